@@ -1,0 +1,48 @@
+# Everything runs in .venv, which is made on first use from Python 3.11 or newer.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check soak format constraints
+
+help: ## Say what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Installing into .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --quiet --constraint constraints.txt pip
+	@$(PIP) install --quiet --constraint constraints.txt --build-constraint constraints.txt \
+		--editable '.[all]' --group dev
+	@touch $@
+
+demo: $(READY) ## Two agents talk, one crashes, nothing is lost
+	@$(BIN)/python -m mq9 demo
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Lint, format, types, import rules, coverage
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --quiet
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+soak: $(READY) ## The long versions of the kill, fuzz and model tests
+	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600
+
+format: $(READY) ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+constraints: ## Pin the newest versions of everything for development
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@$(PIP) install --quiet --upgrade pip
+	@$(PIP) install --quiet --editable '.[all]' --group dev hatchling
+	@$(PIP) freeze --all --exclude-editable > constraints.txt

@@ -1,0 +1,73 @@
+"""mq9: the mailbox that AI agents talk through.
+
+``Mq9Client`` speaks to a broker; ``memory://name`` and ``sqlite:///path`` are brokers inside this
+process. Errors are in ``mq9.errors``, what a test needs in ``mq9.testing``.
+"""
+
+from mq9.client import Mq9Client
+from mq9.consumer import Consumer
+from mq9.errors import (
+    AgentNotFound,
+    Forbidden,
+    IdConflict,
+    InvalidAddress,
+    InvalidRequest,
+    LimitReached,
+    MailboxExists,
+    MailboxFull,
+    MailboxNotFound,
+    MessageNotFound,
+    Mq9Error,
+    NoReply,
+    NotConnected,
+    PayloadTooLarge,
+    Unauthorized,
+    Unavailable,
+    UnusableFile,
+)
+from mq9.models import (
+    AgentMatch,
+    Deliver,
+    Extended,
+    FetchResult,
+    MailboxStatus,
+    Match,
+    Message,
+    Priority,
+    PublicMailbox,
+    Unread,
+    Waiting,
+)
+
+__all__ = [
+    "AgentMatch",
+    "AgentNotFound",
+    "Consumer",
+    "Deliver",
+    "Extended",
+    "FetchResult",
+    "Forbidden",
+    "IdConflict",
+    "InvalidAddress",
+    "InvalidRequest",
+    "LimitReached",
+    "MailboxExists",
+    "MailboxFull",
+    "MailboxNotFound",
+    "MailboxStatus",
+    "Match",
+    "Message",
+    "MessageNotFound",
+    "Mq9Client",
+    "Mq9Error",
+    "NoReply",
+    "NotConnected",
+    "PayloadTooLarge",
+    "Priority",
+    "PublicMailbox",
+    "Unauthorized",
+    "Unavailable",
+    "Unread",
+    "UnusableFile",
+    "Waiting",
+]

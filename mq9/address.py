@@ -1,0 +1,80 @@
+"""What a mail_address may be, and how one is made.
+
+An address is 1 to 128 characters of ``a-z``, ``0-9`` and ``.``, starts and ends with a letter or
+digit, and holds no ``..``. ``mq9://<any broker>/<address>`` is accepted wherever an address is.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b32encode
+
+from mq9.errors import InvalidAddress, InvalidRequest
+
+MAX_LENGTH = 128
+RANDOM_BYTES = 17  # 136 bits: knowing a generated address is the credential
+_RANDOM_LENGTH = 28
+
+_ADDRESS = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)*")
+_URL = re.compile(r"mq9://[^/]*/(.*)", re.DOTALL)
+_OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
+_RULE = "use 1 to 128 of a-z, 0-9 and single dots, starting and ending with a letter or digit"
+
+
+def parse(value: object) -> str:
+    """Return the address that ``value`` names.
+
+    Args:
+        value: An address, or its ``mq9://`` form.
+
+    Raises:
+        InvalidAddress: The value is not a string or breaks the rules above.
+    """
+    if not isinstance(value, str):
+        raise InvalidAddress(f"invalid mail_address: {value!r} is not a string; {_RULE}")
+    url = _URL.fullmatch(value)
+    address = url.group(1) if url else value
+    if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address):
+        shown = value if len(value) <= MAX_LENGTH + 32 else value[:MAX_LENGTH] + "…"
+        raise InvalidAddress(f"invalid mail_address: {shown!r}; {_RULE}")
+    return address
+
+
+def slug(name: str) -> str:
+    """Return the address that an agent's mailbox has when none is given.
+
+    The name in lower case, with each run of other characters as one dot: ``Claude-Desktop`` becomes
+    ``claude.desktop``.
+
+    Raises:
+        InvalidRequest: No letter a-z and no digit is left of the name.
+    """
+    address = _OTHER_CHARACTERS.sub(".", name.lower()).strip(".")
+    if not address:
+        raise InvalidRequest(
+            f"name: {name!r} has no letter a-z and no digit to make a mail_address of; "
+            "give the mailbox as well"
+        )
+    return parse(address[:MAX_LENGTH].rstrip("."))
+
+
+def generate(randomness: bytes, prefix: str | None = None) -> str:
+    """Return an address that nobody can guess.
+
+    Args:
+        randomness: ``RANDOM_BYTES`` unpredictable bytes.
+        prefix: Put before the random part, with a dot between.
+
+    Raises:
+        InvalidAddress: The prefix is not an address itself, or leaves no room for the random part.
+    """
+    if len(randomness) != RANDOM_BYTES:
+        raise ValueError(f"randomness: {len(randomness)} bytes, {RANDOM_BYTES} are needed")
+    random_part = b32encode(randomness).decode("ascii").rstrip("=").lower()
+    return parse(f"{parse(prefix)}.{random_part}" if prefix is not None else random_part)
+
+
+def is_generated_below(address: str, prefix: str) -> bool:
+    """Tell whether ``address`` looks like ``generate(…, prefix)`` made it."""
+    head, _, random_part = address.rpartition(".")
+    return head == prefix and len(random_part) == _RANDOM_LENGTH

@@ -1,0 +1,343 @@
+"""Where commands are carried out: inline in memory, or by a writer thread on a file.
+
+A backend runs one command or query at a time and never waits for news; waiting is the service's.
+``InlineBackend`` works on the caller's thread, so that a test is deterministic. ``FileBackend``
+commits together whatever has queued up, and reads on a connection of its own, so that a QUERY never
+blocks a SEND.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from mq9.clock import Clock
+from mq9.engine import machine, store
+from mq9.engine.commands import Command, Fetch, Limits, Query, Release, Settle, Sweep
+from mq9.engine.machine import Unsettled
+from mq9.engine.store import Durability
+from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable
+
+R = TypeVar("R")
+logger = logging.getLogger("mq9.broker")
+
+NEWS_INTERVAL_S = 0.02  # how often another process's writes are looked for, while somebody waits
+_MOST_QUEUED = 10_000
+_MOST_TOGETHER = 256  # commands in one commit
+_MOST_SETTLES = 5  # a read whose mailbox keeps changing under it gives up after these
+
+
+class Backend(Protocol):
+    """Carries out commands and queries on one engine."""
+
+    async def run(self, command: Command[R]) -> R:
+        """Carry out a command; when this returns it is as durable as was promised.
+
+        A Fetch whose caller is cancelled leases nothing.
+        """
+
+    async def read(self, query: Query[R]) -> R:
+        """Answer a query."""
+
+    def take_back(self, release: Release) -> None:
+        """Take back, soon, a FETCH reply that reached nobody."""
+
+    def watch(self, watching: bool) -> None:
+        """Say whether anybody waits for news."""
+
+    async def close(self) -> None:
+        """Finish what was accepted, and let go of the database."""
+
+
+def _storage_error(error: sqlite3.Error) -> Mq9Error:
+    logger.error("the storage failed: %s", error)
+    return Unavailable(f"the broker's storage failed: {error}; nothing of this request was stored")
+
+
+class InlineBackend:
+    """Carries everything out at once, on the caller's thread.
+
+    Args:
+        connection: A database of ours; closed with the backend.
+        clock: Tells when things happen.
+        limits: What the broker takes.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, limits: Limits) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._closed = False
+
+    async def run(self, command: Command[R]) -> R:
+        """Carry out a command."""
+        with self._lock:
+            self._check_open()
+            return self._transact(command)
+
+    async def read(self, query: Query[R]) -> R:
+        """Answer a query."""
+        with self._lock:
+            self._check_open()
+            now = self._clock.now_ms()
+            try:
+                return machine.read(self._connection, query, now)
+            except Unsettled as unsettled:
+                self._transact(Settle(address=unsettled.address))
+                return machine.read(self._connection, query, now)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotConnected("the broker is closed")
+
+    def _transact(self, command: Command[R]) -> R:
+        self._connection.execute("BEGIN")
+        try:
+            result = machine.apply(self._connection, command, self._clock.now_ms(), self._limits)
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+        return result
+
+    def take_back(self, release: Release) -> None:
+        """Take back a FETCH reply that reached nobody."""
+        with self._lock:
+            if not self._closed:
+                self._transact(release)
+
+    def watch(self, watching: bool) -> None:
+        """Nobody else writes here, so there is nothing to look for."""
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Let go of the database, without an event loop."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._connection.close()
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """A command in the writer's queue, and who waits for it, if anybody does."""
+
+    command: Command[Any]
+    future: asyncio.Future[Any] | None = None
+    abandoned: bool = False
+
+
+_STOP = object()
+_LOOK = object()  # wakes the writer to begin looking for news
+
+
+class FileBackend:
+    """Carries commands out on a writer thread, many in one commit.
+
+    Args:
+        path: The database; made if it is missing.
+        clock: Tells when things happen.
+        limits: What the broker takes.
+        durability: What a reply promises.
+        on_news: Called on the writer's thread after another process wrote to the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        limits: Limits,
+        durability: Durability,
+        on_news: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._on_news = on_news
+        self._writer = store.open_file(path, durability)
+        self._reader = store.open_reader(path)
+        self._queue: queue.Queue[Any] = queue.Queue(_MOST_QUEUED)
+        self._watching = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._write, name="mq9-writer", daemon=True)
+        self._thread.start()
+        self._readers = ThreadPoolExecutor(1, "mq9-reader")
+
+    async def run(self, command: Command[R]) -> R:
+        """Carry out a command."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        ticket = _Ticket(command, future)
+        self._enqueue(ticket)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            ticket.abandoned = True
+            if not future.cancelled() and future.exception() is None:
+                self._undo(command, future.result())
+            raise
+
+    def _enqueue(self, item: object) -> None:
+        if self._closed:
+            raise NotConnected("the broker is closed")
+        try:
+            self._queue.put_nowait(item)
+        except queue.Full:
+            raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued") from None
+
+    async def read(self, query: Query[R]) -> R:
+        """Answer a query."""
+        loop = asyncio.get_running_loop()
+        for _ in range(_MOST_SETTLES):
+            if self._closed:
+                raise NotConnected("the broker is closed")
+            try:
+                return await loop.run_in_executor(self._readers, self._read, query)
+            except Unsettled as unsettled:
+                await self.run(Settle(address=unsettled.address))
+        raise Unavailable("the mailbox changes faster than it can be read; repeat the request")
+
+    def _read(self, query: Query[R]) -> R:
+        try:
+            self._reader.execute("BEGIN")
+            try:
+                return machine.read(self._reader, query, self._clock.now_ms())
+            finally:
+                self._reader.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise _storage_error(error) from error
+
+    def watch(self, watching: bool) -> None:
+        """Look for what other processes write, or stop looking."""
+        started = watching and not self._watching
+        self._watching = watching
+        if started and not self._closed:
+            with contextlib.suppress(queue.Full):  # a busy writer looks by itself
+                self._queue.put_nowait(_LOOK)
+
+    async def close(self) -> None:
+        """Finish what was accepted, and let go of the file."""
+        if self._closed:
+            return
+        # Behind this everything accepted has been answered, and what reached nobody is taken back.
+        await self.run(Sweep(most=1))
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._stop_writer)
+        self._readers.shutdown(wait=True)
+        self._reader.close()
+
+    def _stop_writer(self) -> None:
+        self._queue.put(_STOP)
+        self._thread.join()
+
+    def _write(self) -> None:
+        """The writer's thread: take what has queued up, commit it together, answer."""
+        version = self._data_version()
+        stopping = False
+        while not stopping:
+            tickets, stopping = self._next_tickets()
+            if tickets:
+                self._commit(tickets)
+            if self._watching and not stopping:
+                newest = self._data_version()
+                if newest != version:
+                    version = newest
+                    self._on_news()
+        self._writer.close()
+
+    def _next_tickets(self) -> tuple[list[_Ticket], bool]:
+        items = []
+        try:
+            items.append(self._queue.get(timeout=NEWS_INTERVAL_S if self._watching else None))
+            while len(items) < _MOST_TOGETHER:
+                items.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        tickets = [item for item in items if isinstance(item, _Ticket) and not item.abandoned]
+        return tickets, _STOP in items
+
+    def _data_version(self) -> int:
+        try:
+            (version,) = self._writer.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            logger.warning("could not look for other processes' writes: %s", error)
+            return -1
+        return int(version)
+
+    def _commit(self, tickets: list[_Ticket]) -> None:
+        outcomes: list[tuple[_Ticket, Any, Exception | None]] = []
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                for ticket in tickets:
+                    outcomes.append((ticket, *self._apply(ticket.command)))  # noqa: PERF401  # an error keeps what came before
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            failure = _storage_error(error)
+            outcomes = [(ticket, None, failure) for ticket in tickets]
+        for outcome in outcomes:
+            self._deliver(*outcome)
+
+    def _apply(self, command: Command[Any]) -> tuple[Any, Exception | None]:
+        """Carry out one command of several; one that is refused changes nothing."""
+        self._writer.execute("SAVEPOINT command")
+        try:
+            result = machine.apply(self._writer, command, self._clock.now_ms(), self._limits)
+        except sqlite3.DatabaseError:
+            raise  # the storage, not this command
+        except Exception as error:
+            if not isinstance(error, Mq9Error):
+                logger.exception("%s failed unexpectedly", type(command).__name__)
+            self._writer.execute("ROLLBACK TO command")
+            self._writer.execute("RELEASE command")
+            return None, error
+        self._writer.execute("RELEASE command")
+        return result, None
+
+    def _deliver(self, ticket: _Ticket, result: Any, error: Exception | None) -> None:
+        future = ticket.future
+        if future is None:
+            return
+
+        def resolve() -> None:
+            if future.cancelled():
+                if error is None:
+                    self._undo(ticket.command, result)
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        try:
+            future.get_loop().call_soon_threadsafe(resolve)
+        except RuntimeError:  # the loop that asked is closed
+            if error is None:
+                self._undo(ticket.command, result)
+
+    def _undo(self, command: Command[Any], result: Any) -> None:
+        """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
+        release = command.undo(result) if isinstance(command, Fetch) else None
+        if release is not None:
+            self.take_back(release)
+
+    def take_back(self, release: Release) -> None:
+        """Take back, soon, a FETCH reply that reached nobody."""
+        try:
+            self._enqueue(_Ticket(release))
+        except Mq9Error as error:
+            logger.warning("a lease that reached nobody was left to run out: %s", error)

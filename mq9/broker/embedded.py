@@ -1,0 +1,87 @@
+"""A broker inside this process: service, backend and waiters put together."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from mq9.broker.backend import Backend, FileBackend, InlineBackend
+from mq9.broker.service import Request, Service
+from mq9.broker.waiters import Waiters
+from mq9.clock import Clock
+from mq9.engine import store
+from mq9.engine.commands import Limits
+from mq9.engine.store import Durability
+
+Randomness = Callable[[int], bytes]
+
+
+class Broker(Protocol):
+    """What a transport inside the process needs of a broker."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that the broker lives by."""
+
+    async def handle(self, request: Request) -> bytes:
+        """Answer one request."""
+
+
+class EmbeddedBroker:
+    """Answers requests until it is closed.
+
+    Args:
+        make_backend: Makes the backend, given what to call when another process wrote.
+        clock: Tells the time.
+        randomness: Gives that many unpredictable bytes.
+    """
+
+    def __init__(
+        self,
+        make_backend: Callable[[Callable[[], None]], Backend],
+        clock: Clock,
+        randomness: Randomness = secrets.token_bytes,
+    ) -> None:
+        self.clock = clock
+        self._waiters = Waiters(self._watch)
+        self._backend = make_backend(self._waiters.notify_all)
+        self._service = Service(self._backend, self._waiters, clock, randomness)
+
+    @classmethod
+    def in_memory(cls, clock: Clock, *, limits: Limits = Limits()) -> EmbeddedBroker:
+        """Make a broker whose state lives as long as it does."""
+        return cls(lambda _: InlineBackend(store.open_memory(), clock, limits), clock)
+
+    @classmethod
+    def on_file(
+        cls,
+        path: Path,
+        clock: Clock,
+        *,
+        limits: Limits = Limits(),
+        durability: Durability = Durability.NORMAL,
+    ) -> EmbeddedBroker:
+        """Make a broker on a file, which other processes may share.
+
+        Raises:
+            UnusableFile: The file is damaged, of a newer version or not mq9's.
+        """
+        return cls(lambda on_news: FileBackend(path, clock, limits, durability, on_news), clock)
+
+    def _watch(self, watching: bool) -> None:
+        self._backend.watch(watching)
+
+    async def handle(self, request: Request) -> bytes:
+        """Answer one request."""
+        return await self._service.handle(request)
+
+    async def close(self) -> None:
+        """Finish what was accepted, and tell whoever still waits that it is over."""
+        await self._backend.close()
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """Let whoever waits look again."""
+        self._waiters.notify_all()

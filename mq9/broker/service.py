@@ -1,0 +1,425 @@
+"""The broker's service: one request of the protocol in, one reply out.
+
+Whoever asks and however the request came, it is answered here. The service reads requests, checks
+who may do what, turns verbs into commands for the backend, and does the waiting of the long poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mq9 import address as addresses
+from mq9.broker.backend import Backend
+from mq9.broker.waiters import Waiters
+from mq9.clock import Clock
+from mq9.engine import commands
+from mq9.engine.commands import Fetched, Start
+from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
+from mq9.models import FetchResult
+from mq9.protocol import headers, replies, requests, subjects
+from mq9.protocol.headers import Headers, SendOptions
+from mq9.protocol.subjects import Verb
+
+logger = logging.getLogger("mq9.broker")
+
+SWEEP_INTERVAL_MS = 60_000
+# In a mailbox with a creator, everybody may send and only the creator may do the rest.
+_OPEN_VERBS = frozenset({Verb.SEND})
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who asks.
+
+    Attributes:
+        consumer: Stands in for the consumer that a request does not name; random per connection.
+        agent: The name that the connection has authenticated as.
+    """
+
+    consumer: str
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        subject: The verb and its mailbox.
+        payload: The JSON, or the body of a SEND.
+        headers: Name and value of each, repeated ones included.
+        session: Who asks.
+        wants_reply: Whether the asker can be answered; a FETCH that cannot leases nothing.
+    """
+
+    subject: str
+    payload: bytes
+    headers: Headers
+    session: Session
+    wants_reply: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose subject and headers have been read."""
+
+    verb: Verb
+    address: str
+    msg_id: int | None
+    payload: bytes
+    headers: Headers
+    session: Session
+    as_base64: bool
+
+
+class Service:
+    """Answers requests from one backend.
+
+    Args:
+        backend: Carries out the commands.
+        waiters: Who waits for news; shared with the backend.
+        clock: Tells the time.
+        randomness: Gives that many unpredictable bytes.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        waiters: Waiters,
+        clock: Clock,
+        randomness: Callable[[int], bytes],
+    ) -> None:
+        self._backend = backend
+        self._waiters = waiters
+        self._clock = clock
+        self._randomness = randomness
+        self._next_sweep_ms = clock.now_ms() + SWEEP_INTERVAL_MS
+        self._verbs: dict[Verb, Callable[[Call], Awaitable[dict[str, Any]]]] = {
+            Verb.MAILBOX_CREATE: self._create,
+            Verb.MAILBOX_DROP: self._drop,
+            Verb.MAILBOX_STATUS: self._status,
+            Verb.PUBLIC_LIST: self._public_list,
+            Verb.SEND: self._send,
+            Verb.FETCH: self._fetch,
+            Verb.ACK: self._ack,
+            Verb.NACK: self._nack,
+            Verb.EXTEND: self._extend,
+            Verb.QUERY: self._query,
+            Verb.DELETE: self._delete,
+            Verb.AGENT_REGISTER: self._register,
+            Verb.AGENT_UNREGISTER: self._unregister,
+            Verb.AGENT_REPORT: self._report,
+            Verb.AGENT_DISCOVER: self._discover,
+        }
+
+    async def handle(self, request: Request) -> bytes:
+        """Answer one request. Never raises but when cancelled; a cancelled FETCH leases nothing."""
+        try:
+            reply = await self._answer(request)
+        except Mq9Error as error:
+            reply = replies.failure(error)
+        except Exception:
+            logger.exception("the broker failed on %s", request.subject)
+            reply = replies.failure(Unavailable("the broker failed; the outcome is unknown"))
+        return replies.encode(reply)
+
+    async def _answer(self, request: Request) -> dict[str, Any]:
+        verb, address, msg_id = subjects.decode(request.subject)
+        values = headers.read(request.headers)
+        call = Call(
+            verb,
+            address,
+            msg_id,
+            request.payload,
+            request.headers,
+            request.session,
+            headers.wants_base64(values),
+        )
+        unread_of = headers.decode_unread(values)
+        if verb is Verb.FETCH and not request.wants_reply:
+            raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")
+        if address and verb not in _OPEN_VERBS:
+            await self._refuse_others(address, request.session)
+        if unread_of is not None:
+            await self._refuse_others(unread_of[0], request.session, missing_ok=True)
+        await self._sweep_now_and_then()
+        reply = await self._verbs[verb](call)
+        if unread_of is not None:
+            await self._add_unread(reply, call, *unread_of)
+        return reply
+
+    async def _add_unread(
+        self, reply: dict[str, Any], call: Call, address: str, group: str
+    ) -> None:
+        try:
+            unread = await self._backend.read(commands.CountUnread(address=address, group=group))
+        except asyncio.CancelledError:
+            if "batch" in reply:  # it was leased, and now nobody is there to take it
+                body = requests.Fetch.decode(call.payload)
+                self._backend.take_back(
+                    commands.Release(
+                        address=call.address, group=body.group_name or "", batch=reply["batch"]
+                    )
+                )
+            raise
+        if unread is not None:
+            reply["unread"] = replies.encode_unread(unread)
+
+    async def _refuse_others(
+        self, address: str, session: Session, *, missing_ok: bool = False
+    ) -> None:
+        """Refuse an authenticated agent what is another's. Without authentication anybody may."""
+        if session.agent is None:
+            return
+        try:
+            creator = await self._backend.read(commands.CreatorOf(address=address))
+        except Mq9Error:
+            if missing_ok:
+                return
+            raise
+        if creator != session.agent:
+            raise Forbidden(f"mail_address: {address} belongs to another agent")
+
+    async def _sweep_now_and_then(self) -> None:
+        now = self._clock.now_ms()
+        if now >= self._next_sweep_ms:
+            self._next_sweep_ms = now + SWEEP_INTERVAL_MS
+            await self._backend.run(commands.Sweep())
+
+    async def _create(self, call: Call) -> dict[str, Any]:
+        body = requests.CreateMailbox.decode(call.payload)
+        address = body.name or addresses.generate(
+            self._randomness(addresses.RANDOM_BYTES), body.prefix
+        )
+        await self._backend.run(
+            commands.CreateMailbox(
+                address=address,
+                life=self._randomness(8).hex(),
+                ttl_s=body.ttl,
+                description=body.desc,
+                public=body.public,
+                renew=body.renew,
+                actor=call.session.agent,
+            )
+        )
+        self._waiters.notify(address)
+        return replies.success({"mail_address": address})
+
+    async def _drop(self, call: Call) -> dict[str, Any]:
+        await self._backend.run(commands.DropMailbox(address=call.address))
+        self._waiters.notify(call.address)
+        return replies.success({})
+
+    async def _status(self, call: Call) -> dict[str, Any]:
+        body = requests.MailboxStatusRequest.decode(call.payload)
+        status = await self._backend.read(
+            commands.Status(address=call.address, group=body.group_name, msg_id=body.msg_id)
+        )
+        return replies.encode_status(status)
+
+    async def _public_list(self, _call: Call) -> dict[str, Any]:
+        return replies.encode_public(await self._backend.read(commands.ListPublic()))
+
+    async def _send(self, call: Call) -> dict[str, Any]:
+        options = SendOptions.decode(call.headers)
+        agent = call.session.agent
+        msg_id = await self._backend.run(
+            commands.Send(
+                address=call.address,
+                payload=call.payload,
+                priority=options.priority,
+                key=options.key,
+                delay_s=options.delay or 0,
+                ttl_s=options.ttl,
+                tags=options.tags,
+                id=options.id,
+                sender=options.sender if agent is None else agent,
+                sender_verified=agent is not None,
+                reply_to=options.reply_to,
+                correlation_id=options.correlation_id,
+                path=options.path,
+            )
+        )
+        self._waiters.notify(call.address)
+        return replies.success({"msg_id": msg_id})
+
+    async def _fetch(self, call: Call) -> dict[str, Any]:
+        body = requests.Fetch.decode(call.payload)
+        start = Start(deliver=body.deliver, from_time=body.from_time, from_id=body.from_id)
+        if body.group_name is None:
+            peek = commands.Peek(
+                address=call.address,
+                start=start,
+                num_msgs=body.num_msgs,
+                max_bytes=body.max_bytes,
+            )
+            fetched = await self._wait_for_more(call.address, body, self._peeking(peek))
+        else:
+            fetch = commands.Fetch(
+                address=call.address,
+                group=body.group_name,
+                consumer=body.consumer or call.session.consumer,
+                start=start,
+                force=body.force_deliver,
+                request_id=body.request_id,
+                num_msgs=body.num_msgs,
+                max_bytes=body.max_bytes,
+                lease_ms=body.lease_ms,
+                redeliver_own=body.redeliver_own,
+            )
+            fetched = await self._wait_for_more(call.address, body, self._fetching(fetch))
+        result = fetched.result
+        if not result:
+            waiting = await self._backend.read(
+                commands.WhyEmpty(
+                    address=call.address, group=body.group_name, position=fetched.position
+                )
+            )
+            result = FetchResult(waiting=waiting)
+        elif fetched.refetched:
+            self._waiters.notify(call.address)  # a lease may now end earlier than they think
+        return replies.encode_fetch(result, as_base64=call.as_base64)
+
+    def _peeking(self, peek: commands.Peek) -> Callable[[Fetched | None], Awaitable[Fetched]]:
+        async def again(last: Fetched | None) -> Fetched:
+            position = None if last is None else last.position
+            return await self._backend.read(replace(peek, position=position))
+
+        return again
+
+    def _fetching(self, fetch: commands.Fetch) -> Callable[[Fetched | None], Awaitable[Fetched]]:
+        async def again(last: Fetched | None) -> Fetched:
+            if last is None:
+                return await self._backend.run(fetch)
+            return await self._backend.run(replace(fetch, force=False))
+
+        return again
+
+    async def _wait_for_more(
+        self,
+        address: str,
+        body: requests.Fetch,
+        again: Callable[[Fetched | None], Awaitable[Fetched]],
+    ) -> Fetched:
+        """Look until there is something or the wait is over; ``again`` gets what it last found."""
+        deadline_ms = self._clock.now_ms() + body.max_wait_ms
+        fetched = None
+        while True:
+            with self._waiters.joined(address) as waiter:
+                fetched = await again(fetched)
+                if fetched.result or self._clock.now_ms() >= deadline_ms:
+                    return fetched
+                change_ms = fetched.next_change_ms
+                until_ms = deadline_ms if change_ms is None else min(deadline_ms, change_ms)
+                await waiter.wait(self._clock, until_ms)
+
+    async def _ack(self, call: Call) -> dict[str, Any]:
+        body = requests.Ack.decode(call.payload)
+        if body.mail_address is not None and body.mail_address != call.address:
+            raise InvalidRequest(
+                f"mail_address: {body.mail_address!r} is not the subject's {call.address!r}"
+            )
+        acked = await self._backend.run(
+            commands.Ack(
+                address=call.address,
+                group=body.group_name,
+                msg_id=body.msg_id,
+                consumer=body.consumer or call.session.consumer,
+                batch=body.batch,
+                individual=body.individual,
+            )
+        )
+        return replies.success({"acked": acked})
+
+    async def _nack(self, call: Call) -> dict[str, Any]:
+        body = requests.Nack.decode(call.payload)
+        await self._backend.run(
+            commands.Nack(
+                address=call.address,
+                group=body.group_name,
+                msg_id=body.msg_id,
+                consumer=body.consumer or call.session.consumer,
+                batch=body.batch,
+                delay_ms=body.delay_ms,
+            )
+        )
+        self._waiters.notify(call.address)
+        return replies.success({})
+
+    async def _extend(self, call: Call) -> dict[str, Any]:
+        body = requests.Extend.decode(call.payload)
+        extended = await self._backend.run(
+            commands.Extend(
+                address=call.address,
+                group=body.group_name,
+                consumer=body.consumer or call.session.consumer,
+                msg_ids=body.msg_ids,
+                lease_ms=body.lease_ms,
+            )
+        )
+        self._waiters.notify(call.address)
+        return replies.success({"extended": extended.extended, "lost": extended.lost})
+
+    async def _query(self, call: Call) -> dict[str, Any]:
+        body = requests.Query.decode(call.payload)
+        found = await self._backend.read(
+            commands.QueryMessages(
+                address=call.address,
+                key=body.key,
+                tags=body.tags,
+                since=body.since,
+                limit=body.limit,
+                msg_id=body.msg_id,
+                max_bytes=body.max_bytes,
+            )
+        )
+        return replies.encode_query(found.messages, more=found.more, as_base64=call.as_base64)
+
+    async def _delete(self, call: Call) -> dict[str, Any]:
+        assert call.msg_id is not None  # noqa: S101  # the subject of a DELETE has one
+        await self._backend.run(commands.Delete(address=call.address, msg_id=call.msg_id))
+        return replies.success({"deleted": True})
+
+    async def _register(self, call: Call) -> dict[str, Any]:
+        body = requests.Register.decode(call.payload)
+        name = body.name
+        mailbox = body.mailbox or addresses.slug(name or "")
+        await self._backend.run(
+            commands.Register(
+                name=name,
+                mailbox=mailbox,
+                registered=call.payload,
+                ttl_s=body.ttl,
+                actor=call.session.agent,
+            )
+        )
+        return replies.success({"mailbox": mailbox})
+
+    async def _unregister(self, call: Call) -> dict[str, Any]:
+        body = requests.Unregister.decode(call.payload)
+        await self._backend.run(
+            commands.Unregister(name=body.name, mailbox=body.mailbox, actor=call.session.agent)
+        )
+        return replies.success({})
+
+    async def _report(self, call: Call) -> dict[str, Any]:
+        data = requests.parse_object(call.payload)
+        body = requests.Unregister.decode(call.payload)
+        status = {name: value for name, value in data.items() if name not in {"name", "mailbox"}}
+        await self._backend.run(
+            commands.Report(
+                name=body.name, mailbox=body.mailbox, status=status, actor=call.session.agent
+            )
+        )
+        return replies.success({})
+
+    async def _discover(self, call: Call) -> dict[str, Any]:
+        body = requests.Discover.decode(call.payload)
+        found = await self._backend.read(
+            commands.Discover(text=body.semantic or body.text, limit=body.limit, page=body.page)
+        )
+        return replies.encode_discover(found.agents, has_more=found.has_more)

@@ -1,0 +1,835 @@
+"""The client: one method per verb of the protocol, on whichever broker the URL means."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, overload
+
+from mq9 import address as addresses
+from mq9.batches import Batches
+from mq9.clock import Clock, sleep
+from mq9.errors import InvalidRequest, Mq9Error, NoReply, NotConnected, Unavailable
+from mq9.models import (
+    AgentMatch,
+    Deliver,
+    Extended,
+    FetchResult,
+    MailboxStatus,
+    Message,
+    Priority,
+    PublicMailbox,
+    Unread,
+)
+from mq9.protocol import checks, headers, replies, requests, subjects
+from mq9.protocol.headers import Headers, SendOptions
+from mq9.protocol.subjects import Verb
+from mq9.transport.base import Transport
+from mq9.transport.open import open_transport
+
+if TYPE_CHECKING:
+    from mq9.consumer import Consumer, ErrorHandler, Handler
+
+_logger = logging.getLogger("mq9.client")
+
+Payload: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any]
+_REPLY_GRACE_S = 60  # how much longer than its question a private reply mailbox lives
+_LONGEST_WAIT_MS = 60_000
+
+
+class UnreadWatch:
+    """What the replies said about unread mail; ``unread`` is None until one did."""
+
+    def __init__(self, header: tuple[str, str]) -> None:
+        self.header = header
+        self.unread: Unread | None = None
+
+
+class _Connect:
+    """Lets ``connect`` be called on the class, with a URL, and on a client made before."""
+
+    @overload
+    def __get__(
+        self, client: None, owner: type[Mq9Client]
+    ) -> Callable[..., Awaitable[Mq9Client]]: ...
+    @overload
+    def __get__(
+        self, client: Mq9Client, owner: type[Mq9Client]
+    ) -> Callable[[], Awaitable[Mq9Client]]: ...
+    def __get__(
+        self, client: Mq9Client | None, owner: type[Mq9Client]
+    ) -> Callable[..., Awaitable[Mq9Client]]:
+        if client is not None:
+            return client._open  # noqa: SLF001  # its own descriptor
+
+        async def connect(server: str | None = None, **options: Any) -> Mq9Client:
+            return await owner(server, **options)._open()  # noqa: SLF001  # its own descriptor
+
+        return connect
+
+
+class Mq9Client:
+    """Talks to one mq9 broker.
+
+    Use it as an async context manager, or call ``connect`` and ``close``; ``await
+    Mq9Client.connect(url)`` makes and connects one. All methods may run concurrently on the event
+    loop that connected it. Each instance is one consumer, with a random name of its own.
+
+    A request whose reply is lost is repeated only where that cannot change the outcome: reads, a
+    send (it carries an idempotency id), ack, register, and create with ``renew``. Any other raises
+    ``Unavailable``, which says that the outcome is unknown.
+
+    Args:
+        server: ``memory://name`` or ``sqlite:///path``; without it the environment's
+            ``MQ9_SERVER``, else one file per user.
+        request_timeout: Seconds to wait for a reply, beside what a fetch waits for messages.
+        reconnect_attempts: How often a request that may be repeated is repeated.
+        reconnect_delay: Seconds before each repetition but the first, which is made at once.
+        agent: For an in-process broker, the agent that this client counts as authenticated for.
+        clock: Where time comes from; the broker's own clock by default.
+        randomness: Gives that many unpredictable bytes; for ids and reply addresses.
+        transport: An open way to a broker, to be used instead of ``server`` and closed with the
+        client.
+
+    Every method raises ``InvalidRequest`` for an argument that the protocol does not allow, before
+    anything is sent; ``NotConnected`` when the client is not connected; ``Unavailable`` when no
+    reply came; and otherwise the error that the broker answered with (see ``mq9.errors``).
+    """
+
+    connect = _Connect()
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        request_timeout: float = 5.0,
+        reconnect_attempts: int = 5,
+        reconnect_delay: float = 2.0,
+        agent: str | None = None,
+        clock: Clock | None = None,
+        randomness: Callable[[int], bytes] = secrets.token_bytes,
+        transport: Transport | None = None,
+    ) -> None:
+        self._server = server
+        self._timeout = _seconds("request_timeout", request_timeout, above_zero=True)
+        self._attempts: int = checks.whole(0, 1_000)("reconnect_attempts", reconnect_attempts)
+        self._delay = _seconds("reconnect_delay", reconnect_delay, above_zero=False)
+        self._agent = None if agent is None else checks.agent_name("agent", agent)
+        self._given_clock = clock
+        self._randomness = randomness
+        self._transport = transport
+        self._batches = Batches()
+        self._watch: ContextVar[UnreadWatch | None] = ContextVar("mq9_unread", default=None)
+        self.consumer = f"client.{self.new_id()}"
+
+    def __repr__(self) -> str:
+        state = "connected" if self._transport else "not connected"
+        return f"<Mq9Client {self._server or 'default'} {state}>"
+
+    async def _open(self) -> Self:
+        if self._transport is None:
+            self._transport = open_transport(self._server, self.consumer, self._agent)
+        return self
+
+    async def close(self) -> None:
+        """Let go of the broker. What is fetched and not acked is redelivered after its lease."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+
+    async def __aenter__(self) -> Self:
+        return await self._open()
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether requests can be made."""
+        return self._transport is not None
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that this client and its consumers go by."""
+        return self._given_clock or self._connected().clock
+
+    def new_id(self) -> str:
+        """Return an id that no other has."""
+        return self._randomness(12).hex()
+
+    def _connected(self) -> Transport:
+        if self._transport is None:
+            raise NotConnected("the client is not connected; use `async with` or `await connect()`")
+        return self._transport
+
+    async def _request(
+        self,
+        verb: Verb,
+        mail_address: str = "",
+        payload: bytes = b"",
+        *,
+        idempotent: bool,
+        extra_headers: Headers = (),
+        msg_id: int | None = None,
+        wait_ms: int = 0,
+    ) -> dict[str, Any]:
+        subject = subjects.encode(verb, mail_address, msg_id)
+        watch = self._watch.get()
+        sent_headers = [*extra_headers, watch.header] if watch is not None else extra_headers
+        timeout = self._timeout + wait_ms / 1000
+        repetitions = self._attempts if idempotent else 0
+        for repetition in range(repetitions + 1):
+            if repetition > 1:
+                await sleep(self.clock, self._delay)
+            try:
+                data = await self._connected().request(subject, payload, sent_headers, timeout)
+                reply = replies.decode(data)
+            except Unavailable:
+                if repetition == repetitions:
+                    raise
+            else:
+                if watch is not None:
+                    watch.unread = replies.decode_unread(reply)
+                return reply
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def watch_unread(self, mail_address: str, group_name: str) -> Iterator[UnreadWatch]:
+        """Learn, with the replies to what is asked inside, how much mail waits for a group.
+
+        Costs no round trip of its own. Applies to the requests of the task that is inside.
+
+        Yields:
+            A watch whose ``unread`` is that of the latest reply; None while there was none, or when
+            the mailbox does not exist.
+        """
+        address = addresses.parse(mail_address)
+        group = checks.header_text("group_name", group_name)
+        watch = UnreadWatch(headers.encode_unread(address, group))
+        outer = self._watch.set(watch)
+        try:
+            yield watch
+        finally:
+            self._watch.reset(outer)
+
+    async def mailbox_create(
+        self,
+        *,
+        name: str | None = None,
+        ttl: int = 0,
+        desc: str = "",
+        public: bool = False,
+        prefix: str | None = None,
+        renew: bool = False,
+    ) -> str:
+        """Create a mailbox and return its mail_address.
+
+        Args:
+            name: The address to have; without it, one that nobody can guess is generated.
+            ttl: Seconds until the mailbox is gone with all that is in it; 0 means never.
+            desc: What it is for, up to 1 024 characters.
+            public: Whether ``mailbox_list`` names it.
+            prefix: What a generated address starts with, before a dot.
+            renew: Whether an existing mailbox is fine; its TTL is then started again.
+
+        Raises:
+            MailboxExists: It is there already, and ``renew`` is not set.
+            LimitReached: The broker holds as many mailboxes as it may.
+        """
+        body = requests.CreateMailbox(
+            name=name, ttl=ttl, desc=desc, public=public, prefix=prefix, renew=renew
+        )
+        reply = await self._request(Verb.MAILBOX_CREATE, payload=body.encode(), idempotent=renew)
+        address: str = reply["mail_address"]
+        if not renew:
+            self._batches.forget(address)
+        return address
+
+    async def mailbox_drop(self, mail_address: str) -> None:
+        """Remove a mailbox with its messages, groups and the registrations that point at it.
+
+        Raises:
+            MailboxNotFound: It is not there.
+        """
+        address = addresses.parse(mail_address)
+        await self._request(Verb.MAILBOX_DROP, address, idempotent=False)
+        self._batches.forget(address)
+
+    async def mailbox_status(
+        self, mail_address: str, *, group_name: str | None = None, msg_id: int | None = None
+    ) -> MailboxStatus:
+        """Describe a mailbox without changing it.
+
+        Args:
+            mail_address: The mailbox.
+            group_name: A consumer group to describe as well.
+            msg_id: A message whose life to tell as well.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+        """
+        body = requests.MailboxStatusRequest(group_name=group_name, msg_id=msg_id)
+        reply = await self._request(
+            Verb.MAILBOX_STATUS, addresses.parse(mail_address), body.encode(), idempotent=True
+        )
+        return replies.decode_status(reply)
+
+    async def mailbox_list(self) -> list[PublicMailbox]:
+        """List the public mailboxes by address."""
+        return replies.decode_public(await self._request(Verb.PUBLIC_LIST, idempotent=True))
+
+    async def send(
+        self,
+        mail_address: str,
+        payload: Payload,
+        *,
+        priority: Priority | str = Priority.NORMAL,
+        key: str | None = None,
+        delay: int | None = None,
+        ttl: int | None = None,
+        tags: Sequence[str] | None = None,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        sender: str | None = None,
+        reply_to: str | None = None,
+        correlation_id: str | None = None,
+        path: Sequence[str] | None = None,
+    ) -> int:
+        """Send a message; when this returns, the broker has stored it.
+
+        Args:
+            mail_address: The mailbox it goes to.
+            payload: Bytes as they are, text as UTF-8, anything else as JSON; up to 1 MiB.
+            priority: ``critical`` before ``urgent`` before ``normal``.
+            key: At most one visible message has it: this one replaces an older one.
+            delay: Seconds until it becomes visible.
+            ttl: Seconds from now until it is gone; more than ``delay``.
+            tags: Up to 64 words to find it by, without commas.
+            id: The same id again, from the same sender to the same mailbox, is stored once. Made up
+                when not given, so that a lost reply never stores a message twice.
+            sender: Who sends it. A claim, unless the connection has authenticated.
+            reply_to: The address that the answer goes to.
+            correlation_id: Which question it answers, or is.
+            path: The agents that this conversation has passed through.
+
+        Returns:
+            The msg_id, or -1 while the message is delayed.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            MailboxFull: It is at its limit.
+            PayloadTooLarge: The payload is larger than the broker takes.
+            IdConflict: The id was used before with another body.
+        """
+        address = addresses.parse(mail_address)
+        options = SendOptions(
+            priority=cast("Priority", priority),
+            key=key,
+            delay=delay,
+            ttl=ttl,
+            tags=cast("tuple[str, ...]", tags),
+            id=id or self.new_id(),
+            sender=sender,
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+            path=cast("tuple[str, ...]", () if path is None else path),
+        )
+        reply = await self._request(
+            Verb.SEND,
+            address,
+            _encode_payload(payload),
+            idempotent=True,
+            extra_headers=options.encode(),
+        )
+        return int(reply["msg_id"])
+
+    async def fetch(
+        self,
+        mail_address: str,
+        *,
+        group_name: str | None = None,
+        deliver: Deliver | str = Deliver.LATEST,
+        from_time: int | None = None,
+        from_id: int | None = None,
+        force_deliver: bool = False,
+        num_msgs: int = 100,
+        max_wait_ms: int = 500,
+        lease_ms: int = requests.DEFAULT_LEASE_MS,
+        max_bytes: int = 4 * 1024 * 1024,
+        redeliver_own: bool = True,
+        consumer: str | None = None,
+    ) -> FetchResult:
+        """Fetch messages, most pressing first, waiting for one if there is none.
+
+        With a group the messages are leased to this consumer until they are acked or the lease
+        ends; no other consumer of the group gets them meanwhile. Without a group nothing is
+        remembered. Cancelling a fetch leases nothing.
+
+        Args:
+            mail_address: The mailbox to read.
+            group_name: The consumer group.
+            deliver: Where a new group, or a read without one, starts: ``latest``, ``earliest``,
+                ``from_time`` or ``from_id``.
+            from_time: Unix seconds, for ``deliver="from_time"``.
+            from_id: The first msg_id, for ``deliver="from_id"``.
+            force_deliver: Whether the group forgets position, leases and acks and starts again.
+            num_msgs: How many at the most, 1 to 1 000.
+            max_wait_ms: How long to wait for a first message, 0 to 60 000.
+            lease_ms: How long they stay leased, 1 000 to 86 400 000.
+            max_bytes: How large the reply may be; one message always fits.
+            redeliver_own: Whether what this consumer has not acked comes again.
+            consumer: Who fetches, when not this client as such.
+
+        Returns:
+            A list of messages that also says, where it is empty, why (``waiting``).
+
+        Raises:
+            MailboxNotFound: The mailbox is not there, or expired during the wait.
+        """
+        address = addresses.parse(mail_address)
+        body = requests.Fetch(
+            group_name=group_name,
+            deliver=cast("Deliver", deliver),
+            from_time=from_time,
+            from_id=from_id,
+            force_deliver=force_deliver,
+            request_id=self.new_id() if group_name else None,
+            num_msgs=num_msgs,
+            max_wait_ms=max_wait_ms,
+            lease_ms=lease_ms,
+            max_bytes=max_bytes,
+            redeliver_own=redeliver_own,
+            consumer=consumer or self.consumer,
+        )
+        reply = await self._request(
+            Verb.FETCH,
+            address,
+            body.encode(),
+            idempotent=True,
+            extra_headers=[headers.BASE64],
+            wait_ms=body.max_wait_ms,
+        )
+        fetched = replies.decode_fetch(reply, address)
+        if body.group_name is not None:
+            self._batches.remember(address, body.group_name, fetched)
+        return fetched
+
+    async def ack(
+        self,
+        mail_address: str,
+        group_name: str,
+        msg_id: int,
+        *,
+        batch: str | None = None,
+        individual: bool = False,
+        consumer: str | None = None,
+    ) -> list[int]:
+        """Confirm a message and every one before it in the same fetch.
+
+        Args:
+            mail_address: The mailbox it was fetched from.
+            group_name: The group it was fetched by.
+            msg_id: The message.
+            batch: The token of the fetch; the client knows it for what it fetched itself.
+            individual: Whether to confirm that one message only.
+            consumer: Who fetched it, when not this client as such.
+
+        Returns:
+            The ids that this call confirmed; the same again when it is repeated.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            MessageNotFound: The message was not handed out to this group.
+        """
+        address = addresses.parse(mail_address)
+        body = requests.Ack(
+            group_name=group_name,
+            mail_address=address,
+            msg_id=msg_id,
+            consumer=consumer or self.consumer,
+            batch=batch or self._batches.token(address, group_name, msg_id),
+            individual=individual,
+        )
+        reply = await self._request(Verb.ACK, address, body.encode(), idempotent=True)
+        return list(reply.get("acked") or ())
+
+    async def nack(
+        self,
+        mail_address: str,
+        group_name: str,
+        msg_id: int,
+        *,
+        batch: str | None = None,
+        delay_ms: int = 0,
+        consumer: str | None = None,
+    ) -> None:
+        """Give a message back before its lease ends, so that it is delivered again.
+
+        Args:
+            mail_address: The mailbox it was fetched from.
+            group_name: The group it was fetched by.
+            msg_id: The message.
+            batch: The token of the fetch; the client knows it for what it fetched itself.
+            delay_ms: How long nobody gets it, 0 to 86 400 000.
+            consumer: Who fetched it, when not this client as such.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            MessageNotFound: The message was not handed out to this group.
+        """
+        address = addresses.parse(mail_address)
+        body = requests.Nack(
+            group_name=group_name,
+            msg_id=msg_id,
+            consumer=consumer or self.consumer,
+            batch=batch or self._batches.token(address, group_name, msg_id),
+            delay_ms=delay_ms,
+        )
+        await self._request(Verb.NACK, address, body.encode(), idempotent=False)
+
+    async def extend(
+        self,
+        mail_address: str,
+        group_name: str,
+        msg_ids: Sequence[int],
+        *,
+        lease_ms: int = requests.DEFAULT_LEASE_MS,
+        consumer: str | None = None,
+    ) -> Extended:
+        """Renew leases that are still held; they end ``lease_ms`` from now, sooner or later.
+
+        Args:
+            mail_address: The mailbox.
+            group_name: The group.
+            msg_ids: 1 to 1 000 messages.
+            lease_ms: 1 000 to 86 400 000.
+            consumer: Who holds them, when not this client as such.
+
+        Returns:
+            Which were renewed, and which this consumer no longer holds.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+        """
+        address = addresses.parse(mail_address)
+        body = requests.Extend(
+            group_name=group_name,
+            consumer=consumer or self.consumer,
+            msg_ids=cast("tuple[int, ...]", msg_ids),
+            lease_ms=lease_ms,
+        )
+        reply = await self._request(Verb.EXTEND, address, body.encode(), idempotent=True)
+        return Extended(tuple(reply["extended"]), tuple(reply["lost"]))
+
+    async def consume(
+        self,
+        mail_address: str,
+        handler: Handler,
+        *,
+        group_name: str | None = None,
+        deliver: Deliver | str = Deliver.LATEST,
+        num_msgs: int = 10,
+        max_wait_ms: int = 500,
+        auto_ack: bool = True,
+        error_handler: ErrorHandler | None = None,
+        concurrency: int = 1,
+        lease_ms: int = requests.DEFAULT_LEASE_MS,
+        max_deliveries: int = 5,
+        dead_letter: str | None = None,
+        retry_delay: float = 1.0,
+        max_retry_delay: float = 300.0,
+    ) -> Consumer:
+        """Start handling the messages of a mailbox in the background; see ``Consumer``.
+
+        When this returns the group exists, so that nothing sent from then on is missed.
+
+        Returns:
+            The running consumer; ``await consumer.stop()`` ends it.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+        """
+        from mq9.consumer import Consumer  # noqa: PLC0415  # it imports this module
+
+        self._connected()
+        consumer = Consumer(
+            self,
+            mail_address,
+            handler,
+            group_name=group_name,
+            deliver=deliver,
+            num_msgs=num_msgs,
+            max_wait_ms=max_wait_ms,
+            auto_ack=auto_ack,
+            error_handler=error_handler,
+            concurrency=concurrency,
+            lease_ms=lease_ms,
+            max_deliveries=max_deliveries,
+            dead_letter=dead_letter,
+            retry_delay=retry_delay,
+            max_retry_delay=max_retry_delay,
+        )
+        await consumer.start()
+        return consumer
+
+    async def query(
+        self,
+        mail_address: str,
+        *,
+        key: str | None = None,
+        tags: Sequence[str] | None = None,
+        since: int | None = None,
+        limit: int | None = None,
+        msg_id: int | None = None,
+        max_bytes: int = 4 * 1024 * 1024,
+    ) -> FetchResult:
+        """Look at stored messages without touching any group: the newest that match, oldest first.
+
+        Args:
+            mail_address: The mailbox.
+            key: Only the message with this key.
+            tags: Only messages with all of these tags.
+            since: Only messages that became visible at this Unix second or later.
+            limit: How many at the most, 1 to 1 000; 100 by default.
+            msg_id: Only this message.
+            max_bytes: How large the reply may be; one message always fits.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+        """
+        address = addresses.parse(mail_address)
+        body = requests.Query(
+            key=key,
+            tags=cast("tuple[str, ...]", tags),
+            since=since,
+            limit=cast("int", limit),
+            msg_id=msg_id,
+            max_bytes=max_bytes,
+        )
+        reply = await self._request(
+            Verb.QUERY, address, body.encode(), idempotent=True, extra_headers=[headers.BASE64]
+        )
+        return replies.decode_fetch(reply, address)
+
+    async def delete(self, mail_address: str, msg_id: int) -> None:
+        """Remove one message.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            MessageNotFound: The message is not.
+        """
+        number = checks.whole(0, checks.MAX_MSG_ID)("msg_id", msg_id)
+        await self._request(
+            Verb.DELETE, addresses.parse(mail_address), msg_id=number, idempotent=False
+        )
+
+    async def agent_register(
+        self, agent_card: Mapping[str, Any], *, ttl: int | None = None
+    ) -> None:
+        """Register an agent, or replace its registration.
+
+        Args:
+            agent_card: Any JSON object with a ``name`` or a ``mailbox``, such as an A2A AgentCard
+                with a mailbox. Kept and returned unchanged.
+            ttl: Seconds after which the registration is gone, unless renewed or reported.
+
+        Raises:
+            LimitReached: The registry holds as many agents as it may.
+            Forbidden: The name was registered by another, authenticated agent.
+        """
+        card = dict(checks.json_object("agent_card", agent_card))
+        if ttl is not None:
+            card["ttl"] = ttl
+        requests.Register(
+            name=card.get("name"), mailbox=card.get("mailbox"), ttl=card.get("ttl", 0)
+        )
+        await self._request(
+            Verb.AGENT_REGISTER, payload=_encode_json("agent_card", card), idempotent=True
+        )
+
+    async def agent_unregister(
+        self, mailbox: str | None = None, *, name: str | None = None
+    ) -> None:
+        """Take an agent out of the registry.
+
+        Args:
+            mailbox: Its mailbox, or its name.
+            name: Its name.
+
+        Raises:
+            AgentNotFound: No agent is registered so.
+        """
+        body = requests.Unregister(**_who(mailbox, name))
+        await self._request(Verb.AGENT_UNREGISTER, payload=body.encode(), idempotent=False)
+
+    async def agent_report(self, report: Mapping[str, Any]) -> None:
+        """Tell how an agent is doing, and that it lives.
+
+        Args:
+            report: ``mailbox`` or ``name``, beside whatever it wants to be known.
+
+        Raises:
+            AgentNotFound: No agent is registered so.
+        """
+        given = dict(checks.json_object("report", report))
+        who = _who(given.pop("mailbox", None), given.pop("name", None))
+        requests.Unregister(**who)
+        payload = _encode_json("report", {**who, **given})
+        await self._request(Verb.AGENT_REPORT, payload=payload, idempotent=True)
+
+    async def agent_discover(
+        self,
+        *,
+        text: str | None = None,
+        semantic: str | None = None,
+        limit: int = 20,
+        page: int = 1,
+    ) -> list[AgentMatch]:
+        """Find registered agents.
+
+        Args:
+            text: Words to look for.
+            semantic: A sentence to find by meaning; wins over ``text``. ``match.mode`` tells what
+                really ranked the answer.
+            limit: How many at the most, 1 to 1 000.
+            page: Which page of that size, from 1.
+
+        Returns:
+            What the agents registered, best first; by name when nothing is asked.
+        """
+        body = requests.Discover(text=text, semantic=semantic, limit=limit, page=page)
+        reply = await self._request(Verb.AGENT_DISCOVER, payload=body.encode(), idempotent=True)
+        agents = reply.get("agents") or ()
+        matches = reply.get("matches") or ()
+        return [
+            AgentMatch(registered, replies.decode_match(match))
+            for registered, match in zip(agents, matches, strict=True)
+        ]
+
+    async def request(
+        self,
+        mail_address: str,
+        payload: Payload,
+        *,
+        timeout: float = 30.0,
+        priority: Priority | str = Priority.NORMAL,
+        sender: str | None = None,
+    ) -> Message:
+        """Ask a question and return its answer.
+
+        The question carries a private reply mailbox, dropped afterwards, and a correlation id; the
+        answer is the message there with that correlation id.
+
+        Args:
+            mail_address: Whom to ask.
+            payload: The question; see ``send``.
+            timeout: How many seconds to wait for the answer.
+            priority: The question's priority.
+            sender: Who asks.
+
+        Raises:
+            NoReply: No answer came in time. The question may still be read.
+            MailboxNotFound: There is nobody to ask.
+        """
+        seconds = _seconds("timeout", timeout, above_zero=True)
+        correlation_id = self.new_id()
+        lifetime = min(int(seconds) + _REPLY_GRACE_S, checks.MAX_SECONDS)
+        reply_to = addresses.generate(self._randomness(addresses.RANDOM_BYTES), "reply")
+        await self.mailbox_create(name=reply_to, ttl=lifetime, renew=True)
+        try:
+            await self.send(
+                mail_address,
+                payload,
+                priority=priority,
+                sender=sender,
+                reply_to=reply_to,
+                correlation_id=correlation_id,
+            )
+            answer = await self._await_answer(reply_to, correlation_id, seconds)
+        finally:
+            await self._discard(reply_to)
+        if answer is None:
+            raise NoReply(f"no answer from {mail_address} within {seconds:g} s")
+        return answer
+
+    async def _await_answer(
+        self, reply_to: str, correlation_id: str, seconds: float
+    ) -> Message | None:
+        deadline_ms = self.clock.now_ms() + round(seconds * 1000)
+        while True:
+            left_ms = max(0, deadline_ms - self.clock.now_ms())
+            for message in await self.fetch(
+                reply_to,
+                group_name="asker",
+                deliver=Deliver.EARLIEST,
+                max_wait_ms=min(left_ms, _LONGEST_WAIT_MS),
+                redeliver_own=False,
+            ):
+                if message.correlation_id == correlation_id:
+                    return message
+            if left_ms == 0:
+                return None
+
+    async def _discard(self, mail_address: str) -> None:
+        """Drop a private mailbox; if that fails, its TTL removes it."""
+        try:
+            await self.mailbox_drop(mail_address)
+        except Mq9Error as error:
+            _logger.debug("%s was left to expire: %s", mail_address, error)
+
+    async def reply(self, message: Message, payload: Payload, *, sender: str | None = None) -> int:
+        """Answer a message: to its ``reply_to``, under its ``correlation_id``.
+
+        Raises:
+            InvalidRequest: The message says no ``reply_to``.
+            MailboxNotFound: Who asked is no longer there.
+        """
+        if message.reply_to is None:
+            raise InvalidRequest(f"reply_to: message {message.msg_id} does not say where to answer")
+        return await self.send(
+            message.reply_to, payload, correlation_id=message.correlation_id, sender=sender
+        )
+
+
+def _who(mailbox: Any, name: Any) -> dict[str, Any]:
+    """Name an agent by mailbox and name, since some brokers know only names."""
+    if mailbox is None or mailbox == "":
+        return {"name": name}
+    if not isinstance(mailbox, str):
+        raise InvalidRequest(f"mailbox: {checks.shown(mailbox)} is not a text")
+    if name is not None:
+        return {"mailbox": addresses.parse(mailbox), "name": name}
+    try:
+        return {"mailbox": addresses.parse(mailbox), "name": mailbox}
+    except InvalidRequest:
+        return {"name": mailbox}
+
+
+def _seconds(name: str, value: Any, *, above_zero: bool) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidRequest(f"{name}: {checks.shown(value)} is not a number of seconds")
+    if not 0 <= value <= checks.MAX_SECONDS or (above_zero and value == 0):
+        raise InvalidRequest(f"{name}: {value} s is out of range")
+    return float(value)
+
+
+def _encode_payload(payload: Any) -> bytes:
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return bytes(payload)
+    if isinstance(payload, str):
+        return checks.prose(len(payload))("payload", payload).encode()  # type: ignore[no-any-return]  # a check returns what it was given
+    if isinstance(payload, (Mapping, list, tuple)):
+        return _encode_json("payload", payload)
+    raise InvalidRequest(f"payload: {type(payload).__name__} is neither bytes, str, dict nor list")
+
+
+def _encode_json(name: str, value: Any) -> bytes:
+    # The standard library's encoder, because it refuses NaN where others write null.
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{name}: cannot be written as JSON: {error}") from None

@@ -1,0 +1,368 @@
+"""The background consumer: fetch, handle, ack, and retry what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+
+from mq9 import address as addresses
+from mq9.clock import sleep
+from mq9.errors import InvalidRequest, Mq9Error, NotConnected
+from mq9.models import Deliver, FetchResult, Message
+from mq9.protocol import checks, requests
+
+if TYPE_CHECKING:
+    from mq9.client import Mq9Client
+
+Handler: TypeAlias = Callable[[Message], Awaitable[object] | object]
+ErrorHandler: TypeAlias = Callable[[Message, Exception], Awaitable[object] | object]
+T = TypeVar("T")
+
+_logger = logging.getLogger("mq9.consumer")
+_LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
+
+
+class Consumer:
+    """Handles the messages of one mailbox until it is stopped; made by ``Mq9Client.consume``.
+
+    It fetches only as many messages as it has free slots, renews the leases of those it is
+    handling, and acks each by itself once its handler has returned. A handler that raises leaves
+    its message
+    unacked: it is delivered again after a delay that doubles with every delivery. After
+    ``max_deliveries`` it is moved to the ``dead_letter`` mailbox, unchanged but for its key and
+    with these tags added: ``dead-letter``, ``reason:…``, ``mailbox:…``, ``group:…``, ``msg-id:…``.
+    While that mailbox is missing or full, the message stays where it is, the error is reported, and
+    the move is tried again every ``max_retry_delay`` without running the handler. Without
+    ``dead_letter`` a message is retried for as long as it is stored.
+
+    A plain function runs in a worker thread, so that it may block; a coroutine function runs on the
+    event loop.
+
+    Args:
+        client: The client to fetch and ack with.
+        mail_address: The mailbox.
+        handler: Gets each message.
+        group_name: The consumer group; without it, one of this consumer's own that starts at
+            ``deliver``.
+        deliver: Where a new group starts.
+        num_msgs: How many to fetch at once at the most.
+        max_wait_ms: How long one fetch waits for a message.
+        auto_ack: Whether a message is acked when its handler returns; otherwise that is the
+            handler's to do, before its lease ends.
+        error_handler: Gets the message and what went wrong with it; without it, that is logged.
+        concurrency: How many messages are handled at the same time, 1 to 1 000.
+        lease_ms: How long a message stays leased if this process dies, 1 000 to 86 400 000.
+        max_deliveries: After how many deliveries a message is moved to ``dead_letter``.
+        dead_letter: The mailbox for messages that cannot be handled.
+        retry_delay: Seconds before a failed message is delivered again for the first time.
+        max_retry_delay: The longest that delay grows to, in seconds; up to a day.
+
+    Attributes:
+        processed_count: How many messages were handled without an error.
+        failed_count: How often a handler raised.
+    """
+
+    def __init__(
+        self,
+        client: Mq9Client,
+        mail_address: str,
+        handler: Handler,
+        *,
+        group_name: str | None,
+        deliver: Deliver | str,
+        num_msgs: int,
+        max_wait_ms: int,
+        auto_ack: bool,
+        error_handler: ErrorHandler | None,
+        concurrency: int,
+        lease_ms: int,
+        max_deliveries: int,
+        dead_letter: str | None,
+        retry_delay: float,
+        max_retry_delay: float,
+    ) -> None:
+        if not callable(handler):
+            raise InvalidRequest(f"handler: {checks.shown(handler)} cannot be called")
+        if error_handler is not None and not callable(error_handler):
+            raise InvalidRequest(f"error_handler: {checks.shown(error_handler)} cannot be called")
+        one_to_1000 = checks.whole(1, 1_000)
+        self._client = client
+        self._address = addresses.parse(mail_address)
+        self._handler = handler
+        self._error_handler = error_handler
+        self._name = f"consumer.{client.new_id()}"
+        self._group = self._name if group_name is None else group_name
+        self._deliver = deliver
+        self._num_msgs = one_to_1000("num_msgs", num_msgs)
+        self._max_wait_ms = max_wait_ms
+        self._auto_ack = checks.flag("auto_ack", auto_ack)
+        self._concurrency = one_to_1000("concurrency", concurrency)
+        self._lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
+        self._max_deliveries = checks.whole(1, 1_000_000)("max_deliveries", max_deliveries)
+        self._dead_letter = None if dead_letter is None else addresses.parse(dead_letter)
+        self._max_retry_ms = _milliseconds("max_retry_delay", max_retry_delay)
+        self._retry_ms = _milliseconds("retry_delay", retry_delay)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._loop_task: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._interruptible: asyncio.Task[Any] | None = None
+        self._stopping = False
+        self.processed_count = 0
+        self.failed_count = 0
+
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else "stopped"
+        return f"<Consumer of {self._address}, group {self._group}, {state}>"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it fetches, or still finishes what it fetched."""
+        return self._loop_task is not None and not self._loop_task.done()
+
+    @property
+    def group_name(self) -> str:
+        """The consumer group it belongs to."""
+        return self._group
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Make sure that the group exists, and begin; ``Mq9Client.consume`` has done this."""
+        first = await self._fetch(max_wait_ms=0)
+        self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
+        self._loop_task.add_done_callback(_log_unexpected)
+
+    async def stop(self) -> None:
+        """Fetch no more, and return when what is being handled is finished. May be repeated."""
+        self._stopping = True
+        if self._interruptible is not None:
+            self._interruptible.cancel()
+        if self._loop_task is not None:
+            await asyncio.shield(self._loop_task)
+
+    async def _fetch(self, max_wait_ms: int) -> FetchResult:
+        free = self._concurrency - len(self._running)
+        return await self._client.fetch(
+            self._address,
+            group_name=self._group,
+            deliver=self._deliver,
+            num_msgs=min(self._num_msgs, free),
+            max_wait_ms=max_wait_ms,
+            lease_ms=self._lease_ms,
+            redeliver_own=False,
+            consumer=self._name,
+        )
+
+    async def _run(self, fetched: FetchResult) -> None:
+        self._renewal = asyncio.create_task(self._renew_leases())
+        try:
+            await self._consume(fetched)
+        finally:
+            try:
+                while self._running:
+                    await asyncio.wait(self._running.values())
+            finally:
+                self._renewal.cancel()
+
+    async def _consume(self, fetched: FetchResult) -> None:
+        pause = self._retry_ms / 1000
+        while True:
+            for message in fetched:
+                self._begin(message)
+            if self._stopping:
+                return
+            try:
+                while len(self._running) >= self._concurrency:
+                    await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+                fetched = await self._until_stopped(self._fetch(self._max_wait_ms), FetchResult())
+                pause = self._retry_ms / 1000
+            except NotConnected:
+                _logger.info("%r ends, because its client was closed", self)
+                return
+            except Mq9Error as error:
+                _logger.warning("%r could not fetch, trying again in %g s: %s", self, pause, error)
+                fetched = FetchResult()
+                await self._until_stopped(sleep(self._client.clock, pause), None)
+                pause = min(max(pause, 0.1) * 2, _LONGEST_PAUSE_S)
+
+    async def _until_stopped(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:
+        """Await ``work``; when stopped meanwhile, cancel it and return ``otherwise``."""
+        if self._stopping:
+            work.close()
+            return otherwise
+        task = self._interruptible = asyncio.create_task(work)
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._interruptible = None
+            task.cancel()  # harmless when it is done; otherwise this consumer was cancelled itself
+        return otherwise if task.cancelled() else task.result()
+
+    def _begin(self, message: Message) -> None:
+        task = asyncio.create_task(self._handle(message))
+        self._running[message.msg_id] = task
+
+        def finished(done: asyncio.Task[None]) -> None:
+            del self._running[message.msg_id]
+            _log_unexpected(done)
+
+        task.add_done_callback(finished)
+
+    async def _handle(self, message: Message) -> None:
+        if self._dead_letter is not None and message.delivery_count > self._max_deliveries:
+            reason = f"delivered {message.delivery_count - 1} times and never acked"
+            await self._bury(message, self._dead_letter, reason)
+            return
+        try:
+            await _call(self._handler, message)
+        except Exception as error:  # noqa: BLE001  # a handler may raise anything; it is reported
+            self.failed_count += 1
+            await self._report(message, error)
+            await self._retry_or_bury(message, error)
+            return
+        self.processed_count += 1
+        if self._auto_ack:
+            await self._ack(message)
+
+    async def _ack(self, message: Message) -> None:
+        try:
+            await self._client.ack(
+                self._address,
+                self._group,
+                message.msg_id,
+                batch=message.batch,
+                individual=True,
+                consumer=self._name,
+            )
+        except Mq9Error as error:
+            await self._report(message, error)
+
+    async def _retry_or_bury(self, message: Message, error: Exception) -> None:
+        if self._dead_letter is not None and message.delivery_count >= self._max_deliveries:
+            await self._bury(message, self._dead_letter, f"{type(error).__name__}: {error}")
+            return
+        doubled = self._retry_ms * 2 ** min(max(message.delivery_count - 1, 0), 40)
+        await self._give_back(message, min(doubled, self._max_retry_ms))
+
+    async def _give_back(self, message: Message, delay_ms: int) -> None:
+        try:
+            await self._client.nack(
+                self._address,
+                self._group,
+                message.msg_id,
+                batch=message.batch,
+                delay_ms=delay_ms,
+                consumer=self._name,
+            )
+        except Mq9Error as error:
+            _logger.warning(
+                "%r could not give back message %d, its lease runs out instead: %s",
+                self,
+                message.msg_id,
+                error,
+            )
+
+    async def _bury(self, message: Message, dead_letter: str, reason: str) -> None:
+        """Move a message to the dead-letter mailbox; a repeated move stores it once."""
+        told = (
+            "dead-letter",
+            f"reason:{reason}",
+            f"mailbox:{self._address}",
+            f"group:{self._group}",
+            f"msg-id:{message.msg_id}",
+        )
+        kept = message.tags[: checks.MAX_TAGS - len(told)]
+        try:
+            await self._client.send(
+                dead_letter,
+                message.payload,
+                priority=message.priority,
+                tags=[*kept, *(_as_tag(text) for text in told)],
+                id=_move_id(self._address, self._group, message),
+                sender=message.sender,
+                reply_to=message.reply_to,
+                correlation_id=message.correlation_id,
+                path=message.path,
+            )
+        except Mq9Error as error:
+            await self._report(message, error)
+            await self._give_back(message, self._max_retry_ms)
+            return
+        await self._ack(message)
+
+    async def _report(self, message: Message, error: Exception) -> None:
+        if self._error_handler is None:
+            _logger.error("%r failed on message %d", self, message.msg_id, exc_info=error)
+            return
+        try:
+            await _call(self._error_handler, message, error)
+        except Exception:
+            _logger.exception(
+                "the error handler of %r raised on message %d, which failed with %r",
+                self,
+                message.msg_id,
+                error,
+            )
+
+    async def _renew_leases(self) -> None:
+        """Renew, three times a lease, what is being handled."""
+        while True:
+            await sleep(self._client.clock, self._lease_ms / 3000)
+            held = list(self._running)
+            if not held:
+                continue
+            try:
+                renewed = await self._client.extend(
+                    self._address, self._group, held, lease_ms=self._lease_ms, consumer=self._name
+                )
+            except Mq9Error as error:
+                _logger.warning("%r could not renew its leases: %s", self, error)
+                continue
+            lost = [msg_id for msg_id in renewed.lost if msg_id in self._running]
+            if lost:
+                _logger.warning("%r no longer holds %s, which it is handling", self, lost)
+
+
+async def _call(function: Callable[..., Any], *arguments: object) -> None:
+    """Call a function of the user's: a coroutine function here, a plain one in a thread."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object whose __call__ is async
+    ):
+        await function(*arguments)
+        return
+    result = await asyncio.to_thread(function, *arguments)
+    if inspect.isawaitable(result):
+        await result
+
+
+def _log_unexpected(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _logger.critical("a consumer's task failed unexpectedly", exc_info=error)
+
+
+def _milliseconds(name: str, seconds: Any) -> int:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise InvalidRequest(f"{name}: {checks.shown(seconds)} is not a number of seconds")
+    if not 0 <= seconds * 1000 <= requests.MAX_LEASE_MS:
+        raise InvalidRequest(f"{name}: {seconds} s is not between 0 s and a day")
+    return round(seconds * 1000)
+
+
+def _as_tag(text: str) -> str:
+    """Return ``text`` as one tag: printable, without commas, not too long."""
+    printable = "".join(c if c.isprintable() else " " for c in text.replace(",", ";"))
+    return printable[: checks.HEADER_VALUE_LENGTH].strip()
+
+
+def _move_id(mail_address: str, group_name: str, message: Message) -> str:
+    """Return an idempotency id that is the same whenever this message is moved."""
+    what = f"{mail_address}\n{group_name}\n{message.msg_id}\n{message.create_time}\n"
+    return "dead-letter." + hashlib.sha256(what.encode() + message.payload).hexdigest()

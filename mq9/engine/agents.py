@@ -1,0 +1,195 @@
+"""The registry: agents registered, replaced, reported, found.
+
+A registration remembers the life of the mailbox it points at. Whoever reads the registry notices
+that a mailbox is gone, or that another one has taken its address, and passes such agents over; the
+sweep removes them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import orjson
+
+from mq9.engine import mailboxes, search
+from mq9.engine.commands import Discover, Discovered, Limits, Register, Report, Unregister
+from mq9.errors import AgentNotFound, Forbidden, LimitReached
+from mq9.models import Match
+
+_ALIVE = (
+    "(a.expires_ms IS NULL OR a.expires_ms>:now) AND (a.life IS NULL OR EXISTS ("
+    "SELECT 1 FROM mailboxes m WHERE m.address=a.mailbox AND m.life=a.life"
+    " AND (m.expires_ms IS NULL OR m.expires_ms>:now)))"
+)
+_FOUND = "a.registered, a.name, a.mailbox, a.seen_ms, a.status"
+# An agent's name says most of what it is for, then what it lists as skills.
+_RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
+
+
+def register(connection: sqlite3.Connection, command: Register, now: int, limits: Limits) -> None:
+    """Put an agent into the registry, or replace it."""
+    name = command.name or command.mailbox
+    key = name
+    existing = _find(connection, "a.key=:value", key, now)
+    if existing is not None:
+        row_id, owner = existing
+        _refuse_others(owner, command.actor, name)
+        _remove(connection, row_id)
+    else:
+        _remove_stale(connection, key)
+        _make_room(connection, now, limits)
+    mailbox = mailboxes.look(connection, command.mailbox, now)
+    new_id = connection.execute(
+        "INSERT INTO agents"
+        " (key, name, mailbox, life, registered, owner, ttl_s, expires_ms, seen_ms)"
+        " VALUES (?,?,?,?,?,?,?,?,?)",
+        (
+            key,
+            name,
+            command.mailbox,
+            None if mailbox is None else mailbox.life,
+            command.registered,
+            command.actor,
+            command.ttl_s,
+            now + command.ttl_s * 1000 if command.ttl_s else None,
+            now,
+        ),
+    ).lastrowid
+    connection.execute(
+        "INSERT INTO agents_text (rowid, name, description, skills, rest) VALUES (?,?,?,?,?)",
+        (new_id, *search.document(name, orjson.loads(command.registered))),
+    )
+
+
+def _find(
+    connection: sqlite3.Connection, condition: str, value: str, now: int
+) -> tuple[int, str | None] | None:
+    """Return row id and owner of a living registration."""
+    row: tuple[int, str | None] | None = connection.execute(
+        f"SELECT a.id, a.owner FROM agents a WHERE {condition} AND {_ALIVE}"  # noqa: S608  # constant text
+        " ORDER BY a.key LIMIT 1",
+        {"value": value, "now": now},
+    ).fetchone()
+    return row
+
+
+def _named(
+    connection: sqlite3.Connection, name: str | None, mailbox: str | None, now: int
+) -> tuple[int, str | None]:
+    """Find an agent by its mailbox, then by its name."""
+    found = None
+    if mailbox is not None:
+        found = _find(connection, "a.mailbox=:value", mailbox, now)
+    if found is None and name is not None:
+        found = _find(connection, "a.name=:value", name, now)
+    if found is None:
+        who = " or ".join(repr(one) for one in (mailbox, name) if one is not None)
+        raise AgentNotFound(f"agent not found: {who} is not registered")
+    return found
+
+
+def _refuse_others(owner: str | None, actor: str | None, name: str) -> None:
+    if owner is not None and owner != actor:
+        raise Forbidden(f"name: {name!r} was registered by another agent")
+
+
+def _remove(connection: sqlite3.Connection, row_id: int) -> None:
+    connection.execute("DELETE FROM agents WHERE id=?", (row_id,))
+    connection.execute("DELETE FROM agents_text WHERE rowid=?", (row_id,))
+
+
+def _remove_stale(connection: sqlite3.Connection, key: str) -> None:
+    row = connection.execute("SELECT id FROM agents WHERE key=?", (key,)).fetchone()
+    if row is not None:
+        _remove(connection, row[0])
+
+
+def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
+    (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
+    if count >= limits.max_agents:
+        count -= remove_gone(connection, now, most=count)
+    if count >= limits.max_agents:
+        raise LimitReached(f"max_agents: {count} agents reach the limit of {limits.max_agents}")
+
+
+def remove_gone(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Remove registrations that have expired or whose mailbox is gone; how many."""
+    rows = connection.execute(
+        f"SELECT a.id FROM agents a WHERE NOT ({_ALIVE}) ORDER BY a.id LIMIT :most",  # noqa: S608  # constant text
+        {"now": now, "most": most},
+    ).fetchall()
+    for (row_id,) in rows:
+        _remove(connection, row_id)
+    return len(rows)
+
+
+def unregister(
+    connection: sqlite3.Connection, command: Unregister, now: int, _limits: Limits
+) -> None:
+    """Take an agent out of the registry."""
+    row_id, owner = _named(connection, command.name, command.mailbox, now)
+    _refuse_others(owner, command.actor, command.name or command.mailbox or "")
+    _remove(connection, row_id)
+
+
+def report(connection: sqlite3.Connection, command: Report, now: int, _limits: Limits) -> None:
+    """Keep what an agent says of itself, and that it lives."""
+    row_id, owner = _named(connection, command.name, command.mailbox, now)
+    _refuse_others(owner, command.actor, command.name or command.mailbox or "")
+    connection.execute(
+        "UPDATE agents SET status=?, seen_ms=?,"
+        " expires_ms=CASE WHEN ttl_s>0 THEN ?+ttl_s*1000 END WHERE id=?",
+        (orjson.dumps(command.status).decode(), now, now, row_id),
+    )
+
+
+def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Discovered:
+    """Search by text, for all terms and else for any of them; without text list by name."""
+    window = {"now": now, "limit": query.limit + 1, "offset": (query.page - 1) * query.limit}
+    if query.text is None:
+        rows = connection.execute(
+            f"SELECT {_FOUND}, 0.0 FROM agents a WHERE {_ALIVE}"  # noqa: S608  # constant text
+            " ORDER BY a.key LIMIT :limit OFFSET :offset",
+            window,
+        ).fetchall()
+        return _page(rows, query, "all")
+    words = search.terms(query.text)
+    if not words:
+        return Discovered(agents=(), has_more=False)
+    match = search.all_of(words)
+    if not _search(connection, match, {**window, "limit": 1, "offset": 0}):
+        match = search.any_of(words)
+    return _page(_search(connection, match, window), query, "text")
+
+
+def _search(
+    connection: sqlite3.Connection, match: str, window: dict[str, int]
+) -> list[tuple[bytes, str, str, int, str | None, float]]:
+    return connection.execute(
+        f"SELECT {_FOUND}, -{_RANK} AS score FROM agents_text JOIN agents a"  # noqa: S608  # constant text
+        f" ON a.id=agents_text.rowid WHERE agents_text MATCH :match AND {_ALIVE}"
+        " ORDER BY score DESC, a.key LIMIT :limit OFFSET :offset",
+        {**window, "match": match},
+    ).fetchall()
+
+
+def _page(
+    rows: list[tuple[bytes, str, str, int, str | None, float]], query: Discover, mode: str
+) -> Discovered:
+    return Discovered(
+        agents=tuple(
+            (
+                registered,
+                Match(
+                    name=name,
+                    mailbox=mailbox,
+                    score=round(score, 6),
+                    last_seen=seen_ms // 1000,
+                    status=None if status is None else orjson.loads(status),
+                    mode=mode,
+                ),
+            )
+            for registered, name, mailbox, seen_ms, status, score in rows[: query.limit]
+        ),
+        has_more=len(rows) > query.limit,
+    )

@@ -1,0 +1,346 @@
+"""What can be asked of the engine: commands that change it, queries that look.
+
+Each is a frozen dataclass of plain values, complete in itself: generated addresses, tokens and
+consumer names come in with it. Its type parameter is the type of its result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from mq9.models import (
+    Deliver,
+    Extended,
+    FetchResult,
+    MailboxStatus,
+    Match,
+    Message,
+    Priority,
+    PublicMailbox,
+    Unread,
+    Waiting,
+)
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one broker takes; beyond it a request is refused with the limit's name.
+
+    Attributes:
+        max_payload: Bytes in one payload.
+        max_mailboxes: Mailboxes that have not expired.
+        max_messages: Messages in one mailbox, delayed ones included.
+        max_bytes: Bytes of payload in one mailbox, delayed ones included.
+        max_agents: Registrations.
+    """
+
+    max_payload: int = 1024 * 1024
+    max_mailboxes: int = 100_000
+    max_messages: int = 100_000
+    max_bytes: int = 1024 * 1024 * 1024
+    max_agents: int = 200_000
+
+
+class Command(Generic[R_co]):
+    """Changes the state; gives an ``R_co``."""
+
+    __slots__ = ()
+
+
+class Query(Generic[R_co]):
+    """Looks at the state; gives an ``R_co``."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateMailbox(Command[str]):
+    """Make a mailbox, or renew one; gives its address.
+
+    Attributes:
+        life: A token that no other mailbox has.
+        actor: The authenticated agent that asks.
+    """
+
+    address: str
+    life: str
+    ttl_s: int = 0
+    description: str = ""
+    public: bool = False
+    renew: bool = False
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropMailbox(Command[None]):
+    """Remove a mailbox with all that is in it."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle(Command[None]):
+    """Make visible what has fallen due in a mailbox, and remove what has expired."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send(Command[int]):
+    """Store a message; gives its msg_id, or -1 while it is delayed."""
+
+    address: str
+    payload: bytes
+    priority: Priority = Priority.NORMAL
+    key: str | None = None
+    delay_s: int = 0
+    ttl_s: int | None = None
+    tags: tuple[str, ...] = ()
+    id: str | None = None
+    sender: str | None = None
+    sender_verified: bool = False
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where a group or a read begins."""
+
+    deliver: Deliver = Deliver.LATEST
+    from_time: int | None = None
+    from_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """The outcome of a Fetch or a Peek.
+
+    Attributes:
+        result: What to answer.
+        position: The first msg_id that this read or group covers.
+        next_change_ms: When, without anybody doing anything, there may be more to hand out.
+        refetched: Whether leases were set anew, so that they may end earlier than others think.
+    """
+
+    result: FetchResult
+    position: int = 0
+    next_change_ms: int | None = None
+    refetched: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch(Command[Fetched]):
+    """Lease messages to a consumer of a group."""
+
+    address: str
+    group: str
+    consumer: str
+    start: Start = Start()
+    force: bool = False
+    request_id: str | None = None
+    num_msgs: int = 100
+    max_bytes: int = 4 * 1024 * 1024
+    lease_ms: int = 60_000
+    redeliver_own: bool = True
+
+    def undo(self, fetched: Fetched) -> Release | None:
+        """Return the command that takes back a reply which reached nobody."""
+        if not fetched.result:
+            return None
+        batch = fetched.result.batch
+        assert batch is not None  # noqa: S101  # a group's messages always have one
+        return Release(address=self.address, group=self.group, batch=batch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(Command[None]):
+    """Take back a FETCH reply that reached nobody, as if it had not been made."""
+
+    address: str
+    group: str
+    batch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack(Command[tuple[int, ...]]):
+    """Confirm messages; gives the ids confirmed."""
+
+    address: str
+    group: str
+    msg_id: int
+    consumer: str
+    batch: str | None = None
+    individual: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nack(Command[None]):
+    """Give a lease back."""
+
+    address: str
+    group: str
+    msg_id: int
+    consumer: str
+    batch: str | None = None
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extend(Command[Extended]):
+    """Renew leases."""
+
+    address: str
+    group: str
+    consumer: str
+    msg_ids: tuple[int, ...]
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete(Command[None]):
+    """Remove one message."""
+
+    address: str
+    msg_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register(Command[None]):
+    """Put an agent into the registry, or replace it.
+
+    Attributes:
+        registered: The JSON object as it came.
+        actor: The authenticated agent that asks.
+    """
+
+    name: str | None
+    mailbox: str
+    registered: bytes
+    ttl_s: int = 0
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unregister(Command[None]):
+    """Take an agent out of the registry."""
+
+    name: str | None
+    mailbox: str | None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Command[None]):
+    """Keep what an agent says of itself, and that it lives."""
+
+    name: str | None
+    mailbox: str | None
+    status: dict[str, Any]
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep(Command[int]):
+    """Remove what has expired or need no longer be remembered; gives how many rows went.
+
+    Attributes:
+        most: How many mailboxes, and how many rows of each other kind, at the most.
+    """
+
+    most: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peek(Query[Fetched]):
+    """Read without a group: nothing is leased or remembered.
+
+    Attributes:
+        position: Read from this msg_id; None to begin at ``start``.
+    """
+
+    address: str
+    start: Start = Start()
+    position: int | None = None
+    num_msgs: int = 100
+    max_bytes: int = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhyEmpty(Query[Waiting]):
+    """Say why there is nothing to hand out."""
+
+    address: str
+    group: str | None
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The outcome of a QueryMessages."""
+
+    messages: tuple[Message, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryMessages(Query[Found]):
+    """Look at stored messages, the newest that match, oldest first."""
+
+    address: str
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    since: int | None = None
+    limit: int = 100
+    msg_id: int | None = None
+    max_bytes: int = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Query[MailboxStatus]):
+    """Look at a mailbox, and at one group and one message of it."""
+
+    address: str
+    group: str | None = None
+    msg_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountUnread(Query[Unread | None]):
+    """Count what a group could be handed; None when the mailbox is not there."""
+
+    address: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatorOf(Query[str | None]):
+    """Tell which authenticated agent made a mailbox."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPublic(Query[tuple[PublicMailbox, ...]]):
+    """List the public mailboxes by address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovered:
+    """The outcome of a Discover: what each agent registered, and how it matched."""
+
+    agents: tuple[tuple[bytes, Match], ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discover(Query[Discovered]):
+    """Search the registry by text; without text list it by name."""
+
+    text: str | None = None
+    limit: int = 20
+    page: int = 1

@@ -1,0 +1,204 @@
+"""Consumer groups: where one starts, what it has been handed, how a batch token reads."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from dataclasses import dataclass
+
+from mq9.engine.commands import Start
+from mq9.engine.mailboxes import Mailbox
+from mq9.errors import InvalidRequest, MessageNotFound
+from mq9.models import Deliver
+
+_TOKEN = re.compile(r"([0-9a-z]+)-([0-9]{1,15})")
+# Using a group keeps it for a month; noting that more often than hourly would be wasted writing.
+_USE_GRAIN_MS = 3_600_000
+
+
+@dataclass(slots=True)
+class Group:
+    """A row of groups; ``cursors`` are by lane."""
+
+    id: int
+    mailbox_id: int
+    name: str
+    start: int
+    cursors: list[int]
+    first_reply: int
+    used_ms: int
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Write what changes."""
+        connection.execute(
+            "UPDATE groups SET start=?, critical=?, urgent=?, normal=?, first_reply=?, used_ms=?"
+            " WHERE id=?",
+            (self.start, *self.cursors, self.first_reply, self.used_ms, self.id),
+        )
+
+    def note_use(self, connection: sqlite3.Connection, now: int) -> None:
+        """Remember that the group is alive."""
+        if now - self.used_ms >= _USE_GRAIN_MS:
+            self.used_ms = now
+            self.save(connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A FETCH reply that handed something out."""
+
+    number: int
+    consumer: str
+
+
+def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str) -> Group | None:
+    """Return a group of a mailbox."""
+    row = connection.execute(
+        "SELECT id, mailbox, name, start, critical, urgent, normal, first_reply, used_ms"
+        " FROM groups WHERE mailbox=? AND name=?",
+        (mailbox.id, name),
+    ).fetchone()
+    if row is None:
+        return None
+    group_id, mailbox_id, name, start, critical, urgent, normal, first_reply, used_ms = row
+    return Group(
+        group_id, mailbox_id, name, start, [critical, urgent, normal], first_reply, used_ms
+    )
+
+
+def create(
+    connection: sqlite3.Connection, mailbox: Mailbox, name: str, start: int, now: int
+) -> Group:
+    """Make a group that starts at a msg_id."""
+    group_id = connection.execute(
+        "INSERT INTO groups (mailbox, name, start, critical, urgent, normal, first_reply, used_ms)"
+        " VALUES (?,?,?,?,?,?,?,?)",
+        (mailbox.id, name, start, start, start, start, mailbox.next_reply, now),
+    ).lastrowid
+    assert group_id is not None  # noqa: S101  # an INSERT that did not raise has one
+    return Group(group_id, mailbox.id, name, start, [start] * 3, mailbox.next_reply, now)
+
+
+def reset(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, start: int, now: int
+) -> None:
+    """Forget a group's position, leases and acks, and void its batch tokens."""
+    connection.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
+    group.start = start
+    group.cursors = [start] * 3
+    group.first_reply = mailbox.next_reply
+    group.used_ms = now
+    group.save(connection)
+
+
+def start_position(connection: sqlite3.Connection, mailbox: Mailbox, start: Start, now: int) -> int:
+    """Return the first msg_id that a group or a read with this start covers."""
+    if start.deliver is Deliver.EARLIEST:
+        return 0
+    if start.deliver is Deliver.FROM_ID and start.from_id is not None:
+        return min(start.from_id, mailbox.next_msg_id)
+    if start.deliver is Deliver.FROM_TIME and start.from_time is not None:
+        row = connection.execute(
+            "SELECT msg_id FROM messages WHERE mailbox=? AND visible_ms>=?"
+            " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY visible_ms, msg_id LIMIT 1",
+            (mailbox.id, start.from_time * 1000, now),
+        ).fetchone()
+        if row is not None:
+            return int(row[0])
+    return mailbox.next_msg_id
+
+
+def token(mailbox: Mailbox, number: int) -> str:
+    """Return the batch token of a reply."""
+    return f"{mailbox.life}-{number}"
+
+
+def chosen_reply(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group_name: str,
+    msg_id: int,
+    consumer: str,
+    batch: str | None,
+) -> tuple[Group, Reply] | None:
+    """Find the FETCH reply that an ACK or NACK of ``msg_id`` speaks of.
+
+    Returns:
+        The group and its reply; None when the call succeeds without doing anything: the token is
+        from before a reset or of an earlier mailbox, or the message is gone.
+
+    Raises:
+        InvalidRequest: The token is none of ours, or its reply did not contain the message.
+        MessageNotFound: The id is not assigned yet, or was not handed out to the group.
+    """
+    group = find(connection, mailbox, group_name)
+    if batch is not None:
+        return _reply_of_token(connection, mailbox, group, msg_id, batch)
+    if group is not None:
+        rows = connection.execute(
+            "SELECT r.number, r.consumer FROM handed h JOIN replies r"
+            " ON r.mailbox=h.mailbox AND r.number=h.reply"
+            " WHERE h.group_id=? AND h.msg_id=? AND h.reply>=?"
+            " ORDER BY r.consumer=? DESC, r.number DESC LIMIT 1",
+            (group.id, msg_id, group.first_reply, consumer),
+        ).fetchone()
+        if rows is not None:
+            return group, Reply(*rows)
+    if msg_id < mailbox.next_msg_id and not _still_to_deliver(connection, mailbox, group, msg_id):
+        return None
+    raise MessageNotFound(
+        f"message not found: {msg_id} was not handed out to group {group_name} of {mailbox.address}"
+    )
+
+
+def _reply_of_token(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group | None,
+    msg_id: int,
+    batch: str,
+) -> tuple[Group, Reply] | None:
+    match = _TOKEN.fullmatch(batch)
+    if match is None:
+        raise InvalidRequest(f"batch: {batch!r} is not a token of this broker")
+    life, number = match[1], int(match[2])
+    if life != mailbox.life:
+        return None
+    if number >= mailbox.next_reply:
+        raise InvalidRequest(f"batch: {batch!r} was never given out")
+    row = connection.execute(
+        "SELECT group_id, consumer FROM replies WHERE mailbox=? AND number=?", (mailbox.id, number)
+    ).fetchone()
+    if row is None:
+        return None  # forgotten, so nothing of it is outstanding
+    group_id, consumer = row
+    if group is None or group_id != group.id:
+        raise InvalidRequest(f"batch: {batch!r} was not given to this group")
+    if number < group.first_reply:
+        return None
+    contained = connection.execute(
+        "SELECT 1 FROM handed WHERE mailbox=? AND reply=? AND msg_id=?",
+        (mailbox.id, number, msg_id),
+    ).fetchone()
+    if contained is None:
+        raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
+    return group, Reply(number, consumer)
+
+
+def _still_to_deliver(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None, msg_id: int
+) -> bool:
+    """Tell whether an assigned message is stored and was never handed out to the group."""
+    row = connection.execute(
+        "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
+    ).fetchone()
+    if row is None:
+        return False
+    if group is None or msg_id < group.start or msg_id >= group.cursors[row[0]]:
+        return True
+    # Below the cursor without a reply that we remember: acked long ago, unless the reply that
+    # handed it out reached nobody.
+    untouched = connection.execute(
+        "SELECT 1 FROM leases WHERE group_id=? AND msg_id=?", (group.id, msg_id)
+    ).fetchone()
+    return untouched is not None

@@ -1,0 +1,378 @@
+"""Leases: messages handed out to consumers, confirmed, given back, renewed.
+
+Within a lane new messages have the highest id so far, so a group's position is one cursor a lane,
+plus a row for each message that was handed out and is not acked. A row whose lease has ended is
+free for anyone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+from mq9.engine import groups, mailboxes
+from mq9.engine.commands import Ack, Extend, Fetch, Fetched, Limits, Nack, Peek, Release
+from mq9.engine.groups import Group
+from mq9.engine.mailboxes import Mailbox
+from mq9.engine.messages import COLUMNS, LANES, from_row, reply_bytes
+from mq9.models import Extended, FetchResult, Message
+
+GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is over
+
+# What a fetch may hand out: lane, msg_id, deliveries so far, whether the consumer holds it.
+Candidate = tuple[int, int, int, bool]
+
+
+def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Limits) -> Fetched:
+    """Lease messages to a consumer."""
+    mailbox = mailboxes.settle(connection, command.address, now)
+    group = groups.find(connection, mailbox, command.group)
+    repeated = False
+    if group is not None and command.request_id is not None:
+        number = _latest_reply(connection, group, command)
+        repeated = number is not None
+        if number is not None:
+            held = _still_held(connection, mailbox, group, number, command, now)
+            if held is not None:
+                return held
+    reset = command.force and not repeated
+    if group is None or reset:
+        start = groups.start_position(connection, mailbox, command.start, now)
+        if group is None:
+            group = groups.create(connection, mailbox, command.group, start, now)
+        else:
+            groups.reset(connection, mailbox, group, start, now)
+    _free_ended(connection, group, now)
+    picked, more = _pick(connection, mailbox, group, command)
+    messages, cut = _load(connection, mailbox, picked, command.max_bytes)
+    number = mailbox.next_reply
+    until_ms = now + command.lease_ms
+    if messages or (reset and command.request_id is not None):
+        _write_reply(connection, mailbox, group, command, number, now)
+    refetched = _lease(
+        connection, mailbox, group, command, picked[: len(messages)], number, until_ms
+    )
+    group.note_use(connection, now)
+    batch = groups.token(mailbox, number) if messages else None
+    return Fetched(
+        result=FetchResult(
+            (replace(message, batch=batch) for message in messages),
+            batch=batch,
+            lease_until=until_ms / 1000 if messages else None,
+            more=more or cut,
+        ),
+        position=group.start,
+        next_change_ms=None if messages else next_change(connection, mailbox, group),
+        refetched=refetched,
+    )
+
+
+def _latest_reply(connection: sqlite3.Connection, group: Group, command: Fetch) -> int | None:
+    row = connection.execute(
+        "SELECT max(number) FROM replies WHERE group_id=? AND request_id=? AND consumer=?",
+        (group.id, command.request_id, command.consumer),
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def _still_held(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    number: int,
+    command: Fetch,
+    now: int,
+) -> Fetched | None:
+    """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
+    rows = connection.execute(
+        "SELECT l.msg_id, l.deliveries, l.until_ms FROM handed h JOIN leases l"
+        " ON l.group_id=h.group_id AND l.msg_id=h.msg_id"
+        " WHERE h.mailbox=? AND h.reply=? AND l.reply=h.reply AND l.holder=? AND l.until_ms>?"
+        " ORDER BY h.position",
+        (mailbox.id, number, command.consumer, now),
+    ).fetchall()
+    if not rows:
+        return None
+    batch = groups.token(mailbox, number)
+    messages = [
+        _message(connection, mailbox, msg_id, deliveries, batch) for msg_id, deliveries, _ in rows
+    ]
+    return Fetched(
+        result=FetchResult(messages, batch=batch, lease_until=min(row[2] for row in rows) / 1000),
+        position=group.start,
+    )
+
+
+def _message(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    msg_id: int,
+    deliveries: int,
+    batch: str | None = None,
+) -> Message:
+    row = connection.execute(
+        f"SELECT {COLUMNS} FROM messages WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant columns
+        (mailbox.id, msg_id),
+    ).fetchone()
+    return from_row(row, mailbox.address, deliveries, batch)
+
+
+def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
+    connection.execute(
+        "UPDATE leases SET holder=NULL, until_ms=NULL WHERE group_id=? AND until_ms<=?",
+        (group.id, now),
+    )
+
+
+def _pick(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, command: Fetch
+) -> tuple[list[Candidate], bool]:
+    """Choose what to hand out, in order; whether there was more than ``num_msgs``."""
+    most = command.num_msgs + 1
+    known: list[Candidate] = _known(connection, group, None, most)
+    if command.redeliver_own:
+        known += _known(connection, group, command.consumer, most)
+    picked: list[Candidate] = []
+    for lane, cursor in enumerate(group.cursors):
+        room = most - len(picked)
+        fresh = connection.execute(
+            "SELECT priority, msg_id, 0, 0 FROM messages WHERE mailbox=? AND priority=?"
+            " AND msg_id>=? ORDER BY msg_id LIMIT ?",
+            (mailbox.id, lane, cursor, room),
+        ).fetchall()
+        picked += sorted([*(one for one in known if one[0] == lane), *fresh])[:room]
+        if len(picked) == most:
+            return picked[:-1], True
+    return picked, False
+
+
+def _known(
+    connection: sqlite3.Connection, group: Group, holder: str | None, most: int
+) -> list[Candidate]:
+    return connection.execute(
+        "SELECT priority, msg_id, deliveries, holder IS NOT NULL FROM leases"
+        " WHERE group_id=? AND holder IS ? ORDER BY priority, msg_id LIMIT ?",
+        (group.id, holder, most),
+    ).fetchall()
+
+
+def _load(
+    connection: sqlite3.Connection, mailbox: Mailbox, picked: list[Candidate], max_bytes: int
+) -> tuple[list[Message], bool]:
+    """Read the picked messages until ``max_bytes`` are reached; whether that cut them."""
+    messages: list[Message] = []
+    room = max_bytes
+    for _, msg_id, deliveries, _ in picked:
+        message = _message(connection, mailbox, msg_id, deliveries + 1)
+        room -= reply_bytes(message)
+        if messages and room < 0:
+            return messages, True
+        messages.append(message)
+    return messages, False
+
+
+def _write_reply(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    command: Fetch,
+    number: int,
+    now: int,
+) -> None:
+    connection.execute(
+        "INSERT INTO replies VALUES (?,?,?,?,?,?)",
+        (mailbox.id, number, group.id, command.consumer, command.request_id, now),
+    )
+    mailbox.next_reply += 1
+    mailbox.save(connection)
+
+
+def _lease(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    command: Fetch,
+    picked: list[Candidate],
+    number: int,
+    until_ms: int,
+) -> bool:
+    """Write the leases of a reply; whether one of them took the place of a running one."""
+    connection.executemany(
+        "INSERT INTO leases VALUES (?,?,?,?,?,?,1,?) ON CONFLICT DO UPDATE SET"
+        " holder=excluded.holder, until_ms=excluded.until_ms, deliveries=deliveries+1,"
+        " reply=excluded.reply",
+        (
+            (group.id, msg_id, mailbox.id, lane, command.consumer, until_ms, number)
+            for lane, msg_id, _, _ in picked
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO handed VALUES (?,?,?,?,?,?,0,NULL)",
+        (
+            (mailbox.id, number, position, msg_id, group.id, held)
+            for position, (_, msg_id, _, held) in enumerate(picked)
+        ),
+    )
+    moved = False
+    for lane, msg_id, _, _ in picked:
+        if msg_id >= group.cursors[lane]:
+            group.cursors[lane] = msg_id + 1
+            moved = True
+    if moved:
+        group.save(connection)
+    return any(held for *_, held in picked)
+
+
+def next_change(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None
+) -> int | None:
+    """Return the instant at which, if nobody does anything, a FETCH could find more."""
+    (due_ms,) = connection.execute(
+        "SELECT min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
+    ).fetchone()
+    until_ms = None
+    if group is not None:
+        (until_ms,) = connection.execute(
+            "SELECT min(until_ms) FROM leases WHERE group_id=? AND until_ms IS NOT NULL",
+            (group.id,),
+        ).fetchone()
+    instants = [one for one in (due_ms, until_ms, mailbox.expires_ms) if one is not None]
+    return min(instants, default=None)
+
+
+def peek(connection: sqlite3.Connection, mailbox: Mailbox, query: Peek, now: int) -> Fetched:
+    """Read without a group."""
+    position = query.position
+    if position is None:
+        position = groups.start_position(connection, mailbox, query.start, now)
+    most = query.num_msgs + 1
+    picked: list[Candidate] = []
+    for lane in LANES.values():
+        if len(picked) < most:
+            picked += connection.execute(
+                "SELECT priority, msg_id, -1, 0 FROM messages WHERE mailbox=? AND priority=?"
+                " AND msg_id>=? AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT ?",
+                (mailbox.id, lane, position, now, most - len(picked)),
+            ).fetchall()
+    messages, cut = _load(connection, mailbox, picked[: query.num_msgs], query.max_bytes)
+    return Fetched(
+        result=FetchResult(messages, more=cut or len(picked) == most),
+        position=position,
+        next_change_ms=None if messages else next_change(connection, mailbox, None),
+    )
+
+
+def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits) -> tuple[int, ...]:
+    """Confirm a message and, unless it is to be alone, those before it in the same reply."""
+    mailbox = mailboxes.settle(connection, command.address, now)
+    chosen = groups.chosen_reply(
+        connection, mailbox, command.group, command.msg_id, command.consumer, command.batch
+    )
+    if chosen is None:
+        return ()
+    group, reply = chosen
+    rows = connection.execute(
+        "SELECT h.position, h.msg_id, h.given_back, h.acked_by, l.holder, l.until_ms,"
+        " l.msg_id IS NOT NULL FROM handed h"
+        " LEFT JOIN leases l ON l.group_id=h.group_id AND l.msg_id=h.msg_id"
+        " WHERE h.mailbox=:mailbox AND h.reply=:reply AND h.position<=("
+        "SELECT position FROM handed WHERE mailbox=:mailbox AND reply=:reply AND msg_id=:msg_id)"
+        " AND (h.msg_id=:msg_id OR NOT :individual) ORDER BY h.position",
+        {
+            "mailbox": mailbox.id,
+            "reply": reply.number,
+            "msg_id": command.msg_id,
+            "individual": command.individual,
+        },
+    ).fetchall()
+    acked = []
+    for position, msg_id, given_back, acked_by, holder, until_ms, outstanding in rows:
+        named = msg_id == command.msg_id
+        held_elsewhere = (
+            holder not in {None, GIVEN_BACK, reply.consumer}
+            and until_ms is not None
+            and until_ms > now
+        )
+        if acked_by == command.msg_id:
+            acked.append(msg_id)  # this call was made before
+        elif outstanding and not held_elsewhere and (named or not given_back):
+            connection.execute(
+                "DELETE FROM leases WHERE group_id=? AND msg_id=?", (group.id, msg_id)
+            )
+            connection.execute(
+                "UPDATE handed SET acked_by=? WHERE mailbox=? AND reply=? AND position=?",
+                (command.msg_id, mailbox.id, reply.number, position),
+            )
+            acked.append(msg_id)
+    group.note_use(connection, now)
+    return tuple(acked)
+
+
+def nack(connection: sqlite3.Connection, command: Nack, now: int, _limits: Limits) -> None:
+    """Give a lease back; nobody gets the message until the delay is over."""
+    mailbox = mailboxes.settle(connection, command.address, now)
+    chosen = groups.chosen_reply(
+        connection, mailbox, command.group, command.msg_id, command.consumer, command.batch
+    )
+    if chosen is None:
+        return
+    group, reply = chosen
+    holder, until_ms = (GIVEN_BACK, now + command.delay_ms) if command.delay_ms else (None, None)
+    given = connection.execute(
+        "UPDATE leases SET holder=?, until_ms=?"
+        " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
+        (holder, until_ms, group.id, command.msg_id, reply.consumer, now),
+    ).rowcount
+    if given:
+        connection.execute(
+            "UPDATE handed SET given_back=1 WHERE group_id=? AND msg_id=? AND reply>=?",
+            (group.id, command.msg_id, group.first_reply),
+        )
+    group.note_use(connection, now)
+
+
+def extend(connection: sqlite3.Connection, command: Extend, now: int, _limits: Limits) -> Extended:
+    """Renew the leases that the consumer still holds."""
+    mailbox = mailboxes.settle(connection, command.address, now)
+    group = groups.find(connection, mailbox, command.group)
+    extended: list[int] = []
+    lost: list[int] = []
+    for msg_id in command.msg_ids:
+        renewed = (
+            group is not None
+            and connection.execute(
+                "UPDATE leases SET until_ms=?"
+                " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
+                (now + command.lease_ms, group.id, msg_id, command.consumer, now),
+            ).rowcount
+        )
+        (extended if renewed else lost).append(msg_id)
+    if group is not None:
+        group.note_use(connection, now)
+    return Extended(tuple(extended), tuple(lost))
+
+
+def release(connection: sqlite3.Connection, command: Release, now: int, _limits: Limits) -> None:
+    """Take back a reply that reached nobody."""
+    mailbox = mailboxes.look(connection, command.address, now)
+    if mailbox is None or not command.batch.startswith(f"{mailbox.life}-"):
+        return
+    number = int(command.batch.rpartition("-")[2])
+    of_reply = {"mailbox": mailbox.id, "reply": number}
+    handed = (
+        "SELECT h.msg_id FROM handed h WHERE h.mailbox=:mailbox AND h.reply=:reply"
+        " AND h.group_id=leases.group_id"
+    )
+    # What its consumer held before stays with it; the rest is free, and this delivery never was.
+    connection.execute(
+        "UPDATE leases SET holder=NULL, until_ms=NULL WHERE mailbox=:mailbox AND reply=:reply"  # noqa: S608  # constant text
+        f" AND msg_id IN ({handed} AND NOT h.refetched)",
+        of_reply,
+    )
+    connection.execute(
+        "UPDATE leases SET deliveries=deliveries-1 WHERE mailbox=:mailbox AND reply=:reply"  # noqa: S608  # constant text
+        f" AND msg_id IN ({handed})",
+        of_reply,
+    )
+    connection.execute("DELETE FROM handed WHERE mailbox=:mailbox AND reply=:reply", of_reply)
+    connection.execute("DELETE FROM replies WHERE mailbox=:mailbox AND number=:reply", of_reply)

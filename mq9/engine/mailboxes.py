@@ -1,0 +1,275 @@
+"""Mailboxes: made, found, brought up to date, dropped.
+
+Whatever touches a mailbox settles it first: what has fallen due becomes visible in due order, then
+what has expired is removed. ``changes_ms`` is a lower bound of the next such instant, so that a
+mailbox in which nothing is due costs one row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mq9.engine.commands import CreateMailbox, DropMailbox, Limits, ListPublic
+from mq9.errors import Forbidden, LimitReached, MailboxExists, MailboxNotFound
+from mq9.models import PublicMailbox
+
+_TABLES_OF_A_MAILBOX = (
+    "messages",
+    "delayed",
+    "sent_ids",
+    "gone",
+    "leases",
+    "replies",
+    "handed",
+    "groups",
+)
+_COLUMNS = (
+    "id, address, life, description, public, creator, ttl_s, expires_ms, changes_ms, "
+    "next_msg_id, next_reply, visible_ms, messages, bytes"
+)
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """A row of mailboxes, as far as one command knows it; ``save`` writes the counters back."""
+
+    id: int
+    address: str
+    life: str
+    description: str
+    public: int
+    creator: str | None
+    ttl_s: int
+    expires_ms: int | None
+    changes_ms: int | None
+    next_msg_id: int
+    next_reply: int
+    visible_ms: int
+    messages: int
+    bytes: int
+
+    def expect_change(self, instant: int | None) -> None:
+        """Remember that something falls due or expires at ``instant``."""
+        if instant is not None and (self.changes_ms is None or instant < self.changes_ms):
+            self.changes_ms = instant
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Write the counters."""
+        connection.execute(
+            "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
+            "messages=?, bytes=? WHERE id=?",
+            (
+                self.changes_ms,
+                self.next_msg_id,
+                self.next_reply,
+                self.visible_ms,
+                self.messages,
+                self.bytes,
+                self.id,
+            ),
+        )
+
+
+def not_found(address: str) -> MailboxNotFound:
+    """Make the error for a mailbox that is not there."""
+    return MailboxNotFound(f"mailbox not found: {address} does not exist")
+
+
+def look(connection: sqlite3.Connection, address: str, now: int) -> Mailbox | None:
+    """Return a mailbox as it is stored, or None when it is not there or has expired."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
+        (address,),
+    ).fetchone()
+    if row is None:
+        return None
+    mailbox = Mailbox(*row)
+    return None if mailbox.expires_ms is not None and mailbox.expires_ms <= now else mailbox
+
+
+def is_settled(mailbox: Mailbox, now: int) -> bool:
+    """Tell whether nothing has fallen due or expired since the mailbox was last settled."""
+    return mailbox.changes_ms is None or mailbox.changes_ms > now
+
+
+def settle(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
+    """Bring a mailbox up to date and return it.
+
+    Raises:
+        MailboxNotFound: It is not there, or its TTL has passed.
+    """
+    mailbox = look(connection, address, now)
+    if mailbox is None:
+        raise not_found(address)
+    if not is_settled(mailbox, now):
+        _make_due_visible(connection, mailbox, now)
+        _remove_expired(connection, mailbox, now)
+        (mailbox.changes_ms,) = connection.execute(
+            "SELECT min(instant) FROM ("
+            " SELECT min(due_ms) AS instant FROM delayed WHERE mailbox=:id UNION ALL"
+            " SELECT min(expires_ms) FROM messages WHERE mailbox=:id AND expires_ms IS NOT NULL)",
+            {"id": mailbox.id},
+        ).fetchone()
+        mailbox.save(connection)
+    return mailbox
+
+
+def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> None:
+    due = connection.execute(
+        "SELECT id, due_ms, key FROM delayed WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
+        (mailbox.id, now),
+    ).fetchall()
+    for row_id, due_ms, key in due:
+        if key is not None:
+            replace_key(connection, mailbox, key, due_ms)
+        mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
+        connection.execute(
+            "INSERT INTO messages SELECT mailbox, ?, priority, ?, expires_ms, key, tags, sender,"
+            " sender_verified, reply_to, correlation_id, path, size, payload"
+            " FROM delayed WHERE id=?",
+            (mailbox.next_msg_id, mailbox.visible_ms, row_id),
+        )
+        connection.execute("DELETE FROM delayed WHERE id=?", (row_id,))
+        mailbox.next_msg_id += 1
+
+
+def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> None:
+    expired = connection.execute(
+        "SELECT msg_id, size, expires_ms FROM messages WHERE mailbox=? AND expires_ms<=?",
+        (mailbox.id, now),
+    ).fetchall()
+    remove(connection, mailbox, expired, "expired")
+
+
+def replace_key(connection: sqlite3.Connection, mailbox: Mailbox, key: str, instant: int) -> None:
+    """Remove the visible message of a key, because a newer one takes its place."""
+    older = connection.execute(
+        "SELECT msg_id, size, expires_ms FROM messages WHERE mailbox=? AND key=?",
+        (mailbox.id, key),
+    ).fetchone()
+    if older is None:
+        return
+    msg_id, size, expires_ms = older
+    if expires_ms is not None and expires_ms <= instant:
+        remove(connection, mailbox, [(msg_id, size, expires_ms)], "expired")
+    else:
+        remove(connection, mailbox, [(msg_id, size, instant)], "replaced")
+
+
+def remove(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    messages: Iterable[tuple[int, int, int]],
+    reason: str,
+) -> None:
+    """Remove visible messages, void their leases and remember why; ``save`` is the caller's.
+
+    Args:
+        connection: The database.
+        mailbox: Their mailbox.
+        messages: Of each, the msg_id, the size and the instant at which it went.
+        reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``.
+    """
+    for msg_id, size, instant in messages:
+        connection.execute(
+            "DELETE FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
+        )
+        connection.execute("DELETE FROM leases WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id))
+        connection.execute(
+            "INSERT INTO gone VALUES (?,?,?,?)", (mailbox.id, msg_id, reason, instant)
+        )
+        mailbox.messages -= 1
+        mailbox.bytes -= size
+
+
+def erase(connection: sqlite3.Connection, mailbox_id: int) -> None:
+    """Remove a mailbox with all that is in it."""
+    for table in _TABLES_OF_A_MAILBOX:
+        connection.execute(f"DELETE FROM {table} WHERE mailbox=?", (mailbox_id,))  # noqa: S608  # constant names
+    connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
+
+
+def erase_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Remove mailboxes whose TTL has passed, the oldest first; how many."""
+    expired = connection.execute(
+        "SELECT id FROM mailboxes WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?", (now, most)
+    ).fetchall()
+    for (mailbox_id,) in expired:
+        erase(connection, mailbox_id)
+    return len(expired)
+
+
+def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, limits: Limits) -> str:
+    """Make a mailbox, or renew one."""
+    address = command.address
+    existing = look(connection, address, now)
+    if existing is not None:
+        if not command.renew:
+            raise MailboxExists(f"mailbox {address} already exists")
+        if existing.creator is not None and existing.creator != command.actor:
+            raise Forbidden(f"mail_address: {address} belongs to another agent")
+        if existing.ttl_s:
+            connection.execute(
+                "UPDATE mailboxes SET expires_ms=? WHERE id=?",
+                (now + existing.ttl_s * 1000, existing.id),
+            )
+        return address
+    stale = connection.execute("SELECT id FROM mailboxes WHERE address=?", (address,)).fetchone()
+    if stale is not None:
+        erase(connection, stale[0])
+    _make_room(connection, now, limits)
+    connection.execute(
+        "INSERT INTO mailboxes (address, life, description, public, creator, ttl_s, expires_ms)"
+        " VALUES (?,?,?,?,?,?,?)",
+        (
+            address,
+            command.life,
+            command.description,
+            int(command.public),
+            command.actor,
+            command.ttl_s,
+            now + command.ttl_s * 1000 if command.ttl_s else None,
+        ),
+    )
+    # A registration may be made before its mailbox; from here on it lives as long as this one.
+    connection.execute(
+        "UPDATE agents SET life=? WHERE mailbox=? AND life IS NULL", (command.life, address)
+    )
+    return address
+
+
+def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
+    (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
+    if count >= limits.max_mailboxes:
+        erase_expired(connection, now, most=count)
+        (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
+    if count >= limits.max_mailboxes:
+        raise LimitReached(
+            f"max_mailboxes: {count} mailboxes reach the limit of {limits.max_mailboxes}"
+        )
+
+
+def drop(connection: sqlite3.Connection, command: DropMailbox, now: int, _limits: Limits) -> None:
+    """Remove a mailbox.
+
+    Raises:
+        MailboxNotFound: It is not there.
+    """
+    mailbox = look(connection, command.address, now)
+    if mailbox is None:
+        raise not_found(command.address)
+    erase(connection, mailbox.id)
+
+
+def list_public(
+    connection: sqlite3.Connection, _query: ListPublic, now: int
+) -> tuple[PublicMailbox, ...]:
+    """List the public mailboxes by address."""
+    rows = connection.execute(
+        "SELECT address, description FROM mailboxes WHERE public=1"
+        " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY address",
+        (now,),
+    )
+    return tuple(PublicMailbox(address, description) for address, description in rows)

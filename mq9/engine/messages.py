@@ -1,0 +1,216 @@
+"""Messages: stored, made room for, looked at, deleted."""
+
+from __future__ import annotations
+
+import sqlite3
+from hashlib import blake2b
+from typing import Any
+
+from mq9.engine import mailboxes
+from mq9.engine.commands import Delete, Found, Limits, QueryMessages, Send
+from mq9.engine.mailboxes import Mailbox
+from mq9.errors import IdConflict, MailboxFull, MessageNotFound, PayloadTooLarge
+from mq9.models import PRIORITIES, Message
+
+LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
+COLUMNS = (
+    "msg_id, payload, priority, visible_ms, key, tags, sender, sender_verified, reply_to,"
+    " correlation_id, path"
+)
+_OVERHEAD = 256  # bytes of a message in a reply beside what is counted
+
+
+def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | None) -> Message:
+    """Return the message in a row of ``COLUMNS``."""
+    msg_id, payload, lane, visible_ms, key, tags, sender, verified, reply_to, correlation, path = (
+        row
+    )
+    return Message(
+        msg_id=msg_id,
+        payload=payload,
+        priority=PRIORITIES[lane],
+        create_time=visible_ms // 1000,
+        key=key,
+        tags=tuple(tags.strip(",").split(",")) if tags else (),
+        sender=sender,
+        sender_verified=bool(verified),
+        reply_to=reply_to,
+        correlation_id=correlation,
+        path=tuple(path.split(",")) if path else (),
+        delivery_count=deliveries,
+        batch=batch,
+        mail_address=address,
+    )
+
+
+def reply_bytes(message: Message) -> int:
+    """Return at least as many bytes as the message takes in a reply."""
+    texts = (message.key, message.sender, message.reply_to, message.correlation_id)
+    envelope = sum(4 * len(text) for text in (*texts, *message.tags, *message.path) if text)
+    return (len(message.payload) * 4) // 3 + 4 + envelope + _OVERHEAD
+
+
+def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits) -> int:
+    """Store a message; its msg_id, or -1 while it is delayed."""
+    size = len(command.payload)
+    if size > limits.max_payload:
+        raise PayloadTooLarge(f"max_payload: {size} bytes are more than {limits.max_payload}")
+    mailbox = mailboxes.settle(connection, command.address, now)
+    digest = blake2b(command.payload, digest_size=16).digest()
+    if command.id is not None:
+        first = _first_answer(connection, mailbox, command, digest)
+        if first is not None:
+            return first
+    expires_ms = None if command.ttl_s is None else now + command.ttl_s * 1000
+    if command.delay_s:
+        answer = -1
+        instant = now + command.delay_s * 1000
+    else:
+        answer = mailbox.next_msg_id
+        instant = mailbox.visible_ms = max(mailbox.visible_ms, now)
+        mailbox.next_msg_id += 1
+        if command.key is not None:
+            mailboxes.replace_key(connection, mailbox, command.key, instant)
+    _make_room(connection, mailbox, size, now, limits)
+    table, first_columns = (
+        ("delayed", "due_ms") if command.delay_s else ("messages", "visible_ms, msg_id")
+    )
+    values = (instant,) if command.delay_s else (instant, answer)
+    connection.execute(
+        f"INSERT INTO {table} ({first_columns}, mailbox, priority, expires_ms, key, tags, sender,"  # noqa: S608  # constant names
+        " sender_verified, reply_to, correlation_id, path, size, payload)"
+        f" VALUES ({'?,' * len(values)}?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            *values,
+            mailbox.id,
+            LANES[command.priority],
+            expires_ms,
+            command.key,
+            f",{','.join(command.tags)}," if command.tags else "",
+            command.sender,
+            int(command.sender_verified),
+            command.reply_to,
+            command.correlation_id,
+            ",".join(command.path),
+            size,
+            command.payload,
+        ),
+    )
+    if command.id is not None:
+        connection.execute(
+            "INSERT INTO sent_ids VALUES (?,?,?,?,?,?)",
+            (mailbox.id, command.sender or "", command.id, digest, answer, now),
+        )
+    mailbox.messages += 1
+    mailbox.bytes += size
+    mailbox.expect_change(instant if command.delay_s else expires_ms)
+    mailbox.save(connection)
+    return answer
+
+
+def _first_answer(
+    connection: sqlite3.Connection, mailbox: Mailbox, command: Send, digest: bytes
+) -> int | None:
+    """Return what the first SEND under this idempotency id was answered, if there was one."""
+    row = connection.execute(
+        "SELECT digest, answer FROM sent_ids WHERE mailbox=? AND sender=? AND id=?",
+        (mailbox.id, command.sender or "", command.id),
+    ).fetchone()
+    if row is None:
+        return None
+    known, answer = row
+    if known != digest:
+        raise IdConflict(
+            f"id: {command.id!r} was used before in {mailbox.address} with another body"
+        )
+    return int(answer)
+
+
+def _make_room(
+    connection: sqlite3.Connection, mailbox: Mailbox, size: int, now: int, limits: Limits
+) -> None:
+    """Evict the oldest messages that nobody needs until one of ``size`` bytes fits."""
+    while mailbox.messages >= limits.max_messages or mailbox.bytes + size > limits.max_bytes:
+        oldest = _oldest_done(connection, mailbox)
+        if oldest is None:
+            if mailbox.messages >= limits.max_messages:
+                met = f"max_messages: {mailbox.messages} messages reach {limits.max_messages}"
+            else:
+                met = (
+                    f"max_bytes: {mailbox.bytes} and {size} bytes are more than {limits.max_bytes}"
+                )
+            raise MailboxFull(
+                f"mailbox {mailbox.address} is full: {met}, none of them acked by all"
+            )
+        mailboxes.remove(connection, mailbox, [(*oldest, now)], "evicted")
+
+
+def _oldest_done(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int, int] | None:
+    """Return id and size of the oldest message that a group has acked and none has yet to get."""
+    bounds = connection.execute(
+        "SELECT min(start), min(critical), min(urgent), min(normal) FROM groups WHERE mailbox=?",
+        (mailbox.id,),
+    ).fetchone()
+    start, *cursors = bounds
+    if start is None:
+        return None
+    candidates = []
+    for lane, cursor in enumerate(cursors):
+        row = connection.execute(
+            "SELECT msg_id, size FROM messages m WHERE mailbox=? AND priority=?"
+            " AND msg_id>=? AND msg_id<? AND NOT EXISTS ("
+            "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
+            " ORDER BY msg_id LIMIT 1",
+            (mailbox.id, lane, start, cursor),
+        ).fetchone()
+        if row is not None:
+            candidates.append(row)
+    return min(candidates, default=None)
+
+
+def delete(connection: sqlite3.Connection, command: Delete, now: int, _limits: Limits) -> None:
+    """Remove one message."""
+    mailbox = mailboxes.settle(connection, command.address, now)
+    row = connection.execute(
+        "SELECT size FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, command.msg_id)
+    ).fetchone()
+    if row is None:
+        raise MessageNotFound(f"message not found: {command.msg_id} is not in {command.address}")
+    mailboxes.remove(connection, mailbox, [(command.msg_id, row[0], now)], "deleted")
+    mailbox.save(connection)
+
+
+def query(
+    connection: sqlite3.Connection, mailbox: Mailbox, command: QueryMessages, now: int
+) -> Found:
+    """Look at the newest messages that match, oldest first."""
+    conditions = ["mailbox=?", "(expires_ms IS NULL OR expires_ms>?)"]
+    values: list[Any] = [mailbox.id, now]
+    if command.msg_id is not None:
+        conditions.append("msg_id=?")
+        values.append(command.msg_id)
+    if command.key is not None:
+        conditions.append("key=?")
+        values.append(command.key)
+    for tag in command.tags:
+        conditions.append("instr(tags, ?)>0")
+        values.append(f",{tag},")
+    if command.since is not None:
+        conditions.append("visible_ms>=?")
+        values.append(command.since * 1000)
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM messages WHERE {' AND '.join(conditions)}"  # noqa: S608  # constant text
+        " ORDER BY msg_id DESC LIMIT ?",
+        (*values, command.limit + 1),
+    )
+    newest: list[Message] = []
+    room = command.max_bytes
+    more = False
+    for row in rows:
+        message = from_row(row, mailbox.address, deliveries=0, batch=None)
+        room -= reply_bytes(message)
+        if len(newest) == command.limit or (newest and room < 0):
+            more = True
+            break
+        newest.append(message)
+    return Found(messages=tuple(reversed(newest)), more=more)

@@ -1,0 +1,60 @@
+"""What is forgotten, and when: one bounded pass over everything that has an age."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mq9.engine import agents, mailboxes
+from mq9.engine.commands import Limits, Sweep
+
+DAY_MS = 86_400_000
+IDEMPOTENCY_MS = 7 * DAY_MS
+GROUP_MS = 30 * DAY_MS
+GONE_MS = 7 * DAY_MS
+# A lost reply is asked for again within seconds; a finished one is remembered for much longer.
+REPLY_MS = 3_600_000
+
+
+def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Limits) -> int:
+    """Remove what has expired or need no longer be remembered; how many rows went."""
+    most = command.most
+    swept = mailboxes.erase_expired(connection, now, most)
+    swept += agents.remove_gone(connection, now, most)
+    swept += connection.execute(
+        "DELETE FROM sent_ids WHERE (mailbox, sender, id) IN"
+        " (SELECT mailbox, sender, id FROM sent_ids WHERE sent_ms<=? ORDER BY sent_ms LIMIT ?)",
+        (now - IDEMPOTENCY_MS, most),
+    ).rowcount
+    swept += connection.execute(
+        "DELETE FROM gone WHERE (mailbox, msg_id) IN"
+        " (SELECT mailbox, msg_id FROM gone WHERE gone_ms<=? ORDER BY gone_ms LIMIT ?)",
+        (now - GONE_MS, most),
+    ).rowcount
+    swept += _forget_groups(connection, now, most)
+    swept += _forget_replies(connection, now, most)
+    return swept
+
+
+def _forget_groups(connection: sqlite3.Connection, now: int, most: int) -> int:
+    unused = connection.execute(
+        "SELECT id FROM groups WHERE used_ms<=? ORDER BY used_ms, id LIMIT ?",
+        (now - GROUP_MS, most),
+    ).fetchall()
+    for (group_id,) in unused:
+        for table in ("leases", "handed", "replies"):
+            connection.execute(f"DELETE FROM {table} WHERE group_id=?", (group_id,))  # noqa: S608  # constant names
+        connection.execute("DELETE FROM groups WHERE id=?", (group_id,))
+    return len(unused)
+
+
+def _forget_replies(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Forget replies of which nothing is outstanding any more."""
+    finished = connection.execute(
+        "SELECT mailbox, number FROM replies r WHERE made_ms<=? AND NOT EXISTS ("
+        "SELECT 1 FROM handed h JOIN leases l ON l.group_id=h.group_id AND l.msg_id=h.msg_id"
+        " WHERE h.mailbox=r.mailbox AND h.reply=r.number) ORDER BY made_ms LIMIT ?",
+        (now - REPLY_MS, most),
+    ).fetchall()
+    connection.executemany("DELETE FROM handed WHERE mailbox=? AND reply=?", finished)
+    connection.executemany("DELETE FROM replies WHERE mailbox=? AND number=?", finished)
+    return len(finished)

@@ -1,0 +1,81 @@
+"""Text search over the registry: what is indexed of an agent, and how a question becomes a query.
+
+SQLite's tokenizer splits at spaces, which Chinese and Japanese do not write. Runs of their
+characters are therefore indexed, and asked for, as overlapping pairs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_MOST_CHARACTERS = 65_536  # of each column of one agent
+_MOST_TERMS = 32  # of one question
+_CJK = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003fffd"
+)
+_RUN_OF_CJK = re.compile(f"[{_CJK}]+")
+_TERM = re.compile(r"[^\W_]+")
+
+
+def document(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return the columns of ``agents_text`` for what an agent registered.
+
+    Returns:
+        Its name, its description, what its skills say, and every other text in the object.
+    """
+    description = " ".join(_texts(registered.get("description")))
+    skills = " ".join(
+        text
+        for field in ("skills", "tags", "examples", "capabilities")
+        for text in _texts(registered.get(field))
+    )
+    indexed = {"name", "mailbox", "description", "skills", "tags", "examples", "capabilities"}
+    rest = " ".join(
+        text
+        for field, value in registered.items()
+        if field not in indexed
+        for text in _texts(value)
+    )
+    columns = (name, description, skills, rest)
+    return tuple(pairs(column[:_MOST_CHARACTERS]) for column in columns)  # type: ignore[return-value]  # four in, four out
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
+def pairs(text: str) -> str:
+    """Return ``text`` with each run of Chinese, Japanese or Korean as pairs of characters."""
+
+    def spread(match: re.Match[str]) -> str:
+        run = match[0]
+        if len(run) == 1:
+            return f" {run} "
+        return " " + " ".join(run[at : at + 2] for at in range(len(run) - 1)) + " "
+
+    return _RUN_OF_CJK.sub(spread, text)
+
+
+def terms(question: str) -> list[str]:
+    """Return the terms of a question, each once, without anything that is query syntax."""
+    return list(dict.fromkeys(_TERM.findall(pairs(question).lower())))[:_MOST_TERMS]
+
+
+def all_of(words: list[str]) -> str:
+    """Return the full-text query for agents that match every term."""
+    return " ".join(f'"{word}"' for word in words)
+
+
+def any_of(words: list[str]) -> str:
+    """Return the full-text query for agents that match at least one term."""
+    return " OR ".join(f'"{word}"' for word in words)

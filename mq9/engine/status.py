@@ -1,0 +1,190 @@
+"""What a mailbox and its groups look like: counts and lives, read without changing them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mq9.engine import groups
+from mq9.engine.commands import Status, WhyEmpty
+from mq9.engine.groups import Group
+from mq9.engine.mailboxes import Mailbox
+from mq9.models import (
+    GroupStatus,
+    Leased,
+    MailboxStatus,
+    MessageLife,
+    Unread,
+    Waiting,
+)
+
+_MOST_HOLDERS = 20  # of one group, named in one answer
+_LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
+
+
+def status(
+    connection: sqlite3.Connection, mailbox: Mailbox, query: Status, now: int
+) -> MailboxStatus:
+    """Describe a mailbox."""
+    delayed, next_due = _delayed(connection, mailbox)
+    return MailboxStatus(
+        mail_address=mailbox.address,
+        desc=mailbox.description,
+        public=bool(mailbox.public),
+        ttl=mailbox.ttl_s,
+        expires_at=_seconds(mailbox.expires_ms),
+        stored=mailbox.messages - delayed,
+        stored_bytes=mailbox.bytes,
+        delayed=delayed,
+        next_due=_seconds(next_due),
+        group=_group(connection, mailbox, query.group, now) if query.group is not None else None,
+        message=_life(connection, mailbox, query.msg_id, now) if query.msg_id is not None else None,
+    )
+
+
+def why_empty(
+    connection: sqlite3.Connection, mailbox: Mailbox, query: WhyEmpty, now: int
+) -> Waiting:
+    """Say why a FETCH found nothing."""
+    delayed, next_due = _delayed(connection, mailbox)
+    stored = mailbox.messages - delayed
+    group = groups.find(connection, mailbox, query.group) if query.group is not None else None
+    start = query.position if group is None else group.start
+    skipped = _count_before(connection, mailbox, start, now)
+    outstanding = 0 if group is None else _outstanding(connection, group)
+    return Waiting(
+        stored=stored,
+        delayed=delayed,
+        next_due=_seconds(next_due),
+        leased=() if group is None else _leased(connection, group, now),
+        acked=0 if group is None else stored - skipped - outstanding,
+        skipped=skipped,
+    )
+
+
+def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, now: int) -> Unread:
+    """Count what a group could be handed now; one that is not there counts as ``earliest``."""
+    group = groups.find(connection, mailbox, group_name)
+    cursors = group.cursors if group is not None else [0, 0, 0]
+    counts = []
+    for lane, cursor in enumerate(cursors):
+        (fresh,) = connection.execute(
+            "SELECT count(*) FROM messages m WHERE mailbox=:mailbox AND priority=:lane"  # noqa: S608  # constant text
+            f" AND msg_id>=:cursor AND {_LIVE}",
+            {"mailbox": mailbox.id, "lane": lane, "cursor": cursor, "now": now},
+        ).fetchone()
+        counts.append(fresh)
+    if group is not None:
+        free = connection.execute(
+            "SELECT l.priority, count(*) FROM leases l JOIN messages m"  # noqa: S608  # constant text
+            " ON m.mailbox=l.mailbox AND m.msg_id=l.msg_id"
+            f" WHERE l.group_id=:group AND (l.until_ms IS NULL OR l.until_ms<=:now) AND {_LIVE}"
+            " GROUP BY l.priority",
+            {"group": group.id, "now": now},
+        )
+        for lane, count in free:
+            counts[lane] += count
+    return Unread(*counts)
+
+
+def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> GroupStatus:
+    group = groups.find(connection, mailbox, name)
+    pending = unread(connection, mailbox, name, now)
+    if group is None:
+        return GroupStatus(name, exists=False, pending=pending)
+    delayed, _ = _delayed(connection, mailbox)
+    skipped = _count_before(connection, mailbox, group.start, now)
+    fresh_and_outstanding = _outstanding(connection, group) + _fresh(connection, mailbox, group)
+    return GroupStatus(
+        name,
+        exists=True,
+        pending=pending,
+        leased=_leased(connection, group, now),
+        acked=mailbox.messages - delayed - skipped - fresh_and_outstanding,
+    )
+
+
+def _life(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int) -> MessageLife:
+    row = connection.execute(
+        "SELECT priority, visible_ms FROM messages WHERE mailbox=? AND msg_id=?",
+        (mailbox.id, msg_id),
+    ).fetchone()
+    if row is None:
+        gone = connection.execute(
+            "SELECT reason, gone_ms FROM gone WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
+        ).fetchone()
+        if gone is None:
+            return MessageLife(msg_id, "unknown")
+        return MessageLife(msg_id, gone[0], gone[1] / 1000)
+    lane, visible_ms = row
+    acked = connection.execute(
+        "SELECT name FROM groups g WHERE mailbox=? AND start<=?"  # noqa: S608  # constant names
+        f" AND {('critical', 'urgent', 'normal')[lane]}>? AND NOT EXISTS"
+        " (SELECT 1 FROM leases l WHERE l.group_id=g.id AND l.msg_id=?) ORDER BY name",
+        (mailbox.id, msg_id, msg_id, msg_id),
+    )
+    leased = connection.execute(
+        "SELECT g.name, nullif(l.holder, ''), l.until_ms, l.deliveries FROM leases l"
+        " JOIN groups g ON g.id=l.group_id WHERE l.mailbox=? AND l.msg_id=? ORDER BY g.name",
+        (mailbox.id, msg_id),
+    ).fetchall()
+    return MessageLife(
+        msg_id,
+        "stored",
+        visible_ms / 1000,
+        tuple(name for (name,) in acked),
+        tuple(
+            (name, holder, until_ms / 1000, deliveries)
+            if until_ms is not None and until_ms > now
+            else (name, None, None, deliveries)
+            for name, holder, until_ms, deliveries in leased
+        ),
+    )
+
+
+def _seconds(instant: int | None) -> float | None:
+    return None if instant is None else instant / 1000
+
+
+def _delayed(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int, int | None]:
+    count, next_due = connection.execute(
+        "SELECT count(*), min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
+    ).fetchone()
+    return count, next_due
+
+
+def _count_before(connection: sqlite3.Connection, mailbox: Mailbox, start: int, now: int) -> int:
+    if start == 0:
+        return 0
+    (count,) = connection.execute(
+        "SELECT count(*) FROM messages m WHERE mailbox=:mailbox AND msg_id<:start"  # noqa: S608  # constant text
+        f" AND {_LIVE}",
+        {"mailbox": mailbox.id, "start": start, "now": now},
+    ).fetchone()
+    return int(count)
+
+
+def _fresh(connection: sqlite3.Connection, mailbox: Mailbox, group: Group) -> int:
+    total = 0
+    for lane, cursor in enumerate(group.cursors):
+        (count,) = connection.execute(
+            "SELECT count(*) FROM messages WHERE mailbox=? AND priority=? AND msg_id>=?",
+            (mailbox.id, lane, cursor),
+        ).fetchone()
+        total += count
+    return total
+
+
+def _outstanding(connection: sqlite3.Connection, group: Group) -> int:
+    (count,) = connection.execute(
+        "SELECT count(*) FROM leases WHERE group_id=?", (group.id,)
+    ).fetchone()
+    return int(count)
+
+
+def _leased(connection: sqlite3.Connection, group: Group, now: int) -> tuple[Leased, ...]:
+    rows = connection.execute(
+        "SELECT nullif(holder, ''), count(*), min(until_ms) FROM leases"
+        " WHERE group_id=? AND until_ms>? GROUP BY holder ORDER BY min(until_ms), holder LIMIT ?",
+        (group.id, now, _MOST_HOLDERS),
+    )
+    return tuple(Leased(holder, count, until_ms / 1000) for holder, count, until_ms in rows)

@@ -1,0 +1,143 @@
+"""The database of a broker: opened, checked, brought to the present schema.
+
+A file that is damaged, was written by a newer version or belongs to something else is refused
+before anything in it is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+
+from mq9.errors import UnusableFile
+
+APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
+VERSION = 1
+# From each older version to the next; the database is at VERSION after all that apply.
+_MIGRATIONS: dict[int, str] = {}
+
+_HEADER = b"SQLite format 3\0"
+_BUSY_MS = 10_000
+# Small files are checked page by page when opened, larger ones when a page is read.
+_CHECKED_BYTES = 64 * 1024 * 1024
+
+
+class Durability(StrEnum):
+    """What a change survives once it is answered: a killed process, or power loss as well."""
+
+    NORMAL = "normal"
+    FULL = "full"
+
+
+def open_memory() -> sqlite3.Connection:
+    """Return a new database that lives as long as its connection."""
+    connection = _connect(":memory:")
+    _create(connection)
+    return connection
+
+
+def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3.Connection:
+    """Return a connection that may write, making the file if it is missing.
+
+    Raises:
+        UnusableFile: The file cannot be used; it was left as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Only its owner may read a mailbox; SQLite gives the files beside it the same rights.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise UnusableFile(f"{path} cannot be opened: {error.strerror}") from error
+    _refuse_unusable(path)
+    try:
+        connection = _connect(str(path))
+        connection.execute("PRAGMA journal_mode=WAL")
+        synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        _create(connection)
+    except sqlite3.Error as error:
+        raise UnusableFile(f"{path} cannot be opened: {error}") from error
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Return a connection to an open file that only reads."""
+    connection = _connect(str(path))
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def _connect(target: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        target, isolation_level=None, check_same_thread=False, cached_statements=512
+    )
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    return connection
+
+
+def _refuse_unusable(path: Path) -> None:
+    size = path.stat().st_size
+    if size == 0:
+        return
+    with path.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100 or not header.startswith(_HEADER):
+        raise UnusableFile(f"{path} is not a database of mq9, or its beginning is damaged")
+    # Read-only, so that not even closing the connection writes to the file.
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application == 0 and version == 0 and tables == 0:
+            return  # made, and not yet filled
+        if application != APPLICATION_ID:
+            raise UnusableFile(f"{path} is the database of another program, not of mq9")
+        if version > VERSION:
+            raise UnusableFile(
+                f"{path} was written by a newer version of mq9 (schema {version}, this one knows "
+                f"{VERSION}); upgrade langchain-mq9"
+            )
+        if size <= _CHECKED_BYTES:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise UnusableFile(f"{path} is damaged: {verdict}; restore it from a copy")
+    except sqlite3.DatabaseError as error:
+        raise UnusableFile(f"{path} is damaged: {error}; restore it from a copy") from error
+    finally:
+        connection.close()
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Bring the schema to VERSION; of several processes at once, one does it."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            _run(connection, resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
+        else:
+            for step in range(version, VERSION):
+                _run(connection, _MIGRATIONS[step])
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """Run statements inside the open transaction, which ``executescript`` would commit."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""

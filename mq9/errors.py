@@ -1,0 +1,173 @@
+"""Every error that mq9 raises, in one tree.
+
+::
+
+    Mq9Error
+    ├── InvalidRequest            invalid_request    (also a ValueError)
+    │   └── InvalidAddress        invalid_address
+    ├── MailboxExists             mailbox_exists
+    ├── MailboxNotFound           mailbox_not_found
+    ├── MessageNotFound           message_not_found
+    ├── AgentNotFound             agent_not_found
+    ├── LimitReached              limit_reached
+    │   ├── MailboxFull           mailbox_full
+    │   └── PayloadTooLarge       payload_too_large
+    ├── IdConflict                id_conflict
+    ├── Unauthorized              unauthorized
+    ├── Forbidden                 forbidden
+    ├── Unavailable               unavailable        (the outcome is unknown)
+    ├── NotConnected              not_connected      (nothing was sent)
+    ├── NoReply                   no_reply           (also a TimeoutError)
+    └── UnusableFile              unusable_file      (nothing was changed)
+
+The codes down to ``unavailable`` travel on the wire; the last three arise in the client. Text is
+for people and may change, ``code`` is for programs and does not.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Mq9Error(Exception):
+    """The broker refused a request, or the client could not make it.
+
+    Attributes:
+        code: A stable word for programs, such as ``mailbox_not_found``.
+    """
+
+    code: ClassVar[str] = "error"
+
+
+class InvalidRequest(Mq9Error, ValueError):
+    """A field is missing, of the wrong type or out of range; nothing was changed."""
+
+    code = "invalid_request"
+
+
+class InvalidAddress(InvalidRequest):
+    """A mail_address breaks the rules for addresses; nothing was sent."""
+
+    code = "invalid_address"
+
+
+class MailboxExists(Mq9Error):
+    """A mailbox of that name is already there."""
+
+    code = "mailbox_exists"
+
+
+class MailboxNotFound(Mq9Error):
+    """The mailbox was never created, was dropped, or its TTL has passed."""
+
+    code = "mailbox_not_found"
+
+
+class MessageNotFound(Mq9Error):
+    """No such message, or none that was handed out to that consumer group."""
+
+    code = "message_not_found"
+
+
+class AgentNotFound(Mq9Error):
+    """No agent is registered under that name or mailbox."""
+
+    code = "agent_not_found"
+
+
+class LimitReached(Mq9Error):
+    """A limit of the broker was met; the message names the limit and the value."""
+
+    code = "limit_reached"
+
+
+class MailboxFull(LimitReached):
+    """The mailbox is at its limit and holds nothing that may make room."""
+
+    code = "mailbox_full"
+
+
+class PayloadTooLarge(LimitReached):
+    """The payload is larger than the broker takes."""
+
+    code = "payload_too_large"
+
+
+class IdConflict(Mq9Error):
+    """The idempotency id was used before, with another body."""
+
+    code = "id_conflict"
+
+
+class Unauthorized(Mq9Error):
+    """The broker does not know who is asking."""
+
+    code = "unauthorized"
+
+
+class Forbidden(Mq9Error):
+    """The broker knows who is asking, and that agent may not do this."""
+
+    code = "forbidden"
+
+
+class Unavailable(Mq9Error):
+    """No reply came, so the outcome is unknown; repeat only what is idempotent."""
+
+    code = "unavailable"
+
+
+class NotConnected(Mq9Error):
+    """The client is not connected, or was closed; nothing was sent."""
+
+    code = "not_connected"
+
+
+class NoReply(Mq9Error, TimeoutError):
+    """The question was delivered, and no answer came in time."""
+
+    code = "no_reply"
+
+
+class UnusableFile(Mq9Error):
+    """The broker's file is damaged, of a newer version or not mq9's; it was left as it was."""
+
+    code = "unusable_file"
+
+
+def _tree(root: type[Mq9Error]) -> dict[str, type[Mq9Error]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+_BY_CODE = _tree(Mq9Error)
+
+# Brokers other than ours send the sentence alone. The first phrase that it contains decides.
+_BY_SENTENCE = (
+    ("already exists", MailboxExists),
+    ("mailbox not found", MailboxNotFound),
+    ("message not found", MessageNotFound),
+    ("invalid mail_address", InvalidAddress),
+    ("agent not found", AgentNotFound),
+)
+
+
+def from_reply(sentence: str, code: str | None = None) -> Mq9Error:
+    """Make the error that a reply describes.
+
+    Args:
+        sentence: The reply's non-empty ``error`` field.
+        code: The reply's ``code`` field, where the broker sends one.
+
+    Returns:
+        An error of the class that belongs to the code, else of the one that the sentence suggests,
+        else a plain ``Mq9Error``.
+    """
+    if code in _BY_CODE:
+        return _BY_CODE[code](sentence)
+    for phrase, kind in _BY_SENTENCE:
+        if phrase in sentence:
+            return kind(sentence)
+    return Mq9Error(sentence)

@@ -1,0 +1,279 @@
+"""What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Priority(StrEnum):
+    """How soon a message is handed out: critical before urgent before normal."""
+
+    CRITICAL = "critical"
+    URGENT = "urgent"
+    NORMAL = "normal"
+
+
+PRIORITIES = tuple(Priority)  # in the order of delivery
+
+
+class Deliver(StrEnum):
+    """Where a new consumer group, or a read without a group, starts."""
+
+    LATEST = "latest"
+    EARLIEST = "earliest"
+    FROM_TIME = "from_time"
+    FROM_ID = "from_id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A stored message, as FETCH and QUERY return it.
+
+    Attributes:
+        msg_id: Its number in its mailbox; grows in the order in which messages become visible.
+        payload: The body, byte for byte as it was sent.
+        priority: Its lane.
+        create_time: The Unix second in which it became visible.
+        key: Its key; at most one visible message has it.
+        tags: Its tags.
+        sender: Who sent it: a claim, unless ``sender_verified``.
+        sender_verified: Whether the broker itself knows the sender.
+        reply_to: The address that the answer goes to.
+        correlation_id: Which question it answers, or is.
+        path: The agents that this conversation has passed through, in order.
+        delivery_count: How often it was handed out to this group; 0 outside groups.
+        batch: The token of the FETCH reply it came in; None outside groups.
+        mail_address: The mailbox it is stored in.
+    """
+
+    msg_id: int
+    payload: bytes
+    priority: Priority = Priority.NORMAL
+    create_time: int
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    sender: str | None = None
+    sender_verified: bool = False
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    path: tuple[str, ...] = ()
+    delivery_count: int = 0
+    batch: str | None = None
+    mail_address: str = ""
+
+    @property
+    def text(self) -> str:
+        """The payload as UTF-8 text. Raises UnicodeDecodeError when it is not."""
+        return self.payload.decode("utf-8")
+
+    def json(self) -> Any:
+        """Return the payload parsed as JSON. Raises ValueError when it is not."""
+        return orjson.loads(self.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """What one consumer holds, or nobody while messages given back wait out their delay.
+
+    Attributes:
+        consumer: Who holds it; None for messages that were given back with a delay.
+        count: How many messages.
+        until: The Unix time, in seconds, at which the first of those leases ends.
+    """
+
+    consumer: str | None
+    count: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Why a FETCH returned nothing.
+
+    Attributes:
+        stored: How many messages are visible in the mailbox.
+        delayed: How many wait for their due time.
+        next_due: The Unix time, in seconds, of the next of those.
+        leased: What is leased to whom; empty for a read without a group.
+        acked: How many of the stored ones this group has acked.
+        skipped: How many of the stored ones lie before the group's (or the read's) start.
+    """
+
+    stored: int
+    delayed: int
+    next_due: float | None = None
+    leased: tuple[Leased, ...] = ()
+    acked: int = 0
+    skipped: int = 0
+
+
+class FetchResult(list[Message]):
+    """The messages of one FETCH, most pressing first, with what the reply said beside them.
+
+    Attributes:
+        batch: The token that acknowledges them together; None without a group or messages.
+        lease_until: The Unix time, in seconds, at which their lease ends.
+        more: Whether the reply was cut, so that another FETCH would return more at once.
+        waiting: Why there is nothing, when there is nothing.
+    """
+
+    def __init__(
+        self,
+        messages: Iterable[Message] = (),
+        *,
+        batch: str | None = None,
+        lease_until: float | None = None,
+        more: bool = False,
+        waiting: Waiting | None = None,
+    ) -> None:
+        super().__init__(messages)
+        self.batch = batch
+        self.lease_until = lease_until
+        self.more = more
+        self.waiting = waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """How many messages a group could be handed now, by priority."""
+
+    critical: int = 0
+    urgent: int = 0
+    normal: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them together."""
+        return self.critical + self.urgent + self.normal
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """Where one consumer group stands.
+
+    Attributes:
+        group_name: The group.
+        exists: False when no FETCH has created it; the rest then says what ``earliest`` would see.
+        pending: What it could be handed now.
+        leased: What is leased to whom.
+        acked: How many of the stored messages it has acked.
+    """
+
+    group_name: str
+    exists: bool
+    pending: Unread
+    leased: tuple[Leased, ...] = ()
+    acked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLife:
+    """What happened to one message.
+
+    Attributes:
+        state: ``stored``, or why it is gone: ``expired``, ``deleted``, ``replaced``, ``evicted``;
+            ``unknown`` when it was never assigned or is gone so long that nobody remembers.
+        since: The Unix time, in seconds, from which that holds.
+        acked_by: The groups that acked it, by name; known while it is stored.
+        leased: For each group that holds it: the group, the consumer (None when it was given back),
+            the end of the lease (Unix seconds) and how often it was delivered.
+    """
+
+    msg_id: int
+    state: str
+    since: float | None = None
+    acked_by: tuple[str, ...] = ()
+    leased: tuple[tuple[str, str | None, float | None, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxStatus:
+    """The state of a mailbox, read without changing it.
+
+    Attributes:
+        mail_address: The mailbox.
+        desc: What its creator says of it.
+        public: Whether PUBLIC.LIST names it.
+        ttl: Its lifetime in seconds; 0 means that it never expires.
+        expires_at: The Unix time, in seconds, at which it expires.
+        stored: How many messages are visible.
+        stored_bytes: The size of all payloads, delayed ones included.
+        delayed: How many wait for their due time.
+        next_due: The Unix time, in seconds, of the next of those.
+        group: The asked-for group.
+        message: The asked-for message.
+    """
+
+    mail_address: str
+    desc: str = ""
+    public: bool = False
+    ttl: int = 0
+    expires_at: float | None = None
+    stored: int = 0
+    stored_bytes: int = 0
+    delayed: int = 0
+    next_due: float | None = None
+    group: GroupStatus | None = None
+    message: MessageLife | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicMailbox:
+    """A line of PUBLIC.LIST."""
+
+    mail_address: str
+    desc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How a registered agent matched, beside the object that it registered.
+
+    Attributes:
+        name: The name it registered under, or the mailbox where it gave none.
+        mailbox: The address that reaches it.
+        score: Larger is better; comparable within one reply only.
+        last_seen: The Unix second in which it last registered or reported.
+        status: What it last reported.
+        mode: What ranked the answer: ``all``, ``text`` or ``semantic``.
+    """
+
+    name: str
+    mailbox: str
+    score: float = 0.0
+    last_seen: int | None = None
+    status: dict[str, Any] | None = None
+    mode: str = "all"
+
+
+class AgentMatch(dict[str, Any]):
+    """The object that an agent registered, with how it matched in ``match``.
+
+    It is a plain dict of what was registered; where the registration left ``mailbox`` out, the
+    client fills in the address that the broker gave it.
+    """
+
+    def __init__(self, registered: dict[str, Any], match: Match) -> None:
+        super().__init__(registered)
+        self.setdefault("mailbox", match.mailbox)
+        self.match = match
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """What EXTEND could do.
+
+    Attributes:
+        extended: The ids whose lease was renewed.
+        lost: The ids that this consumer no longer holds.
+    """
+
+    extended: tuple[int, ...] = field(default=())
+    lost: tuple[int, ...] = field(default=())

@@ -1,0 +1,155 @@
+"""What a value of the protocol may be: checks that name the field and the value.
+
+A check takes a field's name and its value, and returns the value to use or raises InvalidRequest.
+Null and the empty text stand for "absent" wherever a field may be absent, because clients in other
+languages send them so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+from mq9 import address
+from mq9.errors import InvalidRequest
+
+MAX_MSG_ID = 2**53 - 1
+MAX_SECONDS = 10 * 365 * 86_400  # ten years
+MAX_UNIX_SECONDS = 253_402_300_799  # the end of the year 9999
+HEADER_VALUE_LENGTH = 256
+MAX_TAGS = 64
+
+Check = Callable[[str, Any], Any]
+E = TypeVar("E", bound=Enum)
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as an error message shows it: on one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def whole(low: int, high: int) -> Check:
+    """Check for a whole number between ``low`` and ``high``, both included."""
+
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidRequest(f"{name}: {shown(value)} is not a whole number")
+        if not low <= value <= high:
+            raise InvalidRequest(f"{name}: {value} is not between {low} and {high}")
+        return value
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """Let null and the empty text through as None, and ``check`` the rest."""
+
+    def maybe(name: str, value: Any) -> Any:
+        return None if value is None or value == "" else check(name, value)
+
+    return maybe
+
+
+def flag(name: str, value: Any) -> bool:
+    """Check for true or false; null is false."""
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name}: {shown(value)} is neither true nor false")
+    return value
+
+
+def printable(longest: int) -> Check:
+    """Check for 1 to ``longest`` printable characters without spaces around them."""
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{name}: {shown(value)} is not a text")
+        if not 1 <= len(value) <= longest:
+            raise InvalidRequest(
+                f"{name}: {shown(value)} has {len(value)} characters, not 1 to {longest}"
+            )
+        if not value.isprintable():
+            raise InvalidRequest(f"{name}: {shown(value)} has characters that are not printable")
+        if value != value.strip():
+            raise InvalidRequest(f"{name}: {shown(value)} has spaces around it")
+        return value
+
+    return check
+
+
+header_text = printable(HEADER_VALUE_LENGTH)
+agent_name = printable(128)
+
+
+def prose(longest: int) -> Check:
+    """Check for a text of at most ``longest`` characters that UTF-8 can carry."""
+
+    def check(name: str, value: Any) -> str:
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{name}: {shown(value)} is not a text")
+        if len(value) > longest:
+            raise InvalidRequest(f"{name}: {len(value)} characters are more than {longest}")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise InvalidRequest(f"{name}: {shown(value)} cannot be written as UTF-8")
+        return value
+
+    return check
+
+
+def mail_address(_name: str, value: Any) -> str:
+    """Check for a mail_address or its ``mq9://`` form, and return the address."""
+    return address.parse(value)
+
+
+def tag(name: str, value: Any) -> str:
+    """Check for one tag: a header value without commas."""
+    text: str = header_text(name, value)
+    if "," in text:
+        raise InvalidRequest(f"{name}: {shown(value)} has a comma")
+    return text
+
+
+def tags(name: str, value: Any) -> tuple[str, ...]:
+    """Check for up to 64 tags; each is kept once, in the order given."""
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise InvalidRequest(f"{name}: {shown(value)} is not a list of tags")
+    if len(value) > MAX_TAGS:
+        raise InvalidRequest(f"{name}: {len(value)} tags are more than {MAX_TAGS}")
+    return tuple(dict.fromkeys(tag(name, one) for one in value))
+
+
+def msg_ids(name: str, value: Any) -> tuple[int, ...]:
+    """Check for 1 to 1 000 message ids; each is kept once, in the order given."""
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= 1000:
+        raise InvalidRequest(f"{name}: {shown(value)} is not a list of 1 to 1000 message ids")
+    one = whole(0, MAX_MSG_ID)
+    return tuple(dict.fromkeys(one(name, number) for number in value))
+
+
+def member(kind: type[E]) -> Check:
+    """Check for one of an enumeration's words."""
+
+    def check(name: str, value: Any) -> E:
+        try:
+            return kind(value)
+        except ValueError:
+            words = ", ".join(str(word.value) for word in kind)
+            raise InvalidRequest(f"{name}: {shown(value)} is not one of {words}") from None
+
+    return check
+
+
+def json_object(name: str, value: Any) -> Mapping[str, Any]:
+    """Check for a JSON object; null is the empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{name}: {shown(value)} is not a JSON object")
+    return value

@@ -1,0 +1,149 @@
+"""The options of a request that travel as NATS headers, most of them for SEND.
+
+Names are case-insensitive. A repeated ``mq9-*`` header is an error, and so is an empty one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mq9 import address
+from mq9.errors import InvalidRequest
+from mq9.models import Priority
+from mq9.protocol import checks
+from mq9.protocol.checks import MAX_SECONDS, Check, optional, whole
+
+Headers = Sequence[tuple[str, str]]
+
+ENCODING = "mq9-encoding"
+UNREAD = "mq9-unread"
+BASE64: tuple[str, str] = (ENCODING, "base64")
+
+T = TypeVar("T")
+
+
+def _path(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise InvalidRequest(f"{name}: {checks.shown(value)} is not a list of agents")
+    if len(value) > checks.MAX_TAGS:
+        raise InvalidRequest(f"{name}: {len(value)} agents are more than {checks.MAX_TAGS}")
+    return tuple(checks.tag(name, one) for one in value)
+
+
+def _option(default: T, header: str, check: Check) -> T:
+    metadata = {"header": header, "check": check}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendOptions:
+    """What a SEND says beside its payload. Raises InvalidRequest naming the option and value."""
+
+    priority: Priority = _option(Priority.NORMAL, "mq9-priority", checks.member(Priority))
+    key: str | None = _option(None, "mq9-key", optional(checks.header_text))
+    delay: int | None = _option(None, "mq9-delay", optional(whole(0, MAX_SECONDS)))
+    ttl: int | None = _option(None, "mq9-ttl", optional(whole(1, MAX_SECONDS)))
+    tags: tuple[str, ...] = _option((), "mq9-tags", checks.tags)
+    id: str | None = _option(None, "mq9-id", optional(checks.header_text))
+    sender: str | None = _option(None, "mq9-from", optional(checks.header_text))
+    reply_to: str | None = _option(None, "mq9-reply-to", optional(checks.mail_address))
+    correlation_id: str | None = _option(None, "mq9-correlation-id", optional(checks.header_text))
+    path: tuple[str, ...] = _option((), "mq9-path", _path)
+
+    def __post_init__(self) -> None:
+        """Check every option, and that the message outlives its delay."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            checked = field.metadata["check"](field.name, value)
+            if checked is not value:
+                object.__setattr__(self, field.name, checked)
+        if self.ttl is not None and self.delay and self.ttl <= self.delay:
+            raise InvalidRequest(f"ttl: {self.ttl} s is not more than the delay of {self.delay} s")
+
+    def encode(self) -> list[tuple[str, str]]:
+        """Return the headers; an option that holds its default is left out."""
+        headers = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                headers.append((field.metadata["header"], text))
+        return headers
+
+    @classmethod
+    def decode(cls, headers: Headers) -> SendOptions:
+        """Read the options from a request's headers.
+
+        Raises:
+            InvalidRequest: A header is repeated or malformed.
+        """
+        values = read(headers)
+        given: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            header = field.metadata["header"]
+            if header in values:
+                given[field.name] = _parse(header, values[header], field.default, field.name)
+        return cls(**given)
+
+
+def _parse(header: str, text: str, default: object, name: str) -> Any:
+    if not text:
+        raise InvalidRequest(f"{header}: the header is empty")
+    if isinstance(default, tuple):
+        return text.split(",")
+    if name in {"delay", "ttl"}:
+        if not (text.isascii() and text.isdigit() and len(text) <= 20):
+            raise InvalidRequest(f"{header}: {checks.shown(text)} is not a whole number of seconds")
+        return int(text)
+    return text
+
+
+def read(headers: Headers) -> dict[str, str]:
+    """Return the ``mq9-*`` headers by lower-case name.
+
+    Raises:
+        InvalidRequest: One is there twice.
+    """
+    values: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if lower.startswith("mq9-"):
+            if lower in values:
+                raise InvalidRequest(f"{lower}: the header is repeated")
+            values[lower] = value
+    return values
+
+
+def wants_base64(values: dict[str, str]) -> bool:
+    """Tell whether the asker reads base64 payloads.
+
+    Raises:
+        InvalidRequest: Another encoding is asked for.
+    """
+    encoding = values.get(ENCODING)
+    if encoding not in {None, "base64"}:
+        raise InvalidRequest(f"{ENCODING}: {checks.shown(encoding)} is not base64")
+    return encoding is not None
+
+
+def encode_unread(mail_address: str, group_name: str) -> tuple[str, str]:
+    """Return the header that asks how much mail waits for a group."""
+    return UNREAD, f"{mail_address}/{group_name}"
+
+
+def decode_unread(values: dict[str, str]) -> tuple[str, str] | None:
+    """Return the mailbox and group whose unread mail is asked for, if any.
+
+    Raises:
+        InvalidRequest: The header is not ``address/group``.
+    """
+    value = values.get(UNREAD)
+    if value is None:
+        return None
+    mail_address, slash, group_name = value.partition("/")
+    if not slash:
+        raise InvalidRequest(f"{UNREAD}: {checks.shown(value)} is not address/group")
+    return address.parse(mail_address), checks.header_text(UNREAD, group_name)

@@ -1,0 +1,296 @@
+"""The JSON of every reply, written by the broker and read by the client.
+
+Every reply has ``error``; the empty text is success. Instants are Unix seconds: whole in
+``create_time`` and ``last_seen``, with milliseconds elsewhere. Unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from mq9.errors import Mq9Error, from_reply
+from mq9.models import (
+    FetchResult,
+    GroupStatus,
+    Leased,
+    MailboxStatus,
+    Match,
+    Message,
+    MessageLife,
+    Priority,
+    PublicMailbox,
+    Unread,
+    Waiting,
+)
+
+
+class BadReply(Mq9Error):
+    """The broker sent something that is not a reply of the protocol."""
+
+    code = "bad_reply"
+
+
+def success(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the reply to a request that was carried out."""
+    return {"error": "", **fields}
+
+
+def failure(error: Mq9Error) -> dict[str, Any]:
+    """Return the reply to a request that was refused."""
+    return {"error": str(error) or type(error).__doc__ or error.code, "code": error.code}
+
+
+def encode(reply: dict[str, Any]) -> bytes:
+    """Write a reply."""
+    return orjson.dumps(reply)
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """Read a reply.
+
+    Raises:
+        Mq9Error: The broker refused the request; of the class that belongs to its code.
+        BadReply: This is not a reply.
+    """
+    try:
+        reply = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadReply(f"the broker's reply is not JSON: {error}") from None
+    if not isinstance(reply, dict):
+        raise BadReply(f"the broker's reply is not a JSON object: {data[:80]!r}")
+    refusal = reply.get("error", "")
+    if refusal:
+        raise from_reply(str(refusal), reply.get("code"))
+    return reply
+
+
+def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
+    """Write a message of a FETCH or QUERY reply.
+
+    Args:
+        message: What is stored.
+        as_base64: Whether the asker said that it reads base64. Otherwise the payload is the text
+            itself, and base64 with ``encoding`` only where it is no UTF-8.
+    """
+    item: dict[str, Any] = {"msg_id": message.msg_id}
+    if as_base64:
+        text = None
+    else:
+        try:
+            text = message.payload.decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+    if text is None:
+        item["payload"] = base64.b64encode(message.payload).decode("ascii")
+        item["encoding"] = "base64"
+    else:
+        item["payload"] = text
+    item["priority"] = message.priority.value
+    item["create_time"] = message.create_time
+    item["delivery_count"] = message.delivery_count
+    if message.key is not None:
+        item["key"] = message.key
+    if message.tags:
+        item["tags"] = list(message.tags)
+    if message.sender is not None:
+        item["from"] = message.sender
+    if message.sender_verified:
+        item["from_verified"] = True
+    if message.reply_to is not None:
+        item["reply_to"] = message.reply_to
+    if message.correlation_id is not None:
+        item["correlation_id"] = message.correlation_id
+    if message.path:
+        item["path"] = list(message.path)
+    return item
+
+
+def decode_message(item: dict[str, Any], mail_address: str, batch: str | None) -> Message:
+    """Read a message of a FETCH or QUERY reply.
+
+    ``encoding`` is obeyed where it stands; an item without it but with a ``header`` field comes
+    from RobustMQ and is plain text; one with neither is base64.
+
+    Raises:
+        BadReply: A field is missing or wrong.
+    """
+    try:
+        payload: str = item["payload"]
+        if item.get("encoding") == "base64" or ("encoding" not in item and "header" not in item):
+            body = base64.b64decode(payload, validate=True)
+        else:
+            body = payload.encode("utf-8")
+        return Message(
+            msg_id=item["msg_id"],
+            payload=body,
+            priority=Priority(item.get("priority") or "normal"),
+            create_time=item.get("create_time", 0),
+            key=item.get("key"),
+            tags=tuple(item.get("tags") or ()),
+            sender=item.get("from"),
+            sender_verified=item.get("from_verified", False),
+            reply_to=item.get("reply_to"),
+            correlation_id=item.get("correlation_id"),
+            path=tuple(item.get("path") or ()),
+            delivery_count=item.get("delivery_count", 0),
+            batch=batch,
+            mail_address=mail_address,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+        raise BadReply(f"the broker sent a message that cannot be read: {error!r}") from error
+
+
+def encode_fetch(result: FetchResult, *, as_base64: bool) -> dict[str, Any]:
+    """Write the reply to a FETCH."""
+    reply: dict[str, Any] = {
+        "messages": [encode_message(message, as_base64=as_base64) for message in result]
+    }
+    if result.batch is not None:
+        reply["batch"] = result.batch
+        reply["lease_until"] = result.lease_until
+    if result.more:
+        reply["more"] = True
+    if result.waiting is not None:
+        reply["waiting"] = _without_none(result.waiting)
+    return success(reply)
+
+
+def decode_fetch(reply: dict[str, Any], mail_address: str) -> FetchResult:
+    """Read the reply to a FETCH or a QUERY."""
+    batch = reply.get("batch")
+    waiting = reply.get("waiting")
+    return FetchResult(
+        (decode_message(item, mail_address, batch) for item in reply.get("messages") or ()),
+        batch=batch,
+        lease_until=reply.get("lease_until"),
+        more=reply.get("more", False),
+        waiting=_waiting(waiting) if waiting else None,
+    )
+
+
+def _waiting(data: dict[str, Any]) -> Waiting:
+    return Waiting(
+        stored=data.get("stored", 0),
+        delayed=data.get("delayed", 0),
+        next_due=data.get("next_due"),
+        leased=_leased(data.get("leased") or ()),
+        acked=data.get("acked", 0),
+        skipped=data.get("skipped", 0),
+    )
+
+
+def _leased(items: Iterable[dict[str, Any]]) -> tuple[Leased, ...]:
+    return tuple(Leased(item.get("consumer"), item["count"], item["until"]) for item in items)
+
+
+def encode_query(messages: Iterable[Message], *, more: bool, as_base64: bool) -> dict[str, Any]:
+    """Write the reply to a QUERY."""
+    reply: dict[str, Any] = {
+        "messages": [encode_message(message, as_base64=as_base64) for message in messages]
+    }
+    if more:
+        reply["more"] = True
+    return success(reply)
+
+
+def encode_status(status: MailboxStatus) -> dict[str, Any]:
+    """Write the reply to a STATUS."""
+    return success(_without_none(status))
+
+
+def decode_status(reply: dict[str, Any]) -> MailboxStatus:
+    """Read the reply to a STATUS."""
+    group = reply.get("group")
+    life = reply.get("message")
+    return MailboxStatus(
+        mail_address=reply["mail_address"],
+        desc=reply.get("desc", ""),
+        public=reply.get("public", False),
+        ttl=reply.get("ttl", 0),
+        expires_at=reply.get("expires_at"),
+        stored=reply.get("stored", 0),
+        stored_bytes=reply.get("stored_bytes", 0),
+        delayed=reply.get("delayed", 0),
+        next_due=reply.get("next_due"),
+        group=group
+        and GroupStatus(
+            group["group_name"],
+            group["exists"],
+            Unread(**group["pending"]),
+            _leased(group.get("leased") or ()),
+            group.get("acked", 0),
+        ),
+        message=life
+        and MessageLife(
+            life["msg_id"],
+            life["state"],
+            life.get("since"),
+            tuple(life.get("acked_by") or ()),
+            tuple((held[0], held[1], held[2], held[3]) for held in life.get("leased") or ()),
+        ),
+    )
+
+
+def encode_unread(unread: Unread) -> dict[str, int]:
+    """Write the ``unread`` field."""
+    return dataclasses.asdict(unread)
+
+
+def decode_unread(reply: dict[str, Any]) -> Unread | None:
+    """Read the ``unread`` field, where the broker sent one."""
+    unread = reply.get("unread")
+    return Unread(**unread) if unread else None
+
+
+def encode_public(mailboxes: Iterable[PublicMailbox]) -> dict[str, Any]:
+    """Write the reply to PUBLIC.LIST."""
+    return success({"mailboxes": [dataclasses.asdict(mailbox) for mailbox in mailboxes]})
+
+
+def decode_public(reply: dict[str, Any]) -> list[PublicMailbox]:
+    """Read the reply to PUBLIC.LIST."""
+    return [
+        PublicMailbox(item["mail_address"], item.get("desc", ""))
+        for item in reply.get("mailboxes") or ()
+    ]
+
+
+def encode_discover(found: Iterable[tuple[bytes, Match]], *, has_more: bool) -> dict[str, Any]:
+    """Write the reply to DISCOVER.
+
+    Args:
+        found: What each agent registered, as JSON, and how it matched; best first.
+        has_more: Whether another page follows.
+    """
+    found = list(found)
+    return success(
+        {
+            "agents": [orjson.Fragment(registered) for registered, _ in found],
+            "matches": [dataclasses.asdict(match) for _, match in found],
+            "has_more": has_more,
+        }
+    )
+
+
+def decode_match(data: dict[str, Any]) -> Match:
+    """Read one of a DISCOVER reply's ``matches``."""
+    return Match(
+        name=data.get("name", ""),
+        mailbox=data.get("mailbox", ""),
+        score=data.get("score", 0.0),
+        last_seen=data.get("last_seen"),
+        status=data.get("status"),
+        mode=data.get("mode", "all"),
+    )
+
+
+def _without_none(value: Any) -> dict[str, Any]:
+    return dataclasses.asdict(
+        value, dict_factory=lambda items: {k: v for k, v in items if v is not None}
+    )

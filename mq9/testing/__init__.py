@@ -1,0 +1,17 @@
+"""What a project needs to test its agents: a broker under a clock that the test moves.
+
+::
+
+    async def test_worker(mq9_broker):
+        async with mq9_broker.client() as client:
+            ...
+            await mq9_broker.clock.advance(60)
+
+``mq9_broker`` is a pytest fixture that comes with the package; ``FakeBroker`` is the same by hand.
+"""
+
+from mq9.clock import ManualClock
+from mq9.engine.commands import Limits
+from mq9.testing.fake import FakeBroker
+
+__all__ = ["FakeBroker", "Limits", "ManualClock"]

@@ -1,0 +1,180 @@
+"""The broker itself, on a private file, under a manual clock, with faults to order."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from mq9.broker.backend import Backend, InlineBackend
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Request, Session
+from mq9.client import Mq9Client
+from mq9.clock import ManualClock
+from mq9.engine import store
+from mq9.engine.commands import Limits
+from mq9.errors import Unavailable
+from mq9.protocol import subjects
+from mq9.protocol.subjects import Verb
+from mq9.transport.direct import DirectTransport
+from mq9.transport.open import share, unshare
+
+
+class FakeBroker:
+    """A broker for tests: the real one, deterministic, on a file of its own.
+
+    Use it as a context manager, with or without ``async``. Nothing in it sleeps: TTLs, delays,
+    leases and long polls go by ``clock``, which stands still until the test advances it. Clients
+    may come by ``client()`` or, from anywhere in the process, by ``url``.
+
+    Args:
+        start: The first instant, in seconds since the Unix epoch.
+        limits: What the broker takes.
+        seed: Where ids and addresses start from; the same seed gives the same ones.
+        path: The file to use and to leave behind; a temporary one by default.
+
+    Attributes:
+        clock: The clock that this broker and its clients live by.
+        url: What ``Mq9Client`` and ``Mq9Toolkit`` reach it by while it is open.
+    """
+
+    _opened = 0
+
+    def __init__(
+        self,
+        *,
+        start: float = 1_800_000_000.0,
+        limits: Limits = Limits(),
+        seed: int = 0,
+        path: Path | None = None,
+    ) -> None:
+        FakeBroker._opened += 1
+        self._name = f"fake-{FakeBroker._opened}"
+        self.url = f"memory://{self._name}"
+        self.clock = ManualClock(start)
+        self._limits = limits
+        self._randomness = random.Random(seed).randbytes  # noqa: S311  # repeatable, for tests
+        self._path = path
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._running: tuple[EmbeddedBroker, InlineBackend] | None = None
+        self._lost_replies: list[Verb] = []
+        self._crash_after_fetch = False
+        self._duplicate = False
+        self._again: dict[str, bytes] = {}
+
+    def __enter__(self) -> Self:
+        if self._path is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="mq9-")
+            self._path = Path(self._directory.name) / "mq9.db"
+        self._start()
+        share(self._name, self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        unshare(self._name)
+        self._stop()
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = self._path = None
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.__exit__()
+
+    def client(self, *, agent: str | None = None, **options: Any) -> Mq9Client:
+        """Return a connected client, usable at once and as a context manager.
+
+        Args:
+            agent: The agent that the client counts as authenticated for.
+            options: Any of ``Mq9Client``'s.
+        """
+
+        async def release() -> None:
+            """Leave the broker open: it closes with the test."""
+
+        consumer = f"session.{self._randomness(8).hex()}"
+        transport = DirectTransport(self, Session(consumer, agent), release)
+        return Mq9Client(
+            self.url, transport=transport, **{"randomness": self._randomness, **options}
+        )
+
+    async def restart(self) -> None:
+        """Kill the broker and start it again on the same file.
+
+        What it acknowledged is there. Whoever was waiting for a reply gets none.
+        """
+        self._stop()
+        self._start()
+
+    def lose_next_reply(self, verb: str = "MSG.SEND") -> None:
+        """Let the next request of this verb be carried out, and its reply be lost on the way.
+
+        The client repeats it where that is safe, and otherwise raises ``Unavailable``.
+        """
+        self._lost_replies.append(Verb(verb))
+
+    def crash_after_next_fetch(self) -> None:
+        """Let the broker crash after the next FETCH that leases something, before it replies.
+
+        It starts again at once. The leases stand; a client that repeats the request gets the same
+        batch.
+        """
+        self._crash_after_fetch = True
+
+    def duplicate_next_delivery(self) -> None:
+        """Let the next FETCH reply with messages be delivered twice.
+
+        The next FETCH of the same mailbox gets the same reply again, whoever makes it and whatever
+        was acked in between: what at-least-once delivery allows, and a handler must bear.
+        """
+        self._duplicate = True
+
+    async def handle(self, request: Request) -> bytes:
+        """Answer one request, or do to it what was ordered."""
+        broker = self._serving()
+        if broker is None:
+            raise Unavailable("the broker is not running")
+        verb = subjects.decode(request.subject)[0]
+        if verb is Verb.FETCH and request.subject in self._again:
+            return self._again.pop(request.subject)
+        reply = await broker.handle(request)
+        if self._serving() is not broker:
+            raise Unavailable("the broker was restarted; the outcome is unknown")
+        if verb in self._lost_replies:
+            self._lost_replies.remove(verb)
+            raise Unavailable(f"the reply to {verb.value} was lost; the outcome is unknown")
+        if verb is Verb.FETCH and orjson.loads(reply).get("messages"):
+            if self._duplicate:
+                self._duplicate = False
+                self._again[request.subject] = reply
+            if self._crash_after_fetch:
+                self._crash_after_fetch = False
+                await self.restart()
+                raise Unavailable("the broker crashed; the outcome is unknown")
+        return reply
+
+    def _serving(self) -> EmbeddedBroker | None:
+        return None if self._running is None else self._running[0]
+
+    def _start(self) -> None:
+        path = self._path
+        assert path is not None  # noqa: S101  # set on entering
+        backend = InlineBackend(store.open_file(path), self.clock, self._limits)
+
+        def make_backend(_on_news: Callable[[], None]) -> Backend:
+            return backend
+
+        self._running = EmbeddedBroker(make_backend, self.clock, self._randomness), backend
+
+    def _stop(self) -> None:
+        if self._running is not None:
+            broker, backend = self._running
+            self._running = None
+            backend.close_now()
+            broker.wake_all()

@@ -1,0 +1,35 @@
+"""What every transport does."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mq9.clock import Clock
+from mq9.protocol.headers import Headers
+
+
+class Transport(Protocol):
+    """Takes requests to one broker."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that the broker lives by."""
+
+    async def request(
+        self, subject: str, payload: bytes, headers: Headers, timeout: float
+    ) -> bytes:
+        """Send a request and return its reply.
+
+        Args:
+            subject: The verb and its mailbox.
+            payload: The JSON, or the body of a SEND.
+            headers: Name and value of each.
+            timeout: How many seconds to wait for the reply.
+
+        Raises:
+            Unavailable: No reply came; the outcome is unknown.
+            NotConnected: Nothing was sent.
+        """
+
+    async def close(self) -> None:
+        """Let go of the broker. Harmless when repeated."""

@@ -1,0 +1,58 @@
+"""The transport to a broker inside this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+from mq9.broker.embedded import Broker
+from mq9.broker.service import Request, Session
+from mq9.clock import Clock
+from mq9.errors import NotConnected, Unavailable
+from mq9.protocol.headers import Headers
+
+
+class DirectTransport:
+    """Hands requests to an embedded broker.
+
+    Args:
+        broker: Answers them.
+        session: Who asks.
+        release: Called once, when the transport is closed.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        session: Session,
+        release: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._broker: Broker | None = broker
+        self._session = session
+        self._release = release
+        self._process = os.getpid()
+        self.clock: Clock = broker.clock
+
+    async def request(
+        self, subject: str, payload: bytes, headers: Headers, timeout: float
+    ) -> bytes:
+        """Send a request and return its reply."""
+        if self._broker is None:
+            raise NotConnected("the client is closed")
+        if os.getpid() != self._process:
+            raise NotConnected("the process was forked; connect a new client in the child")
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._broker.handle(Request(subject, payload, headers, self._session))
+        except TimeoutError:
+            raise Unavailable(
+                f"no reply to {subject} within {timeout:g} s; the outcome is unknown"
+            ) from None
+
+    async def close(self) -> None:
+        """Let go of the broker."""
+        if self._broker is not None:
+            self._broker = None
+            if os.getpid() == self._process:
+                await self._release()
