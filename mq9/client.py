@@ -414,7 +414,9 @@ class Mq9Client:
         )
         fetched = replies.decode_fetch(reply, address)
         if body.group_name is not None:
-            self._batches.remember(address, body.group_name, fetched)
+            self._batches.remember(
+                address, body.group_name, consumer or self.consumer, fetched
+            )
         return fetched
 
     async def ack(
@@ -450,7 +452,7 @@ class Mq9Client:
             mail_address=address,
             msg_id=msg_id,
             consumer=consumer or self.consumer,
-            batch=batch or self._batches.token(address, group_name, msg_id),
+            batch=batch or self._batches.token(address, group_name, msg_id, consumer),
             individual=individual,
         )
         reply = await self._request(Verb.ACK, address, body.encode(), idempotent=True)
@@ -485,7 +487,7 @@ class Mq9Client:
             group_name=group_name,
             msg_id=msg_id,
             consumer=consumer or self.consumer,
-            batch=batch or self._batches.token(address, group_name, msg_id),
+            batch=batch or self._batches.token(address, group_name, msg_id, consumer),
             delay_ms=delay_ms,
         )
         await self._request(Verb.NACK, address, body.encode(), idempotent=False)

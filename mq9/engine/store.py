@@ -52,13 +52,14 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
     except OSError as error:
         raise UnusableFile(f"{path} cannot be opened: {error.strerror}") from error
     _refuse_unusable(path)
+    connection = _connect(str(path))
     try:
-        connection = _connect(str(path))
         connection.execute("PRAGMA journal_mode=WAL")
         synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
         connection.execute(f"PRAGMA synchronous={synchronous}")
         _create(connection)
     except sqlite3.Error as error:
+        connection.close()
         raise UnusableFile(f"{path} cannot be opened: {error}") from error
     return connection
 
@@ -79,6 +80,29 @@ def _connect(target: str) -> sqlite3.Connection:
 
 
 def _refuse_unusable(path: Path) -> None:
+    before = _stamp(path)
+    try:
+        _check(path, alone="-wal" not in before)
+    except UnusableFile:
+        if _stamp(path) == before:
+            raise
+        _check(path, alone=False)  # another process was writing, and it was seen in the middle
+
+
+def _stamp(path: Path) -> dict[str, tuple[int, int]]:
+    """Return size and age of the file and of its log, where there is something in them."""
+    stamps = {}
+    for suffix in ("", "-wal"):
+        try:
+            status = path.with_name(path.name + suffix).stat()
+        except FileNotFoundError:
+            continue
+        if status.st_size:
+            stamps[suffix] = (status.st_size, status.st_mtime_ns)
+    return stamps
+
+
+def _check(path: Path, *, alone: bool) -> None:
     size = path.stat().st_size
     if size == 0:
         return
@@ -86,8 +110,10 @@ def _refuse_unusable(path: Path) -> None:
         header = file.read(100)
     if len(header) < 100 or not header.startswith(_HEADER):
         raise UnusableFile(f"{path} is not a database of mq9, or its beginning is damaged")
-    # Read-only, so that not even closing the connection writes to the file.
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    # Read-only, so that not even closing the connection writes to the file; and where there is no
+    # log to be read with it, immutable, which makes no files beside it either.
+    mode = "mode=ro&immutable=1" if alone else "mode=ro"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
     try:
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -106,6 +132,8 @@ def _refuse_unusable(path: Path) -> None:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise UnusableFile(f"{path} is damaged: {verdict}; restore it from a copy")
+    except sqlite3.OperationalError as error:
+        raise UnusableFile(f"{path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
         raise UnusableFile(f"{path} is damaged: {error}; restore it from a copy") from error
     finally:

@@ -1,0 +1,59 @@
+"""A chat model that plays a script, so that agents can be run and tested without a real one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import PrivateAttr
+
+# What the model says next: a message, or a function of the conversation so far that gives one.
+Step = AIMessage | Callable[[Sequence[BaseMessage]], AIMessage]
+
+
+def call(tool: str, **arguments: Any) -> AIMessage:
+    """Return a message that calls a tool."""
+    return AIMessage("", tool_calls=[{"name": tool, "args": arguments, "id": f"call-{tool}"}])
+
+
+class ScriptedModel(BaseChatModel):
+    """Says one step of its script each time it is asked, whatever the question.
+
+    Args:
+        steps: What it says, in order; ``call`` makes a step that calls a tool.
+    """
+
+    _steps: list[Step] = PrivateAttr()
+    _next: itertools.count[int] = PrivateAttr()
+
+    def __init__(self, *steps: Step) -> None:
+        super().__init__()
+        self._steps = list(steps)
+        self._next = itertools.count()
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> ScriptedModel:  # type: ignore[override]  # narrower, and without options
+        """Return the model itself: the script knows the tools it calls."""
+        return self
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        number = next(self._next)
+        if number >= len(self._steps):
+            raise ValueError(f"the script has {len(self._steps)} steps and was asked for another")
+        step = self._steps[number]
+        message = step if isinstance(step, AIMessage) else step(messages)
+        return ChatResult(generations=[ChatGeneration(message=message)])

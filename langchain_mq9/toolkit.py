@@ -1,0 +1,92 @@
+"""The eight tools on one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from langchain_core.tools import BaseTool, BaseToolkit
+from pydantic import PrivateAttr
+
+from langchain_mq9.session import Session
+from langchain_mq9.tools import TOOLS
+from mq9 import InvalidRequest
+from mq9.operations.caller import MAX_CHARS
+
+
+class Mq9Toolkit(BaseToolkit):
+    """Gives an agent its mailbox, as tools for ``create_react_agent`` or ``create_agent``.
+
+    All tools share one connection, made when it is first needed; they may be used from sync and
+    async code, from several threads and from several event loops. Close it with ``close``,
+    ``aclose`` or a ``with`` block; one that is forgotten closes with the process.
+
+    Args:
+        server: ``memory://name`` or ``sqlite:///path``; without it the environment's
+            ``MQ9_SERVER``, else one file per user.
+        agent: The agent that the tools act as. Its mailbox (the slug of its name, made if it is
+            missing) and group are the defaults, it is the sender of what it sends, and it may read
+            only its own mailbox and those it made. Without it every tool takes explicit addresses.
+        tools: The names of the tools to give; all eight by default.
+        allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
+        lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
+        max_chars: How many characters of message bodies one result may hold, at least 100.
+        client_options: Further arguments of ``Mq9Client``.
+
+    Raises:
+        InvalidRequest: An argument is not what it must be.
+    """
+
+    _session: Session = PrivateAttr()
+    _tools: list[BaseTool] = PrivateAttr()
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        agent: str | None = None,
+        tools: Sequence[str] | None = None,
+        allow_read: Sequence[str] = (),
+        lease_ms: int = 60_000,
+        max_chars: int = MAX_CHARS,
+        **client_options: Any,
+    ) -> None:
+        super().__init__()
+        known = {tool.operation.name: tool for tool in TOOLS}
+        wanted = list(known) if tools is None else list(tools)
+        for name in wanted:
+            if name not in known:
+                raise InvalidRequest(f"tools: {name!r} is not one of {', '.join(known)}")
+        self._session = Session(
+            server,
+            agent=agent,
+            allow_read=allow_read,
+            lease_ms=lease_ms,
+            max_chars=max_chars,
+            client_options=client_options,
+        )
+        self._tools = [known[name](session=self._session) for name in wanted]
+
+    def get_tools(self) -> list[BaseTool]:
+        """Return the tools; the same ones each time."""
+        return list(self._tools)
+
+    def close(self) -> None:
+        """Let go of the connection and its thread. Harmless when repeated."""
+        self._session.close()
+
+    async def aclose(self) -> None:
+        """Let go of the connection and its thread. Harmless when repeated."""
+        await self._session.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()

@@ -1,0 +1,126 @@
+"""The eight tools, each made of one operation."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools.base import ArgsSchema
+from pydantic import PrivateAttr
+
+from langchain_mq9.session import Session
+from mq9.operations import Operation, OperationError
+from mq9.operations.agents import AGENT_DISCOVER, AGENT_REGISTER
+from mq9.operations.inbox import ACK_MESSAGES, FETCH_MESSAGES
+from mq9.operations.mailboxes import CREATE_MAILBOX
+from mq9.operations.messages import DELETE_MESSAGE, QUERY_MESSAGES, SEND_MESSAGE
+from mq9.operations.operation import Result
+
+
+class Mq9Tool(BaseTool):
+    """A tool made of an operation.
+
+    The content is compact JSON for the model, the artifact the result as a typed object. What goes
+    wrong reaches the model as an error message that says what to do next; the run goes on.
+
+    Args:
+        session: The connection to share; ``Mq9Toolkit`` gives all its tools the same one.
+        options: Without a session, the arguments of one of the tool's own (see ``Session``).
+    """
+
+    operation: ClassVar[Operation[Any, Any]]
+
+    name: str = ""
+    description: str = ""
+    args_schema: ArgsSchema | None = None
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    handle_tool_error: Any = True
+    _session: Session = PrivateAttr()
+
+    def __init__(self, *, session: Session | None = None, **options: Any) -> None:
+        operation = self.operation
+        super().__init__(
+            name=operation.name,
+            description=operation.description,
+            args_schema=operation.arguments,
+        )
+        self._session = session if session is not None else Session(**options)
+
+    def _run(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
+        try:
+            result = self._session.perform(
+                self.operation, self.operation.arguments(**arguments), config
+            )
+        except OperationError as error:
+            raise ToolException(str(error)) from error
+        return result.content(), result
+
+    async def _arun(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
+        try:
+            result = await self._session.aperform(
+                self.operation, self.operation.arguments(**arguments), config
+            )
+        except OperationError as error:
+            raise ToolException(str(error)) from error
+        return result.content(), result
+
+
+class AgentRegisterTool(Mq9Tool):
+    """Makes the agent known to others."""
+
+    operation = AGENT_REGISTER
+
+
+class AgentDiscoverTool(Mq9Tool):
+    """Finds agents by what they can do."""
+
+    operation = AGENT_DISCOVER
+
+
+class CreateMailboxTool(Mq9Tool):
+    """Makes another mailbox."""
+
+    operation = CREATE_MAILBOX
+
+
+class SendMessageTool(Mq9Tool):
+    """Sends a message."""
+
+    operation = SEND_MESSAGE
+
+
+class FetchMessagesTool(Mq9Tool):
+    """Takes messages to work on."""
+
+    operation = FETCH_MESSAGES
+
+
+class AckMessagesTool(Mq9Tool):
+    """Confirms messages that are dealt with."""
+
+    operation = ACK_MESSAGES
+
+
+class QueryMessagesTool(Mq9Tool):
+    """Looks at stored messages."""
+
+    operation = QUERY_MESSAGES
+
+
+class DeleteMessageTool(Mq9Tool):
+    """Deletes a message."""
+
+    operation = DELETE_MESSAGE
+
+
+TOOLS: tuple[type[Mq9Tool], ...] = (
+    AgentRegisterTool,
+    AgentDiscoverTool,
+    CreateMailboxTool,
+    SendMessageTool,
+    FetchMessagesTool,
+    AckMessagesTool,
+    QueryMessagesTool,
+    DeleteMessageTool,
+)

@@ -1,0 +1,33 @@
+"""Argument types that several operations share, described for a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mq9.protocol.checks import (
+    HEADER_VALUE_LENGTH,
+    MAX_MSG_ID,
+    MAX_SECONDS,
+    MAX_TAGS,
+    MAX_UNIX_SECONDS,
+)
+
+MailAddress = Annotated[str, Field(description="Mailbox address, such as agent.translator.")]
+OwnMailbox = Annotated[str | None, Field(description="Mailbox to use; your own when left out.")]
+Group = Annotated[
+    str | None,
+    Field(
+        max_length=HEADER_VALUE_LENGTH,
+        description="Consumer group; leave it out unless you share the work with others.",
+    ),
+]
+MsgId = Annotated[int, Field(ge=0, le=MAX_MSG_ID, description="msg_id from a result.")]
+Seconds = Annotated[int | None, Field(ge=0, le=MAX_SECONDS)]
+Tags = Annotated[list[str] | None, Field(max_length=MAX_TAGS)]
+Key = Annotated[str | None, Field(max_length=HEADER_VALUE_LENGTH)]
+Since = Annotated[
+    int | None,
+    Field(ge=0, le=MAX_UNIX_SECONDS, description="Only messages from this Unix second on."),
+]

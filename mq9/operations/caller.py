@@ -1,0 +1,107 @@
+"""Who calls an operation, and what that agent may read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from mq9 import address as addresses
+from mq9.client import Mq9Client
+from mq9.errors import Forbidden, InvalidRequest
+from mq9.protocol import checks, requests
+
+MAX_CHARS = 20_000
+_MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
+
+
+class Identity:
+    """The agent that a set of tools belongs to.
+
+    Its mailbox and group are the defaults of every operation, and it is the sender of what it
+    sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names.
+
+    Args:
+        name: The agent's name; its mailbox is the slug of it.
+        allow_read: Patterns of further mailboxes it may read, such as ``team.*``.
+
+    Raises:
+        InvalidRequest: The name or a pattern is not one.
+    """
+
+    def __init__(self, name: str, allow_read: Sequence[str] = ()) -> None:
+        self.name: str = checks.agent_name("agent", name)
+        self.mail_address = addresses.slug(self.name)
+        if isinstance(allow_read, str) or not all(isinstance(one, str) for one in allow_read):
+            raise InvalidRequest(f"allow_read: {allow_read!r} is not a list of address patterns")
+        self._allow_read = tuple(allow_read)
+        self._made: dict[str, None] = {}
+        self.has_mailbox = False
+
+    def made(self, mail_address: str) -> None:
+        """Remember a mailbox that this agent made."""
+        self._made[mail_address] = None
+        while len(self._made) > _MOST_MADE:
+            del self._made[next(iter(self._made))]
+
+    def may_read(self, mail_address: str) -> bool:
+        """Tell whether the agent may read a mailbox.
+
+        One generated below its own address was made by it in an earlier life: nobody else knows it.
+        """
+        return (
+            mail_address == self.mail_address
+            or mail_address in self._made
+            or addresses.is_generated_below(mail_address, self.mail_address)
+            or any(fnmatchcase(mail_address, pattern) for pattern in self._allow_read)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf an operation runs.
+
+    Attributes:
+        client: The connection.
+        consumer: Who fetches: one run of an agent.
+        identity: The agent, where the tools are bound to one.
+        lease_ms: How long fetched messages stay leased.
+        max_chars: How many characters of other people's text a result may hold.
+    """
+
+    client: Mq9Client
+    consumer: str
+    identity: Identity | None = None
+    lease_ms: int = requests.DEFAULT_LEASE_MS
+    max_chars: int = field(default=MAX_CHARS)
+
+    def mailbox_to_read(self, mail_address: str | None) -> str:
+        """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
+
+        Raises:
+            InvalidRequest: None is given, and the tools are bound to no agent.
+            Forbidden: The agent may not read it.
+        """
+        if mail_address is None:
+            if self.identity is None:
+                raise InvalidRequest("mail_address: say which mailbox to read")
+            return self.identity.mail_address
+        address = addresses.parse(mail_address)
+        if self.identity is not None and not self.identity.may_read(address):
+            raise Forbidden(
+                f"mail_address: {self.identity.name} may read its own mailbox "
+                f"{self.identity.mail_address} and those it made, not {address}"
+            )
+        return address
+
+    def group_to_use(self, group_name: str | None, mail_address: str) -> str:
+        """Return the group asked for, else the agent's own, else the mailbox's."""
+        if group_name is not None:
+            return group_name
+        return mail_address if self.identity is None else self.identity.mail_address
+
+    async def ensure_mailbox(self) -> None:
+        """Make the agent's own mailbox, once, if it is missing."""
+        if self.identity is not None and not self.identity.has_mailbox:
+            await self.client.mailbox_create(name=self.identity.mail_address, renew=True)
+            self.identity.has_mailbox = True

@@ -1,0 +1,22 @@
+"""The eight operations, in the order in which an agent meets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mq9.operations.agents import AGENT_DISCOVER, AGENT_REGISTER
+from mq9.operations.inbox import ACK_MESSAGES, FETCH_MESSAGES
+from mq9.operations.mailboxes import CREATE_MAILBOX
+from mq9.operations.messages import DELETE_MESSAGE, QUERY_MESSAGES, SEND_MESSAGE
+from mq9.operations.operation import Operation
+
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
+    AGENT_REGISTER,
+    AGENT_DISCOVER,
+    CREATE_MAILBOX,
+    SEND_MESSAGE,
+    FETCH_MESSAGES,
+    ACK_MESSAGES,
+    QUERY_MESSAGES,
+    DELETE_MESSAGE,
+)

@@ -1,0 +1,59 @@
+"""The operation on mailboxes: a new address to be reached at."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mq9.operations.caller import Caller
+from mq9.operations.operation import Arguments, Operation, Result
+from mq9.protocol.checks import MAX_SECONDS
+
+
+class CreateMailboxArguments(Arguments):
+    """Arguments of create_mailbox."""
+
+    name: Annotated[
+        str | None,
+        Field(
+            description="Address to have: a-z, 0-9 and dots. Left out, a private one is made up."
+        ),
+    ] = None
+    ttl: Annotated[
+        int,
+        Field(
+            ge=0, le=MAX_SECONDS, description="Seconds until it is gone with its mail; 0: never."
+        ),
+    ] = 0
+
+
+class CreateMailboxResult(Result):
+    """Result of create_mailbox."""
+
+    mail_address: str
+    expires_in_seconds: int | None = None
+
+
+async def _create(caller: Caller, arguments: CreateMailboxArguments) -> CreateMailboxResult:
+    identity = caller.identity
+    prefix = identity.mail_address if identity is not None and arguments.name is None else None
+    address = await caller.client.mailbox_create(
+        name=arguments.name, ttl=arguments.ttl, prefix=prefix
+    )
+    if identity is not None:
+        identity.made(address)
+    return CreateMailboxResult(mail_address=address, expires_in_seconds=arguments.ttl or None)
+
+
+CREATE_MAILBOX = Operation(
+    name="create_mailbox",
+    title="Create a mailbox",
+    description=(
+        "Make another mailbox, for example a private one for the replies to one task. "
+        "Whoever knows its address can write to it."
+    ),
+    arguments=CreateMailboxArguments,
+    result=CreateMailboxResult,
+    call=_create,
+)

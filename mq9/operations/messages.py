@@ -1,0 +1,168 @@
+"""Operations on single messages: send one, look at the stored ones, delete one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mq9 import address as addresses
+from mq9.models import Priority
+from mq9.operations.arguments import Key, MailAddress, MsgId, OwnMailbox, Seconds, Since, Tags
+from mq9.operations.caller import Caller
+from mq9.operations.operation import Arguments, Operation, Result
+from mq9.operations.views import MessageView, views
+
+
+class SendArguments(Arguments):
+    """Arguments of send_message."""
+
+    mail_address: MailAddress
+    content: Annotated[str, Field(description="The message, complete in itself.")]
+    priority: Annotated[
+        Literal["normal", "urgent", "critical"],
+        Field(description="Critical is read before urgent, urgent before normal."),
+    ] = "normal"
+    key: Annotated[Key, Field(description="Replaces the earlier message with this key.")] = None
+    delay: Annotated[Seconds, Field(description="Seconds until it can be read.")] = None
+    ttl: Annotated[
+        Seconds, Field(description="Seconds until it is gone, read or not; more than delay.")
+    ] = None
+    tags: Annotated[Tags, Field(description="Words to find it by, without commas.")] = None
+    reply_to: Annotated[
+        str | None, Field(description="Mailbox for the answer; your own when left out.")
+    ] = None
+    correlation_id: Annotated[
+        str | None,
+        Field(
+            max_length=256,
+            description="Which question this is; in an answer, that of the question.",
+        ),
+    ] = None
+
+
+class SendResult(Result):
+    """Result of send_message."""
+
+    mail_address: str
+    msg_id: int | None = Field(default=None, description="Left out while the message is delayed.")
+    readable_in_seconds: int | None = None
+
+
+async def _send(caller: Caller, arguments: SendArguments) -> SendResult:
+    identity = caller.identity
+    reply_to = arguments.reply_to
+    if reply_to is None and identity is not None:
+        reply_to = identity.mail_address
+    address = addresses.parse(arguments.mail_address)
+    msg_id = await caller.client.send(
+        address,
+        arguments.content,
+        priority=Priority(arguments.priority),
+        key=arguments.key,
+        delay=arguments.delay,
+        ttl=arguments.ttl,
+        tags=arguments.tags,
+        sender=None if identity is None else identity.name,
+        reply_to=reply_to,
+        correlation_id=arguments.correlation_id,
+    )
+    if msg_id < 0:
+        return SendResult(mail_address=address, readable_in_seconds=arguments.delay)
+    return SendResult(mail_address=address, msg_id=msg_id)
+
+
+class QueryArguments(Arguments):
+    """Arguments of query_messages."""
+
+    mail_address: OwnMailbox = None
+    key: Annotated[Key, Field(description="Only the message with this key.")] = None
+    tags: Annotated[Tags, Field(description="Only messages with all of these tags.")] = None
+    since: Since = None
+    limit: Annotated[int, Field(ge=1, le=1_000, description="The newest so many.")] = 20
+
+
+class QueryResult(Result):
+    """Result of query_messages."""
+
+    mail_address: str
+    messages: list[MessageView] = Field(description="Oldest first.")
+    more: str | None = Field(default=None, description="Why not all that match are here.")
+
+
+async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
+    address = caller.mailbox_to_read(arguments.mail_address)
+    found = await caller.client.query(
+        address,
+        key=arguments.key,
+        tags=arguments.tags,
+        since=arguments.since,
+        limit=arguments.limit,
+        max_bytes=caller.max_chars,
+    )
+    rest = "ask for this message alone: by its key, or by since with limit=1"
+    return QueryResult(
+        mail_address=address,
+        messages=views(found, caller.max_chars, rest),
+        more="older ones match as well: narrow it with key, tags or since" if found.more else None,
+    )
+
+
+class DeleteArguments(Arguments):
+    """Arguments of delete_message."""
+
+    mail_address: MailAddress
+    msg_id: MsgId
+
+
+class DeleteResult(Result):
+    """Result of delete_message."""
+
+    mail_address: str
+    deleted: int = Field(description="The msg_id that is gone.")
+
+
+async def _delete(caller: Caller, arguments: DeleteArguments) -> DeleteResult:
+    address = caller.mailbox_to_read(arguments.mail_address)
+    await caller.client.delete(address, arguments.msg_id)
+    return DeleteResult(mail_address=address, deleted=arguments.msg_id)
+
+
+SEND_MESSAGE = Operation(
+    name="send_message",
+    title="Send a message",
+    description=(
+        "Send a message to a mailbox. It is stored until its reader fetches it, even if that agent "
+        "is offline now. To answer a message, send to its reply_to with its correlation_id."
+    ),
+    arguments=SendArguments,
+    result=SendResult,
+    call=_send,
+)
+
+QUERY_MESSAGES = Operation(
+    name="query_messages",
+    title="Look into a mailbox",
+    description=(
+        "Look at the stored messages of a mailbox, read ones included, without taking them: "
+        "nothing is leased and nothing has to be acked. To work on messages use fetch_messages."
+    ),
+    arguments=QueryArguments,
+    result=QueryResult,
+    call=_query,
+    read_only=True,
+    idempotent=True,
+)
+
+DELETE_MESSAGE = Operation(
+    name="delete_message",
+    title="Delete a message",
+    description=(
+        "Remove one message from a mailbox for everybody. A message you have merely dealt with "
+        "is acked, not deleted."
+    ),
+    arguments=DeleteArguments,
+    result=DeleteResult,
+    call=_delete,
+    destructive=True,
+)
