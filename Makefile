@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## Two agents talk, one crashes, nothing is lost
-	@$(BIN)/python -m mq9 demo
+	@$(BIN)/python examples/two_agents.py $(if $(MODEL),--model $(MODEL))
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest

@@ -12,8 +12,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
-# What the model says next: a message, or a function of the conversation so far that gives one.
-Step = AIMessage | Callable[[Sequence[BaseMessage]], AIMessage]
+# What the model says next: text, a message, or what makes a message of the conversation so far.
+Step = str | AIMessage | Callable[[Sequence[BaseMessage]], AIMessage]
 
 
 def call(tool: str, **arguments: Any) -> AIMessage:
@@ -40,7 +40,7 @@ class ScriptedModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "scripted"
 
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> ScriptedModel:  # type: ignore[override]  # narrower, and without options
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> ScriptedModel:
         """Return the model itself: the script knows the tools it calls."""
         return self
 
@@ -55,5 +55,8 @@ class ScriptedModel(BaseChatModel):
         if number >= len(self._steps):
             raise ValueError(f"the script has {len(self._steps)} steps and was asked for another")
         step = self._steps[number]
-        message = step if isinstance(step, AIMessage) else step(messages)
+        if isinstance(step, str):
+            message = AIMessage(step)
+        else:
+            message = step if isinstance(step, AIMessage) else step(messages)
         return ChatResult(generations=[ChatGeneration(message=message)])
