@@ -1,0 +1,76 @@
+"""README and docs say what is true: their snippets are run and their commands exist."""
+
+import ast
+import contextlib
+import inspect
+import io
+import itertools
+import re
+import types
+from pathlib import Path
+
+import pytest
+
+from langchain_mq9.testing import ScriptedModel, call
+from mq9.testing import FakeBroker
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    return BLOCK.findall(page.read_text("utf-8"))
+
+
+async def run(source, namespace):
+    """Run a snippet that may await at its top level; what it prints."""
+    code = compile(source, "snippet", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        result = types.FunctionType(code, namespace)()
+        if inspect.isawaitable(result):
+            await result
+    return printed.getvalue()
+
+
+async def run_tests_in(namespace):
+    """Run the test functions that a snippet defined, each on a broker of its own."""
+    for name in [name for name in namespace if name.startswith("test_")]:
+        with FakeBroker() as broker:
+            result = namespace.pop(name)(broker)
+            if inspect.isawaitable(result):
+                await result
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+async def test_the_snippets_of_a_page_run_and_print_what_it_says(page, monkeypatch):
+    monkeypatch.setenv("MQ9_SERVER", f"memory://{page.stem}")
+    found = blocks(page)
+    namespace = {"model": ScriptedModel(call("agent_discover", query="translate"), "Nobody.")}
+    for (language, source), following in itertools.pairwise([*found, ("", "")]):
+        if language == "python":
+            printed = await run(source, namespace)
+            if following[0] == "text":
+                assert printed == following[1]
+            await run_tests_in(namespace)
+    if "toolkit" in namespace:
+        namespace["toolkit"].close()
+
+
+def test_the_commands_of_every_page_are_targets_that_ci_runs_or_a_test_does():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    ci = (ROOT / ".ci/run").read_text("utf-8")
+    named = set()
+    for page in PAGES:
+        named |= set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text("utf-8"), re.MULTILINE))
+    assert named == {"demo", "test", "check", "soak", "constraints"}
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    assert {"make check", "make test"} <= set(ci.splitlines())
+
+
+def test_every_link_inside_the_repository_leads_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8").replace("\n", " ")):
+            assert (page.parent / target).exists(), (page.name, target)

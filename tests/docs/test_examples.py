@@ -1,0 +1,59 @@
+"""The examples run, and show what they are there to show."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command, cwd=ROOT):
+    return subprocess.run(
+        command, cwd=cwd, check=True, capture_output=True, text=True, timeout=110, encoding="utf-8"
+    ).stdout
+
+
+def test_the_quickstart_runs():
+    assert run(sys.executable, "examples/quickstart.py").splitlines() == [
+        "critical: put out the fire",
+        "urgent: answer the phone",
+        "normal: tidy up",
+        "acked: [2, 1, 0]",
+        "answer: water the plants, done",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_the_demo_loses_nothing_to_the_crash():
+    printed = run("make", "demo")
+    assert printed.count("power fails") == 1
+    assert "#1 urgent, from planner: Translate: 机房太热了 (delivery 2)" in printed
+    assert "confirmed #1, #0" in printed
+    assert "What to do next" in printed
+
+
+def test_the_two_agents_fit_on_a_page():
+    assert len((ROOT / "examples/two_agents.py").read_text("utf-8").splitlines()) < 80
+
+
+def test_an_installed_copy_is_complete(tmp_path):
+    run(
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("--no-deps", "--no-build-isolation", "--target", str(tmp_path), str(ROOT)),
+    )
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import asyncio, mq9, langchain_mq9\n"
+        "assert mq9.__file__.startswith(sys.path[0]), mq9.__file__\n"
+        "async def main():\n"
+        "    async with mq9.Mq9Client('memory://x') as client:\n"
+        "        print(await client.mailbox_create(name='works'))\n"
+        "asyncio.run(main())\n"
+    )
+    assert run(sys.executable, "-I", "-c", program, cwd=tmp_path) == "works\n"
+    assert (tmp_path / "mq9" / "py.typed").exists()
+    assert (tmp_path / "langchain_mq9" / "py.typed").exists()
+    assert list(tmp_path.glob("*.dist-info/entry_points.txt"))
