@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install --quiet --constraint constraints.txt pip
 	@$(PIP) install --quiet --constraint constraints.txt --build-constraint constraints.txt \
-		--editable '.[all]' --group dev
+		--editable . --group dev
 	@touch $@
 
 demo: $(READY) ## Two agents talk, one crashes, nothing is lost
@@ -44,5 +44,5 @@ format: $(READY) ## Format the code and mend what the linter can
 constraints: ## Pin the newest versions of everything for development
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@$(PIP) install --quiet --upgrade pip
-	@$(PIP) install --quiet --editable '.[all]' --group dev hatchling
+	@$(PIP) install --quiet --editable . --group dev
 	@$(PIP) freeze --all --exclude-editable > constraints.txt
