@@ -122,7 +122,8 @@ CREATE TABLE replies (
   made_ms INTEGER NOT NULL,
   PRIMARY KEY (mailbox, number)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX replies_request ON replies (group_id, request_id, consumer) WHERE request_id IS NOT NULL;
+CREATE INDEX replies_request ON replies (group_id, request_id, consumer, number)
+  WHERE request_id IS NOT NULL;
 CREATE INDEX replies_group ON replies (group_id, number);
 CREATE INDEX replies_age ON replies (made_ms);
 
