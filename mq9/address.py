@@ -21,6 +21,15 @@ _OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
 _RULE = "use 1 to 128 of a-z, 0-9 and single dots, starting and ending with a letter or digit"
 
 
+def shown(value: object) -> str:
+    """Return ``value`` as an error message shows it: on one line and not too long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out a number of thousands of digits
+        text = f"<{type(value).__name__} too long to show>"
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
 def parse(value: object) -> str:
     """Return the address that ``value`` names.
 
@@ -31,12 +40,12 @@ def parse(value: object) -> str:
         InvalidAddress: The value is not a string or breaks the rules above.
     """
     if not isinstance(value, str):
-        raise InvalidAddress(f"invalid mail_address: {value!r} is not a string; {_RULE}")
+        raise InvalidAddress(f"invalid mail_address: {shown(value)} is not a string; {_RULE}")
     url = _URL.fullmatch(value)
     address = url.group(1) if url else value
     if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address):
-        shown = value if len(value) <= MAX_LENGTH + 32 else value[:MAX_LENGTH] + "…"
-        raise InvalidAddress(f"invalid mail_address: {shown!r}; {_RULE}")
+        begin = value if len(value) <= MAX_LENGTH + 32 else value[:MAX_LENGTH] + "…"
+        raise InvalidAddress(f"invalid mail_address: {begin!r}; {_RULE}")
     return address
 
 
@@ -52,7 +61,7 @@ def slug(name: str) -> str:
     address = _OTHER_CHARACTERS.sub(".", name.lower()).strip(".")
     if not address:
         raise InvalidRequest(
-            f"name: {name!r} has no letter a-z and no digit to make a mail_address of; "
+            f"name: {shown(name)} has no letter a-z and no digit to make a mail_address of; "
             "give the mailbox as well"
         )
     return parse(address[:MAX_LENGTH].rstrip("."))

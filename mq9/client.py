@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, overload
 
 from mq9 import address as addresses
@@ -331,18 +332,17 @@ class Mq9Client:
             delay=delay,
             ttl=ttl,
             tags=cast("tuple[str, ...]", tags),
-            id=id or self.new_id(),
+            id=self.new_id() if checks.is_absent(id) else id,
             sender=sender,
             reply_to=reply_to,
             correlation_id=correlation_id,
             path=cast("tuple[str, ...]", () if path is None else path),
         )
+        return await self._send(address, _encode_payload(payload), options)
+
+    async def _send(self, mail_address: str, body: bytes, options: SendOptions) -> int:
         reply = await self._request(
-            Verb.SEND,
-            address,
-            _encode_payload(payload),
-            idempotent=True,
-            extra_headers=options.encode(),
+            Verb.SEND, mail_address, body, idempotent=True, extra_headers=options.encode()
         )
         return int(reply["msg_id"])
 
@@ -396,13 +396,13 @@ class Mq9Client:
             from_time=from_time,
             from_id=from_id,
             force_deliver=force_deliver,
-            request_id=self.new_id() if group_name else None,
+            request_id=None if checks.is_absent(group_name) else self.new_id(),
             num_msgs=num_msgs,
             max_wait_ms=max_wait_ms,
             lease_ms=lease_ms,
             max_bytes=max_bytes,
             redeliver_own=redeliver_own,
-            consumer=consumer or self.consumer,
+            consumer=self._acting(consumer),
         )
         reply = await self._request(
             Verb.FETCH,
@@ -414,9 +414,8 @@ class Mq9Client:
         )
         fetched = replies.decode_fetch(reply, address)
         if body.group_name is not None:
-            self._batches.remember(
-                address, body.group_name, consumer or self.consumer, fetched
-            )
+            who = body.consumer or self.consumer
+            self._batches.remember(address, body.group_name, who, fetched)
         return fetched
 
     async def ack(
@@ -451,10 +450,12 @@ class Mq9Client:
             group_name=group_name,
             mail_address=address,
             msg_id=msg_id,
-            consumer=consumer or self.consumer,
-            batch=batch or self._batches.token(address, group_name, msg_id, consumer),
+            consumer=self._acting(consumer),
+            batch=batch,
             individual=individual,
         )
+        if body.batch is None:
+            body = replace(body, batch=self._token(address, body, consumer))
         reply = await self._request(Verb.ACK, address, body.encode(), idempotent=True)
         return list(reply.get("acked") or ())
 
@@ -486,10 +487,12 @@ class Mq9Client:
         body = requests.Nack(
             group_name=group_name,
             msg_id=msg_id,
-            consumer=consumer or self.consumer,
-            batch=batch or self._batches.token(address, group_name, msg_id, consumer),
+            consumer=self._acting(consumer),
+            batch=batch,
             delay_ms=delay_ms,
         )
+        if body.batch is None:
+            body = replace(body, batch=self._token(address, body, consumer))
         await self._request(Verb.NACK, address, body.encode(), idempotent=False)
 
     async def extend(
@@ -519,12 +522,22 @@ class Mq9Client:
         address = addresses.parse(mail_address)
         body = requests.Extend(
             group_name=group_name,
-            consumer=consumer or self.consumer,
+            consumer=self._acting(consumer),
             msg_ids=cast("tuple[int, ...]", msg_ids),
             lease_ms=lease_ms,
         )
         reply = await self._request(Verb.EXTEND, address, body.encode(), idempotent=True)
         return Extended(tuple(reply["extended"]), tuple(reply["lost"]))
+
+    def _acting(self, consumer: str | None) -> str:
+        """Return the consumer that a request is made for."""
+        return self.consumer if checks.is_absent(consumer) else cast("str", consumer)
+
+    def _token(
+        self, mail_address: str, body: requests.Ack | requests.Nack, consumer: str | None
+    ) -> str | None:
+        """Return the token of the fetch that a request speaks of, where this client made it."""
+        return self._batches.token(mail_address, body.group_name, body.msg_id, consumer or None)
 
     async def consume(
         self,
@@ -736,25 +749,27 @@ class Mq9Client:
             NoReply: No answer came in time. The question may still be read.
             MailboxNotFound: There is nobody to ask.
         """
+        address = addresses.parse(mail_address)
         seconds = _seconds("timeout", timeout, above_zero=True)
         correlation_id = self.new_id()
         lifetime = min(int(seconds) + _REPLY_GRACE_S, checks.MAX_SECONDS)
         reply_to = addresses.generate(self._randomness(addresses.RANDOM_BYTES), "reply")
+        body = _encode_payload(payload)
+        options = SendOptions(
+            priority=cast("Priority", priority),
+            id=self.new_id(),
+            sender=sender,
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+        )
         await self.mailbox_create(name=reply_to, ttl=lifetime, renew=True)
         try:
-            await self.send(
-                mail_address,
-                payload,
-                priority=priority,
-                sender=sender,
-                reply_to=reply_to,
-                correlation_id=correlation_id,
-            )
+            await self._send(address, body, options)
             answer = await self._await_answer(reply_to, correlation_id, seconds)
         finally:
             await self._discard(reply_to)
         if answer is None:
-            raise NoReply(f"no answer from {mail_address} within {seconds:g} s")
+            raise NoReply(f"no answer from {address} within {seconds:g} s")
         return answer
 
     async def _await_answer(
@@ -789,6 +804,8 @@ class Mq9Client:
             InvalidRequest: The message says no ``reply_to``.
             MailboxNotFound: Who asked is no longer there.
         """
+        if not isinstance(message, Message):
+            raise InvalidRequest(f"message: {checks.shown(message)} is not a Message")
         if message.reply_to is None:
             raise InvalidRequest(f"reply_to: message {message.msg_id} does not say where to answer")
         return await self.send(
@@ -814,7 +831,7 @@ def _seconds(name: str, value: Any, *, above_zero: bool) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidRequest(f"{name}: {checks.shown(value)} is not a number of seconds")
     if not 0 <= value <= checks.MAX_SECONDS or (above_zero and value == 0):
-        raise InvalidRequest(f"{name}: {value} s is out of range")
+        raise InvalidRequest(f"{name}: {checks.shown(value)} s is out of range")
     return float(value)
 
 

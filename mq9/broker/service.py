@@ -165,6 +165,7 @@ class Service:
                         address=call.address, group=body.group_name or "", batch=reply["batch"]
                     )
                 )
+                self._waiters.notify(call.address)
             raise
         if unread is not None:
             reply["unread"] = replies.encode_unread(unread)
@@ -280,8 +281,9 @@ class Service:
                 )
             )
             result = FetchResult(waiting=waiting)
-        elif fetched.refetched:
-            self._waiters.notify(call.address)  # a lease may now end earlier than they think
+        elif fetched.refetched or body.force_deliver:
+            # A lease may now end earlier than they think, and a reset frees what was leased.
+            self._waiters.notify(call.address)
         return replies.encode_fetch(result, as_base64=call.as_base64)
 
     def _peeking(self, peek: commands.Peek) -> Callable[[Fetched | None], Awaitable[Fetched]]:

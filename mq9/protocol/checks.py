@@ -22,12 +22,12 @@ MAX_TAGS = 64
 
 Check = Callable[[str, Any], Any]
 E = TypeVar("E", bound=Enum)
+T = TypeVar("T")
 
 
 def shown(value: object) -> str:
     """Return ``value`` as an error message shows it: on one line and not too long."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+    return address.shown(value)
 
 
 def whole(low: int, high: int) -> Check:
@@ -37,19 +37,34 @@ def whole(low: int, high: int) -> Check:
         if isinstance(value, bool) or not isinstance(value, int):
             raise InvalidRequest(f"{name}: {shown(value)} is not a whole number")
         if not low <= value <= high:
-            raise InvalidRequest(f"{name}: {value} is not between {low} and {high}")
+            raise InvalidRequest(f"{name}: {shown(value)} is not between {low} and {high}")
         return value
 
     return check
+
+
+def is_absent(value: Any) -> bool:
+    """Tell whether a field's value is null or the empty text."""
+    return value is None or (isinstance(value, str) and not value)
 
 
 def optional(check: Check) -> Check:
     """Let null and the empty text through as None, and ``check`` the rest."""
 
     def maybe(name: str, value: Any) -> Any:
-        return None if value is None or value == "" else check(name, value)
+        return None if is_absent(value) else check(name, value)
 
     return maybe
+
+
+def otherwise(default: T, check: Check) -> Callable[[str, Any], T]:
+    """Let ``default`` stand for null and the empty text, and ``check`` the rest."""
+
+    def given(name: str, value: Any) -> T:
+        checked: T = default if is_absent(value) else check(name, value)
+        return checked
+
+    return given
 
 
 def flag(name: str, value: Any) -> bool:

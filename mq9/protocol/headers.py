@@ -8,21 +8,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from mq9 import address
 from mq9.errors import InvalidRequest
 from mq9.models import Priority
 from mq9.protocol import checks
-from mq9.protocol.checks import MAX_SECONDS, Check, optional, whole
+from mq9.protocol.checked import Checked, given
+from mq9.protocol.checks import MAX_SECONDS, optional, whole
 
 Headers = Sequence[tuple[str, str]]
 
 ENCODING = "mq9-encoding"
 UNREAD = "mq9-unread"
 BASE64: tuple[str, str] = (ENCODING, "base64")
-
-T = TypeVar("T")
 
 
 def _path(name: str, value: Any) -> tuple[str, ...]:
@@ -33,33 +32,26 @@ def _path(name: str, value: Any) -> tuple[str, ...]:
     return tuple(checks.tag(name, one) for one in value)
 
 
-def _option(default: T, header: str, check: Check) -> T:
-    metadata = {"header": header, "check": check}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendOptions:
+class SendOptions(Checked):
     """What a SEND says beside its payload. Raises InvalidRequest naming the option and value."""
 
-    priority: Priority = _option(Priority.NORMAL, "mq9-priority", checks.member(Priority))
-    key: str | None = _option(None, "mq9-key", optional(checks.header_text))
-    delay: int | None = _option(None, "mq9-delay", optional(whole(0, MAX_SECONDS)))
-    ttl: int | None = _option(None, "mq9-ttl", optional(whole(1, MAX_SECONDS)))
-    tags: tuple[str, ...] = _option((), "mq9-tags", checks.tags)
-    id: str | None = _option(None, "mq9-id", optional(checks.header_text))
-    sender: str | None = _option(None, "mq9-from", optional(checks.header_text))
-    reply_to: str | None = _option(None, "mq9-reply-to", optional(checks.mail_address))
-    correlation_id: str | None = _option(None, "mq9-correlation-id", optional(checks.header_text))
-    path: tuple[str, ...] = _option((), "mq9-path", _path)
+    priority: Priority = given(Priority.NORMAL, checks.member(Priority), header="mq9-priority")
+    key: str | None = given(None, optional(checks.header_text), header="mq9-key")
+    delay: int | None = given(None, optional(whole(0, MAX_SECONDS)), header="mq9-delay")
+    ttl: int | None = given(None, optional(whole(1, MAX_SECONDS)), header="mq9-ttl")
+    tags: tuple[str, ...] = given((), checks.tags, header="mq9-tags")
+    id: str | None = given(None, optional(checks.header_text), header="mq9-id")
+    sender: str | None = given(None, optional(checks.header_text), header="mq9-from")
+    reply_to: str | None = given(None, optional(checks.mail_address), header="mq9-reply-to")
+    correlation_id: str | None = given(
+        None, optional(checks.header_text), header="mq9-correlation-id"
+    )
+    path: tuple[str, ...] = given((), _path, header="mq9-path")
 
     def __post_init__(self) -> None:
         """Check every option, and that the message outlives its delay."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            checked = field.metadata["check"](field.name, value)
-            if checked is not value:
-                object.__setattr__(self, field.name, checked)
+        Checked.__post_init__(self)
         if self.ttl is not None and self.delay and self.ttl <= self.delay:
             raise InvalidRequest(f"ttl: {self.ttl} s is not more than the delay of {self.delay} s")
 
@@ -81,12 +73,12 @@ class SendOptions:
             InvalidRequest: A header is repeated or malformed.
         """
         values = read(headers)
-        given: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             header = field.metadata["header"]
             if header in values:
-                given[field.name] = _parse(header, values[header], field.default, field.name)
-        return cls(**given)
+                options[field.name] = _parse(header, values[header], field.default, field.name)
+        return cls(**options)
 
 
 def _parse(header: str, text: str, default: object, name: str) -> Any:
@@ -110,7 +102,7 @@ def read(headers: Headers) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
-        if lower.startswith("mq9-"):
+        if name.isascii() and lower.startswith("mq9-"):
             if lower in values:
                 raise InvalidRequest(f"{lower}: the header is repeated")
             values[lower] = value
@@ -143,6 +135,8 @@ def decode_unread(values: dict[str, str]) -> tuple[str, str] | None:
     value = values.get(UNREAD)
     if value is None:
         return None
+    if value.startswith("mq9://"):
+        value = value.removeprefix("mq9://").partition("/")[2]
     mail_address, slash, group_name = value.partition("/")
     if not slash:
         raise InvalidRequest(f"{UNREAD}: {checks.shown(value)} is not address/group")

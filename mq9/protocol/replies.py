@@ -66,7 +66,8 @@ def decode(data: bytes) -> dict[str, Any]:
         raise BadReply(f"the broker's reply is not a JSON object: {data[:80]!r}")
     refusal = reply.get("error", "")
     if refusal:
-        raise from_reply(str(refusal), reply.get("code"))
+        code = reply.get("code")
+        raise from_reply(str(refusal), code if isinstance(code, str) else None)
     return reply
 
 
@@ -222,7 +223,7 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
         and GroupStatus(
             group["group_name"],
             group["exists"],
-            Unread(**group["pending"]),
+            _unread(group["pending"]),
             _leased(group.get("leased") or ()),
             group.get("acked", 0),
         ),
@@ -245,7 +246,11 @@ def encode_unread(unread: Unread) -> dict[str, int]:
 def decode_unread(reply: dict[str, Any]) -> Unread | None:
     """Read the ``unread`` field, where the broker sent one."""
     unread = reply.get("unread")
-    return Unread(**unread) if unread else None
+    return _unread(unread) if unread else None
+
+
+def _unread(data: dict[str, int]) -> Unread:
+    return Unread(data.get("critical", 0), data.get("urgent", 0), data.get("normal", 0))
 
 
 def encode_public(mailboxes: Iterable[PublicMailbox]) -> dict[str, Any]:

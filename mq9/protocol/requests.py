@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import orjson
 
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver
 from mq9.protocol import checks
+from mq9.protocol.checked import Checked, given, needed
 from mq9.protocol.checks import (
     MAX_MSG_ID,
     MAX_SECONDS,
     MAX_UNIX_SECONDS,
-    Check,
     optional,
+    otherwise,
     whole,
 )
 
 DEFAULT_LEASE_MS = 60_000
 MAX_LEASE_MS = 86_400_000
-
-T = TypeVar("T")
+MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
 
 _msg_id = whole(0, MAX_MSG_ID)
 _lease_ms = whole(1_000, MAX_LEASE_MS)
 _max_bytes = whole(1, 64 * 1024 * 1024)
 _count = whole(1, 1_000)
-
-
-def _field(default: T, check: Check) -> T:
-    return dataclasses.field(default=default, metadata={"check": check})
 
 
 def parse_object(payload: bytes) -> dict[str, Any]:
@@ -53,23 +49,29 @@ def parse_object(payload: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"payload: not JSON: {error}") from None
     if not isinstance(data, dict):
         raise InvalidRequest(f"payload: {checks.shown(data)} is not a JSON object")
+    if _is_nested_deeper(data, MAX_NESTING):
+        raise InvalidRequest(f"payload: the JSON is nested more than {MAX_NESTING} levels deep")
     return data
 
 
+def _is_nested_deeper(data: Any, most: int) -> bool:
+    level = [data]
+    for _ in range(most + 1):
+        level = [one for one in level if isinstance(one, (dict, list))]
+        if not level:
+            return False
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class Body(Checked):
     """The JSON object of a request."""
 
     # Names of fields that travel inside the object "config".
     CONFIG: ClassVar[frozenset[str]] = frozenset()
-
-    def __post_init__(self) -> None:
-        """Check every field, and put the value to use in its place."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            checked = field.metadata["check"](field.name, value)
-            if checked is not value:
-                object.__setattr__(self, field.name, checked)
 
     def encode(self) -> bytes:
         """Return the request as JSON."""
@@ -92,28 +94,29 @@ class Body:
         """
         data = parse_object(payload)
         config = checks.json_object("config", data.get("config")) if cls.CONFIG else {}
-        given = {}
+        values = {}
         for field in dataclasses.fields(cls):
             source = config if field.name in cls.CONFIG else data
-            if field.name in source:
-                given[field.name] = source[field.name]
-        return cls(**given)
+            value = source.get(field.name)
+            if not checks.is_absent(value):
+                values[field.name] = value
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateMailbox(Body):
     """MAILBOX.CREATE."""
 
-    name: str | None = _field(None, optional(checks.mail_address))
-    ttl: int = _field(0, lambda name, value: whole(0, MAX_SECONDS)(name, value or 0))
-    desc: str = _field("", checks.prose(1_024))
-    public: bool = _field(False, checks.flag)
-    prefix: str | None = _field(None, optional(checks.mail_address))
-    renew: bool = _field(False, checks.flag)
+    name: str | None = given(None, optional(checks.mail_address))
+    ttl: int = given(0, otherwise(0, whole(0, MAX_SECONDS)))
+    desc: str = given("", checks.prose(1_024))
+    public: bool = given(False, checks.flag)
+    prefix: str | None = given(None, optional(checks.mail_address))
+    renew: bool = given(False, checks.flag)
 
     def __post_init__(self) -> None:
         """Check every field, and that a name and a prefix are not both given."""
-        Body.__post_init__(self)
+        Checked.__post_init__(self)
         if self.name is not None and self.prefix is not None:
             raise InvalidRequest(
                 f"prefix: {self.prefix!r} goes with a generated name, not with one"
@@ -124,8 +127,8 @@ class CreateMailbox(Body):
 class MailboxStatusRequest(Body):
     """MAILBOX.STATUS."""
 
-    group_name: str | None = _field(None, optional(checks.header_text))
-    msg_id: int | None = _field(None, optional(_msg_id))
+    group_name: str | None = given(None, optional(checks.header_text))
+    msg_id: int | None = given(None, optional(_msg_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,25 +139,22 @@ class Fetch(Body):
         {"num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own"}
     )
 
-    group_name: str | None = _field(None, optional(checks.header_text))
-    deliver: Deliver = _field(
-        Deliver.LATEST,
-        lambda name, value: checks.member(Deliver)(name, value or Deliver.LATEST),
-    )
-    from_time: int | None = _field(None, optional(whole(0, MAX_UNIX_SECONDS)))
-    from_id: int | None = _field(None, optional(_msg_id))
-    force_deliver: bool = _field(False, checks.flag)
-    request_id: str | None = _field(None, optional(checks.header_text))
-    num_msgs: int = _field(100, _count)
-    max_bytes: int = _field(4 * 1024 * 1024, _max_bytes)
-    max_wait_ms: int = _field(500, whole(0, 60_000))
-    lease_ms: int = _field(DEFAULT_LEASE_MS, _lease_ms)
-    consumer: str | None = _field(None, optional(checks.header_text))
-    redeliver_own: bool = _field(True, checks.flag)
+    group_name: str | None = given(None, optional(checks.header_text))
+    deliver: Deliver = given(Deliver.LATEST, otherwise(Deliver.LATEST, checks.member(Deliver)))
+    from_time: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
+    from_id: int | None = given(None, optional(_msg_id))
+    force_deliver: bool = given(False, checks.flag)
+    request_id: str | None = given(None, optional(checks.header_text))
+    num_msgs: int = given(100, _count)
+    max_bytes: int = given(4 * 1024 * 1024, _max_bytes)
+    max_wait_ms: int = given(500, whole(0, 60_000))
+    lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
+    consumer: str | None = given(None, optional(checks.header_text))
+    redeliver_own: bool = given(True, checks.flag)
 
     def __post_init__(self) -> None:
         """Check every field, and that a start by time or id says which."""
-        Body.__post_init__(self)
+        Checked.__post_init__(self)
         if self.deliver is Deliver.FROM_TIME and self.from_time is None:
             raise InvalidRequest("from_time: needed with deliver=from_time")
         if self.deliver is Deliver.FROM_ID and self.from_id is None:
@@ -165,58 +165,58 @@ class Fetch(Body):
 class Ack(Body):
     """MSG.ACK."""
 
-    group_name: str = _field("", checks.header_text)
-    mail_address: str | None = _field(None, optional(checks.mail_address))
-    msg_id: int = _field(-1, _msg_id)
-    consumer: str | None = _field(None, optional(checks.header_text))
-    batch: str | None = _field(None, optional(checks.header_text))
-    individual: bool = _field(False, checks.flag)
+    group_name: str = needed(checks.header_text)
+    mail_address: str | None = given(None, optional(checks.mail_address))
+    msg_id: int = needed(_msg_id)
+    consumer: str | None = given(None, optional(checks.header_text))
+    batch: str | None = given(None, optional(checks.header_text))
+    individual: bool = given(False, checks.flag)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nack(Body):
     """MSG.NACK."""
 
-    group_name: str = _field("", checks.header_text)
-    msg_id: int = _field(-1, _msg_id)
-    consumer: str | None = _field(None, optional(checks.header_text))
-    batch: str | None = _field(None, optional(checks.header_text))
-    delay_ms: int = _field(0, lambda name, value: whole(0, MAX_LEASE_MS)(name, value or 0))
+    group_name: str = needed(checks.header_text)
+    msg_id: int = needed(_msg_id)
+    consumer: str | None = given(None, optional(checks.header_text))
+    batch: str | None = given(None, optional(checks.header_text))
+    delay_ms: int = given(0, otherwise(0, whole(0, MAX_LEASE_MS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extend(Body):
     """MSG.EXTEND."""
 
-    group_name: str = _field("", checks.header_text)
-    consumer: str | None = _field(None, optional(checks.header_text))
-    msg_ids: tuple[int, ...] = _field((), checks.msg_ids)
-    lease_ms: int = _field(DEFAULT_LEASE_MS, _lease_ms)
+    group_name: str = needed(checks.header_text)
+    consumer: str | None = given(None, optional(checks.header_text))
+    msg_ids: tuple[int, ...] = needed(checks.msg_ids)
+    lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query(Body):
     """MSG.QUERY."""
 
-    key: str | None = _field(None, optional(checks.header_text))
-    tags: tuple[str, ...] = _field((), checks.tags)
-    since: int | None = _field(None, optional(whole(0, MAX_UNIX_SECONDS)))
-    limit: int = _field(100, lambda name, value: 100 if value is None else _count(name, value))
-    msg_id: int | None = _field(None, optional(_msg_id))
-    max_bytes: int = _field(4 * 1024 * 1024, _max_bytes)
+    key: str | None = given(None, optional(checks.header_text))
+    tags: tuple[str, ...] = given((), checks.tags)
+    since: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
+    limit: int = given(100, otherwise(100, _count))
+    msg_id: int | None = given(None, optional(_msg_id))
+    max_bytes: int = given(4 * 1024 * 1024, _max_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register(Body):
     """What the broker reads of AGENT.REGISTER; the whole object is kept as it came."""
 
-    name: str | None = _field(None, optional(checks.agent_name))
-    mailbox: str | None = _field(None, optional(checks.mail_address))
-    ttl: int = _field(0, lambda name, value: whole(0, MAX_SECONDS)(name, value or 0))
+    name: str | None = given(None, optional(checks.agent_name))
+    mailbox: str | None = given(None, optional(checks.mail_address))
+    ttl: int = given(0, otherwise(0, whole(0, MAX_SECONDS)))
 
     def __post_init__(self) -> None:
         """Check every field, and that there is something to register."""
-        Body.__post_init__(self)
+        Checked.__post_init__(self)
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: an agent needs a name or a mailbox")
 
@@ -225,12 +225,12 @@ class Register(Body):
 class Unregister(Body):
     """AGENT.UNREGISTER, and what names the agent in AGENT.REPORT."""
 
-    name: str | None = _field(None, optional(checks.agent_name))
-    mailbox: str | None = _field(None, optional(checks.mail_address))
+    name: str | None = given(None, optional(checks.agent_name))
+    mailbox: str | None = given(None, optional(checks.mail_address))
 
     def __post_init__(self) -> None:
         """Check every field, and that an agent is named."""
-        Body.__post_init__(self)
+        Checked.__post_init__(self)
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: give the agent's name or its mailbox")
 
@@ -239,7 +239,7 @@ class Unregister(Body):
 class Discover(Body):
     """AGENT.DISCOVER."""
 
-    text: str | None = _field(None, optional(checks.prose(4_096)))
-    semantic: str | None = _field(None, optional(checks.prose(4_096)))
-    limit: int = _field(20, _count)
-    page: int = _field(1, whole(1, 1_000_000))
+    text: str | None = given(None, optional(checks.prose(4_096)))
+    semantic: str | None = given(None, optional(checks.prose(4_096)))
+    limit: int = given(20, _count)
+    page: int = given(1, whole(1, 1_000_000))

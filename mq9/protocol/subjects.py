@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from mq9 import address
+from mq9.address import shown
 from mq9.errors import InvalidRequest
 
 ROOT = "$mq9.AI."
@@ -67,20 +68,22 @@ def decode(subject: str) -> tuple[Verb, str, int | None]:
         InvalidAddress: The address in it is not one.
     """
     if not subject.startswith(ROOT):
-        raise InvalidRequest(f"subject: {subject!r} does not start with {ROOT}")
+        raise InvalidRequest(f"subject: {shown(subject)} does not start with {ROOT}")
     first, _, rest = subject.removeprefix(ROOT).partition(".")
     second, _, tail = rest.partition(".")
     try:
         verb = Verb(f"{first}.{second}")
     except ValueError:
-        raise InvalidRequest(f"subject: {subject!r} is not a verb of mq9") from None
+        raise InvalidRequest(f"subject: {shown(subject)} is not a verb of mq9") from None
     if verb not in ADDRESSED:
-        if tail:
-            raise InvalidRequest(f"subject: {subject!r} has more than {verb.value} takes")
+        if subject != encode(verb):
+            raise InvalidRequest(f"subject: {shown(subject)} has more than {verb.value} takes")
         return verb, "", None
     if verb is not Verb.DELETE:
         return verb, address.parse(tail), None
     mail_address, _, number = tail.rpartition(".")
     if not (number.isascii() and number.isdigit() and len(number) <= 16):
-        raise InvalidRequest(f"msg_id: {number!r} at the end of the subject is not a message id")
+        raise InvalidRequest(
+            f"msg_id: {shown(number)} at the end of the subject is not a message id"
+        )
     return verb, address.parse(mail_address), int(number)

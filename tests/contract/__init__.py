@@ -1,0 +1,1 @@
+"""One suite of behaviours, run on every way to reach a broker."""

@@ -1,0 +1,276 @@
+"""ACK: confirms a message and those before it in the same reply, and nothing else ever."""
+
+import pytest
+
+from mq9 import InvalidRequest, MessageNotFound
+
+from .reading import bodies, ids, send_all
+
+
+async def _rest(client, inbox, **options):
+    return ids(await client.fetch(inbox, group_name="g", max_wait_ms=0, **options))
+
+
+async def test_ack_of_the_last_finishes_the_batch(client, inbox):
+    await send_all(client, inbox, "a", "b", "c")
+    batch = await client.fetch(inbox, group_name="g", deliver="earliest")
+
+    assert await client.ack(inbox, "g", batch[-1].msg_id) == [0, 1, 2]
+    assert await _rest(client, inbox) == []
+
+
+async def test_ack_in_the_middle_leaves_those_behind_it(client, inbox):
+    await send_all(client, inbox, "a", "b", "c")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+
+    assert await client.ack(inbox, "g", 1) == [0, 1]
+    assert await _rest(client, inbox) == [2]
+
+
+async def test_before_it_means_earlier_in_the_reply_and_not_a_smaller_id(client, inbox):
+    for priority in ("normal", "critical", "normal", "urgent"):
+        await client.send(inbox, priority, priority=priority)
+    assert ids(await client.fetch(inbox, group_name="g", deliver="earliest")) == [1, 3, 0, 2]
+
+    assert await client.ack(inbox, "g", 3) == [1, 3]
+    assert await _rest(client, inbox) == [0, 2]
+
+
+async def test_acking_a_critical_loses_no_normal_with_a_smaller_id(client, inbox):
+    await send_all(client, inbox, "a", "b", "c")
+    await client.send(inbox, "fire", priority="critical")
+    [fire] = await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=1)
+
+    assert await client.ack(inbox, "g", fire.msg_id) == [3]
+    assert await _rest(client, inbox) == [0, 1, 2]
+
+
+async def test_an_individual_ack_confirms_that_one_only(client, inbox):
+    await send_all(client, inbox, "a", "b", "c")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+
+    assert await client.ack(inbox, "g", 1, individual=True) == [1]
+    assert await _rest(client, inbox) == [0, 2]
+
+
+async def test_acking_twice_succeeds_and_names_the_same_ids(client, inbox):
+    await send_all(client, inbox, "a", "b", "c")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+
+    assert await client.ack(inbox, "g", 1) == [0, 1]
+    assert await client.ack(inbox, "g", 1) == [0, 1]
+    assert await client.ack(inbox, "g", 0) == []
+    assert await client.ack(inbox, "g", 2) == [2]
+
+
+async def test_an_ack_never_reaches_into_another_reply(client, inbox):
+    await send_all(client, inbox, "a", "b", "c")
+    await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=1)
+    await client.fetch(inbox, group_name="g", num_msgs=1, redeliver_own=False)
+
+    assert await client.ack(inbox, "g", 1) == [1]
+    assert await _rest(client, inbox) == [0, 2]
+
+
+async def test_a_late_ack_confirms_nothing_that_another_holds_by_now(way, inbox):
+    slow, quick = await way.client(), await way.client()
+    await send_all(slow, inbox, "a", "b")
+    await slow.fetch(inbox, group_name="g", deliver="earliest", lease_ms=1_000)
+    await way.clock.advance(1)
+    await quick.fetch(inbox, group_name="g")
+
+    assert await slow.ack(inbox, "g", 1) == []
+
+    assert ids(await quick.fetch(inbox, group_name="g")) == [0, 1]
+    assert await quick.ack(inbox, "g", 1) == [0, 1]
+
+
+async def test_a_late_ack_confirms_what_of_its_reply_nobody_else_holds(way, inbox):
+    slow, quick = await way.client(), await way.client()
+    await send_all(slow, inbox, "a", "b", "c")
+    await slow.fetch(inbox, group_name="g", deliver="earliest", lease_ms=1_000)
+    await way.clock.advance(1)
+    await quick.fetch(inbox, group_name="g", num_msgs=2)
+
+    assert await slow.ack(inbox, "g", 2) == [2]
+
+    assert (await slow.mailbox_status(inbox, group_name="g", msg_id=2)).message.acked_by == ("g",)
+    assert ids(await quick.fetch(inbox, group_name="g")) == [0, 1]
+
+
+async def test_a_late_ack_still_counts_when_nobody_took_the_message(way, client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest", lease_ms=1_000)
+    await way.clock.advance(3_600)
+
+    assert await client.ack(inbox, "g", 1) == [0, 1]
+    assert await _rest(client, inbox) == []
+
+
+async def test_a_message_the_other_has_acked_is_not_confirmed_twice(way, inbox):
+    slow, quick = await way.client(), await way.client()
+    await send_all(slow, inbox, "a", "b")
+    await slow.fetch(inbox, group_name="g", deliver="earliest", lease_ms=1_000)
+    await way.clock.advance(1)
+    await quick.fetch(inbox, group_name="g")
+    await quick.ack(inbox, "g", 0)
+    await quick.nack(inbox, "g", 1)
+
+    assert await slow.ack(inbox, "g", 1) == [1]
+
+
+async def test_the_token_says_which_reply_is_meant(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    first = await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=1)
+    both = await client.fetch(inbox, group_name="g")
+    assert ids(both) == [0, 1]
+
+    with pytest.raises(InvalidRequest, match="batch"):
+        await client.ack(inbox, "g", 1, batch=first.batch)
+    assert await client.ack(inbox, "g", 1, batch=both.batch) == [0, 1]
+
+
+async def test_without_a_token_the_latest_reply_to_the_consumer_counts(way, client, inbox):
+    await send_all(client, inbox, "a", "b", "c")
+    await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2)
+    await client.fetch(inbox, group_name="g", consumer="other")
+    body = {"group_name": "g", "mail_address": inbox, "msg_id": 1, "consumer": client.consumer}
+
+    reply = await way.ask(f"MSG.ACK.{inbox}", body)
+
+    assert reply == {"error": "", "acked": [0, 1]}
+
+
+async def test_without_a_token_and_a_known_consumer_the_latest_to_the_group_counts(way, inbox):
+    one = await way.client()
+    await send_all(one, inbox, "a", "b")
+    await one.fetch(inbox, group_name="g", deliver="earliest")
+    body = {"group_name": "g", "mail_address": inbox, "msg_id": 1, "consumer": "stranger"}
+
+    assert await way.ask(f"MSG.ACK.{inbox}", body) == {"error": "", "acked": [0, 1]}
+
+
+async def test_a_new_client_may_ack_what_an_earlier_one_fetched(way, inbox):
+    before = await way.client()
+    await send_all(before, inbox, "a", "b")
+    batch = await before.fetch(inbox, group_name="g", deliver="earliest")
+    await before.close()
+    after = await way.client()
+
+    assert await after.ack(inbox, "g", 1, batch=batch.batch) == [0, 1]
+
+
+@pytest.mark.parametrize("end", ["delete", "expire", "replace"])
+async def test_acking_a_message_that_is_gone_confirms_those_before_it(way, client, inbox, end):
+    await client.send(inbox, "a")
+    await client.send(inbox, "b", key="k", ttl=10)
+    await client.send(inbox, "c")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    if end == "delete":
+        await client.delete(inbox, 1)
+    elif end == "expire":
+        await way.clock.advance(10)
+    else:
+        await client.send(inbox, "b2", key="k")
+
+    assert await client.ack(inbox, "g", 1) == [0]
+    assert (await _rest(client, inbox))[0] == 2
+
+
+async def test_acking_a_message_that_went_before_it_was_handed_out_succeeds(client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)
+    await client.send(inbox, "b")
+    await client.delete(inbox, 1)
+
+    assert await client.ack(inbox, "g", 1) == []
+
+
+async def test_an_id_not_yet_assigned_is_not_found(client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+
+    with pytest.raises(MessageNotFound, match="message not found"):
+        await client.ack(inbox, "g", 1)
+
+
+async def test_a_message_not_yet_handed_out_to_the_group_is_not_found(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=1)
+    await client.fetch(inbox, group_name="h", deliver="earliest")
+
+    with pytest.raises(MessageNotFound, match="message not found"):
+        await client.ack(inbox, "g", 1)
+    with pytest.raises(MessageNotFound, match="message not found"):
+        await client.ack(inbox, "nobody", 0)
+    assert await _rest(client, inbox) == [0, 1]
+
+
+async def test_a_message_behind_the_start_of_the_group_was_never_handed_out(client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", max_wait_ms=0)
+
+    with pytest.raises(MessageNotFound):
+        await client.ack(inbox, "g", 0)
+
+
+async def test_a_token_of_an_earlier_mailbox_confirms_nothing_and_succeeds(way, inbox):
+    old, new = await way.client(), await way.client()
+    await old.send(inbox, "a")
+    await old.fetch(inbox, group_name="g", deliver="earliest")
+    await new.mailbox_drop(inbox)
+    await new.mailbox_create(name=inbox)
+    await new.send(inbox, "b")
+    await new.fetch(inbox, group_name="g", deliver="earliest")
+
+    assert await old.ack(inbox, "g", 0) == []
+    assert await old.ack(inbox, "g", 5, batch="0123456789abcdef-0") == []
+
+    assert bodies(await new.fetch(inbox, group_name="g")) == ["b"]
+
+
+async def test_a_client_that_made_the_mailbox_anew_sends_no_old_token(client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.mailbox_drop(inbox)
+    await client.mailbox_create(name=inbox)
+
+    with pytest.raises(MessageNotFound):
+        await client.ack(inbox, "g", 0)
+
+
+@pytest.mark.parametrize("batch", ["nonsense", "-", "a-b", "x-99999999999999999999"])
+async def test_what_was_never_a_token_is_refused(client, inbox, batch):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+
+    with pytest.raises(InvalidRequest, match="batch"):
+        await client.ack(inbox, "g", 0, batch=batch)
+
+
+async def test_a_token_of_another_group_is_refused(client, inbox):
+    await client.send(inbox, "a")
+    other = await client.fetch(inbox, group_name="h", deliver="earliest")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+
+    with pytest.raises(InvalidRequest, match="batch"):
+        await client.ack(inbox, "g", 0, batch=other.batch)
+
+
+async def test_the_address_in_the_body_must_be_that_of_the_subject(way, client, inbox):
+    await client.mailbox_create(name="other")
+    body = {"group_name": "g", "mail_address": "other", "msg_id": 0}
+
+    reply = await way.ask(f"MSG.ACK.{inbox}", body)
+
+    assert reply["code"] == "invalid_request"
+    assert "mail_address" in reply["error"]
+
+
+async def test_an_acked_message_stays_stored_and_goes_to_other_groups(client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.ack(inbox, "g", 0)
+
+    assert bodies(await client.query(inbox)) == ["a"]
+    assert bodies(await client.fetch(inbox, group_name="h", deliver="earliest")) == ["a"]

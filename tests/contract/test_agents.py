@@ -1,0 +1,331 @@
+"""The registry: agents register, report, are found, and go."""
+
+import pytest
+
+from mq9 import AgentNotFound, InvalidRequest
+
+from .reading import START
+
+CARD = {
+    "name": "Weather Bot",
+    "description": "Forecasts rain and sunshine",
+    "url": "https://example.org/a2a",
+    "version": "1.0.0",
+    "capabilities": {"streaming": True},
+    "skills": [
+        {
+            "id": "forecast",
+            "name": "Forecast",
+            "description": "Tomorrow's temperature anywhere",
+            "tags": ["meteorology"],
+            "examples": ["Will Oslo freeze tonight?"],
+        }
+    ],
+    "mailbox": "weather.in",
+}
+
+
+async def _names(client, **options):
+    return [agent["name"] for agent in await client.agent_discover(**options)]
+
+
+async def test_what_was_registered_comes_back_unchanged(client):
+    await client.agent_register(CARD)
+
+    [agent] = await client.agent_discover()
+
+    assert agent == CARD
+    assert (agent.match.name, agent.match.mailbox) == ("Weather Bot", "weather.in")
+    assert (agent.match.last_seen, agent.match.status, agent.match.mode) == (START, None, "all")
+
+
+@pytest.mark.parametrize(
+    ("name", "mailbox"),
+    [
+        ("Claude-Desktop", "claude.desktop"),
+        ("  x  ".strip(), "x"),
+        ("GPT 4 / über!", "gpt.4.ber"),
+        ("--a--", "a"),
+        ("a" * 128, "a" * 128),
+    ],
+)
+async def test_a_missing_mailbox_is_the_slug_of_the_name(way, client, name, mailbox):
+    assert await way.ask("AGENT.REGISTER", {"name": name}) == {"error": "", "mailbox": mailbox}
+
+    [agent] = await client.agent_discover()
+    assert (agent["name"], agent["mailbox"]) == (name, mailbox)
+
+
+async def test_a_name_without_a_slug_needs_a_mailbox(client):
+    with pytest.raises(InvalidRequest, match="name: '北京'"):
+        await client.agent_register({"name": "北京"})
+    await client.agent_register({"name": "北京", "mailbox": "beijing"})
+    assert await _names(client) == ["北京"]
+
+
+async def test_a_mailbox_alone_is_enough(client):
+    await client.agent_register({"mailbox": "just.this", "payload": "an oracle"})
+
+    [agent] = await client.agent_discover(text="oracle")
+    assert agent == {"mailbox": "just.this", "payload": "an oracle"}
+    assert agent.match.name == "just.this"
+
+
+@pytest.mark.parametrize("card", [{}, {"payload": "x"}, {"name": ""}, {"name": None}])
+async def test_an_agent_needs_a_name_or_a_mailbox(client, card):
+    with pytest.raises(InvalidRequest, match="name"):
+        await client.agent_register(card)
+
+
+async def test_registering_again_replaces(client):
+    await client.agent_register({"name": "A", "payload": "knows chess"})
+    await client.agent_register({"name": "A", "payload": "knows cooking"})
+
+    assert await _names(client) == ["A"]
+    assert await _names(client, text="chess") == []
+    assert await _names(client, text="cooking") == ["A"]
+
+
+async def test_without_a_question_all_are_listed_by_name(client):
+    for name in ("c", "a", "B", "b"):
+        await client.agent_register({"name": name})
+
+    assert await _names(client) == ["B", "a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Weather", "rain", "forecasting", "meteorology", "oslo FREEZE", "temperature tomorrow"],
+)
+async def test_text_is_found_in_name_description_and_skills(client, text):
+    await client.agent_register(CARD)
+    await client.agent_register({"name": "Cook", "payload": "Recipes for soup"})
+
+    [agent] = await client.agent_discover(text=text)
+
+    assert agent["name"] == "Weather Bot"
+    assert agent.match.mode == "text"
+    assert agent.match.score > 0
+
+
+async def test_the_better_match_stands_first(client):
+    await client.agent_register({"name": "Generalist", "payload": "soup, chess, rain, and more"})
+    await client.agent_register({"name": "Soup Master", "description": "soup of every kind"})
+
+    found = await client.agent_discover(text="soup")
+
+    assert [agent["name"] for agent in found] == ["Soup Master", "Generalist"]
+    assert found[0].match.score > found[1].match.score
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("天气", "天气预报"),
+        ("天气预报", "天气预报"),
+        ("北京天气怎么样", "天气预报"),
+        ("翻訳", "ほんやく"),
+        ("日本語の文章を翻訳", "ほんやく"),
+        ("スープ", "料理人"),
+    ],
+)
+async def test_chinese_and_japanese_are_found(client, text, name):
+    await client.agent_register(
+        {"name": "天气预报", "mailbox": "a", "description": "提供北京的天气和气温"}
+    )
+    await client.agent_register(
+        {"name": "ほんやく", "mailbox": "b", "description": "日本語と英語の翻訳をします"}
+    )
+    await client.agent_register({"name": "料理人", "mailbox": "c", "payload": "スープの作り方"})
+
+    assert (await _names(client, text=text))[0] == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"',
+        '"rain',
+        "rain*",
+        "rain OR",
+        "NOT rain",
+        "NEAR(rain",
+        "name:rain",
+        "(rain",
+        "rain^2",
+        "rain -sun",
+        "rain; DROP TABLE agents",
+        "rain'",
+        "{rain}",
+        "+rain",
+        "rain\0",
+        "%rain_",
+    ],
+)
+async def test_characters_of_a_query_syntax_are_only_characters(client, text):
+    await client.agent_register(CARD)
+    await client.agent_register({"name": "Cook"})
+
+    for option in ("text", "semantic"):
+        found = await _names(client, **{option: text})
+        assert found == ([] if text == '"' else ["Weather Bot"])
+
+
+async def test_a_question_without_any_word_finds_nothing(client):
+    await client.agent_register(CARD)
+
+    for text in ("?!", "---", "   "):
+        assert await client.agent_discover(text=text) == []
+
+
+async def test_an_empty_question_is_no_question(client):
+    await client.agent_register(CARD)
+
+    assert await _names(client, text="", semantic="") == ["Weather Bot"]
+
+
+async def test_semantic_wins_over_text_and_the_mode_says_what_ranked(client):
+    await client.agent_register(CARD)
+    await client.agent_register({"name": "Cook", "payload": "soup"})
+
+    [agent] = await client.agent_discover(semantic="rain", text="soup")
+
+    assert agent["name"] == "Weather Bot"
+    assert agent.match.mode == "text"
+
+
+async def test_limit_and_page_slice_one_ranked_list(way, client):
+    for number in range(7):
+        await client.agent_register({"name": f"agent {number}", "payload": "soup " * (number + 1)})
+    whole = await _names(client, text="soup")
+    assert len(whole) == 7
+
+    pages = [await _names(client, text="soup", limit=3, page=page) for page in (1, 2, 3, 4)]
+
+    assert pages == [whole[:3], whole[3:6], whole[6:], []]
+    for page, more in ((1, True), (2, True), (3, False)):
+        body = {"text": "soup", "limit": 3, "page": page}
+        assert (await way.ask("AGENT.DISCOVER", body))["has_more"] is more
+    assert (await way.ask("AGENT.DISCOVER", {"limit": 7}))["has_more"] is False
+
+
+async def test_twenty_are_listed_unless_told_otherwise(client):
+    for number in range(25):
+        await client.agent_register({"name": f"a{number:02}"})
+
+    assert len(await client.agent_discover()) == 20
+    assert len(await client.agent_discover(limit=1_000)) == 25
+
+
+async def test_a_report_keeps_the_status_and_the_time_last_seen(way, client):
+    await client.agent_register(CARD)
+    await way.clock.advance(42)
+
+    await client.agent_report({"mailbox": "weather.in", "load": 0.5, "note": {"忙": [1, None]}})
+
+    [agent] = await client.agent_discover()
+    assert agent == CARD
+    assert agent.match.status == {"load": 0.5, "note": {"忙": [1, None]}}
+    assert agent.match.last_seen == START + 42
+    await client.agent_report({"name": "Weather Bot", "status": "idle"})
+    assert (await client.agent_discover())[0].match.status == {"status": "idle"}
+
+
+async def test_unregistering_by_mailbox_or_name(client):
+    for by in ({"mailbox": "weather.in"}, {"name": "Weather Bot"}, {"mailbox": "Weather Bot"}):
+        await client.agent_register(CARD)
+        await client.agent_unregister(**by)
+        assert await client.agent_discover() == []
+        assert await client.agent_discover(text="weather") == []
+
+
+async def test_the_mailbox_is_looked_up_before_the_name(way, client):
+    await client.agent_register({"name": "box.of.b", "mailbox": "box.of.a"})
+    await client.agent_register({"name": "B", "mailbox": "box.of.b"})
+
+    await client.agent_unregister("box.of.b")
+
+    assert await _names(client) == ["box.of.b"]
+
+
+async def test_an_unknown_agent_is_not_found(client):
+    await client.agent_register(CARD)
+
+    for call in (
+        client.agent_unregister("nobody"),
+        client.agent_unregister(name="Nobody"),
+        client.agent_report({"name": "Nobody"}),
+        client.agent_report({"mailbox": "nobody"}),
+    ):
+        with pytest.raises(AgentNotFound, match="agent not found"):
+            await call
+    assert await _names(client) == ["Weather Bot"]
+
+
+async def test_a_ttl_ends_a_registration(way, client):
+    await client.agent_register({"name": "A"}, ttl=60)
+    await way.clock.advance(59.999)
+    assert await _names(client) == ["A"]
+    await way.clock.advance(0.001)
+
+    assert await _names(client) == []
+    assert await _names(client, text="A") == []
+    with pytest.raises(AgentNotFound):
+        await client.agent_report({"name": "A"})
+
+
+async def test_registering_or_reporting_starts_the_ttl_again(way, client):
+    await client.agent_register({"name": "A"}, ttl=60)
+    await way.clock.advance(50)
+    await client.agent_report({"name": "A"})
+    await way.clock.advance(50)
+    await client.agent_register({"name": "A", "ttl": 60})
+    await way.clock.advance(59)
+    assert await _names(client) == ["A"]
+    await client.agent_register({"name": "A"})
+    await way.clock.advance(1_000_000)
+    assert await _names(client) == ["A"]
+
+
+async def test_an_agent_may_register_before_its_mailbox_is_there(way, client):
+    await client.agent_register(CARD)
+    assert await _names(client) == ["Weather Bot"]
+    await client.mailbox_create(name="weather.in", ttl=60)
+    assert await _names(client) == ["Weather Bot"]
+
+    await way.clock.advance(60)
+
+    assert await _names(client) == []
+    with pytest.raises(AgentNotFound):
+        await client.agent_unregister("weather.in")
+
+
+async def test_dropping_the_mailbox_takes_every_registration_that_points_at_it(client, inbox):
+    for name in ("one", "two"):
+        await client.agent_register({"name": name, "mailbox": inbox})
+    await client.agent_register({"name": "three", "mailbox": "other"})
+
+    await client.mailbox_drop(inbox)
+
+    assert await _names(client) == ["three"]
+    await client.agent_register({"name": "one", "mailbox": inbox})
+    assert await _names(client) == ["one", "three"]
+
+
+async def test_the_mq9_form_of_a_mailbox_means_the_address(client, inbox):
+    await client.agent_register({"name": "A", "mailbox": f"mq9://broker/{inbox}"})
+
+    [agent] = await client.agent_discover()
+    assert agent["mailbox"] == f"mq9://broker/{inbox}"
+    assert agent.match.mailbox == inbox
+    await client.agent_unregister(f"mq9://elsewhere/{inbox}")
+    assert await client.agent_discover() == []
+
+
+async def test_the_registration_is_kept_to_the_letter(way, client):
+    raw = b'{ "name":"A" , "n": 1.50, "u": "\\u96ea", "payload": {"b":1,"a":2} }'
+    assert (await way.ask("AGENT.REGISTER", raw))["error"] == ""
+
+    [agent] = await client.agent_discover(text="雪")
+    assert list(agent["payload"]) == ["b", "a"]
+    assert agent["u"] == "雪"

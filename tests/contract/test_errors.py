@@ -1,0 +1,130 @@
+"""Errors: a stable code for programs, a sentence for people, and a class of its own."""
+
+import pytest
+
+from mq9 import errors
+from mq9.engine.commands import Limits
+from mq9.errors import from_reply
+
+CLASSES = {
+    "mailbox_exists": errors.MailboxExists,
+    "mailbox_not_found": errors.MailboxNotFound,
+    "message_not_found": errors.MessageNotFound,
+    "invalid_address": errors.InvalidAddress,
+    "agent_not_found": errors.AgentNotFound,
+    "invalid_request": errors.InvalidRequest,
+    "payload_too_large": errors.PayloadTooLarge,
+    "mailbox_full": errors.MailboxFull,
+    "limit_reached": errors.LimitReached,
+    "id_conflict": errors.IdConflict,
+    "unauthorized": errors.Unauthorized,
+    "forbidden": errors.Forbidden,
+    "unavailable": errors.Unavailable,
+}
+
+
+@pytest.fixture
+async def tight(open_way):
+    """A broker that soon has enough, with a mailbox `a` that is full."""
+    way = open_way(Limits(max_mailboxes=2, max_messages=1, max_payload=10, max_agents=1))
+    await way.ask("MAILBOX.CREATE", {"name": "a"})
+    await way.ask("MAILBOX.CREATE", {"name": "kept"}, agent="ada")
+    await way.ask("MSG.SEND.a", b"x", ("mq9-id", "1"))
+    return way
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence", "verb", "body", "headers", "agent"),
+    [
+        ("mailbox_exists", "mailbox a already exists", "MAILBOX.CREATE", {"name": "a"}, [], None),
+        (
+            "mailbox_not_found",
+            "mailbox not found: b does not exist",
+            "MSG.SEND.b",
+            b"",
+            [],
+            None,
+        ),
+        ("message_not_found", "message not found", "MSG.DELETE.a.7", b"", [], None),
+        ("invalid_address", "invalid mail_address", "MSG.SEND.A_B", b"", [], None),
+        ("agent_not_found", "agent not found", "AGENT.UNREGISTER", {"name": "n"}, [], None),
+        ("invalid_request", "payload", "MSG.FETCH.a", b"{", [], None),
+        ("invalid_request", "limit", "MSG.QUERY.a", {"limit": 0}, [], None),
+        ("invalid_request", "priority", "MSG.SEND.a", b"", [("mq9-priority", "low")], None),
+        ("payload_too_large", "11 bytes are more than 10", "MSG.SEND.a", bytes(11), [], None),
+        ("mailbox_full", "max_messages: 1 ", "MSG.SEND.a", b"", [], None),
+        ("limit_reached", "max_mailboxes: 2 ", "MAILBOX.CREATE", b"", [], None),
+        ("id_conflict", "'1'", "MSG.SEND.a", b"y", [("mq9-id", "1")], None),
+        ("forbidden", "kept", "MSG.FETCH.kept", b"", [], "bob"),
+    ],
+)
+async def test_every_refusal_has_its_code_and_says_what_was_refused(
+    tight, code, sentence, verb, body, headers, agent
+):
+    before = tight.state()
+
+    reply = await tight.ask(verb, body, *headers, agent=agent)
+
+    assert reply["code"] == code
+    assert sentence in reply["error"]
+    assert set(reply) == {"error", "code"}
+    assert tight.state() == before
+    assert type(from_reply(reply["error"], reply["code"])) is CLASSES[code]
+
+
+@pytest.mark.parametrize(("code", "kind"), CLASSES.items())
+def test_a_code_becomes_its_class_whatever_the_sentence(code, kind):
+    error = from_reply("mailbox x already exists", code)
+
+    assert type(error) is kind
+    assert error.code == code
+    assert str(error) == "mailbox x already exists"
+    assert isinstance(error, errors.Mq9Error)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "kind"),
+    [
+        ("mailbox X already exists", errors.MailboxExists),
+        ("mailbox not found: X does not exist", errors.MailboxNotFound),
+        ("message not found: 7", errors.MessageNotFound),
+        ("invalid mail_address: 'X'", errors.InvalidAddress),
+        ("agent not found: X", errors.AgentNotFound),
+        ("something else went wrong", errors.Mq9Error),
+    ],
+)
+@pytest.mark.parametrize("code", [None, "a code of tomorrow"])
+def test_without_a_known_code_the_sentence_decides(sentence, code, kind):
+    assert type(from_reply(sentence, code)) is kind
+
+
+def test_wrong_arguments_are_value_errors_and_late_answers_are_timeouts():
+    assert issubclass(errors.InvalidRequest, ValueError)
+    assert issubclass(errors.InvalidAddress, errors.InvalidRequest)
+    assert issubclass(errors.NoReply, TimeoutError)
+    assert issubclass(errors.MailboxFull, errors.LimitReached)
+
+
+async def test_success_has_no_code(way):
+    reply = await way.ask("MAILBOX.CREATE", {"name": "a"})
+
+    assert reply == {"error": "", "mail_address": "a"}
+
+
+async def test_a_closed_client_says_so_and_sends_nothing(way, client, inbox):
+    await client.close()
+
+    with pytest.raises(errors.NotConnected):
+        await client.send(inbox, "x")
+    assert way.state()["messages"] == []
+
+
+async def test_a_reply_that_does_not_come_means_the_outcome_is_unknown(way, inbox):
+    impatient = await way.client(request_timeout=0.01, reconnect_attempts=0)
+
+    with pytest.raises(errors.Unavailable, match="unknown"):
+        await impatient.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=1)
+
+    await impatient.send(inbox, "x")
+    await way.clock.advance(0)
+    assert way.state()["leases"] == []

@@ -1,0 +1,250 @@
+"""Consumer groups: where one starts, and that none affects another."""
+
+import pytest
+
+from mq9 import InvalidRequest
+
+from .reading import START, bodies, ids, send_all
+
+DAY = 86_400
+
+
+async def test_each_group_gets_every_message(client, inbox):
+    await send_all(client, inbox, "a", "b")
+
+    for group in ("g", "h"):
+        assert bodies(await client.fetch(inbox, group_name=group, deliver="earliest")) == ["a", "b"]
+
+
+async def test_acking_in_one_group_changes_nothing_in_another(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.fetch(inbox, group_name="h", deliver="earliest")
+
+    await client.ack(inbox, "g", 1)
+
+    assert await client.fetch(inbox, group_name="g", max_wait_ms=0) == []
+    again = await client.fetch(inbox, group_name="h")
+    assert bodies(again) == ["a", "b"]
+    assert [message.delivery_count for message in again] == [2, 2]
+
+
+async def test_one_name_on_two_mailboxes_is_two_groups(client, inbox):
+    other = await client.mailbox_create(name="other")
+    await client.send(inbox, "here")
+    await client.send(other, "there")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.fetch(other, group_name="g", deliver="earliest")
+
+    await client.ack(inbox, "g", 0)
+
+    assert await client.fetch(inbox, group_name="g", max_wait_ms=0) == []
+    assert bodies(await client.fetch(other, group_name="g")) == ["there"]
+
+
+async def test_a_new_group_starts_with_what_comes_after_it(client, inbox):
+    await client.send(inbox, "before")
+    assert await client.fetch(inbox, group_name="g", max_wait_ms=0) == []
+    await client.send(inbox, "after")
+
+    assert bodies(await client.fetch(inbox, group_name="g")) == ["after"]
+
+
+async def test_the_first_fetch_creates_the_group_even_when_it_returns_nothing(client, inbox):
+    await client.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)
+    await send_all(client, inbox, "a", "b")
+
+    assert bodies(await client.fetch(inbox, group_name="g", deliver="latest")) == ["a", "b"]
+
+
+async def test_what_waits_with_a_delay_comes_after_the_start_of_a_new_group(way, client, inbox):
+    await client.send(inbox, "later", delay=10)
+    await client.fetch(inbox, group_name="g", max_wait_ms=0)
+    await way.clock.advance(10)
+
+    assert bodies(await client.fetch(inbox, group_name="g")) == ["later"]
+
+
+@pytest.mark.parametrize(
+    ("from_id", "expected"), [(0, ["a", "b", "c"]), (1, ["b", "c"]), (2, ["c"])]
+)
+async def test_from_id_starts_with_that_message(client, inbox, from_id, expected):
+    await send_all(client, inbox, "a", "b", "c")
+
+    fetched = await client.fetch(inbox, group_name="g", deliver="from_id", from_id=from_id)
+
+    assert bodies(fetched) == expected
+
+
+@pytest.mark.parametrize("from_id", [3, 4, 2**53 - 1])
+async def test_from_an_id_beyond_the_end_means_latest(client, inbox, from_id):
+    await send_all(client, inbox, "a", "b", "c")
+    assert (
+        await client.fetch(inbox, group_name="g", deliver="from_id", from_id=from_id, max_wait_ms=0)
+        == []
+    )
+    await client.send(inbox, "d")
+
+    assert bodies(await client.fetch(inbox, group_name="g")) == ["d"]
+
+
+async def test_from_id_sets_the_position_in_all_priorities(client, inbox):
+    for priority in ("critical", "urgent", "normal") * 2:
+        await client.send(inbox, priority, priority=priority)
+
+    fetched = await client.fetch(inbox, group_name="g", deliver="from_id", from_id=2)
+
+    assert ids(fetched) == [3, 4, 2, 5]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (-1000, ["a", "b", "c"]),
+        (0, ["a", "b", "c"]),
+        (1, ["b", "c"]),
+        (10, ["b", "c"]),
+        (11, ["c"]),
+        (20, ["c"]),
+        (21, []),
+        (1000, []),
+    ],
+)
+async def test_from_time_starts_with_what_became_visible_then(
+    way, client, inbox, seconds, expected
+):
+    await client.send(inbox, "a")
+    await way.clock.advance(10)
+    await client.send(inbox, "b")
+    await client.send(inbox, "c", delay=10)
+    await way.clock.advance(15)
+
+    for options in ({}, {"group_name": "g"}):
+        fetched = await client.fetch(
+            inbox, deliver="from_time", from_time=START + seconds, max_wait_ms=0, **options
+        )
+        assert bodies(fetched) == expected
+
+
+async def test_a_from_time_in_the_future_is_a_position_and_not_a_filter(client, inbox):
+    await client.send(inbox, "before")
+    await client.fetch(
+        inbox, group_name="g", deliver="from_time", from_time=START + DAY, max_wait_ms=0
+    )
+    await client.send(inbox, "after")
+
+    assert bodies(await client.fetch(inbox, group_name="g")) == ["after"]
+
+
+@pytest.mark.parametrize("start", ["from_time", "from_id"])
+async def test_a_start_by_time_or_id_must_say_which(client, inbox, start):
+    with pytest.raises(InvalidRequest, match=start):
+        await client.fetch(inbox, group_name="g", deliver=start)
+
+
+async def test_deliver_matters_only_when_the_group_is_new(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.ack(inbox, "g", 1)
+
+    assert (
+        await client.fetch(inbox, group_name="g", deliver="from_id", from_id=0, max_wait_ms=0) == []
+    )
+
+
+async def test_force_deliver_forgets_position_leases_and_acks(way, inbox):
+    one, two = await way.client(), await way.client()
+    await send_all(one, inbox, "a", "b", "c")
+    await one.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2)
+    await one.ack(inbox, "g", 0)
+
+    again = await two.fetch(inbox, group_name="g", deliver="earliest", force_deliver=True)
+
+    assert bodies(again) == ["a", "b", "c"]
+    assert [message.delivery_count for message in again] == [1, 1, 1]
+
+
+async def test_force_deliver_to_the_end_skips_what_is_there(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+
+    assert await client.fetch(inbox, group_name="g", force_deliver=True, max_wait_ms=0) == []
+    await client.send(inbox, "c")
+    assert bodies(await client.fetch(inbox, group_name="g")) == ["c"]
+
+
+async def test_force_deliver_in_one_group_leaves_another_alone(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    for group in ("g", "h"):
+        await client.fetch(inbox, group_name=group, deliver="earliest")
+        await client.ack(inbox, group, 1)
+
+    await client.fetch(inbox, group_name="g", deliver="earliest", force_deliver=True)
+
+    assert await client.fetch(inbox, group_name="h", max_wait_ms=0) == []
+
+
+async def test_a_token_from_before_a_reset_confirms_nothing_and_succeeds(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    old = await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.fetch(inbox, group_name="g", deliver="earliest", force_deliver=True)
+
+    assert await client.ack(inbox, "g", 1, batch=old.batch) == []
+    await client.nack(inbox, "g", 1, batch=old.batch)
+
+    status = await client.mailbox_status(inbox, group_name="g")
+    assert [held.count for held in status.group.leased] == [2]
+
+
+async def test_a_reset_that_waits_does_not_reset_again_when_woken(way, client, inbox):
+    await send_all(client, inbox, "a", "b")
+    waiting = await way.begin(
+        client.fetch(inbox, group_name="g", force_deliver=True, max_wait_ms=60_000)
+    )
+    await client.send(inbox, "c")
+    await way.clock.advance(1)
+
+    assert bodies(await waiting) == ["c"]
+    assert bodies(await client.fetch(inbox, group_name="g")) == ["c"]
+
+
+async def test_a_group_unused_for_thirty_days_is_forgotten(way, client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.ack(inbox, "g", 1)
+
+    await way.clock.advance(29 * DAY)
+    assert (await client.mailbox_status(inbox, group_name="g")).group.exists
+    await way.clock.advance(DAY + 7_200)
+
+    assert not (await client.mailbox_status(inbox, group_name="g")).group.exists
+    assert bodies(await client.fetch(inbox, group_name="g", deliver="earliest")) == ["a", "b"]
+
+
+async def test_a_group_that_is_used_is_kept(way, client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.ack(inbox, "g", 0)
+    for _ in range(4):
+        await way.clock.advance(20 * DAY)
+        assert await client.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0) == []
+
+
+async def test_the_thirty_days_count_from_the_last_use(way, client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await way.clock.advance(3_000)
+    await client.ack(inbox, "g", 0)
+
+    await way.clock.advance(30 * DAY - 60)
+
+    assert (await client.mailbox_status(inbox, group_name="g")).group.exists
+
+
+async def test_looking_at_a_group_does_not_keep_it(way, client, inbox):
+    await client.fetch(inbox, group_name="g", max_wait_ms=0)
+    for _ in range(32):
+        await way.clock.advance(DAY)
+        exists = (await client.mailbox_status(inbox, group_name="g")).group.exists
+
+    assert not exists

@@ -1,0 +1,183 @@
+"""Leases: a task goes to exactly one worker, and comes again when that one dies."""
+
+from .reading import START, bodies, ids, send_all
+
+
+async def test_two_workers_of_a_group_share_the_tasks_each_once(way, client, inbox):
+    workers = [await way.client() for _ in range(2)]
+    await client.fetch(inbox, group_name="work", deliver="earliest", max_wait_ms=0)
+    await send_all(client, inbox, *map(str, range(20)))
+    done = [[], []]
+    while True:
+        for worker, mine in zip(workers, done, strict=True):
+            batch = await worker.fetch(inbox, group_name="work", num_msgs=3, max_wait_ms=0)
+            mine.extend(ids(batch))
+            if batch:
+                await worker.ack(inbox, "work", batch[-1].msg_id)
+        if not batch:
+            break
+
+    assert sorted(done[0] + done[1]) == list(range(20))
+    assert all(done)
+
+
+async def test_two_workers_that_wait_at_once_get_one_task_each_or_one_gets_both(way, client, inbox):
+    workers = [await way.client() for _ in range(2)]
+    waiting = [
+        await way.begin(
+            worker.fetch(inbox, group_name="g", deliver="earliest", num_msgs=1, max_wait_ms=60_000)
+        )
+        for worker in workers
+    ]
+    await send_all(client, inbox, "a", "b")
+    await way.clock.advance(1)
+
+    assert sorted(bodies([*await waiting[0], *await waiting[1]])) == ["a", "b"]
+
+
+async def test_a_leased_message_is_nobody_elses_until_the_lease_ends(way, inbox):
+    one, two = await way.client(), await way.client()
+    await one.send(inbox, "task")
+    held = await one.fetch(inbox, group_name="g", deliver="earliest", lease_ms=30_000)
+    assert held.lease_until == START + 30
+
+    await way.clock.advance(29.999)
+    assert await two.fetch(inbox, group_name="g", max_wait_ms=0) == []
+    await way.clock.advance(0.001)
+    [again] = await two.fetch(inbox, group_name="g", max_wait_ms=0)
+
+    assert (again.text, again.delivery_count) == ("task", 2)
+    assert await one.fetch(inbox, group_name="g", max_wait_ms=0) == []
+
+
+async def test_the_tasks_of_a_worker_that_died_are_redelivered_once(way, inbox):
+    dead, two, three = [await way.client() for _ in range(3)]
+    await send_all(dead, inbox, "a", "b", "c")
+    await dead.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2)
+    await dead.close()
+    assert bodies(await two.fetch(inbox, group_name="g")) == ["c"]
+    await two.ack(inbox, "g", 2)
+
+    await way.clock.advance(60)
+
+    assert bodies(await three.fetch(inbox, group_name="g")) == ["a", "b"]
+    assert await two.fetch(inbox, group_name="g", max_wait_ms=0) == []
+
+
+async def test_the_same_consumer_gets_its_own_again_together_with_new_ones(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.send(inbox, "c")
+
+    again = await client.fetch(inbox, group_name="g")
+
+    assert [(message.text, message.delivery_count) for message in again] == [
+        ("a", 2),
+        ("b", 2),
+        ("c", 1),
+    ]
+
+
+async def test_redeliver_own_false_asks_for_the_others_only(client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.send(inbox, "b")
+
+    assert bodies(await client.fetch(inbox, group_name="g", redeliver_own=False)) == ["b"]
+    assert await client.fetch(inbox, group_name="g", redeliver_own=False, max_wait_ms=0) == []
+
+
+async def test_even_so_ones_own_come_again_once_the_lease_has_ended(way, client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest", lease_ms=1_000)
+    await way.clock.advance(1)
+
+    [again] = await client.fetch(inbox, group_name="g", redeliver_own=False)
+    assert again.delivery_count == 2
+
+
+async def test_a_refetch_sets_the_lease_anew_longer_or_shorter(way, inbox):
+    one, two = await way.client(), await way.client()
+    await one.send(inbox, "a")
+    await one.fetch(inbox, group_name="g", deliver="earliest", lease_ms=60_000)
+    await way.clock.advance(10)
+    shorter = await one.fetch(inbox, group_name="g", lease_ms=5_000)
+    assert shorter.lease_until == START + 15
+
+    await way.clock.advance(5)
+
+    assert bodies(await two.fetch(inbox, group_name="g", max_wait_ms=0)) == ["a"]
+
+
+async def test_one_client_may_act_for_several_consumers(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    one = await client.fetch(
+        inbox, group_name="g", deliver="earliest", num_msgs=1, consumer="worker one"
+    )
+    two = await client.fetch(inbox, group_name="g", consumer="worker two")
+
+    assert (bodies(one), bodies(two)) == (["a"], ["b"])
+    assert bodies(await client.fetch(inbox, group_name="g", consumer="worker one")) == ["a"]
+
+
+async def test_a_cut_reply_leases_only_what_is_in_it(way, inbox):
+    one, two = await way.client(), await way.client()
+    await send_all(one, inbox, *map(str, range(5)))
+
+    cut = await one.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2)
+    rest = await two.fetch(inbox, group_name="g", num_msgs=3)
+
+    assert (ids(cut), cut.more) == ([0, 1], True)
+    assert (ids(rest), rest.more) == ([2, 3, 4], False)
+
+
+async def test_a_reply_cut_by_bytes_leases_only_what_is_in_it(way, inbox):
+    one, two = await way.client(), await way.client()
+    await send_all(one, inbox, *[bytes(10_000)] * 5)
+
+    cut = await one.fetch(inbox, group_name="g", deliver="earliest", max_bytes=30_000)
+    rest = await two.fetch(inbox, group_name="g")
+
+    assert (ids(cut), cut.more) == ([0, 1], True)
+    assert (ids(rest), rest.more) == ([2, 3, 4], False)
+
+
+async def test_one_message_always_fits(client, inbox):
+    await send_all(client, inbox, bytes(10_000), "small")
+
+    for read in (
+        await client.fetch(inbox, group_name="g", deliver="earliest", max_bytes=1),
+        await client.fetch(inbox, deliver="earliest", max_bytes=1),
+    ):
+        assert (ids(read), read.more) == ([0], True)
+
+
+async def test_a_small_message_does_not_overtake_one_that_did_not_fit(client, inbox):
+    await send_all(client, inbox, "first", bytes(10_000), "third")
+
+    cut = await client.fetch(inbox, group_name="g", deliver="earliest", max_bytes=2_000)
+
+    assert ids(cut) == [0]
+    assert cut.more
+
+
+async def test_a_lease_outlives_its_reading_by_others(client, inbox):
+    await client.send(inbox, "a")
+    held = await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.query(inbox)
+    await client.fetch(inbox, deliver="earliest")
+    await client.mailbox_status(inbox, group_name="g", msg_id=0)
+
+    [lease] = (await client.mailbox_status(inbox, group_name="g")).group.leased
+    assert (lease.consumer, lease.count, lease.until) == (client.consumer, 1, held.lease_until)
+
+
+async def test_the_shortest_and_longest_lease(way, inbox):
+    one, two = await way.client(), await way.client()
+    await one.send(inbox, "a")
+    held = await one.fetch(inbox, group_name="g", deliver="earliest", lease_ms=86_400_000)
+    assert held.lease_until == START + 86_400
+    await way.clock.advance(86_399)
+    assert await two.fetch(inbox, group_name="g", max_wait_ms=0) == []
+    held = await one.fetch(inbox, group_name="g", lease_ms=1_000)
+    assert held.lease_until == START + 86_400

@@ -1,0 +1,207 @@
+"""What one broker takes, and what makes room in a full mailbox."""
+
+import pytest
+
+from mq9 import LimitReached, MailboxFull, PayloadTooLarge
+from mq9.engine.commands import Limits
+
+from .reading import bodies, send_all
+
+
+@pytest.fixture
+async def small(open_way):
+    """A broker whose mailboxes take three messages of 100 bytes together."""
+    return open_way(Limits(max_messages=3, max_bytes=100))
+
+
+@pytest.fixture
+async def sender(small):
+    client = await small.client()
+    await client.mailbox_create(name="box")
+    return client
+
+
+async def test_a_full_mailbox_refuses_a_send_and_names_the_limit(sender):
+    await send_all(sender, "box", "a", "b", "c")
+
+    with pytest.raises(MailboxFull, match=r"max_messages.*3"):
+        await sender.send("box", "d")
+    assert bodies(await sender.query("box")) == ["a", "b", "c"]
+
+
+async def test_bytes_are_a_limit_as_well(sender):
+    await send_all(sender, "box", bytes(60), bytes(40))
+
+    with pytest.raises(MailboxFull, match=r"max_bytes.*100"):
+        await sender.send("box", "x")
+    assert await sender.send("box", "") == 2
+
+
+async def test_the_oldest_acked_makes_room(sender):
+    await send_all(sender, "box", "a", "b", "c")
+    await sender.fetch("box", group_name="g", deliver="earliest")
+    await sender.ack("box", "g", 1)
+
+    assert await sender.send("box", "d") == 3
+    assert bodies(await sender.query("box")) == ["b", "c", "d"]
+    assert (await sender.mailbox_status("box", msg_id=0)).message.state == "evicted"
+    assert await sender.send("box", "e") == 4
+    with pytest.raises(MailboxFull):
+        await sender.send("box", "f")
+    assert bodies(await sender.query("box")) == ["c", "d", "e"]
+
+
+async def test_as_many_make_room_as_are_needed(sender):
+    await send_all(sender, "box", bytes(30), bytes(30), bytes(40))
+    await sender.fetch("box", group_name="g", deliver="earliest")
+    await sender.ack("box", "g", 1)
+
+    assert await sender.send("box", bytes(50)) == 3
+    assert [len(message.payload) for message in await sender.query("box")] == [40, 50]
+
+
+async def test_a_refused_send_evicts_nothing(sender):
+    await send_all(sender, "box", bytes(30), bytes(70))
+    await sender.fetch("box", group_name="g", deliver="earliest")
+    await sender.ack("box", "g", 0)
+
+    with pytest.raises(MailboxFull):
+        await sender.send("box", bytes(90), id="x")
+    assert [len(message.payload) for message in await sender.query("box")] == [30, 70]
+    assert (await sender.mailbox_status("box")).stored_bytes == 100
+
+
+async def test_what_another_group_still_has_to_deliver_stays(sender):
+    await sender.fetch("box", group_name="slow", deliver="earliest", max_wait_ms=0)
+    await send_all(sender, "box", "a", "b", "c")
+    await sender.fetch("box", group_name="quick", deliver="earliest")
+    await sender.ack("box", "quick", 2)
+
+    with pytest.raises(MailboxFull):
+        await sender.send("box", "d")
+    await sender.fetch("box", group_name="slow")
+    with pytest.raises(MailboxFull):
+        await sender.send("box", "d")
+    await sender.ack("box", "slow", 0)
+    assert await sender.send("box", "d") == 3
+
+
+async def test_a_group_that_starts_later_has_nothing_to_deliver_of_it(sender):
+    await send_all(sender, "box", "a", "b", "c")
+    await sender.fetch("box", group_name="early", deliver="earliest")
+    await sender.ack("box", "early", 2)
+    await sender.fetch("box", group_name="late", max_wait_ms=0)
+
+    assert await sender.send("box", "d") == 3
+
+
+async def test_without_any_group_nothing_makes_room(sender):
+    await send_all(sender, "box", "a", "b", "c")
+    await sender.fetch("box", deliver="earliest")
+
+    with pytest.raises(MailboxFull):
+        await sender.send("box", "d")
+
+
+async def test_what_was_not_acked_never_makes_room(small, sender):
+    await send_all(sender, "box", "a", "b", "c")
+    await sender.fetch("box", group_name="g", deliver="earliest")
+    await small.clock.advance(3_600)
+
+    with pytest.raises(MailboxFull):
+        await sender.send("box", "d")
+
+
+async def test_the_oldest_of_all_priorities_goes_first(sender):
+    await sender.send("box", "old", priority="normal")
+    await sender.send("box", "new", priority="critical")
+    await sender.send("box", "newest", priority="urgent")
+    await sender.fetch("box", group_name="g", deliver="earliest")
+    await sender.ack("box", "g", 0)
+
+    await sender.send("box", "d")
+
+    assert bodies(await sender.query("box")) == ["new", "newest", "d"]
+
+
+async def test_replacement_comes_before_the_limit(sender):
+    await sender.send("box", "old", key="k")
+    await send_all(sender, "box", "b", "c")
+
+    assert await sender.send("box", "new", key="k") == 3
+    assert bodies(await sender.query("box")) == ["b", "c", "new"]
+
+
+async def test_delayed_messages_count_when_sent(small, sender):
+    await send_all(sender, "box", "a", "b")
+    await sender.send("box", "later", delay=10)
+
+    with pytest.raises(MailboxFull):
+        await sender.send("box", "d")
+    with pytest.raises(MailboxFull):
+        await sender.send("box", "d", delay=5)
+    await small.clock.advance(10)
+    assert bodies(await sender.query("box")) == ["a", "b", "later"]
+
+
+async def test_what_expires_or_is_deleted_makes_room(small, sender):
+    await sender.send("box", "brief", ttl=10)
+    await send_all(sender, "box", "b", "c")
+    await small.clock.advance(10)
+
+    assert await sender.send("box", "d") == 3
+    await sender.delete("box", 1)
+    assert await sender.send("box", "e") == 4
+
+
+async def test_a_repeated_send_is_answered_even_by_a_full_mailbox(sender):
+    await sender.send("box", "a", id="x")
+    await send_all(sender, "box", "b", "c")
+
+    assert await sender.send("box", "a", id="x") == 0
+
+
+async def test_another_mailbox_is_not_full(sender):
+    await send_all(sender, "box", "a", "b", "c")
+    await sender.mailbox_create(name="other")
+
+    assert await sender.send("other", "a") == 0
+
+
+async def test_a_smaller_payload_limit_holds(open_way):
+    client = await open_way(Limits(max_payload=10)).client()
+    await client.mailbox_create(name="box")
+
+    assert await client.send("box", bytes(10)) == 0
+    with pytest.raises(PayloadTooLarge, match="11 bytes are more than 10"):
+        await client.send("box", bytes(11))
+
+
+async def test_mailboxes_are_limited_and_expired_ones_do_not_count(open_way):
+    way = open_way(Limits(max_mailboxes=2))
+    client = await way.client()
+    await client.mailbox_create(name="a", ttl=10)
+    await client.mailbox_create(name="b")
+
+    with pytest.raises(LimitReached, match=r"max_mailboxes: 2 .* 2"):
+        await client.mailbox_create(name="c")
+    await client.mailbox_create(name="b", renew=True)
+    await way.clock.advance(10)
+    await client.mailbox_create(name="c")
+    await client.mailbox_drop("b")
+    await client.mailbox_create()
+
+
+async def test_agents_are_limited_and_gone_ones_do_not_count(open_way):
+    way = open_way(Limits(max_agents=2))
+    client = await way.client()
+    await client.agent_register({"name": "a"}, ttl=10)
+    await client.agent_register({"name": "b"})
+
+    with pytest.raises(LimitReached, match=r"max_agents: 2 .* 2"):
+        await client.agent_register({"name": "c"})
+    await client.agent_register({"name": "b", "payload": "again"})
+    await way.clock.advance(10)
+    await client.agent_register({"name": "c"})
+    await client.agent_unregister(name="b")
+    await client.agent_register({"name": "d"})

@@ -1,0 +1,144 @@
+"""What an authenticated agent may do with mailboxes and registrations of others."""
+
+import pytest
+
+from mq9 import Forbidden, MailboxNotFound
+
+from .reading import bodies
+
+
+@pytest.fixture
+async def ada(way):
+    return await way.client(agent="ada")
+
+
+@pytest.fixture
+async def bob(way):
+    return await way.client(agent="bob")
+
+
+@pytest.fixture
+async def box(ada):
+    """A mailbox that Ada made."""
+    return await ada.mailbox_create(name="adas.box")
+
+
+async def test_the_broker_itself_says_who_sent_a_message(ada, bob, box):
+    await bob.send(box, "x", sender="eve")
+
+    [message] = await ada.fetch(box, group_name="g", deliver="earliest")
+    assert (message.sender, message.sender_verified) == ("bob", True)
+
+
+async def test_without_authentication_a_sender_is_a_claim(client, ada, box):
+    await client.send(box, "x", sender="ada")
+
+    [message] = await ada.query(box)
+    assert (message.sender, message.sender_verified) == ("ada", False)
+
+
+async def test_a_claimed_sender_does_not_share_ids_with_the_verified_one_by_accident(ada, bob, box):
+    assert await bob.send(box, "x", id="1", sender="ada") == 0
+    assert await ada.send(box, "y", id="1") == 1
+    assert await bob.send(box, "x", id="1") == 0
+
+
+async def test_the_creator_may_do_everything(ada, box):
+    await ada.send(box, "x")
+    assert bodies(await ada.fetch(box, group_name="g", deliver="earliest")) == ["x"]
+    await ada.extend(box, "g", [0])
+    await ada.ack(box, "g", 0)
+    await ada.nack(box, "g", 0)
+    await ada.query(box)
+    await ada.mailbox_status(box)
+    await ada.delete(box, 0)
+    await ada.mailbox_create(name=box, renew=True)
+    with ada.watch_unread(box, "g"):
+        await ada.mailbox_list()
+    await ada.mailbox_drop(box)
+
+
+async def test_others_may_send_and_nothing_else(way, ada, bob, box):
+    await bob.send(box, "x")
+    await ada.fetch(box, group_name="g", deliver="earliest")
+    before = way.state()
+
+    for call in (
+        bob.fetch(box, group_name="g"),
+        bob.fetch(box),
+        bob.ack(box, "g", 0),
+        bob.nack(box, "g", 0),
+        bob.extend(box, "g", [0]),
+        bob.query(box),
+        bob.mailbox_status(box),
+        bob.delete(box, 0),
+        bob.mailbox_drop(box),
+        bob.mailbox_create(name=box, renew=True),
+    ):
+        with pytest.raises(Forbidden, match=r"adas\.box"):
+            await call
+    assert way.state() == before
+
+
+async def test_others_may_not_count_unread_mail_either(ada, bob, box):
+    with bob.watch_unread(box, "g") as watch:
+        with pytest.raises(Forbidden):
+            await bob.mailbox_list()
+        assert watch.unread is None
+
+
+async def test_a_refusal_does_not_leak_what_is_inside(ada, bob, box):
+    await ada.send(box, "the secret")
+
+    with pytest.raises(Forbidden) as caught:
+        await bob.query(box)
+    assert "secret" not in str(caught.value)
+    assert "ada" not in str(caught.value).replace("adas.box", "")
+
+
+async def test_without_authentication_knowing_the_address_is_enough(client, ada, box):
+    await ada.send(box, "x")
+
+    assert bodies(await client.query(box)) == ["x"]
+
+
+async def test_a_mailbox_that_is_not_there_is_not_found_for_everybody(bob):
+    with pytest.raises(MailboxNotFound):
+        await bob.query("nowhere")
+
+
+async def test_a_mailbox_made_anew_belongs_to_its_new_creator(way, ada, bob):
+    await ada.mailbox_create(name="brief", ttl=10)
+    await way.clock.advance(10)
+    await bob.mailbox_create(name="brief")
+
+    await bob.query("brief")
+    with pytest.raises(Forbidden):
+        await ada.query("brief")
+
+
+async def test_a_registration_is_replaced_and_removed_only_by_its_agent(ada, bob, client):
+    await ada.agent_register({"name": "Ada", "mailbox": "adas.box", "payload": "true"})
+
+    for other in (bob, client):
+        for call in (
+            other.agent_register({"name": "Ada", "payload": "false"}),
+            other.agent_unregister(name="Ada"),
+            other.agent_unregister("adas.box"),
+            other.agent_report({"name": "Ada", "status": "gone"}),
+        ):
+            with pytest.raises(Forbidden):
+                await call
+    [agent] = await bob.agent_discover()
+    assert (agent["payload"], agent.match.status) == ("true", None)
+    await ada.agent_report({"name": "Ada", "status": "busy"})
+    await ada.agent_register({"name": "Ada"})
+    await ada.agent_unregister(name="Ada")
+
+
+async def test_what_nobody_authenticated_registered_anybody_may_replace(client, ada):
+    await client.agent_register({"name": "open"})
+    await ada.agent_register({"name": "open"})
+
+    with pytest.raises(Forbidden):
+        await client.agent_register({"name": "open"})

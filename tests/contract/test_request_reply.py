@@ -1,0 +1,137 @@
+"""Asking a question and getting its answer."""
+
+import pytest
+
+from mq9 import InvalidRequest, MailboxNotFound, NoReply
+
+from .reading import START
+
+
+async def _question(client, inbox):
+    [question] = await client.fetch(inbox, group_name="answerers", deliver="earliest")
+    return question
+
+
+async def test_the_answer_to_a_question_comes_back(way, client, inbox):
+    answerer = await way.client()
+    asking = await way.begin(client.request(inbox, {"q": 1}, sender="ada", priority="urgent"))
+    question = await _question(answerer, inbox)
+    assert (question.json(), question.sender, question.priority) == ({"q": 1}, "ada", "urgent")
+
+    await answerer.reply(question, "42", sender="bob")
+    await way.clock.advance(0)
+
+    answer = await asking
+    assert (answer.text, answer.sender) == ("42", "bob")
+    assert answer.correlation_id == question.correlation_id
+
+
+async def test_answers_find_their_questions_in_any_order(way, client, inbox):
+    asking = [await way.begin(client.request(inbox, str(number))) for number in range(5)]
+    questions = await client.fetch(inbox, group_name="answerers", deliver="earliest")
+
+    for question in reversed(questions):
+        await client.reply(question, f"re {question.text}")
+    await way.clock.advance(0)
+
+    assert [(await task).text for task in asking] == [f"re {number}" for number in range(5)]
+
+
+async def test_what_answers_another_question_is_passed_over(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q"))
+    question = await _question(client, inbox)
+    await client.send(question.reply_to, "spam", priority="critical")
+    await client.send(question.reply_to, "other", correlation_id="another")
+    await way.clock.advance(1)
+    assert not asking.done()
+
+    await client.reply(question, "answer")
+    await way.clock.advance(0)
+
+    assert (await asking).text == "answer"
+
+
+async def test_an_answer_may_be_delayed(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q"))
+    question = await _question(client, inbox)
+    await client.send(question.reply_to, "late", correlation_id=question.correlation_id, delay=20)
+    await way.clock.advance(20)
+
+    assert (await asking).create_time == START + 20
+
+
+async def test_no_answer_in_time_says_so_exactly_then(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q", timeout=90))
+    await way.clock.advance(89.999)
+    assert not asking.done()
+    await way.clock.advance(0.001)
+
+    with pytest.raises(NoReply, match="inbox"):
+        await asking
+
+
+async def test_no_reply_is_a_timeout_error(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q", timeout=1))
+    await way.clock.advance(1)
+
+    with pytest.raises(TimeoutError):
+        await asking
+
+
+async def test_an_answer_in_the_last_instant_counts(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q", timeout=30))
+    question = await _question(client, inbox)
+    await client.send(question.reply_to, "just", correlation_id=question.correlation_id, delay=30)
+    await way.clock.advance(30)
+
+    assert (await asking).text == "just"
+
+
+@pytest.mark.parametrize("end", ["answered", "unanswered", "cancelled", "nobody there"])
+async def test_the_reply_mailbox_is_gone_afterwards(way, client, inbox, end):
+    if end == "nobody there":
+        with pytest.raises(MailboxNotFound, match="nowhere"):
+            await client.request("nowhere", "q")
+    else:
+        asking = await way.begin(client.request(inbox, "q", timeout=10))
+        question = await _question(client, inbox)
+        if end == "answered":
+            await client.reply(question, "a")
+        elif end == "cancelled":
+            asking.cancel()
+        await way.clock.advance(10)
+        assert asking.done()
+        if not asking.cancelled():
+            asking.exception()
+        with pytest.raises(MailboxNotFound):
+            await client.send(question.reply_to, "too late")
+
+    assert len(way.state()["mailboxes"]) == 1
+
+
+async def test_a_reply_mailbox_cannot_be_guessed_and_is_not_listed(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q"))
+    question = await _question(client, inbox)
+
+    assert len(question.reply_to) >= 26
+    assert await client.mailbox_list() == []
+    asking.cancel()
+    await way.clock.advance(0)
+
+
+async def test_a_reply_mailbox_whose_asker_died_expires(way, client, inbox):
+    gone = await way.client()
+    asking = await way.begin(gone.request(inbox, "q", timeout=30))
+    question = await _question(client, inbox)
+    status = await client.mailbox_status(question.reply_to)
+    assert 30 <= status.ttl <= 300
+    asking.cancel()
+    await way.clock.advance(0)
+
+
+async def test_a_message_that_does_not_say_where_cannot_be_answered(client, inbox):
+    await client.send(inbox, "x", correlation_id="q")
+    [message] = await client.query(inbox)
+
+    with pytest.raises(InvalidRequest, match="reply_to"):
+        await client.reply(message, "a")

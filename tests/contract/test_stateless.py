@@ -1,0 +1,73 @@
+"""Reading without a group: nothing is remembered, nothing is leased."""
+
+import pytest
+
+from mq9 import InvalidRequest
+
+from .reading import bodies, ids, send_all
+
+
+async def test_reading_again_gives_the_same_again(client, inbox):
+    await send_all(client, inbox, "a", "b")
+
+    for _ in range(3):
+        read = await client.fetch(inbox, deliver="earliest")
+        assert bodies(read) == ["a", "b"]
+        assert [message.delivery_count for message in read] == [0, 0]
+        assert read.batch is read.lease_until is None
+
+
+async def test_reading_changes_nothing_at_all(way, client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=1)
+    before = way.state()
+
+    for deliver in ("earliest", "latest"):
+        await client.fetch(inbox, deliver=deliver, max_wait_ms=0)
+    await client.fetch(inbox, deliver="from_id", from_id=1)
+    await client.fetch(inbox, deliver="from_time", from_time=0)
+
+    assert way.state() == before
+
+
+async def test_an_empty_group_name_is_no_group(way, client, inbox):
+    await client.send(inbox, "a")
+
+    reply = await way.ask(f"MSG.FETCH.{inbox}", {"group_name": "", "deliver": "earliest"})
+
+    assert "batch" not in reply
+    assert bodies(await client.fetch(inbox, group_name="", deliver="earliest")) == ["a"]
+
+
+async def test_what_a_group_holds_or_acked_is_read_all_the_same(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.ack(inbox, "g", 0)
+
+    assert bodies(await client.fetch(inbox, deliver="earliest")) == ["a", "b"]
+
+
+async def test_one_reads_on_from_where_one_stopped(client, inbox):
+    await send_all(client, inbox, *map(str, range(5)))
+    seen, position = [], 0
+    while page := await client.fetch(
+        inbox, deliver="from_id", from_id=position, num_msgs=2, max_wait_ms=0
+    ):
+        seen += ids(page)
+        position = page[-1].msg_id + 1
+
+    assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_latest_without_a_wait_is_nothing(client, inbox):
+    await client.send(inbox, "a")
+
+    assert await client.fetch(inbox, max_wait_ms=0) == []
+
+
+async def test_there_is_nothing_to_ack(client, inbox):
+    await client.send(inbox, "a")
+    [message] = await client.fetch(inbox, deliver="earliest")
+
+    with pytest.raises(InvalidRequest, match="group_name"):
+        await client.ack(inbox, "", message.msg_id)

@@ -1,0 +1,174 @@
+"""STATUS: what is stored, where a group stands, what became of a message, and the unread line."""
+
+import pytest
+
+from mq9 import MailboxNotFound, Unread
+
+from .reading import START, send_all
+
+
+async def test_a_mailbox_tells_what_it_is(client):
+    box = await client.mailbox_create(name="box", ttl=60, desc="for tests", public=True)
+
+    status = await client.mailbox_status(box)
+
+    assert (status.mail_address, status.desc, status.public) == ("box", "for tests", True)
+    assert (status.ttl, status.expires_at) == (60, START + 60)
+    assert (status.stored, status.stored_bytes, status.delayed) == (0, 0, 0)
+    assert status.next_due is status.group is status.message is None
+
+
+async def test_stored_and_delayed_are_counted_apart(client, inbox):
+    await send_all(client, inbox, "12345", "678")
+    await client.send(inbox, "later", delay=60)
+    await client.send(inbox, "sooner", delay=30)
+
+    status = await client.mailbox_status(inbox)
+
+    assert (status.stored, status.delayed, status.next_due) == (2, 2, START + 30)
+    assert status.stored_bytes == 8 + 5 + 6
+
+
+async def test_a_group_tells_what_is_pending_leased_and_acked(way, inbox):
+    one, two = await way.client(), await way.client()
+    for priority in ("normal", "critical", "urgent", "normal", "normal", "urgent"):
+        await one.send(inbox, "x", priority=priority)
+    await one.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2, lease_ms=10_000)
+    await one.ack(inbox, "g", 1)
+    await two.fetch(inbox, group_name="g", num_msgs=2, lease_ms=20_000)
+
+    group = (await one.mailbox_status(inbox, group_name="g")).group
+
+    assert (group.group_name, group.exists, group.acked) == ("g", True, 1)
+    assert group.pending == Unread(critical=0, urgent=0, normal=2)
+    assert [(held.consumer, held.count, held.until - START) for held in group.leased] == [
+        (one.consumer, 1, 10),
+        (two.consumer, 2, 20),
+    ]
+    await way.clock.advance(10)
+    group = (await one.mailbox_status(inbox, group_name="g")).group
+    assert group.pending == Unread(critical=0, urgent=1, normal=2)
+    assert len(group.leased) == 1
+
+
+async def test_a_group_that_does_not_exist_counts_as_earliest_would(client, inbox):
+    await send_all(client, inbox, "a", "b")
+
+    group = (await client.mailbox_status(inbox, group_name="g")).group
+
+    assert (group.exists, group.pending.total, group.acked, group.leased) == (False, 2, 0, ())
+
+
+async def test_a_group_does_not_count_what_lies_before_its_start(client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.fetch(inbox, group_name="g", max_wait_ms=0)
+    await client.send(inbox, "c")
+
+    group = (await client.mailbox_status(inbox, group_name="g")).group
+
+    assert (group.pending.total, group.acked) == (1, 0)
+
+
+async def test_status_changes_nothing(way, client, inbox):
+    await client.send(inbox, "a")
+    await client.fetch(inbox, group_name="g", deliver="earliest")
+    before = way.state()
+
+    await client.mailbox_status(inbox, group_name="g", msg_id=0)
+    await client.mailbox_status(inbox, group_name="new", msg_id=99)
+
+    assert way.state() == before
+
+
+async def test_a_message_tells_who_acked_it_and_who_holds_it(client, inbox):
+    await client.send(inbox, "a")
+    for group in ("acked", "held", "given back"):
+        await client.fetch(inbox, group_name=group, deliver="earliest")
+    await client.ack(inbox, "acked", 0)
+    await client.nack(inbox, "given back", 0, delay_ms=5_000)
+    await client.fetch(inbox, group_name="not yet", max_wait_ms=0)
+
+    life = (await client.mailbox_status(inbox, msg_id=0)).message
+
+    assert (life.msg_id, life.state, life.since) == (0, "stored", START)
+    assert life.acked_by == ("acked",)
+    assert life.leased == (
+        ("given back", None, START + 5, 1),
+        ("held", client.consumer, START + 60, 1),
+    )
+
+
+async def test_the_life_of_a_message_ends_for_a_reason(way, client, inbox):
+    await client.send(inbox, "deleted")
+    await client.send(inbox, "replaced", key="k")
+    await client.send(inbox, "expired", ttl=5)
+    await way.clock.advance(1)
+    await client.delete(inbox, 0)
+    await client.send(inbox, "replaces", key="k")
+    await way.clock.advance(10)
+
+    lives = [(await client.mailbox_status(inbox, msg_id=number)).message for number in range(5)]
+
+    assert [(life.state, life.since and life.since - START) for life in lives] == [
+        ("deleted", 1),
+        ("replaced", 1),
+        ("expired", 5),
+        ("stored", 1),
+        ("unknown", None),
+    ]
+
+
+async def test_status_of_a_mailbox_that_is_not_there(client):
+    with pytest.raises(MailboxNotFound):
+        await client.mailbox_status("nowhere", group_name="g", msg_id=0)
+
+
+async def test_any_reply_tells_what_is_unread(way, client, inbox):
+    other = await client.mailbox_create(name="other")
+    for priority in ("critical", "urgent", "normal", "normal"):
+        await client.send(inbox, "x", priority=priority)
+
+    with client.watch_unread(inbox, "g") as watch:
+        assert watch.unread is None
+        await client.send(other, "x")
+        assert watch.unread == Unread(1, 1, 2)
+        await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2)
+        assert watch.unread == Unread(0, 0, 2)
+        await client.ack(inbox, "g", 0)
+        await client.mailbox_list()
+        assert watch.unread.total == 2
+        await way.clock.advance(60)
+        await client.query(other)
+        assert watch.unread == Unread(0, 1, 2)
+    await client.ack(inbox, "g", 1)
+    assert watch.unread.total == 3
+
+
+async def test_unread_of_a_mailbox_that_is_not_there_is_not_told(client):
+    with client.watch_unread("nowhere", "g") as watch:
+        await client.mailbox_create(name="box")
+        assert watch.unread is None
+
+
+async def test_asking_for_unread_does_not_create_the_group(client, inbox):
+    with client.watch_unread(inbox, "g") as watch:
+        await client.send(inbox, "x")
+
+    assert watch.unread.total == 1
+    assert not (await client.mailbox_status(inbox, group_name="g")).group.exists
+
+
+async def test_delayed_and_expired_messages_are_not_unread(way, client, inbox):
+    await client.send(inbox, "later", delay=10)
+    await client.send(inbox, "brief", ttl=5)
+
+    async def unread():
+        with client.watch_unread(inbox, "g") as watch:
+            await client.mailbox_list()
+        return watch.unread.total
+
+    assert await unread() == 1
+    await way.clock.advance(5)
+    assert await unread() == 0
+    await way.clock.advance(5)
+    assert await unread() == 1
