@@ -72,8 +72,14 @@ async def measure(url):
 
 
 async def main():
-    table = Table("broker", "send, one by one", f"send, {AT_ONCE} at once",
-                  "fetch and ack, 1 at once", "fetch and ack, 100 at once", "one send, median ms")  # fmt: skip
+    table = Table(
+        "broker",
+        "send, one by one",
+        f"send, {AT_ONCE} at once",
+        "fetch and ack, 1 at once",
+        "fetch and ack, 100 at once",
+        "one send, median ms",
+    )
     with tempfile.TemporaryDirectory() as directory:
         for name, url in [
             ("memory", "memory://benchmark"),

@@ -165,7 +165,8 @@ class ManualClock:
             for thread in fired:
                 fired[thread] += self._reads[thread]
         for timer in due:
-            timer.callback()
+            if not timer.cancelled:  # by one that ran just now
+                timer.callback()
         return fired
 
     async def _rest(self, expected_reads: Counter[int]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from mq9 import address as addresses
@@ -31,8 +33,7 @@ class Consumer:
 
     It fetches only as many messages as it has free slots, renews the leases of those it is
     handling, and acks each by itself once its handler has returned. A handler that raises leaves
-    its message
-    unacked: it is delivered again after a delay that doubles with every delivery. After
+    its message unacked: it is delivered again after a delay that doubles with every delivery. After
     ``max_deliveries`` it is moved to the ``dead_letter`` mailbox, unchanged but for its key and
     with these tags added: ``dead-letter``, ``reason:…``, ``mailbox:…``, ``group:…``, ``msg-id:…``.
     While that mailbox is missing or full, the message stays where it is, the error is reported, and
@@ -95,18 +96,25 @@ class Consumer:
         self._handler = handler
         self._error_handler = error_handler
         self._name = f"consumer.{client.new_id()}"
-        self._group = self._name if group_name is None else group_name
+        self._group: str = (
+            checks.optional(checks.header_text)("group_name", group_name) or self._name
+        )
         self._deliver = deliver
         self._num_msgs = one_to_1000("num_msgs", num_msgs)
-        self._max_wait_ms = max_wait_ms
+        self._max_wait_ms = checks.whole(0, 60_000)("max_wait_ms", max_wait_ms)
         self._auto_ack = checks.flag("auto_ack", auto_ack)
         self._concurrency = one_to_1000("concurrency", concurrency)
         self._lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
         self._max_deliveries = checks.whole(1, 1_000_000)("max_deliveries", max_deliveries)
         self._dead_letter = None if dead_letter is None else addresses.parse(dead_letter)
+        if self._dead_letter == self._address:
+            raise InvalidRequest(f"dead_letter: {self._address} is the mailbox itself")
         self._max_retry_ms = _milliseconds("max_retry_delay", max_retry_delay)
         self._retry_ms = _milliseconds("retry_delay", retry_delay)
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._clock = client.clock  # still there when the client is closed
+        self._threads = ThreadPoolExecutor(self._concurrency, "mq9-handler")
+        # What is being handled; an id may be there twice, as when its mailbox was made anew.
+        self._running: dict[asyncio.Task[None], int] = {}
         self._loop_task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._interruptible: asyncio.Task[Any] | None = None
@@ -137,15 +145,20 @@ class Consumer:
     async def start(self) -> None:
         """Make sure that the group exists, and begin; ``Mq9Client.consume`` has done this."""
         first = await self._fetch(max_wait_ms=0)
+        # Should the mailbox be made anew, all that comes into it is news.
+        self._deliver = Deliver.EARLIEST
         self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
         self._loop_task.add_done_callback(_log_unexpected)
 
     async def stop(self) -> None:
-        """Fetch no more, and return when what is being handled is finished. May be repeated."""
+        """Fetch no more, and return when what is being handled is finished. May be repeated.
+
+        A handler that calls this is not waited for: it would wait for itself.
+        """
         self._stopping = True
         if self._interruptible is not None:
             self._interruptible.cancel()
-        if self._loop_task is not None:
+        if self._loop_task is not None and asyncio.current_task() not in self._running:
             await asyncio.shield(self._loop_task)
 
     async def _fetch(self, max_wait_ms: int) -> FetchResult:
@@ -168,9 +181,10 @@ class Consumer:
         finally:
             try:
                 while self._running:
-                    await asyncio.wait(self._running.values())
+                    await asyncio.wait(self._running)
             finally:
                 self._renewal.cancel()
+                self._threads.shutdown(wait=False)
 
     async def _consume(self, fetched: FetchResult) -> None:
         pause = self._retry_ms / 1000
@@ -181,7 +195,7 @@ class Consumer:
                 return
             try:
                 while len(self._running) >= self._concurrency:
-                    await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 fetched = await self._until_stopped(self._fetch(self._max_wait_ms), FetchResult())
                 pause = self._retry_ms / 1000
             except NotConnected:
@@ -190,7 +204,7 @@ class Consumer:
             except Mq9Error as error:
                 _logger.warning("%r could not fetch, trying again in %g s: %s", self, pause, error)
                 fetched = FetchResult()
-                await self._until_stopped(sleep(self._client.clock, pause), None)
+                await self._until_stopped(sleep(self._clock, pause), None)
                 pause = min(max(pause, 0.1) * 2, _LONGEST_PAUSE_S)
 
     async def _until_stopped(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:
@@ -208,10 +222,10 @@ class Consumer:
 
     def _begin(self, message: Message) -> None:
         task = asyncio.create_task(self._handle(message))
-        self._running[message.msg_id] = task
+        self._running[task] = message.msg_id
 
         def finished(done: asyncio.Task[None]) -> None:
-            del self._running[message.msg_id]
+            del self._running[done]
             _log_unexpected(done)
 
         task.add_done_callback(finished)
@@ -222,7 +236,7 @@ class Consumer:
             await self._bury(message, self._dead_letter, reason)
             return
         try:
-            await _call(self._handler, message)
+            await self._call(self._handler, message)
         except Exception as error:  # noqa: BLE001  # a handler may raise anything; it is reported
             self.failed_count += 1
             await self._report(message, error)
@@ -303,7 +317,7 @@ class Consumer:
             _logger.error("%r failed on message %d", self, message.msg_id, exc_info=error)
             return
         try:
-            await _call(self._error_handler, message, error)
+            await self._call(self._error_handler, message, error)
         except Exception:
             _logger.exception(
                 "the error handler of %r raised on message %d, which failed with %r",
@@ -312,11 +326,24 @@ class Consumer:
                 error,
             )
 
+    async def _call(self, function: Callable[..., Any], *arguments: object) -> None:
+        """Call a function of the user's: a coroutine function here, a plain one in a thread."""
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004  # an object whose __call__ is async
+        ):
+            await function(*arguments)
+            return
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        result = await loop.run_in_executor(self._threads, context.run, function, *arguments)
+        if inspect.isawaitable(result):
+            await result
+
     async def _renew_leases(self) -> None:
         """Renew, three times a lease, what is being handled."""
         while True:
-            await sleep(self._client.clock, self._lease_ms / 3000)
-            held = list(self._running)
+            await sleep(self._clock, self._lease_ms / 3000)
+            held = list(self._running.values())
             if not held:
                 continue
             try:
@@ -326,21 +353,9 @@ class Consumer:
             except Mq9Error as error:
                 _logger.warning("%r could not renew its leases: %s", self, error)
                 continue
-            lost = [msg_id for msg_id in renewed.lost if msg_id in self._running]
+            lost = [msg_id for msg_id in renewed.lost if msg_id in self._running.values()]
             if lost:
                 _logger.warning("%r no longer holds %s, which it is handling", self, lost)
-
-
-async def _call(function: Callable[..., Any], *arguments: object) -> None:
-    """Call a function of the user's: a coroutine function here, a plain one in a thread."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  # an object whose __call__ is async
-    ):
-        await function(*arguments)
-        return
-    result = await asyncio.to_thread(function, *arguments)
-    if inspect.isawaitable(result):
-        await result
 
 
 def _log_unexpected(task: asyncio.Task[None]) -> None:
@@ -352,7 +367,7 @@ def _milliseconds(name: str, seconds: Any) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise InvalidRequest(f"{name}: {checks.shown(seconds)} is not a number of seconds")
     if not 0 <= seconds * 1000 <= requests.MAX_LEASE_MS:
-        raise InvalidRequest(f"{name}: {seconds} s is not between 0 s and a day")
+        raise InvalidRequest(f"{name}: {checks.shown(seconds)} s is not between 0 s and a day")
     return round(seconds * 1000)
 
 

@@ -63,6 +63,11 @@ def _storage_error(error: sqlite3.Error) -> Mq9Error:
     return Unavailable(f"the broker's storage failed: {error}; nothing of this request was stored")
 
 
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:  # a full disk has rolled back already
+        connection.execute("ROLLBACK")
+
+
 class InlineBackend:
     """Carries everything out at once, on the caller's thread.
 
@@ -101,13 +106,17 @@ class InlineBackend:
             raise NotConnected("the broker is closed")
 
     def _transact(self, command: Command[R]) -> R:
-        self._connection.execute("BEGIN")
         try:
-            result = machine.apply(self._connection, command, self._clock.now_ms(), self._limits)
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                now = self._clock.now_ms()
+                result = machine.apply(self._connection, command, now, self._limits)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(self._connection)
+                raise
+        except sqlite3.Error as error:
+            raise _storage_error(error) from error
         return result
 
     def take_back(self, release: Release) -> None:
@@ -152,7 +161,8 @@ class FileBackend:
         clock: Tells when things happen.
         limits: What the broker takes.
         durability: What a reply promises.
-        on_news: Called on the writer's thread after another process wrote to the file.
+        on_news: Called on the writer's thread after another process wrote to the file, and after
+            something was taken back.
     """
 
     def __init__(
@@ -167,10 +177,15 @@ class FileBackend:
         self._limits = limits
         self._on_news = on_news
         self._writer = store.open_file(path, durability)
-        self._reader = store.open_reader(path)
+        try:
+            self._reader = store.open_reader(path)
+        except BaseException:
+            self._writer.close()
+            raise
         self._queue: queue.Queue[Any] = queue.Queue(_MOST_QUEUED)
         self._watching = False
         self._closed = False
+        self._accepting = threading.Lock()  # so that nothing is queued after the last
         self._thread = threading.Thread(target=self._write, name="mq9-writer", daemon=True)
         self._thread.start()
         self._readers = ThreadPoolExecutor(1, "mq9-reader")
@@ -189,12 +204,15 @@ class FileBackend:
             raise
 
     def _enqueue(self, item: object) -> None:
-        if self._closed:
-            raise NotConnected("the broker is closed")
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued") from None
+        with self._accepting:
+            if self._closed:
+                raise NotConnected("the broker is closed")
+            try:
+                self._queue.put_nowait(item)
+            except queue.Full:
+                raise LimitReached(
+                    f"the broker is busy: {_MOST_QUEUED} requests are queued"
+                ) from None
 
     async def read(self, query: Query[R]) -> R:
         """Answer a query."""
@@ -230,16 +248,28 @@ class FileBackend:
         """Finish what was accepted, and let go of the file."""
         if self._closed:
             return
-        # Behind this everything accepted has been answered, and what reached nobody is taken back.
-        await self.run(Sweep(most=1))
-        self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._readers, self._stop_writer)
-        self._readers.shutdown(wait=True)
-        self._reader.close()
+        try:
+            # Behind this all that was accepted is answered, and what reached nobody is taken back.
+            await self.run(Sweep(most=1))
+        except Mq9Error as error:
+            logger.warning("the broker was closed while it could not work: %s", error)
+        finally:
+            await self._let_go()
 
-    def _stop_writer(self) -> None:
+    async def _let_go(self) -> None:
+        with self._accepting:
+            if self._closed:
+                return
+            self._closed = True
+        ended = self._readers.submit(self._end)
+        self._readers.shutdown(wait=False)
+        await asyncio.wrap_future(ended)
+
+    def _end(self) -> None:
+        """The last work of the reader's thread."""
         self._queue.put(_STOP)
         self._thread.join()
+        self._reader.close()
 
     def _write(self) -> None:
         """The writer's thread: take what has queued up, commit it together, answer."""
@@ -284,8 +314,7 @@ class FileBackend:
                     outcomes.append((ticket, *self._apply(ticket.command)))  # noqa: PERF401  # an error keeps what came before
                 self._writer.execute("COMMIT")
             except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                _roll_back(self._writer)
                 raise
         except sqlite3.Error as error:
             failure = _storage_error(error)
@@ -298,9 +327,11 @@ class FileBackend:
         self._writer.execute("SAVEPOINT command")
         try:
             result = machine.apply(self._writer, command, self._clock.now_ms(), self._limits)
-        except sqlite3.DatabaseError:
+        except (sqlite3.OperationalError, sqlite3.NotSupportedError):
             raise  # the storage, not this command
         except Exception as error:
+            if type(error) is sqlite3.DatabaseError:
+                raise  # so is a damaged file
             if not isinstance(error, Mq9Error):
                 logger.exception("%s failed unexpectedly", type(command).__name__)
             self._writer.execute("ROLLBACK TO command")
@@ -312,6 +343,11 @@ class FileBackend:
     def _deliver(self, ticket: _Ticket, result: Any, error: Exception | None) -> None:
         future = ticket.future
         if future is None:
+            self._on_news()  # what was taken back is there for others
+            return
+        if ticket.abandoned:  # its loop may be about to close
+            if error is None:
+                self._undo(ticket.command, result)
             return
 
         def resolve() -> None:

@@ -167,6 +167,10 @@ class Service:
                 )
                 self._waiters.notify(call.address)
             raise
+        except Mq9Error as error:
+            # What was asked for has been done; its reply must not be lost over a courtesy.
+            logger.warning("could not count the unread mail of %s: %s", address, error)
+            return
         if unread is not None:
             reply["unread"] = replies.encode_unread(unread)
 
@@ -257,6 +261,7 @@ class Service:
                 start=start,
                 num_msgs=body.num_msgs,
                 max_bytes=body.max_bytes,
+                as_text=not call.as_base64,
             )
             fetched = await self._wait_for_more(call.address, body, self._peeking(peek))
         else:
@@ -269,6 +274,7 @@ class Service:
                 request_id=body.request_id,
                 num_msgs=body.num_msgs,
                 max_bytes=body.max_bytes,
+                as_text=not call.as_base64,
                 lease_ms=body.lease_ms,
                 redeliver_own=body.redeliver_own,
             )
@@ -288,8 +294,9 @@ class Service:
 
     def _peeking(self, peek: commands.Peek) -> Callable[[Fetched | None], Awaitable[Fetched]]:
         async def again(last: Fetched | None) -> Fetched:
-            position = None if last is None else last.position
-            return await self._backend.read(replace(peek, position=position))
+            if last is None:
+                return await self._backend.read(peek)
+            return await self._backend.read(replace(peek, life=last.life, position=last.position))
 
         return again
 
@@ -297,7 +304,7 @@ class Service:
         async def again(last: Fetched | None) -> Fetched:
             if last is None:
                 return await self._backend.run(fetch)
-            return await self._backend.run(replace(fetch, force=False))
+            return await self._backend.run(replace(fetch, life=last.life, force=False))
 
         return again
 
@@ -377,6 +384,7 @@ class Service:
                 limit=body.limit,
                 msg_id=body.msg_id,
                 max_bytes=body.max_bytes,
+                as_text=not call.as_base64,
             )
         )
         return replies.encode_query(found.messages, more=found.more, as_base64=call.as_base64)

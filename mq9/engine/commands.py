@@ -123,11 +123,13 @@ class Fetched:
     Attributes:
         result: What to answer.
         position: The first msg_id that this read or group covers.
+        life: The mailbox it was made in, to be waited on.
         next_change_ms: When, without anybody doing anything, there may be more to hand out.
         refetched: Whether leases were set anew, so that they may end earlier than others think.
     """
 
     result: FetchResult
+    life: str
     position: int = 0
     next_change_ms: int | None = None
     refetched: bool = False
@@ -135,9 +137,15 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch(Command[Fetched]):
-    """Lease messages to a consumer of a group."""
+    """Lease messages to a consumer of a group.
+
+    Attributes:
+        life: The mailbox it must still be; None for whichever has the address.
+        as_text: Whether the reply is to hold text, which may be longer than base64.
+    """
 
     address: str
+    life: str | None = None
     group: str
     consumer: str
     start: Start = Start()
@@ -145,6 +153,7 @@ class Fetch(Command[Fetched]):
     request_id: str | None = None
     num_msgs: int = 100
     max_bytes: int = 4 * 1024 * 1024
+    as_text: bool = False
     lease_ms: int = 60_000
     redeliver_own: bool = True
 
@@ -260,14 +269,18 @@ class Peek(Query[Fetched]):
     """Read without a group: nothing is leased or remembered.
 
     Attributes:
+        life: The mailbox it must still be; None for whichever has the address.
         position: Read from this msg_id; None to begin at ``start``.
+        as_text: Whether the reply is to hold text, which may be longer than base64.
     """
 
     address: str
+    life: str | None = None
     start: Start = Start()
     position: int | None = None
     num_msgs: int = 100
     max_bytes: int = 4 * 1024 * 1024
+    as_text: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,7 +302,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryMessages(Query[Found]):
-    """Look at stored messages, the newest that match, oldest first."""
+    """Look at stored messages, the newest that match, oldest first.
+
+    Attributes:
+        as_text: Whether the reply is to hold text, which may be longer than base64.
+    """
 
     address: str
     key: str | None = None
@@ -298,6 +315,7 @@ class QueryMessages(Query[Found]):
     limit: int = 100
     msg_id: int | None = None
     max_bytes: int = 4 * 1024 * 1024
+    as_text: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -167,15 +167,17 @@ def _reply_of_token(
     if number >= mailbox.next_reply:
         raise InvalidRequest(f"batch: {batch!r} was never given out")
     row = connection.execute(
-        "SELECT group_id, consumer FROM replies WHERE mailbox=? AND number=?", (mailbox.id, number)
+        "SELECT r.group_id, r.consumer, g.first_reply FROM replies r"
+        " JOIN groups g ON g.id=r.group_id WHERE r.mailbox=? AND r.number=?",
+        (mailbox.id, number),
     ).fetchone()
     if row is None:
         return None  # forgotten, so nothing of it is outstanding
-    group_id, consumer = row
+    group_id, consumer, first_reply = row
+    if number < first_reply:
+        return None
     if group is None or group_id != group.id:
         raise InvalidRequest(f"batch: {batch!r} was not given to this group")
-    if number < group.first_reply:
-        return None
     contained = connection.execute(
         "SELECT 1 FROM handed WHERE mailbox=? AND reply=? AND msg_id=?",
         (mailbox.id, number, msg_id),

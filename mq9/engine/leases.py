@@ -26,6 +26,7 @@ Candidate = tuple[int, int, int, bool]
 def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Limits) -> Fetched:
     """Lease messages to a consumer."""
     mailbox = mailboxes.settle(connection, command.address, now)
+    mailboxes.refuse_another(mailbox, command.life)
     group = groups.find(connection, mailbox, command.group)
     repeated = False
     if group is not None and command.request_id is not None:
@@ -44,7 +45,7 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Lim
             groups.reset(connection, mailbox, group, start, now)
     _free_ended(connection, group, now)
     picked, more = _pick(connection, mailbox, group, command)
-    messages, cut = _load(connection, mailbox, picked, command.max_bytes)
+    messages, cut = _load(connection, mailbox, picked, command)
     number = mailbox.next_reply
     until_ms = now + command.lease_ms
     if messages or (reset and command.request_id is not None):
@@ -61,6 +62,7 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Lim
             lease_until=until_ms / 1000 if messages else None,
             more=more or cut,
         ),
+        life=mailbox.life,
         position=group.start,
         next_change_ms=None if messages else next_change(connection, mailbox, group),
         refetched=refetched,
@@ -99,6 +101,7 @@ def _still_held(
     ]
     return Fetched(
         result=FetchResult(messages, batch=batch, lease_until=min(row[2] for row in rows) / 1000),
+        life=mailbox.life,
         position=group.start,
     )
 
@@ -157,14 +160,14 @@ def _known(
 
 
 def _load(
-    connection: sqlite3.Connection, mailbox: Mailbox, picked: list[Candidate], max_bytes: int
+    connection: sqlite3.Connection, mailbox: Mailbox, picked: list[Candidate], wanted: Fetch | Peek
 ) -> tuple[list[Message], bool]:
     """Read the picked messages until ``max_bytes`` are reached; whether that cut them."""
     messages: list[Message] = []
-    room = max_bytes
+    room = wanted.max_bytes
     for _, msg_id, deliveries, _ in picked:
         message = _message(connection, mailbox, msg_id, deliveries + 1)
-        room -= reply_bytes(message)
+        room -= reply_bytes(message, as_text=wanted.as_text)
         if messages and room < 0:
             return messages, True
         messages.append(message)
@@ -242,6 +245,7 @@ def next_change(
 
 def peek(connection: sqlite3.Connection, mailbox: Mailbox, query: Peek, now: int) -> Fetched:
     """Read without a group."""
+    mailboxes.refuse_another(mailbox, query.life)
     position = query.position
     if position is None:
         position = groups.start_position(connection, mailbox, query.start, now)
@@ -254,9 +258,10 @@ def peek(connection: sqlite3.Connection, mailbox: Mailbox, query: Peek, now: int
                 " AND msg_id>=? AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT ?",
                 (mailbox.id, lane, position, now, most - len(picked)),
             ).fetchall()
-    messages, cut = _load(connection, mailbox, picked[: query.num_msgs], query.max_bytes)
+    messages, cut = _load(connection, mailbox, picked[: query.num_msgs], query)
     return Fetched(
         result=FetchResult(messages, more=cut or len(picked) == most),
+        life=mailbox.life,
         position=position,
         next_change_ms=None if messages else next_change(connection, mailbox, None),
     )

@@ -94,6 +94,16 @@ def is_settled(mailbox: Mailbox, now: int) -> bool:
     return mailbox.changes_ms is None or mailbox.changes_ms > now
 
 
+def refuse_another(mailbox: Mailbox, life: str | None) -> None:
+    """Refuse a mailbox that has taken the address of the one that was meant.
+
+    Raises:
+        MailboxNotFound: The one that was meant is gone.
+    """
+    if life is not None and life != mailbox.life:
+        raise not_found(mailbox.address)
+
+
 def settle(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
     """Bring a mailbox up to date and return it.
 

@@ -18,6 +18,7 @@ COLUMNS = (
     " correlation_id, path"
 )
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
+_CONTROL = bytes(range(0x20))
 
 
 def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | None) -> Message:
@@ -43,11 +44,19 @@ def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | N
     )
 
 
-def reply_bytes(message: Message) -> int:
-    """Return at least as many bytes as the message takes in a reply."""
+def reply_bytes(message: Message, *, as_text: bool) -> int:
+    """Return at least as many bytes as the message takes in a reply, in base64 or as text."""
     texts = (message.key, message.sender, message.reply_to, message.correlation_id)
     envelope = sum(4 * len(text) for text in (*texts, *message.tags, *message.path) if text)
-    return (len(message.payload) * 4) // 3 + 4 + envelope + _OVERHEAD
+    size = (len(message.payload) * 4) // 3 + 4
+    if as_text:
+        size = max(size, _json_bytes(message.payload))
+    return size + envelope + _OVERHEAD
+
+
+def _json_bytes(text: bytes) -> int:
+    control = len(text) - len(text.translate(None, delete=_CONTROL))  # each becomes "\u0000"
+    return len(text) + 5 * control + text.count(b'"') + text.count(b"\\")
 
 
 def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits) -> int:
@@ -208,7 +217,7 @@ def query(
     more = False
     for row in rows:
         message = from_row(row, mailbox.address, deliveries=0, batch=None)
-        room -= reply_bytes(message)
+        room -= reply_bytes(message, as_text=command.as_text)
         if len(newest) == command.limit or (newest and room < 0):
             more = True
             break

@@ -9,7 +9,7 @@ from mq9.engine.commands import Limits, Sweep
 
 DAY_MS = 86_400_000
 IDEMPOTENCY_MS = 7 * DAY_MS
-GROUP_MS = 30 * DAY_MS
+GROUP_MS = 30 * DAY_MS + 3_600_000  # that a group was used is noted once an hour
 GONE_MS = 7 * DAY_MS
 # A lost reply is asked for again within seconds; a finished one is remembered for much longer.
 REPLY_MS = 3_600_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -54,7 +55,7 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
     _refuse_unusable(path)
     connection = _connect(str(path))
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(connection)
         synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
         connection.execute(f"PRAGMA synchronous={synchronous}")
         _create(connection)
@@ -138,6 +139,21 @@ def _check(path: Path, *, alone: bool) -> None:
         raise UnusableFile(f"{path} is damaged: {error}; restore it from a copy") from error
     finally:
         connection.close()
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Write to a log beside the file, so that reading and writing do not block each other."""
+    patience = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # Of several that switch at once all but one are told so at once, whatever the timeout.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _create(connection: sqlite3.Connection) -> None:

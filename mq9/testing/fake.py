@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import tempfile
 from collections.abc import Callable
@@ -57,7 +58,9 @@ class FakeBroker:
         self.url = f"memory://{self._name}"
         self.clock = ManualClock(start)
         self._limits = limits
-        self._randomness = random.Random(seed).randbytes  # noqa: S311  # repeatable, for tests
+        self._seed = seed
+        self._random = random.Random(seed)  # noqa: S311  # repeatable, for tests
+        self._randomness = self._random.randbytes
         self._path = path
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._running: tuple[EmbeddedBroker, InlineBackend] | None = None
@@ -70,6 +73,10 @@ class FakeBroker:
         if self._path is None:
             self._directory = tempfile.TemporaryDirectory(prefix="mq9-")
             self._path = Path(self._directory.name) / "mq9.db"
+        elif self._path.exists():
+            # The ids in it must not come again: the broker would take a new message for an old one.
+            state = hashlib.sha256(self._path.read_bytes()).hexdigest()
+            self._random.seed(f"{self._seed} {state}")
         self._start()
         share(self._name, self)
         return self

@@ -32,6 +32,7 @@ class DirectTransport:
         self._session = session
         self._release = release
         self._process = os.getpid()
+        self._waiting: set[asyncio.Timeout] = set()
         self.clock: Clock = broker.clock
 
     async def request(
@@ -43,16 +44,27 @@ class DirectTransport:
         if os.getpid() != self._process:
             raise NotConnected("the process was forked; connect a new client in the child")
         try:
-            async with asyncio.timeout(timeout):
-                return await self._broker.handle(Request(subject, payload, headers, self._session))
+            async with asyncio.timeout(timeout) as patience:
+                self._waiting.add(patience)
+                try:
+                    return await self._broker.handle(
+                        Request(subject, payload, headers, self._session)
+                    )
+                finally:
+                    self._waiting.discard(patience)
         except TimeoutError:
-            raise Unavailable(
-                f"no reply to {subject} within {timeout:g} s; the outcome is unknown"
-            ) from None
+            raise self._no_reply(subject, timeout) from None
+
+    def _no_reply(self, subject: str, timeout: float) -> Unavailable:
+        when = "before the client was closed" if self._broker is None else f"within {timeout:g} s"
+        return Unavailable(f"no reply to {subject} {when}; the outcome is unknown")
 
     async def close(self) -> None:
-        """Let go of the broker."""
+        """Let go of the broker; whoever still waits for a reply gets none."""
         if self._broker is not None:
             self._broker = None
+            for patience in self._waiting:
+                if not patience.expired():
+                    patience.reschedule(0)
             if os.getpid() == self._process:
                 await self._release()

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from mq9.clock import SystemClock
 from mq9.errors import InvalidRequest
@@ -59,7 +59,8 @@ def default_url() -> str:
         return url
     from platformdirs import user_data_path  # noqa: PLC0415  # not before it is used
 
-    return f"sqlite:///{(user_data_path('mq9', appauthor=False) / 'mq9.db').as_posix()}"
+    path = user_data_path("mq9", appauthor=False) / "mq9.db"
+    return f"sqlite:///{quote(path.as_posix(), safe='/:')}"
 
 
 def open_transport(url: str | None, consumer: str, agent: str | None = None) -> Transport:
@@ -78,7 +79,7 @@ def open_transport(url: str | None, consumer: str, agent: str | None = None) -> 
         url = default_url()
     if not isinstance(url, str):
         raise InvalidRequest(f"server: {url!r} is not a URL")
-    scheme = urlsplit(url).scheme
+    scheme = _split(url).scheme
     if scheme == "memory":
         broker, release = _open_memory(url)
     elif scheme == "sqlite":
@@ -92,6 +93,16 @@ def open_transport(url: str | None, consumer: str, agent: str | None = None) -> 
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
     return DirectTransport(broker, Session(consumer, agent), release)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidRequest(f"server: {url!r} is not a URL: {error}") from None
+    if parts.fragment:
+        raise InvalidRequest(f"server: {url!r} has a '#', which is written %23 in a URL")
+    return parts
 
 
 def share(name: str, broker: Broker) -> None:
@@ -109,7 +120,7 @@ def unshare(name: str) -> None:
 def _open_memory(url: str) -> tuple[Broker, Callable[[], Awaitable[None]]]:
     from mq9.broker.embedded import EmbeddedBroker  # noqa: PLC0415  # not before it is used
 
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.path.strip("/") or parts.query:
         raise InvalidRequest(f"server: {url!r} has more than memory://name")
     with _lock:
@@ -157,14 +168,19 @@ def _open_file(url: str) -> tuple[Broker, Callable[[], Awaitable[None]]]:
 
 
 def _parse_file(url: str) -> tuple[Path, dict[str, str]]:
-    parts = urlsplit(url)
+    parts = _split(url)
     path = unquote(parts.path.removeprefix("/"))
-    if parts.netloc or not path:
+    if not url.partition(":")[2].startswith("///") or not path:
         raise InvalidRequest(
             f"server: {url!r} is not sqlite:///path (three slashes, then the path)"
         )
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    options = {
+        name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()
+    }
     unknown = options.keys() - {"durability"}
     if unknown:
         raise InvalidRequest(f"server: {min(unknown)!r} in {url!r} is not an option; durability is")
-    return Path(path).expanduser().resolve(), options
+    try:
+        return Path(path).expanduser().resolve(), options
+    except (ValueError, RuntimeError) as error:
+        raise InvalidRequest(f"server: {url!r} has no usable path: {error}") from None

@@ -229,7 +229,6 @@ async def test_a_mailbox_made_anew_during_the_wait_is_not_the_one_waited_for(
         await waiting
 
 
-@pytest.mark.xfail(reason="a waiter goes over to whatever has the address when it looks again")
 async def test_a_waiter_is_told_even_when_the_address_is_taken_again_at_once(
     way, client, inbox, begin
 ):
@@ -381,8 +380,6 @@ async def test_cancelled_fetches_among_others_lose_and_double_nothing(way, clien
     assert sorted(done) == list(range(40))
 
 
-# Where the broker works on a thread of its own; elsewhere a fetch is not cancelled in between.
-@pytest.mark.xfail(strict=False, reason="a lease that is taken back wakes nobody")
 async def test_a_waiter_is_given_what_a_cancelled_fetch_gave_back(way, inbox, begin):
     clients = [await way.client(), await way.client()]
     await clients[0].fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)

@@ -1,0 +1,466 @@
+"""The writer of a broker on a file: commits together, fails alone, leases nothing to the dead."""
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from mq9 import (
+    LimitReached,
+    MailboxFull,
+    MailboxNotFound,
+    Mq9Client,
+    NotConnected,
+    PayloadTooLarge,
+    Unavailable,
+)
+from mq9.broker import backend as backends
+from mq9.broker.backend import FileBackend, InlineBackend
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Session
+from mq9.clock import ManualClock, SystemClock
+from mq9.engine import store
+from mq9.engine.commands import (
+    Ack,
+    CreateMailbox,
+    Fetch,
+    Limits,
+    QueryMessages,
+    Send,
+    Start,
+    Status,
+)
+from mq9.engine.store import Durability
+from mq9.models import Deliver
+from mq9.transport.direct import DirectTransport
+
+FETCH = Fetch(address="inbox", group="g", consumer="c", start=Start(deliver=Deliver.EARLIEST))
+
+
+def make(path, *, limits=Limits(), on_news=lambda: None):
+    return FileBackend(path, ManualClock(), limits, Durability.NORMAL, on_news)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mq9.db"
+
+
+@pytest.fixture
+async def backend(path):
+    backend = make(path)
+    await backend.run(CreateMailbox(address="inbox", life="first"))
+    yield backend
+    await backend.close()
+
+
+@pytest.fixture
+def other(path):
+    """Another program's connection to the file, which may stop the writer."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    yield connection
+    connection.close()
+
+
+@contextlib.asynccontextmanager
+async def writer_stopped(backend, other):
+    """Inside, the writer has begun a commit and cannot go on, and its queue is empty."""
+    other.execute("BEGIN IMMEDIATE")
+    begun = asyncio.create_task(backend.run(Send(address="inbox", payload=b"begun")))
+    try:
+        await taken(backend)
+        yield
+    finally:
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+        await begun
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # the writer's thread knows no events of ours
+            await asyncio.sleep(0.001)
+
+
+async def taken(backend):
+    """Wait until the writer has what was just asked for, and looks for no more."""
+    await asyncio.sleep(0)
+    await until(backend._queue.empty)
+    await asyncio.sleep(0.02)
+
+
+async def send(backend, *payloads):
+    return [await backend.run(Send(address="inbox", payload=payload)) for payload in payloads]
+
+
+async def texts(backend):
+    return [one.text for one in (await backend.read(QueryMessages(address="inbox"))).messages]
+
+
+async def leased(backend):
+    """How many messages the group holds, once all that was asked for is done."""
+    await send(backend, b"")
+    await send(backend, b"")  # what the first made the writer take back is taken back
+    status = await backend.read(Status(address="inbox", group="g"))
+    return sum(one.count for one in status.group.leased)
+
+
+def tasks_for(backend, commands):
+    return [asyncio.create_task(backend.run(command)) for command in commands]
+
+
+async def test_what_has_queued_up_is_committed_together_and_in_order(backend, other):
+    seen = []
+    backend._writer.set_trace_callback(seen.append)
+    async with writer_stopped(backend, other):
+        tasks = tasks_for(backend, [Send(address="inbox", payload=b"%d" % n) for n in range(50)])
+        await until(lambda: backend._queue.qsize() == 50)
+    assert await asyncio.gather(*tasks) == list(range(1, 51))
+    assert await texts(backend) == ["begun", *map(str, range(50))]
+    assert seen.count("COMMIT") == 2  # what had begun, and the rest
+
+
+async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, other, caplog):
+    commands = [
+        Send(address="inbox", payload=b"before"),
+        Send(address="nowhere", payload=b""),
+        Send(address="inbox", payload=b"x" * (Limits().max_payload + 1)),
+        CreateMailbox(address="broken", life="x", description=None),  # no engine takes this
+        Send(address="inbox", payload=b"\0", key="\ud800"),  # nor this
+        Send(address="inbox", payload=b"after"),
+    ]
+    async with writer_stopped(backend, other):
+        tasks = tasks_for(backend, commands)
+        await until(lambda: backend._queue.qsize() == len(commands))
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in outcomes] == [
+        int,
+        MailboxNotFound,
+        PayloadTooLarge,
+        sqlite3.IntegrityError,
+        UnicodeEncodeError,
+        int,
+    ]
+    assert await texts(backend) == ["begun", "before", "after"]
+    assert "CreateMailbox failed unexpectedly" in caplog.text
+
+
+async def test_what_a_refused_command_had_already_done_is_undone(path, other):
+    backend = make(path, limits=Limits(max_bytes=100))
+    await backend.run(CreateMailbox(address="inbox", life="first"))
+    commands = [
+        Send(address="inbox", payload=b"older", key="k"),
+        Send(address="inbox", payload=b"x" * 101, key="k"),  # would first replace the older
+        Send(address="inbox", payload=b"after"),
+    ]
+    async with writer_stopped(backend, other):
+        tasks = tasks_for(backend, commands)
+        await until(lambda: backend._queue.qsize() == len(commands))
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in outcomes] == [int, MailboxFull, int]
+    assert outcomes[2] == outcomes[0] + 1
+    assert await texts(backend) == ["begun", "older", "after"]
+    await backend.close()
+
+
+async def test_no_more_than_the_queue_holds_is_accepted(path, other, monkeypatch):
+    monkeypatch.setattr(backends, "_MOST_QUEUED", 10)
+    backend = make(path)
+    await backend.run(CreateMailbox(address="inbox", life="first"))
+    async with writer_stopped(backend, other):
+        tasks = tasks_for(backend, [Send(address="inbox", payload=b"") for _ in range(13)])
+        await until(lambda: sum(task.done() for task in tasks) == 3)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    refused = [one for one in outcomes if isinstance(one, LimitReached)]
+    assert [str(one) for one in refused] == ["the broker is busy: 10 requests are queued"] * 3
+    assert [one for one in outcomes if isinstance(one, int)] == list(range(1, 11))
+    await backend.close()
+
+
+async def test_a_fetch_cancelled_in_the_queue_leases_nothing(backend, other):
+    await send(backend, b"task")
+    async with writer_stopped(backend, other):
+        [task] = tasks_for(backend, [FETCH])
+        await until(lambda: backend._queue.qsize() == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await leased(backend) == 0
+
+
+async def test_a_fetch_cancelled_while_it_is_carried_out_leases_nothing(backend, other):
+    await send(backend, b"task")
+    other.execute("BEGIN IMMEDIATE")
+    [task] = tasks_for(backend, [FETCH])
+    await taken(backend)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    other.execute("ROLLBACK")
+    assert await leased(backend) == 0
+
+
+async def test_a_fetch_cancelled_when_its_reply_is_there_but_not_yet_taken_leases_nothing(
+    backend, other
+):
+    await send(backend, b"task")
+    [task] = tasks_for(backend, [FETCH])
+    await asyncio.sleep(0)
+    patience = time.monotonic() + 10
+    while not other.execute("SELECT 1 FROM leases").fetchone():
+        assert time.monotonic() < patience
+    time.sleep(0.05)  # noqa: ASYNC251  # this loop must not see the reply before it is told to cancel
+    asyncio.get_running_loop().call_soon(task.cancel)  # behind the reply, before the task goes on
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await leased(backend) == 0
+
+
+async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend, other):
+    await send(backend, b"task")
+    held = (await backend.run(FETCH)).result
+    async with writer_stopped(backend, other):
+        [task] = tasks_for(backend, [FETCH])
+        await until(lambda: backend._queue.qsize() == 1)
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    ack = Ack(address="inbox", group="g", msg_id=0, consumer="c", batch=held.batch)
+    assert await backend.run(ack) == (0,)
+
+
+async def test_a_fetch_of_a_loop_that_was_closed_leases_nothing(backend, other, caplog):
+    await send(backend, b"task")
+    other.execute("BEGIN IMMEDIATE")
+
+    def ask_and_go():
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(backend.run(FETCH))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        return task
+
+    task = await asyncio.to_thread(ask_and_go)
+    await until(backend._queue.empty)
+    other.execute("ROLLBACK")
+    assert await leased(backend) == 0
+    task.get_coro().close()
+
+
+async def test_whenever_a_fetch_is_cancelled_it_either_returned_or_leased_nothing(way):
+    """Through client and service, with the reply's extras, at every turn and in between."""
+    dice = random.Random(1)
+    client = await way.client(request_timeout=60)
+    await client.mailbox_create(name="inbox")
+    await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    held = returned = 0
+
+    async def fetch():
+        with client.watch_unread("inbox", "g"):
+            return await client.fetch(
+                "inbox", group_name="g", num_msgs=1, max_wait_ms=1_000, redeliver_own=False
+            )
+
+    for number in range(150):
+        task = asyncio.create_task(fetch())
+        for _ in range(dice.randint(0, 5)):
+            await asyncio.sleep(0)
+        sending = asyncio.create_task(client.send("inbox", "task"))
+        if number % 2:
+            for _ in range(number // 2 % 40):
+                await asyncio.sleep(0)
+        else:
+            await asyncio.sleep(dice.random() * 0.006)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            returned += len(await task)
+        await sending
+        # Twice: what was to be taken back after the first has been before the second.
+        await client.mailbox_create(name="inbox", renew=True)
+        await client.mailbox_create(name="inbox", renew=True)
+        group = (await client.mailbox_status("inbox", group_name="g")).group
+        held = sum(one.count for one in group.leased)
+        assert held == returned
+    assert 0 < returned < 150
+
+
+async def test_closing_finishes_what_was_accepted(path, other):
+    backend = make(path)
+    await backend.run(CreateMailbox(address="inbox", life="first"))
+    async with writer_stopped(backend, other):
+        tasks = tasks_for(backend, [Send(address="inbox", payload=b"%d" % n) for n in range(20)])
+        await until(lambda: backend._queue.qsize() == 20)
+        closing = [asyncio.create_task(backend.close()) for _ in range(2)]
+        await until(lambda: backend._queue.qsize() == 22)
+    assert await asyncio.gather(*tasks) == list(range(1, 21))
+    await asyncio.gather(*closing)
+    await backend.close()
+    with pytest.raises(NotConnected):
+        await send(backend, b"too late")
+    with pytest.raises(NotConnected):
+        await texts(backend)
+    again = make(path)
+    assert len(await texts(again)) == 21
+    await again.close()
+
+
+async def test_closing_that_is_cancelled_still_lets_go(path, other):
+    backend = make(path)
+    await backend.run(CreateMailbox(address="inbox", life="first"))
+    async with writer_stopped(backend, other):
+        closing = asyncio.create_task(backend.close())
+        await until(lambda: backend._queue.qsize() == 1)
+        closing.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert not backend._thread.is_alive()
+
+
+async def test_a_request_that_meets_the_closing_is_answered_or_refused(path):
+    """From other threads, with loops of their own."""
+    for _ in range(20):
+        backend = make(path)
+        counts = []
+
+        def hammer(backend=backend, counts=counts):
+            async def run():
+                await backend.run(CreateMailbox(address="inbox", life="first", renew=True))
+                number = 0
+                with contextlib.suppress(NotConnected):
+                    while True:
+                        await send(backend, b"")
+                        number += 1
+                counts.append(number)
+
+            with contextlib.suppress(NotConnected):
+                asyncio.run(asyncio.wait_for(run(), 30))
+
+        threads = [threading.Thread(target=hammer) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        await asyncio.sleep(0.01)
+        await backend.close()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+
+
+async def test_a_full_disk_is_told_and_over_when_there_is_room_again(backend, path):
+    await send(backend, b"kept")
+    (pages,) = backend._writer.execute("PRAGMA page_count").fetchone()
+    backend._writer.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(Unavailable, match=r"full; nothing of this request was stored"):
+        await send(backend, b"x" * 100_000)
+    assert await texts(backend) == ["kept"]
+    backend._writer.execute("PRAGMA max_page_count=100000")
+    assert await send(backend, b"y" * 100_000) == [1]
+    check = sqlite3.connect(path)
+    assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    check.close()
+
+
+async def test_a_disk_that_takes_no_more_of_the_log_is_told_and_harms_nothing(backend, path):
+    resource = pytest.importorskip("resource")
+    await send(backend, b"kept")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = path.with_name(path.name + "-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log + 10_000, limits[1]))
+    try:
+        with pytest.raises(Unavailable, match="nothing of this request was stored"):
+            await send(backend, b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert await texts(backend) == ["kept"]
+    assert await send(backend, b"more") == [1]
+    assert await texts(backend) == ["kept", "more"]
+
+
+async def test_an_inline_broker_tells_of_a_full_disk_too(path):
+    connection = store.open_file(path)
+    backend = InlineBackend(connection, ManualClock(), Limits())
+    await backend.run(CreateMailbox(address="inbox", life="first"))
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(Unavailable, match="nothing of this request was stored"):
+        await send(backend, b"x" * 100_000)
+    connection.execute("PRAGMA max_page_count=100000")
+    assert await send(backend, b"x" * 100_000) == [0]
+    await backend.close()
+
+
+async def test_a_file_that_another_process_keeps_locked_is_told(backend, other):
+    backend._writer.execute("PRAGMA busy_timeout=50")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="locked; nothing of this request was stored"):
+        await send(backend, b"")
+    assert await texts(backend) == []  # reading is not stopped
+    other.execute("ROLLBACK")
+    assert await send(backend, b"") == [0]
+
+
+async def test_a_broker_whose_storage_fails_can_be_closed(path, other):
+    backend = make(path)
+    backend._writer.execute("PRAGMA busy_timeout=50")
+    other.execute("BEGIN IMMEDIATE")
+    await backend.close()
+    other.execute("ROLLBACK")
+    assert not backend._thread.is_alive()
+
+
+async def test_only_what_others_write_is_news_and_only_while_somebody_waits(path):
+    news = threading.Event()
+    backend, neighbour = make(path, on_news=news.set), make(path)
+    await backend.run(CreateMailbox(address="inbox", life="first"))
+    backend.watch(True)
+    await send(backend, b"our own")
+    await asyncio.sleep(3 * backends.NEWS_INTERVAL_S)
+    assert not news.is_set()
+    await send(neighbour, b"theirs")
+    assert await asyncio.to_thread(news.wait, 10)
+    backend.watch(False)
+    await send(backend, b"the writer has noticed that nobody waits")
+    news.clear()
+    await send(neighbour, b"unseen")
+    await asyncio.sleep(3 * backends.NEWS_INTERVAL_S)
+    assert not news.is_set()
+    backend.watch(True)
+    assert await asyncio.to_thread(news.wait, 10)
+    await backend.close()
+    await neighbour.close()
+
+
+async def test_a_waiter_is_told_when_the_broker_closes(way):
+    client = await way.client()
+    await client.mailbox_create(name="inbox")
+    waiting = asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=60_000))
+    await until(lambda: way.broker._waiters._by_address)
+    await asyncio.sleep(0.05)
+    await way.broker.close()
+    with pytest.raises(NotConnected):
+        await waiting
+
+
+async def test_a_reader_does_not_wait_for_the_writer(backend, other):
+    await send(backend, b"stored")
+    async with writer_stopped(backend, other):
+        assert await texts(backend) == ["stored"]
+
+
+async def test_a_client_that_gives_up_waiting_for_the_writer_has_leased_nothing(path, other):
+    broker = EmbeddedBroker.on_file(path, SystemClock())
+    transport = DirectTransport(broker, Session("c"), broker.close)
+    async with Mq9Client(transport=transport) as client:
+        await client.mailbox_create(name="inbox")
+        await client.send("inbox", "task")
+        hasty = Mq9Client(transport=transport, request_timeout=0.05, reconnect_attempts=0)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match=r"no reply to .* within 0.05 s"):
+            await hasty.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=0)
+        other.execute("ROLLBACK")
+        [message] = await client.fetch("inbox", group_name="g", deliver="earliest")
+        assert message.delivery_count == 1

@@ -1,0 +1,150 @@
+"""A broker that is killed at any moment has lost nothing that it acknowledged."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mq9 import Mq9Client
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Session
+from mq9.clock import ManualClock
+from mq9.transport.direct import DirectTransport
+
+CHILD = Path(__file__).with_name("child_to_kill.py")
+LEASES_ARE_OVER_S = 3_600
+
+
+@dataclass
+class Diary:
+    """What the children said, one after another."""
+
+    begun: dict[str, int] = field(default_factory=dict)  # sends: the body's length by its word
+    sent: dict[str, int] = field(default_factory=dict)  # the answer by the word
+    deleting: set[int] = field(default_factory=set)
+    deleted: set[int] = field(default_factory=set)
+    acking: set[int] = field(default_factory=set)
+    acked: set[int] = field(default_factory=set)
+
+    def read(self, line):
+        verb, what, *rest = line.split()
+        if verb == "sending":
+            self.begun[what] = int(rest[0])
+        elif verb == "sent":
+            self.sent[what] = int(rest[0])
+        elif verb == "fetched":
+            assert int(what) not in self.acked, "an acked message was handed out again"
+        else:
+            getattr(self, verb).add(int(what))
+
+    def body(self, word):
+        return f"{word} ".ljust(self.begun[word], "x")
+
+
+def run_and_kill(url, name, lines, diary):
+    """Let a child work until it has said so many lines, and kill it wherever it is by then."""
+    # What coverage writes does not survive a kill, so none is measured there.
+    environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
+    child = subprocess.Popen(
+        [sys.executable, CHILD, url, name], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        for _ in range(lines):
+            line = child.stdout.readline()
+            assert line, "the child ended by itself"
+            diary.read(line)
+    finally:
+        child.kill()
+        rest, _ = child.communicate()
+    complete = rest[: rest.rfind("\n") + 1]
+    for line in complete.splitlines():
+        diary.read(line)
+
+
+@asynccontextmanager
+async def copy_after_an_hour(path, directory):
+    """Reach the file as it was left behind, at a time when all leases and delays are over."""
+    directory.mkdir()
+    for part in path.parent.glob(f"{path.name}*"):
+        shutil.copy(part, directory)
+    clock = ManualClock(time.time() + LEASES_ARE_OVER_S)
+    broker = EmbeddedBroker.on_file(directory / path.name, clock)
+    client = Mq9Client(transport=DirectTransport(broker, Session("parent"), broker.close))
+    async with client:
+        yield client
+
+
+async def drain(client, group_name):
+    messages = {}
+    while True:
+        fetched = await client.fetch(
+            "inbox",
+            group_name=group_name,
+            deliver="earliest",
+            num_msgs=1_000,
+            max_wait_ms=0,
+            redeliver_own=False,
+        )
+        if not fetched:
+            return messages
+        messages |= {message.msg_id: message for message in fetched}
+
+
+async def check(client, diary):
+    await client.mailbox_create(name="inbox", renew=True)  # perhaps it was killed before that
+    for word in sorted(diary.begun.keys() - diary.sent.keys()):
+        # Whether this one was stored nobody knows; under its id it may be repeated.
+        await client.send("inbox", diary.body(word), id=word)
+
+    left_for_the_group = await drain(client, "workers")
+    stored = await drain(client, "everything")
+    by_word = {}
+    words = {msg_id: word for word, msg_id in diary.sent.items()}
+    for msg_id, message in stored.items():
+        word = message.text.split()[0]
+        assert by_word.setdefault(word, msg_id) == msg_id, f"{word} is stored twice"
+        assert message.text == diary.body(word)
+        assert words.get(msg_id, word) == word, f"the id {msg_id} was used again"
+
+    for word, msg_id in diary.sent.items():
+        if msg_id == -1:
+            assert word in by_word
+        elif msg_id in diary.deleted:
+            assert msg_id not in stored
+        elif msg_id not in diary.deleting:
+            assert by_word[word] == msg_id
+            [found] = await client.query("inbox", msg_id=msg_id)
+            assert found.text == diary.body(word)
+
+    assert not left_for_the_group.keys() & diary.acked, "acked, and handed out again"
+    assert stored.keys() - diary.acking <= left_for_the_group.keys(), "lost to its group"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("durability", ["normal", "full"])
+async def test_whatever_was_acknowledged_survives_a_kill_at_any_moment(tmp_path, scale, durability):
+    path = tmp_path / "mq9.db"
+    url = f"sqlite:///{path.as_posix()}?durability={durability}"
+    dice = random.Random(durability)
+    diary = Diary()
+
+    for number in range(10 * scale):
+        run_and_kill(url, f"{number}", dice.randint(0, 150), diary)
+        if path.exists():  # otherwise it was killed before it came to anything
+            directory = tmp_path / f"copy{number}"
+            async with copy_after_an_hour(path, directory) as client:
+                await check(client, diary)
+            shutil.rmtree(directory)
+
+    answers = [msg_id for msg_id in diary.sent.values() if msg_id != -1]
+    assert len(answers) == len(set(answers))
+    assert len(diary.sent) > 10 * scale
+    assert len(diary.acked) > 10 * scale

@@ -1,0 +1,240 @@
+"""The sweep: each kind of row goes when it has reached its age, and not before."""
+
+import pytest
+
+from mq9 import AgentNotFound, IdConflict, MailboxNotFound, MessageNotFound
+from mq9.engine import machine, store
+from mq9.engine.commands import (
+    Ack,
+    CreateMailbox,
+    Delete,
+    DropMailbox,
+    Fetch,
+    Limits,
+    Nack,
+    Register,
+    Report,
+    Send,
+    Start,
+    Status,
+    Sweep,
+)
+from mq9.models import Deliver
+from mq9.testing import FakeBroker
+
+START = 1_800_000_000_000
+SECOND = 1_000
+HOUR = 3_600 * SECOND
+DAY = 24 * HOUR
+
+
+class Engine:
+    """An engine at an instant that the test sets, relative to the beginning."""
+
+    def __init__(self):
+        self.now = 0
+        self.connection = store.open_memory()
+
+    def __call__(self, command):
+        self.connection.execute("BEGIN")
+        try:
+            result = machine.apply(self.connection, command, START + self.now, Limits())
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+        return result
+
+    def read(self, query):
+        return machine.read(self.connection, query, START + self.now)
+
+    def sweep_at(self, now, **options):
+        self.now = now
+        return self(Sweep(**options))
+
+    def count(self, table):
+        (count,) = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        return count
+
+
+@pytest.fixture
+def engine():
+    engine = Engine()
+    yield engine
+    engine.connection.close()
+
+
+def make_mailbox(engine, address="inbox", **options):
+    engine(CreateMailbox(address=address, life=f"life{engine.now}{address}", **options))
+
+
+def fetch(engine, **options):
+    start = Start(deliver=Deliver.EARLIEST)
+    return engine(Fetch(address="inbox", group="g", consumer="c", start=start, **options)).result
+
+
+def test_an_expired_mailbox_goes_with_everything_in_it(engine):
+    make_mailbox(engine, ttl_s=100)
+    make_mailbox(engine, "other")
+    for number in range(3):
+        engine(Send(address="inbox", payload=b"x", id=f"{number}"))
+    engine(Send(address="inbox", payload=b"later", delay_s=1_000))
+    engine(Delete(address="inbox", msg_id=2))
+    engine(Register(name="agent", mailbox="inbox", registered=b"{}"))
+    fetch(engine)
+
+    assert engine.sweep_at(100 * SECOND - 1) == 0
+    assert engine.count("mailboxes") == 2
+    assert engine.sweep_at(100 * SECOND) == 2  # the mailbox and the agent
+    assert engine.count("mailboxes") == 1
+    for table in (
+        *("messages", "delayed", "sent_ids", "gone", "leases", "replies", "handed", "groups"),
+        *("agents", "agents_text"),
+    ):
+        assert engine.count(table) == 0, table
+
+
+def test_an_idempotency_id_is_remembered_for_a_week(engine):
+    make_mailbox(engine)
+    engine(Send(address="inbox", payload=b"x", id="one"))
+    assert engine.sweep_at(7 * DAY - 1) == 0
+    with pytest.raises(IdConflict):
+        engine(Send(address="inbox", payload=b"y", id="one"))
+    assert engine(Send(address="inbox", payload=b"x", id="one")) == 0
+    assert engine.sweep_at(7 * DAY) == 1
+    assert engine(Send(address="inbox", payload=b"y", id="one")) == 1
+
+
+def test_what_became_of_a_message_is_remembered_for_a_week(engine):
+    make_mailbox(engine)
+    engine(Send(address="inbox", payload=b"x"))
+    engine.now = HOUR
+    engine(Delete(address="inbox", msg_id=0))
+    assert engine.sweep_at(HOUR + 7 * DAY - 1) == 0
+    assert engine.read(Status(address="inbox", msg_id=0)).message.state == "deleted"
+    assert engine.sweep_at(HOUR + 7 * DAY) == 1
+    assert engine.read(Status(address="inbox", msg_id=0)).message.state == "unknown"
+
+
+@pytest.mark.parametrize("used_again", [1, HOUR - 1, HOUR, 5 * DAY])
+def test_a_group_is_remembered_for_thirty_days_after_its_last_use(engine, used_again):
+    make_mailbox(engine)
+    engine(Send(address="inbox", payload=b"x"))
+    [message] = fetch(engine)
+    engine(Ack(address="inbox", group="g", msg_id=0, consumer="c", batch=message.batch))
+    engine.now = used_again
+    assert fetch(engine) == []
+
+    engine.sweep_at(used_again + 30 * DAY - 1)
+    assert engine.count("groups") == 1
+    engine.sweep_at(used_again + 30 * DAY + HOUR)  # a use is noted once an hour
+    assert engine.count("groups") == engine.count("leases") == 0
+    assert engine.count("replies") == engine.count("handed") == 0
+    assert len(fetch(engine)) == 1  # and it starts again as a new group
+
+
+def test_a_finished_reply_is_remembered_for_an_hour(engine):
+    make_mailbox(engine)
+    engine(Send(address="inbox", payload=b"x"))
+    [message] = fetch(engine, request_id="r")
+    ack = Ack(address="inbox", group="g", msg_id=0, consumer="c", batch=message.batch)
+    assert engine(ack) == (0,)
+    assert engine.sweep_at(HOUR - 1) == 0
+    assert engine(ack) == (0,)
+    assert engine.sweep_at(HOUR) == 1
+    assert engine.count("replies") == engine.count("handed") == 0
+    assert engine(ack) == ()  # still a success
+    assert engine(Ack(address="inbox", group="g", msg_id=0, consumer="c")) == ()
+
+
+def test_a_reply_is_remembered_as_long_as_something_of_it_is_not_acked(engine):
+    make_mailbox(engine)
+    for _ in range(3):
+        engine(Send(address="inbox", payload=b"x"))
+    batch = fetch(engine, lease_ms=1_000).batch
+    engine(Ack(address="inbox", group="g", msg_id=0, consumer="c", batch=batch))
+    for now in (HOUR, 5 * DAY, 29 * DAY):
+        assert engine.sweep_at(now) == 0
+    ack = Ack(address="inbox", group="g", msg_id=2, consumer="c", batch=batch)
+    assert engine(ack) == (1, 2)
+    assert engine.sweep_at(29 * DAY + 1) == 1
+
+
+def test_a_message_given_back_for_a_day_keeps_its_reply(engine):
+    make_mailbox(engine)
+    engine(Send(address="inbox", payload=b"x"))
+    batch = fetch(engine).batch
+    day = Nack(address="inbox", group="g", msg_id=0, consumer="c", batch=batch, delay_ms=DAY)
+    engine(day)
+    assert engine.sweep_at(DAY - 1) == 0
+    assert fetch(engine) == []
+    engine.now = DAY
+    assert [message.delivery_count for message in fetch(engine)] == [2]
+
+
+def test_an_agent_goes_when_it_has_not_reported_in_time(engine):
+    engine(Register(name="agent", mailbox="inbox", registered=b"{}", ttl_s=100))
+    assert engine.sweep_at(100 * SECOND - 1) == 0
+    engine(Report(name="agent", mailbox=None, status={}))
+    assert engine.sweep_at(200 * SECOND - 2) == 0
+    assert engine.sweep_at(200 * SECOND - 1) == 1
+    assert engine.count("agents") == engine.count("agents_text") == 0
+    with pytest.raises(AgentNotFound):
+        engine(Report(name="agent", mailbox=None, status={}))
+
+
+def test_an_agent_goes_with_its_mailbox_but_not_before_it_had_one(engine):
+    engine(Register(name="agent", mailbox="inbox", registered=b"{}"))
+    assert engine.sweep_at(365 * DAY) == 0
+    make_mailbox(engine)
+    assert engine.sweep_at(366 * DAY) == 0
+    engine(DropMailbox(address="inbox"))
+    make_mailbox(engine)
+    assert engine.sweep_at(366 * DAY) == 1
+
+
+def test_one_sweep_removes_no_more_than_it_may_and_the_next_goes_on(engine):
+    make_mailbox(engine)
+    for number in range(5):
+        make_mailbox(engine, f"short{number}", ttl_s=1)
+        engine(Send(address="inbox", payload=b"x", id=f"{number}"))
+        engine(Delete(address="inbox", msg_id=number))
+    assert [engine.sweep_at(8 * DAY, most=2) for _ in range(4)] == [6, 6, 3, 0]
+    assert engine.count("mailboxes") == 1
+
+
+def test_what_has_not_reached_its_age_is_left_alone(engine):
+    make_mailbox(engine, ttl_s=0)
+    engine(Send(address="inbox", payload=b"x", delay_s=0, ttl_s=None))
+    engine(Send(address="inbox", payload=b"later", delay_s=3_650 * 86_400))
+    assert engine.sweep_at(3_649 * DAY) == 0
+    assert (engine.count("messages"), engine.count("delayed")) == (1, 1)
+
+
+async def test_a_broker_in_use_sweeps_by_itself():
+    with FakeBroker() as broker:
+        async with broker.client() as client:
+            await client.mailbox_create(name="inbox", ttl=30)
+            await client.mailbox_create(name="other")
+            await broker.clock.advance(59)
+            count = "SELECT count(*) FROM mailboxes"
+            connection = broker._running[1]._connection
+            await client.send("other", "too early for a sweep")
+            assert connection.execute(count).fetchone() == (2,)
+            await broker.clock.advance(1)
+            await client.send("other", "now")
+            assert connection.execute(count).fetchone() == (1,)
+            with pytest.raises(MailboxNotFound):
+                await client.query("inbox")
+
+
+async def test_a_forgotten_group_can_still_be_spoken_of():
+    with FakeBroker() as broker:
+        async with broker.client() as client:
+            await client.mailbox_create(name="inbox")
+            await client.send("inbox", "x")
+            [message] = await client.fetch("inbox", group_name="g", deliver="earliest")
+            await broker.clock.advance(31 * 86_400)
+            assert await client.ack("inbox", "g", 0, batch=message.batch) == []
+            with pytest.raises(MessageNotFound):
+                await client.ack("inbox", "g", 0, batch=None, consumer="another")

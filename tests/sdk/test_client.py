@@ -1,0 +1,492 @@
+"""The client itself: connecting, repeating what was lost, remembering batches, asking questions."""
+
+import asyncio
+
+import pytest
+
+from mq9 import (
+    AgentNotFound,
+    InvalidRequest,
+    MailboxNotFound,
+    Message,
+    MessageNotFound,
+    Mq9Client,
+    NoReply,
+    NotConnected,
+    Unavailable,
+    batches,
+)
+from mq9.broker.service import Session
+from mq9.testing import FakeBroker, ManualClock
+from mq9.transport.direct import DirectTransport
+
+
+@pytest.fixture
+def broker():
+    with FakeBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+async def client(broker):
+    async with broker.client() as client:
+        await client.mailbox_create(name="inbox")
+        yield client
+
+
+async def test_connect_on_the_class_makes_a_client(broker):
+    client = await Mq9Client.connect(broker.url, request_timeout=1)
+    assert client.is_connected
+    assert await client.mailbox_create(name="inbox") == "inbox"
+    await client.close()
+    assert not client.is_connected
+
+
+async def test_connect_on_a_client_connects_it_and_may_be_repeated(broker):
+    client = Mq9Client(broker.url)
+    assert not client.is_connected
+    assert await client.connect() is client
+    assert await client.connect() is client
+    assert await client.mailbox_create(name="inbox") == "inbox"
+    await client.close()
+    await client.close()
+    await client.connect()  # once more
+    assert await client.send("inbox", "x") == 0
+    await client.close()
+
+
+async def test_a_client_is_a_context_manager(broker):
+    async with Mq9Client(broker.url) as client:
+        assert client.is_connected
+        assert "connected" in repr(client)
+        assert broker.url in repr(client)
+    assert "not connected" in repr(client)
+
+
+async def test_a_client_that_is_not_connected_says_so(broker):
+    client = Mq9Client(broker.url)
+    for _ in range(2):
+        with pytest.raises(NotConnected, match="not connected"):
+            await client.send("inbox", "x")
+        with pytest.raises(NotConnected):
+            _ = client.clock
+        await client.connect()
+        await client.close()
+
+
+async def test_an_argument_is_refused_before_anything_is_sent(broker):
+    client = Mq9Client(broker.url)  # not even connected
+    with pytest.raises(InvalidRequest, match="delay"):
+        await client.send("inbox", "x", delay=-1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"request_timeout": 0},
+        {"request_timeout": "5"},
+        {"reconnect_attempts": -1},
+        {"reconnect_attempts": 1.5},
+        {"reconnect_delay": -1},
+        {"reconnect_delay": float("nan")},
+        {"agent": "line\nbreak"},
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(options):
+    with pytest.raises(InvalidRequest) as caught:
+        Mq9Client("memory://x", **options)
+    [name] = options
+    assert str(caught.value).startswith(name)
+
+
+async def test_each_client_is_a_consumer_of_its_own(broker):
+    clients = [broker.client() for _ in range(3)]
+    assert len({client.consumer for client in clients}) == 3
+    for client in clients:
+        await client.close()
+
+
+# What is lost on the way: the request that makes it, and what is true afterwards.
+IDEMPOTENT = {
+    "MAILBOX.CREATE": lambda client: client.mailbox_create(name="inbox", renew=True),
+    "MAILBOX.STATUS": lambda client: client.mailbox_status("inbox"),
+    "PUBLIC.LIST": lambda client: client.mailbox_list(),
+    "MSG.SEND": lambda client: client.send("inbox", "twice?"),
+    "MSG.FETCH": lambda client: client.fetch("inbox", group_name="new", deliver="earliest"),
+    "MSG.ACK": lambda client: client.ack("inbox", "g", 0),
+    "MSG.EXTEND": lambda client: client.extend("inbox", "g", [0]),
+    "MSG.QUERY": lambda client: client.query("inbox"),
+    "AGENT.REGISTER": lambda client: client.agent_register({"name": "other"}),
+    "AGENT.REPORT": lambda client: client.agent_report({"name": "agent", "load": 1}),
+    "AGENT.DISCOVER": lambda client: client.agent_discover(),
+}
+NOT_IDEMPOTENT = {
+    "MAILBOX.CREATE": lambda client: client.mailbox_create(name="other"),
+    "MAILBOX.DROP": lambda client: client.mailbox_drop("inbox"),
+    "MSG.NACK": lambda client: client.nack("inbox", "g", 0),
+    "MSG.DELETE": lambda client: client.delete("inbox", 0),
+    "AGENT.UNREGISTER": lambda client: client.agent_unregister(name="agent"),
+}
+
+
+@pytest.fixture
+async def busy(client):
+    """A client with a message, a lease and an agent."""
+    await client.send("inbox", "first")
+    await client.fetch("inbox", group_name="g", deliver="earliest")
+    await client.agent_register({"name": "agent"})
+    return client
+
+
+@pytest.mark.parametrize("verb", IDEMPOTENT)
+async def test_a_lost_reply_is_asked_for_again_where_that_changes_nothing(broker, busy, verb):
+    broker.lose_next_reply(verb)
+    result = await IDEMPOTENT[verb](busy)
+    assert broker.clock.now_ms() == 1_800_000_000_000  # the first repetition comes at once
+    assert len(await busy.query("inbox")) == 1 + (verb == "MSG.SEND")
+    if verb == "MSG.FETCH":
+        assert [message.delivery_count for message in result] == [1]
+    if verb == "MSG.ACK":
+        assert result == [0]
+
+
+@pytest.mark.parametrize("verb", NOT_IDEMPOTENT)
+async def test_a_lost_reply_to_anything_else_is_told_at_once(broker, busy, verb):
+    broker.lose_next_reply(verb)
+    with pytest.raises(Unavailable, match="the outcome is unknown"):
+        await NOT_IDEMPOTENT[verb](busy)
+
+
+async def test_repetitions_are_counted_and_their_pauses_go_by_the_clock(broker):
+    async with broker.client(reconnect_attempts=3, reconnect_delay=2.0) as client:
+        await client.mailbox_create(name="inbox")
+        for _ in range(4):
+            broker.lose_next_reply("MSG.SEND")
+        sending = asyncio.create_task(client.send("inbox", "x"))
+        await broker.clock.advance(3.999)
+        assert not sending.done()
+        assert len(broker._lost_replies) == 1
+        await broker.clock.advance(0.001)
+        with pytest.raises(Unavailable):
+            await sending
+        assert broker._lost_replies == []
+        assert len(await client.query("inbox")) == 1
+
+
+async def test_the_last_repetition_may_succeed(broker):
+    async with broker.client(reconnect_attempts=2, reconnect_delay=1) as client:
+        await client.mailbox_create(name="inbox")
+        for _ in range(2):
+            broker.lose_next_reply("MSG.SEND")
+        sending = asyncio.create_task(client.send("inbox", "x"))
+        await broker.clock.advance(1)
+        assert await sending == 0
+
+
+async def test_without_attempts_nothing_is_repeated(broker):
+    async with broker.client(reconnect_attempts=0) as client:
+        broker.lose_next_reply("PUBLIC.LIST")
+        with pytest.raises(Unavailable):
+            await client.mailbox_list()
+
+
+async def test_a_refusal_is_not_repeated(broker, client):
+    with pytest.raises(MailboxNotFound):
+        await client.send("nowhere", "x")
+    assert broker.clock.now_ms() == 1_800_000_000_000
+
+
+async def test_a_reply_that_does_not_come_in_time_is_unavailable():
+    class Silent:
+        """A broker that never answers."""
+
+        clock = ManualClock()
+        asked = 0
+
+        async def handle(self, _request):
+            self.asked += 1
+            await asyncio.Event().wait()
+
+    async def release():
+        pass
+
+    broker = Silent()
+    async with Mq9Client(
+        transport=DirectTransport(broker, Session("c"), release),
+        request_timeout=0.01,
+        reconnect_attempts=1,
+    ) as client:
+        with pytest.raises(Unavailable, match=r"within 0.01 s; the outcome is unknown"):
+            await client.send("inbox", "x")
+        assert broker.asked == 2
+        with pytest.raises(Unavailable, match=r"within 0.11 s"):  # the wait comes on top
+            await client.fetch("inbox", max_wait_ms=100)
+
+
+async def test_closing_ends_what_still_waits(broker, client):
+    other = broker.client()
+    waiting = asyncio.create_task(other.fetch("inbox", group_name="g", max_wait_ms=60_000))
+    await broker.clock.advance(0)
+    await other.close()
+    with pytest.raises(NotConnected):
+        await waiting
+    await client.send("inbox", "x")
+    assert [one.text for one in await client.fetch("inbox", group_name="g")] == ["x"]
+
+
+async def test_an_ack_speaks_of_the_fetch_that_this_client_remembers(broker, client):
+    """The latest reply with the message decides which others are done."""
+    for number in range(4):
+        await client.send("inbox", f"{number}")
+    await client.fetch("inbox", group_name="g", deliver="earliest", num_msgs=3)
+    await client.nack("inbox", "g", 0)
+    again = await client.fetch("inbox", group_name="g", redeliver_own=False)
+    assert [message.msg_id for message in again] == [0, 3]
+    assert await client.ack("inbox", "g", 3) == [0, 3]
+    assert await client.ack("inbox", "g", 2) == [1, 2]
+
+
+async def test_a_batch_that_was_forgotten_is_left_to_the_broker(broker, client, monkeypatch):
+    monkeypatch.setattr(batches, "_MOST", 4)
+    for number in range(6):
+        await client.send("inbox", f"{number}")
+    for _ in range(6):
+        await client.fetch(
+            "inbox", group_name="g", deliver="earliest", num_msgs=1, redeliver_own=False
+        )
+    assert len(client._batches._tokens) == 4
+    assert [await client.ack("inbox", "g", number) for number in range(6)] == [
+        [number] for number in range(6)
+    ]
+
+
+@pytest.mark.parametrize("anew", ["dropped by this client", "made by this client"])
+async def test_a_mailbox_made_anew_has_no_batches_of_the_old_one(broker, client, anew):
+    await client.mailbox_create(name="short", ttl=10)
+    await client.send("short", "old")
+    await client.fetch("short", group_name="g", deliver="earliest")
+    if anew == "dropped by this client":
+        await client.mailbox_drop("short")
+        async with broker.client() as other:
+            await other.mailbox_create(name="short")
+    else:
+        await broker.clock.advance(10)
+        await client.mailbox_create(name="short")
+    await client.send("short", "new")
+    with pytest.raises(MessageNotFound):
+        await client.ack("short", "g", 0)
+    assert len(await client.fetch("short", group_name="g", deliver="earliest")) == 1
+    assert await client.ack("short", "g", 0) == [0]
+
+
+@pytest.mark.parametrize(
+    ("payload", "stored"),
+    [
+        (b"\x00\xff", b"\x00\xff"),
+        (b"", b""),
+        (bytearray(b"array"), b"array"),
+        (memoryview(b"view"), b"view"),
+        ("grüße 你好 🙂", "grüße 你好 🙂".encode()),
+        ("", b""),
+        ({"b": 1, "a": [None, True, 1.5]}, b'{"b":1,"a":[null,true,1.5]}'),
+        ({"text": "grüße"}, '{"text":"grüße"}'.encode()),
+        ([1, 2], b"[1,2]"),
+        ((1, 2), b"[1,2]"),
+        ([], b"[]"),
+        ({}, b"{}"),
+    ],
+)
+async def test_a_payload_is_bytes_text_or_json(client, payload, stored):
+    await client.send("inbox", payload)
+    [message] = await client.query("inbox")
+    assert message.payload == stored
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        7,
+        1.5,
+        True,
+        {1, 2},
+        object(),
+        {"x": float("nan")},
+        [float("inf")],
+        {"x": b"bytes"},
+        {"x": {1}},
+        {(1, 2): "x"},
+        "\ud800",
+        {"x": "\ud800"},
+    ],
+)
+async def test_what_is_neither_is_refused(client, payload):
+    with pytest.raises(InvalidRequest, match=r"^payload: "):
+        await client.send("inbox", payload)
+    assert await client.query("inbox") == []
+
+
+async def test_json_that_contains_itself_is_refused(client):
+    payload = []
+    payload.append(payload)
+    with pytest.raises(InvalidRequest, match=r"^payload: "):
+        await client.send("inbox", payload)
+
+
+async def test_a_question_is_answered(broker, client):
+    async def answer():
+        [question] = await client.fetch("inbox", group_name="g", deliver="earliest")
+        assert question.sender == "asker"
+        assert question.priority == "urgent"
+        await client.send(question.reply_to, "not the answer")
+        await client.reply(question, {"answer": 42}, sender="oracle")
+
+    answering = asyncio.create_task(answer())
+    answered = await client.request("inbox", "?", priority="urgent", sender="asker")
+    await answering
+    assert answered.json() == {"answer": 42}
+    assert answered.sender == "oracle"
+    with pytest.raises(MailboxNotFound):  # the private mailbox is gone
+        await client.mailbox_status(answered.mail_address)
+
+
+async def test_a_question_that_nobody_answers_ends_in_time(broker, client):
+    asking = asyncio.create_task(client.request("inbox", "?", timeout=100))
+    await broker.clock.advance(99.9)
+    assert not asking.done()
+    [question] = await client.query("inbox")
+    await broker.clock.advance(0.1)
+    with pytest.raises(NoReply, match="no answer from inbox within 100 s") as caught:
+        await asking
+    assert isinstance(caught.value, TimeoutError)
+    with pytest.raises(MailboxNotFound):
+        await client.reply(question, "too late")
+
+
+@pytest.mark.parametrize("verb", ["MAILBOX.CREATE", "MSG.SEND", "MSG.FETCH", "MAILBOX.DROP"])
+async def test_a_question_survives_a_lost_reply(broker, client, verb):
+    async def answer():
+        [question] = await client.fetch("inbox", group_name="g", deliver="earliest")
+        await client.reply(question, "yes")
+        broker.lose_next_reply(verb)
+
+    if verb in {"MAILBOX.CREATE", "MSG.SEND"}:
+        broker.lose_next_reply(verb)
+    answering = asyncio.create_task(answer())
+    assert (await client.request("inbox", "?")).text == "yes"
+    await answering
+    assert len(await client.query("inbox")) == 1
+
+
+async def test_a_question_to_nobody_is_refused_and_leaves_no_mailbox(broker, client):
+    with pytest.raises(MailboxNotFound, match="nowhere"):
+        await client.request("nowhere", "?")
+    connection = broker._running[1]._connection
+    addresses = connection.execute("SELECT address FROM mailboxes").fetchall()
+    assert addresses == [("inbox",)]
+
+
+async def test_a_cancelled_question_leaves_no_mailbox(broker, client):
+    asking = asyncio.create_task(client.request("inbox", "?", timeout=100))
+    await broker.clock.advance(1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    [question] = await client.query("inbox")
+    with pytest.raises(MailboxNotFound):
+        await client.reply(question, "too late")
+
+
+async def test_a_message_without_reply_to_cannot_be_answered(client):
+    await client.send("inbox", "x")
+    [message] = await client.query("inbox")
+    with pytest.raises(InvalidRequest, match="reply_to"):
+        await client.reply(message, "y")
+    with pytest.raises(InvalidRequest):
+        await client.reply(Message(msg_id=0, payload=b"", create_time=0), "y")
+
+
+async def test_unread_mail_is_told_with_the_replies_to_what_is_asked_inside(client):
+    await client.mailbox_create(name="mine")
+    with client.watch_unread("mine", "g") as watch:
+        assert watch.unread is None
+        await client.send("mine", "1")
+        assert watch.unread.total == 1
+        await client.send("mine", "2", priority="critical")
+        assert (watch.unread.critical, watch.unread.urgent, watch.unread.normal) == (1, 0, 1)
+    await client.send("mine", "3")
+    assert watch.unread.total == 2
+
+
+async def test_unread_mail_of_a_mailbox_that_is_not_there_is_unknown(client):
+    with client.watch_unread("nowhere", "g") as watch:
+        await client.send("inbox", "x")
+    assert watch.unread is None
+
+
+async def test_each_task_watches_for_itself_and_within_it_the_innermost(client):
+    await client.mailbox_create(name="a")
+    await client.mailbox_create(name="b")
+    await client.send("a", "x")
+    entered = [asyncio.Event(), asyncio.Event()]
+
+    async def watch_one(address, mine, others):
+        with client.watch_unread(address, "g") as watch:
+            mine.set()
+            await others.wait()
+            await client.mailbox_status("inbox")
+            return watch.unread.total
+
+    assert await asyncio.gather(watch_one("a", *entered), watch_one("b", *reversed(entered))) == [
+        1,
+        0,
+    ]
+    with client.watch_unread("a", "g") as outer:
+        with client.watch_unread("b", "g") as inner:
+            await client.mailbox_list()
+        assert (outer.unread, inner.unread.total) == (None, 0)
+        await client.mailbox_list()
+    assert outer.unread.total == 1
+
+
+async def test_two_clients_do_not_watch_for_each_other(broker, client):
+    async with broker.client() as other:
+        with client.watch_unread("inbox", "g") as watch:
+            await other.send("inbox", "x")
+        assert watch.unread is None
+
+
+@pytest.mark.parametrize(
+    ("registered", "arguments", "options"),
+    [
+        ({"name": "Claude-Desktop"}, ["claude.desktop"], {}),
+        ({"name": "Claude-Desktop"}, ["Claude-Desktop"], {}),
+        ({"name": "Claude-Desktop"}, [], {"name": "Claude-Desktop"}),
+        ({"mailbox": "desk"}, ["desk"], {}),
+        ({"mailbox": "desk"}, ["mq9://any.host/desk"], {}),
+        ({"mailbox": "desk", "name": "A"}, ["desk"], {"name": "other"}),
+        ({"mailbox": "desk", "name": "A"}, ["other"], {"name": "A"}),
+        ({"mailbox": "desk", "name": "A"}, [""], {"name": "A"}),
+    ],
+)
+async def test_an_agent_is_unregistered_by_mailbox_or_name(client, registered, arguments, options):
+    await client.agent_register(registered)
+    await client.agent_unregister(*arguments, **options)
+    assert await client.agent_discover() == []
+    with pytest.raises(AgentNotFound):
+        await client.agent_unregister(*arguments, **options)
+
+
+@pytest.mark.parametrize("arguments", [[], [""], [None], [7]])
+async def test_an_agent_that_is_not_named_cannot_be_unregistered(client, arguments):
+    with pytest.raises(InvalidRequest):
+        await client.agent_unregister(*arguments)
+
+
+async def test_what_an_agent_registers_comes_back_unchanged(client):
+    card = {"name": "A", "mailbox": "desk", "skills": [{"id": "x", "n": 1.5}], "zz": None}
+    await client.agent_register(card, ttl=100)
+    [found] = await client.agent_discover()
+    assert found == {**card, "ttl": 100}
+    assert found.match.mailbox == "desk"
+    assert card == {"name": "A", "mailbox": "desk", "skills": [{"id": "x", "n": 1.5}], "zz": None}

@@ -1,0 +1,772 @@
+"""The background consumer: what it fetches, acks, retries and moves away, and how it ends."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from itertools import pairwise
+
+import pytest
+
+from mq9 import InvalidAddress, InvalidRequest, MailboxFull, MailboxNotFound, NotConnected
+from mq9.testing import FakeBroker, Limits
+
+
+@pytest.fixture
+def broker():
+    with FakeBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+async def client(broker):
+    async with broker.client() as client:
+        await client.mailbox_create(name="inbox")
+        yield client
+
+
+class Handler:
+    """Notes what it was given; waits while it is held, raises what it is told to."""
+
+    def __init__(self):
+        self.texts = []
+        self.counts = []
+        self.most_at_once = 0
+        self.free = asyncio.Event()
+        self.free.set()
+        self.error = None
+        self._at_once = 0
+
+    async def __call__(self, message):
+        self.texts.append(message.text)
+        self.counts.append(message.delivery_count)
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            await self.free.wait()
+        finally:
+            self._at_once -= 1
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def handler():
+    return Handler()
+
+
+@contextlib.asynccontextmanager
+async def consuming(client, handler, **options):
+    options = {"group_name": "g", "deliver": "earliest", **options}
+    async with await client.consume("inbox", handler, **options) as consumer:
+        await client.clock.advance(0)
+        yield consumer
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # a handler's thread knows no events of ours
+            await asyncio.sleep(0.001)
+
+
+async def held(client, group_name="g"):
+    """Msg ids that are leased now."""
+    status = await client.mailbox_status("inbox", group_name=group_name)
+    return sum(one.count for one in status.group.leased)
+
+
+async def acked(client, group_name="g"):
+    return (await client.mailbox_status("inbox", group_name=group_name)).group.acked
+
+
+async def test_each_message_is_handled_once_and_acked(broker, client, handler):
+    for number in range(25):
+        await client.send("inbox", f"{number}")
+    async with consuming(client, handler) as consumer:
+        await client.send("inbox", "news")
+        await broker.clock.advance(1)
+        assert handler.texts == [*map(str, range(25)), "news"]
+        assert (consumer.processed_count, consumer.failed_count) == (26, 0)
+        assert consumer.is_running
+        assert consumer.group_name == "g"
+        assert "inbox" in repr(consumer)
+    assert await acked(client) == 26
+    assert handler.most_at_once == 1
+
+
+async def test_what_is_sent_after_consume_returned_is_not_missed(broker, client, handler):
+    await client.send("inbox", "before")
+    consumer = await client.consume("inbox", handler)
+    await client.send("inbox", "after")
+    await broker.clock.advance(1)
+    assert handler.texts == ["after"]
+    assert consumer.group_name.startswith("consumer.")
+    await consumer.stop()
+
+
+async def test_consumers_without_a_group_each_see_everything(broker, client):
+    handlers = [Handler(), Handler()]
+    consumers = [
+        await client.consume("inbox", handler, group_name=absent)
+        for handler, absent in zip(handlers, [None, ""], strict=True)
+    ]
+    await client.send("inbox", "to all")
+    await broker.clock.advance(1)
+    assert [handler.texts for handler in handlers] == [["to all"], ["to all"]]
+    for consumer in consumers:
+        await consumer.stop()
+
+
+async def test_consumers_of_one_group_share_the_work(broker, client):
+    handlers = [Handler(), Handler()]
+    for handler in handlers:
+        handler.free.clear()
+    consumers = [await client.consume("inbox", one, group_name="g") for one in handlers]
+    for number in range(4):
+        await client.send("inbox", f"{number}")
+    await broker.clock.advance(1)
+    assert sorted(text for one in handlers for text in one.texts) == ["0", "1"]
+    for handler in handlers:
+        handler.free.set()
+    await broker.clock.advance(1)
+    assert sorted(text for one in handlers for text in one.texts) == ["0", "1", "2", "3"]
+    for consumer in consumers:
+        await consumer.stop()
+
+
+async def test_a_plain_function_runs_in_a_thread_and_may_block(client):
+    threads = []
+    for number in range(3):
+        await client.send("inbox", f"{number}")
+
+    def handle(message):
+        threads.append((message.text, threading.current_thread() is threading.main_thread()))
+
+    async with consuming(client, handle) as consumer:
+        await until(lambda: consumer.processed_count == 3)
+    assert threads == [("0", False), ("1", False), ("2", False)]
+
+
+async def test_as_many_plain_functions_run_at_once_as_was_asked_for(client):
+    together = threading.Barrier(20, timeout=10)
+    for number in range(20):
+        await client.send("inbox", f"{number}")
+
+    async with consuming(
+        client, lambda _: together.wait(), concurrency=20, num_msgs=20
+    ) as consumer:
+        await until(lambda: consumer.processed_count + consumer.failed_count == 20)
+        assert consumer.failed_count == 0
+
+
+async def test_a_function_that_returns_something_to_await_is_awaited(client):
+    seen = []
+
+    async def later(message):
+        seen.append(message.text)
+
+    await client.send("inbox", "x")
+    async with consuming(client, lambda message: later(message)) as consumer:  # noqa: PLW0108
+        await until(lambda: consumer.processed_count == 1)
+    assert seen == ["x"]
+
+
+async def test_only_as_many_are_fetched_as_there_are_free_slots(broker, client, handler):
+    handler.free.clear()
+    for number in range(10):
+        await client.send("inbox", f"{number}")
+    async with consuming(client, handler, concurrency=3, num_msgs=10):
+        await broker.clock.advance(5)
+        assert handler.texts == ["0", "1", "2"]
+        assert await held(client) == 3
+        others = await client.fetch("inbox", group_name="g", num_msgs=2)
+        assert [message.text for message in others] == ["3", "4"]
+        handler.free.set()
+        await broker.clock.advance(1)
+        assert handler.texts == ["0", "1", "2", "5", "6", "7", "8", "9"]
+    assert handler.most_at_once == 3
+
+
+async def test_no_more_are_fetched_at_once_than_num_msgs(broker, client, handler):
+    handler.free.clear()
+    for number in range(4):
+        await client.send("inbox", f"{number}")
+    consumer = await client.consume(
+        "inbox", handler, group_name="g", deliver="earliest", concurrency=10, num_msgs=1
+    )
+    assert await held(client) == 1
+    await broker.clock.advance(0)
+    assert await held(client) == 4
+    handler.free.set()
+    await consumer.stop()
+
+
+async def test_leases_are_renewed_for_as_long_as_a_handler_runs(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "long")
+    async with consuming(client, handler, lease_ms=3_000):
+        for _ in range(20):
+            await broker.clock.advance(2)
+            assert await held(client) == 1
+            assert await client.fetch("inbox", group_name="g", max_wait_ms=0) == []
+        handler.free.set()
+        await broker.clock.advance(1)
+        assert handler.counts == [1]
+        assert await acked(client) == 1
+
+
+async def test_a_message_that_comes_between_renewals_does_not_lose_its_lease(
+    broker, client, handler
+):
+    async with consuming(client, handler, lease_ms=3_000, concurrency=2):
+        await broker.clock.advance(0.9)
+        handler.free.clear()
+        await client.send("inbox", "long")
+        await broker.clock.advance(30)
+        assert await held(client) == 1
+        handler.free.set()
+    assert handler.counts == [1]
+
+
+async def test_a_lease_lost_meanwhile_is_told(broker, client, handler, caplog):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler, lease_ms=60_000):
+        await client.fetch("inbox", group_name="g", deliver="earliest", force_deliver=True)
+        await broker.clock.advance(20)
+        assert "no longer holds [0]" in caplog.text
+        handler.free.set()
+
+
+async def test_a_failed_message_keeps_its_turn_when_a_later_one_is_acked(broker, client):
+    seen = []
+
+    async def handle(message):
+        seen.append(message.text)
+        if message.text == "bad" and len(seen) < 4:
+            raise ValueError("not yet")
+
+    for text in ("bad", "good", "fine"):
+        await client.send("inbox", text)
+    async with consuming(client, handle, concurrency=3) as consumer:
+        await broker.clock.advance(0.5)
+        assert seen == ["bad", "good", "fine"]
+        assert await acked(client) == 2
+        await broker.clock.advance(0.5)
+        assert seen == ["bad", "good", "fine", "bad"]
+        assert await acked(client) == 3
+        assert (consumer.processed_count, consumer.failed_count) == (3, 1)
+
+
+async def test_a_message_that_still_runs_is_not_acked_with_a_later_one(broker, client):
+    finish = asyncio.Event()
+
+    async def handle(message):
+        if message.text == "slow":
+            await finish.wait()
+
+    for text in ("slow", "quick", "quick"):
+        await client.send("inbox", text)
+    async with consuming(client, handle, concurrency=3) as consumer:
+        assert consumer.processed_count == 2
+        assert (await acked(client), await held(client)) == (2, 1)
+        finish.set()
+    assert await acked(client) == 3
+
+
+async def test_retries_come_after_a_delay_that_doubles_up_to_the_longest(broker, client, handler):
+    handler.error = ValueError("never")
+    instants = []
+    await client.send("inbox", "x")
+
+    async def handle(message):
+        instants.append(broker.clock.now_ms())
+        await handler(message)
+
+    async with consuming(client, handle, retry_delay=0.5, max_retry_delay=3, max_deliveries=2):
+        await broker.clock.advance(20)
+    waits = [later - earlier for earlier, later in pairwise(instants)]
+    assert waits == [500, 1_000, 2_000, 3_000, 3_000, 3_000, 3_000, 3_000]
+    assert handler.counts == [1, 2, 3, 4, 5, 6, 7, 8, 9]  # there is nowhere to move it
+
+
+async def test_without_a_delay_a_failed_message_comes_again_at_once(broker, client, handler):
+    handler.error = ValueError("never")
+    await client.send("inbox", "x")
+    await client.mailbox_create(name="dead")
+    async with consuming(
+        client, handler, retry_delay=0, max_retry_delay=0, dead_letter="dead", max_deliveries=4
+    ):
+        await broker.clock.advance(0)
+        assert handler.counts == [1, 2, 3, 4]
+    assert (await client.mailbox_status("dead")).stored == 1
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_the_error_handler_gets_the_message_and_what_was_raised(client, handler, plain):
+    told = []
+    handler.error = ValueError("bad input")
+    await client.send("inbox", "x")
+
+    def tell(message, error):
+        told.append((message.text, error))
+
+    async def tell_later(message, error):
+        tell(message, error)
+
+    async with consuming(client, handler, error_handler=tell if plain else tell_later):
+        await until(lambda: told)
+    assert told == [("x", handler.error)]
+
+
+async def test_without_an_error_handler_it_is_logged(broker, client, handler, caplog):
+    handler.error = ValueError("bad input")
+    await client.send("inbox", "x")
+    async with consuming(client, handler):
+        await broker.clock.advance(0)
+    [record] = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert "failed on message 0" in record.message
+    assert record.exc_info[1] is handler.error
+
+
+async def test_an_error_handler_that_raises_is_logged_and_harms_nothing(
+    broker, client, handler, caplog
+):
+    handler.error = ValueError("bad input")
+    await client.send("inbox", "x")
+
+    async def tell(message, error):
+        raise RuntimeError("cannot tell")
+
+    async with consuming(client, handler, error_handler=tell) as consumer:
+        await broker.clock.advance(0.9)
+        handler.error = None
+        await broker.clock.advance(0.2)
+        assert consumer.processed_count == 1
+    assert "the error handler of" in caplog.text
+    assert "cannot tell" in caplog.text
+    assert "bad input" in caplog.text
+    assert handler.counts == [1, 2]
+
+
+async def test_a_message_that_keeps_failing_is_moved_as_it_was_with_the_reason(
+    broker, client, handler
+):
+    await client.mailbox_create(name="dead")
+    handler.error = ValueError("no, not\nthis, " + "ever " * 100)
+    await client.send(
+        "inbox",
+        b"\xff\x00",
+        priority="urgent",
+        tags=["a", "b"],
+        sender="someone",
+        reply_to="asker",
+        correlation_id="c1",
+        path=["p", "q"],
+        key="k",
+    )
+    handler_texts = []
+
+    async def handle(message):
+        handler_texts.append(message.payload)
+        raise handler.error
+
+    async with consuming(client, handle, max_deliveries=3, dead_letter="dead") as consumer:
+        await broker.clock.advance(60)
+        assert len(handler_texts) == consumer.failed_count == 3
+    [moved] = await client.query("dead")
+    assert (moved.payload, moved.priority, moved.key) == (b"\xff\x00", "urgent", None)
+    assert (moved.sender, moved.reply_to, moved.correlation_id) == ("someone", "asker", "c1")
+    assert moved.path == ("p", "q")
+    assert moved.tags[:3] == ("a", "b", "dead-letter")
+    assert moved.tags[3].startswith("reason:ValueError: no; not this; ever")
+    assert moved.tags[4:] == ("mailbox:inbox", "group:g", "msg-id:0")
+    assert await acked(client) == 1
+
+
+async def test_a_message_with_as_many_tags_as_may_be_is_moved_too(broker, client, handler):
+    await client.mailbox_create(name="dead")
+    handler.error = ValueError
+    await client.send("inbox", "x", tags=[f"t{number}" for number in range(64)])
+    async with consuming(client, handler, max_deliveries=1, dead_letter="dead"):
+        await broker.clock.advance(0)
+    [moved] = await client.query("dead")
+    assert len(moved.tags) == 64
+    assert moved.tags[-1] == "msg-id:0"
+
+
+@pytest.mark.parametrize("verb", ["MSG.SEND", "MSG.ACK"])
+async def test_a_move_whose_reply_was_lost_stores_the_message_once(broker, client, handler, verb):
+    await client.mailbox_create(name="dead")
+    handler.error = ValueError("no")
+    await client.send("inbox", "x")
+    for _ in range(2):
+        broker.lose_next_reply(verb)
+    async with consuming(client, handler, max_deliveries=1, dead_letter="dead"):
+        await broker.clock.advance(60)
+    assert (await client.mailbox_status("dead")).stored == 1
+    assert await acked(client) == 1
+    assert handler.counts == [1]
+
+
+async def test_a_move_that_was_stored_and_never_confirmed_is_repeated_once(broker, handler):
+    """Its worker gave up before the ack; another one moves it again, under the same id."""
+    handler.error = ValueError("no")
+    async with (
+        broker.client(reconnect_attempts=0) as first,
+        broker.client() as second,
+    ):
+        await first.mailbox_create(name="inbox")
+        await first.mailbox_create(name="dead")
+        await first.send("inbox", "x")
+        broker.lose_next_reply("MSG.SEND")
+        options = {"max_deliveries": 1, "dead_letter": "dead", "max_retry_delay": 5}
+        async with consuming(first, handler, **options):
+            pass
+        async with consuming(second, handler, **options):
+            await broker.clock.advance(10)
+        assert (await second.mailbox_status("dead")).stored == 1
+        assert await acked(second) == 1
+        assert handler.counts == [1]
+
+
+async def test_while_the_dead_letter_mailbox_is_missing_the_message_stays(broker, client, handler):
+    errors = []
+    handler.error = ValueError("no")
+
+    async def tell(message, error):
+        errors.append(type(error))
+
+    await client.send("inbox", "x")
+    async with consuming(
+        client,
+        handler,
+        max_deliveries=2,
+        dead_letter="dead",
+        max_retry_delay=10,
+        error_handler=tell,
+    ):
+        await broker.clock.advance(40)
+        assert handler.counts == [1, 2]
+        assert errors[:3] == [ValueError, ValueError, MailboxNotFound]
+        assert set(errors[3:]) == {MailboxNotFound}
+        assert len(errors) > 4
+        assert await acked(client) == 0
+        await client.mailbox_create(name="dead")
+        await broker.clock.advance(10)
+        [moved] = await client.query("dead")
+        assert moved.text == "x"
+        assert "msg-id:0" in moved.tags
+        assert handler.counts == [1, 2]
+        assert await acked(client) == 1
+
+
+async def test_while_the_dead_letter_mailbox_is_full_the_message_stays(handler):
+    errors = []
+    handler.error = ValueError("no")
+
+    async def tell(message, error):
+        errors.append(type(error))
+
+    with FakeBroker(limits=Limits(max_messages=2)) as broker:
+        async with broker.client() as client:
+            await client.mailbox_create(name="inbox")
+            await client.mailbox_create(name="dead")
+            await client.send("dead", "1")
+            await client.send("dead", "2")
+            await client.send("inbox", "x")
+            async with consuming(
+                client,
+                handler,
+                max_deliveries=1,
+                dead_letter="dead",
+                max_retry_delay=10,
+                error_handler=tell,
+            ):
+                await broker.clock.advance(25)
+                assert errors == [ValueError, MailboxFull, MailboxFull, MailboxFull]
+                await client.delete("dead", 0)
+                await broker.clock.advance(10)
+                assert [message.text for message in await client.query("dead")] == ["2", "x"]
+                assert handler.counts == [1]
+                assert await acked(client) == 1
+
+
+async def test_a_message_that_kills_its_worker_is_moved_before_it_kills_again(
+    broker, client, handler
+):
+    """A worker that dies neither acks nor gives back: it is the leases that run out."""
+    await client.mailbox_create(name="dead")
+    await client.send("inbox", "poison")
+    for _ in range(3):
+        async with broker.client() as victim:
+            await victim.fetch("inbox", group_name="g", deliver="earliest", lease_ms=1_000)
+        await broker.clock.advance(1)
+    async with consuming(client, handler, max_deliveries=3, dead_letter="dead"):
+        await broker.clock.advance(1)
+    assert handler.texts == []
+    [moved] = await client.query("dead")
+    assert "reason:delivered 3 times and never acked" in moved.tags
+    assert await acked(client) == 1
+
+
+async def test_stopping_finishes_what_runs_and_leases_nothing_more(broker, client, handler):
+    handler.free.clear()
+    for number in range(3):
+        await client.send("inbox", f"{number}")
+    async with consuming(client, handler) as consumer:
+        stopping = [asyncio.create_task(consumer.stop()) for _ in range(2)]
+        await broker.clock.advance(100)  # far beyond its lease
+        assert not any(task.done() for task in stopping)
+        assert consumer.is_running
+        assert await held(client) == 1
+        handler.free.set()
+        await asyncio.gather(*stopping)
+        await consumer.stop()
+        assert not consumer.is_running
+    assert "stopped" in repr(consumer)
+    assert handler.texts == ["0"]
+    assert await acked(client) == 1
+    await client.send("inbox", "later")
+    await broker.clock.advance(100)
+    assert handler.texts == ["0"]
+    assert await held(client) == 0
+
+
+async def test_stopping_wakes_a_consumer_that_waits(client, handler):
+    async with consuming(client, handler, max_wait_ms=60_000) as consumer:
+        await consumer.stop()  # the clock stands still
+        assert not consumer.is_running
+
+
+async def test_stopping_at_any_turn_loses_nothing(broker, client):
+    handled = []
+
+    async def handle(message):
+        handled.append(message.text)
+
+    for number in range(60):
+        consumer = await client.consume("inbox", handle, group_name="g", deliver="earliest")
+        for _ in range(number % 6):
+            await asyncio.sleep(0)
+        sending = asyncio.create_task(client.send("inbox", f"{number}"))
+        for _ in range(number // 6):
+            await asyncio.sleep(0)
+        await consumer.stop()
+        await sending
+        assert await held(client) == 0
+    async with consuming(client, handle):
+        await broker.clock.advance(1)
+    assert sorted(map(int, handled)) == list(range(60))
+
+
+async def test_a_handler_may_stop_its_own_consumer(broker, client):
+    handled = []
+
+    async def handle(message):
+        handled.append(message.text)
+        await consumer.stop()
+
+    for number in range(3):
+        await client.send("inbox", f"{number}")
+    consumer = await client.consume("inbox", handle, group_name="g", deliver="earliest")
+    await broker.clock.advance(1)
+    assert not consumer.is_running
+    assert handled == ["0"]
+    assert await acked(client) == 1
+
+
+async def test_without_auto_ack_it_is_the_handlers_to_ack(broker, client):
+    counts = []
+
+    async def handle(message):
+        counts.append((message.text, message.delivery_count))
+        if message.text == "acked":
+            await client.ack("inbox", "g", message.msg_id)
+
+    for text in ("acked", "forgotten"):
+        await client.send("inbox", text)
+    async with consuming(client, handle, auto_ack=False, concurrency=2, lease_ms=5_000):
+        await broker.clock.advance(4.9)
+        assert counts == [("acked", 1), ("forgotten", 1)]
+        assert await acked(client) == 1
+        await broker.clock.advance(0.1)
+        assert counts[2:] == [("forgotten", 2)]
+
+
+async def test_an_ack_that_fails_is_reported_and_the_message_comes_again(broker, client):
+    handled, errors = [], []
+
+    async def handle(message):
+        handled.append(message.delivery_count)
+        if len(handled) == 1:
+            for _ in range(6):
+                broker.lose_next_reply("MSG.ACK")
+
+    async def tell(message, error):
+        errors.append(str(error))
+
+    await client.send("inbox", "x")
+    async with consuming(client, handle, error_handler=tell) as consumer:
+        await broker.clock.advance(60)
+        assert handled == [1]  # it had been carried out, only the reply was lost
+        assert len(errors) == 1
+        assert "the outcome is unknown" in errors[0]
+        assert consumer.processed_count == 1
+
+
+async def test_when_its_client_is_closed_it_ends(broker, client, handler, caplog):
+    caplog.set_level(logging.INFO, "mq9.consumer")
+    async with broker.client() as own:
+        consumer = await own.consume("inbox", handler, group_name="g", max_wait_ms=60_000)
+        await broker.clock.advance(0)
+    await client.send("inbox", "nobody is there")
+    await broker.clock.advance(1)
+    assert not consumer.is_running
+    await consumer.stop()
+    assert handler.texts == []
+    assert await held(client) == 0
+    assert "its client was closed" in caplog.text
+
+
+async def test_when_its_client_is_closed_what_runs_is_finished(broker, client, handler):
+    handler.free.clear()
+    errors = []
+
+    async def tell(message, error):
+        errors.append(type(error))
+
+    await client.send("inbox", "x")
+    own = broker.client()
+    consumer = await own.consume(
+        "inbox", handler, group_name="g", deliver="earliest", lease_ms=3_000, error_handler=tell
+    )
+    await broker.clock.advance(0)
+    await own.close()
+    await broker.clock.advance(10)
+    assert consumer.is_running
+    handler.free.set()
+    await consumer.stop()
+    assert errors == [NotConnected]
+    assert consumer.processed_count == 1
+    assert [message.text for message in await client.fetch("inbox", group_name="g")] == ["x"]
+
+
+async def test_a_consumer_outlives_its_broker(broker, client, handler):
+    await client.send("inbox", "before")
+    async with consuming(client, handler):
+        await broker.restart()
+        await client.send("inbox", "after")
+        await broker.clock.advance(5)
+        handler.free.clear()
+        await client.send("inbox", "during")
+        await broker.clock.advance(0)
+        await broker.restart()
+        handler.free.set()
+        await broker.clock.advance(5)
+        assert handler.texts == ["before", "after", "during"]
+        assert handler.counts == [1, 1, 1]
+    assert await acked(client) == 3
+
+
+async def test_a_fetch_whose_reply_was_lost_strands_nothing(broker, client, handler):
+    async with consuming(client, handler):
+        broker.crash_after_next_fetch()
+        await client.send("inbox", "x")
+        await broker.clock.advance(5)
+    assert handler.texts == ["x"]
+    assert await acked(client) == 1
+
+
+async def test_a_message_delivered_twice_is_handled_twice_and_acked(broker, client, handler):
+    async with consuming(client, handler):
+        broker.duplicate_next_delivery()
+        await client.send("inbox", "x")
+        await broker.clock.advance(5)
+    assert handler.texts == ["x", "x"]
+    assert await acked(client) == 1
+
+
+async def test_a_mailbox_made_anew_is_consumed_from_its_beginning(broker, client, handler, caplog):
+    async with consuming(client, handler, deliver="latest"):
+        await client.mailbox_drop("inbox")
+        await broker.clock.advance(10)
+        assert "could not fetch" in caplog.text
+        await client.mailbox_create(name="inbox")
+        await client.send("inbox", "sent before the consumer has noticed")
+        await broker.clock.advance(60)
+        assert handler.texts == ["sent before the consumer has noticed"]
+
+
+async def test_an_old_message_of_that_id_may_still_run_when_a_mailbox_is_made_anew(
+    broker, client, handler
+):
+    handler.free.clear()
+    await client.send("inbox", "old")
+    async with consuming(client, handler, concurrency=2) as consumer:
+        await client.mailbox_drop("inbox")
+        await client.mailbox_create(name="inbox")
+        await client.send("inbox", "new")
+        await broker.clock.advance(10)
+        assert handler.texts == ["old", "new"]
+        await client.send("inbox", "third")
+        await broker.clock.advance(10)
+        assert handler.texts == ["old", "new"]  # both slots are taken
+        handler.free.set()
+        await broker.clock.advance(10)
+        assert handler.texts == ["old", "new", "third"]
+        assert consumer.processed_count == 3
+    assert await acked(client) == 2
+    assert handler.most_at_once == 2
+
+
+async def test_a_mailbox_that_is_not_there_is_told_at_once(client, handler):
+    with pytest.raises(MailboxNotFound):
+        await client.consume("nowhere", handler)
+
+
+async def test_a_client_that_is_not_connected_consumes_nothing(broker, handler):
+    client = broker.client()
+    await client.close()
+    with pytest.raises(NotConnected):
+        await client.consume("inbox", handler)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"handler": None},
+        {"handler": "handle"},
+        {"error_handler": "tell"},
+        {"mail_address": "In Box"},
+        {"group_name": " g"},
+        {"deliver": "first"},
+        {"deliver": "from_id"},
+        {"num_msgs": 0},
+        {"num_msgs": 1_001},
+        {"num_msgs": True},
+        {"max_wait_ms": -1},
+        {"max_wait_ms": 60_001},
+        {"auto_ack": "yes"},
+        {"concurrency": 0},
+        {"concurrency": 1_001},
+        {"concurrency": 2.0},
+        {"lease_ms": 999},
+        {"lease_ms": 86_400_001},
+        {"max_deliveries": 0},
+        {"dead_letter": "Dead Letters"},
+        {"dead_letter": "inbox"},
+        {"retry_delay": -1},
+        {"retry_delay": "1"},
+        {"retry_delay": True},
+        {"retry_delay": float("nan")},
+        {"max_retry_delay": float("inf")},
+        {"max_retry_delay": 86_401},
+    ],
+)
+async def test_an_argument_that_cannot_be_is_refused(client, handler, options):
+    given = {"mail_address": "inbox", "handler": handler, **options}
+    with pytest.raises((InvalidRequest, InvalidAddress)) as caught:
+        await client.consume(given.pop("mail_address"), given.pop("handler"), **given)
+    [(name, value)] = options.items()
+    assert name in str(caught.value) or repr(value) in str(caught.value)

@@ -1,0 +1,422 @@
+"""What other projects test with: the fake broker and its faults, the manual clock, the fixture."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from mq9 import MailboxFull, MailboxNotFound, Mq9Client, NotConnected, Unavailable
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Session
+from mq9.clock import sleep
+from mq9.testing import FakeBroker, Limits, ManualClock
+from mq9.transport.direct import DirectTransport
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture
+def broker():
+    with FakeBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+async def client(broker):
+    async with broker.client() as client:
+        await client.mailbox_create(name="inbox")
+        yield client
+
+
+async def test_the_fixture_that_comes_with_the_package_is_a_fake_broker(mq9_broker):
+    async with mq9_broker.client() as client:
+        await client.mailbox_create(name="inbox", ttl=60)
+        await mq9_broker.clock.advance(60)
+        with pytest.raises(MailboxNotFound):
+            await client.send("inbox", "too late")
+
+
+def test_the_fixture_works_in_any_project_with_and_without_async(pytester):
+    pytester.makepyfile(
+        """
+        import asyncio
+        import pytest
+        from mq9 import Mq9Client
+
+        async def talk(broker):
+            async with Mq9Client(broker.url) as client:
+                await client.mailbox_create(name="inbox")
+                return await client.send("inbox", "x")
+
+        def test_sync(mq9_broker):
+            assert asyncio.run(talk(mq9_broker)) == 0
+
+        def test_sync_again_is_another_broker(mq9_broker):
+            assert asyncio.run(talk(mq9_broker)) == 0
+
+        @pytest.mark.asyncio
+        async def test_async(mq9_broker):
+            assert await talk(mq9_broker) == 0
+        """
+    )
+    options = ["-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function"]
+    pytester.runpytest_subprocess(*options, "-W", "error").assert_outcomes(passed=3)
+
+
+async def test_a_fake_broker_is_reached_by_its_url_while_it_is_open():
+    async with (
+        FakeBroker() as broker,
+        Mq9Client(broker.url) as client,
+        broker.client() as other,
+    ):
+        await client.mailbox_create(name="inbox")
+        assert await other.send("inbox", "x") == 0
+        assert client.clock is broker.clock
+    async with Mq9Client(broker.url) as client:  # by now it is any other name
+        with pytest.raises(MailboxNotFound):
+            await client.send("inbox", "x")
+
+
+async def test_two_fake_brokers_have_nothing_in_common():
+    with FakeBroker() as one, FakeBroker() as two:
+        assert one.url != two.url
+        async with one.client() as client, two.client() as other:
+            await client.mailbox_create(name="inbox")
+            with pytest.raises(MailboxNotFound):
+                await other.send("inbox", "x")
+
+
+async def test_the_file_is_temporary_unless_one_is_named(tmp_path):
+    path = tmp_path / "mq9.db"
+    for number in range(2):
+        with FakeBroker(path=path) as broker:
+            async with broker.client() as client:
+                await client.mailbox_create(name="inbox", renew=True)
+                assert await client.send("inbox", "x") == number
+    assert path.is_file()
+    with FakeBroker() as broker:
+        temporary = broker._path
+        assert temporary.is_file()
+    assert not temporary.parent.exists()
+
+
+async def test_a_fake_broker_may_be_opened_again():
+    broker = FakeBroker()
+    for _ in range(2):
+        with broker:
+            async with broker.client() as client:
+                await client.mailbox_create(name="inbox")  # a new file each time
+
+
+async def test_a_fake_broker_that_is_not_open_is_unavailable(broker):
+    closed = FakeBroker()
+    with closed:
+        client = closed.client(reconnect_attempts=0)
+    with pytest.raises(Unavailable, match="not running"):
+        await client.mailbox_list()
+    await client.close()
+
+
+async def test_limits_and_the_first_instant_are_as_asked_for():
+    with FakeBroker(limits=Limits(max_messages=1), start=1_000.5) as broker:
+        assert broker.clock.now_ms() == 1_000_500
+        async with broker.client() as client:
+            await client.mailbox_create(name="inbox")
+            await client.send("inbox", "1")
+            assert (await client.query("inbox"))[0].create_time == 1_000
+            with pytest.raises(MailboxFull):
+                await client.send("inbox", "2")
+
+
+async def everything_random(seed):
+    with FakeBroker(seed=seed) as broker:
+        async with broker.client() as client:
+            address = await client.mailbox_create(prefix="p")
+            await client.send(address, "x")
+            fetched = await client.fetch(address, group_name="g", deliver="earliest")
+            return address, client.consumer, fetched.batch, client.new_id()
+
+
+async def test_the_same_seed_gives_the_same_ids():
+    assert await everything_random(7) == await everything_random(7)
+    assert await everything_random(7) != await everything_random(8)
+
+
+async def test_an_agent_counts_as_authenticated(broker):
+    async with broker.client(agent="alice") as alice, broker.client() as anyone:
+        await alice.mailbox_create(name="inbox")
+        await alice.send("inbox", "x", sender="bob")
+        [message] = await alice.query("inbox")
+        assert (message.sender, message.sender_verified) == ("alice", True)
+        await anyone.send("inbox", "y", sender="alice")
+        assert not (await alice.query("inbox"))[1].sender_verified
+
+
+async def test_after_a_restart_what_was_acknowledged_is_there(broker, client):
+    await client.send("inbox", "kept")
+    fetched = await client.fetch("inbox", group_name="g", deliver="earliest")
+    await broker.restart()
+    assert [message.text for message in await client.query("inbox")] == ["kept"]
+    assert await client.ack("inbox", "g", 0, batch=fetched.batch) == [0]
+
+
+async def test_who_waits_during_a_restart_goes_on_waiting_at_the_new_one(broker, client):
+    waiting = asyncio.create_task(
+        client.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=30_000)
+    )
+    await broker.clock.advance(1)
+    await broker.restart()
+    await broker.clock.advance(1)
+    assert not waiting.done()
+    await client.send("inbox", "news")
+    assert [message.text for message in await waiting] == ["news"]
+
+
+async def test_who_does_not_repeat_is_told_of_a_restart(broker):
+    async with broker.client(reconnect_attempts=0) as client:
+        await client.mailbox_create(name="inbox")
+        waiting = asyncio.create_task(client.fetch("inbox", max_wait_ms=30_000))
+        await broker.clock.advance(1)
+        await broker.restart()
+        with pytest.raises(Unavailable, match="restarted; the outcome is unknown"):
+            await waiting
+
+
+async def test_a_reply_that_is_lost_was_carried_out(broker):
+    async with broker.client(reconnect_attempts=0) as client:
+        broker.lose_next_reply("MAILBOX.CREATE")
+        with pytest.raises(Unavailable, match=r"reply to MAILBOX.CREATE was lost"):
+            await client.mailbox_create(name="inbox")
+        broker.lose_next_reply()  # of a SEND
+        assert (await client.mailbox_status("inbox")).stored == 0
+        with pytest.raises(Unavailable):
+            await client.send("inbox", "x")
+        assert (await client.mailbox_status("inbox")).stored == 1
+
+
+def test_only_a_verb_of_the_protocol_can_be_lost(broker):
+    with pytest.raises(ValueError, match=r"MSG\.SENT"):
+        broker.lose_next_reply("MSG.SENT")
+
+
+async def test_after_a_crash_a_repeated_fetch_gets_the_same_batch(broker, client):
+    broker.crash_after_next_fetch()
+    assert await client.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=0) == []
+    await client.send("inbox", "x")  # an empty FETCH was none to crash after
+    [message] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    assert (message.text, message.delivery_count) == ("x", 1)
+    await client.ack("inbox", "g", 0)
+
+
+async def test_after_a_crash_the_lease_of_who_does_not_ask_again_stands(broker, client):
+    await client.send("inbox", "x")
+    broker.crash_after_next_fetch()
+    async with broker.client(reconnect_attempts=0) as victim:
+        with pytest.raises(Unavailable, match="crashed"):
+            await victim.fetch("inbox", group_name="g", deliver="earliest", lease_ms=5_000)
+    assert await client.fetch("inbox", group_name="g", max_wait_ms=0) == []
+    waiting = asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=10_000))
+    await broker.clock.advance(4.999)
+    assert not waiting.done()
+    await broker.clock.advance(0.001)
+    assert [message.delivery_count for message in await waiting] == [2]
+
+
+async def test_a_delivery_may_be_duplicated_even_after_its_ack(broker, client):
+    await client.send("inbox", "x")
+    broker.duplicate_next_delivery()
+    first = await client.fetch("inbox", group_name="g", deliver="earliest")
+    await client.ack("inbox", "g", 0)
+    again = await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    assert list(again) == list(first)
+    assert await client.fetch("inbox", group_name="g", max_wait_ms=0) == []
+
+
+async def test_timers_run_at_their_instants_and_in_order():
+    clock = ManualClock(100)
+    seen = []
+
+    async def wait(seconds, name):
+        await sleep(clock, seconds)
+        seen.append((name, clock.now_ms()))
+        if name == "first":
+            await sleep(clock, 1.5)
+            seen.append(("after first", clock.now_ms()))
+
+    tasks = [
+        asyncio.create_task(wait(*one))
+        for one in ((3, "third"), (1, "first"), (2, "second"), (2, "second too"), (9, "late"))
+    ]
+    await asyncio.sleep(0)
+    await clock.advance(5)
+    assert seen == [
+        ("first", 101_000),
+        ("second", 102_000),
+        ("second too", 102_000),
+        ("after first", 102_500),
+        ("third", 103_000),
+    ]
+    assert clock.now_ms() == 105_000
+    await clock.advance(4)
+    assert seen[-1] == ("late", 109_000)
+    await asyncio.gather(*tasks)
+
+
+async def test_a_timer_that_was_cancelled_does_not_run():
+    clock = ManualClock()
+    seen = []
+    timers = [clock.call_at(clock.now_ms() + ms, lambda ms=ms: seen.append(ms)) for ms in (1, 2, 0)]
+    timers[0].cancel()
+    timers[2].cancel()
+    await clock.advance(1)
+    assert seen == [2]
+    timers[1].cancel()  # harmless when it already has
+
+
+async def test_a_timer_may_cancel_another_of_its_instant():
+    clock = ManualClock()
+    seen = []
+    timers = []
+    timers.append(clock.call_at(clock.now_ms() + 1, lambda: timers.pop().cancel()))
+    timers.append(clock.call_at(clock.now_ms() + 1, lambda: seen.append("cancelled")))
+    await clock.advance(1)
+    assert seen == []
+
+
+async def test_an_instant_that_is_not_in_the_future_comes_at_once():
+    clock = ManualClock()
+    seen = []
+    clock.call_at(clock.now_ms(), lambda: seen.append("now"))
+    clock.call_at(clock.now_ms() - 1_000, lambda: seen.append("past"))
+    assert seen == []
+    await asyncio.sleep(0)
+    assert seen == ["now", "past"]
+
+
+async def test_advancing_by_nothing_lets_what_can_run_run():
+    clock = ManualClock()
+    task = asyncio.create_task(sleep(clock, 0))
+    await clock.advance(0)
+    assert task.done()
+
+
+async def test_the_clock_cannot_be_advanced_backwards_but_set_back():
+    clock = ManualClock(100)
+    with pytest.raises(ValueError, match="-1 is negative; use set_back"):
+        await clock.advance(-1)
+    seen = []
+    clock.call_at(101_000, lambda: seen.append(clock.now_ms()))
+    clock.set_back(10)
+    assert clock.now_ms() == 90_000
+    await clock.advance(10.999)
+    assert seen == []
+    await clock.advance(0.001)
+    assert seen == [101_000]
+
+
+async def test_a_deadline_counts_from_where_a_clock_that_was_set_back_stands(broker, client):
+    await client.mailbox_create(name="short", ttl=10)
+    broker.clock.set_back(100)
+    await broker.clock.advance(109)
+    assert (await client.mailbox_status("short")).stored == 0
+    await broker.clock.advance(1)
+    with pytest.raises(MailboxNotFound):
+        await client.mailbox_status("short")
+
+
+async def test_work_that_never_waits_is_told_of(monkeypatch):
+    monkeypatch.setattr(ManualClock, "_MOST_TURNS", 1_000)
+    clock = ManualClock()
+
+    async def spin():
+        while True:
+            clock.now_ms()
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(spin())
+    with pytest.raises(RuntimeError, match="never waits, so the clock cannot move"):
+        await clock.advance(1)
+    task.cancel()
+
+
+async def test_what_waits_in_other_threads_runs_at_its_instant_too():
+    clock = ManualClock(100)
+    seen = []
+    waiting = threading.Barrier(4, timeout=10)
+
+    def live(seconds):
+        async def run():
+            timer = asyncio.create_task(sleep(clock, seconds))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(waiting.wait)
+            await timer
+            seen.append((seconds, clock.now_ms()))
+            await sleep(clock, 0.25)
+            seen.append((seconds + 0.25, clock.now_ms()))
+
+        asyncio.run(run())
+
+    threads = [threading.Thread(target=live, args=(seconds,)) for seconds in (3, 1, 2)]
+    for thread in threads:
+        thread.start()
+    await asyncio.to_thread(waiting.wait)
+    await clock.advance(10)
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert seen == [(at, 100_000 + at * 1_000) for at in (1, 1.25, 2, 2.25, 3, 3.25)]
+
+
+async def test_a_thread_that_has_gone_does_not_hold_the_clock_for_long(monkeypatch):
+    monkeypatch.setattr(ManualClock, "_THREAD_PATIENCE_S", 0.05)
+    clock = ManualClock()
+    seen = []
+
+    def leave_a_timer():
+        clock.call_at(clock.now_ms() + 1_000, lambda: seen.append("called"))
+
+    await asyncio.to_thread(leave_a_timer)
+    began = time.monotonic()
+    await clock.advance(2)
+    assert seen == ["called"]
+    assert time.monotonic() - began < 4  # not the patience of a real test
+
+
+async def test_a_broker_on_a_file_can_live_by_a_manual_clock(tmp_path):
+    clock = ManualClock(quiet=0.01)
+    broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", clock)
+    async with Mq9Client(transport=DirectTransport(broker, Session("c"), broker.close)) as client:
+        await client.mailbox_create(name="inbox")
+        await client.send("inbox", "x", delay=30)
+        waiting = asyncio.create_task(
+            client.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=60_000)
+        )
+        await clock.advance(29.999)
+        assert not waiting.done()
+        await clock.advance(30)
+        [message] = await waiting
+        assert message.create_time * 1_000 == 1_800_000_030_000
+
+
+async def test_a_client_may_live_by_a_clock_of_its_own(broker):
+    clock = ManualClock()
+    async with Mq9Client(
+        broker.url, clock=clock, reconnect_attempts=2, reconnect_delay=5
+    ) as client:
+        assert client.clock is clock
+        await client.mailbox_create(name="inbox")
+        for _ in range(2):
+            broker.lose_next_reply()
+        sending = asyncio.create_task(client.send("inbox", "x"))
+        await broker.clock.advance(100)
+        assert not sending.done()
+        await clock.advance(5)
+        assert await sending == 0
+
+
+async def test_a_client_of_a_fake_broker_can_be_closed_and_the_others_go_on(broker, client):
+    async with broker.client() as other:
+        await other.send("inbox", "x")
+    with pytest.raises(NotConnected):
+        await other.send("inbox", "y")
+    await client.send("inbox", "z")
