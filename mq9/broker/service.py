@@ -193,7 +193,9 @@ class Service:
         now = self._clock.now_ms()
         if now >= self._next_sweep_ms:
             self._next_sweep_ms = now + SWEEP_INTERVAL_MS
-            await self._backend.run(commands.Sweep())
+            sweep = commands.Sweep()
+            if await self._backend.run(sweep) >= sweep.most:
+                self._next_sweep_ms = now  # there is more to remove: go on with the next request
 
     async def _create(self, call: Call) -> dict[str, Any]:
         body = requests.CreateMailbox.decode(call.payload)

@@ -28,6 +28,7 @@ _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
 
 def register(connection: sqlite3.Connection, command: Register, now: int, limits: Limits) -> None:
     """Put an agent into the registry, or replace it."""
+    limits.check_payload(command.registered)
     name = command.name or command.mailbox
     key = name
     existing = _find(connection, "a.key=:value", key, now)
@@ -132,14 +133,16 @@ def unregister(
     _remove(connection, row_id)
 
 
-def report(connection: sqlite3.Connection, command: Report, now: int, _limits: Limits) -> None:
+def report(connection: sqlite3.Connection, command: Report, now: int, limits: Limits) -> None:
     """Keep what an agent says of itself, and that it lives."""
+    status = orjson.dumps(command.status)
+    limits.check_payload(status)
     row_id, owner = _named(connection, command.name, command.mailbox, now)
     _refuse_others(owner, command.actor, command.name or command.mailbox or "")
     connection.execute(
         "UPDATE agents SET status=?, seen_ms=?,"
         " expires_ms=CASE WHEN ttl_s>0 THEN ?+ttl_s*1000 END WHERE id=?",
-        (orjson.dumps(command.status).decode(), now, now, row_id),
+        (status.decode(), now, now, row_id),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from mq9.errors import PayloadTooLarge
 from mq9.models import (
     Deliver,
     Extended,
@@ -30,7 +31,7 @@ class Limits:
     """What one broker takes; beyond it a request is refused with the limit's name.
 
     Attributes:
-        max_payload: Bytes in one payload.
+        max_payload: Bytes in one message, registration or report.
         max_mailboxes: Mailboxes that have not expired.
         max_messages: Messages in one mailbox, delayed ones included.
         max_bytes: Bytes of payload in one mailbox, delayed ones included.
@@ -42,6 +43,12 @@ class Limits:
     max_messages: int = 100_000
     max_bytes: int = 1024 * 1024 * 1024
     max_agents: int = 200_000
+
+    def check_payload(self, payload: bytes) -> None:
+        """Raise PayloadTooLarge when there is too much of it."""
+        size = len(payload)
+        if size > self.max_payload:
+            raise PayloadTooLarge(f"max_payload: {size} bytes are more than {self.max_payload}")
 
 
 class Command(Generic[R_co]):

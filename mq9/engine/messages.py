@@ -9,7 +9,7 @@ from typing import Any
 from mq9.engine import mailboxes
 from mq9.engine.commands import Delete, Found, Limits, QueryMessages, Send
 from mq9.engine.mailboxes import Mailbox
-from mq9.errors import IdConflict, MailboxFull, MessageNotFound, PayloadTooLarge
+from mq9.errors import IdConflict, MailboxFull, MessageNotFound
 from mq9.models import PRIORITIES, Message
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
@@ -62,8 +62,7 @@ def _json_bytes(text: bytes) -> int:
 def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits) -> int:
     """Store a message; its msg_id, or -1 while it is delayed."""
     size = len(command.payload)
-    if size > limits.max_payload:
-        raise PayloadTooLarge(f"max_payload: {size} bytes are more than {limits.max_payload}")
+    limits.check_payload(command.payload)
     mailbox = mailboxes.settle(connection, command.address, now)
     digest = blake2b(command.payload, digest_size=16).digest()
     if command.id is not None:

@@ -228,6 +228,19 @@ async def test_a_broker_in_use_sweeps_by_itself():
                 await client.query("inbox")
 
 
+async def test_a_broker_sweeps_until_nothing_is_left_to_remove():
+    with FakeBroker() as broker:
+        async with broker.client() as client:
+            await client.mailbox_create(name="inbox")
+            for _ in range(Sweep().most + 200):
+                await client.mailbox_create(ttl=1)
+            await broker.clock.advance(60)
+            for _ in range(2):
+                await client.send("inbox", "whatever")
+            count = "SELECT count(*) FROM mailboxes"
+            assert broker._running[1]._connection.execute(count).fetchone() == (1,)
+
+
 async def test_a_forgotten_group_can_still_be_spoken_of():
     with FakeBroker() as broker:
         async with broker.client() as client:

@@ -177,6 +177,19 @@ async def test_a_smaller_payload_limit_holds(open_way):
         await client.send("box", bytes(11))
 
 
+async def test_a_registration_and_a_report_are_as_limited_as_a_message(open_way):
+    client = await open_way(Limits(max_payload=60)).client()
+    await client.agent_register({"name": "small"})
+
+    with pytest.raises(PayloadTooLarge, match="bytes are more than 60"):
+        await client.agent_register({"name": "large", "payload": "x" * 60})
+    with pytest.raises(PayloadTooLarge, match="bytes are more than 60"):
+        await client.agent_report({"name": "small", "told": "x" * 60})
+
+    [agent] = await client.agent_discover()
+    assert (agent["name"], agent.match.status) == ("small", None)
+
+
 async def test_mailboxes_are_limited_and_expired_ones_do_not_count(open_way):
     way = open_way(Limits(max_mailboxes=2))
     client = await way.client()
