@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 import weakref
@@ -10,6 +11,10 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The portal was stopped, before the call or during it."""
 
 
 class Portal:
@@ -21,62 +26,89 @@ class Portal:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process = 0
+        self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = False
         self._finalizer: weakref.finalize[..., Portal] | None = None
 
-    @property
-    def process(self) -> int:
-        """The process in which the loop runs; what it holds is of no use in another."""
-        return self._process
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._process != os.getpid():
-            self._lock = threading.Lock()  # a fork may have copied it locked
-        with self._lock:
-            if self._loop is None or self._process != os.getpid():
-                if self._finalizer is not None:
-                    self._finalizer.detach()
-                loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=_run, args=(loop,), name="mq9-tools", daemon=True)
-                thread.start()
-                self._loop, self._process = loop, os.getpid()
-                self._finalizer = weakref.finalize(self, _stop, loop, thread, os.getpid())
-            return self._loop
-
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the portal's loop and block until it is done."""
-        loop = self._running_loop()
-        if _is_current(loop):
+        """Run ``work`` on the portal's loop and block until it is done.
+
+        Raises:
+            Stopped: The portal is stopped.
+            RuntimeError: The caller is the portal's loop itself, which would wait for itself.
+        """
+        if self._is_current():
             work.close()
             raise RuntimeError("a tool was called synchronously from its own event loop")
-        future = asyncio.run_coroutine_threadsafe(work, loop)
+        future = self._begin(work)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise Stopped from None
         except BaseException:
             future.cancel()
             raise
 
     async def await_(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the portal's loop and await it on the caller's; cancelling cancels it."""
-        loop = self._running_loop()
-        if _is_current(loop):
+        """Run ``work`` on the portal's loop and await it on the caller's; cancelling cancels it.
+
+        Raises:
+            Stopped: The portal is stopped.
+        """
+        if self._is_current():
             return await work
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+        future = asyncio.wrap_future(self._begin(work))
+        try:
+            await asyncio.wait([future])  # unlike awaiting it, is cancelled only by the caller
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        if future.cancelled():
+            raise Stopped
+        return future.result()
 
     def stop(self) -> None:
         """End the thread, cancelling what still runs on it. Harmless when repeated."""
+        self._own_up()
         with self._lock:
+            self._stopped = True
+            self._loop = None
+        if self._finalizer is not None:
+            self._finalizer()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        self._own_up()
+        # Under the lock, so that nothing is handed to a loop that is already stopping.
+        with self._lock:
+            if self._stopped:
+                work.close()
+                raise Stopped
+            if self._loop is None:
+                self._loop = self._start()
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _own_up(self) -> None:
+        """In a forked child, leave the parent's loop and lock alone and begin without one."""
+        if self._process != os.getpid():
+            self._lock = threading.Lock()  # the fork may have copied it locked
+            self._process = os.getpid()
             self._loop = None
             if self._finalizer is not None:
-                self._finalizer()
+                self._finalizer.detach()
 
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=_run, args=(loop,), name="mq9-tools", daemon=True)
+        thread.start()
+        self._finalizer = weakref.finalize(self, _stop, loop, thread, os.getpid())
+        return loop
 
-def _is_current(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
+    def _is_current(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -7,17 +7,18 @@ import hashlib
 import os
 import secrets
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import get_runtime
 
-from langchain_mq9.portal import Portal
-from mq9 import InvalidRequest, Mq9Client, Mq9Error, NotConnected
-from mq9.operations import Caller, Identity, Operation, perform
-from mq9.operations.caller import MAX_CHARS
-from mq9.operations.operation import Arguments, Result, explained
+from langchain_mq9.portal import Portal, Stopped
+from mq9 import InvalidRequest, Mq9Client, NotConnected
+from mq9.operations import Caller, Identity, Operation, OperationError, perform
+from mq9.operations.caller import MAX_CHARS, MOST_CHARS
+from mq9.operations.operation import Arguments, Result, unreachable
+from mq9.protocol import checks, requests
 
 R = TypeVar("R", bound=Result)
 _LONGEST_CONSUMER = 200
@@ -52,21 +53,18 @@ class Session:
     ) -> None:
         if allow_read and agent is None:
             raise InvalidRequest("allow_read: it extends what an agent may read; give the agent")
-        if not 1_000 <= lease_ms <= 86_400_000:
-            raise InvalidRequest(f"lease_ms: {lease_ms} is not between 1000 and 86400000")
-        if max_chars < 100:
-            raise InvalidRequest(f"max_chars: {max_chars} is less than 100")
         self.agent = agent
         self.identity = None if agent is None else Identity(agent, allow_read)
         self._make_client: Callable[[], Mq9Client] = lambda: Mq9Client(
             server, **(client_options or {})
         )
         self._make_client()  # a wrong argument is told now, not in the middle of a run
-        self._lease_ms = lease_ms
-        self._max_chars = max_chars
+        self._lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
+        self._max_chars = checks.whole(100, MOST_CHARS)("max_chars", max_chars)
         self._portal = Portal()
         self._client: Mq9Client | None = None
         self._closed = False
+        self._process = os.getpid()
         self._name = secrets.token_hex(4)
         self._runs: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
@@ -74,30 +72,46 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation and block until it is done."""
-        return self._portal.call(self._perform(operation, arguments, self.consumer(config)))
+        self._settle_after_fork()
+        try:
+            return self._portal.call(self._perform(operation, arguments, self.consumer(config)))
+        except Stopped:
+            raise unreachable(_closed()) from None
 
     async def aperform(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation, awaited on any event loop."""
-        return await self._portal.await_(self._perform(operation, arguments, self.consumer(config)))
+        self._settle_after_fork()
+        work = self._perform(operation, arguments, self.consumer(config))
+        try:
+            return await self._portal.await_(work)
+        except Stopped:
+            raise unreachable(_closed()) from None
 
     async def _perform(
         self, operation: Operation[Any, R], arguments: Arguments, consumer: str
     ) -> R:
         try:
             client = await self._connected()
-        except Mq9Error as error:
-            raise explained(error) from error
+        except Exception as error:
+            raise unreachable(error) from error
         caller = Caller(client, consumer, self.identity, self._lease_ms, self._max_chars)
-        return await perform(operation, caller, arguments)
+        try:
+            return await perform(operation, caller, arguments)
+        except OperationError as error:
+            if self._closed:
+                raise unreachable(_closed()) from error
+            raise
 
     async def _connected(self) -> Mq9Client:
         if self._closed:
-            raise NotConnected("the toolkit is closed")
+            raise _closed()
         if self._client is None:
             # No await between these, so that all callers get the one client.
             self._client = self._make_client()
+            if self.identity is not None:
+                self.identity.has_mailbox = False
         if not self._client.is_connected:
             await self._client.connect()
         return self._client
@@ -111,7 +125,8 @@ class Session:
         run = self._run_name() if thread is None else str(thread)
         name = f"{self.agent or 'agent'}/{run}"
         if len(name) > _LONGEST_CONSUMER or not name.isprintable() or name != name.strip():
-            name = f"{self.agent or 'agent'}/{hashlib.sha256(run.encode()).hexdigest()[:16]}"
+            digest = hashlib.sha256(run.encode("utf-8", "backslashreplace")).hexdigest()
+            name = f"{self.agent or 'agent'}/{digest[:16]}"
         return name
 
     def _run_name(self) -> str:
@@ -125,17 +140,34 @@ class Session:
             return self._name
         return self._runs.setdefault(run, f"run-{secrets.token_hex(4)}")
 
+    def _settle_after_fork(self) -> None:
+        """In a forked child, begin anew: it is another consumer, and needs a connection."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._client = None
+            self._name = secrets.token_hex(4)
+
     def close(self) -> None:
         """Let go of the connection and the thread. Harmless when repeated."""
-        if self._client is not None and self._portal.process == os.getpid():
-            self._portal.call(self._close())
+        self._settle_after_fork()
         self._closed = True
-        self._portal.stop()
+        try:
+            if self._client is not None:
+                self._portal.call(self._close())
+        except Stopped:
+            pass  # closed by another thread meanwhile
+        finally:
+            self._portal.stop()
 
     async def aclose(self) -> None:
         """Let go of the connection and the thread. Harmless when repeated."""
         await asyncio.to_thread(self.close)
 
-    def _close(self) -> Coroutine[Any, Any, None]:
+    async def _close(self) -> None:
         client, self._client = self._client, None
-        return client.close() if client is not None else asyncio.sleep(0)
+        if client is not None:
+            await client.close()
+
+
+def _closed() -> NotConnected:
+    return NotConnected("the toolkit is closed")

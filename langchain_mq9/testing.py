@@ -15,10 +15,14 @@ from pydantic import PrivateAttr
 # What the model says next: text, a message, or what makes a message of the conversation so far.
 Step = str | AIMessage | Callable[[Sequence[BaseMessage]], AIMessage]
 
+_numbers = itertools.count(1)
+
 
 def call(tool: str, **arguments: Any) -> AIMessage:
     """Return a message that calls a tool."""
-    return AIMessage("", tool_calls=[{"name": tool, "args": arguments, "id": f"call-{tool}"}])
+    # Agents tell by the id which calls have been answered.
+    number = next(_numbers)
+    return AIMessage("", tool_calls=[{"name": tool, "args": arguments, "id": f"call-{number}"}])
 
 
 class ScriptedModel(BaseChatModel):
@@ -58,5 +62,6 @@ class ScriptedModel(BaseChatModel):
         if isinstance(step, str):
             message = AIMessage(step)
         else:
-            message = step if isinstance(step, AIMessage) else step(messages)
+            # A copy, because whoever takes part in the run gives it an id.
+            message = (step if isinstance(step, AIMessage) else step(messages)).model_copy()
         return ChatResult(generations=[ChatGeneration(message=message)])

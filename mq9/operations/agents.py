@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from mq9 import address as addresses
-from mq9.errors import Forbidden
+from mq9.errors import Forbidden, InvalidRequest
 from mq9.models import AgentMatch
 from mq9.operations.arguments import OwnMailbox
 from mq9.operations.bodies import visible
@@ -50,12 +50,21 @@ async def _register(caller: Caller, arguments: RegisterArguments) -> RegisterRes
     elif identity is not None:
         address = identity.mail_address
     else:
-        address = addresses.slug(arguments.name)
+        address = _slug(arguments.name)
     await caller.client.mailbox_create(name=address, renew=True)
     await caller.client.agent_register(
         {"name": arguments.name, "mailbox": address, "payload": arguments.capabilities}
     )
     return RegisterResult(name=arguments.name, mail_address=address)
+
+
+def _slug(name: str) -> str:
+    try:
+        return addresses.slug(name)
+    except InvalidRequest:
+        raise InvalidRequest(
+            f"mail_address: {name!r} has no letter a-z and no digit to make one of; give one"
+        ) from None
 
 
 class DiscoverArguments(Arguments):
@@ -95,30 +104,29 @@ class DiscoverResult(Result):
 async def _discover(caller: Caller, arguments: DiscoverArguments) -> DiscoverResult:
     found = await caller.client.agent_discover(semantic=arguments.query, limit=arguments.limit)
     now = caller.client.clock.now_ms() // 1000
+    room = min(_CARD_CHARS, caller.max_chars // (2 * max(1, len(found))))
     return DiscoverResult(
-        agents=[_describe(agent, now) for agent in found],
+        agents=[_describe(agent, now, room) for agent in found],
         ranked_by=found[0].match.mode if found else None,
     )
 
 
-def _describe(agent: AgentMatch, now: int) -> FoundAgent:
+def _describe(agent: AgentMatch, now: int, room: int) -> FoundAgent:
     match = agent.match
     card = {field: value for field, value in agent.items() if field not in _OWN_FIELDS}
     return FoundAgent(
         name=visible(match.name),
         mail_address=match.mailbox,
-        untrusted_card=_shortened(card["payload"] if list(card) == ["payload"] else card),
+        untrusted_card=_shortened(card["payload"] if list(card) == ["payload"] else card, room),
         seconds_since_seen=None if match.last_seen is None else max(0, now - match.last_seen),
-        untrusted_status=None if match.status is None else _shortened(match.status),
+        untrusted_status=None if match.status is None else _shortened(match.status, room),
     )
 
 
-def _shortened(value: Any) -> str:
+def _shortened(value: Any, room: int) -> str:
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     shown = visible(text)
-    return (
-        shown if len(shown) <= _CARD_CHARS else f"{shown[:_CARD_CHARS]}… ({len(text)} characters)"
-    )
+    return shown if len(shown) <= room else f"{shown[:room]}… ({len(shown)} characters)"
 
 
 AGENT_REGISTER = Operation(

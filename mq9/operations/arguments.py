@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mq9 import address as addresses
+from mq9.errors import InvalidAddress
 from mq9.protocol.checks import (
     HEADER_VALUE_LENGTH,
     MAX_MSG_ID,
@@ -25,9 +27,22 @@ Group = Annotated[
 ]
 MsgId = Annotated[int, Field(ge=0, le=MAX_MSG_ID, description="msg_id from a result.")]
 Seconds = Annotated[int | None, Field(ge=0, le=MAX_SECONDS)]
+Lifetime = Annotated[int | None, Field(ge=1, le=MAX_SECONDS)]
 Tags = Annotated[list[str] | None, Field(max_length=MAX_TAGS)]
 Key = Annotated[str | None, Field(max_length=HEADER_VALUE_LENGTH)]
 Since = Annotated[
     int | None,
     Field(ge=0, le=MAX_UNIX_SECONDS, description="Only messages from this Unix second on."),
 ]
+
+
+def address_in(argument: str, value: str) -> str:
+    """Return the address in an argument that is not called mail_address.
+
+    Raises:
+        InvalidAddress: It is not one; the error names the argument.
+    """
+    try:
+        return addresses.parse(value)
+    except InvalidAddress as error:
+        raise InvalidAddress(f"{argument}: {error}") from None

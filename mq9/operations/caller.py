@@ -12,6 +12,7 @@ from mq9.errors import Forbidden, InvalidRequest
 from mq9.protocol import checks, requests
 
 MAX_CHARS = 20_000
+MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
 
 
@@ -43,6 +44,12 @@ class Identity:
         self._made[mail_address] = None
         while len(self._made) > _MOST_MADE:
             del self._made[next(iter(self._made))]
+
+    @property
+    def readable(self) -> str:
+        """A sentence that says what the agent may read."""
+        others = "".join(f", {pattern}" for pattern in self._allow_read)
+        return f"{self.name} may read its own mailbox {self.mail_address}{others} and what it made"
 
     def may_read(self, mail_address: str) -> bool:
         """Tell whether the agent may read a mailbox.
@@ -88,10 +95,7 @@ class Caller:
             return self.identity.mail_address
         address = addresses.parse(mail_address)
         if self.identity is not None and not self.identity.may_read(address):
-            raise Forbidden(
-                f"mail_address: {self.identity.name} may read its own mailbox "
-                f"{self.identity.mail_address} and those it made, not {address}"
-            )
+            raise Forbidden(f"mail_address: {self.identity.readable}, not {address}")
         return address
 
     def group_to_use(self, group_name: str | None, mail_address: str) -> str:

@@ -8,11 +8,10 @@ from pydantic import Field
 
 from mq9.models import Deliver, Waiting
 from mq9.operations.arguments import Group, MsgId, OwnMailbox
-from mq9.operations.caller import Caller
+from mq9.operations.bodies import visible
+from mq9.operations.caller import MOST_CHARS, Caller
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.views import MessageView, views
-
-_MOST_CHARS = 2_000_000
 
 
 class FetchArguments(Arguments):
@@ -26,7 +25,7 @@ class FetchArguments(Arguments):
     ] = 500
     max_chars: Annotated[
         int | None,
-        Field(ge=100, le=_MOST_CHARS, description="How much text at the most, in characters."),
+        Field(ge=100, le=MOST_CHARS, description="How much text at the most, in characters."),
     ] = None
 
 
@@ -42,6 +41,9 @@ class FetchResult(Result):
     leased_seconds: int | None = Field(
         default=None, description="Yours for so long; not acked by then, they are handed out again."
     )
+
+
+_REST = "ack what came before it, then call fetch_messages with num_msgs=1, max_chars={chars}"
 
 
 async def _fetch(caller: Caller, arguments: FetchArguments) -> FetchResult:
@@ -62,9 +64,7 @@ async def _fetch(caller: Caller, arguments: FetchArguments) -> FetchResult:
     now_ms = caller.client.clock.now_ms()
     return FetchResult(
         mail_address=address,
-        messages=views(
-            fetched, max_chars, "call fetch_messages with num_msgs=1, max_chars={chars}"
-        ),
+        messages=views(fetched, max_chars, _REST),
         empty=None if fetched.waiting is None else explain(fetched.waiting, now_ms / 1000),
         more="ack these, then call fetch_messages again" if fetched.more else None,
         leased_seconds=(
@@ -73,6 +73,9 @@ async def _fetch(caller: Caller, arguments: FetchArguments) -> FetchResult:
             else max(0, round(fetched.lease_until - now_ms / 1000))
         ),
     )
+
+
+_MOST_HOLDERS = 5  # that are named; the first to let go come first
 
 
 def explain(waiting: Waiting, now: float) -> str:
@@ -86,12 +89,15 @@ def explain(waiting: Waiting, now: float) -> str:
     if waiting.delayed:
         due = "" if waiting.next_due is None else f", next in {_seconds(waiting.next_due, now)} s"
         reasons.append(f"{waiting.delayed} delayed{due}")
-    for leased in waiting.leased:
+    for leased in waiting.leased[:_MOST_HOLDERS]:
         left = _seconds(leased.until, now)
         if leased.consumer is None:
             reasons.append(f"{leased.count} given back, held for {left} s more")
         else:
-            reasons.append(f"{leased.count} leased by {leased.consumer} for {left} s more")
+            reasons.append(f"{leased.count} leased by {visible(leased.consumer)} for {left} s more")
+    others = waiting.leased[_MOST_HOLDERS:]
+    if others:
+        reasons.append(f"{sum(one.count for one in others)} leased by {len(others)} others")
     if waiting.acked:
         reasons.append(f"{waiting.acked} already acked")
     if waiting.skipped:

@@ -6,9 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mq9.operations.arguments import address_in
 from mq9.operations.caller import Caller
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.protocol.checks import MAX_SECONDS
+
+_LONGEST_PREFIX = 90  # longer ones leave no room in an address for what is made up
 
 
 class CreateMailboxArguments(Arguments):
@@ -37,10 +40,12 @@ class CreateMailboxResult(Result):
 
 async def _create(caller: Caller, arguments: CreateMailboxArguments) -> CreateMailboxResult:
     identity = caller.identity
-    prefix = identity.mail_address if identity is not None and arguments.name is None else None
-    address = await caller.client.mailbox_create(
-        name=arguments.name, ttl=arguments.ttl, prefix=prefix
-    )
+    name = prefix = None
+    if arguments.name is not None:
+        name = address_in("name", arguments.name)
+    elif identity is not None and len(identity.mail_address) <= _LONGEST_PREFIX:
+        prefix = identity.mail_address
+    address = await caller.client.mailbox_create(name=name, ttl=arguments.ttl, prefix=prefix)
     if identity is not None:
         identity.made(address)
     return CreateMailboxResult(mail_address=address, expires_in_seconds=arguments.ttl or None)

@@ -7,18 +7,33 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mq9 import address as addresses
+from mq9.errors import PayloadTooLarge
 from mq9.models import Priority
-from mq9.operations.arguments import Key, MailAddress, MsgId, OwnMailbox, Seconds, Since, Tags
+from mq9.operations.arguments import (
+    Key,
+    Lifetime,
+    MailAddress,
+    MsgId,
+    OwnMailbox,
+    Seconds,
+    Since,
+    Tags,
+    address_in,
+)
 from mq9.operations.caller import Caller
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.views import MessageView, views
+
+_MOST_CONTENT = 1024 * 1024
 
 
 class SendArguments(Arguments):
     """Arguments of send_message."""
 
     mail_address: MailAddress
-    content: Annotated[str, Field(description="The message, complete in itself.")]
+    content: Annotated[
+        str, Field(max_length=_MOST_CONTENT, description="The message, complete in itself.")
+    ]
     priority: Annotated[
         Literal["normal", "urgent", "critical"],
         Field(description="Critical is read before urgent, urgent before normal."),
@@ -26,7 +41,7 @@ class SendArguments(Arguments):
     key: Annotated[Key, Field(description="Replaces the earlier message with this key.")] = None
     delay: Annotated[Seconds, Field(description="Seconds until it can be read.")] = None
     ttl: Annotated[
-        Seconds, Field(description="Seconds until it is gone, read or not; more than delay.")
+        Lifetime, Field(description="Seconds until it is gone, read or not; more than delay.")
     ] = None
     tags: Annotated[Tags, Field(description="Words to find it by, without commas.")] = None
     reply_to: Annotated[
@@ -51,22 +66,25 @@ class SendResult(Result):
 
 async def _send(caller: Caller, arguments: SendArguments) -> SendResult:
     identity = caller.identity
-    reply_to = arguments.reply_to
-    if reply_to is None and identity is not None:
-        reply_to = identity.mail_address
+    reply_to = None if identity is None else identity.mail_address
+    if arguments.reply_to is not None:
+        reply_to = address_in("reply_to", arguments.reply_to)
     address = addresses.parse(arguments.mail_address)
-    msg_id = await caller.client.send(
-        address,
-        arguments.content,
-        priority=Priority(arguments.priority),
-        key=arguments.key,
-        delay=arguments.delay,
-        ttl=arguments.ttl,
-        tags=arguments.tags,
-        sender=None if identity is None else identity.name,
-        reply_to=reply_to,
-        correlation_id=arguments.correlation_id,
-    )
+    try:
+        msg_id = await caller.client.send(
+            address,
+            arguments.content,
+            priority=Priority(arguments.priority),
+            key=arguments.key,
+            delay=arguments.delay,
+            ttl=arguments.ttl,
+            tags=arguments.tags,
+            sender=None if identity is None else identity.name,
+            reply_to=reply_to,
+            correlation_id=arguments.correlation_id,
+        )
+    except PayloadTooLarge as error:
+        raise PayloadTooLarge(f"content: {error}") from None
     if msg_id < 0:
         return SendResult(mail_address=address, readable_in_seconds=arguments.delay)
     return SendResult(mail_address=address, msg_id=msg_id)
@@ -90,6 +108,12 @@ class QueryResult(Result):
     more: str | None = Field(default=None, description="Why not all that match are here.")
 
 
+# What a group has acked it is not handed again; a new group starts with the oldest message.
+_REST = (
+    "call fetch_messages with max_chars={chars}; if you acked it before, with a new group_name too"
+)
+
+
 async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
     address = caller.mailbox_to_read(arguments.mail_address)
     found = await caller.client.query(
@@ -100,11 +124,14 @@ async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
         limit=arguments.limit,
         max_bytes=caller.max_chars,
     )
-    rest = "ask for this message alone: by its key, or by since with limit=1"
+    more = None
+    if found.more:
+        wider = "raise limit" if len(found) == arguments.limit else "narrow it with key or tags"
+        more = f"older ones match as well: {wider}"
     return QueryResult(
         mail_address=address,
-        messages=views(found, caller.max_chars, rest),
-        more="older ones match as well: narrow it with key, tags or since" if found.more else None,
+        messages=views(found, caller.max_chars, _REST),
+        more=more,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mq9.errors import (
     AgentNotFound,
@@ -29,14 +29,30 @@ from mq9.errors import (
 )
 from mq9.models import Unread
 from mq9.operations.caller import Caller
+from mq9.protocol import checks
 
 _logger = logging.getLogger("mq9.operations")
 
 
 class Arguments(BaseModel):
-    """What a model may say: exactly the arguments of the operation, of exactly their types."""
+    """What a model may say: exactly the arguments of the operation, of exactly their types.
+
+    Null and the empty text stand for an argument that is left out, where it may be.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_is_empty(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {
+            name: value
+            for name, value in given.items()
+            if not (name in optional and checks.is_absent(value))
+        }
 
 
 class Result(BaseModel):
@@ -111,15 +127,24 @@ _ADVICE: tuple[tuple[type[Mq9Error], str], ...] = (
     (Unauthorized, "Tell the user: the credentials of this connection are wrong."),
     (Forbidden, "This is not allowed to you; go on without it or tell the user."),
     (NotConnected, "Tell the user: the connection to the broker is closed."),
-    (Unavailable, "Look whether it happened before you repeat it."),
+    (Unavailable, "It may have happened all the same; repeat it only if twice does no harm."),
 )
+_REPEAT = "Call again; twice does no harm."
 _OTHERWISE = "Tell the user if it happens again."
 
 
-def explained(error: Mq9Error) -> OperationError:
+def explained(error: Mq9Error, operation: Operation[Any, Any]) -> OperationError:
     """Return an error of the broker or client as one that tells a model what to do next."""
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), _OTHERWISE)
+    if isinstance(error, Unavailable) and operation.idempotent:
+        advice = _REPEAT
     return OperationError(f"{error}. {advice}", error.code)
+
+
+def unreachable(error: Exception) -> OperationError:
+    """Return, for a model, why there is no connection to a broker."""
+    code = error.code if isinstance(error, Mq9Error) else "error"
+    return OperationError(f"no connection to the broker: {error}. Tell the user.", code)
 
 
 async def perform(operation: Operation[Any, R], caller: Caller, arguments: Arguments) -> R:
@@ -141,7 +166,9 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         line = unread_line(watch.unread)
         return result if line is None else result.model_copy(update={"unread": line})
     except Mq9Error as error:
-        raise explained(error) from error
+        if isinstance(error, MailboxNotFound) and caller.identity is not None:
+            caller.identity.has_mailbox = False  # if it was its own, the next call makes it again
+        raise explained(error, operation) from error
     except Exception as error:
         # A model's run must go on; the program's log has the rest.
         _logger.exception("%s failed unexpectedly", operation.name)

@@ -74,15 +74,19 @@ def _view(message: Message, body: str, encoding: str | None, cut: Cut | None) ->
     return MessageView(
         msg_id=message.msg_id,
         time=datetime.fromtimestamp(message.create_time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        sender=None if message.sender is None else visible(message.sender),
+        sender=_visible(message.sender),
         from_verified=message.sender_verified or None,
         priority=None if message.priority is Priority.NORMAL else message.priority.value,
         untrusted_content=body,
         encoding=encoding,
         cut=cut,
-        key=message.key,
-        tags=list(message.tags) or None,
+        key=_visible(message.key),
+        tags=[visible(tag) for tag in message.tags] or None,
         reply_to=message.reply_to,
-        correlation_id=message.correlation_id,
+        correlation_id=_visible(message.correlation_id),
         delivery_count=message.delivery_count if message.delivery_count > 1 else None,
     )
+
+
+def _visible(text: str | None) -> str | None:
+    return None if text is None else visible(text)

@@ -274,3 +274,14 @@ async def test_an_acked_message_stays_stored_and_goes_to_other_groups(client, in
 
     assert bodies(await client.query(inbox)) == ["a"]
     assert bodies(await client.fetch(inbox, group_name="h", deliver="earliest")) == ["a"]
+
+
+async def test_a_token_from_before_a_reset_does_nothing_whichever_group_it_is_shown_for(
+    client, inbox
+):
+    await send_all(client, inbox, "a")
+    old = (await client.fetch(inbox, group_name="g", deliver="earliest")).batch
+    await client.fetch(inbox, group_name="g", deliver="earliest", force_deliver=True)
+
+    for group_name in ("g", "another"):
+        assert await client.ack(inbox, group_name, 0, batch=old) == []

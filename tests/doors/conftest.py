@@ -1,0 +1,49 @@
+"""Toolkits on a broker of the test's own."""
+
+import pytest
+
+from langchain_mq9 import Mq9Toolkit
+
+
+def pytest_configure(config):
+    # Importing LangChain's standard tests needs the marks of plugins that are not used here.
+    for mark in ("benchmark", "vcr"):
+        config.addinivalue_line("markers", f"{mark}: for tests of chat models")
+
+
+@pytest.fixture
+def broker(mq9_broker):
+    return mq9_broker
+
+
+@pytest.fixture
+def open_toolkit(broker):
+    """Open toolkits that are closed with the test."""
+    opened = []
+
+    def open_one(agent=None, **options):
+        toolkit = Mq9Toolkit(broker.url, agent=agent, **options)
+        opened.append(toolkit)
+        return toolkit
+
+    yield open_one
+    for toolkit in opened:
+        toolkit.close()
+
+
+@pytest.fixture
+def planner(open_toolkit):
+    return open_toolkit("planner")
+
+
+@pytest.fixture
+def worker(open_toolkit):
+    toolkit = open_toolkit("worker")
+    toolkit.get_tools()[1].invoke({})  # makes its mailbox
+    return toolkit
+
+
+@pytest.fixture
+def anyone(open_toolkit):
+    """Tools that are bound to no agent."""
+    return open_toolkit()

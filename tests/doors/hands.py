@@ -1,0 +1,92 @@
+"""How the tests use the tools: as a model does, with tool calls."""
+
+import asyncio
+import json
+
+import orjson
+from langchain_core.messages import ToolMessage
+
+TOOLS = (
+    "agent_register",
+    "agent_discover",
+    "create_mailbox",
+    "send_message",
+    "fetch_messages",
+    "ack_messages",
+    "query_messages",
+    "delete_message",
+)
+
+
+def tool(toolkit, name):
+    return next(one for one in toolkit.get_tools() if one.name == name)
+
+
+def tool_call(name, arguments):
+    return {"type": "tool_call", "id": f"call-{name}", "name": name, "args": arguments}
+
+
+def answer(toolkit, name, /, *, config=None, **arguments):
+    """Call a tool as an agent does; its ToolMessage."""
+    message = tool(toolkit, name).invoke(tool_call(name, arguments), config)
+    assert isinstance(message, ToolMessage)
+    return message
+
+
+async def aanswer(toolkit, name, /, *, config=None, **arguments):
+    """The same from async code."""
+    message = await tool(toolkit, name).ainvoke(tool_call(name, arguments), config)
+    assert isinstance(message, ToolMessage)
+    return message
+
+
+def result(message):
+    """What a successful tool message says; it is compact JSON, and the artifact says the same."""
+    assert message.status == "success", message.content
+    said = json.loads(message.content)
+    assert message.content == orjson.dumps(said).decode()
+    assert message.artifact.model_dump(mode="json", exclude_none=True) == said
+    return said
+
+
+def do(toolkit, name, /, **arguments):
+    """Call a tool that succeeds; its result."""
+    return result(answer(toolkit, name, **arguments))
+
+
+async def ado(toolkit, name, /, **arguments):
+    """The same from async code."""
+    return result(await aanswer(toolkit, name, **arguments))
+
+
+def fail(toolkit, name, /, **arguments):
+    """Call a tool that fails; what the model is told."""
+    message = answer(toolkit, name, **arguments)
+    assert message.status == "error", message.content
+    return message.content
+
+
+def fetch(toolkit, /, **arguments):
+    """Fetch what is there now."""
+    return do(toolkit, "fetch_messages", max_wait_ms=0, **arguments)
+
+
+def bodies(said):
+    return [message["untrusted_content"] for message in said["messages"]]
+
+
+def ids(said):
+    return [message["msg_id"] for message in said["messages"]]
+
+
+def run_in(thread_id):
+    """The config of a LangGraph thread."""
+    return {"configurable": {"thread_id": thread_id}}
+
+
+async def begin(broker, call, waiting=1):
+    """Start an async call and return its task, once so many calls wait for the clock."""
+    task = asyncio.create_task(call)
+    while not task.done() and len(broker.clock._timers) < waiting:  # noqa: ASYNC110  # other threads
+        await asyncio.sleep(0)
+    return task

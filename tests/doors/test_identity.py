@@ -1,0 +1,243 @@
+"""Who the tools act as, and whose mail they may read."""
+
+import pytest
+
+from langchain_mq9 import Mq9Toolkit
+from mq9 import address
+
+from .hands import ado, answer, bodies, do, fail, fetch, ids
+
+
+def looks(mail_address):
+    """Every call that reads, acks, deletes in or registers at a mailbox."""
+    return [
+        ("fetch_messages", {"mail_address": mail_address, "max_wait_ms": 0}),
+        ("ack_messages", {"mail_address": mail_address, "msg_id": 0}),
+        ("query_messages", {"mail_address": mail_address}),
+        ("delete_message", {"mail_address": mail_address, "msg_id": 0}),
+        (
+            "agent_register",
+            {"name": "planner", "capabilities": "x", "mail_address": mail_address},
+        ),
+    ]
+
+
+def is_refused(toolkit, mail_address):
+    """Whether all of them are refused, or none."""
+    said = [answer(toolkit, name, **arguments).content for name, arguments in looks(mail_address)]
+    refused = {"This is not allowed to you" in one for one in said}
+    assert len(refused) == 1, said
+    return refused.pop()
+
+
+def test_the_mailbox_is_the_slug_of_the_name_and_made_on_first_use(open_toolkit, anyone):
+    toolkit = open_toolkit("Claude-Desktop")
+    assert do(toolkit, "agent_discover") == {"agents": []}
+
+    do(anyone, "send_message", mail_address="claude.desktop", content="hello")
+
+    assert fetch(toolkit)["mail_address"] == "claude.desktop"
+
+
+@pytest.mark.parametrize(
+    "name", ["fetch_messages", "query_messages", "agent_discover", "create_mailbox"]
+)
+def test_whatever_is_called_first_makes_the_mailbox(planner, anyone, name):
+    arguments = {"max_wait_ms": 0} if name == "fetch_messages" else {}
+    do(planner, name, **arguments)
+
+    assert do(anyone, "send_message", mail_address="planner", content="x")["msg_id"] == 0
+
+
+def test_the_agents_mailbox_and_group_are_the_defaults(planner, anyone):
+    do(planner, "agent_register", name="planner", capabilities="Plans")
+    do(anyone, "send_message", mail_address="planner", content="x")
+
+    assert bodies(do(planner, "query_messages")) == ["x"]
+    assert fetch(planner)["mail_address"] == "planner"
+    assert do(planner, "ack_messages", msg_id=0) == {"mail_address": "planner", "acked": [0]}
+    assert "already acked" in fetch(planner)["empty"]
+    assert "already acked" in fetch(anyone, mail_address="planner", group_name="planner")["empty"]
+
+
+def test_the_agent_is_the_sender_and_gets_the_answers(planner, worker):
+    do(planner, "send_message", mail_address="worker", content="x")
+
+    [message] = fetch(worker)["messages"]
+
+    assert (message["from"], message["reply_to"]) == ("planner", "planner")
+    assert "from_verified" not in message
+
+
+def test_answers_go_elsewhere_when_the_agent_says_so(planner, worker):
+    private = do(planner, "create_mailbox")["mail_address"]
+
+    do(planner, "send_message", mail_address="worker", content="x", reply_to=private)
+
+    assert fetch(worker)["messages"][0]["reply_to"] == private
+
+
+@pytest.mark.parametrize("argument", ["sender", "from", "mq9-from", "from_", "id", "path"])
+def test_the_sender_cannot_be_said(planner, argument):
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        answer(planner, "send_message", mail_address="planner", content="x", **{argument: "boss"})
+
+
+def test_an_agent_registers_only_under_its_own_name(planner, anyone):
+    said = fail(planner, "agent_register", name="worker", capabilities="Everything")
+
+    assert said.startswith("name: you are planner, not 'worker'; use your own name.")
+    assert do(anyone, "agent_discover") == {"agents": []}
+
+
+def test_an_agent_reads_its_own_mailbox(planner):
+    do(planner, "send_message", mail_address="planner", content="x")
+    do(planner, "send_message", mail_address="planner", content="y")
+    fetch(planner)
+
+    assert not is_refused(planner, "planner")
+    assert not is_refused(planner, "mq9://host/planner")
+
+
+@pytest.mark.parametrize(
+    "others",
+    ["worker", "planner.2", "plann", "planner.internal.notes", "mq9://planner/worker"],
+)
+def test_an_agent_reads_nobody_elses_mailbox(planner, anyone, others):
+    there = address.parse(others)
+    do(anyone, "create_mailbox", name=there)
+    do(anyone, "send_message", mail_address=there, content="secret")
+
+    assert is_refused(planner, others)
+    assert bodies(fetch(anyone, mail_address=there)) == ["secret"]
+    assert do(anyone, "agent_discover") == {"agents": []}
+
+
+def test_whether_somebody_elses_mailbox_exists_is_not_told(planner):
+    assert is_refused(planner, "no.such.mailbox")
+
+
+def test_a_refusal_says_what_may_be_read(open_toolkit):
+    toolkit = open_toolkit("planner", allow_read=["team.*"])
+
+    assert fail(toolkit, "query_messages", mail_address="worker") == (
+        "mail_address: planner may read its own mailbox planner, team.* and what it made, not "
+        "worker. This is not allowed to you; go on without it or tell the user."
+    )
+
+
+def test_everybody_may_be_written_to(planner, anyone):
+    do(anyone, "create_mailbox", name="worker")
+
+    assert do(planner, "send_message", mail_address="worker", content="x")["msg_id"] == 0
+
+
+@pytest.mark.parametrize(
+    ("patterns", "allowed", "refused"),
+    [
+        (["team.*"], ["team.a", "team.a.b"], ["team", "teams.a", "myteam.a"]),
+        (["team.?", "board"], ["team.a", "board"], ["team.ab", "boards"]),
+        (["*"], ["anything", "at.all"], []),
+        ([], [], ["anything"]),
+    ],
+)
+def test_allow_read_names_further_mailboxes(open_toolkit, anyone, patterns, allowed, refused):
+    toolkit = open_toolkit("planner", allow_read=patterns)
+    for mail_address in allowed:
+        do(anyone, "create_mailbox", name=mail_address)
+        do(anyone, "send_message", mail_address=mail_address, content="x")
+        assert not is_refused(toolkit, mail_address)
+    assert all(is_refused(toolkit, mail_address) for mail_address in refused)
+
+
+def test_the_group_in_somebody_elses_mailbox_is_the_agents_own(open_toolkit, anyone):
+    do(anyone, "create_mailbox", name="board")
+    do(anyone, "send_message", mail_address="board", content="notice")
+
+    for agent in ("planner", "worker"):
+        assert bodies(fetch(open_toolkit(agent, allow_read=["board"]), mail_address="board")) == [
+            "notice"
+        ]
+
+
+@pytest.mark.parametrize("name", [None, "scratch"])
+def test_an_agent_reads_the_mailboxes_that_it_made(planner, worker, name):
+    made = do(planner, "create_mailbox", name=name)["mail_address"]
+    do(worker, "send_message", mail_address=made, content="an answer")
+
+    assert bodies(fetch(planner, mail_address=made)) == ["an answer"]
+    assert do(planner, "ack_messages", mail_address=made, msg_id=0)["acked"] == [0]
+    assert is_refused(worker, made)
+
+
+def test_a_mailbox_that_was_there_already_is_not_made(planner, anyone):
+    do(anyone, "create_mailbox", name="worker")
+
+    fail(planner, "create_mailbox", name="worker")
+
+    assert is_refused(planner, "worker")
+
+
+def test_a_made_up_mailbox_is_still_the_agents_after_a_restart(broker, planner, worker):
+    made = do(planner, "create_mailbox")["mail_address"]
+    planner.close()
+
+    with Mq9Toolkit(broker.url, agent="planner") as again:
+        do(worker, "send_message", mail_address=made, content="an answer")
+        assert bodies(fetch(again, mail_address=made)) == ["an answer"]
+        assert is_refused(again, made.replace("planner", "worker"))
+
+
+def test_an_agent_with_the_longest_name_makes_mailboxes_too(open_toolkit):
+    toolkit = open_toolkit("n" * 128)
+
+    made = do(toolkit, "create_mailbox")["mail_address"]
+
+    assert fetch(toolkit, mail_address=made)["empty"] == "nothing stored"
+
+
+async def test_an_agents_mailbox_that_was_dropped_is_made_again(broker, planner):
+    await ado(planner, "agent_discover")
+    async with broker.client() as client:
+        await client.mailbox_drop("planner")
+    first = await planner.get_tools()[6].ainvoke({})
+    assert first.startswith("mailbox not found: planner does not exist")
+
+    assert (await ado(planner, "query_messages"))["messages"] == []
+
+
+@pytest.mark.parametrize("name", ["fetch_messages", "query_messages"])
+def test_tools_of_no_agent_ask_which_mailbox(anyone, name):
+    said = fail(anyone, name)
+
+    assert said.startswith("mail_address: say which mailbox")
+    assert said.endswith("Correct that argument and call again.")
+    assert fail(anyone, "ack_messages", msg_id=0) == said
+
+
+def test_tools_of_no_agent_read_every_mailbox_and_send_as_nobody(anyone, planner):
+    do(planner, "create_mailbox", name="desk")
+
+    do(anyone, "send_message", mail_address="desk", content="x")
+
+    [message] = fetch(anyone, mail_address="desk")["messages"]
+    assert "from" not in message
+    assert "reply_to" not in message
+    assert not is_refused(anyone, "desk")
+
+
+def test_two_toolkits_are_two_agents(planner, worker):
+    do(planner, "send_message", mail_address="worker", content="to worker")
+    do(worker, "send_message", mail_address="planner", content="to planner")
+
+    assert bodies(fetch(planner)) == ["to planner"]
+    assert bodies(fetch(worker)) == ["to worker"]
+
+
+def test_two_toolkits_of_one_agent_are_two_consumers(open_toolkit, worker):
+    first, second = open_toolkit("planner"), open_toolkit("planner")
+    fetch(first)
+    do(worker, "send_message", mail_address="planner", content="one task")
+
+    assert ids(fetch(first)) == [0]
+    assert "1 leased by planner/" in fetch(second)["empty"]

@@ -1,0 +1,402 @@
+"""One toolkit, one connection: from any thread, any event loop, and in a forked child."""
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import pytest
+
+from langchain_mq9 import Mq9Toolkit
+from langchain_mq9.portal import Portal, Stopped
+
+from .hands import aanswer, ado, answer, begin, bodies, do, fetch, ids, tool
+
+
+@pytest.fixture
+def sessions(broker, monkeypatch):
+    """The broker's sessions: one for each connection that was used."""
+    seen = set()
+    handle = broker.handle
+
+    async def count(request):
+        seen.add(request.session.consumer)
+        return await handle(request)
+
+    monkeypatch.setattr(broker, "handle", count)
+    return seen
+
+
+def tool_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "mq9-tools"]
+
+
+def send(toolkit, content):
+    return do(toolkit, "send_message", mail_address="planner", content=content)["msg_id"]
+
+
+async def asend(toolkit, content):
+    said = await ado(toolkit, "send_message", mail_address="planner", content=content)
+    return said["msg_id"]
+
+
+def test_nothing_is_opened_before_the_first_call(planner, sessions):
+    assert tool_threads() == []
+    assert sessions == set()
+
+
+async def test_sync_calls_work_where_a_loop_is_running(planner, sessions):
+    assert [send(planner, "x") for _ in range(3)] == [0, 1, 2]
+    assert ids(fetch(planner)) == [0, 1, 2]
+    assert len(sessions) == len(tool_threads()) == 1
+
+
+async def test_fifty_async_calls_at_once(planner, sessions):
+    sent = await asyncio.gather(*(asend(planner, str(number)) for number in range(50)))
+
+    assert sorted(sent) == list(range(50))
+    assert len(sessions) == len(tool_threads()) == 1
+
+
+def test_fifty_threads_at_once(planner, sessions):
+    together = threading.Barrier(50)
+
+    def one(number):
+        together.wait()
+        return send(planner, str(number))
+
+    with ThreadPoolExecutor(50) as pool:
+        sent = list(pool.map(one, range(50)))
+
+    assert sorted(sent) == list(range(50))
+    assert len(sessions) == len(tool_threads()) == 1
+
+
+def test_one_event_loop_after_the_other(planner, sessions):
+    assert [asyncio.run(asend(planner, "x")) for _ in range(3)] == [0, 1, 2]
+    assert len(sessions) == len(tool_threads()) == 1
+
+
+def test_several_event_loops_at_once(planner, sessions):
+    together = threading.Barrier(8)
+
+    async def one(_):
+        together.wait()
+        return sorted(await asyncio.gather(*(asend(planner, "x") for _ in range(5))))
+
+    with ThreadPoolExecutor(8) as pool:
+        sent = list(pool.map(lambda number: asyncio.run(one(number)), range(8)))
+
+    assert sorted(chain.from_iterable(sent)) == list(range(40))
+    assert len(sessions) == len(tool_threads()) == 1
+
+
+async def test_sync_and_async_calls_mix(planner, sessions):
+    async def in_a_thread(number):
+        return await asyncio.to_thread(send, planner, number)
+
+    sent = await asyncio.gather(*(one(planner, "x") for one in [asend] * 10), in_a_thread("y"))
+
+    assert sorted(sent) == list(range(11))
+    assert len(sessions) == 1
+
+
+async def test_two_toolkits_are_two_connections(open_toolkit, sessions):
+    for agent in ("planner", "worker"):
+        await ado(open_toolkit(agent), "agent_discover")
+
+    assert len(sessions) == len(tool_threads()) == 2
+
+
+async def test_a_long_fetch_does_not_hold_up_the_others(broker, planner):
+    waiting = await begin(broker, ado(planner, "fetch_messages", max_wait_ms=60_000))
+
+    assert await asyncio.to_thread(send, planner, "x") == 0
+
+    assert bodies(await waiting) == ["x"]
+
+
+async def test_a_cancelled_fetch_leases_nothing(broker, planner, anyone):
+    waiting = await begin(broker, aanswer(planner, "fetch_messages", max_wait_ms=60_000))
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    await ado(anyone, "send_message", mail_address="planner", content="x")
+
+    said = await ado(anyone, "fetch_messages", mail_address="planner", max_wait_ms=0)
+    assert bodies(said) == ["x"]
+    assert "delivery_count" not in said["messages"][0]
+
+
+async def test_a_fetch_that_runs_out_of_time_leases_nothing(broker, planner, anyone):
+    await ado(planner, "agent_discover")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await aanswer(planner, "fetch_messages", max_wait_ms=60_000)
+
+    await asend(anyone, "x")
+
+    assert bodies(await ado(anyone, "fetch_messages", mail_address="planner")) == ["x"]
+
+
+def test_a_closed_toolkit_has_let_go_of_its_thread(planner):
+    send(planner, "x")
+    planner.close()
+    planner.close()
+
+    assert tool_threads() == []
+    for _ in range(2):
+        said = answer(planner, "fetch_messages")
+        assert said.status == "error"
+        assert "the toolkit is closed" in said.content
+    assert tool_threads() == []
+
+
+def test_a_toolkit_closes_unused(planner):
+    planner.close()
+
+    assert "the toolkit is closed" in answer(planner, "agent_discover").content
+
+
+async def test_closing_from_async_code(planner):
+    await asend(planner, "x")
+    await planner.aclose()
+    await planner.aclose()
+
+    assert tool_threads() == []
+    assert "the toolkit is closed" in (await aanswer(planner, "agent_discover")).content
+
+
+async def test_toolkits_close_with_their_blocks(broker):
+    with Mq9Toolkit(broker.url, agent="planner") as toolkit:
+        send(toolkit, "x")
+    assert tool_threads() == []
+    async with Mq9Toolkit(broker.url, agent="planner") as toolkit:
+        await asend(toolkit, "x")
+    assert tool_threads() == []
+
+
+@pytest.mark.parametrize("close", ["close", "aclose"])
+async def test_calls_that_are_going_on_are_told_of_the_close(broker, open_toolkit, close):
+    toolkit = open_toolkit("planner")
+    waiting = await begin(broker, aanswer(toolkit, "fetch_messages", max_wait_ms=60_000))
+    blocked = await begin(
+        broker, asyncio.to_thread(answer, toolkit, "fetch_messages", max_wait_ms=60_000), waiting=2
+    )
+
+    if close == "close":
+        toolkit.close()
+    else:
+        await toolkit.aclose()
+
+    for message in await asyncio.gather(waiting, blocked):
+        assert message.status == "error"
+        assert "the toolkit is closed" in message.content
+
+
+def test_closing_amid_calls_from_many_threads_leaves_none_hanging(planner):
+    together = threading.Barrier(21)
+
+    def one(_):
+        together.wait()
+        return [answer(planner, "agent_discover").status for _ in range(10)]
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = [pool.submit(one, number) for number in range(20)]
+        together.wait()
+        planner.close()
+        said = [status for one in answers for status in one.result(timeout=20)]
+
+    assert len(said) == 200
+    assert tool_threads() == []
+
+
+def test_a_toolkit_that_is_forgotten_takes_its_thread_along(broker):
+    toolkit = Mq9Toolkit(broker.url, agent="planner")
+    send(toolkit, "x")
+    assert len(tool_threads()) == 1
+
+    del toolkit
+    gc.collect()
+
+    assert tool_threads() == []
+
+
+def test_the_portal_refuses_to_wait_for_itself(planner):
+    send(planner, "x")
+    portal = planner._session._portal
+
+    async def call_a_tool():
+        return fetch(planner)
+
+    with pytest.raises(RuntimeError, match="called synchronously from its own event loop"):
+        portal.call(call_a_tool())
+
+
+def test_async_calls_work_on_the_portals_own_loop(planner):
+    send(planner, "x")
+
+    async def call_a_tool():
+        return await ado(planner, "query_messages")
+
+    assert bodies(planner._session._portal.call(call_a_tool())) == ["x"]
+
+
+def test_a_stopped_portal_runs_nothing():
+    portal = Portal()
+
+    async def work():
+        return 7
+
+    assert portal.call(work()) == 7
+    portal.stop()
+    with pytest.raises(Stopped):
+        portal.call(work())
+    with pytest.raises(Stopped):
+        asyncio.run(portal.await_(work()))
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+def in_a_child(work):
+    """Run `work` in a forked child; what it returned, as text."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, str(work()).encode())
+        except BaseException as error:  # noqa: BLE001  # told to the parent
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_parent_and_child_both_go_on_after_a_fork(tmp_path):
+    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
+        assert send(toolkit, "from the parent") == 0
+
+        assert in_a_child(lambda: send(toolkit, "from the child")) == "1"
+
+        assert send(toolkit, "from the parent again") == 2
+        assert len(ids(do(toolkit, "query_messages"))) == 3
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_parent_and_child_are_two_consumers(tmp_path):
+    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
+        send(toolkit, "one task")
+        assert ids(fetch(toolkit)) == [0]
+
+        said = in_a_child(lambda: fetch(toolkit)["empty"])
+
+        assert said.startswith("1 leased by planner/")
+        assert ids(fetch(toolkit)) == [0]
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_may_close_the_toolkit_and_the_parent_goes_on(tmp_path):
+    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
+        send(toolkit, "x")
+
+        assert in_a_child(toolkit.close) == "None"
+        assert "the toolkit is closed" in in_a_child(
+            lambda: (toolkit.close(), answer(toolkit, "agent_discover").content)
+        )
+
+        assert send(toolkit, "y") == 1
+
+
+def finish(program, *arguments):
+    """Run a program in an interpreter of its own; what it printed."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert time.monotonic() - started < 20
+    return done.stdout.strip()
+
+
+def test_a_forgotten_toolkit_does_not_keep_the_interpreter_from_ending(tmp_path):
+    program = """
+        import sys, threading
+        from langchain_mq9 import Mq9Toolkit
+
+        tools = {tool.name: tool for tool in Mq9Toolkit(sys.argv[1], agent="planner").get_tools()}
+        print(tools["send_message"].invoke({"mail_address": "planner", "content": "x"}))
+        waiting = threading.Thread(
+            target=lambda: tools["fetch_messages"].invoke(
+                {"mail_address": "planner", "group_name": "other", "max_wait_ms": 60_000}
+            ),
+            daemon=True,
+        )
+        waiting.start()
+        waiting.join(0.5)
+    """
+
+    said = finish(program, f"sqlite:///{tmp_path / 'mq9.db'}")
+
+    assert '"msg_id":0' in said
+
+
+def test_a_toolkit_that_is_used_while_the_interpreter_waits_to_end_works(tmp_path):
+    program = """
+        import asyncio, sys
+        from langchain_mq9 import Mq9Toolkit
+
+        async def main():
+            toolkit = Mq9Toolkit(sys.argv[1], agent="planner")
+            tools = {tool.name: tool for tool in toolkit.get_tools()}
+            waiting = asyncio.create_task(tools["fetch_messages"].ainvoke({"max_wait_ms": 60_000}))
+            await asyncio.sleep(0.2)
+            return waiting
+
+        asyncio.run(main())
+        print("done")
+    """
+
+    assert finish(program, f"sqlite:///{tmp_path / 'mq9.db'}") == "done"
+
+
+def test_a_notebook_cell_may_call_tools_both_ways():
+    program = """
+        import asyncio
+        from langchain_mq9 import Mq9Toolkit
+
+        async def cell():
+            with Mq9Toolkit("memory://notebook", agent="planner") as toolkit:
+                tools = {tool.name: tool for tool in toolkit.get_tools()}
+                tools["send_message"].invoke({"mail_address": "planner", "content": "x"})
+                return await tools["query_messages"].ainvoke({})
+
+        print(asyncio.run(cell()))
+    """
+
+    assert '"untrusted_content":"x"' in finish(program)
+
+
+def test_the_tools_say_nothing_of_the_connection(planner):
+    assert "session" not in tool(planner, "send_message").args
+    assert "memory://" not in repr(planner)

@@ -1,0 +1,473 @@
+"""What each tool does, argument by argument."""
+
+import asyncio
+
+import pytest
+from pydantic import ValidationError
+
+from langchain_mq9 import Mq9Toolkit, SendMessageTool
+from mq9 import InvalidRequest
+
+from .hands import TOOLS, ado, begin, bodies, do, fail, fetch, ids, run_in, tool
+
+START = 1_800_000_000  # the Unix second at which a fake broker's clock starts
+
+ARGUMENTS = {
+    "agent_register": ({"name", "capabilities"}, {"mail_address"}),
+    "agent_discover": (set(), {"query", "limit"}),
+    "create_mailbox": (set(), {"name", "ttl"}),
+    "send_message": (
+        {"mail_address", "content"},
+        {"priority", "key", "delay", "ttl", "tags", "reply_to", "correlation_id"},
+    ),
+    "fetch_messages": (
+        set(),
+        {"mail_address", "group_name", "num_msgs", "max_wait_ms", "max_chars"},
+    ),
+    "ack_messages": ({"msg_id"}, {"mail_address", "group_name"}),
+    "query_messages": (set(), {"mail_address", "key", "tags", "since", "limit"}),
+    "delete_message": ({"mail_address", "msg_id"}, set()),
+}
+
+
+@pytest.fixture
+def desk(anyone):
+    """A mailbox that belongs to nobody."""
+    return do(anyone, "create_mailbox", name="desk")["mail_address"]
+
+
+def test_a_toolkit_gives_eight_tools_in_the_order_in_which_an_agent_meets_them(planner):
+    assert tuple(one.name for one in planner.get_tools()) == TOOLS
+    assert planner.get_tools() == planner.get_tools()
+
+
+def test_a_toolkit_gives_only_the_tools_that_are_wanted(open_toolkit):
+    toolkit = open_toolkit("planner", tools=["send_message", "agent_discover"])
+
+    assert [one.name for one in toolkit.get_tools()] == ["send_message", "agent_discover"]
+    assert open_toolkit("planner", tools=[]).get_tools() == []
+
+
+def test_an_unknown_tool_is_told_with_the_names_that_there_are(broker):
+    with pytest.raises(InvalidRequest, match=r"tools: 'send_mesage' is not one of agent_register"):
+        Mq9Toolkit(broker.url, tools=["send_mesage"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"agent": ""}, "agent:"),
+        ({"agent": "a\nb"}, "agent:"),
+        ({"agent": "翻译"}, "no letter a-z"),
+        ({"agent": "a", "lease_ms": 999}, "lease_ms: 999 is not between 1000 and 86400000"),
+        ({"agent": "a", "lease_ms": "60"}, "lease_ms: '60' is not a whole number"),
+        ({"agent": "a", "max_chars": 99}, "max_chars: 99 is not between 100 and"),
+        ({"agent": "a", "allow_read": "team.*"}, "allow_read: 'team.\\*' is not a list"),
+        ({"allow_read": ["team.*"]}, "give the agent"),
+        ({"request_timeout": -1}, "request_timeout"),
+    ],
+)
+def test_a_toolkit_refuses_wrong_options_at_once(broker, options, said):
+    with pytest.raises(InvalidRequest, match=said):
+        Mq9Toolkit(broker.url, **options)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_the_schema_says_what_there_is_to_say(planner, name):
+    required, optional = ARGUMENTS[name]
+    schema = tool(planner, name).args_schema.model_json_schema()
+
+    assert set(schema["properties"]) == required | optional
+    assert set(schema.get("required", ())) == required
+    assert schema["additionalProperties"] is False
+    assert all(argument["description"] for argument in schema["properties"].values())
+    assert set(tool(planner, name).args) == required | optional
+    assert tool(planner, name).description
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_an_argument_that_does_not_exist_is_refused(planner, name):
+    with pytest.raises(ValidationError, match="sender"):
+        tool(planner, name).invoke({"sender": "somebody"})
+
+
+def test_registering_makes_the_mailbox_and_may_be_repeated(anyone):
+    first = do(anyone, "agent_register", name="Claude-Desktop", capabilities="Writes code")
+    assert first == {"name": "Claude-Desktop", "mail_address": "claude.desktop"}
+    do(anyone, "send_message", mail_address="claude.desktop", content="hello")
+
+    again = do(anyone, "agent_register", name="Claude-Desktop", capabilities="Reviews code")
+
+    assert again == first
+    assert bodies(do(anyone, "query_messages", mail_address="claude.desktop")) == ["hello"]
+    [found] = do(anyone, "agent_discover")["agents"]
+    assert found["untrusted_card"] == "Reviews code"
+
+
+def test_registering_at_another_mailbox_makes_that_one(anyone):
+    said = do(anyone, "agent_register", name="翻译", capabilities="翻译", mail_address="translator")
+
+    assert said == {"name": "翻译", "mail_address": "translator"}
+    do(anyone, "send_message", mail_address="translator", content="你好")
+    assert do(anyone, "agent_discover", query="翻译")["agents"][0]["name"] == "翻译"
+
+
+def test_a_name_without_a_letter_asks_for_the_mail_address(anyone):
+    said = fail(anyone, "agent_register", name="翻译", capabilities="翻译")
+
+    assert said.startswith("mail_address: '翻译' has no letter a-z and no digit")
+
+
+def test_discovering_ranks_by_the_question_and_says_where_to_write(broker, anyone):
+    do(anyone, "agent_register", name="cook", capabilities="Cooks soup")
+    do(anyone, "agent_register", name="translator", capabilities="Translates German to French")
+
+    said = do(anyone, "agent_discover", query="translate German")
+
+    assert said["agents"][0] == {
+        "name": "translator",
+        "mail_address": "translator",
+        "untrusted_card": "Translates German to French",
+        "seconds_since_seen": 0,
+    }
+    assert said["ranked_by"] in {"text", "semantic"}
+
+
+def test_discovering_without_a_question_lists_everybody_by_name_up_to_the_limit(anyone):
+    for name in ("c", "a", "b"):
+        do(anyone, "agent_register", name=name, capabilities="x")
+
+    assert [one["name"] for one in do(anyone, "agent_discover")["agents"]] == ["a", "b", "c"]
+    assert do(anyone, "agent_discover")["ranked_by"] == "all"
+    assert len(do(anyone, "agent_discover", limit=2)["agents"]) == 2
+
+
+def test_discovering_nobody_is_an_empty_list(anyone):
+    assert do(anyone, "agent_discover", query="translate") == {"agents": []}
+
+
+async def test_discovering_says_how_an_agent_is_and_when_it_was_seen(broker, anyone):
+    async with broker.client() as client:
+        await client.agent_register({"name": "a", "description": "Adds", "skills": ["sums"]})
+        await client.agent_report({"name": "a", "busy": True})
+        await broker.clock.advance(90)
+
+        [found] = (await ado(anyone, "agent_discover"))["agents"]
+
+    assert found == {
+        "name": "a",
+        "mail_address": "a",
+        "untrusted_card": '{"description":"Adds","skills":["sums"]}',
+        "seconds_since_seen": 90,
+        "untrusted_status": '{"busy":true}',
+    }
+
+
+def test_a_mailbox_is_made_under_its_name_once(anyone):
+    assert do(anyone, "create_mailbox", name="desk") == {"mail_address": "desk"}
+
+    assert fail(anyone, "create_mailbox", name="desk") == (
+        "mailbox desk already exists. Use it as it is, or choose another name."
+    )
+
+
+def test_a_mailbox_without_a_name_gets_one_that_nobody_can_guess(anyone):
+    first, second = (do(anyone, "create_mailbox")["mail_address"] for _ in range(2))
+
+    assert first != second
+    assert len(first) >= 26
+
+
+async def test_a_mailbox_is_gone_after_its_ttl(broker, anyone):
+    assert await ado(anyone, "create_mailbox", name="desk", ttl=60) == {
+        "mail_address": "desk",
+        "expires_in_seconds": 60,
+    }
+    await broker.clock.advance(60)
+
+    said = await asyncio.to_thread(
+        fail, anyone, "send_message", mail_address="desk", content="late"
+    )
+
+    assert said.startswith("mailbox not found: desk does not exist. Check the address")
+
+
+def test_a_message_says_all_that_was_said_with_it(anyone, desk):
+    sent = do(
+        anyone,
+        "send_message",
+        mail_address=desk,
+        content="grüße\n雪",
+        priority="urgent",
+        key="greeting",
+        ttl=60,
+        tags=["de", "weather"],
+        reply_to="mq9://broker/asker.inbox",
+        correlation_id="q-1",
+    )
+    assert sent == {"mail_address": "desk", "msg_id": 0}
+
+    said = fetch(anyone, mail_address=desk)
+
+    assert said == {
+        "mail_address": "desk",
+        "messages": [
+            {
+                "msg_id": 0,
+                "time": "2027-01-15T08:00:00Z",
+                "priority": "urgent",
+                "untrusted_content": "grüße\n雪",
+                "key": "greeting",
+                "tags": ["de", "weather"],
+                "reply_to": "asker.inbox",
+                "correlation_id": "q-1",
+            }
+        ],
+        "leased_seconds": 60,
+    }
+
+
+def test_the_more_pressing_is_fetched_first(anyone, desk):
+    for priority in ("normal", "critical", "urgent", "normal"):
+        do(anyone, "send_message", mail_address=desk, content=priority, priority=priority)
+
+    assert bodies(fetch(anyone, mail_address=desk)) == ["critical", "urgent", "normal", "normal"]
+
+
+def test_a_newer_message_replaces_the_one_with_its_key(anyone, desk):
+    for content in ("draft", "final"):
+        do(anyone, "send_message", mail_address=desk, content=content, key="report")
+
+    assert bodies(do(anyone, "query_messages", mail_address=desk)) == ["final"]
+
+
+async def test_a_delayed_message_has_no_id_until_it_is_due(broker, anyone, desk):
+    sent = await ado(anyone, "send_message", mail_address=desk, content="later", delay=40)
+    assert sent == {"mail_address": "desk", "readable_in_seconds": 40}
+    assert (await ado(anyone, "query_messages", mail_address=desk))["messages"] == []
+
+    await broker.clock.advance(40)
+
+    assert bodies(await ado(anyone, "fetch_messages", mail_address=desk)) == ["later"]
+
+
+async def test_a_message_is_gone_after_its_ttl(broker, anyone, desk):
+    await ado(anyone, "send_message", mail_address=desk, content="brief", ttl=5)
+    await broker.clock.advance(5)
+
+    assert (await ado(anyone, "query_messages", mail_address=desk))["messages"] == []
+
+
+def test_an_mq9_url_is_an_address(anyone, desk):
+    do(anyone, "send_message", mail_address="mq9://anywhere/desk", content="x")
+
+    said = fetch(anyone, mail_address="mq9://elsewhere/desk")
+
+    assert (said["mail_address"], bodies(said)) == ("desk", ["x"])
+
+
+def test_a_new_group_starts_with_the_oldest_message(anyone, desk):
+    do(anyone, "send_message", mail_address=desk, content="before")
+
+    assert bodies(fetch(anyone, mail_address=desk, group_name="new")) == ["before"]
+
+
+def test_groups_do_not_take_from_each_other(anyone, desk):
+    do(anyone, "send_message", mail_address=desk, content="x")
+
+    assert bodies(fetch(anyone, mail_address=desk, group_name="one")) == ["x"]
+    assert bodies(fetch(anyone, mail_address=desk, group_name="two")) == ["x"]
+
+
+def test_a_fetch_takes_so_many_and_says_that_there_are_more(anyone, desk):
+    for number in range(3):
+        do(anyone, "send_message", mail_address=desk, content=str(number))
+
+    said = fetch(anyone, mail_address=desk, num_msgs=2)
+
+    assert bodies(said) == ["0", "1"]
+    assert said["more"] == "ack these, then call fetch_messages again"
+    do(anyone, "ack_messages", mail_address=desk, msg_id=1)
+    rest = fetch(anyone, mail_address=desk, num_msgs=2)
+    assert bodies(rest) == ["2"]
+    assert "more" not in rest
+
+
+async def test_a_fetch_waits_for_a_first_message(broker, anyone, desk):
+    waiting = await begin(
+        broker, ado(anyone, "fetch_messages", mail_address=desk, max_wait_ms=30_000)
+    )
+    await broker.clock.advance(10)
+    assert not waiting.done()
+
+    await ado(anyone, "send_message", mail_address=desk, content="at last")
+
+    assert bodies(await waiting) == ["at last"]
+
+
+async def test_a_fetch_waits_no_longer_than_it_says(broker, anyone, desk):
+    waiting = await begin(
+        broker, ado(anyone, "fetch_messages", mail_address=desk, max_wait_ms=2_000)
+    )
+    await broker.clock.advance(1.9)
+    assert not waiting.done()
+    await broker.clock.advance(0.1)
+
+    assert (await waiting)["empty"] == "nothing stored"
+
+
+def test_what_was_not_acked_comes_again_and_says_so(anyone, desk):
+    do(anyone, "send_message", mail_address=desk, content="x")
+    assert "delivery_count" not in fetch(anyone, mail_address=desk)["messages"][0]
+
+    assert fetch(anyone, mail_address=desk)["messages"][0]["delivery_count"] == 2
+
+
+def test_an_ack_confirms_the_message_and_those_before_it_in_the_result(anyone, desk):
+    for priority in ("normal", "critical", "normal"):
+        do(anyone, "send_message", mail_address=desk, content="x", priority=priority)
+    assert ids(fetch(anyone, mail_address=desk)) == [1, 0, 2]
+
+    said = do(anyone, "ack_messages", mail_address=desk, msg_id=0)
+
+    assert said == {"mail_address": "desk", "acked": [1, 0]}
+    assert ids(fetch(anyone, mail_address=desk)) == [2]
+
+
+def test_an_ack_may_be_repeated_and_names_the_same(anyone, desk):
+    do(anyone, "send_message", mail_address=desk, content="x")
+    fetch(anyone, mail_address=desk)
+
+    first = do(anyone, "ack_messages", mail_address=desk, msg_id=0)
+
+    assert do(anyone, "ack_messages", mail_address=desk, msg_id=0) == first
+    assert first["acked"] == [0]
+
+
+def test_an_ack_is_for_one_group(anyone, desk):
+    do(anyone, "send_message", mail_address=desk, content="x")
+    fetch(anyone, mail_address=desk, group_name="one")
+    fetch(anyone, mail_address=desk, group_name="two")
+
+    do(anyone, "ack_messages", mail_address=desk, group_name="one", msg_id=0)
+
+    assert ids(fetch(anyone, mail_address=desk, group_name="one")) == []
+    assert ids(fetch(anyone, mail_address=desk, group_name="two")) == [0]
+
+
+def test_an_ack_of_what_was_never_fetched_says_so(anyone, desk):
+    do(anyone, "send_message", mail_address=desk, content="x")
+
+    said = fail(anyone, "ack_messages", mail_address=desk, msg_id=0)
+
+    assert said.startswith("message not found: 0 was not handed out to group desk of desk.")
+    assert said.endswith("Use a msg_id from a result of fetch_messages or query_messages.")
+
+
+async def test_an_ack_that_comes_too_late_says_that_it_did_not_count(broker, anyone, desk):
+    await ado(anyone, "send_message", mail_address=desk, content="x")
+    fetching = {"mail_address": desk, "max_wait_ms": 0}
+    tools = tool(anyone, "fetch_messages"), tool(anyone, "ack_messages")
+    await tools[0].ainvoke(fetching, run_in("slow"))
+    await broker.clock.advance(60)
+    await tools[0].ainvoke(fetching, run_in("fast"))
+
+    said = await tools[1].ainvoke({"mail_address": desk, "msg_id": 0}, run_in("slow"))
+
+    assert '"acked":[]' in said
+    assert "held by another consumer now" in said
+
+
+def test_a_query_looks_without_taking(anyone, desk):
+    do(anyone, "send_message", mail_address=desk, content="x")
+    assert bodies(do(anyone, "query_messages", mail_address=desk)) == ["x"]
+    fetch(anyone, mail_address=desk)
+    do(anyone, "ack_messages", mail_address=desk, msg_id=0)
+
+    said = do(anyone, "query_messages", mail_address=desk)
+
+    assert bodies(said) == ["x"]
+    assert "leased_seconds" not in said
+
+
+async def test_a_query_finds_by_key_tags_and_time(broker, anyone, desk):
+    await ado(anyone, "send_message", mail_address=desk, content="a", key="k")
+    await ado(anyone, "send_message", mail_address=desk, content="b", tags=["x", "y"])
+    await broker.clock.advance(10)
+    await ado(anyone, "send_message", mail_address=desk, content="c", tags=["x"])
+
+    async def found(**filters):
+        return bodies(await ado(anyone, "query_messages", mail_address=desk, **filters))
+
+    assert await found(key="k") == ["a"]
+    assert await found(tags=["x"]) == ["b", "c"]
+    assert await found(tags=["y", "x"]) == ["b"]
+    assert await found(since=START + 10) == ["c"]
+    assert await found(since=START) == ["a", "b", "c"]
+    assert await found(tags=["x"], since=START + 1) == ["c"]
+    assert await found(key="none") == []
+
+
+def test_a_query_gives_the_newest_so_many_and_says_that_there_are_older_ones(anyone, desk):
+    for number in range(4):
+        do(anyone, "send_message", mail_address=desk, content=str(number))
+
+    said = do(anyone, "query_messages", mail_address=desk, limit=2)
+
+    assert bodies(said) == ["2", "3"]
+    assert said["more"] == "older ones match as well: raise limit"
+    assert "more" not in do(anyone, "query_messages", mail_address=desk, limit=4)
+
+
+def test_a_query_that_is_cut_for_its_length_says_how_to_see_the_older_ones(open_toolkit):
+    toolkit = open_toolkit("planner", max_chars=1_000)
+    for _ in range(4):
+        do(toolkit, "send_message", mail_address="planner", content="x" * 200)
+
+    said = do(toolkit, "query_messages")
+
+    assert ids(said) == [3]
+    assert said["more"] == "older ones match as well: narrow it with key or tags"
+
+
+def test_deleting_removes_one_message_for_everybody(anyone, desk):
+    for content in ("a", "b"):
+        do(anyone, "send_message", mail_address=desk, content=content)
+
+    assert do(anyone, "delete_message", mail_address=desk, msg_id=0) == {
+        "mail_address": "desk",
+        "deleted": 0,
+    }
+
+    assert bodies(fetch(anyone, mail_address=desk)) == ["b"]
+    assert fail(anyone, "delete_message", mail_address=desk, msg_id=0).startswith(
+        "message not found: 0 is not in desk."
+    )
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_null_and_the_empty_text_are_arguments_left_out(planner, empty):
+    do(planner, "send_message", mail_address="planner", content="", key=empty, reply_to=empty)
+    said = fetch(planner, mail_address=empty, group_name=empty, num_msgs=empty, max_chars=empty)
+
+    assert said["messages"][0]["reply_to"] == "planner"
+    assert "key" not in said["messages"][0]
+    assert said["leased_seconds"] == 60
+    assert ids(do(planner, "query_messages", key=empty, tags=empty, since=empty)) == [0]
+    made = do(planner, "create_mailbox", name=empty, ttl=empty)["mail_address"]
+    assert made.startswith("planner.")
+
+
+def test_a_lease_lasts_as_long_as_the_toolkit_says(open_toolkit):
+    toolkit = open_toolkit("planner", lease_ms=5_000)
+    do(toolkit, "send_message", mail_address="planner", content="x")
+
+    assert fetch(toolkit)["leased_seconds"] == 5
+
+
+def test_a_tool_works_by_itself(broker, anyone):
+    alone = SendMessageTool(server=broker.url, agent="worker")
+
+    alone.invoke({"mail_address": "worker", "content": "to myself"})
+
+    assert bodies(fetch(anyone, mail_address="worker")) == ["to myself"]

@@ -1,0 +1,490 @@
+"""The contract of mailboxes as a model: plain, slow, and without a thought for storage.
+
+It is written from the protocol and not from the engine: every message that a group might be handed
+is looked at every time, and what falls due or expires is played through one event after the other.
+It speaks the engine's commands and the public models, so that answers can be compared as they are.
+"""
+
+from dataclasses import dataclass, field
+
+from mq9.models import (
+    PRIORITIES,
+    Deliver,
+    Extended,
+    GroupStatus,
+    Leased,
+    Message,
+    Unread,
+    Waiting,
+)
+
+
+class Refused(Exception):
+    """The request is an error of this code."""
+
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(eq=False)
+class Mail:
+    """A message that was sent: waiting for its time until it has a `msg_id`."""
+
+    sent: object
+    due_ms: int
+    expires_ms: int | None
+    msg_id: int = -1
+    visible_ms: int = 0
+
+    def read(self, address, count=0, batch=None):
+        """Return it as a reader sees it."""
+        return Message(
+            msg_id=self.msg_id,
+            payload=self.sent.payload,
+            priority=self.sent.priority,
+            create_time=self.visible_ms // 1000,
+            key=self.sent.key,
+            tags=self.sent.tags,
+            sender=self.sent.sender,
+            delivery_count=count,
+            batch=batch,
+            mail_address=address,
+        )
+
+
+@dataclass(eq=False)
+class Lease:
+    """Who got a message last, and until when it is kept for them; nobody once it was given back."""
+
+    holder: str | None
+    until_ms: int
+    count: int
+    reply: "Reply"
+
+    def is_of(self, consumer, now):
+        return self.until_ms > now and self.holder == consumer
+
+    def is_of_another(self, consumer, now):
+        return self.until_ms > now and self.holder not in {None, consumer}
+
+
+@dataclass(eq=False)
+class Reply:
+    """A FETCH reply that handed something out, and what became of each message in it."""
+
+    token: str
+    group: "Group"
+    consumer: str
+    request_id: str | None
+    msg_ids: list
+    given_back: set = field(default_factory=set)
+    confirmed: dict = field(default_factory=dict)  # msg_id: the id that the ACK named
+
+
+@dataclass(eq=False)
+class Group:
+    """A consumer group from its beginning or its last reset."""
+
+    start: int
+    requests: set  # who asked under which request_id; a reset leaves them
+    leases: dict = field(default_factory=dict)  # by msg_id; kept when they are over
+    acked: set = field(default_factory=set)
+    replies: list = field(default_factory=list)
+
+    def wants(self, msg_id):
+        """Tell whether the message is still to be delivered and confirmed."""
+        return msg_id >= self.start and msg_id not in self.acked
+
+    def may_hand_out(self, msg_id, now, own=None):
+        lease = self.leases.get(msg_id)
+        return self.wants(msg_id) and (
+            lease is None or lease.until_ms <= now or (own is not None and lease.is_of(own, now))
+        )
+
+
+@dataclass(eq=False)
+class Mailbox:
+    """A mailbox from its creation to its end."""
+
+    address: str
+    ttl_s: int
+    expires_ms: int | None
+    stored: list = field(default_factory=list)  # by msg_id
+    delayed: list = field(default_factory=list)  # as they were sent
+    next_id: int = 0
+    newest_ms: int = 0
+    sent_ids: dict = field(default_factory=dict)
+    groups: dict = field(default_factory=dict)
+    replies: dict = field(default_factory=dict)  # by token, those from before a reset too
+
+    def settle(self, now):
+        """Play through what has happened until now, in the order in which it happened."""
+        while True:
+            events = [(m.expires_ms, 0, m) for m in self.stored if m.expires_ms is not None]
+            events += [(mail.due_ms, 1, mail) for mail in self.delayed]
+            happened = [event for event in events if event[0] <= now]
+            if not happened:
+                return
+            instant, falls_due, mail = min(happened, key=lambda event: event[:2])
+            if falls_due:
+                self.delayed.remove(mail)
+                self.show(mail, instant)
+            else:
+                self.stored.remove(mail)
+
+    def show(self, mail, instant):
+        """Make a message visible; it takes the place of the one under its key."""
+        if mail.sent.key is not None:
+            self.stored = [m for m in self.stored if m.sent.key != mail.sent.key]
+        self.newest_ms = max(self.newest_ms, instant)
+        mail.visible_ms = self.newest_ms
+        mail.msg_id = self.next_id
+        self.next_id += 1
+        self.stored.append(mail)
+
+    def find(self, msg_id):
+        return next((mail for mail in self.stored if mail.msg_id == msg_id), None)
+
+    def in_order(self):
+        """Return what is visible in the order of delivery."""
+        return sorted(
+            self.stored, key=lambda mail: (PRIORITIES.index(mail.sent.priority), mail.msg_id)
+        )
+
+    def position(self, start):
+        """Return the first msg_id that a read with this start covers."""
+        found = self.next_id
+        if start.deliver is Deliver.EARLIEST:
+            found = 0
+        elif start.deliver is Deliver.FROM_ID:
+            found = min(start.from_id, self.next_id)
+        elif start.deliver is Deliver.FROM_TIME:
+            later = (m.msg_id for m in self.stored if m.visible_ms // 1000 >= start.from_time)
+            found = next(later, self.next_id)
+        return found
+
+    def may_make_room(self, mail):
+        """Tell whether some group has acked the message and none has to deliver it yet."""
+        groups = self.groups.values()
+        return any(mail.msg_id in group.acked for group in groups) and not any(
+            group.wants(mail.msg_id) for group in groups
+        )
+
+    def is_full(self, size, limits):
+        sizes = [len(mail.sent.payload) for mail in (*self.stored, *self.delayed)]
+        return len(sizes) >= limits.max_messages or sum(sizes) + size > limits.max_bytes
+
+    def chosen_reply(self, command):
+        """Return the reply that an ACK or NACK means; None when it succeeds doing nothing."""
+        group = self.groups.get(command.group)
+        if command.batch is not None:
+            return self._reply_of_token(group, command)
+        if group is not None:
+            handed = [reply for reply in group.replies if command.msg_id in reply.msg_ids]
+            to_consumer = [reply for reply in handed if reply.consumer == command.consumer]
+            if handed:
+                return (to_consumer or handed)[-1]
+        if command.msg_id >= self.next_id or self.find(command.msg_id) is not None:
+            raise Refused("message_not_found")
+        return None
+
+    def _reply_of_token(self, group, command):
+        reply = self.replies.get(command.batch)
+        if reply is None or reply.group not in self.groups.values():
+            return None  # of an earlier mailbox, or from before a reset
+        if reply.group is not group or command.msg_id not in reply.msg_ids:
+            raise Refused("invalid_request")
+        return reply
+
+
+class Model:
+    """A broker's mailboxes. Each method takes a command or query of the engine and the time."""
+
+    def __init__(self, limits):
+        self.limits = limits
+        self.mailboxes = {}
+        self._tokens = 0
+
+    def mailbox(self, address, now):
+        """Return a mailbox with everything in it up to date, or None."""
+        mailbox = self.mailboxes.get(address)
+        if mailbox is None or (mailbox.expires_ms is not None and mailbox.expires_ms <= now):
+            return None
+        mailbox.settle(now)
+        return mailbox
+
+    def _existing(self, address, now):
+        mailbox = self.mailbox(address, now)
+        if mailbox is None:
+            raise Refused("mailbox_not_found")
+        return mailbox
+
+    def create(self, command, now):
+        mailbox = self.mailbox(command.address, now)
+        if mailbox is not None:
+            if not command.renew:
+                raise Refused("mailbox_exists")
+            if mailbox.ttl_s:
+                mailbox.expires_ms = now + mailbox.ttl_s * 1000
+            return command.address
+        if sum(1 for one in self.mailboxes if self.mailbox(one, now)) >= self.limits.max_mailboxes:
+            raise Refused("limit_reached")
+        expires_ms = now + command.ttl_s * 1000 if command.ttl_s else None
+        self.mailboxes[command.address] = Mailbox(command.address, command.ttl_s, expires_ms)
+        return command.address
+
+    def drop(self, command, now):
+        self._existing(command.address, now)
+        del self.mailboxes[command.address]
+
+    def send(self, command, now):
+        if len(command.payload) > self.limits.max_payload:
+            raise Refused("payload_too_large")
+        mailbox = self._existing(command.address, now)
+        known = mailbox.sent_ids.get((command.sender, command.id))
+        if known is not None:
+            body, answer = known
+            if body != command.payload:
+                raise Refused("id_conflict")
+            return answer
+        expires_ms = None if command.ttl_s is None else now + command.ttl_s * 1000
+        mail = Mail(command, now + command.delay_s * 1000, expires_ms)
+        self._make_room(mailbox, mail)
+        if command.delay_s:
+            mailbox.delayed.append(mail)
+        else:
+            mailbox.show(mail, now)
+        if command.id is not None:
+            mailbox.sent_ids[command.sender, command.id] = (command.payload, mail.msg_id)
+        return mail.msg_id
+
+    def _make_room(self, mailbox, mail):
+        kept = mailbox.stored
+        if mail.sent.key is not None and not mail.sent.delay_s:
+            mailbox.stored = [m for m in kept if m.sent.key != mail.sent.key]
+        while mailbox.is_full(len(mail.sent.payload), self.limits):
+            oldest = next(filter(mailbox.may_make_room, mailbox.stored), None)
+            if oldest is None:
+                mailbox.stored = kept
+                raise Refused("mailbox_full")
+            mailbox.stored = [m for m in mailbox.stored if m is not oldest]
+
+    def delete(self, command, now):
+        mailbox = self._existing(command.address, now)
+        mail = mailbox.find(command.msg_id)
+        if mail is None:
+            raise Refused("message_not_found")
+        mailbox.stored.remove(mail)
+
+    def fetch(self, command, now):
+        """Hand out: the messages, the token, the end of the lease, whether there are more.
+
+        Whether there are more is None when an earlier reply is given again.
+        """
+        mailbox = self._existing(command.address, now)
+        group = mailbox.groups.get(command.group)
+        request = (command.consumer, command.request_id)
+        repeated = group is not None and command.request_id is not None
+        repeated = repeated and request in group.requests
+        if repeated:
+            held = self._held_of_request(mailbox, group, request, now)
+            if held is not None:
+                return held
+        if group is None or (command.force and not repeated):
+            requests = set() if group is None else group.requests
+            group = Group(mailbox.position(command.start), requests)
+            mailbox.groups[command.group] = group
+        group.requests.add(request)
+        own = command.consumer if command.redeliver_own else None
+        ready = [m for m in mailbox.in_order() if group.may_hand_out(m.msg_id, now, own)]
+        given = ready[: command.num_msgs]
+        if not given:
+            return [], None, None, False
+        self._tokens += 1
+        reply = Reply(
+            f"reply {self._tokens}", group, *request, msg_ids=[mail.msg_id for mail in given]
+        )
+        group.replies.append(reply)
+        mailbox.replies[reply.token] = reply
+        until_ms = now + command.lease_ms
+        for msg_id in reply.msg_ids:
+            before = group.leases.get(msg_id)
+            count = 1 if before is None else before.count + 1
+            group.leases[msg_id] = Lease(command.consumer, until_ms, count, reply)
+        messages = [self._leased(mailbox, group, mail.msg_id) for mail in given]
+        return messages, reply.token, until_ms / 1000, len(ready) > len(given)
+
+    def _held_of_request(self, mailbox, group, request, now):
+        for reply in group.replies:
+            if (reply.consumer, reply.request_id) == request:
+                held = [
+                    msg_id
+                    for msg_id in reply.msg_ids
+                    if mailbox.find(msg_id) is not None
+                    and group.wants(msg_id)
+                    and group.leases[msg_id].reply is reply
+                    and group.leases[msg_id].is_of(reply.consumer, now)
+                ]
+                if held:
+                    messages = [self._leased(mailbox, group, msg_id) for msg_id in held]
+                    until_ms = min(group.leases[msg_id].until_ms for msg_id in held)
+                    return messages, reply.token, until_ms / 1000, None
+        return None
+
+    def _leased(self, mailbox, group, msg_id):
+        lease = group.leases[msg_id]
+        return mailbox.find(msg_id).read(mailbox.address, lease.count, lease.reply.token)
+
+    def fetch_for_nobody(self, command, now):
+        """Do what is left of a FETCH whose asker has gone: at the most, there is a group now."""
+        mailbox = self._existing(command.address, now)
+        if command.group not in mailbox.groups:
+            mailbox.groups[command.group] = Group(mailbox.position(command.start), set())
+
+    def peek(self, command, now):
+        """Read without a group: the messages, and whether there are more."""
+        mailbox = self._existing(command.address, now)
+        start = mailbox.position(command.start) if command.position is None else command.position
+        ready = [mail for mail in mailbox.in_order() if mail.msg_id >= start]
+        given = ready[: command.num_msgs]
+        return [mail.read(mailbox.address) for mail in given], len(ready) > len(given)
+
+    def ack(self, command, now):
+        mailbox = self._existing(command.address, now)
+        reply = mailbox.chosen_reply(command)
+        if reply is None:
+            return ()
+        group = reply.group
+        named = command.msg_id
+        acked = []
+        for msg_id in reply.msg_ids[: reply.msg_ids.index(named) + 1]:
+            if command.individual and msg_id != named:
+                continue
+            if reply.confirmed.get(msg_id) == named:
+                acked.append(msg_id)
+            elif (
+                mailbox.find(msg_id) is not None
+                and group.wants(msg_id)
+                and not group.leases[msg_id].is_of_another(reply.consumer, now)
+                and (msg_id == named or msg_id not in reply.given_back)
+            ):
+                group.acked.add(msg_id)
+                reply.confirmed[msg_id] = named
+                acked.append(msg_id)
+        return tuple(acked)
+
+    def nack(self, command, now):
+        mailbox = self._existing(command.address, now)
+        reply = mailbox.chosen_reply(command)
+        if reply is None or mailbox.find(command.msg_id) is None:
+            return
+        lease = reply.group.leases[command.msg_id]
+        if reply.group.wants(command.msg_id) and lease.is_of(reply.consumer, now):
+            lease.holder = None
+            lease.until_ms = now + command.delay_ms
+            for earlier in reply.group.replies:
+                earlier.given_back.add(command.msg_id)
+
+    def extend(self, command, now):
+        mailbox = self._existing(command.address, now)
+        group = mailbox.groups.get(command.group)
+        extended, lost = [], []
+        for msg_id in command.msg_ids:
+            lease = None if group is None else group.leases.get(msg_id)
+            if (
+                lease is not None
+                and mailbox.find(msg_id) is not None
+                and group.wants(msg_id)
+                and lease.is_of(command.consumer, now)
+            ):
+                lease.until_ms = now + command.lease_ms
+                extended.append(msg_id)
+            else:
+                lost.append(msg_id)
+        return Extended(tuple(extended), tuple(lost))
+
+    def query(self, command, now):
+        """Look at messages: those found, and whether there are more."""
+        mailbox = self._existing(command.address, now)
+        found = [
+            mail.read(mailbox.address)
+            for mail in mailbox.stored
+            if command.key in {None, mail.sent.key}
+            and set(command.tags) <= set(mail.sent.tags)
+            and (command.since is None or mail.visible_ms // 1000 >= command.since)
+            and command.msg_id in {None, mail.msg_id}
+        ]
+        return tuple(found[-command.limit :]), len(found) > command.limit
+
+    def unread(self, address, name, now):
+        """Count what the group could be handed now by somebody new to it."""
+        mailbox = self._existing(address, now)
+        group = mailbox.groups.get(name, Group(0, set()))
+        counts = dict.fromkeys(PRIORITIES, 0)
+        for mail in mailbox.stored:
+            counts[mail.sent.priority] += group.may_hand_out(mail.msg_id, now)
+        return Unread(*counts.values())
+
+    def group_status(self, address, name, now):
+        mailbox = self._existing(address, now)
+        pending = self.unread(address, name, now)
+        group = mailbox.groups.get(name)
+        if group is None:
+            return GroupStatus(name, exists=False, pending=pending)
+        acked = sum(mail.msg_id in group.acked for mail in mailbox.stored)
+        leased = self._leased_to_whom(mailbox, group, now)
+        return GroupStatus(name, exists=True, pending=pending, leased=leased, acked=acked)
+
+    def _leased_to_whom(self, mailbox, group, now):
+        ends = {}
+        for mail in mailbox.stored:
+            lease = group.leases.get(mail.msg_id)
+            if lease is not None and group.wants(mail.msg_id) and lease.until_ms > now:
+                ends.setdefault(lease.holder, []).append(lease.until_ms)
+        leased = [
+            Leased(holder, len(untils), min(untils) / 1000) for holder, untils in ends.items()
+        ]
+        return tuple(sorted(leased, key=lambda one: (one.until, one.consumer or "")))
+
+    def message_life(self, address, msg_id, now):
+        """Return which groups have acked a stored message, and which hold it for whom."""
+        mailbox = self._existing(address, now)
+        if mailbox.find(msg_id) is None:
+            return None
+        groups = sorted(mailbox.groups.items())
+        acked_by = [name for name, group in groups if msg_id in group.acked]
+        held = [(name, group.leases.get(msg_id)) for name, group in groups if group.wants(msg_id)]
+        return tuple(acked_by), tuple(
+            (name, lease.holder, lease.until_ms / 1000, lease.count)
+            for name, lease in held
+            if lease is not None and lease.until_ms > now
+        )
+
+    def why_empty(self, command, now):
+        mailbox = self._existing(command.address, now)
+        group = mailbox.groups.get(command.group)
+        start = command.position if group is None else group.start
+        return Waiting(
+            stored=len(mailbox.stored),
+            delayed=len(mailbox.delayed),
+            next_due=min((mail.due_ms / 1000 for mail in mailbox.delayed), default=None),
+            leased=() if group is None else self._leased_to_whom(mailbox, group, now),
+            acked=0 if group is None else sum(m.msg_id in group.acked for m in mailbox.stored),
+            skipped=sum(mail.msg_id < start for mail in mailbox.stored),
+        )
+
+    def ends(self):
+        """Return the instants at which leases and mailboxes end, or ended."""
+        for mailbox in self.mailboxes.values():
+            if mailbox.expires_ms is not None:
+                yield mailbox.expires_ms
+            for group in mailbox.groups.values():
+                yield from (lease.until_ms for lease in group.leases.values())
+
+    def events(self):
+        """Return the instants at which anything happens by itself, or happened."""
+        yield from self.ends()
+        for mailbox in self.mailboxes.values():
+            yield from (mail.due_ms for mail in mailbox.delayed)
+            yield from (m.expires_ms for m in mailbox.stored if m.expires_ms is not None)

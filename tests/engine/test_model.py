@@ -1,0 +1,487 @@
+"""The engine does what the model of the contract does, whatever is asked in whatever order."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from mq9.engine import commands, machine, store
+from mq9.engine.commands import Limits, Start
+from mq9.engine.machine import Unsettled
+from mq9.errors import Mq9Error
+from mq9.models import Deliver, Priority
+
+from .model import Model, Refused
+
+START_MS = 1_700_000_000_400  # within a second, as instants are
+STEPS = 60
+EARLIEST = Start(deliver=Deliver.EARLIEST)
+
+addresses = st.sampled_from(["a", "a", "a", "b"])
+perishable = st.sampled_from(["b", "b", "a"])
+groups = st.sampled_from(["g", "g", "h"])
+consumers = st.sampled_from(["one", "two", "three"])
+ids = st.integers(0, 12)
+ages = st.integers(0, 7)  # of messages: 1 is the newest, 0 the next one
+seconds = st.integers(START_MS // 1000 - 1, START_MS // 1000 + 40)
+leases_ms = st.sampled_from([1_000, 2_000, 2_500, 5_000, 60_000])
+keys = st.sampled_from([None, None, "k", "l"])
+tags = st.sampled_from([(), ("x",), ("y", "x")])
+num_msgs = st.sampled_from([1, 2, 3, 100])
+starts = st.one_of(
+    st.just(EARLIEST),
+    st.just(Start(deliver=Deliver.LATEST)),
+    st.builds(Start, deliver=st.just(Deliver.FROM_ID), from_id=ids),
+    st.builds(
+        Start,
+        deliver=st.just(Deliver.FROM_TIME),
+        from_time=seconds,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What whoever made a FETCH knows of its reply."""
+
+    address: str
+    group: str
+    consumer: str
+    batch: str
+    msg_ids: tuple[int, ...]
+
+
+class Comparison(RuleBasedStateMachine):
+    """One engine and one model, asked the same at the same instants."""
+
+    receipts = Bundle("receipts")
+
+    def __init__(self):
+        super().__init__()
+        self.connection = store.open_memory()
+        self.now = START_MS
+        self.lives = 0
+        self.tokens = {}  # the engine's: the model's
+
+    @initialize(
+        target=receipts,
+        messages=st.sampled_from([4, 8, 100]),
+        size=st.sampled_from([8, 1_000]),
+        mailboxes=st.sampled_from([1, 2, 2]),
+        priorities=st.lists(st.sampled_from(Priority), min_size=1, max_size=4),
+    )
+    def begin(self, messages, size, mailboxes, priorities):
+        self.limits = Limits(
+            max_payload=4, max_messages=messages, max_bytes=size, max_mailboxes=mailboxes
+        )
+        self.model = Model(self.limits)
+        self._create("a")
+        for priority in priorities:
+            command = commands.Send(address="a", payload=b"m", priority=priority)
+            self.carry_out(command, self.model.send)
+        return self._fetch(
+            commands.Fetch(address="a", group="g", consumer="one", start=EARLIEST, lease_ms=2_000)
+        )
+
+    def teardown(self):
+        self.connection.close()
+
+    def apply(self, command):
+        """Return what the engine answers to a command, or the code of its refusal."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = machine.apply(self.connection, command, self.now, self.limits)
+        except Mq9Error as error:
+            self.connection.execute("ROLLBACK")
+            return error.code
+        self.connection.execute("COMMIT")
+        return result
+
+    def read(self, query):
+        """Return what the engine answers to a query, or the code of its refusal."""
+        try:
+            try:
+                return machine.read(self.connection, query, self.now)
+            except Unsettled as unsettled:
+                self.apply(commands.Settle(address=unsettled.address))
+                return machine.read(self.connection, query, self.now)
+        except Mq9Error as error:
+            return error.code
+
+    def expected(self, method, *arguments):
+        """Return what the model answers, or the code of its refusal."""
+        try:
+            return method(*arguments, self.now)
+        except Refused as refused:
+            return refused.code
+
+    def msg_id(self, address, age):
+        """Return the id of the message that is so many behind the next."""
+        mailbox = self.model.mailbox(address, self.now)
+        return age if mailbox is None else max(0, mailbox.next_id - age)
+
+    def carry_out(self, command, method):
+        """Do it in both; their answers must be the same."""
+        answer = self.apply(command)
+        if getattr(command, "batch", None) is not None:
+            command = replace(command, batch=self.tokens[command.batch])
+        assert answer == self.expected(method, command)
+        self.compare_state()
+        return answer
+
+    def compare_state(self):
+        """What can be seen of the state must be the same."""
+        for address in ("a", "b"):
+            query = commands.QueryMessages(address=address, limit=1_000)
+            found = self.expected(self.model.query, query)
+            assert self.found(query) == found
+            if not isinstance(found, str):
+                for group in ("g", "h"):
+                    self.compare_group(address, group)
+                for message in found[0]:
+                    self.compare_message(address, message.msg_id)
+
+    def found(self, query):
+        answer = self.read(query)
+        return answer if isinstance(answer, str) else (answer.messages, answer.more)
+
+    def compare_group(self, address, group):
+        unread = self.read(commands.CountUnread(address=address, group=group))
+        assert unread == self.model.unread(address, group, self.now)
+        status = self.read(commands.Status(address=address, group=group))
+        expected = self.model.group_status(address, group, self.now)
+        leased = sorted(status.group.leased, key=lambda one: (one.until, one.consumer or ""))
+        assert replace(status.group, leased=tuple(leased)) == expected
+
+    def compare_message(self, address, msg_id):
+        life = self.read(commands.Status(address=address, msg_id=msg_id)).message
+        held = tuple(lease for lease in life.leased if lease[2] is not None)
+        assert life.state == "stored"
+        assert (life.acked_by, held) == self.model.message_life(address, msg_id, self.now)
+
+    def _create(self, address, **options):
+        self.lives += 1
+        command = commands.CreateMailbox(address=address, life=f"life{self.lives}", **options)
+        self.carry_out(command, self.model.create)
+
+    @rule(address=perishable, ttl_s=st.sampled_from([0, 15]), renew=st.booleans())
+    def create(self, address, ttl_s, renew):
+        self._create(address, ttl_s=ttl_s, renew=renew)
+
+    @rule(address=perishable, ttl_s=st.sampled_from([0, 0, 15, None]))
+    def drop(self, address, ttl_s):
+        """Drop it and, most times, make it anew."""
+        self.carry_out(commands.DropMailbox(address=address), self.model.drop)
+        if ttl_s is not None:
+            self._create(address, ttl_s=ttl_s)
+
+    @rule(
+        address=addresses,
+        payload=st.sampled_from([b"", b"x", b"yy", b"yy", b"zzzzz"]),
+        priority=st.sampled_from(Priority),
+        key=keys,
+        delay_s=st.sampled_from([0, 0, 1, 2, 5]),
+        lasts_s=st.sampled_from([None, None, 1, 2, 5]),
+        tags=tags,
+        id=st.sampled_from([None, None, None, "i", "j"]),
+        sender=st.sampled_from([None, "s"]),
+    )
+    def send(self, address, delay_s, lasts_s, **options):
+        ttl_s = None if lasts_s is None else delay_s + lasts_s
+        command = commands.Send(address=address, delay_s=delay_s, ttl_s=ttl_s, **options)
+        self.carry_out(command, self.model.send)
+
+    @rule(
+        address=addresses,
+        sent=st.lists(
+            st.tuples(st.sampled_from(Priority), keys, st.sampled_from([0, 0, 0, 1, 2])),
+            min_size=2,
+            max_size=4,
+        ),
+        by_ms=st.sampled_from([0, 0, 1_000, 5_000]),
+    )
+    def send_some(self, address, sent, by_ms):
+        """Send several, and perhaps do not look before all that is delayed has fallen due."""
+        for priority, key, delay_s in sent:
+            ttl_s = delay_s + 1 if delay_s and key == "k" else None
+            command = commands.Send(
+                address=address,
+                payload=b"m",
+                priority=priority,
+                key=key,
+                delay_s=delay_s,
+                ttl_s=ttl_s,
+            )
+            self.carry_out(command, self.model.send)
+        self.now += by_ms
+        self.compare_state()
+
+    @rule(
+        target=receipts,
+        address=addresses,
+        group=groups,
+        consumer=consumers,
+        start=starts,
+        num_msgs=num_msgs,
+        lease_ms=leases_ms,
+        redeliver_own=st.booleans(),
+    )
+    def fetch(self, **options):
+        return self._fetch(commands.Fetch(**options))
+
+    @rule(target=receipts, receipt=receipts, consumer=consumers, num_msgs=num_msgs)
+    def fetch_what_another_lost(self, receipt, consumer, num_msgs):
+        """Wait until the leases of a reply are over, and fetch for somebody else, perhaps."""
+        self.now += 5_000
+        fetch = commands.Fetch(
+            address=receipt.address,
+            group=receipt.group,
+            consumer=consumer,
+            num_msgs=num_msgs,
+            lease_ms=60_000,
+        )
+        return self._fetch(fetch)
+
+    @rule(target=receipts, group=groups, consumer=consumers, num_msgs=num_msgs, start=starts)
+    def fetch_anew(self, group, consumer, num_msgs, start):
+        fetch = commands.Fetch(
+            address="a",
+            group=group,
+            consumer=consumer,
+            force=True,
+            num_msgs=num_msgs,
+            start=start,
+            lease_ms=5_000,
+        )
+        return self._fetch(fetch)
+
+    @rule(
+        target=receipts,
+        group=groups,
+        consumer=st.sampled_from(["one", "two"]),
+        force=st.booleans(),
+        num_msgs=num_msgs,
+        lease_ms=leases_ms,
+    )
+    def fetch_under_a_request_id(self, group, consumer, force, num_msgs, lease_ms):
+        fetch = commands.Fetch(
+            address="a",
+            group=group,
+            consumer=consumer,
+            request_id="reset" if force else "usual",
+            force=force,
+            start=EARLIEST,
+            num_msgs=num_msgs,
+            lease_ms=lease_ms,
+        )
+        return self._fetch(fetch)
+
+    def _fetch(self, fetch):
+        answer = self.apply(fetch)
+        expected = self.expected(self.model.fetch, fetch)
+        if isinstance(answer, str):
+            assert answer == expected
+            return multiple()
+        result = answer.result
+        messages, token, lease_until, more = expected
+        assert (result.batch is None) == (token is None)
+        if token is not None:
+            assert self.tokens.setdefault(result.batch, token) == token
+        told = [replace(message, batch=self.tokens[message.batch]) for message in result]
+        assert (told, result.lease_until) == (messages, lease_until)
+        if more is not None:
+            assert result.more == more
+        self.compare_state()
+        if not result:
+            self.compare_emptiness(answer, fetch.address, fetch.group)
+            return multiple()
+        return Receipt(
+            fetch.address,
+            fetch.group,
+            fetch.consumer,
+            result.batch,
+            tuple(message.msg_id for message in result),
+        )
+
+    def compare_emptiness(self, fetched, address, group):
+        """An empty answer says why, and when to look again at the latest."""
+        query = commands.WhyEmpty(address=address, group=group, position=fetched.position)
+        assert self.read(query) == self.model.why_empty(query, self.now)
+        mailbox = self.model.mailbox(address, self.now)
+        change_ms = min((mail.due_ms for mail in mailbox.delayed), default=None)
+        if change_ms is not None:
+            assert self.now < fetched.next_change_ms <= change_ms
+
+    @rule(address=addresses, group=groups, consumer=consumers, start=starts, num_msgs=num_msgs)
+    def fetch_and_vanish(self, address, group, consumer, start, num_msgs):
+        fetch = commands.Fetch(
+            address=address,
+            group=group,
+            consumer=consumer,
+            start=start,
+            num_msgs=num_msgs,
+            redeliver_own=False,
+        )
+        answer = self.apply(fetch)
+        expected = self.expected(self.model.fetch_for_nobody, fetch)
+        if isinstance(answer, str):
+            assert answer == expected
+            return
+        release = fetch.undo(answer)
+        if release is not None:
+            self.apply(release)
+        self.compare_state()
+
+    @rule(
+        start=starts,
+        position=st.none() | ids,
+        num_msgs=num_msgs,
+        key=keys,
+        tags=tags,
+        since=st.none() | seconds,
+        msg_id=st.none() | st.none() | ids,
+    )
+    def look(self, start, position, num_msgs, **filters):
+        """Read without a group, and query."""
+        query = commands.QueryMessages(address="a", limit=num_msgs, **filters)
+        assert self.found(query) == self.expected(self.model.query, query)
+        peek = commands.Peek(address="a", start=start, position=position, num_msgs=num_msgs)
+        answer = self.read(peek)
+        expected = self.expected(self.model.peek, peek)
+        if isinstance(answer, str):
+            assert answer == expected
+            return
+        assert (list(answer.result), answer.result.more) == expected
+        if not answer.result:
+            self.compare_emptiness(answer, "a", None)
+
+    @rule(
+        receipt=receipts,
+        place=st.integers(-1, 3),
+        consumer=st.none() | consumers,
+        with_token=st.booleans(),
+        individual=st.sampled_from([False, False, True]),
+    )
+    def ack(self, receipt, place, consumer, with_token, individual):
+        """Confirm what was fetched, perhaps as somebody else; -1 is the last of the reply."""
+        command = commands.Ack(
+            address=receipt.address,
+            group=receipt.group,
+            msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
+            consumer=consumer or receipt.consumer,
+            batch=receipt.batch if with_token else None,
+            individual=individual,
+        )
+        answer = self.carry_out(command, self.model.ack)
+        if not isinstance(answer, str):
+            assert self.carry_out(command, self.model.ack) == answer
+
+    @rule(
+        verb=st.sampled_from([commands.Ack, commands.Nack]),
+        receipt=st.none() | receipts,
+        address=addresses,
+        group=groups,
+        age=ages,
+        consumer=consumers,
+    )
+    def ack_or_nack_anything(self, verb, receipt, address, group, age, consumer):
+        """Name any message of any group, perhaps with a token that does not belong to it."""
+        command = verb(
+            address=address,
+            group=group,
+            msg_id=self.msg_id(address, age),
+            consumer=consumer,
+            batch=None if receipt is None else receipt.batch,
+        )
+        self.carry_out(
+            command, self.model.ack if isinstance(command, commands.Ack) else self.model.nack
+        )
+
+    @rule(
+        receipt=receipts,
+        place=st.integers(0, 3),
+        consumer=st.none() | consumers,
+        with_token=st.booleans(),
+        delay_ms=st.sampled_from([0, 500, 1_000, 3_000]),
+    )
+    def nack(self, receipt, place, consumer, with_token, delay_ms):
+        command = commands.Nack(
+            address=receipt.address,
+            group=receipt.group,
+            msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
+            consumer=consumer or receipt.consumer,
+            batch=receipt.batch if with_token else None,
+            delay_ms=delay_ms,
+        )
+        self.carry_out(command, self.model.nack)
+
+    @rule(receipt=receipts, others=st.lists(ages, max_size=2), lease_ms=leases_ms)
+    def extend(self, receipt, others, lease_ms):
+        msg_ids = [*receipt.msg_ids, *(self.msg_id(receipt.address, age) for age in others)]
+        command = commands.Extend(
+            address=receipt.address,
+            group=receipt.group,
+            consumer=receipt.consumer,
+            msg_ids=tuple(dict.fromkeys(msg_ids)),
+            lease_ms=lease_ms,
+        )
+        self.carry_out(command, self.model.extend)
+
+    @rule(address=addresses, age=ages)
+    def delete(self, address, age):
+        command = commands.Delete(address=address, msg_id=self.msg_id(address, age))
+        self.carry_out(command, self.model.delete)
+
+    @rule(by_ms=st.sampled_from([1, 500, 600, 1_000, 2_000, 5_000, 10_000]), swept=st.booleans())
+    def time_passes(self, by_ms, swept):
+        """Let time pass; forgetting what is over changes nothing that can be seen."""
+        self.now += by_ms
+        if swept:
+            self.apply(commands.Sweep())
+        self.compare_state()
+
+    @rule(early_ms=st.sampled_from([0, 0, 1]), later=st.integers(0, 2))
+    def time_comes(self, early_ms, later):
+        """Go to the very instant at which something ends or falls due, or just before."""
+        events = sorted({one for one in self.model.events() if one > self.now})[: later + 1]
+        if events:
+            self.now = max(self.now, events[-1] - early_ms)
+            self.compare_state()
+
+    @rule(by_ms=st.sampled_from([1, 700, 3_000]), delay_s=st.integers(0, 2))
+    def clock_is_set_back(self, by_ms, delay_s):
+        """Set the clock back and send.
+
+        It never goes back over the end of a lease or mailbox: whether that end has been is
+        nothing that the contract says.
+        """
+        if not any(self.now - by_ms < end <= self.now for end in self.model.ends()):
+            self.now -= by_ms
+            command = commands.Send(address="a", payload=b"t", delay_s=delay_s)
+            self.carry_out(command, self.model.send)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3_600)
+def test_the_engine_and_the_model_agree(scale):
+    """Ask both the same, some thousand times."""
+    run_state_machine_as_test(
+        Comparison,
+        settings=settings(
+            max_examples=50 * scale,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
