@@ -120,8 +120,9 @@ def chosen_reply(
     msg_id: int,
     consumer: str,
     batch: str | None,
+    now: int,
 ) -> tuple[Group, Reply] | None:
-    """Find the FETCH reply that an ACK or NACK of ``msg_id`` speaks of.
+    """Find the FETCH reply that an ACK or NACK of ``msg_id`` speaks of; a use of the group.
 
     Returns:
         The group and its reply; None when the call succeeds without doing anything: the token is
@@ -132,6 +133,8 @@ def chosen_reply(
         MessageNotFound: The id is not assigned yet, or was not handed out to the group.
     """
     group = find(connection, mailbox, group_name)
+    if group is not None:
+        group.note_use(connection, now)
     if batch is not None:
         return _reply_of_token(connection, mailbox, group, msg_id, batch)
     if group is not None:

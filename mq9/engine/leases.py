@@ -29,6 +29,8 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Lim
     mailboxes.refuse_another(mailbox, command.life)
     group = groups.find(connection, mailbox, command.group)
     repeated = False
+    if group is not None:
+        group.note_use(connection, now)
     if group is not None and command.request_id is not None:
         number = _latest_reply(connection, group, command)
         repeated = number is not None
@@ -53,7 +55,6 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Lim
     refetched = _lease(
         connection, mailbox, group, command, picked[: len(messages)], number, until_ms
     )
-    group.note_use(connection, now)
     batch = groups.token(mailbox, number) if messages else None
     return Fetched(
         result=FetchResult(
@@ -271,7 +272,7 @@ def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits)
     """Confirm a message and, unless it is to be alone, those before it in the same reply."""
     mailbox = mailboxes.settle(connection, command.address, now)
     chosen = groups.chosen_reply(
-        connection, mailbox, command.group, command.msg_id, command.consumer, command.batch
+        connection, mailbox, command.group, command.msg_id, command.consumer, command.batch, now
     )
     if chosen is None:
         return ()
@@ -309,7 +310,6 @@ def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits)
                 (command.msg_id, mailbox.id, reply.number, position),
             )
             acked.append(msg_id)
-    group.note_use(connection, now)
     return tuple(acked)
 
 
@@ -317,7 +317,7 @@ def nack(connection: sqlite3.Connection, command: Nack, now: int, _limits: Limit
     """Give a lease back; nobody gets the message until the delay is over."""
     mailbox = mailboxes.settle(connection, command.address, now)
     chosen = groups.chosen_reply(
-        connection, mailbox, command.group, command.msg_id, command.consumer, command.batch
+        connection, mailbox, command.group, command.msg_id, command.consumer, command.batch, now
     )
     if chosen is None:
         return
@@ -333,7 +333,6 @@ def nack(connection: sqlite3.Connection, command: Nack, now: int, _limits: Limit
             "UPDATE handed SET given_back=1 WHERE group_id=? AND msg_id=? AND reply>=?",
             (group.id, command.msg_id, group.first_reply),
         )
-    group.note_use(connection, now)
 
 
 def extend(connection: sqlite3.Connection, command: Extend, now: int, _limits: Limits) -> Extended:
@@ -379,5 +378,5 @@ def release(connection: sqlite3.Connection, command: Release, now: int, _limits:
         f" AND msg_id IN ({handed})",
         of_reply,
     )
+    # The reply itself stays known, so that the same request does not reset the group twice.
     connection.execute("DELETE FROM handed WHERE mailbox=:mailbox AND reply=:reply", of_reply)
-    connection.execute("DELETE FROM replies WHERE mailbox=:mailbox AND number=:reply", of_reply)
