@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import os
 import threading
 import weakref
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -28,8 +30,8 @@ class Portal:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._stopped = False
-        self._finalizer: weakref.finalize[..., Portal] | None = None
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the portal's loop and block until it is done.
@@ -73,9 +75,12 @@ class Portal:
         self._own_up()
         with self._lock:
             self._stopped = True
-            self._loop = None
-        if self._finalizer is not None:
-            self._finalizer()
+            loop, self._loop = self._loop, None
+            thread, self._thread = self._thread, None
+        if loop is not None and thread is not None:
+            _stop(loop)
+            if thread is not threading.current_thread():
+                thread.join()
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         self._own_up()
@@ -85,7 +90,9 @@ class Portal:
                 work.close()
                 raise Stopped
             if self._loop is None:
-                self._loop = self._start()
+                self._loop, self._thread = _start()
+                # Whoever collects the garbage may hold a lock that the thread needs to end.
+                weakref.finalize(self, _stop, self._loop).atexit = False
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _own_up(self) -> None:
@@ -93,22 +100,25 @@ class Portal:
         if self._process != os.getpid():
             self._lock = threading.Lock()  # the fork may have copied it locked
             self._process = os.getpid()
-            self._loop = None
-            if self._finalizer is not None:
-                self._finalizer.detach()
-
-    def _start(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=_run, args=(loop,), name="mq9-tools", daemon=True)
-        thread.start()
-        self._finalizer = weakref.finalize(self, _stop, loop, thread, os.getpid())
-        return loop
+            self._loop = self._thread = None
 
     def _is_current(self) -> bool:
         try:
             return asyncio.get_running_loop() is self._loop
         except RuntimeError:
             return False
+
+
+# The loops that run, and the process they run in.
+_running: dict[asyncio.AbstractEventLoop, tuple[threading.Thread, int]] = {}
+
+
+def _start() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=_run, args=(loop,), name="mq9-tools", daemon=True)
+    _running[loop] = thread, os.getpid()
+    thread.start()
+    return loop, thread
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -121,10 +131,20 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.close()
+        del _running[loop]
 
 
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int) -> None:
-    if process == os.getpid() and not loop.is_closed():
-        loop.call_soon_threadsafe(loop.stop)
-        if thread is not threading.current_thread():
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop of this process end; another process's is left alone."""
+    _, process = _running.get(loop, (None, 0))
+    if process == os.getpid():
+        with suppress(RuntimeError):  # it has just ended
+            loop.call_soon_threadsafe(loop.stop)
+
+
+@atexit.register
+def _stop_all() -> None:
+    for loop, (thread, process) in list(_running.items()):
+        if process == os.getpid():
+            _stop(loop)
             thread.join()

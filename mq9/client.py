@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, overload
+from typing import Any, Self, cast, overload
 
 from mq9 import address as addresses
+from mq9 import payloads
 from mq9.batches import Batches
-from mq9.clock import Clock, sleep
-from mq9.errors import InvalidRequest, Mq9Error, NoReply, NotConnected, Unavailable
+from mq9.clock import Clock
+from mq9.connection import Connection, UnreadWatch
+from mq9.consumer import Consumer, ErrorHandler, Handler
+from mq9.errors import InvalidRequest, Mq9Error, NoReply
 from mq9.models import (
     AgentMatch,
     Deliver,
@@ -24,30 +25,18 @@ from mq9.models import (
     Message,
     Priority,
     PublicMailbox,
-    Unread,
 )
-from mq9.protocol import checks, headers, replies, requests, subjects
-from mq9.protocol.headers import Headers, SendOptions
+from mq9.payloads import Payload
+from mq9.protocol import checks, headers, replies, requests
+from mq9.protocol.headers import SendOptions
 from mq9.protocol.subjects import Verb
 from mq9.transport.base import Transport
 from mq9.transport.open import open_transport
 
-if TYPE_CHECKING:
-    from mq9.consumer import Consumer, ErrorHandler, Handler
-
 _logger = logging.getLogger("mq9.client")
 
-Payload: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any]
 _REPLY_GRACE_S = 60  # how much longer than its question a private reply mailbox lives
 _LONGEST_WAIT_MS = 60_000
-
-
-class UnreadWatch:
-    """What the replies said about unread mail; ``unread`` is None until one did."""
-
-    def __init__(self, header: tuple[str, str]) -> None:
-        self.header = header
-        self.unread: Unread | None = None
 
 
 class _Connect:
@@ -94,7 +83,7 @@ class Mq9Client:
         clock: Where time comes from; the broker's own clock by default.
         randomness: Gives that many unpredictable bytes; for ids and reply addresses.
         transport: An open way to a broker, to be used instead of ``server`` and closed with the
-        client.
+            client.
 
     Every method raises ``InvalidRequest`` for an argument that the protocol does not allow, before
     anything is sent; ``NotConnected`` when the client is not connected; ``Unavailable`` when no
@@ -115,32 +104,31 @@ class Mq9Client:
         randomness: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
     ) -> None:
+        name = None if agent is None else checks.agent_name("agent", agent)
         self._server = server
-        self._timeout = _seconds("request_timeout", request_timeout, above_zero=True)
-        self._attempts: int = checks.whole(0, 1_000)("reconnect_attempts", reconnect_attempts)
-        self._delay = _seconds("reconnect_delay", reconnect_delay, above_zero=False)
-        self._agent = None if agent is None else checks.agent_name("agent", agent)
-        self._given_clock = clock
         self._randomness = randomness
-        self._transport = transport
         self._batches = Batches()
-        self._watch: ContextVar[UnreadWatch | None] = ContextVar("mq9_unread", default=None)
         self.consumer = f"client.{self.new_id()}"
+        self._connection = Connection(
+            lambda: open_transport(server, self.consumer, name),
+            transport=transport,
+            request_timeout=checks.seconds(above_zero=True)("request_timeout", request_timeout),
+            attempts=checks.whole(0, 1_000)("reconnect_attempts", reconnect_attempts),
+            delay=checks.seconds()("reconnect_delay", reconnect_delay),
+            clock=clock,
+        )
 
     def __repr__(self) -> str:
-        state = "connected" if self._transport else "not connected"
+        state = "connected" if self.is_connected else "not connected"
         return f"<Mq9Client {self._server or 'default'} {state}>"
 
     async def _open(self) -> Self:
-        if self._transport is None:
-            self._transport = open_transport(self._server, self.consumer, self._agent)
+        self._connection.open()
         return self
 
     async def close(self) -> None:
         """Let go of the broker. What is fetched and not acked is redelivered after its lease."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.close()
+        await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return await self._open()
@@ -151,71 +139,29 @@ class Mq9Client:
     @property
     def is_connected(self) -> bool:
         """Whether requests can be made."""
-        return self._transport is not None
+        return self._connection.is_open
 
     @property
     def clock(self) -> Clock:
         """The clock that this client and its consumers go by."""
-        return self._given_clock or self._connected().clock
+        return self._connection.clock
 
     def new_id(self) -> str:
         """Return an id that no other has."""
         return self._randomness(12).hex()
 
-    def _connected(self) -> Transport:
-        if self._transport is None:
-            raise NotConnected("the client is not connected; use `async with` or `await connect()`")
-        return self._transport
-
-    async def _request(
-        self,
-        verb: Verb,
-        mail_address: str = "",
-        payload: bytes = b"",
-        *,
-        idempotent: bool,
-        extra_headers: Headers = (),
-        msg_id: int | None = None,
-        wait_ms: int = 0,
-    ) -> dict[str, Any]:
-        subject = subjects.encode(verb, mail_address, msg_id)
-        watch = self._watch.get()
-        sent_headers = [*extra_headers, watch.header] if watch is not None else extra_headers
-        timeout = self._timeout + wait_ms / 1000
-        repetitions = self._attempts if idempotent else 0
-        for repetition in range(repetitions + 1):
-            if repetition > 1:
-                await sleep(self.clock, self._delay)
-            try:
-                data = await self._connected().request(subject, payload, sent_headers, timeout)
-                reply = replies.decode(data)
-            except Unavailable:
-                if repetition == repetitions:
-                    raise
-            else:
-                if watch is not None:
-                    watch.unread = replies.decode_unread(reply)
-                return reply
-        raise AssertionError("unreachable")
-
-    @contextmanager
-    def watch_unread(self, mail_address: str, group_name: str) -> Iterator[UnreadWatch]:
+    def watch_unread(
+        self, mail_address: str, group_name: str
+    ) -> AbstractContextManager[UnreadWatch]:
         """Learn, with the replies to what is asked inside, how much mail waits for a group.
 
         Costs no round trip of its own. Applies to the requests of the task that is inside.
 
-        Yields:
-            A watch whose ``unread`` is that of the latest reply; None while there was none, or when
-            the mailbox does not exist.
+        Returns:
+            A context manager that gives a watch, whose ``unread`` is that of the latest reply; None
+            while there was none, or when the mailbox does not exist.
         """
-        address = addresses.parse(mail_address)
-        group = checks.header_text("group_name", group_name)
-        watch = UnreadWatch(headers.encode_unread(address, group))
-        outer = self._watch.set(watch)
-        try:
-            yield watch
-        finally:
-            self._watch.reset(outer)
+        return self._connection.watch_unread(mail_address, group_name)
 
     async def mailbox_create(
         self,
@@ -244,7 +190,9 @@ class Mq9Client:
         body = requests.CreateMailbox(
             name=name, ttl=ttl, desc=desc, public=public, prefix=prefix, renew=renew
         )
-        reply = await self._request(Verb.MAILBOX_CREATE, payload=body.encode(), idempotent=renew)
+        reply = await self._connection.request(
+            Verb.MAILBOX_CREATE, payload=body.encode(), idempotent=renew
+        )
         address: str = reply["mail_address"]
         if not renew:
             self._batches.forget(address)
@@ -257,7 +205,7 @@ class Mq9Client:
             MailboxNotFound: It is not there.
         """
         address = addresses.parse(mail_address)
-        await self._request(Verb.MAILBOX_DROP, address, idempotent=False)
+        await self._connection.request(Verb.MAILBOX_DROP, address, idempotent=False)
         self._batches.forget(address)
 
     async def mailbox_status(
@@ -274,14 +222,16 @@ class Mq9Client:
             MailboxNotFound: The mailbox is not there.
         """
         body = requests.MailboxStatusRequest(group_name=group_name, msg_id=msg_id)
-        reply = await self._request(
+        reply = await self._connection.request(
             Verb.MAILBOX_STATUS, addresses.parse(mail_address), body.encode(), idempotent=True
         )
         return replies.decode_status(reply)
 
     async def mailbox_list(self) -> list[PublicMailbox]:
         """List the public mailboxes by address."""
-        return replies.decode_public(await self._request(Verb.PUBLIC_LIST, idempotent=True))
+        return replies.decode_public(
+            await self._connection.request(Verb.PUBLIC_LIST, idempotent=True)
+        )
 
     async def send(
         self,
@@ -338,10 +288,10 @@ class Mq9Client:
             correlation_id=correlation_id,
             path=cast("tuple[str, ...]", () if path is None else path),
         )
-        return await self._send(address, _encode_payload(payload), options)
+        return await self._send(address, payloads.encode(payload), options)
 
     async def _send(self, mail_address: str, body: bytes, options: SendOptions) -> int:
-        reply = await self._request(
+        reply = await self._connection.request(
             Verb.SEND, mail_address, body, idempotent=True, extra_headers=options.encode()
         )
         return int(reply["msg_id"])
@@ -404,7 +354,7 @@ class Mq9Client:
             redeliver_own=redeliver_own,
             consumer=self._acting(consumer),
         )
-        reply = await self._request(
+        reply = await self._connection.request(
             Verb.FETCH,
             address,
             body.encode(),
@@ -456,7 +406,7 @@ class Mq9Client:
         )
         if body.batch is None:
             body = replace(body, batch=self._token(address, body, consumer))
-        reply = await self._request(Verb.ACK, address, body.encode(), idempotent=True)
+        reply = await self._connection.request(Verb.ACK, address, body.encode(), idempotent=True)
         return list(reply.get("acked") or ())
 
     async def nack(
@@ -493,7 +443,7 @@ class Mq9Client:
         )
         if body.batch is None:
             body = replace(body, batch=self._token(address, body, consumer))
-        await self._request(Verb.NACK, address, body.encode(), idempotent=False)
+        await self._connection.request(Verb.NACK, address, body.encode(), idempotent=False)
 
     async def extend(
         self,
@@ -526,7 +476,7 @@ class Mq9Client:
             msg_ids=cast("tuple[int, ...]", msg_ids),
             lease_ms=lease_ms,
         )
-        reply = await self._request(Verb.EXTEND, address, body.encode(), idempotent=True)
+        reply = await self._connection.request(Verb.EXTEND, address, body.encode(), idempotent=True)
         return Extended(tuple(reply["extended"]), tuple(reply["lost"]))
 
     def _acting(self, consumer: str | None) -> str:
@@ -567,9 +517,6 @@ class Mq9Client:
         Raises:
             MailboxNotFound: The mailbox is not there.
         """
-        from mq9.consumer import Consumer  # noqa: PLC0415  # it imports this module
-
-        self._connected()
         consumer = Consumer(
             self,
             mail_address,
@@ -624,7 +571,7 @@ class Mq9Client:
             msg_id=msg_id,
             max_bytes=max_bytes,
         )
-        reply = await self._request(
+        reply = await self._connection.request(
             Verb.QUERY, address, body.encode(), idempotent=True, extra_headers=[headers.BASE64]
         )
         return replies.decode_fetch(reply, address)
@@ -637,7 +584,7 @@ class Mq9Client:
             MessageNotFound: The message is not.
         """
         number = checks.whole(0, checks.MAX_MSG_ID)("msg_id", msg_id)
-        await self._request(
+        await self._connection.request(
             Verb.DELETE, addresses.parse(mail_address), msg_id=number, idempotent=False
         )
 
@@ -661,8 +608,8 @@ class Mq9Client:
         requests.Register(
             name=card.get("name"), mailbox=card.get("mailbox"), ttl=card.get("ttl", 0)
         )
-        await self._request(
-            Verb.AGENT_REGISTER, payload=_encode_json("agent_card", card), idempotent=True
+        await self._connection.request(
+            Verb.AGENT_REGISTER, payload=payloads.encode_json("agent_card", card), idempotent=True
         )
 
     async def agent_unregister(
@@ -678,7 +625,9 @@ class Mq9Client:
             AgentNotFound: No agent is registered so.
         """
         body = requests.Unregister(**_who(mailbox, name))
-        await self._request(Verb.AGENT_UNREGISTER, payload=body.encode(), idempotent=False)
+        await self._connection.request(
+            Verb.AGENT_UNREGISTER, payload=body.encode(), idempotent=False
+        )
 
     async def agent_report(self, report: Mapping[str, Any]) -> None:
         """Tell how an agent is doing, and that it lives.
@@ -692,8 +641,8 @@ class Mq9Client:
         given = dict(checks.json_object("report", report))
         who = _who(given.pop("mailbox", None), given.pop("name", None))
         requests.Unregister(**who)
-        payload = _encode_json("report", {**who, **given})
-        await self._request(Verb.AGENT_REPORT, payload=payload, idempotent=True)
+        payload = payloads.encode_json("report", {**who, **given})
+        await self._connection.request(Verb.AGENT_REPORT, payload=payload, idempotent=True)
 
     async def agent_discover(
         self,
@@ -716,7 +665,9 @@ class Mq9Client:
             What the agents registered, best first; by name when nothing is asked.
         """
         body = requests.Discover(text=text, semantic=semantic, limit=limit, page=page)
-        reply = await self._request(Verb.AGENT_DISCOVER, payload=body.encode(), idempotent=True)
+        reply = await self._connection.request(
+            Verb.AGENT_DISCOVER, payload=body.encode(), idempotent=True
+        )
         agents = reply.get("agents") or ()
         matches = reply.get("matches") or ()
         return [
@@ -750,11 +701,11 @@ class Mq9Client:
             MailboxNotFound: There is nobody to ask.
         """
         address = addresses.parse(mail_address)
-        seconds = _seconds("timeout", timeout, above_zero=True)
+        seconds = checks.seconds(above_zero=True)("timeout", timeout)
         correlation_id = self.new_id()
         lifetime = min(int(seconds) + _REPLY_GRACE_S, checks.MAX_SECONDS)
         reply_to = addresses.generate(self._randomness(addresses.RANDOM_BYTES), "reply")
-        body = _encode_payload(payload)
+        body = payloads.encode(payload)
         options = SendOptions(
             priority=cast("Priority", priority),
             id=self.new_id(),
@@ -825,30 +776,3 @@ def _who(mailbox: Any, name: Any) -> dict[str, Any]:
         return {"mailbox": addresses.parse(mailbox), "name": mailbox}
     except InvalidRequest:
         return {"name": mailbox}
-
-
-def _seconds(name: str, value: Any, *, above_zero: bool) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidRequest(f"{name}: {checks.shown(value)} is not a number of seconds")
-    if not 0 <= value <= checks.MAX_SECONDS or (above_zero and value == 0):
-        raise InvalidRequest(f"{name}: {checks.shown(value)} s is out of range")
-    return float(value)
-
-
-def _encode_payload(payload: Any) -> bytes:
-    if isinstance(payload, (bytes, bytearray, memoryview)):
-        return bytes(payload)
-    if isinstance(payload, str):
-        return checks.prose(len(payload))("payload", payload).encode()  # type: ignore[no-any-return]  # a check returns what it was given
-    if isinstance(payload, (Mapping, list, tuple)):
-        return _encode_json("payload", payload)
-    raise InvalidRequest(f"payload: {type(payload).__name__} is neither bytes, str, dict nor list")
-
-
-def _encode_json(name: str, value: Any) -> bytes:
-    # The standard library's encoder, because it refuses NaN where others write null.
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{name}: cannot be written as JSON: {error}") from None

@@ -91,6 +91,7 @@ class Consumer:
         if error_handler is not None and not callable(error_handler):
             raise InvalidRequest(f"error_handler: {checks.shown(error_handler)} cannot be called")
         one_to_1000 = checks.whole(1, 1_000)
+        a_day = checks.seconds(requests.MAX_LEASE_MS // 1000)
         self._client = client
         self._address = addresses.parse(mail_address)
         self._handler = handler
@@ -109,8 +110,8 @@ class Consumer:
         self._dead_letter = None if dead_letter is None else addresses.parse(dead_letter)
         if self._dead_letter == self._address:
             raise InvalidRequest(f"dead_letter: {self._address} is the mailbox itself")
-        self._max_retry_ms = _milliseconds("max_retry_delay", max_retry_delay)
-        self._retry_ms = _milliseconds("retry_delay", retry_delay)
+        self._max_retry_ms = round(a_day("max_retry_delay", max_retry_delay) * 1000)
+        self._retry_ms = round(a_day("retry_delay", retry_delay) * 1000)
         self._clock = client.clock  # still there when the client is closed
         self._threads = ThreadPoolExecutor(self._concurrency, "mq9-handler")
         # What is being handled; an id may be there twice, as when its mailbox was made anew.
@@ -361,14 +362,6 @@ class Consumer:
 def _log_unexpected(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _logger.critical("a consumer's task failed unexpectedly", exc_info=error)
-
-
-def _milliseconds(name: str, seconds: Any) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise InvalidRequest(f"{name}: {checks.shown(seconds)} is not a number of seconds")
-    if not 0 <= seconds * 1000 <= requests.MAX_LEASE_MS:
-        raise InvalidRequest(f"{name}: {checks.shown(seconds)} s is not between 0 s and a day")
-    return round(seconds * 1000)
 
 
 def _as_tag(text: str) -> str:

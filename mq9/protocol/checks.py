@@ -43,6 +43,20 @@ def whole(low: int, high: int) -> Check:
     return check
 
 
+def seconds(most: int = MAX_SECONDS, *, above_zero: bool = False) -> Callable[[str, Any], float]:
+    """Check for a number of seconds, not negative and at most ``most``."""
+
+    def check(name: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidRequest(f"{name}: {shown(value)} is not a number of seconds")
+        if not 0 <= value <= most or (above_zero and value == 0):
+            least = "more than 0" if above_zero else "at least 0"
+            raise InvalidRequest(f"{name}: {shown(value)} s is not {least} and at most {most} s")
+        return float(value)
+
+    return check
+
+
 def is_absent(value: Any) -> bool:
     """Tell whether a field's value is null or the empty text."""
     return value is None or (isinstance(value, str) and not value)

@@ -298,7 +298,7 @@ def test_a_forked_child_opens_its_own_and_leaves_its_parents_alone(url, told, he
 
 async def test_after_closing_nothing_is_sent():
     client = await Mq9Client.connect("sqlite:///mail.db")
-    transport = client._transport
+    transport = client._connection._transport
     await client.close()
     with pytest.raises(NotConnected):
         await transport.request("$mq9.AI.PUBLIC.LIST", b"", (), 1)

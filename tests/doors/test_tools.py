@@ -465,6 +465,33 @@ def test_a_lease_lasts_as_long_as_the_toolkit_says(open_toolkit):
     assert fetch(toolkit)["leased_seconds"] == 5
 
 
+def test_a_lost_reply_is_made_good_where_that_is_safe(broker, planner):
+    broker.lose_next_reply("MSG.SEND")
+    assert do(planner, "send_message", mail_address="planner", content="x")["msg_id"] == 0
+
+    broker.lose_next_reply("MSG.FETCH")
+    said = fetch(planner)
+    assert ids(said) == [0]
+    assert "delivery_count" not in said["messages"][0]
+
+    broker.lose_next_reply("MSG.ACK")
+    assert do(planner, "ack_messages", msg_id=0)["acked"] == [0]
+
+
+def test_a_lost_reply_is_told_where_repeating_is_not_safe(broker, planner):
+    broker.lose_next_reply("MAILBOX.CREATE")
+    fail_once = fail(planner, "agent_discover")
+    assert fail_once.endswith("twice does no harm.")
+    do(planner, "agent_discover")
+
+    broker.lose_next_reply("MAILBOX.CREATE")
+    assert fail(planner, "create_mailbox", name="desk").endswith(
+        "the outcome is unknown. "
+        "It may have happened all the same; repeat it only if twice does no harm."
+    )
+    assert "already exists" in fail(planner, "create_mailbox", name="desk")
+
+
 def test_a_tool_works_by_itself(broker, anyone):
     alone = SendMessageTool(server=broker.url, agent="worker")
 

@@ -1,0 +1,141 @@
+"""The client's way to its broker: connect, ask, ask again where that is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from mq9 import address as addresses
+from mq9.clock import Clock, sleep
+from mq9.errors import NotConnected, Unavailable
+from mq9.models import Unread
+from mq9.protocol import checks, headers, replies, subjects
+from mq9.protocol.headers import Headers
+from mq9.protocol.subjects import Verb
+from mq9.transport.base import Transport
+
+
+class UnreadWatch:
+    """What the replies said about unread mail; ``unread`` is None until one did."""
+
+    def __init__(self, header: tuple[str, str]) -> None:
+        self.header = header
+        self.unread: Unread | None = None
+
+
+class Connection:
+    """Makes requests to one broker.
+
+    Args:
+        open_transport: Opens the way to the broker.
+        transport: A way that is open already.
+        request_timeout: Seconds to wait for a reply, beside what the request itself waits.
+        attempts: How often a request that may be repeated is repeated.
+        delay: Seconds before each repetition but the first, which is made at once.
+        clock: Where time comes from; the broker's own clock by default.
+    """
+
+    def __init__(
+        self,
+        open_transport: Callable[[], Transport],
+        *,
+        transport: Transport | None,
+        request_timeout: float,
+        attempts: int,
+        delay: float,
+        clock: Clock | None,
+    ) -> None:
+        self._open_transport = open_transport
+        self._transport = transport
+        self._timeout = request_timeout
+        self._attempts = attempts
+        self._delay = delay
+        self._given_clock = clock
+        self._watch: ContextVar[UnreadWatch | None] = ContextVar("mq9_unread", default=None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be made."""
+        return self._transport is not None
+
+    @property
+    def clock(self) -> Clock:
+        """The clock to go by."""
+        return self._given_clock or self._connected().clock
+
+    def open(self) -> None:
+        """Connect; harmless when connected."""
+        if self._transport is None:
+            self._transport = self._open_transport()
+
+    async def close(self) -> None:
+        """Let go of the broker; harmless when repeated."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+
+    def _connected(self) -> Transport:
+        if self._transport is None:
+            raise NotConnected("the client is not connected; use `async with` or `await connect()`")
+        return self._transport
+
+    async def request(
+        self,
+        verb: Verb,
+        mail_address: str = "",
+        payload: bytes = b"",
+        *,
+        idempotent: bool,
+        extra_headers: Headers = (),
+        msg_id: int | None = None,
+        wait_ms: int = 0,
+    ) -> dict[str, Any]:
+        """Make a request and return its reply.
+
+        Args:
+            verb: What is asked for.
+            mail_address: Of which mailbox.
+            payload: The JSON, or the body of a SEND.
+            idempotent: Whether it may be repeated when its reply was lost.
+            extra_headers: Its headers.
+            msg_id: Of which message, for DELETE.
+            wait_ms: How long the broker may take to answer, beside the timeout.
+
+        Raises:
+            Mq9Error: As the broker answered.
+            NotConnected: There is no connection.
+            Unavailable: No reply came; the outcome is unknown.
+        """
+        subject = subjects.encode(verb, mail_address, msg_id)
+        watch = self._watch.get()
+        sent_headers = [*extra_headers, watch.header] if watch is not None else extra_headers
+        timeout = self._timeout + wait_ms / 1000
+        repetition = 0
+        while True:
+            try:
+                data = await self._connected().request(subject, payload, sent_headers, timeout)
+                reply = replies.decode(data)
+            except Unavailable:
+                if not idempotent or repetition == self._attempts:
+                    raise
+                if repetition:
+                    await sleep(self.clock, self._delay)
+                repetition += 1
+            else:
+                if watch is not None:
+                    watch.unread = replies.decode_unread(reply)
+                return reply
+
+    @contextmanager
+    def watch_unread(self, mail_address: str, group_name: str) -> Iterator[UnreadWatch]:
+        """Ask, with every request made inside, how much mail waits for a group."""
+        address = addresses.parse(mail_address)
+        group = checks.header_text("group_name", group_name)
+        watch = UnreadWatch(headers.encode_unread(address, group))
+        outer = self._watch.set(watch)
+        try:
+            yield watch
+        finally:
+            self._watch.reset(outer)
