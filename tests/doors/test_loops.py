@@ -265,6 +265,21 @@ def test_a_stopped_portal_runs_nothing():
         asyncio.run(portal.await_(work()))
 
 
+def test_a_toolkit_does_not_mind_another_event_loop_policy(planner):
+    before = asyncio.get_event_loop_policy()
+    send(planner, "x")
+    [thread] = tool_threads()
+
+    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
+    try:
+        planner.close()
+    finally:
+        asyncio.set_event_loop_policy(before)
+
+    assert not thread.is_alive()
+    assert tool_threads() == []
+
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 

@@ -480,9 +480,7 @@ def test_a_lost_reply_is_made_good_where_that_is_safe(broker, planner):
 
 def test_a_lost_reply_is_told_where_repeating_is_not_safe(broker, planner):
     broker.lose_next_reply("MAILBOX.CREATE")
-    fail_once = fail(planner, "agent_discover")
-    assert fail_once.endswith("twice does no harm.")
-    do(planner, "agent_discover")
+    do(planner, "agent_discover")  # its own mailbox is made or renewed, which is safe
 
     broker.lose_next_reply("MAILBOX.CREATE")
     assert fail(planner, "create_mailbox", name="desk").endswith(
