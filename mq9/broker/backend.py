@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -96,10 +98,13 @@ class InlineBackend:
             self._check_open()
             now = self._clock.now_ms()
             try:
-                return machine.read(self._connection, query, now)
-            except Unsettled as unsettled:
-                self._transact(Settle(address=unsettled.address))
-                return machine.read(self._connection, query, now)
+                try:
+                    return machine.read(self._connection, query, now)
+                except Unsettled as unsettled:
+                    self._transact(Settle(address=unsettled.address))
+                    return machine.read(self._connection, query, now)
+            except sqlite3.Error as error:
+                raise _storage_error(error) from error
 
     def _check_open(self) -> None:
         if self._closed:
@@ -152,6 +157,39 @@ class _Ticket:
 _STOP = object()
 _LOOK = object()  # wakes the writer to begin looking for news
 
+# SQLite's connections do not survive a fork, and until they are closed in the child it believes to
+# hold their locks. So a fork waits until none of them is at work, and the child closes its copies.
+_open_backends: weakref.WeakSet[FileBackend] = weakref.WeakSet()
+_paused: list[FileBackend] = []
+
+
+def _pause_for_fork() -> None:
+    for backend in list(_open_backends):
+        backend.writing.acquire()
+        backend.reading.acquire()
+        _paused.append(backend)
+
+
+def _go_on_after_fork() -> None:
+    while _paused:
+        backend = _paused.pop()
+        backend.reading.release()
+        backend.writing.release()
+
+
+def _let_go_in_child() -> None:
+    while _paused:
+        _paused.pop().abandon()
+    _open_backends.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_pause_for_fork,
+        after_in_parent=_go_on_after_fork,
+        after_in_child=_let_go_in_child,
+    )
+
 
 class FileBackend:
     """Carries commands out on a writer thread, many in one commit.
@@ -163,6 +201,10 @@ class FileBackend:
         durability: What a reply promises.
         on_news: Called on the writer's thread after another process wrote to the file, and after
             something was taken back.
+
+    Attributes:
+        writing: Held while the writer is at work.
+        reading: Held while the reader is.
     """
 
     def __init__(
@@ -182,6 +224,9 @@ class FileBackend:
         except BaseException:
             self._writer.close()
             raise
+        self.writing = threading.Lock()
+        self.reading = threading.Lock()
+        _open_backends.add(self)
         self._queue: queue.Queue[Any] = queue.Queue(_MOST_QUEUED)
         self._watching = False
         self._closed = False
@@ -228,11 +273,12 @@ class FileBackend:
 
     def _read(self, query: Query[R]) -> R:
         try:
-            self._reader.execute("BEGIN")
-            try:
-                return machine.read(self._reader, query, self._clock.now_ms())
-            finally:
-                self._reader.execute("ROLLBACK")
+            with self.reading:
+                self._reader.execute("BEGIN")
+                try:
+                    return machine.read(self._reader, query, self._clock.now_ms())
+                finally:
+                    _roll_back(self._reader)
         except sqlite3.Error as error:
             raise _storage_error(error) from error
 
@@ -263,27 +309,40 @@ class FileBackend:
             self._closed = True
         ended = self._readers.submit(self._end)
         self._readers.shutdown(wait=False)
-        await asyncio.wrap_future(ended)
+        await asyncio.shield(asyncio.wrap_future(ended))
 
     def _end(self) -> None:
         """The last work of the reader's thread."""
         self._queue.put(_STOP)
         self._thread.join()
-        self._reader.close()
+        with self.reading:
+            self._reader.close()
 
     def _write(self) -> None:
         """The writer's thread: take what has queued up, commit it together, answer."""
-        version = self._data_version()
+        with self.writing:
+            version = self._data_version()
         stopping = False
         while not stopping:
             tickets, stopping = self._next_tickets()
             if tickets:
-                self._commit(tickets)
+                with self.writing:
+                    outcomes = self._commit(tickets)
+                for outcome in outcomes:
+                    self._deliver(*outcome)
             if self._watching and not stopping:
-                newest = self._data_version()
+                with self.writing:
+                    newest = self._data_version()
                 if newest != version:
                     version = newest
                     self._on_news()
+        with self.writing:
+            self._writer.close()
+
+    def abandon(self) -> None:
+        """In a forked child, close the copies of the parent's connections."""
+        self._closed = True
+        self._reader.close()
         self._writer.close()
 
     def _next_tickets(self) -> tuple[list[_Ticket], bool]:
@@ -305,7 +364,8 @@ class FileBackend:
             return -1
         return int(version)
 
-    def _commit(self, tickets: list[_Ticket]) -> None:
+    def _commit(self, tickets: list[_Ticket]) -> list[tuple[_Ticket, Any, Exception | None]]:
+        """Carry out commands in one transaction; the outcome of each."""
         outcomes: list[tuple[_Ticket, Any, Exception | None]] = []
         try:
             self._writer.execute("BEGIN IMMEDIATE")
@@ -319,8 +379,7 @@ class FileBackend:
         except sqlite3.Error as error:
             failure = _storage_error(error)
             outcomes = [(ticket, None, failure) for ticket in tickets]
-        for outcome in outcomes:
-            self._deliver(*outcome)
+        return outcomes
 
     def _apply(self, command: Command[Any]) -> tuple[Any, Exception | None]:
         """Carry out one command of several; one that is refused changes nothing."""
@@ -348,12 +407,14 @@ class FileBackend:
         if ticket.abandoned:  # its loop may be about to close
             if error is None:
                 self._undo(ticket.command, result)
+                self._on_news()
             return
 
         def resolve() -> None:
             if future.cancelled():
                 if error is None:
                     self._undo(ticket.command, result)
+                    self._on_news()
             elif error is not None:
                 future.set_exception(error)
             else:

@@ -27,7 +27,7 @@ from mq9.protocol.subjects import Verb
 logger = logging.getLogger("mq9.broker")
 
 SWEEP_INTERVAL_MS = 60_000
-# In a mailbox with a creator, everybody may send and only the creator may do the rest.
+# In a mailbox that an authenticated agent made, any other such agent may only send.
 _OPEN_VERBS = frozenset({Verb.SEND})
 
 
@@ -159,11 +159,8 @@ class Service:
             unread = await self._backend.read(commands.CountUnread(address=address, group=group))
         except asyncio.CancelledError:
             if "batch" in reply:  # it was leased, and now nobody is there to take it
-                body = requests.Fetch.decode(call.payload)
                 self._backend.take_back(
-                    commands.Release(
-                        address=call.address, group=body.group_name or "", batch=reply["batch"]
-                    )
+                    commands.Release(address=call.address, batch=reply["batch"])
                 )
                 self._waiters.notify(call.address)
             raise
@@ -186,7 +183,7 @@ class Service:
             if missing_ok:
                 return
             raise
-        if creator != session.agent:
+        if creator is not None and creator != session.agent:
             raise Forbidden(f"mail_address: {address} belongs to another agent")
 
     async def _sweep_now_and_then(self) -> None:
@@ -194,8 +191,11 @@ class Service:
         if now >= self._next_sweep_ms:
             self._next_sweep_ms = now + SWEEP_INTERVAL_MS
             sweep = commands.Sweep()
-            if await self._backend.run(sweep) >= sweep.most:
-                self._next_sweep_ms = now  # there is more to remove: go on with the next request
+            try:
+                if await self._backend.run(sweep) >= sweep.most:
+                    self._next_sweep_ms = now  # there is more: go on with the next request
+            except Mq9Error as error:
+                logger.warning("could not sweep: %s", error)
 
     async def _create(self, call: Call) -> dict[str, Any]:
         body = requests.CreateMailbox.decode(call.payload)

@@ -21,7 +21,7 @@ _ALIVE = (
     "SELECT 1 FROM mailboxes m WHERE m.address=a.mailbox AND m.life=a.life"
     " AND (m.expires_ms IS NULL OR m.expires_ms>:now)))"
 )
-_FOUND = "a.registered, a.name, a.mailbox, a.seen_ms, a.status"
+_FOUND = "a.registered, a.key, a.mailbox, a.seen_ms, a.status"
 # An agent's name says most of what it is for, then what it lists as skills.
 _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
 
@@ -29,12 +29,11 @@ _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
 def register(connection: sqlite3.Connection, command: Register, now: int, limits: Limits) -> None:
     """Put an agent into the registry, or replace it."""
     limits.check_payload(command.registered)
-    name = command.name or command.mailbox
-    key = name
+    key = command.name or command.mailbox
     existing = _find(connection, "a.key=:value", key, now)
     if existing is not None:
         row_id, owner = existing
-        _refuse_others(owner, command.actor, name)
+        _refuse_others(owner, command.actor, key)
         _remove(connection, row_id)
     else:
         _remove_stale(connection, key)
@@ -42,11 +41,10 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
     mailbox = mailboxes.look(connection, command.mailbox, now)
     new_id = connection.execute(
         "INSERT INTO agents"
-        " (key, name, mailbox, life, registered, owner, ttl_s, expires_ms, seen_ms)"
-        " VALUES (?,?,?,?,?,?,?,?,?)",
+        " (key, mailbox, life, registered, owner, ttl_s, expires_ms, seen_ms)"
+        " VALUES (?,?,?,?,?,?,?,?)",
         (
             key,
-            name,
             command.mailbox,
             None if mailbox is None else mailbox.life,
             command.registered,
@@ -58,7 +56,7 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
     ).lastrowid
     connection.execute(
         "INSERT INTO agents_text (rowid, name, description, skills, rest) VALUES (?,?,?,?,?)",
-        (new_id, *search.document(name, orjson.loads(command.registered))),
+        (new_id, *search.document(key, orjson.loads(command.registered))),
     )
 
 
@@ -82,7 +80,7 @@ def _named(
     if mailbox is not None:
         found = _find(connection, "a.mailbox=:value", mailbox, now)
     if found is None and name is not None:
-        found = _find(connection, "a.name=:value", name, now)
+        found = _find(connection, "a.key=:value", name, now)
     if found is None:
         who = " or ".join(repr(one) for one in (mailbox, name) if one is not None)
         raise AgentNotFound(f"agent not found: {who} is not registered")
@@ -160,9 +158,18 @@ def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Disco
     if not words:
         return Discovered(agents=(), has_more=False)
     match = search.all_of(words)
-    if not _search(connection, match, {**window, "limit": 1, "offset": 0}):
+    if not _matches(connection, match, now):
         match = search.any_of(words)
     return _page(_search(connection, match, window), query, "text")
+
+
+def _matches(connection: sqlite3.Connection, match: str, now: int) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM agents_text JOIN agents a ON a.id=agents_text.rowid"  # noqa: S608  # constant text
+        f" WHERE agents_text MATCH :match AND {_ALIVE} LIMIT 1",
+        {"match": match, "now": now},
+    ).fetchone()
+    return found is not None
 
 
 def _search(

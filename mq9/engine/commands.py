@@ -133,6 +133,7 @@ class Fetched:
         life: The mailbox it was made in, to be waited on.
         next_change_ms: When, without anybody doing anything, there may be more to hand out.
         refetched: Whether leases were set anew, so that they may end earlier than others think.
+        copy: The how-manieth time this reply was given.
     """
 
     result: FetchResult
@@ -140,6 +141,7 @@ class Fetched:
     position: int = 0
     next_change_ms: int | None = None
     refetched: bool = False
+    copy: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,16 +172,20 @@ class Fetch(Command[Fetched]):
             return None
         batch = fetched.result.batch
         assert batch is not None  # noqa: S101  # a group's messages always have one
-        return Release(address=self.address, group=self.group, batch=batch)
+        return Release(address=self.address, batch=batch, copy=fetched.copy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(Command[None]):
-    """Take back a FETCH reply that reached nobody, as if it had not been made."""
+    """Take back a FETCH reply that reached nobody, as if it had not been made.
+
+    Attributes:
+        copy: Which giving of it; one that was given again since is left alone.
+    """
 
     address: str
-    group: str
     batch: str
+    copy: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,13 @@ def _still_held(
     ).fetchall()
     if not rows:
         return None
+    this_reply = (mailbox.id, number)
+    connection.execute(
+        "UPDATE replies SET copies=copies+1 WHERE mailbox=? AND number=?", this_reply
+    )
+    (copy,) = connection.execute(
+        "SELECT copies FROM replies WHERE mailbox=? AND number=?", this_reply
+    ).fetchone()
     batch = groups.token(mailbox, number)
     messages = [
         _message(connection, mailbox, msg_id, deliveries, batch) for msg_id, deliveries, _ in rows
@@ -104,6 +111,7 @@ def _still_held(
         result=FetchResult(messages, batch=batch, lease_until=min(row[2] for row in rows) / 1000),
         life=mailbox.life,
         position=group.start,
+        copy=copy,
     )
 
 
@@ -184,7 +192,7 @@ def _write_reply(
     now: int,
 ) -> None:
     connection.execute(
-        "INSERT INTO replies VALUES (?,?,?,?,?,?)",
+        "INSERT INTO replies VALUES (?,?,?,?,?,?,1)",
         (mailbox.id, number, group.id, command.consumer, command.request_id, now),
     )
     mailbox.next_reply += 1
@@ -362,21 +370,21 @@ def release(connection: sqlite3.Connection, command: Release, now: int, _limits:
     if mailbox is None or not command.batch.startswith(f"{mailbox.life}-"):
         return
     number = int(command.batch.rpartition("-")[2])
-    of_reply = {"mailbox": mailbox.id, "reply": number}
-    handed = (
-        "SELECT h.msg_id FROM handed h WHERE h.mailbox=:mailbox AND h.reply=:reply"
-        " AND h.group_id=leases.group_id"
-    )
+    latest = connection.execute(
+        "SELECT copies FROM replies WHERE mailbox=? AND number=?", (mailbox.id, number)
+    ).fetchone()
+    if latest != (command.copy,):
+        return  # its asker has repeated the FETCH since, and was answered
+    handed = connection.execute(
+        "SELECT group_id, msg_id, refetched FROM handed WHERE mailbox=? AND reply=?",
+        (mailbox.id, number),
+    ).fetchall()
     # What its consumer held before stays with it; the rest is free, and this delivery never was.
-    connection.execute(
-        "UPDATE leases SET holder=NULL, until_ms=NULL WHERE mailbox=:mailbox AND reply=:reply"  # noqa: S608  # constant text
-        f" AND msg_id IN ({handed} AND NOT h.refetched)",
-        of_reply,
-    )
-    connection.execute(
-        "UPDATE leases SET deliveries=deliveries-1 WHERE mailbox=:mailbox AND reply=:reply"  # noqa: S608  # constant text
-        f" AND msg_id IN ({handed})",
-        of_reply,
+    connection.executemany(
+        "UPDATE leases SET deliveries=deliveries-1,"
+        " holder=iif(:refetched, holder, NULL), until_ms=iif(:refetched, until_ms, NULL)"
+        " WHERE group_id=:group AND msg_id=:msg_id AND reply=:reply",
+        ({"group": g, "msg_id": m, "refetched": r, "reply": number} for g, m, r in handed),
     )
     # The reply itself stays known, so that the same request does not reset the group twice.
-    connection.execute("DELETE FROM handed WHERE mailbox=:mailbox AND reply=:reply", of_reply)
+    connection.execute("DELETE FROM handed WHERE mailbox=? AND reply=?", (mailbox.id, number))

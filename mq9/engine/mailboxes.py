@@ -218,7 +218,7 @@ def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, lim
     if existing is not None:
         if not command.renew:
             raise MailboxExists(f"mailbox {address} already exists")
-        if existing.creator is not None and existing.creator != command.actor:
+        if None not in {command.actor, existing.creator} and existing.creator != command.actor:
             raise Forbidden(f"mail_address: {address} belongs to another agent")
         if existing.ttl_s:
             connection.execute(

@@ -204,8 +204,12 @@ def query(
         conditions.append("instr(tags, ?)>0")
         values.append(f",{tag},")
     if command.since is not None:
-        conditions.append("visible_ms>=?")
-        values.append(command.since * 1000)
+        # By id, which grows with time, so that the newest are found without sorting all.
+        conditions.append(
+            "msg_id>=(SELECT msg_id FROM messages WHERE mailbox=? AND visible_ms>=?"
+            " ORDER BY visible_ms, msg_id LIMIT 1)"
+        )
+        values += [mailbox.id, command.since * 1000]
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM messages WHERE {' AND '.join(conditions)}"  # noqa: S608  # constant text
         " ORDER BY msg_id DESC LIMIT ?",

@@ -20,19 +20,31 @@ def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Lim
     most = command.most
     swept = mailboxes.erase_expired(connection, now, most)
     swept += agents.remove_gone(connection, now, most)
-    swept += connection.execute(
-        "DELETE FROM sent_ids WHERE (mailbox, sender, id) IN"
-        " (SELECT mailbox, sender, id FROM sent_ids WHERE sent_ms<=? ORDER BY sent_ms LIMIT ?)",
-        (now - IDEMPOTENCY_MS, most),
-    ).rowcount
-    swept += connection.execute(
-        "DELETE FROM gone WHERE (mailbox, msg_id) IN"
-        " (SELECT mailbox, msg_id FROM gone WHERE gone_ms<=? ORDER BY gone_ms LIMIT ?)",
-        (now - GONE_MS, most),
-    ).rowcount
+    swept += _forget(
+        connection, "sent_ids", "sent_ms", ("mailbox", "sender", "id"), now - IDEMPOTENCY_MS, most
+    )
+    swept += _forget(connection, "gone", "gone_ms", ("mailbox", "msg_id"), now - GONE_MS, most)
     swept += _forget_groups(connection, now, most)
     swept += _forget_replies(connection, now, most)
     return swept
+
+
+def _forget(
+    connection: sqlite3.Connection,
+    table: str,
+    instant: str,
+    key: tuple[str, ...],
+    until: int,
+    most: int,
+) -> int:
+    """Remove the oldest rows of a table, up to an instant; how many."""
+    old = connection.execute(
+        f"SELECT {', '.join(key)} FROM {table} WHERE {instant}<=? ORDER BY {instant} LIMIT ?",  # noqa: S608  # constant names
+        (until, most),
+    ).fetchall()
+    is_it = " AND ".join(f"{column}=?" for column in key)
+    connection.executemany(f"DELETE FROM {table} WHERE {is_it}", old)  # noqa: S608  # constant names
+    return len(old)
 
 
 def _forget_groups(connection: sqlite3.Connection, now: int, most: int) -> int:
@@ -48,10 +60,11 @@ def _forget_groups(connection: sqlite3.Connection, now: int, most: int) -> int:
 
 
 def _forget_replies(connection: sqlite3.Connection, now: int, most: int) -> int:
-    """Forget replies of which nothing is outstanding any more."""
+    """Forget replies of which nothing is outstanding that was not handed out again since."""
     finished = connection.execute(
         "SELECT mailbox, number FROM replies r WHERE made_ms<=? AND NOT EXISTS ("
-        "SELECT 1 FROM handed h JOIN leases l ON l.group_id=h.group_id AND l.msg_id=h.msg_id"
+        "SELECT 1 FROM handed h JOIN leases l"
+        " ON l.group_id=h.group_id AND l.msg_id=h.msg_id AND l.reply=h.reply"
         " WHERE h.mailbox=r.mailbox AND h.reply=r.number) ORDER BY made_ms LIMIT ?",
         (now - REPLY_MS, most),
     ).fetchall()

@@ -120,6 +120,7 @@ CREATE TABLE replies (
   consumer TEXT NOT NULL,
   request_id TEXT,
   made_ms INTEGER NOT NULL,
+  copies INTEGER NOT NULL DEFAULT 1,   -- how often it was given: a FETCH may be repeated
   PRIMARY KEY (mailbox, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX replies_request ON replies (group_id, request_id, consumer, number)
@@ -143,7 +144,6 @@ CREATE INDEX handed_message ON handed (group_id, msg_id, reply);
 CREATE TABLE agents (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   key TEXT NOT NULL UNIQUE,         -- the name, else the mailbox
-  name TEXT NOT NULL,
   mailbox TEXT NOT NULL,
   life TEXT,                        -- of the mailbox it points at; NULL while there never was one
   registered BLOB NOT NULL,         -- the JSON object as it came

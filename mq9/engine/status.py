@@ -50,13 +50,12 @@ def why_empty(
     group = groups.find(connection, mailbox, query.group) if query.group is not None else None
     start = query.position if group is None else group.start
     skipped = _count_before(connection, mailbox, start, now)
-    outstanding = 0 if group is None else _outstanding(connection, group)
     return Waiting(
         stored=stored,
         delayed=delayed,
         next_due=_seconds(next_due),
         leased=() if group is None else _leased(connection, group, now),
-        acked=0 if group is None else stored - skipped - outstanding,
+        acked=0 if group is None else stored - skipped - _not_acked(connection, mailbox, group),
         skipped=skipped,
     )
 
@@ -93,13 +92,12 @@ def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int
         return GroupStatus(name, exists=False, pending=pending)
     delayed, _ = _delayed(connection, mailbox)
     skipped = _count_before(connection, mailbox, group.start, now)
-    fresh_and_outstanding = _outstanding(connection, group) + _fresh(connection, mailbox, group)
     return GroupStatus(
         name,
         exists=True,
         pending=pending,
         leased=_leased(connection, group, now),
-        acked=mailbox.messages - delayed - skipped - fresh_and_outstanding,
+        acked=mailbox.messages - delayed - skipped - _not_acked(connection, mailbox, group),
     )
 
 
@@ -163,22 +161,18 @@ def _count_before(connection: sqlite3.Connection, mailbox: Mailbox, start: int, 
     return int(count)
 
 
-def _fresh(connection: sqlite3.Connection, mailbox: Mailbox, group: Group) -> int:
-    total = 0
+def _not_acked(connection: sqlite3.Connection, mailbox: Mailbox, group: Group) -> int:
+    """Count what the group has still to be handed or to ack."""
+    (total,) = connection.execute(
+        "SELECT count(*) FROM leases WHERE group_id=?", (group.id,)
+    ).fetchone()
     for lane, cursor in enumerate(group.cursors):
-        (count,) = connection.execute(
+        (fresh,) = connection.execute(
             "SELECT count(*) FROM messages WHERE mailbox=? AND priority=? AND msg_id>=?",
             (mailbox.id, lane, cursor),
         ).fetchone()
-        total += count
-    return total
-
-
-def _outstanding(connection: sqlite3.Connection, group: Group) -> int:
-    (count,) = connection.execute(
-        "SELECT count(*) FROM leases WHERE group_id=?", (group.id,)
-    ).fetchone()
-    return int(count)
+        total += fresh
+    return int(total)
 
 
 def _leased(connection: sqlite3.Connection, group: Group, now: int) -> tuple[Leased, ...]:

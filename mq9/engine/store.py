@@ -6,6 +6,8 @@ before anything in it is changed.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -20,8 +22,9 @@ VERSION = 1
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {}
 
-_HEADER = b"SQLite format 3\0"
-_BUSY_MS = 10_000
+_BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
+_OLDEST_SQLITE = (3, 37, 0)  # the first with strict tables
+_BUSY_MS = 4_000  # less than a client waits for a reply, so that it learns the cause
 # Small files are checked page by page when opened, larger ones when a page is read.
 _CHECKED_BYTES = 64 * 1024 * 1024
 
@@ -49,7 +52,12 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Only its owner may read a mailbox; SQLite gives the files beside it the same rights.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # One that exists is left to SQLite: closing a descriptor of it would drop all the locks
+        # that this process holds on it.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except OSError as error:
         raise UnusableFile(f"{path} cannot be opened: {error.strerror}") from error
     _refuse_unusable(path)
@@ -73,6 +81,9 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def _connect(target: str) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        needed = ".".join(map(str, _OLDEST_SQLITE))
+        raise UnusableFile(f"this Python has SQLite {sqlite3.sqlite_version}; {needed} is needed")
     connection = sqlite3.connect(
         target, isolation_level=None, check_same_thread=False, cached_statements=512
     )
@@ -83,11 +94,15 @@ def _connect(target: str) -> sqlite3.Connection:
 def _refuse_unusable(path: Path) -> None:
     before = _stamp(path)
     try:
-        _check(path, alone="-wal" not in before)
+        _check(path, alone=not any(_beside(path, suffix).exists() for suffix in _BESIDE))
     except UnusableFile:
         if _stamp(path) == before:
             raise
         _check(path, alone=False)  # another process was writing, and it was seen in the middle
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _stamp(path: Path) -> dict[str, tuple[int, int]]:
@@ -95,7 +110,7 @@ def _stamp(path: Path) -> dict[str, tuple[int, int]]:
     stamps = {}
     for suffix in ("", "-wal"):
         try:
-            status = path.with_name(path.name + suffix).stat()
+            status = _beside(path, suffix).stat()
         except FileNotFoundError:
             continue
         if status.st_size:
@@ -107,12 +122,10 @@ def _check(path: Path, *, alone: bool) -> None:
     size = path.stat().st_size
     if size == 0:
         return
-    with path.open("rb") as file:
-        header = file.read(100)
-    if len(header) < 100 or not header.startswith(_HEADER):
+    if size < 100:
         raise UnusableFile(f"{path} is not a database of mq9, or its beginning is damaged")
-    # Read-only, so that not even closing the connection writes to the file; and where there is no
-    # log to be read with it, immutable, which makes no files beside it either.
+    # Read-only, so that not even closing the connection writes to the file; and where nothing lies
+    # beside it, so that nobody has it open, immutable, which puts nothing there either.
     mode = "mode=ro&immutable=1" if alone else "mode=ro"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
     try:
@@ -136,6 +149,10 @@ def _check(path: Path, *, alone: bool) -> None:
     except sqlite3.OperationalError as error:
         raise UnusableFile(f"{path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname == "SQLITE_NOTADB":
+            raise UnusableFile(
+                f"{path} is not a database of mq9, or its beginning is damaged"
+            ) from error
         raise UnusableFile(f"{path} is damaged: {error}; restore it from a copy") from error
     finally:
         connection.close()

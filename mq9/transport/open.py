@@ -34,8 +34,8 @@ class _OpenFile:
     users: int = 0
 
 
-# Brokers by name or path. SQLite connections and threads do not survive a fork, so a child begins
-# with none of its own and keeps its parent's untouched.
+# Brokers by name or path. Their threads do not survive a fork, so a child begins with none of its
+# own, and keeps what it has of its parent's from being collected.
 _lock = threading.Lock()
 _memory: dict[str, Broker] = {}
 _files: dict[tuple[Path, str], _OpenFile] = {}
