@@ -8,6 +8,7 @@ from mq9.client import Mq9Client
 from mq9.consumer import Consumer
 from mq9.errors import (
     AgentNotFound,
+    BadReply,
     Forbidden,
     IdConflict,
     InvalidAddress,
@@ -42,6 +43,7 @@ from mq9.models import (
 __all__ = [
     "AgentMatch",
     "AgentNotFound",
+    "BadReply",
     "Consumer",
     "Deliver",
     "Extended",

@@ -31,7 +31,7 @@ from mq9.protocol import checks, headers, replies, requests
 from mq9.protocol.headers import SendOptions
 from mq9.protocol.subjects import Verb
 from mq9.transport.base import Transport
-from mq9.transport.open import open_transport
+from mq9.transport.open import check_url, default_url, open_transport
 
 _logger = logging.getLogger("mq9.client")
 
@@ -70,8 +70,8 @@ class Mq9Client:
     loop that connected it. Each instance is one consumer, with a random name of its own.
 
     A request whose reply is lost is repeated only where that cannot change the outcome: reads, a
-    send (it carries an idempotency id), ack, register, and create with ``renew``. Any other raises
-    ``Unavailable``, which says that the outcome is unknown.
+    send (it carries an idempotency id), ack, register, and create a name with ``renew``. Any other
+    raises ``Unavailable``, which says that the outcome is unknown.
 
     Args:
         server: ``memory://name`` or ``sqlite:///path``; without it the environment's
@@ -105,9 +105,12 @@ class Mq9Client:
         transport: Transport | None = None,
     ) -> None:
         name = None if agent is None else checks.agent_name("agent", agent)
+        if server is not None:
+            check_url(server)
         self._server = server
         self._randomness = randomness
         self._batches = Batches()
+        self._consumers: set[Consumer] = set()
         self.consumer = f"client.{self.new_id()}"
         self._connection = Connection(
             lambda: open_transport(server, self.consumer, name),
@@ -120,15 +123,22 @@ class Mq9Client:
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected"
-        return f"<Mq9Client {self._server or 'default'} {state}>"
+        return f"<Mq9Client {self._server or default_url()} {state}>"
 
     async def _open(self) -> Self:
         self._connection.open()
         return self
 
     async def close(self) -> None:
-        """Let go of the broker. What is fetched and not acked is redelivered after its lease."""
-        await self._connection.close()
+        """Stop this client's consumers, letting them finish, and let go of the broker.
+
+        What is fetched and not acked is delivered again after its lease.
+        """
+        try:
+            for consumer in list(self._consumers):
+                await consumer.stop()
+        finally:
+            await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return await self._open()
@@ -191,9 +201,9 @@ class Mq9Client:
             name=name, ttl=ttl, desc=desc, public=public, prefix=prefix, renew=renew
         )
         reply = await self._connection.request(
-            Verb.MAILBOX_CREATE, payload=body.encode(), idempotent=renew
+            Verb.MAILBOX_CREATE, payload=body.encode(), idempotent=renew and body.name is not None
         )
-        address: str = reply["mail_address"]
+        address: str = replies.field(reply, "mail_address")
         if not renew:
             self._batches.forget(address)
         return address
@@ -294,7 +304,7 @@ class Mq9Client:
         reply = await self._connection.request(
             Verb.SEND, mail_address, body, idempotent=True, extra_headers=options.encode()
         )
-        return int(reply["msg_id"])
+        return int(replies.field(reply, "msg_id"))
 
     async def fetch(
         self,
@@ -476,8 +486,12 @@ class Mq9Client:
             msg_ids=cast("tuple[int, ...]", msg_ids),
             lease_ms=lease_ms,
         )
-        reply = await self._connection.request(Verb.EXTEND, address, body.encode(), idempotent=True)
-        return Extended(tuple(reply["extended"]), tuple(reply["lost"]))
+        reply = await self._connection.request(
+            Verb.EXTEND, address, body.encode(), idempotent=False
+        )
+        return Extended(
+            tuple(replies.field(reply, "extended")), tuple(replies.field(reply, "lost"))
+        )
 
     def _acting(self, consumer: str | None) -> str:
         """Return the consumer that a request is made for."""
@@ -534,7 +548,8 @@ class Mq9Client:
             retry_delay=retry_delay,
             max_retry_delay=max_retry_delay,
         )
-        await consumer.start()
+        await consumer.start(on_end=self._consumers.discard)
+        self._consumers.add(consumer)
         return consumer
 
     async def query(
@@ -642,7 +657,7 @@ class Mq9Client:
         who = _who(given.pop("mailbox", None), given.pop("name", None))
         requests.Unregister(**who)
         payload = payloads.encode_json("report", {**who, **given})
-        await self._connection.request(Verb.AGENT_REPORT, payload=payload, idempotent=True)
+        await self._connection.request(Verb.AGENT_REPORT, payload=payload, idempotent=False)
 
     async def agent_discover(
         self,

@@ -25,6 +25,7 @@ ErrorHandler: TypeAlias = Callable[[Message, Exception], Awaitable[object] | obj
 T = TypeVar("T")
 
 _logger = logging.getLogger("mq9.consumer")
+_FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
 
 
@@ -143,13 +144,23 @@ class Consumer:
     async def __aexit__(self, *exception: object) -> None:
         await self.stop()
 
-    async def start(self) -> None:
-        """Make sure that the group exists, and begin; ``Mq9Client.consume`` has done this."""
+    async def start(self, on_end: Callable[[Consumer], object]) -> None:
+        """Make sure that the group exists, and begin; ``Mq9Client.consume`` has done this.
+
+        Args:
+            on_end: Called when it has ended.
+        """
         first = await self._fetch(max_wait_ms=0)
         # Should the mailbox be made anew, all that comes into it is news.
         self._deliver = Deliver.EARLIEST
         self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
         self._loop_task.add_done_callback(_log_unexpected)
+        self._loop_task.add_done_callback(lambda _: on_end(self))
+
+    async def wait(self) -> None:
+        """Return when it has been stopped, by another task or with its client."""
+        if self._loop_task is not None:
+            await asyncio.shield(self._loop_task)
 
     async def stop(self) -> None:
         """Fetch no more, and return when what is being handled is finished. May be repeated.
@@ -159,8 +170,8 @@ class Consumer:
         self._stopping = True
         if self._interruptible is not None:
             self._interruptible.cancel()
-        if self._loop_task is not None and asyncio.current_task() not in self._running:
-            await asyncio.shield(self._loop_task)
+        if asyncio.current_task() not in self._running:
+            await self.wait()
 
     async def _fetch(self, max_wait_ms: int) -> FetchResult:
         free = self._concurrency - len(self._running)
@@ -177,6 +188,7 @@ class Consumer:
 
     async def _run(self, fetched: FetchResult) -> None:
         self._renewal = asyncio.create_task(self._renew_leases())
+        self._renewal.add_done_callback(_log_unexpected)
         try:
             await self._consume(fetched)
         finally:
@@ -188,7 +200,7 @@ class Consumer:
                 self._threads.shutdown(wait=False)
 
     async def _consume(self, fetched: FetchResult) -> None:
-        pause = self._retry_ms / 1000
+        pause = _FIRST_PAUSE_S
         while True:
             for message in fetched:
                 self._begin(message)
@@ -198,7 +210,7 @@ class Consumer:
                 while len(self._running) >= self._concurrency:
                     await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 fetched = await self._until_stopped(self._fetch(self._max_wait_ms), FetchResult())
-                pause = self._retry_ms / 1000
+                pause = _FIRST_PAUSE_S
             except NotConnected:
                 _logger.info("%r ends, because its client was closed", self)
                 return
@@ -206,7 +218,7 @@ class Consumer:
                 _logger.warning("%r could not fetch, trying again in %g s: %s", self, pause, error)
                 fetched = FetchResult()
                 await self._until_stopped(sleep(self._clock, pause), None)
-                pause = min(max(pause, 0.1) * 2, _LONGEST_PAUSE_S)
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     async def _until_stopped(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:
         """Await ``work``; when stopped meanwhile, cancel it and return ``otherwise``."""
@@ -238,10 +250,14 @@ class Consumer:
             return
         try:
             await self._call(self._handler, message)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            await self._fail(message, RuntimeError(f"the handler raised {error!r}"))
+            return
         except Exception as error:  # noqa: BLE001  # a handler may raise anything; it is reported
-            self.failed_count += 1
-            await self._report(message, error)
-            await self._retry_or_bury(message, error)
+            await self._fail(message, error)
             return
         self.processed_count += 1
         if self._auto_ack:
@@ -259,6 +275,11 @@ class Consumer:
             )
         except Mq9Error as error:
             await self._report(message, error)
+
+    async def _fail(self, message: Message, error: Exception) -> None:
+        self.failed_count += 1
+        await self._report(message, error)
+        await self._retry_or_bury(message, error)
 
     async def _retry_or_bury(self, message: Message, error: Exception) -> None:
         if self._dead_letter is not None and message.delivery_count >= self._max_deliveries:

@@ -16,11 +16,12 @@
     ├── Unauthorized              unauthorized
     ├── Forbidden                 forbidden
     ├── Unavailable               unavailable        (the outcome is unknown)
+    ├── BadReply                  bad_reply          (the broker does not speak the protocol)
     ├── NotConnected              not_connected      (nothing was sent)
     ├── NoReply                   no_reply           (also a TimeoutError)
     └── UnusableFile              unusable_file      (nothing was changed)
 
-The codes down to ``unavailable`` travel on the wire; the last three arise in the client. Text is
+The codes down to ``unavailable`` travel on the wire; the last four arise in the client. Text is
 for people and may change, ``code`` is for programs and does not.
 """
 
@@ -115,6 +116,12 @@ class Unavailable(Mq9Error):
     """No reply came, so the outcome is unknown; repeat only what is idempotent."""
 
     code = "unavailable"
+
+
+class BadReply(Mq9Error):
+    """The broker sent something that is not a reply of the protocol."""
+
+    code = "bad_reply"
 
 
 class NotConnected(Mq9Error):

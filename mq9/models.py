@@ -139,6 +139,11 @@ class FetchResult(list[Message]):
         self.more = more
         self.waiting = waiting
 
+    def __repr__(self) -> str:
+        told = [f"waiting={self.waiting!r}"] if self.waiting is not None else []
+        told += ["more=True"] if self.more else []
+        return f"FetchResult({', '.join([super().__repr__(), *told])})"
+
 
 @dataclass(frozen=True, slots=True)
 class Unread:

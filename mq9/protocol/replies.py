@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from mq9.errors import Mq9Error, from_reply
+from mq9.errors import BadReply, Mq9Error, from_reply
 from mq9.models import (
     FetchResult,
     GroupStatus,
@@ -28,12 +28,6 @@ from mq9.models import (
     Unread,
     Waiting,
 )
-
-
-class BadReply(Mq9Error):
-    """The broker sent something that is not a reply of the protocol."""
-
-    code = "bad_reply"
 
 
 def success(fields: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +63,18 @@ def decode(data: bytes) -> dict[str, Any]:
         code = reply.get("code")
         raise from_reply(str(refusal), code if isinstance(code, str) else None)
     return reply
+
+
+def field(reply: dict[str, Any], name: str) -> Any:
+    """Return a field that a reply must have.
+
+    Raises:
+        BadReply: It has not.
+    """
+    try:
+        return reply[name]
+    except KeyError:
+        raise BadReply(f"the broker's reply has no {name}: {sorted(reply)}") from None
 
 
 def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
@@ -210,7 +216,7 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
     group = reply.get("group")
     life = reply.get("message")
     return MailboxStatus(
-        mail_address=reply["mail_address"],
+        mail_address=field(reply, "mail_address"),
         desc=reply.get("desc", ""),
         public=reply.get("public", False),
         ttl=reply.get("ttl", 0),

@@ -63,6 +63,24 @@ def default_url() -> str:
     return f"sqlite:///{quote(path.as_posix(), safe='/:')}"
 
 
+def check_url(url: str) -> None:
+    """Refuse what is not a URL of the forms above, without opening anything.
+
+    Raises:
+        InvalidRequest: It is not.
+    """
+    scheme = _split(url).scheme
+    if scheme == "memory":
+        _parse_memory(url)
+    elif scheme == "sqlite":
+        _parse_file(url)
+    else:
+        raise InvalidRequest(
+            f"server: {url!r} is not a URL that this version opens; use memory://name or "
+            "sqlite:///path"
+        )
+
+
 def open_transport(url: str | None, consumer: str, agent: str | None = None) -> Transport:
     """Open the broker that ``url`` names.
 
@@ -77,18 +95,9 @@ def open_transport(url: str | None, consumer: str, agent: str | None = None) -> 
     """
     if url is None:
         url = default_url()
-    if not isinstance(url, str):
-        raise InvalidRequest(f"server: {url!r} is not a URL")
-    scheme = _split(url).scheme
-    if scheme == "memory":
-        broker, release = _open_memory(url)
-    elif scheme == "sqlite":
-        broker, release = _open_file(url)
-    else:
-        raise InvalidRequest(
-            f"server: {url!r} is not a URL that this version opens; use memory://name or "
-            "sqlite:///path"
-        )
+    check_url(url)
+    opened = _open_memory(url) if _split(url).scheme == "memory" else _open_file(url)
+    broker, release = opened
     from mq9.broker.service import Session  # noqa: PLC0415  # not before it is used
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
@@ -96,6 +105,8 @@ def open_transport(url: str | None, consumer: str, agent: str | None = None) -> 
 
 
 def _split(url: str) -> SplitResult:
+    if not isinstance(url, str):
+        raise InvalidRequest(f"server: {url!r} is not a URL")
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -120,18 +131,23 @@ def unshare(name: str) -> None:
 def _open_memory(url: str) -> tuple[Broker, Callable[[], Awaitable[None]]]:
     from mq9.broker.embedded import EmbeddedBroker  # noqa: PLC0415  # not before it is used
 
-    parts = _split(url)
-    if parts.path.strip("/") or parts.query:
-        raise InvalidRequest(f"server: {url!r} has more than memory://name")
+    name = _parse_memory(url)
     with _lock:
-        broker = _memory.get(parts.netloc)
+        broker = _memory.get(name)
         if broker is None:
-            broker = _memory[parts.netloc] = EmbeddedBroker.in_memory(SystemClock())
+            broker = _memory[name] = EmbeddedBroker.in_memory(SystemClock())
 
     async def release() -> None:
         """Leave the broker: whoever connects next finds its mail."""
 
     return broker, release
+
+
+def _parse_memory(url: str) -> str:
+    parts = _split(url)
+    if parts.path.strip("/") or parts.query:
+        raise InvalidRequest(f"server: {url!r} has more than memory://name")
+    return parts.netloc
 
 
 def _open_file(url: str) -> tuple[Broker, Callable[[], Awaitable[None]]]:

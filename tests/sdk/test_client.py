@@ -114,13 +114,13 @@ IDEMPOTENT = {
     "MSG.SEND": lambda client: client.send("inbox", "twice?"),
     "MSG.FETCH": lambda client: client.fetch("inbox", group_name="new", deliver="earliest"),
     "MSG.ACK": lambda client: client.ack("inbox", "g", 0),
-    "MSG.EXTEND": lambda client: client.extend("inbox", "g", [0]),
     "MSG.QUERY": lambda client: client.query("inbox"),
     "AGENT.REGISTER": lambda client: client.agent_register({"name": "other"}),
-    "AGENT.REPORT": lambda client: client.agent_report({"name": "agent", "load": 1}),
     "AGENT.DISCOVER": lambda client: client.agent_discover(),
 }
 NOT_IDEMPOTENT = {
+    "MSG.EXTEND": lambda client: client.extend("inbox", "g", [0]),
+    "AGENT.REPORT": lambda client: client.agent_report({"name": "agent", "load": 1}),
     "MAILBOX.CREATE": lambda client: client.mailbox_create(name="other"),
     "MAILBOX.DROP": lambda client: client.mailbox_drop("inbox"),
     "MSG.NACK": lambda client: client.nack("inbox", "g", 0),
