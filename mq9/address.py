@@ -13,7 +13,7 @@ from mq9.errors import InvalidAddress, InvalidRequest
 
 MAX_LENGTH = 128
 RANDOM_BYTES = 17  # 136 bits: knowing a generated address is the credential
-_RANDOM_LENGTH = 28
+_RANDOM = re.compile(r"[a-z2-7]{28}")  # that many in base32
 
 _ADDRESS = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)*")
 _URL = re.compile(r"mq9://[^/]*/(.*)", re.DOTALL)
@@ -86,4 +86,4 @@ def generate(randomness: bytes, prefix: str | None = None) -> str:
 def is_generated_below(address: str, prefix: str) -> bool:
     """Tell whether ``address`` looks like ``generate(…, prefix)`` made it."""
     head, _, random_part = address.rpartition(".")
-    return head == prefix and len(random_part) == _RANDOM_LENGTH
+    return head == prefix and _RANDOM.fullmatch(random_part) is not None

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mq9_broker() -> Iterator[FakeBroker]:
-    """A broker of the test's own, under a clock that the test moves."""
+    """A broker of the test's own, under a clock that the test moves.
+
+    A wait that the test does not end by moving the clock ends by itself after a second or so.
+    """
     from mq9.testing.fake import FakeBroker  # noqa: PLC0415  # only for tests that want it
 
     with FakeBroker() as broker:

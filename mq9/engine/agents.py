@@ -28,7 +28,7 @@ _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
 
 def register(connection: sqlite3.Connection, command: Register, now: int, limits: Limits) -> None:
     """Put an agent into the registry, or replace it."""
-    limits.check_payload(command.registered)
+    limits.check_registration(command.registered)
     key = command.name or command.mailbox
     existing = _find(connection, "a.key=:value", key, now)
     if existing is not None:
@@ -134,7 +134,7 @@ def unregister(
 def report(connection: sqlite3.Connection, command: Report, now: int, limits: Limits) -> None:
     """Keep what an agent says of itself, and that it lives."""
     status = orjson.dumps(command.status)
-    limits.check_payload(status)
+    limits.check_registration(status)
     row_id, owner = _named(connection, command.name, command.mailbox, now)
     _refuse_others(owner, command.actor, command.name or command.mailbox or "")
     connection.execute(

@@ -31,7 +31,8 @@ class Limits:
     """What one broker takes; beyond it a request is refused with the limit's name.
 
     Attributes:
-        max_payload: Bytes in one message, registration or report.
+        max_payload: Bytes in one message.
+        max_registration: Bytes in one registration or report.
         max_mailboxes: Mailboxes that have not expired.
         max_messages: Messages in one mailbox, delayed ones included.
         max_bytes: Bytes of payload in one mailbox, delayed ones included.
@@ -39,16 +40,24 @@ class Limits:
     """
 
     max_payload: int = 1024 * 1024
+    max_registration: int = 64 * 1024
     max_mailboxes: int = 100_000
     max_messages: int = 100_000
     max_bytes: int = 1024 * 1024 * 1024
     max_agents: int = 200_000
 
     def check_payload(self, payload: bytes) -> None:
-        """Raise PayloadTooLarge when there is too much of it."""
-        size = len(payload)
-        if size > self.max_payload:
-            raise PayloadTooLarge(f"max_payload: {size} bytes are more than {self.max_payload}")
+        """Raise PayloadTooLarge when a message is too large."""
+        _check_size("max_payload", payload, self.max_payload)
+
+    def check_registration(self, registered: bytes) -> None:
+        """Raise PayloadTooLarge when a registration or report is too large."""
+        _check_size("max_registration", registered, self.max_registration)
+
+
+def _check_size(name: str, payload: bytes, most: int) -> None:
+    if len(payload) > most:
+        raise PayloadTooLarge(f"{name}: {len(payload)} bytes are more than {most}")
 
 
 class Command(Generic[R_co]):

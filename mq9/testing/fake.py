@@ -18,7 +18,7 @@ from mq9.client import Mq9Client
 from mq9.clock import ManualClock
 from mq9.engine import store
 from mq9.engine.commands import Limits
-from mq9.errors import Unavailable
+from mq9.errors import NotConnected, Unavailable
 from mq9.protocol import subjects
 from mq9.protocol.subjects import Verb
 from mq9.transport.direct import DirectTransport
@@ -29,14 +29,18 @@ class FakeBroker:
     """A broker for tests: the real one, deterministic, on a file of its own.
 
     Use it as a context manager, with or without ``async``. Nothing in it sleeps: TTLs, delays,
-    leases and long polls go by ``clock``, which stands still until the test advances it. Clients
-    may come by ``client()`` or, from anywhere in the process, by ``url``.
+    leases and long polls go by ``clock``, which stands still until the test advances it or until
+    all has been idle for a while. Clients may come by ``client()`` or, from anywhere in the
+    process, by ``url``.
 
     Args:
         start: The first instant, in seconds since the Unix epoch.
         limits: What the broker takes.
         seed: Where ids and addresses start from; the same seed gives the same ones.
         path: The file to use and to leave behind; a temporary one by default.
+        idle_jump: Real seconds for which nobody has read the clock, after which it jumps to the
+            next instant that somebody waits for, so that a wait that the test does not end ends by
+            itself; None for never.
 
     Attributes:
         clock: The clock that this broker and its clients live by.
@@ -52,11 +56,12 @@ class FakeBroker:
         limits: Limits = Limits(),
         seed: int = 0,
         path: Path | None = None,
+        idle_jump: float | None = 1.0,
     ) -> None:
         FakeBroker._opened += 1
         self._name = f"fake-{FakeBroker._opened}"
         self.url = f"memory://{self._name}"
-        self.clock = ManualClock(start)
+        self.clock = ManualClock(start, idle_jump=idle_jump)
         self._limits = limits
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311  # repeatable, for tests
@@ -99,7 +104,7 @@ class FakeBroker:
 
         Args:
             agent: The agent that the client counts as authenticated for.
-            options: Any of ``Mq9Client``'s.
+            options: Any of ``Mq9Client``'s; ``reconnect_delay`` is 0 unless given.
         """
 
         async def release() -> None:
@@ -107,9 +112,8 @@ class FakeBroker:
 
         consumer = f"session.{self._randomness(8).hex()}"
         transport = DirectTransport(self, Session(consumer, agent), release)
-        return Mq9Client(
-            self.url, transport=transport, **{"randomness": self._randomness, **options}
-        )
+        defaults = {"randomness": self._randomness, "reconnect_delay": 0.0}
+        return Mq9Client(self.url, transport=transport, **{**defaults, **options})
 
     async def restart(self) -> None:
         """Kill the broker and start it again on the same file.
@@ -123,8 +127,18 @@ class FakeBroker:
         """Let the next request of this verb be carried out, and its reply be lost on the way.
 
         The client repeats it where that is safe, and otherwise raises ``Unavailable``.
+
+        Args:
+            verb: Of which requests, as in the protocol: ``MSG.SEND``, ``MAILBOX.CREATE``, ...
+
+        Raises:
+            ValueError: There is no such verb.
         """
-        self._lost_replies.append(Verb(verb))
+        try:
+            self._lost_replies.append(Verb(verb))
+        except ValueError:
+            verbs = ", ".join(Verb)
+            raise ValueError(f"verb: {verb!r} is not one of {verbs}") from None
 
     def crash_after_next_fetch(self) -> None:
         """Let the broker crash after the next FETCH that leases something, before it replies.
@@ -143,10 +157,15 @@ class FakeBroker:
         self._duplicate = True
 
     async def handle(self, request: Request) -> bytes:
-        """Answer one request, or do to it what was ordered."""
+        """Answer one request, or do to it what was ordered.
+
+        Raises:
+            NotConnected: The broker is not open.
+            Unavailable: The reply is lost.
+        """
         broker = self._serving()
         if broker is None:
-            raise Unavailable("the broker is not running")
+            raise NotConnected("the fake broker is not open; use `with FakeBroker() as broker`")
         verb = subjects.decode(request.subject)[0]
         if verb is Verb.FETCH and request.subject in self._again:
             return self._again.pop(request.subject)
@@ -156,11 +175,12 @@ class FakeBroker:
         if verb in self._lost_replies:
             self._lost_replies.remove(verb)
             raise Unavailable(f"the reply to {verb.value} was lost; the outcome is unknown")
-        if verb is Verb.FETCH and orjson.loads(reply).get("messages"):
-            if self._duplicate:
+        if verb is Verb.FETCH:
+            fetched = orjson.loads(reply)
+            if self._duplicate and fetched.get("messages"):
                 self._duplicate = False
                 self._again[request.subject] = reply
-            if self._crash_after_fetch:
+            if self._crash_after_fetch and fetched.get("batch"):
                 self._crash_after_fetch = False
                 await self.restart()
                 raise Unavailable("the broker crashed; the outcome is unknown")

@@ -177,8 +177,8 @@ async def test_a_smaller_payload_limit_holds(open_way):
         await client.send("box", bytes(11))
 
 
-async def test_a_registration_and_a_report_are_as_limited_as_a_message(open_way):
-    client = await open_way(Limits(max_payload=60)).client()
+async def test_a_registration_and_a_report_are_limited(open_way):
+    client = await open_way(Limits(max_registration=60)).client()
     await client.agent_register({"name": "small"})
 
     with pytest.raises(PayloadTooLarge, match="bytes are more than 60"):

@@ -5,8 +5,11 @@ import threading
 import time
 
 import pytest
+from langgraph.prebuilt import create_react_agent
 
-from mq9 import MailboxFull, MailboxNotFound, Mq9Client, NotConnected, Unavailable
+from langchain_mq9 import Mq9Toolkit
+from langchain_mq9.testing import ScriptedModel, call
+from mq9 import MailboxFull, MailboxNotFound, Mq9Client, NoReply, NotConnected, Unavailable
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.clock import sleep
@@ -109,13 +112,27 @@ async def test_a_fake_broker_may_be_opened_again():
                 await client.mailbox_create(name="inbox")  # a new file each time
 
 
-async def test_a_fake_broker_that_is_not_open_is_unavailable(broker):
-    closed = FakeBroker()
-    with closed:
-        client = closed.client(reconnect_attempts=0)
-    with pytest.raises(Unavailable, match="not running"):
-        await client.mailbox_list()
-    await client.close()
+async def test_a_fake_broker_that_is_not_open_says_so_at_once():
+    broker = FakeBroker(idle_jump=None)
+    not_open = r"not open; use `with FakeBroker\(\) as broker`"
+    with pytest.raises(NotConnected, match=not_open):
+        await broker.client().mailbox_list()
+    with broker:
+        client = broker.client()
+        url_client = await Mq9Client.connect(broker.url)
+    for closed in (client, url_client):
+        with pytest.raises(NotConnected, match=not_open):
+            await closed.mailbox_list()
+
+
+async def test_who_waits_when_a_fake_broker_closes_is_told_at_once():
+    with FakeBroker(idle_jump=None) as broker:
+        client = broker.client()
+        await client.mailbox_create(name="inbox")
+        waiting = asyncio.create_task(client.fetch("inbox", max_wait_ms=30_000))
+        await broker.clock.advance(1)
+    with pytest.raises(NotConnected, match="not open"):
+        await waiting
 
 
 async def test_limits_and_the_first_instant_are_as_asked_for():
@@ -196,14 +213,37 @@ async def test_a_reply_that_is_lost_was_carried_out(broker):
 
 
 def test_only_a_verb_of_the_protocol_can_be_lost(broker):
-    with pytest.raises(ValueError, match=r"MSG\.SENT"):
-        broker.lose_next_reply("MSG.SENT")
+    for verb in ("MSG.SENT", "SEND", None):
+        with pytest.raises(
+            ValueError, match=rf"{verb!r} is not one of MAILBOX\.CREATE, .*MSG\.SEND,"
+        ):
+            broker.lose_next_reply(verb)
+
+
+async def test_a_client_of_a_fake_broker_repeats_without_a_delay_unless_one_is_given():
+    with FakeBroker(idle_jump=None) as broker:
+        client = broker.client()
+        await client.mailbox_create(name="inbox")
+        for _ in range(5):
+            broker.lose_next_reply()
+        assert await client.send("inbox", "x") == 0
+        assert broker.clock.now_ms() == 1_800_000_000_000
+        patient = broker.client(reconnect_delay=3)
+        for _ in range(2):
+            broker.lose_next_reply()
+        sending = asyncio.create_task(patient.send("inbox", "y"))
+        await broker.clock.advance(2.999)
+        assert not sending.done()
+        await broker.clock.advance(0.001)
+        assert await sending == 1
 
 
 async def test_after_a_crash_a_repeated_fetch_gets_the_same_batch(broker, client):
     broker.crash_after_next_fetch()
     assert await client.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=0) == []
     await client.send("inbox", "x")  # an empty FETCH was none to crash after
+    async with broker.client(reconnect_attempts=0) as reader:
+        assert len(await reader.fetch("inbox", deliver="earliest")) == 1  # leases nothing
     [message] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
     assert (message.text, message.delivery_count) == ("x", 1)
     await client.ack("inbox", "g", 0)
@@ -305,6 +345,14 @@ async def test_the_clock_cannot_be_advanced_backwards_but_set_back():
     clock = ManualClock(100)
     with pytest.raises(ValueError, match="-1 is negative; use set_back"):
         await clock.advance(-1)
+    for wrong in ("5", None):
+        for move in (clock.advance, clock.set_back, ManualClock):
+            with pytest.raises(TypeError, match=f"{wrong!r} is not a number of seconds"):
+                await move(wrong)
+    for wrong in (float("nan"), float("inf")):
+        for move in (clock.advance, clock.set_back, ManualClock):
+            with pytest.raises(ValueError, match=f"{wrong!r} is not a finite number of seconds"):
+                await move(wrong)
     seen = []
     clock.call_at(101_000, lambda: seen.append(clock.now_ms()))
     clock.set_back(10)
@@ -420,3 +468,165 @@ async def test_a_client_of_a_fake_broker_can_be_closed_and_the_others_go_on(brok
     with pytest.raises(NotConnected):
         await other.send("inbox", "y")
     await client.send("inbox", "z")
+
+
+@pytest.fixture
+def idle():
+    """A broker whose clock jumps after a short idleness."""
+    with FakeBroker(idle_jump=0.05) as broker:
+        yield broker
+
+
+def passed_ms(broker):
+    return broker.clock.now_ms() - 1_800_000_000_000
+
+
+def test_a_tool_that_waits_for_mail_returns_by_itself(idle):
+    with Mq9Toolkit(idle.url, agent="planner", tools=["fetch_messages"]) as toolkit:
+        [fetch] = toolkit.get_tools()
+        assert "nothing stored" in fetch.invoke({})
+    assert passed_ms(idle) >= 500
+
+
+def test_an_agent_that_looks_into_its_empty_inbox_goes_on(idle):
+    with Mq9Toolkit(idle.url, agent="planner") as toolkit:
+        model = ScriptedModel(call("fetch_messages"), "Nothing.")
+        agent = create_react_agent(model, toolkit.get_tools())
+        result = agent.invoke({"messages": [("user", "Any mail?")]})
+    assert result["messages"][-1].content == "Nothing."
+
+
+async def test_a_fetch_of_an_empty_mailbox_returns_by_itself(idle):
+    client = idle.client()
+    await client.mailbox_create(name="inbox")
+    assert await client.fetch("inbox") == []
+    assert passed_ms(idle) == 500
+
+
+async def test_a_question_that_nobody_answers_ends_by_itself(idle):
+    client = idle.client()
+    await client.mailbox_create(name="inbox")
+    with pytest.raises(NoReply):
+        await client.request("inbox", "?", timeout=1)
+    assert passed_ms(idle) == 1_000
+
+
+async def test_a_fetch_stays_when_the_clock_never_jumps():
+    with FakeBroker(idle_jump=None) as broker:
+        client = broker.client()
+        await client.mailbox_create(name="inbox")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.fetch("inbox"), 0.2)
+        assert passed_ms(broker) == 0
+
+
+async def test_a_clock_that_is_advanced_promptly_does_not_jump():
+    clock = ManualClock(100, idle_jump=0.05)
+    seen = []
+
+    async def wait(seconds):
+        await sleep(clock, seconds)
+        seen.append((seconds, clock.now_ms()))
+
+    tasks = [asyncio.create_task(wait(seconds)) for seconds in (30, 60, 150)]
+    await asyncio.sleep(0)
+    await clock.advance(100)
+    assert seen == [(30, 130_000), (60, 160_000)]
+    assert clock.now_ms() == 200_000
+    await asyncio.gather(*tasks)
+    assert seen[2:] == [(150, 250_000)]
+
+
+async def test_a_clock_does_not_jump_while_it_is_advanced():
+    clock = ManualClock(100, idle_jump=0.02, quiet=0.2)  # whose every stop is longer than that
+    late = asyncio.create_task(sleep(clock, 60))
+    await asyncio.sleep(0)
+    await clock.advance(10)
+    assert (late.done(), clock.now_ms()) == (False, 110_000)
+    await late
+    assert clock.now_ms() == 160_000
+
+
+async def test_a_clock_that_is_read_now_and_then_does_not_jump():
+    clock = ManualClock(100, idle_jump=1)
+    late = asyncio.create_task(sleep(clock, 60))
+    for _ in range(15):
+        await asyncio.sleep(0.1)
+        assert clock.now_ms() == 100_000
+    late.cancel()
+
+
+async def test_a_loop_that_was_held_up_was_not_idle():
+    clock = ManualClock(100, idle_jump=0.05)
+    late = asyncio.create_task(sleep(clock, 60))
+    await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251  # holds up the loop
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert clock._now_ms == 100_000
+    await late
+
+
+async def test_a_clock_jumps_to_one_instant_at_a_time():
+    clock = ManualClock(100, idle_jump=0.05)
+    seen = []
+
+    async def wait(seconds):
+        await sleep(clock, seconds)
+        seen.append((seconds, clock.now_ms()))
+
+    await asyncio.gather(*(wait(seconds) for seconds in (3, 1, 2, 2)))
+    assert seen == [(1, 101_000), (2, 102_000), (2, 102_000), (3, 103_000)]
+
+
+async def test_what_was_cancelled_is_not_jumped_to():
+    clock = ManualClock(100, idle_jump=0.02)
+    sleeping = asyncio.create_task(sleep(clock, 60))
+    await asyncio.sleep(0)
+    sleeping.cancel()
+    await asyncio.sleep(0.1)
+    assert clock.now_ms() == 100_000
+
+
+def test_loops_in_several_threads_jump_together_and_end():
+    clock = ManualClock(100, idle_jump=0.2)
+    seen = []
+
+    async def run(seconds):
+        await sleep(clock, seconds)
+        seen.append((seconds, clock.now_ms()))
+
+    threads = [
+        threading.Thread(target=asyncio.run, args=(run(seconds),)) for seconds in (30, 10, 20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(seen) == [(10, 110_000), (20, 120_000), (30, 130_000)]
+
+
+async def test_a_timer_of_a_loop_that_is_closed_disturbs_nobody():
+    clock = ManualClock(100, idle_jump=0.02)
+
+    def leave_a_sleeper():
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(sleep(clock, 1))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        return task
+
+    def leave_a_timer():
+        clock.call_at(clock.now_ms() + 1_500, lambda: None)
+
+    abandoned = await asyncio.to_thread(leave_a_sleeper)
+    await asyncio.to_thread(leave_a_timer)
+    await sleep(clock, 2)
+    assert clock.now_ms() == 102_000
+    abandoned._log_destroy_pending = False
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan")])
+def test_a_jump_needs_some_idleness(wrong):
+    with pytest.raises(ValueError, match=f"idle_jump: {wrong!r} is not more than 0"):
+        FakeBroker(idle_jump=wrong)
