@@ -2,12 +2,24 @@
 
 import itertools
 import json
+import warnings
 
 from rich.console import Console
 from rich.markup import escape
 
 console = Console(highlight=False, soft_wrap=True)
 numbers = itertools.count(1)
+
+# Both create_react_agent and its successor do; the first comes with LangGraph itself.
+warnings.filterwarnings("ignore", message="create_react_agent has been moved")
+
+
+def opening(model):
+    """Say who plays: a script, or a real model."""
+    if model is None:
+        console.print("A scripted model plays both agents: no key, no network. The mail is real.")
+    else:
+        console.print(f"{escape(model)} plays both agents; what it does may differ each time.")
 
 
 def scene(name, purpose):

@@ -3,15 +3,12 @@
 import argparse
 import json
 import tempfile
-import warnings
 
 from langgraph.prebuilt import create_react_agent
-from narrator import crash, scene, show, summary
+from narrator import crash, opening, scene, show, summary
 
 from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.testing import ScriptedModel, call
-
-warnings.filterwarnings("ignore", message="create_react_agent has been moved")
 
 
 def result(conversation, tool, field):
@@ -60,13 +57,15 @@ SCENES = [  # who, what happens, the task, a scripted model's part, the tool aft
 
 
 def main(server, real_model=None):
+    opening(real_model)
     for name, purpose, task, script, crash_after in SCENES:
         scene(name, purpose)
         model = real_model or ScriptedModel(*script)  # "provider:name" is made by init_chat_model
         with Mq9Toolkit(server, agent=name, lease_ms=20_000 if real_model else 2_000) as toolkit:
             agent = create_react_agent(model, toolkit.get_tools(), prompt=f"You are {name}.")
             for step in agent.stream({"messages": [("human", task)]}, stream_mode="updates"):
-                if show(name, step) == crash_after is not None:
+                used = show(name, step)
+                if used and used == crash_after:
                     crash()
                     break
     summary()

@@ -32,6 +32,7 @@ class Session:
     Args:
         server: See ``Mq9Client``.
         agent: The agent that the tools act as.
+        mail_address: The agent's mailbox, when the slug of its name will not do.
         allow_read: Patterns of mailboxes that the agent may read beside its own.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold.
@@ -46,6 +47,7 @@ class Session:
         server: str | None = None,
         *,
         agent: str | None = None,
+        mail_address: str | None = None,
         allow_read: Sequence[str] = (),
         lease_ms: int = 60_000,
         max_chars: int = MAX_CHARS,
@@ -53,8 +55,10 @@ class Session:
     ) -> None:
         if allow_read and agent is None:
             raise InvalidRequest("allow_read: it extends what an agent may read; give the agent")
+        if mail_address is not None and agent is None:
+            raise InvalidRequest("mail_address: it is the mailbox of an agent; give the agent")
         self.agent = agent
-        self.identity = None if agent is None else Identity(agent, allow_read)
+        self.identity = None if agent is None else Identity(agent, allow_read, mail_address)
         self._make_client: Callable[[], Mq9Client] = lambda: Mq9Client(
             server, **(client_options or {})
         )

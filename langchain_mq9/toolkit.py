@@ -27,6 +27,7 @@ class Mq9Toolkit(BaseToolkit):
         agent: The agent that the tools act as. Its mailbox (the slug of its name, made if it is
             missing) and group are the defaults, it is the sender of what it sends, and it may read
             only its own mailbox and those it made. Without it every tool takes explicit addresses.
+        mail_address: The agent's mailbox, when the slug of its name will not do.
         tools: The names of the tools to give; all eight by default.
         allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
@@ -45,6 +46,7 @@ class Mq9Toolkit(BaseToolkit):
         server: str | None = None,
         *,
         agent: str | None = None,
+        mail_address: str | None = None,
         tools: Sequence[str] | None = None,
         allow_read: Sequence[str] = (),
         lease_ms: int = 60_000,
@@ -52,14 +54,17 @@ class Mq9Toolkit(BaseToolkit):
         **client_options: Any,
     ) -> None:
         super().__init__()
+        if isinstance(tools, str):
+            raise InvalidRequest(f"tools: {tools!r} is one text; give a list of names")
         known = {tool.operation.name: tool for tool in TOOLS}
         wanted = list(known) if tools is None else list(tools)
         for name in wanted:
-            if name not in known:
+            if name not in list(known):  # even what cannot be hashed
                 raise InvalidRequest(f"tools: {name!r} is not one of {', '.join(known)}")
         self._session = Session(
             server,
             agent=agent,
+            mail_address=mail_address,
             allow_read=allow_read,
             lease_ms=lease_ms,
             max_chars=max_chars,

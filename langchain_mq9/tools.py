@@ -26,7 +26,8 @@ class Mq9Tool(BaseTool):
 
     Args:
         session: The connection to share; ``Mq9Toolkit`` gives all its tools the same one.
-        options: Without a session, the arguments of one of the tool's own (see ``Session``).
+        options: Without a session, the arguments of one of the tool's own (see ``Session``), which
+            ``close`` closes.
     """
 
     operation: ClassVar[Operation[Any, Any]]
@@ -37,6 +38,7 @@ class Mq9Tool(BaseTool):
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     handle_tool_error: Any = True
     _session: Session = PrivateAttr()
+    _own_session: Session | None = PrivateAttr(default=None)
 
     def __init__(self, *, session: Session | None = None, **options: Any) -> None:
         operation = self.operation
@@ -45,7 +47,19 @@ class Mq9Tool(BaseTool):
             description=operation.description,
             args_schema=operation.arguments,
         )
-        self._session = session if session is not None else Session(**options)
+        if session is None:
+            session = self._own_session = Session(**options)
+        self._session = session
+
+    def close(self) -> None:
+        """Let go of the tool's own connection; a shared one is left alone. May be repeated."""
+        if self._own_session is not None:
+            self._own_session.close()
+
+    async def aclose(self) -> None:
+        """Let go of the tool's own connection; a shared one is left alone. May be repeated."""
+        if self._own_session is not None:
+            await self._own_session.aclose()
 
     def _run(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
         try:

@@ -9,6 +9,7 @@ from mq9.engine.commands import Status, WhyEmpty
 from mq9.engine.groups import Group
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import (
+    PRIORITIES,
     GroupStatus,
     Leased,
     MailboxStatus,
@@ -153,12 +154,15 @@ def _delayed(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int, int
 def _count_before(connection: sqlite3.Connection, mailbox: Mailbox, start: int, now: int) -> int:
     if start == 0:
         return 0
-    (count,) = connection.execute(
-        "SELECT count(*) FROM messages m WHERE mailbox=:mailbox AND msg_id<:start"  # noqa: S608  # constant text
-        f" AND {_LIVE}",
-        {"mailbox": mailbox.id, "start": start, "now": now},
-    ).fetchone()
-    return int(count)
+    total = 0
+    for lane in range(len(PRIORITIES)):  # by lane, because an index has all that is asked for
+        (count,) = connection.execute(
+            "SELECT count(*) FROM messages m WHERE mailbox=:mailbox AND priority=:lane"  # noqa: S608  # constant text
+            f" AND msg_id<:start AND {_LIVE}",
+            {"mailbox": mailbox.id, "lane": lane, "start": start, "now": now},
+        ).fetchone()
+        total += count
+    return total
 
 
 def _not_acked(connection: sqlite3.Connection, mailbox: Mailbox, group: Group) -> int:

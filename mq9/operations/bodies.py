@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
 import unicodedata
-from itertools import chain
 
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 # Invisible, and not in those categories: fillers, joiners, variation selectors, blanks, and what
@@ -18,8 +18,28 @@ _INVISIBLE = frozenset(
         *range(0xE0000, 0xE1000),
     ]
 )
-_LAYOUT = frozenset("\n\t")
-_EMOJI_SELECTOR = "\ufe0f"
+# Whether these are hidden depends on what is beside them.
+_IN_CONTEXT = re.compile("\r+(?!\n)|\ufe0f+")
+_SELECTOR = "\ufe0f"
+_MOST_SEEN = 0x20000  # characters below are remembered: all scripts in use, and emoji
+
+
+class _Spelling(dict[int, int | str]):
+    """How ``str.translate`` writes each character, looked up when it is first seen."""
+
+    def __missing__(self, code: int) -> int | str:
+        hidden = code in _INVISIBLE or unicodedata.category(chr(code)) in _HIDDEN_CATEGORIES
+        written = _spelled(code) if hidden else code
+        if code < _MOST_SEEN:
+            self[code] = written
+        return written
+
+
+def _spelled(code: int) -> str:
+    return f"<U+{code:04X}>"
+
+
+_spelling = _Spelling({ord(one): ord(one) for one in "\n\t\r\ufe0f"})
 
 
 def visible(text: str) -> str:
@@ -30,19 +50,15 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    neighbours = zip(chain(" ", text), text, chain(text[1:], " "), strict=False)
-    return "".join(
-        f"<U+{ord(one):04X}>" if _is_hidden(before, one, after) else one
-        for before, one, after in neighbours
-    )
+    return _IN_CONTEXT.sub(_spell_in_context, text).translate(_spelling)
 
 
-def _is_hidden(before: str, character: str, after: str) -> bool:
-    if character in _LAYOUT or (character == "\r" and after == "\n"):
-        return False
-    if character == _EMOJI_SELECTOR and unicodedata.category(before)[0] in "SPN":
-        return False
-    return unicodedata.category(character) in _HIDDEN_CATEGORIES or ord(character) in _INVISIBLE
+def _spell_in_context(found: re.Match[str]) -> str:
+    run, before = found[0], found.string[max(0, found.start() - 1) : found.start()]
+    spelled = _spelled(ord(run[0]))
+    if run[0] == _SELECTOR and before and unicodedata.category(before)[0] in "SPN":
+        return run[0] + spelled * (len(run) - 1)
+    return spelled * len(run)
 
 
 def readable(payload: bytes) -> tuple[str, str | None]:

@@ -8,12 +8,27 @@ from fnmatch import fnmatchcase
 
 from mq9 import address as addresses
 from mq9.client import Mq9Client
-from mq9.errors import Forbidden, InvalidRequest
+from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound
 from mq9.protocol import checks, requests
 
 MAX_CHARS = 20_000
 MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
+
+
+def slug(name: str) -> str:
+    """Return the address of an agent's mailbox when none is given.
+
+    Raises:
+        InvalidRequest: The name has no letter a-z and no digit.
+    """
+    try:
+        return addresses.slug(name)
+    except InvalidRequest:
+        raise InvalidRequest(
+            f"mail_address: {addresses.shown(name)} has no letter a-z and no digit to make one of; "
+            "give one"
+        ) from None
 
 
 class Identity:
@@ -23,16 +38,21 @@ class Identity:
     sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names.
 
     Args:
-        name: The agent's name; its mailbox is the slug of it.
+        name: The agent's name.
         allow_read: Patterns of further mailboxes it may read, such as ``team.*``.
+        mail_address: Its mailbox; the slug of its name when not given.
 
     Raises:
-        InvalidRequest: The name or a pattern is not one.
+        InvalidRequest: The name, the mailbox or a pattern is not one, or the name has no slug.
     """
 
-    def __init__(self, name: str, allow_read: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, allow_read: Sequence[str] = (), mail_address: str | None = None
+    ) -> None:
         self.name: str = checks.agent_name("agent", name)
-        self.mail_address = addresses.slug(self.name)
+        self.mail_address = (
+            slug(self.name) if mail_address is None else addresses.parse(mail_address)
+        )
         if isinstance(allow_read, str) or not all(isinstance(one, str) for one in allow_read):
             raise InvalidRequest(f"allow_read: {allow_read!r} is not a list of address patterns")
         self._allow_read = tuple(allow_read)
@@ -46,13 +66,18 @@ class Identity:
             del self._made[next(iter(self._made))]
 
     @property
+    def made_by(self) -> str:
+        """The description of a mailbox that the agent makes, by which it is known as its own."""
+        return f"made by agent {self.name}"
+
+    @property
     def readable(self) -> str:
         """A sentence that says what the agent may read."""
         others = "".join(f", {pattern}" for pattern in self._allow_read)
         return f"{self.name} may read its own mailbox {self.mail_address}{others} and what it made"
 
     def may_read(self, mail_address: str) -> bool:
-        """Tell whether the agent may read a mailbox.
+        """Tell whether the agent may read a mailbox, as far as it is known without asking.
 
         One generated below its own address was made by it in an earlier life: nobody else knows it.
         """
@@ -82,7 +107,7 @@ class Caller:
     lease_ms: int = requests.DEFAULT_LEASE_MS
     max_chars: int = field(default=MAX_CHARS)
 
-    def mailbox_to_read(self, mail_address: str | None) -> str:
+    async def mailbox_to_read(self, mail_address: str | None) -> str:
         """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
 
         Raises:
@@ -94,9 +119,21 @@ class Caller:
                 raise InvalidRequest("mail_address: say which mailbox to read")
             return self.identity.mail_address
         address = addresses.parse(mail_address)
-        if self.identity is not None and not self.identity.may_read(address):
+        if self.identity is None or self.identity.may_read(address):
+            return address
+        if not await self._was_made_by(self.identity, address):
             raise Forbidden(f"mail_address: {self.identity.readable}, not {address}")
+        self.identity.made(address)
         return address
+
+    async def _was_made_by(self, identity: Identity, address: str) -> bool:
+        """Tell whether the agent made a mailbox, in an earlier life or in another process."""
+        # A model cannot forge this: the description is set when a mailbox is made, create_mailbox
+        # writes none but this one, and nothing changes that of a mailbox that is there.
+        try:
+            return (await self.client.mailbox_status(address)).desc == identity.made_by
+        except (MailboxNotFound, Forbidden):
+            return False  # said like any refusal, which does not tell whether it exists
 
     def group_to_use(self, group_name: str | None, mail_address: str) -> str:
         """Return the group asked for, else the agent's own, else the mailbox's."""

@@ -47,7 +47,7 @@ _REST = "ack what came before it, then call fetch_messages with num_msgs=1, max_
 
 
 async def _fetch(caller: Caller, arguments: FetchArguments) -> FetchResult:
-    address = caller.mailbox_to_read(arguments.mail_address)
+    address = await caller.mailbox_to_read(arguments.mail_address)
     max_chars = arguments.max_chars or caller.max_chars
     # A message takes more bytes in a reply than its text has characters, so what fits the bytes
     # fits the characters, and what does not is left with the broker, not leased.
@@ -126,13 +126,9 @@ class AckResult(Result):
 
 
 async def _ack(caller: Caller, arguments: AckArguments) -> AckResult:
-    address = caller.mailbox_to_read(arguments.mail_address)
-    acked = await caller.client.ack(
-        address,
-        caller.group_to_use(arguments.group_name, address),
-        arguments.msg_id,
-        consumer=caller.consumer,
-    )
+    address = await caller.mailbox_to_read(arguments.mail_address)
+    group = caller.group_to_use(arguments.group_name, address)
+    acked = await caller.client.ack(address, group, arguments.msg_id, consumer=caller.consumer)
     note = None
     if arguments.msg_id not in acked:
         note = f"{arguments.msg_id} is confirmed already, gone, or held by another consumer now"

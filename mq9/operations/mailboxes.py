@@ -45,7 +45,12 @@ async def _create(caller: Caller, arguments: CreateMailboxArguments) -> CreateMa
         name = address_in("name", arguments.name)
     elif identity is not None and len(identity.mail_address) <= _LONGEST_PREFIX:
         prefix = identity.mail_address
-    address = await caller.client.mailbox_create(name=name, ttl=arguments.ttl, prefix=prefix)
+    address = await caller.client.mailbox_create(
+        name=name,
+        ttl=arguments.ttl,
+        desc="" if identity is None else identity.made_by,
+        prefix=prefix,
+    )
     if identity is not None:
         identity.made(address)
     return CreateMailboxResult(mail_address=address, expires_in_seconds=arguments.ttl or None)

@@ -115,7 +115,7 @@ _REST = (
 
 
 async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
-    address = caller.mailbox_to_read(arguments.mail_address)
+    address = await caller.mailbox_to_read(arguments.mail_address)
     found = await caller.client.query(
         address,
         key=arguments.key,
@@ -150,7 +150,7 @@ class DeleteResult(Result):
 
 
 async def _delete(caller: Caller, arguments: DeleteArguments) -> DeleteResult:
-    address = caller.mailbox_to_read(arguments.mail_address)
+    address = await caller.mailbox_to_read(arguments.mail_address)
     await caller.client.delete(address, arguments.msg_id)
     return DeleteResult(mail_address=address, deleted=arguments.msg_id)
 

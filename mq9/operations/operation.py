@@ -117,7 +117,7 @@ _ADVICE: tuple[tuple[type[Mq9Error], str], ...] = (
     (InvalidAddress, "Correct the address and call again; agent_discover lists addresses."),
     (InvalidRequest, "Correct that argument and call again."),
     (MailboxNotFound, "Check the address with agent_discover, or make the mailbox first."),
-    (MessageNotFound, "Use a msg_id from a result of fetch_messages or query_messages."),
+    (MessageNotFound, "Use a msg_id that a result gave you; only what you fetched can be acked."),
     (MailboxExists, "Use it as it is, or choose another name."),
     (AgentNotFound, "See agent_discover for who is registered."),
     (PayloadTooLarge, "Send less at once, or say where the rest can be found."),

@@ -11,6 +11,7 @@ from langgraph.prebuilt import create_react_agent
 
 from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.testing import ScriptedModel, call
+from mq9 import Unavailable
 
 from .hands import bodies, do, fetch, ids, run_in
 
@@ -147,11 +148,10 @@ async def test_a_closed_toolkit_is_told_to_the_model(make_agent, run, planner):
     assert answer.content == "no connection to the broker: the toolkit is closed. Tell the user."
 
 
-@pytest.mark.parametrize("server", ["http://example.org", "sqlite:///{folder}", "memory://a/b"])
-async def test_a_broker_that_cannot_be_opened_is_told_to_the_model(
-    make_agent, run, tmp_path, server
-):
-    with Mq9Toolkit(server.format(folder=tmp_path), agent="planner") as toolkit:
+@pytest.mark.parametrize("file", [".", "notes.txt"])
+async def test_a_broker_that_cannot_be_opened_is_told_to_the_model(make_agent, run, tmp_path, file):
+    (tmp_path / "notes.txt").write_text("Not a database, and not to be touched.")
+    with Mq9Toolkit(f"sqlite:///{tmp_path / file}", agent="planner") as toolkit:
         [answer] = await run(make_agent(toolkit, call("fetch_messages"), "I gave up."))
 
     assert answer.status == "error"
@@ -167,11 +167,15 @@ async def test_a_broker_that_cannot_be_opened_is_told_to_the_model(
     ],
 )
 async def test_a_broker_that_is_gone_is_told_to_the_model(
-    broker, make_agent, run, open_toolkit, name, advice
+    broker, make_agent, run, open_toolkit, monkeypatch, name, advice
 ):
     toolkit = open_toolkit("planner", reconnect_attempts=1)
     fetch(toolkit)
-    broker._stop()
+
+    async def fail(request):
+        raise Unavailable("the broker is not running")
+
+    monkeypatch.setattr(broker, "handle", fail)
 
     [answer] = await run(make_agent(toolkit, call(name), "I gave up."))
 

@@ -8,7 +8,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from pydantic import ValidationError
 
-from .hands import TOOLS, do, fetch, tool, tool_call
+from .hands import TOOLS, answer, do, run_in, tool, tool_call
 
 VALID = {
     "agent_register": {"name": "planner", "capabilities": "Plans"},
@@ -103,7 +103,7 @@ def prepared(broker, planner, worker, anyone):
     do(planner, "agent_register", name="planner", capabilities="Plans")
     do(worker, "send_message", mail_address="planner", content="x", key="k", tags=["a"])
     do(planner, "send_message", mail_address="worker", content="y")
-    fetch(planner)
+    answer(planner, "fetch_messages", max_wait_ms=0, config=run_in("t"))
     return lambda: asyncio.run(snapshot(broker, anyone))
 
 
@@ -132,9 +132,7 @@ def agents_hand(planner):
         step = AIMessage.model_construct(
             content="", type="ai", tool_calls=[tool_call(name, arguments)], invalid_tool_calls=[]
         )
-        [*_, message] = compiled.invoke({"messages": [step]}, {"configurable": {"thread_id": "t"}})[
-            "messages"
-        ]
+        [*_, message] = compiled.invoke({"messages": [step]}, run_in("t"))["messages"]
         assert isinstance(message, ToolMessage)
         return message
 

@@ -32,7 +32,7 @@ def is_refused(toolkit, mail_address):
 
 def test_the_mailbox_is_the_slug_of_the_name_and_made_on_first_use(open_toolkit, anyone):
     toolkit = open_toolkit("Claude-Desktop")
-    assert do(toolkit, "agent_discover") == {"agents": []}
+    assert do(toolkit, "agent_discover")["agents"] == []
 
     do(anyone, "send_message", mail_address="claude.desktop", content="hello")
 
@@ -87,7 +87,7 @@ def test_an_agent_registers_only_under_its_own_name(planner, anyone):
     said = fail(planner, "agent_register", name="worker", capabilities="Everything")
 
     assert said.startswith("name: you are planner, not 'worker'; use your own name.")
-    assert do(anyone, "agent_discover") == {"agents": []}
+    assert do(anyone, "agent_discover")["agents"] == []
 
 
 def test_an_agent_reads_its_own_mailbox(planner):
@@ -110,7 +110,7 @@ def test_an_agent_reads_nobody_elses_mailbox(planner, anyone, others):
 
     assert is_refused(planner, others)
     assert bodies(fetch(anyone, mail_address=there)) == ["secret"]
-    assert do(anyone, "agent_discover") == {"agents": []}
+    assert do(anyone, "agent_discover")["agents"] == []
 
 
 def test_whether_somebody_elses_mailbox_exists_is_not_told(planner):
@@ -186,6 +186,47 @@ def test_a_made_up_mailbox_is_still_the_agents_after_a_restart(broker, planner, 
         do(worker, "send_message", mail_address=made, content="an answer")
         assert bodies(fetch(again, mail_address=made)) == ["an answer"]
         assert is_refused(again, made.replace("planner", "worker"))
+
+
+@pytest.mark.parametrize("agent", ["planner", "n" * 128])
+def test_a_named_mailbox_is_still_the_agents_after_a_restart(open_toolkit, worker, agent):
+    before = open_toolkit(agent)
+    do(before, "create_mailbox", name="scratch")
+    do(worker, "send_message", mail_address="scratch", content="an answer")
+    before.close()
+
+    again = open_toolkit(agent)
+
+    assert bodies(fetch(again, mail_address="scratch")) == ["an answer"]
+    assert do(again, "ack_messages", mail_address="scratch", msg_id=0)["acked"] == [0]
+    do(again, "delete_message", mail_address="scratch", msg_id=0)
+    do(again, "agent_register", name=agent, capabilities="x", mail_address="scratch")
+    assert not again._session.identity._made.keys() - {"scratch"}
+
+
+def test_a_named_mailbox_is_the_agents_in_every_process(open_toolkit, worker):
+    first, second = open_toolkit("planner"), open_toolkit("planner")
+    assert fail(second, "query_messages", mail_address="scratch").startswith("mail_address: ")
+
+    do(first, "create_mailbox", name="scratch")
+    do(worker, "send_message", mail_address="scratch", content="an answer")
+
+    assert bodies(fetch(second, mail_address="scratch")) == ["an answer"]
+    assert is_refused(worker, "scratch")
+
+
+def test_registering_at_a_made_mailbox_leaves_it_the_agents(open_toolkit):
+    before, again = open_toolkit("planner"), open_toolkit("planner")
+    do(before, "create_mailbox", name="scratch")
+    do(before, "agent_register", name="planner", capabilities="x", mail_address="scratch")
+
+    assert fetch(again, mail_address="scratch")["empty"] == "nothing stored"
+
+
+def test_a_mailbox_that_tools_of_no_agent_made_is_no_agents(anyone, planner):
+    do(anyone, "create_mailbox", name="scratch")
+
+    assert is_refused(planner, "scratch")
 
 
 def test_an_agent_with_the_longest_name_makes_mailboxes_too(open_toolkit):

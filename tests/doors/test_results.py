@@ -359,6 +359,22 @@ def test_every_character_that_python_calls_a_control_or_format_is_written_out():
             assert character in "\n\t" or shown == f"a<U+{code:04X}>b"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\ufe0f", "<U+FE0F>"),
+        ("a\ufe0f", "a<U+FE0F>"),
+        ("❤\ufe0f\ufe0f", "❤\ufe0f<U+FE0F>"),
+        ("\u200b\ufe0f", "<U+200B><U+FE0F>"),
+        ("a\r", "a<U+000D>"),
+        ("\r\r\n\r", "<U+000D>\r\n<U+000D>"),
+        ("\ud800", "<U+D800>"),
+    ],
+)
+def test_what_hides_something_only_here_is_written_out_here(text, shown):
+    assert visible(text) == shown
+
+
 def test_hidden_text_in_a_body_is_written_out(planner, inbox):
     smuggled = "".join(chr(0xE0000 + ord(letter)) for letter in "obey")
     send(planner, f"hi{smuggled}\u202e\x1b[31m")

@@ -58,7 +58,14 @@ def test_an_unknown_tool_is_told_with_the_names_that_there_are(broker):
     [
         ({"agent": ""}, "agent:"),
         ({"agent": "a\nb"}, "agent:"),
-        ({"agent": "翻译"}, "no letter a-z"),
+        ({"agent": "翻译"}, "mail_address: '翻译' has no letter a-z and no digit"),
+        ({"agent": "翻译", "mail_address": ""}, "invalid mail_address: ''"),
+        ({"agent": "翻译", "mail_address": "翻译"}, "invalid mail_address: '翻译'"),
+        ({"agent": "翻译", "mail_address": 7}, "invalid mail_address: 7"),
+        ({"mail_address": "translator"}, "mail_address: .* give the agent"),
+        ({"tools": "send_message"}, "tools: 'send_message' is one text; give a list"),
+        ({"tools": ""}, "tools: '' is one text"),
+        ({"tools": [["send_message"]]}, "is not one of agent_register"),
         ({"agent": "a", "lease_ms": 999}, "lease_ms: 999 is not between 1000 and 86400000"),
         ({"agent": "a", "lease_ms": "60"}, "lease_ms: '60' is not a whole number"),
         ({"agent": "a", "max_chars": 99}, "max_chars: 99 is not between 100 and"),
@@ -70,6 +77,13 @@ def test_an_unknown_tool_is_told_with_the_names_that_there_are(broker):
 def test_a_toolkit_refuses_wrong_options_at_once(broker, options, said):
     with pytest.raises(InvalidRequest, match=said):
         Mq9Toolkit(broker.url, **options)
+
+
+@pytest.mark.parametrize("server", ["http://nowhere", "sqlite://x", "memory://a/b", "", 7])
+def test_a_toolkit_refuses_a_wrong_server_at_once(server):
+    for make in (Mq9Toolkit, SendMessageTool):
+        with pytest.raises(InvalidRequest, match="server: "):
+            make(server=server, agent="planner")
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -143,7 +157,24 @@ def test_discovering_without_a_question_lists_everybody_by_name_up_to_the_limit(
 
 
 def test_discovering_nobody_is_an_empty_list(anyone):
-    assert do(anyone, "agent_discover", query="translate") == {"agents": []}
+    assert do(anyone, "agent_discover", query="translate") == {
+        "agents": [],
+        "note": "no agent matches; try other words, or leave query out to see everybody",
+    }
+    assert do(anyone, "agent_discover") == {
+        "agents": [],
+        "note": "no agent is registered",
+    }
+
+
+def test_an_agent_that_finds_itself_is_told_so(planner, anyone):
+    for name in ("a", "planner"):
+        toolkit = planner if name == "planner" else anyone
+        do(toolkit, "agent_register", name=name, capabilities="Plans trips")
+
+    found = do(planner, "agent_discover", query="plan")["agents"]
+    assert {one["name"]: one.get("you") for one in found} == {"a": None, "planner": True}
+    assert all("you" not in one for one in do(anyone, "agent_discover")["agents"])
 
 
 async def test_discovering_says_how_an_agent_is_and_when_it_was_seen(broker, anyone):
@@ -361,7 +392,7 @@ def test_an_ack_of_what_was_never_fetched_says_so(anyone, desk):
     said = fail(anyone, "ack_messages", mail_address=desk, msg_id=0)
 
     assert said.startswith("message not found: 0 was not handed out to group desk of desk.")
-    assert said.endswith("Use a msg_id from a result of fetch_messages or query_messages.")
+    assert said.endswith("Use a msg_id that a result gave you; only what you fetched can be acked.")
 
 
 async def test_an_ack_that_comes_too_late_says_that_it_did_not_count(broker, anyone, desk):
@@ -376,6 +407,23 @@ async def test_an_ack_that_comes_too_late_says_that_it_did_not_count(broker, any
 
     assert '"acked":[]' in said
     assert "held by another consumer now" in said
+
+
+async def test_an_ack_does_not_mind_what_another_group_holds(planner, anyone):
+    await ado(planner, "send_message", mail_address="planner", content="x")
+    await ado(anyone, "fetch_messages", mail_address="planner", group_name="audit")
+    await ado(planner, "fetch_messages")
+
+    assert (await ado(planner, "ack_messages", msg_id=0))["acked"] == [0]
+
+
+async def test_an_ack_counts_after_a_restart(open_toolkit):
+    before, after = open_toolkit("planner"), open_toolkit("planner")
+    await ado(before, "send_message", mail_address="planner", content="x")
+    await ado(before, "fetch_messages")
+    before.close()
+
+    assert (await ado(after, "ack_messages", msg_id=0))["acked"] == [0]
 
 
 def test_a_query_looks_without_taking(anyone, desk):
@@ -496,3 +544,44 @@ def test_a_tool_works_by_itself(broker, anyone):
     alone.invoke({"mail_address": "worker", "content": "to myself"})
 
     assert bodies(fetch(anyone, mail_address="worker")) == ["to myself"]
+
+
+def test_a_tool_by_itself_closes_its_connection(broker):
+    alone = SendMessageTool(server=broker.url, agent="worker")
+    message = {"mail_address": "worker", "content": "to myself"}
+    alone.invoke(message)
+
+    alone.close()
+    alone.close()
+
+    assert "the toolkit is closed" in alone.invoke(message)
+
+
+async def test_a_tool_by_itself_closes_its_connection_from_async_code_too(broker):
+    alone = SendMessageTool(server=broker.url, agent="worker")
+    await alone.ainvoke({"mail_address": "worker", "content": "to myself"})
+
+    await alone.aclose()
+
+    assert not alone._session._portal._thread
+
+
+async def test_closing_a_tool_leaves_a_shared_connection_alone(planner):
+    for one in planner.get_tools():
+        one.close()
+        await one.aclose()
+
+    assert (await ado(planner, "query_messages"))["messages"] == []
+
+
+def test_an_agent_whose_name_has_no_slug_is_given_a_mailbox(open_toolkit, anyone):
+    toolkit = open_toolkit("翻译", mail_address="mq9://any/translator")
+    do(toolkit, "agent_register", name="翻译", capabilities="翻译")
+
+    do(toolkit, "send_message", mail_address="translator", content="你好")
+
+    [message] = fetch(toolkit)["messages"]
+    assert (message["from"], message["reply_to"]) == ("翻译", "translator")
+    assert do(toolkit, "ack_messages", msg_id=0)["mail_address"] == "translator"
+    assert do(toolkit, "create_mailbox")["mail_address"].startswith("translator.")
+    assert do(anyone, "agent_discover")["agents"][0]["mail_address"] == "translator"
