@@ -17,21 +17,8 @@ from mq9 import (
     batches,
 )
 from mq9.broker.service import Session
-from mq9.testing import FakeBroker, ManualClock
+from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
-
-
-@pytest.fixture
-def broker():
-    with FakeBroker() as broker:
-        yield broker
-
-
-@pytest.fixture
-async def client(broker):
-    async with broker.client() as client:
-        await client.mailbox_create(name="inbox")
-        yield client
 
 
 async def test_connect_on_the_class_makes_a_client(broker):

@@ -12,19 +12,6 @@ from mq9 import InvalidAddress, InvalidRequest, MailboxFull, MailboxNotFound, No
 from mq9.testing import FakeBroker, Limits
 
 
-@pytest.fixture
-def broker():
-    with FakeBroker() as broker:
-        yield broker
-
-
-@pytest.fixture
-async def client(broker):
-    async with broker.client() as client:
-        await client.mailbox_create(name="inbox")
-        yield client
-
-
 class Handler:
     """Notes what it was given; waits while it is held, raises what it is told to."""
 
@@ -166,7 +153,7 @@ async def test_a_function_that_returns_something_to_await_is_awaited(client):
         seen.append(message.text)
 
     await client.send("inbox", "x")
-    async with consuming(client, lambda message: later(message)) as consumer:  # noqa: PLW0108
+    async with consuming(client, lambda message: later(message)) as consumer:  # noqa: PLW0108  # a plain function that returns an awaitable
         await until(lambda: consumer.processed_count == 1)
     assert seen == ["x"]
 

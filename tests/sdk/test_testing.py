@@ -19,19 +19,6 @@ from mq9.transport.direct import DirectTransport
 pytest_plugins = ["pytester"]
 
 
-@pytest.fixture
-def broker():
-    with FakeBroker() as broker:
-        yield broker
-
-
-@pytest.fixture
-async def client(broker):
-    async with broker.client() as client:
-        await client.mailbox_create(name="inbox")
-        yield client
-
-
 async def test_the_fixture_that_comes_with_the_package_is_a_fake_broker(mq9_broker):
     async with mq9_broker.client() as client:
         await client.mailbox_create(name="inbox", ttl=60)
