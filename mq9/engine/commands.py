@@ -142,7 +142,7 @@ class Fetched:
         life: The mailbox it was made in, to be waited on.
         next_change_ms: When, without anybody doing anything, there may be more to hand out.
         refetched: Whether leases were set anew, so that they may end earlier than others think.
-        copy: The how-manieth time this reply was given.
+        copy: Which giving of the reply this is; a repeated FETCH is given the same one again.
     """
 
     result: FetchResult

@@ -21,8 +21,6 @@ class Group:
     """A row of groups; ``cursors`` are by lane."""
 
     id: int
-    mailbox_id: int
-    name: str
     start: int
     cursors: list[int]
     first_reply: int
@@ -54,16 +52,14 @@ class Reply:
 def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str) -> Group | None:
     """Return a group of a mailbox."""
     row = connection.execute(
-        "SELECT id, mailbox, name, start, critical, urgent, normal, first_reply, used_ms"
+        "SELECT id, start, critical, urgent, normal, first_reply, used_ms"
         " FROM groups WHERE mailbox=? AND name=?",
         (mailbox.id, name),
     ).fetchone()
     if row is None:
         return None
-    group_id, mailbox_id, name, start, critical, urgent, normal, first_reply, used_ms = row
-    return Group(
-        group_id, mailbox_id, name, start, [critical, urgent, normal], first_reply, used_ms
-    )
+    group_id, start, *cursors, first_reply, used_ms = row
+    return Group(group_id, start, cursors, first_reply, used_ms)
 
 
 def create(
@@ -76,7 +72,7 @@ def create(
         (mailbox.id, name, start, start, start, start, mailbox.next_reply, now),
     ).lastrowid
     assert group_id is not None  # noqa: S101  # an INSERT that did not raise has one
-    return Group(group_id, mailbox.id, name, start, [start] * 3, mailbox.next_reply, now)
+    return Group(group_id, start, [start] * 3, mailbox.next_reply, now)
 
 
 def reset(

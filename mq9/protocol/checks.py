@@ -24,10 +24,7 @@ Check = Callable[[str, Any], Any]
 E = TypeVar("E", bound=Enum)
 T = TypeVar("T")
 
-
-def shown(value: object) -> str:
-    """Return ``value`` as an error message shows it: on one line and not too long."""
-    return address.shown(value)
+shown = address.shown  # how an error message shows a value
 
 
 def whole(low: int, high: int) -> Check:

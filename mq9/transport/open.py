@@ -96,8 +96,8 @@ def open_transport(url: str | None, consumer: str, agent: str | None = None) -> 
     if url is None:
         url = default_url()
     check_url(url)
-    opened = _open_memory(url) if _split(url).scheme == "memory" else _open_file(url)
-    broker, release = opened
+    open_broker = _open_memory if _split(url).scheme == "memory" else _open_file
+    broker, release = open_broker(url)
     from mq9.broker.service import Session  # noqa: PLC0415  # not before it is used
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
