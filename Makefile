@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install --quiet --constraint constraints.txt pip
 	@$(PIP) install --quiet --constraint constraints.txt --build-constraint constraints.txt \
-		--editable . --group dev
+		--editable '.[server]' --group dev
 	@touch $@
 
 demo: $(READY) ## Two agents talk, one crashes, nothing is lost
@@ -45,5 +45,5 @@ format: $(READY) ## Format the code and mend what the linter can
 constraints: ## Pin the newest versions of everything for development
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@$(PIP) install --quiet --upgrade pip
-	@$(PIP) install --quiet --editable . --group dev
+	@$(PIP) install --quiet --editable '.[server]' --group dev
 	@$(PIP) freeze --all --exclude-editable > constraints.txt

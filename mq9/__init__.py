@@ -1,7 +1,8 @@
 """mq9: the mailbox that AI agents talk through.
 
-``Mq9Client`` speaks to a broker; ``memory://name`` and ``sqlite:///path`` are brokers inside this
-process. Errors are in ``mq9.errors``, what a test needs in ``mq9.testing``.
+``Mq9Client`` speaks to a broker: ``nats://host`` is a server, ``memory://name`` and
+``sqlite:///path`` are brokers inside this process. Errors are in ``mq9.errors``, what a test needs
+in ``mq9.testing``.
 """
 
 from mq9.client import Mq9Client
@@ -24,6 +25,7 @@ from mq9.errors import (
     PayloadTooLarge,
     Unauthorized,
     Unavailable,
+    Unreachable,
     UnusableFile,
 )
 from mq9.models import (
@@ -69,6 +71,7 @@ __all__ = [
     "PublicMailbox",
     "Unauthorized",
     "Unavailable",
+    "Unreachable",
     "Unread",
     "UnusableFile",
     "Waiting",

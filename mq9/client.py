@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from mq9.protocol import checks, headers, replies, requests
 from mq9.protocol.headers import SendOptions
 from mq9.protocol.subjects import Verb
 from mq9.transport.base import Transport
-from mq9.transport.open import check_url, default_url, open_transport
+from mq9.transport.open import check_url, default_url, open_transport, shown_url
 
 _logger = logging.getLogger("mq9.client")
 
@@ -69,25 +70,34 @@ class Mq9Client:
     Mq9Client.connect(url)`` makes and connects one. All methods may run concurrently on the event
     loop that connected it. Each instance is one consumer, with a random name of its own.
 
-    A request whose reply is lost is repeated only where that cannot change the outcome: reads, a
-    send (it carries an idempotency id), ack, register, and create a name with ``renew``. Any other
-    raises ``Unavailable``, which says that the outcome is unknown.
+    ``connect`` tries each server once and tells at once when none answers. When a connection breaks
+    later, the next request makes a new one, and this client goes on as the same consumer.
+
+    A request that could not be sent is repeated. One whose reply is lost is repeated only where
+    that cannot change the outcome: reads, a send (it carries an idempotency id), ack, register, and
+    create a name with ``renew``. Any other raises ``Unavailable``, which says that the outcome is
+    unknown.
 
     Args:
-        server: ``memory://name`` or ``sqlite:///path``; without it the environment's
-            ``MQ9_SERVER``, else one file per user.
-        request_timeout: Seconds to wait for a reply, beside what a fetch waits for messages.
+        server: ``nats://[user:password@|token@]host[:port]`` or the same with ``tls://``, several
+            of one cluster separated by commas; ``memory://name``; ``sqlite:///path``. Options are
+            described in ``mq9.transport.open``. Without it the environment's ``MQ9_SERVER``, else
+            one file per user.
+        request_timeout: Seconds to wait for a reply, beside what a fetch waits for messages and
+            what connecting takes.
         reconnect_attempts: How often a request that may be repeated is repeated.
         reconnect_delay: Seconds before each repetition but the first, which is made at once.
-        agent: For an in-process broker, the agent that this client counts as authenticated for.
+        agent: For an in-process broker, the agent that this client counts as authenticated for. A
+            server knows that by the credentials in its URL.
         clock: Where time comes from; the broker's own clock by default.
         randomness: Gives that many unpredictable bytes; for ids and reply addresses.
         transport: An open way to a broker, to be used instead of ``server`` and closed with the
             client.
 
     Every method raises ``InvalidRequest`` for an argument that the protocol does not allow, before
-    anything is sent; ``NotConnected`` when the client is not connected; ``Unavailable`` when no
-    reply came; and otherwise the error that the broker answered with (see ``mq9.errors``).
+    anything is sent; ``NotConnected`` when the client is not connected; ``Unreachable`` when no
+    server answers; ``Unavailable`` when no reply came; and otherwise the error that the broker
+    answered with (see ``mq9.errors``).
     """
 
     connect = _Connect()
@@ -106,7 +116,7 @@ class Mq9Client:
     ) -> None:
         name = None if agent is None else checks.agent_name("agent", agent)
         if server is not None:
-            check_url(server)
+            check_url(server, name)
         self._server = server
         self._randomness = randomness
         self._batches = Batches()
@@ -123,10 +133,10 @@ class Mq9Client:
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected"
-        return f"<Mq9Client {self._server or default_url()} {state}>"
+        return f"<Mq9Client {shown_url(self._server or default_url())} {state}>"
 
     async def _open(self) -> Self:
-        self._connection.open()
+        await self._connection.open()
         return self
 
     async def close(self) -> None:
@@ -148,7 +158,10 @@ class Mq9Client:
 
     @property
     def is_connected(self) -> bool:
-        """Whether requests can be made."""
+        """Whether requests can be made: it was connected and not closed since.
+
+        A connection that broke is made anew by the next request.
+        """
         return self._connection.is_open
 
     @property
@@ -364,14 +377,23 @@ class Mq9Client:
             redeliver_own=redeliver_own,
             consumer=self._acting(consumer),
         )
-        reply = await self._connection.request(
-            Verb.FETCH,
-            address,
-            body.encode(),
-            idempotent=True,
-            extra_headers=[headers.BASE64],
-            wait_ms=body.max_wait_ms,
-        )
+        try:
+            reply = await self._connection.request(
+                Verb.FETCH,
+                address,
+                body.encode(),
+                idempotent=True,
+                extra_headers=[headers.BASE64],
+                wait_ms=body.max_wait_ms,
+            )
+        except asyncio.CancelledError:
+            if body.group_name is not None and body.request_id is not None:
+                # The reply, and with it a lease, may be on its way.
+                release = requests.Release(
+                    group_name=body.group_name, consumer=body.consumer, request_id=body.request_id
+                )
+                await self._connection.abandon(Verb.RELEASE, address, release.encode())
+            raise
         fetched = replies.decode_fetch(reply, address)
         if body.group_name is not None:
             who = body.consumer or self.consumer

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from mq9 import address as addresses
 from mq9.clock import Clock, sleep
-from mq9.errors import NotConnected, Unavailable
+from mq9.errors import NotConnected, Unavailable, Unreachable
 from mq9.models import Unread
 from mq9.protocol import checks, headers, replies, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.subjects import Verb
 from mq9.transport.base import Transport
+from mq9.transport.single_flight import Abandoned, SingleFlight
 
 
 class UnreadWatch:
@@ -39,7 +41,7 @@ class Connection:
 
     def __init__(
         self,
-        open_transport: Callable[[], Transport],
+        open_transport: Callable[[], Awaitable[Transport]],
         *,
         transport: Transport | None,
         request_timeout: float,
@@ -49,6 +51,8 @@ class Connection:
     ) -> None:
         self._open_transport = open_transport
         self._transport = transport
+        self._opening = SingleFlight(self._open)
+        self._closings = 0
         self._timeout = request_timeout
         self._attempts = attempts
         self._delay = delay
@@ -65,16 +69,42 @@ class Connection:
         """The clock to go by."""
         return self._given_clock or self._connected().clock
 
-    def open(self) -> None:
-        """Connect; harmless when connected."""
-        if self._transport is None:
-            self._transport = self._open_transport()
+    async def open(self) -> None:
+        """Connect; harmless when connected. Cancelling it leaves nothing open.
+
+        Raises:
+            NotConnected: It was closed meanwhile.
+            Unreachable: No broker answers.
+            Unauthorized: The broker refused the credentials.
+        """
+        if self._transport is not None:
+            return
+        try:
+            await self._opening()
+        except Abandoned:
+            raise NotConnected("the client was closed while it was connecting") from None
+        except asyncio.CancelledError:
+            if self._opening.is_unclaimed:
+                await self.close()
+            raise
+
+    async def _open(self) -> None:
+        closings = self._closings
+        transport = await self._open_transport()
+        if self._closings != closings:
+            await transport.close()
+            raise Abandoned
+        self._transport = transport
 
     async def close(self) -> None:
         """Let go of the broker; harmless when repeated."""
+        self._closings += 1
+        opening = self._opening.abandon()
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.close()
+        if opening is not None:
+            await asyncio.wait([opening])
 
     def _connected(self) -> Transport:
         if self._transport is None:
@@ -98,7 +128,8 @@ class Connection:
             verb: What is asked for.
             mail_address: Of which mailbox.
             payload: The JSON, or the body of a SEND.
-            idempotent: Whether it may be repeated when its reply was lost.
+            idempotent: Whether it may be repeated when its reply was lost. What could not even be
+                sent is repeated in any case.
             extra_headers: Its headers.
             msg_id: Of which message, for DELETE.
             wait_ms: How long the broker may take to answer, beside the timeout.
@@ -106,6 +137,7 @@ class Connection:
         Raises:
             Mq9Error: As the broker answered.
             NotConnected: There is no connection.
+            Unreachable: No broker answered, however often it was tried; nothing was sent.
             Unavailable: No reply came; the outcome is unknown.
         """
         subject = subjects.encode(verb, mail_address, msg_id)
@@ -113,20 +145,32 @@ class Connection:
         sent_headers = [*extra_headers, watch.header] if watch is not None else extra_headers
         timeout = self._timeout + wait_ms / 1000
         repetition = 0
+        lost: Unavailable | None = None
         while True:
             try:
                 data = await self._connected().request(subject, payload, sent_headers, timeout)
                 reply = replies.decode(data)
-            except Unavailable:
+            except Unavailable as error:
                 if not idempotent or repetition == self._attempts:
                     raise
-                if repetition:
-                    await sleep(self.clock, self._delay)
-                repetition += 1
+                lost = error
+            except Unreachable as error:
+                if repetition == self._attempts:
+                    if lost is not None:  # an earlier one was sent, whatever became of it
+                        raise Unavailable(f"{lost}; since then {error}") from error
+                    raise
             else:
                 if watch is not None:
                     watch.unread = replies.decode_unread(reply)
                 return reply
+            if repetition:
+                await sleep(self.clock, self._delay)
+            repetition += 1
+
+    async def abandon(self, verb: Verb, mail_address: str, payload: bytes) -> None:
+        """Send what takes back a request whose caller was cancelled; nobody waits for a reply."""
+        if self._transport is not None:
+            await self._transport.abandon(subjects.encode(verb, mail_address), payload)
 
     @contextmanager
     def watch_unread(self, mail_address: str, group_name: str) -> Iterator[UnreadWatch]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from mq9 import address as addresses
 from mq9.clock import sleep
-from mq9.errors import InvalidRequest, Mq9Error, NotConnected
+from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
 from mq9.models import Deliver, FetchResult, Message
 from mq9.protocol import checks, requests
 
@@ -211,10 +211,10 @@ class Consumer:
                     await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 fetched = await self._until_stopped(self._fetch(self._max_wait_ms), FetchResult())
                 pause = _FIRST_PAUSE_S
-            except NotConnected:
-                _logger.info("%r ends, because its client was closed", self)
-                return
             except Mq9Error as error:
+                if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
+                    _logger.info("%r ends, because its client was closed", self)
+                    return
                 _logger.warning("%r could not fetch, trying again in %g s: %s", self, pause, error)
                 fetched = FetchResult()
                 await self._until_stopped(sleep(self._clock, pause), None)

@@ -18,10 +18,11 @@
     ├── Unavailable               unavailable        (the outcome is unknown)
     ├── BadReply                  bad_reply          (the broker does not speak the protocol)
     ├── NotConnected              not_connected      (nothing was sent)
+    │   └── Unreachable           unreachable        (no broker answers there)
     ├── NoReply                   no_reply           (also a TimeoutError)
     └── UnusableFile              unusable_file      (nothing was changed)
 
-The codes down to ``unavailable`` travel on the wire; the last four arise in the client. Text is
+The codes down to ``unavailable`` travel on the wire; the last five arise in the client. Text is
 for people and may change, ``code`` is for programs and does not.
 """
 
@@ -128,6 +129,12 @@ class NotConnected(Mq9Error):
     """The client is not connected, or was closed; nothing was sent."""
 
     code = "not_connected"
+
+
+class Unreachable(NotConnected):
+    """No broker answers at that URL; nothing was sent, so asking again later is safe."""
+
+    code = "unreachable"
 
 
 class NoReply(Mq9Error, TimeoutError):

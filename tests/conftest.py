@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+import re
 import sqlite3
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from urllib.parse import quote
 
+import nats
 import orjson
 import pytest
+from raw import RawClient, publish
 
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.server import Server
 from mq9.broker.service import Request, Session
 from mq9.clock import ManualClock
 from mq9.engine.commands import Limits
@@ -24,32 +27,34 @@ def scale():
     return int(os.environ.get("MQ9_TEST_SCALE", "1"))
 
 
-@dataclass
 class Way:
     """One way to reach a broker.
 
-    What it can do is said in `capabilities`; a test may be skipped for want of one, never by
-    `name`.
+    What it can do is said in `capabilities`; a test may be skipped for want of one, never for the
+    kind of way.
     """
 
-    name: str
-    broker: EmbeddedBroker
-    clock: ManualClock
-    capabilities: frozenset[str]
-    _stack: AsyncExitStack
-    _file: Path | None = None
-    _clients: int = field(default=0)
+    capabilities = frozenset({"any subject"})
+
+    def __init__(self, broker, clock, stack, file=None):
+        self.broker = broker
+        self.clock = clock
+        self._stack = stack
+        self._file = file
+        self._clients = 0
 
     async def client(self, *, agent=None, **options):
         """Return a connected client, closed with the test."""
+        return await self._stack.enter_async_context(await self._make(agent, options))
+
+    async def _make(self, agent, options):
         self._clients += 1
 
         async def release():
             """The broker outlives its clients."""
 
         session = Session(f"session.{self._clients}", agent)
-        client = Mq9Client(transport=DirectTransport(self.broker, session, release), **options)
-        return await self._stack.enter_async_context(client)
+        return Mq9Client(transport=DirectTransport(self.broker, session, release), **options)
 
     async def begin(self, call):
         """Start a call and return its task, once it waits for the clock or is done."""
@@ -57,23 +62,29 @@ class Way:
         await self.clock.advance(0)
         return task
 
-    async def ask(
-        self, verb, body=b"", *headers, consumer="session.0", agent=None, wants_reply=True
-    ):
+    def can_say(self, verb, headers):
+        """Tell whether such a request can be made at all."""
+        return True
+
+    async def ask(self, verb, body=b"", *headers, **who):
         """Send a request as it stands, and return its reply as parsed JSON.
 
-        `body` is bytes as they are, or anything else as JSON.
+        `body` is bytes as they are, or anything else as JSON; `who` is as for `handle`.
         """
-        reply = await self.broker.handle(
-            Request(
-                f"$mq9.AI.{verb}",
-                body if isinstance(body, bytes) else orjson.dumps(body),
-                headers,
-                Session(consumer, agent),
-                wants_reply,
-            )
-        )
-        return orjson.loads(reply)
+        payload = body if isinstance(body, bytes) else orjson.dumps(body)
+        reply = await self.handle(f"$mq9.AI.{verb}", payload, headers, **who)
+        return None if reply is None else orjson.loads(reply)
+
+    async def handle(
+        self, subject, payload, headers, *, consumer="session.0", agent=None, wants_reply=True
+    ):
+        """Send a request and return the bytes of its reply; None when none is wanted.
+
+        `consumer` names the connection that asks, `agent` whom it has authenticated as.
+        """
+        session = Session(consumer, agent)
+        reply = await self.broker.handle(Request(subject, payload, headers, session, wants_reply))
+        return reply if wants_reply else None
 
     def state(self):
         """Return all that the broker holds, for comparison."""
@@ -98,16 +109,94 @@ def _rows(connection):
     }
 
 
-def make_broker(name, directory, limits=Limits()):
-    """Return a broker of that kind and its clock."""
-    if name == "memory":
-        clock = ManualClock()
-        return EmbeddedBroker.in_memory(clock, limits=limits), clock
-    clock = ManualClock(quiet=0.01)
-    return EmbeddedBroker.on_file(directory / "mq9.db", clock, limits=limits), clock
+class TrustingGuard:
+    """Takes every client for the agent that it says it is."""
+
+    is_open = True
+
+    def admit(self, credentials):
+        return credentials.get("user")
 
 
-@pytest.fixture(params=["memory", "file"])
+class TcpWay(Way):
+    """A broker behind a NATS server of ours, on a socket."""
+
+    capabilities = frozenset()
+
+    def __init__(self, broker, clock, stack, limits):
+        super().__init__(broker, clock, stack)
+        # Its own clock stands still: pings and sweeps are not what these tests are about.
+        self._server = Server(
+            broker, max_payload=limits.max_payload, guard=TrustingGuard(), timers=ManualClock()
+        )
+        self._started = False
+        self._raw_clients = {}
+        self._nats_clients = {}
+
+    async def _url(self, agent=None):
+        if not self._started:
+            self._started = True
+            await self._server.start(port=0)
+            self._stack.push_async_callback(self._server.close)
+        host, port = self._server.address
+        return f"nats://{quote(agent, safe='') + ':x@' if agent else ''}{host}:{port}"
+
+    def can_say(self, verb, headers):
+        """A line is a line, and its words are apart by spaces."""
+        return (
+            verb.isprintable()
+            and " " not in verb
+            and all(not {"\r", "\n"} & set(value) for _, value in headers)
+        )
+
+    async def _make(self, agent, options):
+        return Mq9Client(await self._url(agent), **{"clock": self.clock, **options})
+
+    async def handle(
+        self, subject, payload, headers, *, consumer="session.0", agent=None, wants_reply=True
+    ):
+        await self._url()
+        if not wants_reply:
+            raw = await self._raw_client(consumer, agent)
+            await raw.send_all(publish(subject, payload, headers=headers) + b"PING\r\n")
+            assert await raw.frame() == ("PONG",)
+            return None
+        if not _nats_py_can_say(subject, headers):
+            raw = await self._raw_client(consumer, agent)
+            return await raw.ask(subject, payload, headers)
+        client = await self._nats_client(consumer, agent)
+        reply = await client.request(subject, payload, timeout=30, headers=dict(headers) or None)
+        return reply.data
+
+    async def _nats_client(self, consumer, agent):
+        if (consumer, agent) not in self._nats_clients:
+            client = await nats.connect(await self._url(agent), allow_reconnect=False)
+            self._nats_clients[consumer, agent] = client
+            self._stack.push_async_callback(client.close)
+        return self._nats_clients[consumer, agent]
+
+    async def _raw_client(self, consumer, agent):
+        if (consumer, agent) not in self._raw_clients:
+            who = {"user": agent, "pass": "x"} if agent else {}
+            client = await RawClient.connect(self._server.address, **who)
+            self._raw_clients[consumer, agent] = client
+            self._stack.push_async_callback(client.close)
+        return self._raw_clients[consumer, agent]
+
+
+def _nats_py_can_say(subject, headers):
+    """Tell whether nats-py sends this as it stands; it refuses some subjects and mends headers."""
+    names = [name.lower() for name, _ in headers]
+    return (
+        len(set(names)) == len(names)
+        and all(name.isascii() for name, _ in headers)
+        and all(value and value == value.strip() for _, value in headers)
+        and re.fullmatch(r"[!-~]+", subject)
+        and all(subject.split("."))
+    )
+
+
+@pytest.fixture(params=["memory", "file", "tcp"])
 def way_name(request):
     return request.param
 
@@ -118,10 +207,17 @@ async def open_way(way_name, tmp_path):
     async with AsyncExitStack() as stack:
 
         def open_one(limits=Limits()):
-            broker, clock = make_broker(way_name, tmp_path, limits)
-            stack.push_async_callback(broker.close)
+            # What works on threads or sockets of its own needs a moment to come to rest.
+            clock = ManualClock(quiet=0.0 if way_name == "memory" else 0.01)
             file = tmp_path / "mq9.db" if way_name == "file" else None
-            return Way(way_name, broker, clock, frozenset({"manual clock"}), stack, file)
+            if file is None:
+                broker = EmbeddedBroker.in_memory(clock, limits=limits)
+            else:
+                broker = EmbeddedBroker.on_file(file, clock, limits=limits)
+            stack.push_async_callback(broker.close)
+            if way_name == "tcp":
+                return TcpWay(broker, clock, stack, limits)
+            return Way(broker, clock, stack, file)
 
         yield open_one
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mq9.broker.backend import Backend, FileBackend, InlineBackend
+from mq9.broker.observer import Observer, Silent
 from mq9.broker.service import Request, Service
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
@@ -36,6 +37,7 @@ class EmbeddedBroker:
         make_backend: Makes the backend, given what to call when another process wrote.
         clock: Tells the time.
         randomness: Gives that many unpredictable bytes.
+        observer: Is told what happens.
     """
 
     def __init__(
@@ -43,16 +45,24 @@ class EmbeddedBroker:
         make_backend: Callable[[Callable[[], None]], Backend],
         clock: Clock,
         randomness: Randomness = secrets.token_bytes,
+        *,
+        observer: Observer | None = None,
     ) -> None:
         self.clock = clock
         self._waiters = Waiters(self._watch)
         self._backend = make_backend(self._waiters.notify_all)
-        self._service = Service(self._backend, self._waiters, clock, randomness)
+        self._service = Service(
+            self._backend, self._waiters, clock, randomness, observer=observer or Silent()
+        )
 
     @classmethod
-    def in_memory(cls, clock: Clock, *, limits: Limits = Limits()) -> EmbeddedBroker:
+    def in_memory(
+        cls, clock: Clock, *, limits: Limits = Limits(), observer: Observer | None = None
+    ) -> EmbeddedBroker:
         """Make a broker whose state lives as long as it does."""
-        return cls(lambda _: InlineBackend(store.open_memory(), clock, limits), clock)
+        return cls(
+            lambda _: InlineBackend(store.open_memory(), clock, limits), clock, observer=observer
+        )
 
     @classmethod
     def on_file(
@@ -62,13 +72,18 @@ class EmbeddedBroker:
         *,
         limits: Limits = Limits(),
         durability: Durability = Durability.NORMAL,
+        observer: Observer | None = None,
     ) -> EmbeddedBroker:
         """Make a broker on a file, which other processes may share.
 
         Raises:
             UnusableFile: The file is damaged, of a newer version or not mq9's.
         """
-        return cls(lambda on_news: FileBackend(path, clock, limits, durability, on_news), clock)
+        return cls(
+            lambda on_news: FileBackend(path, clock, limits, durability, on_news),
+            clock,
+            observer=observer,
+        )
 
     def _watch(self, watching: bool) -> None:
         self._backend.watch(watching)
@@ -76,6 +91,18 @@ class EmbeddedBroker:
     async def handle(self, request: Request) -> bytes:
         """Answer one request."""
         return await self._service.handle(request)
+
+    def stop_waiting(self) -> None:
+        """End every wait for mail, those to come included: a FETCH answers with what there is."""
+        self._service.stop_waiting()
+
+    async def sweep(self) -> None:
+        """Remove all that is over, a bounded part at a time. Requests do so now and then, too.
+
+        Raises:
+            Mq9Error: The storage failed, or the broker is closed.
+        """
+        await self._service.sweep()
 
     async def close(self) -> None:
         """Finish what was accepted, and tell whoever still waits that it is over."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mq9 import address as addresses
 from mq9.broker.backend import Backend
+from mq9.broker.observer import Observer
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.engine import commands
@@ -27,6 +30,8 @@ from mq9.protocol.subjects import Verb
 logger = logging.getLogger("mq9.broker")
 
 SWEEP_INTERVAL_MS = 60_000
+_UNKNOWN = "unknown"  # the verb of a subject that carries none
+_DEAD_LETTER = "dead-letter"  # a tag of what a consumer has given up on
 # In a mailbox that an authenticated agent made, any other such agent may only send.
 _OPEN_VERBS = frozenset({Verb.SEND})
 
@@ -54,6 +59,7 @@ class Request:
         headers: Name and value of each, repeated ones included.
         session: Who asks.
         wants_reply: Whether the asker can be answered; a FETCH that cannot leases nothing.
+        on_wait: Called when a FETCH begins to wait for mail.
     """
 
     subject: str
@@ -61,6 +67,7 @@ class Request:
     headers: Headers
     session: Session
     wants_reply: bool = True
+    on_wait: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,38 @@ class Call:
     headers: Headers
     session: Session
     as_base64: bool
+    watch: Stopwatch
+
+
+class Stopwatch:
+    """Measures how long a request is at work, without what it waits for mail.
+
+    Args:
+        timer: Gives the seconds from some instant.
+        on_wait: Called when the request begins to wait for the first time.
+    """
+
+    def __init__(self, timer: Callable[[], float], on_wait: Callable[[], None] | None) -> None:
+        self._timer = timer
+        self._on_wait = on_wait
+        self._begun = timer()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Stand still while inside."""
+        if self._on_wait is not None:
+            self._on_wait()
+            self._on_wait = None
+        stopped = self._timer()
+        try:
+            yield
+        finally:
+            self._begun += self._timer() - stopped
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been at work."""
+        return self._timer() - self._begun
 
 
 class Service:
@@ -84,6 +123,8 @@ class Service:
         waiters: Who waits for news; shared with the backend.
         clock: Tells the time.
         randomness: Gives that many unpredictable bytes.
+        observer: Is told what happens.
+        timer: Gives the seconds from some instant, to measure with.
     """
 
     def __init__(
@@ -92,11 +133,17 @@ class Service:
         waiters: Waiters,
         clock: Clock,
         randomness: Callable[[int], bytes],
+        *,
+        observer: Observer,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._backend = backend
         self._waiters = waiters
         self._clock = clock
         self._randomness = randomness
+        self._observer = observer
+        self._timer = timer
+        self._stopping = False
         self._next_sweep_ms = clock.now_ms() + SWEEP_INTERVAL_MS
         self._verbs: dict[Verb, Callable[[Call], Awaitable[dict[str, Any]]]] = {
             Verb.MAILBOX_CREATE: self._create,
@@ -108,6 +155,7 @@ class Service:
             Verb.ACK: self._ack,
             Verb.NACK: self._nack,
             Verb.EXTEND: self._extend,
+            Verb.RELEASE: self._release,
             Verb.QUERY: self._query,
             Verb.DELETE: self._delete,
             Verb.AGENT_REGISTER: self._register,
@@ -116,19 +164,36 @@ class Service:
             Verb.AGENT_DISCOVER: self._discover,
         }
 
+    def stop_waiting(self) -> None:
+        """End every wait for mail, those to come included: a FETCH answers with what there is."""
+        self._stopping = True
+        self._waiters.notify_all()
+
     async def handle(self, request: Request) -> bytes:
-        """Answer one request. Never raises but when cancelled; a cancelled FETCH leases nothing."""
+        """Answer one request. Never raises but when cancelled; a cancelled FETCH leases nothing.
+
+        Requests of one asker take effect in the order in which they were begun.
+        """
+        watch = Stopwatch(self._timer, request.on_wait)
+        verb: str = _UNKNOWN
+        code = "ok"
         try:
-            reply = await self._answer(request)
+            known, address, msg_id = subjects.decode(request.subject)
+            verb = known.value
+            reply = await self._answer(known, address, msg_id, request, watch)
         except Mq9Error as error:
+            code = error.code
             reply = replies.failure(error)
         except Exception:
             logger.exception("the broker failed on %s", request.subject)
+            code = Unavailable.code
             reply = replies.failure(Unavailable("the broker failed; the outcome is unknown"))
+        self._observer.answered(verb, code, watch.seconds)
         return replies.encode(reply)
 
-    async def _answer(self, request: Request) -> dict[str, Any]:
-        verb, address, msg_id = subjects.decode(request.subject)
+    async def _answer(
+        self, verb: Verb, address: str, msg_id: int | None, request: Request, watch: Stopwatch
+    ) -> dict[str, Any]:
         values = headers.read(request.headers)
         call = Call(
             verb,
@@ -138,6 +203,7 @@ class Service:
             request.headers,
             request.session,
             headers.wants_base64(values),
+            watch,
         )
         unread_of = headers.decode_unread(values)
         if verb is Verb.FETCH and not request.wants_reply:
@@ -146,10 +212,11 @@ class Service:
             await self._refuse_others(address, request.session)
         if unread_of is not None:
             await self._refuse_others(unread_of[0], request.session, missing_ok=True)
-        await self._sweep_now_and_then()
         reply = await self._verbs[verb](call)
         if unread_of is not None:
             await self._add_unread(reply, call, *unread_of)
+        if verb is not Verb.FETCH:  # whose lease would be nobody's, were it cancelled here
+            await self._sweep_now_and_then()
         return reply
 
     async def _add_unread(
@@ -189,13 +256,24 @@ class Service:
     async def _sweep_now_and_then(self) -> None:
         now = self._clock.now_ms()
         if now >= self._next_sweep_ms:
-            self._next_sweep_ms = now + SWEEP_INTERVAL_MS
-            sweep = commands.Sweep()
             try:
-                if await self._backend.run(sweep) >= sweep.most:
+                if await self._sweep():
                     self._next_sweep_ms = now  # there is more: go on with the next request
             except Mq9Error as error:
                 logger.warning("could not sweep: %s", error)
+
+    async def _sweep(self) -> bool:
+        """Remove some of what is over; whether there may be more."""
+        self._next_sweep_ms = self._clock.now_ms() + SWEEP_INTERVAL_MS
+        sweep = commands.Sweep()
+        return await self._backend.run(sweep) >= sweep.most
+
+    async def sweep(self) -> None:
+        """Remove all that is over, a bounded part at a time."""
+        more = True
+        while more:
+            more = await self._sweep()
+            await asyncio.sleep(0)  # so that requests get their turn
 
     async def _create(self, call: Call) -> dict[str, Any]:
         body = requests.CreateMailbox.decode(call.payload)
@@ -252,6 +330,8 @@ class Service:
             )
         )
         self._waiters.notify(call.address)
+        if _DEAD_LETTER in options.tags:
+            self._observer.dead_lettered()
         return replies.success({"msg_id": msg_id})
 
     async def _fetch(self, call: Call) -> dict[str, Any]:
@@ -265,7 +345,7 @@ class Service:
                 max_bytes=body.max_bytes,
                 as_text=not call.as_base64,
             )
-            fetched = await self._wait_for_more(call.address, body, self._peeking(peek))
+            fetched = await self._wait_for_more(call, body, self._peeking(peek))
         else:
             fetch = commands.Fetch(
                 address=call.address,
@@ -280,7 +360,7 @@ class Service:
                 lease_ms=body.lease_ms,
                 redeliver_own=body.redeliver_own,
             )
-            fetched = await self._wait_for_more(call.address, body, self._fetching(fetch))
+            fetched = await self._wait_for_more(call, body, self._fetching(fetch))
         result = fetched.result
         if not result:
             waiting = await self._backend.read(
@@ -292,6 +372,9 @@ class Service:
         elif fetched.refetched or body.force_deliver:
             # A lease may now end earlier than they think, and a reset frees what was leased.
             self._waiters.notify(call.address)
+        again = sum(message.delivery_count > 1 for message in result)
+        if again:
+            self._observer.redelivered(again)
         return replies.encode_fetch(result, as_base64=call.as_base64)
 
     def _peeking(self, peek: commands.Peek) -> Callable[[Fetched | None], Awaitable[Fetched]]:
@@ -312,7 +395,7 @@ class Service:
 
     async def _wait_for_more(
         self,
-        address: str,
+        call: Call,
         body: requests.Fetch,
         again: Callable[[Fetched | None], Awaitable[Fetched]],
     ) -> Fetched:
@@ -320,13 +403,14 @@ class Service:
         deadline_ms = self._clock.now_ms() + body.max_wait_ms
         fetched = None
         while True:
-            with self._waiters.joined(address) as waiter:
+            with self._waiters.joined(call.address) as waiter:
                 fetched = await again(fetched)
-                if fetched.result or self._clock.now_ms() >= deadline_ms:
+                if fetched.result or self._stopping or self._clock.now_ms() >= deadline_ms:
                     return fetched
                 change_ms = fetched.next_change_ms
                 until_ms = deadline_ms if change_ms is None else min(deadline_ms, change_ms)
-                await waiter.wait(self._clock, until_ms)
+                with call.watch.waiting():
+                    await waiter.wait(self._clock, until_ms)
 
     async def _ack(self, call: Call) -> dict[str, Any]:
         body = requests.Ack.decode(call.payload)
@@ -374,6 +458,19 @@ class Service:
         )
         self._waiters.notify(call.address)
         return replies.success({"extended": extended.extended, "lost": extended.lost})
+
+    async def _release(self, call: Call) -> dict[str, Any]:
+        body = requests.Release.decode(call.payload)
+        await self._backend.run(
+            commands.ReleaseRequest(
+                address=call.address,
+                group=body.group_name,
+                consumer=body.consumer or call.session.consumer,
+                request_id=body.request_id,
+            )
+        )
+        self._waiters.notify(call.address)
+        return replies.success({})
 
     async def _query(self, call: Call) -> dict[str, Any]:
         body = requests.Query.decode(call.payload)

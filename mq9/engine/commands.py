@@ -198,6 +198,16 @@ class Release(Command[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest(Command[None]):
+    """Take back what a FETCH was given whose asker no longer waits for the reply."""
+
+    address: str
+    group: str
+    consumer: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ack(Command[tuple[int, ...]]):
     """Confirm messages; gives the ids confirmed."""
 

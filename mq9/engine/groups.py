@@ -14,6 +14,7 @@ from mq9.models import Deliver
 _TOKEN = re.compile(r"([0-9a-z]+)-([0-9]{1,15})")
 # Using a group keeps it for a month; noting that more often than hourly would be wasted writing.
 _USE_GRAIN_MS = 3_600_000
+FORGOTTEN_MS = 30 * 86_400_000 + _USE_GRAIN_MS  # after so long without use
 
 
 @dataclass(slots=True)
@@ -49,8 +50,8 @@ class Reply:
     consumer: str
 
 
-def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str) -> Group | None:
-    """Return a group of a mailbox."""
+def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
+    """Return a group of a mailbox, unless it has not been used for a month."""
     row = connection.execute(
         "SELECT id, start, critical, urgent, normal, first_reply, used_ms"
         " FROM groups WHERE mailbox=? AND name=?",
@@ -59,6 +60,8 @@ def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str) -> Group |
     if row is None:
         return None
     group_id, start, *cursors, first_reply, used_ms = row
+    if used_ms <= now - FORGOTTEN_MS:
+        return None
     return Group(group_id, start, cursors, first_reply, used_ms)
 
 
@@ -66,6 +69,11 @@ def create(
     connection: sqlite3.Connection, mailbox: Mailbox, name: str, start: int, now: int
 ) -> Group:
     """Make a group that starts at a msg_id."""
+    forgotten = connection.execute(
+        "SELECT id FROM groups WHERE mailbox=? AND name=?", (mailbox.id, name)
+    ).fetchone()
+    if forgotten is not None:
+        erase(connection, *forgotten)
     group_id = connection.execute(
         "INSERT INTO groups (mailbox, name, start, critical, urgent, normal, first_reply, used_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
@@ -73,6 +81,13 @@ def create(
     ).lastrowid
     assert group_id is not None  # noqa: S101  # an INSERT that did not raise has one
     return Group(group_id, start, [start] * 3, mailbox.next_reply, now)
+
+
+def erase(connection: sqlite3.Connection, group_id: int) -> None:
+    """Remove a group with all that is remembered of it."""
+    for table in ("leases", "handed", "replies"):
+        connection.execute(f"DELETE FROM {table} WHERE group_id=?", (group_id,))  # noqa: S608  # constant names
+    connection.execute("DELETE FROM groups WHERE id=?", (group_id,))
 
 
 def reset(
@@ -128,11 +143,11 @@ def chosen_reply(
         InvalidRequest: The token is none of ours, or its reply did not contain the message.
         MessageNotFound: The id is not assigned yet, or was not handed out to the group.
     """
-    group = find(connection, mailbox, group_name)
+    group = find(connection, mailbox, group_name, now)
     if group is not None:
         group.note_use(connection, now)
     if batch is not None:
-        return _reply_of_token(connection, mailbox, group, msg_id, batch)
+        return _reply_of_token(connection, mailbox, group, msg_id, batch, now)
     if group is not None:
         rows = connection.execute(
             "SELECT r.number, r.consumer FROM handed h JOIN replies r"
@@ -156,6 +171,7 @@ def _reply_of_token(
     group: Group | None,
     msg_id: int,
     batch: str,
+    now: int,
 ) -> tuple[Group, Reply] | None:
     match = _TOKEN.fullmatch(batch)
     if match is None:
@@ -167,8 +183,8 @@ def _reply_of_token(
         raise InvalidRequest(f"batch: {batch!r} was never given out")
     row = connection.execute(
         "SELECT r.group_id, r.consumer, g.first_reply FROM replies r"
-        " JOIN groups g ON g.id=r.group_id WHERE r.mailbox=? AND r.number=?",
-        (mailbox.id, number),
+        " JOIN groups g ON g.id=r.group_id WHERE r.mailbox=? AND r.number=? AND g.used_ms>?",
+        (mailbox.id, number, now - FORGOTTEN_MS),
     ).fetchone()
     if row is None:
         return None  # forgotten, so nothing of it is outstanding

@@ -11,7 +11,17 @@ import sqlite3
 from dataclasses import replace
 
 from mq9.engine import groups, mailboxes
-from mq9.engine.commands import Ack, Extend, Fetch, Fetched, Limits, Nack, Peek, Release
+from mq9.engine.commands import (
+    Ack,
+    Extend,
+    Fetch,
+    Fetched,
+    Limits,
+    Nack,
+    Peek,
+    Release,
+    ReleaseRequest,
+)
 from mq9.engine.groups import Group
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import COLUMNS, LANES, from_row, reply_bytes
@@ -27,7 +37,7 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Lim
     """Lease messages to a consumer."""
     mailbox = mailboxes.settle(connection, command.address, now)
     mailboxes.refuse_another(mailbox, command.life)
-    group = groups.find(connection, mailbox, command.group)
+    group = groups.find(connection, mailbox, command.group, now)
     repeated = False
     if group is not None:
         group.note_use(connection, now)
@@ -70,7 +80,9 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Lim
     )
 
 
-def _latest_reply(connection: sqlite3.Connection, group: Group, command: Fetch) -> int | None:
+def _latest_reply(
+    connection: sqlite3.Connection, group: Group, command: Fetch | ReleaseRequest
+) -> int | None:
     row = connection.execute(
         "SELECT max(number) FROM replies WHERE group_id=? AND request_id=? AND consumer=?",
         (group.id, command.request_id, command.consumer),
@@ -346,7 +358,7 @@ def nack(connection: sqlite3.Connection, command: Nack, now: int, _limits: Limit
 def extend(connection: sqlite3.Connection, command: Extend, now: int, _limits: Limits) -> Extended:
     """Renew the leases that the consumer still holds."""
     mailbox = mailboxes.settle(connection, command.address, now)
-    group = groups.find(connection, mailbox, command.group)
+    group = groups.find(connection, mailbox, command.group, now)
     extended: list[int] = []
     lost: list[int] = []
     for msg_id in command.msg_ids:
@@ -375,6 +387,24 @@ def release(connection: sqlite3.Connection, command: Release, now: int, _limits:
     ).fetchone()
     if latest != (command.copy,):
         return  # its asker has repeated the FETCH since, and was answered
+    _take_back(connection, mailbox, number)
+
+
+def release_request(
+    connection: sqlite3.Connection, command: ReleaseRequest, now: int, _limits: Limits
+) -> None:
+    """Take back what a FETCH was given whose asker no longer waits for the reply."""
+    mailbox = mailboxes.settle(connection, command.address, now)
+    group = groups.find(connection, mailbox, command.group, now)
+    if group is None:
+        return
+    number = _latest_reply(connection, group, command)
+    if number is not None and number >= group.first_reply:
+        _take_back(connection, mailbox, number)
+
+
+def _take_back(connection: sqlite3.Connection, mailbox: Mailbox, number: int) -> None:
+    """Undo a reply, as if it had not been made."""
     handed = connection.execute(
         "SELECT group_id, msg_id, refetched FROM handed WHERE mailbox=? AND reply=?",
         (mailbox.id, number),

@@ -101,6 +101,7 @@ _COMMANDS: dict[type, Callable[[sqlite3.Connection, Any, int, Limits], Any]] = {
     commands.Delete: messages.delete,
     commands.Fetch: leases.fetch,
     commands.Release: leases.release,
+    commands.ReleaseRequest: leases.release_request,
     commands.Ack: leases.ack,
     commands.Nack: leases.nack,
     commands.Extend: leases.extend,

@@ -17,6 +17,7 @@ COLUMNS = (
     "msg_id, payload, priority, visible_ms, key, tags, sender, sender_verified, reply_to,"
     " correlation_id, path"
 )
+IDEMPOTENCY_MS = 7 * 86_400_000  # how long an id is remembered
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
 _CONTROL = bytes(range(0x20))
 
@@ -66,7 +67,7 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
     mailbox = mailboxes.settle(connection, command.address, now)
     digest = blake2b(command.payload, digest_size=16).digest()
     if command.id is not None:
-        first = _first_answer(connection, mailbox, command, digest)
+        first = _first_answer(connection, mailbox, command, digest, now)
         if first is not None:
             return first
     expires_ms = None if command.ttl_s is None else now + command.ttl_s * 1000
@@ -106,7 +107,7 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
     )
     if command.id is not None:
         connection.execute(
-            "INSERT INTO sent_ids VALUES (?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO sent_ids VALUES (?,?,?,?,?,?)",
             (mailbox.id, command.sender or "", command.id, digest, answer, now),
         )
     mailbox.messages += 1
@@ -117,12 +118,12 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
 
 
 def _first_answer(
-    connection: sqlite3.Connection, mailbox: Mailbox, command: Send, digest: bytes
+    connection: sqlite3.Connection, mailbox: Mailbox, command: Send, digest: bytes, now: int
 ) -> int | None:
     """Return what the first SEND under this idempotency id was answered, if there was one."""
     row = connection.execute(
-        "SELECT digest, answer FROM sent_ids WHERE mailbox=? AND sender=? AND id=?",
-        (mailbox.id, command.sender or "", command.id),
+        "SELECT digest, answer FROM sent_ids WHERE mailbox=? AND sender=? AND id=? AND sent_ms>?",
+        (mailbox.id, command.sender or "", command.id, now - IDEMPOTENCY_MS),
     ).fetchone()
     if row is None:
         return None

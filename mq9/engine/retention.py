@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import agents, mailboxes
+from mq9.engine import agents, groups, mailboxes, messages
 from mq9.engine.commands import Limits, Sweep
 
 DAY_MS = 86_400_000
-IDEMPOTENCY_MS = 7 * DAY_MS
-GROUP_MS = 30 * DAY_MS + 3_600_000  # that a group was used is noted once an hour
 GONE_MS = 7 * DAY_MS
 # A lost reply is asked for again within seconds; a finished one is remembered for much longer.
 REPLY_MS = 3_600_000
@@ -20,8 +18,9 @@ def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Lim
     most = command.most
     swept = mailboxes.erase_expired(connection, now, most)
     swept += agents.remove_gone(connection, now, most)
+    remembered = now - messages.IDEMPOTENCY_MS
     swept += _forget(
-        connection, "sent_ids", "sent_ms", ("mailbox", "sender", "id"), now - IDEMPOTENCY_MS, most
+        connection, "sent_ids", "sent_ms", ("mailbox", "sender", "id"), remembered, most
     )
     swept += _forget(connection, "gone", "gone_ms", ("mailbox", "msg_id"), now - GONE_MS, most)
     swept += _forget_groups(connection, now, most)
@@ -50,12 +49,10 @@ def _forget(
 def _forget_groups(connection: sqlite3.Connection, now: int, most: int) -> int:
     unused = connection.execute(
         "SELECT id FROM groups WHERE used_ms<=? ORDER BY used_ms, id LIMIT ?",
-        (now - GROUP_MS, most),
+        (now - groups.FORGOTTEN_MS, most),
     ).fetchall()
     for (group_id,) in unused:
-        for table in ("leases", "handed", "replies"):
-            connection.execute(f"DELETE FROM {table} WHERE group_id=?", (group_id,))  # noqa: S608  # constant names
-        connection.execute("DELETE FROM groups WHERE id=?", (group_id,))
+        groups.erase(connection, group_id)
     return len(unused)
 
 

@@ -48,7 +48,7 @@ def why_empty(
     """Say why a FETCH found nothing."""
     delayed, next_due = _delayed(connection, mailbox)
     stored = mailbox.messages - delayed
-    group = groups.find(connection, mailbox, query.group) if query.group is not None else None
+    group = groups.find(connection, mailbox, query.group, now) if query.group is not None else None
     start = query.position if group is None else group.start
     skipped = _count_before(connection, mailbox, start, now)
     return Waiting(
@@ -63,7 +63,7 @@ def why_empty(
 
 def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, now: int) -> Unread:
     """Count what a group could be handed now; one that is not there counts as ``earliest``."""
-    group = groups.find(connection, mailbox, group_name)
+    group = groups.find(connection, mailbox, group_name, now)
     cursors = group.cursors if group is not None else [0, 0, 0]
     counts = []
     for lane, cursor in enumerate(cursors):
@@ -87,7 +87,7 @@ def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, no
 
 
 def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> GroupStatus:
-    group = groups.find(connection, mailbox, name)
+    group = groups.find(connection, mailbox, name, now)
     pending = unread(connection, mailbox, name, now)
     if group is None:
         return GroupStatus(name, exists=False, pending=pending)

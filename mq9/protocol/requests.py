@@ -195,6 +195,15 @@ class Extend(Body):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Release(Body):
+    """MSG.RELEASE."""
+
+    group_name: str = needed(checks.header_text)
+    consumer: str | None = given(None, optional(checks.header_text))
+    request_id: str = needed(checks.header_text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query(Body):
     """MSG.QUERY."""
 

@@ -27,6 +27,7 @@ class Verb(StrEnum):
     ACK = "MSG.ACK"
     NACK = "MSG.NACK"
     EXTEND = "MSG.EXTEND"
+    RELEASE = "MSG.RELEASE"
     QUERY = "MSG.QUERY"
     DELETE = "MSG.DELETE"
     AGENT_REGISTER = "AGENT.REGISTER"
@@ -44,6 +45,7 @@ ADDRESSED = frozenset(
         Verb.ACK,
         Verb.NACK,
         Verb.EXTEND,
+        Verb.RELEASE,
         Verb.QUERY,
         Verb.DELETE,
     }

@@ -31,5 +31,11 @@ class Transport(Protocol):
             NotConnected: Nothing was sent.
         """
 
+    async def abandon(self, subject: str, payload: bytes) -> None:
+        """Take back a request whose caller was cancelled, where the broker cannot see that.
+
+        Needs no reply, does not wait, and does nothing when there is no connection.
+        """
+
     async def close(self) -> None:
         """Let go of the broker. Harmless when repeated."""

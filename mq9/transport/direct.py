@@ -59,6 +59,9 @@ class DirectTransport:
         when = "before the client was closed" if self._broker is None else f"within {timeout:g} s"
         return Unavailable(f"no reply to {subject} {when}; the outcome is unknown")
 
+    async def abandon(self, subject: str, payload: bytes) -> None:
+        """Do nothing: the broker was cancelled together with its caller."""
+
     async def close(self) -> None:
         """Let go of the broker; whoever still waits for a reply gets none."""
         if self._broker is not None:

@@ -1,5 +1,10 @@
 """Which transport a URL means, and the brokers that this process has open.
 
+- ``nats://[user:password@|token@]host[:port]``: a server, by default on port 4222; several, which
+  are members of one cluster, separated by commas and tried in that order. ``tls://`` is the same
+  and insists on TLS: ``?tls_ca=`` names a file of certificates to trust instead of the system's,
+  ``tls_cert=`` and ``tls_key=`` the files of the client's own certificate and key. Special
+  characters in a user, password or token are percent-encoded.
 - ``memory://name``: a broker in memory, shared by name inside the process until it ends.
 - ``sqlite:///path``: a broker on a file. Three slashes are followed by a path relative to the
   working directory, four by an absolute one (``sqlite:////var/lib/mq9.db``; on Windows
@@ -10,16 +15,17 @@ Without a URL it is ``MQ9_SERVER`` from the environment, else one file per user.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from mq9.clock import SystemClock
 from mq9.errors import InvalidRequest
+from mq9.transport import servers
 from mq9.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -28,10 +34,16 @@ if TYPE_CHECKING:
 VARIABLE = "MQ9_SERVER"
 
 
-@dataclass(slots=True)
+Release = Callable[[], Awaitable[None]]
+
+
 class _OpenFile:
-    broker: EmbeddedBroker
-    users: int = 0
+    """A file that some clients of this process use, or are about to."""
+
+    def __init__(self) -> None:
+        self.users = 0  # changed under the lock below
+        self.broker: EmbeddedBroker | None = None
+        self.opening = threading.Lock()  # held by the thread that opens the file
 
 
 # Brokers by name or path. Their threads do not survive a fork, so a child begins with none of its
@@ -57,32 +69,52 @@ def default_url() -> str:
     url = os.environ.get(VARIABLE)
     if url:
         return url
+    return f"sqlite:///{quote(default_file().as_posix(), safe='/:')}"
+
+
+def default_file() -> Path:
+    """Return the file that this user's programs share when none says otherwise."""
     from platformdirs import user_data_path  # noqa: PLC0415  # not before it is used
 
-    path = user_data_path("mq9", appauthor=False) / "mq9.db"
-    return f"sqlite:///{quote(path.as_posix(), safe='/:')}"
+    return user_data_path("mq9", appauthor=False) / "mq9.db"
 
 
-def check_url(url: str) -> None:
+def shown_url(url: str) -> str:
+    """Return a URL as it may be shown: without credentials."""
+    return servers.without_secrets(url)
+
+
+def check_url(url: str, agent: str | None = None) -> None:
     """Refuse what is not a URL of the forms above, without opening anything.
 
+    Args:
+        url: What was given.
+        agent: The agent that the connection is to count as authenticated for.
+
     Raises:
-        InvalidRequest: It is not.
+        InvalidRequest: It is not, or it has no use for an agent.
     """
     scheme = _split(url).scheme
-    if scheme == "memory":
+    if scheme in servers.SCHEMES:
+        servers.parse(url)
+        if agent is not None:
+            raise InvalidRequest(
+                f"agent: {agent!r} is for a broker inside this process; a server knows the agent "
+                "by the credentials in the URL"
+            )
+    elif scheme == "memory":
         _parse_memory(url)
     elif scheme == "sqlite":
         _parse_file(url)
     else:
         raise InvalidRequest(
-            f"server: {url!r} is not a URL that this version opens; use memory://name or "
-            "sqlite:///path"
+            f"server: {shown_url(url)!r} is not a URL that this version opens; use "
+            "nats://host:port, tls://host:port, memory://name or sqlite:///path"
         )
 
 
-def open_transport(url: str | None, consumer: str, agent: str | None = None) -> Transport:
-    """Open the broker that ``url`` names.
+async def open_transport(url: str | None, consumer: str, agent: str | None = None) -> Transport:
+    """Open the broker that ``url`` names. Cancelling it leaves nothing open.
 
     Args:
         url: One of the forms above; None for the default.
@@ -92,12 +124,23 @@ def open_transport(url: str | None, consumer: str, agent: str | None = None) -> 
     Raises:
         InvalidRequest: The URL is none of the forms above.
         UnusableFile: The file is damaged, of a newer version or not mq9's.
+        Unreachable: No server answers there.
+        Unauthorized: The server refused the credentials.
     """
     if url is None:
         url = default_url()
-    check_url(url)
-    open_broker = _open_memory if _split(url).scheme == "memory" else _open_file
-    broker, release = open_broker(url)
+    check_url(url, agent)
+    scheme = _split(url).scheme
+    if scheme in servers.SCHEMES:
+        from mq9.transport.nats import NatsTransport  # noqa: PLC0415  # not before it is used
+
+        transport = NatsTransport(servers.parse(url), consumer)
+        await transport.open()
+        return transport
+    if scheme == "memory":
+        broker, release = _open_memory(url)
+    else:
+        broker, release = await _open_file(url)
     from mq9.broker.service import Session  # noqa: PLC0415  # not before it is used
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
@@ -107,12 +150,13 @@ def open_transport(url: str | None, consumer: str, agent: str | None = None) -> 
 def _split(url: str) -> SplitResult:
     if not isinstance(url, str):
         raise InvalidRequest(f"server: {url!r} is not a URL")
+    shown = shown_url(url)
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise InvalidRequest(f"server: {url!r} is not a URL: {error}") from None
+    except ValueError:
+        raise InvalidRequest(f"server: {shown!r} is not a URL") from None
     if parts.fragment:
-        raise InvalidRequest(f"server: {url!r} has a '#', which is written %23 in a URL")
+        raise InvalidRequest(f"server: {shown!r} has a '#', which is written %23 in a URL")
     return parts
 
 
@@ -128,7 +172,7 @@ def unshare(name: str) -> None:
         _memory.pop(name, None)
 
 
-def _open_memory(url: str) -> tuple[Broker, Callable[[], Awaitable[None]]]:
+def _open_memory(url: str) -> tuple[Broker, Release]:
     from mq9.broker.embedded import EmbeddedBroker  # noqa: PLC0415  # not before it is used
 
     name = _parse_memory(url)
@@ -150,8 +194,8 @@ def _parse_memory(url: str) -> str:
     return parts.netloc
 
 
-def _open_file(url: str) -> tuple[Broker, Callable[[], Awaitable[None]]]:
-    from mq9.broker.embedded import EmbeddedBroker  # noqa: PLC0415  # not before it is used
+async def _open_file(url: str) -> tuple[Broker, Release]:
+    """Use the file's broker; open it, on a thread because a locked file takes seconds."""
     from mq9.engine.store import Durability  # noqa: PLC0415  # not before it is used
 
     path, options = _parse_file(url)
@@ -164,23 +208,42 @@ def _open_file(url: str) -> tuple[Broker, Callable[[], Awaitable[None]]]:
     key = (path, durability.value)
     with _lock:
         files = _files
-        entry = files.get(key)
-        if entry is None:
-            entry = files[key] = _OpenFile(
-                EmbeddedBroker.on_file(path, SystemClock(), durability=durability)
-            )
+        entry = files.setdefault(key, _OpenFile())
         entry.users += 1
+        broker = entry.broker  # where another client has opened it
 
     async def release() -> None:
         with _lock:
             entry.users -= 1
-            last = entry.users == 0
-            if last:
-                del files[key]
-        if last:
-            await entry.broker.close()
+            if entry.users:
+                return
+            del files[key]
+            unused, entry.broker = entry.broker, None
+        if unused is not None:
+            await unused.close()
 
-    return entry.broker, release
+    def open_it() -> EmbeddedBroker | None:
+        from mq9.broker.embedded import EmbeddedBroker  # noqa: PLC0415  # not before it is used
+
+        with entry.opening:
+            if entry.broker is not None or entry.users == 0:
+                return entry.broker
+            opened = EmbeddedBroker.on_file(path, SystemClock(), durability=durability)
+            with _lock:
+                if entry.users:
+                    entry.broker = opened
+                    return opened
+        asyncio.run(opened.close())  # whoever wanted it was cancelled meanwhile
+        return None
+
+    try:
+        if broker is None:
+            broker = await asyncio.to_thread(open_it)
+        assert broker is not None  # noqa: S101  # this is one of its users
+    except BaseException:
+        await release()
+        raise
+    return broker, release
 
 
 def _parse_file(url: str) -> tuple[Path, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import threading
 import pytest
 
 from mq9 import InvalidRequest, Mq9Client, NotConnected, UnusableFile
+from mq9.broker.backend import _open_backends
 from mq9.transport import open as opening
 from mq9.transport.open import default_url, open_transport
 
@@ -94,7 +96,9 @@ async def test_any_other_url_is_refused_and_leaves_nothing_behind(url, here):
 
 
 async def test_an_unknown_scheme_is_told_what_there_is():
-    with pytest.raises(InvalidRequest, match="memory://name or sqlite:///path"):
+    with pytest.raises(
+        InvalidRequest, match="nats://host:port, tls://host:port, memory://name or sqlite:///path"
+    ):
         await Mq9Client.connect("amqp://localhost")
 
 
@@ -127,9 +131,9 @@ async def test_memory_is_shared_by_name_and_outlives_its_clients():
 
 async def test_clients_of_one_file_share_one_broker_until_the_last_has_gone(here):
     spellings = ["sqlite:///mail.db", f"sqlite:///{here.as_posix()}/mail.db", "sqlite:///./mail.db"]
-    transports = [open_transport(url, "c") for url in spellings]
+    transports = [await open_transport(url, "c") for url in spellings]
     assert len({id(transport._broker) for transport in transports}) == 1
-    full = open_transport("sqlite:///mail.db?durability=full", "c")
+    full = await open_transport("sqlite:///mail.db?durability=full", "c")
     assert full._broker is not transports[0]._broker
     await full.close()
     broker = transports[0]._broker
@@ -137,7 +141,7 @@ async def test_clients_of_one_file_share_one_broker_until_the_last_has_gone(here
         await transport.close()
         await transport.close()  # harmless
     assert not opening._files
-    again = open_transport(spellings[0], "c")
+    again = await open_transport(spellings[0], "c")
     assert again._broker is not broker
     await again.close()
 
@@ -165,6 +169,65 @@ async def test_a_file_that_cannot_be_opened_may_be_opened_once_it_can(here):
         await Mq9Client.connect("sqlite:///mail.db")
     (here / "mail.db").unlink()
     await assert_opens("sqlite:///mail.db", here / "mail.db")
+
+
+@pytest.fixture
+async def locked_file(here):
+    """A new file that another connection has locked; unlocked by the event that it gives."""
+    unlock = threading.Event()
+    locked = threading.Event()
+
+    def hold():
+        connection = sqlite3.connect(here / "mail.db")
+        connection.execute("BEGIN EXCLUSIVE")
+        locked.set()
+        unlock.wait(60)
+        connection.close()
+
+    holding = asyncio.create_task(asyncio.to_thread(hold))
+    await asyncio.to_thread(locked.wait, 60)
+    yield unlock
+    unlock.set()
+    await holding
+
+
+async def test_a_locked_file_holds_up_nobody_else(locked_file):
+    connecting = asyncio.create_task(Mq9Client.connect("sqlite:///mail.db"))
+    async with Mq9Client("sqlite:///other.db") as other:
+        await other.mailbox_create(name="inbox")
+    assert not connecting.done()
+    locked_file.set()
+    client = await connecting
+    assert await client.mailbox_create(name="inbox") == "inbox"
+    await client.close()
+
+
+async def test_a_cancelled_connect_leaves_no_file_open(locked_file):
+    connecting = [asyncio.create_task(Mq9Client.connect("sqlite:///mail.db")) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    for task in connecting:
+        task.cancel()
+    for task in connecting:
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not opening._files
+    locked_file.set()
+    async with Mq9Client("sqlite:///mail.db") as client:
+        await client.mailbox_create(name="inbox")
+    async with asyncio.timeout(30):
+        while any(not backend._closed for backend in _open_backends):  # noqa: ASYNC110  # a thread
+            await asyncio.sleep(0.01)
+
+
+async def test_a_connect_that_is_cancelled_takes_no_file_from_another(locked_file):
+    one, two = (asyncio.create_task(Mq9Client.connect("sqlite:///mail.db")) for _ in range(2))
+    await asyncio.sleep(0.05)
+    one.cancel()
+    locked_file.set()
+    client = await two
+    assert await client.mailbox_create(name="inbox") == "inbox"
+    await client.close()
+    assert not opening._files
 
 
 @pytest.mark.parametrize("url", ["sqlite:///mail.db", "memory://urls-threads"])

@@ -5,8 +5,6 @@ import base64
 import orjson
 import pytest
 
-from mq9.broker.service import Request, Session
-
 from .reading import START
 
 BASE64 = ("mq9-encoding", "base64")
@@ -20,6 +18,7 @@ VERBS = [
     "MSG.ACK.inbox",
     "MSG.NACK.inbox",
     "MSG.EXTEND.inbox",
+    "MSG.RELEASE.inbox",
     "MSG.QUERY.inbox",
     "MSG.DELETE.inbox.0",
     "AGENT.REGISTER",
@@ -30,6 +29,8 @@ VERBS = [
 
 
 async def _refused(way, field, verb, body=b"", *headers, code="invalid_request"):
+    if not way.can_say(verb, headers):
+        return
     reply = await way.ask(verb, body, *headers)
     assert reply.get("code") == code
     assert field in reply["error"]
@@ -254,7 +255,9 @@ async def test_an_unknown_subject_is_answered_and_never_met_with_silence(way, un
 
 @pytest.mark.parametrize("subject", ["", "other", "$mq9.AI", "$mq9.AIMSG.SEND.inbox", "\ud800"])
 async def test_another_subject_altogether_is_answered_too(way, subject):
-    reply = orjson.loads(await way.broker.handle(Request(subject, b"", (), Session("s"))))
+    if "any subject" not in way.capabilities:
+        pytest.skip("only subjects of mq9 are meant for the broker here")
+    reply = orjson.loads(await way.handle(subject, b"", ()))
 
     assert reply["code"] == "invalid_request"
     assert "subject" in reply["error"]
@@ -270,7 +273,10 @@ async def test_what_is_no_address_in_the_subject_is_refused(way, unchanged, verb
 
 @pytest.mark.parametrize("number", ["", "x", "-1", "\u0663", "9" * 30, "+1", " 1"])
 async def test_a_delete_needs_a_number(way, inbox, number):
-    reply = await way.ask(f"MSG.DELETE.{inbox}.{number}")
+    verb = f"MSG.DELETE.{inbox}.{number}"
+    if not way.can_say(verb, ()):
+        pytest.skip("such a subject cannot be said here")
+    reply = await way.ask(verb)
 
     assert reply["code"] in {"invalid_request", "message_not_found"}
     assert way.state()["messages"] == []
@@ -423,8 +429,7 @@ async def _bounded(way, client, inbox, payload, *headers):
         ("MSG.QUERY", {"max_bytes": 20_000}),
         ("MSG.FETCH", {"deliver": "earliest", "config": {"max_bytes": 20_000}}),
     ):
-        request = Request(f"$mq9.AI.{verb}.{inbox}", orjson.dumps(body), headers, Session("s"))
-        raw = await way.broker.handle(request)
+        raw = await way.handle(f"$mq9.AI.{verb}.{inbox}", orjson.dumps(body), headers)
         reply = orjson.loads(raw)
         assert reply["more"] is True
         assert 1 <= len(reply["messages"]) < 20

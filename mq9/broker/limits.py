@@ -1,0 +1,28 @@
+"""What a server takes from the network, all of it bounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """Bounds of one server; beyond them a client is refused, slowed down or cut off.
+
+    Attributes:
+        max_connections: Clients at once; further ones are told so and cut off.
+        max_pending: Bytes that one client may leave unread before it is cut off.
+        max_subscriptions: Subscriptions of one client; one that wants more is cut off.
+        max_busy: Requests of one client in work; further ones are read when these are done.
+        max_waiting: FETCHes of one client that wait for mail; further ones are refused.
+        connect_s: Seconds in which a client must say who it is, where it must.
+        ping_s: Seconds between two PINGs; a client that misses two is cut off.
+    """
+
+    max_connections: int = 10_000
+    max_pending: int = 16 * 1024 * 1024
+    max_subscriptions: int = 10_000
+    max_busy: int = 64
+    max_waiting: int = 1_000
+    connect_s: float = 5.0
+    ping_s: float = 30.0

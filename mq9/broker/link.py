@@ -1,0 +1,224 @@
+"""One client's socket: bytes in to frames, frames out to bytes, and bounds on both.
+
+What a client has sent but the server not begun is bounded by no longer reading from its socket;
+what it has been sent but not read, by cutting it off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from mq9.broker.session import Session
+from mq9.wire import encoder
+from mq9.wire.frames import Frame
+from mq9.wire.parser import Parser
+
+logger = logging.getLogger("mq9.broker")
+
+HANDSHAKE_S = 5.0
+_CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
+_REASONS = {
+    "Maximum Payload Violation": "max_payload",
+    "Maximum Control Line Exceeded": "protocol",
+}
+
+
+class Owner(Protocol):
+    """The server, as far as a link knows it."""
+
+    def opened(self, link: SocketLink) -> str | None:
+        """Note a new link; return what the client is told when there is no room for it."""
+
+    def info(self) -> bytes:
+        """Return what a client is greeted with."""
+
+    def greeted(self, link: SocketLink) -> Session:
+        """Return the session of a client that may now speak."""
+
+    def closed(self, link: SocketLink, reason: str) -> None:
+        """Forget a link."""
+
+
+class SocketLink(asyncio.Protocol):
+    """Connects one socket to one session.
+
+    Args:
+        owner: The server.
+        parser: Reads what the client sends.
+        max_pending: Bytes that a client may leave unread before it is cut off.
+        tls: What to encrypt with, once the client has been greeted.
+    """
+
+    def __init__(
+        self, owner: Owner, parser: Parser, max_pending: int, tls: ssl.SSLContext | None
+    ) -> None:
+        self._owner = owner
+        self._parser = parser
+        self._max_pending = max_pending
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._session: Session | None = None
+        self._backlog: deque[Frame] = deque()  # read, and not yet begun
+        self._paused = False
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._reason = "client"
+        self._closing = False
+        self._gone = False
+        self._upgrade: asyncio.Task[None] | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+
+    @property
+    def session(self) -> Session | None:
+        """The session, once the client may speak."""
+        return self._session
+
+    @property
+    def has_work(self) -> bool:
+        """Whether frames that were read have not been begun."""
+        return bool(self._backlog)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the client."""
+        if self._transport is not None:
+            return  # TLS has begun on a connection that was made before
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a stream socket
+        self._transport = transport
+        # Bytes are counted here, so that one large reply is no reason to stop reading.
+        transport.set_write_buffer_limits(high=self._max_pending)
+        refusal = self._owner.opened(self)
+        transport.write(self._owner.info())
+        if refusal is not None:
+            self.close("limit", refusal)
+        elif self._tls is None:
+            self._session = self._owner.greeted(self)
+        else:
+            transport.pause_reading()
+            self._upgrade = asyncio.create_task(self._encrypt(transport, self._tls))
+
+    async def _encrypt(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        try:
+            encrypted = await self._loop.start_tls(
+                transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except OSError as error:  # an SSLError is one
+            logger.info("a client was refused: no TLS handshake: %s", error)
+            self._reason = "tls"
+            transport.abort()
+            return
+        if encrypted is None:  # the connection was lost meanwhile
+            return
+        self._transport = encrypted
+        encrypted.set_write_buffer_limits(high=self._max_pending)
+        self._session = self._owner.greeted(self)
+        self._pump()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+        if self._closing:
+            return
+        self._backlog.extend(self._parser.feed(data))
+        self._pump()
+
+    def go_on(self) -> None:
+        """Begin what had been put off, as far as the session has room."""
+        if self._backlog or self._paused:
+            self._pump()
+
+    def _pump(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        while self._backlog and not self._closing and not session.is_busy:
+            session.take(self._backlog.popleft())
+        if self._closing or self._transport is None:
+            return
+        if self._backlog and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        elif not self._backlog:
+            if self._parser.error is not None:
+                text = str(self._parser.error)
+                self.close(_REASONS.get(text, "protocol"), text)
+            elif self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send something, together with whatever else is sent in this turn of the event loop."""
+        if self._closing or self._transport is None:
+            return
+        pending = self._transport.get_write_buffer_size() + self._out_bytes
+        if pending > self._max_pending:
+            logger.warning(
+                "a client was cut off: it leaves %d bytes unread",
+                pending,
+                extra={"client": self._session.name if self._session else None},
+            )
+            self._cut("slow_consumer")
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+        self._out_bytes += len(data)
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None and not self._gone:
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+        self._out_bytes = 0
+
+    def _cut(self, reason: str) -> None:
+        self._reason = reason
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self, reason: str, text: str) -> None:
+        """End the connection with a protocol error."""
+        if not self._closing:
+            self.write(encoder.error(text))
+            logger.info("%s: %s", self._session.name if self._session else "a client", text)
+            self.finish(reason)
+
+    def finish(self, reason: str) -> None:
+        """End the connection when what was written has been sent; soon, in any case."""
+        if self._closing:
+            return
+        self._flush()
+        self._reason = reason
+        self._closing = True
+        self._backlog.clear()
+        if self._transport is not None:
+            self._transport.close()
+            self._loop.call_later(_CLOSING_S, self._abort)
+
+    def _abort(self) -> None:
+        if not self._gone and self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Carry out what had arrived, and forget the client."""
+        self._gone = True
+        if self._upgrade is not None:
+            self._upgrade.cancel()
+        if self._session is not None:
+            self._session.end()
+        if error is not None:
+            logger.debug("a connection broke: %s", error)
+        self._owner.closed(self, self._reason)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+def make(
+    owner: Owner, max_payload: int, max_pending: int, tls: ssl.SSLContext | None
+) -> Callable[[], SocketLink]:
+    """Return what makes the link of each new connection."""
+    return lambda: SocketLink(owner, Parser(max_payload), max_pending, tls)

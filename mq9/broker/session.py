@@ -1,0 +1,328 @@
+"""One client's conversation with the server: what each frame that it sends brings about.
+
+Requests of mq9 go to the broker; anything else is published to whoever subscribed, as any NATS
+server does. A reply of the broker reaches only the connection that asked: mail is not for whoever
+listens to ``>``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mq9.broker.limits import ServerLimits
+from mq9.broker.router import Router
+from mq9.broker.service import Request
+from mq9.broker.service import Session as Asker
+from mq9.broker.users import Guard
+from mq9.errors import LimitReached, Unauthorized, Unavailable
+from mq9.protocol import replies, subjects
+from mq9.wire import encoder
+from mq9.wire.frames import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
+from mq9.wire.subjects import is_subject
+
+logger = logging.getLogger("mq9.broker")
+
+_RESERVED = "$mq9"
+_FETCH = f"{subjects.ROOT}{subjects.Verb.FETCH}."
+_MOST_PINGS = 2  # that may be unanswered
+
+
+class Link(Protocol):
+    """The way to the client."""
+
+    def write(self, data: bytes) -> None:
+        """Send something; a client that does not read what it is sent is cut off."""
+
+    def close(self, reason: str, text: str) -> None:
+        """End the connection with a protocol error.
+
+        Args:
+            reason: A word for the metrics.
+            text: What the client is told.
+        """
+
+    def go_on(self) -> None:
+        """Take further frames, where that had been put off."""
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """What a client listens to."""
+
+    session: Session
+    subject: str
+    queue: str | None
+    sid: str
+    left: int | None = None  # messages until it ends by itself
+    delivered: int = 0
+
+
+@dataclass(slots=True)
+class Hub:
+    """What all sessions of a server share.
+
+    Attributes:
+        handle: Answers requests of mq9.
+        guard: Decides who may connect.
+        limits: What one client may have at once.
+        pick: Picks among the members of a queue group.
+        draining: Whether the server is about to stop, and begins nothing new.
+        tasks: The requests in work.
+        router: All subscriptions.
+    """
+
+    handle: Callable[[Request], Awaitable[bytes]]
+    guard: Guard
+    limits: ServerLimits
+    pick: random.Random
+    draining: bool = False
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    router: Router[Subscription] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the router."""
+        self.router = Router(self.pick.choice)
+
+
+class Session:
+    """Acts on what one client sends.
+
+    Args:
+        hub: What it shares with the other sessions.
+        link: The way to the client.
+        number: The client's number at this server.
+        consumer: Stands in for the consumer that a request does not name; random.
+    """
+
+    def __init__(self, hub: Hub, link: Link, number: int, consumer: str) -> None:
+        self._hub = hub
+        self._link = link
+        self._number = number
+        self._asker = Asker(consumer)
+        self._connected = False
+        self._verbose = False
+        self._echo = True
+        self._headers = True
+        self._wants_503 = False
+        self._subscriptions: dict[str, Subscription] = {}
+        # What this client itself listens to: where its replies go.
+        self._own: Router[Subscription] = Router(lambda members: members[0])
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fetches: dict[asyncio.Task[None], str] = {}  # and where the reply goes
+        self._waiting = 0
+        self._unanswered_pings = 0
+        self.name = f"client {number}"
+
+    @property
+    def agent(self) -> str | None:
+        """The agent that the client has authenticated as."""
+        return self._asker.agent
+
+    @property
+    def has_connected(self) -> bool:
+        """Whether the client has said who it is, where it must."""
+        return self._connected or self._hub.guard.is_open
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether further frames should wait until requests are done."""
+        return len(self._tasks) - self._waiting >= self._hub.limits.max_busy
+
+    def take(self, frame: Frame) -> None:
+        """Act on a frame."""
+        if isinstance(frame, Connect):
+            self._connect(frame.options)
+        elif not self.has_connected:
+            self._link.close("auth", "Authorization Violation")
+        elif isinstance(frame, Publish):
+            self._ok()
+            self._publish(frame)
+        elif isinstance(frame, Subscribe):
+            self._subscribe(frame)
+        elif isinstance(frame, Unsubscribe):
+            self._ok()
+            self._unsubscribe(frame)
+        elif isinstance(frame, Ping):
+            self._link.write(encoder.PONG)
+        else:
+            assert isinstance(frame, Pong)  # noqa: S101  # there is no other frame
+            self._unanswered_pings = 0
+
+    def ping(self) -> None:
+        """Ask the client whether it is there; end the connection when it has not answered."""
+        if self._unanswered_pings >= _MOST_PINGS:
+            self._link.close("stale", "Stale Connection")
+            return
+        self._unanswered_pings += 1
+        self._link.write(encoder.PING)
+
+    def end(self) -> None:
+        """Forget the client, which is gone. What it had sent is carried out; nothing is leased."""
+        for subscription in list(self._subscriptions.values()):
+            self._remove(subscription)
+        for task in list(self._fetches):
+            task.cancel()
+
+    def _ok(self) -> None:
+        if self._verbose:
+            self._link.write(encoder.OK)
+
+    def _connect(self, options: dict[str, Any]) -> None:
+        if not self._connected:
+            try:
+                agent = self._hub.guard.admit(options)
+            except Unauthorized:
+                user = options.get("user")
+                logger.warning(
+                    "a client was refused: wrong credentials",
+                    extra={"client": self._number, "user": user if options.get("pass") else None},
+                )
+                self._link.close("auth", "Authorization Violation")
+                return
+            self._asker = Asker(self._asker.consumer, agent)
+            self._connected = True
+        self._verbose = options.get("verbose") is True
+        self._echo = options.get("echo") is not False
+        self._headers = options.get("headers") is True
+        self._wants_503 = self._headers and options.get("no_responders") is True
+        name = options.get("name")
+        if isinstance(name, str) and name:
+            self.name = f"client {self._number} ({name[:64]})"
+        logger.debug("%s connected", self.name, extra={"agent": self.agent})
+        self._ok()
+
+    def _subscribe(self, frame: Subscribe) -> None:
+        if frame.subject.partition(".")[0] == _RESERVED:
+            # Nothing is ever published there, and listening would look as if something might be.
+            text = f'Permissions Violation for Subscription to "{frame.subject}"'
+            self._link.write(encoder.error(text))
+            return
+        if frame.sid in self._subscriptions:
+            self._ok()
+            return
+        if len(self._subscriptions) >= self._hub.limits.max_subscriptions:
+            self._link.close("limit", "Maximum Subscriptions Exceeded")
+            return
+        subscription = Subscription(self, frame.subject, frame.queue, frame.sid)
+        self._subscriptions[frame.sid] = subscription
+        self._own.add(subscription)
+        self._hub.router.add(subscription)
+        self._ok()
+
+    def _unsubscribe(self, frame: Unsubscribe) -> None:
+        subscription = self._subscriptions.get(frame.sid)
+        if subscription is None:
+            return
+        if frame.max_messages is not None and frame.max_messages > subscription.delivered:
+            subscription.left = frame.max_messages - subscription.delivered
+            return
+        self._remove(subscription)
+        for task, reply in list(self._fetches.items()):
+            if not self._own.has_interest(reply):
+                task.cancel()
+
+    def _remove(self, subscription: Subscription) -> None:
+        del self._subscriptions[subscription.sid]
+        self._own.remove(subscription)
+        self._hub.router.remove(subscription)
+
+    def deliver(
+        self,
+        subscription: Subscription,
+        subject: str,
+        reply: str | None,
+        headers: Sequence[tuple[str, str]],
+        payload: bytes,
+    ) -> None:
+        """Send a message to one of this client's subscriptions."""
+        kept = headers if self._headers else ()
+        self._write_to(
+            subscription, encoder.message(subject, subscription.sid, reply, kept, payload)
+        )
+
+    def _write_to(self, subscription: Subscription, data: bytes) -> None:
+        self._link.write(data)
+        subscription.delivered += 1
+        if subscription.left is not None:
+            subscription.left -= 1
+            if subscription.left <= 0:
+                self._remove(subscription)
+
+    def _publish(self, frame: Publish) -> None:
+        if frame.subject.startswith(subjects.ROOT):
+            self._request(frame)
+            return
+        if not is_subject(frame.subject):
+            self._link.write(encoder.error("Invalid Subject"))
+            return
+        reached = False
+        for subscription in self._hub.router.route(frame.subject):
+            receiver = subscription.session
+            if receiver is self and not self._echo:
+                continue
+            receiver.deliver(subscription, frame.subject, frame.reply, frame.headers, frame.payload)
+            reached = True
+        if not reached and frame.reply is not None and self._wants_503:
+            for subscription in self._own.route(frame.reply):
+                self._write_to(subscription, encoder.no_responders(frame.reply, subscription.sid))
+
+    def _request(self, frame: Publish) -> None:
+        """Begin to answer a request of mq9."""
+        is_fetch = frame.subject.startswith(_FETCH)
+        refusal = None
+        if self._hub.draining:
+            refusal = replies.failure(
+                Unavailable("the broker is about to stop and did nothing; repeat the request")
+            )
+        elif is_fetch and self._waiting >= self._hub.limits.max_waiting:
+            refusal = replies.failure(
+                LimitReached(f"max_waiting: {self._waiting} FETCHes of this connection wait")
+            )
+        if refusal is not None:
+            self._answer(frame.reply, replies.encode(refusal))
+            return
+        # The reply of a FETCH must have somewhere to go, or its lease would be nobody's.
+        wants_reply = frame.reply is not None and self._own.has_interest(frame.reply)
+        task = asyncio.create_task(self._carry_out(frame, wants_reply))
+        self._tasks.add(task)
+        self._hub.tasks.add(task)
+        if is_fetch and frame.reply is not None:
+            self._fetches[task] = frame.reply
+        task.add_done_callback(self._done)
+
+    async def _carry_out(self, frame: Publish, wants_reply: bool) -> None:
+        waiting = False
+
+        def begin_to_wait() -> None:
+            nonlocal waiting
+            waiting = True
+            self._waiting += 1
+            self._link.go_on()
+
+        request = Request(
+            frame.subject, frame.payload, frame.headers, self._asker, wants_reply, begin_to_wait
+        )
+        try:
+            reply = await self._hub.handle(request)
+        finally:
+            self._waiting -= waiting
+        self._answer(frame.reply, reply)
+
+    def _answer(self, subject: str | None, reply: bytes) -> None:
+        if subject is None:
+            return
+        for subscription in self._own.route(subject):
+            self.deliver(subscription, subject, None, (), reply)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._hub.tasks.discard(task)
+        self._fetches.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("%s: a request failed unexpectedly", self.name, exc_info=error)
+        self._link.go_on()

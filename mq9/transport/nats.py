@@ -1,0 +1,427 @@
+"""The transport to a server that speaks NATS: ``mq9 serve``, RobustMQ, or any with mq9 behind it.
+
+nats-py carries the bytes; what it raises is turned into our errors here, and nowhere else. It is
+told not to reconnect by itself, since it would hold requests back without knowing which of them may
+still be sent: a connection that breaks ends every request on it at once, and the next request makes
+a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from nats import errors as foreign
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from mq9.clock import Clock, SystemClock
+from mq9.errors import (
+    Forbidden,
+    InvalidRequest,
+    Mq9Error,
+    NotConnected,
+    PayloadTooLarge,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+)
+from mq9.protocol.headers import Headers
+from mq9.transport.servers import Server, Servers
+from mq9.transport.single_flight import Abandoned, SingleFlight
+
+_logger = logging.getLogger("mq9.transport")
+
+CONNECT_TIMEOUT_S = 5.0  # for one server, TLS and login included
+PING_INTERVAL_S = 10  # two unanswered pings, and the connection counts as broken
+_MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait for a slow server; more requests then wait too
+_LOOK_AGAIN_S = 0.005
+_NO_RESPONDERS = "503"
+
+
+class NatsTransport:
+    """Sends requests to one of the servers, on one connection at a time.
+
+    It belongs to the event loop that it was made on.
+
+    Args:
+        servers: Where to connect.
+        name: What the server's own monitoring calls this connection.
+    """
+
+    def __init__(self, servers: Servers, name: str) -> None:
+        self.clock: Clock = SystemClock()
+        self._servers = servers
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self._link: _Link | None = None
+        self._latest: Server | None = None
+        self._dialing = SingleFlight(self._dial)
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect, trying each server once. Cancelling it leaves nothing open.
+
+        Raises:
+            Unreachable: None of them answers.
+            Unauthorized: None takes the credentials.
+            InvalidRequest: A file of certificates cannot be read.
+        """
+        try:
+            await self._connected()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def request(
+        self, subject: str, payload: bytes, headers: Headers, timeout: float
+    ) -> bytes:
+        """Send a request and return its reply; connect first where that is needed."""
+        link = await self._connected()
+        return await link.request(subject, payload, dict(headers), timeout)
+
+    async def abandon(self, subject: str, payload: bytes) -> None:
+        """Send what takes back a request whose caller was cancelled."""
+        if self._link is not None and self._link.is_open:
+            await self._link.publish(subject, payload)
+
+    async def close(self) -> None:
+        """Let go of the server; whoever still waits for a reply gets none."""
+        self._closed = True
+        if os.getpid() != self._process or self._loop.is_closed():
+            return  # what is open belongs to the parent, or cannot be closed any more
+        self._refuse_another_loop()
+        dialing = self._dialing.abandon()
+        if dialing is not None:
+            await asyncio.wait([dialing])
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close("before the client was closed")
+
+    async def _connected(self) -> _Link:
+        if self._closed:
+            raise NotConnected("the client is closed")
+        if os.getpid() != self._process:
+            raise NotConnected("the process was forked; connect a new client in the child")
+        self._refuse_another_loop()
+        if self._link is None or not self._link.is_open:
+            try:
+                await self._dialing()
+            except Abandoned:
+                raise NotConnected("the client is closed") from None
+        if self._link is None:
+            raise NotConnected("the client is closed")
+        return self._link
+
+    def _refuse_another_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise NotConnected(
+                "the client was connected on another event loop; connect one on each loop"
+            )
+
+    async def _dial(self) -> None:
+        """Connect to the first server that answers, beginning with the one that did last."""
+        broken, self._link = self._link, None
+        if broken is not None:
+            await broken.close(_BROKEN)
+        context = None
+        if self._servers.must_encrypt:
+            context = await asyncio.to_thread(_tls_context, self._servers)
+        refusals: list[tuple[Server, Mq9Error]] = []
+        for server in sorted(self._servers.members, key=lambda one: one != self._latest):
+            link = _Link(server)
+            try:
+                await link.open(self._name, context)
+            except (Unreachable, Unauthorized) as refusal:
+                refusals.append((server, refusal))
+                continue
+            if self._closed:
+                await link.close("before the client was closed")
+                raise Abandoned
+            self._link, self._latest = link, server
+            return
+        raise _none_of(refusals)
+
+
+_BROKEN = "before the connection broke"
+
+
+class _Link:
+    """One connection to one server, from its making to its end.
+
+    Every request subscribes to an inbox of its own and gives it up when nobody waits any more: that
+    is how a broker learns that a waiting FETCH has nobody left to give messages to.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._client = _Client(must_encrypt=server.scheme == "tls", on_end=self._end)
+        self._end_reason = _BROKEN
+        # Who waits for a reply: what was asked, and the inbox. An error stands in for a reply.
+        self._waiting: dict[asyncio.Future[Msg | Mq9Error], tuple[str, str]] = {}
+        self._errors: list[Exception] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be sent."""
+        return self._client.is_connected
+
+    async def open(self, name: str, context: ssl.SSLContext | None) -> None:
+        """Connect and log in.
+
+        Raises:
+            Unreachable: No server of NATS answers there.
+            Unauthorized: It refused the credentials.
+        """
+        server = self._server
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._client.connect(
+                    [server.url],
+                    name=name,
+                    user=server.user,
+                    password=server.password,
+                    token=server.token,
+                    tls=context,
+                    error_cb=self._on_error,
+                    allow_reconnect=False,
+                    connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]  # takes fractions
+                    reconnect_time_wait=0,
+                    max_reconnect_attempts=1,  # 0 would mean for ever
+                    ping_interval=PING_INTERVAL_S,
+                    # With neither limit nothing in it waits, and so nothing swallows a
+                    # cancellation; what may be unsent is bounded below.
+                    pending_size=0,
+                    flusher_queue_size=0,
+                )
+            if not self._client.is_connected:
+                raise foreign.ConnectionClosedError  # noqa: TRY301  # told as any other
+            self._client.refuse_if_unchecked()
+        except Exception as error:  # noqa: BLE001  # a stranger may make nats-py raise anything
+            await self.close(_BROKEN)
+            raise _not_connected(server, self._errors[-1] if self._errors else error) from None
+        except BaseException:
+            await self.close(_BROKEN)
+            raise
+        self._errors.clear()
+
+    async def request(
+        self, subject: str, payload: bytes, headers: dict[str, str], timeout: float
+    ) -> bytes:
+        """Send a request and return its reply."""
+        self._refuse_oversize(payload, headers)
+        reply: asyncio.Future[Msg | Mq9Error] = asyncio.get_running_loop().create_future()
+        inbox = self._client.new_inbox()
+        subscription = None
+        sent = False
+        self._waiting[reply] = subject, inbox
+        try:
+            async with asyncio.timeout(timeout):
+                await self._until_there_is_room()
+                # Nothing here waits, so that the three leave together.
+                subscription = await self._client.subscribe(inbox, future=reply, max_msgs=1)
+                await subscription.unsubscribe(limit=1)
+                await self._client.publish(subject, payload, inbox, headers or None)
+                sent = True
+                answer = await reply
+        except TimeoutError:
+            if sent:
+                raise Unavailable(
+                    f"no reply to {subject} within {timeout:g} s; the outcome is unknown"
+                ) from None
+            raise Unreachable(
+                f"the server at {self._server.url} took nothing for {timeout:g} s"
+            ) from None
+        except foreign.Error as error:
+            # Raised by what comes before the publishing, or instead of it.
+            raise _not_connected(self._server, error) from None
+        finally:
+            del self._waiting[reply]
+            answered = reply.done() and not reply.cancelled()
+            if subscription is not None and not answered and self.is_open:
+                await subscription.unsubscribe()
+        if isinstance(answer, Mq9Error):
+            raise answer
+        if (answer.headers or {}).get("Status") == _NO_RESPONDERS:
+            raise Unreachable(
+                f"a NATS server answers at {self._server.url}, but no mq9 broker does: nobody "
+                f"listens to {subject}"
+            )
+        return answer.data
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Send what nobody answers, without waiting for anything."""
+        try:
+            await self._client.publish(subject, payload)
+        except foreign.Error as error:
+            _logger.debug("nothing was sent to %s: %s", self._server.url, error)
+
+    def _refuse_oversize(self, payload: bytes, headers: dict[str, str]) -> None:
+        lines = sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
+        size = len(payload) + (lines + len("NATS/1.0\r\n\r\n") if headers else 0)
+        most = self._client.max_payload
+        if size > most:
+            raise PayloadTooLarge(
+                f"payload: {len(payload)} bytes, {size} with the headers, are more than the "
+                f"{most} that the server at {self._server.url} takes"
+            )
+
+    async def _until_there_is_room(self) -> None:
+        while self._client.pending_data_size > _MOST_UNSENT:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _on_error(self, error: Exception) -> None:
+        """Take note of what nats-py met; a refusal on the server's side ends whom it concerns."""
+        _logger.debug("the connection to %s: %r", self._server.url, error)
+        if not self._client.is_connected:
+            self._errors = [*self._errors[-9:], error]
+        text = str(error)
+        for reply, (subject, inbox) in self._waiting.items():
+            if not reply.done() and any(f'"{one.lower()}"' in text for one in (subject, inbox)):
+                reply.set_result(
+                    Forbidden(f"the server at {self._server.url} does not let this user: {text}")
+                )
+
+    def _end(self) -> None:
+        for reply, (subject, _) in self._waiting.items():
+            if not reply.done():
+                reply.set_result(
+                    Unavailable(f"no reply to {subject} {self._end_reason}; the outcome is unknown")
+                )
+
+    async def close(self, reason: str) -> None:
+        """Close the connection.
+
+        Args:
+            reason: When it was, for whoever still waits.
+        """
+        self._end_reason = reason
+        await self._client.close()
+
+
+class _Client(Client):
+    """nats-py's client, made to tell its end at once and to send nothing in clear but where it may.
+
+    Args:
+        must_encrypt: Whether to insist on TLS, where nats-py leaves that to the server.
+        on_end: Called when the connection is over, perhaps more than once.
+    """
+
+    def __init__(self, *, must_encrypt: bool, on_end: Callable[[], None]) -> None:
+        super().__init__()
+        self._must_encrypt = must_encrypt
+        self._checked = False
+        self._on_end = on_end
+
+    def _connect_command(self) -> bytes:
+        """Return what logs in. Called when the server has greeted, before anything is sent."""
+        if self._must_encrypt and not self._server_info.get("tls_required"):
+            raise foreign.SecureConnWantedError
+        self._checked = True
+        return super()._connect_command()
+
+    def refuse_if_unchecked(self) -> None:
+        """Raise, should a nats-py come that logs in without asking the method above."""
+        if not self._checked:
+            raise foreign.SecureConnFailedError
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """Close at once, where nats-py would first send the rest to a peer that may be gone."""
+        self._on_end()
+        self._pending.clear()
+        self._pending_data_size = 0
+        # Without a transport nats-py does not wait for its end, which never comes after a failed
+        # TLS handshake or when the peer is silent.
+        transport, self._transport = self._transport, None
+        writer = getattr(transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super()._close(status, do_cbs)
+
+
+def _tls_context(servers: Servers) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=servers.ca)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"server: tls_ca: {servers.ca} cannot be used: {error}") from None
+    if servers.cert is not None:
+        try:
+            # Without a password Python would ask for that of an encrypted key on the terminal.
+            context.load_cert_chain(servers.cert, servers.key, password="")
+        except (OSError, ValueError) as error:
+            files = servers.cert if servers.key is None else f"{servers.cert} with {servers.key}"
+            raise InvalidRequest(f"server: tls_cert: {files} cannot be used: {error}") from None
+    return context
+
+
+def _none_of(refusals: list[tuple[Server, Mq9Error]]) -> Mq9Error:
+    """Return the error that says what each server answered; of the class that says most."""
+    if len(refusals) == 1:
+        return refusals[0][1]
+    told = "; ".join(str(refusal) for _, refusal in refusals)
+    kinds = [type(refusal) for _, refusal in refusals]
+    return Unauthorized(told) if Unauthorized in kinds else Unreachable(told)
+
+
+def _not_connected(server: Server, error: Exception) -> Unreachable | Unauthorized:
+    """Return our error for what nats-py, TLS or the socket raised while nothing was sent."""
+    said = str(error).lower()
+    if "authorization" in said or ("authentication" in said and "timeout" not in said):
+        if not server.has_credentials:
+            return Unauthorized(f"{server.url} wants a user or token, and the URL names none")
+        return Unauthorized(f"{server.url} refused the user or token")
+    if "info message" in said:  # the greeting
+        return Unreachable(f"no mq9 broker answers at {server.url}: {_not_nats(error)}")
+    for kind, tell in _REASONS.items():
+        if isinstance(error, kind):
+            return Unreachable(f"no mq9 broker answers at {server.url}: {tell(error)}")
+    return Unreachable(f"no mq9 broker answers at {server.url}: {said or type(error).__name__}")
+
+
+def _socket_error(error: OSError) -> str:
+    # Where a host has several addresses, asyncio gives one error that names each.
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
+        return "connection refused; start one with `mq9 serve`"
+    return error.strerror or str(error)
+
+
+def _closed(_error: Exception) -> str:
+    return "the connection was closed"
+
+
+def _not_nats(_error: Exception) -> str:
+    return "what answers there does not speak NATS"
+
+
+# The first that fits decides.
+_REASONS: dict[type[Exception], Callable[[Any], str]] = {
+    ssl.SSLCertVerificationError: lambda error: (
+        f"its TLS certificate is not trusted ({error.verify_message}); name the CA's certificate "
+        "with tls://...?tls_ca=FILE"
+    ),
+    ssl.SSLError: lambda error: (
+        f"TLS failed ({error.reason or error}); a server that asks for a client certificate gets "
+        "it with tls://...?tls_cert=FILE&tls_key=FILE"
+    ),
+    foreign.SecureConnWantedError: lambda _: (
+        "the server does not offer TLS, so nothing was sent to it; where that is meant, use nats://"
+    ),
+    foreign.SecureConnFailedError: lambda _: (
+        "this version of nats-py is not known to insist on TLS"
+    ),
+    socket.gaierror: lambda error: f"the host is not known ({error.strerror})",
+    TimeoutError: lambda _: f"no NATS server answered within {CONNECT_TIMEOUT_S:g} s",
+    foreign.ConnectionClosedError: _closed,
+    foreign.OutboundBufferLimitError: _closed,
+    foreign.UnexpectedEOF: _closed,
+    OSError: _socket_error,
+    ValueError: _not_nats,
+    foreign.ProtocolError: _not_nats,
+}

@@ -1,0 +1,162 @@
+"""What a ``nats://`` or ``tls://`` URL says: the servers, the credentials, the certificates.
+
+``nats://[user:password@|token@]host[:port]``, several separated by commas, which are members of one
+cluster; one that names no credentials goes by those of the first. Special characters in a
+credential are percent-encoded. ``tls://`` insists on TLS, and takes the options ``tls_ca`` (a file
+of certificates to trust instead of the system's), ``tls_cert`` and ``tls_key`` (the client's own).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from mq9.errors import InvalidRequest
+
+SCHEMES = frozenset({"nats", "tls"})
+DEFAULT_PORT = 4222
+_OPTIONS = frozenset({"tls_ca", "tls_cert", "tls_key"})
+_SCHEME = re.compile(r"\w+://")
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.%]+", re.IGNORECASE)
+_FORM = "nats://[user:password@|token@]host[:port] or the same with tls://"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server.
+
+    Attributes:
+        scheme: ``nats`` or ``tls``.
+        host: A name or an address.
+        port: 1 to 65 535.
+        user: Whom to log in as, with ``password``.
+        token: What to log in with instead.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The URL without the credentials."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether it says who connects."""
+        return self.user is not None or self.token is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers of one cluster, in the order in which they are tried.
+
+    Attributes:
+        members: At least one.
+        ca: The file of certificates to trust; None for the system's.
+        cert: The file of the client's certificate.
+        key: The file of its key, where that is not in the same file.
+    """
+
+    members: tuple[Server, ...]
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+    @property
+    def must_encrypt(self) -> bool:
+        """Whether nothing may be sent without TLS."""
+        return self.members[0].scheme == "tls"
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL as it may be shown: without the credentials, however malformed it is."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in {"sqlite", "memory"}:
+        return url
+    if scheme in SCHEMES:
+        try:
+            # Of a well-formed one more can be shown than what follows the last '@'.
+            return ",".join(
+                server.url.replace("://", "://***@") if server.has_credentials else server.url
+                for server in parse(url).members
+            )
+        except InvalidRequest:
+            pass
+    return _tail(url)
+
+
+def _tail(url: str) -> str:
+    before, at, rest = url.rpartition("@")
+    begin = _SCHEME.match(before)
+    return f"{begin.group() if begin else ''}***@{rest}" if at else url
+
+
+def parse(url: str) -> Servers:
+    """Read a URL.
+
+    Raises:
+        InvalidRequest: It is not of the form above. The message shows no credential.
+    """
+    addresses, question_mark, query = url.partition("?")
+    written = [part.strip() for part in addresses.split(",")]
+    scheme = written[0].partition("://")[0].lower()
+    members = [_server(part if "://" in part else f"{scheme}://{part}", url) for part in written]
+    if len({server.scheme for server in members}) > 1:
+        raise InvalidRequest("server: nats:// and tls:// servers cannot be mixed")
+    first = members[0]
+    members[1:] = [
+        one
+        if one.has_credentials
+        else replace(one, user=first.user, password=first.password, token=first.token)
+        for one in members[1:]
+    ]
+    options = dict(_options(query)) if question_mark else {}
+    if options and scheme != "tls":
+        raise InvalidRequest(f"server: {min(options)} is an option of tls:// URLs")
+    if "tls_key" in options and "tls_cert" not in options:
+        raise InvalidRequest("server: tls_key needs tls_cert, the certificate that it belongs to")
+    return Servers(
+        tuple(members), options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key")
+    )
+
+
+def _server(address: str, url: str) -> Server:
+    """Read one server of a URL."""
+    wrong = InvalidRequest(f"server: {_tail(url)!r} is not {_FORM}")
+    try:
+        parts = urlsplit(address)
+        port, host = parts.port, parts.hostname
+    except ValueError:  # its text may show a password
+        raise wrong from None
+    scheme = parts.scheme.lower()
+    if scheme not in SCHEMES or parts.path not in {"", "/"} or parts.fragment:
+        raise wrong
+    if not host or not _HOST.fullmatch(host) or port == 0 or parts.netloc.endswith(":"):
+        raise wrong
+    if parts.username == "":
+        raise InvalidRequest(f"server: {_tail(url)!r} has no user or token before the '@'")
+    user = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    port = DEFAULT_PORT if port is None else port
+    if password is None:
+        return Server(scheme, host, port, token=user)
+    return Server(scheme, host, port, user, password)
+
+
+def _options(query: str) -> list[tuple[str, str]]:
+    pairs = parse_qsl(query, keep_blank_values=True)
+    for name, value in pairs:
+        if name not in _OPTIONS:
+            shown = name if name.isidentifier() else "what follows the '?'"
+            known = ", ".join(sorted(_OPTIONS))
+            raise InvalidRequest(f"server: {shown} is not an option of the URL; {known} are")
+        if not value:
+            raise InvalidRequest(f"server: the option {name} is empty")
+    return pairs

@@ -1,0 +1,75 @@
+"""What a NATS client says, one frozen dataclass for each kind of frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class ProtocolError(Exception):
+    """The client does not speak the protocol; the text is what it is told after ``-ERR``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Who the client is, and how it wishes to be spoken to."""
+
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """I am here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """A message to whoever listens to a subject.
+
+    Attributes:
+        subject: Where it goes.
+        reply: Where an answer is to go.
+        headers: Name and value of each, repeated ones included, in order.
+        payload: The message itself.
+    """
+
+    subject: str
+    reply: str | None
+    headers: tuple[tuple[str, str], ...]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Listen to a subject, which may have wildcards.
+
+    Attributes:
+        subject: What to listen to.
+        queue: The queue group, of which one member gets each message.
+        sid: How the client calls this subscription.
+    """
+
+    subject: str
+    queue: str | None
+    sid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Listen no longer.
+
+    Attributes:
+        sid: The subscription.
+        max_messages: End it only after so many messages, counted from its beginning.
+    """
+
+    sid: str
+    max_messages: int | None
+
+
+Frame = Connect | Ping | Pong | Publish | Subscribe | Unsubscribe

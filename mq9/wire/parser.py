@@ -1,0 +1,191 @@
+"""Bytes from a client to frames.
+
+A frame is a control line, and for PUB and HPUB a payload of the length that the line announces. As
+with other NATS servers, a line may end without CR and its words may be apart by spaces or tabs; the
+subject of a PUB may be anything in one word, and whoever routes it says what is wrong with it.
+Nothing is kept beyond what the limits allow, however slowly or cunningly it comes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from mq9.wire import headers, subjects
+from mq9.wire.frames import (
+    Connect,
+    Frame,
+    Ping,
+    Pong,
+    ProtocolError,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
+
+_MOST_DIGITS = 10
+_UNKNOWN = "Unknown Protocol Operation"
+_MALFORMED = "Parser Error"
+_LONGEST_VERB = len(b"CONNECT")
+
+
+class Parser:
+    """Takes what a client sends, in pieces of any size.
+
+    Args:
+        max_payload: Bytes in one message, headers included.
+        max_control_line: Bytes in a control line, other than CONNECT.
+        max_connect: Bytes in a CONNECT.
+
+    Attributes:
+        error: Why the client cannot be understood any further; None while it can.
+    """
+
+    def __init__(
+        self, max_payload: int, max_control_line: int = 4096, max_connect: int = 64 * 1024
+    ) -> None:
+        self._max_payload = max_payload
+        self._max_control_line = max_control_line
+        self._max_connect = max_connect
+        self._buffer = bytearray()
+        self._searched = 0  # up to here there is no end of a line
+        self._pending: tuple[str, str | None, int, int] | None = None  # whose payload is awaited
+        self.error: ProtocolError | None = None
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are kept until there are more."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that are complete with these bytes.
+
+        When something cannot be understood, what came before it is returned, ``error`` says what is
+        wrong, and everything from there on is ignored.
+        """
+        frames: list[Frame] = []
+        if self.error is not None:
+            return frames
+        self._buffer += data
+        start = 0
+        try:
+            while (taken := self._next(frames, start)) is not None:
+                start = taken
+        except ProtocolError as error:
+            self.error = error
+            self._buffer.clear()
+            return frames
+        if start:
+            del self._buffer[:start]
+        return frames
+
+    def _next(self, frames: list[Frame], start: int) -> int | None:
+        """Take one step from ``start``; where the next begins, or None when more is needed."""
+        if self._pending is not None:
+            return self._payload(frames, start, *self._pending)
+        end = self._buffer.find(b"\n", max(start, self._searched))
+        if end < 0:
+            self._check_unfinished(start)
+            self._searched = len(self._buffer) - start
+            return None
+        self._searched = 0
+        self._line(frames, bytes(self._buffer[start:end]))
+        return end + 1
+
+    def _check_unfinished(self, start: int) -> None:
+        """Refuse a line that is too long already, or can be none of ours."""
+        length = len(self._buffer) - start
+        self._check_length(bytes(self._buffer[start : start + _LONGEST_VERB]), length)
+
+    def _check_length(self, beginning: bytes, length: int) -> None:
+        is_connect = beginning[:_LONGEST_VERB].upper() == b"CONNECT"
+        if length > (self._max_connect if is_connect else self._max_control_line):
+            raise ProtocolError("Maximum Control Line Exceeded")
+
+    def _line(self, frames: list[Frame], raw: bytes) -> None:
+        self._check_length(raw, len(raw))
+        line = raw.removesuffix(b"\r").replace(b"\t", b" ").lstrip(b" ")
+        verb, _, rest = line.partition(b" ")
+        verb = verb.upper()
+        if verb == b"CONNECT":
+            frames.append(_connect(rest))
+            return
+        try:
+            words = [word for word in rest.decode().split(" ") if word]
+        except UnicodeDecodeError:
+            raise ProtocolError(_MALFORMED) from None
+        if not all(word.isprintable() for word in words):
+            raise ProtocolError(_MALFORMED)
+        if verb == b"PUB" and 2 <= len(words) <= 3:
+            self._announce(words[:-1], 0, _number(words[-1]))
+        elif verb == b"HPUB" and 3 <= len(words) <= 4:
+            self._announce(words[:-2], _number(words[-2]), _number(words[-1]))
+        else:
+            frames.append(_short(verb, words))
+
+    def _announce(self, subjects_given: list[str], head: int, whole: int) -> None:
+        """Await the payload of a message."""
+        if whole > self._max_payload:
+            raise ProtocolError("Maximum Payload Violation")
+        if head > whole:
+            raise ProtocolError(_MALFORMED)
+        subject, *reply = subjects_given
+        if reply and not subjects.is_subject(reply[0]):
+            raise ProtocolError("Invalid Reply Subject")
+        self._pending = (subject, reply[0] if reply else None, head, whole)
+
+    def _payload(
+        self,
+        frames: list[Frame],
+        start: int,
+        subject: str,
+        reply: str | None,
+        head: int,
+        whole: int,
+    ) -> int | None:
+        end = start + whole
+        if len(self._buffer) < end + 2:
+            return None
+        if self._buffer[end : end + 2] != b"\r\n":
+            raise ProtocolError(_MALFORMED)
+        with memoryview(self._buffer) as view:
+            block, payload = bytes(view[start : start + head]), bytes(view[start + head : end])
+        frames.append(Publish(subject, reply, headers.decode(block) if head else (), payload))
+        self._pending = None
+        return end + 2
+
+
+def _short(verb: bytes, words: list[str]) -> Frame:
+    """Return a frame that is nothing but its control line."""
+    match verb, words:
+        case b"SUB", [subject, *queue, sid] if len(queue) <= 1:
+            if not subjects.is_pattern(subject):
+                raise ProtocolError("Invalid Subject")
+            return Subscribe(subject, queue[0] if queue else None, sid)
+        case b"UNSUB", [sid, *most] if len(most) <= 1:
+            return Unsubscribe(sid, _number(most[0]) if most else None)
+        case b"PING", []:
+            return Ping()
+        case b"PONG", []:
+            return Pong()
+        case ((b"PUB" | b"HPUB" | b"SUB" | b"UNSUB" | b"PING" | b"PONG"), _):
+            raise ProtocolError(_MALFORMED)
+        case _:
+            raise ProtocolError(_UNKNOWN)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise ProtocolError(_MALFORMED)
+    return int(text)
+
+
+def _connect(data: bytes) -> Connect:
+    try:
+        options: Any = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise ProtocolError(_MALFORMED) from None
+    if not isinstance(options, dict):
+        raise ProtocolError(_MALFORMED)
+    return Connect(options)

@@ -1,0 +1,31 @@
+"""What a subject may look like, and which subjects a pattern covers."""
+
+from __future__ import annotations
+
+ONE = "*"  # stands for any one token
+REST = ">"  # stands for one or more tokens at the end
+
+
+def is_subject(text: str) -> bool:
+    """Tell whether something can be published there: tokens between dots, none of them empty."""
+    tokens = text.split(".")
+    return all(tokens) and ONE not in tokens and REST not in tokens
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether it can be listened to: a subject, or one with wildcards in place of tokens."""
+    tokens = text.split(".")
+    return all(tokens) and REST not in tokens[:-1]
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Tell whether a pattern covers a subject."""
+    wanted, tokens = pattern.split("."), subject.split(".")
+    if wanted[-1] == REST:
+        wanted = wanted[:-1]
+        if len(tokens) <= len(wanted):
+            return False
+        tokens = tokens[: len(wanted)]
+    return len(wanted) == len(tokens) and all(
+        want in (ONE, token) for want, token in zip(wanted, tokens, strict=True)
+    )
