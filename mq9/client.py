@@ -250,6 +250,32 @@ class Mq9Client:
         )
         return replies.decode_status(reply)
 
+    async def mailbox_grant(self, mail_address: str, readers: Sequence[str]) -> list[str]:
+        """Say which agents may use a mailbox beside the one that created it.
+
+        It matters where clients authenticate as agents: there, a mailbox that an agent created is
+        open to that agent and to those it was granted to; anybody may send to it. Our broker has
+        this verb; others do not.
+
+        Args:
+            mail_address: The mailbox.
+            readers: The names of all of them, at most 64. Whoever was granted it before and is not
+                among them may no longer.
+
+        Returns:
+            The names.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            Forbidden: Another agent created it, or none did.
+            InvalidRequest: A name is not one.
+        """
+        body = requests.GrantMailbox(readers=tuple(readers))
+        reply = await self._connection.request(
+            Verb.MAILBOX_GRANT, addresses.parse(mail_address), body.encode(), idempotent=True
+        )
+        return list(reply.get("readers") or ())
+
     async def mailbox_list(self) -> list[PublicMailbox]:
         """List the public mailboxes by address."""
         return replies.decode_public(

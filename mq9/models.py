@@ -178,24 +178,59 @@ class GroupStatus:
     acked: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MessageLife:
-    """What happened to one message.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where one message stands with one consumer group.
 
     Attributes:
+        group_name: The group.
+        state: ``pending`` (the group can be handed it now), ``leased``, ``given_back`` (nobody gets
+            it until the delay is over), ``acked``, or ``skipped`` (it lies before the group's
+            start). Of a message that is gone: ``acked``, or ``delivered`` without an ack.
+        consumer: Who holds the lease.
+        until: The Unix time, in seconds, at which the lease or the delay ends.
+        deliveries: How often the group was handed it; 0 when it was not, or after it was acked.
+        ahead: Of a pending one, how many messages the group would be handed before it.
+    """
+
+    group_name: str
+    state: str
+    consumer: str | None = None
+    until: float | None = None
+    deliveries: int = 0
+    ahead: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageLife:
+    """What happened to one message. All times are Unix times in seconds.
+
+    Attributes:
+        msg_id: Its number.
         state: ``stored``, or why it is gone: ``expired``, ``deleted``, ``replaced``, ``evicted``;
-            ``unknown`` when it was never assigned or is gone so long that nobody remembers.
-        since: The Unix time, in seconds, from which that holds.
-        acked_by: The groups that acked it, by name; known while it is stored.
-        leased: For each group that holds it: the group, the consumer (None when it was given back),
-            the end of the lease (Unix seconds) and how often it was delivered.
+            ``unassigned`` when no message has had that id yet; ``unknown`` when it went so long ago
+            that nobody remembers.
+        since: When it became what ``state`` says.
+        sent: When it was sent.
+        visible: When it became visible: when it was sent, or when its delay was over.
+        expires: When it expires.
+        priority: Its lane.
+        key: Its key.
+        replaced_by: The newer message that took its key.
+        groups: Where it stands with each group, by name; at most 100 of them. Of a message that is
+            gone it is known for an hour after a group was handed it.
     """
 
     msg_id: int
     state: str
     since: float | None = None
-    acked_by: tuple[str, ...] = ()
-    leased: tuple[tuple[str, str | None, float | None, int], ...] = ()
+    sent: float | None = None
+    visible: float | None = None
+    expires: float | None = None
+    priority: Priority | None = None
+    key: str | None = None
+    replaced_by: int | None = None
+    groups: tuple[Standing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +262,31 @@ class MailboxStatus:
     next_due: float | None = None
     group: GroupStatus | None = None
     message: MessageLife | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What a broker holds.
+
+    Attributes:
+        mailboxes: How many mailboxes.
+        agents: How many registered agents.
+        groups: How many consumer groups.
+        messages: How many messages are visible.
+        delayed: How many wait for their due time.
+        bytes: The size of all payloads, delayed ones included.
+        leases: How many messages consumers hold.
+        backlog: How many messages groups could be handed now, each counted once for each group.
+    """
+
+    mailboxes: int = 0
+    agents: int = 0
+    groups: int = 0
+    messages: int = 0
+    delayed: int = 0
+    bytes: int = 0
+    leases: int = 0
+    backlog: Unread = Unread()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from mq9.clock import Clock
 from mq9.engine import store
 from mq9.engine.commands import Limits
 from mq9.engine.store import Durability
+from mq9.models import Totals
 
 Randomness = Callable[[int], bytes]
 
@@ -103,6 +104,14 @@ class EmbeddedBroker:
             Mq9Error: The storage failed, or the broker is closed.
         """
         await self._service.sweep()
+
+    async def totals(self) -> Totals:
+        """Count what the broker holds.
+
+        Raises:
+            Mq9Error: The storage failed, or the broker is closed.
+        """
+        return await self._service.totals()
 
     async def close(self) -> None:
         """Finish what was accepted, and tell whoever still waits that it is over."""

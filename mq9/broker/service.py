@@ -21,8 +21,8 @@ from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.engine import commands
 from mq9.engine.commands import Fetched, Start
-from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
-from mq9.models import FetchResult
+from mq9.errors import InvalidRequest, Mq9Error, Unavailable
+from mq9.models import FetchResult, Totals
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers, SendOptions
 from mq9.protocol.subjects import Verb
@@ -32,8 +32,6 @@ logger = logging.getLogger("mq9.broker")
 SWEEP_INTERVAL_MS = 60_000
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 _DEAD_LETTER = "dead-letter"  # a tag of what a consumer has given up on
-# In a mailbox that an authenticated agent made, any other such agent may only send.
-_OPEN_VERBS = frozenset({Verb.SEND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +80,11 @@ class Call:
     session: Session
     as_base64: bool
     watch: Stopwatch
+
+    @property
+    def actor(self) -> str | None:
+        """The name that whoever asks has authenticated as."""
+        return self.session.agent
 
 
 class Stopwatch:
@@ -149,6 +152,7 @@ class Service:
             Verb.MAILBOX_CREATE: self._create,
             Verb.MAILBOX_DROP: self._drop,
             Verb.MAILBOX_STATUS: self._status,
+            Verb.MAILBOX_GRANT: self._grant,
             Verb.PUBLIC_LIST: self._public_list,
             Verb.SEND: self._send,
             Verb.FETCH: self._fetch,
@@ -208,10 +212,8 @@ class Service:
         unread_of = headers.decode_unread(values)
         if verb is Verb.FETCH and not request.wants_reply:
             raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")
-        if address and verb not in _OPEN_VERBS:
-            await self._refuse_others(address, request.session)
-        if unread_of is not None:
-            await self._refuse_others(unread_of[0], request.session, missing_ok=True)
+        if unread_of is not None and call.actor is not None:
+            await self._backend.read(commands.CheckActor(address=unread_of[0], actor=call.actor))
         reply = await self._verbs[verb](call)
         if unread_of is not None:
             await self._add_unread(reply, call, *unread_of)
@@ -223,7 +225,9 @@ class Service:
         self, reply: dict[str, Any], call: Call, address: str, group: str
     ) -> None:
         try:
-            unread = await self._backend.read(commands.CountUnread(address=address, group=group))
+            unread = await self._backend.read(
+                commands.CountUnread(address=address, actor=call.actor, group=group)
+            )
         except asyncio.CancelledError:
             if "batch" in reply:  # it was leased, and now nobody is there to take it
                 self._backend.take_back(
@@ -237,21 +241,6 @@ class Service:
             return
         if unread is not None:
             reply["unread"] = replies.encode_unread(unread)
-
-    async def _refuse_others(
-        self, address: str, session: Session, *, missing_ok: bool = False
-    ) -> None:
-        """Refuse an authenticated agent what is another's. Without authentication anybody may."""
-        if session.agent is None:
-            return
-        try:
-            creator = await self._backend.read(commands.CreatorOf(address=address))
-        except Mq9Error:
-            if missing_ok:
-                return
-            raise
-        if creator is not None and creator != session.agent:
-            raise Forbidden(f"mail_address: {address} belongs to another agent")
 
     async def _sweep_now_and_then(self) -> None:
         now = self._clock.now_ms()
@@ -275,6 +264,10 @@ class Service:
             more = await self._sweep()
             await asyncio.sleep(0)  # so that requests get their turn
 
+    async def totals(self) -> Totals:
+        """Count what the broker holds."""
+        return await self._backend.read(commands.CountAll())
+
     async def _create(self, call: Call) -> dict[str, Any]:
         body = requests.CreateMailbox.decode(call.payload)
         address = body.name or addresses.generate(
@@ -288,30 +281,39 @@ class Service:
                 description=body.desc,
                 public=body.public,
                 renew=body.renew,
-                actor=call.session.agent,
+                actor=call.actor,
             )
         )
         self._waiters.notify(address)
         return replies.success({"mail_address": address})
 
     async def _drop(self, call: Call) -> dict[str, Any]:
-        await self._backend.run(commands.DropMailbox(address=call.address))
+        await self._backend.run(commands.DropMailbox(address=call.address, actor=call.actor))
         self._waiters.notify(call.address)
         return replies.success({})
 
     async def _status(self, call: Call) -> dict[str, Any]:
         body = requests.MailboxStatusRequest.decode(call.payload)
         status = await self._backend.read(
-            commands.Status(address=call.address, group=body.group_name, msg_id=body.msg_id)
+            commands.Status(
+                address=call.address, actor=call.actor, group=body.group_name, msg_id=body.msg_id
+            )
         )
         return replies.encode_status(status)
+
+    async def _grant(self, call: Call) -> dict[str, Any]:
+        body = requests.GrantMailbox.decode(call.payload)
+        readers = await self._backend.run(
+            commands.GrantMailbox(address=call.address, readers=body.readers, actor=call.actor)
+        )
+        return replies.success({"readers": readers})
 
     async def _public_list(self, _call: Call) -> dict[str, Any]:
         return replies.encode_public(await self._backend.read(commands.ListPublic()))
 
     async def _send(self, call: Call) -> dict[str, Any]:
         options = SendOptions.decode(call.headers)
-        agent = call.session.agent
+        agent = call.actor
         msg_id = await self._backend.run(
             commands.Send(
                 address=call.address,
@@ -340,6 +342,7 @@ class Service:
         if body.group_name is None:
             peek = commands.Peek(
                 address=call.address,
+                actor=call.actor,
                 start=start,
                 num_msgs=body.num_msgs,
                 max_bytes=body.max_bytes,
@@ -349,6 +352,7 @@ class Service:
         else:
             fetch = commands.Fetch(
                 address=call.address,
+                actor=call.actor,
                 group=body.group_name,
                 consumer=body.consumer or call.session.consumer,
                 start=start,
@@ -365,7 +369,10 @@ class Service:
         if not result:
             waiting = await self._backend.read(
                 commands.WhyEmpty(
-                    address=call.address, group=body.group_name, position=fetched.position
+                    address=call.address,
+                    actor=call.actor,
+                    group=body.group_name,
+                    position=fetched.position,
                 )
             )
             result = FetchResult(waiting=waiting)
@@ -421,6 +428,7 @@ class Service:
         acked = await self._backend.run(
             commands.Ack(
                 address=call.address,
+                actor=call.actor,
                 group=body.group_name,
                 msg_id=body.msg_id,
                 consumer=body.consumer or call.session.consumer,
@@ -435,6 +443,7 @@ class Service:
         await self._backend.run(
             commands.Nack(
                 address=call.address,
+                actor=call.actor,
                 group=body.group_name,
                 msg_id=body.msg_id,
                 consumer=body.consumer or call.session.consumer,
@@ -450,6 +459,7 @@ class Service:
         extended = await self._backend.run(
             commands.Extend(
                 address=call.address,
+                actor=call.actor,
                 group=body.group_name,
                 consumer=body.consumer or call.session.consumer,
                 msg_ids=body.msg_ids,
@@ -464,6 +474,7 @@ class Service:
         await self._backend.run(
             commands.ReleaseRequest(
                 address=call.address,
+                actor=call.actor,
                 group=body.group_name,
                 consumer=body.consumer or call.session.consumer,
                 request_id=body.request_id,
@@ -477,6 +488,7 @@ class Service:
         found = await self._backend.read(
             commands.QueryMessages(
                 address=call.address,
+                actor=call.actor,
                 key=body.key,
                 tags=body.tags,
                 since=body.since,
@@ -490,7 +502,9 @@ class Service:
 
     async def _delete(self, call: Call) -> dict[str, Any]:
         assert call.msg_id is not None  # noqa: S101  # the subject of a DELETE has one
-        await self._backend.run(commands.Delete(address=call.address, msg_id=call.msg_id))
+        await self._backend.run(
+            commands.Delete(address=call.address, actor=call.actor, msg_id=call.msg_id)
+        )
         return replies.success({"deleted": True})
 
     async def _register(self, call: Call) -> dict[str, Any]:
@@ -503,7 +517,7 @@ class Service:
                 mailbox=mailbox,
                 registered=call.payload,
                 ttl_s=body.ttl,
-                actor=call.session.agent,
+                actor=call.actor,
             )
         )
         return replies.success({"mailbox": mailbox})
@@ -511,7 +525,7 @@ class Service:
     async def _unregister(self, call: Call) -> dict[str, Any]:
         body = requests.Unregister.decode(call.payload)
         await self._backend.run(
-            commands.Unregister(name=body.name, mailbox=body.mailbox, actor=call.session.agent)
+            commands.Unregister(name=body.name, mailbox=body.mailbox, actor=call.actor)
         )
         return replies.success({})
 
@@ -520,9 +534,7 @@ class Service:
         body = requests.Unregister.decode(call.payload)
         status = {name: value for name, value in data.items() if name not in {"name", "mailbox"}}
         await self._backend.run(
-            commands.Report(
-                name=body.name, mailbox=body.mailbox, status=status, actor=call.session.agent
-            )
+            commands.Report(name=body.name, mailbox=body.mailbox, status=status, actor=call.actor)
         )
         return replies.success({})
 

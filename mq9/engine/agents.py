@@ -1,8 +1,7 @@
 """The registry: agents registered, replaced, reported, found.
 
-A registration remembers the life of the mailbox it points at. Whoever reads the registry notices
-that a mailbox is gone, or that another one has taken its address, and passes such agents over; the
-sweep removes them.
+A registration remembers the life of the mailbox it points at, and goes with it. Whoever reads the
+registry passes over what has expired; the sweep removes it.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ _ALIVE = (
 _FOUND = "a.registered, a.key, a.mailbox, a.seen_ms, a.status"
 # An agent's name says most of what it is for, then what it lists as skills.
 _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
+_MOST_AT_ONCE = 1_000  # rows that one registration makes room by removing
 
 
 def register(connection: sqlite3.Connection, command: Register, now: int, limits: Limits) -> None:
@@ -106,16 +106,17 @@ def _remove_stale(connection: sqlite3.Connection, key: str) -> None:
 def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
     (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
-        count -= remove_gone(connection, now, most=count)
+        remove_expired(connection, now, most=_MOST_AT_ONCE)
+        mailboxes.erase_expired(connection, now, most=_MOST_AT_ONCE)
+        (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
         raise LimitReached(f"max_agents: {count} agents reach the limit of {limits.max_agents}")
 
 
-def remove_gone(connection: sqlite3.Connection, now: int, most: int) -> int:
-    """Remove registrations that have expired or whose mailbox is gone; how many."""
+def remove_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Remove registrations that were not renewed in time; how many."""
     rows = connection.execute(
-        f"SELECT a.id FROM agents a WHERE NOT ({_ALIVE}) ORDER BY a.id LIMIT :most",  # noqa: S608  # constant text
-        {"now": now, "most": most},
+        "SELECT id FROM agents WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?", (now, most)
     ).fetchall()
     for (row_id,) in rows:
         _remove(connection, row_id)

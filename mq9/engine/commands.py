@@ -19,6 +19,7 @@ from mq9.models import (
     Message,
     Priority,
     PublicMailbox,
+    Totals,
     Unread,
     Waiting,
 )
@@ -73,6 +74,19 @@ class Query(Generic[R_co]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Private:
+    """Concerns a mailbox that, of authenticated agents, only its creator and readers may use.
+
+    Attributes:
+        address: The mailbox.
+        actor: The authenticated agent that asks; None for anybody who knows the address.
+    """
+
+    address: str
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateMailbox(Command[str]):
     """Make a mailbox, or renew one; gives its address.
 
@@ -91,10 +105,22 @@ class CreateMailbox(Command[str]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DropMailbox(Command[None]):
-    """Remove a mailbox with all that is in it."""
+class GrantMailbox(Command[tuple[str, ...]]):
+    """Say which agents may use a mailbox beside its creator; gives them.
+
+    Attributes:
+        readers: All of them: whoever was granted it before and is not named may no longer.
+        actor: The authenticated agent that asks.
+    """
 
     address: str
+    readers: tuple[str, ...]
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropMailbox(Private, Command[None]):
+    """Remove a mailbox with all that is in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +180,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch(Command[Fetched]):
+class Fetch(Private, Command[Fetched]):
     """Lease messages to a consumer of a group.
 
     Attributes:
@@ -162,7 +188,6 @@ class Fetch(Command[Fetched]):
         as_text: Whether the reply is to hold text, which may be longer than base64.
     """
 
-    address: str
     life: str | None = None
     group: str
     consumer: str
@@ -198,20 +223,18 @@ class Release(Command[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRequest(Command[None]):
+class ReleaseRequest(Private, Command[None]):
     """Take back what a FETCH was given whose asker no longer waits for the reply."""
 
-    address: str
     group: str
     consumer: str
     request_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ack(Command[tuple[int, ...]]):
+class Ack(Private, Command[tuple[int, ...]]):
     """Confirm messages; gives the ids confirmed."""
 
-    address: str
     group: str
     msg_id: int
     consumer: str
@@ -220,10 +243,9 @@ class Ack(Command[tuple[int, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nack(Command[None]):
+class Nack(Private, Command[None]):
     """Give a lease back."""
 
-    address: str
     group: str
     msg_id: int
     consumer: str
@@ -232,10 +254,9 @@ class Nack(Command[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extend(Command[Extended]):
+class Extend(Private, Command[Extended]):
     """Renew leases."""
 
-    address: str
     group: str
     consumer: str
     msg_ids: tuple[int, ...]
@@ -243,10 +264,9 @@ class Extend(Command[Extended]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delete(Command[None]):
+class Delete(Private, Command[None]):
     """Remove one message."""
 
-    address: str
     msg_id: int
 
 
@@ -289,15 +309,17 @@ class Report(Command[None]):
 class Sweep(Command[int]):
     """Remove what has expired or need no longer be remembered; gives how many rows went.
 
+    When those are fewer than ``most``, nothing is left to remove.
+
     Attributes:
-        most: How many mailboxes, and how many rows of each other kind, at the most.
+        most: How many rows of each kind, give or take what belongs to one mailbox or group.
     """
 
     most: int = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peek(Query[Fetched]):
+class Peek(Private, Query[Fetched]):
     """Read without a group: nothing is leased or remembered.
 
     Attributes:
@@ -306,7 +328,6 @@ class Peek(Query[Fetched]):
         as_text: Whether the reply is to hold text, which may be longer than base64.
     """
 
-    address: str
     life: str | None = None
     start: Start = Start()
     position: int | None = None
@@ -316,10 +337,9 @@ class Peek(Query[Fetched]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WhyEmpty(Query[Waiting]):
+class WhyEmpty(Private, Query[Waiting]):
     """Say why there is nothing to hand out."""
 
-    address: str
     group: str | None
     position: int = 0
 
@@ -333,14 +353,13 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueryMessages(Query[Found]):
+class QueryMessages(Private, Query[Found]):
     """Look at stored messages, the newest that match, oldest first.
 
     Attributes:
         as_text: Whether the reply is to hold text, which may be longer than base64.
     """
 
-    address: str
     key: str | None = None
     tags: tuple[str, ...] = ()
     since: int | None = None
@@ -351,27 +370,28 @@ class QueryMessages(Query[Found]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status(Query[MailboxStatus]):
+class Status(Private, Query[MailboxStatus]):
     """Look at a mailbox, and at one group and one message of it."""
 
-    address: str
     group: str | None = None
     msg_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountUnread(Query[Unread | None]):
+class CountUnread(Private, Query[Unread | None]):
     """Count what a group could be handed; None when the mailbox is not there."""
 
-    address: str
     group: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreatorOf(Query[str | None]):
-    """Tell which authenticated agent made a mailbox."""
+class CheckActor(Private, Query[None]):
+    """Look at nothing but whether the actor may; nobody is refused a mailbox that is not there."""
 
-    address: str
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountAll(Query[Totals]):
+    """Count what the broker holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,7 @@ def create(
     ).fetchone()
     if forgotten is not None:
         erase(connection, *forgotten)
+        mailbox.evict_from = 0
     group_id = connection.execute(
         "INSERT INTO groups (mailbox, name, start, critical, urgent, normal, first_reply, used_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
@@ -83,11 +84,20 @@ def create(
     return Group(group_id, start, [start] * 3, mailbox.next_reply, now)
 
 
-def erase(connection: sqlite3.Connection, group_id: int) -> None:
-    """Remove a group with all that is remembered of it."""
+def erase(connection: sqlite3.Connection, group_id: int) -> int:
+    """Remove a group with all that is remembered of it; how many rows."""
+    connection.execute(
+        "UPDATE mailboxes SET evict_from=0 WHERE id=(SELECT mailbox FROM groups WHERE id=?)",
+        (group_id,),
+    )
+    removed = 1
     for table in ("leases", "handed", "replies"):
-        connection.execute(f"DELETE FROM {table} WHERE group_id=?", (group_id,))  # noqa: S608  # constant names
+        removed += connection.execute(
+            f"DELETE FROM {table} WHERE group_id=?",  # noqa: S608  # constant names
+            (group_id,),
+        ).rowcount
     connection.execute("DELETE FROM groups WHERE id=?", (group_id,))
+    return removed
 
 
 def reset(
@@ -95,6 +105,7 @@ def reset(
 ) -> None:
     """Forget a group's position, leases and acks, and void its batch tokens."""
     connection.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
+    mailbox.may_evict(connection, 0)
     group.start = start
     group.cursors = [start] * 3
     group.first_reply = mailbox.next_reply

@@ -311,7 +311,8 @@ def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits)
             "individual": command.individual,
         },
     ).fetchall()
-    acked = []
+    acked: list[int] = []
+    newly = mailbox.next_msg_id
     for position, msg_id, given_back, acked_by, holder, until_ms, outstanding in rows:
         named = msg_id == command.msg_id
         held_elsewhere = (
@@ -330,6 +331,8 @@ def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits)
                 (command.msg_id, mailbox.id, reply.number, position),
             )
             acked.append(msg_id)
+            newly = min(newly, msg_id)
+    mailbox.may_evict(connection, newly)
     return tuple(acked)
 
 

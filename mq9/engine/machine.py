@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mq9.engine import agents, commands, leases, mailboxes, messages, retention, status
+from mq9.engine import agents, commands, leases, mailboxes, messages, retention, status, totals
 from mq9.engine.commands import Command, Limits, Query
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import Unread
@@ -34,6 +34,8 @@ def apply(connection: sqlite3.Connection, command: Command[R], now: int, limits:
     Raises:
         Mq9Error: The command was refused.
     """
+    if isinstance(command, commands.Private):
+        mailboxes.refuse_others(connection, command, now)
     result: R = _COMMANDS[type(command)](connection, command, now, limits)
     return result
 
@@ -50,6 +52,8 @@ def read(connection: sqlite3.Connection, query: Query[R], now: int) -> R:
         Mq9Error: The query was refused.
         Unsettled: A message has fallen due that no command has made visible yet.
     """
+    if isinstance(query, commands.Private):
+        mailboxes.refuse_others(connection, query, now)
     result: R = _QUERIES[type(query)](connection, query, now)
     return result
 
@@ -69,11 +73,8 @@ def _unread(connection: sqlite3.Connection, query: commands.CountUnread, now: in
     return status.unread(connection, _settled(connection, query.address, now), query.group, now)
 
 
-def _creator(connection: sqlite3.Connection, query: commands.CreatorOf, now: int) -> str | None:
-    mailbox = mailboxes.look(connection, query.address, now)
-    if mailbox is None:
-        raise mailboxes.not_found(query.address)
-    return mailbox.creator
+def _nothing(_connection: sqlite3.Connection, _query: commands.CheckActor, _now: int) -> None:
+    """The check was made before."""
 
 
 def _settle(
@@ -95,6 +96,7 @@ def _in_mailbox(
 
 _COMMANDS: dict[type, Callable[[sqlite3.Connection, Any, int, Limits], Any]] = {
     commands.CreateMailbox: mailboxes.create,
+    commands.GrantMailbox: mailboxes.grant,
     commands.DropMailbox: mailboxes.drop,
     commands.Settle: _settle,
     commands.Send: messages.send,
@@ -117,7 +119,8 @@ _QUERIES: dict[type, Callable[[sqlite3.Connection, Any, int], Any]] = {
     commands.QueryMessages: _in_mailbox(messages.query),
     commands.Status: _in_mailbox(status.status),
     commands.CountUnread: _unread,
-    commands.CreatorOf: _creator,
+    commands.CheckActor: _nothing,
+    commands.CountAll: totals.count,
     commands.ListPublic: mailboxes.list_public,
     commands.Discover: agents.discover,
 }

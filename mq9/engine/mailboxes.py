@@ -11,23 +11,32 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mq9.engine.commands import CreateMailbox, DropMailbox, Limits, ListPublic
+from mq9.engine.commands import (
+    CreateMailbox,
+    DropMailbox,
+    GrantMailbox,
+    Limits,
+    ListPublic,
+    Private,
+)
 from mq9.errors import Forbidden, LimitReached, MailboxExists, MailboxNotFound
 from mq9.models import PublicMailbox
 
-_TABLES_OF_A_MAILBOX = (
-    "messages",
-    "delayed",
-    "sent_ids",
-    "gone",
-    "leases",
-    "replies",
-    "handed",
-    "groups",
+# What belongs to a mailbox: table and key.
+_OF_A_MAILBOX = (
+    ("messages", "rowid"),
+    ("delayed", "rowid"),
+    ("sent_ids", "mailbox, sender, id"),
+    ("gone", "mailbox, msg_id"),
+    ("leases", "group_id, msg_id"),
+    ("replies", "mailbox, number"),
+    ("handed", "mailbox, reply, position"),
+    ("groups", "rowid"),
 )
+_ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
 _COLUMNS = (
-    "id, address, life, description, public, creator, ttl_s, expires_ms, changes_ms, "
-    "next_msg_id, next_reply, visible_ms, messages, bytes"
+    "id, address, life, description, public, creator, readers, ttl_s, expires_ms, changes_ms, "
+    "next_msg_id, next_reply, visible_ms, messages, bytes, evict_from"
 )
 
 
@@ -41,6 +50,7 @@ class Mailbox:
     description: str
     public: int
     creator: str | None
+    readers: str
     ttl_s: int
     expires_ms: int | None
     changes_ms: int | None
@@ -49,6 +59,7 @@ class Mailbox:
     visible_ms: int
     messages: int
     bytes: int
+    evict_from: int
 
     def expect_change(self, instant: int | None) -> None:
         """Remember that something falls due or expires at ``instant``."""
@@ -59,7 +70,7 @@ class Mailbox:
         """Write the counters."""
         connection.execute(
             "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
-            "messages=?, bytes=? WHERE id=?",
+            "messages=?, bytes=?, evict_from=? WHERE id=?",
             (
                 self.changes_ms,
                 self.next_msg_id,
@@ -67,9 +78,25 @@ class Mailbox:
                 self.visible_ms,
                 self.messages,
                 self.bytes,
+                self.evict_from,
                 self.id,
             ),
         )
+
+    def may_evict(self, connection: sqlite3.Connection, msg_id: int) -> None:
+        """Note that a message, and for all that is known later ones too, may make room."""
+        if msg_id < self.evict_from:
+            self.evict_from = msg_id
+            connection.execute("UPDATE mailboxes SET evict_from=? WHERE id=?", (msg_id, self.id))
+
+    def admits(self, agent: str) -> bool:
+        """Tell whether an authenticated agent may read it. One without creator is open to all."""
+        return self.creator in {None, agent} or agent in self.granted_to
+
+    @property
+    def granted_to(self) -> tuple[str, ...]:
+        """The agents that may read it beside its creator."""
+        return tuple(self.readers.split("\n")) if self.readers else ()
 
 
 def not_found(address: str) -> MailboxNotFound:
@@ -87,6 +114,19 @@ def look(connection: sqlite3.Connection, address: str, now: int) -> Mailbox | No
         return None
     mailbox = Mailbox(*row)
     return None if mailbox.expires_ms is not None and mailbox.expires_ms <= now else mailbox
+
+
+def refuse_others(connection: sqlite3.Connection, asked: Private, now: int) -> None:
+    """Refuse an authenticated agent what is another's. Without authentication anybody may."""
+    if asked.actor is None:
+        return
+    mailbox = look(connection, asked.address, now)
+    if mailbox is not None and not mailbox.admits(asked.actor):
+        raise _another_s(asked.address)
+
+
+def _another_s(address: str) -> Forbidden:
+    return Forbidden(f"mail_address: {address} belongs to another agent")
 
 
 def is_settled(mailbox: Mailbox, now: int) -> bool:
@@ -114,38 +154,61 @@ def settle(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
     if mailbox is None:
         raise not_found(address)
     if not is_settled(mailbox, now):
-        _make_due_visible(connection, mailbox, now)
-        _remove_expired(connection, mailbox, now)
-        (mailbox.changes_ms,) = connection.execute(
-            "SELECT min(instant) FROM ("
-            " SELECT min(due_ms) AS instant FROM delayed WHERE mailbox=:id UNION ALL"
-            " SELECT min(expires_ms) FROM messages WHERE mailbox=:id AND expires_ms IS NOT NULL)",
-            {"id": mailbox.id},
-        ).fetchone()
-        mailbox.save(connection)
+        _settle(connection, mailbox, now)
     return mailbox
 
 
-def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> None:
+def settle_due(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Settle mailboxes that nobody touches; how many messages fell due or expired."""
+    unsettled = connection.execute(
+        "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
+        " ORDER BY changes_ms, id LIMIT ?",
+        (now, now, most),
+    ).fetchall()
+    changed = 0
+    for (address,) in unsettled:
+        mailbox = look(connection, address, now)
+        assert mailbox is not None  # noqa: S101  # it has just been listed
+        changed += max(1, _settle(connection, mailbox, now))
+        if changed >= most:
+            break
+    return changed
+
+
+def _settle(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
+    changed = _make_due_visible(connection, mailbox, now)
+    changed += _remove_expired(connection, mailbox, now)
+    (mailbox.changes_ms,) = connection.execute(
+        "SELECT min(instant) FROM ("
+        " SELECT min(due_ms) AS instant FROM delayed WHERE mailbox=:id UNION ALL"
+        " SELECT min(expires_ms) FROM messages WHERE mailbox=:id AND expires_ms IS NOT NULL)",
+        {"id": mailbox.id},
+    ).fetchone()
+    mailbox.save(connection)
+    return changed
+
+
+def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
     due = connection.execute(
         "SELECT id, due_ms, key FROM delayed WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
         (mailbox.id, now),
     ).fetchall()
     for row_id, due_ms, key in due:
         if key is not None:
-            replace_key(connection, mailbox, key, due_ms)
+            replace_key(connection, mailbox, key, due_ms, mailbox.next_msg_id)
         mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
         connection.execute(
-            "INSERT INTO messages SELECT mailbox, ?, priority, ?, expires_ms, key, tags, sender,"
-            " sender_verified, reply_to, correlation_id, path, size, payload"
+            "INSERT INTO messages SELECT mailbox, ?, priority, ?, sent_ms, expires_ms, key, tags,"
+            " sender, sender_verified, reply_to, correlation_id, path, size, payload"
             " FROM delayed WHERE id=?",
             (mailbox.next_msg_id, mailbox.visible_ms, row_id),
         )
         connection.execute("DELETE FROM delayed WHERE id=?", (row_id,))
         mailbox.next_msg_id += 1
+    return len(due)
 
 
-def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> None:
+def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
     """Remove what has expired, as ``remove`` does, but all at once: it may be a whole mailbox."""
     expired = "FROM messages WHERE mailbox=? AND expires_ms<=?"
     which = (mailbox.id, now)
@@ -154,9 +217,10 @@ def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) 
         which,
     ).fetchone()
     if count == 0:
-        return
+        return 0
     connection.execute(
-        f"INSERT INTO gone SELECT mailbox, msg_id, ?, expires_ms {expired}",  # constant text
+        "INSERT INTO gone SELECT mailbox, msg_id, ?, expires_ms, sent_ms, visible_ms, priority,"
+        f" NULL {expired}",  # constant text
         ("expired", *which),
     )
     connection.execute(
@@ -166,10 +230,13 @@ def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) 
     connection.execute(f"DELETE {expired}", which)  # constant text
     mailbox.messages -= count
     mailbox.bytes -= size
+    return int(count)
 
 
-def replace_key(connection: sqlite3.Connection, mailbox: Mailbox, key: str, instant: int) -> None:
-    """Remove the visible message of a key, because a newer one takes its place."""
+def replace_key(
+    connection: sqlite3.Connection, mailbox: Mailbox, key: str, instant: int, newer: int
+) -> None:
+    """Remove the visible message of a key, because ``newer`` takes its place."""
     older = connection.execute(
         "SELECT msg_id, size, expires_ms FROM messages WHERE mailbox=? AND key=?",
         (mailbox.id, key),
@@ -180,7 +247,7 @@ def replace_key(connection: sqlite3.Connection, mailbox: Mailbox, key: str, inst
     if expires_ms is not None and expires_ms <= instant:
         remove(connection, mailbox, [(msg_id, size, expires_ms)], "expired")
     else:
-        remove(connection, mailbox, [(msg_id, size, instant)], "replaced")
+        remove(connection, mailbox, [(msg_id, size, instant)], "replaced", newer)
 
 
 def remove(
@@ -188,6 +255,7 @@ def remove(
     mailbox: Mailbox,
     messages: Iterable[tuple[int, int, int]],
     reason: str,
+    replaced_by: int | None = None,
 ) -> None:
     """Remove visible messages, void their leases and remember why; ``save`` is the caller's.
 
@@ -196,34 +264,81 @@ def remove(
         mailbox: Their mailbox.
         messages: Of each, the msg_id, the size and the instant at which it went.
         reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``.
+        replaced_by: The message that took its key.
     """
     for msg_id, size, instant in messages:
+        connection.execute(
+            "INSERT INTO gone SELECT mailbox, msg_id, ?, ?, sent_ms, visible_ms, priority, ?"
+            " FROM messages WHERE mailbox=? AND msg_id=?",
+            (reason, instant, replaced_by, mailbox.id, msg_id),
+        )
         connection.execute(
             "DELETE FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
         )
         connection.execute("DELETE FROM leases WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id))
-        connection.execute(
-            "INSERT INTO gone VALUES (?,?,?,?)", (mailbox.id, msg_id, reason, instant)
-        )
         mailbox.messages -= 1
         mailbox.bytes -= size
 
 
-def erase(connection: sqlite3.Connection, mailbox_id: int) -> None:
-    """Remove a mailbox with all that is in it."""
-    for table in _TABLES_OF_A_MAILBOX:
-        connection.execute(f"DELETE FROM {table} WHERE mailbox=?", (mailbox_id,))  # noqa: S608  # constant names
+def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:
+    """Remove a mailbox with all that is in it and the registrations bound to it.
+
+    It is gone at once. Of what was in it the rows that are too many go with the next sweeps.
+
+    Returns:
+        How many rows were removed.
+    """
+    bound = "FROM agents WHERE (mailbox, life)=(SELECT address, life FROM mailboxes WHERE id=?)"
+    connection.execute(
+        f"DELETE FROM agents_text WHERE rowid IN (SELECT id {bound})",  # noqa: S608  # constant text
+        (mailbox_id,),
+    )
+    removed = connection.execute(f"DELETE {bound}", (mailbox_id,)).rowcount
     connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
+    rows = _erase_rows(connection, mailbox_id, _ERASED_AT_ONCE)
+    if rows == _ERASED_AT_ONCE:
+        connection.execute("INSERT INTO erased VALUES (?)", (mailbox_id,))
+    return removed + 1 + rows
+
+
+def _erase_rows(connection: sqlite3.Connection, mailbox_id: int, most: int) -> int:
+    """Remove what was in a mailbox; how many rows, fewer than ``most`` when nothing is left."""
+    removed = 0
+    for table, key in _OF_A_MAILBOX:
+        removed += connection.execute(
+            f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  # constant names
+            f" (SELECT {key} FROM {table} WHERE mailbox=? LIMIT ?)",
+            (mailbox_id, most - removed),
+        ).rowcount
+        if removed == most:
+            break
+    return removed
+
+
+def erase_rest(connection: sqlite3.Connection, most: int) -> int:
+    """Remove what is left of mailboxes that are gone; how many rows."""
+    removed = 0
+    while removed < most:
+        row = connection.execute("SELECT mailbox FROM erased ORDER BY mailbox LIMIT 1").fetchone()
+        if row is None:
+            break
+        removed += _erase_rows(connection, row[0], most - removed)
+        if removed < most:
+            connection.execute("DELETE FROM erased WHERE mailbox=?", row)
+    return removed
 
 
 def erase_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
-    """Remove mailboxes whose TTL has passed, the oldest first; how many."""
+    """Remove mailboxes whose TTL has passed, the oldest first; how many rows."""
     expired = connection.execute(
         "SELECT id FROM mailboxes WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?", (now, most)
     ).fetchall()
+    removed = 0
     for (mailbox_id,) in expired:
-        erase(connection, mailbox_id)
-    return len(expired)
+        removed += erase(connection, mailbox_id)
+        if removed >= most:
+            break
+    return removed
 
 
 def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, limits: Limits) -> str:
@@ -234,7 +349,7 @@ def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, lim
         if not command.renew:
             raise MailboxExists(f"mailbox {address} already exists")
         if None not in {command.actor, existing.creator} and existing.creator != command.actor:
-            raise Forbidden(f"mail_address: {address} belongs to another agent")
+            raise _another_s(address)
         if existing.ttl_s:
             connection.execute(
                 "UPDATE mailboxes SET expires_ms=? WHERE id=?",
@@ -268,12 +383,37 @@ def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, lim
 def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
     (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
     if count >= limits.max_mailboxes:
-        erase_expired(connection, now, most=count)
+        erase_expired(connection, now, most=_ERASED_AT_ONCE)
         (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
     if count >= limits.max_mailboxes:
         raise LimitReached(
             f"max_mailboxes: {count} mailboxes reach the limit of {limits.max_mailboxes}"
         )
+
+
+def grant(
+    connection: sqlite3.Connection, command: GrantMailbox, now: int, _limits: Limits
+) -> tuple[str, ...]:
+    """Say who may read a mailbox beside its creator.
+
+    Raises:
+        MailboxNotFound: It is not there.
+        Forbidden: It is not the actor's to give.
+    """
+    mailbox = look(connection, command.address, now)
+    if mailbox is None:
+        raise not_found(command.address)
+    if command.actor is not None:
+        if mailbox.creator is None:
+            raise Forbidden(
+                f"mail_address: {command.address} has no creator, and is open to whoever knows it"
+            )
+        if mailbox.creator != command.actor:
+            raise _another_s(command.address)
+    connection.execute(
+        "UPDATE mailboxes SET readers=? WHERE id=?", ("\n".join(command.readers), mailbox.id)
+    )
+    return command.readers
 
 
 def drop(connection: sqlite3.Connection, command: DropMailbox, now: int, _limits: Limits) -> None:

@@ -79,18 +79,19 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
         instant = mailbox.visible_ms = max(mailbox.visible_ms, now)
         mailbox.next_msg_id += 1
         if command.key is not None:
-            mailboxes.replace_key(connection, mailbox, command.key, instant)
+            mailboxes.replace_key(connection, mailbox, command.key, instant, answer)
     _make_room(connection, mailbox, size, now, limits)
     table, first_columns = (
         ("delayed", "due_ms") if command.delay_s else ("messages", "visible_ms, msg_id")
     )
     values = (instant,) if command.delay_s else (instant, answer)
     connection.execute(
-        f"INSERT INTO {table} ({first_columns}, mailbox, priority, expires_ms, key, tags, sender,"  # noqa: S608  # constant names
-        " sender_verified, reply_to, correlation_id, path, size, payload)"
-        f" VALUES ({'?,' * len(values)}?,?,?,?,?,?,?,?,?,?,?,?)",
+        f"INSERT INTO {table} ({first_columns}, sent_ms, mailbox, priority, expires_ms, key, tags,"  # noqa: S608  # constant names
+        " sender, sender_verified, reply_to, correlation_id, path, size, payload)"
+        f" VALUES ({'?,' * len(values)}?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
             *values,
+            now,
             mailbox.id,
             LANES[command.priority],
             expires_ms,
@@ -163,18 +164,16 @@ def _oldest_done(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int,
     start, *cursors = bounds
     if start is None:
         return None
-    candidates = []
-    for lane, cursor in enumerate(cursors):
-        row = connection.execute(
-            "SELECT msg_id, size FROM messages m WHERE mailbox=? AND priority=?"
-            " AND msg_id>=? AND msg_id<? AND NOT EXISTS ("
-            "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
-            " ORDER BY msg_id LIMIT 1",
-            (mailbox.id, lane, start, cursor),
-        ).fetchone()
-        if row is not None:
-            candidates.append(row)
-    return min(candidates, default=None)
+    row: tuple[int, int] | None = connection.execute(
+        "SELECT msg_id, size FROM messages m WHERE mailbox=? AND msg_id>=? AND msg_id<?"
+        " AND msg_id<CASE priority WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END AND NOT EXISTS ("
+        "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
+        " ORDER BY msg_id LIMIT 1",
+        (mailbox.id, max(start, mailbox.evict_from), max(cursors), *cursors),
+    ).fetchone()
+    # What was passed over is not looked at again until an ACK or a reset says so.
+    mailbox.evict_from = mailbox.next_msg_id if row is None else row[0]
+    return row
 
 
 def delete(connection: sqlite3.Connection, command: Delete, now: int, _limits: Limits) -> None:

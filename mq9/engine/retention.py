@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import agents, groups, mailboxes, messages
+from mq9.engine import agents, groups, mailboxes, messages, store
 from mq9.engine.commands import Limits, Sweep
 
 DAY_MS = 86_400_000
@@ -17,7 +17,9 @@ def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Lim
     """Remove what has expired or need no longer be remembered; how many rows went."""
     most = command.most
     swept = mailboxes.erase_expired(connection, now, most)
-    swept += agents.remove_gone(connection, now, most)
+    swept += mailboxes.erase_rest(connection, most)
+    swept += mailboxes.settle_due(connection, now, most)
+    swept += agents.remove_expired(connection, now, most)
     remembered = now - messages.IDEMPOTENCY_MS
     swept += _forget(
         connection, "sent_ids", "sent_ms", ("mailbox", "sender", "id"), remembered, most
@@ -25,7 +27,7 @@ def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Lim
     swept += _forget(connection, "gone", "gone_ms", ("mailbox", "msg_id"), now - GONE_MS, most)
     swept += _forget_groups(connection, now, most)
     swept += _forget_replies(connection, now, most)
-    return swept
+    return swept + store.give_back_pages(connection, most)
 
 
 def _forget(
@@ -51,9 +53,7 @@ def _forget_groups(connection: sqlite3.Connection, now: int, most: int) -> int:
         "SELECT id FROM groups WHERE used_ms<=? ORDER BY used_ms, id LIMIT ?",
         (now - groups.FORGOTTEN_MS, most),
     ).fetchall()
-    for (group_id,) in unused:
-        groups.erase(connection, group_id)
-    return len(unused)
+    return sum(groups.erase(connection, group_id) for (group_id,) in unused)
 
 
 def _forget_replies(connection: sqlite3.Connection, now: int, most: int) -> int:

@@ -1,12 +1,13 @@
 -- Instants (…_ms) are milliseconds since the Unix epoch. Priorities are 0 critical, 1 urgent, 2 normal.
 
 CREATE TABLE mailboxes (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,    -- never used again: rows of an erased one may linger
   address TEXT NOT NULL UNIQUE,
   life TEXT NOT NULL,               -- tells this mailbox from earlier ones of the same address
   description TEXT NOT NULL,
   public INTEGER NOT NULL,
   creator TEXT,                     -- the authenticated agent that made it
+  readers TEXT NOT NULL DEFAULT '',        -- agents it was granted to, one a line
   ttl_s INTEGER NOT NULL,           -- 0: never expires
   expires_ms INTEGER,
   changes_ms INTEGER,               -- no message falls due or expires before this
@@ -14,16 +15,24 @@ CREATE TABLE mailboxes (
   next_reply INTEGER NOT NULL DEFAULT 0,
   visible_ms INTEGER NOT NULL DEFAULT 0,   -- of the newest message: create_time never decreases
   messages INTEGER NOT NULL DEFAULT 0,     -- visible and delayed
-  bytes INTEGER NOT NULL DEFAULT 0         -- of their payloads
+  bytes INTEGER NOT NULL DEFAULT 0,        -- of their payloads
+  evict_from INTEGER NOT NULL DEFAULT 0    -- no message below this one can make room
 ) STRICT;
 CREATE INDEX mailboxes_expiry ON mailboxes (expires_ms) WHERE expires_ms IS NOT NULL;
+CREATE INDEX mailboxes_changes ON mailboxes (changes_ms) WHERE changes_ms IS NOT NULL;
 CREATE INDEX mailboxes_public ON mailboxes (address) WHERE public = 1;
+
+-- Mailboxes that are gone but whose rows in the tables below were too many to remove at once.
+CREATE TABLE erased (
+  mailbox INTEGER PRIMARY KEY
+) STRICT;
 
 CREATE TABLE messages (
   mailbox INTEGER NOT NULL,
   msg_id INTEGER NOT NULL,
   priority INTEGER NOT NULL,
   visible_ms INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL,
   expires_ms INTEGER,
   key TEXT,
   tags TEXT NOT NULL,               -- ",a,b," so that one tag is found by ",a,"
@@ -45,6 +54,7 @@ CREATE TABLE delayed (
   id INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order of sending
   mailbox INTEGER NOT NULL,
   due_ms INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL,
   priority INTEGER NOT NULL,
   expires_ms INTEGER,
   key TEXT,
@@ -77,6 +87,10 @@ CREATE TABLE gone (
   msg_id INTEGER NOT NULL,
   reason TEXT NOT NULL,
   gone_ms INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL,
+  visible_ms INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
+  replaced_by INTEGER,              -- the message that took its key
   PRIMARY KEY (mailbox, msg_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX gone_age ON gone (gone_ms);

@@ -7,13 +7,13 @@ import sqlite3
 from mq9.engine import groups
 from mq9.engine.commands import Status, WhyEmpty
 from mq9.engine.groups import Group
+from mq9.engine.life import life
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import (
     PRIORITIES,
     GroupStatus,
     Leased,
     MailboxStatus,
-    MessageLife,
     Unread,
     Waiting,
 )
@@ -38,7 +38,7 @@ def status(
         delayed=delayed,
         next_due=_seconds(next_due),
         group=_group(connection, mailbox, query.group, now) if query.group is not None else None,
-        message=_life(connection, mailbox, query.msg_id, now) if query.msg_id is not None else None,
+        message=life(connection, mailbox, query.msg_id, now) if query.msg_id is not None else None,
     )
 
 
@@ -99,44 +99,6 @@ def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int
         pending=pending,
         leased=_leased(connection, group, now),
         acked=mailbox.messages - delayed - skipped - _not_acked(connection, mailbox, group),
-    )
-
-
-def _life(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int) -> MessageLife:
-    row = connection.execute(
-        "SELECT priority, visible_ms FROM messages WHERE mailbox=? AND msg_id=?",
-        (mailbox.id, msg_id),
-    ).fetchone()
-    if row is None:
-        gone = connection.execute(
-            "SELECT reason, gone_ms FROM gone WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
-        ).fetchone()
-        if gone is None:
-            return MessageLife(msg_id, "unknown")
-        return MessageLife(msg_id, gone[0], gone[1] / 1000)
-    lane, visible_ms = row
-    acked = connection.execute(
-        "SELECT name FROM groups g WHERE mailbox=? AND start<=?"  # noqa: S608  # constant names
-        f" AND {('critical', 'urgent', 'normal')[lane]}>? AND NOT EXISTS"
-        " (SELECT 1 FROM leases l WHERE l.group_id=g.id AND l.msg_id=?) ORDER BY name",
-        (mailbox.id, msg_id, msg_id, msg_id),
-    )
-    leased = connection.execute(
-        "SELECT g.name, nullif(l.holder, ''), l.until_ms, l.deliveries FROM leases l"
-        " JOIN groups g ON g.id=l.group_id WHERE l.mailbox=? AND l.msg_id=? ORDER BY g.name",
-        (mailbox.id, msg_id),
-    ).fetchall()
-    return MessageLife(
-        msg_id,
-        "stored",
-        visible_ms / 1000,
-        tuple(name for (name,) in acked),
-        tuple(
-            (name, holder, until_ms / 1000, deliveries)
-            if until_ms is not None and until_ms > now
-            else (name, None, None, deliveries)
-            for name, holder, until_ms, deliveries in leased
-        ),
     )
 
 

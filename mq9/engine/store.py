@@ -23,8 +23,10 @@ VERSION = 1
 _MIGRATIONS: dict[int, str] = {}
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
+_SPARE_PAGES = 1_024  # free ones that a file keeps
 _OLDEST_SQLITE = (3, 37, 0)  # the first with strict tables
 _BUSY_MS = 4_000  # less than a client waits for a reply, so that it learns the cause
+_LOG_BYTES = 16 * 1024 * 1024  # kept of the log once it is written into the file
 # Small files are checked page by page when opened, larger ones when a page is read.
 _CHECKED_BYTES = 64 * 1024 * 1024
 
@@ -63,7 +65,11 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
     _refuse_unusable(path)
     connection = _connect(str(path))
     try:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        if pages == 0:  # later it would change nothing, and write all the same
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         _switch_to_wal(connection)
+        connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
         synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
         connection.execute(f"PRAGMA synchronous={synchronous}")
         _create(connection)
@@ -78,6 +84,18 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection = _connect(str(path))
     connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def give_back_pages(connection: sqlite3.Connection, most: int) -> int:
+    """Shorten the file by what is free in it, but for some pages to write into; by how many."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    pages = min(free - _SPARE_PAGES, most)
+    if pages <= 0:
+        return 0
+    for _ in range(pages):  # Python takes one step of such a statement, whatever number it is given
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(free - left)
 
 
 def _connect(target: str) -> sqlite3.Connection:

@@ -19,6 +19,7 @@ MAX_SECONDS = 10 * 365 * 86_400  # ten years
 MAX_UNIX_SECONDS = 253_402_300_799  # the end of the year 9999
 HEADER_VALUE_LENGTH = 256
 MAX_TAGS = 64
+MAX_READERS = 64  # of one mailbox
 
 Check = Callable[[str, Any], Any]
 E = TypeVar("E", bound=Enum)
@@ -149,6 +150,15 @@ def tags(name: str, value: Any) -> tuple[str, ...]:
     if len(value) > MAX_TAGS:
         raise InvalidRequest(f"{name}: {len(value)} tags are more than {MAX_TAGS}")
     return tuple(dict.fromkeys(tag(name, one) for one in value))
+
+
+def agents(name: str, value: Any) -> tuple[str, ...]:
+    """Check for up to 64 names of agents; each is kept once, in the order given."""
+    if not isinstance(value, (list, tuple)):
+        raise InvalidRequest(f"{name}: {shown(value)} is not a list of agents")
+    if len(value) > MAX_READERS:
+        raise InvalidRequest(f"{name}: {len(value)} agents are more than {MAX_READERS}")
+    return tuple(dict.fromkeys(agent_name(name, one) for one in value))
 
 
 def msg_ids(name: str, value: Any) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from mq9.models import (
     MessageLife,
     Priority,
     PublicMailbox,
+    Standing,
     Unread,
     Waiting,
 )
@@ -233,13 +234,32 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
             _leased(group.get("leased") or ()),
             group.get("acked", 0),
         ),
-        message=life
-        and MessageLife(
-            life["msg_id"],
-            life["state"],
-            life.get("since"),
-            tuple(life.get("acked_by") or ()),
-            tuple((held[0], held[1], held[2], held[3]) for held in life.get("leased") or ()),
+        message=_life(life) if life else None,
+    )
+
+
+def _life(data: dict[str, Any]) -> MessageLife:
+    priority = data.get("priority")
+    return MessageLife(
+        msg_id=data["msg_id"],
+        state=data["state"],
+        since=data.get("since"),
+        sent=data.get("sent"),
+        visible=data.get("visible"),
+        expires=data.get("expires"),
+        priority=Priority(priority) if priority else None,
+        key=data.get("key"),
+        replaced_by=data.get("replaced_by"),
+        groups=tuple(
+            Standing(
+                group_name=item["group_name"],
+                state=item["state"],
+                consumer=item.get("consumer"),
+                until=item.get("until"),
+                deliveries=item.get("deliveries", 0),
+                ahead=item.get("ahead", 0),
+            )
+            for item in data.get("groups") or ()
         ),
     )
 

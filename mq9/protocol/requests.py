@@ -132,6 +132,13 @@ class MailboxStatusRequest(Body):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrantMailbox(Body):
+    """MAILBOX.GRANT."""
+
+    readers: tuple[str, ...] = needed(checks.agents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch(Body):
     """MSG.FETCH."""
 

@@ -21,6 +21,7 @@ class Verb(StrEnum):
     MAILBOX_CREATE = "MAILBOX.CREATE"
     MAILBOX_DROP = "MAILBOX.DROP"
     MAILBOX_STATUS = "MAILBOX.STATUS"
+    MAILBOX_GRANT = "MAILBOX.GRANT"
     PUBLIC_LIST = "PUBLIC.LIST"
     SEND = "MSG.SEND"
     FETCH = "MSG.FETCH"
@@ -40,6 +41,7 @@ ADDRESSED = frozenset(
     {
         Verb.MAILBOX_DROP,
         Verb.MAILBOX_STATUS,
+        Verb.MAILBOX_GRANT,
         Verb.SEND,
         Verb.FETCH,
         Verb.ACK,

@@ -94,7 +94,8 @@ async def test_a_late_ack_confirms_what_of_its_reply_nobody_else_holds(way, inbo
 
     assert await slow.ack(inbox, "g", 2) == [2]
 
-    assert (await slow.mailbox_status(inbox, group_name="g", msg_id=2)).message.acked_by == ("g",)
+    [standing] = (await slow.mailbox_status(inbox, msg_id=2)).message.groups
+    assert standing.state == "acked"
     assert ids(await quick.fetch(inbox, group_name="g")) == [0, 1]
 
 

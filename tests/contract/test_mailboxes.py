@@ -145,7 +145,7 @@ async def test_an_expired_name_is_free_and_the_new_mailbox_starts_empty(way, cli
     status = await client.mailbox_status(box, group_name="g", msg_id=0)
     assert (status.stored, status.delayed, status.stored_bytes, status.ttl) == (0, 0, 0, 0)
     assert not status.group.exists
-    assert status.message.state == "unknown"
+    assert status.message.state == "unassigned"
     assert await client.send(box, "new", id="once") == 0
     assert bodies(await client.fetch(box, group_name="g", deliver="earliest")) == ["new"]
 

@@ -121,8 +121,8 @@ async def test_extend_renews_what_is_held_and_says_what_is_lost(way, inbox):
     )
 
     await way.clock.advance(9.999)
-    [life] = (await one.mailbox_status(inbox, msg_id=1)).message.leased
-    assert life == ("g", one.consumer, START + 19, 1)
+    [standing] = (await one.mailbox_status(inbox, msg_id=1)).message.groups
+    assert (standing.consumer, standing.until, standing.deliveries) == (one.consumer, START + 19, 1)
     await way.clock.advance(0.001)
     assert await one.extend(inbox, "g", [1]) == Extended((), (1,))
 

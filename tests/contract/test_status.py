@@ -3,6 +3,7 @@
 import pytest
 
 from mq9 import MailboxNotFound, Unread
+from mq9.models import Priority, Standing
 
 from .reading import START, send_all
 
@@ -80,27 +81,72 @@ async def test_status_changes_nothing(way, client, inbox):
     assert way.state() == before
 
 
-async def test_a_message_tells_who_acked_it_and_who_holds_it(client, inbox):
+async def test_a_message_tells_where_it_stands_with_each_group(way, client, inbox):
     await client.send(inbox, "a")
-    for group in ("acked", "held", "given back"):
-        await client.fetch(inbox, group_name=group, deliver="earliest")
+    for group in ("acked", "held", "given back", "ended"):
+        await client.fetch(inbox, group_name=group, deliver="earliest", lease_ms=60_000)
     await client.ack(inbox, "acked", 0)
     await client.nack(inbox, "given back", 0, delay_ms=5_000)
-    await client.fetch(inbox, group_name="not yet", max_wait_ms=0)
+    await client.nack(inbox, "ended", 0)
+    await client.fetch(inbox, group_name="later", max_wait_ms=0)
+    for priority in ("normal", "urgent", "critical"):
+        await client.send(inbox, priority, priority=priority)
 
     life = (await client.mailbox_status(inbox, msg_id=0)).message
 
     assert (life.msg_id, life.state, life.since) == (0, "stored", START)
-    assert life.acked_by == ("acked",)
-    assert life.leased == (
-        ("given back", None, START + 5, 1),
-        ("held", client.consumer, START + 60, 1),
+    assert (life.sent, life.visible, life.expires) == (START, START, None)
+    assert (life.priority, life.key, life.replaced_by) == (Priority.NORMAL, None, None)
+    assert life.groups == (
+        Standing(group_name="acked", state="acked"),
+        Standing(group_name="ended", state="pending", deliveries=1, ahead=2),
+        Standing(group_name="given back", state="given_back", until=START + 5, deliveries=1),
+        Standing(
+            group_name="held",
+            state="leased",
+            consumer=client.consumer,
+            until=START + 60,
+            deliveries=1,
+        ),
+        Standing(group_name="later", state="skipped"),
     )
+
+
+async def test_a_pending_message_tells_how_many_come_before_it(client, inbox):
+    for number in range(4):
+        await client.send(inbox, f"{number}")
+    await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2)
+    await client.nack(inbox, "g", 1)
+    await client.send(inbox, "!", priority="critical")
+
+    async def ahead(msg_id):
+        [standing] = (await client.mailbox_status(inbox, msg_id=msg_id)).message.groups
+        return standing.state, standing.ahead
+
+    assert [await ahead(number) for number in range(5)] == [
+        ("leased", 0),
+        ("pending", 1),
+        ("pending", 2),
+        ("pending", 3),
+        ("pending", 0),
+    ]
+
+
+async def test_a_delayed_message_tells_when_it_was_sent_and_when_it_fell_due(way, client, inbox):
+    await client.send(inbox, "later", delay=30, ttl=90, key="k")
+    life = (await client.mailbox_status(inbox, msg_id=0)).message
+    assert (life.state, life.sent) == ("unassigned", None)
+
+    await way.clock.advance(60)
+
+    life = (await client.mailbox_status(inbox, msg_id=0)).message
+    assert (life.state, life.key) == ("stored", "k")
+    assert (life.sent, life.visible, life.expires) == (START, START + 30, START + 90)
 
 
 async def test_the_life_of_a_message_ends_for_a_reason(way, client, inbox):
     await client.send(inbox, "deleted")
-    await client.send(inbox, "replaced", key="k")
+    await client.send(inbox, "replaced", key="k", priority="urgent")
     await client.send(inbox, "expired", ttl=5)
     await way.clock.advance(1)
     await client.delete(inbox, 0)
@@ -114,8 +160,26 @@ async def test_the_life_of_a_message_ends_for_a_reason(way, client, inbox):
         ("replaced", 1),
         ("expired", 5),
         ("stored", 1),
-        ("unknown", None),
+        ("unassigned", None),
     ]
+    assert (lives[1].replaced_by, lives[1].priority, lives[1].visible) == (3, "urgent", START)
+    assert lives[2].expires == START + 5
+
+
+async def test_a_message_that_is_gone_tells_who_had_it(client, inbox):
+    await client.send(inbox, "a")
+    for group in ("acked", "delivered"):
+        await client.fetch(inbox, group_name=group, deliver="earliest")
+    await client.fetch(inbox, group_name="never", max_wait_ms=0)
+    await client.ack(inbox, "acked", 0)
+    await client.delete(inbox, 0)
+
+    life = (await client.mailbox_status(inbox, msg_id=0)).message
+
+    assert life.groups == (
+        Standing(group_name="acked", state="acked", deliveries=1),
+        Standing(group_name="delivered", state="delivered", deliveries=1),
+    )
 
 
 async def test_status_of_a_mailbox_that_is_not_there(client):

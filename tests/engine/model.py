@@ -14,6 +14,7 @@ from mq9.models import (
     GroupStatus,
     Leased,
     Message,
+    Standing,
     Unread,
     Waiting,
 )
@@ -448,17 +449,37 @@ class Model:
         return tuple(sorted(leased, key=lambda one: (one.until, one.consumer or "")))
 
     def message_life(self, address, msg_id, now):
-        """Return which groups have acked a stored message, and which hold it for whom."""
+        """Return where a stored message stands with each group."""
         mailbox = self._existing(address, now)
         if mailbox.find(msg_id) is None:
             return None
-        groups = sorted(mailbox.groups.items())
-        acked_by = [name for name, group in groups if msg_id in group.acked]
-        held = [(name, group.leases.get(msg_id)) for name, group in groups if group.wants(msg_id)]
-        return tuple(acked_by), tuple(
-            (name, lease.holder, lease.until_ms / 1000, lease.count)
-            for name, lease in held
-            if lease is not None and lease.until_ms > now
+        return tuple(
+            self._standing(mailbox, name, group, msg_id, now)
+            for name, group in sorted(mailbox.groups.items())
+        )
+
+    def _standing(self, mailbox, name, group, msg_id, now):
+        if msg_id < group.start:
+            return Standing(group_name=name, state="skipped")
+        if msg_id in group.acked:
+            return Standing(group_name=name, state="acked")
+        lease = group.leases.get(msg_id)
+        if lease is not None and lease.until_ms > now:
+            return Standing(
+                group_name=name,
+                state="leased" if lease.holder else "given_back",
+                consumer=lease.holder,
+                until=lease.until_ms / 1000,
+                deliveries=lease.count,
+            )
+        pending = [
+            mail.msg_id for mail in mailbox.in_order() if group.may_hand_out(mail.msg_id, now)
+        ]
+        return Standing(
+            group_name=name,
+            state="pending",
+            deliveries=0 if lease is None else lease.count,
+            ahead=pending.index(msg_id),
         )
 
     def why_empty(self, command, now):

@@ -1,0 +1,153 @@
+"""The life of one message, and where it stands with each group."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from mq9.engine import groups
+from mq9.engine.mailboxes import Mailbox
+from mq9.models import PRIORITIES, MessageLife, Standing
+
+_MOST_GROUPS = 100
+
+
+def life(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int) -> MessageLife:
+    """Tell what happened to a message."""
+    stored = connection.execute(
+        "SELECT sent_ms, visible_ms, priority, expires_ms, key FROM messages"
+        " WHERE mailbox=? AND msg_id=?",
+        (mailbox.id, msg_id),
+    ).fetchone()
+    if stored is not None:
+        sent_ms, visible_ms, lane, expires_ms, key = stored
+        return MessageLife(
+            msg_id=msg_id,
+            state="stored",
+            since=visible_ms / 1000,
+            sent=sent_ms / 1000,
+            visible=visible_ms / 1000,
+            expires=None if expires_ms is None else expires_ms / 1000,
+            priority=PRIORITIES[lane],
+            key=key,
+            groups=_standings(connection, mailbox, msg_id, lane, now),
+        )
+    if msg_id >= mailbox.next_msg_id:
+        return MessageLife(msg_id=msg_id, state="unassigned")
+    gone = connection.execute(
+        "SELECT reason, gone_ms, sent_ms, visible_ms, priority, replaced_by FROM gone"
+        " WHERE mailbox=? AND msg_id=?",
+        (mailbox.id, msg_id),
+    ).fetchone()
+    if gone is None:
+        return MessageLife(msg_id=msg_id, state="unknown")
+    reason, gone_ms, sent_ms, visible_ms, lane, replaced_by = gone
+    return MessageLife(
+        msg_id=msg_id,
+        state=reason,
+        since=gone_ms / 1000,
+        sent=sent_ms / 1000,
+        visible=visible_ms / 1000,
+        expires=gone_ms / 1000 if reason == "expired" else None,
+        priority=PRIORITIES[lane],
+        replaced_by=replaced_by,
+        groups=_last_seen(connection, mailbox, msg_id, now),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    id: int
+    name: str
+    start: int
+    cursors: tuple[int, int, int]
+
+
+def _known(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> list[_Group]:
+    rows = connection.execute(
+        "SELECT id, name, start, critical, urgent, normal FROM groups"
+        " WHERE mailbox=? AND used_ms>? ORDER BY name LIMIT ?",
+        (mailbox.id, now - groups.FORGOTTEN_MS, _MOST_GROUPS),
+    )
+    return [_Group(row[0], row[1], row[2], row[3:]) for row in rows]
+
+
+def _standings(
+    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, lane: int, now: int
+) -> tuple[Standing, ...]:
+    return tuple(
+        _standing(connection, mailbox, group, msg_id, lane, now)
+        for group in _known(connection, mailbox, now)
+    )
+
+
+def _standing(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: _Group,
+    msg_id: int,
+    lane: int,
+    now: int,
+) -> Standing:
+    lease = connection.execute(
+        "SELECT holder, until_ms, deliveries FROM leases WHERE group_id=? AND msg_id=?",
+        (group.id, msg_id),
+    ).fetchone()
+    if lease is not None and lease[1] is not None and lease[1] > now:
+        holder, until_ms, deliveries = lease
+        return Standing(
+            group_name=group.name,
+            state="leased" if holder else "given_back",
+            consumer=holder or None,
+            until=until_ms / 1000,
+            deliveries=deliveries,
+        )
+    if lease is not None or msg_id >= group.cursors[lane]:
+        return Standing(
+            group_name=group.name,
+            state="pending",
+            deliveries=lease[2] if lease is not None else 0,
+            ahead=_count_ahead(connection, mailbox, group, msg_id, lane, now),
+        )
+    return Standing(group_name=group.name, state="skipped" if msg_id < group.start else "acked")
+
+
+def _count_ahead(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: _Group,
+    msg_id: int,
+    lane: int,
+    now: int,
+) -> int:
+    """Count what the group would be handed before a message."""
+    (ahead,) = connection.execute(
+        "SELECT count(*) FROM leases WHERE group_id=? AND (until_ms IS NULL OR until_ms<=?)"
+        " AND (priority, msg_id)<(?, ?)",
+        (group.id, now, lane, msg_id),
+    ).fetchone()
+    for more_pressing, cursor in enumerate(group.cursors[: lane + 1]):
+        before = msg_id if more_pressing == lane else mailbox.next_msg_id
+        (fresh,) = connection.execute(
+            "SELECT count(*) FROM messages WHERE mailbox=? AND priority=? AND msg_id>=?"
+            " AND msg_id<?",
+            (mailbox.id, more_pressing, cursor, before),
+        ).fetchone()
+        ahead += fresh
+    return int(ahead)
+
+
+def _last_seen(
+    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
+) -> tuple[Standing, ...]:
+    """Tell which groups were handed a message that is gone, as long as that is remembered."""
+    standings = []
+    for group in _known(connection, mailbox, now):
+        deliveries, acked = connection.execute(
+            "SELECT count(*), max(acked_by) IS NOT NULL FROM handed WHERE group_id=? AND msg_id=?",
+            (group.id, msg_id),
+        ).fetchone()
+        if deliveries:
+            state = "acked" if acked else "delivered"
+            standings.append(Standing(group_name=group.name, state=state, deliveries=deliveries))
+    return tuple(standings)

@@ -1,0 +1,62 @@
+"""How much a broker holds, of everything."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mq9.engine import groups
+from mq9.engine.commands import CountAll
+from mq9.models import PRIORITIES, Totals, Unread
+
+_THERE = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # a mailbox b
+
+
+def count(connection: sqlite3.Connection, _query: CountAll, now: int) -> Totals:
+    """Count everything, but for what has expired and was not removed yet, give or take messages."""
+    at = {"now": now, "unused": now - groups.FORGOTTEN_MS}
+    mailboxes, messages, size = connection.execute(
+        "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(bytes), 0)"  # noqa: S608  # constant text
+        f" FROM mailboxes b WHERE {_THERE}",
+        at,
+    ).fetchone()
+    (delayed,) = connection.execute(
+        "SELECT count(*) FROM delayed d JOIN mailboxes b ON b.id=d.mailbox"  # noqa: S608  # constant text
+        f" WHERE {_THERE}",
+        at,
+    ).fetchone()
+    (agents,) = connection.execute(
+        "SELECT count(*) FROM agents WHERE expires_ms IS NULL OR expires_ms>:now", at
+    ).fetchone()
+    known = f"groups g JOIN mailboxes b ON b.id=g.mailbox WHERE g.used_ms>:unused AND {_THERE}"
+    (group_count,) = connection.execute(
+        f"SELECT count(*) FROM {known}",  # noqa: S608  # constant text
+        at,
+    ).fetchone()
+    held, *free = connection.execute(
+        "SELECT coalesce(sum(l.until_ms>:now AND l.holder<>''), 0),"  # noqa: S608  # constant text
+        + ",".join(
+            f" coalesce(sum((l.until_ms IS NULL OR l.until_ms<=:now) AND l.priority={lane}), 0)"
+            for lane in range(len(PRIORITIES))
+        )
+        + f" FROM leases l JOIN groups g ON g.id=l.group_id JOIN mailboxes b ON b.id=l.mailbox"
+        f" WHERE g.used_ms>:unused AND {_THERE}",
+        at,
+    ).fetchone()
+    backlog = []
+    for lane, (priority, again) in enumerate(zip(PRIORITIES, free, strict=True)):
+        (fresh,) = connection.execute(
+            f"SELECT coalesce(sum((SELECT count(*) FROM messages m WHERE m.mailbox=g.mailbox"  # noqa: S608  # constant names
+            f" AND m.priority={lane} AND m.msg_id>=g.{priority.value})), 0) FROM {known}",
+            at,
+        ).fetchone()
+        backlog.append(fresh + again)
+    return Totals(
+        mailboxes=mailboxes,
+        agents=agents,
+        groups=group_count,
+        messages=messages - delayed,
+        delayed=delayed,
+        bytes=size,
+        leases=held,
+        backlog=Unread(*backlog),
+    )
