@@ -731,12 +731,7 @@ class Mq9Client:
         reply = await self._connection.request(
             Verb.AGENT_DISCOVER, payload=body.encode(), idempotent=True
         )
-        agents = reply.get("agents") or ()
-        matches = reply.get("matches") or ()
-        return [
-            AgentMatch(registered, replies.decode_match(match))
-            for registered, match in zip(agents, matches, strict=True)
-        ]
+        return [AgentMatch(*found) for found in replies.decode_discover(reply)]
 
     async def request(
         self,

