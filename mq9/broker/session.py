@@ -176,12 +176,8 @@ class Session:
         if not self._connected:
             try:
                 agent = self._hub.guard.admit(options)
-            except Unauthorized:
-                user = options.get("user")
-                logger.warning(
-                    "a client was refused: wrong credentials",
-                    extra={"client": self._number, "user": user if options.get("pass") else None},
-                )
+            except Unauthorized as error:
+                logger.warning("a client was refused: %s", error, extra={"client": self._number})
                 self._link.close("auth", "Authorization Violation")
                 return
             self._asker = Asker(self._asker.consumer, agent)
@@ -279,9 +275,9 @@ class Session:
             refusal = replies.failure(
                 Unavailable("the broker is about to stop and did nothing; repeat the request")
             )
-        elif is_fetch and self._waiting >= self._hub.limits.max_waiting:
+        elif is_fetch and len(self._fetches) >= self._hub.limits.max_waiting:
             refusal = replies.failure(
-                LimitReached(f"max_waiting: {self._waiting} FETCHes of this connection wait")
+                LimitReached(f"max_waiting: {len(self._fetches)} FETCHes of this connection wait")
             )
         if refusal is not None:
             self._answer(frame.reply, replies.encode(refusal))

@@ -142,7 +142,9 @@ class Users:
                     return user.agent
             elif user.has(name, credentials.get("pass")):
                 return user.agent
-        raise Unauthorized("the user, password or token is not one that this broker knows")
+        if any(user.name == name for user in self._users if user.name is not None):
+            raise Unauthorized(f"wrong password of user {name!r}")
+        raise Unauthorized("unknown credentials")  # not even the name is told: it may be a token
 
 
 def _user(where: str, table: Any) -> User:

@@ -1,0 +1,240 @@
+"""The HTTP port of a server: metrics for Prometheus, health for whoever keeps it running."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from mq9.broker import metrics as exposition
+from mq9.broker.metrics import Metrics
+from mq9.errors import InvalidRequest, Mq9Error, Unreachable
+
+if TYPE_CHECKING:
+    from mq9.models import Totals
+
+logger = logging.getLogger("mq9.broker")
+
+PATIENCE_S = 2.0
+_GRACE_S = 1  # for requests in work when the port is closed
+_MOST_CONNECTIONS = 1_000
+
+
+class Counted(Protocol):
+    """A broker, as far as this port knows it."""
+
+    async def totals(self) -> Totals:
+        """Count what the broker holds."""
+
+
+class Drainable(Protocol):
+    """A server, as far as this port knows it."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it begins nothing new."""
+
+
+class Health:
+    """Knows whether a broker can serve.
+
+    However many ask, the storage is asked one thing at a time: where it hangs, nothing piles up.
+
+    Args:
+        broker: Whose storage is asked.
+        server: Whether it drains is asked too, when given.
+        patience_s: Seconds in which the storage must answer.
+    """
+
+    def __init__(
+        self, broker: Counted, server: Drainable | None = None, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._broker = broker
+        self._server = server
+        self._patience_s = patience_s
+        self._asking: asyncio.Task[Totals] | None = None
+
+    async def problem(self) -> str | None:
+        """Return why the server should get no traffic: ``draining``, ``storage``; None if none."""
+        if self._server is not None and self._server.is_draining:
+            return "draining"
+        return "storage" if await self.totals() is None else None
+
+    async def totals(self) -> Totals | None:
+        """Return what the broker holds; None when the storage fails or does not answer in time."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._broker.totals())
+            self._asking.add_done_callback(_retrieve)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await asyncio.shield(self._asking)
+        except TimeoutError:
+            logger.warning("the storage did not answer within %g s", self._patience_s)
+        except Mq9Error as error:
+            logger.warning("the storage did not answer: %s", error)
+        return None
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+
+
+def _retrieve(task: asyncio.Task[Totals]) -> None:
+    """Take note of an outcome that perhaps nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+def admin_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Make the app that answers ``/metrics``, ``/healthz`` and ``/readyz``.
+
+    Args:
+        health: Asked whether the server can serve.
+        metrics: What is exposed.
+        routes: What else is served. Their lifespan is not run: enter it where the app is served.
+    """
+
+    async def expose(_request: Request) -> Response:
+        body = metrics.render(await health.totals())
+        return Response(body, headers={"content-type": exposition.CONTENT_TYPE})
+
+    async def live(_request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def ready(_request: Request) -> Response:
+        problem = await health.problem()
+        if problem is not None:
+            return JSONResponse({"ready": False, "reason": problem}, 503)
+        return JSONResponse({"ready": True})
+
+    app = Starlette(
+        routes=[
+            Route("/metrics", expose),
+            Route("/healthz", live),
+            Route("/readyz", ready),
+            *routes,
+        ]
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+@asynccontextmanager
+async def serve_admin(
+    broker: Counted,
+    metrics: Metrics,
+    host: str = "127.0.0.1",
+    port: int = 9090,
+    server: Drainable | None = None,
+    *,
+    listener: socket.socket | None = None,
+    routes: Sequence[BaseRoute] = (),
+    patience_s: float = PATIENCE_S,
+) -> AsyncIterator[tuple[str, int]]:
+    """Serve metrics and health on the running event loop, while inside.
+
+    Args:
+        broker: Whose storage is asked.
+        metrics: What is exposed.
+        host: The address to listen on; the first one, where a name has several.
+        port: The port, 0 to 65535; 0 lets the system choose.
+        server: Whether it drains is asked for ``/readyz``.
+        listener: A bound stream socket to use instead of ``host`` and ``port``; it is closed.
+        routes: What else is served on that port.
+        patience_s: Seconds in which the storage must answer.
+
+    Yields:
+        The host and port that it listens on.
+
+    Raises:
+        InvalidRequest: There is no such port.
+        Unreachable: Nobody can listen there.
+    """
+    if listener is None:
+        listener = await _listen(host, port)
+    with listener:
+        bound_host, bound_port = listener.getsockname()[:2]
+        health = Health(broker, server, patience_s=patience_s)
+        try:
+            async with _running(admin_app(health, metrics, routes), listener):
+                yield bound_host, bound_port
+        finally:
+            await health.close()
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise InvalidRequest(f"admin_port: {port} is not from 0 to 65535")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        # "localhost" is often both, and people then type 127.0.0.1.
+        family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        return socket.create_server(address, family=family)
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name
+        reason = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{host}:{port} cannot be listened on: {reason}") from error
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program that it runs in, and says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    async def main_loop(self) -> None:
+        try:
+            await super().main_loop()
+        finally:  # also when it is cancelled
+            for one in self.servers:
+                one.close()
+
+
+@asynccontextmanager
+async def _running(app: Starlette, listener: socket.socket) -> AsyncIterator[None]:
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            workers=1,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve([listener]))
+    starting = asyncio.create_task(server.up.wait())
+    try:
+        await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():  # else it has failed, which is raised below
+            yield
+    finally:
+        starting.cancel()
+        server.should_exit = True
+        await serving

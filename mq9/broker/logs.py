@@ -1,0 +1,149 @@
+"""How a server process writes its log: one line on standard error per event, as text or JSON.
+
+An event is an ordinary call of a logger; what belongs to it beside the sentence goes into
+``extra``::
+
+    logger.info("client connected", extra={"client": 7, "agent": "ada"})
+
+Names and subjects come from strangers. Whatever is not printable in them, line ends above all, is
+escaped, so that nobody can forge a line or steer a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import orjson
+
+from mq9.address import shown
+from mq9.errors import InvalidRequest
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+FORMATS = ("text", "json")
+
+# What every record has; the rest came with `extra`.
+_STANDARD = {*vars(logging.makeLogRecord({})), "asctime", "message", "taskName"}
+_PLAIN = re.compile(r"[^\s\"=\\]+")  # needs no quotes in the text format
+_INT64 = 1 << 63
+
+
+def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> None:
+    """Let this process log to one place; to be called by programs, never by a library.
+
+    The loggers below ``mq9`` log from ``level`` on, all others from warnings on. Called again, it
+    replaces what it set up before; handlers of others stay.
+
+    Args:
+        level: One of ``LEVELS``, in any case.
+        log_format: One of ``FORMATS``.
+        stream: Where to; standard error by default.
+
+    Raises:
+        InvalidRequest: There is no such level or format.
+    """
+    if level.lower() not in LEVELS:
+        raise InvalidRequest(f"log_level: {shown(level)} is not one of {', '.join(LEVELS)}")
+    if log_format not in FORMATS:
+        raise InvalidRequest(f"log_format: {shown(log_format)} is not one of {', '.join(FORMATS)}")
+    handler = _Handler(sys.stderr if stream is None else stream)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        if isinstance(old, _Handler):
+            root.removeHandler(old)
+            old.close()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("mq9").setLevel(level.upper())
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """The handler of a server process."""
+
+
+class TextFormatter(logging.Formatter):
+    """Writes ``time LEVEL logger: message key=value … | traceback``, for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of one event."""
+        words = [f"{_time(record)} {record.levelname:<7} {record.name}: {_message(record)}"]
+        words += [f"{key}={_quoted(value)}" for key, value in _fields(record).items()]
+        if exception := _exception(self, record):
+            words += [f"| {line.strip()}" for line in _lines(exception)]
+        return " ".join(words)
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a JSON object, for programs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of one event."""
+        event: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+        }
+        for key, value in _fields(record).items():
+            event[f"{key}_" if key in event or key == "exception" else key] = value
+        if exception := _exception(self, record):
+            event["exception"] = "\n".join(_lines(exception))
+        return orjson.dumps(event).decode()
+
+
+def _time(record: logging.LogRecord) -> str:
+    instant = datetime.fromtimestamp(record.created, UTC)
+    return instant.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _message(record: logging.LogRecord) -> str:
+    return _printable(record.getMessage())
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what came with ``extra`` and has a value."""
+    return {
+        _printable(key): _simple(value)
+        for key, value in vars(record).items()
+        if key not in _STANDARD and value is not None
+    }
+
+
+def _simple(value: object) -> bool | int | float | str:
+    """Return something that JSON holds unchanged."""
+    if isinstance(value, bool | float) or (type(value) is int and -_INT64 <= value < _INT64):
+        return value
+    return _printable(str(value))
+
+
+def _quoted(value: bool | int | float | str) -> str:
+    text = str(value)
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
+
+
+def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    parts = []
+    if record.exc_info and record.exc_info[0] is not None:
+        parts.append(formatter.formatException(record.exc_info))
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return "\n".join(parts)
+
+
+def _lines(text: str) -> list[str]:
+    return [_printable(line) for line in text.split("\n")]
+
+
+def _printable(text: str) -> str:
+    """Return the text with whatever does not print written as Python would."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )

@@ -1,0 +1,203 @@
+"""What a broker and its server count, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mq9.errors import Mq9Error
+from mq9.models import PRIORITIES
+from mq9.protocol.subjects import Verb
+
+if TYPE_CHECKING:
+    from mq9.models import Totals
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+OK = "ok"
+UNKNOWN = "unknown"
+CLOSE_REASONS = (
+    "client",
+    "auth",
+    "limit",
+    "max_payload",
+    "protocol",
+    "shutdown",
+    "slow_consumer",
+    "stale",
+    "tls",
+    UNKNOWN,
+)
+# Seconds. In memory most requests take well under a millisecond; a waiting disk takes seconds.
+LATENCY_BUCKETS = (
+    *(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
+    *(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+
+
+class Metrics:
+    """Counts what one broker and its server do.
+
+    It is the observer of both. Every metric lives in a registry of its own, so that several brokers
+    in one process do not add up. Labels take known values only: whatever else is said counts as
+    ``unknown``, so that no client can make them grow.
+    """
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self._operations = Counter(
+            "mq9_operations",
+            "Requests answered, by verb and outcome.",
+            ["verb", "code"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "mq9_operation_duration_seconds",
+            "Time to answer a request, without what a FETCH waited for mail.",
+            ["verb"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._redeliveries = Counter(
+            "mq9_redeliveries",
+            "Messages handed out to a group that had been handed them before.",
+            registry=registry,
+        )
+        self._dead_letters = Counter(
+            "mq9_dead_letters",
+            "Messages stored that a consumer had given up on.",
+            registry=registry,
+        )
+        self._connections = Gauge("mq9_connections", "Clients connected now.", registry=registry)
+        self._opened = Counter(
+            "mq9_connections_opened",
+            "Clients that connected, refused ones included.",
+            registry=registry,
+        )
+        self._closed = Counter(
+            "mq9_connections_closed",
+            "Clients that left, were refused or were cut off, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        Info("mq9_build", "What runs here.", registry=registry).info({"version": _version()})
+        ProcessCollector(registry=registry)
+        self._verbs = frozenset(verb.value for verb in Verb) | {UNKNOWN}
+        self._codes = frozenset(_codes(Mq9Error)) | {OK, UNKNOWN}
+        # A series that exists from the start shows its first increase.
+        for verb in sorted(self._verbs):
+            self._seconds.labels(verb)
+            self._operations.labels(verb, OK)
+        for reason in CLOSE_REASONS:
+            self._closed.labels(reason)
+
+    def answered(self, verb: str, code: str, seconds: float) -> None:
+        """Count a request that was answered.
+
+        Args:
+            verb: Such as ``MSG.SEND``.
+            code: ``ok``, or the code of the error.
+            seconds: How long it took.
+        """
+        verb = verb if verb in self._verbs else UNKNOWN
+        self._operations.labels(verb, code if code in self._codes else UNKNOWN).inc()
+        self._seconds.labels(verb).observe(seconds)
+
+    def redelivered(self, count: int) -> None:
+        """Count messages handed out again."""
+        self._redeliveries.inc(count)
+
+    def dead_lettered(self) -> None:
+        """Count a message that a consumer had given up on."""
+        self._dead_letters.inc()
+
+    def connection_opened(self) -> None:
+        """Count a client that connected."""
+        self._connections.inc()
+        self._opened.inc()
+
+    def connection_closed(self, reason: str) -> None:
+        """Count a client that has gone.
+
+        Args:
+            reason: One of ``CLOSE_REASONS``.
+        """
+        self._connections.dec()
+        self._closed.labels(reason if reason in CLOSE_REASONS else UNKNOWN).inc()
+
+    def render(self, totals: Totals | None) -> bytes:
+        """Return everything in the text format of Prometheus, whose type is ``CONTENT_TYPE``.
+
+        Args:
+            totals: What the broker holds now; None when its storage does not say, which leaves
+                those gauges out.
+        """
+        return generate_latest(_Snapshot(self._registry, totals))
+
+
+class _Snapshot(Collector):
+    """The counters, and beside them what the broker holds at one instant."""
+
+    def __init__(self, counters: CollectorRegistry, totals: Totals | None) -> None:
+        self._counters = counters
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        for metric in self._counters.collect():
+            # When each series began doubles their number, and nobody asks.
+            metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
+            yield metric
+        yield GaugeMetricFamily(
+            "mq9_storage_up",
+            "Whether the storage answered this scrape.",
+            value=self._totals is not None,
+        )
+        if self._totals is not None:
+            yield from _gauges(self._totals)
+
+
+def _gauges(totals: Totals) -> Iterator[Metric]:
+    for name, text, value in (
+        ("mailboxes", "Mailboxes.", totals.mailboxes),
+        ("agents", "Registered agents.", totals.agents),
+        ("groups", "Consumer groups.", totals.groups),
+        ("messages", "Messages stored, without delayed ones.", totals.messages),
+        ("delayed_messages", "Messages that wait for their due time.", totals.delayed),
+        ("stored_bytes", "Size of all bodies, delayed ones included.", totals.bytes),
+        ("leases", "Messages that a consumer holds.", totals.leases),
+    ):
+        yield GaugeMetricFamily(f"mq9_{name}", text, value=value)
+    backlog = GaugeMetricFamily(
+        "mq9_backlog", "Messages that groups could be handed now.", labels=["priority"]
+    )
+    for priority in PRIORITIES:
+        backlog.add_metric([priority.value], getattr(totals.backlog, priority.value))
+    yield backlog
+
+
+def _codes(kind: type[Mq9Error]) -> Iterator[str]:
+    yield kind.code
+    for child in kind.__subclasses__():
+        yield from _codes(child)
+
+
+def _version() -> str:
+    try:
+        return version("langchain-mq9")
+    except PackageNotFoundError:  # run from its source
+        return UNKNOWN

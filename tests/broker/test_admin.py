@@ -1,0 +1,393 @@
+"""The HTTP port of a server, asked over real sockets."""
+
+import asyncio
+import re
+import signal
+import socket
+from contextlib import asynccontextmanager, closing
+
+import httpx
+import orjson
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from mq9 import InvalidRequest, Unreachable
+from mq9.broker.admin import serve_admin
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.limits import ServerLimits
+from mq9.broker.metrics import Metrics
+from mq9.broker.server import Server
+from mq9.broker.service import Request, Session
+from mq9.clock import ManualClock, SystemClock
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def metrics():
+    return Metrics()
+
+
+@pytest.fixture
+async def broker(metrics):
+    one = EmbeddedBroker.in_memory(ManualClock(), observer=metrics)
+    yield one
+    await one.close()
+
+
+@asynccontextmanager
+async def admin(broker, metrics, server=None, **options):
+    """Serve, and hand out an HTTP client of it."""
+    async with (
+        serve_admin(broker, metrics, HOST, 0, server, **options) as (host, port),
+        httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as client,
+    ):
+        yield client
+
+
+async def ask(broker, verb, body=b""):
+    payload = body if isinstance(body, bytes) else orjson.dumps(body)
+    await broker.handle(Request(f"$mq9.AI.{verb}", payload, (), Session("someone")))
+
+
+def value(response, name, **labels):
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    raise AssertionError(name)
+
+
+async def test_metrics_say_over_http_what_was_done(broker, metrics):
+    async with admin(broker, metrics) as client:
+        await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
+        for _ in range(3):
+            await ask(broker, "MSG.SEND.inbox", b"hello")
+        first = await client.get("/metrics")
+        await ask(broker, "MSG.SEND.inbox", b"hello")
+        await ask(broker, "MSG.SEND.nowhere", b"hello")
+        second = await client.get("/metrics")
+    assert first.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert value(first, "mq9_operations_total", verb="MSG.SEND", code="ok") == 3
+    assert value(first, "mq9_messages") == 3
+    assert value(second, "mq9_operations_total", verb="MSG.SEND", code="ok") == 4
+    assert value(second, "mq9_operations_total", verb="MSG.SEND", code="mailbox_not_found") == 1
+    assert value(second, "mq9_operation_duration_seconds_count", verb="MSG.SEND") == 5
+    assert value(second, "mq9_messages") == 4
+    assert value(second, "mq9_storage_up") == 1
+
+
+async def test_metrics_tell_of_the_connections_of_a_server(broker, metrics):
+    limits = ServerLimits(max_connections=2)
+    server = Server(broker, max_payload=1_000, limits=limits, observer=metrics)
+    await server.start(HOST, 0)
+    async with admin(broker, metrics, server) as client:
+        polite, rude = [await asyncio.open_connection(*server.address) for _ in range(2)]
+        refused = await asyncio.open_connection(*server.address)
+        await refused[0].read()
+        rude[1].write(b"NONSENSE\r\n")
+        await rude[0].read()
+        while value(scraped := await client.get("/metrics"), "mq9_connections") > 1:
+            pass  # they are forgotten a moment after they were cut off
+        await server.close()
+        last = await client.get("/metrics")
+    for _, writer in (polite, rude, refused):
+        writer.close()
+        await writer.wait_closed()
+    assert value(scraped, "mq9_connections") == 1
+    assert value(scraped, "mq9_connections_opened_total") == 3
+    assert value(scraped, "mq9_connections_closed_total", reason="limit") == 1
+    assert value(scraped, "mq9_connections_closed_total", reason="protocol") == 1
+    assert value(last, "mq9_connections") == 0
+    assert value(last, "mq9_connections_closed_total", reason="shutdown") == 1
+    assert value(last, "mq9_connections_closed_total", reason="unknown") == 0
+
+
+async def test_two_servers_in_one_process_are_two(broker, metrics):
+    other_metrics = Metrics()
+    other = EmbeddedBroker.in_memory(ManualClock(), observer=other_metrics)
+    async with admin(broker, metrics) as client, admin(other, other_metrics) as other_client:
+        await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
+        await other.close()
+        assert value(await client.get("/metrics"), "mq9_mailboxes") == 1
+        assert (await client.get("/readyz")).status_code == 200
+        assert value(await other_client.get("/metrics"), "mq9_storage_up") == 0
+        assert (await other_client.get("/readyz")).status_code == 503
+
+
+async def test_a_running_server_is_alive_and_ready(broker, metrics):
+    server = Server(broker, max_payload=1_000)
+    async with admin(broker, metrics, server) as client:
+        live, ready = await client.get("/healthz"), await client.get("/readyz")
+    assert (live.status_code, live.text) == (200, "ok")
+    assert (ready.status_code, ready.json()) == (200, {"ready": True})
+
+
+async def test_a_draining_server_is_alive_and_not_ready(broker, metrics):
+    server = Server(broker, max_payload=1_000)
+    async with admin(broker, metrics, server) as client:
+        await server.drain(0)
+        live, ready = await client.get("/healthz"), await client.get("/readyz")
+        scraped = await client.get("/metrics")
+    assert live.status_code == 200
+    assert (ready.status_code, ready.json()) == (503, {"ready": False, "reason": "draining"})
+    assert value(scraped, "mq9_storage_up") == 1
+
+
+async def test_a_server_whose_storage_fails_is_not_ready_and_still_tells_its_counters(
+    broker, metrics, caplog
+):
+    async with admin(broker, metrics) as client:
+        await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
+        await broker.close()
+        live, ready = await client.get("/healthz"), await client.get("/readyz")
+        scraped = await client.get("/metrics")
+    assert live.status_code == 200
+    assert (ready.status_code, ready.json()) == (503, {"ready": False, "reason": "storage"})
+    assert scraped.status_code == 200
+    assert value(scraped, "mq9_storage_up") == 0
+    assert value(scraped, "mq9_operations_total", verb="MAILBOX.CREATE", code="ok") == 1
+    assert "mq9_mailboxes" not in scraped.text
+    assert "the storage did not answer: the broker is closed" in caplog.text
+
+
+class Counting:
+    """A broker that notes how often it is asked what it holds."""
+
+    def __init__(self, broker):
+        self.broker = broker
+        self.asked = 0
+
+    async def totals(self):
+        self.asked += 1
+        return await self.broker.totals()
+
+
+async def test_while_the_storage_hangs_nothing_piles_up_and_it_recovers(metrics, tmp_path, caplog):
+    broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
+    counting = Counting(broker)
+    async with admin(counting, metrics, patience_s=0.05) as client:
+        with broker._backend.reading:
+            ready = await asyncio.gather(*[client.get("/readyz") for _ in range(20)])
+            scraped = await client.get("/metrics")
+            live = await client.get("/healthz")
+        assert {(one.status_code, one.json()["reason"]) for one in ready} == {(503, "storage")}
+        assert value(scraped, "mq9_storage_up") == 0
+        assert live.status_code == 200
+        assert counting.asked == 1
+        while (await client.get("/readyz")).status_code != 200:
+            pass  # patience is short, and the storage had stopped
+    assert "the storage did not answer within 0.05 s" in caplog.text
+    await broker.close()
+
+
+async def test_leaving_while_the_storage_hangs_does_not_wait_for_it(metrics, tmp_path):
+    broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
+    with broker._backend.reading:
+        async with admin(broker, metrics, patience_s=0.01) as client:
+            assert (await client.get("/readyz")).status_code == 503
+    await broker.close()
+
+
+async def test_head_answers_as_get_without_the_body(broker, metrics):
+    async with admin(broker, metrics) as client:
+        for path in ("/metrics", "/healthz", "/readyz"):
+            head, get = await client.head(path), await client.get(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-type"] == get.headers["content-type"]
+            assert get.content
+
+
+async def test_head_tells_that_a_server_is_not_ready(broker, metrics):
+    async with admin(broker, metrics) as client:
+        await broker.close()
+        head = await client.head("/readyz")
+    assert (head.status_code, head.content) == (503, b"")
+
+
+OTHER_PATHS = [
+    "/",
+    "/metrics/",
+    "/healthz/",
+    "/metrics/x",
+    "/metricsx",
+    "/docs",
+    "/mcp",
+    "/%2e%2e/x",
+]
+
+
+async def test_no_other_path_exists(broker, metrics):
+    async with admin(broker, metrics) as client:
+        for path in OTHER_PATHS:
+            answer = await client.get(path)
+            assert (path, answer.status_code, answer.text) == (path, 404, "Not Found")
+
+
+async def test_nothing_can_be_changed_here(broker, metrics):
+    async with admin(broker, metrics) as client:
+        for path in ("/metrics", "/healthz", "/readyz"):
+            for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+                answer = await client.request(method, path)
+                assert (path, method, answer.status_code) == (path, method, 405)
+
+
+async def test_an_answer_does_not_say_what_software_gives_it(broker, metrics):
+    async with admin(broker, metrics) as client:
+        for path in ("/metrics", "/healthz", "/readyz", "/nothing"):
+            assert "server" not in (await client.get(path)).headers
+
+
+async def test_other_routes_are_served_on_the_same_port(broker, metrics):
+    async def hello(request):
+        return PlainTextResponse(f"{request.method} {request.url.path}")
+
+    routes = [Mount("/mcp", routes=[Route("/tool", hello, methods=["POST"])]), Route("/x", hello)]
+    async with admin(broker, metrics, routes=routes) as client:
+        assert (await client.post("/mcp/tool")).text == "POST /mcp/tool"
+        assert (await client.get("/x")).text == "GET /x"
+        assert (await client.get("/healthz")).text == "ok"
+        assert (await client.get("/mcp/other")).status_code == 404
+
+
+async def test_a_route_that_fails_does_not_tell_why(broker, metrics):
+    async def fail(_request):
+        raise RuntimeError("secret")
+
+    async with admin(broker, metrics, routes=[Route("/fail", fail)]) as client:
+        answer = await client.get("/fail")
+        assert (await client.get("/healthz")).status_code == 200
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+
+
+async def test_a_port_that_is_taken_is_named(broker, metrics):
+    with closing(socket.create_server((HOST, 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Unreachable, match=f"^{HOST}:{port} cannot be listened on: .*in use"):
+            async with serve_admin(broker, metrics, HOST, port):
+                pass
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "a" * 64])
+async def test_a_host_that_is_not_here_is_named(broker, metrics, host):
+    with pytest.raises(Unreachable, match=f"^{host}:0 cannot be listened on: "):
+        async with serve_admin(broker, metrics, host, 0):
+            pass
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+async def test_a_port_that_cannot_be_is_refused(broker, metrics, port):
+    with pytest.raises(InvalidRequest, match=re.escape(f"admin_port: {port} is not from 0 to")):
+        async with serve_admin(broker, metrics, HOST, port):
+            pass
+
+
+async def test_it_listens_on_a_socket_that_it_is_given_and_closes_it(broker, metrics):
+    listener = socket.create_server((HOST, 0))
+    address = listener.getsockname()
+    async with serve_admin(broker, metrics, listener=listener) as bound:
+        assert bound == address
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://{HOST}:{bound[1]}/healthz")
+        assert answer.text == "ok"
+    assert listener.fileno() == -1
+
+
+async def assert_free(address):
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*address)
+    socket.create_server(address).close()
+
+
+async def test_when_it_has_stopped_the_port_is_free(broker, metrics):
+    async with serve_admin(broker, metrics, HOST, 0) as address:
+        pass
+    await assert_free(address)
+
+
+async def test_clients_that_stay_do_not_keep_it_from_stopping(broker, metrics):
+    async with serve_admin(broker, metrics, HOST, 0) as address:
+        silent = await asyncio.open_connection(*address)
+        halfway = await asyncio.open_connection(*address)
+        halfway[1].write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
+        kept = await asyncio.open_connection(*address)
+        kept[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await kept[0].readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+    for reader, writer in (silent, halfway, kept):
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    await assert_free(address)
+
+
+async def test_a_request_that_never_ends_is_given_up_when_it_stops(broker, metrics):
+    begun, given_up = asyncio.Event(), asyncio.Event()
+
+    async def hang(_request):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    async with serve_admin(broker, metrics, HOST, 0, routes=[Route("/hang", hang)]) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        await begun.wait()
+    await given_up.wait()
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    await assert_free(address)
+
+
+async def test_a_program_that_is_cancelled_frees_the_port(broker, metrics):
+    started = asyncio.get_running_loop().create_future()
+
+    async def program():
+        async with serve_admin(broker, metrics, HOST, 0) as address:
+            started.set_result(address)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(program())
+    address = await started
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await assert_free(address)
+
+
+async def test_a_program_that_is_cancelled_twice_frees_the_port_too(broker, metrics):
+    started = asyncio.get_running_loop().create_future()
+
+    async def program():
+        async with serve_admin(broker, metrics, HOST, 0) as address:
+            started.set_result(address)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(program())
+    address = await started
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await assert_free(address)
+
+
+async def test_signals_are_left_to_the_program(broker, metrics):
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    async with admin(broker, metrics) as client:
+        await client.get("/healthz")
+        assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+async def test_requests_are_not_logged(broker, metrics, caplog, capsys):
+    caplog.set_level("DEBUG")
+    async with admin(broker, metrics) as client:
+        await client.get("/healthz?token=secret")
+        ours = [one for one in caplog.records if not one.name.startswith("http")]
+        assert not [one for one in ours if "secret" in one.getMessage()]
+    assert "secret" not in "".join(capsys.readouterr())

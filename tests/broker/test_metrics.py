@@ -1,0 +1,244 @@
+"""What a broker counts is what happened, and the labels stay few whatever clients say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from mq9.broker import metrics as module
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.metrics import Metrics
+from mq9.broker.service import Request, Session
+from mq9.clock import ManualClock
+from mq9.protocol.subjects import Verb
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+ROW = re.compile(r"^\| `((?:mq9|process)_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
+
+
+class Watched:
+    """A broker in memory with its metrics."""
+
+    def __init__(self):
+        self.clock = ManualClock()
+        self.metrics = Metrics()
+        self.broker = EmbeddedBroker.in_memory(self.clock, observer=self.metrics)
+
+    async def ask(self, verb, body=b"", *headers, consumer="someone"):
+        payload = body if isinstance(body, bytes) else orjson.dumps(body)
+        request = Request(f"$mq9.AI.{verb}", payload, headers, Session(consumer))
+        return orjson.loads(await self.broker.handle(request))
+
+    async def values(self):
+        return values(self.metrics.render(await self.broker.totals()))
+
+
+def families(exposition):
+    return {one.name: one for one in text_string_to_metric_families(exposition.decode())}
+
+
+def values(exposition):
+    """Every sample, by its name with its labels' values."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families(exposition).values()
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+async def watched():
+    one = Watched()
+    yield one
+    await one.broker.close()
+
+
+async def test_operations_are_counted_by_verb_and_outcome(watched):
+    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
+    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
+    for _ in range(3):
+        await watched.ask("MSG.SEND.inbox", b"hello")
+    await watched.ask("MSG.SEND.nowhere", b"hello")
+    await watched.ask("NO.SUCH.VERB")
+    seen = await watched.values()
+    assert seen["mq9_operations_total", "ok", "MAILBOX.CREATE"] == 1
+    assert seen["mq9_operations_total", "mailbox_exists", "MAILBOX.CREATE"] == 1
+    assert seen["mq9_operations_total", "ok", "MSG.SEND"] == 3
+    assert seen["mq9_operations_total", "mailbox_not_found", "MSG.SEND"] == 1
+    assert seen["mq9_operations_total", "invalid_request", "unknown"] == 1
+
+
+async def test_every_answer_is_in_the_latencies_of_its_verb(watched):
+    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
+    for _ in range(4):
+        await watched.ask("MSG.SEND.inbox", b"hello")
+    await watched.ask("MSG.SEND.nowhere", b"hello")
+    seen = await watched.values()
+    assert seen["mq9_operation_duration_seconds_count", "MSG.SEND"] == 5
+    assert seen["mq9_operation_duration_seconds_bucket", "+Inf", "MSG.SEND"] == 5
+    assert seen["mq9_operation_duration_seconds_sum", "MSG.SEND"] > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bound"),
+    [(0.0001, "0.0002"), (0.0002, "0.0002"), (0.00021, "0.0005"), (9.9, "10.0"), (10.1, "+Inf")],
+)
+def test_a_latency_falls_into_the_first_bucket_that_holds_it(seconds, bound):
+    metrics = Metrics()
+    metrics.answered("MSG.ACK", "ok", seconds)
+    name = "mq9_operation_duration_seconds"
+    seen = values(metrics.render(None))
+    bounds = [*map(str, module.LATENCY_BUCKETS), "+Inf"]
+    counts = [seen[f"{name}_bucket", one, "MSG.ACK"] for one in bounds]
+    first = bounds.index(bound)
+    assert counts == [0] * first + [1] * (len(bounds) - first)
+    assert seen[f"{name}_sum", "MSG.ACK"] == seconds
+
+
+async def test_redeliveries_and_dead_letters_are_counted(watched):
+    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
+    await watched.ask("MAILBOX.CREATE", {"name": "dead"})
+    for _ in range(2):
+        await watched.ask("MSG.SEND.inbox", b"hello")
+    fetch = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0}}
+    await watched.ask("MSG.FETCH.inbox", fetch)
+    seen = await watched.values()
+    assert seen["mq9_redeliveries_total",] == seen["mq9_dead_letters_total",] == 0
+
+    await watched.clock.advance(61)
+    await watched.ask("MSG.FETCH.inbox", fetch, consumer="another")
+    await watched.ask("MSG.SEND.dead", b"hello", ("mq9-tags", "dead-letter,reason:error"))
+    seen = await watched.values()
+    assert seen["mq9_redeliveries_total",] == 2
+    assert seen["mq9_dead_letters_total",] == 1
+
+
+async def test_gauges_say_what_the_broker_holds(watched):
+    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
+    await watched.ask("MAILBOX.CREATE", {"name": "other", "ttl": 100})
+    await watched.ask("AGENT.REGISTER", {"name": "Ada", "mailbox": "inbox"})
+    fetch = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0, "num_msgs": 1}}
+    await watched.ask("MSG.SEND.inbox", b"12345", ("mq9-priority", "critical"))
+    await watched.ask("MSG.FETCH.inbox", fetch)
+    await watched.ask("MSG.SEND.inbox", b"1234567", ("mq9-priority", "urgent"))
+    await watched.ask("MSG.SEND.inbox", b"123")
+    await watched.ask("MSG.SEND.inbox", b"123")
+    await watched.ask("MSG.SEND.inbox", b"12", ("mq9-delay", "50"))
+    seen = await watched.values()
+    assert seen["mq9_mailboxes",] == 2
+    assert seen["mq9_agents",] == 1
+    assert seen["mq9_groups",] == 1
+    assert seen["mq9_messages",] == 4
+    assert seen["mq9_delayed_messages",] == 1
+    assert seen["mq9_stored_bytes",] == 5 + 7 + 3 + 3 + 2
+    assert seen["mq9_leases",] == 1
+    assert seen["mq9_backlog", "critical"] == 0
+    assert seen["mq9_backlog", "urgent"] == 1
+    assert seen["mq9_backlog", "normal"] == 2
+    assert seen["mq9_storage_up",] == 1
+
+
+async def test_without_totals_the_counters_stand_and_the_gauges_are_not_made_up(watched):
+    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
+    with_totals = families(watched.metrics.render(await watched.broker.totals()))
+    without = families(watched.metrics.render(None))
+    assert without["mq9_storage_up"].samples[0].value == 0
+    assert set(with_totals) - set(without) == {
+        "mq9_mailboxes",
+        "mq9_agents",
+        "mq9_groups",
+        "mq9_messages",
+        "mq9_delayed_messages",
+        "mq9_stored_bytes",
+        "mq9_leases",
+        "mq9_backlog",
+    }
+    assert values(watched.metrics.render(None))["mq9_operations_total", "ok", "MAILBOX.CREATE"] == 1
+
+
+def test_connections_are_counted_as_they_come_and_go():
+    metrics = Metrics()
+    for _ in range(4):
+        metrics.connection_opened()
+    for reason in ("client", "slow_consumer", "slow_consumer"):
+        metrics.connection_closed(reason)
+    seen = values(metrics.render(None))
+    assert seen["mq9_connections",] == 1
+    assert seen["mq9_connections_opened_total",] == 4
+    assert seen["mq9_connections_closed_total", "client"] == 1
+    assert seen["mq9_connections_closed_total", "slow_consumer"] == 2
+    assert seen["mq9_connections_closed_total", "auth"] == 0
+
+
+def test_no_label_takes_a_value_that_nobody_knew_before():
+    metrics = Metrics()
+    for number in range(1_000):
+        metrics.answered(f"VERB.{number}", f"code_{number}", 0.1)
+        metrics.answered("MSG.SEND", f'"}} 1\nmq9_forged{{x="{number}', 0.1)
+        metrics.connection_closed(f"reason {number}")
+    exposition = metrics.render(None)
+    seen = values(exposition)
+    assert b"forged" not in exposition
+    assert seen["mq9_operations_total", "unknown", "unknown"] == 1_000
+    assert seen["mq9_operations_total", "unknown", "MSG.SEND"] == 1_000
+    assert seen["mq9_connections_closed_total", "unknown"] == 1_000
+    verbs, codes = len(Verb) + 1, 2
+    buckets = len(module.LATENCY_BUCKETS) + 3
+    ours = [name for name, *_ in seen if name.startswith("mq9_")]
+    assert len(ours) < verbs * (codes + buckets) + len(module.CLOSE_REASONS) + 10
+
+
+def test_every_series_is_there_before_its_first_event():
+    seen = values(Metrics().render(None))
+    for verb in Verb:
+        assert seen["mq9_operations_total", "ok", verb.value] == 0
+        assert seen["mq9_operation_duration_seconds_count", verb.value] == 0
+    for reason in module.CLOSE_REASONS:
+        assert seen["mq9_connections_closed_total", reason] == 0
+    assert not any(name.endswith("_created") for name, *_ in seen)
+
+
+async def test_two_brokers_in_one_process_do_not_add_up(watched):
+    other = Watched()
+    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
+    assert (await watched.values())["mq9_operations_total", "ok", "MAILBOX.CREATE"] == 1
+    assert (await other.values())["mq9_operations_total", "ok", "MAILBOX.CREATE"] == 0
+    assert (await other.values())["mq9_mailboxes",] == 0
+    assert not any(one.name.startswith("mq9") for one in REGISTRY.collect())
+    await other.broker.close()
+
+
+def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
+    script = (
+        "import sys\n"
+        "for name in ('prometheus_client', 'starlette', 'uvicorn'): sys.modules[name] = None\n"
+        "import mq9, mq9.testing, mq9.broker.embedded, mq9.broker.server, mq9.broker.logs\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+async def test_the_documented_table_names_exactly_what_is_exposed(watched):
+    exposed = {}
+    for family in families(watched.metrics.render(await watched.broker.totals())).values():
+        labels = {label for one in family.samples for label in one.labels} - {"le"}
+        suffix = "_total" if family.type == "counter" else ""
+        exposed[family.name + suffix] = (family.type, tuple(sorted(labels)))
+    documented = {
+        name: (kind, tuple(sorted(re.findall(r"`(\w+)`", labels))))
+        for name, kind, labels in ROW.findall(PAGE.read_text("utf-8"))
+    }
+    ours = {name: what for name, what in exposed.items() if name.startswith("mq9_")}
+    assert ours == {name: what for name, what in documented.items() if name.startswith("mq9_")}
+    assert exposed.items() <= documented.items()  # of a process, not every system tells all
+
+
+def test_the_documented_reasons_are_those_that_are_counted():
+    (row,) = re.findall(
+        r"^\| `mq9_connections_closed_total`.*$", PAGE.read_text("utf-8"), re.MULTILINE
+    )
+    assert set(re.findall(r"`(\w+)`", row.split("|")[4])) == set(module.CLOSE_REASONS)

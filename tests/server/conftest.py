@@ -1,0 +1,76 @@
+"""A server of ours on a port that the system assigns."""
+
+from contextlib import AsyncExitStack
+
+import nats
+import pytest
+from raw import RawClient
+
+from mq9 import Mq9Client
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.server import Server
+from mq9.clock import ManualClock
+from mq9.engine.commands import Limits
+
+
+class House:
+    """A server, its broker, and the clients that a test opens, all closed with it."""
+
+    def __init__(self, stack, **options):
+        self.stack = stack
+        self.clock = ManualClock(quiet=0.01)
+        self.timers = ManualClock(quiet=0.01)
+        self.events = []
+        self.broker = EmbeddedBroker.in_memory(self.clock)
+        options = {"max_payload": Limits().max_payload, **options}
+        self.server = Server(self.broker, timers=self.timers, observer=self, **options)
+
+    def connection_opened(self):
+        self.events.append("opened")
+
+    def connection_closed(self, reason):
+        self.events.append(reason)
+
+    async def raw(self, **options):
+        """Return a raw client that has said who it is."""
+        return await self.stack.enter_async_context(
+            await RawClient.connect(self.server.address, **options)
+        )
+
+    async def stranger(self):
+        """Return a raw client that has said nothing."""
+        return await self.stack.enter_async_context(await RawClient.open(self.server.address))
+
+    async def nats(self, **options):
+        """Return a client of nats-py."""
+        client = await nats.connect(self.server.url, **{"allow_reconnect": False, **options})
+        self.stack.push_async_callback(client.close)
+        return client
+
+    async def client(self, credentials="", **options):
+        """Return a client of ours."""
+        host, port = self.server.address
+        url = f"nats://{credentials}{host}:{port}"
+        return await self.stack.enter_async_context(
+            Mq9Client(url, **{"clock": self.clock, **options})
+        )
+
+
+@pytest.fixture
+async def open_house():
+    """Open servers with options of the test's choice."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(**options):
+            house = House(stack, **options)
+            stack.push_async_callback(house.broker.close)
+            await house.server.start(port=0)
+            stack.push_async_callback(house.server.close)
+            return house
+
+        yield open_one
+
+
+@pytest.fixture
+async def house(open_house):
+    return await open_house()

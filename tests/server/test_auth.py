@@ -1,0 +1,244 @@
+"""Who is let in, and as whom."""
+
+import hashlib
+import logging
+import os
+
+import orjson
+import pytest
+from raw import connect, publish
+from waiting import until
+
+from mq9 import Forbidden, InvalidRequest, Mq9Client, Unauthorized
+from mq9.broker.settings import Settings
+from mq9.broker.users import Users
+from mq9.engine.store import Durability
+
+SECRET = "open sesame"
+USERS = f"""
+[[users]]
+agent = "Ada"
+user = "ada"
+password = "lovelace"
+
+[[users]]
+agent = "Bob"
+token = "sha256:{hashlib.sha256(b"bobs token").hexdigest()}"
+
+[[users]]
+token = "the operator's"
+"""
+
+
+@pytest.fixture
+def users_file(tmp_path):
+    path = tmp_path / "users.toml"
+    path.write_text(USERS)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+async def guarded(open_house, users_file):
+    """A server that knows Ada, Bob and an operator."""
+    return await open_house(guard=Users.from_file(users_file))
+
+
+@pytest.fixture
+async def with_token(open_house):
+    return await open_house(guard=Users.with_token(SECRET))
+
+
+async def test_whoever_knows_the_token_is_let_in(with_token):
+    assert (await with_token.stranger()).info["auth_required"] is True
+    client = await with_token.client("open%20sesame@")
+    assert await client.mailbox_create(name="inbox") == "inbox"
+    assert (await with_token.nats(token=SECRET)).is_connected
+
+
+@pytest.mark.parametrize("given", [{}, {"auth_token": "wrong"}, {"user": SECRET, "pass": "x"}])
+async def test_whoever_does_not_is_refused_and_the_log_keeps_their_secret(
+    with_token, caplog, given
+):
+    caplog.set_level(logging.DEBUG)
+    client = await with_token.stranger()
+    client.send(connect(**given) + publish("a", b"x") + b"PING\r\n")
+
+    assert await client.ended() == [("-ERR", "'Authorization Violation'")]
+    assert "refused" in caplog.text
+    for record in caplog.records:
+        told = f"{record.getMessage()} {record.__dict__}"
+        assert "wrong" not in told
+        assert SECRET not in told
+    await until(lambda: "auth" in with_token.events)
+
+
+async def test_our_client_says_that_its_credentials_were_refused(with_token):
+    host, port = with_token.server.address
+    with pytest.raises(Unauthorized, match="refused") as refusal:
+        await Mq9Client.connect(f"nats://wr0ng@{host}:{port}")
+    assert "wr0ng" not in str(refusal.value)
+
+
+async def test_nothing_is_done_for_who_has_not_said_who_it_is(with_token):
+    for early in (b"PING\r\n", b"SUB a 1\r\n", publish("$mq9.AI.MAILBOX.CREATE", b"{}")):
+        client = await with_token.stranger()
+        client.send(early)
+        assert await client.ended() == [("-ERR", "'Authorization Violation'")]
+
+
+async def test_who_says_nothing_is_let_go(with_token):
+    silent, known = await with_token.stranger(), await with_token.raw(auth_token=SECRET)
+    await with_token.timers.advance(5)
+
+    assert await silent.ended() == [("-ERR", "'Authentication Timeout'")]
+    known.send(b"PING\r\n")
+    assert await known.frame() == ("PONG",)
+
+
+async def test_a_user_is_the_sender_of_what_it_sends_whatever_it_says(guarded):
+    ada = await guarded.client("ada:lovelace@")
+    bob = await guarded.client("bobs%20token@")
+    operator = await guarded.client("the%20operator's@")
+    await bob.mailbox_create(name="bob")
+    await ada.send("bob", "hello", sender="Bob")
+    await operator.send("bob", "hello", sender="Mallory")
+
+    told = [(m.sender, m.sender_verified) for m in await bob.query("bob")]
+    assert told == [("Ada", True), ("Mallory", False)]
+
+
+async def test_a_user_may_not_read_the_mailbox_of_another(guarded):
+    ada = await guarded.client("ada:lovelace@")
+    bob = await guarded.client("bobs%20token@")
+    await bob.mailbox_create(name="bob")
+    await ada.send("bob", "secret")
+
+    for attempt in (
+        ada.fetch("bob", group_name="g", deliver="earliest"),
+        ada.fetch("bob", deliver="earliest"),
+        ada.query("bob"),
+        ada.mailbox_status("bob"),
+        ada.ack("bob", "g", 0),
+        ada.delete("bob", 0),
+        ada.mailbox_drop("bob"),
+    ):
+        with pytest.raises(Forbidden, match="another agent"):
+            await attempt
+    assert [message.text for message in await bob.query("bob")] == ["secret"]
+
+
+async def test_a_user_may_not_overhear_the_mail_of_another(guarded):
+    bob = await guarded.client("bobs%20token@")
+    ada = await guarded.raw(user="ada", **{"pass": "lovelace"})
+    ada.send(b"SUB > 1\r\nSUB _INBOX.> 2\r\nPING\r\n")
+    assert await ada.frame() == ("PONG",)
+    await bob.mailbox_create(name="bob")
+    await bob.send("bob", "secret")
+    assert len(await bob.query("bob")) == 1
+    ada.send(b"PING\r\n")
+
+    assert await ada.frame() == ("PONG",)
+
+
+async def test_a_connection_stays_who_it_said_it_was(guarded):
+    ada = await guarded.raw(user="ada", **{"pass": "lovelace"})
+    ada.send(connect(auth_token="bobs token"))
+    await ada.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"mine"}')
+    await ada.ask("$mq9.AI.MSG.SEND.mine", b"x")
+    reply = orjson.loads(await ada.ask("$mq9.AI.MSG.QUERY.mine"))
+
+    assert reply["messages"][0]["from"] == "Ada"
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {"user": "ada", "pass": "wrong"},
+        {"user": "ada"},
+        {"user": "ada", "pass": ""},
+        {"user": "ada", "pass": ["lovelace"]},
+        {"user": "bob", "pass": "lovelace"},
+        {"auth_token": "ada"},
+        {"auth_token": hashlib.sha256(b"bobs token").hexdigest()},
+        {},
+    ],
+)
+async def test_wrong_credentials_are_refused_whoever_they_name(guarded, credentials):
+    client = await guarded.stranger()
+    client.send(connect(**credentials))
+    assert await client.ended() == [("-ERR", "'Authorization Violation'")]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", r"\[\[users\]\]"),
+        ("users = 3", r"\[\[users\]\]"),
+        ("x = 1\n[[users]]\ntoken = 'a'", r"\[\[users\]\]"),
+        ("[[users]]\nagent = 'A'", "user 1 .* needs either"),
+        ("[[users]]\ntoken = 'hush'\nuser = 'a'", "needs either"),
+        ("[[users]]\nuser = 'a'", "needs either"),
+        ("[[users]]\npassword = 'hush'", "needs either"),
+        ("[[users]]\ntoken = ''", "token: a secret is"),
+        ("[[users]]\ntoken = 3", "token: a secret is"),
+        ("[[users]]\ntoken = 'sha256:hush'", "64 hexadecimal"),
+        ("[[users]]\nuser = ''\npassword = 'hush'", "user: '' is not a name"),
+        ("[[users]]\ntoken = 'hush'\nagent = ''", "agent"),
+        ("[[users]]\ntoken = 'hush'\nagnet = 'x'", "'agnet'"),
+        ("[[users]]\nuser='a'\npassword='hush'\n[[users]]\nuser='a'\npassword='b'", "'a' twice"),
+        ("[[users]", "not TOML"),
+    ],
+)
+def test_a_users_file_that_makes_no_sense_is_refused_without_telling_its_secrets(
+    tmp_path, text, told
+):
+    path = tmp_path / "users.toml"
+    path.write_text(text)
+
+    with pytest.raises(InvalidRequest, match=told) as refusal:
+        Users.from_file(path)
+    assert "hush" not in str(refusal.value)
+
+
+def test_a_users_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InvalidRequest, match="No such file"):
+        Users.from_file(tmp_path / "missing.toml")
+    (tmp_path / "binary").write_bytes(b"\xff")
+    with pytest.raises(InvalidRequest, match="not TOML"):
+        Users.from_file(tmp_path / "binary")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such rights here")
+def test_a_users_file_that_others_may_read_is_warned_of(users_file, caplog):
+    users_file.chmod(0o644)
+    Users.from_file(users_file)
+
+    assert "chmod 600" in caplog.text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104  # refused
+def test_off_loopback_nobody_listens_without_asking_who_comes(host, users_file):
+    with pytest.raises(InvalidRequest, match="--insecure"):
+        Settings(host=host)
+    with pytest.raises(InvalidRequest, match="--insecure"):
+        Settings(admin_host=host)
+
+    assert Settings(host=host, auth_token=SECRET).guard().is_open is False
+    assert Settings(host=host, users=users_file).guard().is_open is False
+    assert Settings(host=host, admin_host=host, insecure=True).guard().is_open is True
+
+
+def test_settings_that_contradict_each_other_are_refused(tmp_path):
+    for contradiction in (
+        {"auth_token": SECRET, "users": tmp_path},
+        {"tls_cert": tmp_path},
+        {"tls_key": tmp_path},
+        {"durability": Durability.FULL},
+    ):
+        with pytest.raises(InvalidRequest):
+            Settings(**contradiction)
+    with pytest.raises(InvalidRequest, match="auth-token"):
+        Settings(auth_token="").guard()
+    assert SECRET not in repr(Settings(auth_token=SECRET))
+    assert Settings(host="localhost", port=1).host == "localhost"

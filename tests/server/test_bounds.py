@@ -1,0 +1,215 @@
+"""What the server takes, and what becomes of those who want more."""
+
+import asyncio
+import logging
+import tracemalloc
+
+import orjson
+import pytest
+from raw import RawClient, connect, publish
+from waiting import until
+
+from mq9.broker.limits import ServerLimits
+
+FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_000}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "told", "reason"),
+    [
+        (b"HELLO\r\n", "Unknown Protocol Operation", "protocol"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "Unknown Protocol Operation", "protocol"),
+        (b"PUB a 99999999\r\n", "Maximum Payload Violation", "max_payload"),
+        (b"SUB a..b 1\r\n", "Invalid Subject", "protocol"),
+        (b"PUB " + b"a" * 5_000, "Maximum Control Line Exceeded", "protocol"),
+        (b"PUB a 1\r\nxyz\r\n", "Parser Error", "protocol"),
+        (b"CONNECT nonsense\r\n", "Parser Error", "protocol"),
+    ],
+)
+async def test_who_does_not_speak_the_protocol_is_told_so_and_cut_off(house, sent, told, reason):
+    client = await house.raw()
+    other = await house.raw()
+    client.send(b"SUB a 1\r\n" + publish("a", b"before") + sent)
+
+    assert await client.ended() == [("MSG", "a", b"", b"before"), ("-ERR", f"'{told}'")]
+    other.send(b"PING\r\n")
+    assert await other.frame() == ("PONG",)
+    await until(lambda: house.events.count(reason) == 1)
+
+
+async def test_a_subject_that_cannot_be_is_refused_and_no_more(house):
+    client = await house.raw()
+    client.send(publish("a.*.b", b"x") + publish("a..b", b"x") + b"PING\r\n")
+
+    frames = [await client.frame() for _ in range(3)]
+    assert frames == [("-ERR", "'Invalid Subject'")] * 2 + [("PONG",)]
+
+
+async def test_clients_beyond_the_limit_are_told_so(open_house):
+    house = await open_house(limits=ServerLimits(max_connections=2))
+    one, _ = await house.raw(), await house.raw()
+    third = await RawClient.open(house.server.address)
+
+    assert await third.ended() == [("-ERR", "'Maximum Connections Exceeded'")]
+    await third.close()
+    await one.close()
+    await until(lambda: house.server.connections == 1)
+    assert (await house.raw()).info["server_name"] == "mq9"
+
+
+async def test_a_client_with_too_many_subscriptions_is_cut_off(open_house):
+    house = await open_house(limits=ServerLimits(max_subscriptions=3))
+    client = await house.raw()
+    client.send(b"".join(b"SUB a%d %d\r\n" % (n, n) for n in range(4)))
+
+    assert await client.ended() == [("-ERR", "'Maximum Subscriptions Exceeded'")]
+    assert len(house.server._hub.router) == 0
+
+
+async def test_fetches_that_wait_are_limited_for_each_connection(open_house):
+    house = await open_house(limits=ServerLimits(max_waiting=3))
+    await (await house.client()).mailbox_create(name="inbox")
+    client = await house.raw()
+    client.send(b"SUB in.* 1\r\n")
+    for number in range(5):
+        client.send(publish("$mq9.AI.MSG.FETCH.inbox", orjson.dumps(FETCH), reply=f"in.{number}"))
+
+    refusals = [await client.frame() for _ in range(2)]
+    assert [frame[1] for frame in refusals] == ["in.3", "in.4"]
+    assert all(orjson.loads(frame[3])["code"] == "limit_reached" for frame in refusals)
+    assert b"max_waiting: 3" in refusals[0][3]
+
+
+async def test_a_client_that_never_reads_is_cut_off_and_memory_stays_bounded(open_house, caplog):
+    house = await open_house(limits=ServerLimits(max_pending=256 * 1024))
+    deaf, talker = await house.raw(), await house.raw()
+    deaf.send(b"SUB news 1\r\nPING\r\n")
+    assert await deaf.frame() == ("PONG",)
+    tracemalloc.start()
+    try:
+        async with asyncio.timeout(60):
+            while "slow_consumer" not in house.events:
+                await talker.send_all(publish("news", bytes(64 * 1024)) + b"PING\r\n")
+                assert await talker.frame() == ("PONG",)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 8 * 1024 * 1024
+    assert "cut off" in caplog.text
+    assert house.server.connections == 1
+
+
+async def test_a_client_that_asks_and_never_reads_is_cut_off_too(open_house):
+    house = await open_house(limits=ServerLimits(max_pending=256 * 1024))
+    client = await house.client()
+    await client.mailbox_create(name="inbox")
+    await client.send("inbox", bytes(1024 * 1024))
+    deaf = await house.raw()
+    deaf.send(b"SUB in 1\r\n")
+
+    async def ask():
+        while True:
+            await deaf.send_all(publish("$mq9.AI.MSG.QUERY.inbox", b"", reply="in"))
+
+    asking = asyncio.create_task(ask())
+    await until(lambda: "slow_consumer" in house.events)
+    asking.cancel()
+    await asyncio.wait([asking])
+
+    assert len(await client.query("inbox")) == 1
+
+
+async def test_a_flood_of_requests_is_taken_as_fast_as_it_is_worked_off(open_house):
+    house = await open_house(limits=ServerLimits(max_busy=8))
+    await (await house.client()).mailbox_create(name="inbox")
+    flooder = await house.raw()
+    flooder.send(b"SUB in 1\r\n")
+    flood = publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in") * 20_000
+    sending = asyncio.create_task(flooder.send_all(flood))
+    most = 0
+    for _ in range(20_000):
+        await flooder.frame()
+        most = max(most, len(house.server._hub.tasks))
+    await sending
+
+    assert most <= 8
+
+
+async def test_a_flood_from_one_client_does_not_starve_another(house):
+    patient = await house.client()
+    await patient.mailbox_create(name="inbox")
+    flooder = await house.raw()
+    flooder.send(b"SUB in 1\r\n")
+    flood = publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in") * 30_000
+    sending = asyncio.create_task(flooder.send_all(flood))
+    answered = 0
+
+    async def count():
+        nonlocal answered
+        for _ in range(30_000):
+            await flooder.frame()
+            answered += 1
+
+    counting = asyncio.create_task(count())
+    await until(lambda: answered > 100)
+    before = answered
+    for _ in range(10):
+        await patient.mailbox_status("inbox")
+    between = answered - before
+    await sending
+    await counting
+
+    assert between < 20_000  # ten requests did not wait for the flood to end
+
+
+async def test_a_thousand_connections_idle_while_two_hundred_work(house):
+    client = await house.client()
+    await client.mailbox_create(name="inbox")
+    idle = [await house.raw() for _ in range(1_000)]
+    busy = [await house.raw() for _ in range(200)]
+
+    async def work(one, number):
+        for turn in range(5):
+            body = f"{number}.{turn}".encode()
+            reply = orjson.loads(await one.ask("$mq9.AI.MSG.SEND.inbox", body))
+            assert reply["error"] == ""
+
+    await asyncio.gather(*(work(one, number) for number, one in enumerate(busy)))
+
+    assert (await client.mailbox_status("inbox")).stored == 1_000
+    assert house.server.connections == 1_201
+    for one in idle:
+        one.send(b"PING\r\n")
+    assert {await one.frame() for one in idle} == {("PONG",)}
+
+
+async def test_garbage_at_any_place_of_a_stream_harms_nobody_else(house, caplog):
+    caplog.set_level(logging.ERROR)
+    other = await house.raw()
+    good = connect() + b"SUB a.* 1\r\nUNSUB 1 5\r\n" + publish("a.b", b"x" * 20) + b"PING\r\n"
+    for cut in range(0, len(good), 3):
+        client = await house.stranger()
+        client.send(good[:cut] + b"\0\xff garbage \r\n" + good[cut:])
+        frames = await client.ended()
+        assert frames[-1][0] == "-ERR"
+        await client.close()
+    other.send(b"PING\r\n")
+
+    assert await other.frame() == ("PONG",)
+    assert caplog.records == []
+
+
+async def test_a_stream_cut_anywhere_is_understood(house):
+    await (await house.client()).mailbox_create(name="inbox")
+    body = publish("$mq9.AI.MSG.SEND.inbox", b"hello", headers=[("mq9-key", "k")], reply="in")
+    stream = connect() + b"SUB in 1\r\n" + body
+    for cut in range(1, len(stream)):
+        client = await house.stranger()
+        await client.send_all(stream[:cut])
+        client.send(b"")
+        await asyncio.sleep(0)
+        client.send(stream[cut:])
+        _, _, _, reply = await client.frame()
+        assert orjson.loads(reply)["error"] == ""
+        await client.close()

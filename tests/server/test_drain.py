@@ -1,0 +1,145 @@
+"""A server that is told to stop."""
+
+import asyncio
+from contextlib import contextmanager
+
+import orjson
+import pytest
+from raw import RawClient, publish
+from waiting import until
+
+from mq9 import Unavailable, Unreachable
+from mq9.broker.server import Server
+from mq9.clock import ManualClock
+
+
+async def _waiting_fetch(house, client):
+    fetch = asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=60_000))
+    await until(lambda: bool(house.broker._waiters._by_address))
+    return fetch
+
+
+@contextmanager
+def held_back(broker):
+    """Let commands wait until the event that this gives is set."""
+    release = asyncio.Event()
+    run = broker._backend.run
+
+    async def slowly(command):
+        await release.wait()
+        return await run(command)
+
+    broker._backend.run = slowly
+    try:
+        yield release
+    finally:
+        release.set()
+
+
+async def test_a_waiting_fetch_is_answered_that_there_is_nothing(house):
+    client = await house.client()
+    await client.mailbox_create(name="inbox")
+    fetch = await _waiting_fetch(house, client)
+
+    await house.server.drain()
+
+    fetched = await fetch
+    assert fetched == []
+    assert fetched.waiting.stored == 0
+
+
+async def test_what_was_begun_is_answered_and_what_comes_then_is_refused(house):
+    await (await house.client()).mailbox_create(name="inbox")
+    client = await house.raw()
+    client.send(b"SUB in.* 1\r\nPING\r\n")
+    assert await client.frame() == ("PONG",)
+    address = house.server.address
+
+    with held_back(house.broker) as release:
+        client.send(publish("$mq9.AI.MSG.SEND.inbox", b"before", reply="in.before"))
+        await until(lambda: bool(house.server._hub.tasks))
+        draining = asyncio.create_task(house.server.drain())
+        name, told = await client.frame()
+        assert (name, orjson.loads(told)["ldm"]) == ("INFO", True)
+        client.send(publish("$mq9.AI.MSG.SEND.inbox", b"after", reply="in.after"))
+        _, subject, _, refusal = await client.frame()
+        assert (subject, orjson.loads(refusal)["code"]) == ("in.after", "unavailable")
+        with pytest.raises(OSError):  # noqa: PT011  # refused, or cut off
+            await RawClient.open(address)
+        release.set()
+        _, subject, _, reply = await client.frame()
+        assert (subject, orjson.loads(reply)["msg_id"]) == ("in.before", 0)
+        await draining
+
+    assert await client.ended() == []
+    assert house.events[-1] == "shutdown"
+    assert house.server.is_draining
+
+
+async def test_draining_ends_though_something_hangs(house):
+    await (await house.client()).mailbox_create(name="inbox")
+    client = await house.raw()
+    client.send(b"SUB in 1\r\n")
+    with held_back(house.broker):
+        client.send(publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in"))
+        await until(lambda: bool(house.server._hub.tasks))
+        draining = asyncio.create_task(house.server.drain(seconds=0.01))
+        frames = await client.ended()
+    await draining
+
+    assert [frame[0] for frame in frames] == ["INFO"]
+
+
+async def test_draining_lets_a_client_go_that_does_not_read(house):
+    deaf, talker = await house.raw(), await house.raw()
+    deaf.send(b"SUB news 1\r\nPING\r\n")
+    assert await deaf.frame() == ("PONG",)
+    await talker.send_all(publish("news", bytes(1024 * 1024)) * 8 + b"PING\r\n")
+    assert await talker.frame() == ("PONG",)
+
+    async with asyncio.timeout(20):
+        await house.server.drain()
+    assert house.server.connections == 0
+
+
+async def test_a_client_goes_on_with_the_next_server_on_that_port(house):
+    client = await house.client(clock=None, reconnect_delay=0.01)
+    await client.mailbox_create(name="inbox")
+    await client.send("inbox", "x")
+    [message] = await client.fetch("inbox", group_name="g", deliver="earliest")
+    host, port = house.server.address
+
+    await house.server.drain()
+    with pytest.raises((Unavailable, Unreachable)):  # it may not have heard yet
+        await client.mailbox_drop("inbox")
+    with pytest.raises(Unreachable, match="mq9 serve"):
+        await client.mailbox_drop("inbox")
+    following = Server(house.broker, max_payload=1024 * 1024, timers=ManualClock())
+    await following.start(host, port)
+    try:
+        assert await client.ack("inbox", "g", message.msg_id) == [0]
+    finally:
+        await following.close()
+
+
+async def test_a_port_that_is_taken_is_named(house):
+    host, port = house.server.address
+    second = Server(house.broker, max_payload=1024)
+
+    with pytest.raises(Unreachable, match=f"{port} cannot be listened on"):
+        await second.start(host, port)
+    await second.close()
+
+
+async def test_closing_answers_nobody_and_loses_nothing_that_was_answered(house):
+    client = await house.client(clock=None, reconnect_attempts=0)
+    await client.mailbox_create(name="inbox")
+    assert await client.send("inbox", "x") == 0
+    fetch = await _waiting_fetch(house, client)
+
+    await house.server.close()
+
+    with pytest.raises(Unavailable, match="the connection broke"):
+        await fetch
+    assert not house.broker._waiters._by_address
+    assert (await house.broker.totals()).messages == 1

@@ -1,0 +1,146 @@
+"""Requests of mq9 over a socket: who gets the reply, and who holds a lease."""
+
+import orjson
+from raw import publish
+from waiting import until
+
+FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_000}}
+
+
+async def _inbox(house):
+    client = await house.client()
+    return client, await client.mailbox_create(name="inbox")
+
+
+async def _leased(client):
+    status = await client.mailbox_status("inbox", group_name="g")
+    return status.group.leased
+
+
+def _waits(house):
+    return bool(house.broker._waiters._by_address)
+
+
+async def test_a_reply_is_no_business_of_others(house):
+    spy = await house.raw()
+    spy.send(b"SUB > 1\r\nSUB _INBOX.> 2\r\nSUB $mq9.AI.> 3\r\nPING\r\n")
+    assert (await spy.frame())[0] == "-ERR"
+    assert await spy.frame() == ("PONG",)
+    client, inbox = await _inbox(house)
+    await client.send(inbox, "secret")
+    other = await house.raw()
+    other.send(publish(f"$mq9.AI.MSG.QUERY.{inbox}", b"", reply="_INBOX.of.the.spy") + b"PING\r\n")
+    assert await other.frame() == ("PONG",)
+
+    assert [message.text for message in await client.query(inbox)] == ["secret"]
+    spy.send(b"PING\r\n")
+    assert await spy.frame() == ("PONG",)
+
+
+async def test_a_fetch_whose_reply_nobody_reads_leases_nothing(house):
+    client, inbox = await _inbox(house)
+    await client.send(inbox, "x")
+    other = await house.raw()
+    other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in") + b"PING\r\n")
+    assert await other.frame() == ("PONG",)
+
+    assert await _leased(client) == ()
+
+
+async def test_a_waiter_that_unsubscribed_is_given_nothing(house):
+    client, inbox = await _inbox(house)
+    other = await house.raw()
+    other.send(b"SUB in 1\r\nSUB in.* 2\r\n")
+    other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in"))
+    await until(lambda: _waits(house))
+    other.send(b"UNSUB 1\r\n")
+    await until(lambda: not _waits(house))
+    await client.send(inbox, "x")
+
+    assert await _leased(client) == ()
+
+
+async def test_a_waiter_keeps_waiting_while_another_subscription_covers_its_reply(house):
+    client, inbox = await _inbox(house)
+    other = await house.raw()
+    other.send(b"SUB in.a 1\r\nSUB in.* 2\r\n")
+    other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in.a"))
+    await until(lambda: _waits(house))
+    other.send(b"UNSUB 1\r\nPING\r\n")
+    assert await other.frame() == ("PONG",)
+    await client.send(inbox, "x")
+
+    _, _, _, reply = await other.frame()
+    assert [item["payload"] for item in orjson.loads(reply)["messages"]] == ["x"]
+
+
+async def test_a_waiter_whose_connection_ended_is_given_nothing(house):
+    client, inbox = await _inbox(house)
+    other = await house.raw()
+    other.send(b"SUB in 1\r\n")
+    other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in"))
+    await until(lambda: _waits(house))
+    await other.close()
+    await until(lambda: not _waits(house))
+    await client.send(inbox, "x")
+
+    assert await _leased(client) == ()
+
+
+async def test_what_was_sent_before_the_end_of_a_connection_is_stored(house):
+    client, inbox = await _inbox(house)
+    other = await house.raw()
+    await other.send_all(publish(f"$mq9.AI.MSG.SEND.{inbox}", b"x") * 500)
+    await other.close()
+    await until(lambda: house.server.connections == 1)
+
+    assert (await client.mailbox_status(inbox)).stored == 500
+
+
+async def test_requests_of_one_connection_take_effect_in_order(house):
+    client, inbox = await _inbox(house)
+    await house.clock.advance(120)  # so that a sweep is due among them
+    other = await house.raw()
+    for number in range(300):
+        other.send(publish(f"$mq9.AI.MSG.SEND.{inbox}", str(number).encode()))
+    other.send(b"PING\r\n")
+    assert await other.frame() == ("PONG",)
+    await until(lambda: not house.server._hub.tasks)
+
+    stored = await client.query(inbox, limit=1_000)
+    assert [int(message.text) for message in stored] == list(range(300))
+
+
+async def test_each_connection_without_a_consumer_is_one_of_its_own(house):
+    client, inbox = await _inbox(house)
+    await client.send(inbox, "x")
+    one, two = await house.nats(), await house.nats()
+    body = orjson.dumps({**FETCH, "config": {"max_wait_ms": 0}})
+
+    async def fetched_by(connection):
+        reply = await connection.request(f"$mq9.AI.MSG.FETCH.{inbox}", body)
+        return len(orjson.loads(reply.data)["messages"])
+
+    assert [await fetched_by(one), await fetched_by(two), await fetched_by(one)] == [1, 0, 1]
+
+
+async def test_the_largest_message_goes_through_with_headers_and_one_more_byte_is_refused(house):
+    client, inbox = await _inbox(house)
+    largest = bytes(1024 * 1024)
+    other = await house.raw()
+
+    headers = [("mq9-key", "k" * 256), ("mq9-tags", ",".join(f"{n:0200}" for n in range(64)))]
+    stored = orjson.loads(await other.ask(f"$mq9.AI.MSG.SEND.{inbox}", largest, headers))
+    assert stored == {"error": "", "msg_id": 0}
+    refused = orjson.loads(await other.ask(f"$mq9.AI.MSG.SEND.{inbox}", largest + b"x", headers))
+    assert refused["code"] == "payload_too_large"
+    assert (await client.query(inbox))[0].payload == largest
+
+
+async def test_a_reply_may_be_larger_than_a_message(house):
+    client, inbox = await _inbox(house)
+    for number in range(8):
+        await client.send(inbox, bytes([number]) * 1024 * 1024)
+
+    found = await client.query(inbox, max_bytes=64 * 1024 * 1024)
+    assert [message.payload[0] for message in found] == list(range(8))

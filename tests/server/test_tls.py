@@ -1,0 +1,81 @@
+"""Connections that are encrypted."""
+
+import asyncio
+import ssl
+
+import pytest
+import trustme
+from raw import RawClient, connect
+
+from mq9 import InvalidRequest, Mq9Client, Unreachable
+from mq9.broker.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def files(authority, tmp_path):
+    """The files of a CA, a certificate for 127.0.0.1, and its key."""
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(tmp_path / "cert.pem", append=True)
+    return tmp_path
+
+
+@pytest.fixture
+async def encrypted(open_house, files):
+    tls = Settings(tls_cert=files / "cert.pem", tls_key=files / "key.pem").tls()
+    return await open_house(tls=tls)
+
+
+async def test_our_client_and_nats_py_speak_over_tls(encrypted, files):
+    assert encrypted.server.url.startswith("tls://")
+    async with Mq9Client(f"{encrypted.server.url}?tls_ca={files / 'ca.pem'}") as client:
+        await client.mailbox_create(name="inbox")
+        await client.send("inbox", bytes(500_000))
+        assert len((await client.query("inbox"))[0].payload) == 500_000
+
+    context = ssl.create_default_context(cafile=files / "ca.pem")
+    other = await encrypted.nats(tls=context)
+    reply = await other.request("$mq9.AI.PUBLIC.LIST")
+    assert b'"error":""' in reply.data
+
+
+async def test_a_certificate_of_an_unknown_authority_is_refused_by_the_client(encrypted):
+    with pytest.raises(Unreachable, match="not trusted"):
+        await Mq9Client.connect(encrypted.server.url)
+    async with asyncio.timeout(10):
+        while encrypted.events.count("tls") < 1:  # noqa: ASYNC110  # sends no event
+            await asyncio.sleep(0.001)
+
+
+async def test_who_does_not_encrypt_is_cut_off(encrypted):
+    client = await RawClient.open(encrypted.server.address)
+    assert client.info["tls_required"] is True
+    client.send(connect() + b"PING\r\n")
+
+    assert [frame for frame in await client.ended() if frame[0] == "PONG"] == []
+    await client.close()
+
+
+async def test_who_leaves_in_the_middle_of_the_handshake_harms_nobody(encrypted, files, caplog):
+    for _ in range(5):
+        client = await RawClient.open(encrypted.server.address)
+        client.send(b"\x16\x03\x01")
+        await client.close()
+    async with Mq9Client(f"{encrypted.server.url}?tls_ca={files / 'ca.pem'}") as client:
+        assert await client.mailbox_list() == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_files_that_are_no_certificate_are_named(tmp_path):
+    (tmp_path / "cert.pem").write_text("nonsense")
+    with pytest.raises(InvalidRequest, match="tls-cert"):
+        Settings(tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "cert.pem").tls()
+    with pytest.raises(InvalidRequest, match="tls-cert"):
+        Settings(tls_cert=tmp_path / "missing", tls_key=tmp_path / "missing").tls()
