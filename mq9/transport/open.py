@@ -113,6 +113,16 @@ def check_url(url: str, agent: str | None = None) -> None:
         )
 
 
+def file_of(url: str) -> Path | None:
+    """Return the file that a URL names; None for a broker that is not on one.
+
+    Raises:
+        InvalidRequest: The URL is none of the forms above.
+    """
+    check_url(url)
+    return _parse_file(url)[0] if _split(url).scheme == "sqlite" else None
+
+
 async def open_transport(url: str | None, consumer: str, agent: str | None = None) -> Transport:
     """Open the broker that ``url`` names. Cancelling it leaves nothing open.
 

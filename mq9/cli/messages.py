@@ -1,0 +1,318 @@
+"""``mq9 send``, ``fetch``, ``ack`` and ``query``."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from mq9 import address as addresses
+from mq9.cli import output
+from mq9.cli.call import NOTHING_THERE, Call
+from mq9.cli.output import count, quoted, span, when
+from mq9.errors import InvalidRequest
+from mq9.models import Deliver, FetchResult, Message, Priority, Waiting
+from mq9.protocol import checks, replies
+
+_MOST_STDIN = 64 * 1024 * 1024  # no broker of ours takes a larger message
+_DIGITS = re.compile(r"\d{1,12}")
+
+Address = Annotated[str, typer.Argument(help="The mailbox.")]
+
+
+async def send(
+    call: Call,
+    *,
+    address: Address,
+    body: Annotated[
+        str | None,
+        typer.Argument(help="The message; - or none reads it from standard input, byte for byte."),
+    ] = None,
+    priority: Annotated[
+        Priority, typer.Option(help="Critical is delivered before urgent before normal.")
+    ] = Priority.NORMAL,
+    key: Annotated[str | None, typer.Option(help="Replace the message that has this key.")] = None,
+    delay: Annotated[
+        int | None, typer.Option(min=0, help="Seconds until it becomes visible.")
+    ] = None,
+    ttl: Annotated[int | None, typer.Option(min=1, help="Seconds until it expires.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A word to find it by; may be repeated.")
+    ] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="Stored once, however often this id is sent.")
+    ] = None,
+    sender: Annotated[
+        str | None, typer.Option("--from", help="Who sends it: a claim that readers see.")
+    ] = None,
+    reply_to: Annotated[str | None, typer.Option(help="The mailbox for answers.")] = None,
+    correlation_id: Annotated[
+        str | None, typer.Option(help="Which question it is, or answers.")
+    ] = None,
+) -> int:
+    """Send a message; when this returns, it is stored."""
+    payload = _stdin() if body is None or body == "-" else body.encode("utf-8", "surrogateescape")
+    address = addresses.parse(address)
+    async with call.client() as client:
+        msg_id = await client.send(
+            address,
+            payload,
+            priority=priority,
+            key=key,
+            delay=delay,
+            ttl=ttl,
+            tags=tag,
+            id=id_,
+            sender=sender,
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+        )
+    delayed = msg_id < 0
+    call.out.show(
+        {"mail_address": address, "msg_id": msg_id, "delayed": delayed},
+        f"delayed for {span(delay or 0)}; it gets its id then"
+        if delayed
+        else f"stored as message {msg_id}",
+    )
+    return 0
+
+
+def _stdin() -> bytes:
+    """Read a message from standard input."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InvalidRequest("body: give it as an argument, or pipe it in")
+    payload = sys.stdin.buffer.read(_MOST_STDIN + 1)
+    if len(payload) > _MOST_STDIN:
+        raise InvalidRequest(f"body: standard input holds more than {_MOST_STDIN} bytes")
+    return payload
+
+
+async def fetch(
+    call: Call,
+    *,
+    address: Address,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Lease the messages for this consumer group; without it, just look."),
+    ] = None,
+    consumer: Annotated[
+        str | None,
+        typer.Option(
+            help="Who holds the leases; the same name is given its own messages again.  "
+            "[default: another one each time]"
+        ),
+    ] = None,
+    deliver: Annotated[
+        Deliver, typer.Option(help="Where a new group, or a read without one, starts.")
+    ] = Deliver.LATEST,
+    from_time: Annotated[
+        str | None,
+        typer.Option(help="For --deliver from_time: Unix seconds, or 2026-11-21T07:09."),
+    ] = None,
+    from_id: Annotated[
+        int | None, typer.Option(min=0, help="For --deliver from_id: the first message.")
+    ] = None,
+    force_deliver: Annotated[
+        bool,
+        typer.Option(
+            "--force-deliver", help="Let the group forget leases and acks and start again."
+        ),
+    ] = False,
+    num: Annotated[int, typer.Option(min=1, max=1_000, help="How many at the most.")] = 100,
+    wait: Annotated[
+        float, typer.Option(min=0, max=60, help="Seconds to wait for a first one.")
+    ] = 0.5,
+    lease: Annotated[
+        float, typer.Option(min=1, max=86_400, help="Seconds to hold them without an ack.")
+    ] = 60.0,
+) -> int:
+    """Fetch messages, the most pressing first; with a group they are leased until acked."""
+    address = addresses.parse(address)
+    async with call.client() as client:
+        found = await client.fetch(
+            address,
+            group_name=group,
+            deliver=deliver,
+            from_time=_instant("from-time", from_time),
+            from_id=from_id,
+            force_deliver=force_deliver,
+            num_msgs=num,
+            max_wait_ms=round(checks.seconds(60)("wait", wait) * 1000),
+            lease_ms=round(checks.seconds(86_400)("lease", lease) * 1000),
+            consumer=consumer,
+        )
+        now = client.clock.now_ms() / 1000
+    document = {"mail_address": address, "group_name": group, **_document(found)}
+    if not found:
+        call.out.show(document)
+        call.out.notice(_why_nothing(found.waiting, group, now))
+        return NOTHING_THERE
+    parts = [_message(message) for message in found]
+    if group is not None and found.batch is not None:
+        parts.append(_how_to_ack(found, address, group, consumer, now))
+    if found.more:
+        parts.append("there is more: fetch again")
+    call.out.show(document, "\n\n".join(parts))
+    return 0
+
+
+def _how_to_ack(
+    found: FetchResult, address: str, group: str, consumer: str | None, now: float
+) -> str:
+    words = ["mq9", "ack", address, group, str(found[-1].msg_id), "--batch", str(found.batch)]
+    if consumer is not None:
+        words += ["--consumer", consumer]
+    until = "" if found.lease_until is None else f" within {span(found.lease_until - now)}"
+    return f"to ack {'it' if len(found) == 1 else 'them all'}{until}:\n    {shlex.join(words)}"
+
+
+def _why_nothing(waiting: Waiting | None, group: str | None, now: float) -> str:
+    """Say in one line why a fetch found nothing."""
+    if waiting is None:
+        return "nothing there"
+    reasons = []
+    if waiting.delayed:
+        due = (
+            "" if waiting.next_due is None else f", the next due {_relative(waiting.next_due, now)}"
+        )
+        reasons.append(f"{waiting.delayed} delayed{due}")
+    for lease in waiting.leased:
+        until = _relative(lease.until, now)
+        reasons.append(
+            f"{lease.count} given back, to be had again {until}"
+            if lease.consumer is None
+            else f"{lease.count} leased to {quoted(lease.consumer)}, until {until}"
+        )
+    if waiting.acked:
+        reasons.append(f"{waiting.acked} acked by {quoted(group)}")
+    if waiting.skipped:
+        start = "this read's start" if group is None else f"the start of {quoted(group)}"
+        remedy = " (--deliver earliest shows them)" if group is None else ""
+        reasons.append(f"{waiting.skipped} before {start}{remedy}")
+    told = f"nothing to fetch; {count(waiting.stored, 'message')} stored"
+    return f"{told}: {'; '.join(reasons)}" if reasons else told
+
+
+def _relative(instant: float, now: float) -> str:
+    return f"{when(instant)} (in {span(instant - now)})"
+
+
+async def ack(
+    call: Call,
+    *,
+    address: Address,
+    group: Annotated[str, typer.Argument(help="The consumer group that fetched it.")],
+    msg_id: Annotated[int, typer.Argument(min=0, help="The message.")],
+    consumer: Annotated[
+        str | None, typer.Option(help="Who fetched it, if it was fetched under a name.")
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(help="The fetch it came in; without it, the latest that it came in."),
+    ] = None,
+    individual: Annotated[
+        bool, typer.Option("--individual", help="Confirm this message only.")
+    ] = False,
+) -> int:
+    """Confirm a message and all that came before it in the same fetch."""
+    address = addresses.parse(address)
+    async with call.client() as client:
+        acked = await client.ack(
+            address, group, msg_id, batch=batch, individual=individual, consumer=consumer
+        )
+    call.out.show(
+        {"mail_address": address, "group_name": group, "acked": acked},
+        f"acked {', '.join(map(str, acked))}"
+        if acked
+        else "nothing was acked: another consumer holds it by now, or the fetch is out of date",
+    )
+    return 0 if acked else NOTHING_THERE
+
+
+async def query(
+    call: Call,
+    *,
+    address: Address,
+    key: Annotated[str | None, typer.Option(help="Only the one with this key.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Only those with this tag; repeated, with all of them.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only those from then on: Unix seconds, or 2026-11-21T07:09."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1_000, help="How many of the newest at the most.")
+    ] = 100,
+    msg_id: Annotated[int | None, typer.Option(min=0, help="Only this one.")] = None,
+) -> int:
+    """Look at stored messages, oldest first, without taking anything from anybody."""
+    address = addresses.parse(address)
+    async with call.client() as client:
+        found = await client.query(
+            address,
+            key=key,
+            tags=tag,
+            since=_instant("since", since),
+            limit=limit,
+            msg_id=msg_id,
+        )
+    document = {"mail_address": address, **_document(found)}
+    if not found:
+        call.out.show(document)
+        call.out.notice("no such message is stored")
+        return NOTHING_THERE
+    parts = [_message(message) for message in found]
+    if found.more:
+        parts.append("there are older ones: raise --limit, or ask for fewer with --since")
+    call.out.show(document, "\n\n".join(parts))
+    return 0
+
+
+def _instant(name: str, text: str | None) -> int | None:
+    """Read a point in time: Unix seconds, or a date and time of this machine's zone."""
+    if text is None:
+        return None
+    if _DIGITS.fullmatch(text):
+        return int(text)
+    try:
+        return int(datetime.fromisoformat(text).timestamp())
+    except (ValueError, OverflowError, OSError):
+        raise InvalidRequest(
+            f"{name}: {checks.shown(text)} is neither Unix seconds nor a time such as"
+            " 2026-11-21T07:09"
+        ) from None
+
+
+def _document(found: FetchResult) -> dict[str, Any]:
+    """Return what a fetch or query found, named as in the protocol."""
+    document: dict[str, Any] = replies.encode_fetch(found, as_base64=False)
+    del document["error"]
+    return {**document, "more": found.more}
+
+
+def _message(message: Message) -> str:
+    """Return a message as people read it."""
+    head = [f"#{message.msg_id}", message.priority.value, when(message.create_time)]
+    if message.sender is not None:
+        knowledge = "verified" if message.sender_verified else "claimed"
+        head.append(f"from {quoted(message.sender)} ({knowledge})")
+    if message.delivery_count > 1:
+        head.append(f"delivery {message.delivery_count}")
+    more = {
+        "key": message.key,
+        "tags": ",".join(message.tags),
+        "reply-to": message.reply_to,
+        "correlation-id": message.correlation_id,
+        "path": ",".join(message.path),
+    }
+    lines = ["  ".join(head)]
+    described = "  ".join(f"{name}={quoted(value)}" for name, value in more.items() if value)
+    if described:
+        lines.append(described)
+    lines.append(output.indented(output.body(message.payload)))
+    return "\n".join(lines)

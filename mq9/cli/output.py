@@ -1,0 +1,212 @@
+"""What the commands print: text for people, tables for terminals, one JSON document for programs.
+
+Bodies, names and descriptions are written by strangers. Nothing that does not print reaches the
+output: control characters, escape sequences and what turns the direction of writing are shown as
+Python or JSON would escape them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+_WORD = re.compile(r"[\w.@:/+-]+")
+
+
+class PipeClosed(Exception):
+    """Whoever read the output has gone."""
+
+
+class CannotWrite(Exception):
+    """The output cannot be written; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows to be shown below each other.
+
+    Attributes:
+        columns: What stands above them.
+        rows: As many cells in each.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class Output:
+    """Where a command prints to.
+
+    Args:
+        as_json: Whether a program reads it: then there is one document, and nothing else.
+        stream: Takes the answer; standard output by default.
+        notices: Takes what is said beside it; standard error by default.
+        is_terminal: Whether somebody looks at the answer; as ``stream`` says by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        as_json: bool,
+        stream: TextIO | None = None,
+        notices: TextIO | None = None,
+        is_terminal: bool | None = None,
+    ) -> None:
+        self.as_json = as_json
+        self._stream = sys.stdout if stream is None else stream
+        self._notices = sys.stderr if notices is None else notices
+        self._is_terminal = self._stream.isatty() if is_terminal is None else is_terminal
+
+    def show(self, document: dict[str, Any], *parts: str | Table) -> None:
+        """Print the answer: ``document`` for programs, ``parts`` for people.
+
+        Raises:
+            PipeClosed: Nobody reads it any more.
+            CannotWrite: It cannot be written.
+        """
+        if self.as_json:
+            encoding = getattr(self._stream, "encoding", None) or "utf-8"
+            self._write(as_json(document, in_ascii=encoding.lower() != "utf-8"))
+            return
+        for part in parts:
+            self._write(self._drawn(part) if isinstance(part, Table) else harmless(part))
+
+    def notice(self, text: str) -> None:
+        """Say something to people that is not part of the answer."""
+        if not self.as_json:
+            self._notices.write(f"{harmless(text)}\n")
+            self._notices.flush()
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            raise PipeClosed from None
+        except OSError as error:
+            raise CannotWrite(f"the output cannot be written: {error.strerror}") from None
+
+    def _drawn(self, table: Table) -> str:
+        rows = [[one_line(cell) for cell in row] for row in table.rows]
+        return _boxed(table.columns, rows) if self._is_terminal else _aligned(table.columns, rows)
+
+
+def _boxed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Draw a table as wide as the terminal; what does not fit in a cell is continued below."""
+    from rich import box, table, text  # noqa: PLC0415  # only terminals need it
+    from rich.console import Console  # noqa: PLC0415
+
+    drawn = table.Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*map(text.Text, row))
+    console = Console(force_terminal=True)
+    with console.capture() as captured:
+        console.print(drawn)
+    return captured.get().rstrip("\n")
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table of columns as wide as they need, two spaces between them."""
+    from rich.cells import cell_len  # noqa: PLC0415  # not before it is used
+
+    lines = [columns, *rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def harmless(text: str) -> str:
+    """Return a text of which only the line ends act on a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
+def one_line(value: object) -> str:
+    """Return a value as a text that stays on its line."""
+    return harmless(str(value)).replace("\n", r"\n")
+
+
+def quoted(value: object) -> str:
+    """Return a name as it is where it is one word, else in quotes that it cannot get out of."""
+    text = str(value)
+    return text if _WORD.fullmatch(text) else repr(text)
+
+
+def as_json(document: Any, *, in_ascii: bool = False) -> str:
+    """Write a document as one line, in which everything prints.
+
+    Args:
+        document: What JSON can hold.
+        in_ascii: Whether to escape all other characters as well.
+    """
+    text = json.dumps(document, ensure_ascii=in_ascii)
+    if text.isprintable():
+        return text
+    # Whatever does not print stands inside a string, where it may be escaped.
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text).replace(
+        "\x7f", r"\u007f"
+    )
+
+
+def body(payload: bytes) -> str:
+    """Return a message's body for people: its text, else what it is in base64."""
+    try:
+        text = payload.decode("utf-8")
+    except UnicodeDecodeError:
+        encoded = base64.b64encode(payload).decode("ascii")
+        return f"({len(payload)} bytes that are not text, in base64)\n{encoded}"
+    return text.replace("\r\n", "\n") if text else "(empty)"
+
+
+def indented(text: str) -> str:
+    """Return a text with four spaces before each line."""
+    return "\n".join(f"    {line}" for line in text.split("\n"))
+
+
+def when(seconds: float) -> str:
+    """Return a Unix time as this machine's clock on the wall shows it."""
+    try:
+        instant = datetime.fromtimestamp(seconds, UTC).astimezone()
+    except (OverflowError, OSError, ValueError):  # a broker may say anything
+        return f"{seconds} (Unix time)"
+    return instant.isoformat(sep=" ", timespec="seconds")
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in the unit that suits it."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))} ms"
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with the noun in the form that goes with it."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def stop_writing() -> None:
+    """Let what is left in standard output go nowhere, so that Python's exit says nothing of it."""
+    if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,282 @@
+"""``mq9 serve``: a broker that any NATS client can talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mq9.broker import logs
+from mq9.broker.admin import serve_admin
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.limits import ServerLimits
+from mq9.broker.metrics import Metrics
+from mq9.broker.server import Server
+from mq9.broker.settings import Settings
+from mq9.clock import SystemClock
+from mq9.engine.commands import Limits
+from mq9.engine.store import Durability
+from mq9.errors import InvalidRequest, Unreachable
+from mq9.transport.open import default_file
+
+logger = logging.getLogger("mq9.broker")
+
+_DEFAULTS = Limits()
+_SERVER = ServerLimits()
+_SPARE_FILES = 64  # descriptors for everything but clients
+_PORT = 9090
+
+
+def serve(  # noqa: PLR0917  # typer passes every option by name
+    host: Annotated[
+        str, typer.Option(envvar="MQ9_HOST", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="MQ9_PORT", min=0, max=65535, help="Port; 0: any free one.")
+    ] = 4222,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MQ9_DATA", dir_okay=False, help="File to keep mail in.  [default: one per user]"
+        ),
+    ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", envvar="MQ9_MEMORY", help="Keep mail in memory only.")
+    ] = False,
+    durability: Annotated[
+        Durability,
+        typer.Option(
+            envvar="MQ9_DURABILITY",
+            help="What a reply promises: normal survives a killed server, full power loss as well.",
+        ),
+    ] = Durability.NORMAL,
+    auth_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MQ9_AUTH_TOKEN",
+            show_envvar=True,
+            help="What a client must know. Others on this machine see the command line: prefer "
+            "the variable.",
+        ),
+    ] = None,
+    users: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MQ9_USERS", dir_okay=False, help="TOML file of who may connect, as which agent."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(envvar="MQ9_TLS_CERT", dir_okay=False, help="Certificate chain, PEM."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(envvar="MQ9_TLS_KEY", dir_okay=False, help="Its key, PEM.")
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            envvar="MQ9_INSECURE",
+            help="Let anybody in, though other machines can reach it.",
+        ),
+    ] = False,
+    admin_host: Annotated[
+        str, typer.Option(envvar="MQ9_ADMIN_HOST", help="Address of metrics and health.")
+    ] = "127.0.0.1",
+    admin_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="MQ9_ADMIN_PORT",
+            min=0,
+            max=65535,
+            help=f"Port of metrics and health; 0: any free one.  [default: {_PORT} if it is free]",
+        ),
+    ] = None,
+    admin: Annotated[
+        bool, typer.Option(envvar="MQ9_ADMIN", help="Whether to serve metrics and health.")
+    ] = True,
+    max_connections: Annotated[
+        int, typer.Option(envvar="MQ9_MAX_CONNECTIONS", min=1, help="Clients at once.")
+    ] = _SERVER.max_connections,
+    max_pending: Annotated[
+        int,
+        typer.Option(envvar="MQ9_MAX_PENDING", min=65536, help="Bytes a client may leave unread."),
+    ] = _SERVER.max_pending,
+    max_mailboxes: Annotated[
+        int, typer.Option(envvar="MQ9_MAX_MAILBOXES", min=1, help="Mailboxes.")
+    ] = _DEFAULTS.max_mailboxes,
+    max_messages: Annotated[
+        int, typer.Option(envvar="MQ9_MAX_MESSAGES", min=1, help="Messages in one mailbox.")
+    ] = _DEFAULTS.max_messages,
+    max_bytes: Annotated[
+        int, typer.Option(envvar="MQ9_MAX_BYTES", min=1, help="Bytes in one mailbox.")
+    ] = _DEFAULTS.max_bytes,
+    max_payload: Annotated[
+        int,
+        typer.Option(
+            envvar="MQ9_MAX_PAYLOAD", min=1, max=64 * 1024 * 1024, help="Bytes in one message."
+        ),
+    ] = _DEFAULTS.max_payload,
+    max_agents: Annotated[
+        int, typer.Option(envvar="MQ9_MAX_AGENTS", min=1, help="Registered agents.")
+    ] = _DEFAULTS.max_agents,
+    drain: Annotated[
+        float,
+        typer.Option(
+            envvar="MQ9_DRAIN", min=0, max=3600, help="Seconds to finish in when told to stop."
+        ),
+    ] = 10.0,
+    log_level: Annotated[
+        str,
+        typer.Option(envvar="MQ9_LOG_LEVEL", help="debug, info, warning or error."),
+    ] = "info",
+    log_format: Annotated[
+        str, typer.Option(envvar="MQ9_LOG_FORMAT", help="text or json, on standard error.")
+    ] = "text",
+) -> None:
+    """Run a broker that any NATS client can talk to, until it is told to stop.
+
+    SIGTERM or Ctrl-C lets it finish what was begun; a second one ends it at once. Every option may
+    be given as the environment variable that is named beside it.
+    """
+    logs.configure(log_level, log_format)
+    if memory and data is not None:
+        raise InvalidRequest(f"memory: give either --memory or --data, which is {data}")
+    settings = Settings(
+        host=host,
+        port=port,
+        data=None if memory else (data or default_file()),
+        durability=durability,
+        auth_token=auth_token,
+        users=users,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        insecure=insecure,
+        admin_host=admin_host,
+        admin_port=(_PORT if admin_port is None else admin_port) if admin else None,
+        limits=Limits(
+            max_payload=max_payload,
+            max_mailboxes=max_mailboxes,
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            max_agents=max_agents,
+        ),
+        server_limits=ServerLimits(max_connections=max_connections, max_pending=max_pending),
+        drain_s=drain,
+    )
+    asyncio.run(_run(settings, admin_is_optional=admin_port is None))
+
+
+async def _run(settings: Settings, *, admin_is_optional: bool) -> None:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    async with running(settings, admin_is_optional=admin_is_optional) as server:
+        typer.echo(f"mq9 listens on {server.url}")
+        await stop.wait()
+        logger.info("draining", extra={"connections": server.connections})
+        await server.drain(settings.drain_s)
+    logger.info("stopped")
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, admin_is_optional: bool = False) -> AsyncIterator[Server]:
+    """Run a server while inside.
+
+    Args:
+        settings: How.
+        admin_is_optional: Whether to go on without metrics when their port is taken.
+
+    Raises:
+        InvalidRequest: A setting cannot be used.
+        Unreachable: A port cannot be listened on.
+        UnusableFile: The file cannot be used.
+    """
+    guard, tls = settings.guard(), settings.tls()
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        broker = _open(settings, metrics)
+        stack.push_async_callback(broker.close)
+        server = Server(
+            broker,
+            max_payload=settings.limits.max_payload,
+            guard=guard,
+            limits=_fit_open_files(settings.server_limits),
+            tls=tls,
+            observer=metrics,
+        )
+        stack.push_async_callback(server.close)
+        await server.start(settings.host, settings.port)
+        where = settings.data or "memory"
+        logger.info("listening", extra={"url": server.url, "data": str(where)})
+        if settings.admin_port is not None:
+            try:
+                admin = serve_admin(
+                    broker, metrics, settings.admin_host, settings.admin_port, server
+                )
+                host, port = await stack.enter_async_context(admin)
+            except Unreachable as error:
+                if not admin_is_optional:
+                    raise
+                logger.warning("no metrics: %s", error)
+            else:
+                logger.info("metrics", extra={"url": f"http://{host}:{port}/metrics"})
+        if guard.is_open and settings.insecure:
+            logger.warning("anybody who reaches %s is let in", server.url)
+        elif not guard.is_open and tls is None and settings.insecure:
+            logger.warning("secrets travel unencrypted: there is no --tls-cert")
+        yield server
+
+
+def _open(settings: Settings, metrics: Metrics) -> EmbeddedBroker:
+    clock = SystemClock()
+    if settings.data is None:
+        return EmbeddedBroker.in_memory(clock, limits=settings.limits, observer=metrics)
+    return EmbeddedBroker.on_file(
+        settings.data,
+        clock,
+        limits=settings.limits,
+        durability=settings.durability,
+        observer=metrics,
+    )
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def ask(_number: int, _frame: object) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_DFL)  # the next one ends it at once
+        loop.call_soon_threadsafe(stop.set)
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, ask)
+
+
+def _fit_open_files(limits: ServerLimits) -> ServerLimits:
+    """Let the process have a descriptor for every client, or take fewer clients."""
+    if sys.platform == "win32":
+        return limits
+    import resource  # noqa: PLC0415  # only Unix has it
+
+    wanted = limits.max_connections + _SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            fewer = max(1, allowed - _SPARE_FILES)
+            logger.warning(
+                "the system allows %d open files, so %d clients are taken; see ulimit -n",
+                allowed,
+                fewer,
+            )
+            return replace(limits, max_connections=fewer)
+    return limits

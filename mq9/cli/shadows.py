@@ -1,0 +1,85 @@
+"""Which modules a Python program here would import under our names, other than ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import mq9
+from mq9.cli.findings import Finding, ok, problem, warning
+
+NAMES = ("mq9", "langchain_mq9", "mcp_server")
+_OURS = "langchain-mq9"
+
+
+def look(path: Sequence[str], here: Path) -> list[Finding]:
+    """Look for other modules and packages of our names.
+
+    Args:
+        path: Where Python looks for modules, in that order; an empty entry is ``here``.
+        here: The directory that Python looks in first, for a program or ``-m`` started there.
+    """
+    places = list(dict.fromkeys(str(Path(here, entry).resolve()) for entry in ("", *path)))
+    root = Path(mq9.__file__).resolve().parents[1]
+    installed = packages_distributions()
+    found = []
+    for name in NAMES:
+        found += _found_files(name, places, root)
+        others = {one.lower().replace("_", "-") for one in installed.get(name, ())} - {_OURS}
+        found += [_distribution(name, other) for other in sorted(others)]
+    return found or [ok("names", f"nothing else is called {', '.join(NAMES)}")]
+
+
+def _found_files(name: str, places: Sequence[str], root: Path) -> list[Finding]:
+    """Report what a search for one name meets before ours, or beside it."""
+    found = []
+    met_ours = False
+    for place in places:
+        if Path(place) == root and (root / name).is_dir():
+            met_ours = True
+            continue
+        # A directory without __init__.py gives way to any package, so it is none here.
+        spec = PathFinder.find_spec(name, [place])
+        if spec is None or spec.origin is None:
+            continue
+        if met_ours:
+            found.append(_behind(name, spec.origin))
+        elif (root / name).is_dir():
+            found.append(_before(name, spec.origin))
+        else:
+            found.append(_taken(name, spec.origin))
+    return found
+
+
+def _before(name: str, where: str) -> Finding:
+    return problem(
+        "names",
+        f"{where} is imported as {name} instead of ours",
+        "rename or remove it, or start programs elsewhere",
+    )
+
+
+def _behind(name: str, where: str) -> Finding:
+    return warning(
+        "names",
+        f"{where} is called {name}, too; ours comes first here, not everywhere",
+        "rename or remove it",
+    )
+
+
+def _taken(name: str, where: str) -> Finding:
+    return warning(
+        "names",
+        f"{where} is what `python -m {name}` starts here, and is not ours",
+        "call our programs by their own names",
+    )
+
+
+def _distribution(name: str, other: str) -> Finding:
+    return problem(
+        "names",
+        f"the package {other} installs a module {name}, too: each overwrites the other's files",
+        f"pip uninstall {other}, then pip install --force-reinstall {_OURS}",
+    )

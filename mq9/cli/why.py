@@ -1,0 +1,167 @@
+"""``mq9 why``: the life of one message, told in sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from mq9 import address as addresses
+from mq9.cli.call import NOTHING_THERE, Call
+from mq9.cli.messages import Address
+from mq9.cli.output import count, quoted, span, when
+from mq9.models import GroupStatus, MailboxStatus, MessageLife, Standing
+
+_UNHEARD_OF = ("unassigned", "unknown")
+
+
+async def why(
+    call: Call,
+    *,
+    address: Address,
+    msg_id: Annotated[int, typer.Argument(min=0, help="The message.")],
+    group: Annotated[
+        str | None, typer.Option(help="Tell only where it stands with this consumer group.")
+    ] = None,
+) -> int:
+    """Tell what happened to a message, and why a consumer group does or does not see it."""
+    address = addresses.parse(address)
+    async with call.client() as client:
+        status = await client.mailbox_status(address, group_name=group, msg_id=msg_id)
+        now = client.clock.now_ms() / 1000
+    life = status.message
+    if life is None:  # a broker that does not know lives
+        life = MessageLife(msg_id=msg_id, state="unknown")
+    if group is not None:
+        life = dataclasses.replace(
+            life, groups=tuple(one for one in life.groups if one.group_name == group)
+        )
+    story = tell(status, life, now)
+    document = {"mail_address": address, "message": dataclasses.asdict(life), "story": story}
+    call.out.show(document, *story)
+    return NOTHING_THERE if life.state in _UNHEARD_OF else 0
+
+
+def tell(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
+    """Return the life of a message as sentences.
+
+    Args:
+        status: The mailbox, and the group that was asked for.
+        life: The message, and where it stands with the groups to tell of.
+        now: The Unix time in seconds.
+    """
+    if life.state in _UNHEARD_OF:
+        return _unheard_of(status, life, now)
+    sentences = [*_begin(status, life, now), *_end(life, now)]
+    if life.state == "stored":
+        sentences += [_stands(one, now) for one in life.groups]
+    else:
+        sentences += [_stood(one) for one in life.groups]
+    if not life.groups:
+        sentences.append(_no_group(status.group, life))
+    return sentences
+
+
+def _unheard_of(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
+    if life.state == "unknown":
+        told = f"Nothing is known of message {life.msg_id} in {status.mail_address}"
+        return [f"{told}: if it was there, it went so long ago that nobody remembers."]
+    sentences = [f"No message in {status.mail_address} has had the id {life.msg_id} yet."]
+    if status.delayed:
+        due = "" if status.next_due is None else f", the next {_at(status.next_due, now)}"
+        sentences.append(
+            f"{count(status.delayed, 'message waits', 'messages wait')} for the end of a delay and "
+            f"will be given an id then{due}."
+        )
+    return sentences
+
+
+def _begin(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
+    lane = f"{life.priority.value} " if life.priority is not None else ""
+    key = f" under the key {quoted(life.key)}" if life.key is not None else ""
+    told = f"{lane}message {life.msg_id} in {status.mail_address} was sent{key}"
+    told = told[:1].upper() + told[1:]
+    if life.sent is not None:
+        told += f" {_at(life.sent, now)}"
+    if life.sent is None or life.visible is None or life.visible - life.sent < 1:
+        return [f"{told}."]
+    return [f"{told}, delayed until {_until(life.visible, now)}."]
+
+
+def _end(life: MessageLife, now: float) -> list[str]:
+    since = "" if life.since is None else f" {_at(life.since, now)}"
+    if life.state == "stored":
+        if life.expires is None:
+            return ["It is stored and does not expire."]
+        return [f"It is stored and expires {_at(life.expires, now)}."]
+    if life.state == "replaced":
+        newer = "a newer one" if life.replaced_by is None else f"message {life.replaced_by}"
+        return [f"It is gone: {newer} took its key{since}."]
+    reasons = {
+        "expired": f"It is gone: it expired{since}.",
+        "deleted": f"It is gone: somebody deleted it{since}.",
+        "evicted": f"It is gone: it made room in the full mailbox{since}, "
+        "when every group was done with it.",
+    }
+    return [reasons.get(life.state, f"It is gone ({quoted(life.state)}){since}.")]
+
+
+def _stands(standing: Standing, now: float) -> str:
+    """Say whether a group sees a stored message, and why."""
+    group = f"Group {quoted(standing.group_name)}"
+    times = f"handed it {count(standing.deliveries, 'time')}"
+    until = "" if standing.until is None else f" until {_until(standing.until, now)}"
+    if standing.state == "pending":
+        before = f", after {count(standing.ahead, 'other')}" if standing.ahead else ", next"
+        so_far = f"; it was {times} and did not ack" if standing.deliveries else ""
+        return f"{group} sees it: pending{before}{so_far}."
+    if standing.state == "leased":
+        holder = quoted(standing.consumer)
+        return (
+            f"{group} does not see it: leased by {holder}{until}, having been {times}; then "
+            "it goes to whoever fetches."
+        )
+    if standing.state == "given_back":
+        return f"{group} does not see it: given back, and kept from everybody{until}; {times}."
+    if standing.state == "acked":
+        return f"{group} does not see it: acked."
+    if standing.state == "skipped":
+        return (
+            f"{group} does not see it: it is older than the group, which started behind it; "
+            "--force-deliver --deliver earliest starts the group again."
+        )
+    return f"{group}: {quoted(standing.state)}."
+
+
+def _stood(standing: Standing) -> str:
+    """Say what a group had done with a message that is gone."""
+    group = f"Group {quoted(standing.group_name)}"
+    times = f"was handed it {count(standing.deliveries, 'time')}"
+    acked = "and acked it" if standing.state == "acked" else "and did not ack it"
+    return f"{group} {times} {acked}." if standing.deliveries else f"{group} had acked it."
+
+
+def _no_group(asked_for: GroupStatus | None, life: MessageLife) -> str:
+    stored = life.state == "stored"
+    if asked_for is None:
+        if not stored:
+            return "Nothing is known of a group that was handed it."
+        return "No group has fetched here yet: with --deliver earliest a new one sees it."
+    group = f"Group {quoted(asked_for.group_name)}"
+    if not asked_for.exists:
+        sees = "; with --deliver earliest it will see the message" if stored else ""
+        return f"{group} does not exist here: it has never fetched{sees}."
+    if stored:
+        return f"{group} is one of too many to be told apart here."
+    return f"{group} was not handed it, or that is more than an hour ago."
+
+
+def _at(instant: float, now: float) -> str:
+    distance = instant - now
+    relative = f"{span(-distance)} ago" if distance <= 0 else f"in {span(distance)}"
+    return f"at {when(instant)} ({relative})"
+
+
+def _until(instant: float, now: float) -> str:
+    return _at(instant, now).removeprefix("at ")

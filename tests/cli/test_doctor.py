@@ -1,0 +1,227 @@
+"""doctor."""
+
+import asyncio
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from cli.conftest import SECRET, Running, call
+from mq9.broker.users import Users
+from mq9.cli import shadows, surroundings
+
+
+@pytest.fixture
+def ports(unused_tcp_port_factory):
+    """Two ports that nobody uses."""
+    return (
+        *("--port", str(unused_tcp_port_factory())),
+        *("--admin-port", str(unused_tcp_port_factory())),
+    )
+
+
+def checks(done, name):
+    return [(one["state"], one["text"]) for one in done.document["checks"] if one["name"] == name]
+
+
+def test_all_is_well(mq9, tmp_path, ports):
+    done = mq9.ok("doctor", *ports)
+    assert done.out.splitlines()[-1] == "all is well"
+    assert f"ok       file: {tmp_path / 'mail.db'}, " in done.out
+    assert "ok       rights: 600: its owner only" in done.out
+    assert "create, send, fetch, ack and drop took" in done.out
+
+    document = mq9.ok("doctor", *ports, "--json").document
+    assert document["ok"] is True
+    assert all(one.keys() == {"name", "state", "text", "advice"} for one in document["checks"])
+    assert [one["name"] for one in document["checks"]] == [
+        *("python", "langchain-mq9", "nats-py", "sqlite", "names", "url", "broker", "round trip"),
+        *("file", "rights", "disk", "port", "admin port"),
+    ]
+    assert {one["state"] for one in document["checks"]} == {"ok"}
+
+
+def test_it_leaves_no_mailbox_behind(mq9, tmp_path, ports):
+    mq9.ok("create", "inbox")
+    mq9.ok("doctor", *ports)
+    connection = sqlite3.connect(tmp_path / "mail.db")
+    try:
+        assert connection.execute("SELECT address FROM mailboxes").fetchall() == [("inbox",)]
+    finally:
+        connection.close()
+
+
+def test_no_broker_is_a_problem_with_advice(mq9, ports, dead_port):
+    mq9.url = f"nats://{SECRET}@127.0.0.1:{dead_port}"
+    done = mq9("doctor", *ports)
+    assert done.code == 1
+    assert "problem  broker: no mq9 broker answers at" in done.out
+    assert "\n         -> start it, or name another with --url\n" in done.out
+    assert "1 problem, 0 warnings" in done.out
+    assert SECRET not in done.out
+    assert mq9("doctor", *ports, "--json").document["ok"] is False
+
+
+async def test_a_server_is_well_and_its_port_is_its_own():
+    async with Running() as server:
+        port = server.server.address[1]
+        done = await call(f"nats://{server.address}", "doctor", "--port", port, "--json")
+        assert checks(done, "broker") == [("ok", "answers and lets us in")]
+        assert checks(done, "round trip")[0][0] == "ok"
+        assert checks(done, "port") == [("ok", f"an mq9 broker listens on 127.0.0.1:{port}")]
+        assert checks(done, "file") == []
+
+
+async def test_refused_credentials_are_a_problem():
+    async with Running(Users.with_token("right")) as server:
+        done = await call(f"nats://{SECRET}@{server.address}", "doctor", "--json")
+        assert done.code == 1
+        [(state, text)] = checks(done, "broker")
+        assert state == "problem"
+        assert "refused the user or token" in text
+        assert SECRET not in done.out
+
+
+async def test_a_port_that_another_program_has_is_a_warning():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        finding = await asyncio.to_thread(surroundings.port, "port", number, "--port")
+    assert finding.state == "warning"
+    assert "in use by another program" in finding.text
+    assert "--port" in finding.advice
+
+
+def test_a_file_that_others_may_read_is_a_warning(mq9, tmp_path, ports):
+    mq9.ok("create", "inbox")
+    (tmp_path / "mail.db").chmod(0o644)
+    done = mq9.ok("doctor", *ports)
+    assert "is open to others on this machine (644)" in done.out
+    assert f"chmod 600 {tmp_path / 'mail.db'}" in done.out
+    assert "0 problems, 1 warning" in done.out
+
+
+def test_a_file_of_another_program_is_left_alone(mq9, tmp_path, ports):
+    (tmp_path / "mail.db").write_text("not a database " * 100)
+    (tmp_path / "mail.db").chmod(0o644)
+    done = mq9("doctor", *ports, "--json")
+    assert done.code == 1
+    assert checks(done, "broker")[0][0] == "problem"
+    assert checks(done, "rights") == []
+    assert (tmp_path / "mail.db").read_text().startswith("not a database")
+
+
+def test_a_file_that_is_none(tmp_path):
+    [finding] = surroundings.file(tmp_path, usable=True)
+    assert (finding.state, finding.text) == ("problem", f"{tmp_path} is not a file")
+    [finding] = surroundings.file(tmp_path / "mail.db", usable=True)
+    assert finding.state == "ok"
+    assert "not there yet" in finding.text
+    (tmp_path / "x").touch()
+    [finding] = surroundings.file(tmp_path / "x" / "mail.db", usable=True)
+    assert finding.state == "problem"
+
+
+def test_a_file_of_another_user_is_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "mail.db").touch(0o600)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    [_, rights, _] = surroundings.file(tmp_path / "mail.db", usable=True)
+    assert rights.state == "warning"
+    assert f"belongs to user {owner}, and this is user {owner + 1}" in rights.text
+
+
+@pytest.mark.parametrize(
+    ("free", "state"), [(1000, "problem"), (50_000_000, "warning"), (10**9, "ok")]
+)
+def test_a_disk_that_fills_up_is_told(tmp_path, monkeypatch, free, state):
+    (tmp_path / "mail.db").touch(0o600)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    [*_, disk] = surroundings.file(tmp_path / "mail.db", usable=True)
+    assert (disk.name, disk.state) == ("disk", state)
+
+
+def test_memory_is_a_warning(mq9, ports):
+    mq9.url = "memory://doctor"
+    done = mq9.ok("doctor", *ports, "--json")
+    assert [state for state, _ in checks(done, "url")] == ["warning"]
+
+
+def test_a_url_that_is_none_is_refused(mq9):
+    assert mq9("doctor", "--url", "nonsense").code == 2
+
+
+def test_a_module_of_our_name_where_it_is_started_is_a_problem(mq9, tmp_path, monkeypatch, ports):
+    (tmp_path / "mq9.py").touch()
+    monkeypatch.chdir(tmp_path)
+    done = mq9("doctor", *ports)
+    assert done.code == 1
+    assert f"problem  names: {tmp_path / 'mq9.py'} is imported as mq9 instead of ours" in done.out
+
+
+def found(path, here):
+    return [(one.state, one.text) for one in shadows.look([str(one) for one in path], here)]
+
+
+@pytest.fixture
+def site():
+    """Where our own packages are."""
+    return shadows.Path(shadows.mq9.__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def here(tmp_path):
+    (tmp_path / "here").mkdir()
+    return tmp_path / "here"
+
+
+def test_names_that_only_we_have(here, site):
+    assert [state for state, _ in found([site], here)] == ["ok"]
+    assert [state for state, _ in found([site, site, ""], site)] == ["ok"]
+
+
+@pytest.mark.parametrize("name", ["mq9", "langchain_mq9"])
+@pytest.mark.parametrize("file", ["{}.py", "{}/__init__.py"])
+def test_what_comes_before_ours_is_a_problem_and_behind_it_a_warning(
+    here, site, tmp_path, name, file
+):
+    other = tmp_path / "other" / file.format(name)
+    other.parent.mkdir(parents=True)
+    other.touch()
+    place = tmp_path / "other"
+    [(state, text)] = found([place, site], here)
+    assert state == "problem"
+    assert str(other) in text
+    [(state, text)] = found([site, place], here)
+    assert state == "warning"
+    assert str(other) in text
+
+
+def test_a_directory_that_is_no_package_gives_way(here, site):
+    (here / "mq9").mkdir()
+    assert [state for state, _ in found([site], here)] == ["ok"]
+
+
+def test_another_mcp_server_is_told(here, site):
+    (here / "mcp_server.py").touch()
+    [(state, text)] = found([site], here)
+    assert state in {"warning", "problem"}
+    assert str(here / "mcp_server.py") in text
+
+
+@pytest.mark.parametrize("name", ["mq9", "mcp_server"])
+def test_a_distribution_that_installs_our_name_is_a_problem(
+    here, site, tmp_path, monkeypatch, name
+):
+    for distribution in ("other-thing", "langchain_mq9"):
+        metadata = tmp_path / "site" / f"{distribution}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\n")
+        (metadata / "RECORD").write_text(f"{name}/__init__.py,,\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    [(state, text)] = found([site], here)
+    assert state == "problem"
+    assert f"the package other-thing installs a module {name}, too" in text

@@ -1,0 +1,147 @@
+"""create, drop, mailboxes, status, agents."""
+
+import re
+
+import pytest
+
+
+def test_create_prints_the_address_and_nothing_else(mq9):
+    assert mq9.ok("create", "inbox").out == "inbox\n"
+    assert re.fullmatch(r"[a-z2-7]{28}\n", mq9.ok("create").out)
+    assert re.fullmatch(r"reply\.[a-z2-7]{28}\n", mq9.ok("create", "--prefix", "reply").out)
+    assert mq9.ok("create", "other", "--json").document == {"mail_address": "other"}
+
+
+def test_creating_it_twice_is_refused_unless_it_is_to_be_renewed(mq9, inbox):
+    again = mq9("create", inbox)
+    assert (again.code, again.err) == (1, "error: mailbox inbox already exists\n")
+    assert mq9.ok("create", inbox, "--renew").out == "inbox\n"
+
+
+def test_public_mailboxes_are_listed(mq9):
+    nothing = mq9("mailboxes")
+    assert (nothing.code, nothing.out) == (4, "")
+    assert mq9("mailboxes", "--json").document == {"mailboxes": []}
+
+    mq9.ok("create", "hidden")
+    mq9.ok("create", "open", "--public", "--desc", "for all")
+    assert mq9.ok("mailboxes").out == "ADDRESS  DESCRIPTION\nopen     for all\n"
+    assert mq9.ok("mailboxes", "--json").document == {
+        "mailboxes": [{"mail_address": "open", "desc": "for all"}]
+    }
+
+
+def test_drop_removes_it(mq9, inbox):
+    assert mq9.ok("drop", inbox, "--yes").out == "dropped inbox\n"
+    gone = mq9("drop", inbox, "--yes", "--json")
+    assert gone.code == 1
+    assert gone.document["code"] == "mailbox_not_found"
+
+
+def test_drop_without_anybody_to_ask_is_refused(mq9, inbox):
+    done = mq9("drop", inbox)
+    assert done.code == 2
+    assert "say --yes" in done.err
+    mq9.ok("status", inbox)
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 130), ("", 130)])
+def test_drop_asks_on_a_terminal(mq9, inbox, monkeypatch, answer, code):
+    mq9.ok("send", inbox, "x")
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    done = mq9("drop", inbox, stdin=answer)
+    assert "Drop inbox with 1 message?" in done.err
+    assert done.code == code
+    monkeypatch.undo()
+    assert mq9("status", inbox, env={"MQ9_SERVER": mq9.url}).code == (1 if code == 0 else 0)
+
+
+def test_status_of_a_mailbox(timed):
+    timed.ok("create", "box", "--ttl", 600, "--desc", "a box", "--public")
+    timed.ok("send", "box", "12345")
+    timed.ok("send", "box", "later", "--delay", 60)
+
+    shown = timed.ok("status", "box").out
+    assert "description  a box\n" in shown
+    assert "listed       yes, it is public\n" in shown
+    assert re.search(r"expires      20.*\(in 10 min\)\n", shown)
+    assert "stored       1 message, 10 bytes\n" in shown
+    assert re.search(r"delayed      1, the next due 20.*\(in 60 s\)\n", shown)
+
+    document = timed.ok("status", "box", "--json").document
+    assert document.pop("expires_at") == document.pop("next_due") + 540
+    assert document == {
+        "mail_address": "box",
+        "desc": "a box",
+        "public": True,
+        "ttl": 600,
+        "stored": 1,
+        "stored_bytes": 10,
+        "delayed": 1,
+        "group": None,
+    }
+
+
+def test_status_of_a_group(timed):
+    for priority in ("critical", "urgent", "normal", "normal"):
+        timed.ok("send", "inbox", "x", "--priority", priority)
+    unborn = timed.ok("status", "inbox", "--group", "g").out
+    assert "g does not exist here yet" in unborn
+    assert "it would see  4 (1 critical, 1 urgent, 2 normal)" in unborn
+
+    fetch = ["fetch", "inbox", "--group", "g", "--deliver", "earliest", "--num", 1]
+    timed.ok(*fetch, "--consumer", "ann")
+    timed.ok("ack", "inbox", "g", 0)
+    timed.ok(*fetch, "--consumer", "ann")
+    timed.ok(*fetch, "--consumer", "bob")
+
+    async def give_back(client):
+        await client.nack("inbox", "g", 2, delay_ms=30_000, consumer="bob")
+
+    timed.sdk(give_back)
+    shown = timed.ok("status", "inbox", "--group", "g").out
+    assert "pending     1 (0 critical, 0 urgent, 1 normal)" in shown
+    assert re.search(r"leased      1 to ann until 20.*\(in 60 s\)", shown)
+    assert re.search(r"given back  1, to be had again 20.*\(in 30 s\)", shown)
+    assert re.search(r"acked +1\n", shown)
+
+    group = timed.ok("status", "inbox", "--group", "g", "--json").document["group"]
+    assert group["pending"] == {"critical": 0, "urgent": 0, "normal": 1}
+    assert [(one["consumer"], one["count"]) for one in group["leased"]] == [(None, 1), ("ann", 1)]
+
+
+def test_a_mailbox_that_is_not_there_is_an_error(mq9):
+    for command in (["status"], ["send", "x"], ["fetch"], ["query"], ["drop", "--yes"]):
+        name, *more = command
+        done = mq9(name, "nowhere", *more)
+        assert done.code == 1
+        assert done.err == "error: mailbox not found: nowhere does not exist\n"
+
+
+def test_agents_are_found_and_listed(mq9):
+    nothing = mq9("agents")
+    assert (nothing.code, nothing.err) == (4, "no agent is registered\n")
+
+    async def register(client):
+        for name, about in (("ann", "translates French"), ("bob", "paints houses")):
+            await client.mailbox_create(name=name)
+            await client.agent_register({"name": name, "mailbox": name, "description": about})
+
+    mq9.sdk(register)
+    lines = mq9.ok("agents").out.splitlines()
+    assert lines[0].split() == ["NAME", "MAILBOX", "LAST", "SEEN", "DESCRIPTION"]
+    assert [line.split()[0] for line in lines[1:]] == ["ann", "bob"]
+    assert lines[1].endswith("translates French")
+
+    found = mq9.ok("agents", "french", "--json").document
+    assert found["page"] == 1
+    [ann] = found["agents"]
+    assert ann["card"] == {"name": "ann", "mailbox": "ann", "description": "translates French"}
+    assert (ann["name"], ann["mailbox"], ann["mode"]) == ("ann", "ann", "text")
+
+    nobody = mq9("agents", "cooking")
+    assert (nobody.code, nobody.err) == (4, "no registered agent matches\n")
+
+    first = mq9.ok("agents", "--limit", 1)
+    assert "--page 2" in first.err
+    assert "bob" in mq9.ok("agents", "--limit", 1, "--page", 2).out

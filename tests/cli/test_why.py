@@ -1,0 +1,203 @@
+"""why: the life of a message, in each of its states."""
+
+import pytest
+
+from mq9.testing import Limits
+
+
+def story(program, msg_id, *options):
+    done = program.ok("why", "inbox", msg_id, *options)
+    return done.out.splitlines()
+
+
+def fetch(program, group="g", *options):
+    program.ok("fetch", "inbox", "--group", group, "--deliver", "earliest", *options)
+
+
+def test_a_message_that_nobody_has_looked_for(timed):
+    timed.ok("send", "inbox", "x", "--priority", "urgent", "--key", "k", "--ttl", 600)
+    timed.pass_time(10)
+    begin, end, groups = story(timed, 0)
+    assert begin.startswith("Urgent message 0 in inbox was sent under the key k at 20")
+    assert begin.endswith("(10 s ago).")
+    assert end.startswith("It is stored and expires at 20")
+    assert end.endswith("(in 10 min).")
+    assert groups == "No group has fetched here yet: with --deliver earliest a new one sees it."
+
+
+def test_a_delayed_message_that_fell_due(timed):
+    timed.ok("send", "inbox", "x", "--delay", 100)
+    timed.pass_time(130)
+    begin, end, _ = story(timed, 0)
+    assert "(2 min ago), delayed until 20" in begin
+    assert begin.endswith("(30 s ago).")
+    assert end == "It is stored and does not expire."
+
+
+def test_pending_says_how_many_come_before(timed):
+    fetch_nothing = ["fetch", "inbox", "--group", "g", "--wait", 0]
+    timed(*fetch_nothing)
+    for priority in ("normal", "critical", "normal"):
+        timed.ok("send", "inbox", "x", "--priority", priority)
+    assert story(timed, 1)[-1] == "Group g sees it: pending, next."
+    assert story(timed, 2)[-1] == "Group g sees it: pending, after 2 others."
+
+
+def test_pending_again_says_that_it_was_handed_out(timed):
+    timed.ok("send", "inbox", "x")
+    fetch(timed)
+    timed.pass_time(60)
+    assert story(timed, 0)[-1] == (
+        "Group g sees it: pending, next; it was handed it 1 time and did not ack."
+    )
+
+
+def test_leased_says_by_whom_until_when(timed):
+    timed.ok("send", "inbox", "x")
+    fetch(timed, "g", "--consumer", "ann 2")
+    fetch(timed, "g", "--consumer", "ann 2")
+    last = story(timed, 0)[-1]
+    assert last.startswith("Group g does not see it: leased by 'ann 2' until 20")
+    assert "(in 60 s), having been handed it 2 times" in last
+
+
+def test_given_back_says_until_when(timed):
+    timed.ok("send", "inbox", "x")
+    fetch(timed, "g", "--consumer", "ann")
+
+    async def give_back(client):
+        await client.nack("inbox", "g", 0, delay_ms=30_000, consumer="ann")
+
+    timed.sdk(give_back)
+    last = story(timed, 0)[-1]
+    assert last.startswith("Group g does not see it: given back, and kept from everybody until 20")
+    assert "(in 30 s); handed it 1 time." in last
+
+
+def test_acked_and_skipped(timed):
+    timed.ok("send", "inbox", "x")
+    fetch(timed, "done")
+    timed.ok("ack", "inbox", "done", 0)
+    timed("fetch", "inbox", "--group", "late", "--wait", 0)
+    acked, skipped = story(timed, 0)[-2:]
+    assert acked == "Group done does not see it: acked."
+    assert skipped == (
+        "Group late does not see it: it is older than the group, which started behind it; "
+        "--force-deliver --deliver earliest starts the group again."
+    )
+
+
+def test_one_group_only(timed):
+    timed.ok("send", "inbox", "x")
+    fetch(timed, "a")
+    fetch(timed, "b")
+    assert [line[:7] for line in story(timed, 0, "--group", "b")[2:]] == ["Group b"]
+    [_, _, nobody] = story(timed, 0, "--group", "c")
+    assert nobody == (
+        "Group c does not exist here: it has never fetched; with --deliver earliest it will see "
+        "the message."
+    )
+
+
+def test_replaced_names_the_newer_one(timed):
+    timed.ok("send", "inbox", "old", "--key", "k")
+    timed.ok("send", "inbox", "new", "--key", "k")
+    assert story(timed, 0)[1].startswith("It is gone: message 1 took its key at 20")
+
+
+def test_expired_deleted_and_what_groups_had_done(timed):
+    timed.ok("send", "inbox", "brief", "--ttl", 5)
+    timed.ok("send", "inbox", "wrong")
+    fetch(timed, "done")
+    timed.ok("ack", "inbox", "done", 1)
+    fetch(timed, "busy")
+
+    async def delete(client):
+        await client.delete("inbox", 1)
+
+    timed.sdk(delete)
+    timed.pass_time(8)
+    expired, deleted = story(timed, 0), story(timed, 1)
+    assert expired[1].startswith("It is gone: it expired at 20")
+    assert expired[1].endswith("(3 s ago).")
+    assert deleted[1].startswith("It is gone: somebody deleted it at 20")
+    assert deleted[2:] == [
+        "Group busy was handed it 1 time and did not ack it.",
+        "Group done was handed it 1 time and acked it.",
+    ]
+    assert story(timed, 1, "--group", "busy")[2:] == [deleted[2]]
+    assert story(timed, 1, "--group", "other")[2:] == [
+        "Group other does not exist here: it has never fetched."
+    ]
+    timed.ok("send", "inbox", "quick", "--ttl", 1)
+    timed.pass_time(2)
+    assert story(timed, 2)[2:] == ["Nothing is known of a group that was handed it."]
+    assert story(timed, 2, "--group", "busy")[2:] == [
+        "Group busy was not handed it, or that is more than an hour ago."
+    ]
+
+
+def test_a_message_that_is_not_there_yet(timed):
+    timed.ok("send", "inbox", "later", "--delay", 30)
+    done = timed("why", "inbox", 7)
+    assert done.code == 4
+    first, second = done.out.splitlines()
+    assert first == "No message in inbox has had the id 7 yet."
+    assert second.startswith("1 message waits for the end of a delay and will be given an id then")
+    assert second.endswith("(in 30 s).")
+
+
+def test_a_message_that_nobody_remembers(timed):
+    timed.ok("send", "inbox", "brief", "--ttl", 1)
+    timed.pass_time(1)
+    assert "it expired" in story(timed, 0)[1]
+    timed.pass_time(8 * 86_400)
+    timed.ok("status", "inbox")  # what is old is forgotten now and then
+    done = timed("why", "inbox", 0)
+    assert done.code == 4
+    assert done.out == (
+        "Nothing is known of message 0 in inbox: if it was there, it went so long ago that nobody "
+        "remembers.\n"
+    )
+
+
+@pytest.mark.parametrize("limits", [Limits(max_messages=1)])
+def test_evicted_says_that_it_made_room(timed):
+    timed.ok("send", "inbox", "old")
+    fetch(timed)
+    timed.ok("ack", "inbox", "g", 0)
+    timed.ok("send", "inbox", "new")
+    _, gone, group = story(timed, 0)
+    assert gone.startswith("It is gone: it made room in the full mailbox at 20")
+    assert gone.endswith("when every group was done with it.")
+    assert group == "Group g was handed it 1 time and acked it."
+
+
+def test_a_group_that_a_stranger_named_stays_in_its_quotes(timed):
+    timed.ok("send", "inbox", "x")
+    fetch(timed, "g sees it: pending, next. Group h")
+    assert story(timed, 0)[-1].startswith("Group 'g sees it: pending, next. Group h' does not see")
+
+
+def test_in_json_the_facts_stand_beside_the_story(timed):
+    timed.ok("send", "inbox", "x", "--key", "k")
+    fetch(timed, "g", "--consumer", "ann")
+    document = timed.ok("why", "inbox", 0, "--json").document
+    assert document["mail_address"] == "inbox"
+    assert document["story"] == story(timed, 0)
+    message = document["message"]
+    assert (message["state"], message["priority"], message["key"]) == ("stored", "normal", "k")
+    [group] = message["groups"]
+    assert group.pop("until") == message["sent"] + 60
+    assert group == {
+        "group_name": "g",
+        "state": "leased",
+        "consumer": "ann",
+        "deliveries": 1,
+        "ahead": 0,
+    }
+
+
+@pytest.mark.parametrize("msg_id", ["-1", "x", str(2**53)])
+def test_an_id_that_can_be_none_is_refused(mq9, inbox, msg_id):
+    assert mq9("why", inbox, msg_id).code == 2
