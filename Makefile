@@ -19,13 +19,22 @@ $(READY): pyproject.toml constraints.txt
 		--editable '.[server]' --group dev
 	@touch $@
 
+# The nats command of the NATS project, for the tests that type it; they are skipped without Go.
+ifneq ($(shell command -v go),)
+NATS := .tools/nats
+endif
+
+.tools/nats: tests/natscli/go.mod tests/natscli/go.sum
+	@echo "Building the nats command (once) ..."
+	@cd tests/natscli && go build -o ../../$@ github.com/nats-io/natscli/nats
+
 demo: $(READY) ## Two agents talk, one crashes, nothing is lost
 	@$(BIN)/python examples/two_agents.py $(if $(MODEL),--model $(MODEL))
 
-test: $(READY) ## Run the tests
+test: $(READY) $(NATS) ## Run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY) ## Lint, format, types, import rules, coverage
+check: $(READY) $(NATS) ## Lint, format, types, import rules, coverage
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -4,11 +4,13 @@ from contextlib import AsyncExitStack
 
 import nats
 import pytest
+import trustme
 from raw import RawClient
 
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.server import Server
+from mq9.broker.settings import Settings
 from mq9.clock import ManualClock
 from mq9.engine.commands import Limits
 
@@ -74,3 +76,25 @@ async def open_house():
 @pytest.fixture
 async def house(open_house):
     return await open_house()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def files(authority, tmp_path):
+    """The files of a CA, a certificate for 127.0.0.1, and its key."""
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(tmp_path / "cert.pem", append=True)
+    return tmp_path
+
+
+@pytest.fixture
+async def encrypted(open_house, files):
+    tls = Settings(tls_cert=files / "cert.pem", tls_key=files / "key.pem").tls()
+    return await open_house(tls=tls)

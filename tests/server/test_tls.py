@@ -4,33 +4,10 @@ import asyncio
 import ssl
 
 import pytest
-import trustme
 from raw import RawClient, connect
 
 from mq9 import InvalidRequest, Mq9Client, Unreachable
 from mq9.broker.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def files(authority, tmp_path):
-    """The files of a CA, a certificate for 127.0.0.1, and its key."""
-    certificate = authority.issue_cert("127.0.0.1", "localhost")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(tmp_path / "cert.pem", append=True)
-    return tmp_path
-
-
-@pytest.fixture
-async def encrypted(open_house, files):
-    tls = Settings(tls_cert=files / "cert.pem", tls_key=files / "key.pem").tls()
-    return await open_house(tls=tls)
 
 
 async def test_our_client_and_nats_py_speak_over_tls(encrypted, files):

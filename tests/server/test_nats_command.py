@@ -1,0 +1,243 @@
+"""The real `nats` command, written in Go, as people type it."""
+
+import asyncio
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from waiting import until
+
+from mq9.broker.users import Users
+
+NATS = Path(__file__).parents[2] / ".tools/nats"
+
+pytestmark = pytest.mark.skipif(
+    not NATS.exists(), reason="make builds the nats command only where there is Go"
+)
+
+
+class Shell:
+    """Runs `nats` against a server.
+
+    Args:
+        url: Of the server.
+        home: Where the command may keep its own settings.
+    """
+
+    def __init__(self, url, home):
+        self.url = url
+        self._environment = {
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home),
+            "PATH": os.environ["PATH"],
+            "NATS_URL": url,
+        }
+        self._running = []
+
+    async def start(self, *arguments):
+        """Start a command that goes on for some time."""
+        process = await asyncio.create_subprocess_exec(
+            NATS,
+            *arguments,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._running.append(process)
+        return process
+
+    async def __call__(self, *arguments, code=0):
+        """Run a command; what it printed."""
+        process = await self.start(*arguments)
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+        assert process.returncode == code, (out, err)
+        return out.decode() + err.decode()
+
+    async def request(self, verb, body="", *options):
+        """Make a request; its reply as JSON."""
+        return json.loads(await self("request", "--raw", f"$mq9.AI.{verb}", body, *options))
+
+    async def close(self):
+        for process in self._running:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+
+@pytest.fixture
+async def shell(house, tmp_path):
+    shell = Shell(house.server.url, tmp_path)
+    yield shell
+    await shell.close()
+
+
+async def test_an_agent_is_registered_and_found_by_what_it_can_do(shell):
+    card = {
+        "name": "agent.translator",
+        "mailbox": "agent.translator",
+        "payload": "Multilingual translation; EN/ZH/JA/KO",
+    }
+    assert (await shell.request("AGENT.REGISTER", json.dumps(card)))["error"] == ""
+
+    reply = await shell.request(
+        "AGENT.DISCOVER", '{"semantic": "translate Chinese to English", "limit": 5}'
+    )
+
+    assert reply["error"] == ""
+    assert reply["agents"] == [card]
+
+
+async def test_the_quick_start_sends_fetches_and_acks(shell):
+    created = await shell.request("MAILBOX.CREATE", '{"name":"quickstart.demo","ttl":300}')
+    assert created == {"error": "", "mail_address": "quickstart.demo"}
+    for number in range(3):  # so that there is a message 3
+        sent = await shell.request("MSG.SEND.quickstart.demo", f'{{"task_id":"t-10{number}"}}')
+        assert sent["msg_id"] == number
+
+    body = '{"type":"abort","task_id":"t-001"}'
+    sent = await shell.request(
+        "MSG.SEND.quickstart.demo", body, "--header", "mq9-priority:critical"
+    )
+    assert sent == {"error": "", "msg_id": 3}
+
+    fetch = '{"group_name": "my-worker", "deliver": "earliest", "config": {"num_msgs": 10}}'
+    fetched = await shell.request("MSG.FETCH.quickstart.demo", fetch)
+    assert [message["msg_id"] for message in fetched["messages"]] == [3, 0, 1, 2]
+    assert fetched["messages"][0]["payload"] == body  # readable, as a person wants it
+    assert fetched["messages"][0]["priority"] == "critical"
+
+    ack = '{"group_name": "my-worker", "mail_address": "quickstart.demo", "msg_id": 3}'
+    assert await shell.request("MSG.ACK.quickstart.demo", ack) == {"error": "", "acked": [3]}
+    last = ack.replace("3}", "2}")  # the last of that reply confirms all of it
+    assert (await shell.request("MSG.ACK.quickstart.demo", last))["acked"] == [0, 1, 2]
+
+
+async def test_two_agents_ask_and_answer_without_waiting_for_each_other(shell):
+    await shell.request("MAILBOX.CREATE", '{"name":"agent.b"}')
+    private = (await shell.request("MAILBOX.CREATE", '{"ttl":600}'))["mail_address"]
+    assert len(private) >= 24
+    await shell.request("MSG.SEND.agent.b", '{"request":"something else"}')
+    question = json.dumps({"request": "translate", "text": "Hello world", "reply_to": private})
+    assert (await shell.request("MSG.SEND.agent.b", question))["msg_id"] == 1
+
+    work = '{"group_name":"b-worker","deliver":"earliest"}'
+    fetched = await shell.request("MSG.FETCH.agent.b", work)
+    asked = json.loads(fetched["messages"][-1]["payload"])
+    await shell.request(f"MSG.SEND.{asked['reply_to']}", '{"result":"Bonjour le monde"}')
+    ack = '{"group_name":"b-worker","mail_address":"agent.b","msg_id":1}'
+    assert (await shell.request("MSG.ACK.agent.b", ack))["acked"] == [0, 1]
+
+    answer = await shell.request(f"MSG.FETCH.{private}", '{"deliver":"earliest"}')
+    [message] = answer["messages"]
+    assert message["payload"] == '{"result":"Bonjour le monde"}'
+
+
+async def test_it_prints_the_reply_as_people_see_it_too(shell):
+    printed = await shell("request", "$mq9.AI.MAILBOX.CREATE", '{"name":"shown"}')
+    assert re.search(r"Sending request on .*MAILBOX\.CREATE", printed)
+    assert '{"error":"","mail_address":"shown"}' in printed
+
+
+async def test_every_option_of_a_message_travels_as_a_header(shell):
+    await shell.request("MAILBOX.CREATE", '{"name":"inbox"}')
+    options = {
+        "mq9-priority": "urgent",
+        "mq9-key": "state",
+        "mq9-tags": "billing,vip",
+        "mq9-ttl": "300",
+        "mq9-id": "once",
+        "mq9-from": "planner",
+        "mq9-reply-to": "answers",
+        "mq9-correlation-id": "q1",
+    }
+    headers = [word for name, value in options.items() for word in ("-H", f"{name}:{value}")]
+    for _ in range(2):
+        assert (await shell.request("MSG.SEND.inbox", "body", *headers))["msg_id"] == 0
+
+    [message] = (await shell.request("MSG.QUERY.inbox", '{"tags":["vip"]}'))["messages"]
+    assert message["priority"] == "urgent"
+    assert (message["key"], message["tags"], message["from"]) == (
+        "state",
+        ["billing", "vip"],
+        "planner",
+    )
+    assert (message["reply_to"], message["correlation_id"]) == ("answers", "q1")
+    later = await shell.request("MSG.SEND.inbox", "later", "-H", "mq9-delay:60")
+    assert later == {"error": "", "msg_id": -1}
+    assert (await shell.request("MSG.DELETE.inbox.0"))["deleted"] is True
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "code", "told"),
+    [
+        ("MSG.FETCH.nowhere", "", "mailbox_not_found", "mailbox not found: nowhere does not exist"),
+        ("MSG.SEND.UPPER", "x", "invalid_address", "invalid mail_address"),
+        ("MSG.PEEK.inbox", "", "invalid_request", "MSG.PEEK"),
+        ("MAILBOX.CREATE", "{", "invalid_request", "not JSON"),
+    ],
+)
+async def test_what_is_wrong_is_said_and_not_met_with_silence(shell, verb, body, code, told):
+    reply = await shell.request(verb, body)
+    assert reply["code"] == code
+    assert told in reply["error"]
+
+
+async def test_nobody_answers_on_a_subject_of_nobody(shell):
+    printed = await shell("request", "nobody.listens", "x", "--timeout", "30s")
+    assert "No responders" in printed
+
+
+async def test_it_publishes_and_subscribes_as_at_any_nats_server(house, shell):
+    listening = await shell.start("sub", "--raw", "--count", "2", "news.>")
+    await until(lambda: house.server._hub.router.has_interest("news.x"))
+    await shell("pub", "news.sport", "one", "--count", "2")
+    out, _ = await asyncio.wait_for(listening.communicate(), 30)
+    assert out.split() == [b"one", b"one"]
+
+
+async def test_it_answers_requests_of_others_and_they_share_the_work(house, shell):
+    for _ in range(2):
+        await shell.start("reply", "--queue", "workers", "--echo", "service")
+    await until(lambda: house.server.connections == 2)
+    replies = [
+        (await shell("request", "--raw", "service", f"n{number}")).strip() for number in range(4)
+    ]
+    assert replies == ["n0", "n1", "n2", "n3"]
+
+
+async def test_it_measures_the_round_trip(shell):
+    assert "nats://127.0.0.1" in await shell("rtt", "3")
+
+
+async def test_that_there_is_no_jetstream_is_said_at_once(shell):
+    printed = await shell("stream", "ls", "--timeout", "30s", code=1)
+    assert re.search("jetstream|no responders", printed, re.IGNORECASE)
+
+
+async def test_it_speaks_tls(encrypted, files):
+    shell = Shell(encrypted.server.url, files)
+    created = await shell.request(
+        "MAILBOX.CREATE", '{"name":"inbox"}', "--tlsca", str(files / "ca.pem")
+    )
+    assert created["mail_address"] == "inbox"
+    assert "x509" in await shell("request", "$mq9.AI.PUBLIC.LIST", "", code=1)
+
+
+async def test_it_logs_in_and_is_then_the_sender(open_house, tmp_path):
+    users = tmp_path / "users.toml"
+    users.write_text('[[users]]\nuser = "ada"\npassword = "secret"\nagent = "Ada"\n')
+    users.chmod(0o600)
+    house = await open_house(guard=Users.from_file(users))
+    shell = Shell(house.server.url, tmp_path)
+    who = ("--user", "ada", "--password", "secret")
+    await shell.request("MAILBOX.CREATE", '{"name":"ada"}', *who)
+    await shell.request("MSG.SEND.ada", "x", *who, "-H", "mq9-from:Mallory")
+    [message] = (await shell.request("MSG.QUERY.ada", "", *who))["messages"]
+    assert (message["from"], message["from_verified"]) == ("Ada", True)
+
+    printed = await shell("request", "$mq9.AI.PUBLIC.LIST", "", code=1)
+    assert "authorization" in printed.lower()
