@@ -1,0 +1,144 @@
+"""A server whose disk is full, and then no longer."""
+
+import os
+import re
+import resource
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from serving import Serving
+
+from mq9 import Mq9Client, Unavailable
+
+MIB = 1024 * 1024
+BODY = "x" * 20_000
+MOST = 2_000  # messages; far more than there is room for
+
+
+class SmallDisk:
+    """A file system of 12 MiB that only the server sees, half of it taken by another file."""
+
+    def __init__(self, directory):
+        self._directory = directory / "disk"
+        self._directory.mkdir()
+        script = 'mount -t tmpfs -o size=12m none "$0" && exec "$@"'
+        who = () if os.geteuid() == 0 else ("--map-root-user",)
+        self.prefix = ("unshare", *who, "--mount", "sh", "-c", script, str(self._directory))
+        self.data = self._directory / "mq9.db"
+        self._pid = None
+
+    def why_not(self):
+        """Why there can be none here, if so."""
+        if shutil.which("unshare") is None:
+            return "there is no unshare"
+        done = subprocess.run([*self.prefix, "true"], capture_output=True, text=True, check=False)
+        return done.stderr.strip() or None
+
+    def begin(self, pid):
+        self._pid = pid
+        self.there(self._directory / "filler").write_bytes(bytes(6 * MIB))
+
+    def end(self):
+        self.there(self._directory / "filler").unlink()
+
+    def there(self, path):
+        """Where this process finds a path of the server's."""
+        return Path(f"/proc/{self._pid}/root{path}")
+
+
+class SmallFiles:
+    """A limit on how large the files of the server may grow."""
+
+    prefix = ()
+
+    def __init__(self, directory):
+        self.data = directory / "mq9.db"
+        self._pid = None
+
+    def why_not(self):
+        return None if hasattr(resource, "prlimit") else "this system has no prlimit"
+
+    def begin(self, pid):
+        self._pid = pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (3 * MIB, resource.RLIM_INFINITY))
+
+    def end(self):
+        infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, infinite)
+
+    def there(self, path):
+        return path
+
+
+@pytest.fixture(params=[SmallDisk, SmallFiles], ids=lambda kind: kind.__name__)
+def small(request, tmp_path):
+    small = request.param(tmp_path)
+    if reason := small.why_not():
+        pytest.skip(reason)
+    return small
+
+
+async def everything(client):
+    messages = []
+    while True:
+        start = messages[-1].msg_id + 1 if messages else 0
+        found = await client.fetch(
+            "inbox", deliver="from_id", from_id=start, num_msgs=1_000, max_wait_ms=0
+        )
+        if not found:
+            return messages
+        messages += found
+
+
+async def send(client, stored, count):
+    for number in range(len(stored), len(stored) + count):
+        stored += [await client.send("inbox", f"{number} {BODY}")]
+
+
+async def fill(client, stored):
+    """Send until it is refused; with what words."""
+    try:
+        await send(client, stored, MOST)
+    except Unavailable as refusal:
+        return str(refusal)
+    raise AssertionError("there was room for everything")
+
+
+async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_path, small):
+    serving = Serving(tmp_path, "--data", str(small.data), admin=True, prefix=small.prefix)
+    async with serving, Mq9Client(serving.url, reconnect_attempts=0) as client:
+        small.begin(serving.process.pid)
+        await client.mailbox_create(name="inbox")
+        stored = []
+        refusal = await fill(client, stored)
+        assert re.search("storage failed: .*; nothing of this request was stored", refusal)
+        assert stored
+
+        for _ in range(3):  # and it stays like that, without anything breaking
+            with pytest.raises(Unavailable):
+                await client.send("inbox", f"too much {BODY}")
+            assert len(await everything(client)) == len(stored)
+        assert (await client.mailbox_status("inbox")).stored == len(stored)
+        async with httpx.AsyncClient() as http:
+            metrics = (await http.get(serving.metrics_url)).text
+        assert 'mq9_operations_total{code="unavailable",verb="MSG.SEND"} 4.0' in metrics
+        assert "the storage failed" in serving.told
+
+        small.end()
+
+        await send(client, stored, 50)
+        messages = await everything(client)
+        assert [message.msg_id for message in messages] == stored
+        assert [message.text for message in messages] == [f"{n} {BODY}" for n in range(len(stored))]
+        for part in small.there(small.data).parent.glob("mq9.db*"):
+            shutil.copy(part, tmp_path / f"copy.{part.name}")
+
+        await serving.kill()
+    connection = sqlite3.connect(tmp_path / "copy.mq9.db")
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert connection.execute("SELECT count(*) FROM messages").fetchone() == (len(stored),)
+    connection.close()

@@ -1,0 +1,243 @@
+"""`mq9 serve` as an operator runs it."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+from serving import Serving
+
+from mq9 import Mq9Client, Unauthorized, Unreachable
+from mq9.broker.settings import Settings
+from mq9.cli.serve import running
+
+SECRET = "correct-horse"
+USERS = f'[[users]]\nagent = "Ada"\ntoken = "{SECRET}"\n'
+
+
+def refusal(*options, **environment):
+    """Run a command that cannot work; what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mq9", "serve", "--port", "0", *options],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=environment or None,
+    )
+    assert done.stdout == ""
+    *logged, line = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert all(" INFO " in one for one in logged), done.stderr
+    return done.returncode, line
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """Make servers that are ended with the test."""
+
+    def make(*options, **more):
+        return Serving(tmp_path, *options, **more)
+
+    return make
+
+
+async def test_it_says_where_it_listens_and_keeps_its_mail(tmp_path, serving):
+    data = tmp_path / "dir" / "mail.db"
+    async with serving("--data", str(data)) as server:
+        async with Mq9Client(server.url) as client:
+            await client.mailbox_create(name="inbox")
+            await client.send("inbox", "kept")
+        server.stop()
+        assert await server.ended() == 0
+        await server.start()
+        async with Mq9Client(server.url) as client:
+            assert [message.text for message in await client.query("inbox")] == ["kept"]
+    assert data.stat().st_mode & 0o777 == 0o600
+
+
+async def test_what_is_kept_in_memory_goes_with_it(serving):
+    async with serving("--memory") as server:
+        async with Mq9Client(server.url) as client:
+            await client.mailbox_create(name="inbox")
+        await server.kill()
+        await server.start()
+        async with Mq9Client(server.url) as client:
+            assert await client.mailbox_create(name="inbox") == "inbox"
+
+
+async def test_two_servers_on_one_file_are_one_broker(tmp_path, serving):
+    (tmp_path / "second").mkdir()
+    data = ("--data", str(tmp_path / "mail.db"))
+    async with (
+        serving(*data) as one,
+        Serving(tmp_path / "second", *data) as two,
+        Mq9Client(one.url) as here,
+        Mq9Client(two.url) as there,
+    ):
+        await here.mailbox_create(name="inbox")
+        fetch = asyncio.create_task(
+            there.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=30_000)
+        )
+        await asyncio.sleep(0.2)  # most likely it waits by now; if not, it finds the message
+        await here.send("inbox", "news")
+        assert [message.text for message in await fetch] == ["news"]
+
+
+async def test_told_to_stop_it_answers_what_it_has_and_goes(serving):
+    async with serving("--memory") as server, Mq9Client(server.url) as client:
+        await client.mailbox_create(name="inbox")
+        await client.send("inbox", "x")
+        fetch = asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=60_000))
+        await asyncio.sleep(0.2)
+        server.stop()
+        fetched = await fetch
+        assert fetched == []
+        assert fetched.waiting.skipped == 1
+        assert await server.ended() == 0
+        assert "draining" in server.told
+        assert "Traceback" not in server.told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once(serving, number):
+    async with serving("--memory", "--drain", "3600") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        assert (await reader.readline()).startswith(b"INFO")
+        assert await reader.readline() == b"PONG\r\n"
+        server.stop(number)
+        assert (await reader.readline()).startswith(b"INFO")  # it drains
+        server.stop(number)
+        code = await server.ended()
+        writer.close()
+    assert code in {0, -number}  # the first may have sufficed, since nothing was begun
+
+
+def test_it_is_not_reached_from_other_machines_without_authentication():
+    code, line = refusal("--memory", "--host", "0.0.0.0")  # noqa: S104  # it must refuse
+    assert code == 2
+    assert "--auth-token" in line
+    assert "--insecure" in line
+    assert refusal("--memory", "--admin-host", "0.0.0.0")[0] == 2  # noqa: S104  # so must this
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, line = refusal("--memory", "--port", port, "--no-admin")
+        assert (code, port in line) == (3, True)
+        code, line = refusal("--memory", "--admin-port", port)
+        assert (code, port in line) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--memory", "--data", "x.db"], "memory"),
+        (["--memory", "--durability", "full"], "durability"),
+        (["--durability", "some"], "durability"),
+        (["--memory", "--port", "70000"], "port"),
+        (["--memory", "--max-connections", "0"], "max-connections"),
+        (["--memory", "--max-payload", "many"], "max-payload"),
+        (["--memory", "--log-level", "loud"], "log_level"),
+        (["--memory", "--log-format", "xml"], "log_format"),
+        (["--memory", "--tls-cert", "x.pem"], "tls-key"),
+        (["--memory", "--tls-cert", "x.pem", "--tls-key", "x.pem"], "tls-cert"),
+        (["--memory", "--users", "missing.toml"], "users: missing.toml cannot be read"),
+        (["--memory", "--auth-token", ""], "auth-token"),
+        (["--data", "/dev/null/x.db"], "/dev/null/x.db"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(options, told):
+    code, line = refusal(*options, "--no-admin")
+    assert code in {1, 2}
+    assert told in line.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MQ9_PORT", "many"), ("MQ9_MAX_BYTES", "-1"), ("MQ9_LOG_LEVEL", "loud"), ("MQ9_DRAIN", "-1")],
+)
+def test_a_variable_that_makes_no_sense_is_named(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    done = subprocess.run(
+        [sys.executable, "-m", "mq9", "serve", "--memory", "--no-admin"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    told = done.stderr.lower().replace("-", "_")
+    assert name.removeprefix("MQ9_").lower() in told
+
+
+async def test_every_limit_may_be_a_variable(serving):
+    environment = {"MQ9_MAX_MAILBOXES": "1", "MQ9_MAX_PAYLOAD": "10", "MQ9_MEMORY": "1"}
+    async with serving(environment=environment) as server, Mq9Client(server.url) as client:
+        await client.mailbox_create(name="one")
+        for attempt, told in (
+            (client.mailbox_create(name="two"), "max_mailboxes"),
+            (client.send("one", "x" * 11), "max_payload"),
+        ):
+            with pytest.raises(Exception, match=told):
+                await attempt
+
+
+async def test_a_wrong_token_is_logged_without_it(serving):
+    environment = {"MQ9_AUTH_TOKEN": SECRET}
+    options = ("--memory", "--log-level", "debug", "--log-format", "json")
+    async with serving(*options, environment=environment) as server:
+        with pytest.raises(Unauthorized):
+            await Mq9Client.connect(server.url.replace("//", "//wrong-horse@"))
+        async with Mq9Client(server.url.replace("//", f"//{SECRET}@")) as client:
+            await client.mailbox_create(name="inbox")
+        server.stop()
+        assert await server.ended() == 0
+    events = [json.loads(line) for line in server.told.splitlines()]
+    assert "a client was refused: unknown credentials" in [event["message"] for event in events]
+    assert SECRET not in server.told
+    assert "wrong-horse" not in server.told
+
+
+async def test_a_users_file_says_who_is_who(tmp_path, serving):
+    users = tmp_path / "users.toml"
+    users.write_text(USERS)
+    users.chmod(0o644)
+    async with serving("--memory", "--users", str(users)) as server:
+        async with Mq9Client(server.url.replace("//", f"//{SECRET}@")) as client:
+            await client.mailbox_create(name="inbox")
+            await client.send("inbox", "x", sender="Mallory")
+            [message] = await client.query("inbox")
+            assert (message.sender, message.sender_verified) == ("Ada", True)
+        assert "chmod 600" in server.told
+        assert SECRET not in server.told
+
+
+async def test_metrics_and_health_are_served_beside_it(serving):
+    async with serving("--memory", admin=True) as server, httpx.AsyncClient() as http:
+        async with Mq9Client(server.url) as client:
+            await client.mailbox_create(name="inbox")
+        base = server.metrics_url.removesuffix("/metrics")
+        assert (await http.get(f"{base}/healthz")).text == "ok"
+        assert (await http.get(f"{base}/readyz")).json() == {"ready": True}
+        metrics = (await http.get(f"{base}/metrics")).text
+        assert 'mq9_operations_total{code="ok",verb="MAILBOX.CREATE"} 1.0' in metrics
+        assert "mq9_mailboxes 1.0" in metrics
+
+
+async def test_without_a_chosen_port_it_does_without_metrics_where_that_is_taken(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(port=0, data=None, admin_port=taken.getsockname()[1])
+        async with running(settings, admin_is_optional=True) as server:
+            async with Mq9Client(server.url) as client:
+                await client.mailbox_create(name="inbox")
+            assert "no metrics" in caplog.text
+        with pytest.raises(Unreachable, match=f"{settings.admin_port} cannot be listened on"):
+            async with running(settings):
+                """It does not come to this."""
