@@ -29,20 +29,33 @@ from mq9 import (
 )
 from mq9.transport import nats as transport
 from tests.nats_server import NatsServer, Responder
+from tests.serving import Serving
 
 PATIENT = {"reconnect_attempts": 200, "reconnect_delay": 0.02}
 
 
-@pytest.fixture(params=["nats-server"])
+on_both = pytest.mark.parametrize("server", ["nats-server", "mq9 serve"], indirect=True)
+
+
+@pytest.fixture
 def server(request, tmp_path):
-    """A server that is running. What it can do beside is in `Responder`."""
-    assert request.param == "nats-server"
-    with NatsServer(tmp_path / "server") as server:
-        yield server
+    """A server that is running: a nats-server, unless a test says otherwise."""
+    kind = getattr(request, "param", "nats-server")
+    if kind == "mq9 serve":
+        data = str(tmp_path / "mq9.db")
+        with Serving(tmp_path, "--data", data, "--max-payload", str(1024 * 1024)) as server:
+            yield server
+    else:
+        with NatsServer(tmp_path / "server") as server:
+            yield server
 
 
 @pytest.fixture
 async def responder(server):
+    """The mq9 broker behind a nats-server; None where the server is one itself."""
+    if isinstance(server, Serving):
+        yield None
+        return
     async with Responder(server.url) as responder:
         yield responder
 
@@ -90,6 +103,7 @@ async def until(condition):
 # Asking
 
 
+@on_both
 async def test_every_verb_goes_over_the_wire(client):
     every_byte = bytes(range(256))
     first = await client.send("inbox", every_byte, tags=["raw"], priority="critical")
@@ -113,6 +127,7 @@ async def test_every_verb_goes_over_the_wire(client):
         await client.send("inbox", "x")
 
 
+@on_both
 async def test_a_fetch_waits_at_the_broker(client):
     waiting = asyncio.create_task(
         client.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=60_000)
@@ -123,6 +138,7 @@ async def test_a_fetch_waits_at_the_broker(client):
     assert [message.text for message in await waiting] == ["news"]
 
 
+@on_both
 async def test_a_question_is_answered(server, client):
     async with Mq9Client(server.url) as oracle:
 
@@ -137,6 +153,7 @@ async def test_a_question_is_answered(server, client):
         await answering
 
 
+@on_both
 async def test_many_requests_at_once_keep_their_replies_apart(client):
     for number in range(50):
         await client.mailbox_create(name=f"box.{number}")
@@ -145,6 +162,7 @@ async def test_many_requests_at_once_keep_their_replies_apart(client):
     assert [message.text for [message] in found] == [str(number) for number in range(50)]
 
 
+@on_both
 async def test_more_than_may_be_unsent_waits_its_turn(server, responder, monkeypatch):
     monkeypatch.setattr(transport, "_MOST_UNSENT", 1024 * 1024)
     body = os.urandom(900_000)
@@ -305,6 +323,7 @@ async def test_one_of_several_connects_may_be_cancelled(server):
     await client.close()
 
 
+@on_both
 async def test_another_event_loop_is_refused(server, responder):
     client = await Mq9Client.connect(server.url)
     with pytest.raises(NotConnected, match="another event loop"):
@@ -313,6 +332,7 @@ async def test_another_event_loop_is_refused(server, responder):
     await client.close()
 
 
+@on_both
 def test_a_loop_that_is_over_takes_its_connection_along(server):
     client = Mq9Client(server.url, reconnect_attempts=0)
 
@@ -371,6 +391,7 @@ print("well")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@on_both
 def test_a_forked_child_leaves_its_parents_connection_alone(server):
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, server.url],
@@ -498,6 +519,31 @@ async def test_credentials_are_taken_or_refused(tmp_path, caplog, options, right
     assert "p:w/d" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("options", "right", "wrong"),
+    [
+        (["--auth-token", "s3cret"], "s3cret", ["other", "user:s3cret"]),
+        (["--users", "users.toml"], "u%40ser:p%3Aw%2Fd", ["u%40ser:other", "x:p"]),
+    ],
+)
+async def test_our_server_takes_or_refuses_them_alike(tmp_path, monkeypatch, options, right, wrong):
+    monkeypatch.chdir(tmp_path)
+    users = tmp_path / "users.toml"
+    users.write_text('[[users]]\nuser = "u@ser"\npassword = "p:w/d"\n')
+    users.chmod(0o600)
+    async with Serving(tmp_path, "--memory", *options) as server:
+        for credentials in wrong:
+            with pytest.raises(Unauthorized, match="refused the user or token"):
+                await Mq9Client.connect(server.url.replace("//", f"//{credentials}@"))
+        with pytest.raises(Unauthorized, match="wants a user or token"):
+            await Mq9Client.connect(server.url)
+        async with Mq9Client(server.url.replace("//", f"//{right}@"), **PATIENT) as client:
+            await client.mailbox_create(name="inbox")
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            assert await client.mailbox_create(name="inbox") == "inbox"  # it kept nothing
+
+
 def connect_options(options):
     values = dict(zip(options[::2], options[1::2], strict=True))
     if "--auth" in values:
@@ -587,6 +633,23 @@ async def test_tls_with_the_right_ca(tmp_path, certificates):
                 assert len(await client.query("inbox")) == 1
 
 
+async def test_our_server_speaks_tls_alike(tmp_path, certificates):
+    files = ["--tls-cert", str(certificates / "server.pem")]
+    files += ["--tls-key", str(certificates / "server.key")]
+    async with Serving(tmp_path, "--data", str(tmp_path / "mq9.db"), *files) as server:
+        with pytest.raises(Unreachable, match="certificate is not trusted"):
+            await Mq9Client.connect(server.url)
+        url = tls_url(server, tls_ca=certificates / "ca.pem")
+        async with Mq9Client(url, **PATIENT) as client:
+            await client.mailbox_create(name="inbox")
+            body = os.urandom(500_000)
+            await client.send("inbox", body)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            [message] = await client.query("inbox")
+            assert message.payload == body
+
+
 @pytest.mark.parametrize("ca", [None, "other.pem"])
 async def test_a_certificate_that_is_not_trusted_is_told(tmp_path, certificates, ca):
     with tls_server(tmp_path, certificates) as server:
@@ -665,6 +728,7 @@ async def test_a_file_of_certificates_that_cannot_be_used_is_named(certificates,
 # Connections that break
 
 
+@on_both
 async def test_a_client_goes_on_as_the_same_consumer_when_the_server_comes_back(server, client):
     for number in range(3):
         await client.send("inbox", f"{number}")
@@ -677,6 +741,7 @@ async def test_a_client_goes_on_as_the_same_consumer_when_the_server_comes_back(
     assert await client.ack("inbox", "g", fetched[1].msg_id) == [0, 1]
 
 
+@on_both
 async def test_what_cannot_be_sent_is_sent_once_the_server_is_back(server, client):
     link = client._connection._transport._link
     server.kill()
@@ -749,6 +814,7 @@ async def test_requests_that_find_the_connection_broken_share_a_new_one(server, 
     assert len(mine) == 1
 
 
+@on_both
 async def test_a_consumer_outlives_an_outage(server, client):
     handled = []
 
@@ -773,6 +839,7 @@ async def test_a_consumer_outlives_an_outage(server, client):
         assert not consumer.is_running
 
 
+@on_both
 async def test_a_server_that_is_frozen_is_found_out_by_pings(server, responder, monkeypatch):
     monkeypatch.setattr(transport, "PING_INTERVAL_S", 0.05)
     async with Mq9Client(server.url, reconnect_attempts=0, request_timeout=60) as client:
@@ -879,6 +946,14 @@ async def test_a_payload_goes_up_to_what_the_server_takes(server, responder, cli
     assert len(await server.connections()) == 2  # and the connection was not cut
 
 
+@on_both
+async def test_a_payload_that_is_too_large_is_refused_and_nothing_else(client):
+    for size in (1024 * 1024 + 1, 8 * 1024 * 1024):
+        with pytest.raises(PayloadTooLarge, match=f"{size} bytes.* 1\\d{{6}}"):
+            await client.send("inbox", bytes(size))
+    assert await client.send("inbox", bytes(1_000_000)) == 0
+
+
 async def test_a_thousand_cancelled_requests_leave_nothing_behind(server, responder, client):
     for _ in range(4):
         waiting = [
@@ -906,6 +981,7 @@ async def test_requests_that_are_answered_leave_nothing_behind_either(server, cl
     assert sum(one["subscriptions"] for one in await server.connections()) == 1
 
 
+@on_both
 async def test_closing_ends_what_still_waits(server, client):
     other = await Mq9Client.connect(server.url)
     waiting = [
@@ -930,6 +1006,7 @@ async def test_closing_ends_what_still_waits(server, client):
     await other.close()
 
 
+@on_both
 async def test_what_nats_py_says_of_it_is_not_for_everybody(server, client, caplog):
     server.kill()
     server.start()

@@ -137,7 +137,7 @@ async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_pat
         for part in small.there(small.data).parent.glob("mq9.db*"):
             shutil.copy(part, tmp_path / f"copy.{part.name}")
 
-        await serving.kill()
+        serving.kill()
     connection = sqlite3.connect(tmp_path / "copy.mq9.db")
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert connection.execute("SELECT count(*) FROM messages").fetchone() == (len(stored),)

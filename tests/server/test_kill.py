@@ -104,8 +104,8 @@ async def test_whatever_was_acknowledged_survives_thirty_kills_and_clients_go_on
                     ledger.entries >= enough or any(task.done() for task in senders + workers)
                 )
             )
-            await server.kill()
-            await server.start()
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
         ledger.sending = False
         await asyncio.gather(*senders)
         # They are the clients they were; nobody had to make or to connect them again.

@@ -54,7 +54,7 @@ async def test_it_says_where_it_listens_and_keeps_its_mail(tmp_path, serving):
             await client.send("inbox", "kept")
         server.stop()
         assert await server.ended() == 0
-        await server.start()
+        await asyncio.to_thread(server.start)
         async with Mq9Client(server.url) as client:
             assert [message.text for message in await client.query("inbox")] == ["kept"]
     assert data.stat().st_mode & 0o777 == 0o600
@@ -64,8 +64,8 @@ async def test_what_is_kept_in_memory_goes_with_it(serving):
     async with serving("--memory") as server:
         async with Mq9Client(server.url) as client:
             await client.mailbox_create(name="inbox")
-        await server.kill()
-        await server.start()
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
         async with Mq9Client(server.url) as client:
             assert await client.mailbox_create(name="inbox") == "inbox"
 

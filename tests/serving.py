@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
 import sys
 
 _PATIENCE_S = 30
@@ -32,34 +33,44 @@ class Serving:
         inherited = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
         self._environment = {**inherited, **(environment or {})}
 
-    async def __aenter__(self):
-        await self.start()
+    def __enter__(self):
+        self.start()
         return self
 
-    async def __aexit__(self, *exception):
-        await self.kill()
+    def __exit__(self, *exception):
+        self.kill()
+        self.process.stdout.close()
 
-    async def run(self):
-        """Start it, whatever comes of it."""
+    async def __aenter__(self):
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *exception):
+        await asyncio.to_thread(self.__exit__, *exception)
+
+    def start(self):
+        """Start it, and see that it listens."""
+        if self.process is not None:
+            self.process.stdout.close()
         with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *(*self._prefix, sys.executable, "-m", "mq9", "serve", "--port", str(self.port)),
-                *self._admin,
-                *self._options,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+            self.process = subprocess.Popen(
+                [
+                    *(*self._prefix, sys.executable, "-m", "mq9", "serve"),
+                    *("--port", str(self.port), *self._admin, *self._options),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
+                text=True,
             )
-
-    async def start(self):
-        """Start it, and see that it listens."""
-        await self.run()
-        async with asyncio.timeout(_PATIENCE_S):
-            line = (await self.process.stdout.readline()).decode()
+        line = self.process.stdout.readline()  # at the latest when it has ended
         said = re.fullmatch(r"mq9 listens on ((?:nats|tls)://127\.0\.0\.1:(\d+))\n", line)
         assert said, (line, self.told)
         self.url, self.port = said[1], int(said[2])
+
+    @property
+    def pid(self):
+        return self.process.pid
 
     @property
     def told(self):
@@ -70,11 +81,11 @@ class Serving:
     def metrics_url(self):
         return re.findall(r"http://127\.0\.0\.1:\d+/metrics", self.told)[-1]
 
-    async def kill(self):
+    def kill(self):
         """End it at once, wherever it is; harmless when it has ended."""
-        if self.process is not None and self.process.returncode is None:
+        if self.process.poll() is None:
             self.process.kill()
-        await self.ended()
+        self.process.wait()
 
     def stop(self, number=signal.SIGTERM):
         """Tell it to stop."""
@@ -82,6 +93,4 @@ class Serving:
 
     async def ended(self):
         """Wait for its end; its exit code."""
-        async with asyncio.timeout(_PATIENCE_S):
-            await self.process.communicate()
-        return self.process.returncode
+        return await asyncio.to_thread(self.process.wait, _PATIENCE_S)
