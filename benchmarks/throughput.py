@@ -1,6 +1,7 @@
-"""How many messages a second go through: memory, a file, and a file with an fsync per commit.
+"""How many messages a second go through: memory, a file, an fsync per commit, and a server.
 
-Run it with `.venv/bin/python benchmarks/throughput.py`. It takes a few seconds and talks to nobody.
+Run it with `.venv/bin/python benchmarks/throughput.py`. It takes some seconds and talks to a
+server on this machine only.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import time
 
 from rich.console import Console
 from rich.table import Table
+from served import served
 
 from mq9 import Mq9Client
 
@@ -71,6 +73,11 @@ async def measure(url):
         ]
 
 
+def add(table, name, measured):
+    *rates, median = measured
+    table.add_row(name, *(f"{rate:,.0f}/s" for rate in rates), f"{median:.2f}")
+
+
 async def main():
     table = Table(
         "broker",
@@ -86,8 +93,13 @@ async def main():
             ("file", f"sqlite:///{directory}/normal.db"),
             ("file, durability=full", f"sqlite:///{directory}/full.db?durability=full"),
         ]:
-            *rates, median = await measure(url)
-            table.add_row(name, *(f"{rate:,.0f}/s" for rate in rates), f"{median:.2f}")
+            add(table, name, await measure(url))
+        for name, options in [
+            ("server, memory", ["--memory"]),
+            ("server, file", ["--data", f"{directory}/served.db"]),
+        ]:
+            with served(*options) as url:
+                add(table, name, await measure(url))
     Console(width=140).print(table)
 
 
