@@ -82,7 +82,7 @@ class Router(Generic[S]):
 
     def matching(self, subject: str) -> Iterator[S]:
         """Yield every subscription that listens to a subject."""
-        for node in _matching(self._root, subject.split("."), 0):
+        for node in _matching(self._root, subject.split(".")):
             yield from node.here
 
     def has_interest(self, subject: str) -> bool:
@@ -102,14 +102,14 @@ class Router(Generic[S]):
         return receivers
 
 
-def _matching(node: _Node[S], tokens: Sequence[str], depth: int) -> Iterator[_Node[S]]:
-    if depth == len(tokens):
-        yield node
-        return
-    rest = node.beyond.get(REST)
-    if rest is not None:
-        yield rest
-    for token in (tokens[depth], ONE):
-        following = node.beyond.get(token)
-        if following is not None:
-            yield from _matching(following, tokens, depth + 1)
+def _matching(root: _Node[S], tokens: Sequence[str]) -> Iterator[_Node[S]]:
+    nodes = [root]
+    for token in tokens:
+        following = []
+        for node in nodes:
+            rest = node.beyond.get(REST)
+            if rest is not None:
+                yield rest
+            following += [node.beyond[one] for one in (token, ONE) if one in node.beyond]
+        nodes = following
+    yield from nodes

@@ -1,0 +1,107 @@
+"""The router, against a list that is searched."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from mq9.broker.router import Router
+from mq9.wire.subjects import matches
+
+tokens = st.sampled_from(["a", "b", "c"])
+subjects = st.lists(tokens, min_size=1, max_size=4).map(".".join)
+patterns = st.builds(
+    lambda head, rest: ".".join([*head, ">"] if rest else head),
+    st.lists(st.one_of(tokens, st.just("*")), min_size=1, max_size=3),
+    st.booleans(),
+) | st.just(">")
+
+
+@dataclass(eq=False)
+class Listener:
+    subject: str
+    queue: str | None
+
+
+class Routers(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.router = Router(lambda members: members[-1])
+        self.listeners = []
+
+    @rule(subject=patterns, queue=st.sampled_from([None, None, "q", "r"]))
+    def add(self, subject, queue):
+        listener = Listener(subject, queue)
+        self.listeners.append(listener)
+        self.router.add(listener)
+
+    @rule(data=st.data())
+    def remove(self, data):
+        if self.listeners:
+            index = data.draw(st.integers(0, len(self.listeners) - 1))
+            self.router.remove(self.listeners.pop(index))
+
+    @rule(subject=patterns)
+    def remove_what_is_not_there(self, subject):
+        self.router.remove(Listener(subject, None))
+
+    @rule(subject=subjects)
+    def route(self, subject):
+        wanted = [one for one in self.listeners if matches(one.subject, subject)]
+        routed = self.router.route(subject)
+        assert Counter(id(one) for one in routed if one.queue is None) == Counter(
+            id(one) for one in wanted if one.queue is None
+        )
+        queues = [one.queue for one in routed if one.queue is not None]
+        assert sorted(queues) == sorted({one.queue for one in wanted if one.queue is not None})
+        assert all(any(one is other for other in wanted) for one in routed)
+        assert self.router.has_interest(subject) == bool(wanted)
+
+    @invariant()
+    def nothing_is_left_of_who_has_gone(self):
+        assert len(self.router) == len(self.listeners)
+        ways = {
+            tuple(one.subject.split(".")[:end])
+            for one in self.listeners
+            for end in range(1, one.subject.count(".") + 2)
+        }
+        assert count_nodes(self.router._root) == len(ways)
+
+
+def count_nodes(node):
+    return sum(1 + count_nodes(following) for following in node.beyond.values())
+
+
+TestRouters = Routers.TestCase
+TestRouters.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("pattern", ["{}", "{}.>", "*{}"])
+def test_a_subject_may_have_as_many_tokens_as_its_line_can_hold(pattern):
+    deep = ".".join(["t"] * 2_000)
+    router = Router(lambda members: members[0])
+    subject = pattern.format(deep).replace("*t", "*")
+    listener = Listener(subject, None)
+    router.add(listener)
+    assert router.route(f"{deep}.t" if subject.endswith(">") else deep) == [listener]
+    router.remove(listener)
+    assert count_nodes(router._root) == 0
+
+
+def test_each_message_goes_to_one_member_of_a_queue_group_and_chance_decides():
+    chosen = []
+
+    def choose(members):
+        chosen.append(len(members))
+        return members[0]
+
+    router = Router(choose)
+    listeners = [Listener("a.*", "q"), Listener("a.>", "q"), Listener("a.b", "other")]
+    for listener in listeners:
+        router.add(listener)
+    routed = router.route("a.b")
+    assert sorted(chosen) == [1, 2]
+    assert sorted(one.queue for one in routed) == ["other", "q"]

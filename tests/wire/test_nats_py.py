@@ -1,0 +1,99 @@
+"""nats-py and our wire understand each other."""
+
+import asyncio
+
+import nats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nats.aio.client import Client
+from strategies import subjects
+
+from mq9.wire import encoder
+from mq9.wire.frames import Connect, Ping, Publish, Subscribe, Unsubscribe
+from mq9.wire.parser import Parser
+
+
+class Reader(Client):
+    """nats-py's parser, with what it found."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+        self.pings = 0
+
+    async def _process_msg(self, sid, subject, reply, data, headers):
+        read = await self._process_headers(headers)
+        self.found.append((sid, subject.decode(), reply.decode() or None, read or {}, bytes(data)))
+
+    async def _process_ping(self):
+        self.pings += 1
+
+
+simple = st.text("abc", min_size=1, max_size=5)  # what is special about values is not asked here
+
+
+@given(
+    st.lists(
+        st.tuples(
+            subjects,
+            st.one_of(st.none(), subjects),
+            st.dictionaries(simple, simple, max_size=3),
+            st.binary(max_size=100),
+        ),
+        max_size=5,
+    ),
+    st.integers(1, 64),
+)
+@settings(max_examples=50)
+def test_nats_py_reads_what_we_write(messages, step):
+    data = b"".join(
+        encoder.message(subject, "7", reply, tuple(given_headers.items()), payload) + encoder.PING
+        for subject, reply, given_headers, payload in messages
+    )
+
+    async def read():
+        reader = Reader()
+        for place in range(0, len(data), step):
+            await reader._ps.parse(data[place : place + step])
+        return reader
+
+    reader = asyncio.run(read())
+    assert reader.pings == len(messages)
+    assert reader.found == [(7, *message) for message in messages]
+
+
+async def test_we_read_what_nats_py_writes():
+    said = bytearray()
+
+    async def listen(reader, writer):
+        writer.write(encoder.info({"headers": True, "max_payload": 1_000_000, "version": "2.11.0"}))
+        while data := await reader.read(65_536):
+            said.extend(data)
+            if b"PING\r\n" in data:
+                writer.write(encoder.PONG)
+        writer.close()
+
+    listening = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    client = await nats.connect(f"nats://127.0.0.1:{port}", name="reader", allow_reconnect=False)
+    subscription = await client.subscribe("a.*", queue="q")
+    await client.publish("a.b", b"\x00\r\n", reply="in.1", headers={"Name": "x", "Other": "y z"})
+    await client.publish("c", b"plain")
+    await subscription.unsubscribe(limit=3)
+    await client.flush()
+    await client.close()
+    listening.close()
+    await listening.wait_closed()
+
+    parser = Parser(1_000_000)
+    connect, *rest = parser.feed(bytes(said))
+    assert parser.error is None
+    assert isinstance(connect, Connect)
+    assert connect.options["name"] == "reader"
+    assert Ping() in rest
+    assert [frame for frame in rest if frame != Ping()] == [
+        Subscribe("a.*", "q", "1"),
+        Publish("a.b", "in.1", (("Name", "x"), ("Other", "y z")), b"\x00\r\n"),
+        Publish("c", None, (), b"plain"),
+        Unsubscribe("1", 3),
+    ]

@@ -1,0 +1,296 @@
+"""The parser: every frame, however it is cut, and nothing beyond the limits."""
+
+import random
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import encode, frames
+
+from mq9.wire.frames import (
+    Connect,
+    Ping,
+    Pong,
+    ProtocolError,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
+from mq9.wire.parser import Parser
+
+MAX_PAYLOAD = 1_000
+
+# What a client may write, and what it means.
+EXAMPLES = [
+    (b"PING\r\n", Ping()),
+    (b"pong\r\n", Pong()),
+    (b"  PiNg \r\n", Ping()),
+    (b"PING\n", Ping()),
+    (b'CONNECT {"verbose":false,"name":"\xc3\xbc"}\r\n', Connect({"verbose": False, "name": "ü"})),
+    (b"connect\t{}\r\n", Connect({})),
+    (b"SUB a.b 1\r\n", Subscribe("a.b", None, "1")),
+    (b"SUB a.* workers s1\r\n", Subscribe("a.*", "workers", "s1")),
+    (b"sub\t>  \t q\t 9\r\n", Subscribe(">", "q", "9")),
+    (b"UNSUB 1\r\n", Unsubscribe("1", None)),
+    (b"unsub s1 5\r\n", Unsubscribe("s1", 5)),
+    (b"PUB a 0\r\n\r\n", Publish("a", None, (), b"")),
+    (b"PUB a.b reply.to 5\r\nhello\r\n", Publish("a.b", "reply.to", (), b"hello")),
+    (b"pub a 4\r\n\r\n\r\n\r\n", Publish("a", None, (), b"\r\n\r\n")),
+    (b"PUB a 6\r\nPING\r\n\r\n", Publish("a", None, (), b"PING\r\n")),
+    (b"PUB a\t3\r\n\x00\xff\n\r\n", Publish("a", None, (), b"\x00\xff\n")),
+    (
+        b"HPUB a 21 23\r\nNATS/1.0\r\nName: x\r\n\r\n\xc3\xbc\r\n",
+        Publish("a", None, (("Name", "x"),), "ü".encode()),
+    ),
+    (
+        b"hpub a r 28 28\r\nNATS/1.0\r\nA:1\r\nA: 2 \r\nb:\r\n\r\n\r\n",
+        Publish("a", "r", (("A", "1"), ("A", "2 "), ("b", "")), b""),
+    ),
+    (b"HPUB a 12 13\r\nNATS/1.0\r\n\r\n!\r\n", Publish("a", None, (), b"!")),
+]
+
+
+def fed(data, cuts=(), **limits):
+    """Feed bytes cut at these places; the frames and the error."""
+    parser = Parser(**{"max_payload": MAX_PAYLOAD, **limits})
+    found = []
+    for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        found += parser.feed(data[begin:end])
+    return found, parser.error
+
+
+def in_pieces(data, dice):
+    """Feed bytes in pieces of random sizes."""
+    cuts = sorted(dice.randrange(len(data) + 1) for _ in range(dice.randrange(6)))
+    return fed(data, cuts)
+
+
+@pytest.mark.parametrize(("data", "frame"), EXAMPLES)
+def test_a_frame_is_the_same_wherever_it_is_split(data, frame):
+    assert fed(data) == ([frame], None)
+    for cut in range(len(data) + 1):
+        assert fed(data, [cut]) == ([frame], None), cut
+    assert fed(data, range(1, len(data))) == ([frame], None)
+
+
+def test_frames_that_follow_each_other_are_the_same_wherever_they_are_split():
+    data = b"".join(data for data, _ in EXAMPLES)
+    expected = [frame for _, frame in EXAMPLES]
+    for cut in range(len(data) + 1):
+        assert fed(data, [cut]) == (expected, None), cut
+
+
+@given(st.lists(frames, max_size=8), st.randoms(use_true_random=False))
+def test_what_is_written_is_read_again_in_pieces_of_any_size(written, dice):
+    data = b"".join(map(encode, written))
+    assert in_pieces(data, dice) == (written, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"HELLO\r\n", "Unknown Protocol Operation"),
+        (b"\r\n", "Unknown Protocol Operation"),
+        (b"GET / HTTP/1.1\r\n", "Unknown Protocol Operation"),
+        (b"+OK\r\n", "Unknown Protocol Operation"),
+        (b"MSG a 1 0\r\n\r\n", "Unknown Protocol Operation"),
+        (b"PING PONG\r\n", "Parser Error"),
+        (b"PUB a\r\n", "Parser Error"),
+        (b"PUB a b c 1\r\n", "Parser Error"),
+        (b"PUB a -1\r\n", "Parser Error"),
+        (b"PUB a +1\r\n", "Parser Error"),
+        (b"PUB a 1_0\r\n", "Parser Error"),
+        (b"PUB a 0x1\r\n", "Parser Error"),
+        ("PUB a ٣\r\n".encode(), "Parser Error"),
+        (b"PUB a 99999999999999999999\r\n", "Parser Error"),
+        (b"PUB a 1001\r\n", "Maximum Payload Violation"),
+        (b"PUB a 9999999999\r\n", "Maximum Payload Violation"),
+        (b"PUB a re..ply 1\r\n", "Invalid Reply Subject"),
+        (b"PUB a re.* 1\r\n", "Invalid Reply Subject"),
+        (b"PUB \xff 1\r\n", "Parser Error"),
+        (b"PUB a\x00b 1\r\n", "Parser Error"),
+        (b"PUB a 1\r\nxx\r\n", "Parser Error"),
+        (b"PUB a 1\r\nx\n\n", "Parser Error"),
+        (b"HPUB a 1\r\n", "Parser Error"),
+        (b"HPUB a 13 12\r\n", "Parser Error"),
+        (b"HPUB a 12 1001\r\n", "Maximum Payload Violation"),
+        (b"HPUB a 12 12\r\nHTTP/1.1\r\n\r\n\r\n", "Bad Header"),
+        (b"HPUB a 12 12\r\nNATS/1.0\r\n\r-\r\n", "Bad Header"),
+        (b"HPUB a 17 17\r\nNATS/1.0\r\nabc\r\n\r\n\r\n", "Bad Header"),
+        (b"HPUB a 17 17\r\nNATS/1.0\r\n:bc\r\n\r\n\r\n", "Bad Header"),
+        (b"HPUB a 18 18\r\nNATS/1.0\r\na:\xff\xff\r\n\r\n\r\n", "Bad Header"),
+        (b"SUB a\r\n", "Parser Error"),
+        (b"SUB a b c d\r\n", "Parser Error"),
+        (b"SUB a..b 1\r\n", "Invalid Subject"),
+        (b"SUB >.a 1\r\n", "Invalid Subject"),
+        (b"SUB . 1\r\n", "Invalid Subject"),
+        (b"UNSUB\r\n", "Parser Error"),
+        (b"UNSUB 1 x\r\n", "Parser Error"),
+        (b"UNSUB 1 2 3\r\n", "Parser Error"),
+        (b"CONNECT\r\n", "Parser Error"),
+        (b"CONNECT {\r\n", "Parser Error"),
+        (b"CONNECT []\r\n", "Parser Error"),
+        (b"CONNECT " + b"[" * 5_000 + b"\r\n", "Parser Error"),
+    ],
+)
+def test_what_cannot_be_understood_ends_it_wherever_it_is_split(data, told):
+    around = b"PING\r\n" + data + b"PONG\r\n"
+    for cut in range(len(around) + 1):
+        found, error = fed(around, [cut])
+        assert (found, str(error)) == ([Ping()], told), cut
+        assert isinstance(error, ProtocolError)
+
+
+def test_after_an_error_nothing_is_read_or_kept():
+    parser = Parser(MAX_PAYLOAD)
+    parser.feed(b"NONSENSE\r\nPING\r\n")
+    first = parser.error
+    for _ in range(3):
+        assert parser.feed(b"PING\r\n" * 1_000) == []
+    assert parser.error is first
+    assert parser.buffered == 0
+
+
+@pytest.mark.parametrize(
+    ("begin", "most"), [(b"SUB ", 100), (b"", 100), (b"CONNECT ", 300), (b" \t", 100)]
+)
+def test_a_line_that_does_not_end_is_given_up(begin, most):
+    limits = {"max_control_line": 100, "max_connect": 300}
+    filling = begin + b"x" * (most - len(begin))
+    for step in (1, 7, 1_000):
+        parser = Parser(MAX_PAYLOAD, **limits)
+        for index in range(0, len(filling), step):
+            assert parser.feed(filling[index : index + step]) == []
+        assert parser.error is None
+        assert parser.buffered == most
+        parser.feed(b"x")
+        assert str(parser.error) == "Maximum Control Line Exceeded"
+        assert parser.buffered == 0
+
+
+def test_a_line_of_any_length_below_the_limit_is_taken():
+    subject = "a" * (100 - len("SUB  1\r"))
+    limits = {"max_control_line": 100}
+    assert fed(f"SUB {subject} 1\r\n".encode(), **limits)[0] == [Subscribe(subject, None, "1")]
+    assert str(fed(f"SUB {subject}a 1\r\n".encode(), **limits)[1]).startswith("Maximum Control")
+
+
+def test_no_more_is_kept_than_one_message_and_its_line():
+    parser = Parser(max_payload=100_000)
+    parser.feed(b"PUB a 100000\r\n")
+    assert parser.buffered == 0
+    for _ in range(100):
+        parser.feed(bytes(1_000))
+    assert parser.buffered == 100_000
+    assert len(parser.feed(b"\r\nPI")) == 1
+    assert parser.buffered == 2
+
+
+def test_a_megabyte_of_half_frames_leaves_nothing_behind():
+    parser = Parser(max_payload=1_000)
+    one = b"PUB a 1000\r\n" + bytes(1_000) + b"\r\n"
+    tracemalloc.start()
+    try:
+        for _ in range(1_000):
+            parser.feed(one[:700])
+            parser.feed(one[700:])
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(1_000):
+            parser.feed(one[:700])
+            parser.feed(one[700:])
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 10_000
+
+
+def test_a_message_that_comes_byte_by_byte_is_not_looked_at_again_and_again():
+    """Its cost must grow with its length, not with the square of it; here, as bytes searched."""
+    parser = Parser(max_payload=MAX_PAYLOAD, max_control_line=4_096)
+    searched = 0
+
+    class Counting(bytearray):
+        def find(self, wanted, start=0):
+            nonlocal searched
+            searched += len(self) - start
+            return super().find(wanted, start)
+
+        def __iadd__(self, data):
+            self.extend(data)
+            return self
+
+    parser._buffer = Counting()
+    for _ in range(4_000):
+        parser.feed(b"x")
+    assert searched < 3 * 4_000
+
+
+# Bytes that nobody means
+
+
+def mutated(data, dice):
+    """Return bytes with some of them changed, left out or doubled."""
+    changed = bytearray(data)
+    for _ in range(dice.randrange(1, 6)):
+        place = dice.randrange(len(changed) + 1)
+        match dice.randrange(4):
+            case 0:
+                changed[place : place + 1] = bytes([dice.randrange(256)])
+            case 1:
+                del changed[place : place + dice.randrange(8)]
+            case 2:
+                changed[place:place] = changed[place : place + dice.randrange(20)]
+            case 3:
+                changed[place:place] = dice.choice([b"\r\n", b" ", b"\x00", b"9", b"PUB a 5\r\n"])
+    return bytes(changed)
+
+
+def fuzz(amount, dice):
+    """Feed so many bytes of nonsense, cut at random; how many frames came of it."""
+    count = fed_bytes = 0
+    valid = b"".join(data for data, _ in EXAMPLES)
+    while fed_bytes < amount:
+        if dice.random() < 0.2:
+            data = dice.randbytes(dice.randrange(1, 5_000))
+        else:
+            data = mutated(valid, dice)
+        parser = Parser(MAX_PAYLOAD)
+        place = 0
+        while place < len(data):
+            piece = data[place : place + dice.randrange(1, 400)]
+            count += len(parser.feed(piece))
+            assert parser.buffered <= max(MAX_PAYLOAD + 2, 64 * 1024)
+            place += len(piece)
+            fed_bytes += len(piece)
+        assert parser.error is None or isinstance(parser.error, ProtocolError)
+    return count
+
+
+def test_nonsense_raises_nothing():
+    assert fuzz(300_000, random.Random(1)) > 1_000
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_ten_million_bytes_of_nonsense_raise_nothing_and_leave_nothing(scale):
+    dice = random.Random(2)
+    tracemalloc.start()
+    try:
+        fuzz(200_000, dice)
+        before, _ = tracemalloc.get_traced_memory()
+        frames_found = fuzz(1_000_000 * scale, dice)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert frames_found > 5_000
+    assert after - before < 100_000
+
+
+@given(st.binary(max_size=400), st.randoms(use_true_random=False))
+@settings(max_examples=300)
+def test_any_bytes_mean_the_same_in_pieces_of_any_size(data, dice):
+    frames_found, error = fed(data)
+    again, same = in_pieces(data, dice)
+    assert again == frames_found
+    assert str(same) == str(error)
