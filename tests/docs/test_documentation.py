@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from langchain_mq9.testing import ScriptedModel, call
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.server import Server
+from mq9.clock import SystemClock
+from mq9.engine.commands import Limits
 from mq9.testing import FakeBroker
 
 ROOT = Path(__file__).parents[2]
@@ -43,14 +47,26 @@ async def run_tests_in(namespace):
                 await result
 
 
+@pytest.fixture
+async def server():
+    """What `mq9 serve` would run, on a port that is free here."""
+    broker = EmbeddedBroker.in_memory(SystemClock())
+    server = Server(broker, max_payload=Limits().max_payload)
+    await server.start(port=0)
+    yield server
+    await server.close()
+    await broker.close()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-async def test_the_snippets_of_a_page_run_and_print_what_it_says(page, monkeypatch):
+async def test_the_snippets_of_a_page_run_and_print_what_it_says(page, monkeypatch, server):
     monkeypatch.setenv("MQ9_SERVER", f"memory://{page.stem}")
     found = blocks(page)
     namespace = {"model": ScriptedModel(call("agent_discover", query="translate"), "Nobody.")}
     for (language, source), following in itertools.pairwise([*found, ("", "")]):
         if language == "python":
-            printed = await run(source, namespace)
+            here = source.replace("nats://127.0.0.1:4222", server.url)
+            printed = await run(here, namespace)
             if following[0] == "text":
                 assert printed == following[1]
             await run_tests_in(namespace)

@@ -1,0 +1,147 @@
+"""The pages' shell snippets run as they stand, and print what the page says."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from mq9.broker.users import Users
+from mq9.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / ".tools"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = ["README.md", "docs/cli.md", "docs/operations.md"]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the snippets are for a shell")
+
+
+@contextmanager
+def free_ports(count):
+    """Ports that nobody uses; free again when they are needed."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [str(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    yield ports
+
+
+class Terminal:
+    """Runs one snippet after another, as a reader would, with ports that are free here."""
+
+    def __init__(self, directory, ports):
+        (directory / "bin").mkdir()
+        program = directory / "bin" / "mq9"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mq9 "$@"\n')
+        program.chmod(0o755)
+        self._directory = directory
+        self._ports = dict(zip(["4222", "9090"], ports, strict=True))
+        self._environment = {
+            **os.environ,
+            "HOME": str(directory),
+            "XDG_DATA_HOME": str(directory),
+            "MQ9_PORT": ports[0],
+            "MQ9_ADMIN_PORT": ports[1],
+            "PATH": os.pathsep.join([str(program.parent), str(TOOLS), os.environ["PATH"]]),
+        }
+        self._exported = {}
+        self._servers = []
+
+    def here(self, text):
+        """Return a text with the ports of this test in it."""
+        return re.sub("4222|9090", lambda found: self._ports[found[0]], text)
+
+    def __call__(self, source):
+        """Run a snippet; what it prints. One that only serves goes on in the background."""
+        source = self.here(source)
+        options = {
+            "cwd": self._directory,
+            "env": {**self._environment, **self._exported},
+            "stdin": subprocess.DEVNULL,
+            "encoding": "utf-8",
+        }
+        if re.fullmatch(r"mq9 serve.*\n", source):
+            server = subprocess.Popen(["/bin/sh", "-euc", f"exec {source}"], stdout=-1, **options)
+            self._servers.append(server)
+            return server.stdout.readline()
+        for name, value in re.findall(r"^export (\w+)=(\S+)$", source, re.MULTILINE):
+            self._exported[name] = value
+        done = subprocess.run(
+            ["/bin/sh", "-euc", source], capture_output=True, timeout=100, check=False, **options
+        )
+        assert done.returncode == 0, (source, done.stdout, done.stderr)
+        return done.stdout
+
+    def close(self):
+        for server in self._servers:
+            server.terminate()
+            server.communicate(timeout=30)
+            assert server.returncode == 0
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    with free_ports(2) as ports:
+        terminal = Terminal(tmp_path, ports)
+    yield terminal
+    terminal.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_shell_snippets_of_a_page_run_in_order(name, terminal):
+    blocks = BLOCK.findall((ROOT / name).read_text("utf-8"))
+    ran = 0
+    for (language, source), following in zip(blocks, [*blocks[1:], ("", "")], strict=True):
+        if language != "sh" or source.startswith("make "):
+            continue  # what make does is what runs these tests
+        if source.startswith("nats ") and not (TOOLS / "nats").exists():
+            continue  # built only where there is Go
+        printed = terminal(source)
+        if following[0] == "text":
+            assert printed == terminal.here(following[1])
+        ran += 1
+    assert ran >= 2
+
+
+def test_the_users_file_on_the_page_is_one(tmp_path):
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    [text] = [source for language, source in BLOCK.findall(page) if language == "toml"]
+    assert len(tomllib.loads(text)["users"]) == 3
+    path = tmp_path / "users.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    users = Users.from_file(path)
+    assert users.admit({"auth_token": "the token of Claude-Desktop"}) == "Claude-Desktop"
+    assert users.admit({"user": "cursor", "pass": "correct horse battery staple"}) == "Cursor"
+    assert users.admit({"auth_token": "an operator, who may read everything"}) is None
+
+
+def test_the_page_of_the_server_names_every_option_with_its_default():
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    serve = get_command(app).get_command(None, "serve")
+    for parameter in serve.params:
+        for option in [*parameter.opts, *parameter.secondary_opts]:
+            if option in {"--help", "--admin"}:
+                continue
+            [row] = [line for line in page.splitlines() if re.match(rf"\|.*`{option}`", line)][:1]
+            assert (
+                option.startswith("--no-")
+                or parameter.envvar == option.replace("--", "MQ9_").replace("-", "_").upper()
+            )
+            if isinstance(parameter.default, int) and parameter.default > 1_000_000:
+                size = parameter.default // 1024 // 1024
+                assert f"{size} MiB" in row or f"{size // 1024} GiB" in row
+            elif isinstance(parameter.default, int) and not isinstance(parameter.default, bool):
+                assert (
+                    f"{parameter.default:,}".replace(",", " ") in row
+                    or str(parameter.default) in row
+                )
+            elif isinstance(parameter.default, str):
+                assert f"`{parameter.default}`" in row
