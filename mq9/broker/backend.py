@@ -50,6 +50,10 @@ class Backend(Protocol):
     async def read(self, query: Query[R]) -> R:
         """Answer a query."""
 
+    @property
+    def failed_ms(self) -> int | None:
+        """When the storage refused what was last written; None when it took it."""
+
     def take_back(self, release: Release) -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
 
@@ -85,6 +89,7 @@ class InlineBackend:
         self._limits = limits
         self._lock = threading.Lock()
         self._closed = False
+        self.failed_ms: int | None = None
 
     async def run(self, command: Command[R]) -> R:
         """Carry out a command."""
@@ -121,7 +126,9 @@ class InlineBackend:
                 _roll_back(self._connection)
                 raise
         except sqlite3.Error as error:
+            self.failed_ms = self._clock.now_ms()
             raise _storage_error(error) from error
+        self.failed_ms = None
         return result
 
     def take_back(self, release: Release) -> None:
@@ -230,6 +237,7 @@ class FileBackend:
         self._queue: queue.Queue[Any] = queue.Queue(_MOST_QUEUED)
         self._watching = False
         self._closed = False
+        self.failed_ms: int | None = None
         self._accepting = threading.Lock()  # so that nothing is queued after the last
         self._thread = threading.Thread(target=self._write, name="mq9-writer", daemon=True)
         self._thread.start()
@@ -376,7 +384,9 @@ class FileBackend:
             except BaseException:
                 _roll_back(self._writer)
                 raise
+            self.failed_ms = None
         except sqlite3.Error as error:
+            self.failed_ms = self._clock.now_ms()
             failure = _storage_error(error)
             outcomes = [(ticket, None, failure) for ticket in tickets]
         return outcomes

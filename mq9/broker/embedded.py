@@ -109,7 +109,8 @@ class EmbeddedBroker:
         """Count what the broker holds.
 
         Raises:
-            Mq9Error: The storage failed, or the broker is closed.
+            Mq9Error: The storage failed now, or refused the last write less than 10 s ago, or the
+                broker is closed.
         """
         return await self._service.totals()
 

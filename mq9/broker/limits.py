@@ -14,6 +14,7 @@ class ServerLimits:
         max_pending: Bytes that one client may leave unread before it is cut off.
         max_subscriptions: Subscriptions of one client; one that wants more is cut off.
         max_busy: Requests of one client in work; further ones are read when these are done.
+        max_busy_bytes: Bytes that these carry, or may bring back; further ones are read later.
         max_waiting: FETCHes of one client that wait for mail; further ones are refused.
         connect_s: Seconds in which a client must say who it is, where it must.
         ping_s: Seconds between two PINGs; a client that misses two is cut off.
@@ -23,6 +24,7 @@ class ServerLimits:
     max_pending: int = 16 * 1024 * 1024
     max_subscriptions: int = 10_000
     max_busy: int = 64
+    max_busy_bytes: int = 1024 * 1024
     max_waiting: int = 1_000
     connect_s: float = 5.0
     ping_s: float = 30.0

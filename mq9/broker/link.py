@@ -22,6 +22,7 @@ logger = logging.getLogger("mq9.broker")
 
 HANDSHAKE_S = 5.0
 _CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
+_MOST_AT_ONCE = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
 _REASONS = {
     "Maximum Payload Violation": "max_payload",
     "Maximum Control Line Exceeded": "protocol",
@@ -44,7 +45,7 @@ class Owner(Protocol):
         """Forget a link."""
 
 
-class SocketLink(asyncio.Protocol):
+class SocketLink(asyncio.BufferedProtocol):
     """Connects one socket to one session.
 
     Args:
@@ -52,15 +53,23 @@ class SocketLink(asyncio.Protocol):
         parser: Reads what the client sends.
         max_pending: Bytes that a client may leave unread before it is cut off.
         tls: What to encrypt with, once the client has been greeted.
+        incoming: What is read goes here. Links of one event loop may share it, since each takes
+            what it has read before another reads.
     """
 
     def __init__(
-        self, owner: Owner, parser: Parser, max_pending: int, tls: ssl.SSLContext | None
+        self,
+        owner: Owner,
+        parser: Parser,
+        max_pending: int,
+        tls: ssl.SSLContext | None,
+        incoming: memoryview,
     ) -> None:
         self._owner = owner
         self._parser = parser
         self._max_pending = max_pending
         self._tls = tls
+        self._incoming = incoming
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
@@ -119,11 +128,15 @@ class SocketLink(asyncio.Protocol):
         self._session = self._owner.greeted(self)
         self._pump()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Say where what the client sends is put."""
+        return self._incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take what the client sent."""
         if self._closing:
             return
-        self._backlog.extend(self._parser.feed(data))
+        self._backlog.extend(self._parser.feed(bytes(self._incoming[:nbytes])))
         self._pump()
 
     def go_on(self) -> None:
@@ -221,4 +234,5 @@ def make(
     owner: Owner, max_payload: int, max_pending: int, tls: ssl.SSLContext | None
 ) -> Callable[[], SocketLink]:
     """Return what makes the link of each new connection."""
-    return lambda: SocketLink(owner, Parser(max_payload), max_pending, tls)
+    incoming = memoryview(bytearray(_MOST_AT_ONCE))
+    return lambda: SocketLink(owner, Parser(max_payload), max_pending, tls, incoming)

@@ -164,7 +164,7 @@ class _Snapshot(Collector):
             yield metric
         yield GaugeMetricFamily(
             "mq9_storage_up",
-            "Whether the storage answered this scrape.",
+            "Whether the storage works.",
             value=self._totals is not None,
         )
         if self._totals is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
 from mq9.wire.subjects import ONE, REST
@@ -24,17 +25,27 @@ S = TypeVar("S", bound=Interest)
 
 
 class _Node(Generic[S]):
-    """What listens to the tokens on the way here, and what lies beyond them."""
+    """Who listens to the tokens on the way here, and what lies beyond them.
 
-    __slots__ = ("beyond", "here")
+    Attributes:
+        stretch: The tokens since the node before.
+        here: The subscriptions that end here, by identity, so that any of them is found at once.
+        beyond: The nodes that follow, by the first token of their stretch.
+    """
 
-    def __init__(self) -> None:
-        self.here: list[S] = []
+    __slots__ = ("beyond", "here", "stretch")
+
+    def __init__(self, stretch: str) -> None:
+        self.stretch = stretch
+        self.here: dict[int, S] = {}
         self.beyond: dict[str, _Node[S]] = {}
 
 
 class Router(Generic[S]):
     """Subscriptions by subject, as a tree of tokens.
+
+    A stretch of tokens where nothing branches off and nothing ends is one node, so that a
+    subscription takes no more memory than its subject is long.
 
     Args:
         choose: Picks the member of a queue group that gets a message.
@@ -42,58 +53,72 @@ class Router(Generic[S]):
 
     def __init__(self, choose: Callable[[Sequence[S]], S]) -> None:
         self._choose = choose
-        self._root: _Node[S] = _Node()
+        self._root: _Node[S] = _Node("")
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, subscription: S) -> None:
-        """Let a subscription take part."""
-        node = self._root
-        for token in subscription.subject.split("."):
-            following = node.beyond.get(token)
+        """Let a subscription take part. Harmless when it does already."""
+        node, rest = self._root, subscription.subject
+        while rest:
+            first = _first(rest)
+            following = node.beyond.get(first)
             if following is None:
-                following = node.beyond[token] = _Node()
-            node = following
-        node.here.append(subscription)
-        self._count += 1
+                following = node.beyond[first] = _Node(rest)
+            elif not _begins(rest, following.stretch):
+                common = _common(rest, following.stretch)
+                following = node.beyond[first] = _parted(following, common)
+            node, rest = following, _without(rest, following.stretch)
+        self._count += id(subscription) not in node.here
+        node.here[id(subscription)] = subscription
 
     def remove(self, subscription: S) -> None:
         """Let a subscription take part no longer. Harmless when it does not."""
-        way = []
-        node = self._root
-        for token in subscription.subject.split("."):
-            following = node.beyond.get(token)
-            if following is None:
+        way = [self._root]
+        rest = subscription.subject
+        while rest:
+            following = way[-1].beyond.get(_first(rest))
+            if following is None or not _begins(rest, following.stretch):
                 return
-            way.append((node, token))
-            node = following
-        for index, one in enumerate(node.here):
-            if one is subscription:
-                del node.here[index]
-                self._count -= 1
+            way.append(following)
+            rest = _without(rest, following.stretch)
+        if way[-1].here.pop(id(subscription), None) is None:
+            return
+        self._count -= 1
+        for before, node in zip(way[-2::-1], way[:0:-1], strict=True):
+            if node.here or len(node.beyond) > 1:
                 break
-        for before, token in reversed(way):
-            emptied = before.beyond[token]
-            if emptied.here or emptied.beyond:
-                break
-            del before.beyond[token]
+            first = _first(node.stretch)
+            if node.beyond:
+                [only] = node.beyond.values()
+                only.stretch = f"{node.stretch}.{only.stretch}"
+                before.beyond[first] = only
+            else:
+                del before.beyond[first]
 
     def matching(self, subject: str) -> Iterator[S]:
         """Yield every subscription that listens to a subject."""
         for node in _matching(self._root, subject.split(".")):
-            yield from node.here
+            yield from node.here.values()
 
     def has_interest(self, subject: str) -> bool:
         """Tell whether anybody listens to a subject."""
         return next(self.matching(subject), None) is not None
 
-    def route(self, subject: str) -> list[S]:
-        """Return who gets a message: each subscription, but one member of each queue group."""
+    def route(self, subject: str, may: Callable[[S], bool] | None = None) -> list[S]:
+        """Return who gets a message: each subscription, but one member of each queue group.
+
+        Args:
+            subject: Where the message goes.
+            may: Tells of a subscription whether it may get the message; all may by default.
+        """
         receivers = []
         queues: dict[str, list[S]] = {}
         for subscription in self.matching(subject):
+            if may is not None and not may(subscription):
+                continue
             if subscription.queue is None:
                 receivers.append(subscription)
             else:
@@ -103,13 +128,52 @@ class Router(Generic[S]):
 
 
 def _matching(root: _Node[S], tokens: Sequence[str]) -> Iterator[_Node[S]]:
-    nodes = [root]
-    for token in tokens:
-        following = []
-        for node in nodes:
-            rest = node.beyond.get(REST)
-            if rest is not None:
-                yield rest
-            following += [node.beyond[one] for one in (token, ONE) if one in node.beyond]
-        nodes = following
-    yield from nodes
+    reached = [(root, 0)]  # nodes, and how many tokens lead there
+    while reached:
+        node, place = reached.pop()
+        if place == len(tokens):
+            yield node
+            continue
+        for first in (tokens[place], ONE, REST):
+            following = node.beyond.get(first)
+            if following is not None:
+                end = _end(following.stretch, tokens, place)
+                if end is not None:
+                    reached.append((following, end))
+
+
+def _end(stretch: str, tokens: Sequence[str], place: int) -> int | None:
+    """Return how many tokens lead to the end of a stretch; None when they lead elsewhere."""
+    for want in stretch.split("."):
+        if want == REST and place < len(tokens):
+            return len(tokens)
+        if place == len(tokens) or want not in (ONE, tokens[place]):
+            return None
+        place += 1
+    return place
+
+
+def _parted(node: _Node[S], stretch: str) -> _Node[S]:
+    """Return a new node at the end of a stretch that a node's own begins with, and it beyond."""
+    before: _Node[S] = _Node(stretch)
+    node.stretch = _without(node.stretch, stretch)
+    before.beyond[_first(node.stretch)] = node
+    return before
+
+
+def _first(stretch: str) -> str:
+    return stretch.partition(".")[0]
+
+
+def _without(rest: str, stretch: str) -> str:
+    return rest[len(stretch) + 1 :]
+
+
+def _begins(rest: str, stretch: str) -> bool:
+    return rest == stretch or rest.startswith(f"{stretch}.")
+
+
+def _common(one: str, other: str) -> str:
+    """Return the tokens that both begin with."""
+    pairs = zip(one.split("."), other.split("."), strict=False)
+    return ".".join(token for token, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -30,6 +30,7 @@ from mq9.protocol.subjects import Verb
 logger = logging.getLogger("mq9.broker")
 
 SWEEP_INTERVAL_MS = 60_000
+_FAILING_MS = 10_000  # for so long after a write that failed the storage counts as failing
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 _DEAD_LETTER = "dead-letter"  # a tag of what a consumer has given up on
 
@@ -265,7 +266,10 @@ class Service:
             await asyncio.sleep(0)  # so that requests get their turn
 
     async def totals(self) -> Totals:
-        """Count what the broker holds."""
+        """Count what the broker holds. Soon after the storage refused a write, that is an error."""
+        failed_ms = self._backend.failed_ms
+        if failed_ms is not None and self._clock.now_ms() - failed_ms < _FAILING_MS:
+            raise Unavailable("the storage refused what was last written")
         return await self._backend.read(commands.CountAll())
 
     async def _create(self, call: Call) -> dict[str, Any]:

@@ -23,12 +23,17 @@ from mq9.errors import LimitReached, Unauthorized, Unavailable
 from mq9.protocol import replies, subjects
 from mq9.wire import encoder
 from mq9.wire.frames import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
-from mq9.wire.subjects import is_subject
+from mq9.wire.subjects import is_pattern, is_subject
 
 logger = logging.getLogger("mq9.broker")
 
 _RESERVED = "$mq9"
 _FETCH = f"{subjects.ROOT}{subjects.Verb.FETCH}."
+_READS = tuple(
+    f"{subjects.ROOT}{verb}"
+    for verb in (subjects.Verb.FETCH, subjects.Verb.QUERY, subjects.Verb.AGENT_DISCOVER)
+)
+_READ_BYTES = 64 * 1024  # a read asks in few words for much
 _MOST_PINGS = 2  # that may be unanswered
 
 
@@ -112,7 +117,8 @@ class Session:
         self._subscriptions: dict[str, Subscription] = {}
         # What this client itself listens to: where its replies go.
         self._own: Router[Subscription] = Router(lambda members: members[0])
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}  # and its share of the bytes
+        self._busy_bytes = 0
         self._fetches: dict[asyncio.Task[None], str] = {}  # and where the reply goes
         self._waiting = 0
         self._unanswered_pings = 0
@@ -131,7 +137,11 @@ class Session:
     @property
     def is_busy(self) -> bool:
         """Whether further frames should wait until requests are done."""
-        return len(self._tasks) - self._waiting >= self._hub.limits.max_busy
+        limits = self._hub.limits
+        return (
+            len(self._tasks) - self._waiting >= limits.max_busy
+            or self._busy_bytes >= limits.max_busy_bytes
+        )
 
     def take(self, frame: Frame) -> None:
         """Act on a frame."""
@@ -193,6 +203,9 @@ class Session:
         self._ok()
 
     def _subscribe(self, frame: Subscribe) -> None:
+        if not is_pattern(frame.subject):
+            self._link.write(encoder.error("Invalid Subject"))
+            return
         if frame.subject.partition(".")[0] == _RESERVED:
             # Nothing is ever published there, and listening would look as if something might be.
             text = f'Permissions Violation for Subscription to "{frame.subject}"'
@@ -256,16 +269,16 @@ class Session:
         if not is_subject(frame.subject):
             self._link.write(encoder.error("Invalid Subject"))
             return
-        reached = False
-        for subscription in self._hub.router.route(frame.subject):
-            receiver = subscription.session
-            if receiver is self and not self._echo:
-                continue
-            receiver.deliver(subscription, frame.subject, frame.reply, frame.headers, frame.payload)
-            reached = True
-        if not reached and frame.reply is not None and self._wants_503:
+        may = None if self._echo else self._is_not_mine
+        receivers = self._hub.router.route(frame.subject, may)
+        for to in receivers:
+            to.session.deliver(to, frame.subject, frame.reply, frame.headers, frame.payload)
+        if not receivers and frame.reply is not None and self._wants_503:
             for subscription in self._own.route(frame.reply):
                 self._write_to(subscription, encoder.no_responders(frame.reply, subscription.sid))
+
+    def _is_not_mine(self, subscription: Subscription) -> bool:
+        return subscription.session is not self
 
     def _request(self, frame: Publish) -> None:
         """Begin to answer a request of mq9."""
@@ -285,7 +298,10 @@ class Session:
         # The reply of a FETCH must have somewhere to go, or its lease would be nobody's.
         wants_reply = frame.reply is not None and self._own.has_interest(frame.reply)
         task = asyncio.create_task(self._carry_out(frame, wants_reply))
-        self._tasks.add(task)
+        self._tasks[task] = len(frame.payload)
+        if frame.subject.startswith(_READS):
+            self._tasks[task] += _READ_BYTES
+        self._busy_bytes += self._tasks[task]
         self._hub.tasks.add(task)
         if is_fetch and frame.reply is not None:
             self._fetches[task] = frame.reply
@@ -298,6 +314,7 @@ class Session:
             nonlocal waiting
             waiting = True
             self._waiting += 1
+            self._relieve(asyncio.current_task())
             self._link.go_on()
 
         request = Request(
@@ -315,8 +332,15 @@ class Session:
         for subscription in self._own.route(subject):
             self.deliver(subscription, subject, None, (), reply)
 
+    def _relieve(self, task: asyncio.Task[None] | None) -> None:
+        """Take the bytes of a task off those in work."""
+        assert task is not None  # noqa: S101  # it is one of ours
+        self._busy_bytes -= self._tasks[task]
+        self._tasks[task] = 0
+
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._relieve(task)
+        del self._tasks[task]
         self._hub.tasks.discard(task)
         self._fetches.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -119,8 +119,14 @@ def _still_held(
     messages = [
         _message(connection, mailbox, msg_id, deliveries, batch) for msg_id, deliveries, _ in rows
     ]
+    others, _ = _pick(connection, mailbox, group, replace(command, num_msgs=1, redeliver_own=False))
     return Fetched(
-        result=FetchResult(messages, batch=batch, lease_until=min(row[2] for row in rows) / 1000),
+        result=FetchResult(
+            messages,
+            batch=batch,
+            lease_until=min(row[2] for row in rows) / 1000,
+            more=bool(others),
+        ),
         life=mailbox.life,
         position=group.start,
         copy=copy,

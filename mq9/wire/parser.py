@@ -2,7 +2,7 @@
 
 A frame is a control line, and for PUB and HPUB a payload of the length that the line announces. As
 with other NATS servers, a line may end without CR and its words may be apart by spaces or tabs; the
-subject of a PUB may be anything in one word, and whoever routes it says what is wrong with it.
+subject of a PUB or SUB may be any one word, and whoever routes it says what is wrong with it.
 Nothing is kept beyond what the limits allow, however slowly or cunningly it comes.
 """
 
@@ -27,7 +27,7 @@ from mq9.wire.frames import (
 _MOST_DIGITS = 10
 _UNKNOWN = "Unknown Protocol Operation"
 _MALFORMED = "Parser Error"
-_LONGEST_VERB = len(b"CONNECT")
+_CONNECT = b"CONNECT"
 
 
 class Parser:
@@ -58,8 +58,8 @@ class Parser:
         """How many bytes are kept until there are more."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that are complete with these bytes.
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
+        """Return the frames that are complete with these bytes, all of which are copied.
 
         When something cannot be understood, what came before it is returned, ``error`` says what is
         wrong, and everything from there on is ignored.
@@ -84,39 +84,38 @@ class Parser:
         """Take one step from ``start``; where the next begins, or None when more is needed."""
         if self._pending is not None:
             return self._payload(frames, start, *self._pending)
-        end = self._buffer.find(b"\n", max(start, self._searched))
+        end = self._buffer.find(b"\n", start + self._searched)
         if end < 0:
-            self._check_unfinished(start)
             self._searched = len(self._buffer) - start
+            self._check_length(start, self._searched)
             return None
         self._searched = 0
+        self._check_length(start, end - start)
         self._line(frames, bytes(self._buffer[start:end]))
         return end + 1
 
-    def _check_unfinished(self, start: int) -> None:
-        """Refuse a line that is too long already, or can be none of ours."""
-        length = len(self._buffer) - start
-        self._check_length(bytes(self._buffer[start : start + _LONGEST_VERB]), length)
-
-    def _check_length(self, beginning: bytes, length: int) -> None:
-        is_connect = beginning[:_LONGEST_VERB].upper() == b"CONNECT"
-        if length > (self._max_connect if is_connect else self._max_control_line):
+    def _check_length(self, start: int, length: int) -> None:
+        """Refuse a line that is too long, be it complete or not."""
+        if length <= self._max_control_line:
+            return
+        verb = self._buffer[start : start + len(_CONNECT)].upper()
+        if verb != _CONNECT or length > self._max_connect:
             raise ProtocolError("Maximum Control Line Exceeded")
 
     def _line(self, frames: list[Frame], raw: bytes) -> None:
-        self._check_length(raw, len(raw))
-        line = raw.removesuffix(b"\r").replace(b"\t", b" ").lstrip(b" ")
+        line = raw.removesuffix(b"\r").replace(b"\t", b" ")
         verb, _, rest = line.partition(b" ")
         verb = verb.upper()
-        if verb == b"CONNECT":
+        if verb == _CONNECT:
             frames.append(_connect(rest))
             return
         try:
-            words = [word for word in rest.decode().split(" ") if word]
+            text = rest.decode()
         except UnicodeDecodeError:
             raise ProtocolError(_MALFORMED) from None
-        if not all(word.isprintable() for word in words):
+        if not text.isprintable():  # the space is the only one among spaces that is
             raise ProtocolError(_MALFORMED)
+        words = text.split()
         if verb == b"PUB" and 2 <= len(words) <= 3:
             self._announce(words[:-1], 0, _number(words[-1]))
         elif verb == b"HPUB" and 3 <= len(words) <= 4:
@@ -147,7 +146,7 @@ class Parser:
         end = start + whole
         if len(self._buffer) < end + 2:
             return None
-        if self._buffer[end : end + 2] != b"\r\n":
+        if not self._buffer.startswith(b"\r\n", end):
             raise ProtocolError(_MALFORMED)
         with memoryview(self._buffer) as view:
             block, payload = bytes(view[start : start + head]), bytes(view[start + head : end])
@@ -160,8 +159,6 @@ def _short(verb: bytes, words: list[str]) -> Frame:
     """Return a frame that is nothing but its control line."""
     match verb, words:
         case b"SUB", [subject, *queue, sid] if len(queue) <= 1:
-            if not subjects.is_pattern(subject):
-                raise ProtocolError("Invalid Subject")
             return Subscribe(subject, queue[0] if queue else None, sid)
         case b"UNSUB", [sid, *most] if len(most) <= 1:
             return Unsubscribe(sid, _number(most[0]) if most else None)

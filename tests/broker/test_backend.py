@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 
+import orjson
 import pytest
 
 from mq9 import (
@@ -21,7 +22,7 @@ from mq9 import (
 from mq9.broker import backend as backends
 from mq9.broker.backend import FileBackend, InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
+from mq9.broker.service import Request, Session
 from mq9.clock import ManualClock, SystemClock
 from mq9.engine import store
 from mq9.engine.commands import (
@@ -401,6 +402,32 @@ async def test_a_file_that_another_process_keeps_locked_is_told(backend, other):
     assert await texts(backend) == []  # reading is not stopped
     other.execute("ROLLBACK")
     assert await send(backend, b"") == [0]
+
+
+async def test_a_storage_that_refused_a_write_counts_as_failing_for_ten_seconds(path, other):
+    clock = ManualClock()
+    broker = EmbeddedBroker.on_file(path, clock)
+    broker._backend._writer.execute("PRAGMA busy_timeout=50")
+
+    async def create(name):
+        body = f'{{"name":"{name}"}}'.encode()
+        reply = await broker.handle(Request("$mq9.AI.MAILBOX.CREATE", body, (), Session("s")))
+        return orjson.loads(reply).get("code", "ok")
+
+    other.execute("BEGIN IMMEDIATE")
+    assert await create("one") == "unavailable"
+    with pytest.raises(Unavailable, match="refused"):
+        await broker.totals()
+    await clock.advance(9.999)
+    with pytest.raises(Unavailable, match="refused"):
+        await broker.totals()
+    await clock.advance(0.001)
+    assert (await broker.totals()).mailboxes == 0
+    assert await create("one") == "unavailable"
+    other.execute("ROLLBACK")
+    assert await create("one") == "ok"
+    assert (await broker.totals()).mailboxes == 1
+    await broker.close()
 
 
 async def test_a_broker_whose_storage_fails_can_be_closed(path, other):

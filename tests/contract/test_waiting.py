@@ -440,6 +440,16 @@ async def test_a_repeated_request_id_gets_what_is_still_held_and_then_is_a_new_f
     assert [item["msg_id"] for item in new["messages"]] == [2]
 
 
+async def test_a_repeated_request_id_says_again_whether_there_is_more(way, client, inbox):
+    await send_all(client, inbox, "0", "1")
+    body = {"group_name": "g", "deliver": "earliest", "request_id": "r", "config": {"num_msgs": 1}}
+    replies = [await way.ask(f"MSG.FETCH.{inbox}", body) for _ in range(2)]
+    assert [reply.get("more") for reply in replies] == [True, True]
+    assert replies[0]["messages"] == replies[1]["messages"]
+    await client.delete(inbox, 1)
+    assert "more" not in await way.ask(f"MSG.FETCH.{inbox}", body)
+
+
 async def test_a_request_id_belongs_to_its_consumer_and_group(way, client, inbox):
     await send_all(client, inbox, "a", "b")
     body = {"group_name": "g", "deliver": "earliest", "request_id": "r"}

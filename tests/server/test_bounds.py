@@ -10,6 +10,7 @@ from raw import RawClient, connect, publish
 from waiting import until
 
 from mq9.broker.limits import ServerLimits
+from mq9.broker.link import SocketLink
 
 FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_000}}
 
@@ -20,7 +21,6 @@ FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_
         (b"HELLO\r\n", "Unknown Protocol Operation", "protocol"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "Unknown Protocol Operation", "protocol"),
         (b"PUB a 99999999\r\n", "Maximum Payload Violation", "max_payload"),
-        (b"SUB a..b 1\r\n", "Invalid Subject", "protocol"),
         (b"PUB " + b"a" * 5_000, "Maximum Control Line Exceeded", "protocol"),
         (b"PUB a 1\r\nxyz\r\n", "Parser Error", "protocol"),
         (b"CONNECT nonsense\r\n", "Parser Error", "protocol"),
@@ -39,10 +39,12 @@ async def test_who_does_not_speak_the_protocol_is_told_so_and_cut_off(house, sen
 
 async def test_a_subject_that_cannot_be_is_refused_and_no_more(house):
     client = await house.raw()
-    client.send(publish("a.*.b", b"x") + publish("a..b", b"x") + b"PING\r\n")
+    client.send(publish("a.*.b", b"x") + publish("a..b", b"x"))
+    client.send(b"SUB a..b 1\r\nSUB >.a 2\r\nSUB . 3\r\nPING\r\n")
 
-    frames = [await client.frame() for _ in range(3)]
-    assert frames == [("-ERR", "'Invalid Subject'")] * 2 + [("PONG",)]
+    frames = [await client.frame() for _ in range(6)]
+    assert frames == [("-ERR", "'Invalid Subject'")] * 5 + [("PONG",)]
+    assert len(house.server._hub.router) == 0
 
 
 async def test_clients_beyond_the_limit_are_told_so(open_house):
@@ -134,6 +136,63 @@ async def test_a_flood_of_requests_is_taken_as_fast_as_it_is_worked_off(open_hou
     await sending
 
     assert most <= 8
+
+
+async def most_in_work(house, request, bodies):
+    """Flood with requests; how many of them were in work at once."""
+    flooder = await house.raw()
+    flooder.send(b"SUB in 1\r\n")
+    flood = b"".join(publish(request, body, reply="in") for body in bodies)
+    sending = asyncio.create_task(flooder.send_all(flood))
+    most = 0
+    for _ in bodies:
+        await flooder.frame()
+        most = max(most, len(house.server._hub.tasks))
+    await sending
+    return most
+
+
+async def test_large_requests_are_taken_a_few_at_a_time(open_house):
+    house = await open_house(limits=ServerLimits(max_busy_bytes=2_000))
+    await (await house.client()).mailbox_create(name="inbox")
+    bodies = [bytes(1_500)] * 500
+    assert await most_in_work(house, "$mq9.AI.MSG.SEND.inbox", bodies) <= 2
+
+
+async def test_reads_are_taken_a_few_at_a_time(open_house):
+    house = await open_house(limits=ServerLimits(max_busy_bytes=200_000))
+    await (await house.client()).mailbox_create(name="inbox")
+    for verb in ("MSG.QUERY.inbox", "MSG.FETCH.inbox", "AGENT.DISCOVER"):
+        bodies = [b'{"config":{"max_wait_ms":0}}'] * 500
+        assert await most_in_work(house, f"$mq9.AI.{verb}", bodies) <= 4
+
+
+async def test_fetches_that_wait_or_are_given_up_hold_up_nothing(open_house):
+    house = await open_house(limits=ServerLimits(max_busy_bytes=1))
+    await (await house.client()).mailbox_create(name="inbox")
+    asker = await house.raw()
+    wait = b'{"group_name":"g","config":{"max_wait_ms":60000}}'
+    fetch = publish("$mq9.AI.MSG.FETCH.inbox", wait, reply="in")
+    for _ in range(100):
+        asker.send(b"SUB in 1\r\n" + fetch + b"UNSUB 1\r\n")
+    asker.send(b"SUB in 1\r\n" + fetch * 10)
+    assert orjson.loads(await asker.ask("$mq9.AI.MSG.SEND.inbox", b"x"))["error"] == ""
+
+
+async def test_tiny_frames_are_taken_a_few_at_a_time(house, monkeypatch):
+    taken = []
+    take = SocketLink.buffer_updated
+
+    def count(link, nbytes):
+        taken.append(nbytes)
+        take(link, nbytes)
+
+    monkeypatch.setattr(SocketLink, "buffer_updated", count)
+    flooder = await house.raw()
+    await flooder.send_all(b"PING\r\n" * 100_000)
+    for _ in range(100_000):
+        assert await flooder.frame() == ("PONG",)
+    assert max(taken) <= 16 * 1024
 
 
 async def test_a_flood_from_one_client_does_not_starve_another(house):

@@ -125,12 +125,16 @@ async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_pat
         assert (await client.mailbox_status("inbox")).stored == len(stored)
         async with httpx.AsyncClient() as http:
             metrics = (await http.get(serving.metrics_url)).text
+            ready = await http.get(serving.metrics_url.replace("metrics", "readyz"))
+            assert (ready.status_code, ready.json()["reason"]) == (503, "storage")
         assert 'mq9_operations_total{code="unavailable",verb="MSG.SEND"} 4.0' in metrics
         assert "the storage failed" in serving.told
 
         small.end()
-
         await send(client, stored, 50)
+        async with httpx.AsyncClient() as http:
+            ready = await http.get(serving.metrics_url.replace("metrics", "readyz"))
+        assert ready.json() == {"ready": True}
         messages = await everything(client)
         assert [message.msg_id for message in messages] == stored
         assert [message.text for message in messages] == [f"{n} {BODY}" for n in range(len(stored))]

@@ -207,6 +207,8 @@ async def test_a_request_without_a_reply_subject_is_carried_out_but_leases_nothi
     fetch = json.dumps({**START, "group_name": "g"}).encode()
     await ask.connection.publish(f"$mq9.AI.MSG.FETCH.{inbox}", fetch)
     await ask.connection.flush()
+    status = await ask(f"MAILBOX.STATUS.{inbox}", {"group_name": "g"})
+    assert status["group"]["exists"] is False
     assert texts(await ask(f"MSG.FETCH.{inbox}", {**START, "group_name": "g"})) == ["silent"]
 
 

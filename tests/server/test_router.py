@@ -1,5 +1,6 @@
 """The router, against a list that is searched."""
 
+import tracemalloc
 from collections import Counter
 from dataclasses import dataclass
 
@@ -63,16 +64,18 @@ class Routers(RuleBasedStateMachine):
     @invariant()
     def nothing_is_left_of_who_has_gone(self):
         assert len(self.router) == len(self.listeners)
-        ways = {
-            tuple(one.subject.split(".")[:end])
-            for one in self.listeners
-            for end in range(1, one.subject.count(".") + 2)
-        }
-        assert count_nodes(self.router._root) == len(ways)
+        assert Counter(map(id, ends(self.router))) == Counter(map(id, self.listeners))
 
 
-def count_nodes(node):
-    return sum(1 + count_nodes(following) for following in node.beyond.values())
+def ends(router):
+    """Return all that a router holds, having seen that no node is there for nothing."""
+    held, nodes = [], [router._root]
+    while nodes:
+        node = nodes.pop()
+        held += node.here.values()
+        nodes += node.beyond.values()
+        assert node.here or len(node.beyond) > 1 or node is router._root
+    return held
 
 
 TestRouters = Routers.TestCase
@@ -88,7 +91,35 @@ def test_a_subject_may_have_as_many_tokens_as_its_line_can_hold(pattern):
     router.add(listener)
     assert router.route(f"{deep}.t" if subject.endswith(">") else deep) == [listener]
     router.remove(listener)
-    assert count_nodes(router._root) == 0
+    assert ends(router) == []
+
+
+def test_a_subscription_takes_no_more_memory_than_its_subject_is_long():
+    subjects = [f"{first}.{'t.' * 2_000}{last}" for first in range(20) for last in ("a", "b", "*")]
+    router = Router(lambda members: members[0])
+    listeners = [Listener(subject, None) for subject in subjects]
+    tracemalloc.start()
+    try:
+        for listener in listeners:
+            router.add(listener)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * sum(map(len, subjects))
+    for listener in listeners:
+        assert listener in router.route(listener.subject.replace("*", "x"))
+
+
+def test_taking_part_twice_is_taking_part_once():
+    router = Router(lambda members: members[0])
+    listener = Listener("a.b", None)
+    router.add(listener)
+    router.add(listener)
+    assert router.route("a.b") == [listener]
+    router.remove(listener)
+    router.remove(listener)
+    assert len(router) == 0
+    assert router.route("a.b") == []
 
 
 def test_each_message_goes_to_one_member_of_a_queue_group_and_chance_decides():
@@ -105,3 +136,12 @@ def test_each_message_goes_to_one_member_of_a_queue_group_and_chance_decides():
     routed = router.route("a.b")
     assert sorted(chosen) == [1, 2]
     assert sorted(one.queue for one in routed) == ["other", "q"]
+
+
+def test_who_may_not_get_a_message_is_not_picked_for_its_queue_group():
+    router = Router(lambda members: members[0])
+    listeners = [Listener("a", "q"), Listener("a", "q"), Listener("a", None)]
+    for listener in listeners:
+        router.add(listener)
+    assert router.route("a", lambda one: one is not listeners[0]) == [listeners[2], listeners[1]]
+    assert router.route("a", lambda one: one.queue is None) == [listeners[2]]

@@ -3,6 +3,7 @@
 import asyncio
 
 import nats
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.aio.client import Client
@@ -20,6 +21,7 @@ class Reader(Client):
         super().__init__()
         self.found = []
         self.pings = 0
+        self.others = []
 
     async def _process_msg(self, sid, subject, reply, data, headers):
         read = await self._process_headers(headers)
@@ -27,6 +29,15 @@ class Reader(Client):
 
     async def _process_ping(self):
         self.pings += 1
+
+    async def _process_pong(self):
+        self.others.append("PONG")
+
+    async def _process_err(self, text):
+        self.others.append(text)
+
+    async def _process_info(self, fields, initial_connection=False):
+        self.others.append(fields)
 
 
 simple = st.text("abc", min_size=1, max_size=5)  # what is special about values is not asked here
@@ -60,6 +71,16 @@ def test_nats_py_reads_what_we_write(messages, step):
     reader = asyncio.run(read())
     assert reader.pings == len(messages)
     assert reader.found == [(7, *message) for message in messages]
+
+
+@pytest.mark.parametrize("step", [1, 3, 1_000])
+async def test_nats_py_reads_whatever_else_we_write(step):
+    fields = {"server_name": "mq9", "max_payload": 1_048_576}
+    told = encoder.info(fields) + encoder.OK + encoder.PONG + encoder.error("Stale Connection")
+    reader = Reader()
+    for place in range(0, len(told), step):
+        await reader._ps.parse(told[place : place + step])
+    assert reader.others == [fields, "PONG", "'stale connection'"]
 
 
 async def test_we_read_what_nats_py_writes():

@@ -1,0 +1,88 @@
+"""What clients may write, what it means, and what is refused."""
+
+from mq9.wire.frames import Connect, Ping, Pong, Publish, Subscribe, Unsubscribe
+
+MAX_PAYLOAD = 1_000
+
+# What a client may write, and what it means.
+EXAMPLES = [
+    (b"PING\r\n", Ping()),
+    (b"pong\r\n", Pong()),
+    (b"PiNg  \t \r\n", Ping()),
+    (b"PING\n", Ping()),
+    (b'CONNECT {"verbose":false,"name":"\xc3\xbc"}\r\n', Connect({"verbose": False, "name": "ü"})),
+    (b"connect\t{}\r\n", Connect({})),
+    (b"CONNECT  {} \n", Connect({})),
+    (b"SUB a.b 1\r\n", Subscribe("a.b", None, "1")),
+    (b"SUB a.* workers s1\r\n", Subscribe("a.*", "workers", "s1")),
+    (b"sub\t>  \t q\t 9\r\n", Subscribe(">", "q", "9")),
+    (b"SUB a$b*.c 1\n", Subscribe("a$b*.c", None, "1")),
+    (b"SUB a..b 1\r\n", Subscribe("a..b", None, "1")),  # whoever routes it refuses it
+    (b"UNSUB 1\r\n", Unsubscribe("1", None)),
+    (b"unsub s1 5\r\n", Unsubscribe("s1", 5)),
+    (b"UnSub\ts1 \t 5 \n", Unsubscribe("s1", 5)),
+    (b"UNSUB 1 0\r\n", Unsubscribe("1", 0)),
+    (b"PUB a 0\r\n\r\n", Publish("a", None, (), b"")),
+    (b"PUB a 000000001\n!\r\n", Publish("a", None, (), b"!")),
+    (b"PUB  a\t r  1 \t\r\n!\r\n", Publish("a", "r", (), b"!")),
+    (b"PUB a.b reply.to 5\r\nhello\r\n", Publish("a.b", "reply.to", (), b"hello")),
+    (b"pub a 4\r\n\r\n\r\n\r\n", Publish("a", None, (), b"\r\n\r\n")),
+    (b"PUB a 6\r\nPING\r\n\r\n", Publish("a", None, (), b"PING\r\n")),
+    (b"PUB a\t3\r\n\x00\xff\n\r\n", Publish("a", None, (), b"\x00\xff\n")),
+    (
+        b"HPUB a 21 23\r\nNATS/1.0\r\nName: x\r\n\r\n\xc3\xbc\r\n",
+        Publish("a", None, (("Name", "x"),), "ü".encode()),
+    ),
+    (
+        b"hpub a r 28 28\r\nNATS/1.0\r\nA:1\r\nA: 2 \r\nb:\r\n\r\n\r\n",
+        Publish("a", "r", (("A", "1"), ("A", "2 "), ("b", "")), b""),
+    ),
+    (b"HPUB a 16 16\r\nNATS/1.0 503\r\n\r\n\r\n", Publish("a", None, (), b"")),
+    (b"hpub  a\t12  13 \nNATS/1.0\r\n\r\n!\r\n", Publish("a", None, (), b"!")),
+    (b"HPUB a 0 1\r\n!\r\n", Publish("a", None, (), b"!")),
+    (b"HPUB a 12 13\r\nNATS/1.0\r\n\r\n!\r\n", Publish("a", None, (), b"!")),
+]
+
+# What none may write, and what it is told.
+REFUSED = [
+    (b"HELLO\r\n", "Unknown Protocol Operation"),
+    (b"\r\n", "Unknown Protocol Operation"),
+    (b" PING\r\n", "Unknown Protocol Operation"),
+    (b"GET / HTTP/1.1\r\n", "Unknown Protocol Operation"),
+    (b"+OK\r\n", "Unknown Protocol Operation"),
+    (b"MSG a 1 0\r\n\r\n", "Unknown Protocol Operation"),
+    (b"PING PONG\r\n", "Parser Error"),
+    (b"PUB a\r\n", "Parser Error"),
+    (b"PUB a b c 1\r\n", "Parser Error"),
+    (b"PUB a -1\r\n", "Parser Error"),
+    (b"PUB a +1\r\n", "Parser Error"),
+    (b"PUB a 1_0\r\n", "Parser Error"),
+    (b"PUB a 0x1\r\n", "Parser Error"),
+    ("PUB a ٣\r\n".encode(), "Parser Error"),
+    (b"PUB a 99999999999999999999\r\n", "Parser Error"),
+    (b"PUB a 1001\r\n", "Maximum Payload Violation"),
+    (b"PUB a 9999999999\r\n", "Maximum Payload Violation"),
+    (b"PUB a re..ply 1\r\n!\r\n", "Invalid Reply Subject"),
+    (b"PUB a re.* 1\r\n!\r\n", "Invalid Reply Subject"),
+    (b"PUB \xff 1\r\n!\r\n", "Parser Error"),
+    (b"PUB a\x00b 1\r\n!\r\n", "Parser Error"),
+    (b"PUB a 1\r\nxx\r\n", "Parser Error"),
+    (b"PUB a 1\r\nx\n\n", "Parser Error"),
+    (b"HPUB a 1\r\n", "Parser Error"),
+    (b"HPUB a 13 12\r\n", "Parser Error"),
+    (b"HPUB a 12 1001\r\n", "Maximum Payload Violation"),
+    (b"HPUB a 12 12\r\nHTTP/1.1\r\n\r\n\r\n", "Bad Header"),
+    (b"HPUB a 12 12\r\nNATS/1.0\r\n\r-\r\n", "Bad Header"),
+    (b"HPUB a 17 17\r\nNATS/1.0\r\nabc\r\n\r\n\r\n", "Bad Header"),
+    (b"HPUB a 17 17\r\nNATS/1.0\r\n:bc\r\n\r\n\r\n", "Bad Header"),
+    (b"HPUB a 18 18\r\nNATS/1.0\r\na:\xff\xff\r\n\r\n\r\n", "Bad Header"),
+    (b"SUB a\r\n", "Parser Error"),
+    (b"SUB a b c d\r\n", "Parser Error"),
+    (b"UNSUB\r\n", "Parser Error"),
+    (b"UNSUB 1 x\r\n", "Parser Error"),
+    (b"UNSUB 1 2 3\r\n", "Parser Error"),
+    (b"CONNECT\r\n", "Parser Error"),
+    (b"CONNECT {\r\n", "Parser Error"),
+    (b"CONNECT []\r\n", "Parser Error"),
+    (b"CONNECT " + b"[" * 5_000 + b"\r\n", "Parser Error"),
+]
