@@ -136,7 +136,7 @@ class SocketLink(asyncio.BufferedProtocol):
         """Take what the client sent."""
         if self._closing:
             return
-        self._backlog.extend(self._parser.feed(bytes(self._incoming[:nbytes])))
+        self._backlog.extend(self._parser.feed(self._incoming[:nbytes]))
         self._pump()
 
     def go_on(self) -> None:

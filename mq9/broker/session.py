@@ -298,7 +298,8 @@ class Session:
         # The reply of a FETCH must have somewhere to go, or its lease would be nobody's.
         wants_reply = frame.reply is not None and self._own.has_interest(frame.reply)
         task = asyncio.create_task(self._carry_out(frame, wants_reply))
-        self._tasks[task] = len(frame.payload)
+        headers = sum(len(name) + len(value) for name, value in frame.headers)
+        self._tasks[task] = headers + len(frame.payload)
         if frame.subject.startswith(_READS):
             self._tasks[task] += _READ_BYTES
         self._busy_bytes += self._tasks[task]

@@ -37,17 +37,23 @@ class Parser:
         max_payload: Bytes in one message, headers included.
         max_control_line: Bytes in a control line, other than CONNECT.
         max_connect: Bytes in a CONNECT.
+        max_headers: Bytes in the headers of one message; taken apart, they fill many times as much.
 
     Attributes:
         error: Why the client cannot be understood any further; None while it can.
     """
 
     def __init__(
-        self, max_payload: int, max_control_line: int = 4096, max_connect: int = 64 * 1024
+        self,
+        max_payload: int,
+        max_control_line: int = 4096,
+        max_connect: int = 64 * 1024,
+        max_headers: int = 64 * 1024,
     ) -> None:
         self._max_payload = max_payload
         self._max_control_line = max_control_line
         self._max_connect = max_connect
+        self._max_headers = max_headers
         self._buffer = bytearray()
         self._searched = 0  # up to here there is no end of a line
         self._pending: tuple[str, str | None, int, int] | None = None  # whose payload is awaited
@@ -125,7 +131,7 @@ class Parser:
 
     def _announce(self, subjects_given: list[str], head: int, whole: int) -> None:
         """Await the payload of a message."""
-        if whole > self._max_payload:
+        if whole > self._max_payload or head > self._max_headers:
             raise ProtocolError("Maximum Payload Violation")
         if head > whole:
             raise ProtocolError(_MALFORMED)

@@ -105,6 +105,14 @@ def test_a_line_of_any_length_below_the_limit_is_taken():
     assert str(fed(f"SUB {subject}a 1\r\n".encode(), **limits)[1]).startswith("Maximum Control")
 
 
+def test_headers_have_a_limit_of_their_own():
+    block = b"NATS/1.0\r\na:1\r\n\r\n"
+    data = b"HPUB a %d %d\r\n%b%b\r\n" % (len(block), len(block) + 500, block, bytes(500))
+    assert fed(data, max_headers=len(block)) == fed(data)
+    found, error = fed(data, max_headers=len(block) - 1)
+    assert (found, str(error)) == ([], "Maximum Payload Violation")
+
+
 def test_no_more_is_kept_than_one_message_and_its_line():
     parser = Parser(max_payload=100_000)
     parser.feed(b"PUB a 100000\r\n")
