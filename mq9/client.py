@@ -278,9 +278,17 @@ class Mq9Client:
 
     async def mailbox_list(self) -> list[PublicMailbox]:
         """List the public mailboxes by address."""
-        return replies.decode_public(
-            await self._connection.request(Verb.PUBLIC_LIST, idempotent=True)
-        )
+        listed: list[PublicMailbox] = []
+        more = True
+        while more:
+            after = listed[-1].mail_address if listed else None
+            reply = await self._connection.request(
+                Verb.PUBLIC_LIST, payload=requests.ListPublic(after=after).encode(), idempotent=True
+            )
+            page = replies.decode_public(reply)
+            listed += page
+            more = bool(page) and reply.get("more") is True
+        return listed
 
     async def send(
         self,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
     from mq9.models import Totals
 
 logger = logging.getLogger("mq9.broker")
+T = TypeVar("T")
 
 PATIENCE_S = 2.0
 _GRACE_S = 1  # for requests in work when the port is closed
 _MOST_CONNECTIONS = 1_000
 
 
-class Counted(Protocol):
+class Asked(Protocol):
     """A broker, as far as this port knows it."""
+
+    async def check(self) -> None:
+        """See whether the storage works."""
 
     async def totals(self) -> Totals:
         """Count what the broker holds."""
@@ -44,39 +48,22 @@ class Drainable(Protocol):
         """Whether it begins nothing new."""
 
 
-class Health:
-    """Knows whether a broker can serve.
+class _Question(Generic[T]):
+    """Something that the storage is asked, by one at a time: where it hangs, nothing piles up."""
 
-    However many ask, the storage is asked one thing at a time: where it hangs, nothing piles up.
-
-    Args:
-        broker: Whose storage is asked.
-        server: Whether it drains is asked too, when given.
-        patience_s: Seconds in which the storage must answer.
-    """
-
-    def __init__(
-        self, broker: Counted, server: Drainable | None = None, *, patience_s: float = PATIENCE_S
-    ) -> None:
-        self._broker = broker
-        self._server = server
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], patience_s: float) -> None:
+        self._ask = ask
         self._patience_s = patience_s
-        self._asking: asyncio.Task[Totals] | None = None
+        self._asking: asyncio.Task[T] | None = None
 
-    async def problem(self) -> str | None:
-        """Return why the server should get no traffic: ``draining``, ``storage``; None if none."""
-        if self._server is not None and self._server.is_draining:
-            return "draining"
-        return "storage" if await self.totals() is None else None
-
-    async def totals(self) -> Totals | None:
-        """Return what the broker holds; None when the storage fails or does not answer in time."""
+    async def answer(self) -> tuple[T] | None:
+        """Return the answer; None when the storage fails or does not answer in time."""
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._broker.totals())
+            self._asking = asyncio.create_task(self._ask())
             self._asking.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(self._patience_s):
-                return await asyncio.shield(self._asking)
+                return (await asyncio.shield(self._asking),)
         except TimeoutError:
             logger.warning("the storage did not answer within %g s", self._patience_s)
         except Mq9Error as error:
@@ -90,10 +77,45 @@ class Health:
             await asyncio.wait([self._asking])
 
 
-def _retrieve(task: asyncio.Task[Totals]) -> None:
+def _retrieve(task: asyncio.Task[Any]) -> None:
     """Take note of an outcome that perhaps nobody waits for any more."""
     if not task.cancelled():
         task.exception()
+
+
+class Health:
+    """Knows whether a broker can serve.
+
+    Args:
+        broker: Whose storage is asked.
+        server: Whether it drains is asked too, when given.
+        patience_s: Seconds in which the storage must answer.
+    """
+
+    def __init__(
+        self, broker: Asked, server: Drainable | None = None, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._server = server
+        self._check = _Question(broker.check, patience_s)
+        self._totals = _Question(broker.totals, patience_s)
+
+    async def problem(self) -> str | None:
+        """Return why the server should get no traffic: ``draining``, ``storage``; None if none."""
+        if self._server is not None and self._server.is_draining:
+            return "draining"
+        return "storage" if await self._check.answer() is None else None
+
+    async def totals(self) -> Totals | None:
+        """Return what the broker holds; None when the storage fails or does not answer in time."""
+        if await self._check.answer() is None:
+            return None
+        counted = await self._totals.answer()
+        return None if counted is None else counted[0]
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._check.close()
+        await self._totals.close()
 
 
 def admin_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> Starlette:
@@ -132,7 +154,7 @@ def admin_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()
 
 @asynccontextmanager
 async def serve_admin(
-    broker: Counted,
+    broker: Asked,
     metrics: Metrics,
     host: str = "127.0.0.1",
     port: int = 9090,

@@ -105,12 +105,20 @@ class EmbeddedBroker:
         """
         await self._service.sweep()
 
+    async def check(self) -> None:
+        """See whether the storage works.
+
+        Raises:
+            Mq9Error: It cannot be read, or it refused the last write less than 10 s ago, or the
+                broker is closed.
+        """
+        await self._service.check()
+
     async def totals(self) -> Totals:
         """Count what the broker holds.
 
         Raises:
-            Mq9Error: The storage failed now, or refused the last write less than 10 s ago, or the
-                broker is closed.
+            Mq9Error: The storage failed, or the broker is closed.
         """
         return await self._service.totals()
 

@@ -21,9 +21,11 @@ from mq9.wire.parser import Parser
 logger = logging.getLogger("mq9.broker")
 
 HANDSHAKE_S = 5.0
+_SLICE_S = 0.005  # how long one client is attended to while others wait
 _CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
 _MOST_AT_ONCE = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
 _REASONS = {
+    "Authorization Violation": "auth",
     "Maximum Payload Violation": "max_payload",
     "Maximum Control Line Exceeded": "protocol",
 }
@@ -89,6 +91,14 @@ class SocketLink(asyncio.BufferedProtocol):
         return self._session
 
     @property
+    def peer(self) -> str:
+        """Where the client is, as far as the socket knows."""
+        if self._transport is None:
+            return ""
+        host, port, *_ = self._transport.get_extra_info("peername") or ("", "")
+        return f"{host}:{port}"
+
+    @property
     def has_work(self) -> bool:
         """Whether frames that were read have not been begun."""
         return bool(self._backlog)
@@ -113,15 +123,27 @@ class SocketLink(asyncio.BufferedProtocol):
 
     async def _encrypt(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
         try:
+            await self._start_tls(transport, tls)
+        finally:
+            if self._session is None:  # asyncio says nothing of connections that end before that
+                self.connection_lost(None)
+
+    async def _start_tls(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        try:
             encrypted = await self._loop.start_tls(
                 transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
             )
         except OSError as error:  # an SSLError is one
-            logger.info("a client was refused: no TLS handshake: %s", error)
+            logger.info(
+                "a client was refused: no TLS handshake: %s",
+                str(error) or type(error).__name__,
+                extra={"peer": self.peer},
+            )
             self._reason = "tls"
             transport.abort()
             return
-        if encrypted is None:  # the connection was lost meanwhile
+        if encrypted is None or self._closing:  # the connection was lost meanwhile
+            transport.abort()
             return
         self._transport = encrypted
         encrypted.set_write_buffer_limits(high=self._max_pending)
@@ -148,7 +170,11 @@ class SocketLink(asyncio.BufferedProtocol):
         session = self._session
         if session is None:
             return
+        enough = self._loop.time() + _SLICE_S
         while self._backlog and not self._closing and not session.is_busy:
+            if self._loop.time() > enough:
+                self._loop.call_soon(self.go_on)  # after whatever others want
+                break
             session.take(self._backlog.popleft())
         if self._closing or self._transport is None:
             return
@@ -190,6 +216,8 @@ class SocketLink(asyncio.BufferedProtocol):
     def _cut(self, reason: str) -> None:
         self._reason = reason
         self._closing = True
+        if self._session is not None:
+            self._session.stop()
         if self._transport is not None:
             self._transport.abort()
 
@@ -197,7 +225,8 @@ class SocketLink(asyncio.BufferedProtocol):
         """End the connection with a protocol error."""
         if not self._closing:
             self.write(encoder.error(text))
-            logger.info("%s: %s", self._session.name if self._session else "a client", text)
+            who = self._session.name if self._session else "a client"
+            logger.info("%s: %s", who, text, extra={"peer": self.peer})
             self.finish(reason)
 
     def finish(self, reason: str) -> None:
@@ -208,6 +237,8 @@ class SocketLink(asyncio.BufferedProtocol):
         self._reason = reason
         self._closing = True
         self._backlog.clear()
+        if self._session is not None:
+            self._session.stop()
         if self._transport is not None:
             self._transport.close()
             self._loop.call_later(_CLOSING_S, self._abort)
@@ -217,9 +248,11 @@ class SocketLink(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Carry out what had arrived, and forget the client."""
+        """Carry out what had arrived, and forget the client; harmless when repeated."""
+        if self._gone:
+            return
         self._gone = True
-        if self._upgrade is not None:
+        if self._upgrade is not None and self._upgrade is not asyncio.current_task(self._loop):
             self._upgrade.cancel()
         if self._session is not None:
             self._session.end()
@@ -231,8 +264,23 @@ class SocketLink(asyncio.BufferedProtocol):
 
 
 def make(
-    owner: Owner, max_payload: int, max_pending: int, tls: ssl.SSLContext | None
+    owner: Owner,
+    max_payload: int,
+    max_pending: int,
+    tls: ssl.SSLContext | None,
+    *,
+    must_connect: bool,
 ) -> Callable[[], SocketLink]:
-    """Return what makes the link of each new connection."""
+    """Return what makes the link of each new connection.
+
+    Args:
+        owner: The server.
+        max_payload: Bytes in one message, headers included.
+        max_pending: Bytes that a client may leave unread before it is cut off.
+        tls: What to encrypt with.
+        must_connect: Whether a client must say who it is before it may send anything.
+    """
     incoming = memoryview(bytearray(_MOST_AT_ONCE))
-    return lambda: SocketLink(owner, Parser(max_payload), max_pending, tls, incoming)
+    return lambda: SocketLink(
+        owner, Parser(max_payload, must_connect=must_connect), max_pending, tls, incoming
+    )

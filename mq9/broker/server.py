@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import logging
 import random
@@ -117,15 +118,19 @@ class Server:
         Raises:
             Unreachable: Nobody can listen there.
         """
-        make = links.make(self, self._max_payload, self._limits.max_pending, self._tls)
+        make = links.make(
+            self,
+            self._max_payload,
+            self._limits.max_pending,
+            self._tls,
+            must_connect=not self._hub.guard.is_open,
+        )
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 make, host, port, backlog=_BACKLOG
             )
         except OSError as error:
-            raise Unreachable(
-                f"{host}:{port} cannot be listened on: {error.strerror or error}"
-            ) from error
+            raise Unreachable(f"{host}:{port} cannot be listened on: {_reason(error)}") from error
         self._chores = [
             asyncio.create_task(self._every(self._limits.ping_s, self._ping)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_MS / 1000, self._sweep)),
@@ -141,7 +146,8 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         for link in self._links:
-            link.write(self.info())  # says that it is about to stop
+            if link.session is not None:  # which it is once a TLS handshake is over
+                link.write(self.info())  # says that it is about to stop
         self._broker.stop_waiting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -215,7 +221,7 @@ class Server:
     def greeted(self, link: SocketLink) -> Session:
         """Return the session of a client that may now speak."""
         consumer = f"connection.{self._randomness(12).hex()}"
-        session = Session(self._hub, link, next(self._numbers), consumer)
+        session = Session(self._hub, link, next(self._numbers), consumer, link.peer)
 
         def hurry() -> None:
             if not session.has_connected:
@@ -232,6 +238,12 @@ class Server:
         self._links.discard(link)
         if self._observer is not None:
             self._observer.connection_closed(reason)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:  # of which asyncio says more than anybody wants to read
+        return "another program has it, or another mq9; --port chooses another port"
+    return error.strerror or str(error)
 
 
 def _version() -> str:

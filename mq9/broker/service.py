@@ -265,11 +265,15 @@ class Service:
             more = await self._sweep()
             await asyncio.sleep(0)  # so that requests get their turn
 
-    async def totals(self) -> Totals:
-        """Count what the broker holds. Soon after the storage refused a write, that is an error."""
+    async def check(self) -> None:
+        """See whether the storage works: it can be read, and did not refuse a write just now."""
         failed_ms = self._backend.failed_ms
         if failed_ms is not None and self._clock.now_ms() - failed_ms < _FAILING_MS:
             raise Unavailable("the storage refused what was last written")
+        await self._backend.read(commands.Look())
+
+    async def totals(self) -> Totals:
+        """Count what the broker holds."""
         return await self._backend.read(commands.CountAll())
 
     async def _create(self, call: Call) -> dict[str, Any]:
@@ -312,8 +316,10 @@ class Service:
         )
         return replies.success({"readers": readers})
 
-    async def _public_list(self, _call: Call) -> dict[str, Any]:
-        return replies.encode_public(await self._backend.read(commands.ListPublic()))
+    async def _public_list(self, call: Call) -> dict[str, Any]:
+        body = requests.ListPublic.decode(call.payload)
+        listed, more = await self._backend.read(commands.ListPublic(after=body.after or ""))
+        return replies.encode_public(listed, more=more)
 
     async def _send(self, call: Call) -> dict[str, Any]:
         options = SendOptions.decode(call.headers)

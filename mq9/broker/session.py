@@ -23,7 +23,7 @@ from mq9.errors import LimitReached, Unauthorized, Unavailable
 from mq9.protocol import replies, subjects
 from mq9.wire import encoder
 from mq9.wire.frames import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
-from mq9.wire.subjects import is_pattern, is_subject
+from mq9.wire.subjects import is_pattern, is_subject, matches
 
 logger = logging.getLogger("mq9.broker")
 
@@ -31,7 +31,10 @@ _RESERVED = "$mq9"
 _FETCH = f"{subjects.ROOT}{subjects.Verb.FETCH}."
 _READS = tuple(
     f"{subjects.ROOT}{verb}"
-    for verb in (subjects.Verb.FETCH, subjects.Verb.QUERY, subjects.Verb.AGENT_DISCOVER)
+    for verb in (
+        *(subjects.Verb.FETCH, subjects.Verb.QUERY),
+        *(subjects.Verb.AGENT_DISCOVER, subjects.Verb.PUBLIC_LIST),
+    )
 )
 _READ_BYTES = 64 * 1024  # a read asks in few words for much
 _MOST_PINGS = 2  # that may be unanswered
@@ -102,12 +105,16 @@ class Session:
         link: The way to the client.
         number: The client's number at this server.
         consumer: Stands in for the consumer that a request does not name; random.
+        peer: Where it is, for the log.
     """
 
-    def __init__(self, hub: Hub, link: Link, number: int, consumer: str) -> None:
+    def __init__(
+        self, hub: Hub, link: Link, number: int, consumer: str, peer: str | None = None
+    ) -> None:
         self._hub = hub
         self._link = link
         self._number = number
+        self._peer = peer
         self._asker = Asker(consumer)
         self._connected = False
         self._verbose = False
@@ -122,6 +129,7 @@ class Session:
         self._fetches: dict[asyncio.Task[None], str] = {}  # and where the reply goes
         self._waiting = 0
         self._unanswered_pings = 0
+        self._stopped = False
         self.name = f"client {number}"
 
     @property
@@ -171,12 +179,17 @@ class Session:
         self._unanswered_pings += 1
         self._link.write(encoder.PING)
 
-    def end(self) -> None:
-        """Forget the client, which is gone. What it had sent is carried out; nothing is leased."""
-        for subscription in list(self._subscriptions.values()):
-            self._remove(subscription)
+    def stop(self) -> None:
+        """Give the client nothing more, since its connection is about to end."""
+        self._stopped = True
         for task in list(self._fetches):
             task.cancel()
+
+    def end(self) -> None:
+        """Forget the client, which is gone. What it had sent is carried out; nothing is leased."""
+        self.stop()
+        for subscription in list(self._subscriptions.values()):
+            self._remove(subscription)
 
     def _ok(self) -> None:
         if self._verbose:
@@ -187,7 +200,11 @@ class Session:
             try:
                 agent = self._hub.guard.admit(options)
             except Unauthorized as error:
-                logger.warning("a client was refused: %s", error, extra={"client": self._number})
+                logger.warning(
+                    "a client was refused: %s",
+                    error,
+                    extra={"client": self._number, "peer": self._peer},
+                )
                 self._link.close("auth", "Authorization Violation")
                 return
             self._asker = Asker(self._asker.consumer, agent)
@@ -203,6 +220,8 @@ class Session:
         self._ok()
 
     def _subscribe(self, frame: Subscribe) -> None:
+        if self._stopped:
+            return
         if not is_pattern(frame.subject):
             self._link.write(encoder.error("Invalid Subject"))
             return
@@ -231,8 +250,12 @@ class Session:
             subscription.left = frame.max_messages - subscription.delivered
             return
         self._remove(subscription)
+        self._let_go(subscription)
+
+    def _let_go(self, subscription: Subscription) -> None:
+        """End the FETCHes whose reply nobody listens to, now that a subscription has ended."""
         for task, reply in list(self._fetches.items()):
-            if not self._own.has_interest(reply):
+            if matches(subscription.subject, reply) and not self._own.has_interest(reply):
                 task.cancel()
 
     def _remove(self, subscription: Subscription) -> None:
@@ -249,6 +272,8 @@ class Session:
         payload: bytes,
     ) -> None:
         """Send a message to one of this client's subscriptions."""
+        if self._stopped:
+            return
         kept = headers if self._headers else ()
         self._write_to(
             subscription, encoder.message(subject, subscription.sid, reply, kept, payload)
@@ -261,6 +286,8 @@ class Session:
             subscription.left -= 1
             if subscription.left <= 0:
                 self._remove(subscription)
+                if self._fetches:  # soon: one of them may be what has just been answered
+                    asyncio.get_running_loop().call_soon(self._let_go, subscription)
 
     def _publish(self, frame: Publish) -> None:
         if frame.subject.startswith(subjects.ROOT):
@@ -268,6 +295,11 @@ class Session:
             return
         if not is_subject(frame.subject):
             self._link.write(encoder.error("Invalid Subject"))
+            return
+        if frame.reply is not None and frame.reply.partition(".")[0] == _RESERVED:
+            # Whoever answers would make a request of mq9, as whom they are, without knowing.
+            text = f'Permissions Violation for Publish with Reply of "{frame.reply}"'
+            self._link.write(encoder.error(text))
             return
         may = None if self._echo else self._is_not_mine
         receivers = self._hub.router.route(frame.subject, may)

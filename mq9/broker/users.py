@@ -72,15 +72,19 @@ class User:
     name: str | None = None
     agent: str | None = None
 
+    @property
+    def digest(self) -> str:
+        """The secret as it may be kept, in hexadecimal."""
+        if self.secret.startswith(_DIGEST):
+            return self.secret.removeprefix(_DIGEST)
+        return hashlib.sha256(self.secret.encode()).hexdigest()
+
     def has(self, name: object, secret: object) -> bool:
         """Tell whether these are the user's credentials, in a time that tells nothing."""
         if name != self.name or not isinstance(secret, str):
             return False
-        given = secret.encode()
-        expected = self.secret.encode()
-        if self.secret.startswith(_DIGEST):
-            given = (_DIGEST + hashlib.sha256(given).hexdigest()).encode()
-        return hmac.compare_digest(given, expected)
+        given = hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
+        return hmac.compare_digest(given, self.digest)
 
 
 class Users:
@@ -127,6 +131,10 @@ class Users:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InvalidRequest(f"users: {path} has the user {twice!r} twice")
+        tokens = [user.digest for user in users if user.name is None]
+        for n, user in enumerate(users, 1):
+            if user.name is None and tokens.count(user.digest) > 1:
+                raise InvalidRequest(f"users: user {n} in {path} has the token of another")
         if others_may_read:
             logger.warning("%s holds secrets and others may read it; chmod 600 it", path)
         return cls(users)

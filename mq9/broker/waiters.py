@@ -20,9 +20,13 @@ class Waiter:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Future[None] = self._loop.create_future()
+        self.is_woken = False
 
     def wake(self) -> None:
-        """Tell the waiter to look again, from whichever thread."""
+        """Tell the waiter to look again, from whichever thread; once is enough."""
+        if self.is_woken:
+            return
+        self.is_woken = True
         try:
             self._loop.call_soon_threadsafe(self._resolve)
         except RuntimeError:

@@ -23,8 +23,8 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         sys.stderr.write(
-            f"error: the command line needs {error.name}; install it with"
-            " pip install 'langchain-mq9[server]'\n"
+            f"error: the command line needs {error.name}, which the extra `server` of this package"
+            " installs; in a clone of it: pip install '.[server]'\n"
         )
         sys.exit(2)
     except KeyboardInterrupt:

@@ -45,7 +45,19 @@ class _Program(typer.core.TyperGroup):
 
             one = _new_app()
             one.command("serve")(serve)
-            self.commands["serve"] = typer.main.get_command(one)
+            command = typer.main.get_command(one)
+            run = command.invoke
+
+            def invoke(context: Any) -> Any:
+                if context.obj not in {None, Common()}:
+                    raise InvalidRequest(
+                        "url: --url, --json and --timeout are for the other commands; where "
+                        "`serve` keeps its mail --data says"
+                    )
+                return run(context)
+
+            command.invoke = invoke  # type: ignore[method-assign,assignment]  # typer knows no other way
+            self.commands["serve"] = command
         return super().get_command(ctx, cmd_name)
 
     def main(self, args: Any = None, *others: Any, **options: Any) -> Any:

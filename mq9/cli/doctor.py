@@ -82,7 +82,13 @@ async def _broker(call: Call) -> list[Finding]:
         async with call.client() as client:
             return [ok("broker", "answers and lets us in"), await _round_trip(client)]
     except Unauthorized as error:
-        return [problem("broker", str(error), "put the user or token in the URL: MQ9_SERVER")]
+        return [
+            problem(
+                "broker",
+                str(error),
+                "check the user or token in --url or MQ9_SERVER",
+            )
+        ]
     except UnusableFile as error:
         return [problem("broker", str(error), "name another file, or restore this one")]
     except Unreachable as error:

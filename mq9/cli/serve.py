@@ -148,6 +148,8 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
     be given as the environment variable that is named beside it.
     """
     logs.configure(log_level, log_format)
+    if data is not None and "://" in str(data):
+        raise InvalidRequest(f"data: {data} is a URL; give the path of a file")
     if memory and data is not None:
         raise InvalidRequest(f"memory: give either --memory or --data, which is {data}")
     settings = Settings(

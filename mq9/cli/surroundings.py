@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ from mq9.cli.findings import Finding, ok, problem, warning
 _FEW_BYTES = 100 * 1024 * 1024
 _NO_BYTES = 1024 * 1024
 _GREETING_S = 1.0
+_MOST_METRICS = 1024 * 1024  # bytes
 
 
 def versions() -> list[Finding]:
@@ -28,7 +30,7 @@ def versions() -> list[Finding]:
             found.append(ok(package, version(package)))
         except PackageNotFoundError:
             found.append(
-                problem(package, "is not installed", "pip install --upgrade langchain-mq9")
+                problem(package, "is not installed", "install it again, as its README says")
             )
     connection = sqlite3.connect(":memory:")
     try:
@@ -123,6 +125,8 @@ def port(name: str, number: int, option: str) -> Finding:
             return ok(name, f"{where} is free")
     if _greets_as_mq9(number):
         return ok(name, f"an mq9 broker listens on {where}")
+    if _has_our_metrics(number):
+        return ok(name, f"an mq9 broker has its metrics on {where}")
     return warning(
         name, f"{where} is in use by another program", f"mq9 serve {option} PORT, or stop it"
     )
@@ -136,3 +140,15 @@ def _greets_as_mq9(number: int) -> bool:
     except OSError:  # it has gone meanwhile, or says nothing
         return False
     return greeting.startswith(b"INFO ") and b'"server_name":"mq9"' in greeting
+
+
+def _has_our_metrics(number: int) -> bool:
+    """Tell whether a port answers with the metrics of a server of ours."""
+    connection = http.client.HTTPConnection("127.0.0.1", number, timeout=_GREETING_S)
+    try:
+        connection.request("GET", "/metrics")
+        return b"mq9_build_info" in connection.getresponse().read(_MOST_METRICS)
+    except (OSError, http.client.HTTPException):  # whatever it is, it is not ours
+        return False
+    finally:
+        connection.close()

@@ -53,7 +53,7 @@ def tell(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
     """
     if life.state in _UNHEARD_OF:
         return _unheard_of(status, life, now)
-    sentences = [*_begin(status, life, now), *_end(life, now)]
+    sentences = [*_begin(status, life, now), *_end(status, life, now)]
     if life.state == "stored":
         sentences += [_stands(one, now) for one in life.groups]
     else:
@@ -89,12 +89,15 @@ def _begin(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
     return [f"{told}, delayed until {_until(life.visible, now)}."]
 
 
-def _end(life: MessageLife, now: float) -> list[str]:
+def _end(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
     since = "" if life.since is None else f" {_at(life.since, now)}"
     if life.state == "stored":
-        if life.expires is None:
-            return ["It is stored and does not expire."]
-        return [f"It is stored and expires {_at(life.expires, now)}."]
+        ends = status.expires_at
+        if life.expires is not None and (ends is None or life.expires <= ends):
+            return [f"It is stored and expires {_at(life.expires, now)}."]
+        if ends is not None:
+            return [f"It is stored and goes with its mailbox {_at(ends, now)}."]
+        return ["It is stored and does not expire."]
     if life.state == "replaced":
         newer = "a newer one" if life.replaced_by is None else f"message {life.replaced_by}"
         return [f"It is gone: {newer} took its key{since}."]

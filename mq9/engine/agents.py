@@ -61,24 +61,36 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
 
 
 def _find(
-    connection: sqlite3.Connection, condition: str, value: str, now: int
+    connection: sqlite3.Connection,
+    condition: str,
+    value: str,
+    now: int,
+    name: str | None = None,
+    actor: str | None = None,
 ) -> tuple[int, str | None] | None:
     """Return row id and owner of a living registration."""
     row: tuple[int, str | None] | None = connection.execute(
         f"SELECT a.id, a.owner FROM agents a WHERE {condition} AND {_ALIVE}"  # noqa: S608  # constant text
-        " ORDER BY a.key LIMIT 1",
-        {"value": value, "now": now},
+        " ORDER BY a.key IS :name DESC, a.owner IS :actor DESC, a.key LIMIT 1",
+        {"value": value, "now": now, "name": name, "actor": actor},
     ).fetchone()
     return row
 
 
 def _named(
-    connection: sqlite3.Connection, name: str | None, mailbox: str | None, now: int
+    connection: sqlite3.Connection,
+    name: str | None,
+    mailbox: str | None,
+    actor: str | None,
+    now: int,
 ) -> tuple[int, str | None]:
-    """Find an agent by its mailbox, then by its name."""
+    """Find an agent by its mailbox, then by its name.
+
+    Of several at one mailbox it is the one of that name, else the actor's own.
+    """
     found = None
     if mailbox is not None:
-        found = _find(connection, "a.mailbox=:value", mailbox, now)
+        found = _find(connection, "a.mailbox=:value", mailbox, now, name, actor)
     if found is None and name is not None:
         found = _find(connection, "a.key=:value", name, now)
     if found is None:
@@ -127,7 +139,7 @@ def unregister(
     connection: sqlite3.Connection, command: Unregister, now: int, _limits: Limits
 ) -> None:
     """Take an agent out of the registry."""
-    row_id, owner = _named(connection, command.name, command.mailbox, now)
+    row_id, owner = _named(connection, command.name, command.mailbox, command.actor, now)
     _refuse_others(owner, command.actor, command.name or command.mailbox or "")
     _remove(connection, row_id)
 
@@ -136,7 +148,7 @@ def report(connection: sqlite3.Connection, command: Report, now: int, limits: Li
     """Keep what an agent says of itself, and that it lives."""
     status = orjson.dumps(command.status)
     limits.check_registration(status)
-    row_id, owner = _named(connection, command.name, command.mailbox, now)
+    row_id, owner = _named(connection, command.name, command.mailbox, command.actor, now)
     _refuse_others(owner, command.actor, command.name or command.mailbox or "")
     connection.execute(
         "UPDATE agents SET status=?, seen_ms=?,"

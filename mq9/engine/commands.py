@@ -38,6 +38,7 @@ class Limits:
         max_messages: Messages in one mailbox, delayed ones included.
         max_bytes: Bytes of payload in one mailbox, delayed ones included.
         max_agents: Registrations.
+        max_groups: Consumer groups of one mailbox.
     """
 
     max_payload: int = 1024 * 1024
@@ -46,6 +47,7 @@ class Limits:
     max_messages: int = 100_000
     max_bytes: int = 1024 * 1024 * 1024
     max_agents: int = 200_000
+    max_groups: int = 1_000
 
     def check_payload(self, payload: bytes) -> None:
         """Raise PayloadTooLarge when a message is too large."""
@@ -390,13 +392,24 @@ class CheckActor(Private, Query[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look(Query[None]):
+    """Read something small, to see whether anything can be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountAll(Query[Totals]):
     """Count what the broker holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListPublic(Query[tuple[PublicMailbox, ...]]):
-    """List the public mailboxes by address."""
+class ListPublic(Query[tuple[tuple[PublicMailbox, ...], bool]]):
+    """List the public mailboxes by address; gives some of them, and whether more follow.
+
+    Attributes:
+        after: The address after which to begin.
+    """
+
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
-from mq9.engine.commands import Start
+from mq9.engine.commands import Limits, Start
 from mq9.engine.mailboxes import Mailbox
-from mq9.errors import InvalidRequest, MessageNotFound
+from mq9.errors import InvalidRequest, LimitReached, MessageNotFound
 from mq9.models import Deliver
 
 _TOKEN = re.compile(r"([0-9a-z]+)-([0-9]{1,15})")
@@ -66,15 +66,25 @@ def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) 
 
 
 def create(
-    connection: sqlite3.Connection, mailbox: Mailbox, name: str, start: int, now: int
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    name: str,
+    start: int,
+    now: int,
+    limits: Limits,
 ) -> Group:
-    """Make a group that starts at a msg_id."""
+    """Make a group that starts at a msg_id.
+
+    Raises:
+        LimitReached: The mailbox has too many groups.
+    """
     forgotten = connection.execute(
         "SELECT id FROM groups WHERE mailbox=? AND name=?", (mailbox.id, name)
     ).fetchone()
     if forgotten is not None:
         erase(connection, *forgotten)
         mailbox.evict_from = 0
+    _refuse_too_many(connection, mailbox, now, limits)
     group_id = connection.execute(
         "INSERT INTO groups (mailbox, name, start, critical, urgent, normal, first_reply, used_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
@@ -82,6 +92,20 @@ def create(
     ).lastrowid
     assert group_id is not None  # noqa: S101  # an INSERT that did not raise has one
     return Group(group_id, start, [start] * 3, mailbox.next_reply, now)
+
+
+def _refuse_too_many(
+    connection: sqlite3.Connection, mailbox: Mailbox, now: int, limits: Limits
+) -> None:
+    (count,) = connection.execute(
+        "SELECT count(*) FROM groups WHERE mailbox=? AND used_ms>?",
+        (mailbox.id, now - FORGOTTEN_MS),
+    ).fetchone()
+    if count >= limits.max_groups:
+        raise LimitReached(
+            f"max_groups: {count} groups of {mailbox.address} reach the limit of "
+            f"{limits.max_groups}"
+        )
 
 
 def erase(connection: sqlite3.Connection, group_id: int) -> int:

@@ -33,7 +33,7 @@ GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is o
 Candidate = tuple[int, int, int, bool]
 
 
-def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Limits) -> Fetched:
+def fetch(connection: sqlite3.Connection, command: Fetch, now: int, limits: Limits) -> Fetched:
     """Lease messages to a consumer."""
     mailbox = mailboxes.settle(connection, command.address, now)
     mailboxes.refuse_another(mailbox, command.life)
@@ -52,7 +52,7 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, _limits: Lim
     if group is None or reset:
         start = groups.start_position(connection, mailbox, command.start, now)
         if group is None:
-            group = groups.create(connection, mailbox, command.group, start, now)
+            group = groups.create(connection, mailbox, command.group, start, now, limits)
         else:
             groups.reset(connection, mailbox, group, start, now)
     _free_ended(connection, group, now)

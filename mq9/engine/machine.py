@@ -77,6 +77,10 @@ def _nothing(_connection: sqlite3.Connection, _query: commands.CheckActor, _now:
     """The check was made before."""
 
 
+def _look(connection: sqlite3.Connection, _query: commands.Look, _now: int) -> None:
+    connection.execute("SELECT 1 FROM mailboxes LIMIT 1").fetchone()
+
+
 def _settle(
     connection: sqlite3.Connection, command: commands.Settle, now: int, _limits: Limits
 ) -> None:
@@ -120,6 +124,7 @@ _QUERIES: dict[type, Callable[[sqlite3.Connection, Any, int], Any]] = {
     commands.Status: _in_mailbox(status.status),
     commands.CountUnread: _unread,
     commands.CheckActor: _nothing,
+    commands.Look: _look,
     commands.CountAll: totals.count,
     commands.ListPublic: mailboxes.list_public,
     commands.Discover: agents.discover,

@@ -34,6 +34,8 @@ _OF_A_MAILBOX = (
     ("groups", "rowid"),
 )
 _ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
+_ERASED_BYTES = 16 * 1024 * 1024  # and of their payloads
+_LISTED_AT_ONCE = 1_000
 _COLUMNS = (
     "id, address, life, description, public, creator, readers, ttl_s, expires_ms, changes_ms, "
     "next_msg_id, next_reply, visible_ms, messages, bytes, evict_from"
@@ -295,36 +297,68 @@ def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:
     )
     removed = connection.execute(f"DELETE {bound}", (mailbox_id,)).rowcount
     connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
-    rows = _erase_rows(connection, mailbox_id, _ERASED_AT_ONCE)
-    if rows == _ERASED_AT_ONCE:
+    rows, is_all = _erase_rows(connection, mailbox_id, _ERASED_AT_ONCE)
+    if not is_all:
         connection.execute("INSERT INTO erased VALUES (?)", (mailbox_id,))
     return removed + 1 + rows
 
 
-def _erase_rows(connection: sqlite3.Connection, mailbox_id: int, most: int) -> int:
-    """Remove what was in a mailbox; how many rows, fewer than ``most`` when nothing is left."""
+def _erase_rows(connection: sqlite3.Connection, mailbox_id: int, most: int) -> tuple[int, bool]:
+    """Remove some of what was in a mailbox; how many rows, and whether that was all."""
     removed = 0
     for table, key in _OF_A_MAILBOX:
+        room = most - removed
+        if table in {"messages", "delayed"}:
+            room = min(room, _first_rows(connection, table, mailbox_id, room))
         removed += connection.execute(
             f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  # constant names
             f" (SELECT {key} FROM {table} WHERE mailbox=? LIMIT ?)",
-            (mailbox_id, most - removed),
+            (mailbox_id, room),
         ).rowcount
-        if removed == most:
+        if removed == most or _holds(connection, table, mailbox_id):
+            return removed, False
+    return removed, True
+
+
+def _holds(connection: sqlite3.Connection, table: str, mailbox_id: int) -> bool:
+    row = connection.execute(
+        f"SELECT 1 FROM {table} WHERE mailbox=? LIMIT 1",  # noqa: S608  # constant names
+        (mailbox_id,),
+    ).fetchone()
+    return row is not None
+
+
+def _first_rows(connection: sqlite3.Connection, table: str, mailbox_id: int, most: int) -> int:
+    """Count the rows, at least one, whose payloads are together not too large."""
+    sizes = connection.execute(
+        f"SELECT size FROM {table} WHERE mailbox=? LIMIT ?",  # noqa: S608  # constant names
+        (mailbox_id, most),
+    )
+    count = total = 0
+    for (size,) in sizes:
+        total += size
+        if count and total > _ERASED_BYTES:
             break
-    return removed
+        count += 1
+    return count
 
 
 def erase_rest(connection: sqlite3.Connection, most: int) -> int:
-    """Remove what is left of mailboxes that are gone; how many rows."""
+    """Remove some of what is left of mailboxes that are gone.
+
+    Returns:
+        How many rows; at least ``most`` while something is left.
+    """
     removed = 0
     while removed < most:
         row = connection.execute("SELECT mailbox FROM erased ORDER BY mailbox LIMIT 1").fetchone()
         if row is None:
-            break
-        removed += _erase_rows(connection, row[0], most - removed)
-        if removed < most:
-            connection.execute("DELETE FROM erased WHERE mailbox=?", row)
+            return removed
+        rows, is_all = _erase_rows(connection, row[0], most - removed)
+        removed += rows
+        if not is_all:
+            return max(removed, most)
+        connection.execute("DELETE FROM erased WHERE mailbox=?", row)
     return removed
 
 
@@ -429,12 +463,13 @@ def drop(connection: sqlite3.Connection, command: DropMailbox, now: int, _limits
 
 
 def list_public(
-    connection: sqlite3.Connection, _query: ListPublic, now: int
-) -> tuple[PublicMailbox, ...]:
-    """List the public mailboxes by address."""
+    connection: sqlite3.Connection, query: ListPublic, now: int
+) -> tuple[tuple[PublicMailbox, ...], bool]:
+    """List public mailboxes by address, and say whether more follow."""
     rows = connection.execute(
-        "SELECT address, description FROM mailboxes WHERE public=1"
-        " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY address",
-        (now,),
-    )
-    return tuple(PublicMailbox(address, description) for address, description in rows)
+        "SELECT address, description FROM mailboxes WHERE public=1 AND address>?"
+        " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY address LIMIT ?",
+        (query.after, now, _LISTED_AT_ONCE + 1),
+    ).fetchall()
+    listed = tuple(PublicMailbox(*row) for row in rows[:_LISTED_AT_ONCE])
+    return listed, len(rows) > len(listed)

@@ -281,9 +281,12 @@ def _unread(data: dict[str, int]) -> Unread:
     return Unread(data.get("critical", 0), data.get("urgent", 0), data.get("normal", 0))
 
 
-def encode_public(mailboxes: Iterable[PublicMailbox]) -> dict[str, Any]:
+def encode_public(mailboxes: Iterable[PublicMailbox], *, more: bool) -> dict[str, Any]:
     """Write the reply to PUBLIC.LIST."""
-    return success({"mailboxes": [dataclasses.asdict(mailbox) for mailbox in mailboxes]})
+    reply: dict[str, Any] = {"mailboxes": [dataclasses.asdict(mailbox) for mailbox in mailboxes]}
+    if more:
+        reply["more"] = True
+    return success(reply)
 
 
 def decode_public(reply: dict[str, Any]) -> list[PublicMailbox]:

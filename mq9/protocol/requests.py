@@ -132,6 +132,13 @@ class MailboxStatusRequest(Body):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListPublic(Body):
+    """PUBLIC.LIST."""
+
+    after: str | None = given(None, optional(checks.mail_address))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GrantMailbox(Body):
     """MAILBOX.GRANT."""
 

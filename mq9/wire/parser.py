@@ -38,6 +38,7 @@ class Parser:
         max_control_line: Bytes in a control line, other than CONNECT.
         max_connect: Bytes in a CONNECT.
         max_headers: Bytes in the headers of one message; taken apart, they fill many times as much.
+        must_connect: Whether nothing is taken, and nothing kept, before a CONNECT.
 
     Attributes:
         error: Why the client cannot be understood any further; None while it can.
@@ -49,11 +50,14 @@ class Parser:
         max_control_line: int = 4096,
         max_connect: int = 64 * 1024,
         max_headers: int = 64 * 1024,
+        *,
+        must_connect: bool = False,
     ) -> None:
         self._max_payload = max_payload
         self._max_control_line = max_control_line
         self._max_connect = max_connect
         self._max_headers = max_headers
+        self._must_connect = must_connect
         self._buffer = bytearray()
         self._searched = 0  # up to here there is no end of a line
         self._pending: tuple[str, str | None, int, int] | None = None  # whose payload is awaited
@@ -114,7 +118,10 @@ class Parser:
         verb = verb.upper()
         if verb == _CONNECT:
             frames.append(_connect(rest))
+            self._must_connect = False
             return
+        if self._must_connect and verb in {b"PUB", b"HPUB"}:
+            raise ProtocolError("Authorization Violation")
         try:
             text = rest.decode()
         except UnicodeDecodeError:

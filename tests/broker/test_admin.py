@@ -160,8 +160,11 @@ class Counting:
         self.broker = broker
         self.asked = 0
 
-    async def totals(self):
+    async def check(self):
         self.asked += 1
+        await self.broker.check()
+
+    async def totals(self):
         return await self.broker.totals()
 
 

@@ -120,7 +120,7 @@ def test_the_users_file_on_the_page_is_one(tmp_path):
     users = Users.from_file(path)
     assert users.admit({"auth_token": "the token of Claude-Desktop"}) == "Claude-Desktop"
     assert users.admit({"user": "cursor", "pass": "correct horse battery staple"}) == "Cursor"
-    assert users.admit({"auth_token": "an operator, who may read everything"}) is None
+    assert users.admit({"auth_token": "an-operator-who-may-read-everything"}) is None
 
 
 def test_the_page_of_the_server_names_every_option_with_its_default():
