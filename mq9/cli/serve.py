@@ -148,7 +148,7 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
     be given as the environment variable that is named beside it.
     """
     logs.configure(log_level, log_format)
-    if data is not None and "://" in str(data):
+    if data is not None and data.parts[:1] and data.parts[0].endswith(":"):  # a path drops a slash
         raise InvalidRequest(f"data: {data} is a URL; give the path of a file")
     if memory and data is not None:
         raise InvalidRequest(f"memory: give either --memory or --data, which is {data}")

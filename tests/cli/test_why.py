@@ -201,3 +201,11 @@ def test_in_json_the_facts_stand_beside_the_story(timed):
 @pytest.mark.parametrize("msg_id", ["-1", "x", str(2**53)])
 def test_an_id_that_can_be_none_is_refused(mq9, inbox, msg_id):
     assert mq9("why", inbox, msg_id).code == 2
+
+
+def test_one_that_outlives_its_mailbox_goes_with_it(timed):
+    timed.ok("create", "brief", "--ttl", "60")
+    for ttl in ("30", "90"):
+        timed.ok("send", "brief", "x", "--ttl", ttl)
+    assert "expires at" in timed.ok("why", "brief", "0").out
+    assert "It is stored and goes with its mailbox at" in timed.ok("why", "brief", "1").out

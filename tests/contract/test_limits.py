@@ -218,3 +218,15 @@ async def test_agents_are_limited_and_gone_ones_do_not_count(open_way):
     await client.agent_register({"name": "c"})
     await client.agent_unregister(name="b")
     await client.agent_register({"name": "d"})
+
+
+async def test_a_mailbox_takes_so_many_groups(open_way):
+    way = open_way(Limits(max_groups=2))
+    client = await way.client()
+    inbox = await client.mailbox_create(name="inbox")
+    for group in ("one", "two", "one"):
+        await client.fetch(inbox, group_name=group, max_wait_ms=0)
+    with pytest.raises(LimitReached, match="max_groups: 2 groups of inbox reach the limit of 2"):
+        await client.fetch(inbox, group_name="three", max_wait_ms=0)
+    await way.clock.advance(31 * 86_400)  # by then the others are forgotten
+    assert await client.fetch(inbox, group_name="three", max_wait_ms=0) == []

@@ -187,6 +187,13 @@ async def test_wrong_credentials_are_refused_whoever_they_name(guarded, credenti
         ("[[users]]\ntoken = 'hush'\nagent = ''", "agent"),
         ("[[users]]\ntoken = 'hush'\nagnet = 'x'", "'agnet'"),
         ("[[users]]\nuser='a'\npassword='hush'\n[[users]]\nuser='a'\npassword='b'", "'a' twice"),
+        ("[[users]]\ntoken='hush'\n[[users]]\ntoken='hush'", "user 1 .* has the token of another"),
+        (
+            "[[users]]\ntoken='hush'\n[[users]]\ntoken='sha256:"
+            + hashlib.sha256(b"hush").hexdigest()
+            + "'",
+            "has the token of another",
+        ),
         ("[[users]", "not TOML"),
     ],
 )

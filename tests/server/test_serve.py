@@ -169,6 +169,19 @@ def test_it_is_not_reached_from_other_machines_without_authentication():
     assert refusal("--memory", "--admin-host", "0.0.0.0")[0] == 2  # noqa: S104  # so must this
 
 
+@pytest.mark.parametrize("option", [["--url", "sqlite:///x.db"], ["--json"]])
+def test_what_is_for_other_commands_is_not_taken_silently(option):
+    done = subprocess.run(
+        [sys.executable, "-m", "mq9", *option, "serve", "--memory", "--no-admin"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--data" in done.stderr + done.stdout
+
+
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -194,6 +207,7 @@ def test_a_port_that_is_taken_is_named():
         (["--memory", "--users", "missing.toml"], "users: missing.toml cannot be read"),
         (["--memory", "--auth-token", ""], "auth-token"),
         (["--data", "/dev/null/x.db"], "/dev/null/x.db"),
+        (["--data", "sqlite:///x.db"], "data: sqlite:/x.db is a URL"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_named(options, told):

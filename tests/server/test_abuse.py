@@ -1,0 +1,209 @@
+"""What clients do that nobody wants: none of it may last, leak, or act for another."""
+
+import asyncio
+import json
+import socket
+import struct
+
+import orjson
+import pytest
+from raw import RawClient, connect, publish
+from waiting import until
+
+from mq9.broker.limits import ServerLimits
+from mq9.broker.users import Users
+
+FETCH = b'{"group_name":"g","deliver":"earliest","config":{"max_wait_ms":60000}}'
+
+
+def reset(address, data=b""):
+    """Connect, send something, and break the connection without a goodbye."""
+    with socket.create_connection(address) as client:
+        client.sendall(data)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def leased(house, box="inbox"):
+    client = await house.raw()
+    status = orjson.loads(await client.ask(f"$mq9.AI.MAILBOX.STATUS.{box}", b'{"group_name":"g"}'))
+    return status["group"]["leased"]
+
+
+@pytest.fixture
+async def inbox(house):
+    return await (await house.client()).mailbox_create(name="inbox")
+
+
+async def test_a_tls_handshake_that_is_broken_off_is_forgotten(encrypted):
+    for _ in range(5):
+        await asyncio.to_thread(reset, encrypted.server.address, b"\x16\x03\x01")
+    await until(lambda: encrypted.events.count("opened") == 5)
+    await until(lambda: encrypted.server.connections == 0)
+    assert len(encrypted.events) == 10  # each was closed once
+
+
+async def test_a_server_stops_though_a_tls_handshake_never_ends(encrypted):
+    silent = await RawClient.open(encrypted.server.address)
+    assert encrypted.server.connections == 1
+    async with asyncio.timeout(20):
+        await encrypted.server.drain(seconds=0.01)
+    assert encrypted.server.connections == 0
+    assert await silent.ended() == []  # above all nothing in clear
+    await silent.close()
+
+
+async def test_nobody_is_made_to_ask_for_another(open_house, tmp_path):
+    users = tmp_path / "users.toml"
+    users.write_text(
+        '[[users]]\nagent = "Bob"\ntoken = "bobs"\n[[users]]\nagent = "Mallory"\ntoken = "hers"\n'
+    )
+    users.chmod(0o600)
+    house = await open_house(guard=Users.from_file(users))
+    bob, mallory = [await house.raw(auth_token=token) for token in ("bobs", "hers")]
+    await bob.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"bob"}')
+    bob.send(b"SUB service 1\r\nPING\r\n")  # he answers whoever asks
+    assert await bob.frame() == ("PONG",)
+
+    for verb in ("$mq9.AI.MAILBOX.DROP.bob", "$mq9.AI.MSG.SEND.bob", "$mq9.other"):
+        mallory.send(publish("service", b"", reply=verb))
+        name, text = await mallory.frame()
+        assert name == "-ERR"
+        assert text == f"'Permissions Violation for Publish with Reply of \"{verb}\"'"
+    bob.send(b"PING\r\n")
+    assert await bob.frame() == ("PONG",)  # and nothing else came
+
+
+async def test_what_arrived_before_the_end_subscribes_to_nothing_and_leases_nothing(house, inbox):
+    sends = publish(f"$mq9.AI.MSG.SEND.{inbox}", b"x") * 200
+    late = b"SUB work q 1\r\nSUB reply 2\r\n" + publish(
+        f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"
+    )
+    for _ in range(5):
+        await asyncio.to_thread(reset, house.server.address, connect() + sends + late)
+    await until(lambda: house.server.connections == 1)  # whoever made the mailbox
+    await until(lambda: not house.server._hub.tasks)
+    assert not house.server._hub.router.has_interest("work")
+    assert not house.server._hub.router.has_interest("reply")
+    assert await leased(house) == []
+
+
+async def test_a_subscription_that_ends_by_itself_takes_its_fetches_along(house, inbox):
+    client = await house.raw()
+    client.send(b"SUB reply 1\r\nUNSUB 1 1\r\n")
+    client.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"))
+    await until(lambda: house.broker._waiters._by_address)
+    client.send(publish("reply", b"stray") + b"PING\r\n")
+    assert (await client.frame())[0] == "MSG"
+    assert await client.frame() == ("PONG",)
+    await until(lambda: not house.broker._waiters._by_address)
+    await client.ask(f"$mq9.AI.MSG.SEND.{inbox}", b"x")
+    assert await leased(house) == []
+
+
+async def test_a_client_that_is_being_cut_off_is_leased_nothing(house, inbox):
+    client = await house.raw()
+    client.send(b"SUB reply 1\r\n" + publish(f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"))
+    await until(lambda: house.broker._waiters._by_address)
+    client.send(b"NONSENSE\r\n")
+    assert (await client.frame())[0] == "-ERR"
+    await until(lambda: not house.broker._waiters._by_address)
+    other = await house.raw()
+    await other.ask(f"$mq9.AI.MSG.SEND.{inbox}", b"x")
+    assert await leased(house) == []
+
+
+async def test_a_stranger_may_park_nothing(open_house):
+    house = await open_house(guard=Users.with_token("secret"))
+    stranger = await house.stranger()
+    stranger.send(b"PUB a 1000000\r\n")
+    assert await stranger.ended() == [("-ERR", "'Authorization Violation'")]
+    known = await house.stranger()
+    known.send(connect(auth_token="secret") + publish("a", b"x") + b"PING\r\n")
+    assert await known.frame() == ("PONG",)
+
+
+async def test_one_message_for_many_subscriptions_of_a_client_is_not_copied_for_nothing(
+    open_house, monkeypatch
+):
+    limits = ServerLimits(max_pending=1024 * 1024)
+    house = await open_house(limits=limits)
+    client, talker = await house.raw(), await house.raw()
+    client.send(b"".join(b"SUB a %d\r\n" % number for number in range(1_000)) + b"PING\r\n")
+    assert await client.frame() == ("PONG",)
+    encoded = []
+    from mq9.broker import session
+
+    encode = session.encoder.message
+    monkeypatch.setattr(
+        session.encoder, "message", lambda *parts: encoded.append(1) or encode(*parts)
+    )
+    talker.send(publish("a", bytes(500_000)) + b"PING\r\n")
+    assert await talker.frame() == ("PONG",)
+    await until(lambda: "slow_consumer" in house.events)
+    assert len(encoded) < 10
+
+
+async def test_what_one_client_sends_at_once_is_taken_in_turns(house):
+    """Between two parts of it others are attended to."""
+    busy, other = await house.raw(), await house.raw()
+    turns = []
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    spent = 0.0
+
+    def slowly():  # as if every frame took a millisecond
+        nonlocal spent
+        spent += 0.001
+        return time() + spent
+
+    link = next(one for one in house.server._links if one.session.name == "client 1")
+    link._loop = type("Loop", (), {"time": staticmethod(slowly), "call_soon": loop.call_soon})()
+    take = link.session.take
+
+    def noted(frame):
+        turns.append("busy")
+        take(frame)
+
+    link.session.take = noted
+    busy.send(b"PUB a 0\r\n\r\n" * 500 + b"PING\r\n")
+    other.send(b"PING\r\n")
+    assert await other.frame() == ("PONG",)
+    turns.append("other")
+    assert await busy.frame() == ("PONG",)
+    assert turns.index("other") < len(turns) - 1
+
+
+async def test_an_agent_reports_and_leaves_though_another_registered_at_its_mailbox(way_to_agents):
+    ada, mallory = way_to_agents
+    await ada.agent_register({"name": "Bob", "mailbox": "bob"})
+    await mallory.agent_register({"name": "Aardvark", "mailbox": "bob"})
+    await ada.agent_report({"name": "Bob", "mailbox": "bob", "load": 1})
+    found = {one["name"]: one.match.status for one in await ada.agent_discover()}
+    assert found == {"Bob": {"load": 1}, "Aardvark": None}
+    await ada.agent_unregister("bob")  # by the mailbox alone it is one's own
+    assert [one["name"] for one in await ada.agent_discover()] == ["Aardvark"]
+
+
+@pytest.fixture
+async def way_to_agents(open_house, tmp_path):
+    users = tmp_path / "users.toml"
+    users.write_text(
+        '[[users]]\nagent = "Ada"\ntoken = "a"\n[[users]]\nagent = "Mallory"\ntoken = "m"\n'
+    )
+    users.chmod(0o600)
+    house = await open_house(guard=Users.from_file(users))
+    return [await house.client(f"{token}@") for token in "am"]
+
+
+async def test_public_mailboxes_are_listed_in_parts_that_the_client_puts_together(house):
+    client = await house.client()
+    names = [f"box{number:04}" for number in range(1_005)]
+    for name in names:
+        await client.mailbox_create(name=name, public=True)
+    raw = await house.raw()
+    first = json.loads(await raw.ask("$mq9.AI.PUBLIC.LIST"))
+    assert (len(first["mailboxes"]), first["more"]) == (1_000, True)
+    rest = json.loads(await raw.ask("$mq9.AI.PUBLIC.LIST", b'{"after":"box0999"}'))
+    assert [one["mail_address"] for one in rest["mailboxes"]] == names[1_000:]
+    assert "more" not in rest
+    assert [one.mail_address for one in await client.mailbox_list()] == names
