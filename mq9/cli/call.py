@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ def register(app: typer.Typer, name: str, function: Callable[..., Awaitable[int]
     parameters = [context, *own, *_common_parameters()]
 
     def run(context: typer.Context, **given: Any) -> None:
+        # Of a TLS connection that is refused asyncio says what means nothing to people.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
         common: Common = context.obj or Common()
         common = common.with_those(given.pop("url"), given.pop("json"), given.pop("timeout"))
         seconds = checks.seconds(above_zero=True)("timeout", common.timeout)

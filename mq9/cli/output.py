@@ -8,6 +8,7 @@ Python or JSON would escape them.
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
@@ -85,9 +86,15 @@ class Output:
             self._notices.flush()
 
     def _write(self, text: str) -> None:
+        raw = getattr(self._stream, "buffer", None)
         try:
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
+            if isinstance(raw, io.RawIOBase):  # unbuffered, and so it may take a part only
+                data = memoryview(f"{text}\n".encode(self._stream.encoding, "backslashreplace"))
+                while data:
+                    data = data[raw.write(data) or 0 :]
+            else:
+                self._stream.write(f"{text}\n")
+                self._stream.flush()
         except BrokenPipeError:
             raise PipeClosed from None
         except OSError as error:

@@ -234,6 +234,22 @@ def test_a_reader_that_has_gone_is_no_error(mq9, inbox, arguments):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_in_the_middle_is_told_by_the_exit_code(mq9, inbox, unbuffered):
+    mq9.ok("send", inbox, "x" * 500_000)  # more than a pipe holds
+    command = [sys.executable, "-m", "mq9", "--url", mq9.url, "query", inbox]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    ) as process:
+        assert len(process.stdout.read(5)) == 5
+        process.stdout.close()
+        assert process.wait(30) == 141
+        assert process.stderr.read() == b""
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="there is no full device")
 @pytest.mark.parametrize(
     "arguments", [["query", "inbox"], ["query", "inbox", "--json"], ["--help"]]
