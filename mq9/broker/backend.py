@@ -122,8 +122,10 @@ class InlineBackend:
                 now = self._clock.now_ms()
                 result = machine.apply(self._connection, command, now, self._limits)
                 self._connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 _roll_back(self._connection)
+                if isinstance(error, Mq9Error):
+                    machine.note_refusal(self._connection, error)
                 raise
         except sqlite3.Error as error:
             self.failed_ms = self._clock.now_ms()
@@ -405,6 +407,8 @@ class FileBackend:
                 logger.exception("%s failed unexpectedly", type(command).__name__)
             self._writer.execute("ROLLBACK TO command")
             self._writer.execute("RELEASE command")
+            if isinstance(error, Mq9Error):
+                machine.note_refusal(self._writer, error)
             return None, error
         self._writer.execute("RELEASE command")
         return result, None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from mq9.engine import agents, commands, leases, mailboxes, messages, retention, status, totals
 from mq9.engine.commands import Command, Limits, Query
 from mq9.engine.mailboxes import Mailbox
+from mq9.errors import Mq9Error
 from mq9.models import Unread
 
 R = TypeVar("R")
@@ -38,6 +39,12 @@ def apply(connection: sqlite3.Connection, command: Command[R], now: int, limits:
         mailboxes.refuse_others(connection, command, now)
     result: R = _COMMANDS[type(command)](connection, command, now, limits)
     return result
+
+
+def note_refusal(connection: sqlite3.Connection, error: Mq9Error) -> None:
+    """Keep what a command that was refused, and undone, has found out all the same."""
+    if isinstance(error, messages.Full):
+        error.remember(connection)
 
 
 def read(connection: sqlite3.Connection, query: Query[R], now: int) -> R:

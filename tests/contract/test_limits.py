@@ -230,3 +230,43 @@ async def test_a_mailbox_takes_so_many_groups(open_way):
         await client.fetch(inbox, group_name="three", max_wait_ms=0)
     await way.clock.advance(31 * 86_400)  # by then the others are forgotten
     assert await client.fetch(inbox, group_name="three", max_wait_ms=0) == []
+
+
+async def test_a_send_that_was_refused_in_vain_hides_nothing_that_may_make_room(small, sender):
+    await send_all(sender, "box", bytes(10), bytes(10), bytes(60))
+    fetched = await sender.fetch("box", group_name="g", deliver="earliest", num_msgs=3)
+    await sender.ack("box", "g", fetched[1].msg_id)
+    for _ in range(2):
+        with pytest.raises(MailboxFull):  # what two acked ones leave is still too little
+            await sender.send("box", bytes(50))
+    assert (await sender.mailbox_status("box")).stored == 3
+
+    assert await sender.send("box", bytes(40)) == 3  # and for this it is enough
+    assert [message.msg_id for message in await sender.query("box")] == [2, 3]
+
+
+async def test_what_is_acked_after_a_refusal_makes_room(small, sender):
+    await send_all(sender, "box", "a", "b", "c")
+    fetched = await sender.fetch("box", group_name="g", deliver="earliest")
+    for key in (None, "k"):
+        with pytest.raises(MailboxFull):
+            await sender.send("box", "d", key=key)
+    await sender.ack("box", "g", fetched[1].msg_id, individual=True)
+    assert await sender.send("box", "d") == 3
+    with pytest.raises(MailboxFull):
+        await sender.send("box", "e")
+    await sender.ack("box", "g", fetched[0].msg_id, individual=True)
+    assert await sender.send("box", "e") == 4
+    assert bodies(await sender.query("box")) == ["c", "d", "e"]
+
+
+async def test_a_key_replaced_in_vain_may_still_make_room(small, sender):
+    await send_all(sender, "box", bytes(30), bytes(60))
+    await sender.delete("box", 0)
+    await sender.send("box", bytes(30), key="k")
+    fetched = await sender.fetch("box", group_name="g", deliver="earliest")
+    await sender.ack("box", "g", fetched[-1].msg_id, individual=True)
+    with pytest.raises(MailboxFull):
+        await sender.send("box", bytes(50), key="k")
+    assert await sender.send("box", bytes(40)) == 3
+    assert [message.msg_id for message in await sender.query("box")] == [1, 3]
