@@ -2,24 +2,21 @@
 
 import asyncio
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 from waiting import until
 
 from mq9.broker.users import Users
-
-NATS = Path(__file__).parents[2] / ".tools/nats"
+from tests.natscli.typed import PROGRAM, Typist
 
 pytestmark = pytest.mark.skipif(
-    not NATS.exists(), reason="make builds the nats command only where there is Go"
+    not PROGRAM.exists(), reason="make builds the nats command only where there is Go"
 )
 
 
-class Shell:
-    """Runs `nats` against a server.
+class Shell(Typist):
+    """Types commands at one server.
 
     Args:
         url: Of the server.
@@ -27,45 +24,22 @@ class Shell:
     """
 
     def __init__(self, url, home):
+        super().__init__(home)
         self.url = url
-        self._environment = {
-            "HOME": str(home),
-            "XDG_CONFIG_HOME": str(home),
-            "PATH": os.environ["PATH"],
-            "NATS_URL": url,
-        }
-        self._running = []
 
-    async def start(self, *arguments):
+    async def begin(self, *words):
         """Start a command that goes on for some time."""
-        process = await asyncio.create_subprocess_exec(
-            NATS,
-            *arguments,
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        self._running.append(process)
-        return process
+        return await self.start(self.url, *words)
 
-    async def __call__(self, *arguments, code=0):
+    async def __call__(self, *words, code=0):
         """Run a command; what it printed."""
-        process = await self.start(*arguments)
-        async with asyncio.timeout(60):
-            out, err = await process.communicate()
-        assert process.returncode == code, (out, err)
-        return out.decode() + err.decode()
+        printed = await self.run(self.url, *words)
+        assert printed.code == code, printed
+        return printed.out + printed.told
 
     async def request(self, verb, body="", *options):
         """Make a request; its reply as JSON."""
         return json.loads(await self("request", "--raw", f"$mq9.AI.{verb}", body, *options))
-
-    async def close(self):
-        for process in self._running:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
 
 
 @pytest.fixture
@@ -192,7 +166,7 @@ async def test_nobody_answers_on_a_subject_of_nobody(shell):
 
 
 async def test_it_publishes_and_subscribes_as_at_any_nats_server(house, shell):
-    listening = await shell.start("sub", "--raw", "--count", "2", "news.>")
+    listening = await shell.begin("sub", "--raw", "--count", "2", "news.>")
     await until(lambda: house.server._hub.router.has_interest("news.x"))
     await shell("pub", "news.sport", "one", "--count", "2")
     out, _ = await asyncio.wait_for(listening.communicate(), 30)
@@ -201,7 +175,7 @@ async def test_it_publishes_and_subscribes_as_at_any_nats_server(house, shell):
 
 async def test_it_answers_requests_of_others_and_they_share_the_work(house, shell):
     for _ in range(2):
-        await shell.start("reply", "--queue", "workers", "--echo", "service")
+        await shell.begin("reply", "--queue", "workers", "--echo", "service")
     await until(lambda: house.server.connections == 2)
     replies = [
         (await shell("request", "--raw", "service", f"n{number}")).strip() for number in range(4)
