@@ -16,7 +16,8 @@ from langgraph.runtime import get_runtime
 from langchain_mq9.portal import Portal, Stopped
 from mq9 import InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import Caller, Identity, Operation, OperationError, perform
-from mq9.operations.caller import MAX_CHARS, MOST_CHARS
+from mq9.operations.arguments import MOST_CHARS
+from mq9.operations.caller import MAX_CHARS
 from mq9.operations.operation import Arguments, Result, unreachable
 from mq9.protocol import checks, requests
 
@@ -34,6 +35,7 @@ class Session:
         agent: The agent that the tools act as.
         mail_address: The agent's mailbox, when the slug of its name will not do.
         allow_read: Patterns of mailboxes that the agent may read beside its own.
+        allow_send: Patterns of mailboxes that the agent may send to; None for all.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold.
         client_options: Further arguments of ``Mq9Client``.
@@ -49,16 +51,21 @@ class Session:
         agent: str | None = None,
         mail_address: str | None = None,
         allow_read: Sequence[str] = (),
+        allow_send: Sequence[str] | None = None,
         lease_ms: int = 60_000,
         max_chars: int = MAX_CHARS,
         client_options: dict[str, Any] | None = None,
     ) -> None:
         if allow_read and agent is None:
             raise InvalidRequest("allow_read: it extends what an agent may read; give the agent")
+        if allow_send is not None and agent is None:
+            raise InvalidRequest("allow_send: it limits where an agent may send; give the agent")
         if mail_address is not None and agent is None:
             raise InvalidRequest("mail_address: it is the mailbox of an agent; give the agent")
         self.agent = agent
-        self.identity = None if agent is None else Identity(agent, allow_read, mail_address)
+        self.identity = (
+            None if agent is None else Identity(agent, allow_read, mail_address, allow_send)
+        )
         self._make_client: Callable[[], Mq9Client] = lambda: Mq9Client(
             server, **(client_options or {})
         )

@@ -30,6 +30,7 @@ class Mq9Toolkit(BaseToolkit):
         mail_address: The agent's mailbox, when the slug of its name will not do.
         tools: The names of the tools to give; all eight by default.
         allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
+        allow_send: Patterns of mailboxes that the agent may send to; all by default.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold, at least 100.
         client_options: Further arguments of ``Mq9Client``.
@@ -49,6 +50,7 @@ class Mq9Toolkit(BaseToolkit):
         mail_address: str | None = None,
         tools: Sequence[str] | None = None,
         allow_read: Sequence[str] = (),
+        allow_send: Sequence[str] | None = None,
         lease_ms: int = 60_000,
         max_chars: int = MAX_CHARS,
         **client_options: Any,
@@ -66,6 +68,7 @@ class Mq9Toolkit(BaseToolkit):
             agent=agent,
             mail_address=mail_address,
             allow_read=allow_read,
+            allow_send=allow_send,
             lease_ms=lease_ms,
             max_chars=max_chars,
             client_options=client_options,

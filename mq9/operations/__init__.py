@@ -6,7 +6,15 @@ model what to do next.
 """
 
 from mq9.operations.caller import Caller, Identity
-from mq9.operations.catalog import OPERATIONS
+from mq9.operations.catalog import ON_ONESELF, OPERATIONS
 from mq9.operations.operation import Operation, OperationError, perform
 
-__all__ = ["OPERATIONS", "Caller", "Identity", "Operation", "OperationError", "perform"]
+__all__ = [
+    "ON_ONESELF",
+    "OPERATIONS",
+    "Caller",
+    "Identity",
+    "Operation",
+    "OperationError",
+    "perform",
+]

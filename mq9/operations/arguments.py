@@ -26,6 +26,11 @@ Group = Annotated[
     ),
 ]
 MsgId = Annotated[int, Field(ge=0, le=MAX_MSG_ID, description="msg_id from a result.")]
+MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out
+MaxChars = Annotated[
+    int | None,
+    Field(ge=100, le=MOST_CHARS, description="How much text at the most, in characters."),
+]
 Seconds = Annotated[int | None, Field(ge=0, le=MAX_SECONDS)]
 Lifetime = Annotated[int | None, Field(ge=1, le=MAX_SECONDS)]
 Tags = Annotated[list[str] | None, Field(max_length=MAX_TAGS)]
@@ -37,7 +42,7 @@ Since = Annotated[
 
 
 def address_in(argument: str, value: str) -> str:
-    """Return the address in an argument that is not called mail_address.
+    """Return the address in an argument.
 
     Raises:
         InvalidAddress: It is not one; the error names the argument.
@@ -45,4 +50,6 @@ def address_in(argument: str, value: str) -> str:
     try:
         return addresses.parse(value)
     except InvalidAddress as error:
+        if argument == "mail_address":
+            raise  # which it says already
         raise InvalidAddress(f"{argument}: {error}") from None

@@ -1,4 +1,4 @@
-"""Who calls an operation, and what that agent may read."""
+"""Who calls an operation, and what that agent may do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from mq9 import address as addresses
 from mq9.client import Mq9Client
 from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound
+from mq9.operations.arguments import address_in
 from mq9.protocol import checks, requests
 
 MAX_CHARS = 20_000
-MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
 
 
@@ -35,27 +35,32 @@ class Identity:
     """The agent that a set of tools belongs to.
 
     Its mailbox and group are the defaults of every operation, and it is the sender of what it
-    sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names.
+    sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names. It may
+    send to these, and to what ``allow_send`` names.
 
     Args:
         name: The agent's name.
         allow_read: Patterns of further mailboxes it may read, such as ``team.*``.
         mail_address: Its mailbox; the slug of its name when not given.
+        allow_send: Patterns of mailboxes it may send to; None for all.
 
     Raises:
         InvalidRequest: The name, the mailbox or a pattern is not one, or the name has no slug.
     """
 
     def __init__(
-        self, name: str, allow_read: Sequence[str] = (), mail_address: str | None = None
+        self,
+        name: str,
+        allow_read: Sequence[str] = (),
+        mail_address: str | None = None,
+        allow_send: Sequence[str] | None = None,
     ) -> None:
         self.name: str = checks.agent_name("agent", name)
         self.mail_address = (
             slug(self.name) if mail_address is None else addresses.parse(mail_address)
         )
-        if isinstance(allow_read, str) or not all(isinstance(one, str) for one in allow_read):
-            raise InvalidRequest(f"allow_read: {allow_read!r} is not a list of address patterns")
-        self._allow_read = tuple(allow_read)
+        self._allow_read = _patterns("allow_read", allow_read)
+        self._allow_send = None if allow_send is None else _patterns("allow_send", allow_send)
         self._made: dict[str, None] = {}
         self.has_mailbox = False
 
@@ -76,6 +81,27 @@ class Identity:
         others = "".join(f", {pattern}" for pattern in self._allow_read)
         return f"{self.name} may read its own mailbox {self.mail_address}{others} and what it made"
 
+    @property
+    def sendable(self) -> str:
+        """A sentence that says where the agent may send to."""
+        if self._allow_send is None:
+            return f"{self.name} may send to every mailbox"
+        named = "".join(f"{pattern}, " for pattern in self._allow_send)
+        return f"{self.name} may send to {named}and what it may read itself"
+
+    @property
+    def known_addresses(self) -> list[str]:
+        """Its own mailbox, and those that it is known to have made, the latest first."""
+        return list(dict.fromkeys([self.mail_address, *reversed(self._made)]))
+
+    def may_send(self, mail_address: str) -> bool:
+        """Tell whether the agent may send to a mailbox, or have answers sent there."""
+        return (
+            self._allow_send is None
+            or any(fnmatchcase(mail_address, pattern) for pattern in self._allow_send)
+            or self.may_read(mail_address)
+        )
+
     def may_read(self, mail_address: str) -> bool:
         """Tell whether the agent may read a mailbox, as far as it is known without asking.
 
@@ -89,6 +115,12 @@ class Identity:
         )
 
 
+def _patterns(field_name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(patterns, str) or not all(isinstance(one, str) for one in patterns):
+        raise InvalidRequest(f"{field_name}: {patterns!r} is not a list of address patterns")
+    return tuple(patterns)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """On whose behalf an operation runs.
@@ -99,6 +131,8 @@ class Caller:
         identity: The agent, where the tools are bound to one.
         lease_ms: How long fetched messages stay leased.
         max_chars: How many characters of other people's text a result may hold.
+        allowed: The names of the operations it may perform; None for all.
+        read_only: Whether it may only perform operations that change nothing.
     """
 
     client: Mq9Client
@@ -106,6 +140,8 @@ class Caller:
     identity: Identity | None = None
     lease_ms: int = requests.DEFAULT_LEASE_MS
     max_chars: int = field(default=MAX_CHARS)
+    allowed: frozenset[str] | None = None
+    read_only: bool = False
 
     async def mailbox_to_read(self, mail_address: str | None) -> str:
         """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
@@ -135,6 +171,18 @@ class Caller:
         except (MailboxNotFound, Forbidden):
             return False  # said like any refusal, which does not tell whether it exists
 
+    def mailbox_to_send(self, mail_address: str, argument: str = "mail_address") -> str:
+        """Return the mailbox to send to, or to have answers sent to, if that is allowed.
+
+        Raises:
+            InvalidAddress: It is no address.
+            Forbidden: The agent may not send there.
+        """
+        address = address_in(argument, mail_address)
+        if self.identity is not None and not self.identity.may_send(address):
+            raise Forbidden(f"{argument}: {self.identity.sendable}, not to {address}")
+        return address
+
     def group_to_use(self, group_name: str | None, mail_address: str) -> str:
         """Return the group asked for, else the agent's own, else the mailbox's."""
         if group_name is not None:
@@ -142,7 +190,7 @@ class Caller:
         return mail_address if self.identity is None else self.identity.mail_address
 
     async def ensure_mailbox(self) -> None:
-        """Make the agent's own mailbox, once, if it is missing."""
-        if self.identity is not None and not self.identity.has_mailbox:
+        """Make the agent's own mailbox, once, if it is missing; who may only read, makes none."""
+        if self.identity is not None and not self.identity.has_mailbox and not self.read_only:
             await self.client.mailbox_create(name=self.identity.mail_address, renew=True)
             self.identity.has_mailbox = True

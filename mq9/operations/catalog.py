@@ -1,4 +1,4 @@
-"""The eight operations, in the order in which an agent meets them."""
+"""The eight operations in the order in which an agent meets them, and two on the agent itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from mq9.operations.agents import AGENT_DISCOVER, AGENT_REGISTER
 from mq9.operations.inbox import ACK_MESSAGES, FETCH_MESSAGES
 from mq9.operations.mailboxes import CREATE_MAILBOX
 from mq9.operations.messages import DELETE_MESSAGE, QUERY_MESSAGES, SEND_MESSAGE
+from mq9.operations.oneself import AGENT_UNREGISTER, WHOAMI
 from mq9.operations.operation import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -20,3 +21,6 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     QUERY_MESSAGES,
     DELETE_MESSAGE,
 )
+
+# For doors where an agent is told who it is, rather than telling it.
+ON_ONESELF: tuple[Operation[Any, Any], ...] = (WHOAMI, AGENT_UNREGISTER)

@@ -7,11 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from mq9.models import Deliver, Waiting
-from mq9.operations.arguments import Group, MsgId, OwnMailbox
+from mq9.operations.arguments import Group, MaxChars, MsgId, OwnMailbox
 from mq9.operations.bodies import visible
-from mq9.operations.caller import MOST_CHARS, Caller
+from mq9.operations.caller import Caller
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.views import MessageView, views
+
+MAX_WAIT_MS = 45_000  # hosts give up on a tool after about a minute
 
 
 class FetchArguments(Arguments):
@@ -21,12 +23,9 @@ class FetchArguments(Arguments):
     group_name: Group = None
     num_msgs: Annotated[int, Field(ge=1, le=1_000, description="How many at the most.")] = 10
     max_wait_ms: Annotated[
-        int, Field(ge=0, le=60_000, description="How long to wait for a first message.")
+        int, Field(ge=0, le=MAX_WAIT_MS, description="How long to wait for a first message.")
     ] = 500
-    max_chars: Annotated[
-        int | None,
-        Field(ge=100, le=MOST_CHARS, description="How much text at the most, in characters."),
-    ] = None
+    max_chars: MaxChars = None
 
 
 class FetchResult(Result):

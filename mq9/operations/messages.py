@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mq9 import address as addresses
-from mq9.errors import PayloadTooLarge
+from mq9.errors import InvalidRequest, PayloadTooLarge
 from mq9.models import Priority
 from mq9.operations.arguments import (
     Key,
     Lifetime,
     MailAddress,
+    MaxChars,
     MsgId,
     OwnMailbox,
     Seconds,
@@ -23,6 +24,7 @@ from mq9.operations.arguments import (
 from mq9.operations.caller import Caller
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.views import MessageView, views
+from mq9.protocol.checks import MAX_MSG_ID
 
 _MOST_CONTENT = 1024 * 1024
 
@@ -68,8 +70,8 @@ async def _send(caller: Caller, arguments: SendArguments) -> SendResult:
     identity = caller.identity
     reply_to = None if identity is None else identity.mail_address
     if arguments.reply_to is not None:
-        reply_to = address_in("reply_to", arguments.reply_to)
-    address = addresses.parse(arguments.mail_address)
+        reply_to = caller.mailbox_to_send(arguments.reply_to, "reply_to")
+    address = caller.mailbox_to_send(arguments.mail_address)
     try:
         msg_id = await caller.client.send(
             address,
@@ -97,7 +99,11 @@ class QueryArguments(Arguments):
     key: Annotated[Key, Field(description="Only the message with this key.")] = None
     tags: Annotated[Tags, Field(description="Only messages with all of these tags.")] = None
     since: Since = None
+    msg_id: Annotated[int | None, Field(ge=0, le=MAX_MSG_ID, description="Only this message.")] = (
+        None
+    )
     limit: Annotated[int, Field(ge=1, le=1_000, description="The newest so many.")] = 20
+    max_chars: MaxChars = None
 
 
 class QueryResult(Result):
@@ -108,21 +114,20 @@ class QueryResult(Result):
     more: str | None = Field(default=None, description="Why not all that match are here.")
 
 
-# What a group has acked it is not handed again; a new group starts with the oldest message.
-_REST = (
-    "call fetch_messages with max_chars={chars}; if you acked it before, with a new group_name too"
-)
+_REST = "call query_messages with msg_id={msg_id}, max_chars={chars}"
 
 
 async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
     address = await caller.mailbox_to_read(arguments.mail_address)
+    max_chars = arguments.max_chars or caller.max_chars
     found = await caller.client.query(
         address,
         key=arguments.key,
         tags=arguments.tags,
         since=arguments.since,
         limit=arguments.limit,
-        max_bytes=caller.max_chars,
+        msg_id=arguments.msg_id,
+        max_bytes=max_chars,
     )
     more = None
     if found.more:
@@ -130,7 +135,7 @@ async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
         more = f"older ones match as well: {wider}"
     return QueryResult(
         mail_address=address,
-        messages=views(found, caller.max_chars, _REST),
+        messages=views(found, max_chars, _REST),
         more=more,
     )
 
@@ -140,6 +145,9 @@ class DeleteArguments(Arguments):
 
     mail_address: MailAddress
     msg_id: MsgId
+    confirm_address: Annotated[
+        str | None, Field(description="The mail_address once more, if you are asked for it.")
+    ] = None
 
 
 class DeleteResult(Result):
@@ -151,6 +159,9 @@ class DeleteResult(Result):
 
 async def _delete(caller: Caller, arguments: DeleteArguments) -> DeleteResult:
     address = await caller.mailbox_to_read(arguments.mail_address)
+    repeated = arguments.confirm_address
+    if repeated is not None and address_in("confirm_address", repeated) != address:
+        raise InvalidRequest(f"confirm_address: {addresses.shown(repeated)} is not {address}")
     await caller.client.delete(address, arguments.msg_id)
     return DeleteResult(mail_address=address, deleted=arguments.msg_id)
 

@@ -87,6 +87,7 @@ class Operation(Generic[A, R]):
         read_only: Whether it changes nothing.
         destructive: Whether it may remove something.
         idempotent: Whether repeating it changes nothing more.
+        local: Whether it concerns the calling agent alone, nobody else.
     """
 
     name: str
@@ -98,6 +99,18 @@ class Operation(Generic[A, R]):
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
+    local: bool = False
+
+    def check_allowed(self, caller: Caller) -> None:
+        """See whether a caller may perform this.
+
+        Raises:
+            Forbidden: It may not.
+        """
+        if (caller.read_only and not self.read_only) or (
+            caller.allowed is not None and self.name not in caller.allowed
+        ):
+            raise Forbidden(f"{self.name}: it is switched off here")
 
 
 class OperationError(Exception):
@@ -157,6 +170,7 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         OperationError: It failed, whatever the reason.
     """
     try:
+        operation.check_allowed(caller)
         if caller.identity is None:
             return await operation.call(caller, arguments)
         await caller.ensure_mailbox()

@@ -65,7 +65,8 @@ def views(messages: Sequence[Message], max_chars: int, rest: str) -> list[Messag
         room -= len(part)
         cut = None
         if len(part) < len(body):
-            cut = Cut(shown=len(part), of=len(body), rest=rest.format(chars=len(body)))
+            how = rest.format(chars=len(body), msg_id=message.msg_id)
+            cut = Cut(shown=len(part), of=len(body), rest=how)
         shown.append(_view(message, part, encoding, cut))
     return shown
 

@@ -65,7 +65,7 @@ WRONG = {
     ("fetch_messages", "mail_address"): [*ADDRESSES, "worker"],
     ("fetch_messages", "group_name"): WORDS,
     ("fetch_messages", "num_msgs"): [0, -1, 1_001, *NOT_WHOLE],
-    ("fetch_messages", "max_wait_ms"): [-1, 60_001, *NOT_WHOLE],
+    ("fetch_messages", "max_wait_ms"): [-1, 45_001, *NOT_WHOLE],
     ("fetch_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
     ("ack_messages", "msg_id"): [None, "", -1, 2**53, 9, *NOT_WHOLE],
     ("ack_messages", "mail_address"): [*ADDRESSES, "worker"],
@@ -74,9 +74,12 @@ WRONG = {
     ("query_messages", "key"): WORDS,
     ("query_messages", "tags"): ["a", 7, ["a,b"], [""], *([word] for word in WORDS)],
     ("query_messages", "since"): [-1, 253_402_300_800, *NOT_WHOLE],
+    ("query_messages", "msg_id"): [-1, 2**53, *NOT_WHOLE],
     ("query_messages", "limit"): [0, -1, 1_001, *NOT_WHOLE],
+    ("query_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
     ("delete_message", "mail_address"): [None, "", *ADDRESSES, "worker"],
     ("delete_message", "msg_id"): [None, "", -1, 2**53, 9, *NOT_WHOLE],
+    ("delete_message", "confirm_address"): [*ADDRESSES, "worker"],
 }
 # What is wrong here is not the form of the argument, so the error speaks of the thing.
 SPEAKS_OF = {

@@ -3,7 +3,7 @@
 import pytest
 
 from langchain_mq9 import Mq9Toolkit
-from mq9 import address
+from mq9 import InvalidRequest, address
 
 from .hands import ado, answer, bodies, do, fail, fetch, ids
 
@@ -282,3 +282,52 @@ def test_two_toolkits_of_one_agent_are_two_consumers(open_toolkit, worker):
 
     assert ids(fetch(first)) == [0]
     assert "1 leased by planner/" in fetch(second)["empty"]
+
+
+def test_an_agent_may_be_limited_in_where_it_sends(open_toolkit, anyone):
+    for name in ("team.one", "boss"):
+        do(anyone, "create_mailbox", name=name)
+    limited = open_toolkit("limited", allow_send=["team.*"])
+    own = do(limited, "create_mailbox")["mail_address"]
+
+    for allowed in ("team.one", "limited", own, "mq9://any.broker/team.one"):
+        do(limited, "send_message", mail_address=allowed, content="x")
+    for refused in ("boss", "mq9://any.broker/boss", "nobody"):
+        told = fail(limited, "send_message", mail_address=refused, content="x")
+        assert told.startswith("mail_address: limited may send to team.*, and what it may read")
+    assert bodies(fetch(anyone, mail_address="boss")) == []
+
+
+def test_an_agent_that_is_limited_has_no_answers_sent_elsewhere(open_toolkit, anyone):
+    do(anyone, "create_mailbox", name="team.one")
+    limited = open_toolkit("limited", allow_send=["team.*"])
+
+    told = fail(limited, "send_message", mail_address="team.one", content="x", reply_to="boss")
+
+    assert told.startswith("reply_to: limited may send to team.*")
+    assert bodies(fetch(anyone, mail_address="team.one")) == []
+
+
+def test_a_limit_on_sending_needs_an_agent_and_patterns(open_toolkit):
+    with pytest.raises(InvalidRequest, match="allow_send: it limits where an agent may send"):
+        open_toolkit(allow_send=["team.*"])
+    for wrong in ("team.*", [7]):
+        with pytest.raises(InvalidRequest, match=r"allow_send: .* is not a list of address patt"):
+            open_toolkit("planner", allow_send=wrong)
+
+
+def test_a_deletion_may_be_confirmed_by_the_address_once_more(planner):
+    do(planner, "send_message", mail_address="planner", content="x")
+
+    told = fail(
+        planner, "delete_message", mail_address="planner", msg_id=0, confirm_address="worker"
+    )
+
+    assert told.startswith("confirm_address: 'worker' is not planner")
+    do(
+        planner,
+        "delete_message",
+        mail_address="planner",
+        msg_id=0,
+        confirm_address="mq9://a/planner",
+    )

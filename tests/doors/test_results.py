@@ -82,18 +82,20 @@ def test_a_body_that_a_query_cut_can_be_had_even_when_it_is_acked(open_toolkit):
     assert message["cut"] == {
         "shown": 200,
         "of": 1_000,
-        "rest": (
-            "call fetch_messages with max_chars=1000; "
-            "if you acked it before, with a new group_name too"
-        ),
+        "rest": "call query_messages with msg_id=1, max_chars=1000",
     }
-    assert bodies(fetch(toolkit, max_chars=1_000)) == ["x" * 1_000]
+    for _ in range(2):
+        whole = do(toolkit, "query_messages", msg_id=1, max_chars=1_000)
+        assert bodies(whole) == ["x" * 1_000]
+        do(toolkit, "ack_messages", msg_id=0)
 
-    do(toolkit, "ack_messages", msg_id=1)
-    assert fetch(toolkit, max_chars=1_000)["messages"] == []
-    assert bodies(fetch(toolkit, group_name="again"))[0] == "first"
-    do(toolkit, "ack_messages", msg_id=0, group_name="again")
-    assert bodies(fetch(toolkit, max_chars=1_000, group_name="again")) == ["x" * 1_000]
+
+def test_a_query_for_one_message_gives_that_one_or_none(planner):
+    for letter in "abc":
+        send(planner, letter)
+
+    assert bodies(do(planner, "query_messages", msg_id=1)) == ["b"]
+    assert bodies(do(planner, "query_messages", msg_id=9)) == []
 
 
 def test_what_does_not_fit_is_not_leased(planner, inbox):

@@ -25,8 +25,11 @@ ARGUMENTS = {
         {"mail_address", "group_name", "num_msgs", "max_wait_ms", "max_chars"},
     ),
     "ack_messages": ({"msg_id"}, {"mail_address", "group_name"}),
-    "query_messages": (set(), {"mail_address", "key", "tags", "since", "limit"}),
-    "delete_message": ({"mail_address", "msg_id"}, set()),
+    "query_messages": (
+        set(),
+        {"mail_address", "key", "tags", "since", "limit", "msg_id", "max_chars"},
+    ),
+    "delete_message": ({"mail_address", "msg_id"}, {"confirm_address"}),
 }
 
 
