@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install --quiet --constraint constraints.txt pip
 	@$(PIP) install --quiet --constraint constraints.txt --build-constraint constraints.txt \
-		--editable '.[server]' --group dev
+		--editable '.[all]' --group dev
 	@touch $@
 
 # The nats command of the NATS project, for the tests that type it; they are skipped without Go.
@@ -54,5 +54,5 @@ format: $(READY) ## Format the code and mend what the linter can
 constraints: ## Pin the newest versions of everything for development
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@$(PIP) install --quiet --upgrade pip
-	@$(PIP) install --quiet --editable '.[server]' --group dev
+	@$(PIP) install --quiet --editable '.[all]' --group dev
 	@$(PIP) freeze --all --exclude-editable > constraints.txt

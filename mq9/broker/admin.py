@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -17,7 +16,8 @@ from starlette.routing import BaseRoute, Route
 
 from mq9.broker import metrics as exposition
 from mq9.broker.metrics import Metrics
-from mq9.errors import InvalidRequest, Mq9Error, Unreachable
+from mq9.errors import Mq9Error
+from mq9.http_port import listening, serving
 
 if TYPE_CHECKING:
     from mq9.models import Totals
@@ -26,8 +26,6 @@ logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
 
 PATIENCE_S = 2.0
-_GRACE_S = 1  # for requests in work when the port is closed
-_MOST_CONNECTIONS = 1_000
 
 
 class Asked(Protocol):
@@ -184,79 +182,12 @@ async def serve_admin(
         Unreachable: Nobody can listen there.
     """
     if listener is None:
-        listener = await _listen(host, port)
+        listener = await listening("admin_port", host, port)
     with listener:
         bound_host, bound_port = listener.getsockname()[:2]
         health = Health(broker, server, patience_s=patience_s)
         try:
-            async with _running(admin_app(health, metrics, routes), listener):
+            async with serving(admin_app(health, metrics, routes), listener):
                 yield bound_host, bound_port
         finally:
             await health.close()
-
-
-async def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:
-        raise InvalidRequest(f"admin_port: {port} is not from 0 to 65535")
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        # "localhost" is often both, and people then type 127.0.0.1.
-        family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        return socket.create_server(address, family=family)
-    except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name
-        reason = getattr(error, "strerror", None) or error
-        raise Unreachable(f"{host}:{port} cannot be listened on: {reason}") from error
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the program that it runs in, and says when it has started."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def main_loop(self) -> None:
-        try:
-            await super().main_loop()
-        finally:  # also when it is cancelled
-            for one in self.servers:
-                one.close()
-
-
-@asynccontextmanager
-async def _running(app: Starlette, listener: socket.socket) -> AsyncIterator[None]:
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            workers=1,
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-    )
-    serving = asyncio.create_task(server.serve([listener]))
-    starting = asyncio.create_task(server.up.wait())
-    try:
-        await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
-        if not serving.done():  # else it has failed, which is raised below
-            yield
-    finally:
-        starting.cancel()
-        server.should_exit = True
-        await serving

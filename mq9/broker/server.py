@@ -20,9 +20,9 @@ from mq9.broker.limits import ServerLimits
 from mq9.broker.link import SocketLink
 from mq9.broker.service import SWEEP_INTERVAL_MS
 from mq9.broker.session import Hub, Session
-from mq9.broker.users import Anybody, Guard
 from mq9.clock import Clock, SystemClock, sleep
 from mq9.errors import Mq9Error, Unreachable
+from mq9.users import Anybody, Guard
 from mq9.wire import encoder
 
 logger = logging.getLogger("mq9.broker")

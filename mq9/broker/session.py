@@ -18,9 +18,9 @@ from mq9.broker.limits import ServerLimits
 from mq9.broker.router import Router
 from mq9.broker.service import Request
 from mq9.broker.service import Session as Asker
-from mq9.broker.users import Guard
 from mq9.errors import LimitReached, Unauthorized, Unavailable
 from mq9.protocol import replies, subjects
+from mq9.users import Guard
 from mq9.wire import encoder
 from mq9.wire.frames import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import is_pattern, is_subject, matches

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mq9.broker.limits import ServerLimits
-from mq9.broker.users import Anybody, Guard, Users
 from mq9.engine.commands import Limits
 from mq9.engine.store import Durability
 from mq9.errors import InvalidRequest
+from mq9.loopback import is_loopback
+from mq9.users import Anybody, Guard, Users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,8 @@ class Settings:
         insecure: Whether it may be reached from other machines though anybody is let in.
         admin_host: The address that metrics and health are served on.
         admin_port: Their port; 0 lets the system choose, None serves none.
+        mcp: Whether MCP is served on the port of metrics and health, too.
+        mcp_agent: The agent that MCP clients are, where no bearer token says so.
         limits: What the broker stores.
         server_limits: What is taken from the network.
         drain_s: Seconds that what was begun may take when the server stops.
@@ -49,6 +51,8 @@ class Settings:
     insecure: bool = False
     admin_host: str = "127.0.0.1"
     admin_port: int | None = 9090
+    mcp: bool = False
+    mcp_agent: str | None = None
     limits: Limits = field(default_factory=Limits)
     server_limits: ServerLimits = field(default_factory=ServerLimits)
     drain_s: float = 10.0
@@ -61,6 +65,7 @@ class Settings:
             raise InvalidRequest("tls-key: TLS needs both a certificate and its key")
         if self.data is None and self.durability is not Durability.NORMAL:
             raise InvalidRequest("durability: what is kept in memory survives nothing")
+        self._check_mcp()
         if self.insecure:
             return
         if not is_loopback(self.host) and self.auth_token is None and self.users is None:
@@ -72,6 +77,23 @@ class Settings:
             raise InvalidRequest(
                 f"admin-host: {self.admin_host} can be reached from other machines, and metrics "
                 "ask for no password; say --insecure if that is meant"
+            )
+
+    def _check_mcp(self) -> None:
+        if not self.mcp:
+            if self.mcp_agent is not None:
+                raise InvalidRequest(f"mcp-agent: {self.mcp_agent!r} is for --mcp")
+            return
+        if self.admin_port is None:
+            raise InvalidRequest("mcp: it is served on the admin port, and there is none")
+        if (self.users is None) == (self.mcp_agent is None):
+            raise InvalidRequest(
+                "mcp: say who MCP clients are, by --users, whose tokens they then need, or by "
+                "--mcp-agent NAME, which all of them are"
+            )
+        if self.auth_token is not None:
+            raise InvalidRequest(
+                "mcp: with --auth-token MCP clients would come in without it; use --users"
             )
 
     def guard(self) -> Guard:
@@ -102,13 +124,3 @@ class Settings:
                 f"tls-cert: {self.tls_cert} and {self.tls_key} cannot be used: {error}"
             ) from None
         return context
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,30 +1,53 @@
-"""The command line: ``mq9``, which is the same as ``python -m mq9``.
+"""The command line: ``mq9``, which is the same as ``python -m mq9``, and ``mq9-mcp``.
 
-It needs the extra ``server``. ``main`` is the only name to import from here.
+They need the extras ``server`` and ``mcp``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-_EXTRA = {"click", "prometheus_client", "rich", "shellingham", "starlette", "typer", "uvicorn"}
+_OURS = {"mq9", "mcp_server", "langchain_mq9"}
 
 
 def main() -> None:
     """Run the command that the program's arguments name, and exit."""
-    try:
+
+    def load() -> Callable[..., Any]:
         from mq9.cli.app import app  # noqa: PLC0415  # it may be missing what it needs
 
+        return app
+
+    _start("mq9", load, "server")
+
+
+def mcp_main() -> None:
+    """Run ``mq9-mcp``, which is the same as ``mq9 mcp``, and exit."""
+
+    def load() -> Callable[..., Any]:
+        from mcp_server.cli import app  # noqa: PLC0415  # it may be missing what it needs
+
+        return app
+
+    _start("mq9-mcp", load, "mcp")
+
+
+def _start(program: str, load: Callable[[], Callable[..., Any]], extra: str) -> None:
+    try:
+        app = load()
         _prepare_output()
-        app(prog_name="mq9")
+        app(prog_name=program)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        missing = (error.name or "").partition(".")[0]
+        if not missing or missing in _OURS:
             raise
         sys.stderr.write(
-            f"error: the command line needs {error.name}, which the extra `server` of this package"
-            " installs; in a clone of it: pip install '.[server]'\n"
+            f"error: the command line needs {error.name}, which the extra `{extra}` of this package"
+            f" installs; in a clone of it: pip install '.[{extra}]'\n"
         )
         sys.exit(2)
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,15 +41,35 @@ async def doctor(
 
     Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
     """
-    findings = [*surroundings.versions(), *shadows.look(sys.path, Path.cwd()), *_url(call)]
+    findings = await examine(call)
+    findings.append(surroundings.port("port", port, "--port"))
+    findings.append(surroundings.port("admin port", admin_port, "--admin-port"))
+    return report(call, findings)
+
+
+async def examine(call: Call, packages: Sequence[str] = ()) -> list[Finding]:
+    """Look at what every program of ours needs: versions, names, the broker and its file.
+
+    Args:
+        call: Which broker.
+        packages: What has to be installed, beside what mq9 itself needs.
+    """
+    findings = [
+        *surroundings.versions(packages),
+        *shadows.look(sys.path, Path.cwd()),
+        *_url(call),
+    ]
     broker = await _broker(call)
     findings += broker
     path = file_of(call.full_url)
     if path is not None:
         usable = all(one.state == OK for one in broker)
         findings += surroundings.file(path, usable=usable)
-    findings.append(surroundings.port("port", port, "--port"))
-    findings.append(surroundings.port("admin port", admin_port, "--admin-port"))
+    return findings
+
+
+def report(call: Call, findings: list[Finding]) -> int:
+    """Print what was found, and return the exit code."""
     problems = sum(one.state == PROBLEM for one in findings)
     document = {"ok": not problems, "checks": [dataclasses.asdict(one) for one in findings]}
     call.out.show(document, *map(_line, findings), _verdict(findings, problems))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +20,8 @@ from mq9.broker.limits import ServerLimits
 from mq9.broker.metrics import Metrics
 from mq9.broker.server import Server
 from mq9.broker.settings import Settings
+from mq9.cli.mcp_door import mcp_routes
+from mq9.cli.signals import stop_on_signals
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
 from mq9.engine.store import Durability
@@ -103,6 +104,17 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
     admin: Annotated[
         bool, typer.Option(envvar="MQ9_ADMIN", help="Whether to serve metrics and health.")
     ] = True,
+    mcp: Annotated[
+        bool,
+        typer.Option("--mcp", envvar="MQ9_MCP", help="Serve MCP at /mcp of the admin port, too."),
+    ] = False,
+    mcp_agent: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MQ9_MCP_AGENT",
+            help="Which agent MCP clients are; with --users their tokens say it.",
+        ),
+    ] = None,
     max_connections: Annotated[
         int, typer.Option(envvar="MQ9_MAX_CONNECTIONS", min=1, help="Clients at once.")
     ] = _SERVER.max_connections,
@@ -164,6 +176,8 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
         insecure=insecure,
         admin_host=admin_host,
         admin_port=(_PORT if admin_port is None else admin_port) if admin else None,
+        mcp=mcp,
+        mcp_agent=mcp_agent,
         limits=Limits(
             max_payload=max_payload,
             max_mailboxes=max_mailboxes,
@@ -174,12 +188,12 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
         server_limits=ServerLimits(max_connections=max_connections, max_pending=max_pending),
         drain_s=drain,
     )
-    asyncio.run(_run(settings, admin_is_optional=admin_port is None))
+    asyncio.run(_run(settings, admin_is_optional=admin_port is None and not mcp))
 
 
 async def _run(settings: Settings, *, admin_is_optional: bool) -> None:
     stop = asyncio.Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     async with running(settings, admin_is_optional=admin_is_optional) as server:
         typer.echo(f"mq9 listens on {server.url}")
         await stop.wait()
@@ -219,9 +233,15 @@ async def running(settings: Settings, *, admin_is_optional: bool = False) -> Asy
         where = settings.data or "memory"
         logger.info("listening", extra={"url": server.url, "data": str(where)})
         if settings.admin_port is not None:
+            routes = await stack.enter_async_context(mcp_routes(settings, broker, guard))
             try:
                 admin = serve_admin(
-                    broker, metrics, settings.admin_host, settings.admin_port, server
+                    broker,
+                    metrics,
+                    settings.admin_host,
+                    settings.admin_port,
+                    server,
+                    routes=routes,
                 )
                 host, port = await stack.enter_async_context(admin)
             except Unreachable as error:
@@ -230,6 +250,8 @@ async def running(settings: Settings, *, admin_is_optional: bool = False) -> Asy
                 logger.warning("no metrics: %s", error)
             else:
                 logger.info("metrics", extra={"url": f"http://{host}:{port}/metrics"})
+                if settings.mcp:
+                    logger.info("mcp", extra={"url": f"http://{host}:{port}/mcp"})
         if guard.is_open and settings.insecure:
             logger.warning("anybody who reaches %s is let in", server.url)
         elif not guard.is_open and tls is None and settings.insecure:
@@ -248,18 +270,6 @@ def _open(settings: Settings, metrics: Metrics) -> EmbeddedBroker:
         durability=settings.durability,
         observer=metrics,
     )
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def ask(_number: int, _frame: object) -> None:
-        for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.SIG_DFL)  # the next one ends it at once
-        loop.call_soon_threadsafe(stop.set)
-
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, ask)
 
 
 def _fit_open_files(limits: ServerLimits) -> ServerLimits:

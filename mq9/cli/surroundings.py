@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import stat
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,10 +23,10 @@ _GREETING_S = 1.0
 _MOST_METRICS = 1024 * 1024  # bytes
 
 
-def versions() -> list[Finding]:
-    """Look at Python, at the packages, and at what SQLite can do."""
+def versions(packages: Sequence[str] = ()) -> list[Finding]:
+    """Look at Python, at our packages and others, and at what SQLite can do."""
     found = [ok("python", f"{platform.python_version()} at {sys.executable}")]
-    for package in ("langchain-mq9", "nats-py"):
+    for package in ("langchain-mq9", "nats-py", *packages):
         try:
             found.append(ok(package, version(package)))
         except PackageNotFoundError:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from cli.conftest import SECRET, Running, call
-from mq9.broker.users import Users
 from mq9.cli import shadows, surroundings
+from mq9.users import Users
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.conftest import SECRET, Program, Running, call
-from mq9.broker.users import Users
 from mq9.cli.app import app
+from mq9.users import Users
 
 FULL = Path("/dev/full")
 PROCESSES = Path("/proc")

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from mq9.broker.users import Users
 from mq9.cli.app import app
+from mq9.users import Users
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".tools"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "docs/cli.md", "docs/operations.md"]
+PAGES = ["README.md", "docs/cli.md", "docs/mcp.md", "docs/operations.md"]
+PORTS = ["4222", "9090", "8765"]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the snippets are for a shell")
 
@@ -38,43 +39,58 @@ class Terminal:
 
     def __init__(self, directory, ports):
         (directory / "bin").mkdir()
-        program = directory / "bin" / "mq9"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mq9 "$@"\n')
-        program.chmod(0o755)
+        for name, module in (("mq9", "mq9"), ("mq9-mcp", "mcp_server")):
+            program = directory / "bin" / name
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+            program.chmod(0o755)
         self._directory = directory
-        self._ports = dict(zip(["4222", "9090"], ports, strict=True))
+        self._ports = dict(zip(PORTS, ports, strict=True))
         self._environment = {
             **os.environ,
             "HOME": str(directory),
             "XDG_DATA_HOME": str(directory),
+            "XDG_CONFIG_HOME": str(directory),
             "MQ9_PORT": ports[0],
             "MQ9_ADMIN_PORT": ports[1],
-            "PATH": os.pathsep.join([str(program.parent), str(TOOLS), os.environ["PATH"]]),
+            "MQ9_MCP_PORT": ports[2],
+            "PATH": os.pathsep.join([str(directory / "bin"), str(TOOLS), os.environ["PATH"]]),
         }
         self._exported = {}
         self._servers = []
 
     def here(self, text):
         """Return a text with the ports of this test in it."""
-        return re.sub("4222|9090", lambda found: self._ports[found[0]], text)
+        return re.sub("|".join(PORTS), lambda found: self._ports[found[0]], text)
 
     def __call__(self, source):
         """Run a snippet; what it prints. One that only serves goes on in the background."""
         source = self.here(source)
+        lines = source.splitlines(keepends=True)
+        if len(lines) > 1 and all(line.startswith("mq9-mcp install") for line in lines):
+            return "".join(map(self, lines))  # each reads an answer of its own
         options = {
             "cwd": self._directory,
             "env": {**self._environment, **self._exported},
-            "stdin": subprocess.DEVNULL,
             "encoding": "utf-8",
         }
-        if re.fullmatch(r"mq9 serve.*\n", source):
-            server = subprocess.Popen(["/bin/sh", "-euc", f"exec {source}"], stdout=-1, **options)
+        if re.fullmatch(r"mq9 serve.*\n|mq9-mcp --http.*\n", source):
+            server = subprocess.Popen(
+                ["/bin/sh", "-euc", f"exec {source}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                **options,
+            )
             self._servers.append(server)
             return server.stdout.readline()
         for name, value in re.findall(r"^export (\w+)=(\S+)$", source, re.MULTILINE):
             self._exported[name] = value
         done = subprocess.run(
-            ["/bin/sh", "-euc", source], capture_output=True, timeout=100, check=False, **options
+            ["/bin/sh", "-euc", source],
+            input="y\n",  # the answer, where one is wanted
+            capture_output=True,
+            timeout=100,
+            check=False,
+            **options,
         )
         assert done.returncode == 0, (source, done.stdout, done.stderr)
         return done.stdout
@@ -88,7 +104,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path):
-    with free_ports(2) as ports:
+    with free_ports(len(PORTS)) as ports:
         terminal = Terminal(tmp_path, ports)
     yield terminal
     terminal.close()

@@ -11,7 +11,7 @@ from raw import RawClient, connect, publish
 from waiting import until
 
 from mq9.broker.limits import ServerLimits
-from mq9.broker.users import Users
+from mq9.users import Users
 
 FETCH = b'{"group_name":"g","deliver":"earliest","config":{"max_wait_ms":60000}}'
 

@@ -11,8 +11,8 @@ from waiting import until
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client, Unauthorized
 from mq9.broker.settings import Settings
-from mq9.broker.users import Users
 from mq9.engine.store import Durability
+from mq9.users import Users
 
 SECRET = "open sesame"
 USERS = f"""

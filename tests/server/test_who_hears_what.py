@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mq9.broker.limits import ServerLimits
 from mq9.broker.session import Hub, Session
-from mq9.broker.users import Anybody
+from mq9.users import Anybody
 from mq9.wire.frames import Connect, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import matches
 

@@ -139,6 +139,11 @@ class Users:
             logger.warning("%s holds secrets and others may read it; chmod 600 it", path)
         return cls(users)
 
+    @property
+    def agents(self) -> list[str]:
+        """The agents among the users, each once."""
+        return list(dict.fromkeys(one.agent for one in self._users if one.agent is not None))
+
     def admit(self, credentials: Mapping[str, Any]) -> str | None:
         """Return the agent that a connection is; None for one that is no agent."""
         name = credentials.get("user") or None

@@ -1,0 +1,139 @@
+"""The agents that call, each with its connection, and what they may do."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.context import ServerRequestContext
+from starlette.requests import Request
+
+from mcp_server.settings import Settings
+from mq9 import LimitReached, Mq9Client, Mq9Error, Unauthorized
+from mq9.operations import Caller, Identity, OperationError
+from mq9.operations.operation import unreachable
+
+Connect = Callable[[str], Mq9Client]
+Context = ServerRequestContext[Any, Any]
+
+_MOST_AGENTS = 1_000  # that are connected at once
+_SESSION = "mcp-session-id"
+_SESSION_CHARS = 8
+
+
+@dataclass(slots=True)
+class _Agent:
+    identity: Identity
+    client: Mq9Client
+    busy: int = 0
+
+
+class Callers:
+    """Knows who asks, and gives each agent one connection, made when it is first needed.
+
+    Args:
+        connect: Makes the client of an agent, not yet connected.
+        settings: What the agents may do.
+        agent: Who asks where no bearer token says so; None when one must.
+        mail_address: The mailbox of that agent; the slug of its name when not given.
+        instance: A name for this process, by which its fetches are told from those of another.
+
+    Raises:
+        InvalidRequest: The agent's name or mailbox is not one, or the name has no slug.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        settings: Settings,
+        *,
+        agent: str | None = None,
+        mail_address: str | None = None,
+        instance: str | None = None,
+    ) -> None:
+        self._connect = connect
+        self._settings = settings
+        self._default = None if agent is None else settings.identity(agent, mail_address)
+        self._instance = instance or secrets.token_hex(4)
+        self._agents: OrderedDict[str, _Agent] = OrderedDict()
+
+    def identity(self) -> Identity:
+        """Return who asks.
+
+        Raises:
+            Unauthorized: No bearer token says so, and there is no agent for that case.
+            InvalidRequest: The token names an agent that cannot be one.
+        """
+        token = get_access_token()
+        if token is None:
+            if self._default is None:
+                raise Unauthorized("a bearer token is needed, which says who asks")
+            return self._default
+        name = token.subject or token.client_id
+        known = self._agents.get(name)
+        return self._settings.identity(name) if known is None else known.identity
+
+    @asynccontextmanager
+    async def calling(self, context: Context) -> AsyncIterator[Caller]:
+        """Give the caller behind a request, connected, while inside.
+
+        Raises:
+            OperationError: Nobody is known to ask, or no broker answers.
+        """
+        try:
+            agent, left = self._agent()
+        except Mq9Error as error:
+            raise OperationError(f"{error}. Tell the user.", error.code) from error
+        agent.busy += 1
+        try:
+            if left is not None:
+                await left.client.close()
+            try:
+                await agent.client.connect()
+            except Mq9Error as error:
+                raise unreachable(error) from error
+            yield Caller(
+                client=agent.client,
+                consumer=f"{agent.identity.name}/{self._consumer(context)}",
+                identity=agent.identity,
+                lease_ms=self._settings.lease_ms,
+                max_chars=self._settings.max_chars,
+                allowed=self._settings.allowed,
+                read_only=self._settings.read_only,
+            )
+        finally:
+            agent.busy -= 1
+
+    async def close(self) -> None:
+        """Let go of all connections. Whoever asks later is connected anew."""
+        agents = list(self._agents.values())
+        self._agents.clear()
+        for agent in agents:
+            await agent.client.close()
+
+    def _agent(self) -> tuple[_Agent, _Agent | None]:
+        """Return the agent that asks, and another that has to go to make room for it."""
+        identity = self.identity()
+        found = self._agents.get(identity.name)
+        if found is not None:
+            self._agents.move_to_end(identity.name)
+            return found, None
+        left = None
+        if len(self._agents) >= _MOST_AGENTS:
+            left = next((one for one in self._agents.values() if not one.busy), None)
+            if left is None:
+                raise LimitReached(f"{_MOST_AGENTS} agents are connected, and all of them are busy")
+            del self._agents[left.identity.name]
+        agent = self._agents[identity.name] = _Agent(identity, self._connect(identity.name))
+        return agent, left
+
+    def _consumer(self, context: Context) -> str:
+        """Return a name for where the request comes from: this process, or a session over HTTP."""
+        if not isinstance(context.request, Request):
+            return self._instance
+        return context.request.headers.get(_SESSION, "http")[:_SESSION_CHARS]

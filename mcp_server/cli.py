@@ -1,0 +1,253 @@
+"""The program ``mq9-mcp``: its options and its commands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import typer.main
+from mcp.server.auth.provider import TokenVerifier
+
+from mcp_server import run
+from mcp_server.doctor import doctor
+from mcp_server.hosts import HOSTS, Host, Machine, Scope, host_named
+from mcp_server.http import KnownTokens, verifier_named
+from mcp_server.install import DEFAULT_KEY, Plan, make_entry, plan_install, plan_undo
+from mcp_server.settings import PREFIX, Settings
+from mq9.cli.call import register
+from mq9.cli.output import harmless
+from mq9.cli.program import Program, new_app
+from mq9.errors import InvalidRequest
+from mq9.loopback import is_loopback
+from mq9.operations.caller import MAX_CHARS
+from mq9.users import Users
+
+_HELP = """A mailbox for an MCP host: Claude Desktop, Claude Code, Cursor, VS Code.
+
+Without a command it serves MCP on standard input and output, which is how hosts start it:
+`mq9-mcp install HOST` writes that into a host's configuration. With --http it serves streamable
+HTTP instead.
+
+Without --server the broker is the one that MQ9_SERVER names, else the file that this user's
+programs share: two hosts on one machine can write to each other with nothing else running.
+"""
+_PORT = 8765
+
+app = new_app(cls=Program, help=_HELP)
+
+
+@app.callback(invoke_without_command=True)
+def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every option by name
+    context: typer.Context,
+    agent: Annotated[
+        str | None,
+        typer.Option(envvar="MQ9_AGENT", help="Who the host is among the agents: its name."),
+    ] = None,
+    mail_address: Annotated[
+        str | None, typer.Option(help="Its mailbox.  [default: its name in a-z, 0-9 and dots]")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MQ9_SERVER",
+            metavar="URL",
+            help="Broker: nats://host:port, tls://host:port or sqlite:///path. Others on this "
+            "machine see the command line: put a password in the variable.",
+        ),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Offer only what changes nothing.")
+    ] = False,
+    tools: Annotated[
+        str | None, typer.Option(help="Offer only these, separated by commas.")
+    ] = None,
+    allow_send: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Where agents may send to. May be repeated."),
+    ] = None,
+    allow_read: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="What they may read beside their own mail. Repeatable."),
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="What the names of the tools begin with.")] = PREFIX,
+    lease: Annotated[
+        int, typer.Option(min=1, max=86_400, help="Seconds that fetched mail stays theirs.")
+    ] = 60,
+    max_chars: Annotated[
+        int, typer.Option(min=100, help="Characters of mail in one result.")
+    ] = MAX_CHARS,
+    http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP, at /mcp.")] = False,
+    host: Annotated[
+        str, typer.Option(envvar="MQ9_MCP_HOST", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(envvar="MQ9_MCP_PORT", min=0, max=65535, help="Port; 0: any free one."),
+    ] = _PORT,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="TOML file of bearer tokens: who may come in, as whom."),
+    ] = None,
+    verifier: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="What verifies bearer tokens, instead of a file."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name by which clients call this machine. Repeatable."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Web pages that may call. May be repeated."),
+    ] = None,
+    stateless: Annotated[
+        bool, typer.Option("--stateless", help="Keep no sessions, for several servers in a row.")
+    ] = False,
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning or error, on standard error.")
+    ] = "warning",
+) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    _log(log_level)
+    settings = Settings(
+        prefix=prefix,
+        tools=None if tools is None else [one.strip() for one in tools.split(",")],
+        read_only=read_only,
+        allow_read=allow_read or (),
+        allow_send=allow_send or None,
+        lease_ms=lease * 1000,
+        max_chars=max_chars,
+    )
+    if not http:
+        _only_over_http(tokens=tokens, verifier=verifier, stateless=stateless)
+        asyncio.run(run.over_stdio(settings, _named(agent), mail_address, server))
+        return
+    door = run.Door(
+        host=host,
+        port=port,
+        verifier=_verifier(tokens, verifier, settings),
+        hosts=allow_host or (),
+        origins=allow_origin or (),
+        stateless=stateless,
+    )
+    if door.verifier is None:
+        agent = _named(agent)
+        if not is_loopback(host):
+            raise InvalidRequest(
+                f"host: other machines reach {host}, and anybody could act as {agent!r}; give "
+                "--tokens or --verifier"
+            )
+    elif agent is not None or mail_address is not None:
+        raise InvalidRequest(
+            f"agent: {agent or mail_address!r} is given, but the token says who asks"
+        )
+    asyncio.run(run.over_http(settings, agent, mail_address, server, door))
+
+
+def _named(agent: str | None) -> str:
+    if agent is None:
+        raise InvalidRequest("agent: say who the host is among the agents, with --agent NAME")
+    return agent
+
+
+def _only_over_http(**given: object) -> None:
+    for name, value in given.items():
+        if value:
+            raise InvalidRequest(f"{name}: it is for --http, which is not given")
+
+
+def _verifier(
+    tokens: Path | None, verifier: str | None, settings: Settings
+) -> TokenVerifier | None:
+    if tokens is not None and verifier is not None:
+        raise InvalidRequest("verifier: give either --tokens or --verifier")
+    if verifier is not None:
+        return verifier_named(verifier)
+    if tokens is None:
+        return None
+    users = Users.from_file(tokens)
+    for agent in users.agents:
+        settings.identity(agent)  # one that has no mailbox is told now
+    return KnownTokens(users)
+
+
+def _log(level: str) -> None:
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None or level.lower() not in {"debug", "info", "warning", "error"}:
+        raise InvalidRequest(f"log_level: {level!r} is not debug, info, warning or error")
+    logging.basicConfig(
+        level=number, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+
+
+@app.command()
+def install(  # noqa: PLR0917  # typer passes every option by name
+    host: Annotated[str, typer.Argument(metavar="HOST", help=f"One of {', '.join(HOSTS)}.")],
+    agent: Annotated[
+        str | None, typer.Option(help="Who the host is among the agents.  [default: HOST]")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Broker.  [default: one file per user]")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", help="A further option of mq9-mcp, such as --read-only. Repeatable."
+        ),
+    ] = None,
+    key: Annotated[str, typer.Option(help="What the host calls the server.")] = DEFAULT_KEY,
+    project: Annotated[
+        bool, typer.Option("--project", help="For the project in this directory only.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--print", help="Print the entry, and change nothing.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put back what was there before.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Write this server into a host's configuration, after showing what changes.
+
+    The rest of the configuration stays as it is. Start the host anew afterwards.
+    """
+    found, machine = host_named(host), Machine.here()
+    scope: Scope = "project" if project else "user"
+    if undo:
+        _carry_out(found, plan_undo(found, machine, key=key, scope=scope), yes)
+        return
+    _check(option or ())
+    entry = make_entry(found, machine, agent=agent, server=server, options=option or (), key=key)
+    if show:
+        typer.echo(entry.text)
+        return
+    _carry_out(found, plan_install(entry, machine, scope=scope), yes)
+
+
+def _check(options: Sequence[str]) -> None:
+    """See whether a host could start the server with some options."""
+    command = typer.main.get_command(app)
+    with command.make_context("mq9-mcp", ["--agent", "checked", *options]) as context:
+        given = context.params
+    if given["http"]:
+        raise InvalidRequest(
+            "with: hosts start the server on standard input and output, not --http"
+        )
+
+
+def _carry_out(host: Host, plan: Plan, yes: bool) -> None:
+    if not plan.is_change:
+        typer.echo(f"{plan.path} is as it should be; nothing to do")
+        return
+    typer.echo(harmless(plan.diff) or "only what is remembered of an earlier install goes")
+    if not yes:
+        typer.confirm(f"\nChange {plan.path}?", abort=True, err=True)
+    plan.apply()
+    typer.echo(f"done; start {host.title} anew")
+
+
+register(app, "doctor", doctor)

@@ -1,0 +1,56 @@
+"""What a user may be about to type: the names of agents, the addresses of one's own mailboxes."""
+
+from __future__ import annotations
+
+from mcp_types import (
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    PromptReference,
+    ResourceTemplateReference,
+)
+
+from mcp_server.callers import Callers, Context
+from mcp_server.resources import MAILBOX, MESSAGE
+from mcp_server.settings import Settings
+from mq9.operations import perform
+from mq9.operations.agents import AGENT_DISCOVER, DiscoverArguments
+
+_MOST = 100  # as the protocol says
+_NOTHING = Completion(values=[], total=0, has_more=False)
+
+
+class Completions:
+    """Completes arguments.
+
+    Args:
+        callers: Who types.
+        settings: What is offered.
+    """
+
+    def __init__(self, callers: Callers, settings: Settings) -> None:
+        self._callers = callers
+        self._shows_agents = AGENT_DISCOVER.name in settings.allowed
+
+    async def complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
+        """Return what begins as typed; nothing for what cannot be completed."""
+        typed = params.argument.value
+        match params.ref, params.argument.name:
+            case PromptReference(name="delegate_task"), "agent" if self._shows_agents:
+                return CompleteResult(completion=await self._agents(context, typed))
+            case ResourceTemplateReference(uri=uri), "address" if uri in {MAILBOX, MESSAGE}:
+                return CompleteResult(completion=self._addresses(typed))
+            case _:
+                return CompleteResult(completion=_NOTHING)
+
+    async def _agents(self, context: Context, typed: str) -> Completion:
+        async with self._callers.calling(context) as caller:
+            found = await perform(AGENT_DISCOVER, caller, DiscoverArguments(limit=_MOST))
+        begun = typed.casefold()
+        names = [one.name for one in found.agents if one.name.casefold().startswith(begun)]
+        return Completion(values=names, has_more=len(found.agents) == _MOST)
+
+    def _addresses(self, typed: str) -> Completion:
+        own = self._callers.identity().known_addresses
+        fitting = [one for one in own if one.startswith(typed)]
+        return Completion(values=fitting[:_MOST], total=len(fitting), has_more=len(fitting) > _MOST)

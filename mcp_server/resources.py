@@ -1,0 +1,180 @@
+"""Mailboxes, messages and agents as resources to look at."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources as files
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    TextResourceContents,
+)
+from pydantic import ValidationError
+
+from mcp_server.callers import Callers, Context
+from mcp_server.settings import Settings
+from mq9.operations import Operation, OperationError, perform
+from mq9.operations.agents import AGENT_DISCOVER, DiscoverArguments
+from mq9.operations.messages import QUERY_MESSAGES, QueryArguments
+from mq9.operations.operation import Arguments, Result
+
+R = TypeVar("R", bound=Result)
+
+AGENTS = "mq9://agents"
+PROTOCOL = "mq9://protocol"
+MAILBOX = "mq9://mailbox/{address}"
+MESSAGE = "mq9://message/{address}/{msg_id}"
+
+_JSON = "application/json"
+_MOST_AGENTS = 100
+
+_MAILBOX = re.compile(r"mq9://mailbox/([^/]+)")
+_MESSAGE = re.compile(r"mq9://message/([^/]+)/([0-9]{1,16})")
+
+
+def mailbox_uri(mail_address: str) -> str:
+    """Return the URI of a mailbox."""
+    return MAILBOX.format(address=mail_address)
+
+
+def mailbox_of(uri: str) -> str | None:
+    """Return the address in the URI of a mailbox; None for any other URI."""
+    found = _MAILBOX.fullmatch(uri)
+    return None if found is None else unquote(found[1])
+
+
+class Resources:
+    """Lists the resources and reads them, with the rights of the tools.
+
+    Args:
+        callers: Who asks.
+        settings: What is offered: a resource is there when the operation is that answers it.
+    """
+
+    def __init__(self, callers: Callers, settings: Settings) -> None:
+        self._callers = callers
+        self._shows_mail = QUERY_MESSAGES.name in settings.allowed
+        self._shows_agents = AGENT_DISCOVER.name in settings.allowed
+
+    async def list(
+        self, _context: Context, _params: PaginatedRequestParams | None
+    ) -> ListResourcesResult:
+        """Say which resources there are: the agent's own mailbox, the agents, the protocol."""
+        found = [
+            Resource(
+                uri=PROTOCOL,
+                name="protocol",
+                title="How mail works",
+                description="Mailboxes, leases and acknowledgements on one page.",
+                mime_type="text/markdown",
+            )
+        ]
+        if self._shows_agents:
+            found.append(
+                Resource(
+                    uri=AGENTS,
+                    name="agents",
+                    title="Agents",
+                    description="Who is registered, and what each can do.",
+                    mime_type=_JSON,
+                )
+            )
+        if self._shows_mail:
+            found.append(
+                Resource(
+                    uri=mailbox_uri(self._callers.identity().mail_address),
+                    name="mailbox",
+                    title="Your mailbox",
+                    description="Its newest messages. Looking takes nothing.",
+                    mime_type=_JSON,
+                )
+            )
+        return ListResourcesResult(resources=found)
+
+    async def templates(
+        self, _context: Context, _params: PaginatedRequestParams | None
+    ) -> ListResourceTemplatesResult:
+        """Say how the URIs of mailboxes and messages are made."""
+        found = [
+            ResourceTemplate(
+                uri_template=MAILBOX,
+                name="mailbox",
+                title="A mailbox",
+                description="The newest messages of a mailbox. Looking takes nothing.",
+                mime_type=_JSON,
+            ),
+            ResourceTemplate(
+                uri_template=MESSAGE,
+                name="message",
+                title="A message",
+                description="One message of a mailbox.",
+                mime_type=_JSON,
+            ),
+        ]
+        return ListResourceTemplatesResult(resource_templates=found if self._shows_mail else [])
+
+    async def read(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        """Read a resource.
+
+        Raises:
+            MCPError: There is none, or the agent may not read it.
+        """
+        uri = params.uri
+        if uri == PROTOCOL:
+            return _contents(uri, guide(), "text/markdown")
+        try:
+            text = await self._text(context, uri)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            raise _refusal(uri, f"{wrong['loc'][0]}: {wrong['msg']}") from None
+        except OperationError as error:
+            raise _refusal(uri, str(error)) from error
+        return _contents(uri, text, _JSON)
+
+    async def _text(self, context: Context, uri: str) -> str:
+        if uri == AGENTS:
+            agents = DiscoverArguments(limit=_MOST_AGENTS)
+            return (await self._perform(context, AGENT_DISCOVER, agents)).content()
+        address = mailbox_of(uri)
+        if address is not None:
+            newest = QueryArguments(mail_address=address)
+            return (await self._perform(context, QUERY_MESSAGES, newest)).content()
+        found = _MESSAGE.fullmatch(uri)
+        if found is None:
+            raise _refusal(uri, "there is no such resource")
+        arguments = QueryArguments(mail_address=unquote(found[1]), msg_id=int(found[2]))
+        result = await self._perform(context, QUERY_MESSAGES, arguments)
+        if not result.messages:
+            raise _refusal(uri, f"{result.mail_address} has no message {arguments.msg_id}")
+        return result.content()
+
+    async def _perform(
+        self, context: Context, operation: Operation[Any, R], arguments: Arguments
+    ) -> R:
+        async with self._callers.calling(context) as caller:
+            return await perform(operation, caller, arguments)
+
+
+def guide() -> str:
+    """Return how mail works, as a page for whoever is new to it."""
+    return files.files("mcp_server").joinpath("guide.md").read_text("utf-8")
+
+
+def _contents(uri: str, text: str, mime_type: str) -> ReadResourceResult:
+    return ReadResourceResult(
+        contents=[TextResourceContents(uri=uri, text=text, mime_type=mime_type)]
+    )
+
+
+def _refusal(uri: str, text: str) -> MCPError:
+    return MCPError(INVALID_PARAMS, text, data={"uri": uri[:500]})

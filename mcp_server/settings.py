@@ -1,0 +1,88 @@
+"""What a server offers to the agents that call it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mq9 import InvalidRequest
+from mq9.operations import ON_ONESELF, OPERATIONS, Identity, Operation
+from mq9.operations.arguments import MOST_CHARS
+from mq9.operations.caller import MAX_CHARS
+from mq9.protocol import checks, requests
+
+PREFIX = "mq9_"
+ALL: dict[str, Operation[Any, Any]] = {one.name: one for one in (*OPERATIONS, *ON_ONESELF)}
+
+# Names of tools are at most 64 characters in some hosts, and this leaves room for the longest.
+_PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may be done, by whichever agent asks.
+
+    Attributes:
+        prefix: What stands before the name of each operation in the name of its tool: letters,
+            digits, ``_`` and ``-``, at most 40.
+        tools: The operations to offer, with or without the prefix; None for all.
+        read_only: Whether to offer only what changes nothing.
+        allow_read: Patterns of mailboxes that an agent may read beside its own.
+        allow_send: Patterns of mailboxes that an agent may send to; None for all.
+        lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
+        max_chars: How many characters of other people's text a result may hold, at least 100.
+
+    Raises:
+        InvalidRequest: One of them is not what it must be.
+    """
+
+    prefix: str = PREFIX
+    tools: Sequence[str] | None = None
+    read_only: bool = False
+    allow_read: Sequence[str] = ()
+    allow_send: Sequence[str] | None = None
+    lease_ms: int = requests.DEFAULT_LEASE_MS
+    max_chars: int = MAX_CHARS
+
+    def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise InvalidRequest(
+                f"prefix: {self.prefix[:80]!r} is not at most 40 letters, digits, _ and -"
+            )
+        for name in self.tools or ():
+            if name.removeprefix(self.prefix) not in ALL:
+                raise InvalidRequest(f"tools: {name[:80]!r} is not one of {', '.join(ALL)}")
+        checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", self.lease_ms)
+        checks.whole(100, MOST_CHARS)("max_chars", self.max_chars)
+        self.identity("checked")  # the patterns
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The names of the operations that are offered."""
+        named = (
+            frozenset(ALL)
+            if self.tools is None
+            else frozenset(name.removeprefix(self.prefix) for name in self.tools)
+        )
+        return frozenset(name for name in named if ALL[name].read_only or not self.read_only)
+
+    @property
+    def offered(self) -> dict[str, Operation[Any, Any]]:
+        """The operations that are offered, by the names of their tools."""
+        return {
+            self.prefix + name: operation for name, operation in ALL.items() if name in self.allowed
+        }
+
+    def identity(self, agent: str, mail_address: str | None = None) -> Identity:
+        """Return an agent as one that may do what these settings allow.
+
+        Args:
+            agent: Its name.
+            mail_address: Its mailbox; the slug of its name when not given.
+
+        Raises:
+            InvalidRequest: The name or the mailbox is not one, or the name has no slug.
+        """
+        return Identity(agent, self.allow_read, mail_address, self.allow_send)

@@ -1,0 +1,167 @@
+"""The operations as tools: what they are, and what a call answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
+from pydantic import ValidationError
+
+from mcp_server.callers import Callers, Context
+from mcp_server.confirmation import ask_user
+from mcp_server.settings import Settings
+from mcp_server.waiting import waited_for
+from mq9 import Mq9Error
+from mq9 import address as addresses
+from mq9.operations import Caller, Operation, OperationError, perform
+from mq9.operations.inbox import FetchArguments
+from mq9.operations.messages import DELETE_MESSAGE, DeleteArguments
+from mq9.operations.operation import Arguments, Result, explained
+from mq9.operations.schemas import arguments_schema, result_schema
+
+_MOST_AT_ONCE = 256  # calls in work, for all clients together
+_MOST_SAID = 5  # wrong arguments that are spelled out
+
+
+class Tools:
+    """Lists the tools and answers calls.
+
+    Args:
+        callers: Who calls.
+        settings: What is offered.
+    """
+
+    def __init__(self, callers: Callers, settings: Settings) -> None:
+        self._callers = callers
+        self._offered = settings.offered
+        self._definitions = [_define(*one) for one in self._offered.items()]
+        self._calls = 0
+
+    async def list(
+        self, _context: Context, _params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        """Say which tools there are."""
+        return ListToolsResult(tools=self._definitions)
+
+    def input_schema(self, name: str) -> dict[str, Any] | None:
+        """Return the schema of a tool's arguments; None when there is no such tool."""
+        return next((one.input_schema for one in self._definitions if one.name == name), None)
+
+    async def call(
+        self, context: Context, params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
+        """Perform an operation.
+
+        What goes wrong is a result, too, which tells the model what to do next.
+
+        Raises:
+            MCPError: There is no such tool.
+        """
+        operation = self._offered.get(params.name)
+        if operation is None:
+            raise MCPError(INVALID_PARAMS, f"unknown tool: {params.name[:80]!r}")
+        try:
+            arguments: Arguments = operation.arguments.model_validate(params.arguments or {})
+        except ValidationError as error:
+            return _failed(f"{_wrong(error)}. Correct that and call again.")
+        if self._calls >= _MOST_AT_ONCE:
+            return _failed(f"{_MOST_AT_ONCE} calls are in work already. Try again later.")
+        self._calls += 1
+        try:
+            async with self._callers.calling(context) as caller:
+                return await self._answer(context, params, caller, operation, arguments)
+        except OperationError as error:
+            return _failed(str(error))
+        finally:
+            self._calls -= 1
+
+    async def _answer(
+        self,
+        context: Context,
+        params: CallToolRequestParams,
+        caller: Caller,
+        operation: Operation[Any, Any],
+        arguments: Arguments,
+    ) -> CallToolResult | InputRequiredResult:
+        if isinstance(arguments, DeleteArguments):
+            refusal = await _unless_confirmed(context, params, caller, arguments)
+            if refusal is not None:
+                return refusal
+        wait_ms = arguments.max_wait_ms if isinstance(arguments, FetchArguments) else 0
+        result: Result = await waited_for(
+            context, caller.client.clock, wait_ms / 1000, perform(operation, caller, arguments)
+        )
+        return CallToolResult(
+            content=[TextContent(text=result.content())],
+            structured_content=result.model_dump(mode="json", exclude_none=True),
+        )
+
+
+async def _unless_confirmed(
+    context: Context, params: CallToolRequestParams, caller: Caller, arguments: DeleteArguments
+) -> CallToolResult | InputRequiredResult | None:
+    """Ask the user, or else the model once more; None when the answer is yes."""
+    try:  # who may not delete there learns that before anybody is asked
+        address = await caller.mailbox_to_read(arguments.mail_address)
+    except Mq9Error as error:
+        raise explained(error, DELETE_MESSAGE) from error
+    answer = await ask_user(
+        context,
+        params,
+        f"Delete message {arguments.msg_id} of {address} for everybody? It cannot be undone.",
+    )
+    if isinstance(answer, InputRequiredResult):
+        return answer
+    if answer is False:
+        return _failed("The user said no: nothing is deleted. Do not try again.")
+    if answer is None and arguments.confirm_address is None:
+        return _failed(
+            "confirm_address: deleting cannot be undone, and the user cannot be asked here. If it "
+            f"is what the user wants, call again with confirm_address={address!r} as well."
+        )
+    return None
+
+
+def _define(name: str, operation: Operation[Any, Any]) -> Tool:
+    return Tool(
+        name=name,
+        title=operation.title,
+        description=operation.description,
+        input_schema=arguments_schema(operation.arguments),
+        output_schema=result_schema(operation.result),
+        annotations=ToolAnnotations(
+            read_only_hint=operation.read_only,
+            destructive_hint=operation.destructive,
+            idempotent_hint=operation.idempotent,
+            open_world_hint=not operation.local,
+        ),
+    )
+
+
+def _failed(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=text)], is_error=True)
+
+
+def _wrong(error: ValidationError) -> str:
+    """Say which arguments are wrong and why, and what was given for each."""
+    found = error.errors(include_url=False, include_context=False)
+    said = [_said(one["loc"], one["msg"], one["type"], one["input"]) for one in found[:_MOST_SAID]]
+    more = len(found) - len(said)
+    return "; ".join(said) + (f"; and {more} more" if more else "")
+
+
+def _said(place: tuple[int | str, ...], message: str, kind: str, value: object) -> str:
+    where = ".".join(str(part)[:80] for part in place) or "arguments"
+    given = "" if kind == "missing" else f", not {addresses.shown(value)}"
+    return f"{where}: {message}{given}"

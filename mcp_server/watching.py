@@ -1,0 +1,223 @@
+"""New mail, told to the clients that want to hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+from mcp.server.connection import Connection
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    EmptyResult,
+    SubscribeRequestParams,
+    SubscriptionFilter,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+    UnsubscribeRequestParams,
+)
+
+from mcp_server.callers import Callers, Context
+from mcp_server.resources import mailbox_of
+from mq9 import Deliver, Forbidden, LimitReached, MailboxNotFound, Mq9Client, Mq9Error
+from mq9.clock import sleep
+from mq9.operations import Caller, OperationError
+from mq9.operations.messages import QUERY_MESSAGES
+from mq9.operations.operation import explained
+
+_logger = logging.getLogger("mq9.mcp")
+
+_POLL_MS = 45_000
+_FIRST_DELAY_S = 1.0  # after a failure; doubled after each further one
+_LONGEST_DELAY_S = 60.0
+_MOST_WATCHED = 1_000  # mailboxes, for all clients together
+_STATE = "mq9.watched"
+
+Tell = Callable[[], Awaitable[None]]
+
+
+async def watch(client: Mq9Client, mail_address: str, next_id: int, tell: Tell) -> None:
+    """Tell of new mail, until cancelled or until there is no such mailbox any more.
+
+    Takes nothing and leases nothing. Several messages that come together are told once.
+
+    Args:
+        client: Looks into the mailbox.
+        mail_address: The mailbox.
+        next_id: The first msg_id that is new.
+        tell: Called when mail has come, and when the mailbox has gone.
+    """
+    delay = _FIRST_DELAY_S
+    while True:
+        try:
+            # Without a group nothing is remembered. What came since the last look is found at once.
+            found = await client.fetch(
+                mail_address,
+                deliver=Deliver.FROM_ID,
+                from_id=next_id,
+                num_msgs=1,
+                max_bytes=1,
+                max_wait_ms=_POLL_MS,
+            )
+            if found:
+                next_id = await end_of(client, mail_address)
+                await tell()
+            delay = _FIRST_DELAY_S
+        except (MailboxNotFound, Forbidden):
+            await tell()
+            return
+        except Mq9Error as error:
+            _logger.info("%s cannot be watched: %s; again in %g s", mail_address, error, delay)
+            await sleep(client.clock, delay)
+            delay = min(2 * delay, _LONGEST_DELAY_S)
+
+
+async def end_of(client: Mq9Client, mail_address: str) -> int:
+    """Return a msg_id that is above all in a mailbox, and not above those to come."""
+    newest = await client.query(mail_address, limit=1, max_bytes=1)
+    return newest[-1].msg_id + 1 if newest else 0
+
+
+class Watches:
+    """Answers subscriptions, in the current protocol and in the older one.
+
+    Args:
+        callers: Who subscribes.
+    """
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+        self._watched = 0
+
+    async def listen(
+        self, context: Context, params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """Serve a stream of updates of the current protocol, until the client ends it.
+
+        What is acknowledged are the mailboxes that the agent may read; nothing else is ever
+        updated.
+        """
+        bus = InMemorySubscriptionBus()
+        tasks: dict[str, asyncio.Task[None]] = {}
+        try:
+            for uri in params.notifications.resource_subscriptions or ():
+                address = mailbox_of(uri)
+                if address is None or uri in tasks:
+                    continue
+                try:
+                    tasks[uri] = await self._start(context, address, _publisher(bus, uri))
+                except OperationError as error:
+                    _logger.info("%s is not watched: %s", uri, error)
+            honored = SubscriptionFilter(resource_subscriptions=list(tasks) or None)
+            return await ListenHandler(bus)(
+                context, params.model_copy(update={"notifications": honored})
+            )
+        finally:
+            await _cancel(tasks)
+
+    async def subscribe(self, context: Context, params: SubscribeRequestParams) -> EmptyResult:
+        """Tell a client of the older protocol of updates, as long as it is connected.
+
+        A resource that is not a mailbox is never updated.
+
+        Raises:
+            MCPError: The agent may not read that mailbox, or too many are watched.
+        """
+        address = mailbox_of(params.uri)
+        if address is None:
+            return EmptyResult()
+        tasks = self._tasks(context)
+        if params.uri not in tasks:
+
+            async def tell() -> None:
+                await context.session.send_resource_updated(params.uri)
+
+            try:
+                tasks[params.uri] = await self._start(context, address, tell)
+            except OperationError as error:
+                raise MCPError(INVALID_PARAMS, str(error), {"uri": params.uri[:500]}) from error
+        return EmptyResult()
+
+    async def unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> EmptyResult:
+        """Tell a client of no more updates; harmless when it was told of none."""
+        tasks = self._tasks(context)
+        task = tasks.pop(params.uri, None)
+        if task is not None:
+            await _cancel({params.uri: task})
+        return EmptyResult()
+
+    def _tasks(self, context: Context) -> dict[str, asyncio.Task[None]]:
+        """Return what watches for the client that asks, by URI; it ends with the connection."""
+        connection: Connection = context.session._connection  # noqa: SLF001  # no other way to it
+        tasks: dict[str, asyncio.Task[None]] | None = connection.state.get(_STATE)
+        if tasks is None:
+            tasks = connection.state[_STATE] = {}
+            connection.exit_stack.push_async_callback(_cancel, tasks)
+        return tasks
+
+    async def _start(self, context: Context, address: str, tell: Tell) -> asyncio.Task[None]:
+        """Watch a mailbox in a task of its own; mail that comes from now on is told of.
+
+        Raises:
+            OperationError: The agent may not read it, or too many are watched.
+        """
+        if self._watched >= _MOST_WATCHED:
+            raise OperationError(
+                f"{_MOST_WATCHED} mailboxes are watched already", LimitReached.code
+            )
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._run(context, address, tell, begun))
+        self._watched += 1
+        task.add_done_callback(self._ended)
+        try:
+            await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.done():
+            task.result()
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._watched -= 1
+        if not task.cancelled():
+            task.exception()  # whoever started it was told
+
+    async def _run(
+        self, context: Context, address: str, tell: Tell, begun: asyncio.Future[None]
+    ) -> None:
+        async with self._callers.calling(context) as caller:
+            try:
+                next_id = await _look(caller, address)
+            except Mq9Error as error:
+                raise explained(error, QUERY_MESSAGES) from error
+            begun.set_result(None)
+            await watch(caller.client, address, next_id, tell)
+
+
+async def _look(caller: Caller, mail_address: str) -> int:
+    """Return where new mail begins in a mailbox that the caller may look into."""
+    QUERY_MESSAGES.check_allowed(caller)
+    address = await caller.mailbox_to_read(mail_address)
+    await caller.ensure_mailbox()
+    return await end_of(caller.client, address)
+
+
+def _publisher(bus: InMemorySubscriptionBus, uri: str) -> Tell:
+    async def tell() -> None:
+        await bus.publish(ResourceUpdated(uri))
+
+    return tell
+
+
+async def _cancel(tasks: dict[str, asyncio.Task[None]]) -> None:
+    ending = list(tasks.values())
+    tasks.clear()
+    for task in ending:
+        task.cancel()
+    if ending:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait(ending)

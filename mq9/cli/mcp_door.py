@@ -1,0 +1,67 @@
+"""MCP on the HTTP port of ``mq9 serve``."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.routing import BaseRoute
+
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Session
+from mq9.broker.settings import Settings
+from mq9.client import Mq9Client
+from mq9.errors import InvalidRequest
+from mq9.loopback import is_loopback
+from mq9.transport.direct import DirectTransport
+from mq9.users import Guard, Users
+
+
+@asynccontextmanager
+async def mcp_routes(
+    settings: Settings, broker: EmbeddedBroker, guard: Guard
+) -> AsyncIterator[list[BaseRoute]]:
+    """Give the routes at which MCP is served, while inside; none unless the settings ask for it.
+
+    Args:
+        settings: How the server is set up.
+        broker: Whose mailboxes MCP clients use.
+        guard: Knows the bearer tokens, where there are users.
+
+    Raises:
+        InvalidRequest: MCP cannot be served here.
+    """
+    if not settings.mcp:
+        yield []
+        return
+    try:
+        from mcp_server.callers import Callers  # noqa: PLC0415  # the extra may be missing
+        from mcp_server.http import KnownTokens, mcp_route  # noqa: PLC0415  # see above
+        from mcp_server.server import make_server  # noqa: PLC0415  # see above
+        from mcp_server.settings import Settings as Offer  # noqa: PLC0415  # see above
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(
+            f"mcp: it needs {error.name}, which the extra `mcp` of this package installs"
+        ) from error
+    users = guard if isinstance(guard, Users) else None
+
+    def connect(agent: str) -> Mq9Client:
+        session = Session(f"mcp.{secrets.token_hex(8)}", agent if users is not None else None)
+        return Mq9Client(transport=DirectTransport(broker, session, _stay))
+
+    offer = Offer()
+    for agent in users.agents if users is not None else ():
+        offer.identity(agent)  # one that has no mailbox is told now
+    callers = Callers(connect, offer, agent=settings.mcp_agent)
+    host = settings.admin_host
+    async with mcp_route(
+        make_server(callers, offer),
+        verifier=None if users is None else KnownTokens(users),
+        hosts=() if is_loopback(host) else (host,),
+    ) as route:
+        yield [route]
+
+
+async def _stay() -> None:
+    """Leave the broker to the server that it belongs to."""

@@ -1,0 +1,102 @@
+"""HTTP on a port, served by the event loop that is running."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from mq9.errors import InvalidRequest, Unreachable
+
+_GRACE_S = 1  # for requests in work when the port is closed
+_MOST_CONNECTIONS = 1_000
+
+
+async def listening(name: str, host: str, port: int) -> socket.socket:
+    """Return a socket that listens, on the IPv4 address where a name has both kinds.
+
+    Args:
+        name: What the port is called in an error.
+        host: The address.
+        port: The port, 0 to 65535; 0 lets the system choose.
+
+    Raises:
+        InvalidRequest: There is no such port.
+        Unreachable: Nobody can listen there.
+    """
+    if not 0 <= port <= 65535:
+        raise InvalidRequest(f"{name}: {port} is not from 0 to 65535")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        # "localhost" is often both, and people then type 127.0.0.1.
+        family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        return socket.create_server(address, family=family)
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name
+        reason = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{host}:{port} cannot be listened on: {reason}") from error
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program that it runs in, and says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    async def main_loop(self) -> None:
+        try:
+            await super().main_loop()
+        finally:  # also when it is cancelled
+            for one in self.servers:
+                one.close()
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve an app on the running event loop, while inside.
+
+    The app's own lifespan is not run, and signals are left to the program.
+
+    Args:
+        app: Answers the requests.
+        listener: A bound stream socket.
+    """
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            workers=1,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve([listener]))
+    starting = asyncio.create_task(server.up.wait())
+    try:
+        await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():  # else it has failed, which is raised below
+            yield
+    finally:
+        starting.cancel()
+        server.should_exit = True
+        await serving

@@ -1,0 +1,111 @@
+"""The inspector's command line, over stdio and over HTTP."""
+
+import json
+
+import pytest
+
+from tests.mcp.programs import MQ9_MCP, McpServing, inspector, needs_node
+
+pytestmark = needs_node
+
+TOOLS = {
+    "mq9_ack_messages",
+    "mq9_agent_discover",
+    "mq9_agent_register",
+    "mq9_agent_unregister",
+    "mq9_create_mailbox",
+    "mq9_delete_message",
+    "mq9_fetch_messages",
+    "mq9_query_messages",
+    "mq9_send_message",
+    "mq9_whoami",
+}
+
+
+class Inspector:
+    """Asks one server, with a new connection each time.
+
+    Args:
+        directory: Where it may write.
+        era: Protocol that it speaks: `legacy` or `modern`.
+        target: How it finds the server.
+    """
+
+    def __init__(self, directory, era, *target):
+        self._directory = directory
+        self._words = ["--protocol-era", era, "--format", "json", "--quiet", "--method"]
+        self._target = target
+
+    def run(self, method, *options):
+        """Ask; what the command left behind."""
+        return inspector(self._directory, *self._words, method, *options, *self._target)
+
+    def __call__(self, method, *options):
+        """Ask; the result."""
+        printed = self.run(method, *options)
+        assert printed.returncode == 0, printed
+        return json.loads(printed.stdout)["result"]
+
+    def call(self, tool, **arguments):
+        """Call a tool; what it says, as data."""
+        given = ("--tool-args-json", json.dumps(arguments)) if arguments else ()
+        result = self("tools/call", "--tool-name", tool, *given)
+        assert json.loads(result["content"][0]["text"]) == result["structuredContent"]
+        return result["structuredContent"]
+
+
+@pytest.fixture(params=["legacy", "modern"])
+def era(request):
+    return request.param
+
+
+@pytest.fixture(params=["stdio", "http"])
+def ask(request, tmp_path, era):
+    server = ("--agent", "inspector", "--server", f"sqlite:///{tmp_path / 'mail.db'}")
+    if request.param == "stdio":
+        yield Inspector(tmp_path, era, "--", str(MQ9_MCP), *server)
+        return
+    with McpServing(tmp_path, *server) as serving:
+        yield Inspector(tmp_path, era, "--transport", "http", "--server-url", serving.url)
+
+
+def test_it_lists_the_tools_and_finds_their_schemas_portable(ask):
+    printed = ask.run("tools/list", "--strict")  # which ends with 6 when they are not
+
+    assert (printed.returncode, printed.stderr) == (0, "")
+    tools = json.loads(printed.stdout)["result"]["tools"]
+    assert {tool["name"] for tool in tools} == TOOLS
+    assert all({"title", "inputSchema", "outputSchema", "annotations"} <= set(tool) for tool in tools)
+
+
+def test_it_calls_a_tool_with_arguments_and_one_without(ask):
+    who = ask.call("mq9_whoami")
+    assert (who["name"], who["mail_address"]) == ("inspector", "inspector")
+
+    sent = ask.call(
+        "mq9_send_message", mail_address=who["mail_address"], content="Grüße", tags=["a", "b"]
+    )
+    assert (sent["mail_address"], sent["msg_id"]) == ("inspector", 0)
+
+    [message] = ask.call("mq9_fetch_messages", num_msgs=1)["messages"]
+    assert (message["untrusted_content"], message["tags"]) == ("Grüße", ["a", "b"])
+    assert ask.call("mq9_ack_messages", msg_id=message["msg_id"])["acked"] == [0]
+
+
+def test_what_is_wrong_comes_back_as_the_result_of_the_tool(ask):
+    printed = ask.run("tools/call", "--tool-name", "mq9_send_message", "--tool-arg", "to=planner")
+
+    assert printed.returncode == 5  # as it says of a tool that failed
+    result = json.loads(printed.stdout)["result"]
+    assert result["isError"] is True
+    assert "mail_address: Field required" in result["content"][0]["text"]
+    assert "not 'planner'" in result["content"][0]["text"]
+
+
+def test_it_reads_a_resource(ask):
+    listed = ask("resources/list")["resources"]
+    assert "mq9://mailbox/inspector" in {one["uri"] for one in listed}
+
+    [page] = ask("resources/read", "--uri", "mq9://protocol")["contents"]
+    assert page["mimeType"] == "text/markdown"
+    assert "mailbox" in page["text"]

@@ -1,0 +1,165 @@
+"""One entry of a JSON document is changed, and nothing else."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_server import json_text
+from mq9 import InvalidRequest
+
+OURS = {"command": "/bin/mq9-mcp", "args": ["--agent", "ünï"]}
+PATH = ("mcpServers", "mq9")
+
+
+def test_a_new_document_is_indented_by_two_and_ends_its_line() -> None:
+    assert json_text.put("", PATH, {"command": "x"}) == (
+        '{\n  "mcpServers": {\n    "mq9": {\n      "command": "x"\n    }\n  }\n}\n'
+    )
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n", "\r\n\t "])
+def test_blanks_are_an_empty_document(blank: str) -> None:
+    assert json.loads(json_text.put(blank, PATH, OURS)) == {"mcpServers": {"mq9": OURS}}
+    assert json_text.find(blank, PATH) is None
+    assert json_text.drop(blank, PATH) == blank
+    assert json_text.is_empty(blank)
+
+
+@pytest.mark.parametrize("unit", ["  ", "    ", "\t", " "])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_what_is_new_is_indented_as_the_document_is(unit: str, line_end: str) -> None:
+    def written(document: object) -> str:
+        return json.dumps(document, indent=unit, ensure_ascii=False).replace("\n", line_end)
+
+    servers = {"other": {"command": "o", "args": []}}
+    before = {"theme": "dünkel", "mcpServers": servers, "z": 1}
+    after = {**before, "mcpServers": {**servers, "mq9": OURS}}
+    assert json_text.put(written(before), PATH, OURS) == written(after)
+    assert json_text.drop(written(after), PATH) == written(before)
+    assert json_text.put(written({"z": 1}), PATH, OURS) == written(
+        {"z": 1, "mcpServers": {"mq9": OURS}}
+    )
+
+
+def test_a_document_on_one_line_stays_on_it() -> None:
+    before = '{"b":1,"mcpServers":{}}'
+    after = json_text.put(before, PATH, {"command": "x"})
+    assert after == '{"b":1,"mcpServers":{"mq9": {"command": "x"}}}'
+    assert json_text.drop(after, PATH) == before
+    assert json_text.put('{"b":1}', PATH, {}) == '{"b":1, "mcpServers": {"mq9": {}}}'
+
+
+def test_strange_spelling_is_kept_to_the_letter() -> None:
+    before = (
+        '{ "x" : 1E400,\n\n   "\\u0061":"\\/ \u2028" ,"mcpServers"\n:{"o": [1.0,\n2]\n }, "y":-0 }'
+    )
+    after = json_text.put(before, PATH, {"command": "x"})
+    assert after == before.replace("[1.0,\n2]\n }", '[1.0,\n2], "mq9": {"command": "x"}\n }')
+    assert json_text.drop(after, PATH) == before
+
+
+def test_names_in_strings_and_deeper_objects_are_not_mistaken_for_ours() -> None:
+    before = '{"a": {"mcpServers": {"mq9": 1}}, "t": "\\"mcpServers\\": {\\"mq9\\"", "mq9": 2}'
+    assert json_text.find(before, PATH) is None
+    assert json_text.drop(before, PATH) == before
+    assert json.loads(json_text.put(before, PATH, OURS)) == {
+        **json.loads(before),
+        "mcpServers": {"mq9": OURS},
+    }
+
+
+def test_an_escaped_name_is_the_same_name() -> None:
+    assert json_text.find('{"mcpServers": {"m\\u0071\\u0039": 7}}', PATH) == "7"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"s": {"a": 1, "mq9": 2, "b": 3}}', '{"s": {"a": 1, "b": 3}}'),
+        ('{"s": {"mq9": 2, "b": 3}}', '{"s": {"b": 3}}'),
+        ('{"s": {"a": 1, "mq9": 2}}', '{"s": {"a": 1}}'),
+        ('{"s": {"mq9": 2}}', '{"s": {}}'),
+        ('{"s": {"a": 1}}', '{"s": {"a": 1}}'),
+        ('{"t": {"mq9": 1}}', '{"t": {"mq9": 1}}'),
+    ],
+)
+def test_an_entry_is_dropped_wherever_it_stands(before: str, after: str) -> None:
+    assert json_text.drop(before, ("s", "mq9")) == after
+
+
+def test_a_value_is_replaced_in_its_place_and_put_back_as_it_stood() -> None:
+    before = '{\n  "mcpServers": {\n    "mq9": {"command":"old" },\n    "b": 1\n  }\n}'
+    after = json_text.put(before, PATH, {"command": "new"})
+    assert after == before.replace('{"command":"old" }', '{\n      "command": "new"\n    }')
+    old = json_text.find(before, PATH)
+    assert old is not None
+    assert json_text.put(after, PATH, old) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('{"a": 1,}', "not strict JSON.*no trailing commas: line 1, column"),
+        ('{\n  // why\n  "a": 1}', "not strict JSON.*line 2, column 3"),
+        ('{"a": /* why */ 1}', "not strict JSON"),
+        ("{'a': 1}", "not strict JSON"),
+        ('{"a": NaN}', "not strict JSON: NaN"),
+        ('{"a": -Infinity}', "not strict JSON: -Infinity"),
+        ('{"a": "\t"}', "not strict JSON"),
+        ('{"a": 1} {}', "not strict JSON"),
+        ('{"a": 1', "not strict JSON"),
+        ("[]", "not an object as a whole"),
+        ("null", "not an object as a whole"),
+        ('{"mcpServers": []}', "'mcpServers' is not an object"),
+        ('{"mcpServers": null}', "'mcpServers' is not an object"),
+        ('{"a": 1, "a": 2}', "'a' stands twice"),
+        ('{"mcpServers": {"x": {"b": 1, "\\u0062": 2}}}', "'b' stands twice"),
+        pytest.param('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "more than", id="deep"),
+        pytest.param('{"a": ' + "1" * 10_000 + "}", "more than can be read", id="long number"),
+    ],
+)
+def test_what_cannot_be_changed_safely_is_refused(text: str, wrong: str) -> None:
+    with pytest.raises(InvalidRequest, match=wrong):
+        json_text.put(text, PATH, OURS)
+    with pytest.raises(InvalidRequest, match=wrong):
+        json_text.drop(text, PATH)
+    with pytest.raises(InvalidRequest, match=wrong):
+        json_text.find(text, PATH)
+
+
+names = st.text(max_size=4) | st.sampled_from(["mq9", "mcpServers"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=8,
+)
+documents = st.dictionaries(names, values, max_size=4).flatmap(
+    lambda document: st.dictionaries(names, values, max_size=3).map(
+        lambda servers: {**document, "mcpServers": servers}
+    )
+)
+
+
+@given(
+    document=documents,
+    unit=st.sampled_from([None, 2, 4, "\t"]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    in_ascii=st.booleans(),
+)
+def test_any_document_holds_the_entry_then_and_comes_back(
+    document: dict[str, dict[str, object]],
+    unit: int | str | None,
+    line_end: str,
+    in_ascii: bool,
+) -> None:
+    text = json.dumps(document, indent=unit, ensure_ascii=in_ascii).replace("\n", line_end)
+    old = json_text.find(text, PATH)
+    after = json_text.put(text, PATH, OURS)
+    assert json.loads(after) == {
+        **document,
+        "mcpServers": {**document["mcpServers"], "mq9": OURS},
+    }
+    back = json_text.drop(after, PATH) if old is None else json_text.put(after, PATH, old)
+    assert back == text

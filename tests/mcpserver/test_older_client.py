@@ -1,0 +1,66 @@
+"""A LangGraph agent whose client is of the SDK's older line."""
+
+import json
+
+import pytest
+
+from tests.mcp.programs import MQ9_MCP, McpServing, needs_older_line, older_agent
+
+pytestmark = needs_older_line
+
+
+@pytest.fixture(params=["stdio", "http", "http without sessions"])
+def target(request, tmp_path):
+    server = ("--agent", "Bee Keeper", "--server", f"sqlite:///{tmp_path / 'mail.db'}")
+    if request.param == "stdio":
+        yield "stdio", str(MQ9_MCP), *server
+        return
+    options = ["--stateless"] if request.param == "http without sessions" else []
+    with McpServing(tmp_path, *options, *server) as serving:
+        yield "http", serving.url
+
+
+def test_an_agent_mails_itself_and_clears_away(target, tmp_path):
+    printed = older_agent(tmp_path, *target)
+    assert printed.returncode == 0, printed
+    told = json.loads(printed.stdout)
+
+    assert [(one["tool"], one["status"]) for one in told] == [
+        ("mq9_whoami", "success"),
+        ("mq9_agent_register", "success"),
+        ("mq9_agent_discover", "success"),
+        ("mq9_send_message", "success"),
+        ("mq9_fetch_messages", "success"),
+        ("mq9_ack_messages", "success"),
+        ("mq9_query_messages", "success"),
+        ("mq9_delete_message", "error"),
+        ("mq9_delete_message", "success"),
+        ("mq9_query_messages", "success"),
+        ("mq9_agent_unregister", "success"),
+    ], told
+    refused = told.pop(7)
+    who, registered, discovered, sent, fetched, acked, found, deleted, left, gone = (
+        one["data"] for one in told
+    )
+    assert all(json.loads(one["text"]) == one["data"] for one in told)
+
+    assert (who["name"], who["mail_address"]) == ("Bee Keeper", "bee.keeper")
+    assert registered["mail_address"] == "bee.keeper"
+    [card] = discovered["agents"]
+    assert (card["name"], card["you"], card["untrusted_card"]) == (
+        "Bee Keeper",
+        True,
+        "Counts bees.",
+    )
+    assert sent["msg_id"] == 0
+    [message] = fetched["messages"]
+    assert (message["from"], message["priority"]) == ("Bee Keeper", "urgent")
+    assert (message["untrusted_content"], message["tags"]) == ("How many are home?", ["bees"])
+    assert acked["acked"] == [0]
+    assert [one["msg_id"] for one in found["messages"]] == [0]
+
+    # It cannot be asked, and says the address again instead.
+    assert "confirm_address='bee.keeper'" in refused["text"]
+    assert deleted["deleted"] == 0
+    assert left["messages"] == []
+    assert gone["name"] == "Bee Keeper"

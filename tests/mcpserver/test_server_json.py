@@ -1,0 +1,69 @@
+"""What the MCP registry is told of the server."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from mcp_server.cli import app
+
+ROOT = Path(__file__).parents[2]
+SERVER: dict[str, Any] = json.loads((ROOT / "server.json").read_text("utf-8"))
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+[PACKAGE] = SERVER["packages"]
+
+
+def command() -> list[str]:
+    """What a host runs: the runtime and its arguments, the package, and the package's arguments."""
+    line = [PACKAGE["runtimeHint"]]
+    for one in PACKAGE["runtimeArguments"]:
+        line += [one["name"], one["value"]]
+    line.append(f"{PACKAGE['identifier']}=={PACKAGE['version']}")
+    for one in PACKAGE["packageArguments"]:
+        line += [one["name"], "a-value"]
+    return line
+
+
+def test_the_description_fits_the_schema() -> None:
+    assert SERVER["$schema"].endswith("/schemas/2025-12-11/server.schema.json")
+    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", SERVER["name"])
+    assert 1 <= len(SERVER["title"]) <= 100
+    assert 1 <= len(SERVER["description"]) <= 100
+    assert PACKAGE["registryType"] == "pypi"
+    assert PACKAGE["transport"] == {"type": "stdio"}
+    for one in (*PACKAGE["runtimeArguments"], *PACKAGE["packageArguments"]):
+        assert one["type"] == "named"
+
+
+def test_it_is_the_package_of_this_version() -> None:
+    assert PACKAGE["identifier"] == PROJECT["name"]
+    assert SERVER["version"] == PACKAGE["version"] == PROJECT["version"]
+
+
+def test_the_package_brings_the_program_that_would_be_run() -> None:
+    # uvx runs the script that is called as the package is; --with adds the extra to the package.
+    assert command() == [
+        "uvx",
+        "--with",
+        "langchain-mq9[mcp]",
+        f"langchain-mq9=={PROJECT['version']}",
+        "--agent",
+        "a-value",
+    ]
+    assert "mcp" in PROJECT["optional-dependencies"]
+    assert PROJECT["scripts"]["langchain-mq9"] == PROJECT["scripts"]["mq9-mcp"]
+
+
+def test_the_program_takes_what_it_would_be_given() -> None:
+    options = typer.main.get_command(app).params
+    spelled = {name for one in options for name in one.opts}
+    variables = {one.envvar for one in options}
+    assert {one["name"] for one in PACKAGE["packageArguments"]} <= spelled
+    assert {one["name"] for one in PACKAGE["environmentVariables"]} <= variables
+
+
+def test_no_registry_is_named() -> None:
+    assert "registryBaseUrl" not in PACKAGE
