@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak format constraints
+.PHONY: help demo test check conformance soak format constraints
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -28,13 +28,34 @@ endif
 	@echo "Building the nats command (once) ..."
 	@cd tests/natscli && go build -o ../../$@ github.com/nats-io/natscli/nats
 
+# What others test an MCP server with. The conformance suite and the inspector bring their own Node;
+# their tests are skipped without npm. The SDK before mcp 2 must not meet the newer one.
+OUTSIDE := tests/mcpserver/outside
+ifneq ($(shell command -v npm),)
+MCP_TOOLS := .tools/mcp/.ready
+endif
+OLDER := .tools/older/.ready
+TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER)
+
+.tools/mcp/.ready: $(addprefix $(OUTSIDE)/,package.json package-lock.json .npmrc)
+	@echo "Installing the MCP conformance suite and inspector (once) ..."
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --prefix $(@D)
+	@touch $@
+
+.tools/older/.ready: $(OUTSIDE)/older.txt
+	@echo "Installing a client on the older MCP SDK (once) ..."
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	@touch $@
+
 demo: $(READY) ## Two agents talk, one crashes, nothing is lost
 	@$(BIN)/python examples/two_agents.py $(if $(MODEL),--model $(MODEL))
 
-test: $(READY) $(NATS) ## Run the tests
+test: $(READY) $(TOOLS) ## Run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY) $(NATS) ## Lint, format, types, import rules, coverage
+check: $(READY) $(TOOLS) ## Lint, format, types, import rules, coverage
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -43,6 +64,9 @@ check: $(READY) $(NATS) ## Lint, format, types, import rules, coverage
 	$(BIN)/coverage run -m pytest --quiet
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+conformance: $(READY) .tools/mcp/.ready ## The official conformance suite for MCP servers
+	$(BIN)/python -m pytest tests/mcpserver/test_conformance.py
 
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600

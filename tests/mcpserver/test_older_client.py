@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.mcp.programs import MQ9_MCP, McpServing, needs_older_line, older_agent
+from tests.mcpserver.programs import MQ9_MCP, McpServing, needs_older_line, older_agent
 
 pytestmark = needs_older_line
 

@@ -1,0 +1,118 @@
+"""The MCP server as a program, and the programs of others that are put to it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MQ9_MCP = Path(sys.executable).with_name("mq9-mcp")
+
+_TOOLS = Path(__file__).parents[2] / ".tools"
+_NODE_MODULES = _TOOLS / "mcp/node_modules"
+_SCOPE = _NODE_MODULES / "@modelcontextprotocol"
+_NODE = _NODE_MODULES / ".bin/node"
+_CONFORMANCE = _SCOPE / "conformance/dist/index.js"
+_INSPECTOR = _SCOPE / "inspector/clients/launcher/build/index.js"
+_OLDER_PYTHON = _TOOLS / "older/bin/python"
+_OLDER_AGENT = Path(__file__).with_name("older_agent.py")
+
+_PATIENCE_S = 60
+
+needs_node = pytest.mark.skipif(
+    not (_TOOLS / "mcp/.ready").exists(),
+    reason="make installs the MCP conformance suite and the inspector only where there is npm",
+)
+needs_older_line = pytest.mark.skipif(
+    not (_TOOLS / "older/.ready").exists(),
+    reason="make has not made the environment with the older MCP SDK",
+)
+
+
+class McpServing:
+    """`mq9-mcp --http` in a process of its own, on a port that the system assigns.
+
+    Args:
+        directory: Where it may write; its log lies there.
+        options: Of the command, beside these.
+    """
+
+    def __init__(self, directory, *options):
+        self.log = directory / "mq9-mcp.log"
+        self.url = None
+        self._options = options
+        self._process = None
+
+    def __enter__(self):
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [MQ9_MCP, "--http", "--port", "0", *self._options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        line = self._process.stdout.readline()  # at the latest when it has ended
+        said = re.fullmatch(r"mq9-mcp listens on (http://127\.0\.0\.1:\d+/mcp)\n", line)
+        if said is None:
+            self._end()
+        assert said, (line, self.told)
+        self.url = said[1]
+        return self
+
+    def __exit__(self, *exception):
+        assert self._end() == 0, self.told
+
+    @property
+    def told(self):
+        """What it has logged."""
+        return self.log.read_text("utf-8")
+
+    def _end(self):
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(_PATIENCE_S)
+        finally:
+            self._process.kill()  # harmless when it has ended
+            self._process.wait()
+            self._process.stdout.close()
+
+
+def conformance(directory, *words):
+    """Run the conformance suite.
+
+    Args:
+        directory: Where it may write.
+        words: Of its command line.
+
+    Returns:
+        What it left behind, a `subprocess.CompletedProcess` with text.
+    """
+    return _run(directory, _NODE, _CONFORMANCE, *words)
+
+
+def inspector(directory, *words):
+    """Run the command line of the inspector, as `conformance` does."""
+    return _run(directory, _NODE, _INSPECTOR, "--cli", *words)
+
+
+def older_agent(directory, *words):
+    """Run the agent on the older SDK, as `conformance` does."""
+    return _run(directory, _OLDER_PYTHON, _OLDER_AGENT, *words)
+
+
+def _run(directory, *command):
+    return subprocess.run(
+        command,
+        cwd=directory,
+        # Of what is set here nothing reaches them: no proxy, no account that traces are sent to.
+        env={"HOME": str(directory), "PATH": os.defpath},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_S,
+        check=False,
+    )

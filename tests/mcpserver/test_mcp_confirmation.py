@@ -1,0 +1,81 @@
+"""Before a message is deleted the user is asked, or else the model once more."""
+
+import pytest
+from mcp_types import ElicitResult
+
+
+class User:
+    """Answers questions, and remembers them."""
+
+    def __init__(self, *actions):
+        self._actions = list(actions)
+        self.asked = []
+
+    async def __call__(self, _context, params):
+        self.asked.append(params.message)
+        return ElicitResult(action=self._actions.pop(0), content={})
+
+
+@pytest.fixture
+async def open_with(open_host, era):
+    async def open_one(*actions):
+        user = User(*actions)
+        host = await open_host("desk", era=era, client={"elicitation_callback": user})
+        await host.do("send_message", mail_address="desk", content="x")
+        return host, user
+
+    return open_one
+
+
+async def stored(host):
+    return [one["msg_id"] for one in (await host.do("query_messages"))["messages"]]
+
+
+async def test_a_user_who_agrees_has_it_deleted(open_with):
+    host, user = await open_with("accept")
+
+    deleted = await host.do("delete_message", mail_address="mq9://any/desk", msg_id=0)
+
+    assert deleted["deleted"] == 0
+    assert user.asked == ["Delete message 0 of desk for everybody? It cannot be undone."]
+    assert await stored(host) == []
+
+
+@pytest.mark.parametrize("action", ["decline", "cancel"])
+async def test_a_user_who_does_not_keeps_it(open_with, action):
+    host, _ = await open_with(action)
+
+    told = await host.fail("delete_message", mail_address="desk", msg_id=0)
+
+    assert told == "The user said no: nothing is deleted. Do not try again."
+    assert await stored(host) == [0]
+
+
+async def test_a_user_who_can_be_asked_is_asked_whatever_the_model_says(open_with):
+    host, user = await open_with("decline")
+
+    await host.fail("delete_message", mail_address="desk", msg_id=0, confirm_address="desk")
+
+    assert len(user.asked) == 1
+    assert await stored(host) == [0]
+
+
+async def test_a_user_is_not_asked_about_what_cannot_be_done_anyway(open_with):
+    host, user = await open_with()
+
+    assert "desk may read" in await host.fail("delete_message", mail_address="other", msg_id=0)
+    assert "invalid" in await host.fail("delete_message", mail_address="Desk", msg_id=0)
+    assert user.asked == []
+
+
+async def test_where_nobody_can_be_asked_the_address_is_repeated(host):
+    await host.do("send_message", mail_address="desk", content="x")
+
+    told = await host.fail("delete_message", mail_address="mq9://any/desk", msg_id=0)
+    assert told.endswith("call again with confirm_address='desk' as well.")
+    wrong = {"mail_address": "desk", "msg_id": 0, "confirm_address": "other"}
+    assert "confirm_address: 'other' is not desk" in await host.fail("delete_message", **wrong)
+    assert await stored(host) == [0]
+
+    await host.do("delete_message", mail_address="desk", msg_id=0, confirm_address="desk")
+    assert await stored(host) == []

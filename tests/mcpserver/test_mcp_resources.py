@@ -1,0 +1,205 @@
+"""Resources, prompts and completions: what is there to look at, in both protocol eras."""
+
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import PromptReference, ResourceTemplateReference
+
+MAILBOX = ResourceTemplateReference(uri="mq9://mailbox/{address}")
+MESSAGE = ResourceTemplateReference(uri="mq9://message/{address}/{msg_id}")
+DELEGATE = PromptReference(name="delegate_task")
+
+
+async def test_what_there_is_to_look_at_is_listed(host):
+    found = (await host.client.list_resources()).resources
+    templates = (await host.client.list_resource_templates()).resource_templates
+
+    assert [one.uri for one in found] == ["mq9://protocol", "mq9://agents", "mq9://mailbox/desk"]
+    assert [one.uri_template for one in templates] == [MAILBOX.uri, MESSAGE.uri]
+    assert all(one.title and one.description and one.mime_type for one in [*found, *templates])
+
+
+async def test_looking_into_a_mailbox_takes_nothing(host):
+    await host.do("send_message", mail_address="desk", content="hello", tags=["a"])
+
+    for _ in range(2):
+        said = await host.read("mq9://mailbox/desk")
+        [message] = said["messages"]
+        assert (message["untrusted_content"], message["tags"]) == ("hello", ["a"])
+
+    [fetched] = (await host.do("fetch_messages", max_wait_ms=0))["messages"]
+    assert "delivery_count" not in fetched
+    await host.do("ack_messages", msg_id=0)
+    assert (await host.read("mq9://mailbox/desk"))["messages"] == [message]
+
+
+async def test_a_new_agents_mailbox_is_there_at_once(host):
+    assert await host.read("mq9://mailbox/desk") == {"mail_address": "desk", "messages": []}
+
+
+async def test_one_message_is_read_by_its_number(host):
+    for letter in "abc":
+        await host.do("send_message", mail_address="desk", content=letter)
+
+    said = await host.read("mq9://message/desk/1")
+    assert [one["untrusted_content"] for one in said["messages"]] == ["b"]
+    assert said["unread"] == "3 unread: call fetch_messages"
+
+
+async def test_the_agents_are_read(host):
+    await host.do("agent_register", name="desk", capabilities="Writes letters")
+
+    [agent] = (await host.read("mq9://agents"))["agents"]
+
+    assert (agent["name"], agent["untrusted_card"], agent["you"]) == (
+        "desk",
+        "Writes letters",
+        True,
+    )
+
+
+async def test_how_mail_works_is_one_page(host):
+    [page] = (await host.client.read_resource("mq9://protocol")).contents
+
+    assert page.mime_type == "text/markdown"
+    for tool in ("whoami", "agent_register", "send_message", "fetch_messages", "ack_messages"):
+        assert f"`{tool}`" in page.text
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("mq9://message/desk/7", "desk has no message 7"),
+        ("mq9://message/desk/99999999999999999", "no such resource"),
+        ("mq9://message/desk/9999999999999999", "msg_id: "),
+        ("mq9://message/desk/one", "no such resource"),
+        ("mq9://mailbox/Desk", "invalid mail_address: 'Desk'"),
+        ("mq9://mailbox/other", "mail_address: desk may read its own mailbox desk"),
+        ("mq9://mailbox/", "no such resource"),
+        ("mq9://mailbox/desk/more", "no such resource"),
+        ("mq9://nothing", "no such resource"),
+        ("https://mailbox/desk", "no such resource"),
+        ("", "no such resource"),
+    ],
+)
+async def test_what_is_not_there_is_an_error_that_names_it(host, uri, said):
+    await host.do("whoami")
+    with pytest.raises(MCPError) as refused:
+        await host.client.read_resource(uri)
+
+    assert refused.value.error.code == -32602
+    assert said in refused.value.error.message
+    assert refused.value.error.data == {"uri": uri}
+
+
+async def test_the_prompts_say_what_to_do_with_the_tools(host):
+    prompts = {one.name: one for one in (await host.client.list_prompts()).prompts}
+    assert set(prompts) == {"check_inbox", "delegate_task"}
+    assert [(one.name, bool(one.required)) for one in prompts["delegate_task"].arguments] == [
+        ("task", True),
+        ("agent", False),
+    ]
+
+    [inbox] = (await host.client.get_prompt("check_inbox")).messages
+    assert "mq9_fetch_messages" in inbox.content.text
+    [task] = (await host.client.get_prompt("delegate_task", {"task": "Add {1} and {2}"})).messages
+    assert "Add {1} and {2}" in task.content.text
+    assert "mq9_agent_discover" in task.content.text
+    given = {"task": "Add", "agent": "cal{culator}"}
+    [task] = (await host.client.get_prompt("delegate_task", given)).messages
+    assert "Send it to the agent 'cal{culator}'" in task.content.text
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("nothing", {}, "unknown prompt: 'nothing'"),
+        ("delegate_task", {}, "task: delegate_task needs it"),
+        ("delegate_task", {"task": " "}, "task: delegate_task needs it"),
+        ("delegate_task", {"task": "x", "who": "y"}, "who: delegate_task has no such argument"),
+        ("check_inbox", {"task": "x"}, "task: check_inbox has no such argument"),
+        ("delegate_task", {"task": "x" * 100_001}, "task: 100001 characters are more than 100000"),
+    ],
+)
+async def test_a_prompt_that_cannot_be_filled_in_is_an_error(host, name, arguments, said):
+    with pytest.raises(MCPError) as refused:
+        await host.client.get_prompt(name, arguments)
+
+    assert refused.value.error.code == -32602
+    assert refused.value.error.message == said
+
+
+async def test_prompts_speak_of_the_tools_by_their_names(open_host):
+    host = await open_host(prefix="m_")
+    [inbox] = (await host.client.get_prompt("check_inbox")).messages
+    assert "with m_fetch_messages" in inbox.content.text
+
+
+async def complete(host, ref, name, value):
+    return (await host.client.complete(ref, {"name": name, "value": value})).completion
+
+
+async def test_names_of_agents_are_completed(host, broker):
+    async with broker.client() as client:
+        for name in ("Writer", "writing desk", "Reader"):
+            await client.agent_register({"name": name, "mailbox": "x"})
+
+    found = await complete(host, DELEGATE, "agent", "wri")
+
+    assert found.values == ["Writer", "writing desk"]
+    assert not found.has_more
+    assert (await complete(host, DELEGATE, "agent", "")).values == [
+        "Reader",
+        "Writer",
+        "writing desk",
+    ]
+
+
+async def test_the_agents_own_addresses_are_completed(host):
+    made = [(await host.do("create_mailbox"))["mail_address"] for _ in range(2)]
+
+    for template in (MAILBOX, MESSAGE):
+        found = await complete(host, template, "address", "desk")
+        assert found.values == ["desk", *reversed(made)]
+    assert (await complete(host, MAILBOX, "address", made[0][:9])).values == [made[0]]
+    assert (await complete(host, MAILBOX, "address", "other")).values == []
+
+
+async def test_what_cannot_be_completed_is_completed_by_nothing(host):
+    for ref, name in (
+        (DELEGATE, "task"),
+        (PromptReference(name="check_inbox"), "agent"),
+        (PromptReference(name="nothing"), "agent"),
+        (MESSAGE, "msg_id"),
+        (ResourceTemplateReference(uri="mq9://agents"), "address"),
+    ):
+        assert (await complete(host, ref, name, "")).values == []
+
+
+async def test_at_most_a_hundred_are_completed(host, broker):
+    async with broker.client() as client:
+        for number in range(101):
+            await client.agent_register({"name": f"agent {number}", "mailbox": "x"})
+    for _ in range(100):
+        await host.do("create_mailbox")
+
+    names = await complete(host, DELEGATE, "agent", "agent")
+    assert len(names.values) == 100
+    assert names.has_more
+    addresses = await complete(host, MAILBOX, "address", "")
+    assert len(addresses.values) == 100
+    assert (addresses.total, addresses.has_more) == (101, True)
+
+
+async def test_what_may_be_kept_says_for_how_long(open_host):
+    host = await open_host()
+    for listing in (
+        host.client.list_tools,
+        host.client.list_prompts,
+        host.client.list_resource_templates,
+    ):
+        listed = await listing()
+        assert listed.ttl_ms == 24 * 3600 * 1000
+        assert listed.cache_scope == "public"
+    assert (await host.client.list_resources()).cache_scope == "private"
+    read = await host.client.read_resource("mq9://mailbox/desk")
+    assert (read.ttl_ms, read.cache_scope) == (0, "private")

@@ -1,0 +1,149 @@
+"""`mq9-mcp` as hosts start it: a process of its own, on the file that all of a user's share."""
+
+import asyncio
+import json
+import os
+
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+from programs import MQ9_MCP
+
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """The environment of a user whose home is new."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MQ9_", "COV"))}
+    return {**kept, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+
+
+class Process:
+    """A server that can be killed, spoken to line by line as the older protocol has it."""
+
+    def __init__(self, process):
+        self._process = process
+        self._numbers = iter(range(1_000_000))
+
+    @classmethod
+    async def start(cls, environment, *options):
+        process = await asyncio.create_subprocess_exec(
+            MQ9_MCP,
+            *options,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+            limit=16 * 1024 * 1024,
+        )
+        one = cls(process)
+        hello = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        }
+        await one.ask("initialize", hello)
+        await one.say({"method": "notifications/initialized"})
+        return one
+
+    async def say(self, message):
+        self._process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        await self._process.stdin.drain()
+
+    async def ask(self, method, params):
+        number = next(self._numbers)
+        await self.say({"id": number, "method": method, "params": params})
+        while True:
+            line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S)
+            assert line, "the server has ended"
+            answer = json.loads(line)
+            if answer.get("id") == number:
+                return answer["result"]
+
+    async def do(self, tool, **arguments):
+        result = await self.ask("tools/call", {"name": f"mq9_{tool}", "arguments": arguments})
+        assert not result["isError"], result
+        return result["structuredContent"]
+
+    async def kill(self):
+        self._process.kill()
+        await self._process.wait()
+        self._process._transport.close()
+
+    async def end(self):
+        """Close its input, as a host does; its exit code."""
+        self._process.stdin.close()
+        return await asyncio.wait_for(self._process.wait(), PATIENCE_S)
+
+
+async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(environment):
+    claude = await Process.start(environment, "--agent", "Claude-Desktop")
+    cursor = await Process.start(environment, "--agent", "cursor", "--lease", "1")
+    await claude.do("agent_register", name="Claude-Desktop", capabilities="Writes prose")
+    await cursor.do("agent_register", name="cursor", capabilities="Writes code")
+    [found] = (await claude.do("agent_discover", query="code"))["agents"]
+
+    # What is sent while the other is killed waits for it.
+    await cursor.kill()
+    for number in range(3):
+        await claude.do(
+            "send_message", mail_address=found["mail_address"], content=f"task {number}"
+        )
+    await claude.kill()
+    cursor = await Process.start(environment, "--agent", "cursor", "--lease", "1")
+    assert (await cursor.do("whoami"))["unread"] == "3 unread: call fetch_messages"
+
+    # What it had taken and not acknowledged when it was killed is handed out again.
+    first, *_ = (await cursor.do("fetch_messages", max_wait_ms=0))["messages"]
+    await cursor.do("ack_messages", msg_id=first["msg_id"])
+    await cursor.kill()
+    cursor = await Process.start(environment, "--agent", "cursor")
+    fetched = await cursor.do("fetch_messages", max_wait_ms=10_000)
+    assert [one["untrusted_content"] for one in fetched["messages"]] == ["task 1", "task 2"]
+    assert {one["delivery_count"] for one in fetched["messages"]} == {2}
+    assert {one["reply_to"] for one in fetched["messages"]} == {"claude.desktop"}
+    await cursor.do("ack_messages", msg_id=fetched["messages"][-1]["msg_id"])
+    await cursor.do("send_message", mail_address="claude.desktop", content="all done")
+
+    claude = await Process.start(environment, "--agent", "Claude-Desktop")
+    waiting = asyncio.create_task(claude.do("fetch_messages", max_wait_ms=45_000))
+    assert [one["untrusted_content"] for one in (await waiting)["messages"]] == ["all done"]
+    assert (await cursor.do("fetch_messages", max_wait_ms=0))["empty"] == "3 already acked"
+    assert [await claude.end(), await cursor.end()] == [0, 0]
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
+    heard = []
+
+    async def hear(progress, total, _message):
+        heard.append((progress, total))
+
+    def started(agent):
+        return StdioServerParameters(command=str(MQ9_MCP), args=["--agent", agent], env=environment)
+
+    async with Client(started("one"), mode=mode) as one, Client(started("two"), mode=mode) as two:
+        for client in (one, two):
+            assert len((await client.list_tools()).tools) == 10
+            assert not (await client.call_tool("mq9_whoami", {})).is_error
+        given_up = asyncio.create_task(one.call_tool("mq9_fetch_messages", {"max_wait_ms": 45_000}))
+        waiting = asyncio.create_task(
+            one.call_tool(
+                "mq9_fetch_messages",
+                {"max_wait_ms": 45_000, "group_name": "other"},
+                progress_callback=hear,
+            )
+        )
+        while not heard:  # noqa: ASYNC110  # five seconds
+            await asyncio.sleep(0.05)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        await two.call_tool("mq9_send_message", {"mail_address": "one", "content": "wake up"})
+
+        [message] = (await waiting).structured_content["messages"]
+        assert message["untrusted_content"] == "wake up"
+        assert heard == [(5, 45)]
+        # The call that was given up took nothing: its group can have the message.
+        taken = await one.call_tool("mq9_fetch_messages", {"max_wait_ms": 0})
+        assert "delivery_count" not in taken.structured_content["messages"][0]

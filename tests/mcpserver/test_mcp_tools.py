@@ -1,0 +1,277 @@
+"""Every tool, in both protocol eras; and that LangChain's tools are the same."""
+
+import json
+
+import pytest
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from mcp.shared.exceptions import MCPError
+
+from langchain_mq9 import Mq9Toolkit
+from mcp_server.settings import ALL, Settings
+from mq9.operations import OPERATIONS
+from mq9.operations.schemas import arguments_schema
+
+NAMES = [operation.name for operation in OPERATIONS]
+
+
+async def test_a_host_is_told_of_ten_tools(host):
+    tools = (await host.client.list_tools()).tools
+
+    assert [tool.name for tool in tools] == [
+        *(f"mq9_{name}" for name in NAMES),
+        "mq9_whoami",
+        "mq9_agent_unregister",
+    ]
+    for tool in tools:
+        assert tool.title
+        assert tool.description
+        assert tool.input_schema["type"] == tool.output_schema["type"] == "object"
+        assert tool.input_schema["additionalProperties"] is False
+        told = tool.annotations
+        assert None not in {
+            told.read_only_hint,
+            told.destructive_hint,
+            told.idempotent_hint,
+            told.open_world_hint,
+        }
+    reading = {tool.name for tool in tools if tool.annotations.read_only_hint}
+    assert reading == {"mq9_agent_discover", "mq9_query_messages", "mq9_whoami"}
+    removing = {tool.name for tool in tools if tool.annotations.destructive_hint}
+    assert removing == {"mq9_delete_message", "mq9_agent_unregister"}
+
+
+async def test_an_agent_uses_every_tool(open_host, era):
+    desk = await open_host("Claude-Desktop", era=era)
+    cursor = await open_host("cursor", era=era)
+
+    assert await desk.do("agent_register", name="Claude-Desktop", capabilities="Writes") == {
+        "name": "Claude-Desktop",
+        "mail_address": "claude.desktop",
+    }
+    [found] = (await cursor.do("agent_discover", query="writes"))["agents"]
+    assert found["mail_address"] == "claude.desktop"
+    replies = (await cursor.do("create_mailbox"))["mail_address"]
+    sent = await cursor.do(
+        "send_message",
+        mail_address=found["mail_address"],
+        content="Write a poem",
+        priority="urgent",
+        tags=["poem"],
+        reply_to=replies,
+        correlation_id="q1",
+    )
+    assert sent == {"mail_address": "claude.desktop", "msg_id": 0}
+
+    fetched = await desk.do("fetch_messages", max_wait_ms=0)
+    [message] = fetched["messages"]
+    assert message["untrusted_content"] == "Write a poem"
+    assert message["from"] == "cursor"
+    assert (message["priority"], message["tags"]) == ("urgent", ["poem"])
+    assert (message["reply_to"], message["correlation_id"]) == (replies, "q1")
+    assert fetched["leased_seconds"] == 60
+    assert await desk.do("ack_messages", msg_id=0) == {
+        "mail_address": "claude.desktop",
+        "acked": [0],
+    }
+    await desk.do("send_message", mail_address=replies, content="Roses", correlation_id="q1")
+    [answer] = (await cursor.do("fetch_messages", mail_address=replies, max_wait_ms=0))["messages"]
+    assert (answer["untrusted_content"], answer["correlation_id"]) == ("Roses", "q1")
+    [seen] = (await desk.do("query_messages", tags=["poem"]))["messages"]
+    assert seen["msg_id"] == 0
+
+    deleted = await desk.do(
+        "delete_message", mail_address="claude.desktop", msg_id=0, confirm_address="claude.desktop"
+    )
+    assert deleted == {"mail_address": "claude.desktop", "deleted": 0}
+    assert await desk.do("agent_unregister") == {"name": "Claude-Desktop"}
+    assert (await cursor.do("agent_discover"))["agents"] == []
+
+
+async def test_an_agent_is_told_who_it_is(open_host, era):
+    desk = await open_host("Data Desk", era=era, allow_read=["team.*"], allow_send=["team.*"])
+    other = await open_host("other", era=era)
+
+    assert await desk.do("whoami") == {
+        "name": "Data Desk",
+        "mail_address": "data.desk",
+        "waiting": {"critical": 0, "urgent": 0, "normal": 0},
+        "may_read": "Data Desk may read its own mailbox data.desk, team.* and what it made",
+        "may_send": "Data Desk may send to team.*, and what it may read itself",
+    }
+    for priority in ("critical", "normal", "normal"):
+        await other.do("send_message", mail_address="data.desk", content="x", priority=priority)
+    told = await desk.do("whoami")
+    assert told["waiting"] == {"critical": 1, "urgent": 0, "normal": 2}
+    assert told["unread"] == "3 unread (1 critical): call fetch_messages"
+
+
+async def test_an_agent_without_a_slug_has_the_mailbox_that_it_is_given(open_host):
+    translator = await open_host("翻译", mail_address="translator")
+
+    assert (await translator.do("whoami"))["mail_address"] == "translator"
+
+
+async def test_whoever_is_not_registered_cannot_be_unregistered(host):
+    assert (await host.fail("agent_unregister")).startswith("agent not found: ")
+
+
+async def test_every_result_says_that_mail_waits(host, broker):
+    await host.do("whoami")
+    async with broker.client() as sender:
+        await sender.send("desk", "x")
+
+    for tool, arguments in (
+        ("whoami", {}),
+        ("agent_register", {"name": "desk", "capabilities": "x"}),
+        ("agent_discover", {}),
+        ("create_mailbox", {}),
+        ("query_messages", {}),
+        ("send_message", {"mail_address": "desk", "content": "y", "key": "k"}),
+        ("agent_unregister", {}),
+    ):
+        assert (await host.do(tool, **arguments))["unread"].endswith("unread: call fetch_messages")
+
+
+async def test_a_tool_that_does_not_exist_is_an_error_of_the_protocol(host):
+    for name in ("fetch_messages", "mq9_nothing", "", "x" * 10_000):
+        with pytest.raises(MCPError, match="unknown tool") as refused:
+            await host.client.call_tool(name, {})
+        assert refused.value.error.code == -32602
+        assert len(refused.value.error.message) < 200
+
+
+async def test_a_wrong_argument_is_told_with_its_name_and_value(host):
+    told = await host.fail("fetch_messages", num_msgs="7", max_wait_ms=60_000, sender="somebody")
+
+    assert told == (
+        "num_msgs: Input should be a valid integer, not '7'; "
+        "max_wait_ms: Input should be less than or equal to 45000, not 60000; "
+        "sender: Extra inputs are not permitted, not 'somebody'. Correct that and call again."
+    )
+    many = await host.fail("whoami", **{f"a{number}": "x" * 1_000_000 for number in range(20)})
+    assert "; and 15 more. Correct" in many
+    assert len(many) < 2_000
+
+
+async def test_the_names_of_the_tools_may_begin_otherwise(open_host):
+    host = await open_host(prefix="mail-", tools=["mail-whoami", "send_message"])
+
+    listed = [tool.name for tool in (await host.client.list_tools()).tools]
+    assert listed == ["mail-send_message", "mail-whoami"]
+    assert not (await host.client.call_tool("mail-whoami", {})).is_error
+
+
+def plain(schema):
+    """Leave out of a JSON schema what pydantic adds for programmers."""
+    if isinstance(schema, list):
+        return [plain(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    if len(choices) == 1:
+        schema = {**choices[0], **{key: one for key, one in schema.items() if key != "anyOf"}}
+    return {
+        key: {name: plain(one) for name, one in value.items()}
+        if key == "properties"
+        else plain(value)
+        for key, value in schema.items()
+        if not (key == "title" or (key == "default" and value is None))
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_langchains_tool_is_the_same(open_host, broker, name):
+    host = await open_host()
+    [there] = [
+        tool for tool in (await host.client.list_tools()).tools if tool.name == f"mq9_{name}"
+    ]
+    with Mq9Toolkit(broker.url, agent="desk") as toolkit:
+        [here] = [tool for tool in toolkit.get_tools() if tool.name == name]
+
+        assert here.description == there.description
+        assert arguments_schema(here.get_input_schema()) == there.input_schema
+        # What a model is shown, by the one and by the other.
+        shown = convert_to_openai_tool(here)["function"]
+        assert shown["description"] == there.description
+        assert plain(shown["parameters"]["properties"]) == there.input_schema.get("properties", {})
+        assert set(shown["parameters"].get("required", [])) == set(
+            there.input_schema.get("required", [])
+        )
+
+
+ARGUMENTS = {
+    "agent_register": {"name": "desk", "capabilities": "Writes"},
+    "agent_discover": {"query": "writes"},
+    "create_mailbox": {"name": "desk.more", "ttl": 60},
+    "send_message": {"mail_address": "desk", "content": "again", "delay": 60},
+    "fetch_messages": {"max_wait_ms": 0},
+    "ack_messages": {"msg_id": 0},
+    "query_messages": {"limit": 1},
+    "delete_message": {"mail_address": "desk", "msg_id": 0, "confirm_address": "desk"},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_langchains_tool_answers_the_same(name):
+    """Both doors, each on a broker of its own in the same state under the same clock."""
+    from mcp import Client
+
+    from mcp_server import Callers, make_server
+    from mq9.testing import FakeBroker
+
+    answers = []
+    for door in ("langchain", "mcp"):
+        with FakeBroker() as broker:
+            async with broker.client() as client:
+                await client.mailbox_create(name="desk")
+                await client.agent_register({"name": "writer", "payload": "Writes"})
+                await client.send("desk", "hello", sender="cursor", tags=["a"])
+            if name in {"ack_messages", "delete_message"}:
+                before = [("fetch_messages", {"max_wait_ms": 0}), (name, ARGUMENTS[name])]
+            else:
+                before = [(name, ARGUMENTS[name])]
+            if door == "langchain":
+                async with Mq9Toolkit(broker.url, agent="desk") as toolkit:
+                    tools = {tool.name: tool for tool in toolkit.get_tools()}
+                    said = [await tools[one].ainvoke(given) for one, given in before]
+                answers.append(json.loads(said[-1]))
+            else:
+                settings = Settings()
+                callers = Callers(lambda _agent, b=broker: b.client(), settings, agent="desk")
+                async with Client(make_server(callers, settings)) as host:
+                    results = [await host.call_tool(f"mq9_{one}", given) for one, given in before]
+                answers.append(results[-1].structured_content)
+    assert answers[0] == answers[1]
+
+
+async def test_a_fetch_of_many_large_messages_stays_small(host, broker):
+    await host.do("whoami")
+    async with broker.client() as sender:
+        for _ in range(100):
+            await sender.send("desk", "\u200b" * 10_000)
+
+    result = await host.call("fetch_messages", num_msgs=100, max_wait_ms=0)
+
+    [text] = result.content
+    assert len(text.text) < 25_000  # max_chars is 20 000; the rest is envelopes
+    assert len(json.dumps(result.structured_content)) < 25_000
+
+
+async def test_the_definitions_of_all_tools_are_short(host):
+    """Counted with the tokenizer of Llama 2, whose small vocabulary makes it a careful judge."""
+    from pathlib import Path
+
+    import wordllama
+    from tokenizers import Tokenizer
+
+    [path] = Path(wordllama.__file__).parent.glob("tokenizers/l2_supercat*.json")
+    listed = await host.client.list_tools()
+    definitions = [
+        tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools
+    ]
+    text = json.dumps(definitions, separators=(",", ":"), ensure_ascii=False)
+
+    tokens = Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False)
+
+    assert len(ALL) == len(definitions)
+    assert len(tokens) < 3_500

@@ -1,0 +1,178 @@
+"""A call that waits for mail: it hears how long, ends honestly, and may be given up."""
+
+import asyncio
+
+import anyio
+import pytest
+from hosting import at_rest, begin, waits
+
+from mq9.clock import SystemClock
+
+
+async def wait_for_mail(host, progress=None, **arguments):
+    return await host.client.call_tool("mq9_fetch_messages", arguments, progress_callback=progress)
+
+
+async def test_a_message_that_comes_ends_the_wait(host, broker):
+    await host.do("whoami")
+    waiting = await begin(broker, host.do("fetch_messages", max_wait_ms=45_000))
+
+    async with broker.client() as sender:
+        await sender.send("desk", "at last")
+
+    assert [one["untrusted_content"] for one in (await waiting)["messages"]] == ["at last"]
+
+
+async def test_a_wait_in_vain_ends_with_the_reason(host, broker):
+    await host.do("send_message", mail_address="desk", content="later", delay=100)
+    waiting = await begin(broker, host.do("fetch_messages", max_wait_ms=45_000))
+
+    await broker.clock.advance(44.999)
+    assert not waiting.done()
+    await broker.clock.advance(0.001)
+
+    assert await waiting == {
+        "mail_address": "desk",
+        "messages": [],
+        "empty": "1 delayed, next in 55 s",
+    }
+
+
+async def test_the_host_hears_every_five_seconds_that_the_wait_goes_on(host, broker):
+    await host.do("whoami")
+    heard = []
+
+    async def hear(progress, total, message):
+        heard.append((progress, total, message))
+
+    waiting = await begin(broker, wait_for_mail(host, hear, max_wait_ms=12_000), waiting=2)
+    for seconds, so_far in ((4.9, 0), (0.2, 1), (4.8, 1), (0.2, 2)):
+        await broker.clock.advance(seconds)
+        while len(heard) < so_far:  # noqa: ASYNC110  # other tasks
+            await asyncio.sleep(0)
+        assert len(heard) == so_far
+    await broker.clock.advance(10)
+    await waiting
+
+    assert heard == [
+        (5, 12, "no mail yet, after 5 of 12 s"),
+        (10, 12, "no mail yet, after 10 of 12 s"),
+    ]
+    assert not waits(broker)
+
+
+async def test_a_call_that_is_given_up_takes_nothing(host, broker):
+    await host.do("whoami")
+    waiting = await begin(broker, wait_for_mail(host, max_wait_ms=45_000))
+
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await at_rest(broker)
+    async with broker.client() as other:
+        await other.send("desk", "x")
+        [message] = await other.fetch("desk", group_name="desk", deliver="earliest")
+        assert message.delivery_count == 1
+
+
+async def test_giving_up_at_any_moment_takes_nothing(host, broker):
+    """However far the call has come when it is cancelled, its message is not held for the dead."""
+    await host.do("whoami")
+    async with broker.client() as other:
+        for turns in range(60):
+            number = await other.send("desk", "x")
+            call = asyncio.create_task(wait_for_mail(host, max_wait_ms=0))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+            try:
+                result = await call
+            except asyncio.CancelledError:
+                pass
+            else:
+                assert [one["msg_id"] for one in result.structured_content["messages"]] == [number]
+                await host.do("ack_messages", msg_id=number)
+                continue
+            for _ in range(100):
+                await asyncio.sleep(0)
+            # Whether it was handed out or not, its own agent can have it at once.
+            [message] = (await host.do("fetch_messages", max_wait_ms=0))["messages"]
+            assert message["msg_id"] == number
+            await host.do("ack_messages", msg_id=number)
+
+
+async def test_many_waits_at_once_are_answered_each(host, broker):
+    await host.do("whoami")
+    waiting = [
+        await begin(
+            broker,
+            host.do("fetch_messages", group_name=f"g{number}", max_wait_ms=45_000),
+            waiting=2 * number + 2,
+        )
+        for number in range(20)
+    ]
+    async with broker.client() as sender:
+        await sender.send("desk", "to all")
+
+    for answer in await asyncio.gather(*waiting):
+        assert len(answer["messages"]) == 1
+
+
+async def test_there_is_a_bound_to_calls_at_once(host, broker, monkeypatch):
+    monkeypatch.setattr("mcp_server.tools._MOST_AT_ONCE", 2)
+    await host.do("whoami")
+    async with anyio.create_task_group() as tasks:
+        for number in (2, 4):
+            tasks.start_soon(wait_for_mail_quietly, host)
+            while waits(broker) < number:  # noqa: ASYNC110  # other tasks
+                await asyncio.sleep(0)
+        assert await host.fail("whoami") == "2 calls are in work already. Try again later."
+        tasks.cancel_scope.cancel()
+    await at_rest(broker)
+    await host.do("whoami")
+
+
+async def wait_for_mail_quietly(host):
+    await wait_for_mail(host, max_wait_ms=45_000)
+
+
+@pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
+async def test_a_call_that_is_given_up_takes_nothing_over_nats_either(era):
+    from mcp import Client
+
+    from mcp_server import Callers, Settings, make_server
+    from mq9 import Mq9Client
+    from mq9.broker.embedded import EmbeddedBroker
+    from mq9.broker.server import Server
+    from mq9.engine.commands import Limits
+
+    broker = EmbeddedBroker.in_memory(SystemClock())
+    server = Server(broker, max_payload=Limits().max_payload)
+    await server.start(port=0)
+    try:
+        settings = Settings()
+        callers = Callers(lambda _agent: Mq9Client(server.url), settings, agent="desk")
+        mode = "auto" if era == "2026-07-28" else "legacy"
+        async with (
+            Client(make_server(callers, settings), mode=mode) as client,
+            Mq9Client(server.url) as other,
+        ):
+            await client.call_tool("mq9_whoami", {})
+            for turns in (10, 100, 1_000):
+                call = asyncio.create_task(
+                    client.call_tool("mq9_fetch_messages", {"max_wait_ms": 45_000})
+                )
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                # What it says now comes after what its cancellation made the server say.
+                await client.call_tool("mq9_whoami", {})
+                await other.send("desk", "x")
+                [message] = await other.fetch("desk", group_name="desk", deliver="earliest")
+                assert message.delivery_count == 1
+                await other.ack("desk", "desk", message.msg_id)
+    finally:
+        await server.close()
+        await broker.close()

@@ -1,0 +1,199 @@
+"""New mail is told to whoever subscribed, and to nobody else."""
+
+import asyncio
+
+import pytest
+from hosting import at_rest, waits
+from mcp.shared.exceptions import MCPError
+from mcp_types import ResourceUpdatedNotification
+
+OWN = "mq9://mailbox/desk"
+CURRENT, OLDER = "2026-07-28", "2025-11-25"
+
+
+class Ear:
+    """Hears what a client of the older protocol is told."""
+
+    def __init__(self):
+        self.heard = asyncio.Queue()
+
+    async def __call__(self, message):
+        if isinstance(message, ResourceUpdatedNotification):
+            await self.heard.put(message.params.uri)
+
+
+@pytest.fixture
+async def older(open_host):
+    """A host of the older protocol, and what it hears."""
+    ear = Ear()
+    host = await open_host("desk", era=OLDER, client={"message_handler": ear})
+    return host, ear.heard
+
+
+async def send(broker, address="desk", **options):
+    async with broker.client() as client:
+        return await client.send(address, "x", **options)
+
+
+async def test_a_listening_host_hears_of_each_new_message(open_host, broker):
+    host = await open_host("desk")
+    await host.do("send_message", mail_address="desk", content="old")
+
+    async with host.client.listen(resource_subscriptions=[OWN]) as events:
+        for _ in range(3):
+            await send(broker)
+            assert (await anext(events)).uri == OWN
+    await at_rest(broker)
+
+
+async def test_a_subscribed_host_hears_of_each_new_message(older, broker):
+    host, heard = older
+    await host.do("send_message", mail_address="desk", content="old")
+    await host.client.subscribe_resource(OWN)
+
+    for _ in range(3):
+        await send(broker)
+        assert await heard.get() == OWN
+    await host.client.unsubscribe_resource(OWN)
+    await at_rest(broker)
+    await send(broker)
+    await host.do("whoami")
+    assert heard.empty()
+
+
+async def test_looking_for_new_mail_takes_none(older, broker):
+    host, heard = older
+    await host.client.subscribe_resource(OWN)
+    await send(broker)
+    await heard.get()
+
+    [message] = (await host.do("fetch_messages", max_wait_ms=0))["messages"]
+    assert "delivery_count" not in message
+
+
+async def test_mail_that_falls_due_is_told_when_it_does(older, broker):
+    host, heard = older
+    await host.client.subscribe_resource(OWN)
+    await send(broker, delay=50)
+    await broker.clock.advance(49)
+    assert heard.empty()
+
+    await broker.clock.advance(1)
+    assert await heard.get() == OWN
+
+
+async def test_mail_that_came_while_no_one_looked_is_told(older, broker):
+    """Between two looks nothing is missed: the next one begins where the last one ended."""
+    host, heard = older
+    await host.client.subscribe_resource(OWN)
+    for priority in ("normal", "critical", "normal"):
+        await send(broker, priority=priority)
+    await heard.get()
+
+    await broker.clock.advance(100)  # two further looks in vain
+    while not heard.empty():
+        heard.get_nowait()
+    await send(broker)
+    assert await heard.get() == OWN
+
+
+async def test_a_host_that_is_closed_is_watched_for_no_longer(open_host, broker):
+    from mcp import Client
+
+    for mode in ("legacy", "auto"):
+        host = await open_host(f"desk.{mode}")
+        async with Client(host.server, mode=mode) as client:
+            uri = f"mq9://mailbox/desk.{mode}"
+            if mode == "legacy":
+                await client.subscribe_resource(uri)
+                assert waits(broker) == 1
+            else:
+                async with client.listen(resource_subscriptions=[uri]):
+                    assert waits(broker) == 1
+        await at_rest(broker)
+
+
+async def test_subscribing_twice_is_one_subscription(older, broker):
+    host, heard = older
+    for _ in range(2):
+        await host.client.subscribe_resource(OWN)
+    assert waits(broker) == 1
+    await send(broker)
+    await heard.get()
+    await host.do("whoami")
+    assert heard.empty()
+    for _ in range(2):
+        await host.client.unsubscribe_resource(OWN)
+    await at_rest(broker)
+
+
+async def test_what_is_no_mailbox_may_be_subscribed_to_and_is_never_updated(older, broker):
+    host, heard = older
+    for uri in ("mq9://agents", "mq9://protocol", "mq9://message/desk/0", "test://else"):
+        await host.client.subscribe_resource(uri)
+    assert waits(broker) == 0
+    await host.do("whoami")  # makes its mailbox
+    await send(broker)
+    assert heard.empty()
+
+
+async def test_anothers_mailbox_is_not_watched(open_host, older, broker):
+    host, heard = older
+    other = await open_host("other")
+    await other.do("whoami")
+
+    for uri in ("mq9://mailbox/other", "mq9://mailbox/mq9%3A%2F%2Fx%2Fother"):
+        with pytest.raises(MCPError, match="desk may read its own mailbox desk"):
+            await host.client.subscribe_resource(uri)
+    with pytest.raises(MCPError, match="invalid mail_address"):
+        await host.client.subscribe_resource("mq9://mailbox/Other")
+
+    listening = await open_host("desk")
+    wanted = ["mq9://mailbox/other", OWN, "mq9://agents", "mq9://mailbox/Other"]
+    async with listening.client.listen(resource_subscriptions=wanted) as events:
+        assert events.honored.resource_subscriptions == [OWN]
+        await send(broker, "other")
+        await send(broker, "desk")
+        assert (await anext(events)).uri == OWN
+    assert heard.empty()
+
+
+async def test_a_watched_mailbox_that_goes_is_told_once(older, broker):
+    host, heard = older
+    made = (await host.do("create_mailbox", ttl=10))["mail_address"]
+    await host.client.subscribe_resource(f"mq9://mailbox/{made}")
+
+    await broker.clock.advance(10)
+
+    assert await heard.get() == f"mq9://mailbox/{made}"
+    await at_rest(broker)
+    assert heard.empty()
+
+
+async def test_a_broker_that_was_away_is_asked_again(older, broker):
+    host, heard = older
+    await host.client.subscribe_resource(OWN)
+    broker.lose_next_reply("MSG.FETCH")
+    broker.lose_next_reply("MSG.QUERY")
+    await send(broker)
+    await broker.clock.advance(200)
+
+    await send(broker)
+    assert await heard.get() == OWN
+
+
+async def test_there_is_a_bound_to_what_is_watched(older, monkeypatch):
+    host, _ = older
+    monkeypatch.setattr("mcp_server.watching._MOST_WATCHED", 1)
+    made = (await host.do("create_mailbox"))["mail_address"]
+    await host.client.subscribe_resource(OWN)
+    with pytest.raises(MCPError, match="1 mailboxes are watched already"):
+        await host.client.subscribe_resource(f"mq9://mailbox/{made}")
+    await host.client.unsubscribe_resource(OWN)
+    await host.client.subscribe_resource(f"mq9://mailbox/{made}")
+
+
+async def test_without_the_tool_that_looks_nothing_is_watched(open_host):
+    host = await open_host("desk", era=OLDER, tools=["send_message"])
+    with pytest.raises(MCPError, match="query_messages: it is switched off here"):
+        await host.client.subscribe_resource(OWN)
