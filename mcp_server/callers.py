@@ -95,7 +95,7 @@ class Callers:
                 await left.client.close()
             try:
                 await agent.client.connect()
-            except Mq9Error as error:
+            except Exception as error:  # whatever it is, a model can only tell its user
                 raise unreachable(error) from error
             yield Caller(
                 client=agent.client,

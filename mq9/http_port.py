@@ -36,10 +36,13 @@ async def listening(name: str, host: str, port: int) -> socket.socket:
         )
         # "localhost" is often both, and people then type 127.0.0.1.
         family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        return socket.create_server(address, family=family)
+        created = socket.create_server(address, family=family)
     except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name
         reason = getattr(error, "strerror", None) or error
         raise Unreachable(f"{host}:{port} cannot be listened on: {reason}") from error
+    # Taken up anew, it knows that it is TCP; else asyncio would leave TCP_NODELAY off, and every
+    # answer in two parts would wait for an acknowledgement.
+    return socket.socket(fileno=created.detach())
 
 
 class _Server(uvicorn.Server):

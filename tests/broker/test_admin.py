@@ -21,6 +21,7 @@ from mq9.broker.metrics import Metrics
 from mq9.broker.server import Server
 from mq9.broker.service import Request, Session
 from mq9.clock import ManualClock, SystemClock
+from mq9.http_port import listening
 
 HOST = "127.0.0.1"
 
@@ -394,3 +395,19 @@ async def test_requests_are_not_logged(broker, metrics, caplog, capsys):
         ours = [one for one in caplog.records if not one.name.startswith("http")]
         assert not [one for one in ours if "secret" in one.getMessage()]
     assert "secret" not in "".join(capsys.readouterr())
+
+
+async def test_answers_on_the_port_wait_for_no_acknowledgement():
+    with await listening("port", "127.0.0.1", 0) as listener:
+        served = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(
+            lambda _reader, writer: served.set_result(writer), sock=listener
+        )
+        async with server:
+            _, client = await asyncio.open_connection(*listener.getsockname())
+            writer = await served
+            sock = writer.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for one in (client, writer):
+                one.close()
+                await one.wait_closed()
