@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ Without --server the broker is the one that MQ9_SERVER names, else the file that
 programs share: two hosts on one machine can write to each other with nothing else running.
 """
 _PORT = 8765
+_OVER_HTTP = ("tokens", "verifier", "allow_host", "allow_origin", "stateless")
 
 app = new_app(cls=Program, help=_HELP)
 
@@ -113,19 +115,12 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     ] = "warning",
 ) -> None:
     if context.invoked_subcommand is not None:
+        _refuse_options(context, context.invoked_subcommand)
         return
     _log(log_level)
-    settings = Settings(
-        prefix=prefix,
-        tools=None if tools is None else [one.strip() for one in tools.split(",")],
-        read_only=read_only,
-        allow_read=allow_read or (),
-        allow_send=allow_send or None,
-        lease_ms=lease * 1000,
-        max_chars=max_chars,
-    )
+    settings = _settings(prefix, tools, read_only, allow_read, allow_send, lease, max_chars)
     if not http:
-        _only_over_http(tokens=tokens, verifier=verifier, stateless=stateless)
+        _only_over_http(**{name: context.params[name] for name in _OVER_HTTP})
         asyncio.run(run.over_stdio(settings, _named(agent), mail_address, server))
         return
     door = run.Door(
@@ -148,6 +143,35 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
             f"agent: {agent or mail_address!r} is given, but the token says who asks"
         )
     asyncio.run(run.over_http(settings, agent, mail_address, server, door))
+
+
+def _settings(
+    prefix: str,
+    tools: str | None,
+    read_only: bool,
+    allow_read: list[str] | None,
+    allow_send: list[str] | None,
+    lease: int,
+    max_chars: int,
+) -> Settings:
+    return Settings(
+        prefix=prefix,
+        tools=None if tools is None else [one.strip() for one in tools.split(",")],
+        read_only=read_only,
+        allow_read=allow_read or (),
+        allow_send=allow_send or None,
+        lease_ms=lease * 1000,
+        max_chars=max_chars,
+    )
+
+
+def _refuse_options(context: typer.Context, command: str) -> None:
+    """Refuse what stands before a command, which would not heed it."""
+    for name, value in context.params.items():
+        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE":
+            raise InvalidRequest(
+                f"{name}: {value!r} is for serving; what {command} takes stands behind it"
+            )
 
 
 def _named(agent: str | None) -> str:
@@ -233,10 +257,15 @@ def _check(options: Sequence[str]) -> None:
     command = typer.main.get_command(app)
     with command.make_context("mq9-mcp", ["--agent", "checked", *options]) as context:
         given = context.params
+        rest = [*context._protected_args, *context.args]  # noqa: SLF001  # what is no option
+    if rest:
+        raise InvalidRequest(f"with: {rest[0]!r} is no option")
     if given["http"]:
         raise InvalidRequest(
             "with: hosts start the server on standard input and output, not --http"
         )
+    _only_over_http(**{name: given[name] for name in _OVER_HTTP})
+    _settings(**{name: given[name] for name in inspect.signature(_settings).parameters})
 
 
 def _carry_out(host: Host, plan: Plan, yes: bool) -> None:

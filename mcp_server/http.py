@@ -17,7 +17,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from mq9 import InvalidRequest, Unauthorized
+from mq9 import InvalidRequest, Mq9Error, Unauthorized
 from mq9.users import Users
 
 PATH = "/mcp"
@@ -98,5 +98,11 @@ async def mcp_route(
             AuthContextMiddleware(RequireAuthMiddleware(app, [])),
             backend=BearerAuthBackend(verifier),
         )
+    failed: Mq9Error | None = None
     async with manager.run():
-        yield Route(PATH, endpoint=app)
+        try:
+            yield Route(PATH, endpoint=app)
+        except Mq9Error as error:
+            failed = error  # out of the manager it would come as a group, which nobody expects
+    if failed is not None:
+        raise failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from mcp.shared.exceptions import MCPError
@@ -19,8 +20,11 @@ from mcp_types import (
 
 from mcp_server.callers import Context
 from mcp_server.settings import Settings
+from mq9.address import shown
+from mq9.operations.bodies import visible
 
 _LONGEST = 100_000  # characters in an argument
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,8 @@ class Prompts:
         """Fill in a prompt.
 
         Raises:
-            MCPError: There is no such prompt, or an argument is missing, unknown or too long.
+            MCPError: There is no such prompt, or an argument is missing, unknown or no text, or
+                it is too long.
         """
         kind = self._kinds.get(params.name)
         if kind is None:
@@ -96,11 +101,15 @@ class Prompts:
         known = {one.name: one for one in kind.definition.arguments or ()}
         for name, value in given.items():
             if name not in known:
-                raise MCPError(INVALID_PARAMS, f"{name[:80]}: {params.name} has no such argument")
+                raise MCPError(
+                    INVALID_PARAMS, f"{visible(name[:80])}: {params.name} has no such argument"
+                )
             if len(value) > _LONGEST:
                 raise MCPError(
                     INVALID_PARAMS, f"{name}: {len(value)} characters are more than {_LONGEST}"
                 )
+            if _SURROGATE.search(value):
+                raise MCPError(INVALID_PARAMS, f"{name}: {shown(value)} has half a character")
         for name, argument in known.items():
             if argument.required and name not in given:
                 raise MCPError(INVALID_PARAMS, f"{name}: {params.name} needs it")

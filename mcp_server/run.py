@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import typer
 from mcp.server.auth.provider import TokenVerifier
-from mcp.server.stdio import stdio_server
 from starlette.applications import Starlette
 
 from mcp_server.callers import Callers, Connect
 from mcp_server.http import PATH, mcp_route
 from mcp_server.server import make_server
 from mcp_server.settings import Settings
+from mcp_server.stdio import stdio_streams
 from mq9 import Mq9Client
 from mq9.cli.signals import stop_on_signals
 from mq9.http_port import listening, serving
@@ -46,10 +47,13 @@ class Door:
 async def over_stdio(
     settings: Settings, agent: str, mail_address: str | None, url: str | None
 ) -> None:
-    """Serve MCP on standard input and output, until that ends."""
+    """Serve MCP on standard input and output, until that ends, SIGTERM or Ctrl-C."""
     callers = Callers(_connect(url), settings, agent=agent, mail_address=mail_address)
     server = make_server(callers, settings)
-    async with stdio_server() as (reading, writing):
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        # Python would wait for the thread that reads, and so for the next line, which may not come.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    async with stdio_streams() as (reading, writing):
         await server.run(reading, writing, server.create_initialization_options())
 
 

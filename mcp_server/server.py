@@ -11,7 +11,7 @@ from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_REQUEST
+from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PaginatedRequestParams
 
 from mcp_server.callers import Callers, Context
 from mcp_server.completions import Completions
@@ -21,6 +21,7 @@ from mcp_server.settings import Settings
 from mcp_server.tools import Tools
 from mcp_server.watching import Watches
 from mq9 import Mq9Error
+from mq9.address import shown
 from mq9.operations import OperationError
 
 P = TypeVar("P")
@@ -81,15 +82,15 @@ def make_server(callers: Callers, settings: Settings, *, pushes: bool = True) ->
         cache_hints=_HINTS,
         lifespan=lifespan,
         get_tool_input_schema=tools.input_schema,
-        on_list_tools=_told(tools.list),
+        on_list_tools=_told(_on_one_page(tools.list)),
         on_call_tool=_told(tools.call),
-        on_list_resources=_told(resources.list),
-        on_list_resource_templates=_told(resources.templates),
+        on_list_resources=_told(_on_one_page(resources.list)),
+        on_list_resource_templates=_told(_on_one_page(resources.templates)),
         on_read_resource=_told(resources.read),
         on_subscribe_resource=_told(watches.subscribe) if pushes else None,
         on_unsubscribe_resource=_told(watches.unsubscribe) if pushes else None,
         on_subscriptions_listen=_told(watches.listen),
-        on_list_prompts=_told(prompts.list),
+        on_list_prompts=_told(_on_one_page(prompts.list)),
         on_get_prompt=_told(prompts.get),
         on_completion=_told(Completions(callers, settings).complete),
     )
@@ -108,6 +109,21 @@ def _told(handler: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P
             return await handler(context, params)
         except (Mq9Error, OperationError) as error:
             raise MCPError(INVALID_REQUEST, str(error), {"code": error.code}) from error
+
+    return answer
+
+
+def _on_one_page(
+    handler: Callable[[Context, PaginatedRequestParams | None], Awaitable[R]],
+) -> Callable[[Context, PaginatedRequestParams | None], Awaitable[R]]:
+    """Refuse to go on from a page that this server never gave."""
+
+    async def answer(context: Context, params: PaginatedRequestParams | None) -> R:
+        if params is not None and params.cursor:
+            raise MCPError(
+                INVALID_PARAMS, f"cursor: {shown(params.cursor)} leads nowhere; there is one page"
+            )
+        return await handler(context, params)
 
     return answer
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 from mcp.server.connection import Connection
@@ -33,7 +35,7 @@ _logger = logging.getLogger("mq9.mcp")
 _POLL_MS = 45_000
 _FIRST_DELAY_S = 1.0  # after a failure; doubled after each further one
 _LONGEST_DELAY_S = 60.0
-_MOST_WATCHED = 1_000  # mailboxes, for all clients together
+_MOST_WATCHED = 100  # mailboxes, for one agent
 _STATE = "mq9.watched"
 
 Tell = Callable[[], Awaitable[None]]
@@ -52,6 +54,7 @@ async def watch(client: Mq9Client, mail_address: str, next_id: int, tell: Tell) 
     """
     delay = _FIRST_DELAY_S
     while True:
+        began_ms = client.clock.now_ms()
         try:
             # Without a group nothing is remembered. What came since the last look is found at once.
             found = await client.fetch(
@@ -65,6 +68,9 @@ async def watch(client: Mq9Client, mail_address: str, next_id: int, tell: Tell) 
             if found:
                 next_id = await end_of(client, mail_address)
                 await tell()
+            elif client.clock.now_ms() - began_ms < _POLL_MS:
+                await sleep(client.clock, delay)  # a broker that is about to stop lets nobody wait
+                continue
             delay = _FIRST_DELAY_S
         except (MailboxNotFound, Forbidden):
             await tell()
@@ -90,7 +96,7 @@ class Watches:
 
     def __init__(self, callers: Callers) -> None:
         self._callers = callers
-        self._watched = 0
+        self._watched: Counter[str] = Counter()
 
     async def listen(
         self, context: Context, params: SubscriptionsListenRequestParams
@@ -164,14 +170,15 @@ class Watches:
         Raises:
             OperationError: The agent may not read it, or too many are watched.
         """
-        if self._watched >= _MOST_WATCHED:
+        agent = self._callers.identity().name
+        if self._watched[agent] >= _MOST_WATCHED:
             raise OperationError(
-                f"{_MOST_WATCHED} mailboxes are watched already", LimitReached.code
+                f"{_MOST_WATCHED} mailboxes are watched for {agent} already", LimitReached.code
             )
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._run(context, address, tell, begun))
-        self._watched += 1
-        task.add_done_callback(self._ended)
+        self._watched[agent] += 1
+        task.add_done_callback(partial(self._ended, agent))
         try:
             await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -181,8 +188,10 @@ class Watches:
             task.result()
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._watched -= 1
+    def _ended(self, agent: str, task: asyncio.Task[None]) -> None:
+        self._watched[agent] -= 1
+        if not self._watched[agent]:
+            del self._watched[agent]
         if not task.cancelled():
             task.exception()  # whoever started it was told
 

@@ -13,7 +13,6 @@ from mq9.errors import InvalidAddress, InvalidRequest
 
 MAX_LENGTH = 128
 RANDOM_BYTES = 17  # 136 bits: knowing a generated address is the credential
-_RANDOM = re.compile(r"[a-z2-7]{28}")  # that many in base32
 
 _ADDRESS = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)*")
 _URL = re.compile(r"mq9://[^/]*/(.*)", re.DOTALL)
@@ -81,9 +80,3 @@ def generate(randomness: bytes, prefix: str | None = None) -> str:
         raise ValueError(f"randomness: {len(randomness)} bytes, {RANDOM_BYTES} are needed")
     random_part = b32encode(randomness).decode("ascii").rstrip("=").lower()
     return parse(f"{parse(prefix)}.{random_part}" if prefix is not None else random_part)
-
-
-def is_generated_below(address: str, prefix: str) -> bool:
-    """Tell whether ``address`` looks like ``generate(…, prefix)`` made it."""
-    head, _, random_part = address.rpartition(".")
-    return head == prefix and _RANDOM.fullmatch(random_part) is not None

@@ -6,9 +6,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mq9.errors import InvalidRequest, Unreachable
 
@@ -45,6 +46,51 @@ async def listening(name: str, host: str, port: int) -> socket.socket:
     return socket.socket(fileno=created.detach())
 
 
+class _Requests:
+    """An app whose requests can be ended: a stream of events would never end by itself.
+
+    Args:
+        app: Answers them.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._in_work: set[asyncio.Task[Any]] = set()
+        self._is_over = False
+
+    def end(self) -> None:
+        """End those in work; a stream ends where it is, and other answers say 503."""
+        self._is_over = True
+        for task in self._in_work:
+            task.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        is_begun = is_complete = False
+
+        async def watched(message: Message) -> None:
+            nonlocal is_begun, is_complete
+            is_begun = True
+            is_complete = message["type"] == "http.response.body" and not message.get(
+                "more_body", False
+            )
+            await send(message)
+
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._in_work.add(task)
+        try:
+            await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if not self._is_over:
+                raise
+            if not is_begun:
+                await send({"type": "http.response.start", "status": 503})
+            if not is_complete:
+                await send({"type": "http.response.body"})
+        finally:
+            self._in_work.discard(task)
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to the program that it runs in, and says when it has started."""
 
@@ -78,9 +124,10 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
         app: Answers the requests.
         listener: A bound stream socket.
     """
+    requests = _Requests(app)
     server = _Server(
         uvicorn.Config(
-            app,
+            requests,
             http="h11",
             ws="none",
             lifespan="off",
@@ -90,7 +137,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
             server_header=False,
             workers=1,
             limit_concurrency=_MOST_CONNECTIONS,
-            timeout_graceful_shutdown=_GRACE_S,
+            timeout_graceful_shutdown=2 * _GRACE_S,  # if they do not end when told to
         )
     )
     serving = asyncio.create_task(server.serve([listener]))
@@ -102,4 +149,8 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     finally:
         starting.cancel()
         server.should_exit = True
-        await serving
+        ending = asyncio.get_running_loop().call_later(_GRACE_S, requests.end)
+        try:
+            await serving
+        finally:
+            ending.cancel()

@@ -45,6 +45,8 @@ def _start(program: str, load: Callable[[], Callable[..., Any]], extra: str) -> 
         missing = (error.name or "").partition(".")[0]
         if not missing or missing in _OURS:
             raise
+        if missing == "mcp":
+            extra = "mcp"  # also for `mq9 mcp`
         sys.stderr.write(
             f"error: the command line needs {error.name}, which the extra `{extra}` of this package"
             f" installs; in a clone of it: pip install '.[{extra}]'\n"

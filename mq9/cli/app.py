@@ -42,7 +42,7 @@ class _Mq9(Program):
             run = command.invoke
 
             def invoke(context: Any) -> Any:
-                if context.obj not in {None, Common()}:
+                if _is_given(context.parent):
                     raise InvalidRequest(
                         f"url: --url, --json and --timeout are for the other commands; {instead}"
                     )
@@ -51,6 +51,14 @@ class _Mq9(Program):
             command.invoke = invoke  # type: ignore[method-assign,assignment]  # typer knows no other way
             self.commands[cmd_name] = command
         return super().get_command(ctx, cmd_name)
+
+
+def _is_given(context: Any) -> bool:
+    """Tell whether a common option was given on the command line; a variable is for all alike."""
+    return context is not None and any(
+        getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
+        for name in ("url", "json", "timeout")
+    )
 
 
 def _serve() -> typer.Typer:

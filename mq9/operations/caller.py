@@ -61,12 +61,12 @@ class Identity:
         )
         self._allow_read = _patterns("allow_read", allow_read)
         self._allow_send = None if allow_send is None else _patterns("allow_send", allow_send)
-        self._made: dict[str, None] = {}
+        self._made: dict[str, bool] = {}  # and whether the address was generated
         self.has_mailbox = False
 
-    def made(self, mail_address: str) -> None:
-        """Remember a mailbox that this agent made."""
-        self._made[mail_address] = None
+    def made(self, mail_address: str, *, generated: bool = False) -> None:
+        """Remember a mailbox that this agent made, and whether its address was generated."""
+        self._made[mail_address] = generated
         while len(self._made) > _MOST_MADE:
             del self._made[next(iter(self._made))]
 
@@ -95,7 +95,7 @@ class Identity:
         return list(dict.fromkeys([self.mail_address, *reversed(self._made)]))
 
     def may_send(self, mail_address: str) -> bool:
-        """Tell whether the agent may send to a mailbox, or have answers sent there."""
+        """Tell whether the agent may send to a mailbox, as far as it is known without asking."""
         return (
             self._allow_send is None
             or any(fnmatchcase(mail_address, pattern) for pattern in self._allow_send)
@@ -105,12 +105,12 @@ class Identity:
     def may_read(self, mail_address: str) -> bool:
         """Tell whether the agent may read a mailbox, as far as it is known without asking.
 
-        One generated below its own address was made by it in an earlier life: nobody else knows it.
+        Of those it made only the ones with a generated address are known: any other may have gone
+        meanwhile, and been made again by somebody else.
         """
         return (
             mail_address == self.mail_address
-            or mail_address in self._made
-            or addresses.is_generated_below(mail_address, self.mail_address)
+            or self._made.get(mail_address, False)
             or any(fnmatchcase(mail_address, pattern) for pattern in self._allow_read)
         )
 
@@ -149,39 +149,60 @@ class Caller:
         Raises:
             InvalidRequest: None is given, and the tools are bound to no agent.
             Forbidden: The agent may not read it.
+            MailboxNotFound: The agent made it, and it is gone.
         """
         if mail_address is None:
             if self.identity is None:
                 raise InvalidRequest("mail_address: say which mailbox to read")
             return self.identity.mail_address
         address = addresses.parse(mail_address)
-        if self.identity is None or self.identity.may_read(address):
+        identity = self.identity
+        if (
+            identity is None
+            or identity.may_read(address)
+            or await self._is_made_by(identity, address)
+        ):
             return address
-        if not await self._was_made_by(self.identity, address):
-            raise Forbidden(f"mail_address: {self.identity.readable}, not {address}")
-        self.identity.made(address)
-        return address
+        raise Forbidden(f"mail_address: {identity.readable}, not {address}")
 
-    async def _was_made_by(self, identity: Identity, address: str) -> bool:
-        """Tell whether the agent made a mailbox, in an earlier life or in another process."""
+    async def _is_made_by(self, identity: Identity, address: str) -> bool:
+        """Tell whether the agent made the mailbox that is there now, in whichever process.
+
+        Raises:
+            MailboxNotFound: It made one, which is gone.
+        """
         # A model cannot forge this: the description is set when a mailbox is made, create_mailbox
         # writes none but this one, and nothing changes that of a mailbox that is there.
         try:
-            return (await self.client.mailbox_status(address)).desc == identity.made_by
-        except (MailboxNotFound, Forbidden):
+            status = await self.client.mailbox_status(address)
+        except MailboxNotFound:
+            if address in identity.known_addresses:
+                raise
             return False  # said like any refusal, which does not tell whether it exists
+        except Forbidden:
+            return False
+        if status.desc != identity.made_by:
+            return False
+        identity.made(address)
+        return True
 
-    def mailbox_to_send(self, mail_address: str, argument: str = "mail_address") -> str:
+    async def mailbox_to_send(self, mail_address: str, argument: str = "mail_address") -> str:
         """Return the mailbox to send to, or to have answers sent to, if that is allowed.
 
         Raises:
             InvalidAddress: It is no address.
             Forbidden: The agent may not send there.
+            MailboxNotFound: The agent made it, and it is gone.
         """
         address = address_in(argument, mail_address)
-        if self.identity is not None and not self.identity.may_send(address):
-            raise Forbidden(f"{argument}: {self.identity.sendable}, not to {address}")
-        return address
+        identity = self.identity
+        if (
+            identity is None
+            or identity.may_send(address)
+            or await self._is_made_by(identity, address)
+        ):
+            return address
+        raise Forbidden(f"{argument}: {identity.sendable}, not to {address}")
 
     def group_to_use(self, group_name: str | None, mail_address: str) -> str:
         """Return the group asked for, else the agent's own, else the mailbox's."""

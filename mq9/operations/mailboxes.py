@@ -52,7 +52,7 @@ async def _create(caller: Caller, arguments: CreateMailboxArguments) -> CreateMa
         prefix=prefix,
     )
     if identity is not None:
-        identity.made(address)
+        identity.made(address, generated=name is None)
     return CreateMailboxResult(mail_address=address, expires_in_seconds=arguments.ttl or None)
 
 

@@ -70,8 +70,8 @@ async def _send(caller: Caller, arguments: SendArguments) -> SendResult:
     identity = caller.identity
     reply_to = None if identity is None else identity.mail_address
     if arguments.reply_to is not None:
-        reply_to = caller.mailbox_to_send(arguments.reply_to, "reply_to")
-    address = caller.mailbox_to_send(arguments.mail_address)
+        reply_to = await caller.mailbox_to_send(arguments.reply_to, "reply_to")
+    address = await caller.mailbox_to_send(arguments.mail_address)
     try:
         msg_id = await caller.client.send(
             address,

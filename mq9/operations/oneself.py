@@ -73,7 +73,8 @@ class UnregisterResult(Result):
 
 async def _unregister(caller: Caller, _arguments: NoArguments) -> UnregisterResult:
     identity = _self(caller)
-    await caller.client.agent_unregister(identity.mail_address, name=identity.name)
+    # By its name alone: somebody else may be registered at its mailbox, too.
+    await caller.client.agent_unregister(name=identity.name)
     return UnregisterResult(name=identity.name)
 
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from mq9.models import Message, Priority
 from mq9.operations.bodies import readable, visible
 
+_MOST_TAGS = 1_000  # characters of the tags of one message
+
 
 class Cut(BaseModel):
     """What is missing of a body that was too long."""
@@ -82,11 +84,23 @@ def _view(message: Message, body: str, encoding: str | None, cut: Cut | None) ->
         encoding=encoding,
         cut=cut,
         key=_visible(message.key),
-        tags=[visible(tag) for tag in message.tags] or None,
+        tags=_tags(message.tags) or None,
         reply_to=message.reply_to,
         correlation_id=_visible(message.correlation_id),
         delivery_count=message.delivery_count if message.delivery_count > 1 else None,
     )
+
+
+def _tags(tags: Sequence[str]) -> list[str]:
+    """Show tags as far as there is room: spelled out, they may be longer than any body."""
+    shown: list[str] = []
+    room = _MOST_TAGS
+    for tag in map(visible, tags):
+        room -= len(tag)
+        if room < 0:
+            return [*shown, "…"]
+        shown.append(tag)
+    return shown
 
 
 def _visible(text: str | None) -> str | None:

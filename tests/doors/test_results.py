@@ -431,3 +431,15 @@ def test_a_body_cannot_pretend_to_be_another_field(planner, inbox):
     assert message["untrusted_content"] == body
     assert message["from"] == "planner"
     assert ids(fetch(planner)) == [0]
+
+
+def test_many_long_tags_of_blanks_are_shown_in_part(planner, inbox, client):
+    do(planner, "send_message", mail_address="planner", content="x", tags=["short", *BLANK_TAGS])
+
+    [message] = fetch(planner)["messages"]
+
+    assert message["tags"] == ["short", "<U+2800>" * 100, "…"]
+    assert message["untrusted_content"] == "x"
+
+
+BLANK_TAGS = ["\u2800" * 100, "\u2800" * 101]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.mcpserver.programs import McpServing, conformance, needs_node
 
-pytestmark = needs_node
+pytestmark = [pytest.mark.programs, needs_node]
 
 # What a server answers without the tools and prompts that the suite has for its own servers.
 SCENARIOS = {

@@ -6,7 +6,7 @@ import pytest
 
 from tests.mcpserver.programs import MQ9_MCP, McpServing, inspector, needs_node
 
-pytestmark = needs_node
+pytestmark = [pytest.mark.programs, needs_node]
 
 TOOLS = {
     "mq9_ack_messages",

@@ -11,6 +11,8 @@ from programs import MQ9_MCP
 
 PATIENCE_S = 30
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture
 def environment(tmp_path):

@@ -187,7 +187,7 @@ async def test_there_is_a_bound_to_what_is_watched(older, monkeypatch):
     monkeypatch.setattr("mcp_server.watching._MOST_WATCHED", 1)
     made = (await host.do("create_mailbox"))["mail_address"]
     await host.client.subscribe_resource(OWN)
-    with pytest.raises(MCPError, match="1 mailboxes are watched already"):
+    with pytest.raises(MCPError, match="1 mailboxes are watched for desk already"):
         await host.client.subscribe_resource(f"mq9://mailbox/{made}")
     await host.client.unsubscribe_resource(OWN)
     await host.client.subscribe_resource(f"mq9://mailbox/{made}")

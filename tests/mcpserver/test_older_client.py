@@ -6,7 +6,7 @@ import pytest
 
 from tests.mcpserver.programs import MQ9_MCP, McpServing, needs_older_line, older_agent
 
-pytestmark = needs_older_line
+pytestmark = [pytest.mark.programs, needs_older_line]
 
 
 @pytest.fixture(params=["stdio", "http", "http without sessions"])

@@ -1,0 +1,113 @@
+"""The server over HTTP in the same process, and clients of it."""
+
+import ssl
+from contextlib import asynccontextmanager
+
+import httpx
+import httpx2
+from hosting import ERAS, Host
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from starlette.applications import Starlette
+from waiting import until
+
+from mcp_server import Callers, Settings, make_server
+from mcp_server.http import mcp_route
+from mq9.http_port import listening, serving
+
+CURRENT, OLDER = ERAS
+# The protocol, and whether the server is stateless.
+WAYS = {"current": (CURRENT, False), "older": (OLDER, False), "no session": (OLDER, True)}
+# Nothing is encrypted on loopback, and to load all authorities for each client takes its time.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def by_hand():
+    """A client of HTTP that knows nothing of MCP, and waits as long as the test does."""
+    return httpx.AsyncClient(verify=_NO_TLS, timeout=None)  # noqa: S113  # see above
+
+
+@asynccontextmanager
+async def served(broker, agent="desk", *, stateless=False, **door):
+    """Serve on a port that the system assigns; the URL."""
+    settings = Settings()
+    verified = door.get("verifier") is not None
+    callers = Callers(
+        lambda name: broker.client(agent=name if verified else None),
+        settings,
+        agent=None if verified else agent,
+    )
+    server = make_server(callers, settings, pushes=not stateless)
+    with await listening("port", "127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        async with (
+            mcp_route(server, stateless=stateless, **door) as route,
+            serving(Starlette(routes=[route]), listener),
+        ):
+            yield f"http://127.0.0.1:{port}/mcp"
+
+
+@asynccontextmanager
+async def connected(url, era=CURRENT, token=None, **client):
+    """Connect a host, which may have a bearer token."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    mode = "auto" if era == CURRENT else "legacy"
+    async with (
+        httpx2.AsyncClient(headers=headers, verify=_NO_TLS, timeout=None) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode, **client) as one,
+    ):
+        assert one.protocol_version == era
+        yield Host(one, None, None)
+
+
+class Wire:
+    """A client by hand, for what no well-behaved one does."""
+
+    def __init__(self, url, era=CURRENT, **headers):
+        self.url = url
+        self.era = era
+        self.headers = {
+            "Accept": "application/json, text/event-stream",
+            **({"MCP-Protocol-Version": era} if era == CURRENT else {}),
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+
+    def request(self, method, params, **headers):
+        """Make a request, to be sent by whoever likes."""
+        params = dict(params)
+        headers = {**self.headers, **headers}
+        if self.era == CURRENT:
+            io = "io.modelcontextprotocol/"
+            params["_meta"] = {f"{io}protocolVersion": CURRENT, f"{io}clientCapabilities": {}}
+            headers |= {"Mcp-Method": method}
+            headers |= {"Mcp-Name": params["name"]} if "name" in params else {}
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return httpx.Request("POST", self.url, headers=headers, json=body)
+
+    async def ask(self, method="tools/list", **params):
+        """Ask for something; the response."""
+        async with by_hand() as http:
+            return await http.send(self.request(method, params))
+
+    async def begin(self):
+        """Begin a session, where the server keeps any."""
+        about = {"name": "wire", "version": "0"}
+        response = await self.ask(
+            "initialize", protocolVersion=self.era, capabilities={}, clientInfo=about
+        )
+        assert response.status_code == 200
+        self.headers["MCP-Protocol-Version"] = self.era
+        if "Mcp-Session-Id" in response.headers:
+            self.headers["Mcp-Session-Id"] = response.headers["Mcp-Session-Id"]
+        return self
+
+    async def call(self, tool, **arguments):
+        """Call a tool and wait for its answer, however long."""
+        request = self.request("tools/call", {"name": f"mq9_{tool}", "arguments": arguments})
+        async with by_hand() as http:
+            return await http.send(request)
+
+
+async def waits(broker, mailboxes=1):
+    """Return once fetches wait for mail in so many mailboxes."""
+    await until(lambda: len(broker._serving()._waiters._by_address) == mailboxes)

@@ -1,0 +1,162 @@
+"""`mq9-mcp install` and `mq9-mcp doctor`, as a user calls them."""
+
+import json
+
+import pytest
+from calling import move_to, mq9_mcp, ok, refused
+from programs import MQ9_MCP
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of the test's own."""
+    move_to(tmp_path / "home", monkeypatch)
+    return tmp_path / "home"
+
+
+def cursor(home):
+    return home / ".cursor/mcp.json"
+
+
+def entry(home):
+    return json.loads(cursor(home).read_text())["mcpServers"]["mq9"]
+
+
+def test_it_shows_what_changes_and_asks(home):
+    done = mq9_mcp("install", "cursor", stdin="n\n")
+    assert done.code == 130
+    assert f'+      "command": "{MQ9_MCP}",' in done.out
+    assert f"Change {cursor(home)}? [y/N]" in done.err
+    assert not cursor(home).exists()
+    assert mq9_mcp("install", "cursor", stdin="").code == 130  # nobody is there to answer
+    assert not cursor(home).exists()
+
+    done = mq9_mcp("install", "cursor", stdin="y\n")
+    assert done.code == 0
+    assert done.out.endswith("done; start Cursor anew\n")
+    assert entry(home) == {"command": str(MQ9_MCP), "args": ["--agent", "cursor"]}
+    assert ok("install", "cursor") == f"{cursor(home)} is as it should be; nothing to do\n"
+
+
+def test_it_takes_the_options_of_the_server(home, tmp_path):
+    options = ("--with", "--read-only", "--with=--allow-read", "--with", "team.*")
+    url = f"sqlite:///{tmp_path}/mail.db"
+    ok("install", "cursor", "--yes", "--agent", "Data Desk", "--server", url, *options)
+    assert entry(home) == {
+        "command": str(MQ9_MCP),
+        "args": ["--agent", "Data Desk", "--read-only", "--allow-read", "team.*"],
+        "env": {"MQ9_SERVER": f"sqlite:///{tmp_path}/mail.db"},
+    }
+
+
+def test_undo_puts_back_what_was_there(home):
+    cursor(home).parent.mkdir()
+    before = '{"mcpServers": {"other": {"command": "x"}}, "rest": [1,\n2]}\n'
+    cursor(home).write_text(before)
+    ok("install", "cursor", "-y")
+    assert mq9_mcp("install", "cursor", "--undo", stdin="n\n").code == 130
+    assert entry(home)
+    assert "done; start Cursor anew" in ok("install", "cursor", "--undo", "--yes")
+    assert cursor(home).read_text() == before
+    assert [one.name for one in cursor(home).parent.iterdir()] == ["mcp.json"]
+    assert refused("install", "cursor", "--undo").startswith("key: there is nothing to undo")
+
+
+def test_print_changes_nothing(home):
+    printed = json.loads(ok("install", "vscode", "--print", "--key", "mail"))
+    assert printed["servers"]["mail"]["command"] == str(MQ9_MCP)
+    assert list(home.iterdir()) == []
+
+
+def test_it_installs_in_a_project(home, tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    ok("install", "claude-code", "--project", "--yes")
+    assert json.loads((project / ".mcp.json").read_text())["mcpServers"]["mq9"]
+    assert list(home.iterdir()) == []
+    assert refused("install", "claude-desktop", "--project").startswith("scope: Claude Desktop has")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["emacs"], "host: 'emacs' is none of claude-desktop, claude-code, cursor, vscode"),
+        ([], "Missing argument 'HOST'"),
+        (["cursor", "--agent", "!!!"], "mail_address: '!!!' has no letter"),
+        (["cursor", "--server", "ftp://x"], "server: 'ftp://x' is not a URL"),
+        (["cursor", "--key", "a b"], "key: 'a b' is not 1 to 64 of"),
+        (["cursor", "--with", "--nonsense"], "No such option: --nonsense"),
+        (["cursor", "--with", "--http"], "with: hosts start the server on standard input"),
+        (["cursor", "--with", "--stateless"], "stateless: it is for --http"),
+        (["cursor", "--with", "--tools=x"], "tools: 'x' is not one of"),
+        (["cursor", "--with", "--prefix=a b"], "prefix: 'a b' is not"),
+        (["cursor", "--with", "doctor"], "with: 'doctor' is no option"),
+    ],
+)
+def test_what_no_host_could_start_is_not_installed(home, arguments, complaint):
+    assert refused("install", *arguments, "--yes").startswith(complaint)
+    assert list(home.iterdir()) == []
+
+
+@pytest.fixture
+def doctor(tmp_path):
+    """Call the doctor; what it found, by name, and its exit code."""
+
+    def call():
+        url = f"sqlite:///{tmp_path}/mail.db"
+        done = mq9_mcp("doctor", "--json", MQ9_SERVER=url)
+        found = json.loads(done.out)
+        assert found["ok"] is (done.code == 0)
+        told = mq9_mcp("doctor", "--url", url)  # the same to people
+        assert told.code == done.code
+        for one in found["checks"]:
+            assert f"\n{one['state']:<8} {one['name']}: " in f"\n{told.out}"
+        return {one["name"]: one for one in found["checks"]}, done.code
+
+    return call
+
+
+def test_the_doctor_finds_all_well(doctor, home):
+    found, code = doctor()
+    assert code == 0
+    assert {one["state"] for one in found.values()} == {"ok"}
+    assert {"mcp", "broker", "round trip", "command", "cursor", "vscode"} <= set(found)
+    assert (
+        found["cursor"]["text"] == f"has no {cursor(home)}; to use it there: mq9-mcp install cursor"
+    )
+
+    ok("install", "cursor", "--yes", "--agent", "Desk")
+    assert doctor()[0]["cursor"]["text"] == "starts this server, as Desk"
+    cursor(home).write_text("{}")
+    found, code = doctor()
+    assert (code, found["cursor"]["state"]) == (0, "ok")
+    assert found["cursor"]["text"].startswith("does not start this server")
+
+
+def test_a_command_that_is_gone_is_a_problem(doctor, home):
+    cursor(home).parent.mkdir()
+    gone = str(home / "gone" / "mq9-mcp")
+    cursor(home).write_text(json.dumps({"mcpServers": {"mail": {"command": gone}}}))
+    found, code = doctor()
+    assert code == 1
+    assert (found["cursor"]["state"], found["cursor"]["advice"]) == (
+        "problem",
+        "mq9-mcp install cursor",
+    )
+    assert found["cursor"]["text"] == f"is to start {gone}, which is not there"
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b"\xff", b'{"mcpServers": []}', b"1", b'{"mcpServers": null}']
+)
+def test_a_broken_configuration_is_a_warning(doctor, home, content):
+    cursor(home).parent.mkdir()
+    cursor(home).write_bytes(content)
+    found, code = doctor()
+    assert (code, found["cursor"]["state"], found["cursor"]["advice"]) == (
+        0,
+        "warning",
+        "look at it",
+    )
+    assert found["cursor"]["text"].startswith(f"{cursor(home)} cannot be read: ")

@@ -1,0 +1,241 @@
+"""The server over HTTP: both protocol eras, with sessions and without, and from where."""
+
+import asyncio
+
+import pytest
+from hosting import ERAS
+from mcp.shared.exceptions import MCPError
+from mcp_types import ResourceUpdatedNotification
+from over_http import OLDER, WAYS, Wire, by_hand, connected, served, waits
+from waiting import until
+
+from mcp_server.settings import ALL
+from mq9.testing import FakeBroker
+
+INBOX = "mq9://mailbox/desk"
+
+
+@pytest.fixture
+def broker():
+    """Under a clock that only the test moves, however long the network takes."""
+    with FakeBroker(idle_jump=None) as broker:
+        yield broker
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    return WAYS[request.param]
+
+
+@pytest.fixture
+def era(way):
+    return way[0]
+
+
+async def test_every_tool_resource_and_prompt_is_reached(broker, way, era):
+    async with served(broker, stateless=way[1]) as url, connected(url, era) as desk:
+        assert len((await desk.client.list_tools()).tools) == len(ALL)
+        await desk.do("agent_register", name="desk", capabilities="Writes")
+        assert len((await desk.do("agent_discover"))["agents"]) == 1
+        replies = (await desk.do("create_mailbox"))["mail_address"]
+        await desk.do("send_message", mail_address="desk", content="Grüße", reply_to=replies)
+        [message] = (await desk.do("fetch_messages", max_wait_ms=0))["messages"]
+        assert (message["from"], message["untrusted_content"]) == ("desk", "Grüße")
+        assert (await desk.do("ack_messages", msg_id=0))["acked"] == [0]
+        assert len((await desk.do("query_messages"))["messages"]) == 1
+        assert (await desk.do("whoami"))["name"] == "desk"
+        assert len((await desk.read(INBOX))["messages"]) == 1
+        assert (await desk.client.get_prompt("check_inbox")).messages
+        deleting = {"mail_address": "desk", "msg_id": 0}
+        assert "confirm_address" in await desk.fail("delete_message", **deleting)
+        await desk.do("delete_message", **deleting, confirm_address="desk")
+        await desk.do("agent_unregister")
+
+
+async def test_a_host_hears_that_a_wait_goes_on(broker, way, era):
+    heard = []
+
+    async def hear(progress, total, _message):
+        heard.append((progress, total))
+
+    async with served(broker, stateless=way[1]) as url, connected(url, era) as desk:
+        waiting = asyncio.create_task(
+            desk.client.call_tool(
+                "mq9_fetch_messages", {"max_wait_ms": 12_000}, progress_callback=hear
+            )
+        )
+        await waits(broker)
+        for count in (1, 2):
+            await broker.clock.advance(5)
+            await until(lambda count=count: len(heard) == count)
+        await broker.clock.advance(2)
+        assert (await waiting).structured_content["empty"] == "nothing stored"
+    assert heard == [(5, 12), (10, 12)]
+
+
+async def is_free(broker):
+    """See that what comes now is handed to another consumer at once."""
+    async with broker.client() as other:
+        await other.send("desk", "x")
+        [message] = await other.fetch("desk", group_name="desk", deliver="earliest")
+        assert message.delivery_count == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_that_is_given_up_takes_nothing(broker, era):
+    async with served(broker) as url, connected(url, era) as desk:
+        waiting = asyncio.create_task(desk.call("fetch_messages", max_wait_ms=45_000))
+        await waits(broker)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await waits(broker, 0)
+        await is_free(broker)
+        await desk.do("whoami")
+
+
+async def test_a_call_whose_connection_breaks_takes_nothing(broker, way, era):
+    async with served(broker, stateless=way[1]) as url:
+        wire = Wire(url, era)
+        if era == OLDER:
+            await wire.begin()
+        waiting = asyncio.create_task(wire.call("fetch_messages", max_wait_ms=45_000))
+        await waits(broker)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await waits(broker, 0)
+        await is_free(broker)
+        assert '"name":"desk"' in (await wire.call("whoami")).text  # the session goes on
+
+
+async def test_the_older_protocol_tells_of_new_mail_over_its_stream(broker):
+    heard = []
+
+    async def hear(message):
+        if isinstance(message, ResourceUpdatedNotification):
+            heard.append(message.params.uri)
+
+    async with (
+        served(broker) as url,
+        connected(url, OLDER, message_handler=hear) as desk,
+        broker.client() as sender,
+    ):
+
+        async def send_until_heard(address):
+            before = heard.count(f"mq9://mailbox/{address}")
+            while heard.count(f"mq9://mailbox/{address}") == before:
+                await sender.send(address, "x")  # the stream may come later than the subscription
+                await asyncio.sleep(0.01)
+
+        other = (await desk.do("create_mailbox"))["mail_address"]
+        await desk.client.subscribe_resource(INBOX)
+        await send_until_heard("desk")
+        await desk.client.unsubscribe_resource(INBOX)
+        await waits(broker, 0)
+
+        await desk.client.subscribe_resource(f"mq9://mailbox/{other}")
+        await send_until_heard(other)  # and so has all been heard that was told before
+        count = heard.count(INBOX)
+        await sender.send("desk", "x")
+        await send_until_heard(other)
+        assert heard.count(INBOX) == count
+
+
+async def test_without_sessions_there_are_no_older_subscriptions(broker):
+    async with served(broker, stateless=True) as url, connected(url, OLDER) as desk:
+        assert not desk.client.server_capabilities.resources.subscribe
+        with pytest.raises(MCPError, match="Method not found"):
+            await desk.client.subscribe_resource(INBOX)
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+async def test_the_current_protocol_tells_of_new_mail_over_its_stream(broker, stateless):
+    async with (
+        served(broker, stateless=stateless) as url,
+        connected(url) as desk,
+        broker.client() as sender,
+    ):
+        async with desk.client.listen(resource_subscriptions=[INBOX]) as updates:
+            assert updates.honored.resource_subscriptions == [INBOX]
+            await sender.send("desk", "one")
+            assert (await anext(updates)).uri == INBOX
+        await waits(broker, 0)
+
+
+LOOPBACK = ["127.0.0.1", "127.0.0.1:8765", "localhost", "localhost:1", "[::1]:8765"]
+
+
+async def status(url, way, method="POST", **headers):
+    """What a request is answered to that says where it comes from."""
+    era, stateless = way
+    wire = Wire(url, era, **headers)
+    if method == "POST" and era == OLDER and not stateless:
+        about = {"name": "wire", "version": "0"}
+        begin = {"protocolVersion": era, "capabilities": {}, "clientInfo": about}
+        return (await wire.ask("initialize", **begin)).status_code
+    if method == "POST":
+        return (await wire.ask()).status_code
+    async with by_hand() as http:
+        return (await http.request(method, url, headers=wire.headers)).status_code
+
+
+async def test_by_another_name_this_machine_is_not_called(broker, way):
+    async with served(broker, stateless=way[1]) as url:
+        for name in LOOPBACK:
+            assert await status(url, way, Host=name) == 200
+        for name in (
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.2",
+            "",
+            "evil.example:8765",
+        ):
+            assert await status(url, way, Host=name) == 421, name
+    async with served(broker, stateless=way[1], hosts=["mail.example"]) as url:
+        for name in ("mail.example", "mail.example:443", *LOOPBACK):
+            assert await status(url, way, Host=name) == 200
+        for name in ("x.mail.example", "mail.example.evil"):
+            assert await status(url, way, Host=name) == 421
+
+
+async def test_other_web_pages_do_not_call(broker, way):
+    async with served(broker, stateless=way[1]) as url:
+        for page in ("http://localhost", "http://localhost:6274", "http://127.0.0.1:1"):
+            assert await status(url, way, Origin=page) == 200
+        for page in (
+            "http://evil.example",
+            "http://localhost.evil.example",
+            "https://app.example",
+            "null",
+        ):
+            assert await status(url, way, Origin=page) == 403, page
+    async with served(broker, stateless=way[1], origins=["https://app.example"]) as url:
+        for page in ("https://app.example", "http://localhost:6274"):
+            assert await status(url, way, Origin=page) == 200
+        for page in ("http://app.example", "https://app.example:8443", "https://x.app.example"):
+            assert await status(url, way, Origin=page) == 403, page
+
+
+async def test_that_holds_whatever_is_asked(broker, way):
+    async with served(broker, stateless=way[1]) as url, by_hand() as http:
+        wire = Wire(url, way[0])
+        if way[0] == OLDER:
+            await wire.begin()
+        for method in ("GET", "DELETE", "PUT", "OPTIONS"):
+            for name, value, answer in (("Host", "evil.example", 421), ("Origin", "null", 403)):
+                refused = await http.request(method, url, headers={**wire.headers, name: value})
+                assert refused.status_code == answer
+
+
+async def test_a_body_of_more_than_4_mib_is_refused(broker, way):
+    async def in_pieces():
+        for _ in range(5):
+            yield b" " * 1024 * 1024
+
+    async with served(broker, stateless=way[1]) as url, by_hand() as http:
+        wire = Wire(url, way[0])
+        for body in (b" " * (4 * 1024 * 1024 + 1), in_pieces()):
+            headers = {**wire.headers, "Content-Type": "application/json"}
+            assert (await http.post(url, content=body, headers=headers)).status_code == 413
+        assert await status(url, way) == 200

@@ -1,0 +1,242 @@
+"""What is no proper request: each is refused in clear words, and nothing is left of it."""
+
+import asyncio
+import contextlib
+import logging
+import random
+
+import pytest
+from attacks import state
+from doors.test_bad_input import VALID, WRONG, speaks_of
+from hosting import ERAS, at_rest
+from mcp.shared.exceptions import MCPError
+
+from mcp_server.settings import ALL
+
+CURRENT = ERAS[0]
+REFUSED = {-32600, -32601, -32602}  # not an internal error
+LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
+NEEDED = {
+    name: [one for one, field in operation.arguments.model_fields.items() if field.is_required()]
+    for name, operation in ALL.items()
+}
+VALID = {
+    **VALID,
+    "delete_message": {**VALID["delete_message"], "confirm_address": "planner"},
+    "whoami": {},
+    "agent_unregister": {},
+}
+
+
+async def raw(host, method, params):
+    """Make a request as it stands, past the checks of a well-behaved client."""
+    session = host.client.session
+    data, options = {"method": method, "params": params}, {}
+    with contextlib.suppress(UnicodeEncodeError):  # for a header, which nobody reads in a process
+        session._stamp(data, options)
+    return await session._dispatcher.send_raw_request(method, data["params"], options)
+
+
+async def refusal(host, method, params):
+    """Make a request in vain; what is said of it."""
+    try:
+        result = await raw(host, method, params)
+    except MCPError as error:
+        return error.error.message if error.error.code in REFUSED else f"code {error.error.code}"
+    assert result.get("isError"), (method, params, result)
+    assert result.get("structuredContent") is None
+    return result["content"][0]["text"]
+
+
+@pytest.fixture
+async def planner(open_host, era, broker):
+    """An agent that holds a message, beside another agent's mailbox."""
+    host = await open_host("planner", era=era)
+    await host.do("agent_register", name="planner", capabilities="Plans")
+    async with broker.client() as client:
+        await client.mailbox_create(name="worker")
+        await client.send("planner", "x", key="k", tags=["a"], sender="worker")
+        await client.send("worker", "y")
+    await host.do("fetch_messages", max_wait_ms=0)
+    return host
+
+
+@pytest.mark.parametrize("name", [*dict.fromkeys(name for name, _ in WRONG)])
+async def test_each_wrong_argument_is_named_and_changes_nothing(planner, broker, name):
+    before = state(broker)
+    for argument in (one for tool, one in WRONG if tool == name):
+        for value in WRONG[name, argument]:
+            arguments = {**VALID[name], argument: value}
+            told = await refusal(
+                planner, "tools/call", {"name": f"mq9_{name}", "arguments": arguments}
+            )
+            assert speaks_of(name, argument, value) in told
+            assert len(told) < 2_000
+    assert state(broker) == before
+
+
+class Nonsense:
+    """Makes up what a confused or hostile client might say."""
+
+    def __init__(self, seed):
+        self.dice = random.Random(seed)
+
+    def text(self):
+        alphabet = "abc.*>/%\\\"'{}[]<\0\n\x1b\u200b\u202e\ud800\udfff雪🦊é"
+        length = self.dice.choice((1, 3, 17, 90, 300, 2_000))
+        if self.dice.random() < 0.01:
+            return self.dice.choice(alphabet) * 1_000_000
+        return "".join(self.dice.choices(alphabet, k=length))
+
+    def value(self, depth=0):
+        """A value that is no text."""
+        kind = self.dice.randrange(9 if depth < 4 else 6)
+        if kind < 6:
+            return self.dice.choice(
+                [7, -1, 1.5, True, False, 10**400, 2**63, float("nan"), float("-inf")]
+            )
+        if kind == 6:
+            nested = []
+            for _ in range(self.dice.randrange(1, 400)):
+                nested = [nested] if self.dice.random() < 0.5 else {"a": nested}
+            return nested
+        if kind == 7:
+            return [self.value(depth + 1) for _ in range(self.dice.randrange(5))]
+        return {str(one): self.value(depth + 1) for one in range(self.dice.randrange(5))}
+
+    def request(self):
+        """A request, and a word that its refusal must hold."""
+        tool = self.dice.choice(list(ALL))
+        kinds = (
+            *(self.wrong_argument, self.unknown_argument, self.missing_argument),
+            *(self.unknown_tool, self.no_arguments, self.resource, self.prompt),
+            *(self.completion, self.page, self.subscription, self.method),
+        )
+        return self.dice.choice(kinds)(tool)
+
+    def wrong_argument(self, _tool):
+        name, argument = self.dice.choice(list(WRONG))
+        value = self.dice.choice(WRONG[name, argument])
+        return self.call(name, {**VALID[name], argument: value}, speaks_of(name, argument, value))
+
+    def unknown_argument(self, tool):
+        name = f"no_such_{self.dice.randrange(1_000)}"
+        value = self.dice.choice((self.text, self.value))()
+        return self.call(tool, {**VALID[tool], name: value}, f"{name}: Extra inputs")
+
+    def missing_argument(self, _tool):
+        tool = self.dice.choice([name for name, needed in NEEDED.items() if needed])
+        missing = self.dice.choice(NEEDED[tool])
+        arguments = {one: value for one, value in VALID[tool].items() if one != missing}
+        return self.call(tool, arguments, f"{missing}: Field required")
+
+    def unknown_tool(self, tool):
+        name = self.dice.choice((self.text(), tool, f"mq9_{tool} ", f"MQ9_{tool}", ""))
+        return "tools/call", {"name": name, "arguments": VALID[tool]}, "unknown tool"
+
+    def no_arguments(self, tool):
+        wrong = self.dice.choice((7, "x", ["a"], True, 1.5))
+        return self.call(tool, wrong, "Invalid request parameters")
+
+    def resource(self, _tool):
+        made_up = (f"mq9://mailbox/{self.text()}", f"mq9://message/planner/{self.text()}")
+        if self.dice.random() < 0.8:
+            uri = self.dice.choice(
+                (self.text(), *made_up, "mq9://agents/", "MQ9://agents", "mq9://message/planner/77")
+            )
+            return "resources/read", {"uri": uri}, ""
+        return "resources/read", {"uri": self.value()}, "Invalid request parameters"
+
+    def prompt(self, _tool):
+        task = {"task": "x"}
+        arguments, said = self.dice.choice(
+            (
+                ({}, "task: "),
+                (task | {f"no_such_{self.text()}": "y"}, "has no such argument"),
+                (task | {"agent": "a\ud800"}, "agent: "),
+                ({"task": "x" * 100_001}, "task: "),
+                (task | {"agent": self.value()}, "Invalid request parameters"),
+                ([], "Invalid request parameters"),
+            )
+        )
+        if self.dice.random() < 0.2:
+            return "prompts/get", {"name": self.text(), "arguments": task}, "unknown prompt"
+        return "prompts/get", {"name": "delegate_task", "arguments": arguments}, said
+
+    def completion(self, _tool):
+        right = {
+            "ref": {"type": "ref/prompt", "name": "delegate_task"},
+            "argument": {"name": "agent", "value": "p"},
+        }
+        name = self.dice.choice(list(right))
+        wrong = self.dice.choice((self.value(), {}, {"type": self.text()}, {"name": "agent"}))
+        return "completion/complete", {**right, name: wrong}, "Invalid request parameters"
+
+    def page(self, _tool):
+        method = self.dice.choice(LISTS)
+        if self.dice.random() < 0.5:
+            return method, {"cursor": self.text()}, "cursor: "
+        return method, {"cursor": self.value()}, "Invalid request parameters"
+
+    def subscription(self, _tool):
+        # What belongs to the other protocol is as unknown as what belongs to none.
+        method, params = self.dice.choice(
+            (
+                ("resources/subscribe", {"uri": self.value()}),
+                ("resources/subscribe", {"uri": "mq9://mailbox/worker"}),
+                ("resources/unsubscribe", {"uri": self.value()}),
+                ("subscriptions/listen", {"notifications": self.dice.choice((7, "x", None, []))}),
+                ("subscriptions/listen", {"notifications": {"resourceSubscriptions": 7}}),
+                ("subscriptions/listen", {"notifications": {"resourceSubscriptions": [7]}}),
+                ("subscriptions/listen", {}),
+            )
+        )
+        return method, params, ""
+
+    def method(self, _tool):
+        method = self.dice.choice(("", "tools", "tools/call/", "Tools/List", self.text()))
+        return method, {"name": "mq9_whoami"}, "Method not found"
+
+    def call(self, tool, arguments, said):
+        return "tools/call", {"name": f"mq9_{tool}", "arguments": arguments}, said
+
+
+async def tasks_of(broker):
+    await at_rest(broker)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return sorted(task.get_name() for task in asyncio.all_tasks() if "Task-" not in task.get_name())
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_thousand_malformed_calls_are_refused_and_leave_nothing(
+    planner, broker, scale, caplog, monkeypatch
+):
+    caplog.set_level(logging.INFO)
+    nonsense = Nonsense(7)
+    before, tasks = state(broker), await tasks_of(broker)
+    many = len(asyncio.all_tasks())
+
+    for number in range(1_000 * scale):
+        method, params, said = nonsense.request()
+        told = await refusal(planner, method, params)
+        assert told, (number, method)
+        assert said in told, (number, method, str(params)[:300], told)
+        assert len(told) < 2_500, (number, method)
+
+    assert state(broker) == before
+    assert await tasks_of(broker) == tasks
+    assert len(asyncio.all_tasks()) == many
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+    [agent] = planner.callers._agents.values()
+    assert agent.busy == 0
+    # Nothing of it counts as being in work, or as watched.
+    monkeypatch.setattr("mcp_server.tools._MOST_AT_ONCE", 1)
+    monkeypatch.setattr("mcp_server.watching._MOST_WATCHED", 1)
+    assert (await planner.do("whoami"))["name"] == "planner"
+    if planner.client.protocol_version == CURRENT:
+        async with planner.client.listen(resource_subscriptions=["mq9://mailbox/planner"]) as one:
+            assert one.honored.resource_subscriptions
+    else:
+        await planner.client.subscribe_resource("mq9://mailbox/planner")

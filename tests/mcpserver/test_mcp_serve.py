@@ -1,0 +1,200 @@
+"""MCP on the HTTP port of `mq9 serve`."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hosting import ERAS
+from over_http import OLDER, Wire, by_hand, connected
+from serving import Serving
+
+from mq9 import Forbidden, InvalidRequest, Mq9Client
+from mq9.broker.settings import Settings
+
+INBOX = "mq9://mailbox/desk"
+USERS = """
+[[users]]
+agent = "ada"
+token = "the-token-of-ada"
+
+[[users]]
+agent = "bob"
+user = "bob"
+password = "the-password"
+
+[[users]]
+agent = "cy"
+token = "the-token-of-cy"
+"""
+
+
+@pytest.fixture(params=ERAS)
+def era(request):
+    return request.param
+
+
+@pytest.fixture
+def users_file(tmp_path):
+    path = tmp_path / "users.toml"
+    path.write_text(USERS)
+    path.chmod(0o600)
+    return str(path)
+
+
+def mcp_url(server):
+    """Where it serves MCP, as it has logged."""
+    url = server.metrics_url.replace("/metrics", "/mcp")
+    assert f"mcp url={url}\n" in server.told
+    return url
+
+
+async def test_mcp_clients_and_nats_clients_mail_each_other(tmp_path, era):
+    async with (
+        Serving(tmp_path, "--mcp", "--mcp-agent", "Desk", "--memory", admin=True) as server,
+        connected(mcp_url(server), era) as desk,
+        Mq9Client(server.url) as client,
+        by_hand() as http,
+    ):
+        await client.mailbox_create(name="worker")
+        await desk.do("send_message", mail_address="worker", content="to NATS")
+        [message] = await client.fetch("worker", group_name="g", deliver="earliest")
+        assert (message.sender, message.sender_verified, message.text) == ("Desk", False, "to NATS")
+
+        waiting = asyncio.create_task(desk.do("fetch_messages", max_wait_ms=45_000))
+        await client.send("desk", "to MCP", sender="worker")
+        [told] = (await waiting)["messages"]
+        assert (told["from"], told["untrusted_content"]) == ("worker", "to MCP")
+        assert "from_verified" not in told
+
+        metrics = (await http.get(server.metrics_url)).text
+        assert "mq9_build_info" in metrics
+        for path, said in (("healthz", "ok"), ("readyz", '{"ready":true}')):
+            answer = await http.get(server.metrics_url.replace("metrics", path))
+            assert (answer.status_code, answer.text) == (200, said)
+
+
+async def test_bearer_tokens_are_the_tokens_of_the_users(tmp_path, users_file, era):
+    async with (
+        Serving(tmp_path, "--mcp", "--users", users_file, "--memory", admin=True) as server,
+        connected(mcp_url(server), era, "the-token-of-ada") as ada,
+        connected(mcp_url(server), era, "the-token-of-cy") as cy,
+        Mq9Client(server.url.replace("//", "//bob:the-password@")) as bob,
+        by_hand() as http,
+    ):
+        await ada.do("whoami")
+        await bob.send("ada", "hello")
+        [message] = (await ada.do("fetch_messages"))["messages"]
+        assert (message["from"], message["from_verified"]) == ("bob", True)
+        await bob.mailbox_create(name="bob")
+        await ada.do("send_message", mail_address="bob", content="hello")
+        [message] = await bob.fetch("bob", group_name="g", deliver="earliest")
+        assert (message.sender, message.sender_verified) == ("ada", True)
+        with pytest.raises(Forbidden):
+            await bob.query("ada")
+        assert "not ada" in await cy.fail("query_messages", mail_address="ada")
+        for token in (None, "the-password", "bob"):
+            given = {} if token is None else {"Authorization": f"Bearer {token}"}
+            assert (await Wire(mcp_url(server), **given).ask()).status_code == 401
+        assert (await http.get(server.metrics_url)).status_code == 200
+
+
+async def test_told_to_stop_it_answers_a_fetch_that_waits(tmp_path, era):
+    options = ("--mcp", "--mcp-agent", "desk", "--memory", "--drain", "3600")
+    async with Serving(tmp_path, *options, admin=True) as server:
+        wire = Wire(mcp_url(server), era)
+        if era == OLDER:
+            await wire.begin()
+        await wire.call("whoami")
+        waiting = asyncio.create_task(wire.call("fetch_messages", max_wait_ms=45_000))
+        await asyncio.sleep(0.3)  # most likely it waits by now; if not, it is answered the same
+        server.stop()
+        assert '"empty":"nothing stored"' in (await waiting).text
+        assert await server.ended() == 0
+        assert "Traceback" not in server.told
+
+
+async def test_told_to_stop_it_waits_for_no_listener(tmp_path, era):
+    options = ("--mcp", "--mcp-agent", "desk", "--memory", "--drain", "3600")
+    async with Serving(tmp_path, *options, admin=True) as server:
+        listening = asyncio.Event()
+
+        async def listen():
+            async with connected(mcp_url(server), era) as desk:
+                if era == OLDER:
+                    await desk.client.subscribe_resource(INBOX)
+                    listening.set()
+                    await asyncio.Event().wait()
+                async with desk.client.listen(resource_subscriptions=[INBOX]):
+                    listening.set()
+                    await asyncio.Event().wait()
+
+        listener = asyncio.create_task(listen())
+        await listening.wait()
+        server.stop()
+        assert await server.ended() == 0
+        assert "Traceback" not in server.told
+        assert " ERROR " not in server.told
+        listener.cancel()
+        await asyncio.wait([listener])  # by an error or not: its server has gone
+        if not listener.cancelled():
+            assert listener.exception() is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--mcp"], "mcp: say who MCP clients are, by --users, whose tokens"),
+        (["--mcp-agent", "desk"], "mcp-agent: 'desk' is for --mcp"),
+        (["--mcp", "--mcp-agent", "!!!"], "mail_address: '!!!' has no letter a-z and no digit"),
+        (["--mcp", "--users", "users.toml"], "mail_address: '!!!' has no letter a-z and no digit"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path, options, complaint):
+    path = tmp_path / "users.toml"
+    path.write_text('[[users]]\nagent = "!!!"\ntoken = "x"\n')
+    path.chmod(0o600)
+    code, line = refused(tmp_path, *options)
+    assert code == 2
+    assert line.startswith(f"error: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"mcp_agent": "desk", "users": Path("users.toml")}, "mcp: say who MCP clients are"),
+        ({"mcp_agent": "desk", "auth_token": "x"}, "mcp: with --auth-token MCP clients would"),
+        ({"mcp_agent": "desk", "admin_port": None}, "mcp: it is served on the admin port"),
+    ],
+)
+def test_so_is_all_that_would_let_somebody_in_by_mistake(settings, complaint):
+    with pytest.raises(InvalidRequest, match=f"^{complaint}"):
+        Settings(mcp=True, **settings)
+
+
+def test_a_port_that_is_taken_is_told(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        options = ("--mcp", "--mcp-agent", "desk", "--admin-port", port)
+        code, line = refused(tmp_path, *options)
+    assert code == 3
+    assert f"127.0.0.1:{port} cannot be listened on" in line
+
+
+def refused(directory, *options):
+    """Run a command that cannot work; its exit code and what it says."""
+    serve = (sys.executable, "-m", "mq9", "serve", "--memory", "--port", "0")
+    done = subprocess.run(
+        [*serve, "--admin-port", "0", *options],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == ""
+    *logged, line = done.stderr.splitlines()
+    assert all(" INFO " in one for one in logged), done.stderr
+    return done.returncode, line

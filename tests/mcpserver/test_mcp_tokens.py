@@ -1,0 +1,201 @@
+"""Who comes in over HTTP by a bearer token, and as which agent."""
+
+import asyncio
+import hashlib
+from contextlib import AsyncExitStack
+
+import pytest
+from hosting import ERAS
+from mcp.server.auth.provider import AccessToken
+from mcp.shared.exceptions import MCPError
+from over_http import OLDER, WAYS, Wire, by_hand, connected, served, waits
+from programs import McpServing
+
+from mcp_server.http import KnownTokens
+from mq9.testing import FakeBroker
+from mq9.users import Users
+
+ADA, BOB, CY = (f"the-token-of-{name}" for name in ("ada", "bob", "cy"))
+USERS = f"""
+users = [
+  {{agent = "ada", token = "{ADA}"}},
+  {{agent = "bob", token = "sha256:{hashlib.sha256(BOB.encode()).hexdigest()}"}},
+  {{agent = "cy", token = "{CY}"}},
+  {{agent = "dan", user = "dan", password = "the-password"}},
+  {{token = "of-an-operator"}},
+]
+"""
+
+
+@pytest.fixture
+def broker():
+    """Under a clock that only the test moves, however long the network takes."""
+    with FakeBroker(idle_jump=None) as broker:
+        yield broker
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    return WAYS[request.param]
+
+
+@pytest.fixture
+def era(way):
+    return way[0]
+
+
+@pytest.fixture
+def users_file(tmp_path):
+    path = tmp_path / "users.toml"
+    path.write_text(USERS)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def known(users_file):
+    return KnownTokens(Users.from_file(users_file))
+
+
+async def test_without_the_token_of_an_agent_nobody_comes_in(broker, known):
+    digest = hashlib.sha256(BOB.encode()).hexdigest()
+    tokens = ["wrong", "the-password", "dan", "dan:the-password", "of-an-operator", digest]
+    bearers = [f"Bearer {token}" for token in (*tokens, f"sha256:{digest}", f"{ADA}x")]
+    async with served(broker, verifier=known) as url, by_hand() as http:
+        for authorization in (None, *bearers, f"Basic {ADA}", ADA):
+            headers = {} if authorization is None else {"Authorization": authorization}
+            for era in ERAS:
+                refused = await Wire(url, era, **headers).ask()
+                assert refused.status_code == 401, authorization
+                assert refused.headers["WWW-Authenticate"].startswith(
+                    'Bearer error="invalid_token"'
+                )
+            for method in ("GET", "DELETE", "PUT", "OPTIONS"):
+                assert (await http.request(method, url, headers=headers)).status_code == 401
+        assert (await Wire(url, Authorization=f"bearer {ADA}").ask()).status_code == 200
+
+
+async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, known, way, era):
+    async with (
+        served(broker, verifier=known, stateless=way[1]) as url,
+        connected(url, era, ADA) as ada,
+        connected(url, era, BOB) as bob,
+    ):
+        hosts = {"ada": ada, "bob": bob}
+
+        async def one_round(number):
+            me = ("ada", "bob")[number % 2]
+            await hosts[me].do("send_message", mail_address=me, content=f"from {me}")
+            assert (await hosts[me].do("whoami"))["mail_address"] == me
+
+        await asyncio.gather(*map(one_round, range(40)))
+        for me, host in hosts.items():
+            found = (await host.do("query_messages", limit=50))["messages"]
+            assert {(one["from"], one["untrusted_content"]) for one in found} == {
+                (me, f"from {me}")
+            }
+            assert len(found) == 20
+        told = await ada.fail("query_messages", mail_address="bob")
+        assert "ada may read its own mailbox ada and what it made, not bob" in told
+        with pytest.raises(MCPError, match="not bob"):
+            await ada.client.read_resource("mq9://mailbox/bob")
+        [listed] = [
+            one for one in (await bob.client.list_resources()).resources if "mailbox" in one.uri
+        ]
+        assert listed.uri == "mq9://mailbox/bob"
+
+
+async def test_a_session_belongs_to_who_began_it(broker, known):
+    async with served(broker, verifier=known) as url:
+        ada = await Wire(url, OLDER, Authorization=f"Bearer {ADA}").begin()
+        session = ada.headers["Mcp-Session-Id"]
+        bob = Wire(url, OLDER, Authorization=f"Bearer {BOB}", Mcp_Session_Id=session)
+        assert (await bob.call("whoami")).status_code == 404
+        async with by_hand() as http:
+            for method in ("GET", "DELETE"):
+                assert (await http.request(method, url, headers=bob.headers)).status_code == 404
+        assert '"name":"ada"' in (await ada.call("whoami")).text
+
+
+class Verifier:
+    """Says of every token that it is the agent's of that name."""
+
+    async def verify_token(self, token):
+        return AccessToken(token=token, client_id="a host", subject=token, scopes=[])
+
+
+async def test_a_verified_name_that_can_be_no_agent_is_told(broker, way, era):
+    async with (
+        served(broker, verifier=Verifier(), stateless=way[1]) as url,
+        connected(url, era, "!!!") as nobody,
+    ):
+        told = await nobody.fail("whoami")
+        assert told.startswith("mail_address: '!!!' has no letter a-z and no digit to make one of")
+        with pytest.raises(MCPError, match="'!!!' has no letter"):
+            await nobody.client.list_resources()
+        with pytest.raises(MCPError, match="'!!!' has no letter"):
+            await nobody.client.read_resource("mq9://mailbox/desk")
+
+
+async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
+    options = ("--tokens", str(users_file), "--allow-read", "*")
+    mail = ("--server", f"sqlite:///{tmp_path / 'mail.db'}")
+    with McpServing(tmp_path, *options, *mail) as server:
+        async with AsyncExitStack() as stack:
+            ada, bob, cy = [
+                await stack.enter_async_context(connected(server.url, token=token))
+                for token in (ADA, BOB, CY)
+            ]
+            await bob.do("whoami")
+            await ada.do("send_message", mail_address="bob", content="for bob only")
+            [message] = (await bob.do("fetch_messages"))["messages"]
+            assert (message["from"], message["from_verified"]) == ("ada", True)
+            for tool in ("query_messages", "fetch_messages"):
+                told = await cy.fail(tool, mail_address="bob")
+                assert "bob belongs to another agent" in told
+            with pytest.raises(MCPError, match="belongs to another"):
+                await cy.client.read_resource("mq9://mailbox/bob")
+
+
+async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch):
+    monkeypatch.setattr("mcp_server.callers._MOST_AGENTS", 3)
+    names = [f"agent.{number}" for number in range(5)]
+    async with served(broker, verifier=Verifier()) as url, AsyncExitStack() as stack:
+        hosts = [await stack.enter_async_context(connected(url, token=name)) for name in names]
+        for _ in range(3):
+            for name, host in zip(names, hosts, strict=True):
+                told = await host.do("whoami")
+                assert (told["name"], told["mail_address"]) == (name, name)
+        await hosts[0].do("send_message", mail_address=names[4], content="x")
+        [message] = (await hosts[4].do("fetch_messages"))["messages"]
+        assert (message["from"], message["from_verified"]) == (names[0], True)
+        made = (await hosts[0].do("create_mailbox"))["mail_address"]
+        for host in hosts[1:]:
+            await host.do("whoami")
+        assert (await hosts[0].do("query_messages", mail_address=made))["messages"] == []
+
+
+async def test_when_all_agents_are_busy_no_other_comes_in(broker, monkeypatch):
+    monkeypatch.setattr("mcp_server.callers._MOST_AGENTS", 3)
+    names = [f"agent.{number}" for number in range(4)]
+    async with served(broker, verifier=Verifier()) as url, AsyncExitStack() as stack:
+        *busy, late = [
+            await stack.enter_async_context(connected(url, token=name)) for name in names
+        ]
+        waiting = [
+            asyncio.create_task(host.do("fetch_messages", max_wait_ms=45_000)) for host in busy
+        ]
+        await waits(broker, 3)
+        said = "3 agents are connected, and all of them are busy. Tell the user."
+        assert await late.fail("whoami") == said
+        with pytest.raises(MCPError, match="all of them are busy"):
+            await late.client.read_resource(f"mq9://mailbox/{names[3]}")
+        assert (await busy[0].do("whoami"))["name"] == names[0]  # who is connected goes on
+
+        async with broker.client() as sender:
+            await sender.send(names[1], "x")
+        assert len((await waiting[1])["messages"]) == 1
+        assert (await late.do("whoami"))["name"] == names[3]
+        for task in (waiting[0], waiting[2]):
+            assert not task.done()
+            task.cancel()
