@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +43,9 @@ class Callers:
         mail_address: The mailbox of that agent; the slug of its name when not given.
         instance: A name for this process, by which its fetches are told from those of another.
 
+    Attributes:
+        default: Who asks where no bearer token says so.
+
     Raises:
         InvalidRequest: The agent's name or mailbox is not one, or the name has no slug.
     """
@@ -58,7 +61,7 @@ class Callers:
     ) -> None:
         self._connect = connect
         self._settings = settings
-        self._default = None if agent is None else settings.identity(agent, mail_address)
+        self.default = None if agent is None else settings.identity(agent, mail_address)
         self._instance = instance or secrets.token_hex(4)
         self._agents: OrderedDict[str, _Agent] = OrderedDict()
 
@@ -71,9 +74,9 @@ class Callers:
         """
         token = get_access_token()
         if token is None:
-            if self._default is None:
+            if self.default is None:
                 raise Unauthorized("a bearer token is needed, which says who asks")
-            return self._default
+            return self.default
         name = token.subject or token.client_id
         known = self._agents.get(name)
         return self._settings.identity(name) if known is None else known.identity
@@ -109,6 +112,18 @@ class Callers:
         finally:
             agent.busy -= 1
 
+    async def make_mailboxes(self, agents: Iterable[str]) -> None:
+        """Make the mailboxes of agents that may not have called yet, before others take the names.
+
+        Raises:
+            Mq9Error: The broker cannot be reached, or one belongs to somebody else already.
+        """
+        for name in agents:
+            async with self._connect(name) as client:
+                await client.mailbox_create(
+                    name=self._settings.identity(name).mail_address, renew=True
+                )
+
     async def close(self) -> None:
         """Let go of all connections. Whoever asks later is connected anew."""
         agents = list(self._agents.values())
@@ -133,7 +148,11 @@ class Callers:
         return agent, left
 
     def _consumer(self, context: Context) -> str:
-        """Return a name for where the request comes from: this process, or a session over HTTP."""
+        """Return a name for where the request comes from: this process, or a session over HTTP.
+
+        Without a session nobody can tell one window of an agent from another, so what one fetch
+        took no other gets before its lease ends. An ack is by the agent's group, whoever fetched.
+        """
         if not isinstance(context.request, Request):
             return self._instance
-        return context.request.headers.get(_SESSION, "http")[:_SESSION_CHARS]
+        return context.request.headers.get(_SESSION, secrets.token_hex(4))[:_SESSION_CHARS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
@@ -22,7 +23,7 @@ from mcp_server.callers import Callers, Context
 from mcp_server.confirmation import ask_user
 from mcp_server.settings import Settings
 from mcp_server.waiting import waited_for
-from mq9 import Mq9Error
+from mq9 import MessageNotFound, Mq9Error
 from mq9 import address as addresses
 from mq9.operations import Caller, Operation, OperationError, perform
 from mq9.operations.inbox import FetchArguments
@@ -30,7 +31,7 @@ from mq9.operations.messages import DELETE_MESSAGE, DeleteArguments
 from mq9.operations.operation import Arguments, Result, explained
 from mq9.operations.schemas import arguments_schema, result_schema
 
-_MOST_AT_ONCE = 256  # calls in work, for all clients together
+_MOST_AT_ONCE = 64  # calls in work, of one agent
 _MOST_SAID = 5  # wrong arguments that are spelled out
 
 
@@ -46,7 +47,7 @@ class Tools:
         self._callers = callers
         self._offered = settings.offered
         self._definitions = [_define(*one) for one in self._offered.items()]
-        self._calls = 0
+        self._calls: Counter[str] = Counter()
 
     async def list(
         self, _context: Context, _params: PaginatedRequestParams | None
@@ -75,16 +76,22 @@ class Tools:
             arguments: Arguments = operation.arguments.model_validate(params.arguments or {})
         except ValidationError as error:
             return _failed(f"{_wrong(error)}. Correct that and call again.")
-        if self._calls >= _MOST_AT_ONCE:
+        try:
+            agent = self._callers.identity().name
+        except Mq9Error as error:
+            return _failed(f"{error}. Tell the user.")
+        if self._calls[agent] >= _MOST_AT_ONCE:
             return _failed(f"{_MOST_AT_ONCE} calls are in work already. Try again later.")
-        self._calls += 1
+        self._calls[agent] += 1
         try:
             async with self._callers.calling(context) as caller:
                 return await self._answer(context, params, caller, operation, arguments)
         except OperationError as error:
             return _failed(str(error))
         finally:
-            self._calls -= 1
+            self._calls[agent] -= 1
+            if not self._calls[agent]:
+                del self._calls[agent]
 
     async def _answer(
         self,
@@ -112,14 +119,17 @@ async def _unless_confirmed(
     context: Context, params: CallToolRequestParams, caller: Caller, arguments: DeleteArguments
 ) -> CallToolResult | InputRequiredResult | None:
     """Ask the user, or else the model once more; None when the answer is yes."""
-    try:  # who may not delete there learns that before anybody is asked
+    number = arguments.msg_id
+    try:  # what cannot be done anyway is said before anybody is asked
         address = await caller.mailbox_to_read(arguments.mail_address)
+        if not await caller.client.query(address, msg_id=number, max_bytes=1):
+            raise MessageNotFound(f"message not found: {number} is not in {address}")
     except Mq9Error as error:
         raise explained(error, DELETE_MESSAGE) from error
     answer = await ask_user(
         context,
         params,
-        f"Delete message {arguments.msg_id} of {address} for everybody? It cannot be undone.",
+        f"Delete message {number} of {address} for everybody? It cannot be undone.",
     )
     if isinstance(answer, InputRequiredResult):
         return answer

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -39,6 +40,14 @@ _MOST_WATCHED = 100  # mailboxes, for one agent
 _STATE = "mq9.watched"
 
 Tell = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """A task that watches a mailbox, and whether it has begun to."""
+
+    task: asyncio.Task[None]
+    begun: asyncio.Future[None]
 
 
 async def watch(client: Mq9Client, mail_address: str, next_id: int, tell: Tell) -> None:
@@ -107,22 +116,22 @@ class Watches:
         updated.
         """
         bus = InMemorySubscriptionBus()
-        tasks: dict[str, asyncio.Task[None]] = {}
+        watches: dict[str, _Watch] = {}
         try:
             for uri in params.notifications.resource_subscriptions or ():
                 address = mailbox_of(uri)
-                if address is None or uri in tasks:
+                if address is None or uri in watches:
                     continue
                 try:
-                    tasks[uri] = await self._start(context, address, _publisher(bus, uri))
+                    await self._begin(context, watches, uri, address, _publisher(bus, uri))
                 except OperationError as error:
                     _logger.info("%s is not watched: %s", uri, error)
-            honored = SubscriptionFilter(resource_subscriptions=list(tasks) or None)
+            honored = SubscriptionFilter(resource_subscriptions=list(watches) or None)
             return await ListenHandler(bus)(
                 context, params.model_copy(update={"notifications": honored})
             )
         finally:
-            await _cancel(tasks)
+            await _end(watches)
 
     async def subscribe(self, context: Context, params: SubscribeRequestParams) -> EmptyResult:
         """Tell a client of the older protocol of updates, as long as it is connected.
@@ -135,41 +144,56 @@ class Watches:
         address = mailbox_of(params.uri)
         if address is None:
             return EmptyResult()
-        tasks = self._tasks(context)
-        if params.uri not in tasks:
 
-            async def tell() -> None:
-                await context.session.send_resource_updated(params.uri)
+        async def tell() -> None:
+            await context.session.send_resource_updated(params.uri)
 
-            try:
-                tasks[params.uri] = await self._start(context, address, tell)
-            except OperationError as error:
-                raise MCPError(INVALID_PARAMS, str(error), {"uri": params.uri[:500]}) from error
+        try:
+            await self._begin(context, self._watches(context), params.uri, address, tell)
+        except OperationError as error:
+            raise MCPError(INVALID_PARAMS, str(error), {"uri": params.uri[:500]}) from error
         return EmptyResult()
 
     async def unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> EmptyResult:
         """Tell a client of no more updates; harmless when it was told of none."""
-        tasks = self._tasks(context)
-        task = tasks.pop(params.uri, None)
-        if task is not None:
-            await _cancel({params.uri: task})
+        watch_of_it = self._watches(context).pop(params.uri, None)
+        if watch_of_it is not None:
+            await _end({params.uri: watch_of_it})
         return EmptyResult()
 
-    def _tasks(self, context: Context) -> dict[str, asyncio.Task[None]]:
-        """Return what watches for the client that asks, by URI; it ends with the connection."""
+    def _watches(self, context: Context) -> dict[str, _Watch]:
+        """Return what is watched for the client that asks, by URI; it ends with the connection."""
         connection: Connection = context.session._connection  # noqa: SLF001  # no other way to it
-        tasks: dict[str, asyncio.Task[None]] | None = connection.state.get(_STATE)
-        if tasks is None:
-            tasks = connection.state[_STATE] = {}
-            connection.exit_stack.push_async_callback(_cancel, tasks)
-        return tasks
+        watches: dict[str, _Watch] | None = connection.state.get(_STATE)
+        if watches is None:
+            watches = connection.state[_STATE] = {}
+            connection.exit_stack.push_async_callback(_end, watches)
+        return watches
 
-    async def _start(self, context: Context, address: str, tell: Tell) -> asyncio.Task[None]:
-        """Watch a mailbox in a task of its own; mail that comes from now on is told of.
+    async def _begin(
+        self, context: Context, watches: dict[str, _Watch], uri: str, address: str, tell: Tell
+    ) -> None:
+        """See that a mailbox is watched, by one task; mail that comes from now on is told of.
 
         Raises:
             OperationError: The agent may not read it, or too many are watched.
         """
+        found = watches.get(uri)
+        if found is None or found.task.done():
+            found = watches[uri] = self._start(context, address, tell)
+        try:
+            await asyncio.wait([found.task, found.begun], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not found.begun.done():  # it failed, or nobody waits for it any more
+                found.task.cancel()
+                if watches.get(uri) is found:
+                    del watches[uri]
+        if found.task.cancelled():
+            raise OperationError("watching it was ended meanwhile; subscribe again", "error")
+        if not found.begun.done():
+            found.task.result()
+
+    def _start(self, context: Context, address: str, tell: Tell) -> _Watch:
         agent = self._callers.identity().name
         if self._watched[agent] >= _MOST_WATCHED:
             raise OperationError(
@@ -179,14 +203,7 @@ class Watches:
         task = asyncio.create_task(self._run(context, address, tell, begun))
         self._watched[agent] += 1
         task.add_done_callback(partial(self._ended, agent))
-        try:
-            await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if task.done():
-            task.result()
-        return task
+        return _Watch(task, begun)
 
     def _ended(self, agent: str, task: asyncio.Task[None]) -> None:
         self._watched[agent] -= 1
@@ -222,9 +239,9 @@ def _publisher(bus: InMemorySubscriptionBus, uri: str) -> Tell:
     return tell
 
 
-async def _cancel(tasks: dict[str, asyncio.Task[None]]) -> None:
-    ending = list(tasks.values())
-    tasks.clear()
+async def _end(watches: dict[str, _Watch]) -> None:
+    ending = [one.task for one in watches.values()]
+    watches.clear()
     for task in ending:
         task.cancel()
     if ending:

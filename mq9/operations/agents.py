@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from mq9.errors import Forbidden
+from mq9.errors import InvalidRequest
 from mq9.models import AgentMatch
 from mq9.operations.arguments import OwnMailbox
 from mq9.operations.bodies import visible
-from mq9.operations.caller import Caller, slug
+from mq9.operations.caller import Caller, Identity, slug
 from mq9.operations.operation import Arguments, Operation, Result
 
 _CARD_CHARS = 600
@@ -21,7 +21,6 @@ _OWN_FIELDS = frozenset({"name", "mailbox", "ttl"})
 class RegisterArguments(Arguments):
     """Arguments of agent_register."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128, description="Your name.")]
     capabilities: Annotated[
         str,
         Field(
@@ -30,6 +29,10 @@ class RegisterArguments(Arguments):
             description="What you can do, in plain words; others search this.",
         ),
     ]
+    name: Annotated[
+        str | None,
+        Field(max_length=128, description="Your name; leave it out if you have been given one."),
+    ] = None
     mail_address: OwnMailbox = None
 
 
@@ -42,19 +45,28 @@ class RegisterResult(Result):
 
 async def _register(caller: Caller, arguments: RegisterArguments) -> RegisterResult:
     identity = caller.identity
-    if identity is not None and arguments.name != identity.name:
-        raise Forbidden(f"name: you are {identity.name}, not {arguments.name!r}; use your own name")
+    name = _own_name(identity, arguments.name)
     if arguments.mail_address is not None:
         address = await caller.mailbox_to_read(arguments.mail_address)
     elif identity is not None:
         address = identity.mail_address
     else:
-        address = slug(arguments.name)
+        address = slug(name)
     await caller.client.mailbox_create(name=address, renew=True)
     await caller.client.agent_register(
-        {"name": arguments.name, "mailbox": address, "payload": arguments.capabilities}
+        {"name": name, "mailbox": address, "payload": arguments.capabilities}
     )
-    return RegisterResult(name=arguments.name, mail_address=address)
+    return RegisterResult(name=name, mail_address=address)
+
+
+def _own_name(identity: Identity | None, given: str | None) -> str:
+    if identity is not None:
+        if given not in {None, identity.name}:
+            raise InvalidRequest(f"name: you are {identity.name}, not {given!r}; leave it out")
+        return identity.name
+    if given is None:
+        raise InvalidRequest("name: say who you are")
+    return given
 
 
 class DiscoverArguments(Arguments):

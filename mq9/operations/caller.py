@@ -143,6 +143,11 @@ class Caller:
     allowed: frozenset[str] | None = None
     read_only: bool = False
 
+    @property
+    def may_take(self) -> bool:
+        """Whether it may fetch messages."""
+        return not self.read_only and (self.allowed is None or "fetch_messages" in self.allowed)
+
     async def mailbox_to_read(self, mail_address: str | None) -> str:
         """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
 

@@ -112,6 +112,9 @@ class AckArguments(Arguments):
     """Arguments of ack_messages."""
 
     msg_id: MsgId
+    only: Annotated[bool, Field(description="Confirm this message alone, not those before it.")] = (
+        False
+    )
     mail_address: OwnMailbox = None
     group_name: Group = None
 
@@ -127,7 +130,9 @@ class AckResult(Result):
 async def _ack(caller: Caller, arguments: AckArguments) -> AckResult:
     address = await caller.mailbox_to_read(arguments.mail_address)
     group = caller.group_to_use(arguments.group_name, address)
-    acked = await caller.client.ack(address, group, arguments.msg_id, consumer=caller.consumer)
+    acked = await caller.client.ack(
+        address, group, arguments.msg_id, consumer=caller.consumer, individual=arguments.only
+    )
     note = None
     if arguments.msg_id not in acked:
         note = f"{arguments.msg_id} is confirmed already, gone, or held by another consumer now"
@@ -152,7 +157,8 @@ ACK_MESSAGES = Operation(
     title="Acknowledge messages",
     description=(
         "Confirm that a fetched message is dealt with, and with it every message before it in the "
-        "same fetch result. To confirm a whole result, ack its last message."
+        "same fetch result. To confirm a whole result, ack its last message; to confirm one out of "
+        "its turn, set only."
     ),
     arguments=AckArguments,
     result=AckResult,

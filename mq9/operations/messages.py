@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mq9 import address as addresses
-from mq9.errors import InvalidRequest, PayloadTooLarge
+from mq9.errors import InvalidRequest, MailboxNotFound, PayloadTooLarge
 from mq9.models import Priority
 from mq9.operations.arguments import (
     Key,
@@ -120,15 +120,21 @@ _REST = "call query_messages with msg_id={msg_id}, max_chars={chars}"
 async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
     address = await caller.mailbox_to_read(arguments.mail_address)
     max_chars = arguments.max_chars or caller.max_chars
-    found = await caller.client.query(
-        address,
-        key=arguments.key,
-        tags=arguments.tags,
-        since=arguments.since,
-        limit=arguments.limit,
-        msg_id=arguments.msg_id,
-        max_bytes=max_chars,
-    )
+    try:
+        found = await caller.client.query(
+            address,
+            key=arguments.key,
+            tags=arguments.tags,
+            since=arguments.since,
+            limit=arguments.limit,
+            msg_id=arguments.msg_id,
+            max_bytes=max_chars,
+        )
+    except MailboxNotFound:
+        own = caller.identity is not None and address == caller.identity.mail_address
+        if not (own and caller.read_only):
+            raise
+        return QueryResult(mail_address=address, messages=[])  # who may only look has made none
     more = None
     if found.more:
         wider = "raise limit" if len(found) == arguments.limit else "narrow it with key or tags"

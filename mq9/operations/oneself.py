@@ -53,7 +53,7 @@ async def _whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
     return WhoamiResult(
         name=identity.name,
         mail_address=address,
-        unread=unread_line(unread),
+        unread=unread_line(unread, caller),
         waiting=(
             None
             if unread is None

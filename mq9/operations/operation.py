@@ -129,7 +129,7 @@ class OperationError(Exception):
 _ADVICE: tuple[tuple[type[Mq9Error], str], ...] = (
     (InvalidAddress, "Correct the address and call again; agent_discover lists addresses."),
     (InvalidRequest, "Correct that argument and call again."),
-    (MailboxNotFound, "Check the address with agent_discover, or make the mailbox first."),
+    (MailboxNotFound, "Check the address with agent_discover; who never ran has no mailbox yet."),
     (MessageNotFound, "Use a msg_id that a result gave you; only what you fetched can be acked."),
     (MailboxExists, "Use it as it is, or choose another name."),
     (AgentNotFound, "See agent_discover for who is registered."),
@@ -177,7 +177,7 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         address = caller.identity.mail_address
         with caller.client.watch_unread(address, address) as watch:
             result: R = await operation.call(caller, arguments)
-        line = unread_line(watch.unread)
+        line = unread_line(watch.unread, caller)
         return result if line is None else result.model_copy(update={"unread": line})
     except Mq9Error as error:
         if isinstance(error, MailboxNotFound) and caller.identity is not None:
@@ -189,8 +189,8 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         raise OperationError(f"{operation.name} failed: {error}. {_OTHERWISE}", "error") from error
 
 
-def unread_line(unread: Unread | None) -> str | None:
-    """Say in one short line what waits; nothing when nothing does."""
+def unread_line(unread: Unread | None, caller: Caller) -> str | None:
+    """Say in one short line what waits, and how to get it; nothing when nothing does."""
     if unread is None or unread.total == 0:
         return None
     pressing = [
@@ -199,4 +199,5 @@ def unread_line(unread: Unread | None) -> str | None:
         if count
     ]
     which = f" ({', '.join(pressing)})" if pressing else ""
-    return f"{unread.total} unread{which}: call fetch_messages"
+    line = f"{unread.total} unread{which}"
+    return f"{line}: call fetch_messages" if caller.may_take else line

@@ -36,7 +36,7 @@ TEXT = [*NOT_TEXT, *BROKEN]
 TEN_YEARS = 10 * 365 * 86_400
 
 WRONG = {
-    ("agent_register", "name"): [None, "", "x" * 129, "worker", *TEXT, *UNPRINTABLE],
+    ("agent_register", "name"): ["x" * 129, "worker", *TEXT, *UNPRINTABLE],
     ("agent_register", "capabilities"): [None, "", "x" * 20_001, *TEXT],
     ("agent_register", "mail_address"): [*ADDRESSES, "worker"],
     ("agent_discover", "query"): ["x" * 4_097, *TEXT],
@@ -68,6 +68,7 @@ WRONG = {
     ("fetch_messages", "max_wait_ms"): [-1, 45_001, *NOT_WHOLE],
     ("fetch_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
     ("ack_messages", "msg_id"): [None, "", -1, 2**53, 9, *NOT_WHOLE],
+    ("ack_messages", "only"): [0, 1, "yes", "true", 1.5, [True], {"a": 1}],
     ("ack_messages", "mail_address"): [*ADDRESSES, "worker"],
     ("ack_messages", "group_name"): [*WORDS, "other"],
     ("query_messages", "mail_address"): [*ADDRESSES, "worker"],

@@ -17,7 +17,7 @@ def looks(mail_address):
         ("delete_message", {"mail_address": mail_address, "msg_id": 0}),
         (
             "agent_register",
-            {"name": "planner", "capabilities": "x", "mail_address": mail_address},
+            {"capabilities": "x", "mail_address": mail_address},
         ),
     ]
 
@@ -83,10 +83,15 @@ def test_the_sender_cannot_be_said(planner, argument):
         answer(planner, "send_message", mail_address="planner", content="x", **{argument: "boss"})
 
 
+def test_an_agent_need_not_say_its_name(planner, anyone):
+    assert do(planner, "agent_register", capabilities="Plans")["name"] == "planner"
+    assert fail(anyone, "agent_register", capabilities="x").startswith("name: say who you are.")
+
+
 def test_an_agent_registers_only_under_its_own_name(planner, anyone):
     said = fail(planner, "agent_register", name="worker", capabilities="Everything")
 
-    assert said.startswith("name: you are planner, not 'worker'; use your own name.")
+    assert said.startswith("name: you are planner, not 'worker'; leave it out.")
     assert do(anyone, "agent_discover")["agents"] == []
 
 

@@ -13,7 +13,7 @@ from .hands import TOOLS, ado, begin, bodies, do, fail, fetch, ids, run_in, tool
 START = 1_800_000_000  # the Unix second at which a fake broker's clock starts
 
 ARGUMENTS = {
-    "agent_register": ({"name", "capabilities"}, {"mail_address"}),
+    "agent_register": ({"capabilities"}, {"name", "mail_address"}),
     "agent_discover": (set(), {"query", "limit"}),
     "create_mailbox": (set(), {"name", "ttl"}),
     "send_message": (
@@ -24,7 +24,7 @@ ARGUMENTS = {
         set(),
         {"mail_address", "group_name", "num_msgs", "max_wait_ms", "max_chars"},
     ),
-    "ack_messages": ({"msg_id"}, {"mail_address", "group_name"}),
+    "ack_messages": ({"msg_id"}, {"only", "mail_address", "group_name"}),
     "query_messages": (
         set(),
         {"mail_address", "key", "tags", "since", "limit", "msg_id", "max_chars"},
@@ -588,3 +588,12 @@ def test_an_agent_whose_name_has_no_slug_is_given_a_mailbox(open_toolkit, anyone
     assert do(toolkit, "ack_messages", msg_id=0)["mail_address"] == "translator"
     assert do(toolkit, "create_mailbox")["mail_address"].startswith("translator.")
     assert do(anyone, "agent_discover")["agents"][0]["mail_address"] == "translator"
+
+
+def test_one_message_is_confirmed_out_of_its_turn(planner):
+    for letter in "abc":
+        do(planner, "send_message", mail_address="planner", content=letter)
+    fetch(planner)
+
+    assert do(planner, "ack_messages", msg_id=2, only=True)["acked"] == [2]
+    assert bodies(fetch(planner)) == ["a", "b"]

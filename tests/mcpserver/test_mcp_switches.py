@@ -98,6 +98,7 @@ GOES_WITH = {
     "fetch_messages": {"check_inbox", "delegate_task", "ack_messages"},
     "ack_messages": {"check_inbox", "delegate_task"},
     "send_message": {"check_inbox", "delegate_task"},
+    "create_mailbox": {"delegate_task"},
 }
 
 

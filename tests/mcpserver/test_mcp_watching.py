@@ -197,3 +197,26 @@ async def test_without_the_tool_that_looks_nothing_is_watched(open_host):
     host = await open_host("desk", era=OLDER, tools=["send_message"])
     with pytest.raises(MCPError, match="query_messages: it is switched off here"):
         await host.client.subscribe_resource(OWN)
+
+
+async def test_subscribing_at_the_same_time_is_one_subscription(older, broker):
+    host, heard = older
+    await asyncio.gather(*(host.client.subscribe_resource(OWN) for _ in range(5)))
+    assert waits(broker) == 1
+    await send(broker)
+    await heard.get()
+    await host.client.unsubscribe_resource(OWN)
+    await at_rest(broker)
+    assert heard.empty()
+
+
+async def test_a_mailbox_that_is_made_anew_can_be_watched_anew(older, broker):
+    host, heard = older
+    uri = "mq9://mailbox/desk.more"
+    for _ in range(2):
+        await host.do("create_mailbox", name="desk.more", ttl=10)
+        await host.client.subscribe_resource(uri)
+        await send(broker, "desk.more")
+        assert await heard.get() == uri
+        await broker.clock.advance(10)
+        assert await heard.get() == uri  # it is gone
