@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -14,9 +15,11 @@ from mcp.server.context import ServerRequestContext
 from starlette.requests import Request
 
 from mcp_server.settings import Settings
-from mq9 import LimitReached, Mq9Client, Mq9Error, Unauthorized
+from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.operations import Caller, Identity, OperationError
 from mq9.operations.operation import unreachable
+
+_logger = logging.getLogger("mq9.mcp")
 
 Connect = Callable[[str], Mq9Client]
 Context = ServerRequestContext[Any, Any]
@@ -116,13 +119,15 @@ class Callers:
         """Make the mailboxes of agents that may not have called yet, before others take the names.
 
         Raises:
-            Mq9Error: The broker cannot be reached, or one belongs to somebody else already.
+            Mq9Error: The broker cannot be reached.
         """
         for name in agents:
+            address = self._settings.identity(name).mail_address
             async with self._connect(name) as client:
-                await client.mailbox_create(
-                    name=self._settings.identity(name).mail_address, renew=True
-                )
+                try:
+                    await client.mailbox_create(name=address, renew=True)
+                except Forbidden as error:
+                    _logger.warning("%s cannot have its mailbox: %s", name, error)
 
     async def close(self) -> None:
         """Let go of all connections. Whoever asks later is connected anew."""

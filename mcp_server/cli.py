@@ -19,7 +19,7 @@ from mcp_server.doctor import doctor
 from mcp_server.hosts import HOSTS, Host, Machine, Scope, host_named
 from mcp_server.http import KnownTokens, verifier_named
 from mcp_server.install import DEFAULT_KEY, Plan, make_entry, plan_install, plan_undo
-from mcp_server.settings import PREFIX, Settings
+from mcp_server.settings import HOST_LEASE_S, PREFIX, Settings
 from mq9.cli.call import register
 from mq9.cli.output import harmless
 from mq9.cli.program import Program, new_app
@@ -79,7 +79,7 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     prefix: Annotated[str, typer.Option(help="What the names of the tools begin with.")] = PREFIX,
     lease: Annotated[
         int, typer.Option(min=1, max=86_400, help="Seconds that fetched mail stays theirs.")
-    ] = 60,
+    ] = HOST_LEASE_S,
     max_chars: Annotated[
         int, typer.Option(min=100, help="Characters of mail in one result.")
     ] = MAX_CHARS,
@@ -110,6 +110,13 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     stateless: Annotated[
         bool, typer.Option("--stateless", help="Keep no sessions, for several servers in a row.")
     ] = False,
+    state_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MQ9_MCP_STATE_KEY",
+            help="A secret that several servers in a row share. Prefer the variable.",
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error, on standard error.")
     ] = "warning",
@@ -117,16 +124,23 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     if context.invoked_subcommand is not None:
         _refuse_options(context, context.invoked_subcommand)
         return
-    _log(log_level)
+    logging.basicConfig(
+        level=_level(log_level),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
     settings = _settings(prefix, tools, read_only, allow_read, allow_send, lease, max_chars)
     if not http:
         _only_over_http(**{name: context.params[name] for name in _OVER_HTTP})
         asyncio.run(run.over_stdio(settings, _named(agent), mail_address, server))
         return
+    known, verifier_given = _verifiers(tokens, verifier, settings)
     door = run.Door(
         host=host,
         port=port,
-        verifier=_verifier(tokens, verifier, settings),
+        verifier=known or verifier_given,
+        agents=() if known is None else known.agents,
+        state_key=state_key,
         hosts=allow_host or (),
         origins=allow_origin or (),
         stateless=stateless,
@@ -142,6 +156,7 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
         raise InvalidRequest(
             f"agent: {agent or mail_address!r} is given, but the token says who asks"
         )
+    run.check_names("allow_host", host, door.hosts)
     asyncio.run(run.over_http(settings, agent, mail_address, server, door))
 
 
@@ -186,28 +201,27 @@ def _only_over_http(**given: object) -> None:
             raise InvalidRequest(f"{name}: it is for --http, which is not given")
 
 
-def _verifier(
+def _verifiers(
     tokens: Path | None, verifier: str | None, settings: Settings
-) -> TokenVerifier | None:
+) -> tuple[KnownTokens | None, TokenVerifier | None]:
+    """Return what verifies tokens, be it a file or something else."""
     if tokens is not None and verifier is not None:
         raise InvalidRequest("verifier: give either --tokens or --verifier")
     if verifier is not None:
-        return verifier_named(verifier)
+        return None, verifier_named(verifier)
     if tokens is None:
-        return None
+        return None, None
     users = Users.from_file(tokens)
-    for agent in users.agents:
+    for agent in users.agents_with_tokens:
         settings.identity(agent)  # one that has no mailbox is told now
-    return KnownTokens(users)
+    return KnownTokens(users), None
 
 
-def _log(level: str) -> None:
+def _level(level: str) -> int:
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None or level.lower() not in {"debug", "info", "warning", "error"}:
         raise InvalidRequest(f"log_level: {level!r} is not debug, info, warning or error")
-    logging.basicConfig(
-        level=number, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    return number
 
 
 @app.command()
@@ -215,6 +229,9 @@ def install(  # noqa: PLR0917  # typer passes every option by name
     host: Annotated[str, typer.Argument(metavar="HOST", help=f"One of {', '.join(HOSTS)}.")],
     agent: Annotated[
         str | None, typer.Option(help="Who the host is among the agents.  [default: HOST]")
+    ] = None,
+    mail_address: Annotated[
+        str | None, typer.Option(help="Its mailbox.  [default: its name in a-z, 0-9 and dots]")
     ] = None,
     server: Annotated[
         str | None, typer.Option(metavar="URL", help="Broker.  [default: one file per user]")
@@ -244,18 +261,29 @@ def install(  # noqa: PLR0917  # typer passes every option by name
     if undo:
         _carry_out(found, plan_undo(found, machine, key=key, scope=scope), yes)
         return
-    _check(option or ())
-    entry = make_entry(found, machine, agent=agent, server=server, options=option or (), key=key)
+    own = [] if mail_address is None else ["--mail-address", mail_address]
+    _check(agent or found.name, [*own, *(option or ())], server)
+    entry = make_entry(
+        found,
+        machine,
+        agent=agent,
+        mail_address=mail_address,
+        server=server,
+        options=option or (),
+        key=key,
+    )
     if show:
         typer.echo(entry.text)
         return
     _carry_out(found, plan_install(entry, machine, scope=scope), yes)
 
 
-def _check(options: Sequence[str]) -> None:
+def _check(agent: str, options: Sequence[str], server: str | None) -> None:
     """See whether a host could start the server with some options."""
+    if server is not None and server.startswith("memory:"):
+        raise InvalidRequest(f"server: {server!r} is gone with the process; hosts never meet there")
     command = typer.main.get_command(app)
-    with command.make_context("mq9-mcp", ["--agent", "checked", *options]) as context:
+    with command.make_context("mq9-mcp", ["--agent", agent, *options]) as context:
         given = context.params
         rest = [*context._protected_args, *context.args]  # noqa: SLF001  # what is no option
     if rest:
@@ -265,7 +293,12 @@ def _check(options: Sequence[str]) -> None:
             "with: hosts start the server on standard input and output, not --http"
         )
     _only_over_http(**{name: given[name] for name in _OVER_HTTP})
-    _settings(**{name: given[name] for name in inspect.signature(_settings).parameters})
+    for name, option in (("agent", "--agent"), ("server", "--server")):
+        if any(one.split("=")[0] == option for one in options):
+            raise InvalidRequest(f"with: {given[name]!r} is what {option} of install is for")
+    settings = _settings(**{name: given[name] for name in inspect.signature(_settings).parameters})
+    settings.identity(given["agent"], given["mail_address"])
+    _level(given["log_level"])
 
 
 def _carry_out(host: Host, plan: Plan, yes: bool) -> None:

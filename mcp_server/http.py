@@ -30,10 +30,14 @@ class KnownTokens:
 
     Args:
         users: The users; those with a password, and those that are no agent, cannot come in here.
+
+    Attributes:
+        agents: The agents among them.
     """
 
     def __init__(self, users: Users) -> None:
         self._users = users
+        self.agents = users.agents_with_tokens
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return whose token it is; None when it is nobody's."""

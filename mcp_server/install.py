@@ -117,6 +117,7 @@ def make_entry(
     machine: Machine,
     *,
     agent: str | None = None,
+    mail_address: str | None = None,
     server: str | None = None,
     options: Sequence[str] = (),
     key: str = DEFAULT_KEY,
@@ -128,6 +129,7 @@ def make_entry(
         host: Who is to start it.
         machine: Where the host runs.
         agent: The agent's name; that of the host by default.
+        mail_address: Its mailbox; the slug of its name when not given.
         server: The URL of the broker; without one, the server finds it as all programs of mq9 do. A
             path in it is made absolute, as the host starts programs in a directory of its own.
         options: Further options of ``mq9-mcp``.
@@ -139,10 +141,11 @@ def make_entry(
     """
     if not _KEY.fullmatch(key):
         raise InvalidRequest(f"key: {shown(key)} is not 1 to 64 of a-z, A-Z, 0-9, '_' and '-'")
-    name = Identity(host.name if agent is None else agent).name
+    name = Identity(host.name if agent is None else agent, mail_address=mail_address).name
+    own = [] if mail_address is None else ["--mail-address", mail_address]
     command = find_command(machine, python)
     value: dict[str, Any] = {"type": "stdio"} if host.has_type else {}
-    value |= {"command": str(command), "args": ["--agent", name, *options]}
+    value |= {"command": str(command), "args": ["--agent", name, *own, *options]}
     if server is not None:
         value["env"] = {VARIABLE: _from_anywhere(server)}
     entry = Entry(host, key, value)

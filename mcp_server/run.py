@@ -16,7 +16,7 @@ from mcp_server.http import PATH, mcp_route
 from mcp_server.server import make_server
 from mcp_server.settings import Settings
 from mcp_server.stdio import stdio_streams
-from mq9 import Mq9Client
+from mq9 import InvalidRequest, Mq9Client
 from mq9.cli.signals import stop_on_signals
 from mq9.http_port import listening, serving
 from mq9.loopback import is_loopback
@@ -34,6 +34,8 @@ class Door:
         hosts: Names, beside those of loopback, by which clients may call this machine.
         origins: Origins of web pages that may call, beside those on loopback.
         stateless: Whether to keep no sessions.
+        agents: Who has a token, as far as that is known.
+        state_key: See ``make_server``.
     """
 
     host: str
@@ -42,6 +44,21 @@ class Door:
     hosts: Sequence[str] = ()
     origins: Sequence[str] = ()
     stateless: bool = False
+    agents: Sequence[str] = ()
+    state_key: str | None = None
+
+
+def check_names(option: str, host: str, names: Sequence[str]) -> None:
+    """See whether clients can call a server that listens on an address.
+
+    Raises:
+        InvalidRequest: It listens on all addresses, and no name is known to call it by.
+    """
+    if host in {"", "0.0.0.0", "::"} and not names:  # noqa: S104  # nothing is bound here
+        raise InvalidRequest(
+            f"{option}: {host!r} is no name to call by; give those by which clients call this "
+            "machine"
+        )
 
 
 async def over_stdio(
@@ -65,7 +82,9 @@ async def over_http(
     stop_on_signals(stop)
     connect = _connect(url, authenticated=door.verifier is not None)
     callers = Callers(connect, settings, agent=agent, mail_address=mail_address)
-    server = make_server(callers, settings, pushes=not door.stateless)
+    server = make_server(callers, settings, pushes=not door.stateless, state_key=door.state_key)
+    if is_in_process(url):
+        await callers.make_mailboxes(door.agents)
     hosts = door.hosts if is_loopback(door.host) else (door.host, *door.hosts)
     with await listening("port", door.host, door.port) as listener:
         async with mcp_route(
@@ -90,10 +109,15 @@ def _connect(url: str | None, *, authenticated: bool = False) -> Connect:
     A broker in this process believes us who the agent is, when that was authenticated. A server
     goes by the credentials in the URL.
     """
-    in_process = (url or default_url()).startswith(("memory:", "sqlite:"))
+    in_process = is_in_process(url)
     Mq9Client(url)  # a URL that is none is told now
 
     def connect(agent: str) -> Mq9Client:
         return Mq9Client(url, agent=agent if authenticated and in_process else None)
 
     return connect
+
+
+def is_in_process(url: str | None) -> bool:
+    """Tell whether a URL means a broker in this process, by default the default one."""
+    return (url or default_url()).startswith(("memory:", "sqlite:"))

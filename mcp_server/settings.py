@@ -14,6 +14,7 @@ from mq9.operations.caller import MAX_CHARS
 from mq9.protocol import checks, requests
 
 PREFIX = "mq9_"
+HOST_LEASE_S = 300  # what a host is told to do takes minutes, not seconds
 ALL: dict[str, Operation[Any, Any]] = {one.name: one for one in (*OPERATIONS, *ON_ONESELF)}
 
 # Names of tools are at most 64 characters in some hosts, and this leaves room for the longest.

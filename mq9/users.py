@@ -140,9 +140,10 @@ class Users:
         return cls(users)
 
     @property
-    def agents(self) -> list[str]:
-        """The agents among the users, each once."""
-        return list(dict.fromkeys(one.agent for one in self._users if one.agent is not None))
+    def agents_with_tokens(self) -> list[str]:
+        """The agents that have a token, each once."""
+        found = (one.agent for one in self._users if one.name is None)
+        return list(dict.fromkeys(agent for agent in found if agent is not None))
 
     def admit(self, credentials: Mapping[str, Any]) -> str | None:
         """Return the agent that a connection is; None for one that is no agent."""

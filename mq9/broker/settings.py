@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Settings:
         admin_port: Their port; 0 lets the system choose, None serves none.
         mcp: Whether MCP is served on the port of metrics and health, too.
         mcp_agent: The agent that MCP clients are, where no bearer token says so.
+        mcp_allow_host: Names by which MCP clients may call this machine, beside those of loopback.
+        mcp_allow_origin: Origins of web pages that may call MCP, beside those on loopback.
         limits: What the broker stores.
         server_limits: What is taken from the network.
         drain_s: Seconds that what was begun may take when the server stops.
@@ -53,6 +56,8 @@ class Settings:
     admin_port: int | None = 9090
     mcp: bool = False
     mcp_agent: str | None = None
+    mcp_allow_host: Sequence[str] = ()
+    mcp_allow_origin: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
     server_limits: ServerLimits = field(default_factory=ServerLimits)
     drain_s: float = 10.0

@@ -38,7 +38,9 @@ async def mcp_routes(
     try:
         from mcp_server.callers import Callers  # noqa: PLC0415  # the extra may be missing
         from mcp_server.http import KnownTokens, mcp_route  # noqa: PLC0415  # see above
+        from mcp_server.run import check_names  # noqa: PLC0415  # see above
         from mcp_server.server import make_server  # noqa: PLC0415  # see above
+        from mcp_server.settings import HOST_LEASE_S  # noqa: PLC0415  # see above
         from mcp_server.settings import Settings as Offer  # noqa: PLC0415  # see above
     except ModuleNotFoundError as error:
         raise InvalidRequest(
@@ -50,15 +52,16 @@ async def mcp_routes(
         session = Session(f"mcp.{secrets.token_hex(8)}", agent if users is not None else None)
         return Mq9Client(transport=DirectTransport(broker, session, _stay))
 
-    offer = Offer()
-    for agent in users.agents if users is not None else ():
-        offer.identity(agent)  # one that has no mailbox is told now
-    callers = Callers(connect, offer, agent=settings.mcp_agent)
     host = settings.admin_host
+    check_names("mcp-allow-host", host, settings.mcp_allow_host)
+    offer = Offer(lease_ms=HOST_LEASE_S * 1000)
+    callers = Callers(connect, offer, agent=settings.mcp_agent)
+    await callers.make_mailboxes(users.agents_with_tokens if users is not None else ())
     async with mcp_route(
         make_server(callers, offer),
         verifier=None if users is None else KnownTokens(users),
-        hosts=() if is_loopback(host) else (host,),
+        hosts=(*(() if is_loopback(host) else (host,)), *settings.mcp_allow_host),
+        origins=settings.mcp_allow_origin,
     ) as route:
         yield [route]
 

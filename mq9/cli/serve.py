@@ -115,6 +115,22 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
             help="Which agent MCP clients are; with --users their tokens say it.",
         ),
     ] = None,
+    mcp_allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="MQ9_MCP_ALLOW_HOST",
+            metavar="NAME",
+            help="A name by which MCP clients call this machine. May be repeated.",
+        ),
+    ] = None,
+    mcp_allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="MQ9_MCP_ALLOW_ORIGIN",
+            metavar="ORIGIN",
+            help="Web pages that may call MCP. May be repeated.",
+        ),
+    ] = None,
     max_connections: Annotated[
         int, typer.Option(envvar="MQ9_MAX_CONNECTIONS", min=1, help="Clients at once.")
     ] = _SERVER.max_connections,
@@ -178,6 +194,8 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
         admin_port=(_PORT if admin_port is None else admin_port) if admin else None,
         mcp=mcp,
         mcp_agent=mcp_agent,
+        mcp_allow_host=mcp_allow_host or (),
+        mcp_allow_origin=mcp_allow_origin or (),
         limits=Limits(
             max_payload=max_payload,
             max_mailboxes=max_mailboxes,

@@ -79,3 +79,42 @@ async def test_where_nobody_can_be_asked_the_address_is_repeated(host):
 
     await host.do("delete_message", mail_address="desk", msg_id=0, confirm_address="desk")
     assert await stored(host) == []
+
+
+async def test_another_server_takes_what_one_gave_the_client_to_keep(broker):
+    """Behind one address, where they share a key; else what is kept is worth nothing to others."""
+    import anyio
+    from mcp import Client
+    from mcp.shared.exceptions import MCPError
+
+    from mcp_server import Callers, Settings, make_server
+    from mq9 import InvalidRequest
+
+    def server(key):
+        settings = Settings()
+        callers = Callers(lambda _agent: broker.client(), settings, agent="desk")
+        return make_server(callers, settings, state_key=key)
+
+    with pytest.raises(InvalidRequest, match="state_key: 5 characters; give 32 or more"):
+        server("short")
+    call = {"mail_address": "desk", "msg_id": 0}
+    answers = {"confirm": ElicitResult(action="accept", content={})}
+    for keys, taken in ((("k" * 32, "k" * 32), True), (("k" * 32, "j" * 32), False)):
+        user = {"elicitation_callback": User()}
+        async with (
+            Client(server(keys[0]), **user) as first,
+            Client(server(keys[1]), **user) as second,
+        ):
+            await first.call_tool("mq9_send_message", {"mail_address": "desk", "content": "x"})
+            call["msg_id"] = 0 if taken else 1
+            asked = await first.session.call_tool(
+                "mq9_delete_message", call, allow_input_required=True
+            )
+            again = {"input_responses": answers, "request_state": asked.request_state}
+            with anyio.fail_after(10):
+                if taken:
+                    done = await second.session.call_tool("mq9_delete_message", call, **again)
+                    assert done.structured_content["deleted"] == 0
+                else:
+                    with pytest.raises(MCPError, match="Invalid or expired"):
+                        await second.session.call_tool("mq9_delete_message", call, **again)

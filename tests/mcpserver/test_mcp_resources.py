@@ -203,3 +203,22 @@ async def test_what_may_be_kept_says_for_how_long(open_host):
     assert (await host.client.list_resources()).cache_scope == "private"
     read = await host.client.read_resource("mq9://mailbox/desk")
     assert (read.ttl_ms, read.cache_scope) == (0, "private")
+
+
+async def test_a_host_is_told_who_its_agent_is(open_host, era):
+    host = await open_host("Data Desk", era=era)
+    assert host.client.instructions.startswith("You are the agent Data Desk, at data.desk. Your")
+
+
+async def test_a_reader_without_a_mailbox_sees_that_it_is_empty(open_host, era):
+    host = await open_host("desk", era=era, read_only=True)
+    assert await host.do("query_messages") == {"mail_address": "desk", "messages": []}
+    assert await host.read("mq9://mailbox/desk") == {"mail_address": "desk", "messages": []}
+
+
+async def test_unread_mail_names_no_tool_that_is_not_there(open_host, broker):
+    host = await open_host("desk", tools=["whoami", "create_mailbox"])
+    await host.do("whoami")
+    async with broker.client() as sender:
+        await sender.send("desk", "x")
+    assert (await host.do("whoami"))["unread"] == "1 unread"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hosting import ERAS
-from over_http import OLDER, Wire, by_hand, connected
+from over_http import CURRENT, OLDER, Wire, by_hand, connected
 from serving import Serving
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
@@ -198,3 +198,23 @@ def refused(directory, *options):
     *logged, line = done.stderr.splitlines()
     assert all(" INFO " in one for one in logged), done.stderr
     return done.returncode, line
+
+
+async def test_the_mailboxes_of_those_with_tokens_are_theirs_from_the_start(tmp_path, users_file):
+    async with (
+        Serving(tmp_path, "--mcp", "--users", users_file, "--memory", admin=True) as server,
+        connected(mcp_url(server), CURRENT, "the-token-of-ada") as ada,
+    ):
+        told = await ada.fail("create_mailbox", name="cy")
+        assert told.startswith("mailbox cy already exists")
+        await ada.do("send_message", mail_address="cy", content="hello")
+        async with connected(mcp_url(server), CURRENT, "the-token-of-cy") as cy:
+            assert len((await cy.do("fetch_messages"))["messages"]) == 1
+
+
+async def test_clients_may_call_by_other_names_where_these_are_given(tmp_path):
+    options = ("--mcp", "--mcp-agent", "desk", "--memory", "--mcp-allow-host", "mail.example")
+    async with Serving(tmp_path, *options, admin=True) as server:
+        for name, status in (("mail.example", 200), ("other.example", 421)):
+            asked = await Wire(mcp_url(server), Host=name).ask()
+            assert asked.status_code == status
