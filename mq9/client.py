@@ -16,6 +16,7 @@ from mq9.batches import Batches
 from mq9.clock import Clock
 from mq9.connection import Connection, UnreadWatch
 from mq9.consumer import Consumer, ErrorHandler, Handler
+from mq9.embeddings import Embeddings, checked
 from mq9.errors import InvalidRequest, Mq9Error, NoReply
 from mq9.models import (
     AgentMatch,
@@ -93,6 +94,9 @@ class Mq9Client:
         randomness: Gives that many unpredictable bytes; for ids and reply addresses.
         transport: An open way to a broker, to be used instead of ``server`` and closed with the
             client.
+        embeddings: For an in-process broker that no client has open, what finds agents by meaning:
+            any object with ``embed_documents`` and ``embed_query``. By default WordLlama, where
+            the extra ``semantic`` is installed. A server has its own.
 
     Every method raises ``InvalidRequest`` for an argument that the protocol does not allow, before
     anything is sent; ``NotConnected`` when the client is not connected; ``Unreachable`` when no
@@ -113,17 +117,19 @@ class Mq9Client:
         clock: Clock | None = None,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
+        embeddings: Embeddings | None = None,
     ) -> None:
         name = None if agent is None else checks.agent_name("agent", agent)
         if server is not None:
             check_url(server, name)
+        finding = None if embeddings is None else checked("embeddings", embeddings)
         self._server = server
         self._randomness = randomness
         self._batches = Batches()
         self._consumers: set[Consumer] = set()
         self.consumer = f"client.{self.new_id()}"
         self._connection = Connection(
-            lambda: open_transport(server, self.consumer, name),
+            lambda: open_transport(server, self.consumer, name, finding),
             transport=transport,
             request_timeout=checks.seconds(above_zero=True)("request_timeout", request_timeout),
             attempts=checks.whole(0, 1_000)("reconnect_attempts", reconnect_attempts),

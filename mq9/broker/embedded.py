@@ -5,17 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mq9.broker.backend import Backend, FileBackend, InlineBackend
 from mq9.broker.observer import Observer, Silent
 from mq9.broker.service import Request, Service
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
+from mq9.embeddings import Embeddings
 from mq9.engine import store
 from mq9.engine.commands import Limits
 from mq9.engine.store import Durability
 from mq9.models import Totals
+
+if TYPE_CHECKING:
+    from mq9.broker.meaning import Meaning
 
 Randomness = Callable[[int], bytes]
 
@@ -39,6 +43,7 @@ class EmbeddedBroker:
         clock: Tells the time.
         randomness: Gives that many unpredictable bytes.
         observer: Is told what happens.
+        embeddings: Let agents be found by meaning; without any they are found by their words.
     """
 
     def __init__(
@@ -48,21 +53,36 @@ class EmbeddedBroker:
         randomness: Randomness = secrets.token_bytes,
         *,
         observer: Observer | None = None,
+        embeddings: Embeddings | None = None,
     ) -> None:
         self.clock = clock
+        self._embeddings = embeddings
         self._waiters = Waiters(self._watch)
         self._backend = make_backend(self._waiters.notify_all)
         self._service = Service(
-            self._backend, self._waiters, clock, randomness, observer=observer or Silent()
+            self._backend,
+            self._waiters,
+            clock,
+            randomness,
+            observer=observer or Silent(),
+            make_meaning=None if embeddings is None else self._make_meaning,
         )
 
     @classmethod
     def in_memory(
-        cls, clock: Clock, *, limits: Limits = Limits(), observer: Observer | None = None
+        cls,
+        clock: Clock,
+        *,
+        limits: Limits = Limits(),
+        observer: Observer | None = None,
+        embeddings: Embeddings | None = None,
     ) -> EmbeddedBroker:
         """Make a broker whose state lives as long as it does."""
         return cls(
-            lambda _: InlineBackend(store.open_memory(), clock, limits), clock, observer=observer
+            lambda _: InlineBackend(store.open_memory(), clock, limits),
+            clock,
+            observer=observer,
+            embeddings=embeddings,
         )
 
     @classmethod
@@ -74,6 +94,7 @@ class EmbeddedBroker:
         limits: Limits = Limits(),
         durability: Durability = Durability.NORMAL,
         observer: Observer | None = None,
+        embeddings: Embeddings | None = None,
     ) -> EmbeddedBroker:
         """Make a broker on a file, which other processes may share.
 
@@ -84,7 +105,14 @@ class EmbeddedBroker:
             lambda on_news: FileBackend(path, clock, limits, durability, on_news),
             clock,
             observer=observer,
+            embeddings=embeddings,
         )
+
+    def _make_meaning(self) -> Meaning:
+        from mq9.broker.meaning import Meaning  # noqa: PLC0415  # needs numpy
+
+        assert self._embeddings is not None  # noqa: S101  # else nobody asks
+        return Meaning(self._backend, self._embeddings)
 
     def _watch(self, watching: bool) -> None:
         self._backend.watch(watching)
@@ -125,6 +153,7 @@ class EmbeddedBroker:
     async def close(self) -> None:
         """Finish what was accepted, and tell whoever still waits that it is over."""
         await self._backend.close()
+        self._service.close()
         self.wake_all()
 
     def wake_all(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mq9.broker.limits import ServerLimits
+from mq9.embeddings import Embeddings, checked, default_embeddings
 from mq9.engine.commands import Limits
 from mq9.engine.store import Durability
 from mq9.errors import InvalidRequest
@@ -35,6 +37,8 @@ class Settings:
         mcp_agent: The agent that MCP clients are, where no bearer token says so.
         mcp_allow_host: Names by which MCP clients may call this machine, beside those of loopback.
         mcp_allow_origin: Origins of web pages that may call MCP, beside those on loopback.
+        embeddings: What finds agents by meaning, as ``module:attribute``; by default WordLlama,
+            where it is installed.
         limits: What the broker stores.
         server_limits: What is taken from the network.
         drain_s: Seconds that what was begun may take when the server stops.
@@ -58,6 +62,7 @@ class Settings:
     mcp_agent: str | None = None
     mcp_allow_host: Sequence[str] = ()
     mcp_allow_origin: Sequence[str] = ()
+    embeddings: str | None = None
     limits: Limits = field(default_factory=Limits)
     server_limits: ServerLimits = field(default_factory=ServerLimits)
     drain_s: float = 10.0
@@ -100,6 +105,21 @@ class Settings:
             raise InvalidRequest(
                 "mcp: with --auth-token MCP clients would come in without it; use --users"
             )
+
+    def embedder(self) -> Embeddings | None:
+        """Return what finds agents by meaning, if there is anything.
+
+        Raises:
+            InvalidRequest: What was named is not there, or is no embeddings.
+        """
+        if self.embeddings is None:
+            return default_embeddings()
+        try:
+            found = pkgutil.resolve_name(self.embeddings)
+            made = found() if isinstance(found, type) else found
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise InvalidRequest(f"embeddings: {self.embeddings!r}: {error}") from error
+        return checked("embeddings", made)
 
     def guard(self) -> Guard:
         """Return who decides who may connect.

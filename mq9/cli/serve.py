@@ -131,6 +131,14 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
             help="Web pages that may call MCP. May be repeated.",
         ),
     ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MQ9_EMBEDDINGS",
+            metavar="MODULE:NAME",
+            help="What finds agents by meaning.  [default: WordLlama, where it is installed]",
+        ),
+    ] = None,
     max_connections: Annotated[
         int, typer.Option(envvar="MQ9_MAX_CONNECTIONS", min=1, help="Clients at once.")
     ] = _SERVER.max_connections,
@@ -192,6 +200,7 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
         insecure=insecure,
         admin_host=admin_host,
         admin_port=(_PORT if admin_port is None else admin_port) if admin else None,
+        embeddings=embeddings,
         mcp=mcp,
         mcp_agent=mcp_agent,
         mcp_allow_host=mcp_allow_host or (),
@@ -280,13 +289,16 @@ async def running(settings: Settings, *, admin_is_optional: bool = False) -> Asy
 def _open(settings: Settings, metrics: Metrics) -> EmbeddedBroker:
     clock = SystemClock()
     if settings.data is None:
-        return EmbeddedBroker.in_memory(clock, limits=settings.limits, observer=metrics)
+        return EmbeddedBroker.in_memory(
+            clock, limits=settings.limits, observer=metrics, embeddings=settings.embedder()
+        )
     return EmbeddedBroker.on_file(
         settings.data,
         clock,
         limits=settings.limits,
         durability=settings.durability,
         observer=metrics,
+        embeddings=settings.embedder(),
     )
 
 

@@ -7,11 +7,20 @@ registry passes over what has expired; the sweep removes it.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 import orjson
 
 from mq9.engine import mailboxes, search
-from mq9.engine.commands import Discover, Discovered, Limits, Register, Report, Unregister
+from mq9.engine.commands import (
+    Discover,
+    Discovered,
+    Limits,
+    Ranked,
+    Register,
+    Report,
+    Unregister,
+)
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
 from mq9.models import Match
 
@@ -23,6 +32,8 @@ _ALIVE = (
 _FOUND = "a.registered, a.key, a.mailbox, a.seen_ms, a.status"
 # An agent's name says most of what it is for, then what it lists as skills.
 _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
+_FEWEST_RANKED = 100  # agents that are ranked for a page, however short
+_MOST_COMPARED = 4_000  # agents that are compared for one question
 _MOST_AT_ONCE = 1_000  # rows that one registration makes room by removing
 
 
@@ -107,6 +118,7 @@ def _refuse_others(owner: str | None, actor: str | None, name: str) -> None:
 def _remove(connection: sqlite3.Connection, row_id: int) -> None:
     connection.execute("DELETE FROM agents WHERE id=?", (row_id,))
     connection.execute("DELETE FROM agents_text WHERE rowid=?", (row_id,))
+    connection.execute("DELETE FROM agents_vectors WHERE agent=?", (row_id,))
 
 
 def _remove_stale(connection: sqlite3.Connection, key: str) -> None:
@@ -170,30 +182,69 @@ def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Disco
     words = search.terms(query.text)
     if not words:
         return Discovered(agents=(), has_more=False)
-    match = search.all_of(words)
-    if not _matches(connection, match, now):
-        match = search.any_of(words)
-    return _page(_search(connection, match, window), query, "text")
+    most = max(_FEWEST_RANKED, 2 * (query.page * query.limit + 1))
+    while True:
+        ranking = _by_words(connection, words, most)
+        rows = _living(connection, ranking, query.page * query.limit + 1, now)
+        if len(rows) > query.page * query.limit or len(ranking) < most:
+            return _page(rows[(query.page - 1) * query.limit :], query, "text")
+        most *= 4  # many of the best are dead, and still in the registry
 
 
-def _matches(connection: sqlite3.Connection, match: str, now: int) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM agents_text JOIN agents a ON a.id=agents_text.rowid"  # noqa: S608  # constant text
-        f" WHERE agents_text MATCH :match AND {_ALIVE} LIMIT 1",
-        {"match": match, "now": now},
+def _by_words(
+    connection: sqlite3.Connection, words: list[str], most: int
+) -> list[tuple[int, float]]:
+    """Rank agents: first those with every word, then, where these are few, those with any."""
+    ranking = _search(connection, search.all_of(words), most)
+    if len(ranking) < most and len(words) > 1:
+        known = {row for row, _ in ranking}
+        others = _search(connection, search.any_of(words), most)
+        # A score says how rare the words are that were found; having all of them counts for more.
+        above = others[0][1] if others else 0.0
+        ranking = [(row, score + above) for row, score in ranking]
+        ranking += [one for one in others if one[0] not in known]
+    beginning = search.beginning_with(words)
+    if not ranking and beginning:
+        ranking = _search(connection, beginning, most)
+    return ranking[:most]
+
+
+def _search(connection: sqlite3.Connection, match: str, most: int) -> list[tuple[int, float]]:
+    """Rank what matches; of very many the newest, since ranking takes its time with each."""
+    bound = connection.execute(
+        "SELECT rowid FROM agents_text WHERE agents_text MATCH ?"
+        " ORDER BY rowid DESC LIMIT 1 OFFSET ?",
+        (match, max(_MOST_COMPARED, most)),
     ).fetchone()
-    return found is not None
-
-
-def _search(
-    connection: sqlite3.Connection, match: str, window: dict[str, int]
-) -> list[tuple[bytes, str, str, int, str | None, float]]:
     return connection.execute(
-        f"SELECT {_FOUND}, -{_RANK} AS score FROM agents_text JOIN agents a"  # noqa: S608  # constant text
-        f" ON a.id=agents_text.rowid WHERE agents_text MATCH :match AND {_ALIVE}"
-        " ORDER BY score DESC, a.key LIMIT :limit OFFSET :offset",
-        {**window, "match": match},
+        f"SELECT rowid, -{_RANK} AS score FROM agents_text"  # noqa: S608  # constant text
+        " WHERE agents_text MATCH ? AND rowid>? ORDER BY score DESC, rowid LIMIT ?",
+        (match, 0 if bound is None else bound[0], most),
     ).fetchall()
+
+
+def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovered:
+    """Return the living of some agents, in the order given."""
+    rows = _living(connection, query.ranking, query.page * query.limit + 1, now)
+    page = Discover(text="", limit=query.limit, page=query.page)
+    return _page(rows[(query.page - 1) * query.limit :], page, query.mode)
+
+
+def _living(
+    connection: sqlite3.Connection, ranking: Sequence[tuple[int, float]], most: int, now: int
+) -> list[tuple[bytes, str, str, int, str | None, float]]:
+    """Return so many of the living among some agents, in the order given."""
+    living: list[tuple[bytes, str, str, int, str | None, float]] = []
+    for row_id, score in ranking:
+        row = connection.execute(
+            f"SELECT {_FOUND} FROM agents a WHERE a.id=:id AND {_ALIVE}",  # noqa: S608  # constant text
+            {"id": row_id, "now": now},
+        ).fetchone()
+        if row is not None:
+            living.append((*row, score))
+            if len(living) == most:
+                break
+    return living
 
 
 def _page(

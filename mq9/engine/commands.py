@@ -421,6 +421,76 @@ class Discovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreVectors(Command[None]):
+    """Keep the vectors that a model made of agents; those that have gone are passed over.
+
+    Attributes:
+        model: Which model.
+        vectors: The row of each agent, and its vector.
+    """
+
+    model: str
+    vectors: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census(Query[tuple[int, int]]):
+    """How many agents there are, dead ones included, and the highest row of one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRows(Query[tuple[int, ...]]):
+    """The rows of all agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """An agent, for whoever compares meanings.
+
+    Attributes:
+        row: Its row.
+        vector: Its vector, where the model has made it one.
+        text: What it says of itself, where it has none.
+    """
+
+    row: int
+    vector: bytes | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meanings(Query[tuple[Meant, ...]]):
+    """What the agents after a row mean, in the order of their rows."""
+
+    model: str
+    after: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching(Query[tuple[int, ...]]):
+    """The rows of agents whose text has every word of a question that says something."""
+
+    text: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked(Query[Discovered]):
+    """The living of some agents, in the order given.
+
+    Attributes:
+        ranking: Row and score of each.
+        mode: What ranked them.
+    """
+
+    ranking: tuple[tuple[int, float], ...]
+    mode: str
+    limit: int = 20
+    page: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Discover(Query[Discovered]):
     """Search the registry by text; without text list it by name."""
 

@@ -6,7 +6,17 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mq9.engine import agents, commands, leases, mailboxes, messages, retention, status, totals
+from mq9.engine import (
+    agents,
+    commands,
+    leases,
+    mailboxes,
+    meanings,
+    messages,
+    retention,
+    status,
+    totals,
+)
 from mq9.engine.commands import Command, Limits, Query
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import Mq9Error
@@ -121,6 +131,7 @@ _COMMANDS: dict[type, Callable[[sqlite3.Connection, Any, int, Limits], Any]] = {
     commands.Register: agents.register,
     commands.Unregister: agents.unregister,
     commands.Report: agents.report,
+    commands.StoreVectors: meanings.store,
     commands.Sweep: retention.sweep,
 }
 
@@ -135,4 +146,9 @@ _QUERIES: dict[type, Callable[[sqlite3.Connection, Any, int], Any]] = {
     commands.CountAll: totals.count,
     commands.ListPublic: mailboxes.list_public,
     commands.Discover: agents.discover,
+    commands.Census: meanings.census,
+    commands.AgentRows: meanings.rows,
+    commands.Meanings: meanings.meanings,
+    commands.Matching: meanings.matching,
+    commands.Ranked: agents.ranked,
 }

@@ -10,8 +10,20 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mq9.stop_words import STOP_WORDS
+
 _MOST_CHARACTERS = 65_536  # of each column of one agent
 _MOST_TERMS = 32  # of one question
+# What an AgentCard says for programs; the rest is for whoever looks for an agent.
+_TECHNICAL = frozenset(
+    (
+        *("name", "mailbox", "ttl", "url", "version", "protocolVersion", "provider", "iconUrl"),
+        *("documentationUrl", "defaultInputModes", "defaultOutputModes", "preferredTransport"),
+        *("additionalInterfaces", "securitySchemes", "security", "signatures"),
+    )
+)
+_SHORTEST_BEGINNING = 3  # characters
+_MOST_MEANT = 8_000  # characters of one agent
 _CJK = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003fffd"
@@ -67,13 +79,36 @@ def pairs(text: str) -> str:
 
 
 def terms(question: str) -> list[str]:
-    """Return the terms of a question, each once, without anything that is query syntax."""
-    return list(dict.fromkeys(_TERM.findall(pairs(question).lower())))[:_MOST_TERMS]
+    """Return the terms of a question, each once, without anything that is query syntax.
+
+    Words that say nothing are left out, unless there are no others.
+    """
+    found = list(dict.fromkeys(_TERM.findall(pairs(question).lower())))
+    return ([one for one in found if one not in STOP_WORDS] or found)[:_MOST_TERMS]
+
+
+def meaning(name: str, registered: Mapping[str, Any]) -> str:
+    """Return what an agent says of itself, in its own order; its name, where it says nothing.
+
+    A name is left out: it says less of what an agent does than it seems.
+    """
+    said = " ".join(
+        text
+        for field, value in registered.items()
+        if field not in _TECHNICAL
+        for text in _texts(value)
+    )
+    return said[:_MOST_MEANT] or name
 
 
 def all_of(words: list[str]) -> str:
     """Return the full-text query for agents that match every term."""
     return " ".join(f'"{word}"' for word in words)
+
+
+def beginning_with(words: list[str]) -> str:
+    """Return the full-text query for agents with words that begin like all of the terms."""
+    return " ".join(f'"{word}"*' for word in words if len(word) >= _SHORTEST_BEGINNING)
 
 
 def any_of(words: list[str]) -> str:

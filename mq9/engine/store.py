@@ -18,9 +18,12 @@ from pathlib import Path
 from mq9.errors import UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 1
+VERSION = 2
 # From each older version to the next; the database is at VERSION after all that apply.
-_MIGRATIONS: dict[int, str] = {}
+_MIGRATIONS: dict[int, str] = {
+    1: "CREATE TABLE agents_vectors"
+    " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT;"
+}
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
 _SPARE_PAGES = 1_024  # free ones that a file keeps

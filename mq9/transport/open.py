@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from mq9.clock import SystemClock
+from mq9.embeddings import Embeddings, default_embeddings
 from mq9.errors import InvalidRequest
 from mq9.transport import servers
 from mq9.transport.base import Transport
@@ -123,13 +124,20 @@ def file_of(url: str) -> Path | None:
     return _parse_file(url)[0] if _split(url).scheme == "sqlite" else None
 
 
-async def open_transport(url: str | None, consumer: str, agent: str | None = None) -> Transport:
+async def open_transport(
+    url: str | None,
+    consumer: str,
+    agent: str | None = None,
+    embeddings: Embeddings | None = None,
+) -> Transport:
     """Open the broker that ``url`` names. Cancelling it leaves nothing open.
 
     Args:
         url: One of the forms above; None for the default.
         consumer: Stands in for the consumer in requests that name none.
         agent: For an in-process broker, the agent that the connection counts as authenticated for.
+        embeddings: For an in-process broker that is not open yet, what finds agents by meaning; by
+            default WordLlama where it is installed.
 
     Raises:
         InvalidRequest: The URL is none of the forms above.
@@ -148,9 +156,9 @@ async def open_transport(url: str | None, consumer: str, agent: str | None = Non
         await transport.open()
         return transport
     if scheme == "memory":
-        broker, release = _open_memory(url)
+        broker, release = _open_memory(url, embeddings or default_embeddings())
     else:
-        broker, release = await _open_file(url)
+        broker, release = await _open_file(url, embeddings or default_embeddings())
     from mq9.broker.service import Session  # noqa: PLC0415  # not before it is used
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
@@ -182,14 +190,14 @@ def unshare(name: str) -> None:
         _memory.pop(name, None)
 
 
-def _open_memory(url: str) -> tuple[Broker, Release]:
+def _open_memory(url: str, embeddings: Embeddings | None) -> tuple[Broker, Release]:
     from mq9.broker.embedded import EmbeddedBroker  # noqa: PLC0415  # not before it is used
 
     name = _parse_memory(url)
     with _lock:
         broker = _memory.get(name)
         if broker is None:
-            broker = _memory[name] = EmbeddedBroker.in_memory(SystemClock())
+            broker = _memory[name] = EmbeddedBroker.in_memory(SystemClock(), embeddings=embeddings)
 
     async def release() -> None:
         """Leave the broker: whoever connects next finds its mail."""
@@ -204,7 +212,7 @@ def _parse_memory(url: str) -> str:
     return parts.netloc
 
 
-async def _open_file(url: str) -> tuple[Broker, Release]:
+async def _open_file(url: str, embeddings: Embeddings | None) -> tuple[Broker, Release]:
     """Use the file's broker; open it, on a thread because a locked file takes seconds."""
     from mq9.engine.store import Durability  # noqa: PLC0415  # not before it is used
 
@@ -238,7 +246,9 @@ async def _open_file(url: str) -> tuple[Broker, Release]:
         with entry.opening:
             if entry.broker is not None or entry.users == 0:
                 return entry.broker
-            opened = EmbeddedBroker.on_file(path, SystemClock(), durability=durability)
+            opened = EmbeddedBroker.on_file(
+                path, SystemClock(), durability=durability, embeddings=embeddings
+            )
             with _lock:
                 if entry.users:
                     entry.broker = opened

@@ -1,0 +1,96 @@
+"""What turns text into vectors, so that agents can be found by meaning.
+
+Anything with ``embed_documents`` and ``embed_query`` will do, such as LangChain's ``Embeddings``.
+By default it is WordLlama (extra ``semantic``), whose model is part of the package: small, offline,
+and quick enough for every question.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from mq9.errors import InvalidRequest
+from mq9.stop_words import STOP_WORDS
+
+_WORD = re.compile(r"\w+")
+
+
+class Unusable(Exception):
+    """Embeddings failed."""
+
+
+@runtime_checkable
+class Embeddings(Protocol):
+    """Turns texts into vectors; texts of like meaning into vectors of like direction."""
+
+    def embed_documents(self, texts: list[str]) -> Sequence[Sequence[float]]:
+        """Return a vector for each text."""
+
+    def embed_query(self, text: str) -> Sequence[float]:
+        """Return the vector of a question."""
+
+
+def without_stop_words(text: str) -> str:
+    """Return the words of a text that say something, in lower case; all of them if none does."""
+    words = _WORD.findall(text.lower())
+    return " ".join([word for word in words if word not in STOP_WORDS] or words)
+
+
+class WordLlamaEmbeddings:
+    """Embeds with the model that ``wordllama`` carries, loaded when it is first used."""
+
+    model = "wordllama/l2_supercat/256/no-stop-words"
+
+    def __init__(self) -> None:
+        self._loaded: Any = None
+
+    def embed_documents(self, texts: list[str]) -> Any:
+        """Return a vector for each text."""
+        return self._model().embed([without_stop_words(text) for text in texts])
+
+    def embed_query(self, text: str) -> Any:
+        """Return the vector of a question."""
+        return self.embed_documents([text])[0]
+
+    def _model(self) -> Any:
+        if self._loaded is None:
+            import wordllama  # noqa: PLC0415  # heavy, and an extra
+
+            # Told where its own files are, it looks for none elsewhere.
+            self._loaded = wordllama.WordLlama.load(
+                cache_dir=Path(wordllama.__file__).parent, disable_download=True
+            )
+        return self._loaded
+
+
+def default_embeddings() -> Embeddings | None:
+    """Return WordLlama where it is installed, else None."""
+    return None if importlib.util.find_spec("wordllama") is None else WordLlamaEmbeddings()
+
+
+def checked(name: str, embeddings: object) -> Embeddings:
+    """Return embeddings that were given.
+
+    Args:
+        name: What they are called in an error.
+        embeddings: What was given.
+
+    Raises:
+        InvalidRequest: They have no ``embed_documents`` or ``embed_query``.
+    """
+    if isinstance(embeddings, type) or not isinstance(embeddings, Embeddings):
+        raise InvalidRequest(
+            f"{name}: {type(embeddings).__name__} has no embed_documents and embed_query"
+        )
+    return embeddings
+
+
+def model_of(embeddings: Embeddings) -> str:
+    """Return what tells the vectors of one model from those of another."""
+    kind = type(embeddings)
+    said = getattr(embeddings, "model", None) or getattr(embeddings, "model_name", None)
+    return f"{kind.__module__}.{kind.__qualname__}" + (f" {said}" if isinstance(said, str) else "")

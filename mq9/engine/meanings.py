@@ -1,0 +1,71 @@
+"""What agents say of themselves, as vectors: kept here, made elsewhere."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import orjson
+
+from mq9.engine import search
+from mq9.engine.commands import (
+    AgentRows,
+    Census,
+    Limits,
+    Matching,
+    Meanings,
+    Meant,
+    StoreVectors,
+)
+
+
+def store(
+    connection: sqlite3.Connection, command: StoreVectors, _now: int, _limits: Limits
+) -> None:
+    """Keep vectors; of an agent that has gone meanwhile, nothing."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO agents_vectors (agent, model, vector)"
+        " SELECT id, ?, ? FROM agents WHERE id=?",
+        [(command.model, vector, row) for row, vector in command.vectors],
+    )
+
+
+def census(connection: sqlite3.Connection, _query: Census, _now: int) -> tuple[int, int]:
+    """Count the agents, and find the highest row."""
+    (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
+    (highest,) = connection.execute("SELECT max(id) FROM agents").fetchone()
+    return count, highest or 0
+
+
+def rows(connection: sqlite3.Connection, _query: AgentRows, _now: int) -> tuple[int, ...]:
+    """Return the rows of all agents."""
+    return tuple(row for (row,) in connection.execute("SELECT id FROM agents ORDER BY id"))
+
+
+def meanings(connection: sqlite3.Connection, query: Meanings, _now: int) -> tuple[Meant, ...]:
+    """Return vectors of the model where there are any, and else what is to be embedded."""
+    found = connection.execute(
+        "SELECT a.id, a.key, a.registered, v.vector FROM agents a"
+        " LEFT JOIN agents_vectors v ON v.agent=a.id AND v.model=?"
+        " WHERE a.id>? ORDER BY a.id LIMIT ?",
+        (query.model, query.after, query.most),
+    )
+    return tuple(
+        Meant(
+            row=row,
+            vector=vector,
+            text="" if vector is not None else search.meaning(name, orjson.loads(registered)),
+        )
+        for row, name, registered, vector in found
+    )
+
+
+def matching(connection: sqlite3.Connection, query: Matching, _now: int) -> tuple[int, ...]:
+    """Return the newest agents whose text has every word of a question that says something."""
+    words = search.terms(query.text)
+    if not words:
+        return ()
+    found = connection.execute(
+        "SELECT rowid FROM agents_text WHERE agents_text MATCH ? ORDER BY rowid DESC LIMIT ?",
+        (search.all_of(words), query.most),
+    )
+    return tuple(row for (row,) in found)

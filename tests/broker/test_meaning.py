@@ -1,0 +1,290 @@
+"""Agents are found by meaning: by a small model that the test made up, and by the real one."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from mq9 import InvalidRequest, Mq9Client
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Session
+from mq9.clock import ManualClock
+from mq9.embeddings import WordLlamaEmbeddings, without_stop_words
+from mq9.transport.direct import DirectTransport
+
+TOPICS = {"soup": 0, "stew": 0, "rain": 1, "sunny": 1, "tax": 2, "invoice": 2}
+
+
+class Topics:
+    """Embeds by the topics that a text's words are of, and counts what it embedded."""
+
+    model = "topics"
+
+    def __init__(self, size=3):
+        self.size = size
+        self.embedded = []
+        self.error = None
+
+    def embed_documents(self, texts):
+        if self.error is not None:
+            raise self.error
+        self.embedded += texts
+        return [self._vector(text) for text in texts]
+
+    def embed_query(self, text):
+        if self.error is not None:
+            raise self.error
+        return self._vector(text)
+
+    def _vector(self, text):
+        vector = [0.01] * self.size
+        for word in text.lower().split():
+            if word in TOPICS:
+                vector[TOPICS[word]] += 1.0
+        return vector
+
+
+@pytest.fixture
+def topics():
+    return Topics()
+
+
+@pytest.fixture(params=["memory", "file"])
+def open_broker(request, tmp_path):
+    """Open brokers, in memory or on one file."""
+    clock = ManualClock()
+
+    def open_one(embeddings):
+        if request.param == "memory":
+            return EmbeddedBroker.in_memory(clock, embeddings=embeddings)
+        return EmbeddedBroker.on_file(tmp_path / "mq9.db", clock, embeddings=embeddings)
+
+    open_one.clock = clock
+    open_one.file = tmp_path / "mq9.db" if request.param == "file" else None
+    return open_one
+
+
+@pytest.fixture
+async def broker(open_broker, topics):
+    broker = open_broker(topics)
+    yield broker
+    await broker.close()
+
+
+def client_of(broker):
+    async def release():
+        """The broker outlives its clients."""
+
+    return Mq9Client(transport=DirectTransport(broker, Session("s"), release))
+
+
+@pytest.fixture
+def client(broker):
+    return client_of(broker)
+
+
+async def register(client, **agents):
+    for name, payload in agents.items():
+        await client.agent_register({"name": name, "payload": payload})
+
+
+async def found(client, question, **options):
+    return [agent.match.name for agent in await client.agent_discover(semantic=question, **options)]
+
+
+async def test_an_agent_is_found_by_words_that_it_does_not_use(client):
+    await register(client, cook="soup", weather="rain", accountant="tax")
+
+    for question, first in (("stew", "cook"), ("sunny", "weather"), ("invoice", "accountant")):
+        agents = await client.agent_discover(semantic=question)
+        assert agents[0].match.name == first
+        assert {agent.match.mode for agent in agents} == {"semantic"}
+        assert agents[0].match.score > agents[1].match.score
+
+
+async def test_text_is_still_by_words(client):
+    await register(client, cook="soup")
+    assert await client.agent_discover(text="stew") == []
+    [agent] = await client.agent_discover(text="soup")
+    assert agent.match.mode == "text"
+
+
+async def test_who_has_every_word_comes_before_who_merely_means_it(client):
+    await register(client, first="soup soup soup", second="stew and much else about rain rain")
+    assert await found(client, "stew rain please") == ["second", "first"]
+
+
+async def test_what_is_registered_anew_is_found_as_it_is_now(client, topics):
+    await register(client, one="soup", two="rain")
+    assert (await found(client, "stew"))[0] == "one"
+    await register(client, one="tax", two="stew")
+    assert (await found(client, "soup"))[0] == "two"
+    assert (await found(client, "invoice"))[0] == "one"
+    assert sorted(text for text in topics.embedded if text != "?") == [
+        "rain",
+        "soup",
+        "stew",
+        "tax",
+    ]
+
+
+async def test_who_has_gone_is_not_found(client, open_broker):
+    await register(client, one="soup", two="soup", three="soup")
+    assert len(await found(client, "soup")) == 3
+    await client.agent_unregister("two")
+    assert set(await found(client, "soup")) == {"one", "three"}
+
+    await client.agent_register({"name": "brief", "payload": "soup"}, ttl=10)
+    assert len(await found(client, "soup")) == 3
+    await open_broker.clock.advance(10)
+    assert set(await found(client, "soup")) == {"one", "three"}
+
+    box = await client.mailbox_create(name="one", ttl=10)
+    await client.agent_register({"name": "one", "mailbox": box, "payload": "soup"})
+    await open_broker.clock.advance(10)
+    assert await found(client, "soup") == ["three"]
+
+
+async def test_pages_are_slices_of_one_ranking(client):
+    await register(client, **{f"agent{number}": "soup " * (number + 1) for number in range(25)})
+    everybody = await found(client, "soup", limit=100)
+    pages = [await found(client, "soup", limit=10, page=page) for page in (1, 2, 3, 4)]
+    assert [len(page) for page in pages] == [10, 10, 5, 0]
+    assert [name for page in pages for name in page] == everybody
+
+
+async def test_the_dead_do_not_crowd_out_the_living(client, open_broker, monkeypatch):
+    monkeypatch.setattr("mq9.broker.service._FEWEST_RANKED", 4)
+    for number in range(40):
+        await client.agent_register({"name": f"dead{number}", "payload": "soup"}, ttl=1)
+    await register(client, alive="rain")
+    await open_broker.clock.advance(1)
+    assert await found(client, "soup", limit=1) == ["alive"]
+
+
+async def test_the_discovery_of_nobody_is_nobody(client):
+    assert await found(client, "soup") == []
+
+
+async def test_failing_embeddings_leave_the_words(client, topics, caplog):
+    await register(client, cook="soup")
+    topics.error = OSError("no network")
+    [agent] = await client.agent_discover(semantic="soup")
+    assert agent.match.mode == "text"
+    assert "agents are found by their words only: " in caplog.text
+    assert "no network" in caplog.text
+
+    topics.error = None
+    [agent] = await client.agent_discover(semantic="stew")
+    assert agent.match.mode == "semantic"
+
+
+@pytest.mark.parametrize("vectors", [[], [[1.0, 2.0], [1.0, 2.0]], [[float("nan")] * 3], [1.0]])
+async def test_embeddings_that_make_nonsense_leave_the_words(client, topics, vectors):
+    await register(client, cook="soup")
+    topics.embed_documents = lambda _texts: vectors
+    [agent] = await client.agent_discover(semantic="soup")
+    assert agent.match.mode == "text"
+
+
+async def test_a_question_that_is_given_up_spoils_nothing(client):
+    await register(client, **{f"agent{number}": "soup" for number in range(50)})
+    for turns in range(30):
+        asked = asyncio.create_task(found(client, "soup", limit=100))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait([asked])
+    assert len(await found(client, "soup", limit=100)) == 50
+
+
+async def test_many_questions_at_once_are_answered_each(client):
+    await register(client, cook="soup", weather="rain")
+    answers = await asyncio.gather(*(found(client, "stew") for _ in range(30)))
+    assert answers == [["cook", "weather"]] * 30
+
+
+async def test_vectors_are_kept_for_the_next_process_and_made_anew_for_another_model(open_broker):
+    if open_broker.file is None:
+        pytest.skip("what is in memory is gone with the broker")
+    embedded = []
+    for embeddings, expected in (
+        (Topics(), {"soup", "rain"}),
+        (Topics(), set()),
+        (Topics(size=5), {"soup", "rain"}),
+        (Topics(), {"soup", "rain"}),
+    ):
+        broker = open_broker(embeddings)
+        client = client_of(broker)
+        if not embedded:
+            await register(client, cook="soup", weather="rain")
+        assert await found(client, "stew") == ["cook", "weather"]
+        embedded.append(set(embeddings.embedded) - {"?"})
+        assert embedded[-1] == expected
+        await broker.close()
+    with sqlite3.connect(open_broker.file) as connection:
+        assert connection.execute("SELECT count(*) FROM agents_vectors").fetchone() == (2,)
+    connection.close()
+
+
+async def test_another_process_sees_what_one_registers(open_broker):
+    if open_broker.file is None:
+        pytest.skip("a broker in memory is one process's")
+    one, two = open_broker(Topics()), open_broker(Topics())
+    first, second = client_of(one), client_of(two)
+    await register(first, cook="soup")
+    assert await found(second, "stew") == ["cook"]
+    await register(second, weather="rain")
+    await first.agent_unregister("cook")
+    assert await found(first, "rain") == await found(second, "rain") == ["weather"]
+    await one.close()
+    await two.close()
+
+
+async def test_without_embeddings_it_is_by_words_and_said_once(open_broker, caplog):
+    caplog.set_level("INFO")
+    broker = open_broker(None)
+    client = client_of(broker)
+    await register(client, cook="soup")
+    for _ in range(3):
+        [agent] = await client.agent_discover(semantic="soup")
+        assert agent.match.mode == "text"
+    assert caplog.text.count("install the extra `semantic` or give embeddings") == 1
+    await broker.close()
+
+
+@pytest.mark.parametrize("wrong", [7, "text", object(), Topics, lambda texts: texts])
+def test_what_is_no_embeddings_is_refused_at_once(wrong):
+    with pytest.raises(InvalidRequest, match=r"embeddings: .* has no embed_documents and embed"):
+        Mq9Client("memory://x", embeddings=wrong)
+
+
+async def test_a_client_may_bring_its_own(topics):
+    async with Mq9Client("memory://own.embeddings", embeddings=topics) as client:
+        await register(client, cook="soup")
+        assert await found(client, "stew") == ["cook"]
+    assert "soup" in topics.embedded
+
+
+async def test_the_model_that_is_installed_finds_by_meaning():
+    async with Mq9Client("memory://by.meaning") as client:
+        await register(
+            client,
+            gardener="Looks after flowers, shrubs and lawns",
+            lawyer="Reads contracts and warns of unfair clauses",
+            chef="Plans menus and cooks dinner",
+        )
+        for question, name in (
+            ("my roses are dying", "gardener"),
+            ("is this rental agreement legal?", "lawyer"),
+            ("we are hungry tonight", "chef"),
+        ):
+            [agent] = await client.agent_discover(semantic=question, limit=1)
+            assert (agent.match.name, agent.match.mode) == (name, "semantic")
+
+
+def test_words_that_say_nothing_are_left_out_unless_there_are_no_others():
+    assert without_stop_words("Who could translate THIS for me?") == "translate"
+    assert without_stop_words("who is it?") == "who is it"
+    assert without_stop_words("雪が降る") == "雪が降る"
+    assert WordLlamaEmbeddings().embed_query("").shape == (256,)
