@@ -16,7 +16,6 @@ KINDS = {
     "plain, words shared": lambda query: query["kind"] == "plain" and query["shares_words"],
     "keywords": lambda query: query["kind"] == "keyword",
     "not in English": lambda query: query["kind"] == "foreign",
-    "held out": lambda query: query["part"] == "held_out",
     "all": lambda _query: True,
 }
 
