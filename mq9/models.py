@@ -305,9 +305,12 @@ class Match:
         name: The name it registered under, or the mailbox where it gave none.
         mailbox: The address that reaches it.
         score: Larger is better; comparable within one reply only.
-        last_seen: The Unix second in which it last registered or reported.
+        last_seen: The Unix second in which it last registered, reported, sent or fetched.
         status: What it last reported.
         mode: What ranked the answer: ``all``, ``text`` or ``semantic``.
+        backlog: How many messages wait in its mailbox for the group of the same name, which is the
+            one that agents read with; 1 000 means that many or more. None where there is no
+            mailbox, or the broker does not say.
     """
 
     name: str
@@ -316,6 +319,7 @@ class Match:
     last_seen: int | None = None
     status: dict[str, Any] | None = None
     mode: str = "all"
+    backlog: int | None = None
 
 
 class AgentMatch(dict[str, Any]):

@@ -36,6 +36,8 @@ logger = logging.getLogger("mq9.broker")
 SWEEP_INTERVAL_MS = 60_000
 _FAILING_MS = 10_000  # for so long after a write that failed the storage counts as failing
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
+_NOTED_MS = 1_000  # how often it is noted that one agent lives
+_MOST_NOTED = 10_000  # agents of which it is known when that was
 _FEWEST_RANKED = 100  # agents that are ranked for a page, however short
 _DEAD_LETTER = "dead-letter"  # a tag of what a consumer has given up on
 
@@ -153,6 +155,7 @@ class Service:
         self._make_meaning = make_meaning
         self._meaning: Meaning | None = None
         self._told_of_meaning = False
+        self._noted: dict[str, int] = {}
         self._waiters = waiters
         self._clock = clock
         self._randomness = randomness
@@ -358,12 +361,25 @@ class Service:
             )
         )
         self._waiters.notify(call.address)
+        self._note_seen(options.sender if agent is None else agent)
         if _DEAD_LETTER in options.tags:
             self._observer.dead_lettered()
         return replies.success({"msg_id": msg_id})
 
+    def _note_seen(self, name: str | None) -> None:
+        """Note, at most once a second, that whoever sends or fetches lives."""
+        now = self._clock.now_ms()
+        if not name or now - self._noted.get(name, -_NOTED_MS) < _NOTED_MS:
+            return
+        self._noted.pop(name, None)
+        self._noted[name] = now
+        while len(self._noted) > _MOST_NOTED:
+            del self._noted[next(iter(self._noted))]
+        self._backend.note(commands.Seen(name=name))
+
     async def _fetch(self, call: Call) -> dict[str, Any]:
         body = requests.Fetch.decode(call.payload)
+        self._note_seen(call.actor or (body.consumer or "").partition("/")[0])
         start = Start(deliver=body.deliver, from_time=body.from_time, from_id=body.from_id)
         if body.group_name is None:
             peek = commands.Peek(

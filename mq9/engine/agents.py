@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from mq9.engine import mailboxes, search
+from mq9.engine import mailboxes, search, status
 from mq9.engine.commands import (
     Discover,
     Discovered,
@@ -19,6 +19,7 @@ from mq9.engine.commands import (
     Ranked,
     Register,
     Report,
+    Seen,
     Unregister,
 )
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
@@ -158,14 +159,21 @@ def unregister(
 
 def report(connection: sqlite3.Connection, command: Report, now: int, limits: Limits) -> None:
     """Keep what an agent says of itself, and that it lives."""
-    status = orjson.dumps(command.status)
-    limits.check_registration(status)
+    said = orjson.dumps(command.status)
+    limits.check_registration(said)
     row_id, owner = _named(connection, command.name, command.mailbox, command.actor, now)
     _refuse_others(owner, command.actor, command.name or command.mailbox or "")
     connection.execute(
         "UPDATE agents SET status=?, seen_ms=?,"
         " expires_ms=CASE WHEN ttl_s>0 THEN ?+ttl_s*1000 END WHERE id=?",
-        (status.decode(), now, now, row_id),
+        (said.decode(), now, now, row_id),
+    )
+
+
+def seen(connection: sqlite3.Connection, command: Seen, now: int, _limits: Limits) -> None:
+    """Note that an agent lives; who is not registered is passed over."""
+    connection.execute(
+        "UPDATE agents SET seen_ms=? WHERE key=? AND seen_ms<?", (now, command.name, now)
     )
 
 
@@ -178,7 +186,7 @@ def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Disco
             " ORDER BY a.key LIMIT :limit OFFSET :offset",
             window,
         ).fetchall()
-        return _page(rows, query, "all")
+        return _page(connection, rows, query, "all", now)
     words = search.terms(query.text)
     if not words:
         return Discovered(agents=(), has_more=False)
@@ -187,7 +195,8 @@ def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Disco
         ranking = _by_words(connection, words, most)
         rows = _living(connection, ranking, query.page * query.limit + 1, now)
         if len(rows) > query.page * query.limit or len(ranking) < most:
-            return _page(rows[(query.page - 1) * query.limit :], query, "text")
+            rows = rows[(query.page - 1) * query.limit :]
+            return _page(connection, rows, query, "text", now)
         most *= 4  # many of the best are dead, and still in the registry
 
 
@@ -227,7 +236,7 @@ def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovere
     """Return the living of some agents, in the order given."""
     rows = _living(connection, query.ranking, query.page * query.limit + 1, now)
     page = Discover(text="", limit=query.limit, page=query.page)
-    return _page(rows[(query.page - 1) * query.limit :], page, query.mode)
+    return _page(connection, rows[(query.page - 1) * query.limit :], page, query.mode, now)
 
 
 def _living(
@@ -248,7 +257,11 @@ def _living(
 
 
 def _page(
-    rows: list[tuple[bytes, str, str, int, str | None, float]], query: Discover, mode: str
+    connection: sqlite3.Connection,
+    rows: list[tuple[bytes, str, str, int, str | None, float]],
+    query: Discover,
+    mode: str,
+    now: int,
 ) -> Discovered:
     return Discovered(
         agents=tuple(
@@ -259,11 +272,12 @@ def _page(
                     mailbox=mailbox,
                     score=round(score, 6),
                     last_seen=seen_ms // 1000,
-                    status=None if status is None else orjson.loads(status),
+                    status=None if said is None else orjson.loads(said),
                     mode=mode,
+                    backlog=status.backlog(connection, mailbox, now),
                 ),
             )
-            for registered, name, mailbox, seen_ms, status, score in rows[: query.limit]
+            for registered, name, mailbox, seen_ms, said, score in rows[: query.limit]
         ),
         has_more=len(rows) > query.limit,
     )

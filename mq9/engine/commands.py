@@ -421,6 +421,13 @@ class Discovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen(Command[None]):
+    """Note that an agent has just sent or fetched."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreVectors(Command[None]):
     """Keep the vectors that a model made of agents; those that have gone are passed over.
 

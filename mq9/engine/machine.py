@@ -131,6 +131,7 @@ _COMMANDS: dict[type, Callable[[sqlite3.Connection, Any, int, Limits], Any]] = {
     commands.Register: agents.register,
     commands.Unregister: agents.unregister,
     commands.Report: agents.report,
+    commands.Seen: agents.seen,
     commands.StoreVectors: meanings.store,
     commands.Sweep: retention.sweep,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import groups
+from mq9.engine import groups, mailboxes
 from mq9.engine.commands import Status, WhyEmpty
 from mq9.engine.groups import Group
 from mq9.engine.life import life
@@ -84,6 +84,39 @@ def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, no
         for lane, count in free:
             counts[lane] += count
     return Unread(*counts)
+
+
+_MOST_BACKLOG = 1_000  # messages that are counted
+
+
+def backlog(connection: sqlite3.Connection, address: str, now: int) -> int | None:
+    """Count what waits for the group that is called like its mailbox, up to a thousand."""
+    mailbox = mailboxes.look(connection, address, now)
+    if mailbox is None:
+        return None
+    group = groups.find(connection, mailbox, address, now)
+    count = 0
+    for lane, cursor in enumerate(group.cursors if group is not None else [0, 0, 0]):
+        (fresh,) = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM messages m"  # noqa: S608  # constant text
+            " WHERE mailbox=:mailbox AND priority=:lane AND msg_id>=:cursor"
+            f" AND {_LIVE} LIMIT :most)",
+            {
+                "mailbox": mailbox.id,
+                "lane": lane,
+                "cursor": cursor,
+                "now": now,
+                "most": _MOST_BACKLOG,
+            },
+        ).fetchone()
+        count += fresh
+    if group is not None:
+        (held,) = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM leases WHERE group_id=? LIMIT ?)",
+            (group.id, _MOST_BACKLOG),
+        ).fetchone()
+        count += held
+    return min(count, _MOST_BACKLOG)
 
 
 def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> GroupStatus:

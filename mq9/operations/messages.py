@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mq9 import address as addresses
-from mq9.errors import InvalidRequest, MailboxNotFound, PayloadTooLarge
+from mq9.errors import InvalidAddress, InvalidRequest, MailboxNotFound, PayloadTooLarge
 from mq9.models import Priority
 from mq9.operations.arguments import (
     Key,
@@ -22,6 +22,7 @@ from mq9.operations.arguments import (
     address_in,
 )
 from mq9.operations.caller import Caller
+from mq9.operations.names import named, nearest
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.views import MessageView, views
 from mq9.protocol.checks import MAX_MSG_ID
@@ -32,7 +33,9 @@ _MOST_CONTENT = 1024 * 1024
 class SendArguments(Arguments):
     """Arguments of send_message."""
 
-    mail_address: MailAddress
+    mail_address: Annotated[
+        str, Field(description="Mailbox address, or the name of a registered agent.")
+    ]
     content: Annotated[
         str, Field(max_length=_MOST_CONTENT, description="The message, complete in itself.")
     ]
@@ -71,7 +74,22 @@ async def _send(caller: Caller, arguments: SendArguments) -> SendResult:
     reply_to = None if identity is None else identity.mail_address
     if arguments.reply_to is not None:
         reply_to = await caller.mailbox_to_send(arguments.reply_to, "reply_to")
-    address = await caller.mailbox_to_send(arguments.mail_address)
+    address = await _recipient(caller, arguments.mail_address)
+    try:
+        return await _send_to(caller, address, arguments, reply_to)
+    except MailboxNotFound as error:
+        # What looks like an address may be a name as well.
+        found = await named(caller.client, arguments.mail_address)
+        if found in {None, address}:
+            close = await nearest(caller.client, arguments.mail_address)
+            raise MailboxNotFound(f"{error}{close}") from None
+    address = await caller.mailbox_to_send(str(found))
+    return await _send_to(caller, address, arguments, reply_to)
+
+
+async def _send_to(
+    caller: Caller, address: str, arguments: SendArguments, reply_to: str | None
+) -> SendResult:
     try:
         msg_id = await caller.client.send(
             address,
@@ -81,7 +99,7 @@ async def _send(caller: Caller, arguments: SendArguments) -> SendResult:
             delay=arguments.delay,
             ttl=arguments.ttl,
             tags=arguments.tags,
-            sender=None if identity is None else identity.name,
+            sender=None if caller.identity is None else caller.identity.name,
             reply_to=reply_to,
             correlation_id=arguments.correlation_id,
         )
@@ -90,6 +108,25 @@ async def _send(caller: Caller, arguments: SendArguments) -> SendResult:
     if msg_id < 0:
         return SendResult(mail_address=address, readable_in_seconds=arguments.delay)
     return SendResult(mail_address=address, msg_id=msg_id)
+
+
+async def _recipient(caller: Caller, given: str) -> str:
+    """Return the mailbox that an address, or the name of a registered agent, stands for.
+
+    Raises:
+        InvalidAddress: It is no address, and no agent is called so.
+        Forbidden: The agent may not send there.
+    """
+    try:
+        return await caller.mailbox_to_send(given)
+    except InvalidAddress:
+        found = await named(caller.client, given)
+        if found is None:
+            raise InvalidAddress(
+                f"invalid mail_address: {addresses.shown(given)}, and no agent is called so"
+                f"{await nearest(caller.client, given)}"
+            ) from None
+    return await caller.mailbox_to_send(found)
 
 
 class QueryArguments(Arguments):

@@ -342,6 +342,7 @@ def decode_match(data: dict[str, Any]) -> Match:
         last_seen=data.get("last_seen"),
         status=data.get("status"),
         mode=data.get("mode", "all"),
+        backlog=data.get("backlog"),
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9 import AgentNotFound, InvalidRequest
+from mq9 import AgentNotFound, InvalidRequest, MailboxNotFound
 
 from .reading import START
 
@@ -329,3 +329,58 @@ async def test_the_registration_is_kept_to_the_letter(way, client):
     [agent] = await client.agent_discover(text="雪")
     assert list(agent["payload"]) == ["b", "a"]
     assert agent["u"] == "雪"
+
+
+async def _seen(client, name):
+    [last_seen] = [
+        agent.match.last_seen
+        for agent in await client.agent_discover(limit=1_000)
+        if agent.match.name == name
+    ]
+    return last_seen - START
+
+
+async def test_an_agent_that_sends_or_fetches_has_been_seen(way, client, inbox):
+    await client.agent_register({"name": "Weather Bot", "mailbox": inbox})
+    await client.agent_register({"name": "Silent", "mailbox": inbox})
+
+    await way.clock.advance(10)
+    await client.send(inbox, "x", sender="Weather Bot")
+    assert await _seen(client, "Weather Bot") == 10
+    await way.clock.advance(10)
+    await client.fetch(inbox, group_name="g", consumer="Weather Bot/thread 7", max_wait_ms=0)
+    assert await _seen(client, "Weather Bot") == 20
+    await way.clock.advance(10)
+    await client.fetch(inbox, consumer="Weather Bot", max_wait_ms=0)
+    assert await _seen(client, "Weather Bot") == 30
+    for _ in range(3):  # more often than it is noted
+        await client.send(inbox, "x", sender="Weather Bot")
+    assert await _seen(client, "Silent") == 0
+
+
+async def test_a_refused_send_is_no_sign_of_life(way, client, inbox):
+    await client.agent_register({"name": "Weather Bot", "mailbox": inbox})
+    await way.clock.advance(10)
+    with pytest.raises(MailboxNotFound):
+        await client.send("nowhere", "x", sender="Weather Bot")
+    assert await _seen(client, "Weather Bot") == 0
+
+
+async def test_the_backlog_is_what_waits_for_the_mailboxes_own_group(client, inbox):
+    await client.agent_register({"name": "worker", "mailbox": inbox})
+    await client.agent_register({"name": "nowhere"})
+
+    async def backlog():
+        found = {one.match.name: one.match.backlog for one in await client.agent_discover()}
+        assert found["nowhere"] is None
+        return found["worker"]
+
+    assert await backlog() == 0
+    for _ in range(3):
+        await client.send(inbox, "x")
+    await client.send(inbox, "later", delay=10)
+    assert await backlog() == 3
+    fetched = await client.fetch(inbox, group_name=inbox, deliver="earliest", num_msgs=2)
+    assert await backlog() == 3
+    await client.ack(inbox, inbox, fetched[-1].msg_id)
+    assert await backlog() == 1

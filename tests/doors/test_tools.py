@@ -597,3 +597,44 @@ def test_one_message_is_confirmed_out_of_its_turn(planner):
 
     assert do(planner, "ack_messages", msg_id=2, only=True)["acked"] == [2]
     assert bodies(fetch(planner)) == ["a", "b"]
+
+
+def test_a_message_is_sent_to_an_agent_by_its_name(planner, anyone):
+    do(anyone, "agent_register", name="Claude-Desktop", capabilities="Writes")
+    do(anyone, "agent_register", name="writer", capabilities="x", mail_address="claude.desktop")
+
+    for name in ("Claude-Desktop", "writer", "claude.desktop"):
+        sent = do(planner, "send_message", mail_address=name, content="hello")
+        assert sent["mail_address"] == "claude.desktop"
+
+
+def test_who_is_not_there_is_told_with_the_nearest_names(planner, anyone):
+    do(anyone, "agent_register", name="Claude-Desktop", capabilities="Writes")
+
+    for wrong in ("Claude Desktop", "claude-desktop", "claude.desktops"):
+        told = fail(planner, "send_message", mail_address=wrong, content="hello")
+        assert "; agents called nearly so are 'Claude-Desktop'" in told
+    told = fail(planner, "send_message", mail_address="somebody.else", content="hello")
+    assert "called nearly so" not in told
+    assert told.startswith("mailbox not found: somebody.else does not exist. Check the address")
+
+
+def test_a_name_is_no_way_round_a_limit(open_toolkit, anyone):
+    do(anyone, "agent_register", name="Boss", capabilities="x")
+    limited = open_toolkit("limited", allow_send=["team.*"])
+
+    told = fail(limited, "send_message", mail_address="Boss", content="x")
+    assert told.startswith("mail_address: limited may send to team.*")
+
+
+def test_agents_that_fit_alike_come_with_the_living_first(broker, anyone):
+    do(anyone, "agent_register", name="a old", capabilities="translates texts")
+    asyncio.run(broker.clock.advance(3_600))
+    do(anyone, "agent_register", name="b new", capabilities="translates texts")
+    do(anyone, "send_message", mail_address="a.old", content="x")
+
+    new, old = do(anyone, "agent_discover", query="translates")["agents"]
+    assert (new["name"], old["name"]) == ("b new", "a old")
+    assert (old["stale"], old["waiting"]) == (True, 1)
+    assert "stale" not in new
+    assert "waiting" not in new

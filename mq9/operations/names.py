@@ -1,0 +1,29 @@
+"""Agents by their names: the right one, or those that are called nearly so."""
+
+from __future__ import annotations
+
+import difflib
+
+from mq9.client import Mq9Client
+from mq9.errors import InvalidRequest
+from mq9.protocol import checks
+
+_MOST_LOOKED_AT = 1_000
+_MOST_NAMED = 3
+
+
+async def named(client: Mq9Client, name: str) -> str | None:
+    """Return the mailbox of the agent of exactly that name; None when there is none."""
+    try:
+        wanted = checks.agent_name("name", name)
+    except InvalidRequest:
+        return None
+    found = await client.agent_discover(text=wanted, limit=_MOST_LOOKED_AT)
+    return next((one.match.mailbox for one in found if one.match.name == wanted), None)
+
+
+async def nearest(client: Mq9Client, name: str) -> str:
+    """Return a clause that names the agents with the most similar names; empty for none."""
+    names = [one.match.name for one in await client.agent_discover(limit=_MOST_LOOKED_AT)]
+    close = difflib.get_close_matches(name[:128], names, n=_MOST_NAMED)
+    return f"; agents called nearly so are {', '.join(map(repr, close))}" if close else ""
