@@ -288,3 +288,49 @@ def test_words_that_say_nothing_are_left_out_unless_there_are_no_others():
     assert without_stop_words("who is it?") == "who is it"
     assert without_stop_words("雪が降る") == "雪が降る"
     assert WordLlamaEmbeddings().embed_query("").shape == (256,)
+
+
+def test_a_toolkit_may_bring_its_own(topics):
+    from langchain_mq9 import Mq9Toolkit
+
+    with Mq9Toolkit("memory://toolkits.embeddings", embeddings=topics) as toolkit:
+        tools = {tool.name: tool for tool in toolkit.get_tools()}
+        tools["agent_register"].invoke({"name": "cook", "capabilities": "soup"})
+        said = tools["agent_discover"].invoke({"query": "stew"})
+    assert '"name":"cook"' in said
+    assert '"ranked_by":"semantic"' in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere.to.be:found", "embeddings: 'nowhere.to.be:found': No module named 'nowhere'"),
+        ("mq9.embeddings:nothing", "embeddings: 'mq9.embeddings:nothing': "),
+        ("mq9:Mq9Client", "embeddings: Mq9Client has no embed_documents and embed_query"),
+        ("json:loads", "embeddings: function has no embed_documents and embed_query"),
+    ],
+)
+def test_a_server_refuses_embeddings_that_are_none(name, said):
+    from mq9.broker.settings import Settings
+
+    with pytest.raises(InvalidRequest) as refused:
+        Settings(data=None, embeddings=name).embedder()
+    assert str(refused.value).startswith(said)
+
+
+def test_a_server_takes_embeddings_by_name():
+    from mq9.broker.settings import Settings
+
+    named = Settings(data=None, embeddings="mq9.embeddings:WordLlamaEmbeddings").embedder()
+    assert isinstance(named, WordLlamaEmbeddings)
+    assert isinstance(Settings(data=None).embedder(), WordLlamaEmbeddings)
+
+
+def test_whatever_langchain_embeds_with_is_embeddings():
+    from langchain_core.embeddings import DeterministicFakeEmbedding
+
+    from mq9.embeddings import checked, model_of
+
+    embeddings = DeterministicFakeEmbedding(size=8)
+    assert checked("embeddings", embeddings) is embeddings
+    assert model_of(embeddings).endswith("DeterministicFakeEmbedding")
