@@ -227,30 +227,43 @@ def test_how_durable_it_is_decides_whether_a_commit_waits_for_the_disk(
 
 
 async def test_an_older_file_is_brought_up_to_date_step_by_step(good, url, monkeypatch):
-    monkeypatch.setattr(store, "VERSION", 3)
+    version = store.VERSION
+    monkeypatch.setattr(store, "VERSION", version + 2)
     steps = {
-        1: "CREATE TABLE first (x);\nINSERT INTO first VALUES (1);\n",
-        2: "ALTER TABLE first ADD COLUMN y;\nUPDATE first SET y=x+1;\n",
+        version: "CREATE TABLE first (x);\nINSERT INTO first VALUES (1);\n",
+        version + 1: "ALTER TABLE first ADD COLUMN y;\nUPDATE first SET y=x+1;\n",
     }
     monkeypatch.setattr(store, "_MIGRATIONS", steps)
     for _ in range(2):  # the second time there is nothing left to do
         connection = store.open_file(good)
         assert connection.execute("SELECT * FROM first").fetchall() == [(1, 2)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (version + 2,)
         connection.close()
     async with Mq9Client(url) as client:
         assert len(await client.query("inbox")) == 50
 
 
 async def test_a_step_that_fails_leaves_the_older_file_as_it_was(good, url, monkeypatch):
+    version = store.VERSION
     with monkeypatch.context() as newer:
-        newer.setattr(store, "VERSION", 2)
-        newer.setattr(store, "_MIGRATIONS", {1: "CREATE TABLE first (x);\nNONSENSE;\n"})
+        newer.setattr(store, "VERSION", version + 1)
+        newer.setattr(store, "_MIGRATIONS", {version: "CREATE TABLE first (x);\nNONSENSE;\n"})
         with pytest.raises(UnusableFile, match=r"cannot be opened: .*NONSENSE"):
             store.open_file(good)
     connection = store.open_file(good)
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (version,)
     assert "first" not in str(connection.execute("SELECT name FROM sqlite_master").fetchall())
     connection.close()
     async with Mq9Client(url) as client:
         assert len(await client.query("inbox")) == 50
+
+
+async def test_a_file_from_before_there_were_vectors_gets_room_for_them(good, url):
+    with sqlite3.connect(good) as connection:
+        connection.execute("DROP TABLE agents_vectors")
+        connection.execute("PRAGMA user_version=1")
+    connection.close()
+    async with Mq9Client(url) as client:
+        await client.agent_register({"name": "cook", "payload": "soup"})
+        [agent] = await client.agent_discover(semantic="stew")
+        assert agent.match.mode == "semantic"

@@ -21,7 +21,10 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = ["README.md", "docs/cli.md", "docs/mcp.md", "docs/operations.md"]
 PORTS = ["4222", "9090", "8765"]
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the snippets are for a shell")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform == "win32", reason="the snippets are for a shell"),
+]
 
 
 @contextmanager

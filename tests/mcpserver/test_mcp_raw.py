@@ -27,6 +27,9 @@ METHODS = (
 )
 
 
+pytestmark = pytest.mark.programs
+
+
 def line(method, number=1, **params):
     """A request on a line."""
     return json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode()

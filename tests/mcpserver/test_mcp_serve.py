@@ -14,6 +14,8 @@ from serving import Serving
 from mq9 import Forbidden, InvalidRequest, Mq9Client
 from mq9.broker.settings import Settings
 
+pytestmark = pytest.mark.programs
+
 INBOX = "mq9://mailbox/desk"
 USERS = """
 [[users]]

@@ -13,6 +13,8 @@ from waiting import until
 
 from mq9 import Mq9Client
 
+pytestmark = pytest.mark.programs
+
 KILLS = 30
 SENDERS = 3
 WORKERS = 3
