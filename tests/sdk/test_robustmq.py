@@ -323,9 +323,10 @@ async def test_what_fails_holds_back_the_acks_and_not_the_others(broker, client)
     for number in range(50):
         await client.send("inbox", f"{number}")
     async with await consume(client, worker) as running:
-        await until(lambda: worker.handled.total() == 51 and worker.attempts["bad"] > 3)
+        await until(lambda: worker.handled.total() == 51 and running.failed_count > 3)
         assert broker.mailboxes["inbox"].offsets["g"] == 0
-        assert running.failed_count == worker.attempts["bad"]
+        # The next attempt may be under way, and is counted when it has failed.
+        assert worker.attempts["bad"] - running.failed_count in {0, 1}
         well.set()
         await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 51)
     assert set(worker.handled.values()) == {1}
