@@ -153,7 +153,7 @@ class EmbeddedBroker:
     async def close(self) -> None:
         """Finish what was accepted, and tell whoever still waits that it is over."""
         await self._backend.close()
-        self._service.close()
+        await self._service.close()
         self.wake_all()
 
     def wake_all(self) -> None:

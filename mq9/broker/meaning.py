@@ -19,11 +19,13 @@ from mq9.errors import Mq9Error
 
 logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
+Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 _BATCH = 1_000  # agents that are looked at, embedded and stored together
 _MOST_MATCHING = 1_000
 _BONUS = 0.5  # for having every word: chosen with benchmarks/discovery
+_PATIENCE_S = 2.0  # less than clients wait for a reply
 _SPARE = 1.25  # how much the matrix grows when it is full
 
 
@@ -37,14 +39,21 @@ class Meaning:
     Args:
         backend: Has the registry.
         embeddings: Turn texts into vectors. They are used on a thread of their own.
+        patience: Seconds that a question waits for the vectors of new agents.
     """
 
-    def __init__(self, backend: Backend, embeddings: Embeddings) -> None:
+    def __init__(
+        self, backend: Backend, embeddings: Embeddings, *, patience: float = _PATIENCE_S
+    ) -> None:
         self._backend = backend
         self._embeddings = embeddings
+        self._patience = patience
         self._model = ""  # and its dimension, known once there is a vector
         self._thread = ThreadPoolExecutor(1, "mq9-meaning")
-        self._following = asyncio.Lock()
+        self._following: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+        self._asking = 0
+        self._turn = asyncio.Lock()
         self._rows = np.empty(0, np.int64)
         self._matrix: Floats = np.empty((0, 0), np.float32)
         self._count = 0
@@ -54,36 +63,73 @@ class Meaning:
         """Return the agents that fit a question best, dead ones included: row and score of each.
 
         The score is the cosine of the two meanings, and a half more where the agent's text has
-        every word of the question that says something.
+        every word of the question that says something, unless a thousand others have them, too.
 
         Raises:
-            Unusable: The embeddings failed.
+            Unusable: The embeddings failed, or have very much to do first; they go on with it.
         """
-        ranking = asyncio.create_task(self._rank(question, most))
-        ranking.add_done_callback(_retrieve)
-        # What is being done to the matrix is done to its end, whoever still waits for it.
-        return await asyncio.shield(ranking)
+        following = self._follow_registry()
+        done, _ = await asyncio.wait([following], timeout=self._patience)
+        if not done:
+            raise Unusable(f"{self._count} of the agents have vectors so far")
+        if following.cancelled():
+            raise Unusable("the broker is closed")
+        following.result()
+        self._asking += 1
+        try:
+            async with self._turn:
+                return await self._ranked(question, most, alone=self._asking == 1)
+        finally:
+            self._asking -= 1
 
-    async def _rank(self, question: str, most: int) -> tuple[tuple[int, float], ...]:
-        async with self._following:
-            if not self._model:
-                self._model = await self._apart(self._name)
-            await self._follow()
+    async def _ranked(
+        self, question: str, most: int, *, alone: bool
+    ) -> tuple[tuple[int, float], ...]:
+        """Look for the words while the matrix is scanned, unless others wait.
+
+        Then it is one after the other: together they keep two processors busy, and in a storm of
+        questions those who send would find none.
+        """
+        scanning = self._apart(lambda: self._scan(question))
+        scanning.add_done_callback(_retrieve)
+        try:
+            if not alone:
+                await asyncio.wait([scanning])
             matching = await self._backend.read(
                 commands.Matching(text=question, most=_MOST_MATCHING)
             )
-            return await self._apart(lambda: self._best(question, matching, most))
+            rows, scores = await scanning
+        finally:
+            scanning.cancel()
+        return await self._apart(lambda: _best(rows, scores, matching, most))
 
-    @property
-    def count(self) -> int:
-        """How many agents can be ranked."""
-        return self._count
-
-    def close(self) -> None:
-        """Let go of the thread."""
+    async def close(self) -> None:
+        """Stop, and let go of the thread."""
+        following = [task for task in (self._following, self._next) if task is not None]
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    def _follow_registry(self) -> asyncio.Task[None]:
+        """Return the task that will have taken in what is registered by now.
+
+        One that has begun may have passed by it; whoever comes meanwhile shares the next one.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._follow_after(self._following))
+            self._next.add_done_callback(_retrieve)
+        return self._next
+
+    async def _follow_after(self, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None:
+            await asyncio.wait([previous])
+        self._following, self._next = self._next, None
+        await self._follow()
+
     async def _follow(self) -> None:
+        if not self._model:
+            self._model = await self._apart(self._name)
         count, highest = await self._backend.read(commands.Census())
         while self._seen < highest:
             found = await self._backend.read(
@@ -104,8 +150,8 @@ class Meaning:
         except Mq9Error as error:  # they are made again when they are wanted again
             logger.warning("vectors of agents could not be stored: %s", error)
 
-    async def _apart(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def _apart(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _name(self) -> str:
         """Name the model with its dimension: vectors of another one are of no use."""
@@ -152,24 +198,21 @@ class Meaning:
         self._matrix[: len(kept)] = self._matrix[kept]
         self._count = len(kept)
 
-    def _best(
-        self, question: str, matching: Sequence[int], most: int
-    ) -> tuple[tuple[int, float], ...]:
-        if not self._count:
-            return ()
+    def _scan(self, question: str) -> tuple[Rows, Floats]:
+        """Return the rows of all agents, and how near each is to a question."""
+        rows = self._rows[: self._count].copy()
+        if not len(rows):
+            return rows, np.empty(0, np.float32)
         try:
             asked = self._unit(np.asarray([self._embeddings.embed_query(question)], np.float32))[0]
         except Exception as error:
             raise Unusable(f"{self._model}: {error}") from error
-        rows = self._rows[: self._count]
+        if asked.shape != self._matrix.shape[1:] or not np.isfinite(asked).all():
+            raise Unusable(
+                f"{self._model} made of a question no {self._matrix.shape[1]} finite numbers"
+            )
         # One thread does this as fast as many, and leaves the others to those who send.
-        scores = np.einsum("ij,j->i", self._matrix[: self._count], asked)
-        if matching:
-            scores[np.isin(rows, matching)] += _BONUS
-        most = min(most, self._count)
-        best = np.argpartition(-scores, most - 1)[:most]
-        best = best[np.lexsort((rows[best], -scores[best]))]
-        return tuple((int(rows[one]), float(scores[one])) for one in best)
+        return rows, np.einsum("ij,j->i", self._matrix[: self._count], asked)
 
     def _embed(self, texts: list[str]) -> Floats:
         try:
@@ -186,7 +229,20 @@ class Meaning:
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
+def _best(
+    rows: Rows, scores: Floats, matching: Sequence[int], most: int
+) -> tuple[tuple[int, float], ...]:
+    if not len(rows):
+        return ()
+    if matching:
+        scores[np.isin(rows, matching)] += _BONUS
+    most = min(most, len(rows))
+    best = np.argpartition(-scores, most - 1)[:most]
+    best = best[np.lexsort((rows[best], -scores[best]))]
+    return tuple((int(rows[one]), float(scores[one])) for one in best)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
     """Take note of an outcome that perhaps nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()
+    if not future.cancelled():
+        future.exception()

@@ -272,10 +272,10 @@ class Service:
         sweep = commands.Sweep()
         return await self._backend.run(sweep) >= sweep.most
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of what ranks agents by meaning."""
         if self._meaning is not None:
-            self._meaning.close()
+            await self._meaning.close()
 
     async def sweep(self) -> None:
         """Remove all that is over, a bounded part at a time."""

@@ -1,4 +1,4 @@
-"""The registry: agents registered, replaced, reported, found.
+"""The registry: agents registered, replaced, reported, removed.
 
 A registration remembers the life of the mailbox it points at, and goes with it. Whoever reads the
 registry passes over what has expired; the sweep removes it.
@@ -7,34 +7,18 @@ registry passes over what has expired; the sweep removes it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 
 import orjson
 
-from mq9.engine import mailboxes, search, status
-from mq9.engine.commands import (
-    Discover,
-    Discovered,
-    Limits,
-    Ranked,
-    Register,
-    Report,
-    Seen,
-    Unregister,
-)
+from mq9.engine import mailboxes, search
+from mq9.engine.commands import Limits, Register, Report, Seen, Unregister
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
-from mq9.models import Match
 
-_ALIVE = (
+ALIVE = (
     "(a.expires_ms IS NULL OR a.expires_ms>:now) AND (a.life IS NULL OR EXISTS ("
     "SELECT 1 FROM mailboxes m WHERE m.address=a.mailbox AND m.life=a.life"
     " AND (m.expires_ms IS NULL OR m.expires_ms>:now)))"
 )
-_FOUND = "a.registered, a.key, a.mailbox, a.seen_ms, a.status"
-# An agent's name says most of what it is for, then what it lists as skills.
-_RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
-_FEWEST_RANKED = 100  # agents that are ranked for a page, however short
-_MOST_COMPARED = 4_000  # agents that are compared for one question
 _MOST_AT_ONCE = 1_000  # rows that one registration makes room by removing
 
 
@@ -82,7 +66,7 @@ def _find(
 ) -> tuple[int, str | None] | None:
     """Return row id and owner of a living registration."""
     row: tuple[int, str | None] | None = connection.execute(
-        f"SELECT a.id, a.owner FROM agents a WHERE {condition} AND {_ALIVE}"  # noqa: S608  # constant text
+        f"SELECT a.id, a.owner FROM agents a WHERE {condition} AND {ALIVE}"  # noqa: S608  # constant text
         " ORDER BY a.key IS :name DESC, a.owner IS :actor DESC, a.key LIMIT 1",
         {"value": value, "now": now, "name": name, "actor": actor},
     ).fetchone()
@@ -174,110 +158,4 @@ def seen(connection: sqlite3.Connection, command: Seen, now: int, _limits: Limit
     """Note that an agent lives; who is not registered is passed over."""
     connection.execute(
         "UPDATE agents SET seen_ms=? WHERE key=? AND seen_ms<?", (now, command.name, now)
-    )
-
-
-def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Discovered:
-    """Search by text, for all terms and else for any of them; without text list by name."""
-    window = {"now": now, "limit": query.limit + 1, "offset": (query.page - 1) * query.limit}
-    if query.text is None:
-        rows = connection.execute(
-            f"SELECT {_FOUND}, 0.0 FROM agents a WHERE {_ALIVE}"  # noqa: S608  # constant text
-            " ORDER BY a.key LIMIT :limit OFFSET :offset",
-            window,
-        ).fetchall()
-        return _page(connection, rows, query, "all", now)
-    words = search.terms(query.text)
-    if not words:
-        return Discovered(agents=(), has_more=False)
-    most = max(_FEWEST_RANKED, 2 * (query.page * query.limit + 1))
-    while True:
-        ranking = _by_words(connection, words, most)
-        rows = _living(connection, ranking, query.page * query.limit + 1, now)
-        if len(rows) > query.page * query.limit or len(ranking) < most:
-            rows = rows[(query.page - 1) * query.limit :]
-            return _page(connection, rows, query, "text", now)
-        most *= 4  # many of the best are dead, and still in the registry
-
-
-def _by_words(
-    connection: sqlite3.Connection, words: list[str], most: int
-) -> list[tuple[int, float]]:
-    """Rank agents: first those with every word, then, where these are few, those with any."""
-    ranking = _search(connection, search.all_of(words), most)
-    if len(ranking) < most and len(words) > 1:
-        known = {row for row, _ in ranking}
-        others = _search(connection, search.any_of(words), most)
-        # A score says how rare the words are that were found; having all of them counts for more.
-        above = others[0][1] if others else 0.0
-        ranking = [(row, score + above) for row, score in ranking]
-        ranking += [one for one in others if one[0] not in known]
-    beginning = search.beginning_with(words)
-    if not ranking and beginning:
-        ranking = _search(connection, beginning, most)
-    return ranking[:most]
-
-
-def _search(connection: sqlite3.Connection, match: str, most: int) -> list[tuple[int, float]]:
-    """Rank what matches; of very many the newest, since ranking takes its time with each."""
-    bound = connection.execute(
-        "SELECT rowid FROM agents_text WHERE agents_text MATCH ?"
-        " ORDER BY rowid DESC LIMIT 1 OFFSET ?",
-        (match, max(_MOST_COMPARED, most)),
-    ).fetchone()
-    return connection.execute(
-        f"SELECT rowid, -{_RANK} AS score FROM agents_text"  # noqa: S608  # constant text
-        " WHERE agents_text MATCH ? AND rowid>? ORDER BY score DESC, rowid LIMIT ?",
-        (match, 0 if bound is None else bound[0], most),
-    ).fetchall()
-
-
-def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovered:
-    """Return the living of some agents, in the order given."""
-    rows = _living(connection, query.ranking, query.page * query.limit + 1, now)
-    page = Discover(text="", limit=query.limit, page=query.page)
-    return _page(connection, rows[(query.page - 1) * query.limit :], page, query.mode, now)
-
-
-def _living(
-    connection: sqlite3.Connection, ranking: Sequence[tuple[int, float]], most: int, now: int
-) -> list[tuple[bytes, str, str, int, str | None, float]]:
-    """Return so many of the living among some agents, in the order given."""
-    living: list[tuple[bytes, str, str, int, str | None, float]] = []
-    for row_id, score in ranking:
-        row = connection.execute(
-            f"SELECT {_FOUND} FROM agents a WHERE a.id=:id AND {_ALIVE}",  # noqa: S608  # constant text
-            {"id": row_id, "now": now},
-        ).fetchone()
-        if row is not None:
-            living.append((*row, score))
-            if len(living) == most:
-                break
-    return living
-
-
-def _page(
-    connection: sqlite3.Connection,
-    rows: list[tuple[bytes, str, str, int, str | None, float]],
-    query: Discover,
-    mode: str,
-    now: int,
-) -> Discovered:
-    return Discovered(
-        agents=tuple(
-            (
-                registered,
-                Match(
-                    name=name,
-                    mailbox=mailbox,
-                    score=round(score, 6),
-                    last_seen=seen_ms // 1000,
-                    status=None if said is None else orjson.loads(said),
-                    mode=mode,
-                    backlog=status.backlog(connection, mailbox, now),
-                ),
-            )
-            for registered, name, mailbox, seen_ms, said, score in rows[: query.limit]
-        ),
-        has_more=len(rows) > query.limit,
     )

@@ -476,7 +476,12 @@ class Meanings(Query[tuple[Meant, ...]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matching(Query[tuple[int, ...]]):
-    """The rows of agents whose text has every word of a question that says something."""
+    """The rows of agents whose text has every word of a question that says something.
+
+    Attributes:
+        text: The question.
+        most: How many at the most; none where there are more.
+    """
 
     text: str
     most: int

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from mq9.engine import (
     agents,
     commands,
+    discovery,
     leases,
     mailboxes,
     meanings,
@@ -146,10 +147,10 @@ _QUERIES: dict[type, Callable[[sqlite3.Connection, Any, int], Any]] = {
     commands.Look: _look,
     commands.CountAll: totals.count,
     commands.ListPublic: mailboxes.list_public,
-    commands.Discover: agents.discover,
+    commands.Discover: discovery.discover,
     commands.Census: meanings.census,
     commands.AgentRows: meanings.rows,
     commands.Meanings: meanings.meanings,
     commands.Matching: meanings.matching,
-    commands.Ranked: agents.ranked,
+    commands.Ranked: discovery.ranked,
 }

@@ -60,12 +60,15 @@ def meanings(connection: sqlite3.Connection, query: Meanings, _now: int) -> tupl
 
 
 def matching(connection: sqlite3.Connection, query: Matching, _now: int) -> tuple[int, ...]:
-    """Return the newest agents whose text has every word of a question that says something."""
+    """Return the agents whose text has every word of a question that says something.
+
+    Where these are too many, the words tell them apart from nobody, and it is none.
+    """
     words = search.terms(query.text)
     if not words:
         return ()
     found = connection.execute(
-        "SELECT rowid FROM agents_text WHERE agents_text MATCH ? ORDER BY rowid DESC LIMIT ?",
-        (search.all_of(words), query.most),
-    )
-    return tuple(row for (row,) in found)
+        "SELECT rowid FROM agents_text WHERE agents_text MATCH ? LIMIT ?",
+        (search.all_of(words), query.most + 1),
+    ).fetchall()
+    return tuple(row for (row,) in found) if len(found) <= query.most else ()

@@ -2,14 +2,20 @@
 
 import asyncio
 import sqlite3
+import threading
+from contextlib import suppress
 
 import pytest
 
-from mq9 import InvalidRequest, Mq9Client
+from mq9 import InvalidRequest, Mq9Client, Mq9Error
+from mq9.broker.backend import InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.meaning import Meaning
 from mq9.broker.service import Session
 from mq9.clock import ManualClock
-from mq9.embeddings import WordLlamaEmbeddings, without_stop_words
+from mq9.embeddings import Unusable, WordLlamaEmbeddings, without_stop_words
+from mq9.engine import commands, store
+from mq9.engine.commands import Limits
 from mq9.transport.direct import DirectTransport
 
 TOPICS = {"soup": 0, "stew": 0, "rain": 1, "sunny": 1, "tax": 2, "invoice": 2}
@@ -202,6 +208,63 @@ async def test_many_questions_at_once_are_answered_each(client):
     await register(client, cook="soup", weather="rain")
     answers = await asyncio.gather(*(found(client, "stew") for _ in range(30)))
     assert answers == [["cook", "weather"]] * 30
+
+
+class Held(Topics):
+    """Embeds no document before it may."""
+
+    def __init__(self):
+        super().__init__()
+        self.may = threading.Event()
+
+    def embed_documents(self, texts):
+        assert self.may.wait(60)
+        return super().embed_documents(texts)
+
+
+async def test_a_question_does_not_wait_long_for_the_vectors_of_others():
+    backend = InlineBackend(store.open_memory(), ManualClock(), Limits())
+    card = b'{"name": "cook", "payload": "soup"}'
+    await backend.run(commands.Register(name="cook", mailbox="cook", registered=card, ttl_s=0))
+    held = Held()
+    meaning = Meaning(backend, held, patience=0.01)
+    for _ in range(20):
+        with pytest.raises(Unusable, match="0 of the agents have vectors so far"):
+            await meaning.rank("stew", 10)
+    held.may.set()
+    async with asyncio.timeout(30):
+        ranking = ()
+        while not ranking:
+            with suppress(Unusable):
+                ranking = await meaning.rank("stew", 10)
+    assert [row for row, _ in ranking] == [1]
+    assert held.embedded == ["?", "soup"]
+    await meaning.close()
+    await backend.close()
+
+
+async def test_a_broker_closes_while_its_agents_are_embedded(open_broker):
+    held = Held()
+    broker = open_broker(held)
+    client = client_of(broker)
+    await register(client, cook="soup")
+    asked = asyncio.create_task(client.agent_discover(semantic="stew"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await broker.close()
+    with pytest.raises(Mq9Error, match="closed"):
+        await asked
+    held.may.set()
+
+
+@pytest.mark.parametrize("vector", [[1.0], [float("nan")] * 3, []])
+async def test_a_question_that_gets_no_vector_of_its_own_is_left_to_the_words(
+    client, topics, vector
+):
+    await register(client, cook="soup")
+    topics.embed_query = lambda _text: vector
+    [agent] = await client.agent_discover(semantic="soup")
+    assert agent.match.mode == "text"
 
 
 async def test_vectors_are_kept_for_the_next_process_and_made_anew_for_another_model(open_broker):

@@ -1,0 +1,173 @@
+"""Agents found in the registry, by their words or in an order that is given."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from mq9.engine import search, status
+from mq9.engine.agents import ALIVE
+from mq9.engine.commands import Discover, Discovered, Ranked
+from mq9.models import Match
+
+_FOUND = "a.registered, a.key, a.mailbox, a.seen_ms, a.status"
+# An agent's name says most of what it is for, then what it lists as skills.
+_RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
+_MOST_COMPARED = 4_000  # agents: ranking takes its time with each
+_FEW_COMPARED = 1_000  # where ranking tells little
+_FEW_WORDS = 8
+_MANY = 100  # agents that have every word
+
+_Row = tuple[bytes, str, str, int, str | None, float]
+
+
+def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Discovered:
+    """Search by text; without text list by name."""
+    if query.text is None:
+        rows = connection.execute(
+            f"SELECT {_FOUND}, 0.0 FROM agents a WHERE {ALIVE}"  # noqa: S608  # constant text
+            " ORDER BY a.key LIMIT :limit OFFSET :offset",
+            {"now": now, "limit": query.limit + 1, "offset": (query.page - 1) * query.limit},
+        ).fetchall()
+        return _discovered(connection, rows, query.limit, "all", now)
+    ranking = _by_words(connection, search.terms(query.text))
+    return _page(connection, ranking, query.limit, query.page, "text", now)
+
+
+def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovered:
+    """Return the living of some agents, in the order given."""
+    return _page(connection, query.ranking, query.limit, query.page, query.mode, now)
+
+
+def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tuple[int, float]]:
+    """Yield agents with every word, then agents with some, else some with words that begin alike.
+
+    A score is between 0 and 1, and 1 more where an agent has every word. Words that very many
+    agents have say little, and to rank by them means to look at all who have them: that is done
+    only when whoever asks is not content before.
+    """
+    seen: set[int] = set()
+    words, telling = _rarest_first(connection, words)
+    if telling:
+        ranking = _scored(connection, search.any_of(words[:telling]), _MOST_COMPARED)
+        whole = _matching(connection, search.all_of(words), _MOST_COMPARED)
+        yield from _first_time(seen, _above(whole, ranking))
+        yield from _first_time(seen, ranking)
+    if telling < len(words):
+        some = search.any_of(words[: telling + _FEW_WORDS])
+        whole = [] if telling else _matching(connection, search.all_of(words), _MANY)
+        if len(whole) < _MANY:
+            ranking = _scored(connection, some, _FEW_COMPARED)
+            yield from _first_time(seen, _above(whole, ranking))
+            yield from _first_time(seen, ranking)
+        else:
+            ranking = _scored(connection, search.all_of(words), _FEW_COMPARED)
+            yield from _first_time(seen, _above([row for row, _ in ranking], ranking))
+    beginning = search.beginning_with(words)
+    if not seen and beginning:
+        yield from _scored(connection, beginning, _MOST_COMPARED)
+
+
+def _above(rows: list[int], ranking: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Put rows above all others, in the order of a ranking that need not know them."""
+    scores = dict(ranking)
+    return _ordered((row, 1 + scores.get(row, 0.0)) for row in rows)
+
+
+def _first_time(
+    seen: set[int], ranking: Iterable[tuple[int, float]]
+) -> Iterator[tuple[int, float]]:
+    for row, score in ranking:
+        if row not in seen:
+            seen.add(row)
+            yield row, score
+
+
+def _rarest_first(connection: sqlite3.Connection, words: list[str]) -> tuple[list[str], int]:
+    """Sort words by how many agents have them; so many are rare enough to compare all who do."""
+    if not words or _count(connection, search.any_of(words)) <= _MOST_COMPARED:
+        return words, len(words)
+    counts = {word: _count(connection, search.any_of([word])) for word in words}
+    words = sorted(words, key=counts.__getitem__)
+    together = itertools.accumulate(counts[word] for word in words)
+    return words, sum(1 for _ in itertools.takewhile(_MOST_COMPARED.__ge__, together))
+
+
+def _count(connection: sqlite3.Connection, match: str) -> int:
+    """Count what matches, up to one more than are compared."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM agents_text WHERE agents_text MATCH ? LIMIT ?)",
+        (match, _MOST_COMPARED + 1),
+    ).fetchone()
+    return int(count)
+
+
+def _matching(connection: sqlite3.Connection, match: str, most: int) -> list[int]:
+    """Return what matches; of very many the newest."""
+    found = connection.execute(
+        "SELECT rowid FROM agents_text WHERE agents_text MATCH ? ORDER BY rowid DESC LIMIT ?",
+        (match, most),
+    )
+    return [row for (row,) in found]
+
+
+def _scored(connection: sqlite3.Connection, match: str, most: int) -> list[tuple[int, float]]:
+    """Rank what matches; of very many the newest."""
+    found = connection.execute(
+        f"SELECT rowid, -{_RANK} FROM agents_text WHERE agents_text MATCH ?"  # noqa: S608  # constant text
+        " ORDER BY rowid DESC LIMIT ?",
+        (match, most),
+    )
+    return _ordered((row, score / (1 + score)) for row, score in found)
+
+
+def _ordered(ranking: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    return sorted(ranking, key=lambda one: (-one[1], one[0]))
+
+
+def _page(
+    connection: sqlite3.Connection,
+    ranking: Iterable[tuple[int, float]],
+    limit: int,
+    page: int,
+    mode: str,
+    now: int,
+) -> Discovered:
+    """Return a page of the living among agents in their order, and look at no more than needed."""
+    rows: list[_Row] = []
+    for row_id, score in ranking:
+        row = connection.execute(
+            f"SELECT {_FOUND} FROM agents a WHERE a.id=:id AND {ALIVE}",  # noqa: S608  # constant text
+            {"id": row_id, "now": now},
+        ).fetchone()
+        if row is not None:
+            rows.append((*row, score))
+            if len(rows) > page * limit:
+                break
+    return _discovered(connection, rows[(page - 1) * limit :], limit, mode, now)
+
+
+def _discovered(
+    connection: sqlite3.Connection, rows: list[_Row], limit: int, mode: str, now: int
+) -> Discovered:
+    return Discovered(
+        agents=tuple(
+            (
+                registered,
+                Match(
+                    name=name,
+                    mailbox=mailbox,
+                    score=round(score, 6),
+                    last_seen=seen_ms // 1000,
+                    status=None if said is None else orjson.loads(said),
+                    mode=mode,
+                    backlog=status.backlog(connection, mailbox, now),
+                ),
+            )
+            for registered, name, mailbox, seen_ms, said, score in rows[:limit]
+        ),
+        has_more=len(rows) > limit,
+    )
