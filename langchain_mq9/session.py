@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import get_runtime
 
-from langchain_mq9.portal import Portal, Stopped
 from mq9 import InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import MOST_CHARS
 from mq9.operations.caller import MAX_CHARS
 from mq9.operations.operation import Arguments, Result, unreachable
+from mq9.portal import Portal, Stopped
 from mq9.protocol import checks, requests
 
 R = TypeVar("R", bound=Result)
@@ -72,7 +72,7 @@ class Session:
         self._make_client()  # a wrong argument is told now, not in the middle of a run
         self._lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
         self._max_chars = checks.whole(100, MOST_CHARS)("max_chars", max_chars)
-        self._portal = Portal()
+        self._portal = Portal("mq9-tools")
         self._client: Mq9Client | None = None
         self._closed = False
         self._process = os.getpid()

@@ -17,8 +17,11 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.server import Server
 from mq9.broker.service import Request, Session
 from mq9.clock import ManualClock
+from mq9.embeddings import WordLlamaEmbeddings
 from mq9.engine.commands import Limits
 from mq9.transport.direct import DirectTransport
+
+_MEANINGS = WordLlamaEmbeddings()  # loaded once, by the first test that asks for a meaning
 
 
 @pytest.fixture(scope="session")
@@ -211,9 +214,9 @@ async def open_way(way_name, tmp_path):
             clock = ManualClock(quiet=0.0 if way_name == "memory" else 0.01)
             file = tmp_path / "mq9.db" if way_name == "file" else None
             if file is None:
-                broker = EmbeddedBroker.in_memory(clock, limits=limits)
+                broker = EmbeddedBroker.in_memory(clock, limits=limits, embeddings=_MEANINGS)
             else:
-                broker = EmbeddedBroker.on_file(file, clock, limits=limits)
+                broker = EmbeddedBroker.on_file(file, clock, limits=limits, embeddings=_MEANINGS)
             stack.push_async_callback(broker.close)
             if way_name == "tcp":
                 return TcpWay(broker, clock, stack, limits)

@@ -57,9 +57,6 @@ class Backend(Protocol):
     def take_back(self, release: Release) -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
 
-    def note(self, command: Command[None]) -> None:
-        """Carry out, soon, a command whose outcome nobody waits for."""
-
     def watch(self, watching: bool) -> None:
         """Say whether anybody waits for news."""
 
@@ -142,12 +139,6 @@ class InlineBackend:
             if not self._closed:
                 self._transact(release)
 
-    def note(self, command: Command[None]) -> None:
-        """Carry out a command whose outcome nobody waits for."""
-        with self._lock:
-            if not self._closed:
-                self._transact(command)
-
     def watch(self, watching: bool) -> None:
         """Nobody else writes here, so there is nothing to look for."""
 
@@ -170,7 +161,6 @@ class _Ticket:
     command: Command[Any]
     future: asyncio.Future[Any] | None = None
     abandoned: bool = False
-    is_news: bool = True  # whether others may wait for what it does
 
 
 _STOP = object()
@@ -426,8 +416,7 @@ class FileBackend:
     def _deliver(self, ticket: _Ticket, result: Any, error: Exception | None) -> None:
         future = ticket.future
         if future is None:
-            if ticket.is_news:
-                self._on_news()  # what was taken back is there for others
+            self._on_news()  # what was taken back is there for others
             return
         if ticket.abandoned:  # its loop may be about to close
             if error is None:
@@ -463,10 +452,3 @@ class FileBackend:
             self._enqueue(_Ticket(release))
         except Mq9Error as error:
             logger.warning("a lease that reached nobody was left to run out: %s", error)
-
-    def note(self, command: Command[None]) -> None:
-        """Carry out, soon, a command whose outcome nobody waits for."""
-        try:
-            self._enqueue(_Ticket(command, is_news=False))
-        except Mq9Error as error:
-            logger.info("%s was left out: %s", type(command).__name__, error)

@@ -153,9 +153,9 @@ class EmbeddedBroker:
     async def close(self) -> None:
         """Finish what was accepted, and tell whoever still waits that it is over."""
         await self._backend.close()
-        await self._service.close()
-        self.wake_all()
+        self.closed()
 
-    def wake_all(self) -> None:
-        """Let whoever waits look again."""
+    def closed(self) -> None:
+        """Let go of all but the backend, which somebody has closed, and of whoever still waits."""
+        self._service.close()
         self._waiters.notify_all()

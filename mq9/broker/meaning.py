@@ -16,6 +16,7 @@ from mq9.embeddings import Embeddings, Unusable, model_of
 from mq9.engine import commands
 from mq9.engine.commands import Meant
 from mq9.errors import Mq9Error
+from mq9.portal import Portal, Stopped
 
 logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Meaning:
 
     Args:
         backend: Has the registry.
-        embeddings: Turn texts into vectors. They are used on a thread of their own.
+        embeddings: Turn texts into vectors. They are used on one thread, which is their own.
         patience: Seconds that a question waits for the vectors of new agents.
     """
 
@@ -49,7 +50,8 @@ class Meaning:
         self._embeddings = embeddings
         self._patience = patience
         self._model = ""  # and its dimension, known once there is a vector
-        self._thread = ThreadPoolExecutor(1, "mq9-meaning")
+        self._portal = Portal("mq9-meaning")  # clients may be on several event loops
+        self._thread = ThreadPoolExecutor(1, "mq9-vectors")
         self._following: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         self._asking = 0
@@ -68,12 +70,21 @@ class Meaning:
         Raises:
             Unusable: The embeddings failed, or have very much to do first; they go on with it.
         """
+        try:
+            return await self._portal.await_(self._rank(question, most))
+        except Stopped:
+            raise Unusable("the broker is closed") from None
+
+    def close(self) -> None:
+        """Stop, and let go of the threads."""
+        self._portal.stop()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _rank(self, question: str, most: int) -> tuple[tuple[int, float], ...]:
         following = self._follow_registry()
         done, _ = await asyncio.wait([following], timeout=self._patience)
         if not done:
             raise Unusable(f"{self._count} of the agents have vectors so far")
-        if following.cancelled():
-            raise Unusable("the broker is closed")
         following.result()
         self._asking += 1
         try:
@@ -102,14 +113,6 @@ class Meaning:
         finally:
             scanning.cancel()
         return await self._apart(lambda: _best(rows, scores, matching, most))
-
-    async def close(self) -> None:
-        """Stop, and let go of the thread."""
-        following = [task for task in (self._following, self._next) if task is not None]
-        for task in following:
-            task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _follow_registry(self) -> asyncio.Task[None]:
         """Return the task that will have taken in what is registered by now.

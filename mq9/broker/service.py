@@ -272,10 +272,10 @@ class Service:
         sweep = commands.Sweep()
         return await self._backend.run(sweep) >= sweep.most
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Let go of what ranks agents by meaning."""
         if self._meaning is not None:
-            await self._meaning.close()
+            self._meaning.close()
 
     async def sweep(self) -> None:
         """Remove all that is over, a bounded part at a time."""
@@ -361,12 +361,12 @@ class Service:
             )
         )
         self._waiters.notify(call.address)
-        self._note_seen(options.sender if agent is None else agent)
+        await self._note_seen(options.sender if agent is None else agent)
         if _DEAD_LETTER in options.tags:
             self._observer.dead_lettered()
         return replies.success({"msg_id": msg_id})
 
-    def _note_seen(self, name: str | None) -> None:
+    async def _note_seen(self, name: str | None) -> None:
         """Note, at most once a second, that whoever sends or fetches lives."""
         now = self._clock.now_ms()
         if not name or now - self._noted.get(name, -_NOTED_MS) < _NOTED_MS:
@@ -375,11 +375,14 @@ class Service:
         self._noted[name] = now
         while len(self._noted) > _MOST_NOTED:
             del self._noted[next(iter(self._noted))]
-        self._backend.note(commands.Seen(name=name))
+        try:
+            await self._backend.run(commands.Seen(name=name))
+        except Mq9Error as error:  # what was asked for does not depend on it
+            logger.warning("that %r lives could not be noted: %s", name, error)
 
     async def _fetch(self, call: Call) -> dict[str, Any]:
         body = requests.Fetch.decode(call.payload)
-        self._note_seen(call.actor or (body.consumer or "").partition("/")[0])
+        await self._note_seen(call.actor or (body.consumer or "").partition("/")[0])
         start = Start(deliver=body.deliver, from_time=body.from_time, from_id=body.from_id)
         if body.group_name is None:
             peek = commands.Peek(

@@ -14,14 +14,20 @@ from mq9.stop_words import STOP_WORDS
 
 _MOST_CHARACTERS = 65_536  # of each column of one agent
 _MOST_TERMS = 32  # of one question
-# What an AgentCard says for programs; the rest is for whoever looks for an agent.
+# What an AgentCard says to programs; the rest is for whoever looks for an agent.
 _TECHNICAL = frozenset(
     (
-        *("name", "mailbox", "ttl", "url", "version", "protocolVersion", "provider", "iconUrl"),
-        *("documentationUrl", "defaultInputModes", "defaultOutputModes", "preferredTransport"),
-        *("additionalInterfaces", "securitySchemes", "security", "signatures"),
+        *("id", "uri", "url", "iconurl", "documentationurl", "version", "protocolversion"),
+        *("defaultinputmodes", "defaultoutputmodes", "inputmodes", "outputmodes"),
+        *("supportedinterfaces", "additionalinterfaces", "preferredtransport"),
+        *("securityschemes", "securityrequirements", "security", "signatures"),
     )
 )
+_OWN = frozenset(("name", "mailbox", "ttl"))  # at the top of what an agent registers
+_COLUMNS = {
+    "description": 1,
+    **dict.fromkeys(("skills", "tags", "examples", "capabilities"), 2),
+}
 _SHORTEST_BEGINNING = 3  # characters
 _MOST_MEANT = 8_000  # characters of one agent
 _CJK = (
@@ -36,31 +42,30 @@ def document(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, s
     """Return the columns of ``agents_text`` for what an agent registered.
 
     Returns:
-        Its name, its description, what its skills say, and every other text in the object.
+        Its name, its description, what its skills say, and every other text in the object but what
+        is meant for programs.
     """
-    description = " ".join(_texts(registered.get("description")))
-    skills = " ".join(
-        text
-        for field in ("skills", "tags", "examples", "capabilities")
-        for text in _texts(registered.get(field))
-    )
-    indexed = {"name", "mailbox", "description", "skills", "tags", "examples", "capabilities"}
-    rest = " ".join(
-        text
-        for field, value in registered.items()
-        if field not in indexed
-        for text in _texts(value)
-    )
-    columns = (name, description, skills, rest)
-    return tuple(pairs(column[:_MOST_CHARACTERS]) for column in columns)  # type: ignore[return-value]  # four in, four out
+    columns: tuple[list[str], ...] = ([name], [], [], [])
+    for field, text in _said(registered):
+        columns[_COLUMNS.get(field, 3)].append(text)
+    return tuple(pairs(" ".join(column)[:_MOST_CHARACTERS]) for column in columns)  # type: ignore[return-value]  # four in, four out
+
+
+def _said(registered: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what an agent says of itself, beside its name: field and text."""
+    for field, value in registered.items():
+        if field not in _OWN:
+            for text in _texts({field: value}):
+                yield field, text
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _texts(one)
+        for field, one in value.items():
+            if field.replace("_", "").lower() not in _TECHNICAL:
+                yield from _texts(one)
     elif isinstance(value, list):
         for one in value:
             yield from _texts(one)
@@ -92,12 +97,7 @@ def meaning(name: str, registered: Mapping[str, Any]) -> str:
 
     A name is left out: it says less of what an agent does than it seems.
     """
-    said = " ".join(
-        text
-        for field, value in registered.items()
-        if field not in _TECHNICAL
-        for text in _texts(value)
-    )
+    said = " ".join(text for _, text in _said(registered))
     return said[:_MOST_MEANT] or name
 
 

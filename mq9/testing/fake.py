@@ -16,6 +16,7 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.client import Mq9Client
 from mq9.clock import ManualClock
+from mq9.embeddings import Embeddings, checked
 from mq9.engine import store
 from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, Unavailable
@@ -41,6 +42,7 @@ class FakeBroker:
         idle_jump: Real seconds for which nobody has read the clock, after which it jumps to the
             next instant that somebody waits for, so that a wait that the test does not end ends by
             itself; None for never.
+        embeddings: Let agents be found by meaning; without any they are found by their words.
 
     Attributes:
         clock: The clock that this broker and its clients live by.
@@ -57,12 +59,14 @@ class FakeBroker:
         seed: int = 0,
         path: Path | None = None,
         idle_jump: float | None = 1.0,
+        embeddings: Embeddings | None = None,
     ) -> None:
         FakeBroker._opened += 1
         self._name = f"fake-{FakeBroker._opened}"
         self.url = f"memory://{self._name}"
         self.clock = ManualClock(start, idle_jump=idle_jump)
         self._limits = limits
+        self._embeddings = None if embeddings is None else checked("embeddings", embeddings)
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311  # repeatable, for tests
         self._randomness = self._random.randbytes
@@ -197,11 +201,14 @@ class FakeBroker:
         def make_backend(_on_news: Callable[[], None]) -> Backend:
             return backend
 
-        self._running = EmbeddedBroker(make_backend, self.clock, self._randomness), backend
+        broker = EmbeddedBroker(
+            make_backend, self.clock, self._randomness, embeddings=self._embeddings
+        )
+        self._running = broker, backend
 
     def _stop(self) -> None:
         if self._running is not None:
             broker, backend = self._running
             self._running = None
             backend.close_now()
-            broker.wake_all()
+            broker.closed()

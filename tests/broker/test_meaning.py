@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -16,6 +17,7 @@ from mq9.clock import ManualClock
 from mq9.embeddings import Unusable, WordLlamaEmbeddings, without_stop_words
 from mq9.engine import commands, store
 from mq9.engine.commands import Limits
+from mq9.testing import FakeBroker
 from mq9.transport.direct import DirectTransport
 
 TOPICS = {"soup": 0, "stew": 0, "rain": 1, "sunny": 1, "tax": 2, "invoice": 2}
@@ -239,7 +241,7 @@ async def test_a_question_does_not_wait_long_for_the_vectors_of_others():
                 ranking = await meaning.rank("stew", 10)
     assert [row for row, _ in ranking] == [1]
     assert held.embedded == ["?", "soup"]
-    await meaning.close()
+    meaning.close()
     await backend.close()
 
 
@@ -265,6 +267,36 @@ async def test_a_question_that_gets_no_vector_of_its_own_is_left_to_the_words(
     topics.embed_query = lambda _text: vector
     [agent] = await client.agent_discover(semantic="soup")
     assert agent.match.mode == "text"
+
+
+def test_clients_of_several_loops_share_one_ranking(open_broker, topics):
+    broker = open_broker(topics)
+
+    async def ask(number):
+        client = client_of(broker)
+        await register(client, **{f"cook{number}": "soup", f"weather{number}": "rain"})
+        for _ in range(10):
+            names = await found(client, "stew", limit=100)
+            assert f"cook{number}" in names
+            assert names.index(f"cook{number}") < names.index(f"weather{number}")
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(asyncio.run, ask(number)) for number in range(4)]:
+            done.result(60)
+    assert sorted(topics.embedded) == sorted(["?", *["soup"] * 4, *["rain"] * 4])
+    asyncio.run(broker.close())
+
+
+async def test_a_broker_for_tests_finds_by_meaning_across_a_restart(topics):
+    with FakeBroker(embeddings=topics) as broker:
+        client = broker.client()
+        await register(client, cook="soup", weather="rain")
+        assert await found(client, "stew") == ["cook", "weather"]
+        await broker.restart()
+        assert await found(client, "stew") == ["cook", "weather"]
+    assert topics.embedded == ["?", "soup", "rain", "?"]
+    with pytest.raises(InvalidRequest, match="embeddings: int has no embed_documents"):
+        FakeBroker(embeddings=7)
 
 
 async def test_vectors_are_kept_for_the_next_process_and_made_anew_for_another_model(open_broker):

@@ -14,7 +14,7 @@ from itertools import chain
 import pytest
 
 from langchain_mq9 import Mq9Toolkit
-from langchain_mq9.portal import Portal, Stopped
+from mq9.portal import Portal, Stopped
 
 from .hands import aanswer, ado, answer, begin, bodies, do, fetch, ids, tool
 
@@ -252,7 +252,7 @@ def test_async_calls_work_on_the_portals_own_loop(planner):
 
 
 def test_a_stopped_portal_runs_nothing():
-    portal = Portal()
+    portal = Portal("test")
 
     async def work():
         return 7

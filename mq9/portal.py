@@ -24,9 +24,13 @@ class Portal:
 
     The thread starts with the first call and ends with ``stop``, with this object, or with the
     process. A forked child gets a thread of its own.
+
+    Args:
+        name: What the thread is called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -42,7 +46,7 @@ class Portal:
         """
         if self._is_current():
             work.close()
-            raise RuntimeError("a tool was called synchronously from its own event loop")
+            raise RuntimeError("a portal was called synchronously from its own event loop")
         future = self._begin(work)
         try:
             return future.result()
@@ -90,7 +94,7 @@ class Portal:
                 work.close()
                 raise Stopped
             if self._loop is None:
-                self._loop, self._thread = _start()
+                self._loop, self._thread = _start(self._name)
                 # Whoever collects the garbage may hold a lock that the thread needs to end.
                 weakref.finalize(self, _stop, self._loop).atexit = False
             return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -113,9 +117,9 @@ class Portal:
 _running: dict[asyncio.AbstractEventLoop, tuple[threading.Thread, int]] = {}
 
 
-def _start() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+def _start(name: str) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=_run, args=(loop,), name="mq9-tools", daemon=True)
+    thread = threading.Thread(target=_run, args=(loop,), name=name, daemon=True)
     _running[loop] = thread, os.getpid()
     thread.start()
     return loop, thread
