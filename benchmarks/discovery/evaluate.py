@@ -1,14 +1,19 @@
 """How well agents are found: recall and rank on questions whose answers are known.
 
-Prints recall@1, recall@5 and the mean reciprocal rank of text and of semantic discovery, for plain
-questions with and without a word of the answer, for keywords, and for questions not in English.
+Prints recall@1, recall@5 and the mean reciprocal rank of discovery by words, by vectors alone, and
+by meaning as the broker answers it, which is both; for plain questions with and without a word of
+the answer, for keywords, and for questions not in English.
 """
 
 import asyncio
 import json
 from pathlib import Path
 
+import numpy as np
+
 from mq9 import Mq9Client
+from mq9.embeddings import default_embeddings
+from mq9.engine import search
 
 HERE = Path(__file__).parent
 KINDS = {
@@ -32,17 +37,30 @@ async def rank(client, mode, query):
     return next((n for n, box in enumerate(boxes, 1) if box in query["answers"]), None)
 
 
+def ranks_by_vectors(agents, queries):
+    """The same by nothing but the vectors, compared here."""
+    embeddings = default_embeddings()
+    texts = [search.meaning(agent["name"], agent) for agent in agents]
+    matrix = np.asarray(embeddings.embed_documents(texts))
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    for query in queries:
+        order = np.argsort(-(matrix @ embeddings.embed_query(query["query"])))
+        boxes = [agents[number]["mailbox"] for number in order[:100]]
+        yield next((n for n, box in enumerate(boxes, 1) if box in query["answers"]), None)
+
+
 async def main():
-    queries = load("queries")
+    agents, queries = load("agents"), load("queries")
     async with Mq9Client("memory://discovery") as client:
-        for agent in load("agents"):
+        for agent in agents:
             await client.agent_register(agent)
-        print(f"{'':24}{'text':^24}{'semantic':^24}")
-        print(f"{'':24}{'   r@1    r@5    MRR    ' * 2}")
         ranks = {
-            mode: [await rank(client, mode, query) for query in queries]
-            for mode in ("text", "semantic")
+            "text": [await rank(client, "text", query) for query in queries],
+            "vectors": list(ranks_by_vectors(agents, queries)),
+            "semantic": [await rank(client, "semantic", query) for query in queries],
         }
+    print(" " * 24 + "".join(f"{name:^24}" for name in ranks).rstrip())
+    print(" " * 24 + ("   r@1    r@5    MRR    " * len(ranks)).rstrip())
     for name, belongs in KINDS.items():
         line = ""
         for places in ranks.values():
@@ -51,7 +69,7 @@ async def main():
             of = len(found)
             first, five = (sum(at <= most for at in hits) / of for most in (1, 5))
             line += f"  {first:5.2f}  {five:5.2f}  {sum(1 / at for at in hits) / of:5.2f}   "
-        print(f"{name:<24}{line}")
+        print(f"{name:<24}{line}".rstrip())
 
 
 if __name__ == "__main__":

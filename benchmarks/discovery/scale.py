@@ -7,6 +7,7 @@ four clients keep asking.
 
 import asyncio
 import random
+import resource
 import statistics
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import numpy as np
 from mq9 import Mq9Client
 
 AGENTS = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-QUESTIONS = 200
+QUESTIONS = 1_000
 SENDS = 10_000
 COMMON = [
     *("translate", "review", "contract", "invoice", "code"),
@@ -92,6 +93,8 @@ async def main():
                 stop.set()
                 await asyncio.gather(*storms)
                 print(f"SEND      {shown(taken)}, in a storm of {mode}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"at the most {peak // 1024} MB of memory, two such matrices included")
 
 
 def source_matrix():

@@ -614,9 +614,10 @@ class Service:
                         ranking=ranking, mode="semantic", limit=body.limit, page=body.page
                     )
                 )
-                # Many of the best may be dead, and still be in the registry.
                 if found.has_more or len(found.agents) == body.limit or len(ranking) < most:
                     return found
+                # Many of the best have gone, or are dead and still in the registry.
+                await self._meaning.drop_the_gone()
                 most *= 4
         except Unusable as error:
             logger.warning("agents are found by their words only: %s", error)

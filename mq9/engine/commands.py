@@ -441,11 +441,6 @@ class StoreVectors(Command[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Census(Query[tuple[int, int]]):
-    """How many agents there are, dead ones included, and the highest row of one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRows(Query[tuple[int, ...]]):
     """The rows of all agents."""
 
@@ -475,8 +470,21 @@ class Meanings(Query[tuple[Meant, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Matching(Query[tuple[int, ...]]):
-    """The rows of agents whose text has every word of a question that says something.
+class Matched:
+    """What the registry says to a question that is compared with vectors.
+
+    Attributes:
+        rows: The agents whose text has its words, if they are few enough.
+        newest: The row of the agent that registered last; 0 where there is none.
+    """
+
+    rows: tuple[int, ...]
+    newest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching(Query[Matched]):
+    """The agents whose text has every word of a question that says something.
 
     Attributes:
         text: The question.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import orjson
@@ -17,9 +18,8 @@ _FOUND = "a.registered, a.key, a.mailbox, a.seen_ms, a.status"
 # An agent's name says most of what it is for, then what it lists as skills.
 _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
 _MOST_COMPARED = 4_000  # agents: ranking takes its time with each
-_FEW_COMPARED = 1_000  # where ranking tells little
-_FEW_WORDS = 8
-_MANY = 100  # agents that have every word
+_FEW_COMPARED = 1_000  # agents with a word that tells little
+_BRIEF = 200  # bytes of a registration
 
 _Row = tuple[bytes, str, str, int, str | None, float]
 
@@ -42,39 +42,42 @@ def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovere
     return _page(connection, query.ranking, query.limit, query.page, query.mode, now)
 
 
+def _rarest_first(connection: sqlite3.Connection, words: list[str]) -> tuple[list[str], int]:
+    """Sort words by how many agents have them; so many are rare enough to compare all who do."""
+    if not words or _count(connection, search.any_of(words)) <= _MOST_COMPARED:
+        return words, len(words)
+    counts = {word: _count(connection, search.any_of([word])) for word in words}
+    words = sorted(words, key=counts.__getitem__)
+    together = itertools.accumulate(counts[word] for word in words)
+    return words, sum(1 for _ in itertools.takewhile(_MOST_COMPARED.__ge__, together))
+
+
 def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tuple[int, float]]:
     """Yield agents with every word, then agents with some, else some with words that begin alike.
 
     A score is between 0 and 1, and 1 more where an agent has every word. Words that very many
-    agents have say little, and to rank by them means to look at all who have them: that is done
-    only when whoever asks is not content before.
+    agents have tell little, and SQLite's ranking would look at all who have them: it is left to
+    the others. Without it come who has all of the common words, the briefest first, and who has
+    most of them.
     """
     seen: set[int] = set()
     words, telling = _rarest_first(connection, words)
+    common = words[telling:]
+    lowest = 1.0
     if telling:
-        ranking = _scored(connection, search.any_of(words[:telling]), _MOST_COMPARED)
-        whole = _matching(connection, search.all_of(words), _MOST_COMPARED)
-        yield from _first_time(seen, _above(whole, ranking))
+        ranking = _scored(connection, search.any_of(words[:telling]))
+        whole = set(_matching(connection, search.all_of(words), _MOST_COMPARED))
+        yield from _first_time(seen, [(row, 1 + score) for row, score in ranking if row in whole])
         yield from _first_time(seen, ranking)
-    if telling < len(words):
-        some = search.any_of(words[: telling + _FEW_WORDS])
-        whole = [] if telling else _matching(connection, search.all_of(words), _MANY)
-        if len(whole) < _MANY:
-            ranking = _scored(connection, some, _FEW_COMPARED)
-            yield from _first_time(seen, _above(whole, ranking))
-            yield from _first_time(seen, ranking)
-        else:
-            ranking = _scored(connection, search.all_of(words), _FEW_COMPARED)
-            yield from _first_time(seen, _above([row for row, _ in ranking], ranking))
+        lowest = ranking[-1][1] if ranking else 1.0
+    if common:
+        for row, score in _first_time(seen, _briefest(connection, common)):
+            yield row, lowest * (1 + score) / 2 if telling else 1 + score
+        for row, score in _first_time(seen, _with_most(connection, common)):
+            yield row, lowest * score / 2
     beginning = search.beginning_with(words)
     if not seen and beginning:
-        yield from _scored(connection, beginning, _MOST_COMPARED)
-
-
-def _above(rows: list[int], ranking: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Put rows above all others, in the order of a ranking that need not know them."""
-    scores = dict(ranking)
-    return _ordered((row, 1 + scores.get(row, 0.0)) for row in rows)
+        yield from _scored(connection, beginning)
 
 
 def _first_time(
@@ -84,16 +87,6 @@ def _first_time(
         if row not in seen:
             seen.add(row)
             yield row, score
-
-
-def _rarest_first(connection: sqlite3.Connection, words: list[str]) -> tuple[list[str], int]:
-    """Sort words by how many agents have them; so many are rare enough to compare all who do."""
-    if not words or _count(connection, search.any_of(words)) <= _MOST_COMPARED:
-        return words, len(words)
-    counts = {word: _count(connection, search.any_of([word])) for word in words}
-    words = sorted(words, key=counts.__getitem__)
-    together = itertools.accumulate(counts[word] for word in words)
-    return words, sum(1 for _ in itertools.takewhile(_MOST_COMPARED.__ge__, together))
 
 
 def _count(connection: sqlite3.Connection, match: str) -> int:
@@ -114,14 +107,32 @@ def _matching(connection: sqlite3.Connection, match: str, most: int) -> list[int
     return [row for (row,) in found]
 
 
-def _scored(connection: sqlite3.Connection, match: str, most: int) -> list[tuple[int, float]]:
+def _scored(connection: sqlite3.Connection, match: str) -> list[tuple[int, float]]:
     """Rank what matches; of very many the newest."""
     found = connection.execute(
         f"SELECT rowid, -{_RANK} FROM agents_text WHERE agents_text MATCH ?"  # noqa: S608  # constant text
         " ORDER BY rowid DESC LIMIT ?",
-        (match, most),
+        (match, _MOST_COMPARED),
     )
     return _ordered((row, score / (1 + score)) for row, score in found)
+
+
+def _briefest(connection: sqlite3.Connection, words: list[str]) -> list[tuple[int, float]]:
+    """Rank the newest agents with all of the words: who says little else comes first."""
+    found = connection.execute(
+        "SELECT a.id, length(a.registered) FROM agents_text t JOIN agents a ON a.id=t.rowid"
+        " WHERE agents_text MATCH ? ORDER BY t.rowid DESC LIMIT ?",
+        (search.all_of(words), _FEW_COMPARED),
+    )
+    return _ordered((row, 1 / (1 + length / _BRIEF)) for row, length in found)
+
+
+def _with_most(connection: sqlite3.Connection, words: list[str]) -> list[tuple[int, float]]:
+    """Rank the newest agents with each of the words by how many of them they have."""
+    counts = Counter(
+        row for word in words for row in _matching(connection, search.any_of([word]), _FEW_COMPARED)
+    )
+    return _ordered((row, count / (1 + len(words))) for row, count in counts.items())
 
 
 def _ordered(ranking: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -148,7 +148,6 @@ _QUERIES: dict[type, Callable[[sqlite3.Connection, Any, int], Any]] = {
     commands.CountAll: totals.count,
     commands.ListPublic: mailboxes.list_public,
     commands.Discover: discovery.discover,
-    commands.Census: meanings.census,
     commands.AgentRows: meanings.rows,
     commands.Meanings: meanings.meanings,
     commands.Matching: meanings.matching,

@@ -9,8 +9,8 @@ import orjson
 from mq9.engine import search
 from mq9.engine.commands import (
     AgentRows,
-    Census,
     Limits,
+    Matched,
     Matching,
     Meanings,
     Meant,
@@ -27,13 +27,6 @@ def store(
         " SELECT id, ?, ? FROM agents WHERE id=?",
         [(command.model, vector, row) for row, vector in command.vectors],
     )
-
-
-def census(connection: sqlite3.Connection, _query: Census, _now: int) -> tuple[int, int]:
-    """Count the agents, and find the highest row."""
-    (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
-    (highest,) = connection.execute("SELECT max(id) FROM agents").fetchone()
-    return count, highest or 0
 
 
 def rows(connection: sqlite3.Connection, _query: AgentRows, _now: int) -> tuple[int, ...]:
@@ -59,16 +52,18 @@ def meanings(connection: sqlite3.Connection, query: Meanings, _now: int) -> tupl
     )
 
 
-def matching(connection: sqlite3.Connection, query: Matching, _now: int) -> tuple[int, ...]:
+def matching(connection: sqlite3.Connection, query: Matching, _now: int) -> Matched:
     """Return the agents whose text has every word of a question that says something.
 
     Where these are too many, the words tell them apart from nobody, and it is none.
     """
+    (newest,) = connection.execute("SELECT max(id) FROM agents").fetchone()
     words = search.terms(query.text)
-    if not words:
-        return ()
-    found = connection.execute(
-        "SELECT rowid FROM agents_text WHERE agents_text MATCH ? LIMIT ?",
-        (search.all_of(words), query.most + 1),
-    ).fetchall()
-    return tuple(row for (row,) in found) if len(found) <= query.most else ()
+    found = []
+    if words:
+        found = connection.execute(
+            "SELECT rowid FROM agents_text WHERE agents_text MATCH ? LIMIT ?",
+            (search.all_of(words), query.most + 1),
+        ).fetchall()
+    few = found if len(found) <= query.most else []
+    return Matched(rows=tuple(row for (row,) in few), newest=newest or 0)

@@ -170,6 +170,40 @@ async def test_the_dead_do_not_crowd_out_the_living(client, open_broker, monkeyp
     assert await found(client, "soup", limit=1) == ["alive"]
 
 
+async def test_what_has_gone_does_not_pile_up(broker, client, monkeypatch):
+    monkeypatch.setattr("mq9.broker.meaning._BATCH", 10)
+    await register(client, **{f"agent{number}": "soup" for number in range(20)})
+    for number in range(100):
+        await register(client, restless=f"stew {number}")
+        assert (await found(client, f"stew {number}"))[0] == "restless"
+    assert broker._service._meaning._vectors.count <= 21 * 1.25 + 10
+
+
+async def test_those_who_left_do_not_crowd_out_those_who_stayed(broker, client, monkeypatch):
+    monkeypatch.setattr("mq9.broker.service._FEWEST_RANKED", 4)
+    await register(client, **{f"gone{number}": "soup" for number in range(40)})
+    await register(client, stayed="rain")
+    assert len(await found(client, "soup", limit=100)) == 41
+    for number in range(40):
+        await client.agent_unregister(name=f"gone{number}")
+    assert await found(client, "soup", limit=1) == ["stayed"]
+    assert broker._service._meaning._vectors.count == 1
+
+
+async def test_who_registers_while_others_leave_is_found(broker, client, monkeypatch):
+    monkeypatch.setattr("mq9.broker.service._FEWEST_RANKED", 1)
+    await register(client, stays="rain")
+    for turn in range(20):
+        await register(client, **{f"leaves{turn}.{number}": "soup" for number in range(5)})
+        await found(client, "soup", limit=1)
+        asked = [asyncio.create_task(found(client, "soup", limit=1)) for _ in range(3)]
+        for number in range(5):
+            await client.agent_unregister(name=f"leaves{turn}.{number}")
+            await register(client, **{f"comes{turn}.{number}": f"tax {turn}"})
+        await asyncio.gather(*asked)
+    assert len(await found(client, "tax", limit=1_000)) == 101
+
+
 async def test_the_discovery_of_nobody_is_nobody(client):
     assert await found(client, "soup") == []
 

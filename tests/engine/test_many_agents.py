@@ -10,7 +10,7 @@ from mq9.engine.commands import Limits
 @pytest.fixture
 def registry(monkeypatch):
     """Register agents by what they say, when no more than ten are compared."""
-    for name, value in (("_MOST_COMPARED", 10), ("_FEW_COMPARED", 5), ("_MANY", 3)):
+    for name, value in (("_MOST_COMPARED", 10), ("_FEW_COMPARED", 5)):
         monkeypatch.setattr(discovery, name, value)
     connection = store.open_memory()
 
@@ -51,7 +51,27 @@ def test_who_has_every_word_comes_first_though_many_have_each(registry):
     names, scores = registry.find("translate contracts")
     assert names[0] == "translate poems, contracts"
     assert scores[0] >= 1 > scores[1]
-    assert len(names) == 1 + 5
+    assert len(names) == 1 + 2 * 5
+
+
+def test_a_word_that_nobody_has_does_not_spoil_the_others(registry):
+    registry("translate poems, contracts")
+    registry(*["translate letters"] * 20, *["sign contracts"] * 20)
+    names, scores = registry.find("translate unheard contracts")
+    assert names[0] == "translate poems, contracts"
+    assert 1 > scores[0] > scores[1]
+
+
+def test_some_words_of_very_many_agents_count_for_less_than_a_rare_one(registry):
+    registry("klingon", "translate contracts for everybody and everything", "translate contracts")
+    registry(*["translate letters"] * 20, *["sign contracts"] * 20)
+    names, scores = registry.find("translate klingon contracts")
+    assert names[:3] == [
+        "klingon",
+        "translate contracts",
+        "translate contracts for everybody and everything",
+    ]
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_of_very_many_with_every_word_some_are_ranked(registry):

@@ -1,0 +1,121 @@
+"""Vectors of many agents in one matrix, compared with one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+SPARE = 1.25  # how much room there is for more
+_BLOCK = 128  # scores whose largest is looked at first
+
+
+class Vectors:
+    """A row number and a vector of length 1 for each agent, 4 bytes times the dimension.
+
+    Rows ascend. It is for one thread, but what ``compare`` returns is for any, and stays as it is.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._rows: Rows = np.empty(0, np.int64)
+        self._matrix: Floats = np.empty((0, 0), np.float32)
+
+    @property
+    def size(self) -> int:
+        """The dimension; 0 while there is none."""
+        return int(self._matrix.shape[1])
+
+    def add(self, rows: Sequence[int], vectors: Sequence[Floats]) -> None:
+        """Add rows above all those before.
+
+        Raises:
+            ValueError: The vectors are not of one dimension; nothing was added.
+        """
+        added = np.asarray(vectors, np.float32)
+        if self.count == 0 and self.size != added.shape[1]:
+            self._matrix = np.empty((0, added.shape[1]), np.float32)
+        if added.shape[1:] != (self.size,):
+            raise ValueError(f"{added.shape[1]} numbers in a vector, and {self.size} before")
+        wanted = self.count + len(rows)
+        if wanted > len(self._matrix):
+            room = int(wanted * SPARE)
+            self._rows = _grown(self._rows[: self.count], room)
+            self._matrix = _grown(self._matrix[: self.count], room)
+        self._rows[self.count : wanted] = rows
+        self._matrix[self.count : wanted] = added
+        self.count = wanted
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all but those rows."""
+        kept = np.flatnonzero(np.isin(self._rows[: self.count], rows))
+        # Not in place: somebody may still look at the rows as they were.
+        self._rows = _grown(self._rows[kept], len(self._matrix))
+        self._matrix[: len(kept)] = self._matrix[kept]
+        self.count = len(kept)
+
+    def compare(self, vector: Floats) -> tuple[Rows, Floats]:
+        """Return all rows, and the cosine of each one's vector and a vector of length 1.
+
+        Raises:
+            ValueError: It is of another dimension.
+        """
+        if vector.shape != (self.size,):
+            raise ValueError(f"{len(vector)} numbers in a vector, and {self.size} in others")
+        # One thread does this as fast as many, and leaves the others to those who send.
+        return self._rows[: self.count], np.einsum("ij,j->i", self._matrix[: self.count], vector)
+
+
+def best(rows: Rows, scores: Floats, most: int) -> tuple[tuple[int, float], ...]:
+    """Return so many of the rows with the largest scores, best first; of equals the lowest row."""
+    at = _largest(scores, min(most, len(rows)))
+    at = at[np.lexsort((rows[at], -scores[at]))]
+    return tuple((int(rows[one]), float(scores[one])) for one in at)
+
+
+def raise_scores(rows: Rows, scores: Floats, chosen: Sequence[int], by: float) -> None:
+    """Raise the scores of those of the rows that are chosen."""
+    if chosen and len(rows):
+        at = np.searchsorted(rows, chosen).clip(max=len(rows) - 1)
+        scores[at[rows[at] == chosen]] += by
+
+
+def unit(vectors: Floats) -> Floats:
+    """Return the vectors with length 1; a vector of zeros as it is."""
+    lengths: Any = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+
+
+def _largest(scores: Floats, most: int) -> Rows:
+    """Return where the largest scores are.
+
+    They lie in as many blocks at the most, which are those whose own largest scores are.
+    """
+    blocks = len(scores) // _BLOCK
+    if blocks <= most:
+        return _partition(scores, most)
+    whole = blocks * _BLOCK
+    chosen = _partition(scores[:whole].reshape(blocks, _BLOCK).max(axis=1), most)
+    inside = (chosen[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
+    candidates = np.concatenate((inside, np.arange(whole, len(scores))))
+    return np.asarray(candidates[_partition(scores[candidates], most)])
+
+
+def _partition(scores: Floats, most: int) -> Rows:
+    if most >= len(scores):
+        return np.arange(len(scores))
+    return np.argpartition(scores, len(scores) - most)[len(scores) - most :]
+
+
+def _grown(array: Any, room: int) -> Any:
+    grown = np.empty((room, *array.shape[1:]), array.dtype)
+    grown[: len(array)] = array
+    return grown
