@@ -19,13 +19,14 @@ _FOUND = "a.registered, a.key, a.mailbox, a.seen_ms, a.status"
 _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
 _MOST_COMPARED = 4_000  # agents: ranking takes its time with each
 _FEW_COMPARED = 1_000  # agents with a word that tells little
+_CALLED_SO = 2.0  # the score of who is called exactly what is asked for
 _BRIEF = 200  # bytes of a registration
 
 _Row = tuple[bytes, str, str, int, str | None, float]
 
 
 def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Discovered:
-    """Search by text; without text list by name."""
+    """Search by text, or for a name; without text list by name."""
     if query.text is None:
         rows = connection.execute(
             f"SELECT {_FOUND}, 0.0 FROM agents a WHERE {ALIVE}"  # noqa: S608  # constant text
@@ -33,8 +34,10 @@ def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Disco
             {"now": now, "limit": query.limit + 1, "offset": (query.page - 1) * query.limit},
         ).fetchall()
         return _discovered(connection, rows, query.limit, "all", now)
-    ranking = _by_words(connection, search.terms(query.text))
-    return _page(connection, ranking, query.limit, query.page, "text", now)
+    ranking = itertools.chain(
+        _called(connection, query.text), _by_words(connection, search.terms(query.text))
+    )
+    return _page(connection, _first_time(ranking), query.limit, query.page, "text", now)
 
 
 def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovered:
@@ -52,37 +55,42 @@ def _rarest_first(connection: sqlite3.Connection, words: list[str]) -> tuple[lis
     return words, sum(1 for _ in itertools.takewhile(_MOST_COMPARED.__ge__, together))
 
 
+def _called(connection: sqlite3.Connection, name: str) -> list[tuple[int, float]]:
+    """Return the agent of exactly that name."""
+    found = connection.execute("SELECT id FROM agents WHERE key=?", (name,))
+    return [(row, _CALLED_SO) for (row,) in found]
+
+
 def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tuple[int, float]]:
     """Yield agents with every word, then agents with some, else some with words that begin alike.
 
-    A score is between 0 and 1, and 1 more where an agent has every word. Words that very many
-    agents have tell little, and SQLite's ranking would look at all who have them: it is left to
-    the others. Without it come who has all of the common words, the briefest first, and who has
-    most of them.
+    An agent may come again, with a lower score. A score is between 0 and 1, and 1 more where an
+    agent has every word. Words that very many agents have tell little, and SQLite's ranking would
+    look at all who have them: it is left to the others. Without it come who has all of the common
+    words, the briefest first, and who has most of them.
     """
-    seen: set[int] = set()
     words, telling = _rarest_first(connection, words)
     common = words[telling:]
-    lowest = 1.0
+    ranking: list[tuple[int, float]] = []
     if telling:
         ranking = _scored(connection, search.any_of(words[:telling]))
         whole = set(_matching(connection, search.all_of(words), _MOST_COMPARED))
-        yield from _first_time(seen, [(row, 1 + score) for row, score in ranking if row in whole])
-        yield from _first_time(seen, ranking)
-        lowest = ranking[-1][1] if ranking else 1.0
+        yield from ((row, 1 + score) for row, score in ranking if row in whole)
+        yield from ranking
     if common:
-        for row, score in _first_time(seen, _briefest(connection, common)):
+        lowest = ranking[-1][1] if ranking else 1.0
+        for row, score in _briefest(connection, common):
             yield row, lowest * (1 + score) / 2 if telling else 1 + score
-        for row, score in _first_time(seen, _with_most(connection, common)):
+        for row, score in _with_most(connection, common):
             yield row, lowest * score / 2
     beginning = search.beginning_with(words)
-    if not seen and beginning:
+    if not ranking and not common and beginning:
         yield from _scored(connection, beginning)
 
 
-def _first_time(
-    seen: set[int], ranking: Iterable[tuple[int, float]]
-) -> Iterator[tuple[int, float]]:
+def _first_time(ranking: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
+    """Leave out rows that have come before."""
+    seen = set()
     for row, score in ranking:
         if row not in seen:
             seen.add(row)

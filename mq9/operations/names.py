@@ -8,6 +8,7 @@ from mq9.client import Mq9Client
 from mq9.errors import InvalidRequest
 from mq9.protocol import checks
 
+_MOST_ASKED_FOR = 100  # a broker of ours puts who is called so first
 _MOST_LOOKED_AT = 1_000
 _MOST_NAMED = 3
 
@@ -18,7 +19,7 @@ async def named(client: Mq9Client, name: str) -> str | None:
         wanted = checks.agent_name("name", name)
     except InvalidRequest:
         return None
-    found = await client.agent_discover(text=wanted, limit=_MOST_LOOKED_AT)
+    found = await client.agent_discover(text=wanted, limit=_MOST_ASKED_FOR)
     return next((one.match.mailbox for one in found if one.match.name == wanted), None)
 
 

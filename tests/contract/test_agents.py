@@ -170,6 +170,22 @@ async def test_characters_of_a_query_syntax_are_only_characters(client, text):
     assert len(await _names(client, semantic=text)) == 2
 
 
+@pytest.mark.parametrize("name", ["Cook", "!!!", "the", "Cook 7 of 9", "雪", "soup OR bread"])
+async def test_who_is_called_exactly_so_comes_first(client, name):
+    for other in ("Cook Cook", "Cook 7 of 9 soup bread", "the the", "雪 雪国", "x"):
+        await client.agent_register(
+            {"name": other, "mailbox": "kitchen", "payload": "Cook, 7 of 9: soup or bread; 雪 the"}
+        )
+    await client.agent_register({"name": name, "mailbox": "hall", "payload": "much else " * 99})
+
+    found = await client.agent_discover(text=name)
+
+    assert found[0].match.name == name
+    assert [agent.match.name for agent in found].count(name) == 1
+    scores = [agent.match.score for agent in found]
+    assert scores == sorted(scores, reverse=True)
+
+
 async def test_a_question_without_any_word_finds_nothing(client):
     await client.agent_register(CARD)
 
