@@ -80,11 +80,16 @@ def checked(name: str, embeddings: object) -> Embeddings:
         embeddings: What was given.
 
     Raises:
-        InvalidRequest: They have no ``embed_documents`` or ``embed_query``.
+        InvalidRequest: They have no ``embed_documents`` or ``embed_query``, or numpy is missing.
     """
     if isinstance(embeddings, type) or not isinstance(embeddings, Embeddings):
         raise InvalidRequest(
             f"{name}: {type(embeddings).__name__} has no embed_documents and embed_query"
+        )
+    if importlib.util.find_spec("numpy") is None:
+        raise InvalidRequest(
+            f"{name}: vectors are compared by numpy, which is not installed; the extra `semantic` "
+            "brings it"
         )
     return embeddings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from mq9.broker.backend import Backend, FileBackend, InlineBackend
 from mq9.broker.observer import Observer, Silent
@@ -17,9 +17,6 @@ from mq9.engine import store
 from mq9.engine.commands import Limits
 from mq9.engine.store import Durability
 from mq9.models import Totals
-
-if TYPE_CHECKING:
-    from mq9.broker.meaning import Meaning
 
 Randomness = Callable[[int], bytes]
 
@@ -56,7 +53,6 @@ class EmbeddedBroker:
         embeddings: Embeddings | None = None,
     ) -> None:
         self.clock = clock
-        self._embeddings = embeddings
         self._waiters = Waiters(self._watch)
         self._backend = make_backend(self._waiters.notify_all)
         self._service = Service(
@@ -65,7 +61,7 @@ class EmbeddedBroker:
             clock,
             randomness,
             observer=observer or Silent(),
-            make_meaning=None if embeddings is None else self._make_meaning,
+            embeddings=embeddings,
         )
 
     @classmethod
@@ -107,12 +103,6 @@ class EmbeddedBroker:
             observer=observer,
             embeddings=embeddings,
         )
-
-    def _make_meaning(self) -> Meaning:
-        from mq9.broker.meaning import Meaning  # noqa: PLC0415  # needs numpy
-
-        assert self._embeddings is not None  # noqa: S101  # else nobody asks
-        return Meaning(self._backend, self._embeddings)
 
     def _watch(self, watching: bool) -> None:
         self._backend.watch(watching)

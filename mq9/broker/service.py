@@ -12,14 +12,15 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mq9 import address as addresses
 from mq9.broker.backend import Backend
+from mq9.broker.finder import Finder
 from mq9.broker.observer import Observer
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
-from mq9.embeddings import Unusable
+from mq9.embeddings import Embeddings
 from mq9.engine import commands
 from mq9.engine.commands import Fetched, Start
 from mq9.errors import InvalidRequest, Mq9Error, Unavailable
@@ -28,9 +29,6 @@ from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers, SendOptions
 from mq9.protocol.subjects import Verb
 
-if TYPE_CHECKING:
-    from mq9.broker.meaning import Meaning
-
 logger = logging.getLogger("mq9.broker")
 
 SWEEP_INTERVAL_MS = 60_000
@@ -38,7 +36,6 @@ _FAILING_MS = 10_000  # for so long after a write that failed the storage counts
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 _NOTED_MS = 1_000  # how often it is noted that one agent lives
 _MOST_NOTED = 10_000  # agents of which it is known when that was
-_FEWEST_RANKED = 100  # agents that are ranked for a page, however short
 _DEAD_LETTER = "dead-letter"  # a tag of what a consumer has given up on
 
 
@@ -136,8 +133,7 @@ class Service:
         randomness: Gives that many unpredictable bytes.
         observer: Is told what happens.
         timer: Gives the seconds from some instant, to measure with.
-        make_meaning: Makes what ranks agents by meaning, when it is first needed; None where they
-            are found by their words only.
+        embeddings: Let agents be found by meaning; without any they are found by their words.
     """
 
     def __init__(
@@ -149,12 +145,10 @@ class Service:
         *,
         observer: Observer,
         timer: Callable[[], float] = time.perf_counter,
-        make_meaning: Callable[[], Meaning] | None = None,
+        embeddings: Embeddings | None = None,
     ) -> None:
         self._backend = backend
-        self._make_meaning = make_meaning
-        self._meaning: Meaning | None = None
-        self._told_of_meaning = False
+        self._finder = Finder(backend, embeddings)
         self._noted: dict[str, int] = {}
         self._waiters = waiters
         self._clock = clock
@@ -273,9 +267,8 @@ class Service:
         return await self._backend.run(sweep) >= sweep.most
 
     def close(self) -> None:
-        """Let go of what ranks agents by meaning."""
-        if self._meaning is not None:
-            self._meaning.close()
+        """Let go of what finds agents."""
+        self._finder.close()
 
     async def sweep(self) -> None:
         """Remove all that is over, a bounded part at a time."""
@@ -585,40 +578,5 @@ class Service:
 
     async def _discover(self, call: Call) -> dict[str, Any]:
         body = requests.Discover.decode(call.payload)
-        found = None if body.semantic is None else await self._discover_meaning(body)
-        if found is None:
-            found = await self._backend.read(
-                commands.Discover(text=body.semantic or body.text, limit=body.limit, page=body.page)
-            )
+        found = await self._finder.find(body)
         return replies.encode_discover(found.agents, has_more=found.has_more)
-
-    async def _discover_meaning(self, body: requests.Discover) -> commands.Discovered | None:
-        """Search by meaning; None where that is not possible."""
-        if self._meaning is None and self._make_meaning is not None:
-            self._meaning = self._make_meaning()
-        if self._meaning is None:
-            if not self._told_of_meaning:
-                self._told_of_meaning = True
-                logger.info(
-                    "agents are found by their words only; to find them by meaning, install the "
-                    "extra `semantic` or give embeddings"
-                )
-            return None
-        wanted = body.page * body.limit + 1
-        most = max(_FEWEST_RANKED, 2 * wanted)
-        try:
-            while True:
-                ranking = await self._meaning.rank(str(body.semantic), most)
-                found = await self._backend.read(
-                    commands.Ranked(
-                        ranking=ranking, mode="semantic", limit=body.limit, page=body.page
-                    )
-                )
-                if found.has_more or len(found.agents) == body.limit or len(ranking) < most:
-                    return found
-                # Many of the best have gone, or are dead and still in the registry.
-                await self._meaning.drop_the_gone()
-                most *= 4
-        except Unusable as error:
-            logger.warning("agents are found by their words only: %s", error)
-            return None

@@ -162,7 +162,7 @@ async def test_pages_are_slices_of_one_ranking(client):
 
 
 async def test_the_dead_do_not_crowd_out_the_living(client, open_broker, monkeypatch):
-    monkeypatch.setattr("mq9.broker.service._FEWEST_RANKED", 4)
+    monkeypatch.setattr("mq9.broker.finder._FEWEST_RANKED", 4)
     for number in range(40):
         await client.agent_register({"name": f"dead{number}", "payload": "soup"}, ttl=1)
     await register(client, alive="rain")
@@ -176,22 +176,22 @@ async def test_what_has_gone_does_not_pile_up(broker, client, monkeypatch):
     for number in range(100):
         await register(client, restless=f"stew {number}")
         assert (await found(client, f"stew {number}"))[0] == "restless"
-    assert broker._service._meaning._vectors.count <= 21 * 1.25 + 10
+    assert broker._service._finder._meaning._vectors.count <= 21 * 1.25 + 10
 
 
 async def test_those_who_left_do_not_crowd_out_those_who_stayed(broker, client, monkeypatch):
-    monkeypatch.setattr("mq9.broker.service._FEWEST_RANKED", 4)
+    monkeypatch.setattr("mq9.broker.finder._FEWEST_RANKED", 4)
     await register(client, **{f"gone{number}": "soup" for number in range(40)})
     await register(client, stayed="rain")
     assert len(await found(client, "soup", limit=100)) == 41
     for number in range(40):
         await client.agent_unregister(name=f"gone{number}")
     assert await found(client, "soup", limit=1) == ["stayed"]
-    assert broker._service._meaning._vectors.count == 1
+    assert broker._service._finder._meaning._vectors.count == 1
 
 
 async def test_who_registers_while_others_leave_is_found(broker, client, monkeypatch):
-    monkeypatch.setattr("mq9.broker.service._FEWEST_RANKED", 1)
+    monkeypatch.setattr("mq9.broker.finder._FEWEST_RANKED", 1)
     await register(client, stays="rain")
     for turn in range(20):
         await register(client, **{f"leaves{turn}.{number}": "soup" for number in range(5)})
@@ -386,6 +386,12 @@ async def test_without_embeddings_it_is_by_words_and_said_once(open_broker, capl
 def test_what_is_no_embeddings_is_refused_at_once(wrong):
     with pytest.raises(InvalidRequest, match=r"embeddings: .* has no embed_documents and embed"):
         Mq9Client("memory://x", embeddings=wrong)
+
+
+def test_embeddings_without_what_compares_them_are_refused_at_once(topics, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InvalidRequest, match="embeddings: vectors are compared by numpy, which"):
+        Mq9Client("memory://x", embeddings=topics)
 
 
 async def test_a_client_may_bring_its_own(topics):

@@ -1,0 +1,83 @@
+"""Who answers a question for agents: their words, or their meaning where that is possible."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from mq9.broker.backend import Backend
+from mq9.embeddings import Embeddings, Unusable
+from mq9.engine import commands
+from mq9.engine.commands import Discovered
+from mq9.protocol.requests import Discover
+
+if TYPE_CHECKING:
+    from mq9.broker.meaning import Meaning
+
+logger = logging.getLogger("mq9.broker")
+
+_FEWEST_RANKED = 100  # agents that are ranked for a page, however short
+
+
+class Finder:
+    """Finds agents in the registry.
+
+    Args:
+        backend: Has the registry.
+        embeddings: Let agents be found by meaning; without any they are found by their words.
+    """
+
+    def __init__(self, backend: Backend, embeddings: Embeddings | None) -> None:
+        self._backend = backend
+        self._embeddings = embeddings
+        self._meaning: Meaning | None = None
+        self._told = False
+
+    async def find(self, asked: Discover) -> Discovered:
+        """Return a page of the agents that are asked for."""
+        found = None
+        if asked.semantic is not None:
+            try:
+                found = await self._by_meaning(asked.semantic, asked.limit, asked.page)
+            except Unusable as error:
+                logger.warning("agents are found by their words only: %s", error)
+        if found is None:
+            text = asked.text if asked.semantic is None else asked.semantic
+            by_words = commands.Discover(text=text, limit=asked.limit, page=asked.page)
+            found = await self._backend.read(by_words)
+        return found
+
+    def close(self) -> None:
+        """Let go of what ranks agents by meaning."""
+        if self._meaning is not None:
+            self._meaning.close()
+
+    async def _by_meaning(self, question: str, limit: int, page: int) -> Discovered | None:
+        """Search by meaning; None where there are no embeddings.
+
+        Raises:
+            Unusable: It is not possible this time.
+        """
+        if self._embeddings is None:
+            if not self._told:
+                self._told = True
+                logger.info(
+                    "agents are found by their words only; to find them by meaning, install the "
+                    "extra `semantic` or give embeddings"
+                )
+            return None
+        if self._meaning is None:
+            from mq9.broker.meaning import Meaning  # noqa: PLC0415  # needs numpy
+
+            self._meaning = Meaning(self._backend, self._embeddings)
+        most = max(_FEWEST_RANKED, 2 * (page * limit + 1))
+        while True:
+            ranking = await self._meaning.rank(question, most)
+            found = await self._backend.read(
+                commands.Ranked(ranking=ranking, mode="semantic", limit=limit, page=page)
+            )
+            if found.has_more or len(found.agents) == limit or len(ranking) < most:
+                return found
+            # Many of the best have gone, or are dead and still in the registry.
+            await self._meaning.drop_the_gone()
+            most *= 4
