@@ -83,7 +83,8 @@ async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(enviro
     cursor = await Process.start(environment, "--agent", "cursor", "--lease", "1")
     await claude.do("agent_register", name="Claude-Desktop", capabilities="Writes prose")
     await cursor.do("agent_register", name="cursor", capabilities="Writes code")
-    [found] = (await claude.do("agent_discover", query="code"))["agents"]
+    found, *_ = (await claude.do("agent_discover", query="code"))["agents"]
+    assert found["name"] == "cursor"
 
     # What is sent while the other is killed waits for it.
     await cursor.kill()
