@@ -30,6 +30,7 @@ from mq9.errors import (
 )
 from mq9.models import (
     AgentMatch,
+    AgentMatches,
     Deliver,
     Extended,
     FetchResult,
@@ -44,6 +45,7 @@ from mq9.models import (
 
 __all__ = [
     "AgentMatch",
+    "AgentMatches",
     "AgentNotFound",
     "BadReply",
     "Consumer",

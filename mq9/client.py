@@ -19,7 +19,7 @@ from mq9.consumer import Consumer, ErrorHandler, Handler
 from mq9.embeddings import Embeddings, checked
 from mq9.errors import InvalidRequest, Mq9Error, NoReply
 from mq9.models import (
-    AgentMatch,
+    AgentMatches,
     Deliver,
     Extended,
     FetchResult,
@@ -120,9 +120,9 @@ class Mq9Client:
         embeddings: Embeddings | None = None,
     ) -> None:
         name = None if agent is None else checks.agent_name("agent", agent)
-        if server is not None:
-            check_url(server, name)
         finding = None if embeddings is None else checked("embeddings", embeddings)
+        if server is not None:
+            check_url(server, name, finding)
         self._server = server
         self._randomness = randomness
         self._batches = Batches()
@@ -728,24 +728,24 @@ class Mq9Client:
         semantic: str | None = None,
         limit: int = 20,
         page: int = 1,
-    ) -> list[AgentMatch]:
+    ) -> AgentMatches:
         """Find registered agents.
 
         Args:
             text: Words to look for.
-            semantic: A sentence to find by meaning; wins over ``text``. ``match.mode`` tells what
-                really ranked the answer.
+            semantic: A sentence to find by meaning; wins over ``text``.
             limit: How many at the most, 1 to 1 000.
             page: Which page of that size, from 1.
 
         Returns:
-            What the agents registered, best first; by name when nothing is asked.
+            What the agents registered, best first; by name when nothing is asked. Its ``mode``
+            tells what really ranked them: ``text`` where finding by meaning was not possible.
         """
         body = requests.Discover(text=text, semantic=semantic, limit=limit, page=page)
         reply = await self._connection.request(
             Verb.AGENT_DISCOVER, payload=body.encode(), idempotent=True
         )
-        return [AgentMatch(*found) for found in replies.decode_discover(reply)]
+        return replies.decode_discover(reply)
 
     async def request(
         self,

@@ -17,6 +17,8 @@ from mq9.errors import InvalidRequest
 from mq9.stop_words import STOP_WORDS
 
 _WORD = re.compile(r"\w+")
+# What LangChain's embeddings call their model.
+_NAMES_OF_MODELS = ("model", "model_name", "model_id", "deployment", "repo_id", "model_path")
 
 
 class Unusable(Exception):
@@ -97,5 +99,7 @@ def checked(name: str, embeddings: object) -> Embeddings:
 def model_of(embeddings: Embeddings) -> str:
     """Return what tells the vectors of one model from those of another."""
     kind = type(embeddings)
-    said = getattr(embeddings, "model", None) or getattr(embeddings, "model_name", None)
-    return f"{kind.__module__}.{kind.__qualname__}" + (f" {said}" if isinstance(said, str) else "")
+    said = (getattr(embeddings, name, None) for name in _NAMES_OF_MODELS)
+    return " ".join(
+        [f"{kind.__module__}.{kind.__qualname__}", *(one for one in said if isinstance(one, str))]
+    )

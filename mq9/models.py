@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -333,6 +334,21 @@ class AgentMatch(dict[str, Any]):
         super().__init__(registered)
         self.setdefault("mailbox", match.mailbox)
         self.match = match
+
+
+class AgentMatches(list[AgentMatch]):
+    """The agents that were found, best first.
+
+    Attributes:
+        mode: What ranked them, and also found nobody: ``text``, ``semantic``, or ``all`` for a list
+            by name; None where the broker does not say.
+        has_more: Whether another page follows.
+    """
+
+    def __init__(self, found: Iterable[AgentMatch], *, mode: str | None, has_more: bool) -> None:
+        super().__init__(found)
+        self.mode = mode
+        self.has_more = has_more
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from mq9.broker.backend import Backend
@@ -31,6 +32,7 @@ class Finder:
         self._backend = backend
         self._embeddings = embeddings
         self._meaning: Meaning | None = None
+        self._making = threading.Lock()
         self._told = False
 
     async def find(self, asked: Discover) -> Discovered:
@@ -66,10 +68,11 @@ class Finder:
                     "extra `semantic` or give embeddings"
                 )
             return None
-        if self._meaning is None:
-            from mq9.broker.meaning import Meaning  # noqa: PLC0415  # needs numpy
+        with self._making:  # clients may ask from several threads
+            if self._meaning is None:
+                from mq9.broker.meaning import Meaning  # noqa: PLC0415  # needs numpy
 
-            self._meaning = Meaning(self._backend, self._embeddings)
+                self._meaning = Meaning(self._backend, self._embeddings)
         most = max(_FEWEST_RANKED, 2 * (page * limit + 1))
         while True:
             ranking = await self._meaning.rank(question, most)

@@ -579,4 +579,4 @@ class Service:
     async def _discover(self, call: Call) -> dict[str, Any]:
         body = requests.Discover.decode(call.payload)
         found = await self._finder.find(body)
-        return replies.encode_discover(found.agents, has_more=found.has_more)
+        return replies.encode_discover(found.agents, mode=found.mode, has_more=found.has_more)

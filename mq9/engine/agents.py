@@ -27,27 +27,34 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
     limits.check_registration(command.registered)
     key = command.name or command.mailbox
     existing = _find(connection, "a.key=:value", key, now)
+    mailbox = mailboxes.look(connection, command.mailbox, now)
+    life = None if mailbox is None else mailbox.life
+    expires_ms = now + command.ttl_s * 1000 if command.ttl_s else None
     if existing is not None:
         row_id, owner = existing
         _refuse_others(owner, command.actor, key)
+        # Most register again with what they said before; its text and vector can stay.
+        is_renewed = connection.execute(
+            "UPDATE agents SET life=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
+            " WHERE id=? AND mailbox=? AND registered=?",
+            (
+                *(life, command.actor, command.ttl_s, expires_ms, now),
+                *(row_id, command.mailbox, command.registered),
+            ),
+        ).rowcount
+        if is_renewed:
+            return
         _remove(connection, row_id)
     else:
         _remove_stale(connection, key)
         _make_room(connection, now, limits)
-    mailbox = mailboxes.look(connection, command.mailbox, now)
     new_id = connection.execute(
         "INSERT INTO agents"
         " (key, mailbox, life, registered, owner, ttl_s, expires_ms, seen_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
         (
-            key,
-            command.mailbox,
-            None if mailbox is None else mailbox.life,
-            command.registered,
-            command.actor,
-            command.ttl_s,
-            now + command.ttl_s * 1000 if command.ttl_s else None,
-            now,
+            *(key, command.mailbox, life, command.registered),
+            *(command.actor, command.ttl_s, expires_ms, now),
         ),
     ).lastrowid
     connection.execute(

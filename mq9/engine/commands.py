@@ -417,6 +417,7 @@ class Discovered:
     """The outcome of a Discover: what each agent registered, and how it matched."""
 
     agents: tuple[tuple[bytes, Match], ...]
+    mode: str
     has_more: bool
 
 

@@ -42,6 +42,8 @@ def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Disco
 
 def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovered:
     """Return the living of some agents, in the order given."""
+    if (query.page - 1) * query.limit >= len(query.ranking):
+        return Discovered(agents=(), mode=query.mode, has_more=False)
     return _page(connection, query.ranking, query.limit, query.page, query.mode, now)
 
 
@@ -83,9 +85,9 @@ def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tupl
             yield row, lowest * (1 + score) / 2 if telling else 1 + score
         for row, score in _with_most(connection, common):
             yield row, lowest * score / 2
-    beginning = search.beginning_with(words)
-    if not ranking and not common and beginning:
-        yield from _scored(connection, beginning)
+    if not ranking and not common:
+        for beginning in search.beginning_with(words):
+            yield from _scored(connection, beginning)
 
 
 def _first_time(ranking: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
@@ -188,5 +190,6 @@ def _discovered(
             )
             for registered, name, mailbox, seen_ms, said, score in rows[:limit]
         ),
+        mode=mode,
         has_more=len(rows) > limit,
     )

@@ -291,10 +291,11 @@ def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:
         How many rows were removed.
     """
     bound = "FROM agents WHERE (mailbox, life)=(SELECT address, life FROM mailboxes WHERE id=?)"
-    connection.execute(
-        f"DELETE FROM agents_text WHERE rowid IN (SELECT id {bound})",  # noqa: S608  # constant text
-        (mailbox_id,),
-    )
+    for said in ("agents_text WHERE rowid", "agents_vectors WHERE agent"):
+        connection.execute(
+            f"DELETE FROM {said} IN (SELECT id {bound})",  # noqa: S608  # constant text
+            (mailbox_id,),
+        )
     removed = connection.execute(f"DELETE {bound}", (mailbox_id,)).rowcount
     connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
     rows, is_all = _erase_rows(connection, mailbox_id, _ERASED_AT_ONCE)

@@ -17,6 +17,8 @@ from mq9.engine.commands import (
     StoreVectors,
 )
 
+_MOST_READ = 256 * 1024  # bytes of registrations, and one
+
 
 def store(
     connection: sqlite3.Connection, command: StoreVectors, _now: int, _limits: Limits
@@ -42,14 +44,16 @@ def meanings(connection: sqlite3.Connection, query: Meanings, _now: int) -> tupl
         " WHERE a.id>? ORDER BY a.id LIMIT ?",
         (query.model, query.after, query.most),
     )
-    return tuple(
-        Meant(
-            row=row,
-            vector=vector,
-            text="" if vector is not None else search.meaning(name, orjson.loads(registered)),
-        )
-        for row, name, registered, vector in found
-    )
+    size = 0
+    meant = []
+    for row, name, registered, vector in found:
+        if vector is None:
+            size += len(registered)
+        text = "" if vector is not None else search.meaning(name, orjson.loads(registered))
+        meant.append(Meant(row=row, vector=vector, text=text))
+        if size >= _MOST_READ:
+            break
+    return tuple(meant)
 
 
 def matching(connection: sqlite3.Connection, query: Matching, _now: int) -> Matched:

@@ -7,7 +7,8 @@ characters are therefore indexed, and asked for, as overlapping pairs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mq9.stop_words import STOP_WORDS
@@ -48,39 +49,49 @@ def document(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, s
     columns: tuple[list[str], ...] = ([name], [], [], [])
     for field, text in _said(registered):
         columns[_COLUMNS.get(field, 3)].append(text)
-    return tuple(pairs(" ".join(column)[:_MOST_CHARACTERS]) for column in columns)  # type: ignore[return-value]  # four in, four out
+    return tuple(_indexed(" ".join(column)[:_MOST_CHARACTERS]) for column in columns)  # type: ignore[return-value]  # four in, four out
 
 
 def _said(registered: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what an agent says of itself, beside its name: field and text."""
     for field, value in registered.items():
-        if field not in _OWN:
-            for text in _texts({field: value}):
+        if field not in _OWN and not _is_technical(field):
+            for text in _texts(value, of_card=field in _COLUMNS or field == "provider"):
                 yield field, text
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, *, of_card: bool) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for field, one in value.items():
-            if field.replace("_", "").lower() not in _TECHNICAL:
-                yield from _texts(one)
+            if not (of_card and _is_technical(field)):
+                yield from _texts(one, of_card=of_card)
     elif isinstance(value, list):
         for one in value:
-            yield from _texts(one)
+            yield from _texts(one, of_card=of_card)
 
 
-def pairs(text: str) -> str:
-    """Return ``text`` with each run of Chinese, Japanese or Korean as pairs of characters."""
+def _is_technical(field: str) -> bool:
+    return field.replace("_", "").lower() in _TECHNICAL
 
-    def spread(match: re.Match[str]) -> str:
-        run = match[0]
-        if len(run) == 1:
-            return f" {run} "
-        return " " + " ".join(run[at : at + 2] for at in range(len(run) - 1)) + " "
 
-    return _RUN_OF_CJK.sub(spread, text)
+def _indexed(text: str) -> str:
+    """Return a text with its runs of CJK as pairs; the last character also by itself.
+
+    So each character is the beginning of something.
+    """
+    return _spread(text, lambda run: [*_pairs(run), run[-1]] if len(run) > 1 else [run])
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[at : at + 2] for at in range(len(run) - 1)] or [run]
+
+
+def _spread(text: str, split: Callable[[str], list[str]]) -> str:
+    # What looks alike is alike: full and half width, composed and decomposed.
+    alike = unicodedata.normalize("NFKC", text)
+    return _RUN_OF_CJK.sub(lambda run: f" {' '.join(split(run[0]))} ", alike)
 
 
 def terms(question: str) -> list[str]:
@@ -88,8 +99,9 @@ def terms(question: str) -> list[str]:
 
     Words that say nothing are left out, unless there are no others.
     """
-    found = list(dict.fromkeys(_TERM.findall(pairs(question).lower())))
-    return ([one for one in found if one not in STOP_WORDS] or found)[:_MOST_TERMS]
+    words = {word.lower(): word for word in _TERM.findall(_spread(question, _pairs))}
+    found = [word for lower, word in words.items() if lower not in STOP_WORDS]
+    return (found or list(words.values()))[:_MOST_TERMS]
 
 
 def meaning(name: str, registered: Mapping[str, Any]) -> str:
@@ -103,14 +115,24 @@ def meaning(name: str, registered: Mapping[str, Any]) -> str:
 
 def all_of(words: list[str]) -> str:
     """Return the full-text query for agents that match every term."""
-    return " ".join(f'"{word}"' for word in words)
-
-
-def beginning_with(words: list[str]) -> str:
-    """Return the full-text query for agents with words that begin like all of the terms."""
-    return " ".join(f'"{word}"*' for word in words if len(word) >= _SHORTEST_BEGINNING)
+    return " ".join(map(_term, words))
 
 
 def any_of(words: list[str]) -> str:
     """Return the full-text query for agents that match at least one term."""
-    return " OR ".join(f'"{word}"' for word in words)
+    return " OR ".join(map(_term, words))
+
+
+def beginning_with(words: list[str]) -> list[str]:
+    """Return full-text queries for agents with words that begin like all of the terms.
+
+    The second is for shorter beginnings, since what is indexed of a word lacks its ending.
+    """
+    long = [word for word in words if len(word) >= _SHORTEST_BEGINNING]
+    shorter = [word[: max(_SHORTEST_BEGINNING, len(word) * 3 // 4)] for word in long]
+    return [" ".join(f'"{word}"*' for word in some) for some in (long, shorter) if some]
+
+
+def _term(word: str) -> str:
+    """Return what matches a word; for one character of CJK, whatever begins with it."""
+    return f'"{word}"*' if len(word) == 1 and _RUN_OF_CJK.match(word) else f'"{word}"'

@@ -17,6 +17,7 @@ from mq9.operations.operation import Arguments, Operation, Result
 
 _CARD_CHARS = 600
 _STALE_S = 3_600
+_MORE, _MOST = 20, 1_000  # agents that are asked for beyond those that are wanted, and in all
 _STEPS = 20  # in which scores are compared: closer ones count as equal
 _OWN_FIELDS = frozenset({"name", "mailbox", "ttl"})
 
@@ -119,13 +120,17 @@ _NO_MATCH = "no agent matches; try other words, or leave query out to see everyb
 
 
 async def _discover(caller: Caller, arguments: DiscoverArguments) -> DiscoverResult:
-    found = await caller.client.agent_discover(semantic=arguments.query, limit=arguments.limit)
-    own_name = None if caller.identity is None else caller.identity.name
+    # More than are wanted, since among equals those that live come first.
+    more = arguments.limit if arguments.query is None else min(arguments.limit + _MORE, _MOST)
+    matches = await caller.client.agent_discover(semantic=arguments.query, limit=more)
     now = caller.client.clock.now_ms() // 1000
+    found = list(matches) if arguments.query is None else _living_first(matches, now)
+    found = found[: arguments.limit]
+    own_name = None if caller.identity is None else caller.identity.name
     room = min(_CARD_CHARS, caller.max_chars // (2 * max(1, len(found))))
     return DiscoverResult(
-        agents=[_describe(agent, own_name, now, room) for agent in _living_first(found, now)],
-        ranked_by=found[0].match.mode if found else None,
+        agents=[_describe(agent, own_name, now, room) for agent in found],
+        ranked_by=matches.mode,
         note=None if found else _NOBODY if arguments.query is None else _NO_MATCH,
     )
 

@@ -11,13 +11,13 @@ from mq9.protocol import checks
 _MOST_ASKED_FOR = 100  # a broker of ours puts who is called so first
 _MOST_LOOKED_AT = 1_000
 _MOST_NAMED = 3
+_BEGINNING = 4  # characters
 
 
 async def named(client: Mq9Client, name: str) -> str | None:
     """Return the mailbox of the agent of exactly that name; None when there is none."""
-    try:
-        wanted = checks.agent_name("name", name)
-    except InvalidRequest:
+    wanted = _possible(name)
+    if wanted is None:
         return None
     found = await client.agent_discover(text=wanted, limit=_MOST_ASKED_FOR)
     return next((one.match.mailbox for one in found if one.match.name == wanted), None)
@@ -25,6 +25,19 @@ async def named(client: Mq9Client, name: str) -> str | None:
 
 async def nearest(client: Mq9Client, name: str) -> str:
     """Return a clause that names the agents with the most similar names; empty for none."""
-    names = [one.match.name for one in await client.agent_discover(limit=_MOST_LOOKED_AT)]
+    listed = await client.agent_discover(limit=_MOST_LOOKED_AT)
+    # In a large registry they may not be among the first, but begin alike.
+    beginning = _possible(name[:_BEGINNING].strip())
+    alike = await client.agent_discover(text=beginning, limit=_MOST_LOOKED_AT) if beginning else []
+    names = {one.match.name: None for one in (*listed, *alike)}
     close = difflib.get_close_matches(name[:128], names, n=_MOST_NAMED)
     return f"; agents called nearly so are {', '.join(map(repr, close))}" if close else ""
+
+
+def _possible(name: str) -> str | None:
+    """Return what an agent may be called; None for anything else."""
+    try:
+        checks.agent_name("name", name)
+    except InvalidRequest:
+        return None
+    return name

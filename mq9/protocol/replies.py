@@ -17,6 +17,8 @@ import orjson
 
 from mq9.errors import BadReply, Mq9Error, from_reply
 from mq9.models import (
+    AgentMatch,
+    AgentMatches,
     FetchResult,
     GroupStatus,
     Leased,
@@ -297,11 +299,14 @@ def decode_public(reply: dict[str, Any]) -> list[PublicMailbox]:
     ]
 
 
-def encode_discover(found: Iterable[tuple[bytes, Match]], *, has_more: bool) -> dict[str, Any]:
+def encode_discover(
+    found: Iterable[tuple[bytes, Match]], *, mode: str, has_more: bool
+) -> dict[str, Any]:
     """Write the reply to DISCOVER.
 
     Args:
         found: What each agent registered, as JSON, and how it matched; best first.
+        mode: What ranked them.
         has_more: Whether another page follows.
     """
     found = list(found)
@@ -309,13 +314,14 @@ def encode_discover(found: Iterable[tuple[bytes, Match]], *, has_more: bool) -> 
         {
             "agents": [orjson.Fragment(registered) for registered, _ in found],
             "matches": [dataclasses.asdict(match) for _, match in found],
+            "mode": mode,
             "has_more": has_more,
         }
     )
 
 
-def decode_discover(reply: dict[str, Any]) -> list[tuple[dict[str, Any], Match]]:
-    """Read the reply to DISCOVER: what each agent registered, and how it matched.
+def decode_discover(reply: dict[str, Any]) -> AgentMatches:
+    """Read the reply to DISCOVER.
 
     Raises:
         BadReply: An agent in it is not a JSON object.
@@ -327,10 +333,10 @@ def decode_discover(reply: dict[str, Any]) -> list[tuple[dict[str, Any], Match]]
         if not isinstance(registered, dict):
             raise BadReply(f"the broker sent an agent that is not a JSON object: {registered!r}")
         if match is None:
-            found.append(robustmq.decode_agent(registered))
+            found.append(AgentMatch(*robustmq.decode_agent(registered)))
         else:
-            found.append((registered, decode_match(match)))
-    return found
+            found.append(AgentMatch(registered, decode_match(match)))
+    return AgentMatches(found, mode=reply.get("mode"), has_more=bool(reply.get("has_more")))
 
 
 def decode_match(data: dict[str, Any]) -> Match:

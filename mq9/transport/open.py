@@ -85,15 +85,16 @@ def shown_url(url: str) -> str:
     return servers.without_secrets(url)
 
 
-def check_url(url: str, agent: str | None = None) -> None:
+def check_url(url: str, agent: str | None = None, embeddings: Embeddings | None = None) -> None:
     """Refuse what is not a URL of the forms above, without opening anything.
 
     Args:
         url: What was given.
         agent: The agent that the connection is to count as authenticated for.
+        embeddings: What is to find agents by meaning.
 
     Raises:
-        InvalidRequest: It is not, or it has no use for an agent.
+        InvalidRequest: It is not, or it has no use for an agent or for embeddings.
     """
     scheme = _split(url).scheme
     if scheme in servers.SCHEMES:
@@ -102,6 +103,11 @@ def check_url(url: str, agent: str | None = None) -> None:
             raise InvalidRequest(
                 f"agent: {agent!r} is for a broker inside this process; a server knows the agent "
                 "by the credentials in the URL"
+            )
+        if embeddings is not None:
+            raise InvalidRequest(
+                f"embeddings: {type(embeddings).__name__} is for a broker inside this process; a "
+                "server has its own"
             )
     elif scheme == "memory":
         _parse_memory(url)
@@ -147,7 +153,7 @@ async def open_transport(
     """
     if url is None:
         url = default_url()
-    check_url(url, agent)
+    check_url(url, agent, embeddings)
     scheme = _split(url).scheme
     if scheme in servers.SCHEMES:
         from mq9.transport.nats import NatsTransport  # noqa: PLC0415  # not before it is used

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,7 +16,13 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.meaning import Meaning
 from mq9.broker.service import Session
 from mq9.clock import ManualClock
-from mq9.embeddings import Unusable, WordLlamaEmbeddings, without_stop_words
+from mq9.embeddings import (
+    Unusable,
+    WordLlamaEmbeddings,
+    checked,
+    model_of,
+    without_stop_words,
+)
 from mq9.engine import commands, store
 from mq9.engine.commands import Limits
 from mq9.testing import FakeBroker
@@ -265,7 +273,7 @@ async def test_a_question_does_not_wait_long_for_the_vectors_of_others():
     held = Held()
     meaning = Meaning(backend, held, patience=0.01)
     for _ in range(20):
-        with pytest.raises(Unusable, match="0 of the agents have vectors so far"):
+        with pytest.raises(Unusable, match=r"longer than 0\.01 s; 0 agents have vectors"):
             await meaning.rank("stew", 10)
     held.may.set()
     async with asyncio.timeout(30):
@@ -277,6 +285,130 @@ async def test_a_question_does_not_wait_long_for_the_vectors_of_others():
     assert held.embedded == ["?", "soup"]
     meaning.close()
     await backend.close()
+
+
+class Choosy(Topics):
+    """Refuses whatever speaks of poison, and whatever comes with it."""
+
+    def embed_documents(self, texts):
+        if any("poison" in text for text in texts):
+            raise ValueError("too long")
+        return super().embed_documents(texts)
+
+
+async def test_one_text_that_cannot_be_embedded_leaves_the_others_alone(open_broker, caplog):
+    broker = open_broker(Choosy())
+    client = client_of(broker)
+    await register(client, cook="soup", evil="poison", weather="rain")
+    for _ in range(3):
+        assert await found(client, "stew") == ["cook", "weather"]
+    assert (
+        caplog.text.count("embedding failed for 1 of 3 agents; they are found by their words only")
+        == 1
+    )
+    [agent] = await client.agent_discover(text="poison")
+    assert agent.match.name == "evil"
+    await register(client, again="poison", more="stew")
+    assert (await found(client, "soup"))[:2] in (["cook", "more"], ["more", "cook"])
+    await broker.close()
+
+
+async def test_embeddings_of_another_dimension_replace_those_before(client, topics):
+    await register(client, cook="soup")
+    assert await found(client, "stew") == ["cook"]
+    topics.size = 5
+    await register(client, weather="rain")
+    modes = []
+    async with asyncio.timeout(30):
+        while "semantic" not in modes:
+            modes += [one.match.mode for one in await client.agent_discover(semantic="stew rain")]
+    assert await found(client, "stew") == ["cook", "weather"]
+
+
+async def test_an_agent_that_registers_again_as_it_was_is_not_embedded_again(client, topics):
+    for turn in range(5):
+        await register(client, cook="soup")
+        await client.agent_report({"name": "cook", "turn": turn})
+        [agent] = await client.agent_discover(semantic="stew")
+        assert agent.match.status == {"turn": turn}
+    await register(client, cook="soup")
+    [agent] = await client.agent_discover(semantic="stew")
+    assert agent.match.status is None
+    assert topics.embedded == ["?", "soup"]
+
+
+async def test_new_agents_that_take_long_do_not_keep_the_others_from_being_found():
+    backend = InlineBackend(store.open_memory(), ManualClock(), Limits())
+
+    async def register(name, text):
+        card = f'{{"name": "{name}", "payload": "{text}"}}'.encode()
+        await backend.run(commands.Register(name=name, mailbox=name, registered=card, ttl_s=0))
+
+    held = Held()
+    held.may.set()
+    meaning = Meaning(backend, held, patience=30)
+    await register("cook", "soup")
+    assert [row for row, _ in await meaning.rank("stew", 10)] == [1]
+    held.may.clear()
+    await register("other", "soup")
+    meaning._patience = 0.2
+    assert [row for row, _ in await meaning.rank("stew", 10)] == [1]
+    held.may.set()
+    meaning._patience = 30
+    assert [row for row, _ in await meaning.rank("stew", 10)] == [1, 2]
+    meaning.close()
+    await backend.close()
+
+
+async def test_the_vectors_of_a_mailbox_go_with_it(open_broker, client):
+    if open_broker.file is None:
+        pytest.skip("nobody else can look into memory")
+    box = await client.mailbox_create(name="kitchen")
+    for name in ("cook", "waiter"):
+        await client.agent_register({"name": name, "mailbox": box, "payload": "soup"})
+    await register(client, weather="rain")
+    assert len(await found(client, "soup")) == 3
+    await client.mailbox_drop(box)
+    with sqlite3.connect(open_broker.file) as connection:
+        assert connection.execute("SELECT count(*) FROM agents_vectors").fetchone() == (1,)
+    connection.close()
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("url", ["memory://exit", "sqlite:///exit.db"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_process_ends_while_something_is_embedded(tmp_path, url, closed):
+    program = f"""
+import asyncio, time
+from mq9 import Mq9Client
+
+class Slow:
+    def embed_documents(self, texts):
+        time.sleep(600)
+
+    embed_query = embed_documents
+
+async def main():
+    client = await Mq9Client.connect({url!r}, embeddings=Slow())
+    await client.agent_register({{"name": "cook", "payload": "soup"}})
+    asked = asyncio.create_task(client.agent_discover(semantic="stew"))
+    await asyncio.sleep(0.2)
+    if {closed}:
+        await client.close()
+    asked.cancel()
+
+asyncio.run(main())
+print("over")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("over\n", 0), done.stderr
 
 
 async def test_a_broker_closes_while_its_agents_are_embedded(open_broker):
@@ -453,6 +585,23 @@ def test_a_server_refuses_embeddings_that_are_none(name, said):
     assert str(refused.value).startswith(said)
 
 
+@pytest.mark.parametrize("name", ["model", "model_name", "model_id", "deployment", "repo_id"])
+def test_models_of_other_names_are_other_models(topics, name):
+    class Named(Topics):
+        model = None
+
+    one, two = Named(), Named()
+    assert model_of(one) == model_of(two)
+    setattr(one, name, "small")
+    setattr(two, name, "large")
+    assert model_of(one) != model_of(two)
+
+
+def test_a_server_over_there_has_embeddings_of_its_own(topics):
+    with pytest.raises(InvalidRequest, match="embeddings: Topics is for a broker inside this"):
+        Mq9Client("nats://127.0.0.1:4222", embeddings=topics)
+
+
 def test_a_server_takes_embeddings_by_name():
     from mq9.broker.settings import Settings
 
@@ -463,8 +612,6 @@ def test_a_server_takes_embeddings_by_name():
 
 def test_whatever_langchain_embeds_with_is_embeddings():
     from langchain_core.embeddings import DeterministicFakeEmbedding
-
-    from mq9.embeddings import checked, model_of
 
     embeddings = DeterministicFakeEmbedding(size=8)
     assert checked("embeddings", embeddings) is embeddings

@@ -170,6 +170,37 @@ async def test_characters_of_a_query_syntax_are_only_characters(client, text):
     assert len(await _names(client, semantic=text)) == 2
 
 
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("税", "税務相談"),
+        ("談", "税務相談"),
+        ("相談", "税務相談"),
+        ("訳", "日本語の翻訳"),
+        ("ホンヤク", "ﾎﾝﾔｸ"),  # full and half width
+        ("ABC42", "\uff21\uff22\uff23\uff14\uff12"),
+        ("U\u0308bersetzer", "\u00dcbersetzer"),  # decomposed and composed
+        ("\u00dcbersetzer", "U\u0308bersetzer"),
+        ("ubersetzer", "\u00dcbersetzer"),
+        ("\u0130stanbul", "\u0130stanbul"),
+        ("istanbul", "\u0130stanbul"),
+        ("\u0130STANBUL", "istanbul"),
+        ("transl", "Translation of contracts"),
+        ("translatio", "Translation of contracts"),
+        ("accountan", "Books for accountants"),
+    ],
+)
+async def test_what_is_written_otherwise_is_found(client, question, said):
+    await client.agent_register({"name": "one", "payload": said})
+    await client.agent_register({"name": "other", "payload": "something else, 別のもの"})
+    assert await _names(client, text=question) == ["one"]
+
+
+async def test_what_a_payload_calls_like_a_field_of_a_card_is_its_own_affair(client):
+    await client.agent_register({"name": "one", "payload": {"security": "audits firewalls"}})
+    assert await _names(client, text="firewalls") == ["one"]
+
+
 @pytest.mark.parametrize("name", ["Cook", "!!!", "the", "Cook 7 of 9", "雪", "soup OR bread"])
 async def test_who_is_called_exactly_so_comes_first(client, name):
     for other in ("Cook Cook", "Cook 7 of 9 soup bread", "the the", "雪 雪国", "x"):
@@ -190,7 +221,8 @@ async def test_a_question_without_any_word_finds_nothing(client):
     await client.agent_register(CARD)
 
     for text in ("?!", "---", "   "):
-        assert await client.agent_discover(text=text) == []
+        found = await client.agent_discover(text=text)
+        assert (found, found.mode, found.has_more) == ([], "text", False)
 
 
 async def test_an_empty_question_is_no_question(client):

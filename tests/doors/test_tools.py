@@ -162,10 +162,12 @@ def test_discovering_without_a_question_lists_everybody_by_name_up_to_the_limit(
 def test_discovering_nobody_is_an_empty_list(anyone):
     assert do(anyone, "agent_discover", query="translate") == {
         "agents": [],
+        "ranked_by": "text",
         "note": "no agent matches; try other words, or leave query out to see everybody",
     }
     assert do(anyone, "agent_discover") == {
         "agents": [],
+        "ranked_by": "all",
         "note": "no agent is registered",
     }
 
@@ -619,6 +621,15 @@ def test_who_is_not_there_is_told_with_the_nearest_names(planner, anyone):
     assert told.startswith("mailbox not found: somebody.else does not exist. Check the address")
 
 
+def test_the_nearest_names_are_found_among_many(planner, anyone, monkeypatch):
+    monkeypatch.setattr("mq9.operations.names._MOST_LOOKED_AT", 5)
+    for name in ("zelda", *(f"worker-{number}" for number in range(10))):
+        do(anyone, "agent_register", name=name, capabilities="x")
+    told = fail(planner, "send_message", mail_address="zeldaa", content="hello")
+    assert "; agents called nearly so are 'zelda'" in told
+    assert do(planner, "send_message", mail_address="zelda", content="hello")["msg_id"] == 0
+
+
 def test_a_name_is_no_way_round_a_limit(open_toolkit, anyone):
     do(anyone, "agent_register", name="Boss", capabilities="x")
     limited = open_toolkit("limited", allow_send=["team.*"])
@@ -638,3 +649,5 @@ def test_agents_that_fit_alike_come_with_the_living_first(broker, anyone):
     assert (old["stale"], old["waiting"]) == (True, 1)
     assert "stale" not in new
     assert "waiting" not in new
+    [first] = do(anyone, "agent_discover", query="translates", limit=1)["agents"]
+    assert first["name"] == "b new"

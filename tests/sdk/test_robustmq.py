@@ -145,16 +145,17 @@ async def test_agents_report_and_leave_by_name(client):
     ],
 )
 def test_an_agent_in_any_other_form_is_taken_as_it_stands(item):
-    [(registered, match)] = replies.decode_discover({"agents": [item]})
-    assert registered == item
-    assert (match.name, match.mailbox) == ("A", "a")
+    [agent] = replies.decode_discover({"agents": [item]})
+    assert dict(agent) == item
+    assert (agent.match.name, agent.match.mailbox) == ("A", "a")
 
 
 def test_an_agent_info_that_our_broker_keeps_is_left_alone():
     item = {"name": "A", "agent_info": '{"mailbox": "b"}'}
     match = {"name": "A", "mailbox": "a"}
-    [(registered, found)] = replies.decode_discover({"agents": [item], "matches": [match]})
-    assert (registered, found.mailbox) == (item, "a")
+    [agent] = replies.decode_discover({"agents": [item], "matches": [match]})
+    assert dict(agent) == {**item, "mailbox": "a"}
+    assert agent.match.mailbox == "a"
 
 
 @pytest.mark.parametrize("item", [{"agent_info": {"mailbox": "b"}, "name": "A"}])
