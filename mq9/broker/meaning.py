@@ -69,6 +69,7 @@ class Meaning:
         self._seen = 0  # the highest row that was looked at
         self._wanted = 0  # the highest that somebody asks for
         self._is_complete = False  # whether the one has been the other
+        self._is_outdated = False  # the model has come to make vectors of another dimension
         self._follower: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._stepped = asyncio.Condition()  # notified when the follower is further, or has failed
@@ -111,9 +112,12 @@ class Meaning:
         try:
             async with asyncio.timeout(self._patience):
                 asked = await self._embedder.question(question)
-                compared = await self._compare(question, asked)
-                if compared.is_behind:
-                    await self._catch_up(compared.newest)
+                if self._vectors.count and len(asked) != self._vectors.size:
+                    self._is_outdated = True
+                else:
+                    compared = await self._compare(question, asked)
+                if compared is None or compared.is_behind:
+                    await self._catch_up(0 if compared is None else compared.newest)
                     compared = await self._compare(question, asked)
         except TimeoutError:
             if compared is None or not self._is_complete:
@@ -154,13 +158,7 @@ class Meaning:
         try:
             return self._vectors.compare(asked)
         except ValueError as error:
-            self._forget()
             raise Unusable(f"{self._model}: {error}") from error
-
-    def _forget(self) -> None:
-        """Begin anew, with another model perhaps."""
-        self._model, self._vectors = "", Vectors()
-        self._seen, self._is_complete = 0, False
 
     async def _catch_up(self, newest: int) -> None:
         """Return when all agents up to a row have been looked at.
@@ -173,13 +171,18 @@ class Meaning:
             self._failure = None
             self._follower = asyncio.create_task(self._follow())
         async with self._stepped:
-            await self._stepped.wait_for(lambda: self._seen >= newest or self._failure is not None)
-        if self._seen < newest and self._failure is not None:
+            await self._stepped.wait_for(
+                lambda: self._has_seen(newest) or self._failure is not None
+            )
+        if self._failure is not None and not self._has_seen(newest):
             raise self._failure
+
+    def _has_seen(self, row: int) -> bool:
+        return self._seen >= row and not self._is_outdated
 
     async def _follow(self) -> None:
         try:
-            while self._seen < self._wanted:
+            while not self._has_seen(self._wanted):
                 async with self._changing:
                     await self._step()
                 async with self._stepped:
@@ -192,8 +195,10 @@ class Meaning:
 
     async def _step(self) -> None:
         """Take in the next agents."""
-        if not self._model:
+        if self._is_outdated or not self._model:
             self._model = await self._embedder.model()
+            self._vectors, self._seen = Vectors(), 0
+            self._is_complete = self._is_outdated = False
         found = await self._backend.read(
             commands.Meanings(model=self._model, after=self._seen, most=_BATCH)
         )
@@ -218,7 +223,7 @@ class Meaning:
             try:
                 self._vectors.add([row for row, _ in both], [vector for _, vector in both])
             except ValueError as error:
-                self._forget()
+                self._is_outdated = True
                 raise Unusable(f"the model has changed: {error}") from error
         self._seen = found[-1].row
         if made:
