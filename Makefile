@@ -3,6 +3,8 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := .venv/.ready
+# Tests in as many processes as there are processors, up to four.
+PARALLEL := -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check conformance soak format constraints
@@ -53,7 +55,7 @@ demo: $(READY) ## Two agents talk, one crashes, nothing is lost
 	@$(BIN)/python examples/two_agents.py $(if $(MODEL),--model $(MODEL))
 
 test: $(READY) $(TOOLS) ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(READY) ## Lint, format, types, import rules, coverage
 	$(BIN)/ruff check
@@ -61,7 +63,7 @@ check: $(READY) ## Lint, format, types, import rules, coverage
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --quiet -m "not programs"
+	$(BIN)/coverage run -m pytest --quiet $(PARALLEL) -m "not programs"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

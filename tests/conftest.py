@@ -239,3 +239,13 @@ async def client(way):
 async def inbox(client):
     """A mailbox to play with."""
     return await client.mailbox_create(name="inbox")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Keep what a test printed fit for UTF-8, in which one process reports to another."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
