@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from mq9 import stop_words
 from mq9.errors import InvalidRequest
-from mq9.stop_words import STOP_WORDS
 
 _WORD = re.compile(r"\w+")
 # What LangChain's embeddings call their model.
@@ -38,8 +38,7 @@ class Embeddings(Protocol):
 
 def without_stop_words(text: str) -> str:
     """Return the words of a text that say something, in lower case; all of them if none does."""
-    words = _WORD.findall(text.lower())
-    return " ".join([word for word in words if word not in STOP_WORDS] or words)
+    return " ".join(stop_words.without(_WORD.findall(text.lower())))
 
 
 class WordLlamaEmbeddings:

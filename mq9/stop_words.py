@@ -1,5 +1,7 @@
 """Words that say nothing of what is asked for."""
 
+from __future__ import annotations
+
 STOP_WORDS = frozenset(
     """
     a about after again all also am an and any anybody anyone anything are as at be because been
@@ -11,3 +13,8 @@ STOP_WORDS = frozenset(
     wants was we were what when where which while who whom whose why will with would you your
     """.split()  # noqa: SIM905  # a hundred pairs of quotes would hide the words
 )
+
+
+def without(words: list[str]) -> list[str]:
+    """Return the words that say something; all of them if none does."""
+    return [word for word in words if word.lower() not in STOP_WORDS] or words

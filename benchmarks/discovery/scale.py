@@ -78,7 +78,10 @@ async def main():
             print(f"scan      {shown(taken)}")
 
             inbox = await client.mailbox_create(name="inbox")
-            send = lambda _n: client.send(inbox, "x" * 200, key="k")  # noqa: E731
+
+            def send(_number):
+                return client.send(inbox, "x" * 200, key="k")
+
             print(f"SEND      {shown(await timed(SENDS, send))}, alone")
             for mode in ("text", "semantic"):
                 stop = asyncio.Event()

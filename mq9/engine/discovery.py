@@ -76,7 +76,7 @@ def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tupl
     ranking: list[tuple[int, float]] = []
     if telling:
         ranking = _scored(connection, search.any_of(words[:telling]))
-        whole = set(_matching(connection, search.all_of(words), _MOST_COMPARED))
+        whole = set(matching(connection, search.all_of(words), _MOST_COMPARED))
         yield from ((row, 1 + score) for row, score in ranking if row in whole)
         yield from ranking
     if common:
@@ -108,7 +108,7 @@ def _count(connection: sqlite3.Connection, match: str) -> int:
     return int(count)
 
 
-def _matching(connection: sqlite3.Connection, match: str, most: int) -> list[int]:
+def matching(connection: sqlite3.Connection, match: str, most: int) -> list[int]:
     """Return what matches; of very many the newest."""
     found = connection.execute(
         "SELECT rowid FROM agents_text WHERE agents_text MATCH ? ORDER BY rowid DESC LIMIT ?",
@@ -140,7 +140,7 @@ def _briefest(connection: sqlite3.Connection, words: list[str]) -> list[tuple[in
 def _with_most(connection: sqlite3.Connection, words: list[str]) -> list[tuple[int, float]]:
     """Rank the newest agents with each of the words by how many of them they have."""
     counts = Counter(
-        row for word in words for row in _matching(connection, search.any_of([word]), _FEW_COMPARED)
+        row for word in words for row in matching(connection, search.any_of([word]), _FEW_COMPARED)
     )
     return _ordered((row, count / (1 + len(words))) for row, count in counts.items())
 

@@ -6,7 +6,7 @@ import sqlite3
 
 import orjson
 
-from mq9.engine import search
+from mq9.engine import discovery, search
 from mq9.engine.commands import (
     AgentRows,
     Limits,
@@ -63,11 +63,5 @@ def matching(connection: sqlite3.Connection, query: Matching, _now: int) -> Matc
     """
     (newest,) = connection.execute("SELECT max(id) FROM agents").fetchone()
     words = search.terms(query.text)
-    found = []
-    if words:
-        found = connection.execute(
-            "SELECT rowid FROM agents_text WHERE agents_text MATCH ? LIMIT ?",
-            (search.all_of(words), query.most + 1),
-        ).fetchall()
-    few = found if len(found) <= query.most else []
-    return Matched(rows=tuple(row for (row,) in few), newest=newest or 0)
+    found = discovery.matching(connection, search.all_of(words), query.most + 1) if words else []
+    return Matched(rows=tuple(found) if len(found) <= query.most else (), newest=newest or 0)

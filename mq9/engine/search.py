@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mq9.stop_words import STOP_WORDS
+from mq9 import stop_words
 
 _MOST_CHARACTERS = 65_536  # of each column of one agent
 _MOST_TERMS = 32  # of one question
@@ -100,8 +100,7 @@ def terms(question: str) -> list[str]:
     Words that say nothing are left out, unless there are no others.
     """
     words = {word.lower(): word for word in _TERM.findall(_spread(question, _pairs))}
-    found = [word for lower, word in words.items() if lower not in STOP_WORDS]
-    return (found or list(words.values()))[:_MOST_TERMS]
+    return stop_words.without(list(words.values()))[:_MOST_TERMS]
 
 
 def meaning(name: str, registered: Mapping[str, Any]) -> str:
