@@ -449,6 +449,7 @@ class Mq9Client:
         batch: str | None = None,
         individual: bool = False,
         consumer: str | None = None,
+        any_consumer: bool = False,
     ) -> list[int]:
         """Confirm a message and every one before it in the same fetch.
 
@@ -459,20 +460,25 @@ class Mq9Client:
             batch: The token of the fetch; the client knows it for what it fetched itself.
             individual: Whether to confirm that one message only.
             consumer: Who fetched it, when not this client as such.
+            any_consumer: Whether, without a ``batch``, the latest fetch of the message counts,
+                whichever consumer of the group made it; what ``mq9 ack`` does for a person.
 
         Returns:
             The ids that this call confirmed; the same again when it is repeated.
 
         Raises:
+            InvalidRequest: Both ``consumer`` and ``any_consumer`` are given.
             MailboxNotFound: The mailbox is not there.
-            MessageNotFound: The message was not handed out to this group.
+            MessageNotFound: The message was not handed out to this consumer of the group.
         """
         address = addresses.parse(mail_address)
+        if checks.flag("any_consumer", any_consumer) and not checks.is_absent(consumer):
+            raise InvalidRequest(f"any_consumer: consumer {checks.shown(consumer)} is named")
         body = requests.Ack(
             group_name=group_name,
             mail_address=address,
             msg_id=msg_id,
-            consumer=self._acting(consumer),
+            consumer=None if any_consumer else self._acting(consumer),
             batch=batch,
             individual=individual,
         )
@@ -503,7 +509,7 @@ class Mq9Client:
 
         Raises:
             MailboxNotFound: The mailbox is not there.
-            MessageNotFound: The message was not handed out to this group.
+            MessageNotFound: The message was not handed out to this consumer of the group.
         """
         address = addresses.parse(mail_address)
         body = requests.Nack(

@@ -470,6 +470,7 @@ class Service:
                 group=body.group_name,
                 msg_id=body.msg_id,
                 consumer=body.consumer or call.session.consumer,
+                for_group=body.consumer is None,
                 batch=body.batch,
                 individual=body.individual,
             )
@@ -485,6 +486,7 @@ class Service:
                 group=body.group_name,
                 msg_id=body.msg_id,
                 consumer=body.consumer or call.session.consumer,
+                for_group=body.consumer is None,
                 batch=body.batch,
                 delay_ms=body.delay_ms,
             )

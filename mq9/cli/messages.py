@@ -208,7 +208,8 @@ async def ack(
     group: Annotated[str, typer.Argument(help="The consumer group that fetched it.")],
     msg_id: Annotated[int, typer.Argument(min=0, help="The message.")],
     consumer: Annotated[
-        str | None, typer.Option(help="Who fetched it, if it was fetched under a name.")
+        str | None,
+        typer.Option(help="Who fetched it.  [default: whoever of the group did last]"),
     ] = None,
     batch: Annotated[
         str | None,
@@ -222,7 +223,13 @@ async def ack(
     address = addresses.parse(address)
     async with call.client() as client:
         acked = await client.ack(
-            address, group, msg_id, batch=batch, individual=individual, consumer=consumer
+            address,
+            group,
+            msg_id,
+            batch=batch,
+            individual=individual,
+            consumer=consumer,
+            any_consumer=consumer is None,
         )
     call.out.show(
         {"mail_address": address, "group_name": group, "acked": acked},

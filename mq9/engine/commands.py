@@ -235,22 +235,34 @@ class ReleaseRequest(Private, Command[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack(Private, Command[tuple[int, ...]]):
-    """Confirm messages; gives the ids confirmed."""
+    """Confirm messages; gives the ids confirmed.
+
+    Attributes:
+        for_group: Whether, without a token, a message that only other consumers of the group were
+            handed is meant all the same.
+    """
 
     group: str
     msg_id: int
     consumer: str
+    for_group: bool = False
     batch: str | None = None
     individual: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nack(Private, Command[None]):
-    """Give a lease back."""
+    """Give a lease back.
+
+    Attributes:
+        for_group: Whether, without a token, a message that only other consumers of the group were
+            handed is meant all the same.
+    """
 
     group: str
     msg_id: int
     consumer: str
+    for_group: bool = False
     batch: str | None = None
     delay_ms: int = 0
 

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
-from mq9.engine.commands import Limits, Start
+from mq9.engine.commands import Ack, Limits, Nack, Start
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import InvalidRequest, LimitReached, MessageNotFound
 from mq9.models import Deliver
@@ -160,15 +160,9 @@ def token(mailbox: Mailbox, number: int) -> str:
 
 
 def chosen_reply(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    group_name: str,
-    msg_id: int,
-    consumer: str,
-    batch: str | None,
-    now: int,
+    connection: sqlite3.Connection, mailbox: Mailbox, command: Ack | Nack, now: int
 ) -> tuple[Group, Reply] | None:
-    """Find the FETCH reply that an ACK or NACK of ``msg_id`` speaks of; a use of the group.
+    """Find the FETCH reply that an ACK or NACK speaks of; a use of the group.
 
     Returns:
         The group and its reply; None when the call succeeds without doing anything: the token is
@@ -176,27 +170,33 @@ def chosen_reply(
 
     Raises:
         InvalidRequest: The token is none of ours, or its reply did not contain the message.
-        MessageNotFound: The id is not assigned yet, or was not handed out to the group.
+        MessageNotFound: The id is not assigned yet, was not handed out to the group, or was handed
+            to other consumers only and the command does not speak for the group.
     """
-    group = find(connection, mailbox, group_name, now)
+    msg_id = command.msg_id
+    group = find(connection, mailbox, command.group, now)
     if group is not None:
         group.note_use(connection, now)
-    if batch is not None:
-        return _reply_of_token(connection, mailbox, group, msg_id, batch, now)
+    if command.batch is not None:
+        return _reply_of_token(connection, mailbox, group, msg_id, command.batch, now)
     if group is not None:
-        rows = connection.execute(
+        row = connection.execute(
             "SELECT r.number, r.consumer FROM handed h JOIN replies r"
             " ON r.mailbox=h.mailbox AND r.number=h.reply"
             " WHERE h.group_id=? AND h.msg_id=? AND h.reply>=?"
             " ORDER BY r.consumer=? DESC, r.number DESC LIMIT 1",
-            (group.id, msg_id, group.first_reply, consumer),
+            (group.id, msg_id, group.first_reply, command.consumer),
         ).fetchone()
-        if rows is not None:
-            return group, Reply(*rows)
+        if row is not None:
+            reply = Reply(*row)
+            if reply.consumer != command.consumer and not command.for_group:
+                raise MessageNotFound(f"message not found: {msg_id} was handed to another consumer")
+            return group, reply
     if msg_id < mailbox.next_msg_id and not _still_to_deliver(connection, mailbox, group, msg_id):
         return None
     raise MessageNotFound(
-        f"message not found: {msg_id} was not handed out to group {group_name} of {mailbox.address}"
+        f"message not found: {msg_id} was not handed out to group {command.group}"
+        f" of {mailbox.address}"
     )
 
 

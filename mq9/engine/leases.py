@@ -297,9 +297,7 @@ def peek(connection: sqlite3.Connection, mailbox: Mailbox, query: Peek, now: int
 def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits) -> tuple[int, ...]:
     """Confirm a message and, unless it is to be alone, those before it in the same reply."""
     mailbox = mailboxes.settle(connection, command.address, now)
-    chosen = groups.chosen_reply(
-        connection, mailbox, command.group, command.msg_id, command.consumer, command.batch, now
-    )
+    chosen = groups.chosen_reply(connection, mailbox, command, now)
     if chosen is None:
         return ()
     group, reply = chosen
@@ -345,9 +343,7 @@ def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits)
 def nack(connection: sqlite3.Connection, command: Nack, now: int, _limits: Limits) -> None:
     """Give a lease back; nobody gets the message until the delay is over."""
     mailbox = mailboxes.settle(connection, command.address, now)
-    chosen = groups.chosen_reply(
-        connection, mailbox, command.group, command.msg_id, command.consumer, command.batch, now
-    )
+    chosen = groups.chosen_reply(connection, mailbox, command, now)
     if chosen is None:
         return
     group, reply = chosen

@@ -11,6 +11,10 @@ async def _rest(client, inbox, **options):
     return ids(await client.fetch(inbox, group_name="g", max_wait_ms=0, **options))
 
 
+async def _leased(client, inbox):
+    return (await client.mailbox_status(inbox, group_name="g")).group.leased
+
+
 async def test_ack_of_the_last_finishes_the_batch(client, inbox):
     await send_all(client, inbox, "a", "b", "c")
     batch = await client.fetch(inbox, group_name="g", deliver="earliest")
@@ -142,13 +146,63 @@ async def test_without_a_token_the_latest_reply_to_the_consumer_counts(way, clie
     assert reply == {"error": "", "acked": [0, 1]}
 
 
-async def test_without_a_token_and_a_known_consumer_the_latest_to_the_group_counts(way, inbox):
-    one = await way.client()
+async def test_an_ack_without_a_token_confirms_nothing_that_was_handed_to_others_only(way, inbox):
+    one, other = await way.client(), await way.client()
     await send_all(one, inbox, "a", "b")
     await one.fetch(inbox, group_name="g", deliver="earliest")
-    body = {"group_name": "g", "mail_address": inbox, "msg_id": 1, "consumer": "stranger"}
+
+    with pytest.raises(MessageNotFound, match="message not found: 1 was handed to another cons"):
+        await other.ack(inbox, "g", 1)
+    assert [lease.count for lease in await _leased(one, inbox)] == [2]
+
+    await one.ack(inbox, "g", 0)
+    await one.delete(inbox, 0)
+    with pytest.raises(MessageNotFound, match="another consumer"):
+        await other.ack(inbox, "g", 0)
+
+
+async def test_an_ack_of_what_another_got_later_is_of_ones_own_fetch(way, inbox):
+    slow, quick = await way.client(), await way.client()
+    await send_all(slow, inbox, "a", "b")
+    await slow.fetch(inbox, group_name="g", deliver="earliest", lease_ms=1_000)
+    await way.clock.advance(1)
+    await quick.fetch(inbox, group_name="g", num_msgs=1)
+    body = {"group_name": "g", "msg_id": 1, "consumer": slow.consumer}
+
+    assert (await way.ask(f"MSG.ACK.{inbox}", body))["acked"] == [1]
+    assert [lease.consumer for lease in await _leased(slow, inbox)] == [quick.consumer]
+
+
+async def test_an_ack_that_names_no_consumer_speaks_for_the_group(way, inbox):
+    one, other = await way.client(), await way.client()
+    await send_all(one, inbox, "a", "b", "c")
+    await one.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2)
+    await other.fetch(inbox, group_name="g", num_msgs=1)
+    body = {"group_name": "g", "mail_address": inbox, "msg_id": 1}
 
     assert await way.ask(f"MSG.ACK.{inbox}", body) == {"error": "", "acked": [0, 1]}
+    assert await one.ack(inbox, "g", 2, any_consumer=True) == [2]
+
+
+async def test_an_ack_that_names_no_consumer_means_the_fetch_of_its_own_connection_first(
+    way, client, inbox
+):
+    await send_all(client, inbox, "a", "b", "c")
+    fetch = {"group_name": "g", "deliver": "earliest", "config": {"num_msgs": 2, "lease_ms": 1_000}}
+    await way.ask(f"MSG.FETCH.{inbox}", fetch, consumer="connection.1")
+    await way.clock.advance(1)
+    await way.ask(f"MSG.FETCH.{inbox}", {"group_name": "g"}, consumer="connection.2")
+    body = {"group_name": "g", "msg_id": 1}
+
+    late = await way.ask(f"MSG.ACK.{inbox}", body, consumer="connection.1")
+    assert late == {"error": "", "acked": []}
+    mine = await way.ask(f"MSG.ACK.{inbox}", body, consumer="connection.2")
+    assert mine == {"error": "", "acked": [0, 1]}
+
+
+async def test_an_ack_is_of_one_consumer_or_of_any(client, inbox):
+    with pytest.raises(InvalidRequest, match="any_consumer"):
+        await client.ack(inbox, "g", 0, consumer="one", any_consumer=True)
 
 
 async def test_a_new_client_may_ack_what_an_earlier_one_fetched(way, inbox):

@@ -90,6 +90,19 @@ async def test_nack_fails_as_ack_does(client, inbox):
         await client.nack(inbox, "g", 1, batch=batch.batch)
 
 
+async def test_nack_gives_back_nothing_that_was_handed_to_others_only(way, inbox):
+    one, other = await way.client(), await way.client()
+    await one.send(inbox, "a")
+    await one.fetch(inbox, group_name="g", deliver="earliest")
+
+    with pytest.raises(MessageNotFound, match="message not found: 0 was handed to another consu"):
+        await other.nack(inbox, "g", 0)
+    assert (await one.mailbox_status(inbox, group_name="g")).group.leased != ()
+
+    await way.ask(f"MSG.NACK.{inbox}", {"group_name": "g", "msg_id": 0})
+    assert (await one.mailbox_status(inbox, group_name="g")).group.leased == ()
+
+
 async def test_nack_of_a_message_that_is_gone_succeeds(client, inbox):
     await client.send(inbox, "a")
     await client.fetch(inbox, group_name="g", deliver="earliest")

@@ -15,7 +15,7 @@ EXAMPLES = {
     "create_mailbox": {"name": "new.desk", "ttl": 60},
     "send_message": {"mail_address": "desk", "content": "hello"},
     "fetch_messages": {"mail_address": "desk", "max_wait_ms": 0},
-    "ack_messages": {"mail_address": "desk", "msg_id": 0},
+    "ack_messages": {"mail_address": "desk", "msg_id": 1},  # gone: 0 was handed to somebody else
     "query_messages": {"mail_address": "desk"},
     "delete_message": {"mail_address": "desk", "msg_id": 0},
 }
@@ -29,7 +29,9 @@ class OnBroker:
         self.url = mq9_broker.url
         with Mq9Toolkit(self.url) as toolkit:
             do(toolkit, "create_mailbox", name="desk")
-            do(toolkit, "send_message", mail_address="desk", content="hello")
+            for content in ("hello", "never mind"):
+                do(toolkit, "send_message", mail_address="desk", content=content)
+            do(toolkit, "delete_message", mail_address="desk", msg_id=1)
             fetch(toolkit, mail_address="desk")
 
     @property

@@ -422,13 +422,24 @@ async def test_an_ack_does_not_mind_what_another_group_holds(planner, anyone):
     assert (await ado(planner, "ack_messages", msg_id=0))["acked"] == [0]
 
 
-async def test_an_ack_counts_after_a_restart(open_toolkit):
+async def test_an_ack_counts_after_a_restart_in_the_same_thread(open_toolkit):
     before, after = open_toolkit("planner"), open_toolkit("planner")
     await ado(before, "send_message", mail_address="planner", content="x")
-    await ado(before, "fetch_messages")
+    await tool(before, "fetch_messages").ainvoke({}, run_in("thread"))
     before.close()
 
-    assert (await ado(after, "ack_messages", msg_id=0))["acked"] == [0]
+    said = await tool(after, "ack_messages").ainvoke({"msg_id": 0}, run_in("thread"))
+
+    assert '"acked":[0]' in said
+
+
+async def test_an_ack_of_what_another_run_was_handed_is_refused(planner):
+    await ado(planner, "send_message", mail_address="planner", content="x")
+    await tool(planner, "fetch_messages").ainvoke({}, run_in("one"))
+
+    said = await tool(planner, "ack_messages").ainvoke({"msg_id": 0}, run_in("other"))
+
+    assert said.startswith("message not found: 0 was handed to another consumer.")
 
 
 def test_a_query_looks_without_taking(anyone, desk):

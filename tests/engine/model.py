@@ -184,6 +184,8 @@ class Mailbox:
         if group is not None:
             handed = [reply for reply in group.replies if command.msg_id in reply.msg_ids]
             to_consumer = [reply for reply in handed if reply.consumer == command.consumer]
+            if handed and not to_consumer and not command.for_group:
+                raise Refused("message_not_found")
             if handed:
                 return (to_consumer or handed)[-1]
         if command.msg_id >= self.next_id or self.find(command.msg_id) is not None:

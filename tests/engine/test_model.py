@@ -367,16 +367,18 @@ class Comparison(RuleBasedStateMachine):
         receipt=receipts,
         place=st.integers(-1, 3),
         consumer=st.none() | consumers,
+        for_group=st.booleans(),
         with_token=st.booleans(),
         individual=st.sampled_from([False, False, True]),
     )
-    def ack(self, receipt, place, consumer, with_token, individual):
+    def ack(self, receipt, place, consumer, for_group, with_token, individual):
         """Confirm what was fetched, perhaps as somebody else; -1 is the last of the reply."""
         command = commands.Ack(
             address=receipt.address,
             group=receipt.group,
             msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
             consumer=consumer or receipt.consumer,
+            for_group=for_group,
             batch=receipt.batch if with_token else None,
             individual=individual,
         )
@@ -391,14 +393,16 @@ class Comparison(RuleBasedStateMachine):
         group=groups,
         age=ages,
         consumer=consumers,
+        for_group=st.booleans(),
     )
-    def ack_or_nack_anything(self, verb, receipt, address, group, age, consumer):
+    def ack_or_nack_anything(self, verb, receipt, address, group, age, consumer, for_group):
         """Name any message of any group, perhaps with a token that does not belong to it."""
         command = verb(
             address=address,
             group=group,
             msg_id=self.msg_id(address, age),
             consumer=consumer,
+            for_group=for_group,
             batch=None if receipt is None else receipt.batch,
         )
         self.carry_out(
@@ -409,15 +413,17 @@ class Comparison(RuleBasedStateMachine):
         receipt=receipts,
         place=st.integers(0, 3),
         consumer=st.none() | consumers,
+        for_group=st.booleans(),
         with_token=st.booleans(),
         delay_ms=st.sampled_from([0, 500, 1_000, 3_000]),
     )
-    def nack(self, receipt, place, consumer, with_token, delay_ms):
+    def nack(self, receipt, place, consumer, for_group, with_token, delay_ms):
         command = commands.Nack(
             address=receipt.address,
             group=receipt.group,
             msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
             consumer=consumer or receipt.consumer,
+            for_group=for_group,
             batch=receipt.batch if with_token else None,
             delay_ms=delay_ms,
         )
