@@ -523,6 +523,57 @@ class Mq9Client:
             body = replace(body, batch=self._token(address, body, consumer))
         await self._connection.request(Verb.NACK, address, body.encode(), idempotent=False)
 
+    async def move(
+        self,
+        mail_address: str,
+        group_name: str,
+        msg_id: int,
+        *,
+        to: str,
+        reason: str | None = None,
+        batch: str | None = None,
+        consumer: str | None = None,
+    ) -> int | None:
+        """Move a fetched message to another mailbox: store it there, confirm it here, or neither.
+
+        There it keeps its body, priority, tags, sender, ``reply_to``, ``correlation_id`` and path,
+        has no key, does not expire, and says in ``moved`` where it was. Our broker has this verb;
+        others do not.
+
+        Args:
+            mail_address: The mailbox it was fetched from.
+            group_name: The group it was fetched by; for this group alone it is confirmed.
+            msg_id: The message.
+            to: The other mailbox.
+            reason: Why, up to 1 024 characters.
+            batch: The token of the fetch; the client knows it for what it fetched itself.
+            consumer: Who fetched it, when not this client as such.
+
+        Returns:
+            Its msg_id in the other mailbox, the same again when the call is repeated; None when
+            there was nothing to move: it was acked or is gone, or another consumer holds it by now.
+
+        Raises:
+            MailboxNotFound: One of the mailboxes is not there.
+            MessageNotFound: The message was not handed out to this consumer of the group.
+            MailboxFull: The other mailbox is at its limit.
+        """
+        address = addresses.parse(mail_address)
+        body = requests.Move(
+            group_name=group_name,
+            msg_id=msg_id,
+            consumer=self._acting(consumer),
+            batch=batch,
+            to=to,
+            reason=reason,
+        )
+        if body.to == address:
+            raise InvalidRequest(f"to: {address} is the mailbox itself")
+        if body.batch is None:
+            body = replace(body, batch=self._token(address, body, consumer))
+        reply = await self._connection.request(Verb.MOVE, address, body.encode(), idempotent=True)
+        return cast("int | None", reply.get("msg_id"))
+
     async def extend(
         self,
         mail_address: str,
@@ -566,7 +617,10 @@ class Mq9Client:
         return self.consumer if checks.is_absent(consumer) else cast("str", consumer)
 
     def _token(
-        self, mail_address: str, body: requests.Ack | requests.Nack, consumer: str | None
+        self,
+        mail_address: str,
+        body: requests.Ack | requests.Nack | requests.Move,
+        consumer: str | None,
     ) -> str | None:
         """Return the token of the fetch that a request speaks of, where this client made it."""
         return self._batches.token(mail_address, body.group_name, body.msg_id, consumer or None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import hashlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
@@ -38,11 +37,11 @@ class Consumer:
     It fetches only as many messages as it has free slots, renews the leases of those it is
     handling, and acks each by itself once its handler has returned. A handler that raises leaves
     its message unacked: it is delivered again after a delay that doubles with every delivery. After
-    ``max_deliveries`` it is moved to the ``dead_letter`` mailbox, unchanged but for its key and
-    with these tags added: ``dead-letter``, ``reason:…``, ``mailbox:…``, ``group:…``, ``msg-id:…``.
-    While that mailbox is missing or full, the message stays where it is, the error is reported, and
-    the move is tried again every ``max_retry_delay`` without running the handler. Without
-    ``dead_letter`` a message is retried for as long as it is stored.
+    ``max_deliveries`` it is moved to the ``dead_letter`` mailbox (see ``Mq9Client.move``), where
+    ``moved`` says what it was and why. While that mailbox is missing or full, the message stays
+    where it is, the error is reported, and the move is tried again every ``max_retry_delay``
+    without running the handler. Without ``dead_letter`` a message is retried for as long as it is
+    stored.
 
     A plain function runs in a worker thread, so that it may block; a coroutine function runs on the
     event loop.
@@ -298,7 +297,7 @@ class Consumer:
     async def _handle(self, message: Message) -> None:
         if self._dead_letter is not None and message.delivery_count > self._max_deliveries:
             reason = f"delivered {message.delivery_count - 1} times and never acked"
-            await self._bury(message, self._dead_letter, reason)
+            await self._give_up(message, self._dead_letter, reason)
             return
         try:
             await self._call(self._handler, message)
@@ -334,11 +333,11 @@ class Consumer:
     async def _fail(self, message: Message, error: Exception) -> None:
         self.failed_count += 1
         await self._report(message, error)
-        await self._retry_or_bury(message, error)
+        await self._retry_or_give_up(message, error)
 
-    async def _retry_or_bury(self, message: Message, error: Exception) -> None:
+    async def _retry_or_give_up(self, message: Message, error: Exception) -> None:
         if self._dead_letter is not None and message.delivery_count >= self._max_deliveries:
-            await self._bury(message, self._dead_letter, f"{type(error).__name__}: {error}")
+            await self._give_up(message, self._dead_letter, f"{type(error).__name__}: {error}")
             return
         doubled = self._retry_ms * 2 ** min(max(message.delivery_count - 1, 0), 40)
         await self._give_back(message, min(doubled, self._max_retry_ms))
@@ -364,33 +363,39 @@ class Consumer:
                 error,
             )
 
-    async def _bury(self, message: Message, dead_letter: str, reason: str) -> None:
-        """Move a message to the dead-letter mailbox; a repeated move stores it once."""
-        told = (
-            "dead-letter",
-            f"reason:{reason}",
-            f"mailbox:{self._address}",
-            f"group:{self._group}",
-            f"msg-id:{message.msg_id}",
-        )
-        kept = message.tags[: checks.MAX_TAGS - len(told)]
+    async def _give_up(self, message: Message, dead_letter: str, reason: str) -> None:
+        """Move a message to the dead-letter mailbox; where that fails, it is tried again later."""
         try:
-            await self._client.send(
-                dead_letter,
-                message.payload,
-                priority=message.priority,
-                tags=[*kept, *(_as_tag(text) for text in told)],
-                id=_move_id(self._address, self._group, message),
-                sender=message.sender,
-                reply_to=message.reply_to,
-                correlation_id=message.correlation_id,
-                path=message.path,
-            )
+            if message.batch is not None:
+                await self._client.move(
+                    self._address,
+                    self._group,
+                    message.msg_id,
+                    to=dead_letter,
+                    reason=_as_reason(reason),
+                    batch=message.batch,
+                    consumer=self._name,
+                )
+                return
+            await self._send_to(dead_letter, message)
         except Mq9Error as error:
             await self._report(message, error)
             await self._give_back(message, self._max_retry_ms)
             return
         await self._ack(message)
+
+    async def _send_to(self, dead_letter: str, message: Message) -> None:
+        """Send a message on, where the broker cannot move it."""
+        await self._client.send(
+            dead_letter,
+            message.payload,
+            priority=message.priority,
+            tags=message.tags,
+            sender=message.sender,
+            reply_to=message.reply_to,
+            correlation_id=message.correlation_id,
+            path=message.path,
+        )
 
     async def _report(self, message: Message, error: Exception) -> None:
         if self._error_handler is None:
@@ -443,13 +448,6 @@ def _log_unexpected(task: asyncio.Task[None]) -> None:
         _logger.critical("a consumer's task failed unexpectedly", exc_info=error)
 
 
-def _as_tag(text: str) -> str:
-    """Return ``text`` as one tag: printable, without commas, not too long."""
-    printable = "".join(c if c.isprintable() else " " for c in text.replace(",", ";"))
-    return printable[: checks.HEADER_VALUE_LENGTH].strip()
-
-
-def _move_id(mail_address: str, group_name: str, message: Message) -> str:
-    """Return an idempotency id that is the same whenever this message is moved."""
-    what = f"{mail_address}\n{group_name}\n{message.msg_id}\n{message.create_time}\n"
-    return "dead-letter." + hashlib.sha256(what.encode() + message.payload).hexdigest()
+def _as_reason(text: str) -> str:
+    """Return ``text`` as the reason of a move: such as UTF-8 can carry, and not too long."""
+    return text.encode("utf-8", "backslashreplace").decode()[: requests.MAX_REASON]

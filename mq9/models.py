@@ -34,6 +34,31 @@ class Deliver(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Where a message was before it was moved to the mailbox that it is in.
+
+    Attributes:
+        mailbox: The mailbox it was moved from.
+        group: The consumer group that confirmed it there.
+        msg_id: Its number there.
+        by: Who moved it: a claim, unless ``by_verified``.
+        by_verified: Whether the broker itself knows who moved it.
+        reason: Why, in the words of whoever moved it.
+        deliveries: How often the group had been handed it.
+        at: The Unix time, in seconds, at which it was moved.
+    """
+
+    mailbox: str
+    group: str
+    msg_id: int
+    by: str | None = None
+    by_verified: bool = False
+    reason: str | None = None
+    deliveries: int = 0
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A stored message, as FETCH and QUERY return it.
 
@@ -49,6 +74,7 @@ class Message:
         reply_to: The address that the answer goes to.
         correlation_id: Which question it answers, or is.
         path: The agents that this conversation has passed through, in order.
+        moved: Where it was before, if it was moved here; None for one that was sent here.
         delivery_count: How often it was handed out to this group; 0 outside groups.
         batch: The token of the FETCH reply it came in; None outside groups.
         mail_address: The mailbox it is stored in.
@@ -65,6 +91,7 @@ class Message:
     reply_to: str | None = None
     correlation_id: str | None = None
     path: tuple[str, ...] = ()
+    moved: Moved | None = None
     delivery_count: int = 0
     batch: str | None = None
     mail_address: str = ""

@@ -79,7 +79,7 @@ class Metrics:
         )
         self._dead_letters = Counter(
             "mq9_dead_letters",
-            "Messages stored that a consumer had given up on.",
+            "Messages moved to another mailbox, and not back to where they came from.",
             registry=registry,
         )
         self._connections = Gauge("mq9_connections", "Clients connected now.", registry=registry)
@@ -122,7 +122,7 @@ class Metrics:
         self._redeliveries.inc(count)
 
     def dead_lettered(self) -> None:
-        """Count a message that a consumer had given up on."""
+        """Count a message that was moved to another mailbox."""
         self._dead_letters.inc()
 
     def connection_opened(self) -> None:

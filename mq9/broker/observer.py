@@ -21,7 +21,7 @@ class Observer(Protocol):
         """A FETCH handed out messages that had been handed out to that group before."""
 
     def dead_lettered(self) -> None:
-        """A message was stored that a consumer had given up on."""
+        """A message was moved to another mailbox, and not back to where it came from."""
 
 
 class Silent:

@@ -36,7 +36,6 @@ _FAILING_MS = 10_000  # for so long after a write that failed the storage counts
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 _NOTED_MS = 1_000  # how often it is noted that one agent lives
 _MOST_NOTED = 10_000  # agents of which it is known when that was
-_DEAD_LETTER = "dead-letter"  # a tag of what a consumer has given up on
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +166,7 @@ class Service:
             Verb.FETCH: self._fetch,
             Verb.ACK: self._ack,
             Verb.NACK: self._nack,
+            Verb.MOVE: self._move,
             Verb.EXTEND: self._extend,
             Verb.RELEASE: self._release,
             Verb.QUERY: self._query,
@@ -355,8 +355,6 @@ class Service:
         )
         self._waiters.notify(call.address)
         await self._note_seen(options.sender if agent is None else agent)
-        if _DEAD_LETTER in options.tags:
-            self._observer.dead_lettered()
         return replies.success({"msg_id": msg_id})
 
     async def _note_seen(self, name: str | None) -> None:
@@ -493,6 +491,32 @@ class Service:
         )
         self._waiters.notify(call.address)
         return replies.success({})
+
+    async def _move(self, call: Call) -> dict[str, Any]:
+        body = requests.Move.decode(call.payload)
+        if body.to == call.address:
+            raise InvalidRequest(f"to: {body.to} is the mailbox itself")
+        outcome = await self._backend.run(
+            commands.Move(
+                address=call.address,
+                actor=call.actor,
+                group=body.group_name,
+                msg_id=body.msg_id,
+                consumer=body.consumer or call.session.consumer,
+                for_group=body.consumer is None,
+                batch=body.batch,
+                to=body.to,
+                by=call.actor or (body.consumer or "").partition("/")[0] or None,
+                by_verified=call.actor is not None,
+                reason=body.reason,
+            )
+        )
+        if outcome.msg_id is None:
+            return replies.success({})
+        self._waiters.notify(body.to)
+        if outcome.is_dead_letter:
+            self._observer.dead_lettered()
+        return replies.success({"msg_id": outcome.msg_id})
 
     async def _extend(self, call: Call) -> dict[str, Any]:
         body = requests.Extend.decode(call.payload)

@@ -15,7 +15,7 @@ from mq9.cli import output
 from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.output import count, quoted, span, when
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, FetchResult, Message, Priority, Waiting
+from mq9.models import Deliver, FetchResult, Message, Moved, Priority, Waiting
 from mq9.protocol import checks, replies
 
 _MOST_STDIN = 64 * 1024 * 1024  # no broker of ours takes a larger message
@@ -321,5 +321,19 @@ def _message(message: Message) -> str:
     described = "  ".join(f"{name}={quoted(value)}" for name, value in more.items() if value)
     if described:
         lines.append(described)
+    if message.moved is not None:
+        lines.append(_moved(message.moved))
     lines.append(output.indented(output.body(message.payload)))
     return "\n".join(lines)
+
+
+def _moved(moved: Moved) -> str:
+    """Say where a message was before it was moved."""
+    by = ""
+    if moved.by is not None:
+        by = f" by {quoted(moved.by)} ({'verified' if moved.by_verified else 'claimed'})"
+    why = "" if moved.reason is None else f": {output.one_line(moved.reason)}"
+    return (
+        f"moved at {when(moved.at)}{by} from {moved.mailbox}, message {moved.msg_id}, where group"
+        f" {quoted(moved.group)} was handed it {count(moved.deliveries, 'time')}{why}"
+    )

@@ -251,6 +251,43 @@ class Ack(Private, Command[tuple[int, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MoveOutcome:
+    """The outcome of a Move.
+
+    Attributes:
+        msg_id: The number of the copy; None where there was nothing to move.
+        is_dead_letter: Whether this call stored it, and not where an earlier move took it from.
+    """
+
+    msg_id: int | None
+    is_dead_letter: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move(Private, Command[MoveOutcome]):
+    """Store a message in another mailbox and confirm it in this one.
+
+    Attributes:
+        for_group: Whether, without a token, a message that only other consumers of the group were
+            handed is meant all the same.
+        to: The other mailbox.
+        by: Who moves it.
+        by_verified: Whether that is known, and not a claim.
+        reason: Why.
+    """
+
+    group: str
+    msg_id: int
+    consumer: str
+    for_group: bool = False
+    batch: str | None = None
+    to: str
+    by: str | None = None
+    by_verified: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Nack(Private, Command[None]):
     """Give a lease back.
 

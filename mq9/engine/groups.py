@@ -6,7 +6,7 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
-from mq9.engine.commands import Ack, Limits, Nack, Start
+from mq9.engine.commands import Ack, Limits, Move, Nack, Start
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import InvalidRequest, LimitReached, MessageNotFound
 from mq9.models import Deliver
@@ -160,9 +160,9 @@ def token(mailbox: Mailbox, number: int) -> str:
 
 
 def chosen_reply(
-    connection: sqlite3.Connection, mailbox: Mailbox, command: Ack | Nack, now: int
+    connection: sqlite3.Connection, mailbox: Mailbox, command: Ack | Move | Nack, now: int
 ) -> tuple[Group, Reply] | None:
-    """Find the FETCH reply that an ACK or NACK speaks of; a use of the group.
+    """Find the FETCH reply that an ACK, MOVE or NACK speaks of; a use of the group.
 
     Returns:
         The group and its reply; None when the call succeeds without doing anything: the token is

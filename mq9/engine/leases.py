@@ -22,7 +22,7 @@ from mq9.engine.commands import (
     Release,
     ReleaseRequest,
 )
-from mq9.engine.groups import Group
+from mq9.engine.groups import Group, Reply
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import COLUMNS, LANES, from_row, reply_bytes
 from mq9.models import Extended, FetchResult, Message
@@ -237,7 +237,8 @@ def _lease(
         ),
     )
     connection.executemany(
-        "INSERT INTO handed VALUES (?,?,?,?,?,?,0,NULL)",
+        "INSERT INTO handed (mailbox, reply, position, msg_id, group_id, refetched)"
+        " VALUES (?,?,?,?,?,?)",
         (
             (mailbox.id, number, position, msg_id, group.id, held)
             for position, (_, msg_id, _, held) in enumerate(picked)
@@ -301,6 +302,22 @@ def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits)
     if chosen is None:
         return ()
     group, reply = chosen
+    return confirm(
+        connection, mailbox, group, reply, command.msg_id, now, individual=command.individual
+    )
+
+
+def confirm(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    reply: Reply,
+    named: int,
+    now: int,
+    *,
+    individual: bool,
+) -> tuple[int, ...]:
+    """Confirm a message of a reply and, unless ``individual``, those before it; which ones."""
     rows = connection.execute(
         "SELECT h.position, h.msg_id, h.given_back, h.acked_by, l.holder, l.until_ms,"
         " l.msg_id IS NOT NULL FROM handed h"
@@ -311,28 +328,27 @@ def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits)
         {
             "mailbox": mailbox.id,
             "reply": reply.number,
-            "msg_id": command.msg_id,
-            "individual": command.individual,
+            "msg_id": named,
+            "individual": individual,
         },
     ).fetchall()
     acked: list[int] = []
     newly = mailbox.next_msg_id
     for position, msg_id, given_back, acked_by, holder, until_ms, outstanding in rows:
-        named = msg_id == command.msg_id
         held_elsewhere = (
             holder not in {None, GIVEN_BACK, reply.consumer}
             and until_ms is not None
             and until_ms > now
         )
-        if acked_by == command.msg_id:
+        if acked_by == named:
             acked.append(msg_id)  # this call was made before
-        elif outstanding and not held_elsewhere and (named or not given_back):
+        elif outstanding and not held_elsewhere and (msg_id == named or not given_back):
             connection.execute(
                 "DELETE FROM leases WHERE group_id=? AND msg_id=?", (group.id, msg_id)
             )
             connection.execute(
                 "UPDATE handed SET acked_by=? WHERE mailbox=? AND reply=? AND position=?",
-                (command.msg_id, mailbox.id, reply.number, position),
+                (named, mailbox.id, reply.number, position),
             )
             acked.append(msg_id)
             newly = min(newly, msg_id)

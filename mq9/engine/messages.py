@@ -6,16 +6,18 @@ import sqlite3
 from hashlib import blake2b
 from typing import Any
 
+import orjson
+
 from mq9.engine import mailboxes
 from mq9.engine.commands import Delete, Found, Limits, QueryMessages, Send
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import IdConflict, MailboxFull, MessageNotFound
-from mq9.models import PRIORITIES, Message
+from mq9.models import PRIORITIES, Message, Moved
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
 COLUMNS = (
     "msg_id, payload, priority, visible_ms, key, tags, sender, sender_verified, reply_to,"
-    " correlation_id, path"
+    " correlation_id, path, moved"
 )
 IDEMPOTENCY_MS = 7 * 86_400_000  # how long an id is remembered
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
@@ -24,9 +26,8 @@ _CONTROL = bytes(range(0x20))
 
 def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | None) -> Message:
     """Return the message in a row of ``COLUMNS``."""
-    msg_id, payload, lane, visible_ms, key, tags, sender, verified, reply_to, correlation, path = (
-        row
-    )
+    msg_id, payload, lane, visible_ms, key, tags, sender, verified, *envelope = row
+    reply_to, correlation, path, moved = envelope
     return Message(
         msg_id=msg_id,
         payload=payload,
@@ -39,6 +40,7 @@ def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | N
         reply_to=reply_to,
         correlation_id=correlation,
         path=tuple(path.split(",")) if path else (),
+        moved=None if moved is None else Moved(**orjson.loads(moved)),
         delivery_count=deliveries,
         batch=batch,
         mail_address=address,
@@ -49,6 +51,8 @@ def reply_bytes(message: Message, *, as_text: bool) -> int:
     """Return at least as many bytes as the message takes in a reply, in base64 or as text."""
     texts = (message.key, message.sender, message.reply_to, message.correlation_id)
     envelope = sum(4 * len(text) for text in (*texts, *message.tags, *message.path) if text)
+    if message.moved is not None:
+        envelope += len(orjson.dumps(message.moved))
     size = (len(message.payload) * 4) // 3 + 4
     if as_text:
         size = max(size, _json_bytes(message.payload))
@@ -102,7 +106,7 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
         mailbox.next_msg_id += 1
         if command.key is not None:
             mailboxes.replace_key(connection, mailbox, command.key, instant, answer)
-    _make_room(connection, mailbox, size, command.key, now, limits)
+    make_room(connection, mailbox, size, command.key, now, limits)
     table, first_columns = (
         ("delayed", "due_ms") if command.delay_s else ("messages", "visible_ms, msg_id")
     )
@@ -158,7 +162,7 @@ def _first_answer(
     return int(answer)
 
 
-def _make_room(
+def make_room(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
     size: int,

@@ -41,6 +41,7 @@ CREATE TABLE messages (
   reply_to TEXT,
   correlation_id TEXT,
   path TEXT NOT NULL,               -- "a,b"
+  moved TEXT,                       -- JSON: which mailbox it was moved here from, by whom, why
   size INTEGER NOT NULL,            -- of the payload, in bytes
   payload BLOB NOT NULL,            -- last, so that the other columns are read without it
   PRIMARY KEY (mailbox, msg_id)
@@ -151,6 +152,8 @@ CREATE TABLE handed (
   refetched INTEGER NOT NULL,       -- its consumer held it already
   given_back INTEGER NOT NULL DEFAULT 0,
   acked_by INTEGER,                 -- the msg_id that the confirming ACK named
+  moved_to TEXT,                    -- where a MOVE put a copy of it
+  moved_as INTEGER,                 -- the msg_id of that copy
   PRIMARY KEY (mailbox, reply, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX handed_message ON handed (group_id, msg_id, reply);

@@ -18,11 +18,14 @@ from pathlib import Path
 from mq9.errors import UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 2
+VERSION = 3
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {
     1: "CREATE TABLE agents_vectors"
-    " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT;"
+    " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT;",
+    2: "ALTER TABLE messages ADD COLUMN moved TEXT;\n"
+    "ALTER TABLE handed ADD COLUMN moved_to TEXT;\n"
+    "ALTER TABLE handed ADD COLUMN moved_as INTEGER;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -26,6 +26,7 @@ from mq9.models import (
     Match,
     Message,
     MessageLife,
+    Moved,
     Priority,
     PublicMailbox,
     Standing,
@@ -106,20 +107,17 @@ def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
     item["priority"] = message.priority.value
     item["create_time"] = message.create_time
     item["delivery_count"] = message.delivery_count
-    if message.key is not None:
-        item["key"] = message.key
-    if message.tags:
-        item["tags"] = list(message.tags)
-    if message.sender is not None:
-        item["from"] = message.sender
-    if message.sender_verified:
-        item["from_verified"] = True
-    if message.reply_to is not None:
-        item["reply_to"] = message.reply_to
-    if message.correlation_id is not None:
-        item["correlation_id"] = message.correlation_id
-    if message.path:
-        item["path"] = list(message.path)
+    envelope = {
+        "key": message.key,
+        "tags": message.tags,
+        "from": message.sender,
+        "from_verified": message.sender_verified,
+        "reply_to": message.reply_to,
+        "correlation_id": message.correlation_id,
+        "path": message.path,
+        "moved": None if message.moved is None else _without_none(message.moved),
+    }
+    item.update((name, value) for name, value in envelope.items() if value)
     return item
 
 
@@ -150,12 +148,26 @@ def decode_message(item: dict[str, Any], mail_address: str, batch: str | None) -
             reply_to=item.get("reply_to"),
             correlation_id=item.get("correlation_id"),
             path=tuple(item.get("path") or ()),
+            moved=_moved(item["moved"]) if item.get("moved") else None,
             delivery_count=item.get("delivery_count", 0),
             batch=batch,
             mail_address=mail_address,
         )
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise BadReply(f"the broker sent a message that cannot be read: {error!r}") from error
+
+
+def _moved(data: dict[str, Any]) -> Moved:
+    return Moved(
+        mailbox=data["mailbox"],
+        group=data["group"],
+        msg_id=data["msg_id"],
+        by=data.get("by"),
+        by_verified=data.get("by_verified", False),
+        reason=data.get("reason"),
+        deliveries=data.get("deliveries", 0),
+        at=data.get("at", 0.0),
+    )
 
 
 def encode_fetch(result: FetchResult, *, as_base64: bool) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mq9.protocol.checks import (
 
 DEFAULT_LEASE_MS = 60_000
 MAX_LEASE_MS = 86_400_000
+MAX_REASON = 1_024  # characters
 MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
 
 _msg_id = whole(0, MAX_MSG_ID)
@@ -196,6 +197,18 @@ class Nack(Body):
     consumer: str | None = given(None, optional(checks.header_text))
     batch: str | None = given(None, optional(checks.header_text))
     delay_ms: int = given(0, otherwise(0, whole(0, MAX_LEASE_MS)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move(Body):
+    """MSG.MOVE."""
+
+    group_name: str = needed(checks.header_text)
+    msg_id: int = needed(_msg_id)
+    consumer: str | None = given(None, optional(checks.header_text))
+    batch: str | None = given(None, optional(checks.header_text))
+    to: str = needed(checks.mail_address)
+    reason: str | None = given(None, optional(checks.prose(MAX_REASON)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ class Verb(StrEnum):
     FETCH = "MSG.FETCH"
     ACK = "MSG.ACK"
     NACK = "MSG.NACK"
+    MOVE = "MSG.MOVE"
     EXTEND = "MSG.EXTEND"
     RELEASE = "MSG.RELEASE"
     QUERY = "MSG.QUERY"
@@ -46,6 +47,7 @@ ADDRESSED = frozenset(
         Verb.FETCH,
         Verb.ACK,
         Verb.NACK,
+        Verb.MOVE,
         Verb.EXTEND,
         Verb.RELEASE,
         Verb.QUERY,

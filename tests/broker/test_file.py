@@ -256,14 +256,3 @@ async def test_a_step_that_fails_leaves_the_older_file_as_it_was(good, url, monk
     connection.close()
     async with Mq9Client(url) as client:
         assert len(await client.query("inbox")) == 50
-
-
-async def test_a_file_from_before_there_were_vectors_gets_room_for_them(good, url):
-    with sqlite3.connect(good) as connection:
-        connection.execute("DROP TABLE agents_vectors")
-        connection.execute("PRAGMA user_version=1")
-    connection.close()
-    async with Mq9Client(url) as client:
-        await client.agent_register({"name": "cook", "payload": "soup"})
-        [agent] = await client.agent_discover(semantic="stew")
-        assert agent.match.mode == "semantic"

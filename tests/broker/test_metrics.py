@@ -112,10 +112,24 @@ async def test_redeliveries_and_dead_letters_are_counted(watched):
 
     await watched.clock.advance(61)
     await watched.ask("MSG.FETCH.inbox", fetch, consumer="another")
-    await watched.ask("MSG.SEND.dead", b"hello", ("mq9-tags", "dead-letter,reason:error"))
+    move = {"group_name": "g", "msg_id": 0, "consumer": "another", "to": "dead"}
+    for _ in range(2):
+        await watched.ask("MSG.MOVE.inbox", move, consumer="another")
     seen = await watched.values()
     assert seen["mq9_redeliveries_total",] == 2
     assert seen["mq9_dead_letters_total",] == 1
+
+
+async def test_a_dead_letter_that_is_moved_back_is_not_counted_as_another(watched):
+    for box in ("inbox", "dead"):
+        await watched.ask("MAILBOX.CREATE", {"name": box})
+    await watched.ask("MSG.SEND.inbox", b"hello")
+    for box, to in (("inbox", "dead"), ("dead", "inbox")):
+        fetch = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0}}
+        await watched.ask(f"MSG.FETCH.{box}", fetch)
+        await watched.ask(f"MSG.MOVE.{box}", {"group_name": "g", "msg_id": 0, "to": to})
+    assert len((await watched.ask("MSG.QUERY.inbox"))["messages"]) == 2
+    assert (await watched.values())["mq9_dead_letters_total",] == 1
 
 
 async def test_gauges_say_what_the_broker_holds(watched):

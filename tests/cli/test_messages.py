@@ -231,6 +231,19 @@ def test_a_query_filters(mq9, inbox):
     assert (nothing.code, nothing.out, nothing.err) == (4, "", "no such message is stored\n")
 
 
+def test_a_message_that_was_moved_says_from_where_by_whom_and_why(timed):
+    async def give_up(client):
+        await client.mailbox_create(name="dead")
+        await client.send("inbox", "x")
+        await client.fetch("inbox", group_name="g", deliver="earliest", consumer="ada/1")
+        await client.move("inbox", "g", 0, to="dead", reason="no\n\x1b[2J", consumer="ada/1")
+
+    timed.sdk(give_up)
+    shown = timed.ok("query", "dead").out
+    assert "by ada (claimed) from inbox, message 0, where group g was handed it 1 time" in shown
+    assert r": no\n\x1b[2J" in shown
+
+
 def test_a_redelivery_is_told(timed):
     timed.ok("send", "inbox", "x")
     timed.ok("fetch", "inbox", "--group", "g", "--deliver", "earliest")

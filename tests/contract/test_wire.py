@@ -17,6 +17,7 @@ VERBS = [
     "MSG.FETCH.inbox",
     "MSG.ACK.inbox",
     "MSG.NACK.inbox",
+    "MSG.MOVE.inbox",
     "MSG.EXTEND.inbox",
     "MSG.RELEASE.inbox",
     "MSG.QUERY.inbox",

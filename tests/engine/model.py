@@ -5,7 +5,7 @@ is looked at every time, and what falls due or expires is played through one eve
 It speaks the engine's commands and the public models, so that answers can be compared as they are.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mq9.models import (
     PRIORITIES,
@@ -14,6 +14,7 @@ from mq9.models import (
     GroupStatus,
     Leased,
     Message,
+    Moved,
     Standing,
     Unread,
     Waiting,
@@ -37,6 +38,7 @@ class Mail:
     expires_ms: int | None
     msg_id: int = -1
     visible_ms: int = 0
+    moved: Moved | None = None
 
     def read(self, address, count=0, batch=None):
         """Return it as a reader sees it."""
@@ -48,6 +50,7 @@ class Mail:
             key=self.sent.key,
             tags=self.sent.tags,
             sender=self.sent.sender,
+            moved=self.moved,
             delivery_count=count,
             batch=batch,
             mail_address=address,
@@ -81,6 +84,7 @@ class Reply:
     msg_ids: list
     given_back: set = field(default_factory=set)
     confirmed: dict = field(default_factory=dict)  # msg_id: the id that the ACK named
+    moved: dict = field(default_factory=dict)  # msg_id: whereto, and the id of the copy
 
 
 @dataclass(eq=False)
@@ -376,6 +380,41 @@ class Model:
                 reply.confirmed[msg_id] = named
                 acked.append(msg_id)
         return tuple(acked)
+
+    def move(self, command, now):
+        """Move a message; the id of its copy, or None when there was nothing to move."""
+        mailbox = self._existing(command.address, now)
+        reply = mailbox.chosen_reply(command)
+        named = command.msg_id
+        if reply is None:
+            return None
+        if named in reply.moved:
+            to, copy = reply.moved[named]
+            return copy if to == command.to else None
+        mail = mailbox.find(named)
+        group = reply.group
+        if mail is None or not group.wants(named):
+            return None
+        if group.leases[named].is_of_another(reply.consumer, now):
+            return None
+        target = self._existing(command.to, now)
+        moved = Moved(
+            mailbox=command.address,
+            group=command.group,
+            msg_id=named,
+            by=command.by,
+            by_verified=command.by_verified,
+            reason=command.reason,
+            deliveries=group.leases[named].count,
+            at=now / 1000,
+        )
+        copy = Mail(replace(mail.sent, key=None, delay_s=0), now, None, moved=moved)
+        self._make_room(target, copy)
+        target.show(copy, now)
+        group.acked.add(named)
+        reply.confirmed[named] = named
+        reply.moved[named] = (command.to, copy.msg_id)
+        return copy.msg_id
 
     def nack(self, command, now):
         mailbox = self._existing(command.address, now)

@@ -429,6 +429,37 @@ class Comparison(RuleBasedStateMachine):
         )
         self.carry_out(command, self.model.nack)
 
+    @rule(
+        receipt=receipts,
+        place=st.integers(0, 3),
+        consumer=st.none() | consumers,
+        for_group=st.booleans(),
+        with_token=st.booleans(),
+        to=st.sampled_from(["a", "b", "b"]),
+        reason=st.none() | st.just("why"),
+    )
+    def move(self, receipt, place, consumer, for_group, with_token, to, reason):
+        """Move what was fetched, perhaps as somebody else, and do so again."""
+        if to == receipt.address:
+            return
+        command = commands.Move(
+            address=receipt.address,
+            group=receipt.group,
+            msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
+            consumer=consumer or receipt.consumer,
+            for_group=for_group,
+            batch=receipt.batch if with_token else None,
+            to=to,
+            by="somebody",
+            reason=reason,
+        )
+        expected = replace(command, batch=command.batch and self.tokens[command.batch])
+        for _ in range(2):
+            answer = self.apply(command)
+            copy = answer if isinstance(answer, str) else answer.msg_id
+            assert copy == self.expected(self.model.move, expected)
+            self.compare_state()
+
     @rule(receipt=receipts, others=st.lists(ages, max_size=2), lease_ms=leases_ms)
     def extend(self, receipt, others, lease_ms):
         msg_ids = [*receipt.msg_ids, *(self.msg_id(receipt.address, age) for age in others)]

@@ -1,0 +1,109 @@
+"""A message that is moved to another mailbox: stored there and confirmed here, or neither."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import orjson
+
+from mq9.engine import groups, leases, mailboxes, messages
+from mq9.engine.commands import Limits, Move, MoveOutcome
+from mq9.engine.mailboxes import Mailbox
+from mq9.models import Moved
+
+_NOTHING = MoveOutcome(msg_id=None)
+
+
+def move(connection: sqlite3.Connection, command: Move, now: int, limits: Limits) -> MoveOutcome:
+    """Store a leased message in another mailbox and confirm it in its group.
+
+    Raises:
+        MailboxNotFound: One of the mailboxes is not there.
+        MessageNotFound: The message was not handed out to the group.
+        MailboxFull: The other mailbox is at its limit.
+    """
+    mailbox = mailboxes.settle(connection, command.address, now)
+    chosen = groups.chosen_reply(connection, mailbox, command, now)
+    if chosen is None:
+        return _NOTHING
+    group, reply = chosen
+    moved_to, moved_as = connection.execute(
+        "SELECT moved_to, moved_as FROM handed WHERE mailbox=? AND reply=? AND msg_id=?",
+        (mailbox.id, reply.number, command.msg_id),
+    ).fetchone()
+    if moved_to is not None:  # by this call, made before, or to somewhere else
+        return MoveOutcome(msg_id=moved_as) if moved_to == command.to else _NOTHING
+    lease = connection.execute(
+        "SELECT deliveries FROM leases WHERE group_id=? AND msg_id=?", (group.id, command.msg_id)
+    ).fetchone()
+    acked = leases.confirm(connection, mailbox, group, reply, command.msg_id, now, individual=True)
+    if lease is None or not acked:
+        return _NOTHING  # acked before, gone, or held by another consumer by now
+    moved = Moved(
+        mailbox=mailbox.address,
+        group=command.group,
+        msg_id=command.msg_id,
+        by=command.by,
+        by_verified=command.by_verified,
+        reason=command.reason,
+        deliveries=lease[0],
+        at=now / 1000,
+    )
+    target = mailboxes.settle(connection, command.to, now)
+    came_from = _origin(connection, mailbox, command.msg_id)
+    copy = _store_copy(connection, mailbox, command.msg_id, target, moved, now, limits)
+    connection.execute(
+        "UPDATE handed SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
+        (command.to, copy, mailbox.id, reply.number, command.msg_id),
+    )
+    return MoveOutcome(msg_id=copy, is_dead_letter=came_from != command.to)
+
+
+def _origin(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int) -> str | None:
+    """Return the mailbox that an earlier move took the message from, if there was one."""
+    (moved,) = connection.execute(
+        "SELECT moved FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
+    ).fetchone()
+    return None if moved is None else str(orjson.loads(moved)["mailbox"])
+
+
+def _store_copy(
+    connection: sqlite3.Connection,
+    source: Mailbox,
+    msg_id: int,
+    target: Mailbox,
+    moved: Moved,
+    now: int,
+    limits: Limits,
+) -> int:
+    """Store a message in another mailbox as well; its number there.
+
+    The copy has no key, so that it replaces nothing, and does not expire.
+    """
+    (size,) = connection.execute(
+        "SELECT size FROM messages WHERE mailbox=? AND msg_id=?", (source.id, msg_id)
+    ).fetchone()
+    messages.make_room(connection, target, size, None, now, limits)
+    copy = target.next_msg_id
+    target.next_msg_id += 1
+    target.visible_ms = max(target.visible_ms, now)
+    connection.execute(
+        "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, priority, tags, sender,"
+        " sender_verified, reply_to, correlation_id, path, size, payload)"
+        " SELECT ?,?,?,?,?, priority, tags, sender,"
+        " sender_verified, reply_to, correlation_id, path, size, payload"
+        " FROM messages WHERE mailbox=? AND msg_id=?",
+        (
+            target.id,
+            copy,
+            target.visible_ms,
+            now,
+            orjson.dumps(moved).decode(),
+            source.id,
+            msg_id,
+        ),
+    )
+    target.messages += 1
+    target.bytes += size
+    target.save(connection)
+    return copy

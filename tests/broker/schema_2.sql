@@ -1,0 +1,182 @@
+-- Instants (…_ms) are milliseconds since the Unix epoch. Priorities are 0 critical, 1 urgent, 2 normal.
+
+CREATE TABLE mailboxes (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,    -- never used again: rows of an erased one may linger
+  address TEXT NOT NULL UNIQUE,
+  life TEXT NOT NULL,               -- tells this mailbox from earlier ones of the same address
+  description TEXT NOT NULL,
+  public INTEGER NOT NULL,
+  creator TEXT,                     -- the authenticated agent that made it
+  readers TEXT NOT NULL DEFAULT '',        -- agents it was granted to, one a line
+  ttl_s INTEGER NOT NULL,           -- 0: never expires
+  expires_ms INTEGER,
+  changes_ms INTEGER,               -- no message falls due or expires before this
+  next_msg_id INTEGER NOT NULL DEFAULT 0,
+  next_reply INTEGER NOT NULL DEFAULT 0,
+  visible_ms INTEGER NOT NULL DEFAULT 0,   -- of the newest message: create_time never decreases
+  messages INTEGER NOT NULL DEFAULT 0,     -- visible and delayed
+  bytes INTEGER NOT NULL DEFAULT 0,        -- of their payloads
+  evict_from INTEGER NOT NULL DEFAULT 0    -- no message below this one can make room
+) STRICT;
+CREATE INDEX mailboxes_expiry ON mailboxes (expires_ms) WHERE expires_ms IS NOT NULL;
+CREATE INDEX mailboxes_changes ON mailboxes (changes_ms) WHERE changes_ms IS NOT NULL;
+CREATE INDEX mailboxes_public ON mailboxes (address) WHERE public = 1;
+
+-- Mailboxes that are gone but whose rows in the tables below were too many to remove at once.
+CREATE TABLE erased (
+  mailbox INTEGER PRIMARY KEY
+) STRICT;
+
+CREATE TABLE messages (
+  mailbox INTEGER NOT NULL,
+  msg_id INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
+  visible_ms INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL,
+  expires_ms INTEGER,
+  key TEXT,
+  tags TEXT NOT NULL,               -- ",a,b," so that one tag is found by ",a,"
+  sender TEXT,
+  sender_verified INTEGER NOT NULL,
+  reply_to TEXT,
+  correlation_id TEXT,
+  path TEXT NOT NULL,               -- "a,b"
+  size INTEGER NOT NULL,            -- of the payload, in bytes
+  payload BLOB NOT NULL,            -- last, so that the other columns are read without it
+  PRIMARY KEY (mailbox, msg_id)
+) STRICT;
+CREATE INDEX messages_lane ON messages (mailbox, priority, msg_id, expires_ms);
+CREATE UNIQUE INDEX messages_key ON messages (mailbox, key) WHERE key IS NOT NULL;
+CREATE INDEX messages_expiry ON messages (mailbox, expires_ms) WHERE expires_ms IS NOT NULL;
+CREATE INDEX messages_time ON messages (mailbox, visible_ms, msg_id);
+
+CREATE TABLE delayed (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order of sending
+  mailbox INTEGER NOT NULL,
+  due_ms INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
+  expires_ms INTEGER,
+  key TEXT,
+  tags TEXT NOT NULL,
+  sender TEXT,
+  sender_verified INTEGER NOT NULL,
+  reply_to TEXT,
+  correlation_id TEXT,
+  path TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  payload BLOB NOT NULL
+) STRICT;
+CREATE INDEX delayed_due ON delayed (mailbox, due_ms, id);
+
+-- Idempotency ids, kept after their message is gone.
+CREATE TABLE sent_ids (
+  mailbox INTEGER NOT NULL,
+  sender TEXT NOT NULL,             -- '' for none
+  id TEXT NOT NULL,
+  digest BLOB NOT NULL,             -- of the body
+  answer INTEGER NOT NULL,          -- the first answer: a msg_id, or -1
+  sent_ms INTEGER NOT NULL,
+  PRIMARY KEY (mailbox, sender, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sent_ids_age ON sent_ids (sent_ms);
+
+-- What became of messages that are no longer stored.
+CREATE TABLE gone (
+  mailbox INTEGER NOT NULL,
+  msg_id INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  gone_ms INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL,
+  visible_ms INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
+  replaced_by INTEGER,              -- the message that took its key
+  PRIMARY KEY (mailbox, msg_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX gone_age ON gone (gone_ms);
+
+-- Consumer groups. Everything below a lane's cursor and not before the start was handed out;
+-- of that, what has a row in leases is not acked yet.
+CREATE TABLE groups (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  mailbox INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  start INTEGER NOT NULL,           -- the first msg_id that concerns the group
+  critical INTEGER NOT NULL,        -- cursors: the next new msg_id of each lane is here or later
+  urgent INTEGER NOT NULL,
+  normal INTEGER NOT NULL,
+  first_reply INTEGER NOT NULL,     -- replies before this one were voided by a reset
+  used_ms INTEGER NOT NULL,
+  UNIQUE (mailbox, name)
+) STRICT;
+CREATE INDEX groups_use ON groups (used_ms);
+
+CREATE TABLE leases (
+  group_id INTEGER NOT NULL,
+  msg_id INTEGER NOT NULL,
+  mailbox INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
+  holder TEXT,                      -- NULL: free for anyone; '': given back, for nobody until until_ms
+  until_ms INTEGER,
+  deliveries INTEGER NOT NULL,
+  reply INTEGER NOT NULL,           -- the latest reply that handed it out
+  PRIMARY KEY (group_id, msg_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX leases_order ON leases (group_id, holder, priority, msg_id);
+CREATE INDEX leases_end ON leases (group_id, until_ms) WHERE until_ms IS NOT NULL;
+CREATE INDEX leases_message ON leases (mailbox, msg_id);
+
+-- FETCH replies that handed something out (or reset the group), and what was in them.
+CREATE TABLE replies (
+  mailbox INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  group_id INTEGER NOT NULL,
+  consumer TEXT NOT NULL,
+  request_id TEXT,
+  made_ms INTEGER NOT NULL,
+  copies INTEGER NOT NULL DEFAULT 1,   -- how often it was given: a FETCH may be repeated
+  PRIMARY KEY (mailbox, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replies_request ON replies (group_id, request_id, consumer, number)
+  WHERE request_id IS NOT NULL;
+CREATE INDEX replies_group ON replies (group_id, number);
+CREATE INDEX replies_age ON replies (made_ms);
+
+CREATE TABLE handed (
+  mailbox INTEGER NOT NULL,
+  reply INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  msg_id INTEGER NOT NULL,
+  group_id INTEGER NOT NULL,
+  refetched INTEGER NOT NULL,       -- its consumer held it already
+  given_back INTEGER NOT NULL DEFAULT 0,
+  acked_by INTEGER,                 -- the msg_id that the confirming ACK named
+  PRIMARY KEY (mailbox, reply, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX handed_message ON handed (group_id, msg_id, reply);
+
+CREATE TABLE agents (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  key TEXT NOT NULL UNIQUE,         -- the name, else the mailbox
+  mailbox TEXT NOT NULL,
+  life TEXT,                        -- of the mailbox it points at; NULL while there never was one
+  registered BLOB NOT NULL,         -- the JSON object as it came
+  owner TEXT,                       -- the authenticated agent that registered it
+  ttl_s INTEGER NOT NULL,
+  expires_ms INTEGER,
+  seen_ms INTEGER NOT NULL,
+  status TEXT                       -- JSON
+) STRICT;
+CREATE INDEX agents_mailbox ON agents (mailbox);
+CREATE INDEX agents_expiry ON agents (expires_ms) WHERE expires_ms IS NOT NULL;
+
+-- What agents say of themselves as vectors, for the model that made them.
+CREATE TABLE agents_vectors (
+  agent INTEGER PRIMARY KEY,        -- agents.id
+  model TEXT NOT NULL,
+  vector BLOB NOT NULL              -- of length 1, 32-bit floats, the least significant byte first
+) STRICT;
+
+CREATE VIRTUAL TABLE agents_text USING fts5 (
+  name, description, skills, rest, tokenize = 'porter unicode61 remove_diacritics 2'
+);

@@ -1,0 +1,84 @@
+"""A file written under an older schema holds what it held, and can do what newer ones can."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Session
+from mq9.client import Mq9Client
+from mq9.clock import ManualClock
+from mq9.engine import store
+from mq9.transport.direct import DirectTransport
+
+NOW_S = 1_800_000_000
+MAIL = """
+INSERT INTO mailboxes (id, address, life, description, public, ttl_s, changes_ms, next_msg_id,
+  next_reply, visible_ms, messages, bytes) VALUES
+  (1, 'inbox', 'aa', '', 0, 0, :now + 5000, 2, 1, :now - 1000, 3, 3),
+  (2, 'dead', 'bb', '', 0, 0, NULL, 0, 0, 0, 0, 0);
+INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, key, tags, sender,
+  sender_verified, path, size, payload) VALUES
+  (1, 0, 2, :now - 1000, :now - 1000, NULL, ',a,b,', 'ada', 1, 'p', 1, x'61'),
+  (1, 1, 2, :now - 1000, :now - 1000, 'k', '', NULL, 0, '', 1, x'62');
+INSERT INTO delayed (mailbox, due_ms, sent_ms, priority, tags, sender_verified, path, size, payload)
+  VALUES (1, :now + 5000, :now - 1000, 2, ',c,', 0, '', 1, x'63');
+INSERT INTO groups (id, mailbox, name, start, critical, urgent, normal, first_reply, used_ms)
+  VALUES (1, 1, 'g', 0, 0, 0, 1, 0, :now - 1000);
+INSERT INTO leases VALUES (1, 0, 1, 2, 'one', :now + 60000, 1, 0);
+INSERT INTO replies VALUES (1, 0, 1, 'one', NULL, :now - 1000, 1);
+INSERT INTO handed VALUES (1, 0, 0, 0, 1, 0, 0, NULL);
+"""
+
+
+def write(path, version, mail):
+    """Make a file as it was under schema 1 or 2."""
+    schema = Path(__file__).with_name("schema_2.sql").read_text("utf-8")
+    connection = sqlite3.connect(path)
+    connection.executescript(schema + mail.replace(":now", str(NOW_S * 1000)))
+    if version == 1:
+        connection.execute("DROP TABLE agents_vectors")
+    connection.execute(f"PRAGMA application_id={store.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={version}")
+    connection.close()
+
+
+@pytest.fixture
+async def opened(tmp_path):
+    """A client of a broker on a file of schema 2, with a message leased and one delayed."""
+    path = tmp_path / "mq9.db"
+    write(path, 2, MAIL)
+    broker = EmbeddedBroker.on_file(path, ManualClock(NOW_S))
+
+    async def release():
+        """The broker is closed below."""
+
+    transport = DirectTransport(broker, Session("session"), release)
+    async with Mq9Client(transport=transport) as client:
+        yield client
+    await broker.close()
+
+
+async def test_a_file_from_before_there_were_vectors_gets_room_for_them(tmp_path):
+    path = tmp_path / "mq9.db"
+    write(path, 1, "")
+    async with Mq9Client(f"sqlite:///{path.as_posix()}") as client:
+        await client.agent_register({"name": "cook", "payload": "soup"})
+        [agent] = await client.agent_discover(semantic="stew")
+        assert agent.match.mode == "semantic"
+
+
+async def test_mail_from_before_is_read_leased_and_moved(opened):
+    await opened.move("inbox", "g", 0, to="dead", consumer="one", reason="old")
+    [moved] = await opened.query("dead")
+    assert (moved.text, moved.tags, moved.path) == ("a", ("a", "b"), ("p",))
+    assert (moved.sender, moved.sender_verified) == ("ada", True)
+    assert (moved.moved.mailbox, moved.moved.reason) == ("inbox", "old")
+    assert [one.text for one in await opened.fetch("inbox", group_name="g")] == ["b"]
+
+
+async def test_what_was_delayed_before_falls_due(opened):
+    await opened.clock.advance(5)
+    later = (await opened.query("inbox"))[-1]
+    assert (later.msg_id, later.text, later.tags, later.moved) == (2, "c", ("c",), None)

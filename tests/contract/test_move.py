@@ -1,0 +1,329 @@
+"""MOVE stores a message in another mailbox and confirms it in its own, or does neither."""
+
+import asyncio
+
+import pytest
+
+from mq9 import (
+    InvalidAddress,
+    InvalidRequest,
+    MailboxFull,
+    MailboxNotFound,
+    MessageNotFound,
+    Moved,
+)
+from mq9.engine.commands import Limits
+
+from .reading import START, bodies, ids, send_all
+
+
+@pytest.fixture
+async def dead(client):
+    return await client.mailbox_create(name="dead")
+
+
+async def fetched(client, box, *, group_name="g", **options):
+    options = {"deliver": "earliest", "max_wait_ms": 0, **options}
+    return await client.fetch(box, group_name=group_name, **options)
+
+
+async def acked(client, box, group_name="g"):
+    return (await client.mailbox_status(box, group_name=group_name)).group.acked
+
+
+async def test_the_copy_is_the_message_but_for_its_key_and_says_where_it_was(
+    way, client, inbox, dead
+):
+    await client.send(
+        inbox,
+        b"\xff\0",
+        priority="urgent",
+        key="k",
+        ttl=60,
+        tags=["a", "b"],
+        sender="someone",
+        reply_to="asker",
+        correlation_id="c",
+        path=["p", "q"],
+    )
+    [first] = await fetched(client, inbox, consumer="worker/7")
+    await way.clock.advance(1.5)
+
+    assert (
+        await client.move(inbox, "g", 0, to=dead, reason="no,\nnot this", consumer="worker/7") == 0
+    )
+
+    [copy] = await client.query(dead)
+    for name in ("payload", "priority", "tags", "sender", "sender_verified", "reply_to", "path"):
+        assert getattr(copy, name) == getattr(first, name)
+    assert (copy.correlation_id, copy.key, copy.create_time) == ("c", None, START + 1)
+    assert copy.moved == Moved(
+        mailbox=inbox,
+        group="g",
+        msg_id=0,
+        by="worker",
+        by_verified=False,
+        reason="no,\nnot this",
+        deliveries=1,
+        at=START + 1.5,
+    )
+    [leased] = await fetched(client, dead)
+    assert leased.moved == copy.moved
+
+
+async def test_it_is_acked_by_its_group_and_by_no_other(client, inbox, dead):
+    await send_all(client, inbox, "a", "b", "c")
+    await fetched(client, inbox)
+    await fetched(client, inbox, group_name="h")
+
+    await client.move(inbox, "g", 1, to=dead)
+
+    assert bodies(await fetched(client, inbox)) == ["a", "c"]
+    assert bodies(await fetched(client, inbox, group_name="h")) == ["a", "b", "c"]
+    assert bodies(await client.query(inbox)) == ["a", "b", "c"]
+    life = (await client.mailbox_status(inbox, msg_id=1)).message
+    assert (life.state, [one.state for one in life.groups]) == ("stored", ["acked", "leased"])
+
+
+async def test_it_does_not_expire_with_the_original(way, client, inbox, dead):
+    await client.send(inbox, "x", ttl=5)
+    await fetched(client, inbox)
+    await client.move(inbox, "g", 0, to=dead)
+    await way.clock.advance(5)
+
+    assert await client.query(inbox) == []
+    assert bodies(await client.query(dead)) == ["x"]
+
+
+async def test_it_replaces_nothing(client, inbox, dead):
+    await client.send(dead, "other", key="k")
+    await client.send(inbox, "x", key="k")
+    await fetched(client, inbox)
+    await client.move(inbox, "g", 0, to=dead)
+    assert bodies(await client.query(dead)) == ["other", "x"]
+
+
+async def test_who_waits_there_is_given_it_at_once(way, client, inbox, dead):
+    await client.send(inbox, "x")
+    await fetched(client, inbox)
+    waiting = await way.begin((await way.client()).fetch(dead, group_name="g", max_wait_ms=60_000))
+    await client.move(inbox, "g", 0, to=dead)
+    async with asyncio.timeout(10):
+        assert bodies(await waiting) == ["x"]
+
+
+async def test_repeated_it_names_the_same_copy(client, inbox, dead):
+    await send_all(client, inbox, "a", "b")
+    await fetched(client, inbox)
+    await client.move(inbox, "g", 1, to=dead)
+    for _ in range(2):
+        assert await client.move(inbox, "g", 0, to=dead) == 1
+    assert bodies(await client.query(dead)) == ["b", "a"]
+
+
+async def test_repeated_it_succeeds_when_the_other_mailbox_has_gone(client, inbox, dead):
+    await client.send(inbox, "a")
+    await fetched(client, inbox)
+    assert await client.move(inbox, "g", 0, to=dead) == 0
+    await client.mailbox_drop(dead)
+    assert await client.move(inbox, "g", 0, to=dead) == 0
+
+
+async def test_what_was_moved_is_not_moved_to_another_mailbox_as_well(client, inbox, dead):
+    other = await client.mailbox_create(name="other")
+    await client.send(inbox, "a")
+    await fetched(client, inbox)
+    await client.move(inbox, "g", 0, to=dead)
+    assert await client.move(inbox, "g", 0, to=other) is None
+    assert await client.query(other) == []
+
+
+async def test_what_was_acked_is_not_moved(client, inbox, dead):
+    await client.send(inbox, "a")
+    await fetched(client, inbox)
+    await client.ack(inbox, "g", 0)
+    assert await client.move(inbox, "g", 0, to=dead) is None
+    assert await client.query(dead) == []
+
+
+async def test_what_was_moved_can_be_acked_as_if_it_had_been(client, inbox, dead):
+    await client.send(inbox, "a")
+    await fetched(client, inbox)
+    await client.move(inbox, "g", 0, to=dead)
+    assert await client.ack(inbox, "g", 0) == [0]
+
+
+async def test_what_expired_meanwhile_is_not_moved(way, client, inbox, dead):
+    await client.send(inbox, "a", ttl=1)
+    await fetched(client, inbox)
+    await way.clock.advance(1)
+    assert await client.move(inbox, "g", 0, to=dead) is None
+    assert await client.query(dead) == []
+
+
+async def test_what_another_consumer_holds_by_now_is_not_moved(way, inbox, dead):
+    one, two = await way.client(), await way.client()
+    await one.send(inbox, "a")
+    await fetched(one, inbox, lease_ms=1_000)
+    await way.clock.advance(1)
+    await fetched(two, inbox)
+    assert await one.move(inbox, "g", 0, to=dead) is None
+    assert await one.query(dead) == []
+    assert await two.move(inbox, "g", 0, to=dead) == 0
+    assert (await one.query(dead))[0].moved.deliveries == 2
+
+
+async def test_after_its_lease_it_is_moved_as_long_as_nobody_holds_it(way, client, inbox, dead):
+    await client.send(inbox, "a")
+    await fetched(client, inbox, lease_ms=1_000)
+    await way.clock.advance(2)
+    assert await client.move(inbox, "g", 0, to=dead) == 0
+
+
+async def test_a_refused_move_changes_nothing(way, client, inbox):
+    await client.send(inbox, "a")
+    await fetched(client, inbox)
+    before = way.state()
+    with pytest.raises(MailboxNotFound, match="nowhere"):
+        await client.move(inbox, "g", 0, to="nowhere")
+    assert way.state() == before
+    assert await acked(client, inbox) == 0
+
+
+async def test_a_full_mailbox_takes_nothing_and_nothing_is_acked(open_way):
+    client = await open_way(Limits(max_messages=2)).client()
+    for box in ("inbox", "dead"):
+        await client.mailbox_create(name=box)
+    await send_all(client, "dead", "1", "2")
+    await client.send("inbox", "a")
+    await fetched(client, "inbox")
+    with pytest.raises(MailboxFull, match="dead is full"):
+        await client.move("inbox", "g", 0, to="dead")
+    assert await acked(client, "inbox") == 0
+
+    await client.delete("dead", 0)
+    assert await client.move("inbox", "g", 0, to="dead") == 2
+    assert bodies(await client.query("dead")) == ["2", "a"]
+    assert (await client.mailbox_status("dead")).stored_bytes == 2
+
+
+async def test_what_is_acked_there_makes_room(open_way):
+    client = await open_way(Limits(max_messages=1)).client()
+    for box in ("inbox", "dead"):
+        await client.mailbox_create(name=box)
+        await client.send(box, box)
+        await fetched(client, box)
+    await client.ack("dead", "g", 0)
+    assert await client.move("inbox", "g", 0, to="dead") == 1
+    assert bodies(await client.query("dead")) == ["inbox"]
+
+
+async def test_whatever_could_be_stored_can_be_moved(client, inbox, dead):
+    """As large as the payload may be, with as much beside it as a server reads."""
+    tags = tuple(f"{number}".ljust(256, "雪") for number in range(64))
+    path = tuple(f"{number}".ljust(256, "p") for number in range(48))
+    await client.send(
+        inbox,
+        bytes(1024 * 1024),
+        tags=tags,
+        path=path,
+        sender="s" * 256,
+        correlation_id="c" * 256,
+        reply_to="r" * 128,
+        key="k" * 256,
+    )
+    group = "g" * 256
+    await fetched(client, inbox, group_name=group)
+    assert await client.move(inbox, group, 0, to=dead, reason="\0" * 1_024) == 0
+    [copy] = await client.query(dead)
+    assert (len(copy.payload), copy.tags, copy.path) == (1024 * 1024, tags, path)
+    assert copy.moved.reason == "\0" * 1_024
+
+
+async def test_moved_back_it_still_has_its_first_sender(way, inbox, dead):
+    ada, bob, worker = [await way.client(agent=name) for name in ("ada", "bob", None)]
+    await bob.mailbox_create(name="bob.inbox")
+    await bob.mailbox_create(name="bob.dead")
+    await ada.send("bob.inbox", "x")
+    await fetched(bob, "bob.inbox")
+    await bob.move("bob.inbox", "g", 0, to="bob.dead")
+    [letter] = await fetched(worker, "bob.dead", consumer="operator")
+
+    assert await worker.move("bob.dead", "g", 0, to=letter.moved.mailbox, consumer="operator") == 1
+
+    back = (await bob.query("bob.inbox"))[-1]
+    assert (back.text, back.sender, back.sender_verified) == ("x", "ada", True)
+    assert (back.moved.mailbox, back.moved.by, back.moved.by_verified) == (
+        "bob.dead",
+        "operator",
+        False,
+    )
+    assert (letter.moved.by, letter.moved.by_verified) == ("bob", True)
+
+
+async def test_who_moved_it_is_not_told_where_nobody_was_named(way, client, inbox, dead):
+    await client.send(inbox, "x")
+    fetch = {"group_name": "g", "deliver": "earliest"}
+    await way.ask(f"MSG.FETCH.{inbox}", fetch)
+    move = {"group_name": "g", "msg_id": 0, "to": dead}
+    assert await way.ask(f"MSG.MOVE.{inbox}", move) == {"error": "", "msg_id": 0}
+    [item] = (await way.ask(f"MSG.QUERY.{dead}"))["messages"]
+    assert item["moved"] == {
+        "mailbox": inbox,
+        "group": "g",
+        "msg_id": 0,
+        "by_verified": False,
+        "deliveries": 1,
+        "at": START,
+    }
+
+
+async def test_only_who_may_read_a_mailbox_may_move_out_of_it_and_anybody_into_another(way):
+    ada, bob = [await way.client(agent=name) for name in ("ada", "bob")]
+    await ada.mailbox_create(name="hers")
+    await bob.mailbox_create(name="his")
+    await ada.send("hers", "x")
+    await fetched(ada, "hers")
+    move = {"group_name": "g", "msg_id": 0, "to": "his"}
+    before = way.state()
+    assert (await way.ask("MSG.MOVE.hers", move, agent="bob"))["code"] == "forbidden"
+    assert way.state() == before
+
+    assert await ada.move("hers", "g", 0, to="his") == 0
+    assert ids(await bob.query("his")) == [0]
+
+
+async def test_what_the_group_was_not_handed_cannot_be_moved(client, inbox, dead):
+    await client.send(inbox, "x")
+    with pytest.raises(MessageNotFound):
+        await client.move(inbox, "g", 0, to=dead)
+    await fetched(client, inbox)
+    with pytest.raises(MessageNotFound):
+        await client.move(inbox, "g", 1, to=dead)
+    with pytest.raises(MailboxNotFound):
+        await client.move("nowhere", "g", 0, to=dead)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"to": "Dead"}, InvalidAddress, "invalid mail_address"),
+        ({"to": None}, InvalidRequest, "to: must be given"),
+        ({"to": "inbox"}, InvalidRequest, "to: inbox is the mailbox itself"),
+        ({"to": "mq9://here/inbox"}, InvalidRequest, "to: inbox is the mailbox itself"),
+        ({"to": "dead", "reason": "x" * 1_025}, InvalidRequest, "reason: 1025 characters"),
+        ({"to": "dead", "reason": 5}, InvalidRequest, "reason: 5 is not a text"),
+    ],
+)
+async def test_a_move_that_makes_no_sense_is_refused(
+    way, client, inbox, dead, options, error, told
+):
+    await client.send(inbox, "x")
+    await fetched(client, inbox)
+    before = way.state()
+    with pytest.raises(error, match=told):
+        await client.move(inbox, "g", 0, **options)
+    reply = await way.ask(f"MSG.MOVE.{inbox}", {"group_name": "g", "msg_id": 0, **options})
+    assert reply["code"] == error.code
+    assert told in reply["error"]
+    assert way.state() == before
