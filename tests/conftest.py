@@ -104,7 +104,7 @@ def _rows(connection):
     tables = [
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-        if not name.startswith("agents_text_")
+        if not name.startswith("agents_text_") and name != "checkpoints"
     ]
     return {
         name: sorted(map(repr, connection.execute(f"SELECT * FROM {name}")))  # noqa: S608  # our tables

@@ -25,14 +25,16 @@ from typing import Any, Protocol, TypeVar
 from mq9.clock import Clock
 from mq9.engine import machine, store
 from mq9.engine.commands import Command, Fetch, Limits, Query, Release, Settle, Sweep
+from mq9.engine.database_file import DatabaseFile
 from mq9.engine.machine import Unsettled
 from mq9.engine.store import Durability
-from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable
+from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable, UnusableFile
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 NEWS_INTERVAL_S = 0.02  # how often another process's writes are looked for, while somebody waits
+_FILE_INTERVAL_S = 0.5  # how often it is looked whether the file is still there
 _MOST_QUEUED = 10_000
 _MOST_TOGETHER = 256  # commands in one commit
 _MOST_SETTLES = 5  # a read whose mailbox keeps changing under it gives up after these
@@ -230,9 +232,14 @@ class FileBackend:
         self._writer = store.open_file(path, durability)
         try:
             self._reader = store.open_reader(path)
+            self._file = DatabaseFile(path, self._writer)
+        except (OSError, sqlite3.Error) as error:
+            self._writer.close()
+            raise UnusableFile(f"{path} cannot be opened: {error}") from error
         except BaseException:
             self._writer.close()
             raise
+        self._lost: str | None = None  # what became of the file; nothing is done with it any more
         self.writing = threading.Lock()
         self.reading = threading.Lock()
         _open_backends.add(self)
@@ -241,6 +248,7 @@ class FileBackend:
         self._closed = False
         self.failed_ms: int | None = None
         self._accepting = threading.Lock()  # so that nothing is queued after the last
+        self._losing = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="mq9-writer", daemon=True)
         self._thread.start()
         self._readers = ThreadPoolExecutor(1, "mq9-reader")
@@ -282,15 +290,38 @@ class FileBackend:
         raise Unavailable("the mailbox changes faster than it can be read; repeat the request")
 
     def _read(self, query: Query[R]) -> R:
+        self._refuse_lost()
         try:
             with self.reading:
                 self._reader.execute("BEGIN")
                 try:
-                    return machine.read(self._reader, query, self._clock.now_ms())
+                    answer = machine.read(self._reader, query, self._clock.now_ms())
                 finally:
                     _roll_back(self._reader)
         except sqlite3.Error as error:
             raise _storage_error(error) from error
+        if (moved := self._file.moved()) is not None:
+            self._lose(moved)
+        self._refuse_lost()
+        return answer
+
+    def _lose(self, problem: str) -> None:
+        """Note, once, that the file is not what it was."""
+        with self._losing:
+            if self._lost is None:
+                self._lost = problem
+                logger.error(
+                    "%s while the broker has it open; requests are refused: put the file back, or "
+                    "a copy of it, and restart",
+                    problem,
+                )
+
+    def _refuse_lost(self) -> None:
+        if self._lost is not None:
+            raise Unavailable(
+                f"the broker lost its file: {self._lost}; whether this request was carried out is "
+                "unknown, and nothing is until the file is put back and the broker restarted"
+            )
 
     def watch(self, watching: bool) -> None:
         """Look for what other processes write, or stop looking."""
@@ -325,8 +356,12 @@ class FileBackend:
         """The last work of the reader's thread."""
         self._queue.put(_STOP)
         self._thread.join()
-        with self.reading:
-            self._reader.close()
+        with self.writing, self.reading:
+            # Of the two only the writer writes the log into the file, and only when closed last.
+            is_whole = self._lost is None or self._file.may_be_completed(self._writer)
+            connections = (self._reader, self._writer) if is_whole else (self._writer, self._reader)
+            for connection in connections:
+                connection.close()
 
     def _write(self) -> None:
         """The writer's thread: take what has queued up, commit it together, answer."""
@@ -335,19 +370,24 @@ class FileBackend:
         stopping = False
         while not stopping:
             tickets, stopping = self._next_tickets()
-            if tickets:
-                with self.writing:
-                    outcomes = self._commit(tickets)
-                for outcome in outcomes:
-                    self._deliver(*outcome)
-            if self._watching and not stopping:
+            with self.writing:
+                self._check_file()
+                outcomes = self._commit(tickets) if tickets else []
+            for outcome in outcomes:
+                self._deliver(*outcome)
+            if self._watching and self._lost is None and not stopping:
                 with self.writing:
                     newest = self._data_version()
                 if newest != version:
                     version = newest
                     self._on_news()
-        with self.writing:
-            self._writer.close()
+
+    def _check_file(self) -> None:
+        """See whether the file is what it was; else write no more to what lies there now."""
+        if self._lost is None and (problem := self._file.problem(self._writer)) is not None:
+            self._lose(problem)
+        if self._lost is not None and not self._file.may_be_completed(self._writer):
+            self._writer.close()  # before the reader, so that the log is not written into the file
 
     def abandon(self) -> None:
         """In a forked child, close the copies of the parent's connections."""
@@ -358,7 +398,8 @@ class FileBackend:
     def _next_tickets(self) -> tuple[list[_Ticket], bool]:
         items = []
         try:
-            items.append(self._queue.get(timeout=NEWS_INTERVAL_S if self._watching else None))
+            interval = NEWS_INTERVAL_S if self._watching else _FILE_INTERVAL_S
+            items.append(self._queue.get(timeout=interval))
             while len(items) < _MOST_TOGETHER:
                 items.append(self._queue.get_nowait())
         except queue.Empty:
@@ -378,18 +419,24 @@ class FileBackend:
         """Carry out commands in one transaction; the outcome of each."""
         outcomes: list[tuple[_Ticket, Any, Exception | None]] = []
         try:
+            self._refuse_lost()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
+                self._file.renew(self._writer)
                 for ticket in tickets:
                     outcomes.append((ticket, *self._apply(ticket.command)))  # noqa: PERF401  # an error keeps what came before
                 self._writer.execute("COMMIT")
             except BaseException:
                 _roll_back(self._writer)
                 raise
+            self._check_file()  # what was committed to a file that is gone is not success
+            self._refuse_lost()
             self.failed_ms = None
         except sqlite3.Error as error:
             self.failed_ms = self._clock.now_ms()
             failure = _storage_error(error)
+            outcomes = [(ticket, None, failure) for ticket in tickets]
+        except Unavailable as failure:
             outcomes = [(ticket, None, failure) for ticket in tickets]
         return outcomes
 

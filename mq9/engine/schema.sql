@@ -183,3 +183,10 @@ CREATE TABLE agents_vectors (
 CREATE VIRTUAL TABLE agents_text USING fts5 (
   name, description, skills, rest, tokenize = 'porter unicode61 remove_diacritics 2'
 );
+
+-- Tells this file from copies, of whatever age: renewed after each checkpoint of the log.
+CREATE TABLE checkpoints (
+  token BLOB NOT NULL,
+  previous BLOB NOT NULL            -- what the file holds until the next checkpoint
+) STRICT;
+INSERT INTO checkpoints VALUES (randomblob(16), randomblob(16));

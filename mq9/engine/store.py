@@ -25,14 +25,16 @@ _MIGRATIONS: dict[int, str] = {
     " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT;",
     2: "ALTER TABLE messages ADD COLUMN moved TEXT;\n"
     "ALTER TABLE handed ADD COLUMN moved_to TEXT;\n"
-    "ALTER TABLE handed ADD COLUMN moved_as INTEGER;\n",
+    "ALTER TABLE handed ADD COLUMN moved_as INTEGER;\n"
+    "CREATE TABLE checkpoints (token BLOB NOT NULL, previous BLOB NOT NULL) STRICT;\n"
+    "INSERT INTO checkpoints VALUES (randomblob(16), randomblob(16));\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
 _SPARE_PAGES = 1_024  # free ones that a file keeps
 _OLDEST_SQLITE = (3, 37, 0)  # the first with strict tables
 _BUSY_MS = 4_000  # less than a client waits for a reply, so that it learns the cause
-_LOG_BYTES = 16 * 1024 * 1024  # kept of the log once it is written into the file
+LOG_BYTES = 16 * 1024 * 1024  # kept of the log once it is written into the file
 # Small files are checked page by page when opened, larger ones when a page is read.
 _CHECKED_BYTES = 64 * 1024 * 1024
 
@@ -75,7 +77,7 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
         if pages == 0:  # later it would change nothing, and write all the same
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         _switch_to_wal(connection)
-        connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
         connection.execute(f"PRAGMA synchronous={synchronous}")
         _create(connection)
@@ -87,8 +89,10 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Return a connection to an open file that only reads."""
-    connection = _connect(str(path))
+    # Without the right to write, so that closing it never writes the log into the file.
+    connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
     connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA user_version").fetchone()  # from now on it holds a lock
     return connection
 
 
@@ -109,7 +113,11 @@ def _connect(target: str) -> sqlite3.Connection:
         needed = ".".join(map(str, _OLDEST_SQLITE))
         raise UnusableFile(f"this Python has SQLite {sqlite3.sqlite_version}; {needed} is needed")
     connection = sqlite3.connect(
-        target, isolation_level=None, check_same_thread=False, cached_statements=512
+        target,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        uri=target.startswith("file:"),
     )
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     return connection

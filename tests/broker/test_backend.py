@@ -373,7 +373,7 @@ async def test_a_disk_that_takes_no_more_of_the_log_is_told_and_harms_nothing(ba
     resource.setrlimit(resource.RLIMIT_FSIZE, (log + 10_000, limits[1]))
     try:
         with pytest.raises(Unavailable, match="nothing of this request was stored"):
-            await send(backend, b"x" * 100_000)
+            await send(backend, b"x" * 1_000_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert await texts(backend) == ["kept"]

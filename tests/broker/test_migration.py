@@ -10,6 +10,7 @@ from mq9.broker.service import Session
 from mq9.client import Mq9Client
 from mq9.clock import ManualClock
 from mq9.engine import store
+from mq9.errors import Unavailable
 from mq9.transport.direct import DirectTransport
 
 NOW_S = 1_800_000_000
@@ -82,3 +83,13 @@ async def test_what_was_delayed_before_falls_due(opened):
     await opened.clock.advance(5)
     later = (await opened.query("inbox"))[-1]
     assert (later.msg_id, later.text, later.tags, later.moved) == (2, "c", ("c",), None)
+
+
+async def test_a_file_from_before_there_were_tokens_notices_that_it_is_overwritten(tmp_path):
+    path = tmp_path / "mq9.db"
+    write(path, 2, MAIL)
+    async with Mq9Client(f"sqlite:///{path.as_posix()}", reconnect_attempts=0) as client:
+        await client.send("inbox", "before")
+        path.write_bytes(b"")
+        with pytest.raises(Unavailable, match="was overwritten"):
+            await client.send("inbox", "after")
