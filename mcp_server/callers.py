@@ -116,7 +116,7 @@ class Callers:
             agent.busy -= 1
 
     async def make_mailboxes(self, agents: Iterable[str]) -> None:
-        """Make the mailboxes of agents that may not have called yet, before others take the names.
+        """Make the mailboxes of agents that may not have called yet, so that they can get mail.
 
         Raises:
             Mq9Error: The broker cannot be reached.

@@ -80,7 +80,7 @@ async def over_http(
     """Serve MCP over HTTP, until SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
     stop_on_signals(stop)
-    connect = _connect(url, authenticated=door.verifier is not None)
+    connect = _connect(url, authenticated=door.verifier is not None, agents=door.agents)
     callers = Callers(connect, settings, agent=agent, mail_address=mail_address)
     server = make_server(callers, settings, pushes=not door.stateless, state_key=door.state_key)
     if is_in_process(url):
@@ -103,7 +103,9 @@ async def over_http(
                 await stop.wait()
 
 
-def _connect(url: str | None, *, authenticated: bool = False) -> Connect:
+def _connect(
+    url: str | None, *, authenticated: bool = False, agents: Sequence[str] = ()
+) -> Connect:
     """Return what makes an agent's client.
 
     A broker in this process believes us who the agent is, when that was authenticated. A server
@@ -113,7 +115,10 @@ def _connect(url: str | None, *, authenticated: bool = False) -> Connect:
     Mq9Client(url)  # a URL that is none is told now
 
     def connect(agent: str) -> Mq9Client:
-        return Mq9Client(url, agent=agent if authenticated and in_process else None)
+        if not (authenticated and in_process):
+            return Mq9Client(url)
+        # Who is known by a verifier alone is configured from the moment at which it asks.
+        return Mq9Client(url, agent=agent, agents=agents or (agent,))
 
     return connect
 

@@ -32,6 +32,7 @@ from mq9.payloads import Payload
 from mq9.protocol import checks, headers, replies, requests
 from mq9.protocol.headers import SendOptions
 from mq9.protocol.subjects import Verb
+from mq9.reserved import Reserved
 from mq9.transport.base import Transport
 from mq9.transport.open import check_url, default_url, open_transport, shown_url
 
@@ -90,6 +91,9 @@ class Mq9Client:
         reconnect_delay: Seconds before each repetition but the first, which is made at once.
         agent: For an in-process broker, the agent that this client counts as authenticated for. A
             server knows that by the credentials in its URL.
+        agents: For an in-process broker, all agents that are configured, ``agent`` among them:
+            their names and mailboxes are then theirs alone, and what has no creator is closed to
+            ``agent``. Without it no agents are configured. A server has its users file.
         clock: Where time comes from; the broker's own clock by default.
         randomness: Gives that many unpredictable bytes; for ids and reply addresses.
         transport: An open way to a broker, to be used instead of ``server`` and closed with the
@@ -118,18 +122,22 @@ class Mq9Client:
         randomness: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
         embeddings: Embeddings | None = None,
+        agents: Sequence[str] | None = None,
     ) -> None:
         name = None if agent is None else checks.agent_name("agent", agent)
         finding = None if embeddings is None else checked("embeddings", embeddings)
+        reserved = None
+        if agents is not None:
+            reserved = Reserved(checks.agent_name("agents", one) for one in agents)
         if server is not None:
-            check_url(server, name, finding)
+            check_url(server, name, finding, reserved)
         self._server = server
         self._randomness = randomness
         self._batches = Batches()
         self._consumers: set[Consumer] = set()
         self.consumer = f"client.{self.new_id()}"
         self._connection = Connection(
-            lambda: open_transport(server, self.consumer, name, finding),
+            lambda: open_transport(server, self.consumer, name, finding, reserved),
             transport=transport,
             request_timeout=checks.seconds(above_zero=True)("request_timeout", request_timeout),
             attempts=checks.whole(0, 1_000)("reconnect_attempts", reconnect_attempts),

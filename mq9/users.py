@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from mq9.errors import InvalidRequest, Unauthorized
 from mq9.protocol import checks
+from mq9.reserved import Reserved
 
 logger = logging.getLogger("mq9.broker")
 
@@ -37,6 +38,10 @@ class Guard(Protocol):
     @property
     def is_open(self) -> bool:
         """Whether anybody may connect."""
+
+    @property
+    def reserved(self) -> Reserved | None:
+        """What belongs to the configured agents; None where no agents are configured."""
 
     def admit(self, credentials: Mapping[str, Any]) -> str | None:
         """Return the agent that a connection is; None for one that is no agent.
@@ -53,6 +58,7 @@ class Anybody:
     """Lets everybody in, as nobody in particular."""
 
     is_open = True
+    reserved = None
 
     def admit(self, _credentials: Mapping[str, Any]) -> None:
         """Let them in."""
@@ -92,12 +98,20 @@ class Users:
 
     Args:
         users: Who they are.
+
+    Attributes:
+        reserved: What belongs to the agents among them; None when there are none.
+
+    Raises:
+        InvalidRequest: Two agents have the same mailbox.
     """
 
     is_open = False
 
     def __init__(self, users: Sequence[User]) -> None:
         self._users = tuple(users)
+        agents = [user.agent for user in users if user.agent is not None]
+        self.reserved = Reserved(agents) if agents else None
 
     @classmethod
     def with_token(cls, token: str) -> Users:
@@ -137,7 +151,10 @@ class Users:
                 raise InvalidRequest(f"users: user {n} in {path} has the token of another")
         if others_may_read:
             logger.warning("%s holds secrets and others may read it; chmod 600 it", path)
-        return cls(users)
+        try:
+            return cls(users)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"users: {path}: {error}") from None
 
     @property
     def agents_with_tokens(self) -> list[str]:

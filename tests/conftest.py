@@ -19,6 +19,7 @@ from mq9.broker.service import Request, Session
 from mq9.clock import ManualClock
 from mq9.embeddings import WordLlamaEmbeddings
 from mq9.engine.commands import Limits
+from mq9.reserved import Reserved
 from mq9.transport.direct import DirectTransport
 
 _MEANINGS = WordLlamaEmbeddings()  # loaded once, by the first test that asks for a meaning
@@ -39,12 +40,17 @@ class Way:
 
     capabilities = frozenset({"any subject"})
 
-    def __init__(self, broker, clock, stack, file=None):
+    def __init__(self, broker, clock, stack, file=None, agents=None):
         self.broker = broker
         self.clock = clock
         self._stack = stack
         self._file = file
         self._clients = 0
+        self._reserved = None if agents is None else Reserved(agents)
+
+    def configure(self, agents):
+        """Configure agents, or with None no longer any, for the clients that connect from now."""
+        self._reserved = None if agents is None else Reserved(agents)
 
     async def client(self, *, agent=None, **options):
         """Return a connected client, closed with the test."""
@@ -56,7 +62,7 @@ class Way:
         async def release():
             """The broker outlives its clients."""
 
-        session = Session(f"session.{self._clients}", agent)
+        session = Session(f"session.{self._clients}", agent, self._reserved)
         return Mq9Client(transport=DirectTransport(self.broker, session, release), **options)
 
     async def begin(self, call):
@@ -85,7 +91,7 @@ class Way:
 
         `consumer` names the connection that asks, `agent` whom it has authenticated as.
         """
-        session = Session(consumer, agent)
+        session = Session(consumer, agent, self._reserved)
         reply = await self.broker.handle(Request(subject, payload, headers, session, wants_reply))
         return reply if wants_reply else None
 
@@ -116,6 +122,7 @@ class TrustingGuard:
     """Takes every client for the agent that it says it is."""
 
     is_open = True
+    reserved = None
 
     def admit(self, credentials):
         return credentials.get("user")
@@ -126,15 +133,21 @@ class TcpWay(Way):
 
     capabilities = frozenset()
 
-    def __init__(self, broker, clock, stack, limits):
+    def __init__(self, broker, clock, stack, limits, agents=None):
         super().__init__(broker, clock, stack)
+        self._guard = TrustingGuard()
         # Its own clock stands still: pings and sweeps are not what these tests are about.
         self._server = Server(
-            broker, max_payload=limits.max_payload, guard=TrustingGuard(), timers=ManualClock()
+            broker, max_payload=limits.max_payload, guard=self._guard, timers=ManualClock()
         )
+        self.configure(agents)
         self._started = False
         self._raw_clients = {}
         self._nats_clients = {}
+
+    def configure(self, agents):
+        super().configure(agents)
+        self._guard.reserved = self._reserved
 
     async def _url(self, agent=None):
         if not self._started:
@@ -206,10 +219,10 @@ def way_name(request):
 
 @pytest.fixture
 async def open_way(way_name, tmp_path):
-    """Open this way to a broker, with limits of the test's choice."""
+    """Open this way to a broker, with limits and configured agents of the test's choice."""
     async with AsyncExitStack() as stack:
 
-        def open_one(limits=Limits()):
+        def open_one(limits=Limits(), agents=None):
             # What works on threads or sockets of its own needs a moment to come to rest.
             clock = ManualClock(quiet=0.0 if way_name == "memory" else 0.01)
             file = tmp_path / "mq9.db" if way_name == "file" else None
@@ -219,8 +232,8 @@ async def open_way(way_name, tmp_path):
                 broker = EmbeddedBroker.on_file(file, clock, limits=limits, embeddings=_MEANINGS)
             stack.push_async_callback(broker.close)
             if way_name == "tcp":
-                return TcpWay(broker, clock, stack, limits)
-            return Way(broker, clock, stack, file)
+                return TcpWay(broker, clock, stack, limits, agents)
+            return Way(broker, clock, stack, file, agents)
 
         yield open_one
 

@@ -14,9 +14,10 @@ from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.embeddings import Embeddings
 from mq9.engine import store
-from mq9.engine.commands import Limits
+from mq9.engine.commands import Claimed, Limits
 from mq9.engine.store import Durability
 from mq9.models import Totals
+from mq9.reserved import Reserved
 
 Randomness = Callable[[int], bytes]
 
@@ -122,6 +123,17 @@ class EmbeddedBroker:
             Mq9Error: The storage failed, or the broker is closed.
         """
         await self._service.sweep()
+
+    async def claim(self, reserved: Reserved) -> Claimed:
+        """Give configured agents what is stored under their names and addresses.
+
+        Returns:
+            What that changed, and what is closed to agents.
+
+        Raises:
+            Mq9Error: The storage failed, or the broker is closed.
+        """
+        return await self._service.claim(reserved)
 
     async def check(self) -> None:
         """See whether the storage works.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mq9.broker.backend import Backend
 from mq9.embeddings import Embeddings, Unusable
 from mq9.engine import commands
-from mq9.engine.commands import Discovered
+from mq9.engine.commands import Actor, Discovered
 from mq9.protocol.requests import Discover
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class Finder:
         self._making = threading.Lock()
         self._told = False
 
-    async def find(self, asked: Discover) -> Discovered:
-        """Return a page of the agents that are asked for."""
+    async def find(self, asked: Discover, actor: Actor) -> Discovered:
+        """Return a page of the agents that are asked for, as far as the actor may know them."""
         found = None
         if asked.semantic is not None:
             try:
-                found = await self._by_meaning(asked.semantic, asked.limit, asked.page)
+                found = await self._by_meaning(asked, asked.semantic, actor)
             except Unusable as error:
                 logger.warning("agents are found by their words only: %s", error)
         if found is None:
             text = asked.text if asked.semantic is None else asked.semantic
-            by_words = commands.Discover(text=text, limit=asked.limit, page=asked.page)
+            by_words = commands.Discover(text=text, limit=asked.limit, page=asked.page, actor=actor)
             found = await self._backend.read(by_words)
         return found
 
@@ -54,7 +54,7 @@ class Finder:
         if self._meaning is not None:
             self._meaning.close()
 
-    async def _by_meaning(self, question: str, limit: int, page: int) -> Discovered | None:
+    async def _by_meaning(self, asked: Discover, question: str, actor: Actor) -> Discovered | None:
         """Search by meaning; None where there are no embeddings.
 
         Raises:
@@ -73,11 +73,14 @@ class Finder:
                 from mq9.broker.meaning import Meaning  # noqa: PLC0415  # needs numpy
 
                 self._meaning = Meaning(self._backend, self._embeddings)
+        limit, page = asked.limit, asked.page
         most = max(_FEWEST_RANKED, 2 * (page * limit + 1))
         while True:
             ranking = await self._meaning.rank(question, most)
             found = await self._backend.read(
-                commands.Ranked(ranking=ranking, mode="semantic", limit=limit, page=page)
+                commands.Ranked(
+                    ranking=ranking, mode="semantic", limit=limit, page=page, actor=actor
+                )
             )
             if found.has_more or len(found.agents) == limit or len(ranking) < most:
                 return found

@@ -22,12 +22,13 @@ from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.embeddings import Embeddings
 from mq9.engine import commands
-from mq9.engine.commands import Fetched, Start
-from mq9.errors import InvalidRequest, Mq9Error, Unavailable
+from mq9.engine.commands import ANYBODY, Actor, Claimed, Fetched, Start
+from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
 from mq9.models import FetchResult, Totals
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers, SendOptions
 from mq9.protocol.subjects import Verb
+from mq9.reserved import Reserved
 
 logger = logging.getLogger("mq9.broker")
 
@@ -45,10 +46,35 @@ class Session:
     Attributes:
         consumer: Stands in for the consumer that a request does not name; random per connection.
         agent: The name that the connection has authenticated as.
+        reserved: What belongs to the configured agents; None where no agents are configured.
     """
 
     consumer: str
     agent: str | None = None
+    reserved: Reserved | None = None
+
+    def actor(self, address: str = "") -> Actor:
+        """Return who asks for the mailbox at an address, or for none, with what that has to know.
+
+        Where agents are configured, what has no creator is closed to them.
+        """
+        if self.reserved is None:
+            return ANYBODY if self.agent is None else Actor(self.agent)
+        own = () if self.agent is None else self.reserved.own(self.agent)
+        return Actor(self.agent, self.reserved.owner_of_address(address), own, closed=True)
+
+    def refuse_reserved(self, name: str | None, mailbox: str | None) -> None:
+        """Refuse a name or mailbox in the registry that belongs to another agent.
+
+        Raises:
+            Forbidden: One of them does.
+        """
+        if self.reserved is None:
+            return
+        if name is not None and self.reserved.owner_of_name(name) not in {None, self.agent}:
+            raise Forbidden(f"name: {name!r} belongs to another agent")
+        if mailbox and self.reserved.owner_of_address(mailbox) not in {None, self.agent}:
+            raise Forbidden(f"mailbox: {mailbox} belongs to another agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +112,14 @@ class Call:
     watch: Stopwatch
 
     @property
-    def actor(self) -> str | None:
+    def agent(self) -> str | None:
         """The name that whoever asks has authenticated as."""
         return self.session.agent
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks for the mailbox that the subject names."""
+        return self.session.actor(self.address)
 
 
 class Stopwatch:
@@ -221,8 +252,9 @@ class Service:
         unread_of = headers.decode_unread(values)
         if verb is Verb.FETCH and not request.wants_reply:
             raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")
-        if unread_of is not None and call.actor is not None:
-            await self._backend.read(commands.CheckActor(address=unread_of[0], actor=call.actor))
+        if unread_of is not None and call.agent is not None:
+            actor = call.session.actor(unread_of[0])
+            await self._backend.read(commands.CheckActor(address=unread_of[0], actor=actor))
         reply = await self._verbs[verb](call)
         if unread_of is not None:
             await self._add_unread(reply, call, *unread_of)
@@ -235,7 +267,9 @@ class Service:
     ) -> None:
         try:
             unread = await self._backend.read(
-                commands.CountUnread(address=address, actor=call.actor, group=group)
+                commands.CountUnread(
+                    address=address, actor=call.session.actor(address), group=group
+                )
             )
         except asyncio.CancelledError:
             if "batch" in reply:  # it was leased, and now nobody is there to take it
@@ -277,6 +311,17 @@ class Service:
             more = await self._sweep()
             await asyncio.sleep(0)  # so that requests get their turn
 
+    async def claim(self, reserved: Reserved) -> Claimed:
+        """Give configured agents what is stored under their names and addresses."""
+        keys = await self._backend.read(commands.AgentKeys())
+        owners = {key: reserved.owner_of_name(key) for key in (*reserved.names, *keys)}
+        return await self._backend.run(
+            commands.ClaimNames(
+                names=tuple((key, agent) for key, agent in owners.items() if agent is not None),
+                addresses=tuple(reserved.addresses.items()),
+            )
+        )
+
     async def check(self) -> None:
         """See whether the storage works: it can be read, and did not refuse a write just now."""
         failed_ms = self._backend.failed_ms
@@ -301,7 +346,7 @@ class Service:
                 description=body.desc,
                 public=body.public,
                 renew=body.renew,
-                actor=call.actor,
+                actor=call.session.actor(address),
             )
         )
         self._waiters.notify(address)
@@ -335,7 +380,7 @@ class Service:
 
     async def _send(self, call: Call) -> dict[str, Any]:
         options = SendOptions.decode(call.headers)
-        agent = call.actor
+        agent = call.agent
         msg_id = await self._backend.run(
             commands.Send(
                 address=call.address,
@@ -373,7 +418,7 @@ class Service:
 
     async def _fetch(self, call: Call) -> dict[str, Any]:
         body = requests.Fetch.decode(call.payload)
-        await self._note_seen(call.actor or (body.consumer or "").partition("/")[0])
+        await self._note_seen(call.agent or (body.consumer or "").partition("/")[0])
         start = Start(deliver=body.deliver, from_time=body.from_time, from_id=body.from_id)
         if body.group_name is None:
             peek = commands.Peek(
@@ -506,8 +551,8 @@ class Service:
                 for_group=body.consumer is None,
                 batch=body.batch,
                 to=body.to,
-                by=call.actor or (body.consumer or "").partition("/")[0] or None,
-                by_verified=call.actor is not None,
+                by=call.agent or (body.consumer or "").partition("/")[0] or None,
+                by_verified=call.agent is not None,
                 reason=body.reason,
             )
         )
@@ -575,6 +620,7 @@ class Service:
         body = requests.Register.decode(call.payload)
         name = body.name
         mailbox = body.mailbox or addresses.slug(name or "")
+        call.session.refuse_reserved(name, mailbox)
         await self._backend.run(
             commands.Register(
                 name=name,
@@ -588,6 +634,7 @@ class Service:
 
     async def _unregister(self, call: Call) -> dict[str, Any]:
         body = requests.Unregister.decode(call.payload)
+        call.session.refuse_reserved(body.name, body.mailbox)
         await self._backend.run(
             commands.Unregister(name=body.name, mailbox=body.mailbox, actor=call.actor)
         )
@@ -596,6 +643,7 @@ class Service:
     async def _report(self, call: Call) -> dict[str, Any]:
         data = requests.parse_object(call.payload)
         body = requests.Unregister.decode(call.payload)
+        call.session.refuse_reserved(body.name, body.mailbox)
         status = {name: value for name, value in data.items() if name not in {"name", "mailbox"}}
         await self._backend.run(
             commands.Report(name=body.name, mailbox=body.mailbox, status=status, actor=call.actor)
@@ -604,5 +652,5 @@ class Service:
 
     async def _discover(self, call: Call) -> dict[str, Any]:
         body = requests.Discover.decode(call.payload)
-        found = await self._finder.find(body)
+        found = await self._finder.find(body, call.actor)
         return replies.encode_discover(found.agents, mode=found.mode, has_more=found.has_more)

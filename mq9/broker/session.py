@@ -207,7 +207,7 @@ class Session:
                 )
                 self._link.close("auth", "Authorization Violation")
                 return
-            self._asker = Asker(self._asker.consumer, agent)
+            self._asker = Asker(self._asker.consumer, agent, self._hub.guard.reserved)
             self._connected = True
         self._verbose = options.get("verbose") is True
         self._echo = options.get("echo") is not False

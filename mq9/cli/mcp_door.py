@@ -49,7 +49,9 @@ async def mcp_routes(
     users = guard if isinstance(guard, Users) else None
 
     def connect(agent: str) -> Mq9Client:
-        session = Session(f"mcp.{secrets.token_hex(8)}", agent if users is not None else None)
+        session = Session(
+            f"mcp.{secrets.token_hex(8)}", agent if users is not None else None, guard.reserved
+        )
         return Mq9Client(transport=DirectTransport(broker, session, _stay))
 
     host = settings.admin_host

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from mq9.broker.settings import Settings
 from mq9.cli.mcp_door import mcp_routes
 from mq9.cli.signals import stop_on_signals
 from mq9.clock import SystemClock
-from mq9.engine.commands import Limits
+from mq9.engine.commands import Claimed, Limits
 from mq9.engine.store import Durability
 from mq9.errors import InvalidRequest, Unreachable
 from mq9.transport.open import default_file
@@ -34,6 +34,7 @@ _DEFAULTS = Limits()
 _SERVER = ServerLimits()
 _SPARE_FILES = 64  # descriptors for everything but clients
 _PORT = 9090
+_MOST_NAMED = 5  # mailboxes or registrations in one line of the log
 
 
 def serve(  # noqa: PLR0917  # typer passes every option by name
@@ -247,6 +248,8 @@ async def running(settings: Settings, *, admin_is_optional: bool = False) -> Asy
     async with AsyncExitStack() as stack:
         broker = _open(settings, metrics)
         stack.push_async_callback(broker.close)
+        if guard.reserved is not None:
+            _log_claimed(await broker.claim(guard.reserved))
         server = Server(
             broker,
             max_payload=settings.limits.max_payload,
@@ -300,6 +303,32 @@ def _open(settings: Settings, metrics: Metrics) -> EmbeddedBroker:
         observer=metrics,
         embeddings=settings.embedder(),
     )
+
+
+def _log_claimed(claimed: Claimed) -> None:
+    """Say what belongs to configured agents from now on, and what is closed to them."""
+    if claimed.mailboxes:
+        logger.warning(
+            "mailboxes that now belong to the agents of their names: %s",
+            _some(claimed.mailboxes, len(claimed.mailboxes)),
+        )
+    if claimed.removed:
+        logger.warning(
+            "registrations removed because their name or mailbox belongs to an agent that did not "
+            "make them: %s",
+            _some(claimed.removed, len(claimed.removed)),
+        )
+    if claimed.closed:
+        logger.warning(
+            "%d mailboxes without a creator are closed to agents until an operator grants them: %s",
+            claimed.closed,
+            _some(claimed.first_closed, claimed.closed),
+        )
+
+
+def _some(names: Sequence[str], count: int) -> str:
+    shown = ", ".join(names[:_MOST_NAMED])
+    return shown if count <= _MOST_NAMED else f"{shown} and {count - _MOST_NAMED} more"
 
 
 def _fit_open_files(limits: ServerLimits) -> ServerLimits:

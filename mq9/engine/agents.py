@@ -7,11 +7,22 @@ registry passes over what has expired; the sweep removes it.
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 import orjson
 
 from mq9.engine import mailboxes, search
-from mq9.engine.commands import Limits, Register, Report, Seen, Unregister
+from mq9.engine.commands import (
+    Actor,
+    AgentKeys,
+    Claimed,
+    ClaimNames,
+    Limits,
+    Register,
+    Report,
+    Seen,
+    Unregister,
+)
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
 
 ALIVE = (
@@ -20,6 +31,28 @@ ALIVE = (
     " AND (m.expires_ms IS NULL OR m.expires_ms>:now)))"
 )
 _MOST_AT_ONCE = 1_000  # rows that one registration makes room by removing
+_MOST_NAMED = 5  # closed mailboxes
+
+
+@dataclass(frozen=True, slots=True)
+class _Registration:
+    """A row of agents, as far as rights depend on it."""
+
+    id: int
+    key: str
+    mailbox: str
+    owner: str | None
+
+    def admits(self, actor: Actor) -> bool:
+        """Tell whether somebody may change it; nobody else may what an agent registered."""
+        if actor.agent is None:
+            return self.owner is None
+        return (
+            self.owner == actor.agent
+            or self.key in actor.own
+            or self.mailbox in actor.own
+            or (self.owner is None and not actor.closed)
+        )
 
 
 def register(connection: sqlite3.Connection, command: Register, now: int, limits: Limits) -> None:
@@ -31,20 +64,19 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
     life = None if mailbox is None else mailbox.life
     expires_ms = now + command.ttl_s * 1000 if command.ttl_s else None
     if existing is not None:
-        row_id, owner = existing
-        _refuse_others(owner, command.actor, key)
+        _refuse_others(existing, command.actor, key)
         # Most register again with what they said before; its text and vector can stay.
         is_renewed = connection.execute(
             "UPDATE agents SET life=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
             " WHERE id=? AND mailbox=? AND registered=?",
             (
-                *(life, command.actor, command.ttl_s, expires_ms, now),
-                *(row_id, command.mailbox, command.registered),
+                *(life, command.actor.agent, command.ttl_s, expires_ms, now),
+                *(existing.id, command.mailbox, command.registered),
             ),
         ).rowcount
         if is_renewed:
             return
-        _remove(connection, row_id)
+        _remove(connection, existing.id)
     else:
         _remove_stale(connection, key)
         _make_room(connection, now, limits)
@@ -54,7 +86,7 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
         " VALUES (?,?,?,?,?,?,?,?)",
         (
             *(key, command.mailbox, life, command.registered),
-            *(command.actor, command.ttl_s, expires_ms, now),
+            *(command.actor.agent, command.ttl_s, expires_ms, now),
         ),
     ).lastrowid
     connection.execute(
@@ -69,31 +101,31 @@ def _find(
     value: str,
     now: int,
     name: str | None = None,
-    actor: str | None = None,
-) -> tuple[int, str | None] | None:
-    """Return row id and owner of a living registration."""
-    row: tuple[int, str | None] | None = connection.execute(
-        f"SELECT a.id, a.owner FROM agents a WHERE {condition} AND {ALIVE}"  # noqa: S608  # constant text
-        " ORDER BY a.key IS :name DESC, a.owner IS :actor DESC, a.key LIMIT 1",
-        {"value": value, "now": now, "name": name, "actor": actor},
+    agent: str | None = None,
+) -> _Registration | None:
+    """Return a living registration."""
+    row = connection.execute(
+        f"SELECT a.id, a.key, a.mailbox, a.owner FROM agents a WHERE {condition} AND {ALIVE}"  # noqa: S608  # constant text
+        " ORDER BY a.key IS :name DESC, a.owner IS :agent DESC, a.key LIMIT 1",
+        {"value": value, "now": now, "name": name, "agent": agent},
     ).fetchone()
-    return row
+    return None if row is None else _Registration(*row)
 
 
 def _named(
     connection: sqlite3.Connection,
     name: str | None,
     mailbox: str | None,
-    actor: str | None,
+    actor: Actor,
     now: int,
-) -> tuple[int, str | None]:
+) -> _Registration:
     """Find an agent by its mailbox, then by its name.
 
     Of several at one mailbox it is the one of that name, else the actor's own.
     """
     found = None
     if mailbox is not None:
-        found = _find(connection, "a.mailbox=:value", mailbox, now, name, actor)
+        found = _find(connection, "a.mailbox=:value", mailbox, now, name, actor.agent)
     if found is None and name is not None:
         found = _find(connection, "a.key=:value", name, now)
     if found is None:
@@ -102,9 +134,12 @@ def _named(
     return found
 
 
-def _refuse_others(owner: str | None, actor: str | None, name: str) -> None:
-    if owner is not None and owner != actor:
-        raise Forbidden(f"name: {name!r} was registered by another agent")
+def _refuse_others(registration: _Registration, actor: Actor, name: str) -> None:
+    if registration.admits(actor):
+        return
+    if registration.owner is None:
+        raise Forbidden(f"name: {name!r} was not registered by an agent and is closed to agents")
+    raise Forbidden(f"name: {name!r} was registered by another agent")
 
 
 def _remove(connection: sqlite3.Connection, row_id: int) -> None:
@@ -143,21 +178,21 @@ def unregister(
     connection: sqlite3.Connection, command: Unregister, now: int, _limits: Limits
 ) -> None:
     """Take an agent out of the registry."""
-    row_id, owner = _named(connection, command.name, command.mailbox, command.actor, now)
-    _refuse_others(owner, command.actor, command.name or command.mailbox or "")
-    _remove(connection, row_id)
+    found = _named(connection, command.name, command.mailbox, command.actor, now)
+    _refuse_others(found, command.actor, command.name or command.mailbox or "")
+    _remove(connection, found.id)
 
 
 def report(connection: sqlite3.Connection, command: Report, now: int, limits: Limits) -> None:
     """Keep what an agent says of itself, and that it lives."""
     said = orjson.dumps(command.status)
     limits.check_registration(said)
-    row_id, owner = _named(connection, command.name, command.mailbox, command.actor, now)
-    _refuse_others(owner, command.actor, command.name or command.mailbox or "")
+    found = _named(connection, command.name, command.mailbox, command.actor, now)
+    _refuse_others(found, command.actor, command.name or command.mailbox or "")
     connection.execute(
         "UPDATE agents SET status=?, seen_ms=?,"
         " expires_ms=CASE WHEN ttl_s>0 THEN ?+ttl_s*1000 END WHERE id=?",
-        (said.decode(), now, now, row_id),
+        (said.decode(), now, now, found.id),
     )
 
 
@@ -165,4 +200,42 @@ def seen(connection: sqlite3.Connection, command: Seen, now: int, _limits: Limit
     """Note that an agent lives; who is not registered is passed over."""
     connection.execute(
         "UPDATE agents SET seen_ms=? WHERE key=? AND seen_ms<?", (now, command.name, now)
+    )
+
+
+def keys(connection: sqlite3.Connection, _query: AgentKeys, _now: int) -> tuple[str, ...]:
+    """Return the keys of all registrations."""
+    return tuple(key for (key,) in connection.execute("SELECT key FROM agents ORDER BY key"))
+
+
+def claim(
+    connection: sqlite3.Connection, command: ClaimNames, now: int, _limits: Limits
+) -> Claimed:
+    """Give configured agents what is stored under their names and addresses."""
+    address_of = {agent: address for address, agent in command.addresses}
+    removed = []
+    for key, agent in command.names:
+        found = _find(connection, "a.key=:value", key, now)
+        if found is None or found.owner == agent:
+            continue
+        if found.owner is None and found.mailbox == address_of.get(agent):
+            connection.execute("UPDATE agents SET owner=? WHERE id=?", (agent, found.id))
+        else:
+            _remove(connection, found.id)
+            removed.append(key)
+    for address, agent in command.addresses:
+        rows = connection.execute(
+            "SELECT id, key FROM agents WHERE mailbox=? AND owner IS NOT ? ORDER BY key",
+            (address, agent),
+        ).fetchall()
+        for row_id, key in rows:
+            _remove(connection, row_id)
+            removed.append(key)
+    mailboxes_taken = mailboxes.claim(connection, command, now)
+    closed, first_closed = mailboxes.count_closed(connection, now, _MOST_NAMED)
+    return Claimed(
+        mailboxes=mailboxes_taken,
+        removed=tuple(removed),
+        closed=closed,
+        first_closed=first_closed,
     )

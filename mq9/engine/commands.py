@@ -75,17 +75,37 @@ class Query(Generic[R_co]):
     __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks, and what configuration says of what is asked for.
+
+    Attributes:
+        agent: The authenticated agent; None for anybody else.
+        owner: The agent that the address asked for belongs to, whoever made the mailbox there.
+        own: The names and addresses that belong to ``agent``.
+        closed: Whether what has no creator is closed to agents.
+    """
+
+    agent: str | None = None
+    owner: str | None = None
+    own: tuple[str, ...] = ()
+    closed: bool = False
+
+
+ANYBODY = Actor()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Private:
     """Concerns a mailbox that, of authenticated agents, only its creator and readers may use.
 
     Attributes:
         address: The mailbox.
-        actor: The authenticated agent that asks; None for anybody who knows the address.
+        actor: Who asks.
     """
 
     address: str
-    actor: str | None = None
+    actor: Actor = ANYBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +114,7 @@ class CreateMailbox(Command[str]):
 
     Attributes:
         life: A token that no other mailbox has.
-        actor: The authenticated agent that asks.
+        actor: Who asks.
     """
 
     address: str
@@ -103,7 +123,7 @@ class CreateMailbox(Command[str]):
     description: str = ""
     public: bool = False
     renew: bool = False
-    actor: str | None = None
+    actor: Actor = ANYBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +132,12 @@ class GrantMailbox(Command[tuple[str, ...]]):
 
     Attributes:
         readers: All of them: whoever was granted it before and is not named may no longer.
-        actor: The authenticated agent that asks.
+        actor: Who asks.
     """
 
     address: str
     readers: tuple[str, ...]
-    actor: str | None = None
+    actor: Actor = ANYBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,14 +347,14 @@ class Register(Command[None]):
 
     Attributes:
         registered: The JSON object as it came.
-        actor: The authenticated agent that asks.
+        actor: Who asks.
     """
 
     name: str | None
     mailbox: str
     registered: bytes
     ttl_s: int = 0
-    actor: str | None = None
+    actor: Actor = ANYBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,7 +363,7 @@ class Unregister(Command[None]):
 
     name: str | None
     mailbox: str | None
-    actor: str | None = None
+    actor: Actor = ANYBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,7 +373,46 @@ class Report(Command[None]):
     name: str | None
     mailbox: str | None
     status: dict[str, Any]
-    actor: str | None = None
+    actor: Actor = ANYBODY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The outcome of a ClaimNames.
+
+    Attributes:
+        mailboxes: Addresses whose mailbox got another creator.
+        removed: Keys of the registrations that were removed.
+        closed: How many mailboxes have neither creator nor readers, and so are closed to agents.
+        first_closed: Addresses of some of these.
+    """
+
+    mailboxes: tuple[str, ...]
+    removed: tuple[str, ...]
+    closed: int
+    first_closed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimNames(Command[Claimed]):
+    """Give configured agents what is stored under their names and addresses.
+
+    A mailbox at such an address gets its agent as creator. A registration under such a name is
+    kept when the agent made it, or when nobody authenticated did and it points at the agent's own
+    address. Any other is removed, and so is one that somebody else points at such an address.
+
+    Attributes:
+        names: Keys of registrations, and the agent that each belongs to.
+        addresses: Addresses, and the agent that each belongs to.
+    """
+
+    names: tuple[tuple[str, str], ...]
+    addresses: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentKeys(Query[tuple[str, ...]]):
+    """The keys of all registrations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -558,6 +617,7 @@ class Ranked(Query[Discovered]):
     mode: str
     limit: int = 20
     page: int = 1
+    actor: Actor = ANYBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -567,3 +627,4 @@ class Discover(Query[Discovered]):
     text: str | None = None
     limit: int = 20
     page: int = 1
+    actor: Actor = ANYBODY

@@ -33,18 +33,18 @@ def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Disco
             " ORDER BY a.key LIMIT :limit OFFSET :offset",
             {"now": now, "limit": query.limit + 1, "offset": (query.page - 1) * query.limit},
         ).fetchall()
-        return _discovered(connection, rows, query.limit, "all", now)
+        return _discovered(connection, rows, query, "all", now)
     ranking = itertools.chain(
         _called(connection, query.text), _by_words(connection, search.terms(query.text))
     )
-    return _page(connection, _first_time(ranking), query.limit, query.page, "text", now)
+    return _page(connection, _first_time(ranking), query, "text", now)
 
 
 def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovered:
     """Return the living of some agents, in the order given."""
     if (query.page - 1) * query.limit >= len(query.ranking):
         return Discovered(agents=(), mode=query.mode, has_more=False)
-    return _page(connection, query.ranking, query.limit, query.page, query.mode, now)
+    return _page(connection, query.ranking, query, query.mode, now)
 
 
 def _rarest_first(connection: sqlite3.Connection, words: list[str]) -> tuple[list[str], int]:
@@ -152,8 +152,7 @@ def _ordered(ranking: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
 def _page(
     connection: sqlite3.Connection,
     ranking: Iterable[tuple[int, float]],
-    limit: int,
-    page: int,
+    query: Discover | Ranked,
     mode: str,
     now: int,
 ) -> Discovered:
@@ -166,13 +165,18 @@ def _page(
         ).fetchone()
         if row is not None:
             rows.append((*row, score))
-            if len(rows) > page * limit:
+            if len(rows) > query.page * query.limit:
                 break
-    return _discovered(connection, rows[(page - 1) * limit :], limit, mode, now)
+    first = (query.page - 1) * query.limit
+    return _discovered(connection, rows[first:], query, mode, now)
 
 
 def _discovered(
-    connection: sqlite3.Connection, rows: list[_Row], limit: int, mode: str, now: int
+    connection: sqlite3.Connection,
+    rows: list[_Row],
+    query: Discover | Ranked,
+    mode: str,
+    now: int,
 ) -> Discovered:
     return Discovered(
         agents=tuple(
@@ -185,11 +189,11 @@ def _discovered(
                     last_seen=seen_ms // 1000,
                     status=None if said is None else orjson.loads(said),
                     mode=mode,
-                    backlog=status.backlog(connection, mailbox, now),
+                    backlog=status.backlog(connection, mailbox, query.actor, now),
                 ),
             )
-            for registered, name, mailbox, seen_ms, said, score in rows[:limit]
+            for registered, name, mailbox, seen_ms, said, score in rows[: query.limit]
         ),
         mode=mode,
-        has_more=len(rows) > limit,
+        has_more=len(rows) > query.limit,
     )

@@ -49,6 +49,7 @@ def apply(connection: sqlite3.Connection, command: Command[R], now: int, limits:
     """
     if isinstance(command, commands.Private):
         mailboxes.refuse_others(connection, command, now)
+        mailboxes.adopt(connection, command)
     result: R = _COMMANDS[type(command)](connection, command, now, limits)
     return result
 
@@ -135,6 +136,7 @@ _COMMANDS: dict[type, Callable[[sqlite3.Connection, Any, int, Limits], Any]] = {
     commands.Unregister: agents.unregister,
     commands.Report: agents.report,
     commands.Seen: agents.seen,
+    commands.ClaimNames: agents.claim,
     commands.StoreVectors: meanings.store,
     commands.Sweep: retention.sweep,
 }
@@ -151,6 +153,7 @@ _QUERIES: dict[type, Callable[[sqlite3.Connection, Any, int], Any]] = {
     commands.ListPublic: mailboxes.list_public,
     commands.Discover: discovery.discover,
     commands.AgentRows: meanings.rows,
+    commands.AgentKeys: agents.keys,
     commands.Meanings: meanings.meanings,
     commands.Matching: meanings.matching,
     commands.Ranked: discovery.ranked,

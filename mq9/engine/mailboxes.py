@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mq9.engine.commands import (
+    Actor,
+    ClaimNames,
     CreateMailbox,
     DropMailbox,
     GrantMailbox,
@@ -91,9 +93,12 @@ class Mailbox:
             self.evict_from = msg_id
             connection.execute("UPDATE mailboxes SET evict_from=? WHERE id=?", (msg_id, self.id))
 
-    def admits(self, agent: str) -> bool:
-        """Tell whether an authenticated agent may read it. One without creator is open to all."""
-        return self.creator in {None, agent} or agent in self.granted_to
+    def admits(self, actor: Actor) -> bool:
+        """Tell whether somebody may use it; of authenticated agents not all may."""
+        if actor.agent is None or actor.agent in self.granted_to:
+            return True
+        creator = actor.owner or self.creator
+        return not actor.closed if creator is None else creator == actor.agent
 
     @property
     def granted_to(self) -> tuple[str, ...]:
@@ -119,12 +124,35 @@ def look(connection: sqlite3.Connection, address: str, now: int) -> Mailbox | No
 
 
 def refuse_others(connection: sqlite3.Connection, asked: Private, now: int) -> None:
-    """Refuse an authenticated agent what is another's. Without authentication anybody may."""
-    if asked.actor is None:
+    """Refuse an authenticated agent what is another's. Without authentication anybody may.
+
+    Raises:
+        Forbidden: The mailbox is there, and is not the actor's to use.
+    """
+    if asked.actor.agent is None:
         return
     mailbox = look(connection, asked.address, now)
     if mailbox is not None and not mailbox.admits(asked.actor):
-        raise _another_s(asked.address)
+        raise _refusal(mailbox, asked.actor)
+
+
+def adopt(connection: sqlite3.Connection, asked: Private) -> None:
+    """Make the agent whose address it is the creator of a mailbox that it uses."""
+    actor = asked.actor
+    if actor.agent is not None and actor.agent == actor.owner:
+        connection.execute(
+            "UPDATE mailboxes SET creator=? WHERE address=? AND creator IS NOT ?",
+            (actor.agent, asked.address, actor.agent),
+        )
+
+
+def _refusal(mailbox: Mailbox, actor: Actor) -> Forbidden:
+    if actor.owner is None and mailbox.creator is None:
+        return Forbidden(
+            f"mail_address: {mailbox.address} has no creator and is closed to agents; an operator "
+            "may grant it"
+        )
+    return _another_s(mailbox.address)
 
 
 def _another_s(address: str) -> Forbidden:
@@ -379,20 +407,21 @@ def erase_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
 
 
 def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, limits: Limits) -> str:
-    """Make a mailbox, or renew one."""
-    address = command.address
+    """Make a mailbox, or renew one.
+
+    Raises:
+        MailboxExists: It is there, and is not to be renewed.
+        Forbidden: The address belongs to another agent.
+    """
+    address, actor = command.address, command.actor
     existing = look(connection, address, now)
-    if existing is not None:
-        if not command.renew:
-            raise MailboxExists(f"mailbox {address} already exists")
-        if None not in {command.actor, existing.creator} and existing.creator != command.actor:
-            raise _another_s(address)
-        if existing.ttl_s:
-            connection.execute(
-                "UPDATE mailboxes SET expires_ms=? WHERE id=?",
-                (now + existing.ttl_s * 1000, existing.id),
-            )
+    if existing is not None and command.renew:
+        _renew(connection, existing, actor, now)
         return address
+    if actor.owner not in {None, actor.agent}:
+        raise _another_s(address)
+    if existing is not None:
+        raise MailboxExists(f"mailbox {address} already exists")
     stale = connection.execute("SELECT id FROM mailboxes WHERE address=?", (address,)).fetchone()
     if stale is not None:
         erase(connection, stale[0])
@@ -405,7 +434,7 @@ def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, lim
             command.life,
             command.description,
             int(command.public),
-            command.actor,
+            actor.agent,
             command.ttl_s,
             now + command.ttl_s * 1000 if command.ttl_s else None,
         ),
@@ -415,6 +444,23 @@ def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, lim
         "UPDATE agents SET life=? WHERE mailbox=? AND life IS NULL", (command.life, address)
     )
     return address
+
+
+def _renew(connection: sqlite3.Connection, mailbox: Mailbox, actor: Actor, now: int) -> None:
+    """Restart the TTL of a mailbox; only its creator may, or somebody who is no agent."""
+    creator = actor.owner or mailbox.creator
+    if actor.agent is None:
+        creator = mailbox.creator
+    elif creator != actor.agent and (creator is not None or actor.closed):
+        raise _refusal(mailbox, actor)
+    connection.execute(
+        "UPDATE mailboxes SET creator=?, expires_ms=? WHERE id=?",
+        (
+            creator,
+            now + mailbox.ttl_s * 1000 if mailbox.ttl_s else mailbox.expires_ms,
+            mailbox.id,
+        ),
+    )
 
 
 def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
@@ -435,22 +481,56 @@ def grant(
 
     Raises:
         MailboxNotFound: It is not there.
-        Forbidden: It is not the actor's to give.
+        Forbidden: It is not the actor's to grant.
     """
     mailbox = look(connection, command.address, now)
     if mailbox is None:
         raise not_found(command.address)
-    if command.actor is not None:
-        if mailbox.creator is None:
+    actor = command.actor
+    creator = actor.owner or mailbox.creator
+    if actor.agent is not None and creator != actor.agent:
+        if creator is None and not actor.closed:
             raise Forbidden(
                 f"mail_address: {command.address} has no creator, and is open to whoever knows it"
             )
-        if mailbox.creator != command.actor:
-            raise _another_s(command.address)
+        raise _refusal(mailbox, actor)
     connection.execute(
-        "UPDATE mailboxes SET readers=? WHERE id=?", ("\n".join(command.readers), mailbox.id)
+        "UPDATE mailboxes SET readers=?, creator=? WHERE id=?",
+        ("\n".join(command.readers), actor.agent or mailbox.creator, mailbox.id),
     )
     return command.readers
+
+
+def claim(connection: sqlite3.Connection, command: ClaimNames, now: int) -> tuple[str, ...]:
+    """Give agents the mailboxes at their addresses; the addresses where that changed the creator.
+
+    What a mailbox was granted to is forgotten with its earlier creator, and all other mailboxes
+    stay as they are.
+    """
+    changed = []
+    for address, agent in command.addresses:
+        mailbox = look(connection, address, now)
+        if mailbox is None or mailbox.creator == agent:
+            continue
+        readers = mailbox.readers if mailbox.creator is None else ""
+        connection.execute(
+            "UPDATE mailboxes SET creator=?, readers=? WHERE id=?", (agent, readers, mailbox.id)
+        )
+        changed.append(address)
+    return tuple(changed)
+
+
+def count_closed(
+    connection: sqlite3.Connection, now: int, most_named: int
+) -> tuple[int, tuple[str, ...]]:
+    """Count the mailboxes without creator and readers, and name the first of them."""
+    which = "FROM mailboxes WHERE creator IS NULL AND readers='' AND coalesce(expires_ms>?, 1)"
+    (count,) = connection.execute(f"SELECT count(*) {which}", (now,)).fetchone()  # constant text
+    rows = connection.execute(
+        f"SELECT address {which} ORDER BY address LIMIT ?",  # constant text
+        (now, most_named),
+    )
+    return int(count), tuple(address for (address,) in rows)
 
 
 def drop(connection: sqlite3.Connection, command: DropMailbox, now: int, _limits: Limits) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from mq9.engine import groups, mailboxes
-from mq9.engine.commands import Status, WhyEmpty
+from mq9.engine.commands import Actor, Status, WhyEmpty
 from mq9.engine.groups import Group
 from mq9.engine.life import life
 from mq9.engine.mailboxes import Mailbox
@@ -89,10 +89,14 @@ def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, no
 _MOST_BACKLOG = 1_000  # messages that are counted
 
 
-def backlog(connection: sqlite3.Connection, address: str, now: int) -> int | None:
-    """Count what waits for the group that is called like its mailbox, up to a thousand."""
+def backlog(connection: sqlite3.Connection, address: str, actor: Actor, now: int) -> int | None:
+    """Count what waits for the group that is called like its mailbox, up to a thousand.
+
+    Returns:
+        The count; None when the mailbox is not there, or is not the actor's to read.
+    """
     mailbox = mailboxes.look(connection, address, now)
-    if mailbox is None:
+    if mailbox is None or not (address in actor.own or mailbox.admits(actor)):
         return None
     group = groups.find(connection, mailbox, address, now)
     count = 0

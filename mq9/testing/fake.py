@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, Unavailable
 from mq9.protocol import subjects
 from mq9.protocol.subjects import Verb
+from mq9.reserved import Reserved
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import share, unshare
 
@@ -103,11 +104,14 @@ class FakeBroker:
     async def __aexit__(self, *exception: object) -> None:
         self.__exit__()
 
-    def client(self, *, agent: str | None = None, **options: Any) -> Mq9Client:
+    def client(
+        self, *, agent: str | None = None, agents: Sequence[str] | None = None, **options: Any
+    ) -> Mq9Client:
         """Return a connected client, usable at once and as a context manager.
 
         Args:
             agent: The agent that the client counts as authenticated for.
+            agents: All agents that are configured, as for ``Mq9Client``.
             options: Any of ``Mq9Client``'s; ``reconnect_delay`` is 0 unless given.
         """
 
@@ -115,7 +119,8 @@ class FakeBroker:
             """Leave the broker open: it closes with the test."""
 
         consumer = f"session.{self._randomness(8).hex()}"
-        transport = DirectTransport(self, Session(consumer, agent), release)
+        reserved = None if agents is None else Reserved(agents)
+        transport = DirectTransport(self, Session(consumer, agent, reserved), release)
         defaults = {"randomness": self._randomness, "reconnect_delay": 0.0}
         return Mq9Client(self.url, transport=transport, **{**defaults, **options})
 

@@ -26,6 +26,7 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 from mq9.clock import SystemClock
 from mq9.embeddings import Embeddings, default_embeddings
 from mq9.errors import InvalidRequest
+from mq9.reserved import Reserved
 from mq9.transport import servers
 from mq9.transport.base import Transport
 
@@ -85,16 +86,22 @@ def shown_url(url: str) -> str:
     return servers.without_secrets(url)
 
 
-def check_url(url: str, agent: str | None = None, embeddings: Embeddings | None = None) -> None:
+def check_url(
+    url: str,
+    agent: str | None = None,
+    embeddings: Embeddings | None = None,
+    reserved: Reserved | None = None,
+) -> None:
     """Refuse what is not a URL of the forms above, without opening anything.
 
     Args:
         url: What was given.
         agent: The agent that the connection is to count as authenticated for.
         embeddings: What is to find agents by meaning.
+        reserved: What belongs to the configured agents.
 
     Raises:
-        InvalidRequest: It is not, or it has no use for an agent or for embeddings.
+        InvalidRequest: It is not, or it has no use for agents or for embeddings.
     """
     scheme = _split(url).scheme
     if scheme in servers.SCHEMES:
@@ -103,6 +110,10 @@ def check_url(url: str, agent: str | None = None, embeddings: Embeddings | None 
             raise InvalidRequest(
                 f"agent: {agent!r} is for a broker inside this process; a server knows the agent "
                 "by the credentials in the URL"
+            )
+        if reserved is not None:
+            raise InvalidRequest(
+                "agents: they are for a broker inside this process; a server has a users file"
             )
         if embeddings is not None:
             raise InvalidRequest(
@@ -135,6 +146,7 @@ async def open_transport(
     consumer: str,
     agent: str | None = None,
     embeddings: Embeddings | None = None,
+    reserved: Reserved | None = None,
 ) -> Transport:
     """Open the broker that ``url`` names. Cancelling it leaves nothing open.
 
@@ -144,6 +156,7 @@ async def open_transport(
         agent: For an in-process broker, the agent that the connection counts as authenticated for.
         embeddings: For an in-process broker that is not open yet, what finds agents by meaning; by
             default WordLlama where it is installed.
+        reserved: For an in-process broker, what belongs to the configured agents.
 
     Raises:
         InvalidRequest: The URL is none of the forms above.
@@ -153,7 +166,7 @@ async def open_transport(
     """
     if url is None:
         url = default_url()
-    check_url(url, agent, embeddings)
+    check_url(url, agent, embeddings, reserved)
     scheme = _split(url).scheme
     if scheme in servers.SCHEMES:
         from mq9.transport.nats import NatsTransport  # noqa: PLC0415  # not before it is used
@@ -168,7 +181,7 @@ async def open_transport(
     from mq9.broker.service import Session  # noqa: PLC0415  # not before it is used
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
-    return DirectTransport(broker, Session(consumer, agent), release)
+    return DirectTransport(broker, Session(consumer, agent, reserved), release)
 
 
 def _split(url: str) -> SplitResult:

@@ -12,6 +12,7 @@ from over_http import OLDER, WAYS, Wire, by_hand, connected, served, waits
 from programs import McpServing
 
 from mcp_server.http import KnownTokens
+from mq9 import Mq9Client
 from mq9.testing import FakeBroker
 from mq9.users import Users
 
@@ -139,8 +140,11 @@ async def test_a_verified_name_that_can_be_no_agent_is_told(broker, way, era):
 
 async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
     options = ("--tokens", str(users_file), "--allow-read", "*")
-    mail = ("--server", f"sqlite:///{tmp_path / 'mail.db'}")
-    with McpServing(tmp_path, *options, *mail) as server:
+    url = f"sqlite:///{tmp_path / 'mail.db'}"
+    async with Mq9Client(url) as before:
+        for name in ("bob", "open"):
+            await before.mailbox_create(name=name)
+    with McpServing(tmp_path, *options, "--server", url) as server:
         async with AsyncExitStack() as stack:
             ada, bob, cy = [
                 await stack.enter_async_context(connected(server.url, token=token))
@@ -153,6 +157,8 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
             for tool in ("query_messages", "fetch_messages"):
                 told = await cy.fail(tool, mail_address="bob")
                 assert "bob belongs to another agent" in told
+                told = await cy.fail(tool, mail_address="open")
+                assert "open has no creator and is closed to agents" in told
             with pytest.raises(MCPError, match="belongs to another"):
                 await cy.client.read_resource("mq9://mailbox/bob")
 
