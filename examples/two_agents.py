@@ -34,13 +34,14 @@ def answer(number, content):
 
 
 def ack_all(seen):
-    return call("ack_messages", msg_id=result(seen, "fetch_messages", "messages")[-1]["msg_id"])
+    fetched = result(seen, "fetch_messages", "messages")
+    return call("ack_messages", msg_id=[message["msg_id"] for message in fetched])
 
 
 SKILLS = "Translates Chinese, Japanese and Korean into English"
 FETCH = call("fetch_messages", max_wait_ms=30_000)
 WORK = [answer(0, "The server room is too hot!"), answer(1, "Good morning"), ack_all, "All done."]
-TASK = "Fetch your messages, waiting 30 s; answer each at its reply_to; then ack the last."
+TASK = "Fetch your messages, waiting 30 s; answer each at its reply_to; then ack them all."
 SCENES = [  # who, what happens, the task, a scripted model's part, the tool after which power fails
     ("translator", "It says what it can do, and goes offline.", f"Register. {SKILLS}.",
      [call("agent_register", name="translator", capabilities=SKILLS), "Registered."], None),
@@ -51,7 +52,7 @@ SCENES = [  # who, what happens, the task, a scripted model's part, the tool aft
     ("translator", "It comes back, the urgent mail first.", TASK, [FETCH], "fetch_messages"),
     ("translator", "It starts again. Its mail is still leased; then it is delivered once more.",
      TASK, [call("fetch_messages", max_wait_ms=0), FETCH, *WORK], None),
-    ("planner", "It reads the answers.", "Fetch your messages, ack the last, and sum them up.",
+    ("planner", "It reads the answers.", "Fetch your messages, ack them all, and sum them up.",
      [FETCH, ack_all, "The server room is too hot, and good morning."], None),
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ from mq9 import InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import MOST_CHARS
 from mq9.operations.caller import MAX_CHARS
+from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.operation import Arguments, Result, unreachable
 from mq9.portal import Portal, Stopped
 from mq9.protocol import checks, requests
@@ -77,6 +78,7 @@ class Session:
         self._closed = False
         self._process = os.getpid()
         self._name = secrets.token_hex(4)
+        self._deliveries = DeliveryMemory()
         self._runs: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
     def perform(
@@ -107,7 +109,14 @@ class Session:
             client = await self._connected()
         except Exception as error:
             raise unreachable(error) from error
-        caller = Caller(client, consumer, self.identity, self._lease_ms, self._max_chars)
+        caller = Caller(
+            client=client,
+            consumer=consumer,
+            identity=self.identity,
+            lease_ms=self._lease_ms,
+            max_chars=self._max_chars,
+            deliveries=self._deliveries.of(consumer),
+        )
         try:
             return await perform(operation, caller, arguments)
         except OperationError as error:

@@ -11,8 +11,9 @@ from pydantic import PrivateAttr
 
 from langchain_mq9.session import Session
 from mq9.operations import Operation, OperationError
+from mq9.operations.acks import ACK_MESSAGES
 from mq9.operations.agents import AGENT_DISCOVER, AGENT_REGISTER
-from mq9.operations.inbox import ACK_MESSAGES, FETCH_MESSAGES
+from mq9.operations.inbox import FETCH_MESSAGES
 from mq9.operations.mailboxes import CREATE_MAILBOX
 from mq9.operations.messages import DELETE_MESSAGE, QUERY_MESSAGES, SEND_MESSAGE
 from mq9.operations.operation import Result
@@ -111,7 +112,7 @@ class FetchMessagesTool(Mq9Tool):
 
 
 class AckMessagesTool(Mq9Tool):
-    """Confirms messages that are dealt with."""
+    """Confirms fetched messages, gives them back, or keeps them for longer."""
 
     operation = ACK_MESSAGES
 

@@ -7,7 +7,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -17,6 +17,7 @@ from starlette.requests import Request
 from mcp_server.settings import Settings
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.operations import Caller, Identity, OperationError
+from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.operation import unreachable
 
 _logger = logging.getLogger("mq9.mcp")
@@ -33,6 +34,7 @@ _SESSION_CHARS = 8
 class _Agent:
     identity: Identity
     client: Mq9Client
+    deliveries: DeliveryMemory = field(default_factory=DeliveryMemory)
     busy: int = 0
 
 
@@ -103,14 +105,16 @@ class Callers:
                 await agent.client.connect()
             except Exception as error:  # whatever it is, a model can only tell its user
                 raise unreachable(error) from error
+            window = self._window(context)
             yield Caller(
                 client=agent.client,
-                consumer=f"{agent.identity.name}/{self._consumer(context)}",
+                consumer=f"{agent.identity.name}/{window or secrets.token_hex(4)}",
                 identity=agent.identity,
                 lease_ms=self._settings.lease_ms,
                 max_chars=self._settings.max_chars,
                 allowed=self._settings.allowed,
                 read_only=self._settings.read_only,
+                deliveries=agent.deliveries.of(window),
             )
         finally:
             agent.busy -= 1
@@ -152,12 +156,13 @@ class Callers:
         agent = self._agents[identity.name] = _Agent(identity, self._connect(identity.name))
         return agent, left
 
-    def _consumer(self, context: Context) -> str:
+    def _window(self, context: Context) -> str:
         """Return a name for where the request comes from: this process, or a session over HTTP.
 
-        Without a session nobody can tell one window of an agent from another, so what one fetch
-        took no other gets before its lease ends. An ack is by the agent's group, whoever fetched.
+        It is empty for a request without a session. Nobody can tell one window of an agent from
+        another then: each fetch is by a consumer of its own, so that what one took no other gets
+        before its lease ends, and an ack is as the consumer that fetched.
         """
         if not isinstance(context.request, Request):
             return self._instance
-        return context.request.headers.get(_SESSION, secrets.token_hex(4))[:_SESSION_CHARS]
+        return context.request.headers.get(_SESSION, "")[:_SESSION_CHARS]

@@ -25,7 +25,8 @@ Group = Annotated[
         description="Consumer group; leave it out unless you share the work with others.",
     ),
 ]
-MsgId = Annotated[int, Field(ge=0, le=MAX_MSG_ID, description="msg_id from a result.")]
+Number = Annotated[int, Field(ge=0, le=MAX_MSG_ID)]
+MsgId = Annotated[Number, Field(description="msg_id from a result.")]
 MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out
 MaxChars = Annotated[
     int | None,

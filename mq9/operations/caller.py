@@ -10,6 +10,7 @@ from mq9 import address as addresses
 from mq9.client import Mq9Client
 from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound
 from mq9.operations.arguments import address_in
+from mq9.operations.deliveries import Deliveries, DeliveryMemory
 from mq9.protocol import checks, requests
 
 MAX_CHARS = 20_000
@@ -133,6 +134,7 @@ class Caller:
         max_chars: How many characters of other people's text a result may hold.
         allowed: The names of the operations it may perform; None for all.
         read_only: Whether it may only perform operations that change nothing.
+        deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
     """
 
     client: Mq9Client
@@ -142,6 +144,7 @@ class Caller:
     max_chars: int = field(default=MAX_CHARS)
     allowed: frozenset[str] | None = None
     read_only: bool = False
+    deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
 
     @property
     def may_take(self) -> bool:

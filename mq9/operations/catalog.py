@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mq9.operations.acks import ACK_MESSAGES
 from mq9.operations.agents import AGENT_DISCOVER, AGENT_REGISTER
-from mq9.operations.inbox import ACK_MESSAGES, FETCH_MESSAGES
+from mq9.operations.inbox import FETCH_MESSAGES
 from mq9.operations.mailboxes import CREATE_MAILBOX
 from mq9.operations.messages import DELETE_MESSAGE, QUERY_MESSAGES, SEND_MESSAGE
 from mq9.operations.oneself import AGENT_UNREGISTER, WHOAMI

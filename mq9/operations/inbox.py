@@ -1,4 +1,4 @@
-"""Operations on an inbox: take messages to work on, and confirm that they are dealt with."""
+"""The operation that takes messages out of an inbox to work on them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from mq9.models import Deliver, Waiting
-from mq9.operations.arguments import Group, MaxChars, MsgId, OwnMailbox
+from mq9.operations.arguments import Group, MaxChars, OwnMailbox
 from mq9.operations.bodies import visible
 from mq9.operations.caller import Caller
+from mq9.operations.deliveries import Delivery
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.views import MessageView, views
 
@@ -26,6 +27,9 @@ class FetchArguments(Arguments):
         int, Field(ge=0, le=MAX_WAIT_MS, description="How long to wait for a first message.")
     ] = 500
     max_chars: MaxChars = None
+    new_only: Annotated[
+        bool, Field(description="Leave out, and wait beyond, what you hold unacknowledged.")
+    ] = False
 
 
 class FetchResult(Result):
@@ -47,19 +51,23 @@ _REST = "ack what came before it, then call fetch_messages with num_msgs=1, max_
 
 async def _fetch(caller: Caller, arguments: FetchArguments) -> FetchResult:
     address = await caller.mailbox_to_read(arguments.mail_address)
+    group = caller.group_to_use(arguments.group_name, address)
     max_chars = arguments.max_chars or caller.max_chars
     # A message takes more bytes in a reply than its text has characters, so what fits the bytes
     # fits the characters, and what does not is left with the broker, not leased.
     fetched = await caller.client.fetch(
         address,
-        group_name=caller.group_to_use(arguments.group_name, address),
+        group_name=group,
         deliver=Deliver.EARLIEST,
         num_msgs=arguments.num_msgs,
         max_wait_ms=arguments.max_wait_ms,
         lease_ms=caller.lease_ms,
         max_bytes=max_chars,
+        redeliver_own=not arguments.new_only,
         consumer=caller.consumer,
     )
+    ids = tuple(message.msg_id for message in fetched)
+    caller.deliveries.remember(Delivery(address, group, caller.consumer, fetched.batch, ids))
     now_ms = caller.client.clock.now_ms()
     return FetchResult(
         mail_address=address,
@@ -108,37 +116,6 @@ def _seconds(instant: float, now: float) -> int:
     return max(1, round(instant - now))
 
 
-class AckArguments(Arguments):
-    """Arguments of ack_messages."""
-
-    msg_id: MsgId
-    only: Annotated[bool, Field(description="Confirm this message alone, not those before it.")] = (
-        False
-    )
-    mail_address: OwnMailbox = None
-    group_name: Group = None
-
-
-class AckResult(Result):
-    """Result of ack_messages."""
-
-    mail_address: str
-    acked: list[int] = Field(description="Every msg_id that this call confirmed.")
-    note: str | None = None
-
-
-async def _ack(caller: Caller, arguments: AckArguments) -> AckResult:
-    address = await caller.mailbox_to_read(arguments.mail_address)
-    group = caller.group_to_use(arguments.group_name, address)
-    acked = await caller.client.ack(
-        address, group, arguments.msg_id, consumer=caller.consumer, individual=arguments.only
-    )
-    note = None
-    if arguments.msg_id not in acked:
-        note = f"{arguments.msg_id} is confirmed already, gone, or held by another consumer now"
-    return AckResult(mail_address=address, acked=acked, note=note)
-
-
 FETCH_MESSAGES = Operation(
     name="fetch_messages",
     title="Fetch messages",
@@ -150,18 +127,4 @@ FETCH_MESSAGES = Operation(
     arguments=FetchArguments,
     result=FetchResult,
     call=_fetch,
-)
-
-ACK_MESSAGES = Operation(
-    name="ack_messages",
-    title="Acknowledge messages",
-    description=(
-        "Confirm that a fetched message is dealt with, and with it every message before it in the "
-        "same fetch result. To confirm a whole result, ack its last message; to confirm one out of "
-        "its turn, set only."
-    ),
-    arguments=AckArguments,
-    result=AckResult,
-    call=_ack,
-    idempotent=True,
 )

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+_BEYOND_REACH = 10**8
+
 
 class _Plain(GenerateJsonSchema):
     """Leaves out titles, and lets what may be null be simply what may be left out."""
@@ -21,6 +23,13 @@ class _Plain(GenerateJsonSchema):
         if "default" in schema and schema["default"] is None:
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)
+
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        """Describe a number, without a limit that nobody means to reach."""
+        described = super().int_schema(schema)
+        if described.get("maximum", 0) > _BEYOND_REACH:
+            del described["maximum"]
+        return described
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Tell that no field needs a title."""

@@ -119,7 +119,7 @@ async def test_two_agents_find_each_other_talk_and_confirm(broker, make_agent, r
         (call("send_message", mail_address="nobody", content="x"), "agent_discover"),
         (call("fetch_messages", num_msgs=0), "num_msgs"),
         (call("fetch_messages", mail_address="worker"), "not allowed to you"),
-        (call("ack_messages", msg_id=9), "9 was not handed out"),
+        (call("ack_messages", msg_id=9), "have not fetched 9"),
         (call("delete_message", mail_address="planner", msg_id=9), "9 is not in planner"),
         (call("agent_register", name="worker", capabilities="x"), "you are planner"),
         (call("create_mailbox", name="planner"), "already exists"),

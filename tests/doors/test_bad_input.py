@@ -67,8 +67,14 @@ WRONG = {
     ("fetch_messages", "num_msgs"): [0, -1, 1_001, *NOT_WHOLE],
     ("fetch_messages", "max_wait_ms"): [-1, 45_001, *NOT_WHOLE],
     ("fetch_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
-    ("ack_messages", "msg_id"): [None, "", -1, 2**53, 9, *NOT_WHOLE],
-    ("ack_messages", "only"): [0, 1, "yes", "true", 1.5, [True], {"a": 1}],
+    ("fetch_messages", "new_only"): [0, 1, "yes", 1.5, [True], {"a": 1}],
+    ("ack_messages", "msg_id"): [
+        *(None, "", -1, 2**53, 9, "7", 1.5, True, {"a": 1}, float("nan"), 10**30),
+        *([], [9], [0, 9], ["0"], [True], [0, -1], [[0]], [0] * 101),
+    ],
+    ("ack_messages", "outcome"): ["ack", "DONE", 1, ["done"], True, *BROKEN],
+    ("ack_messages", "through"): [0, 1, "yes", "true", 1.5, [True], {"a": 1}],
+    ("ack_messages", "seconds"): [0, 5, -1, 86_401, *NOT_WHOLE],
     ("ack_messages", "mail_address"): [*ADDRESSES, "worker"],
     ("ack_messages", "group_name"): [*WORDS, "other"],
     ("query_messages", "mail_address"): [*ADDRESSES, "worker"],
@@ -84,8 +90,8 @@ WRONG = {
 }
 # What is wrong here is not the form of the argument, so the error speaks of the thing.
 SPEAKS_OF = {
-    ("ack_messages", "msg_id", 9): "9 was not handed out",
-    ("ack_messages", "group_name", "other"): "0 was not handed out to group other",
+    **{("ack_messages", "msg_id", one): "have not fetched" for one in (9, "[9]", "[0, 9]")},
+    ("ack_messages", "group_name", "other"): "have not fetched 0 by that group here",
     ("delete_message", "msg_id", 9): "9 is not in planner",
 }
 
@@ -95,7 +101,7 @@ def speaks_of(name, argument, value):
         (
             said
             for (*what, one), said in SPEAKS_OF.items()
-            if (*what, one) == (name, argument, value)
+            if (*what, str(one)) == (name, argument, str(value))
         ),
         argument,
     )

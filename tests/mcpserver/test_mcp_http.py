@@ -52,6 +52,27 @@ async def test_every_tool_resource_and_prompt_is_reached(broker, way, era):
         await desk.do("agent_unregister")
 
 
+async def test_what_was_fetched_is_confirmed_given_back_or_kept(broker, way, era):
+    async with served(broker, stateless=way[1]) as url, connected(url, era) as desk:
+        for _ in range(3):
+            await desk.do("send_message", mail_address="desk", content="x")
+        private = (await desk.do("create_mailbox"))["mail_address"]
+        await desk.do("send_message", mail_address=private, content="an answer", priority="urgent")
+        await desk.do("fetch_messages", mail_address=private, max_wait_ms=0)
+        assert (await desk.do("ack_messages", msg_id=0))["mail_address"] == private
+        await desk.do("fetch_messages", max_wait_ms=0)
+
+        said = await desk.fail("ack_messages", msg_id=0)
+        assert said.startswith(f"mail_address: you fetched 0 from desk and {private}; say from wh")
+        assert (await desk.do("ack_messages", msg_id=1))["acked"] == [1]
+        kept = await desk.do("ack_messages", msg_id=2, outcome="more_time", seconds=600)
+        assert (kept["extended"], kept["leased_seconds"]) == ([2], 600)
+        given = await desk.do("ack_messages", msg_id=2, outcome="give_back")
+        assert given["given_back"] == [2]
+        [again] = (await desk.do("fetch_messages", new_only=True))["messages"]
+        assert (again["msg_id"], again["delivery_count"]) == (2, 2)
+
+
 async def test_a_host_hears_that_a_wait_goes_on(broker, way, era):
     heard = []
 

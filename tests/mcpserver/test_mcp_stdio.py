@@ -105,7 +105,7 @@ async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(enviro
     assert [one["untrusted_content"] for one in fetched["messages"]] == ["task 1", "task 2"]
     assert {one["delivery_count"] for one in fetched["messages"]} == {2}
     assert {one["reply_to"] for one in fetched["messages"]} == {"claude.desktop"}
-    await cursor.do("ack_messages", msg_id=fetched["messages"][-1]["msg_id"])
+    await cursor.do("ack_messages", msg_id=[one["msg_id"] for one in fetched["messages"]])
     await cursor.do("send_message", mail_address="claude.desktop", content="all done")
 
     claude = await Process.start(environment, "--agent", "Claude-Desktop")

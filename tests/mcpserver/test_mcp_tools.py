@@ -162,7 +162,7 @@ async def test_the_names_of_the_tools_may_begin_otherwise(open_host):
 
 
 def plain(schema):
-    """Leave out of a JSON schema what pydantic adds for programmers."""
+    """Leave out of a JSON schema what pydantic adds for programmers, and limits beyond reach."""
     if isinstance(schema, list):
         return [plain(one) for one in schema]
     if not isinstance(schema, dict):
@@ -176,6 +176,7 @@ def plain(schema):
         else plain(value)
         for key, value in schema.items()
         if not (key == "title" or (key == "default" and value is None))
+        and not (key == "maximum" and value > 10**8)
     }
 
 

@@ -1,0 +1,313 @@
+"""The operation that says what became of fetched messages: done, given back, or still at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
+from mq9.models import MessageLife
+from mq9.operations.arguments import Group, Number, OwnMailbox
+from mq9.operations.caller import Caller
+from mq9.operations.deliveries import Delivery
+from mq9.operations.operation import Arguments, Operation, Result
+from mq9.protocol import checks
+from mq9.protocol.requests import MAX_LEASE_MS
+
+_MOST_IDS = 100
+_MOST_NAMED = 5  # mailboxes that an error names
+_MOST_EXPLAINED = 10  # messages whose state is looked up
+_MOST_EXTENDED = 1_000  # in one request
+
+
+class AckArguments(Arguments):
+    """Arguments of ack_messages."""
+
+    msg_id: Annotated[
+        Number | Annotated[list[Number], Field(min_length=1, max_length=_MOST_IDS)],
+        Field(description="One or more that you fetched."),
+    ]
+    outcome: Annotated[
+        Literal["done", "give_back", "more_time"],
+        Field(description="give_back lets others have it, more_time keeps it yours for longer."),
+    ] = "done"
+    through: Annotated[bool, Field(description="And all before it in that fetch result.")] = False
+    seconds: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_LEASE_MS // 1000,
+            description="For give_back: how long nobody gets it; for more_time: how long from now.",
+        ),
+    ] = None
+    mail_address: Annotated[
+        OwnMailbox, Field(description="Where you fetched it, if that is not clear.")
+    ] = None
+    group_name: Annotated[Group, Field(description="By which group, if that is not clear.")] = None
+
+
+class AckResult(Result):
+    """Result of ack_messages."""
+
+    mail_address: str
+    acked: list[int] | None = Field(default=None, description="Every msg_id that it confirmed.")
+    given_back: list[int] | None = None
+    extended: list[int] | None = Field(default=None, description="Yours for longer.")
+    leased_seconds: int | None = Field(default=None, description="For how long, from now.")
+    leased_until: str | None = Field(default=None, description="The same as a time, UTC.")
+    lost: dict[int, str] | None = Field(
+        default=None, description="What could not be done, by msg_id, and why."
+    )
+
+
+async def _ack(caller: Caller, arguments: AckArguments) -> AckResult:
+    given = arguments.msg_id
+    named = list(dict.fromkeys([given] if isinstance(given, int) else given))
+    _check(arguments)
+    found = await _resolve(caller, arguments, named)
+    match arguments.outcome:
+        case "done":
+            return await _confirm(caller, found, through=arguments.through)
+        case "give_back":
+            return await _give_back(caller, _every(found, arguments), arguments.seconds or 0)
+        case "more_time":
+            return await _extend(caller, _every(found, arguments), arguments.seconds)
+
+
+def _check(arguments: AckArguments) -> None:
+    checks.optional(checks.header_text)("group_name", arguments.group_name)
+    if arguments.seconds is not None and arguments.outcome == "done":
+        raise InvalidRequest("seconds: it is for give_back and more_time, not for done")
+    if arguments.seconds == 0 and arguments.outcome == "more_time":
+        raise InvalidRequest("seconds: 0 is no more time; to let go of it, give it back")
+
+
+async def _resolve(
+    caller: Caller, arguments: AckArguments, named: Sequence[int]
+) -> dict[int, Delivery]:
+    """Return the fetch result of each message, all of them of one mailbox and group.
+
+    Raises:
+        MessageNotFound: One was not fetched by this caller, and no mailbox is given.
+        InvalidRequest: One may be from several mailboxes or groups, or they are not from one.
+        Forbidden: The agent may not read the mailbox.
+    """
+    address = arguments.mail_address
+    if address is not None:
+        address = await caller.mailbox_to_read(address)
+    found = {msg_id: _delivery(caller, msg_id, address, arguments.group_name) for msg_id in named}
+    first = found[named[0]]
+    for msg_id, one in found.items():
+        if (one.mail_address, one.group_name) != (first.mail_address, first.group_name):
+            raise InvalidRequest(
+                f"msg_id: {named[0]} was fetched from {_place(first, one)} and {msg_id} from "
+                f"{_place(one, first)}; call once for each"
+            )
+    if address is None:
+        await caller.mailbox_to_read(first.mail_address)
+    return found
+
+
+def _delivery(caller: Caller, msg_id: int, address: str | None, group_name: str | None) -> Delivery:
+    found = [
+        one
+        for one in caller.deliveries.find(msg_id)
+        if address in {None, one.mail_address} and group_name in {None, one.group_name}
+    ]
+    if not found:
+        if address is None:
+            by = "" if group_name is None else " by that group"
+            raise MessageNotFound(
+                f"message not found: you have not fetched {msg_id}{by} here; fetch_messages gives "
+                "what waits. If it was fetched before this program was restarted, give its "
+                "mail_address"
+            )
+        return Delivery(address, caller.group_to_use(group_name, address), caller.consumer)
+    mailboxes = list(dict.fromkeys(one.mail_address for one in reversed(found)))
+    if len(mailboxes) > 1:
+        raise InvalidRequest(
+            f"mail_address: you fetched {msg_id} from {_listed(mailboxes)}; say from which"
+        )
+    if len(found) > 1:
+        raise InvalidRequest(
+            f"group_name: you fetched {msg_id} by {len(found)} groups; say by which"
+        )
+    return found[0]
+
+
+def _listed(mailboxes: Sequence[str]) -> str:
+    more = len(mailboxes) - _MOST_NAMED
+    return " and ".join([*mailboxes[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
+
+
+def _place(one: Delivery, other: Delivery) -> str:
+    if one.mail_address != other.mail_address:
+        return one.mail_address
+    return f"{one.mail_address} by another group"
+
+
+def _every(found: dict[int, Delivery], arguments: AckArguments) -> dict[int, Delivery]:
+    """Return the fetch result of every message that is meant."""
+    if not arguments.through:
+        return found
+    meant: dict[int, Delivery] = {}
+    for msg_id, delivery in found.items():
+        if not delivery.msg_ids:
+            raise InvalidRequest(
+                f"through: what was fetched before {msg_id} is not known here; name each message"
+            )
+        meant |= dict.fromkeys(delivery.through(msg_id), delivery)
+    return meant
+
+
+async def _confirm(caller: Caller, found: dict[int, Delivery], *, through: bool) -> AckResult:
+    acked: dict[int, None] = {}
+    refused: dict[int, MessageNotFound] = {}
+    for msg_id, one in found.items():
+        try:
+            confirmed = await caller.client.ack(
+                one.mail_address,
+                one.group_name,
+                msg_id,
+                batch=one.batch,
+                individual=not through,
+                consumer=one.consumer,
+            )
+        except MessageNotFound as error:
+            refused[msg_id] = error
+            continue
+        if one.msg_ids and one.batch is None:
+            confirmed = [msg_id]  # a broker without leases confirms, and does not say what
+        acked |= dict.fromkeys(confirmed)
+    if refused and not acked:
+        raise next(iter(refused.values()))
+    lost = await _lost(caller, {one: found[one] for one in found if one not in acked}, refused)
+    return AckResult(mail_address=_address(found), acked=list(acked), lost=lost)
+
+
+async def _give_back(caller: Caller, meant: dict[int, Delivery], seconds: int) -> AckResult:
+    # NACK does not say whether there was a lease to give back; EXTEND does, and keeps it till then.
+    held = await _extended(caller, meant, caller.lease_ms)
+    given_back = []
+    for msg_id in held:
+        one = meant[msg_id]
+        try:
+            await caller.client.nack(
+                one.mail_address,
+                one.group_name,
+                msg_id,
+                batch=one.batch,
+                delay_ms=seconds * 1000,
+                consumer=one.consumer,
+            )
+        except MessageNotFound:
+            continue  # deleted in between
+        given_back.append(msg_id)
+    lost = await _lost(caller, _without(meant, given_back))
+    return AckResult(mail_address=_address(meant), given_back=given_back, lost=lost)
+
+
+async def _extend(caller: Caller, meant: dict[int, Delivery], seconds: int | None) -> AckResult:
+    lease_ms = caller.lease_ms if seconds is None else seconds * 1000
+    extended = await _extended(caller, meant, lease_ms)
+    until = (caller.client.clock.now_ms() + lease_ms) // 1000
+    lost = await _lost(caller, _without(meant, extended))
+    return AckResult(
+        mail_address=_address(meant),
+        extended=extended,
+        leased_seconds=lease_ms // 1000 if extended else None,
+        leased_until=f"{datetime.fromtimestamp(until, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        if extended
+        else None,
+        lost=lost,
+    )
+
+
+async def _extended(caller: Caller, meant: dict[int, Delivery], lease_ms: int) -> list[int]:
+    """Renew the leases that are still held, and return whose those are."""
+    extended: list[int] = []
+    for consumer in dict.fromkeys(one.consumer for one in meant.values()):
+        own = [msg_id for msg_id, one in meant.items() if one.consumer == consumer]
+        place = meant[own[0]]
+        for start in range(0, len(own), _MOST_EXTENDED):
+            renewed = await caller.client.extend(
+                place.mail_address,
+                place.group_name,
+                own[start : start + _MOST_EXTENDED],
+                lease_ms=lease_ms,
+                consumer=consumer,
+            )
+            extended += renewed.extended
+    return extended
+
+
+def _address(found: dict[int, Delivery]) -> str:
+    return next(iter(found.values())).mail_address
+
+
+def _without(meant: dict[int, Delivery], dealt_with: Iterable[int]) -> dict[int, Delivery]:
+    gone = set(dealt_with)
+    return {msg_id: one for msg_id, one in meant.items() if msg_id not in gone}
+
+
+_UNEXPLAINED = "confirmed already, gone, or held by another consumer now"
+
+
+async def _lost(
+    caller: Caller, missed: dict[int, Delivery], refused: dict[int, MessageNotFound] | None = None
+) -> dict[int, str] | None:
+    """Say why nothing could be done with some messages; None when there are none."""
+    lost: dict[int, str] = {}
+    for number, (msg_id, one) in enumerate(missed.items()):
+        if refused is not None and msg_id in refused:
+            why = str(refused[msg_id])
+        elif number < _MOST_EXPLAINED:
+            why = await _reason(caller, msg_id, one)
+        else:
+            why = _UNEXPLAINED
+        lost[msg_id] = why
+    return lost or None
+
+
+async def _reason(caller: Caller, msg_id: int, one: Delivery) -> str:
+    try:
+        status = await caller.client.mailbox_status(
+            one.mail_address, group_name=one.group_name, msg_id=msg_id
+        )
+    except Mq9Error:
+        return _UNEXPLAINED  # the mailbox has gone, or the broker does not tell
+    life = status.message
+    if life is None:
+        return _UNEXPLAINED
+    return _explained(life, one)
+
+
+def _explained(life: MessageLife, one: Delivery) -> str:
+    standing = next((own for own in life.groups if own.group_name == one.group_name), None)
+    state = None if standing is None else standing.state
+    if state == "acked":
+        return "confirmed already"
+    if life.state in {"expired", "deleted", "replaced", "evicted"}:
+        return f"gone: {life.state}"
+    if standing is not None and standing.consumer not in {None, one.consumer}:
+        return "another consumer has it now"
+    if state in {"pending", "given_back"}:
+        return "your lease has ended, and it will be handed out again"
+    return _UNEXPLAINED
+
+
+ACK_MESSAGES = Operation(
+    name="ack_messages",
+    title="Acknowledge messages",
+    description=(
+        "Confirm that you have dealt with messages that you fetched, or say by outcome what else "
+        "is to become of them. Only the named ones are concerned."
+    ),
+    arguments=AckArguments,
+    result=AckResult,
+    call=_ack,
+    idempotent=True,
+)

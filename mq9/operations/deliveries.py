@@ -1,0 +1,84 @@
+"""Which mailbox, group and fetch result each fetched message came from."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+_MOST = 10_000  # messages that are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One fetch result, or what is assumed of a message that no remembered result held.
+
+    Attributes:
+        mail_address: The mailbox that it came from.
+        group_name: The consumer group.
+        consumer: Who fetched it.
+        batch: The broker's token of the result; None on a broker without leases.
+        msg_ids: Its messages in their order; empty when the result is not remembered.
+    """
+
+    mail_address: str
+    group_name: str
+    consumer: str
+    batch: str | None = None
+    msg_ids: tuple[int, ...] = ()
+
+    def through(self, msg_id: int) -> tuple[int, ...]:
+        """Return the messages of the result up to and including one of them."""
+        return self.msg_ids[: self.msg_ids.index(msg_id) + 1]
+
+
+class DeliveryMemory:
+    """Remembers the latest fetch result of each message, apart for each scope.
+
+    Args:
+        most: How many messages are remembered over all scopes; the longest unused go first.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        # One message in a scope may have come from several mailboxes and groups.
+        self._order: OrderedDict[tuple[str, int, str, str], None] = OrderedDict()
+        self._found: dict[tuple[str, int], dict[tuple[str, str], Delivery]] = {}
+
+    def of(self, scope: str) -> Deliveries:
+        """Return what is remembered for one scope, such as a consumer."""
+        return Deliveries(self, scope)
+
+    def remember(self, scope: str, delivery: Delivery) -> None:
+        """Note a fetch result for each of its messages."""
+        place = delivery.mail_address, delivery.group_name
+        for msg_id in delivery.msg_ids:
+            self._found.setdefault((scope, msg_id), {})[place] = delivery
+            key = (scope, msg_id, *place)
+            self._order[key] = None
+            self._order.move_to_end(key)
+        while len(self._order) > self._most:
+            (old_scope, msg_id, *old_place), _ = self._order.popitem(last=False)
+            places = self._found[old_scope, msg_id]
+            del places[old_place[0], old_place[1]]
+            if not places:
+                del self._found[old_scope, msg_id]
+
+    def find(self, scope: str, msg_id: int) -> list[Delivery]:
+        """Return the latest result with a message, for each mailbox and group it came from."""
+        return list(self._found.get((scope, msg_id), {}).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """What is remembered for one scope."""
+
+    _memory: DeliveryMemory
+    _scope: str
+
+    def remember(self, delivery: Delivery) -> None:
+        """Note a fetch result for each of its messages."""
+        self._memory.remember(self._scope, delivery)
+
+    def find(self, msg_id: int) -> list[Delivery]:
+        """Return the latest result with a message, for each mailbox and group it came from."""
+        return self._memory.find(self._scope, msg_id)
