@@ -23,6 +23,7 @@ from mq9.errors import (
     NoReply,
     NotConnected,
     PayloadTooLarge,
+    ReplyMailboxNotFound,
     Unauthorized,
     Unavailable,
     Unreachable,
@@ -43,6 +44,7 @@ from mq9.models import (
     Unread,
     Waiting,
 )
+from mq9.outcomes import Reject, Retry
 
 __all__ = [
     "AgentMatch",
@@ -73,6 +75,9 @@ __all__ = [
     "PayloadTooLarge",
     "Priority",
     "PublicMailbox",
+    "Reject",
+    "ReplyMailboxNotFound",
+    "Retry",
     "Unauthorized",
     "Unavailable",
     "Unreachable",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,7 +18,14 @@ from mq9.clock import Clock
 from mq9.connection import Connection, UnreadWatch
 from mq9.consumer import Consumer, ErrorHandler, Handler
 from mq9.embeddings import Embeddings, checked
-from mq9.errors import InvalidRequest, Mq9Error, NoReply
+from mq9.errors import (
+    IdConflict,
+    InvalidRequest,
+    MailboxNotFound,
+    Mq9Error,
+    NoReply,
+    ReplyMailboxNotFound,
+)
 from mq9.models import (
     AgentMatches,
     Deliver,
@@ -442,7 +450,7 @@ class Mq9Client:
                 )
                 await self._connection.abandon(Verb.RELEASE, address, release.encode())
             raise
-        fetched = replies.decode_fetch(reply, address)
+        fetched = replies.decode_fetch(reply, address, body.group_name)
         if body.group_name is not None:
             who = body.consumer or self.consumer
             self._batches.remember(address, body.group_name, who, fetched)
@@ -827,7 +835,8 @@ class Mq9Client:
         """Ask a question and return its answer.
 
         The question carries a private reply mailbox, dropped afterwards, and a correlation id; the
-        answer is the message there with that correlation id.
+        answer is the message there with that correlation id. The question expires with the reply
+        mailbox, a minute after ``timeout``.
 
         Args:
             mail_address: Whom to ask.
@@ -837,7 +846,7 @@ class Mq9Client:
             sender: Who asks.
 
         Raises:
-            NoReply: No answer came in time. The question may still be read.
+            NoReply: No answer came in time. The question may still be read until it expires.
             MailboxNotFound: There is nobody to ask.
         """
         address = addresses.parse(mail_address)
@@ -848,6 +857,7 @@ class Mq9Client:
         body = payloads.encode(payload)
         options = SendOptions(
             priority=cast("Priority", priority),
+            ttl=lifetime,
             id=self.new_id(),
             sender=sender,
             reply_to=reply_to,
@@ -888,20 +898,73 @@ class Mq9Client:
         except Mq9Error as error:
             _logger.debug("%s was left to expire: %s", mail_address, error)
 
-    async def reply(self, message: Message, payload: Payload, *, sender: str | None = None) -> int:
+    async def reply(
+        self,
+        message: Message,
+        payload: Payload,
+        *,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        sender: str | None = None,
+    ) -> int | None:
         """Answer a message: to its ``reply_to``, under its ``correlation_id``.
+
+        A consumer group answers a message once, however often it is delivered to the group: the
+        idempotency id is derived from the message. When a redelivered message is answered with
+        another body, the first answer stands.
+
+        Args:
+            message: The message to answer, as ``fetch``, ``query`` or a handler got it.
+            payload: The answer; see ``send``.
+            id: The idempotency id. Needed by each further, different answer to one message.
+            sender: Who answers.
+
+        Returns:
+            The msg_id of the answer; None where an earlier delivery was answered otherwise.
 
         Raises:
             InvalidRequest: The message says no ``reply_to``.
-            MailboxNotFound: Who asked is no longer there.
+            ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
+            IdConflict: The message has been answered with another body, and this is its first
+                delivery, or the id was given.
         """
         if not isinstance(message, Message):
             raise InvalidRequest(f"message: {checks.shown(message)} is not a Message")
         if message.reply_to is None:
             raise InvalidRequest(f"reply_to: message {message.msg_id} does not say where to answer")
-        return await self.send(
-            message.reply_to, payload, correlation_id=message.correlation_id, sender=sender
+        own_id = None if checks.is_absent(id) else id
+        try:
+            return await self.send(
+                message.reply_to,
+                payload,
+                id=own_id or _answer_id(message),
+                correlation_id=message.correlation_id,
+                sender=sender,
+            )
+        except MailboxNotFound as error:
+            raise ReplyMailboxNotFound(str(error)) from error
+        except IdConflict as error:
+            if own_id is not None:
+                raise
+            if message.delivery_count <= 1:
+                raise IdConflict(
+                    f"message {message.msg_id} has been answered with another body; "
+                    "a further answer needs an id of its own"
+                ) from error
+        _logger.info(
+            "message %d of %s was answered in an earlier delivery; that answer stands",
+            message.msg_id,
+            message.mail_address,
         )
+        return None
+
+
+def _answer_id(message: Message) -> str | None:
+    """Return the id of a group's answer, the same for every delivery; None outside groups."""
+    if message.group_name is None:
+        return None
+    what = (message.mail_address, message.group_name, message.msg_id, message.create_time)
+    digest = hashlib.sha256("\n".join(map(str, what)).encode() + b"\n" + message.payload)
+    return f"answer.{digest.hexdigest()}"
 
 
 def _who(mailbox: Any, name: Any) -> dict[str, Any]:

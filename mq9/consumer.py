@@ -6,15 +6,22 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from mq9 import address as addresses
 from mq9.by_offset import MOST_FETCHED, Progress
 from mq9.clock import sleep
-from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
+from mq9.errors import (
+    InvalidRequest,
+    Mq9Error,
+    NotConnected,
+    ReplyMailboxNotFound,
+    Unreachable,
+)
 from mq9.models import Deliver, FetchResult, Message
+from mq9.outcomes import MAX_DELAY_S, Reject, Retry
 from mq9.protocol import checks, requests
 from mq9.protocol.robustmq import goes_by_offset
 
@@ -25,6 +32,7 @@ Handler: TypeAlias = Callable[[Message], Awaitable[object] | object]
 ErrorHandler: TypeAlias = Callable[[Message, Exception], Awaitable[object] | object]
 T = TypeVar("T")
 
+_ANSWERS = (str, bytes, bytearray, memoryview, Mapping, list, tuple)
 _logger = logging.getLogger("mq9.consumer")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
@@ -44,7 +52,10 @@ class Consumer:
     stored.
 
     A plain function runs in a worker thread, so that it may block; a coroutine function runs on the
-    event loop.
+    event loop. Text, bytes, a dict or a list that it returns is sent as the answer to a message
+    that says ``reply_to``; anything else that it returns is ignored. A handler that raises
+    ``Reject`` or ``Retry`` decides itself what becomes of its message. When the asker no longer
+    waits for an answer, the message is acked and counted as unanswered.
 
     On a broker without leases, RobustMQ, it acks only that before which nothing is left to handle;
     docs/robustmq.md says what is promised there.
@@ -71,6 +82,8 @@ class Consumer:
     Attributes:
         processed_count: How many messages were handled without an error.
         failed_count: How often a handler raised.
+        rejected_count: How often a handler raised ``Reject``.
+        unanswered_count: How many messages were done with because their asker no longer waits.
     """
 
     def __init__(
@@ -97,7 +110,7 @@ class Consumer:
         if error_handler is not None and not callable(error_handler):
             raise InvalidRequest(f"error_handler: {checks.shown(error_handler)} cannot be called")
         one_to_1000 = checks.whole(1, 1_000)
-        a_day = checks.seconds(requests.MAX_LEASE_MS // 1000)
+        a_day = checks.seconds(MAX_DELAY_S)
         self._client = client
         self._address = addresses.parse(mail_address)
         self._handler = handler
@@ -131,6 +144,8 @@ class Consumer:
         self._stopping = False
         self.processed_count = 0
         self.failed_count = 0
+        self.rejected_count = 0
+        self.unanswered_count = 0
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "stopped"
@@ -300,7 +315,16 @@ class Consumer:
             await self._give_up(message, self._dead_letter, reason)
             return
         try:
-            await self._call(self._handler, message)
+            await self._answer(message, await self._call(self._handler, message))
+        except Reject as rejection:
+            await self._reject(message, rejection)
+            return
+        except Retry as retry:
+            await self._retry_or_give_up(message, retry)
+            return
+        except ReplyMailboxNotFound as error:
+            await self._leave_unanswered(message, error)
+            return
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -313,6 +337,31 @@ class Consumer:
         self.processed_count += 1
         if self._auto_ack or message.batch is None:
             await self._ack(message)
+
+    async def _answer(self, message: Message, result: object) -> None:
+        """Send what a handler returned to whoever asked."""
+        if message.reply_to is not None and isinstance(result, _ANSWERS):
+            await self._client.reply(message, result)
+
+    async def _leave_unanswered(self, message: Message, error: ReplyMailboxNotFound) -> None:
+        """Ack a message whose asker no longer waits; one is worth a line in the log."""
+        self.unanswered_count += 1
+        _logger.log(
+            logging.DEBUG if self.unanswered_count > 1 else logging.INFO,
+            "%r leaves message %d unanswered, and from now on only counts such messages: %s",
+            self,
+            message.msg_id,
+            error,
+        )
+        await self._ack(message)
+
+    async def _reject(self, message: Message, rejection: Reject) -> None:
+        self.rejected_count += 1
+        if self._dead_letter is not None:
+            await self._give_up(message, self._dead_letter, str(rejection))
+            return
+        await self._report(message, rejection)
+        await self._ack(message)
 
     async def _ack(self, message: Message) -> None:
         if message.batch is None and self._progress is not None:
@@ -338,6 +387,9 @@ class Consumer:
     async def _retry_or_give_up(self, message: Message, error: Exception) -> None:
         if self._dead_letter is not None and message.delivery_count >= self._max_deliveries:
             await self._give_up(message, self._dead_letter, f"{type(error).__name__}: {error}")
+            return
+        if isinstance(error, Retry) and error.after is not None:
+            await self._give_back(message, round(error.after * 1000))
             return
         doubled = self._retry_ms * 2 ** min(max(message.delivery_count - 1, 0), 40)
         await self._give_back(message, min(doubled, self._max_retry_ms))
@@ -411,18 +463,16 @@ class Consumer:
                 error,
             )
 
-    async def _call(self, function: Callable[..., Any], *arguments: object) -> None:
+    async def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Call a function of the user's: a coroutine function here, a plain one in a thread."""
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004  # an object whose __call__ is async
         ):
-            await function(*arguments)
-            return
+            return await function(*arguments)
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         result = await loop.run_in_executor(self._threads, context.run, function, *arguments)
-        if inspect.isawaitable(result):
-            await result
+        return await result if inspect.isawaitable(result) else result
 
     async def _renew_leases(self) -> None:
         """Renew, three times a lease, what is being handled."""

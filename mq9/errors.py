@@ -7,6 +7,7 @@
     │   └── InvalidAddress        invalid_address
     ├── MailboxExists             mailbox_exists
     ├── MailboxNotFound           mailbox_not_found
+    │   └── ReplyMailboxNotFound  reply_mailbox_not_found  (raised by the client)
     ├── MessageNotFound           message_not_found
     ├── AgentNotFound             agent_not_found
     ├── LimitReached              limit_reached
@@ -63,6 +64,12 @@ class MailboxNotFound(Mq9Error):
     """The mailbox was never created, was dropped, or its TTL has passed."""
 
     code = "mailbox_not_found"
+
+
+class ReplyMailboxNotFound(MailboxNotFound):
+    """The mailbox that a message names for its answer is not there: nobody waits for one."""
+
+    code = "reply_mailbox_not_found"
 
 
 class MessageNotFound(Mq9Error):

@@ -78,6 +78,7 @@ class Message:
         delivery_count: How often it was handed out to this group; 0 outside groups.
         batch: The token of the FETCH reply it came in; None outside groups.
         mail_address: The mailbox it is stored in.
+        group_name: The consumer group that fetched it; None outside groups.
     """
 
     msg_id: int
@@ -95,6 +96,7 @@ class Message:
     delivery_count: int = 0
     batch: str | None = None
     mail_address: str = ""
+    group_name: str | None = None
 
     @property
     def text(self) -> str:

@@ -121,7 +121,9 @@ def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
     return item
 
 
-def decode_message(item: dict[str, Any], mail_address: str, batch: str | None) -> Message:
+def decode_message(
+    item: dict[str, Any], mail_address: str, batch: str | None, group_name: str | None
+) -> Message:
     """Read a message of a FETCH or QUERY reply.
 
     ``encoding`` is obeyed where it stands; an item without it but with a ``header`` field comes
@@ -152,6 +154,7 @@ def decode_message(item: dict[str, Any], mail_address: str, batch: str | None) -
             delivery_count=item.get("delivery_count", 0),
             batch=batch,
             mail_address=mail_address,
+            group_name=group_name,
         )
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise BadReply(f"the broker sent a message that cannot be read: {error!r}") from error
@@ -185,12 +188,17 @@ def encode_fetch(result: FetchResult, *, as_base64: bool) -> dict[str, Any]:
     return success(reply)
 
 
-def decode_fetch(reply: dict[str, Any], mail_address: str) -> FetchResult:
-    """Read the reply to a FETCH or a QUERY."""
+def decode_fetch(
+    reply: dict[str, Any], mail_address: str, group_name: str | None = None
+) -> FetchResult:
+    """Read the reply to a QUERY, or to a FETCH by a consumer group or by none."""
     batch = reply.get("batch")
     waiting = reply.get("waiting")
     return FetchResult(
-        (decode_message(item, mail_address, batch) for item in reply.get("messages") or ()),
+        (
+            decode_message(item, mail_address, batch, group_name)
+            for item in reply.get("messages") or ()
+        ),
         batch=batch,
         lease_until=reply.get("lease_until"),
         more=reply.get("more", False),

@@ -119,12 +119,12 @@ async def test_a_closed_client_says_so_and_sends_nothing(way, client, inbox):
     assert way.state()["messages"] == []
 
 
-async def test_a_reply_that_does_not_come_means_the_outcome_is_unknown(way, inbox):
+async def test_a_reply_that_does_not_come_means_the_outcome_is_unknown(way, client, inbox):
     impatient = await way.client(request_timeout=0.01, reconnect_attempts=0)
 
     with pytest.raises(errors.Unavailable, match="unknown"):
         await impatient.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=1)
 
-    await impatient.send(inbox, "x")
+    await client.send(inbox, "x")
     await way.clock.advance(0)
     assert way.state()["leases"] == []

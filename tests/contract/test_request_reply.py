@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9 import InvalidRequest, MailboxNotFound, NoReply
+from mq9 import IdConflict, InvalidRequest, MailboxNotFound, NoReply, ReplyMailboxNotFound
 
 from .reading import START
 
@@ -135,3 +135,93 @@ async def test_a_message_that_does_not_say_where_cannot_be_answered(client, inbo
 
     with pytest.raises(InvalidRequest, match="reply_to"):
         await client.reply(message, "a")
+
+
+async def test_a_question_expires_with_its_reply_mailbox(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q", timeout=30))
+    [question] = await client.query(inbox)
+    lifetime = (await client.mailbox_status(question.reply_to)).ttl
+    await way.clock.advance(lifetime - 0.001)
+    assert (await client.query(inbox)) == [question]
+    await way.clock.advance(0.001)
+    assert await client.query(inbox) == []
+    with pytest.raises(NoReply):
+        await asking
+
+
+async def test_an_answer_to_nobody_says_that_nobody_waits(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q", timeout=10))
+    question = await _question(client, inbox)
+    await way.clock.advance(10)
+    asking.exception()
+
+    with pytest.raises(ReplyMailboxNotFound, match=question.reply_to):
+        await client.reply(question, "too late")
+
+
+async def _answers(client):
+    return [message.text for message in await client.query("asker")]
+
+
+async def _asked(client, inbox, group_name="g"):
+    """A question in a mailbox, as a group got it, whose asker keeps all answers."""
+    await client.mailbox_create(name="asker", renew=True)
+    await client.send(inbox, "q", reply_to="asker", correlation_id="c")
+    [question] = await client.fetch(inbox, group_name=group_name, deliver="earliest")
+    return question
+
+
+@pytest.mark.parametrize("again", ["the same", "another"])
+async def test_a_redelivered_message_is_answered_once(way, client, inbox, again):
+    question = await _asked(client, inbox)
+    assert await client.reply(question, "the same") == 0
+    await way.clock.advance(60)
+
+    [redelivered] = await client.fetch(inbox, group_name="g", consumer="another")
+    assert redelivered.delivery_count == 2
+    assert await client.reply(redelivered, again) == (0 if again == "the same" else None)
+
+    assert await _answers(client) == ["the same"]
+
+
+async def test_a_second_answer_in_one_delivery_needs_an_id(client, inbox):
+    question = await _asked(client, inbox)
+    await client.reply(question, "first")
+    with pytest.raises(IdConflict, match="an id of its own"):
+        await client.reply(question, "second")
+    for _ in range(2):
+        await client.reply(question, "second", id="2")
+    with pytest.raises(IdConflict):
+        await client.reply(question, "third", id="2")
+
+    assert await _answers(client) == ["first", "second"]
+
+
+async def test_each_group_answers_for_itself(client, inbox):
+    question = await _asked(client, inbox)
+    [other] = await client.fetch(inbox, group_name="other", deliver="earliest")
+    assert (question.group_name, other.group_name) == ("g", "other")
+    await client.reply(question, "I can")
+    await client.reply(other, "so can I")
+
+    assert await _answers(client) == ["I can", "so can I"]
+
+
+async def test_outside_groups_every_answer_is_sent(client, inbox):
+    await _asked(client, inbox)
+    [question] = await client.query(inbox)
+    assert question.group_name is None
+    for text in ("one", "two", "two"):
+        await client.reply(question, text)
+
+    assert await _answers(client) == ["one", "two", "two"]
+
+
+async def test_equal_questions_are_answered_each(client, inbox):
+    await client.mailbox_create(name="asker")
+    for _ in range(2):
+        await client.send(inbox, "q", reply_to="asker")
+    for question in await client.fetch(inbox, group_name="g", deliver="earliest"):
+        await client.reply(question, "a")
+
+    assert await _answers(client) == ["a", "a"]

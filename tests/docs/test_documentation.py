@@ -74,6 +74,29 @@ async def test_the_snippets_of_a_page_run_and_print_what_it_says(page, monkeypat
         namespace["toolkit"].close()
 
 
+async def test_the_handler_of_the_readme_is_run_once_for_an_asker_that_has_left():
+    [source] = [text for _, text in blocks(ROOT / "README.md") if "async def handle" in text]
+    handler = next(one for one in ast.parse(source).body if isinstance(one, ast.AsyncFunctionDef))
+    with FakeBroker() as broker:
+        async with broker.client() as client:
+            namespace = {"client": client}
+            await run(ast.unparse(handler), namespace)
+            runs = []
+
+            async def handle(message):
+                runs.append(message.text)
+                return await namespace["handle"](message)
+
+            await client.mailbox_create(name="agent.inbox")
+            await client.send("agent.inbox", "water the plants", reply_to="asker.who.has.left")
+            async with await client.consume(
+                "agent.inbox", handle, group_name="helpers", deliver="earliest"
+            ) as consumer:
+                await broker.clock.advance(3_600)
+                assert runs == ["water the plants"]
+                assert consumer.unanswered_count == 1
+
+
 def test_the_commands_of_every_page_are_targets_that_ci_runs_or_a_test_does():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     ci = (ROOT / ".ci/run").read_text("utf-8")

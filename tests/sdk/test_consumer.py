@@ -8,7 +8,15 @@ from itertools import pairwise
 
 import pytest
 
-from mq9 import InvalidAddress, InvalidRequest, MailboxFull, MailboxNotFound, NotConnected
+from mq9 import (
+    InvalidAddress,
+    InvalidRequest,
+    MailboxFull,
+    MailboxNotFound,
+    NotConnected,
+    Reject,
+    Retry,
+)
 from mq9.testing import FakeBroker, Limits
 
 
@@ -520,6 +528,219 @@ async def test_a_message_that_kills_its_worker_is_moved_before_it_kills_again(
     [moved] = await client.query("dead")
     assert moved.moved.reason == "delivered 3 times and never acked"
     assert await acked(client) == 1
+
+
+@pytest.mark.parametrize("answer", ["text", b"bytes", {"a": 1}, [1, 2]])
+async def test_what_a_handler_returns_is_the_answer(client, answer):
+    async def handle(message):
+        return answer
+
+    async with consuming(client, handle) as consumer:
+        received = await client.request("inbox", "q")
+    assert (received.json() if isinstance(answer, (dict, list)) else received.payload) == (
+        answer.encode() if isinstance(answer, str) else answer
+    )
+    assert consumer.processed_count == 1
+
+
+async def test_a_plain_function_answers_too(client):
+    async with consuming(client, lambda message: message.text.upper()):
+        assert (await client.request("inbox", "q")).text == "Q"
+
+
+async def test_none_and_what_reply_returns_are_no_answers(broker, client):
+    await client.mailbox_create(name="asker")
+
+    async def handle(message):
+        if message.text == "replied":
+            return await client.reply(message, "by itself")
+        return None
+
+    for text in ("replied", "ignored"):
+        await client.send("inbox", text, reply_to="asker")
+    async with consuming(client, handle) as consumer:
+        await broker.clock.advance(1)
+        assert (consumer.processed_count, consumer.failed_count) == (2, 0)
+    assert [message.text for message in await client.query("asker")] == ["by itself"]
+
+
+async def test_what_is_returned_for_a_message_that_asks_nothing_is_ignored(broker, client, caplog):
+    await client.send("inbox", "x")
+    async with consuming(client, lambda _: "nobody asked") as consumer:
+        await until(lambda: consumer.processed_count == 1)
+    assert await acked(client) == 1
+    assert caplog.records == []
+
+
+async def test_an_answer_that_cannot_be_sent_is_a_failure(broker, client, handler):
+    errors = []
+    await client.mailbox_create(name="asker")
+    await client.send("inbox", "x", reply_to="asker")
+
+    async def handle(message):
+        return {"not": "JSON" if errors else object()}
+
+    async with consuming(
+        client, handle, error_handler=lambda _, error: errors.append(error)
+    ) as consumer:
+        await until(lambda: errors)
+        await broker.clock.advance(1)
+        assert (consumer.processed_count, consumer.failed_count) == (1, 1)
+    assert isinstance(errors[0], InvalidRequest)
+    assert [message.json() for message in await client.query("asker")] == [{"not": "JSON"}]
+
+
+async def test_a_handler_that_is_run_again_answers_once(broker, client):
+    await client.mailbox_create(name="asker")
+    await client.send("inbox", "x", reply_to="asker")
+
+    async def handle(message):
+        await client.reply(message, f"in delivery {message.delivery_count}")
+        if message.delivery_count < 3:
+            raise ValueError("after the answer")
+
+    async with consuming(client, handle) as consumer:
+        await broker.clock.advance(10)
+        assert (consumer.processed_count, consumer.failed_count) == (1, 2)
+    assert [message.text for message in await client.query("asker")] == ["in delivery 1"]
+
+
+async def ask_and_leave(client, text="q", timeout=30):
+    """Ask a question as somebody who does not wait for the answer."""
+    asking = asyncio.create_task(client.request("inbox", text, timeout=timeout))
+    await client.clock.advance(0)
+    asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
+
+
+@pytest.mark.parametrize("returns", [True, False])
+async def test_a_question_whose_asker_has_left_is_handled_once(broker, client, returns, caplog):
+    caplog.set_level(logging.INFO)
+    handled, errors = [], []
+    for number in range(3):
+        await ask_and_leave(client, f"{number}")
+
+    async def handle(message):
+        handled.append(message.text)
+        if returns:
+            return "too late"
+        await client.reply(message, "too late")
+        return None
+
+    async with consuming(
+        client, handle, error_handler=lambda _, error: errors.append(error)
+    ) as consumer:
+        await broker.clock.advance(3_600)
+        assert handled == ["0", "1", "2"]
+        assert (consumer.unanswered_count, consumer.failed_count, errors) == (3, 0, [])
+    assert await acked(client) == 0  # they have expired since
+    [told] = [one for one in caplog.records if "unanswered" in one.message]
+    assert told.levelno == logging.INFO
+
+
+async def test_a_question_whose_asker_has_left_is_acked(broker, client):
+    await ask_and_leave(client)
+    async with consuming(client, lambda _: "too late", auto_ack=False) as consumer:
+        await until(lambda: consumer.unanswered_count == 1)
+        await broker.clock.advance(0)
+        assert await acked(client) == 1
+
+
+async def test_another_mailbox_that_is_missing_is_still_a_failure(broker, client, handler):
+    handler.error = MailboxNotFound("mailbox not found: elsewhere does not exist")
+    await ask_and_leave(client)
+    async with consuming(client, handler) as consumer:
+        await broker.clock.advance(1)
+        assert (consumer.failed_count, consumer.unanswered_count) == (2, 0)
+
+
+async def test_a_rejected_message_is_moved_at_once_with_the_reason(broker, client, handler):
+    errors = []
+    await client.mailbox_create(name="dead")
+    handler.error = Reject("no such customer")
+    await client.send("inbox", "x")
+    async with consuming(
+        client, handler, dead_letter="dead", error_handler=lambda *told: errors.append(told)
+    ) as consumer:
+        await broker.clock.advance(600)
+        assert (consumer.rejected_count, consumer.failed_count, errors) == (1, 0, [])
+    [moved] = await client.query("dead")
+    assert moved.moved.reason == "no such customer"
+    assert handler.counts == [1]
+    assert await acked(client) == 1
+
+
+async def test_a_message_rejected_without_a_reason_says_so(broker, client, handler):
+    await client.mailbox_create(name="dead")
+    handler.error = Reject
+    await client.send("inbox", "x")
+    async with consuming(client, handler, dead_letter="dead"):
+        await broker.clock.advance(0)
+    [moved] = await client.query("dead")
+    assert moved.moved.reason == "rejected by its handler"
+
+
+async def test_without_a_dead_letter_mailbox_a_rejected_message_is_acked_and_reported(
+    broker, client, handler
+):
+    errors = []
+
+    async def tell(message, error):
+        errors.append((message.text, error))
+
+    handler.error = Reject("no such customer")
+    await client.send("inbox", "x")
+    async with consuming(client, handler, auto_ack=False, error_handler=tell):
+        await broker.clock.advance(600)
+    assert errors == [("x", handler.error)]
+    assert handler.counts == [1]
+    assert await acked(client) == 1
+
+
+async def test_a_handler_may_say_when_to_be_run_again(broker, client, caplog):
+    instants = []
+
+    async def handle(message):
+        instants.append(broker.clock.now_ms())
+        if len(instants) < 3:
+            raise Retry("busy", after=[0.25, 90][len(instants) - 1])
+
+    await client.send("inbox", "x")
+    async with consuming(client, handle) as consumer:
+        await broker.clock.advance(100)
+        assert (consumer.processed_count, consumer.failed_count) == (1, 0)
+    assert [later - earlier for earlier, later in pairwise(instants)] == [250, 90_000]
+    assert caplog.records == []
+
+
+async def test_a_retry_without_a_delay_waits_as_after_an_error(broker, client, handler):
+    handler.error = Retry()
+    await client.send("inbox", "x")
+    async with consuming(client, handler, retry_delay=2):
+        await broker.clock.advance(1.999)
+        assert handler.counts == [1]
+        await broker.clock.advance(0.001)
+        assert handler.counts == [1, 2]
+
+
+async def test_retries_that_a_handler_asks_for_end_in_the_dead_letter_mailbox(
+    broker, client, handler
+):
+    await client.mailbox_create(name="dead")
+    handler.error = Retry("still busy", after=1)
+    await client.send("inbox", "x")
+    async with consuming(client, handler, max_deliveries=3, dead_letter="dead"):
+        await broker.clock.advance(60)
+    [moved] = await client.query("dead")
+    assert moved.moved.reason == "Retry: still busy"
+    assert handler.counts == [1, 2, 3]
+
+
+@pytest.mark.parametrize("after", [-1, 86_401, float("nan"), "1", True])
+def test_a_delay_that_cannot_be_is_refused(after):
+    with pytest.raises(InvalidRequest, match=r"after: .*seconds|after: .* s is not"):
+        Retry(after=after)
 
 
 async def test_stopping_finishes_what_runs_and_leases_nothing_more(broker, client, handler):
