@@ -16,7 +16,7 @@ from langgraph.runtime import get_runtime
 from mq9 import InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import MOST_CHARS
-from mq9.operations.caller import MAX_CHARS
+from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.operation import Arguments, Result, unreachable
 from mq9.portal import Portal, Stopped
@@ -39,6 +39,8 @@ class Session:
         allow_send: Patterns of mailboxes that the agent may send to; None for all.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold.
+        registration_ttl: After how many seconds without a sign of life the agent's registration is
+            gone; 0 means never.
         client_options: Further arguments of ``Mq9Client``.
 
     Raises:
@@ -55,6 +57,7 @@ class Session:
         allow_send: Sequence[str] | None = None,
         lease_ms: int = 60_000,
         max_chars: int = MAX_CHARS,
+        registration_ttl: int = REGISTRATION_TTL_S,
         client_options: dict[str, Any] | None = None,
     ) -> None:
         if allow_read and agent is None:
@@ -73,6 +76,9 @@ class Session:
         self._make_client()  # a wrong argument is told now, not in the middle of a run
         self._lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
         self._max_chars = checks.whole(100, MOST_CHARS)("max_chars", max_chars)
+        self._registration_ttl = checks.whole(0, checks.MAX_SECONDS)(
+            "registration_ttl", registration_ttl
+        )
         self._portal = Portal("mq9-tools")
         self._client: Mq9Client | None = None
         self._closed = False
@@ -102,6 +108,35 @@ class Session:
         except Stopped:
             raise unreachable(_closed()) from None
 
+    def unregister(self) -> None:
+        """Take the agent out of the registry, and block until that is done.
+
+        Raises:
+            InvalidRequest: The tools belong to no agent.
+            AgentNotFound: It is not registered.
+            Mq9Error: The broker refuses, or cannot be reached.
+        """
+        self._settle_after_fork()
+        try:
+            self._portal.call(self._unregister())
+        except Stopped:
+            raise _closed() from None
+
+    async def aunregister(self) -> None:
+        """Do the same, awaited on any event loop."""
+        self._settle_after_fork()
+        try:
+            await self._portal.await_(self._unregister())
+        except Stopped:
+            raise _closed() from None
+
+    async def _unregister(self) -> None:
+        if self.identity is None:
+            raise InvalidRequest("agent: these tools belong to no agent that could be unregistered")
+        client = await self._connected()
+        # By its name alone: somebody else may be registered at its mailbox, too.
+        await client.agent_unregister(name=self.identity.name)
+
     async def _perform(
         self, operation: Operation[Any, R], arguments: Arguments, consumer: str
     ) -> R:
@@ -115,6 +150,7 @@ class Session:
             identity=self.identity,
             lease_ms=self._lease_ms,
             max_chars=self._max_chars,
+            registration_ttl=self._registration_ttl,
             deliveries=self._deliveries.of(consumer),
         )
         try:

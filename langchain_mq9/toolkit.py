@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 from langchain_mq9.session import Session
 from langchain_mq9.tools import TOOLS
 from mq9 import InvalidRequest
-from mq9.operations.caller import MAX_CHARS
+from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
 
 
 class Mq9Toolkit(BaseToolkit):
@@ -33,6 +33,8 @@ class Mq9Toolkit(BaseToolkit):
         allow_send: Patterns of mailboxes that the agent may send to; all by default.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold, at least 100.
+        registration_ttl: After how many seconds without a sign of life the agent's registration is
+            gone; 30 days by default, 0 means never.
         client_options: Further arguments of ``Mq9Client``.
 
     Raises:
@@ -53,6 +55,7 @@ class Mq9Toolkit(BaseToolkit):
         allow_send: Sequence[str] | None = None,
         lease_ms: int = 60_000,
         max_chars: int = MAX_CHARS,
+        registration_ttl: int = REGISTRATION_TTL_S,
         **client_options: Any,
     ) -> None:
         super().__init__()
@@ -71,6 +74,7 @@ class Mq9Toolkit(BaseToolkit):
             allow_send=allow_send,
             lease_ms=lease_ms,
             max_chars=max_chars,
+            registration_ttl=registration_ttl,
             client_options=client_options,
         )
         self._tools = [known[name](session=self._session) for name in wanted]
@@ -78,6 +82,20 @@ class Mq9Toolkit(BaseToolkit):
     def get_tools(self) -> list[BaseTool]:
         """Return the tools; the same ones each time."""
         return list(self._tools)
+
+    def unregister(self) -> None:
+        """Take the agent out of the registry; its mailbox stays.
+
+        Raises:
+            InvalidRequest: The tools belong to no agent.
+            AgentNotFound: It is not registered.
+            Mq9Error: The broker refuses, or cannot be reached.
+        """
+        self._session.unregister()
+
+    async def aunregister(self) -> None:
+        """Take the agent out of the registry, from async code; see ``unregister``."""
+        await self._session.aunregister()
 
     def close(self) -> None:
         """Let go of the connection and its thread. Harmless when repeated."""

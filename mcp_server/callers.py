@@ -114,6 +114,7 @@ class Callers:
                 max_chars=self._settings.max_chars,
                 allowed=self._settings.allowed,
                 read_only=self._settings.read_only,
+                registration_ttl=self._settings.registration_ttl,
                 deliveries=agent.deliveries.of(window),
             )
         finally:

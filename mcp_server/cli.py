@@ -25,7 +25,7 @@ from mq9.cli.output import harmless
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
 from mq9.loopback import is_loopback
-from mq9.operations.caller import MAX_CHARS
+from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
 from mq9.users import Users
 
 _HELP = """A mailbox for an MCP host: Claude Desktop, Claude Code, Cursor, VS Code.
@@ -83,6 +83,12 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     max_chars: Annotated[
         int, typer.Option(min=100, help="Characters of mail in one result.")
     ] = MAX_CHARS,
+    registration: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="DAYS", help="Days without a sign of life until it is unlisted; 0: none."
+        ),
+    ] = REGISTRATION_TTL_S // 86_400,
     http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP, at /mcp.")] = False,
     host: Annotated[
         str, typer.Option(envvar="MQ9_MCP_HOST", help="Address to listen on.")
@@ -129,7 +135,9 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    settings = _settings(prefix, tools, read_only, allow_read, allow_send, lease, max_chars)
+    settings = _settings(
+        prefix, tools, read_only, allow_read, allow_send, lease, max_chars, registration
+    )
     if not http:
         _only_over_http(**{name: context.params[name] for name in _OVER_HTTP})
         asyncio.run(run.over_stdio(settings, _named(agent), mail_address, server))
@@ -160,7 +168,7 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     asyncio.run(run.over_http(settings, agent, mail_address, server, door))
 
 
-def _settings(
+def _settings(  # noqa: PLR0917  # as many options
     prefix: str,
     tools: str | None,
     read_only: bool,
@@ -168,6 +176,7 @@ def _settings(
     allow_send: list[str] | None,
     lease: int,
     max_chars: int,
+    registration: int,
 ) -> Settings:
     return Settings(
         prefix=prefix,
@@ -177,6 +186,7 @@ def _settings(
         allow_send=allow_send or None,
         lease_ms=lease * 1000,
         max_chars=max_chars,
+        registration_ttl=registration * 86_400,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from mq9 import InvalidRequest
 from mq9.operations import ON_ONESELF, OPERATIONS, Identity, Operation
 from mq9.operations.arguments import MOST_CHARS
-from mq9.operations.caller import MAX_CHARS
+from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
 from mq9.protocol import checks, requests
 
 PREFIX = "mq9_"
@@ -34,6 +34,8 @@ class Settings:
         allow_send: Patterns of mailboxes that an agent may send to; None for all.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of other people's text a result may hold, at least 100.
+        registration_ttl: After how many seconds without a sign of life a registration is gone; 0
+            means never.
 
     Raises:
         InvalidRequest: One of them is not what it must be.
@@ -46,6 +48,7 @@ class Settings:
     allow_send: Sequence[str] | None = None
     lease_ms: int = requests.DEFAULT_LEASE_MS
     max_chars: int = MAX_CHARS
+    registration_ttl: int = REGISTRATION_TTL_S
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
@@ -57,6 +60,7 @@ class Settings:
                 raise InvalidRequest(f"tools: {name[:80]!r} is not one of {', '.join(ALL)}")
         checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", self.lease_ms)
         checks.whole(100, MOST_CHARS)("max_chars", self.max_chars)
+        checks.whole(0, checks.MAX_SECONDS)("registration_ttl", self.registration_ttl)
         self.identity("checked")  # the patterns
 
     @property

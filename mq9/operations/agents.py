@@ -58,7 +58,8 @@ async def _register(caller: Caller, arguments: RegisterArguments) -> RegisterRes
         address = slug(name)
     await caller.client.mailbox_create(name=address, renew=True)
     await caller.client.agent_register(
-        {"name": name, "mailbox": address, "payload": arguments.capabilities}
+        {"name": name, "mailbox": address, "payload": arguments.capabilities},
+        ttl=caller.registration_ttl,
     )
     return RegisterResult(name=name, mail_address=address)
 

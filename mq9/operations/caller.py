@@ -14,6 +14,7 @@ from mq9.operations.deliveries import Deliveries, DeliveryMemory
 from mq9.protocol import checks, requests
 
 MAX_CHARS = 20_000
+REGISTRATION_TTL_S = 30 * 86_400
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
 
 
@@ -134,6 +135,8 @@ class Caller:
         max_chars: How many characters of other people's text a result may hold.
         allowed: The names of the operations it may perform; None for all.
         read_only: Whether it may only perform operations that change nothing.
+        registration_ttl: After how many seconds without a sign of life its registration is gone; 0
+            means never.
         deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
     """
 
@@ -144,6 +147,7 @@ class Caller:
     max_chars: int = field(default=MAX_CHARS)
     allowed: frozenset[str] | None = None
     read_only: bool = False
+    registration_ttl: int = REGISTRATION_TTL_S
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
 
     @property

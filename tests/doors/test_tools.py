@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from langchain_mq9 import Mq9Toolkit, SendMessageTool
-from mq9 import InvalidRequest
+from mq9 import AgentNotFound, InvalidRequest, NotConnected
 
 from .hands import TOOLS, ado, begin, bodies, do, fail, fetch, ids, tool
 
@@ -589,3 +589,48 @@ def test_agents_that_fit_alike_come_with_the_living_first(broker, anyone):
     assert "waiting" not in new
     [first] = do(anyone, "agent_discover", query="translates", limit=1)["agents"]
     assert first["name"] == "b new"
+
+
+async def test_a_registration_lasts_thirty_days_by_default(broker, planner, open_toolkit, anyone):
+    await ado(planner, "agent_register", capabilities="Plans")
+    always = open_toolkit("librarian", registration_ttl=0)
+    await ado(always, "agent_register", capabilities="Keeps books")
+    short = open_toolkit("guest", registration_ttl=60)
+    await ado(short, "agent_register", capabilities="Visits")
+
+    async def listed():
+        return [one["name"] for one in (await ado(anyone, "agent_discover"))["agents"]]
+
+    assert await listed() == ["guest", "librarian", "planner"]
+    await broker.clock.advance(60)
+    assert await listed() == ["librarian", "planner"]
+    await broker.clock.advance(30 * 86_400 - 61)
+    assert await listed() == ["librarian", "planner"]
+    await broker.clock.advance(1)
+    assert await listed() == ["librarian"]
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "30", True, 10**10])
+def test_a_wrong_registration_ttl_is_refused(wrong):
+    with pytest.raises(InvalidRequest, match="registration_ttl: "):
+        Mq9Toolkit(agent="planner", registration_ttl=wrong)
+
+
+async def test_an_agent_is_unregistered_and_keeps_its_mailbox(planner, worker, anyone):
+    for toolkit in (planner, worker):
+        await ado(toolkit, "agent_register", capabilities="x")
+    await ado(worker, "send_message", mail_address="planner", content="hello")
+
+    await planner.aunregister()
+    await asyncio.to_thread(worker.unregister)
+
+    assert (await ado(anyone, "agent_discover"))["agents"] == []
+    assert bodies(await ado(planner, "fetch_messages")) == ["hello"]
+    with pytest.raises(AgentNotFound, match="agent not found"):
+        planner.unregister()
+    with pytest.raises(InvalidRequest, match="agent: these tools belong to no agent"):
+        anyone.unregister()
+    planner.close()
+    for unregistering in (planner.unregister, planner._session.unregister):
+        with pytest.raises(NotConnected, match="the toolkit is closed"):
+            unregistering()

@@ -227,3 +227,14 @@ async def test_no_result_holds_more_of_others_words_than_it_may(open_host, era, 
             for one in (*result.get("messages", ()), *result.get("agents", ()))
         )
         assert len(words) <= most, json.dumps(result)[:500]
+
+
+async def test_a_registration_lasts_as_long_as_is_said(open_host, broker):
+    desk = await open_host("desk", registration_ttl=86_400)
+    other = await open_host("other")
+    for host in (desk, other):
+        await host.do("agent_register", capabilities="x")
+
+    await broker.clock.advance(86_400)
+
+    assert [one["name"] for one in (await other.do("agent_discover"))["agents"]] == ["other"]
