@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from mq9.clock import Clock
 from mq9.engine import machine, store
-from mq9.engine.commands import Command, Fetch, Limits, Query, Release, Settle, Sweep
+from mq9.engine.commands import Command, Fetch, Limits, Query, Release, Send, Settle, Sweep
 from mq9.engine.database_file import DatabaseFile
 from mq9.engine.machine import Unsettled
 from mq9.engine.store import Durability
@@ -210,8 +210,8 @@ class FileBackend:
         clock: Tells when things happen.
         limits: What the broker takes.
         durability: What a reply promises.
-        on_news: Called on the writer's thread after another process wrote to the file, and after
-            something was taken back.
+        on_news: Called on the writer's thread with the mailbox in which something was taken back,
+            and with None after another process wrote to the file.
 
     Attributes:
         writing: Held while the writer is at work.
@@ -224,7 +224,7 @@ class FileBackend:
         clock: Clock,
         limits: Limits,
         durability: Durability,
-        on_news: Callable[[], None],
+        on_news: Callable[[str | None], None],
     ) -> None:
         self._clock = clock
         self._limits = limits
@@ -380,7 +380,7 @@ class FileBackend:
                     newest = self._data_version()
                 if newest != version:
                     version = newest
-                    self._on_news()
+                    self._on_news(None)
 
     def _check_file(self) -> None:
         """See whether the file is what it was; else write no more to what lies there now."""
@@ -463,19 +463,19 @@ class FileBackend:
     def _deliver(self, ticket: _Ticket, result: Any, error: Exception | None) -> None:
         future = ticket.future
         if future is None:
-            self._on_news()  # what was taken back is there for others
+            self._tell_of(ticket.command)  # what was taken back is there for others
             return
         if ticket.abandoned:  # its loop may be about to close
             if error is None:
                 self._undo(ticket.command, result)
-                self._on_news()
+                self._tell_of(ticket.command)
             return
 
         def resolve() -> None:
             if future.cancelled():
                 if error is None:
                     self._undo(ticket.command, result)
-                    self._on_news()
+                    self._tell_of(ticket.command)
             elif error is not None:
                 future.set_exception(error)
             else:
@@ -486,6 +486,11 @@ class FileBackend:
         except RuntimeError:  # the loop that asked is closed
             if error is None:
                 self._undo(ticket.command, result)
+
+    def _tell_of(self, command: Command[Any]) -> None:
+        """Tell of what nobody else tells of: its asker is gone."""
+        known = command.address if isinstance(command, Send | Fetch | Release) else None
+        self._on_news(known)
 
     def _undo(self, command: Command[Any], result: Any) -> None:
         """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""

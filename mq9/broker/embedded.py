@@ -46,7 +46,7 @@ class EmbeddedBroker:
 
     def __init__(
         self,
-        make_backend: Callable[[Callable[[], None]], Backend],
+        make_backend: Callable[[Callable[[str | None], None]], Backend],
         clock: Clock,
         randomness: Randomness = secrets.token_bytes,
         *,
@@ -55,7 +55,7 @@ class EmbeddedBroker:
     ) -> None:
         self.clock = clock
         self._waiters = Waiters(self._watch)
-        self._backend = make_backend(self._waiters.notify_all)
+        self._backend = make_backend(self._waiters.notify)
         self._service = Service(
             self._backend,
             self._waiters,
@@ -160,4 +160,4 @@ class EmbeddedBroker:
     def closed(self) -> None:
         """Let go of all but the backend, which somebody has closed, and of whoever still waits."""
         self._service.close()
-        self._waiters.notify_all()
+        self._waiters.wake_all()

@@ -211,7 +211,7 @@ class Service:
     def stop_waiting(self) -> None:
         """End every wait for mail, those to come included: a FETCH answers with what there is."""
         self._stopping = True
-        self._waiters.notify_all()
+        self._waiters.wake_all()
 
     async def handle(self, request: Request) -> bytes:
         """Answer one request. Never raises but when cancelled; a cancelled FETCH leases nothing.
@@ -349,12 +349,12 @@ class Service:
                 actor=call.session.actor(address),
             )
         )
-        self._waiters.notify(address)
+        self._waiters.wake(address)
         return replies.success({"mail_address": address})
 
     async def _drop(self, call: Call) -> dict[str, Any]:
         await self._backend.run(commands.DropMailbox(address=call.address, actor=call.actor))
-        self._waiters.notify(call.address)
+        self._waiters.wake(call.address)
         return replies.success({})
 
     async def _status(self, call: Call) -> dict[str, Any]:
@@ -490,15 +490,14 @@ class Service:
         """Look until there is something or the wait is over; ``again`` gets what it last found."""
         deadline_ms = self._clock.now_ms() + body.max_wait_ms
         fetched = None
-        while True:
-            with self._waiters.joined(call.address) as waiter:
+        with self._waiters.joined(call.address, body.group_name) as waiter:
+            while True:
+                waiter.begin()
                 fetched = await again(fetched)
                 if fetched.result or self._stopping or self._clock.now_ms() >= deadline_ms:
                     return fetched
-                change_ms = fetched.next_change_ms
-                until_ms = deadline_ms if change_ms is None else min(deadline_ms, change_ms)
                 with call.watch.waiting():
-                    await waiter.wait(self._clock, until_ms)
+                    await waiter.wait(self._clock, deadline_ms, fetched.next_change_ms)
 
     async def _ack(self, call: Call) -> dict[str, Any]:
         body = requests.Ack.decode(call.payload)

@@ -1,12 +1,15 @@
 """Who waits for news of a mailbox, and how they are woken.
 
-A waiter registers before it looks, so that nothing falls between looking and waiting. A wake may be
-spurious: whoever is woken looks again.
+What is new in a mailbox is for one consumer of each group, and for every read without a group. So
+of those who wait in the same group one is woken, looks, and wakes the next when it leaves having
+found something, or without having looked. A waiter joins before it looks, so that nothing falls
+between looking and waiting. A wake may be spurious: whoever is woken looks again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,34 +18,125 @@ from mq9.clock import Clock
 
 
 class Waiter:
-    """One request that waits; it belongs to the event loop that made it."""
+    """One request that looks and waits in turn, on the event loop that made it.
 
-    def __init__(self) -> None:
+    Args:
+        lock: Guards the line and all that wait in it.
+        line: Those who wait for the same.
+    """
+
+    def __init__(self, lock: threading.Lock, line: _Line) -> None:
         self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Future[None] = self._loop.create_future()
+        self._lock = lock
+        self._line = line
+        self._woken = asyncio.Event()
         self.is_woken = False
+        self.is_waiting = False
+        self.has_news = False  # woken for it, and has not finished to look
 
-    def wake(self) -> None:
-        """Tell the waiter to look again, from whichever thread; once is enough."""
-        if self.is_woken:
-            return
-        self.is_woken = True
+    def begin(self) -> None:
+        """Note that the waiter is about to look: what comes from now on is news again."""
+        with self._lock:
+            self.has_news = self.is_woken
+            self.is_woken = False
+            self._woken.clear()
+            if self._line.scout is self:
+                self._line.scout = None
+
+    async def wait(self, clock: Clock, until_ms: int, change_ms: int | None) -> None:
+        """Return when woken, having found nothing.
+
+        Args:
+            clock: Tells the time.
+            until_ms: The instant at which the waiter is woken in any case.
+            change_ms: The instant at which, as it has just seen, there may be something for one of
+                the line. It looks again then, unless another has looked since.
+        """
+        with self._lock:
+            self.has_news = False
+            self._line.sentinel = None if change_ms is None else self
+        timers = [clock.call_at(until_ms, self._end)]
+        if change_ms is not None and change_ms < until_ms:
+            timers.append(clock.call_at(change_ms, self._change))
+        self.is_waiting = True
         try:
-            self._loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:
-            return  # its loop is closed, and so nobody waits
-
-    def _resolve(self) -> None:
-        if not self._news.done():
-            self._news.set_result(None)
-
-    async def wait(self, clock: Clock, until_ms: int) -> None:
-        """Return at the next wake, or when the clock reaches ``until_ms``."""
-        timer = clock.call_at(until_ms, self.wake)
-        try:
-            await self._news
+            await self._woken.wait()
         finally:
-            timer.cancel()
+            self.is_waiting = False
+            for timer in timers:
+                timer.cancel()
+
+    def _end(self) -> None:
+        self.wake()
+
+    def _change(self) -> None:
+        with self._lock:
+            if not self._line.is_group or self._line.sentinel is self:
+                self._line.send(self)
+
+    def wake(self) -> bool:
+        """Tell the waiter to look again, from whichever thread; False when its loop is closed."""
+        if not self.is_woken:
+            try:
+                self._loop.call_soon_threadsafe(self._woken.set)
+            except RuntimeError:
+                return False
+            self.is_woken = True
+        return True
+
+
+class _Line:
+    """Those who wait on one event loop for the same: what one group is to be handed, or any news.
+
+    Attributes:
+        is_group: Whether what is new is for one of them only.
+        waiters: Whoever looks or waits, in the order of joining.
+        scout: The one that was woken and has not begun to look; it looks for all of them.
+        sentinel: The last to have looked, when it looks again because something is due.
+    """
+
+    def __init__(self, *, is_group: bool) -> None:
+        self.is_group = is_group
+        self.waiters: dict[Waiter, None] = {}
+        self.scout: Waiter | None = None
+        self.sentinel: Waiter | None = None
+
+    def send(self, waiter: Waiter) -> bool:
+        """Wake a waiter to look for all; False when its loop is closed."""
+        if not waiter.wake():
+            return False
+        if self.scout is None:
+            self.scout = waiter
+        return True
+
+    def news(self) -> None:
+        """Wake whom there is something for."""
+        if not self.is_group:
+            self.wake_all()
+        elif self.scout is None:
+            idle = (one for one in self.waiters if not one.is_woken)
+            waiting = (one for one in self.waiters if one.is_waiting and not one.is_woken)
+            # Who looks just now may be about to leave.
+            any(self.send(one) for one in itertools.chain(waiting, idle))
+
+    def wake_all(self) -> None:
+        """Wake everybody."""
+        for waiter in self.waiters:
+            waiter.wake()
+
+    def leave(self, waiter: Waiter) -> None:
+        """Let a waiter go, and another do what it has not done."""
+        del self.waiters[waiter]
+        is_missed = waiter.is_woken or waiter.has_news or self.sentinel is waiter
+        if self.scout is waiter:
+            self.scout = None
+        if self.sentinel is waiter:
+            self.sentinel = None
+        if is_missed and self.is_group:
+            self.news()
+
+
+_Name = tuple[str | None, asyncio.AbstractEventLoop]
 
 
 class Waiters:
@@ -55,38 +149,62 @@ class Waiters:
     def __init__(self, watch: Callable[[bool], None]) -> None:
         self._watch = watch
         self._lock = threading.Lock()
-        self._by_address: dict[str, set[Waiter]] = {}
+        self._by_address: dict[str, dict[_Name, _Line]] = {}
 
     @contextmanager
-    def joined(self, address: str) -> Iterator[Waiter]:
-        """Be woken by news of a mailbox while inside."""
-        waiter = Waiter()
+    def joined(self, address: str, group: str | None) -> Iterator[Waiter]:
+        """Be woken by news of a mailbox while inside.
+
+        Args:
+            address: The mailbox.
+            group: For whom the waiter asks; None for a read without a group.
+        """
+        # One that is woken on a loop that somebody blocks must not keep the news from other loops.
+        name = (group, asyncio.get_running_loop())
         with self._lock:
-            first = not self._by_address
-            self._by_address.setdefault(address, set()).add(waiter)
-            if first:
+            if not self._by_address:
                 self._watch(True)
+            lines = self._by_address.setdefault(address, {})
+            line = lines.get(name)
+            if line is None:
+                line = lines[name] = _Line(is_group=group is not None)
+            waiter = Waiter(self._lock, line)
+            line.waiters[waiter] = None
         try:
             yield waiter
         finally:
             with self._lock:
-                those = self._by_address[address]
-                those.discard(waiter)
-                if not those:
+                line.leave(waiter)
+                if not line.waiters:
+                    del lines[name]
+                if not lines:
                     del self._by_address[address]
                 if not self._by_address:
                     self._watch(False)
 
-    def notify(self, address: str) -> None:
-        """Wake whoever waits for news of a mailbox."""
-        with self._lock:
-            those = list(self._by_address.get(address, ()))
-        for waiter in those:
-            waiter.wake()
+    def notify(self, address: str | None) -> None:
+        """Wake whom something new in a mailbox is for: one of each group, and all others.
 
-    def notify_all(self) -> None:
+        Args:
+            address: The mailbox; None for every mailbox.
+        """
+        with self._lock:
+            for line in self._lines(address):
+                line.news()
+
+    def wake(self, address: str) -> None:
+        """Wake everybody who waits for news of a mailbox, since it is another one now."""
+        with self._lock:
+            for line in self._lines(address):
+                line.wake_all()
+
+    def wake_all(self) -> None:
         """Wake everybody."""
         with self._lock:
-            those = [waiter for waiters in self._by_address.values() for waiter in waiters]
-        for waiter in those:
-            waiter.wake()
+            for line in self._lines(None):
+                line.wake_all()
+
+    def _lines(self, address: str | None) -> list[_Line]:
+        mailboxes = self._by_address
+        found = mailboxes.values() if address is None else [mailboxes.get(address, {})]
+        return [line for lines in found for line in lines.values()]

@@ -203,7 +203,7 @@ class FakeBroker:
         assert path is not None  # noqa: S101  # set on entering
         backend = InlineBackend(store.open_file(path), self.clock, self._limits)
 
-        def make_backend(_on_news: Callable[[], None]) -> Backend:
+        def make_backend(_on_news: Callable[[str | None], None]) -> Backend:
             return backend
 
         broker = EmbeddedBroker(

@@ -42,7 +42,7 @@ from mq9.transport.direct import DirectTransport
 FETCH = Fetch(address="inbox", group="g", consumer="c", start=Start(deliver=Deliver.EARLIEST))
 
 
-def make(path, *, limits=Limits(), on_news=lambda: None):
+def make(path, *, limits=Limits(), on_news=lambda _: None):
     return FileBackend(path, ManualClock(), limits, Durability.NORMAL, on_news)
 
 
@@ -442,7 +442,7 @@ async def test_a_broker_whose_storage_fails_can_be_closed(path, other):
 
 async def test_only_what_others_write_is_news_and_only_while_somebody_waits(path):
     news = threading.Event()
-    backend, neighbour = make(path, on_news=news.set), make(path)
+    backend, neighbour = make(path, on_news=lambda _: news.set()), make(path)
     await backend.run(CreateMailbox(address="inbox", life="first"))
     backend.watch(True)
     await send(backend, b"our own")

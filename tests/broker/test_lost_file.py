@@ -119,7 +119,7 @@ async def backend(path):
 @contextlib.asynccontextmanager
 async def opened(path):
     """A backend with a mailbox and a message that stand in the log."""
-    one = FileBackend(path, SystemClock(), Limits(), Durability.NORMAL, lambda: None)
+    one = FileBackend(path, SystemClock(), Limits(), Durability.NORMAL, lambda _: None)
     try:
         await one.run(CreateMailbox(address="inbox", life="first", renew=True))
         await one.run(Send(address="inbox", payload=b"before"))
