@@ -37,8 +37,8 @@ from mq9.models import (
     PublicMailbox,
 )
 from mq9.payloads import Payload
-from mq9.protocol import checks, headers, replies, requests
-from mq9.protocol.headers import SendOptions
+from mq9.protocol import checks, replies, requests
+from mq9.protocol.headers import BASE64, SendOptions
 from mq9.protocol.subjects import Verb
 from mq9.reserved import Reserved
 from mq9.transport.base import Transport
@@ -327,6 +327,7 @@ class Mq9Client:
         reply_to: str | None = None,
         correlation_id: str | None = None,
         path: Sequence[str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> int:
         """Send a message; when this returns, the broker has stored it.
 
@@ -344,6 +345,9 @@ class Mq9Client:
             reply_to: The address that the answer goes to.
             correlation_id: Which question it answers, or is.
             path: The agents that this conversation has passed through.
+            headers: What else is to be known of it, such as ``traceparent``: up to 64, 8 KiB
+                together. Names are those of HTTP, no matter their case, and begin neither with
+                ``mq9-`` nor with ``nats-``; values are 1 to 256 printable characters.
 
         Returns:
             The msg_id, or -1 while the message is delayed.
@@ -366,6 +370,7 @@ class Mq9Client:
             reply_to=reply_to,
             correlation_id=correlation_id,
             path=cast("tuple[str, ...]", () if path is None else path),
+            headers=cast("tuple[tuple[str, str], ...]", headers),
         )
         return await self._send(address, payloads.encode(payload), options)
 
@@ -439,7 +444,7 @@ class Mq9Client:
                 address,
                 body.encode(),
                 idempotent=True,
-                extra_headers=[headers.BASE64],
+                extra_headers=[BASE64],
                 wait_ms=body.max_wait_ms,
             )
         except asyncio.CancelledError:
@@ -552,9 +557,9 @@ class Mq9Client:
     ) -> int | None:
         """Move a fetched message to another mailbox: store it there, confirm it here, or neither.
 
-        There it keeps its body, priority, tags, sender, ``reply_to``, ``correlation_id`` and path,
-        has no key, does not expire, and says in ``moved`` where it was. Our broker has this verb;
-        others do not.
+        There it keeps its body, priority, tags, sender, ``reply_to``, ``correlation_id``, path and
+        headers, has no key, does not expire, and says in ``moved`` where it was. Our broker has
+        this verb; others do not.
 
         Args:
             mail_address: The mailbox it was fetched from.
@@ -725,7 +730,7 @@ class Mq9Client:
             max_bytes=max_bytes,
         )
         reply = await self._connection.request(
-            Verb.QUERY, address, body.encode(), idempotent=True, extra_headers=[headers.BASE64]
+            Verb.QUERY, address, body.encode(), idempotent=True, extra_headers=[BASE64]
         )
         return replies.decode_fetch(reply, address)
 
@@ -831,6 +836,7 @@ class Mq9Client:
         timeout: float = 30.0,
         priority: Priority | str = Priority.NORMAL,
         sender: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Message:
         """Ask a question and return its answer.
 
@@ -844,6 +850,7 @@ class Mq9Client:
             timeout: How many seconds to wait for the answer.
             priority: The question's priority.
             sender: Who asks.
+            headers: The question's headers; see ``send``.
 
         Raises:
             NoReply: No answer came in time. The question may still be read until it expires.
@@ -862,6 +869,7 @@ class Mq9Client:
             sender=sender,
             reply_to=reply_to,
             correlation_id=correlation_id,
+            headers=cast("tuple[tuple[str, str], ...]", headers),
         )
         await self.mailbox_create(name=reply_to, ttl=lifetime, renew=True)
         try:
@@ -905,6 +913,7 @@ class Mq9Client:
         *,
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> int | None:
         """Answer a message: to its ``reply_to``, under its ``correlation_id``.
 
@@ -917,6 +926,7 @@ class Mq9Client:
             payload: The answer; see ``send``.
             id: The idempotency id. Needed by each further, different answer to one message.
             sender: Who answers.
+            headers: The answer's headers; see ``send``.
 
         Returns:
             The msg_id of the answer; None where an earlier delivery was answered otherwise.
@@ -939,6 +949,7 @@ class Mq9Client:
                 id=own_id or _answer_id(message),
                 correlation_id=message.correlation_id,
                 sender=sender,
+                headers=headers,
             )
         except MailboxNotFound as error:
             raise ReplyMailboxNotFound(str(error)) from error

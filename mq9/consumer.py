@@ -447,6 +447,7 @@ class Consumer:
             reply_to=message.reply_to,
             correlation_id=message.correlation_id,
             path=message.path,
+            headers=message.headers,
         )
 
     async def _report(self, message: Message, error: Exception) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Priority(StrEnum):
@@ -31,6 +28,37 @@ class Deliver(StrEnum):
     EARLIEST = "earliest"
     FROM_TIME = "from_time"
     FROM_ID = "from_id"
+
+
+class MessageHeaders(Mapping[str, str]):
+    """The headers of a message: immutable, names in lower case, found whatever their case.
+
+    Args:
+        values: Value by name.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        self._values = {name.lower(): value for name, value in dict(values).items()}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return f"MessageHeaders({self._values!r})"
+
+
+NO_HEADERS = MessageHeaders()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +102,7 @@ class Message:
         reply_to: The address that the answer goes to.
         correlation_id: Which question it answers, or is.
         path: The agents that this conversation has passed through, in order.
+        headers: What was sent beside these, such as ``traceparent``.
         moved: Where it was before, if it was moved here; None for one that was sent here.
         delivery_count: How often it was handed out to this group; 0 outside groups.
         batch: The token of the FETCH reply it came in; None outside groups.
@@ -92,6 +121,7 @@ class Message:
     reply_to: str | None = None
     correlation_id: str | None = None
     path: tuple[str, ...] = ()
+    headers: MessageHeaders = NO_HEADERS
     moved: Moved | None = None
     delivery_count: int = 0
     batch: str | None = None

@@ -205,7 +205,7 @@ def _nats_py_can_say(subject, headers):
     names = [name.lower() for name, _ in headers]
     return (
         len(set(names)) == len(names)
-        and all(name.isascii() for name, _ in headers)
+        and all(re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) for name, _ in headers)
         and all(value and value == value.strip() for _, value in headers)
         and re.fullmatch(r"[!-~]+", subject)
         and all(subject.split("."))

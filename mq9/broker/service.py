@@ -396,6 +396,7 @@ class Service:
                 reply_to=options.reply_to,
                 correlation_id=options.correlation_id,
                 path=options.path,
+                headers=options.headers,
             )
         )
         self._waiters.notify(call.address)

@@ -53,8 +53,13 @@ async def send(
     correlation_id: Annotated[
         str | None, typer.Option(help="Which question it is, or answers.")
     ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(help="What else is to be known, as 'name: value'; may be repeated."),
+    ] = None,
 ) -> int:
     """Send a message; when this returns, it is stored."""
+    headers = _headers(header or [])
     payload = _stdin() if body is None or body == "-" else body.encode("utf-8", "surrogateescape")
     address = addresses.parse(address)
     async with call.client() as client:
@@ -70,6 +75,7 @@ async def send(
             sender=sender,
             reply_to=reply_to,
             correlation_id=correlation_id,
+            headers=headers,
         )
     delayed = msg_id < 0
     call.out.show(
@@ -79,6 +85,19 @@ async def send(
         else f"stored as message {msg_id}",
     )
     return 0
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    """Read headers as they are written in the command line."""
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise InvalidRequest(f"header: {checks.shown(line)} is not 'name: value'")
+        if name in headers:
+            raise InvalidRequest(f"header: {checks.shown(name)} is repeated")
+        headers[name] = value.strip()
+    return headers
 
 
 def _stdin() -> bytes:
@@ -321,6 +340,9 @@ def _message(message: Message) -> str:
     described = "  ".join(f"{name}={quoted(value)}" for name, value in more.items() if value)
     if described:
         lines.append(described)
+    if message.headers:
+        headers = (f"{name}={quoted(value)}" for name, value in message.headers.items())
+        lines.append(f"headers  {'  '.join(headers)}")
     if message.moved is not None:
         lines.append(_moved(message.moved))
     lines.append(output.indented(output.body(message.payload)))

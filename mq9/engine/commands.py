@@ -169,6 +169,7 @@ class Send(Command[int]):
     reply_to: str | None = None
     correlation_id: str | None = None
     path: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -229,9 +229,10 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
         mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
         connection.execute(
             "INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
-            " tags, sender, sender_verified, reply_to, correlation_id, path, size, payload)"
+            " tags, sender, sender_verified, reply_to, correlation_id, path, headers, size,"
+            " payload)"
             " SELECT mailbox, ?, priority, ?, sent_ms, expires_ms, key, tags,"
-            " sender, sender_verified, reply_to, correlation_id, path, size, payload"
+            " sender, sender_verified, reply_to, correlation_id, path, headers, size, payload"
             " FROM delayed WHERE id=?",
             (mailbox.next_msg_id, mailbox.visible_ms, row_id),
         )

@@ -12,12 +12,12 @@ from mq9.engine import mailboxes
 from mq9.engine.commands import Delete, Found, Limits, QueryMessages, Send
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import IdConflict, MailboxFull, MessageNotFound
-from mq9.models import PRIORITIES, Message, Moved
+from mq9.models import NO_HEADERS, PRIORITIES, Message, MessageHeaders, Moved
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
 COLUMNS = (
     "msg_id, payload, priority, visible_ms, key, tags, sender, sender_verified, reply_to,"
-    " correlation_id, path, moved"
+    " correlation_id, path, headers, moved"
 )
 IDEMPOTENCY_MS = 7 * 86_400_000  # how long an id is remembered
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
@@ -27,7 +27,7 @@ _CONTROL = bytes(range(0x20))
 def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | None) -> Message:
     """Return the message in a row of ``COLUMNS``."""
     msg_id, payload, lane, visible_ms, key, tags, sender, verified, *envelope = row
-    reply_to, correlation, path, moved = envelope
+    reply_to, correlation, path, headers, moved = envelope
     return Message(
         msg_id=msg_id,
         payload=payload,
@@ -40,6 +40,7 @@ def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | N
         reply_to=reply_to,
         correlation_id=correlation,
         path=tuple(path.split(",")) if path else (),
+        headers=NO_HEADERS if headers is None else MessageHeaders(orjson.loads(headers)),
         moved=None if moved is None else Moved(**orjson.loads(moved)),
         delivery_count=deliveries,
         batch=batch,
@@ -51,6 +52,8 @@ def reply_bytes(message: Message, *, as_text: bool) -> int:
     """Return at least as many bytes as the message takes in a reply, in base64 or as text."""
     texts = (message.key, message.sender, message.reply_to, message.correlation_id)
     envelope = sum(4 * len(text) for text in (*texts, *message.tags, *message.path) if text)
+    if message.headers:
+        envelope += len(orjson.dumps(dict(message.headers)))
     if message.moved is not None:
         envelope += len(orjson.dumps(message.moved))
     size = (len(message.payload) * 4) // 3 + 4
@@ -113,8 +116,8 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
     values = (instant,) if command.delay_s else (instant, answer)
     connection.execute(
         f"INSERT INTO {table} ({first_columns}, sent_ms, mailbox, priority, expires_ms, key, tags,"  # noqa: S608  # constant names
-        " sender, sender_verified, reply_to, correlation_id, path, size, payload)"
-        f" VALUES ({'?,' * len(values)}?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " sender, sender_verified, reply_to, correlation_id, path, headers, size, payload)"
+        f" VALUES ({'?,' * len(values)}?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
             *values,
             now,
@@ -128,6 +131,7 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
             command.reply_to,
             command.correlation_id,
             ",".join(command.path),
+            orjson.dumps(dict(command.headers)).decode() if command.headers else None,
             size,
             command.payload,
         ),

@@ -89,9 +89,9 @@ def _store_copy(
     target.visible_ms = max(target.visible_ms, now)
     connection.execute(
         "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, priority, tags, sender,"
-        " sender_verified, reply_to, correlation_id, path, size, payload)"
+        " sender_verified, reply_to, correlation_id, path, headers, size, payload)"
         " SELECT ?,?,?,?,?, priority, tags, sender,"
-        " sender_verified, reply_to, correlation_id, path, size, payload"
+        " sender_verified, reply_to, correlation_id, path, headers, size, payload"
         " FROM messages WHERE mailbox=? AND msg_id=?",
         (
             target.id,

@@ -41,6 +41,7 @@ CREATE TABLE messages (
   reply_to TEXT,
   correlation_id TEXT,
   path TEXT NOT NULL,               -- "a,b"
+  headers TEXT,                     -- JSON: value by name, in lower case
   moved TEXT,                       -- JSON: which mailbox it was moved here from, by whom, why
   size INTEGER NOT NULL,            -- of the payload, in bytes
   payload BLOB NOT NULL,            -- last, so that the other columns are read without it
@@ -65,6 +66,7 @@ CREATE TABLE delayed (
   reply_to TEXT,
   correlation_id TEXT,
   path TEXT NOT NULL,
+  headers TEXT,
   size INTEGER NOT NULL,
   payload BLOB NOT NULL
 ) STRICT;

@@ -24,6 +24,8 @@ _MIGRATIONS: dict[int, str] = {
     1: "CREATE TABLE agents_vectors"
     " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT;",
     2: "ALTER TABLE messages ADD COLUMN moved TEXT;\n"
+    "ALTER TABLE messages ADD COLUMN headers TEXT;\n"
+    "ALTER TABLE delayed ADD COLUMN headers TEXT;\n"
     "ALTER TABLE handed ADD COLUMN moved_to TEXT;\n"
     "ALTER TABLE handed ADD COLUMN moved_as INTEGER;\n"
     "CREATE TABLE checkpoints (token BLOB NOT NULL, previous BLOB NOT NULL) STRICT;\n"

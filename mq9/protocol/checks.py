@@ -7,6 +7,7 @@ languages send them so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, TypeVar
@@ -20,6 +21,10 @@ MAX_UNIX_SECONDS = 253_402_300_799  # the end of the year 9999
 HEADER_VALUE_LENGTH = 256
 MAX_TAGS = 64
 MAX_READERS = 64  # of one mailbox
+MAX_HEADERS = 64  # of one message, beside those of the protocol
+MAX_HEADER_BYTES = 8 * 1024  # names and values of these together
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # a token, as in HTTP
+_RESERVED_NAMES = ("mq9-", "nats-")  # the protocol's, and those of NATS itself
 
 Check = Callable[[str, Any], Any]
 E = TypeVar("E", bound=Enum)
@@ -150,6 +155,50 @@ def tags(name: str, value: Any) -> tuple[str, ...]:
     if len(value) > MAX_TAGS:
         raise InvalidRequest(f"{name}: {len(value)} tags are more than {MAX_TAGS}")
     return tuple(dict.fromkeys(tag(name, one) for one in value))
+
+
+def message_headers(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Check for the headers of a message, and return them in order with names in lower case.
+
+    They are a mapping, or a tuple of pairs.
+    """
+    if value is None:
+        return ()
+    pairs = tuple(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, tuple) or not all(
+        isinstance(pair, tuple) and len(pair) == 2 for pair in pairs
+    ):
+        raise InvalidRequest(f"{name}: {shown(value)} is not a mapping of names to values")
+    if len(pairs) > MAX_HEADERS:
+        raise InvalidRequest(f"{name}: {len(pairs)} headers are more than {MAX_HEADERS}")
+    checked: dict[str, str] = {}
+    for header, text in pairs:
+        lower = _header_name(name, header)
+        if lower in checked:
+            raise InvalidRequest(f"{name}: {lower} is repeated")
+        checked[lower] = header_text(f"{name}: {lower}", text)
+    size = sum(len(header) + len(text.encode()) for header, text in checked.items())
+    if size > MAX_HEADER_BYTES:
+        raise InvalidRequest(f"{name}: {size} bytes are more than {MAX_HEADER_BYTES}")
+    return tuple(checked.items())
+
+
+def _header_name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
+        raise InvalidRequest(
+            f"{name}: {shown(value)} is not a name of 1 to 128 letters, digits or !#$%&'*+-.^_`|~"
+        )
+    lower = value.lower()
+    if lower.startswith(_RESERVED_NAMES):
+        raise InvalidRequest(
+            f"{name}: {lower} is not free: mq9- and nats- have meanings of their own"
+        )
+    return lower
+
+
+def is_free_header(name: str) -> bool:
+    """Tell whether a header of a request is the message's, not the protocol's or NATS's."""
+    return not (name.isascii() and name.lower().startswith(_RESERVED_NAMES))
 
 
 def agents(name: str, value: Any) -> tuple[str, ...]:

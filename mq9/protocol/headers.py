@@ -1,6 +1,7 @@
 """The options of a request that travel as NATS headers, most of them for SEND.
 
-Names are case-insensitive. A repeated ``mq9-*`` header is an error, and so is an empty one.
+Names are case-insensitive. A repeated ``mq9-*`` header is an error, and so is an empty one. What a
+SEND carries beside them, but for the headers of NATS itself, is stored with the message.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class SendOptions(Checked):
         None, optional(checks.header_text), header="mq9-correlation-id"
     )
     path: tuple[str, ...] = given((), _path, header="mq9-path")
+    headers: tuple[tuple[str, str], ...] = given((), checks.message_headers)
 
     def __post_init__(self) -> None:
         """Check every option, and that the message outlives its delay."""
@@ -57,13 +59,13 @@ class SendOptions(Checked):
 
     def encode(self) -> list[tuple[str, str]]:
         """Return the headers; an option that holds its default is left out."""
-        headers = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
+        encoded = []
+        for name, (header, default) in _OPTIONS.items():
+            value = getattr(self, name)
+            if value != default:
                 text = ",".join(value) if isinstance(value, tuple) else str(value)
-                headers.append((field.metadata["header"], text))
-        return headers
+                encoded.append((header, text))
+        return [*encoded, *self.headers]
 
     @classmethod
     def decode(cls, headers: Headers) -> SendOptions:
@@ -74,11 +76,19 @@ class SendOptions(Checked):
         """
         values = read(headers)
         options: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            header = field.metadata["header"]
+        for name, (header, default) in _OPTIONS.items():
             if header in values:
-                options[field.name] = _parse(header, values[header], field.default, field.name)
-        return cls(**options)
+                options[name] = _parse(header, values[header], default, name)
+        free = tuple((name, value) for name, value in headers if checks.is_free_header(name))
+        return cls(**options, headers=free)
+
+
+# Of the options that are a header of their own: its name, and the option's default.
+_OPTIONS = {
+    field.name: (field.metadata["header"], field.default)
+    for field in dataclasses.fields(SendOptions)
+    if "header" in field.metadata
+}
 
 
 def _parse(header: str, text: str, default: object, name: str) -> Any:

@@ -25,6 +25,7 @@ from mq9.models import (
     MailboxStatus,
     Match,
     Message,
+    MessageHeaders,
     MessageLife,
     Moved,
     Priority,
@@ -115,6 +116,7 @@ def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
         "reply_to": message.reply_to,
         "correlation_id": message.correlation_id,
         "path": message.path,
+        "headers": dict(message.headers),
         "moved": None if message.moved is None else _without_none(message.moved),
     }
     item.update((name, value) for name, value in envelope.items() if value)
@@ -150,6 +152,7 @@ def decode_message(
             reply_to=item.get("reply_to"),
             correlation_id=item.get("correlation_id"),
             path=tuple(item.get("path") or ()),
+            headers=MessageHeaders(item.get("headers") or ()),
             moved=_moved(item["moved"]) if item.get("moved") else None,
             delivery_count=item.get("delivery_count", 0),
             batch=batch,

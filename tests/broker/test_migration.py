@@ -73,7 +73,7 @@ async def test_a_file_from_before_there_were_vectors_gets_room_for_them(tmp_path
 async def test_mail_from_before_is_read_leased_and_moved(opened):
     await opened.move("inbox", "g", 0, to="dead", consumer="one", reason="old")
     [moved] = await opened.query("dead")
-    assert (moved.text, moved.tags, moved.path) == ("a", ("a", "b"), ("p",))
+    assert (moved.text, moved.tags, moved.path, moved.headers) == ("a", ("a", "b"), ("p",), {})
     assert (moved.sender, moved.sender_verified) == ("ada", True)
     assert (moved.moved.mailbox, moved.moved.reason) == ("inbox", "old")
     assert [one.text for one in await opened.fetch("inbox", group_name="g")] == ["b"]

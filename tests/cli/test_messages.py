@@ -22,6 +22,7 @@ def test_a_message_goes_round(mq9, inbox):
 def test_every_option_of_send_reaches_the_reader(mq9, inbox):
     options = ["--priority", "critical", "--key", "k", "--tag", "a", "--tag", "b", "--ttl", 60]
     who = ["--from", "planner", "--reply-to", "planner", "--correlation-id", "q 1", "--id", "one"]
+    who += ["--header", "Traceparent: 00-1", "--header", "note:so: so"]
     sent = mq9.ok("send", inbox, "hello", *options, *who, "--json")
     again = mq9.ok("send", inbox, "hello", *options, *who, "--json")
     assert sent.document == {"mail_address": inbox, "msg_id": 0, "delayed": False}
@@ -39,10 +40,12 @@ def test_every_option_of_send_reaches_the_reader(mq9, inbox):
         "from": "planner",
         "reply_to": "planner",
         "correlation_id": "q 1",
+        "headers": {"traceparent": "00-1", "note": "so: so"},
     }
     shown = mq9.ok("query", inbox).out
     assert "from planner (claimed)" in shown
     assert "key=k  tags='a,b'  reply-to=planner  correlation-id='q 1'" in shown
+    assert "headers  traceparent=00-1  note='so: so'" in shown
 
 
 def test_a_delayed_message_has_no_id_yet(mq9, inbox):
@@ -272,6 +275,9 @@ def test_a_lease_is_as_long_as_asked_for(timed):
         (["fetch", "inbox", "--lease", "0.5"], "--lease"),
         (["fetch", "inbox", "--deliver", "from_id"], "from_id"),
         (["fetch", "inbox", "--from-time", "soon"], "from-time: 'soon' is neither Unix seconds"),
+        (["send", "inbox", "x", "--header", "a"], "header: 'a' is not 'name: value'"),
+        (["send", "inbox", "x", "--header", "a: 1", "--header", "a: 2"], "header: 'a' is repeated"),
+        (["send", "inbox", "x", "--header", "a:"], "headers: a: ''"),
         (["query", "inbox", "--since", "9999999-01-01"], "since: '9999999-01-01'"),
         (["ack", "inbox", "g", "-1"], "-1"),
         (["ack", "inbox", "g"], "msg_id"),
