@@ -807,6 +807,7 @@ class Mq9Client:
         *,
         text: str | None = None,
         semantic: str | None = None,
+        min_score: float | None = None,
         limit: int = 20,
         page: int = 1,
     ) -> AgentMatches:
@@ -815,6 +816,9 @@ class Mq9Client:
         Args:
             text: Words to look for.
             semantic: A sentence to find by meaning; wins over ``text``.
+            min_score: The lowest score that is found, 0 to 2; 0 leaves out nobody. By default it
+                is what the broker's embeddings say, below which a match is ``weak``, and 0 for
+                words.
             limit: How many at the most, 1 to 1 000.
             page: Which page of that size, from 1.
 
@@ -822,7 +826,9 @@ class Mq9Client:
             What the agents registered, best first; by name when nothing is asked. Its ``mode``
             tells what really ranked them: ``text`` where finding by meaning was not possible.
         """
-        body = requests.Discover(text=text, semantic=semantic, limit=limit, page=page)
+        body = requests.Discover(
+            text=text, semantic=semantic, min_score=min_score, limit=limit, page=page
+        )
         reply = await self._connection.request(
             Verb.AGENT_DISCOVER, payload=body.encode(), idempotent=True
         )

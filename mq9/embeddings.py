@@ -1,6 +1,8 @@
 """What turns text into vectors, so that agents can be found by meaning.
 
 Anything with ``embed_documents`` and ``embed_query`` will do, such as LangChain's ``Embeddings``.
+How large cosines are differs from model to model: a ``min_score`` tells below which a match is
+weak.
 By default it is WordLlama (extra ``semantic``), whose model is part of the package: small, offline,
 and quick enough for every question.
 """
@@ -8,15 +10,13 @@ and quick enough for every question.
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mq9 import stop_words
 from mq9.errors import InvalidRequest
+from mq9.protocol import checks
 
-_WORD = re.compile(r"\w+")
 # What LangChain's embeddings call their model.
 _NAMES_OF_MODELS = ("model", "model_name", "model_id", "deployment", "repo_id", "model_path")
 
@@ -36,22 +36,18 @@ class Embeddings(Protocol):
         """Return the vector of a question."""
 
 
-def without_stop_words(text: str) -> str:
-    """Return the words of a text that say something, in lower case; all of them if none does."""
-    return " ".join(stop_words.without(_WORD.findall(text.lower())))
-
-
 class WordLlamaEmbeddings:
     """Embeds with the model that ``wordllama`` carries, loaded when it is first used."""
 
-    model = "wordllama/l2_supercat/256/no-stop-words"
+    model = "wordllama/l2_supercat/256"
+    min_score = 0.16  # keeps 95 % of the right first answers: benchmarks/discovery
 
     def __init__(self) -> None:
         self._loaded: Any = None
 
     def embed_documents(self, texts: list[str]) -> Any:
         """Return a vector for each text."""
-        return self._model().embed([without_stop_words(text) for text in texts])
+        return self._model().embed(texts)
 
     def embed_query(self, text: str) -> Any:
         """Return the vector of a question."""
@@ -81,18 +77,25 @@ def checked(name: str, embeddings: object) -> Embeddings:
         embeddings: What was given.
 
     Raises:
-        InvalidRequest: They have no ``embed_documents`` or ``embed_query``, or numpy is missing.
+        InvalidRequest: They have no ``embed_documents`` or ``embed_query``, a ``min_score`` that is
+            not a number between 0 and 1, or numpy is missing.
     """
     if isinstance(embeddings, type) or not isinstance(embeddings, Embeddings):
         raise InvalidRequest(
             f"{name}: {type(embeddings).__name__} has no embed_documents and embed_query"
         )
+    checks.number(0, 1)(f"{name}: min_score", getattr(embeddings, "min_score", 0.0))
     if importlib.util.find_spec("numpy") is None:
         raise InvalidRequest(
             f"{name}: vectors are compared by numpy, which is not installed; the extra `semantic` "
             "brings it"
         )
     return embeddings
+
+
+def min_score_of(embeddings: Embeddings) -> float:
+    """Return the score below which a match is weak, 0 to 1; 0 where they do not say."""
+    return float(getattr(embeddings, "min_score", 0.0))
 
 
 def model_of(embeddings: Embeddings) -> str:

@@ -371,6 +371,7 @@ class Match:
         backlog: How many messages wait in its mailbox for the group of the same name, which is the
             one that agents read with; 1 000 means that many or more. None where there is no
             mailbox, or the broker does not say.
+        weak: Whether the score is below what agents have that fit: it may well not fit at all.
     """
 
     name: str
@@ -380,6 +381,7 @@ class Match:
     status: dict[str, Any] | None = None
     mode: str = "all"
     backlog: int | None = None
+    weak: bool = False
 
 
 class AgentMatch(dict[str, Any]):

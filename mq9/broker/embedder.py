@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 _TOGETHER = 100  # texts, so that questions get their turn between them
 _PROBE = "?"  # whoever embeds anything embeds this
+_SCHEME = "mean of parts"  # how the vector of an agent is made of those of its texts
 
 
 class Embedder:
@@ -36,13 +37,15 @@ class Embedder:
         self._thread: threading.Thread | None = None
 
     async def model(self) -> str:
-        """Return the name of the model with its dimension: other vectors are of no use.
+        """Return the name of the model, its dimension and how an agent's vector is made.
+
+        Other vectors are of no use.
 
         Raises:
             Unusable: The embeddings failed.
         """
         [probe] = await self._embed([_PROBE])
-        return f"{model_of(self._embeddings)} {len(probe)}"
+        return f"{model_of(self._embeddings)} {len(probe)} {_SCHEME}"
 
     async def question(self, text: str) -> Floats:
         """Return the vector of a question.
@@ -53,20 +56,30 @@ class Embedder:
         made = await self._apart(lambda: _checked([self._embeddings.embed_query(text)], 1))
         return np.asarray(made[0])
 
-    async def documents(self, texts: list[str]) -> list[Floats | None]:
-        """Return the vectors of texts, and None for those that alone are refused.
+    async def agents(self, agents: Sequence[tuple[str, ...]]) -> list[Floats | None]:
+        """Return the vectors of agents, each the mean of the vectors of its parts.
+
+        A part that alone is refused is left out; where all are, it is None.
 
         Raises:
-            Unusable: The embeddings failed with every text.
+            Unusable: The embeddings failed with every text, or changed their dimension meanwhile.
         """
-        made: list[Floats | None] = []
-        for start in range(0, len(texts), _TOGETHER):
-            made += await self._some(texts[start : start + _TOGETHER])
-        return made
+        made = await self._documents([part for parts in agents for part in parts])
+        if len({len(one) for one in made if one is not None}) > 1:
+            raise Unusable(f"{model_of(self._embeddings)}: vectors of several dimensions")
+        each = iter(made)
+        found = ([next(each) for _ in parts] for parts in agents)
+        return [vectors.mean([one for one in some if one is not None]) for some in found]
 
     def close(self) -> None:
         """Let the thread end after what it is at."""
         self._work.put(None)
+
+    async def _documents(self, texts: list[str]) -> list[Floats | None]:
+        made: list[Floats | None] = []
+        for start in range(0, len(texts), _TOGETHER):
+            made += await self._some(texts[start : start + _TOGETHER])
+        return made
 
     async def _some(self, texts: list[str]) -> list[Floats | None]:
         try:

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from mq9.broker.backend import Backend
-from mq9.embeddings import Embeddings, Unusable
+from mq9.embeddings import Embeddings, Unusable, min_score_of
 from mq9.engine import commands
 from mq9.engine.commands import Actor, Discovered
 from mq9.protocol.requests import Discover
@@ -45,7 +45,13 @@ class Finder:
                 logger.warning("agents are found by their words only: %s", error)
         if found is None:
             text = asked.text if asked.semantic is None else asked.semantic
-            by_words = commands.Discover(text=text, limit=asked.limit, page=asked.page, actor=actor)
+            by_words = commands.Discover(
+                text=text,
+                min_score=asked.min_score or 0.0,
+                limit=asked.limit,
+                page=asked.page,
+                actor=actor,
+            )
             found = await self._backend.read(by_words)
         return found
 
@@ -74,12 +80,21 @@ class Finder:
 
                 self._meaning = Meaning(self._backend, self._embeddings)
         limit, page = asked.limit, asked.page
+        weak_below = min_score_of(self._embeddings)
+        least = weak_below if asked.min_score is None else asked.min_score
         most = max(_FEWEST_RANKED, 2 * (page * limit + 1))
         while True:
             ranking = await self._meaning.rank(question, most)
+            if least:  # cosines may be below 0
+                ranking = tuple((row, score) for row, score in ranking if score >= least)
             found = await self._backend.read(
                 commands.Ranked(
-                    ranking=ranking, mode="semantic", limit=limit, page=page, actor=actor
+                    ranking=ranking,
+                    mode="semantic",
+                    weak_below=weak_below,
+                    limit=limit,
+                    page=page,
+                    actor=actor,
                 )
             )
             if found.has_more or len(found.agents) == limit or len(ranking) < most:

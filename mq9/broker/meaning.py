@@ -206,7 +206,7 @@ class Meaning:
             self._seen = self._wanted
             return
         new = [one for one in found if one.vector is None]
-        embedded = await self._embedder.documents([one.text for one in new])
+        embedded = await self._embedder.agents([one.parts for one in new])
         known = {
             one.row: np.frombuffer(one.vector, "<f4") for one in found if one.vector is not None
         }

@@ -94,6 +94,14 @@ def unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
+def mean(vectors: Sequence[Floats]) -> Floats | None:
+    """Return the direction in which vectors of length 1 point together, each with equal weight.
+
+    It has length 1, or 0 where they cancel out; of no vectors it is None.
+    """
+    return unit(np.mean(vectors, axis=0, keepdims=True))[0] if len(vectors) else None
+
+
 def _largest(scores: Floats, most: int) -> Rows:
     """Return where the largest scores are.
 

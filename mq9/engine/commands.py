@@ -562,12 +562,12 @@ class Meant:
     Attributes:
         row: Its row.
         vector: Its vector, where the model has made it one.
-        text: What it says of itself, where it has none.
+        parts: What it says of itself, where it has none.
     """
 
     row: int
     vector: bytes | None
-    text: str
+    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -612,10 +612,12 @@ class Ranked(Query[Discovered]):
     Attributes:
         ranking: Row and score of each.
         mode: What ranked them.
+        weak_below: The score below which a match is weak.
     """
 
     ranking: tuple[tuple[int, float], ...]
     mode: str
+    weak_below: float = 0.0
     limit: int = 20
     page: int = 1
     actor: Actor = ANYBODY
@@ -623,9 +625,15 @@ class Ranked(Query[Discovered]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discover(Query[Discovered]):
-    """Search the registry by text; without text list it by name."""
+    """Search the registry by text; without text list it by name.
+
+    Attributes:
+        text: Words to look for.
+        min_score: The lowest score that is found.
+    """
 
     text: str | None = None
+    min_score: float = 0.0
     limit: int = 20
     page: int = 1
     actor: Actor = ANYBODY

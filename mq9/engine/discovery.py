@@ -34,10 +34,13 @@ def discover(connection: sqlite3.Connection, query: Discover, now: int) -> Disco
             {"now": now, "limit": query.limit + 1, "offset": (query.page - 1) * query.limit},
         ).fetchall()
         return _discovered(connection, rows, query, "all", now)
-    ranking = itertools.chain(
-        _called(connection, query.text), _by_words(connection, search.terms(query.text))
+    ranking = _first_time(
+        itertools.chain(
+            _called(connection, query.text), _by_words(connection, search.terms(query.text))
+        )
     )
-    return _page(connection, _first_time(ranking), query, "text", now)
+    wanted = ((row, score) for row, score in ranking if score >= query.min_score)
+    return _page(connection, wanted, query, "text", now)
 
 
 def ranked(connection: sqlite3.Connection, query: Ranked, now: int) -> Discovered:
@@ -190,6 +193,7 @@ def _discovered(
                     status=None if said is None else orjson.loads(said),
                     mode=mode,
                     backlog=status.backlog(connection, mailbox, query.actor, now),
+                    weak=isinstance(query, Ranked) and score < query.weak_below,
                 ),
             )
             for registered, name, mailbox, seen_ms, said, score in rows[: query.limit]

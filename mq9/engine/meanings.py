@@ -49,8 +49,8 @@ def meanings(connection: sqlite3.Connection, query: Meanings, _now: int) -> tupl
     for row, name, registered, vector in found:
         if vector is None:
             size += len(registered)
-        text = "" if vector is not None else search.meaning(name, orjson.loads(registered))
-        meant.append(Meant(row=row, vector=vector, text=text))
+        parts = () if vector is not None else search.parts(name, orjson.loads(registered))
+        meant.append(Meant(row=row, vector=vector, parts=parts))
         if size >= _MOST_READ:
             break
     return tuple(meant)

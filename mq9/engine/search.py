@@ -11,26 +11,16 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mq9 import stop_words
+from mq9 import cards, stop_words
 
 _MOST_CHARACTERS = 65_536  # of each column of one agent
 _MOST_TERMS = 32  # of one question
-# What an AgentCard says to programs; the rest is for whoever looks for an agent.
-_TECHNICAL = frozenset(
-    (
-        *("id", "uri", "url", "iconurl", "documentationurl", "version", "protocolversion"),
-        *("defaultinputmodes", "defaultoutputmodes", "inputmodes", "outputmodes"),
-        *("supportedinterfaces", "additionalinterfaces", "preferredtransport"),
-        *("securityschemes", "securityrequirements", "security", "signatures"),
-    )
-)
-_OWN = frozenset(("name", "mailbox", "ttl"))  # at the top of what an agent registers
 _COLUMNS = {
     "description": 1,
     **dict.fromkeys(("skills", "tags", "examples", "capabilities"), 2),
 }
 _SHORTEST_BEGINNING = 3  # characters
-_MOST_MEANT = 8_000  # characters of one agent
+_MOST_MEANT = 8_000  # characters of each part of one agent
 _CJK = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003fffd"
@@ -47,33 +37,21 @@ def document(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, s
         is meant for programs.
     """
     columns: tuple[list[str], ...] = ([name], [], [], [])
-    for field, text in _said(registered):
-        columns[_COLUMNS.get(field, 3)].append(text)
+    for field, value in cards.for_people(registered).items():
+        columns[_COLUMNS.get(field, 3)].extend(text for _, text in _texts(field, value))
     return tuple(_indexed(" ".join(column)[:_MOST_CHARACTERS]) for column in columns)  # type: ignore[return-value]  # four in, four out
 
 
-def _said(registered: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what an agent says of itself, beside its name: field and text."""
-    for field, value in registered.items():
-        if field not in _OWN and not _is_technical(field):
-            for text in _texts(value, of_card=field in _COLUMNS or field == "provider"):
-                yield field, text
-
-
-def _texts(value: Any, *, of_card: bool) -> Iterator[str]:
+def _texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield each text of a JSON value, with the name of the nearest field that it stands in."""
     if isinstance(value, str):
-        yield value
+        yield field, value
     elif isinstance(value, Mapping):
-        for field, one in value.items():
-            if not (of_card and _is_technical(field)):
-                yield from _texts(one, of_card=of_card)
+        for name, one in value.items():
+            yield from _texts(name, one)
     elif isinstance(value, list):
         for one in value:
-            yield from _texts(one, of_card=of_card)
-
-
-def _is_technical(field: str) -> bool:
-    return field.replace("_", "").lower() in _TECHNICAL
+            yield from _texts(field, one)
 
 
 def _indexed(text: str) -> str:
@@ -103,13 +81,28 @@ def terms(question: str) -> list[str]:
     return stop_words.without(list(words.values()))[:_MOST_TERMS]
 
 
-def meaning(name: str, registered: Mapping[str, Any]) -> str:
-    """Return what an agent says of itself, in its own order; its name, where it says nothing.
+def parts(name: str, registered: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what an agent says of itself, in up to three parts that are embedded apart.
 
-    A name is left out: it says less of what an agent does than it seems.
+    They are its description with everything that is in no other part, its tags, and its skills
+    with their examples. A text that stands twice counts once. The name is left out, since it says
+    less of what an agent does than it seems, unless the agent says nothing else.
     """
-    said = " ".join(text for _, text in _said(registered))
-    return said[:_MOST_MEANT] or name
+    said: dict[str, list[str]] = {"description": [], "tags": [], "skills": []}
+    seen = set()
+    for top, value in cards.for_people(registered).items():
+        for field, text in _texts(top, value):
+            alike = " ".join(text.casefold().split())
+            if alike and alike not in seen:
+                seen.add(alike)
+                said[_part(top, field)].append(text)
+    return tuple(" ".join(texts)[:_MOST_MEANT] for texts in said.values() if texts) or (name,)
+
+
+def _part(top: str, field: str) -> str:
+    if field == "tags":
+        return field
+    return "skills" if top == "skills" or field == "examples" else "description"
 
 
 def all_of(words: list[str]) -> str:

@@ -46,6 +46,19 @@ def whole(low: int, high: int) -> Check:
     return check
 
 
+def number(low: float, high: float) -> Check:
+    """Check for a number between ``low`` and ``high``, both included."""
+
+    def check(name: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidRequest(f"{name}: {shown(value)} is not a number")
+        if not low <= value <= high:
+            raise InvalidRequest(f"{name}: {shown(value)} is not between {low:g} and {high:g}")
+        return float(value)
+
+    return check
+
+
 def seconds(most: int = MAX_SECONDS, *, above_zero: bool = False) -> Callable[[str, Any], float]:
     """Check for a number of seconds, not negative and at most ``most``."""
 

@@ -372,6 +372,7 @@ def decode_match(data: dict[str, Any]) -> Match:
         status=data.get("status"),
         mode=data.get("mode", "all"),
         backlog=data.get("backlog"),
+        weak=bool(data.get("weak")),
     )
 
 

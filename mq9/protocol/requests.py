@@ -277,5 +277,6 @@ class Discover(Body):
 
     text: str | None = given(None, optional(checks.prose(4_096)))
     semantic: str | None = given(None, optional(checks.prose(4_096)))
+    min_score: float | None = given(None, optional(checks.number(0, 2)))
     limit: int = given(20, _count)
     page: int = given(1, whole(1, 1_000_000))

@@ -21,7 +21,6 @@ from mq9.embeddings import (
     WordLlamaEmbeddings,
     checked,
     model_of,
-    without_stop_words,
 )
 from mq9.engine import commands, store
 from mq9.engine.commands import Limits
@@ -488,6 +487,43 @@ async def test_vectors_are_kept_for_the_next_process_and_made_anew_for_another_m
     connection.close()
 
 
+async def test_vectors_of_an_older_scheme_are_made_anew(open_broker):
+    if open_broker.file is None:
+        pytest.skip("what is in memory is gone with the broker")
+    for expected in ([], ["?", "soup", "rain"]):
+        embeddings = Topics()
+        broker = open_broker(embeddings)
+        client = client_of(broker)
+        await register(client, cook="soup", weather="rain")
+        assert await found(client, "stew") == ["cook", "weather"]
+        await broker.close()
+        assert not expected or embeddings.embedded == expected
+        with sqlite3.connect(open_broker.file) as connection:
+            (model,) = connection.execute("SELECT DISTINCT model FROM agents_vectors").fetchone()
+            name, _, size = model.removesuffix(" mean of parts").rpartition(" ")
+            older = f"{name} {size}"  # as it was called when an agent was embedded in one piece
+            connection.execute("UPDATE agents_vectors SET model=?", (older,))
+        connection.close()
+
+
+async def test_embeddings_that_change_their_dimension_between_two_texts_recover(client, topics):
+    sizes = iter([3, 3, 5])
+    embed = topics.embed_documents
+
+    def changing(texts):
+        topics.size = next(sizes, 5)
+        return embed(texts)
+
+    topics.embed_documents = changing
+    await client.agent_register({"name": "cook", "payload": "soup", "tags": [f"tax {'x' * 9}"]})
+    await register(client, **{f"cook{number}": f"soup {number}" for number in range(120)})
+    modes = []
+    async with asyncio.timeout(30):
+        while "semantic" not in modes:
+            modes += [one.match.mode for one in await client.agent_discover(semantic="stew")]
+    assert len(await found(client, "stew", limit=200)) == 121
+
+
 async def test_another_process_sees_what_one_registers(open_broker):
     if open_broker.file is None:
         pytest.skip("a broker in memory is one process's")
@@ -544,17 +580,87 @@ async def test_the_model_that_is_installed_finds_by_meaning():
         for question, name in (
             ("my roses are dying", "gardener"),
             ("is this rental agreement legal?", "lawyer"),
-            ("we are hungry tonight", "chef"),
+            ("what food is there this evening?", "chef"),
         ):
             [agent] = await client.agent_discover(semantic=question, limit=1)
             assert (agent.match.name, agent.match.mode) == (name, "semantic")
 
 
-def test_words_that_say_nothing_are_left_out_unless_there_are_no_others():
-    assert without_stop_words("Who could translate THIS for me?") == "translate"
-    assert without_stop_words("who is it?") == "who is it"
-    assert without_stop_words("雪が降る") == "雪が降る"
-    assert WordLlamaEmbeddings().embed_query("").shape == (256,)
+def test_every_word_of_a_text_is_embedded():
+    embeddings = WordLlamaEmbeddings()
+    assert embeddings.embed_query("").shape == (256,)
+    with_stop_words, without = embeddings.embed_documents(["who is it for", "is"])
+    assert with_stop_words.tolist() != without.tolist()
+
+
+CARD = {
+    "description": "soup",
+    "url": "https://rain.example",
+    "skills": [
+        {"id": "rain", "name": "stew", "description": "Soup", "tags": ["tax", "rain"]},
+        {"name": "more", "description": "stew", "tags": ["tax"], "examples": ["sunny", "stew"]},
+    ],
+}
+
+
+async def test_the_parts_of_a_card_are_embedded_apart_and_no_text_twice(client, topics):
+    await client.agent_register({**CARD, "name": "cook"})
+    [agent] = await client.agent_discover(semantic="soup")
+    assert topics.embedded == ["?", "soup", "tax rain", "stew more sunny"]
+    # A third of it is soup, a third tax and rain, a third stew and sun.
+    assert agent.match.score == pytest.approx(0.5 + 0.74, abs=0.01)  # in one piece: 0.67
+
+
+async def test_who_says_nothing_of_itself_is_found_by_its_name(client, topics):
+    await client.agent_register({"name": "soup", "url": "https://rain.example"})
+    assert await found(client, "stew") == ["soup"]
+    assert topics.embedded == ["?", "soup"]
+
+
+class Strict(Topics):
+    """Says which matches are weak."""
+
+    min_score = 0.5
+
+
+async def test_what_is_weak_is_said_by_the_embeddings_and_left_out(open_broker):
+    broker = open_broker(Strict())
+    client = client_of(broker)
+    await register(client, cook="soup", weather="rain")
+    for options, expected in (
+        ({}, [("cook", False)]),
+        ({"min_score": 0}, [("cook", False), ("weather", True)]),
+        ({"min_score": 0.01}, [("cook", False), ("weather", True)]),
+        ({"min_score": 1}, []),
+    ):
+        agents = await client.agent_discover(semantic="stew", **options)
+        assert [(one.match.name, one.match.weak) for one in agents] == expected
+        assert (agents.mode, agents.has_more) == ("semantic", False)
+    agents = await client.agent_discover(semantic="stew", min_score=0, limit=1)
+    assert agents.has_more
+    assert not (await client.agent_discover(semantic="stew", limit=1)).has_more
+    await broker.close()
+
+
+async def test_who_points_the_other_way_is_found_when_no_score_is_too_low(open_broker):
+    class Opposed(Topics):
+        def _vector(self, text):
+            return [-1.0] if "not" in text else [1.0]
+
+    broker = open_broker(Opposed())
+    client = client_of(broker)
+    await register(client, other="not so")
+    assert await found(client, "stew") == ["other"]
+    assert await found(client, "stew", min_score=0.1) == []
+    await broker.close()
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "0.2", None, True])
+def test_embeddings_with_a_floor_that_is_none_are_refused_at_once(wrong):
+    embeddings = Topics()
+    embeddings.min_score = wrong
+    with pytest.raises(InvalidRequest, match="embeddings: min_score: "):
+        Mq9Client("memory://x", embeddings=embeddings)
 
 
 def test_a_toolkit_may_bring_its_own(topics):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mq9.broker.vectors import Vectors, best, raise_scores, unit
+from mq9.broker.vectors import Vectors, best, mean, raise_scores, unit
 
 
 def drawn(count, seed=1, size=8):
@@ -66,3 +66,11 @@ def test_scores_of_chosen_rows_are_raised():
     raise_scores(rows, scores, (), 0.5)
     assert scores.tolist() == [0.5, 0, 0.5]
     raise_scores(rows[:0], scores[:0], (1,), 0.5)
+
+
+def test_the_mean_of_vectors_counts_each_alike_and_has_length_1():
+    east, north = np.eye(2, dtype=np.float32)
+    assert mean([east, east, north]).tolist() == pytest.approx([2 / 5**0.5, 1 / 5**0.5])
+    assert mean([east]).tolist() == [1, 0]
+    assert mean([east, -east]).tolist() == [0, 0]
+    assert mean([]) is None

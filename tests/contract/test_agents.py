@@ -167,7 +167,7 @@ async def test_characters_of_a_query_syntax_are_only_characters(client, text):
     await client.agent_register({"name": "Cook"})
 
     assert await _names(client, text=text) == ([] if text == '"' else ["Weather Bot"])
-    assert len(await _names(client, semantic=text)) == 2
+    assert len(await _names(client, semantic=text, min_score=0)) == 2
 
 
 @pytest.mark.parametrize(
@@ -239,6 +239,68 @@ async def test_semantic_wins_over_text_and_the_mode_says_what_ranked(client):
 
     assert agent["name"] == "Weather Bot"
     assert agent.match.mode == "semantic"
+
+
+TRADES = {
+    "gardener": "Looks after flowers, shrubs and lawns",
+    "lawyer": "Reads contracts and warns of unfair clauses",
+    "chef": "Plans menus and cooks dinner",
+}
+
+
+@pytest.fixture
+async def trades(client):
+    """A gardener, a lawyer and a chef."""
+    for name, payload in TRADES.items():
+        await client.agent_register({"name": name, "payload": payload})
+
+
+async def test_nobody_is_found_by_meaning_for_what_nobody_does(client, trades):
+    found = await client.agent_discover(semantic="simulate a quantum circuit with twelve qubits")
+
+    assert (found, found.mode, found.has_more) == ([], "semantic", False)
+
+
+async def test_a_weak_match_is_found_when_no_score_is_too_low_and_says_so(client, trades):
+    found = await client.agent_discover(semantic="my roses are dying", min_score=0)
+
+    assert [agent.match.weak for agent in found] == [False, True, True]
+    assert found[0]["name"] == "gardener"
+    assert await _names(client, semantic="my roses are dying") == ["gardener"]
+    assert await _names(client, semantic="my roses are dying", min_score=1) == []
+
+
+async def test_pages_of_what_is_not_weak_end_with_it(way, client):
+    for number in range(5):
+        await client.agent_register({"name": f"gardener {number}", "payload": "grows roses"})
+        await client.agent_register({"name": f"lawyer {number}", "payload": "reads contracts"})
+
+    async def page(number, **options):
+        body = {"semantic": "roses", "limit": 3, "page": number, **options}
+        reply = await way.ask("AGENT.DISCOVER", body)
+        return len(reply["agents"]), reply["has_more"]
+
+    assert [await page(number) for number in (1, 2, 3)] == [(3, True), (2, False), (0, False)]
+    assert await page(4, min_score=0) == (1, False)
+
+
+async def test_no_match_by_words_is_weak_unless_a_score_is_asked_for(client, trades):
+    await client.agent_register({"name": "cooks", "payload": "dinner"})
+
+    found = await client.agent_discover(text="cooks dinner unheard")
+    assert {agent["name"]: agent.match.weak for agent in found} == {"cooks": False, "chef": False}
+    assert await _names(client, text="cooks dinner", min_score=1) == ["cooks", "chef"]
+    assert await _names(client, text="cooks", min_score=2) == ["cooks"]
+    assert len(await _names(client, min_score=2)) == 4, "everybody is listed without scores"
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 2.1, True, "high", [0.5], {"least": 1}])
+async def test_a_lowest_score_that_is_none_is_refused(way, client, wrong):
+    with pytest.raises(InvalidRequest, match="min_score"):
+        await client.agent_discover(semantic="roses", min_score=wrong)
+    reply = await way.ask("AGENT.DISCOVER", {"semantic": "roses", "min_score": wrong})
+    assert reply["code"] == "invalid_request"
+    assert "min_score" in reply["error"]
 
 
 async def test_limit_and_page_slice_one_ranked_list(way, client):

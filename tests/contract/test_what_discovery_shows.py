@@ -8,7 +8,7 @@ CARD = {"name": "Justitia", "mailbox": "law", "payload": "Reads contracts, warns
 ASKED = {
     "all": {},
     "text": {"text": "unfair contract"},
-    "semantic": {"semantic": "is this rental agreement legal?"},
+    "semantic": {"semantic": "is this rental agreement legal?", "min_score": 0},
 }
 
 
