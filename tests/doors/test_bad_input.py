@@ -39,7 +39,10 @@ WRONG = {
     ("agent_register", "name"): ["x" * 129, "worker", *TEXT, *UNPRINTABLE],
     ("agent_register", "capabilities"): [None, "", "x" * 20_001, *TEXT],
     ("agent_register", "mail_address"): [*ADDRESSES, "worker"],
-    ("agent_discover", "query"): ["x" * 4_097, *TEXT],
+    ("agent_discover", "query"): [
+        *("x" * 4_097, 7, 1.5, True, {"a": 1}, b"a", *BROKEN),
+        *(["a", ""], ["a"] * 6, ["a", 7], ["x" * 4_097], ["a", None], BROKEN),
+    ],
     ("agent_discover", "limit"): [0, -1, 101, *NOT_WHOLE],
     ("create_mailbox", "name"): ADDRESSES,
     ("create_mailbox", "ttl"): [-1, TEN_YEARS + 1, *NOT_WHOLE],

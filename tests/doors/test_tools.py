@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from langchain_mq9 import Mq9Toolkit, SendMessageTool
 from mq9 import AgentNotFound, InvalidRequest, NotConnected
 
-from .hands import TOOLS, ado, begin, bodies, do, fail, fetch, ids, tool
+from .hands import TOOLS, ado, answer, begin, bodies, do, fail, fetch, ids, result, tool
 
 START = 1_800_000_000  # the Unix second at which a fake broker's clock starts
 
@@ -145,7 +145,6 @@ def test_discovering_ranks_by_the_question_and_says_where_to_write(broker, anyon
         "name": "translator",
         "mail_address": "translator",
         "untrusted_card": "Translates German to French",
-        "seconds_since_seen": 0,
     }
     assert said["ranked_by"] in {"text", "semantic"}
 
@@ -163,13 +162,82 @@ def test_discovering_nobody_is_an_empty_list(anyone):
     assert do(anyone, "agent_discover", query="translate") == {
         "agents": [],
         "ranked_by": "text",
-        "note": "no agent matches; try other words, or leave query out to see everybody",
+        "note": "no agent is registered",
     }
     assert do(anyone, "agent_discover") == {
         "agents": [],
         "ranked_by": "all",
         "note": "no agent is registered",
     }
+
+
+TRADES = {
+    "gardener": "Looks after flowers, shrubs and lawns",
+    "lawyer": "Reads contracts and warns of unfair clauses",
+    "chef": "Plans menus and cooks dinner",
+}
+
+
+@pytest.fixture(params=["text", "semantic"])
+def trades(request, broker, tmp_path):
+    """Tools among three registered agents, which are ranked by words or by meaning."""
+    url = broker.url if request.param == "text" else f"memory://{tmp_path.name}"
+    with Mq9Toolkit(url) as toolkit:
+        for name, capabilities in TRADES.items():
+            do(toolkit, "agent_register", name=name, capabilities=capabilities)
+        assert do(toolkit, "agent_discover", query="cooks")["ranked_by"] == request.param
+        yield toolkit
+
+
+def test_of_few_agents_all_are_shown_best_first_and_the_weak_say_so(trades):
+    found = do(trades, "agent_discover", query="rental contract")["agents"]
+
+    assert found[0]["name"] == "lawyer"
+    assert {one["name"]: one.get("weak") for one in found} == {
+        "lawyer": None,
+        "gardener": True,
+        "chef": True,
+    }
+    assert len(do(trades, "agent_discover", query="rental contract", limit=2)["agents"]) == 2
+
+
+def test_where_all_are_weak_a_model_is_told_to_ask_in_other_words(trades):
+    said = do(trades, "agent_discover", query="simulate a quantum circuit")
+
+    assert [one["weak"] for one in said["agents"]] == [True, True, True]
+    assert said["note"] == "no agent fits well; try the words that its own card would use"
+
+
+def test_of_many_agents_ten_are_shown_in_short_lines(anyone):
+    for number in range(21):
+        do(anyone, "agent_register", name=f"agent {number:02}", capabilities="translates " * 99)
+
+    asked = answer(anyone, "agent_discover", query="translates")
+    assert len(result(asked)["agents"]) == 10
+    assert len(asked.content) < 10 * 300
+    listed = do(anyone, "agent_discover")
+    assert [one["name"] for one in listed["agents"]] == [f"agent {n:02}" for n in range(10)]
+    assert listed["note"] == "there are more; say in query what you look for"
+    assert len(do(anyone, "agent_discover", query="translates", limit=21)["agents"]) == 21
+
+
+def test_several_phrasings_are_one_ranking(trades):
+    said = do(trades, "agent_discover", query=["menus and dinner", "cooks", "flowers"])
+
+    names = [(one["name"], one.get("weak")) for one in said["agents"]]
+    assert names == [("chef", None), ("gardener", None), ("lawyer", True)]
+    assert said == do(trades, "agent_discover", query=["cooks", "flowers", "menus and dinner"])
+
+
+async def test_a_card_is_shown_without_what_it_says_to_programs(broker, anyone):
+    skill = {"id": "s-1", "name": "Sums", "tags": ["maths"]}
+    async with broker.client() as client:
+        await client.agent_register(
+            {"name": "a", "version": "1.0", "url": "https://a.example", "skills": [skill]}
+        )
+
+    [found] = (await ado(anyone, "agent_discover"))["agents"]
+    assert found["untrusted_card"] == '{"skills":[{"name":"Sums","tags":["maths"]}]}'
 
 
 def test_an_agent_that_finds_itself_is_told_so(planner, anyone):
@@ -194,7 +262,6 @@ async def test_discovering_says_how_an_agent_is_and_when_it_was_seen(broker, any
         "name": "a",
         "mail_address": "a",
         "untrusted_card": '{"description":"Adds","skills":["sums"]}',
-        "seconds_since_seen": 90,
         "untrusted_status": '{"busy":true}',
     }
 
@@ -584,7 +651,7 @@ def test_agents_that_fit_alike_come_with_the_living_first(broker, anyone):
 
     new, old = do(anyone, "agent_discover", query="translates")["agents"]
     assert (new["name"], old["name"]) == ("b new", "a old")
-    assert (old["stale"], old["waiting"]) == (True, 1)
+    assert (old["stale"], old["seconds_since_seen"], old["waiting"]) == (True, 3_600, 1)
     assert "stale" not in new
     assert "waiting" not in new
     [first] = do(anyone, "agent_discover", query="translates", limit=1)["agents"]
