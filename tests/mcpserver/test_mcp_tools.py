@@ -170,6 +170,8 @@ def plain(schema):
     choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
     if len(choices) == 1:
         schema = {**choices[0], **{key: one for key, one in schema.items() if key != "anyOf"}}
+    elif choices:
+        schema = {**schema, "anyOf": choices}
     return {
         key: {name: plain(one) for name, one in value.items()}
         if key == "properties"
