@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from mq9 import cards
 from mq9.errors import InvalidRequest
@@ -87,6 +87,8 @@ def _own_name(identity: Identity | None, given: str | None) -> str:
 
 Phrasing = Annotated[str, Field(min_length=1, max_length=4_096)]
 Phrasings = Annotated[list[Phrasing], Field(min_length=1, max_length=_PHRASINGS)]
+# What a model is shown of it: without the limits that it does not reach.
+_QUERY_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 
 
 class DiscoverArguments(Arguments):
@@ -94,13 +96,12 @@ class DiscoverArguments(Arguments):
 
     query: Annotated[
         Phrasing | Phrasings | None,
-        Field(
-            description="The words of its card, or a list of up to 5 phrasings; none: everybody."
-        ),
+        WithJsonSchema(_QUERY_SCHEMA),
+        Field(description="Its card's words, or up to 5 phrasings; none: everybody."),
     ] = None
     limit: Annotated[
         int | None,
-        Field(ge=1, le=100, description="At most so many; else 10, or all where 20 or fewer are."),
+        Field(ge=1, le=100, description="Most to show; else 10, or all of 20 or fewer."),
     ] = None
 
 
@@ -119,7 +120,6 @@ class FoundAgent(BaseModel):
     stale: bool | None = Field(
         default=None, description="True when it has not been seen for an hour: it may be gone."
     )
-    seconds_since_seen: int | None = Field(default=None, description="Said when it is stale.")
     waiting: int | None = Field(
         default=None, description="Messages that it has still to deal with, if any."
     )
@@ -220,16 +220,13 @@ def _describe(
 ) -> FoundAgent:
     match = agent.match
     card = cards.for_people(agent)
-    unseen_s = None if match.last_seen is None else now - match.last_seen
-    is_stale = unseen_s is not None and unseen_s >= _STALE_S
     return FoundAgent(
         name=visible(match.name),
         mail_address=match.mailbox,
         weak=weak or None,
         you=True if match.name == own_name else None,
         untrusted_card=_shortened(card["payload"] if list(card) == ["payload"] else card, room),
-        stale=is_stale or None,
-        seconds_since_seen=unseen_s if is_stale else None,
+        stale=_is_stale(match.last_seen, now) or None,
         waiting=match.backlog or None,
         untrusted_status=None if match.status is None else _shortened(match.status, room),
     )
@@ -258,9 +255,8 @@ AGENT_DISCOVER = Operation(
     name="agent_discover",
     title="Find agents",
     description=(
-        "Find other agents by what they can do, best first, and the mail_address to write to each. "
-        "Ask in the words that such an agent's own card would use, not in those of your task; "
-        "several phrasings find more."
+        "Find agents, best first, and their mail_address. "
+        "Ask in words of such an agent's own card, not of your task."
     ),
     arguments=DiscoverArguments,
     result=DiscoverResult,
