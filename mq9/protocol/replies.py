@@ -124,7 +124,7 @@ def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
 
 
 def decode_message(
-    item: dict[str, Any], mail_address: str, batch: str | None, group_name: str | None
+    item: dict[str, Any], mail_address: str, batch: str | None, group_name: str | None = None
 ) -> Message:
     """Read a message of a FETCH or QUERY reply.
 
