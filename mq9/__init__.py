@@ -6,7 +6,14 @@ in ``mq9.testing``.
 """
 
 from mq9.client import Mq9Client
-from mq9.consumer import Consumer
+from mq9.consumer import (
+    Consumer,
+    ConsumerCounters,
+    ConsumerEvent,
+    ConsumerEventKind,
+    Reject,
+    Retry,
+)
 from mq9.errors import (
     AgentNotFound,
     BadReply,
@@ -45,7 +52,6 @@ from mq9.models import (
     Unread,
     Waiting,
 )
-from mq9.outcomes import Reject, Retry
 
 __all__ = [
     "AgentMatch",
@@ -53,6 +59,9 @@ __all__ = [
     "AgentNotFound",
     "BadReply",
     "Consumer",
+    "ConsumerCounters",
+    "ConsumerEvent",
+    "ConsumerEventKind",
     "Deliver",
     "Extended",
     "FetchResult",

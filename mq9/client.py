@@ -16,7 +16,7 @@ from mq9 import payloads
 from mq9.batches import Batches
 from mq9.clock import Clock
 from mq9.connection import Connection, UnreadWatch
-from mq9.consumer import Consumer, ErrorHandler, Handler
+from mq9.consumer import Consumer, ConsumerOptions, ErrorHandler, EventHandler, Handler
 from mq9.embeddings import Embeddings, checked
 from mq9.errors import (
     IdConflict,
@@ -162,12 +162,15 @@ class Mq9Client:
         return self
 
     async def close(self) -> None:
-        """Stop this client's consumers, letting them finish, and let go of the broker.
+        """Stop this client's consumers as their ``stop`` does, and let go of the broker.
 
-        What is fetched and not acked is delivered again after its lease.
+        What is fetched otherwise and not acked is delivered again after its lease.
         """
         try:
-            for consumer in list(self._consumers):
+            consumers = list(self._consumers)
+            for consumer in consumers:
+                consumer.request_stop()
+            for consumer in consumers:
                 await consumer.stop()
         finally:
             await self._connection.close()
@@ -654,7 +657,7 @@ class Mq9Client:
         group_name: str | None = None,
         deliver: Deliver | str = Deliver.LATEST,
         num_msgs: int = 10,
-        max_wait_ms: int = 500,
+        max_wait_ms: int = 30_000,
         auto_ack: bool = True,
         error_handler: ErrorHandler | None = None,
         concurrency: int = 1,
@@ -663,10 +666,16 @@ class Mq9Client:
         dead_letter: str | None = None,
         retry_delay: float = 1.0,
         max_retry_delay: float = 300.0,
+        handler_timeout: float | None = None,
+        stop_timeout: float = 30.0,
+        agent: str | None = None,
+        consumer: str | None = None,
+        on_event: EventHandler | None = None,
     ) -> Consumer:
-        """Start handling the messages of a mailbox in the background; see ``Consumer``.
+        """Start handling the messages of a mailbox in the background.
 
-        When this returns the group exists, so that nothing sent from then on is missed.
+        What a consumer does is described at ``Consumer``, its options at ``ConsumerOptions``. When
+        this returns the group exists, so that nothing sent from then on is missed.
 
         Returns:
             The running consumer; ``await consumer.stop()`` ends it.
@@ -674,10 +683,8 @@ class Mq9Client:
         Raises:
             MailboxNotFound: The mailbox is not there.
         """
-        consumer = Consumer(
-            self,
-            mail_address,
-            handler,
+        options = ConsumerOptions(
+            handler=handler,
             group_name=group_name,
             deliver=deliver,
             num_msgs=num_msgs,
@@ -690,10 +697,16 @@ class Mq9Client:
             dead_letter=dead_letter,
             retry_delay=retry_delay,
             max_retry_delay=max_retry_delay,
+            handler_timeout=handler_timeout,
+            stop_timeout=stop_timeout,
+            agent=agent,
+            consumer=consumer,
+            on_event=on_event,
         )
-        await consumer.start(on_end=self._consumers.discard)
-        self._consumers.add(consumer)
-        return consumer
+        started = Consumer(self, mail_address, options)
+        await started.start(on_end=self._consumers.discard)
+        self._consumers.add(started)
+        return started
 
     async def query(
         self,

@@ -94,7 +94,7 @@ async def test_the_handler_of_the_readme_is_run_once_for_an_asker_that_has_left(
             ) as consumer:
                 await broker.clock.advance(3_600)
                 assert runs == ["water the plants"]
-                assert consumer.unanswered_count == 1
+                assert consumer.counters.unanswered == 1
 
 
 def test_the_commands_of_every_page_are_targets_that_ci_runs_or_a_test_does():

@@ -18,60 +18,12 @@ from mq9 import (
     Retry,
 )
 from mq9.testing import FakeBroker, Limits
-
-
-class Handler:
-    """Notes what it was given; waits while it is held, raises what it is told to."""
-
-    def __init__(self):
-        self.texts = []
-        self.counts = []
-        self.most_at_once = 0
-        self.free = asyncio.Event()
-        self.free.set()
-        self.error = None
-        self._at_once = 0
-
-    async def __call__(self, message):
-        self.texts.append(message.text)
-        self.counts.append(message.delivery_count)
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            await self.free.wait()
-        finally:
-            self._at_once -= 1
-        if self.error is not None:
-            raise self.error
+from tests.sdk.consuming import Handler, acked, consuming, held, until
 
 
 @pytest.fixture
 def handler():
     return Handler()
-
-
-@contextlib.asynccontextmanager
-async def consuming(client, handler, **options):
-    options = {"group_name": "g", "deliver": "earliest", **options}
-    async with await client.consume("inbox", handler, **options) as consumer:
-        await client.clock.advance(0)
-        yield consumer
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # a handler's thread knows no events of ours
-            await asyncio.sleep(0.001)
-
-
-async def held(client, group_name="g"):
-    """Msg ids that are leased now."""
-    status = await client.mailbox_status("inbox", group_name=group_name)
-    return sum(one.count for one in status.group.leased)
-
-
-async def acked(client, group_name="g"):
-    return (await client.mailbox_status("inbox", group_name=group_name)).group.acked
 
 
 async def test_each_message_is_handled_once_and_acked(broker, client, handler):
@@ -633,7 +585,7 @@ async def test_a_question_whose_asker_has_left_is_handled_once(broker, client, r
     ) as consumer:
         await broker.clock.advance(3_600)
         assert handled == ["0", "1", "2"]
-        assert (consumer.unanswered_count, consumer.failed_count, errors) == (3, 0, [])
+        assert (consumer.counters.unanswered, consumer.failed_count, errors) == (3, 0, [])
     assert await acked(client) == 0  # they have expired since
     [told] = [one for one in caplog.records if "unanswered" in one.message]
     assert told.levelno == logging.INFO
@@ -642,7 +594,7 @@ async def test_a_question_whose_asker_has_left_is_handled_once(broker, client, r
 async def test_a_question_whose_asker_has_left_is_acked(broker, client):
     await ask_and_leave(client)
     async with consuming(client, lambda _: "too late", auto_ack=False) as consumer:
-        await until(lambda: consumer.unanswered_count == 1)
+        await until(lambda: consumer.counters.unanswered == 1)
         await broker.clock.advance(0)
         assert await acked(client) == 1
 
@@ -652,7 +604,7 @@ async def test_another_mailbox_that_is_missing_is_still_a_failure(broker, client
     await ask_and_leave(client)
     async with consuming(client, handler) as consumer:
         await broker.clock.advance(1)
-        assert (consumer.failed_count, consumer.unanswered_count) == (2, 0)
+        assert (consumer.failed_count, consumer.counters.unanswered) == (2, 0)
 
 
 async def test_a_rejected_message_is_moved_at_once_with_the_reason(broker, client, handler):
@@ -664,7 +616,7 @@ async def test_a_rejected_message_is_moved_at_once_with_the_reason(broker, clien
         client, handler, dead_letter="dead", error_handler=lambda *told: errors.append(told)
     ) as consumer:
         await broker.clock.advance(600)
-        assert (consumer.rejected_count, consumer.failed_count, errors) == (1, 0, [])
+        assert (consumer.counters.rejected, consumer.failed_count, errors) == (1, 0, [])
     [moved] = await client.query("dead")
     assert moved.moved.reason == "no such customer"
     assert handler.counts == [1]
@@ -747,7 +699,7 @@ async def test_stopping_finishes_what_runs_and_leases_nothing_more(broker, clien
     handler.free.clear()
     for number in range(3):
         await client.send("inbox", f"{number}")
-    async with consuming(client, handler) as consumer:
+    async with consuming(client, handler, stop_timeout=1_000) as consumer:
         stopping = [asyncio.create_task(consumer.stop()) for _ in range(2)]
         await broker.clock.advance(100)  # far beyond its lease
         assert not any(task.done() for task in stopping)
@@ -895,7 +847,9 @@ async def test_a_handler_that_raises_a_cancellation_has_failed(broker, client):
 
 
 async def test_a_long_retry_delay_does_not_delay_the_next_fetch(broker, client, handler):
-    async with consuming(client, handler, retry_delay=3_600, max_retry_delay=3_600):
+    async with consuming(
+        client, handler, retry_delay=3_600, max_retry_delay=3_600, max_wait_ms=500
+    ):
         await broker.clock.advance(0)
         for _ in range(8):
             broker.lose_next_reply("MSG.FETCH")
@@ -1015,6 +969,16 @@ async def test_a_client_that_is_not_connected_consumes_nothing(broker, handler):
         {"retry_delay": float("nan")},
         {"max_retry_delay": float("inf")},
         {"max_retry_delay": 86_401},
+        {"handler_timeout": 0},
+        {"handler_timeout": "5"},
+        {"stop_timeout": -1},
+        {"stop_timeout": float("inf")},
+        {"agent": " ada"},
+        {"agent": 1},
+        {"consumer": "a\nb"},
+        {"consumer": "c" * 257},
+        {"on_event": "tell"},
+        {"on_event": Handler().__call__},
     ],
 )
 async def test_an_argument_that_cannot_be_is_refused(client, handler, options):

@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
-from mq9 import AgentNotFound, MailboxExists, MailboxNotFound, Mq9Client, Unreachable, consumer
+from mq9 import AgentNotFound, MailboxExists, MailboxNotFound, Mq9Client, Unreachable
 from mq9.by_offset import MOST_FETCHED, Progress
+from mq9.consumer import consumer
 from mq9.models import FetchResult, Message, Priority
 from mq9.protocol import replies, robustmq
 from mq9.protocol.robustmq import last_known
@@ -213,7 +214,7 @@ async def test_neither_leases_nor_nacks_are_asked_for(broker, client, caplog):
 
     await client.send("inbox", "x")
     async with await consume(client, slow, lease_ms=1_000) as running:
-        await until(lambda: len(running._running) == 1)
+        await until(lambda: running.counters.in_flight == 1)
         await asyncio.sleep(0.5)  # longer than a third of the lease
         gate.set()
         await until(lambda: running.failed_count > 2)

@@ -1,0 +1,118 @@
+"""Calls of a user's function, on the event loop or on a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from mq9.clock import Clock, sleep
+
+
+class Call:
+    """A call that has begun.
+
+    A coroutine function runs as a task of its own. A plain function runs on a daemon thread, so
+    that it may block and does not keep the process from ending; what it returns is awaited where
+    that is possible.
+
+    Args:
+        function: What to call.
+        arguments: What to call it with.
+
+    Attributes:
+        task: Ends with the result of the call, or when it is cancelled.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+        self._returned: asyncio.Future[Any] | None = None  # from the thread
+        self.task: asyncio.Task[Any] = asyncio.create_task(self._run(function, arguments))
+
+    @property
+    def unfinished(self) -> asyncio.Future[Any] | None:
+        """What has not ended: the task, or a thread, which cannot be cancelled; None if neither."""
+        if not self.task.done():
+            return self.task
+        if self._returned is not None and not self._returned.done():
+            return self._returned
+        return None
+
+    def result(self) -> Any:
+        """Return what the call returned, when its task is done.
+
+        Raises:
+            RuntimeError: The function raised CancelledError.
+            BaseException: What else it raised.
+        """
+        if self.task.cancelled():
+            raise RuntimeError("the handler raised CancelledError()")
+        return self.task.result()
+
+    async def _run(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
+        if _is_coroutine_function(function):
+            return await function(*arguments)
+        self._returned = _start_thread(function, arguments)
+        result = await asyncio.shield(self._returned)
+        return await result if inspect.isawaitable(result) else result
+
+
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object whose __call__ is async
+    )
+
+
+def _start_thread(
+    function: Callable[..., Any], arguments: tuple[object, ...]
+) -> asyncio.Future[Any]:
+    """Call a function on a new thread; the future is that of what it returns."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    future.add_done_callback(_retrieve)
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        result: object = None
+        error: BaseException | None = None
+        try:
+            result = context.run(function, *arguments)
+        except StopIteration as stop:  # a future cannot hold it
+            error = RuntimeError(f"the handler raised {stop!r}")
+        except BaseException as raised:  # noqa: BLE001  # it is raised where the call is awaited
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed, and so nobody waits
+            loop.call_soon_threadsafe(_conclude, future, result, error)
+
+    threading.Thread(target=run, name="mq9-handler", daemon=True).start()
+    return future
+
+
+def _conclude(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at the error of a thread, whose task may have been cancelled before it came."""
+    if not future.cancelled():
+        future.exception()
+
+
+async def wait_for_any(clock: Clock, seconds: float | None, *futures: asyncio.Future[Any]) -> None:
+    """Return when one of some futures is done, or so many seconds have passed; cancel none."""
+    if seconds is None:
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        return
+    timer = asyncio.create_task(sleep(clock, seconds))
+    try:
+        await asyncio.wait([*futures, timer], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()

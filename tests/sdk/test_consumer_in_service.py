@@ -1,0 +1,483 @@
+"""A consumer in service: slow handlers, ending in time, counters and events, its name."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mq9 import ConsumerEventKind, InvalidRequest, Reject, Retry
+from tests.sdk.consuming import Handler, acked, consuming, held, until
+
+
+class Stubborn:
+    """A coroutine handler that swallows its cancellation until it is released."""
+
+    def __init__(self):
+        self.texts = []
+        self.cancelled = 0
+        self.release = asyncio.Event()
+
+    async def __call__(self, message):
+        self.texts.append(message.text)
+        while not self.release.is_set():
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+
+
+class Blocked:
+    """A plain handler that blocks its thread until it is released."""
+
+    def __init__(self):
+        self.texts = []
+        self.release = threading.Event()
+
+    def __call__(self, message):
+        self.texts.append(message.text)
+        self.release.wait(60)
+
+
+@pytest.fixture
+def handler():
+    return Handler()
+
+
+@pytest.fixture
+def blocked():
+    blocked = Blocked()
+    yield blocked
+    blocked.release.set()
+
+
+@pytest.fixture
+async def stubborn():
+    stubborn = Stubborn()
+    yield stubborn
+    stubborn.release.set()
+    await asyncio.sleep(0)
+
+
+async def test_a_coroutine_that_takes_too_long_is_cancelled_and_has_failed(broker, client):
+    ends, errors = [], []
+
+    async def handle(message):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append((broker.clock.now_ms(), message.delivery_count))
+
+    await client.send("inbox", "x")
+    start = broker.clock.now_ms()
+    async with consuming(
+        client,
+        handle,
+        handler_timeout=5,
+        retry_delay=2,
+        error_handler=lambda _, error: errors.append(error),
+    ) as consumer:
+        await broker.clock.advance(4.999)
+        assert (ends, consumer.counters.in_flight) == ([], 1)
+        await broker.clock.advance(0.001)
+        assert ends == [(start + 5_000, 1)]
+        await until(lambda: errors)
+        await broker.clock.advance(7)
+        assert ends[1] == (start + 12_000, 2)
+        assert (consumer.counters.failed, consumer.counters.overdue) == (2, 0)
+    assert [type(error) for error in errors] == [TimeoutError, TimeoutError]
+    assert "longer than 5 s" in str(errors[0])
+
+
+async def test_a_handler_that_is_in_time_is_left_alone(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler, handler_timeout=5) as consumer:
+        await broker.clock.advance(4.999)
+        handler.free.set()
+        await broker.clock.advance(60)
+        assert (consumer.counters.processed, consumer.counters.failed) == (1, 0)
+
+
+async def test_a_message_that_times_out_each_time_is_moved_away(broker, client, handler):
+    await client.mailbox_create(name="dead")
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(
+        client, handler, handler_timeout=5, max_deliveries=2, dead_letter="dead"
+    ) as consumer:
+        await broker.clock.advance(60)
+        assert (consumer.counters.failed, consumer.counters.dead_lettered) == (2, 1)
+    [moved] = await client.query("dead")
+    assert moved.moved.reason == "TimeoutError: the handler took longer than 5 s"
+    assert handler.counts == [1, 2]
+
+
+async def test_a_coroutine_that_ignores_its_cancellation_keeps_its_slot(broker, client, stubborn):
+    for text in ("stubborn", "next"):
+        await client.send("inbox", text)
+    async with consuming(client, stubborn, handler_timeout=5, retry_delay=60) as consumer:
+        await broker.clock.advance(30)
+        assert (stubborn.texts, stubborn.cancelled) == (["stubborn"], 1)
+        assert (consumer.counters.failed, consumer.counters.overdue) == (1, 1)
+        status = await client.mailbox_status("inbox", group_name="g")
+        assert [one.consumer for one in status.group.leased] == [None]  # it waits for its retry
+        stubborn.release.set()
+        await broker.clock.advance(0)
+        assert stubborn.texts == ["stubborn", "next"]
+        assert consumer.counters.overdue == 0
+
+
+async def test_a_thread_that_takes_too_long_keeps_its_slot_and_not_its_lease(
+    broker, client, blocked
+):
+    for text in ("blocked", "next"):
+        await client.send("inbox", text)
+    async with consuming(client, blocked, handler_timeout=5, retry_delay=600) as consumer:
+        await until(lambda: blocked.texts)
+        await broker.clock.advance(5)
+        await until(lambda: consumer.counters.overdue == 1)
+        await broker.clock.advance(120)
+        assert blocked.texts == ["blocked"]
+        assert (consumer.counters.failed, consumer.counters.in_flight) == (1, 0)
+        [other] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
+        assert other.text == "next"
+        await client.nack("inbox", "g", other.msg_id)
+        blocked.release.set()
+        await until(lambda: consumer.counters.overdue == 0)
+        await broker.clock.advance(0)
+        await until(lambda: blocked.texts == ["blocked", "next"])
+        await until(lambda: consumer.counters.processed == 1)
+    assert await acked(client) == 1  # what the overdue call returned confirmed nothing
+
+
+async def test_what_does_not_finish_in_time_is_given_back_for_others_to_handle(
+    broker, client, handler
+):
+    handler.free.clear()
+    for number in range(3):
+        await client.send("inbox", f"{number}")
+    async with consuming(client, handler, concurrency=2) as consumer:
+        stopping = asyncio.create_task(consumer.stop(timeout=10))
+        await broker.clock.advance(9.999)
+        assert not stopping.done()
+        assert await held(client) == 2
+        await broker.clock.advance(0.001)
+        assert stopping.done()
+        assert not consumer.is_running
+        assert consumer.counters.interrupted == 2
+    taken = await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    assert [(one.text, one.delivery_count) for one in taken] == [("0", 2), ("1", 2), ("2", 1)]
+
+
+async def test_what_finishes_in_time_is_acked(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler) as consumer:
+        stopping = asyncio.create_task(consumer.stop(timeout=10))
+        await broker.clock.advance(9)
+        handler.free.set()
+        await stopping
+        assert (consumer.counters.processed, consumer.counters.interrupted) == (1, 0)
+    assert await acked(client) == 1
+
+
+async def test_without_give_back_the_leases_run_out(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler, lease_ms=60_000) as consumer:
+        await consumer.stop(timeout=0, give_back=False)
+    assert await held(client) == 1
+    assert await client.fetch("inbox", group_name="g", max_wait_ms=0) == []
+    await broker.clock.advance(60)
+    assert len(await client.fetch("inbox", group_name="g", max_wait_ms=0)) == 1
+
+
+async def test_a_coroutine_that_ignores_its_cancellation_does_not_hold_up_the_end(
+    broker, client, stubborn
+):
+    await client.send("inbox", "x")
+    async with consuming(client, stubborn) as consumer:
+        stopping = asyncio.create_task(consumer.stop(timeout=10))
+        await broker.clock.advance(13)
+        assert stopping.done()
+    assert stubborn.cancelled == 1
+    [taken] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    assert taken.delivery_count == 2
+
+
+async def test_a_blocked_thread_does_not_hold_up_the_end(broker, client, blocked):
+    await client.send("inbox", "x")
+    async with consuming(client, blocked) as consumer:
+        await until(lambda: blocked.texts)
+        stopping = asyncio.create_task(consumer.stop(timeout=10))
+        await broker.clock.advance(13)
+        assert stopping.done()
+    [taken] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    assert taken.delivery_count == 2
+
+
+def test_a_blocked_thread_does_not_keep_the_process_from_ending():
+    program = (
+        "import asyncio, time, mq9\n"
+        "async def main():\n"
+        "    async with mq9.Mq9Client('memory://x') as client:\n"
+        "        await client.mailbox_create(name='inbox')\n"
+        "        begun = asyncio.Event()\n"
+        "        tell = asyncio.get_running_loop().call_soon_threadsafe\n"
+        "        worker = await client.consume(\n"
+        "            'inbox', lambda _: [tell(begun.set), time.sleep(3600)], stop_timeout=0\n"
+        "        )\n"
+        "        await client.send('inbox', 'x')\n"
+        "        await begun.wait()\n"
+        "    print(worker.counters.interrupted, worker.counters.overdue)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, timeout=60
+    )
+    assert done.stdout == b"1 1\n"
+
+
+async def test_an_error_handler_that_blocks_does_not_hold_up_the_end(
+    broker, client, handler, blocked
+):
+    handler.error = ValueError("no")
+    await client.send("inbox", "x")
+    async with consuming(
+        client, handler, error_handler=lambda message, _: blocked(message)
+    ) as consumer:
+        await until(lambda: blocked.texts)
+        stopping = asyncio.create_task(consumer.stop(timeout=10))
+        await broker.clock.advance(13)
+        assert stopping.done()
+
+
+async def test_a_broker_that_does_not_answer_does_not_hold_up_the_end(broker, handler):
+    handler.free.clear()
+    async with (
+        broker.client(reconnect_attempts=1_000, reconnect_delay=60) as client,
+        broker.client() as another,
+    ):
+        await client.mailbox_create(name="inbox")
+        await client.send("inbox", "x")
+        consumer = await client.consume("inbox", handler, group_name="g", deliver="earliest")
+        await broker.clock.advance(0)
+        handler.free.set()
+        for _ in range(100):
+            broker.lose_next_reply("MSG.ACK")
+        await broker.clock.advance(0)
+        stopping = asyncio.create_task(consumer.stop(timeout=10))
+        await broker.clock.advance(13)
+        assert stopping.done()
+        assert await acked(another) == 1
+
+
+@pytest.mark.parametrize("end", ["leaving", "closing"])
+async def test_every_end_is_bounded(broker, client, stubborn, end):
+    own = broker.client()
+    await client.send("inbox", "x")
+    consumer = await own.consume(
+        "inbox", stubborn, group_name="g", deliver="earliest", stop_timeout=20
+    )
+    await broker.clock.advance(0)
+
+    async def leave():
+        async with consumer:
+            pass
+
+    ending = asyncio.create_task(leave() if end == "leaving" else own.close())
+    await broker.clock.advance(19.999)
+    assert not ending.done()
+    await broker.clock.advance(3.001)
+    assert ending.done()
+    await own.close()
+    [taken] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    assert taken.delivery_count == 2
+
+
+async def test_closing_a_client_stops_its_consumers_together(broker, client):
+    own = broker.client()
+    handlers = [Stubborn() for _ in range(5)]
+    for number, handler in enumerate(handlers):
+        await client.send("inbox", "x")
+        await own.consume(
+            "inbox", handler, group_name=f"g{number}", deliver="earliest", stop_timeout=20
+        )
+    await broker.clock.advance(0)
+    closing = asyncio.create_task(own.close())
+    await broker.clock.advance(23)
+    assert closing.done()
+    for handler in handlers:
+        handler.release.set()
+
+
+async def test_of_several_deadlines_the_earliest_holds(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler) as consumer:
+        stopping = [
+            asyncio.create_task(consumer.stop(timeout=seconds)) for seconds in (1_000, 5, 50)
+        ]
+        await broker.clock.advance(5)
+        assert all(task.done() for task in stopping)
+
+
+async def test_a_stop_may_be_requested_without_waiting(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler) as consumer:
+        consumer.request_stop(timeout=5)
+        assert consumer.is_running
+        waiting = asyncio.create_task(consumer.wait())
+        await broker.clock.advance(5)
+        assert waiting.done()
+    assert await held(client) == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("timeout", -1), ("timeout", "1"), ("give_back", 1)])
+async def test_a_stop_that_cannot_be_is_refused(client, handler, name, value):
+    async with consuming(client, handler) as consumer:
+        with pytest.raises(InvalidRequest, match=name):
+            await consumer.stop(**{name: value})
+        assert consumer.is_running
+
+
+async def test_an_idle_consumer_asks_twice_a_minute(broker, client, handler):
+    instants = []
+    fetch = client.fetch
+
+    async def noted(*args, **options):
+        instants.append(broker.clock.now_ms())
+        return await fetch(*args, **options)
+
+    client.fetch = noted
+    async with consuming(client, handler):
+        await broker.clock.advance(120)
+    assert [later - instants[0] for later in instants] == [0, 0, 30_000, 60_000, 90_000, 120_000]
+
+
+async def test_counters_and_events_tell_everything_once(broker, client):
+    await client.mailbox_create(name="dead")
+    events = []
+
+    async def handle(message):
+        match message.text:
+            case "slow":
+                await asyncio.sleep(0)
+                await asyncio.Event().wait()
+            case "rejected":
+                raise Reject("no")
+            case "later" if message.delivery_count == 1:
+                raise Retry(after=1)
+            case "failing":
+                raise ValueError("no")
+            case "unanswered":
+                return "too late"
+        return None
+
+    for text in ("fine", "rejected", "later", "failing"):
+        await client.send("inbox", text)
+    await client.send("inbox", "unanswered", reply_to="asker.who.has.left")
+    async with consuming(
+        client,
+        handle,
+        dead_letter="dead",
+        max_deliveries=2,
+        error_handler=lambda *_: None,
+        on_event=events.append,
+        concurrency=10,
+        consumer="c",
+    ) as consumer:
+        await broker.clock.advance(5)
+        await client.send("inbox", "slow")
+        await broker.clock.advance(5)
+        assert consumer.counters.in_flight == 1
+        await consumer.stop(timeout=0)
+    told = {}
+    for event in events:
+        told.setdefault(event.message.text, []).append(event.kind)
+        assert event.consumer == "c"
+        assert event.message.group_name == "g"
+    assert told == {
+        "fine": ["received", "processed"],
+        "rejected": ["received", "rejected", "dead_lettered"],
+        "later": ["received", "retried", "received", "processed"],
+        "failing": ["received", "failed", "retried", "received", "failed", "dead_lettered"],
+        "unanswered": ["received", "unanswered"],
+        "slow": ["received", "interrupted"],
+    }
+    counters = consumer.counters
+    kinds = [event.kind for event in events]
+    for kind in ConsumerEventKind:
+        name = "leases_lost" if kind is ConsumerEventKind.LEASE_LOST else kind.value
+        assert getattr(counters, name) == kinds.count(kind)
+    assert (counters.in_flight, counters.overdue) == (0, 0)
+    [slow] = [one for one in events if one.kind is ConsumerEventKind.INTERRUPTED]
+    assert slow.seconds == 5
+    [rejected] = [one for one in events if one.kind is ConsumerEventKind.REJECTED]
+    assert isinstance(rejected.error, Reject)
+
+
+async def test_a_lost_lease_is_counted_once(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler, lease_ms=60_000) as consumer:
+        await client.fetch("inbox", group_name="g", deliver="earliest", force_deliver=True)
+        await broker.clock.advance(100)
+        assert consumer.counters.leases_lost == 1
+        handler.free.set()
+
+
+async def test_an_event_handler_that_raises_is_logged_and_harms_nothing(
+    broker, client, handler, caplog
+):
+    def fail(event):
+        raise RuntimeError("no metrics")
+
+    for text in ("1", "2"):
+        await client.send("inbox", text)
+    async with consuming(client, handler, on_event=fail) as consumer:
+        await broker.clock.advance(0)
+        assert consumer.counters.processed == 2
+    logged = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert len(logged) == 4
+    assert "no metrics" in caplog.text
+
+
+async def test_a_snapshot_of_the_counters_does_not_change(broker, client, handler):
+    async with consuming(client, handler) as consumer:
+        before = consumer.counters
+        await client.send("inbox", "x")
+        await broker.clock.advance(0)
+        assert (before.processed, consumer.counters.processed) == (0, 1)
+        with pytest.raises(AttributeError):
+            before.processed = 2
+
+
+async def test_a_consumer_works_in_the_name_of_its_agent(broker, client):
+    await client.agent_register({"name": "ada", "mailbox": "inbox"})
+    await broker.clock.advance(600)
+
+    async def handle(message):
+        return "done"
+
+    async with consuming(client, handle, agent="ada", consumer="worker-1") as consumer:
+        assert consumer.name == "ada/worker-1"
+        answer = await client.request("inbox", "q")
+        assert answer.sender == "ada"
+        [ada] = await client.agent_discover()
+        assert broker.clock.now_ms() / 1000 - ada.match.last_seen < 2
+
+
+async def test_leases_are_held_under_the_consumers_name(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler, consumer="worker-1"):
+        status = await client.mailbox_status("inbox", group_name="g")
+        assert [one.consumer for one in status.group.leased] == ["worker-1"]
+        handler.free.set()
+        await broker.clock.advance(0)
+    assert await acked(client) == 1
