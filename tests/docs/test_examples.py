@@ -1,5 +1,6 @@
 """The examples run, and show what they are there to show."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from mq9 import Mq9Client
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +28,42 @@ def test_the_quickstart_runs():
         "acked: [2, 1, 0]",
         "answer: water the plants, done",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+def test_the_worker_finishes_in_time_when_it_is_sent_sigterm(tmp_path):
+    url = f"sqlite:///{tmp_path}/mq9.db"
+
+    async def send_jobs():
+        async with Mq9Client(url) as client:
+            for job in ("water the plants", "1", "3600"):
+                await client.send("jobs", job)
+
+    async def fetch_rest():
+        async with Mq9Client(url) as client:
+            return await client.fetch("jobs", group_name="workers", max_wait_ms=0)
+
+    with subprocess.Popen(
+        [sys.executable, "examples/worker.py"],
+        cwd=ROOT,
+        env={**os.environ, "MQ9_SERVER": url},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as worker:
+        try:
+            assert worker.stdout.readline() == "ready\n"
+            asyncio.run(send_jobs())
+            lines = [worker.stdout.readline() for _ in range(4)]
+            assert "done: water the plants\n" in lines
+            assert "begun: 3600\n" in lines
+            worker.terminate()
+            printed, _ = worker.communicate(timeout=60)
+        finally:
+            worker.kill()
+    assert worker.returncode == 0
+    assert printed.splitlines()[-1] == "stopped: 2 done, 1 given back"
+    [left] = asyncio.run(fetch_rest())
+    assert (left.text, left.delivery_count) == ("3600", 2)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
