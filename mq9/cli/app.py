@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from mq9.cli import agents, demo, doctor, mailboxes, messages, why
+from mq9.cli import agents, demo, doctor, mailboxes, messages, redrive, why
 from mq9.cli.call import Common, JsonOption, TimeoutOption, register
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
@@ -132,6 +132,7 @@ _COMMANDS = (
     mailboxes.mailboxes,
     mailboxes.status,
     agents.agents,
+    redrive.redrive,
     why.why,
     doctor.doctor,
     demo.demo,
