@@ -92,7 +92,7 @@ async def test_the_handler_of_the_readme_is_run_once_for_an_asker_that_has_left(
             async with await client.consume(
                 "agent.inbox", handle, group_name="helpers", deliver="earliest"
             ) as consumer:
-                await broker.clock.advance(3_600)
+                await broker.clock.advance(86_400)
                 assert runs == ["water the plants"]
                 assert consumer.counters.unanswered == 1
 
