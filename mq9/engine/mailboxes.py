@@ -220,21 +220,26 @@ def _settle(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
 
 def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
     due = connection.execute(
-        "SELECT id, due_ms, key FROM delayed WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
+        "SELECT id, due_ms, key, sender, sender_verified FROM delayed"
+        " WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
         (mailbox.id, now),
     ).fetchall()
-    for row_id, due_ms, key in due:
-        if key is not None:
+    for row_id, due_ms, wanted, sender, verified in due:
+        key = None  # without it where another sender has it by now: nothing may be lost
+        if wanted is not None and may_take_key(
+            connection, mailbox, wanted, sender, verified, due_ms
+        ):
+            key = wanted
             replace_key(connection, mailbox, key, due_ms, mailbox.next_msg_id)
         mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
         connection.execute(
             "INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
             " tags, sender, sender_verified, reply_to, correlation_id, path, headers, size,"
             " payload)"
-            " SELECT mailbox, ?, priority, ?, sent_ms, expires_ms, key, tags,"
+            " SELECT mailbox, ?, priority, ?, sent_ms, expires_ms, ?, tags,"
             " sender, sender_verified, reply_to, correlation_id, path, headers, size, payload"
             " FROM delayed WHERE id=?",
-            (mailbox.next_msg_id, mailbox.visible_ms, row_id),
+            (mailbox.next_msg_id, mailbox.visible_ms, key, row_id),
         )
         connection.execute("DELETE FROM delayed WHERE id=?", (row_id,))
         mailbox.next_msg_id += 1
@@ -264,6 +269,38 @@ def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) 
     mailbox.messages -= count
     mailbox.bytes -= size
     return int(count)
+
+
+def may_take_key(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    key: str,
+    sender: str | None,
+    verified: bool,
+    instant: int,
+) -> bool:
+    """Tell whether a message may replace the one that is visible under its key at an instant.
+
+    One from a verified sender is replaced only by that sender, and a verified sender replaces only
+    what bears its name.
+
+    Args:
+        connection: The database.
+        mailbox: Where the message goes.
+        key: Its key.
+        sender: Who sends it.
+        verified: Whether that is known, and not a claim.
+        instant: When it becomes visible, in milliseconds since the Unix epoch.
+    """
+    older = connection.execute(
+        "SELECT sender, sender_verified FROM messages WHERE mailbox=? AND key=?"
+        " AND (expires_ms IS NULL OR expires_ms>?)",
+        (mailbox.id, key, instant),
+    ).fetchone()
+    if older is None:
+        return True
+    older_sender, older_verified = older
+    return bool(older_sender == sender if verified else not older_verified)
 
 
 def replace_key(

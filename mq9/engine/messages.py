@@ -11,7 +11,7 @@ import orjson
 from mq9.engine import mailboxes
 from mq9.engine.commands import Delete, Found, Limits, QueryMessages, Send
 from mq9.engine.mailboxes import Mailbox
-from mq9.errors import IdConflict, MailboxFull, MessageNotFound
+from mq9.errors import Forbidden, IdConflict, MailboxFull, MessageNotFound
 from mq9.models import NO_HEADERS, PRIORITIES, Message, MessageHeaders, Moved
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
@@ -90,7 +90,11 @@ class Full(MailboxFull):
 
 
 def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits) -> int:
-    """Store a message; its msg_id, or -1 while it is delayed."""
+    """Store a message; its msg_id, or -1 while it is delayed.
+
+    Raises:
+        Forbidden: Its key belongs to another sender.
+    """
     size = len(command.payload)
     limits.check_payload(command.payload)
     mailbox = mailboxes.settle(connection, command.address, now)
@@ -100,9 +104,13 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
         if first is not None:
             return first
     expires_ms = None if command.ttl_s is None else now + command.ttl_s * 1000
+    instant = now + command.delay_s * 1000
+    if command.key is not None and not mailboxes.may_take_key(
+        connection, mailbox, command.key, command.sender, command.sender_verified, instant
+    ):
+        raise Forbidden(f"key: {command.key!r} in {command.address} belongs to another sender")
     if command.delay_s:
         answer = -1
-        instant = now + command.delay_s * 1000
     else:
         answer = mailbox.next_msg_id
         instant = mailbox.visible_ms = max(mailbox.visible_ms, now)

@@ -1,5 +1,9 @@
 """Keys: at most one visible message for each, the newest."""
 
+import pytest
+
+from mq9 import Forbidden
+
 from .reading import bodies, ids
 
 
@@ -120,3 +124,106 @@ async def test_what_fell_due_and_expired_unseen_has_still_replaced_its_key(way, 
     status = await client.mailbox_status(inbox, msg_id=0)
     assert (status.stored, status.message.state) == (0, "replaced")
     assert (await client.mailbox_status(inbox, msg_id=1)).message.state == "expired"
+
+
+class TestAKeyIsItsSenders:
+    """Where senders are verified, nobody replaces what another has sent."""
+
+    @pytest.fixture
+    async def ada(self, way):
+        return await way.client(agent="ada")
+
+    @pytest.fixture
+    async def bob(self, way):
+        return await way.client(agent="bob")
+
+    async def test_only_the_verified_sender_replaces_its_message(
+        self, way, client, inbox, ada, bob
+    ):
+        await ada.send(inbox, "one", key="k")
+        await bob.send(inbox, "his", key="l")
+        before = way.state()
+
+        for other in (bob, client):
+            with pytest.raises(Forbidden, match="key: 'k' in inbox belongs to another sender"):
+                await other.send(inbox, "two", key="k", sender="ada")
+        assert way.state() == before
+
+        assert await ada.send(inbox, "two", key="k") == 2
+        assert bodies(await client.query(inbox)) == ["his", "two"]
+
+    async def test_a_verified_sender_replaces_what_claims_to_be_its_own_and_nothing_else(
+        self, client, inbox, ada
+    ):
+        await client.send(inbox, "nobody's", key="a")
+        await client.send(inbox, "bob's?", key="b", sender="bob")
+        await client.send(inbox, "ada's?", key="c", sender="ada")
+
+        for key in "ab":
+            with pytest.raises(Forbidden):
+                await ada.send(inbox, "x", key=key)
+        await ada.send(inbox, "ada's", key="c")
+        assert bodies(await client.query(inbox)) == ["nobody's", "bob's?", "ada's"]
+
+    async def test_claims_replace_each_other_as_ever(self, client, inbox):
+        await client.send(inbox, "one", key="k", sender="ada")
+        await client.send(inbox, "two", key="k", sender="bob")
+
+        assert bodies(await client.query(inbox)) == ["two"]
+
+    async def test_a_key_is_free_again_when_its_message_is_gone(self, way, client, inbox, ada, bob):
+        await ada.send(inbox, "brief", key="k", ttl=5)
+        await way.clock.advance(5)
+        await bob.send(inbox, "his", key="k")
+        await client.delete(inbox, 1)
+        await ada.send(inbox, "hers", key="k")
+
+        assert bodies(await client.query(inbox)) == ["hers"]
+
+    async def test_a_repeated_send_is_answered_whoever_has_the_key_now(
+        self, client, inbox, ada, bob
+    ):
+        await ada.send(inbox, "one", key="k", id="1")
+        await client.delete(inbox, 0)
+        await bob.send(inbox, "his", key="k")
+
+        assert await ada.send(inbox, "one", key="k", id="1") == 0
+
+    async def test_a_delayed_message_for_the_key_of_another_is_refused_when_it_is_sent(
+        self, way, client, inbox, ada, bob
+    ):
+        await ada.send(inbox, "hers", key="k", ttl=10)
+        before = way.state()
+        with pytest.raises(Forbidden):
+            await bob.send(inbox, "his", key="k", delay=9)
+        assert way.state() == before
+
+        assert await bob.send(inbox, "his", key="k", delay=10) == -1, "hers is gone by then"
+        await way.clock.advance(10)
+        [message] = await client.query(inbox)
+        assert (message.text, message.key) == ("his", "k")
+
+    async def test_one_that_falls_due_under_a_key_that_another_took_since_keeps_its_body_alone(
+        self, way, client, inbox, ada, bob
+    ):
+        await bob.send(inbox, "his", key="k", delay=10)
+        await client.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)
+        await ada.send(inbox, "hers", key="k")
+
+        await way.clock.advance(10)
+
+        found = await client.query(inbox)
+        assert [(message.text, message.key) for message in found] == [("hers", "k"), ("his", None)]
+        assert bodies(await client.fetch(inbox, group_name="g")) == ["hers", "his"]
+        await ada.send(inbox, "hers again", key="k")
+        assert bodies(await client.query(inbox)) == ["his", "hers again"]
+
+    async def test_delayed_ones_of_two_senders_keep_both(self, way, client, inbox, ada, bob):
+        await ada.send(inbox, "hers", key="k", delay=10)
+        await bob.send(inbox, "his", key="k", delay=10)
+        await ada.send(inbox, "hers later", key="k", delay=20)
+
+        await way.clock.advance(20)
+
+        found = await client.query(inbox)
+        assert [(one.text, one.key) for one in found] == [("his", None), ("hers later", "k")]
