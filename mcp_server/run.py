@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import typer
+from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import TokenVerifier
 from starlette.applications import Starlette
 
 from mcp_server.callers import Callers, Connect
-from mcp_server.http import PATH, mcp_route
+from mcp_server.http import PATH, KnownTokens, mcp_route
 from mcp_server.server import make_server
 from mcp_server.settings import Settings
 from mcp_server.stdio import stdio_streams
-from mq9 import InvalidRequest, Mq9Client
+from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
 from mq9.cli.signals import stop_on_signals
 from mq9.http_port import listening, serving
 from mq9.loopback import is_loopback
-from mq9.transport.open import default_url
+from mq9.transport import servers
+from mq9.transport.open import default_url, shown_url
+
+_logger = logging.getLogger("mq9.mcp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,13 @@ async def over_http(
     """Serve MCP over HTTP, until SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
     stop_on_signals(stop)
-    connect = _connect(url, authenticated=door.verifier is not None, agents=door.agents)
+    if door.verifier is None:
+        connect = _connect(url)
+    elif is_in_process(url):
+        connect = _connect_in_process(url, door.agents)
+    else:
+        connect = _connect_by_token(url or default_url(), door)
+        await _refuse_open_server(url or default_url())
     callers = Callers(connect, settings, agent=agent, mail_address=mail_address)
     server = make_server(callers, settings, pushes=not door.stateless, state_key=door.state_key)
     if is_in_process(url):
@@ -103,24 +114,65 @@ async def over_http(
                 await stop.wait()
 
 
-def _connect(
-    url: str | None, *, authenticated: bool = False, agents: Sequence[str] = ()
-) -> Connect:
-    """Return what makes an agent's client.
-
-    A broker in this process believes us who the agent is, when that was authenticated. A server
-    goes by the credentials in the URL.
-    """
-    in_process = is_in_process(url)
+def _connect(url: str | None) -> Connect:
+    """Return what makes the client of an agent that nobody has authenticated."""
     Mq9Client(url)  # a URL that is none is told now
+    return lambda _agent: Mq9Client(url)
+
+
+def _connect_in_process(url: str | None, agents: Sequence[str]) -> Connect:
+    """Return what makes an authenticated agent's client of a broker in this process.
+
+    Who is known by a verifier alone is configured from the moment at which it asks.
+    """
+    Mq9Client(url)
+    return lambda agent: Mq9Client(url, agent=agent, agents=agents or (agent,))
+
+
+def _connect_by_token(url: str, door: Door) -> Connect:
+    """Return what makes an authenticated agent's client of a server, with its own bearer token.
+
+    Raises:
+        InvalidRequest: The server cannot know the agents by their tokens.
+    """
+    if not isinstance(door.verifier, KnownTokens):
+        raise InvalidRequest(
+            "verifier: a server knows agents by its own users file, so give that as --tokens, or a "
+            "broker in this process as --server"
+        )
+    if servers.has_credentials(url):
+        raise InvalidRequest(
+            f"server: {shown_url(url)} names a user or token, but with --tokens each agent "
+            "connects with its own; leave it out, and give the server the same file as --users"
+        )
 
     def connect(agent: str) -> Mq9Client:
-        if not (authenticated and in_process):
-            return Mq9Client(url)
-        # Who is known by a verifier alone is configured from the moment at which it asks.
-        return Mq9Client(url, agent=agent, agents=agents or (agent,))
+        token = get_access_token()
+        if token is None:
+            raise Unauthorized("a bearer token is needed, which the server knows the agent by")
+        return Mq9Client(servers.with_token(url, token.token), agent=agent)
 
     return connect
+
+
+async def _refuse_open_server(url: str) -> None:
+    """Refuse a server that lets anybody in, since it would take what agents send for claims.
+
+    Raises:
+        InvalidRequest: It does.
+    """
+    try:
+        async with Mq9Client(url):
+            pass
+    except Unauthorized:
+        return
+    except Unreachable as error:  # it may come later, and each connection is checked
+        _logger.warning("%s", error)
+        return
+    raise InvalidRequest(
+        f"server: {shown_url(url)} lets anybody in, so it cannot tell the agents of --tokens "
+        "apart; start it with the same file as --users"
+    )
 
 
 def is_in_process(url: str | None) -> bool:

@@ -98,7 +98,8 @@ class Mq9Client:
         reconnect_attempts: How often a request that may be repeated is repeated.
         reconnect_delay: Seconds before each repetition but the first, which is made at once.
         agent: For an in-process broker, the agent that this client counts as authenticated for. A
-            server knows that by the credentials in its URL.
+            server knows that by the credentials in its URL; it must then be this agent, or
+            connecting fails with ``Unauthorized``.
         agents: For an in-process broker, all agents that are configured, ``agent`` among them:
             their names and mailboxes are then theirs alone, and what has no creator is closed to
             ``agent``. Without it no agents are configured. A server has its users file.
@@ -138,7 +139,7 @@ class Mq9Client:
         if agents is not None:
             reserved = Reserved(checks.agent_name("agents", one) for one in agents)
         if server is not None:
-            check_url(server, name, finding, reserved)
+            check_url(server, finding, reserved)
         self._server = server
         self._randomness = randomness
         self._batches = Batches()
@@ -758,6 +759,14 @@ class Mq9Client:
         await self._connection.request(
             Verb.DELETE, addresses.parse(mail_address), msg_id=number, idempotent=False
         )
+
+    async def whoami(self) -> str | None:
+        """Return the agent that the broker takes this client for; None for nobody in particular.
+
+        Our broker has this verb; others do not.
+        """
+        reply = await self._connection.request(Verb.AGENT_WHOAMI, idempotent=True)
+        return replies.decode_whoami(reply)
 
     async def agent_register(
         self, agent_card: Mapping[str, Any], *, ttl: int | None = None

@@ -206,6 +206,7 @@ class Service:
             Verb.AGENT_UNREGISTER: self._unregister,
             Verb.AGENT_REPORT: self._report,
             Verb.AGENT_DISCOVER: self._discover,
+            Verb.AGENT_WHOAMI: self._whoami,
         }
 
     def stop_waiting(self) -> None:
@@ -654,3 +655,6 @@ class Service:
         body = requests.Discover.decode(call.payload)
         found = await self._finder.find(body, call.actor)
         return replies.encode_discover(found.agents, mode=found.mode, has_more=found.has_more)
+
+    async def _whoami(self, call: Call) -> dict[str, Any]:
+        return replies.success({} if call.agent is None else {"agent": call.agent})

@@ -322,6 +322,12 @@ def decode_public(reply: dict[str, Any]) -> list[PublicMailbox]:
     ]
 
 
+def decode_whoami(reply: dict[str, Any]) -> str | None:
+    """Return the agent that the broker takes the asker for; None for nobody in particular."""
+    agent = reply.get("agent")
+    return agent if isinstance(agent, str) else None
+
+
 def encode_discover(
     found: Iterable[tuple[bytes, Match]], *, mode: str, has_more: bool
 ) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from mq9.errors import (
     Unavailable,
     Unreachable,
 )
+from mq9.protocol import replies, subjects
 from mq9.protocol.headers import Headers
 from mq9.transport.servers import Server, Servers
 from mq9.transport.single_flight import Abandoned, SingleFlight
@@ -43,6 +44,7 @@ PING_INTERVAL_S = 10  # two unanswered pings, and the connection counts as broke
 _MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait for a slow server; more requests then wait too
 _LOOK_AGAIN_S = 0.005
 _NO_RESPONDERS = "503"
+_WHOAMI = subjects.encode(subjects.Verb.AGENT_WHOAMI)
 
 
 class NatsTransport:
@@ -53,12 +55,14 @@ class NatsTransport:
     Args:
         servers: Where to connect.
         name: What the server's own monitoring calls this connection.
+        agent: The agent that the server must take the connection for; None for anybody.
     """
 
-    def __init__(self, servers: Servers, name: str) -> None:
+    def __init__(self, servers: Servers, name: str, agent: str | None = None) -> None:
         self.clock: Clock = SystemClock()
         self._servers = servers
         self._name = name
+        self._agent = agent
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._link: _Link | None = None
@@ -71,7 +75,7 @@ class NatsTransport:
 
         Raises:
             Unreachable: None of them answers.
-            Unauthorized: None takes the credentials.
+            Unauthorized: None takes the credentials, or takes them for the right agent.
             InvalidRequest: A file of certificates cannot be read.
         """
         try:
@@ -139,6 +143,8 @@ class NatsTransport:
             link = _Link(server)
             try:
                 await link.open(self._name, context)
+                if self._agent is not None:
+                    await link.check_agent(self._agent)
             except (Unreachable, Unauthorized) as refusal:
                 refusals.append((server, refusal))
                 continue
@@ -211,6 +217,34 @@ class _Link:
             await self.close(_BROKEN)
             raise
         self._errors.clear()
+
+    async def check_agent(self, agent: str) -> None:
+        """See whether the server takes this connection for an agent; close it otherwise.
+
+        Raises:
+            Unauthorized: It takes it for another one or for none, or does not know of agents.
+            Unreachable: It does not answer.
+        """
+        taken_for = None
+        try:
+            reply = await self.request(_WHOAMI, b"", {}, CONNECT_TIMEOUT_S)
+            taken_for = replies.decode_whoami(replies.decode(reply))
+        except Unreachable:
+            raise
+        except Unavailable as error:
+            raise Unreachable(str(error)) from None
+        except Mq9Error as error:
+            raise Unauthorized(
+                f"{self._server.url} does not say which agent it takes a connection for: {error}"
+            ) from None
+        finally:
+            if taken_for != agent:
+                await self.close(_BROKEN)
+        if taken_for != agent:
+            whom = "no agent" if taken_for is None else f"the agent {taken_for!r}"
+            raise Unauthorized(
+                f"{self._server.url} takes these credentials for {whom}, not for {agent!r}"
+            )
 
     async def request(
         self, subject: str, payload: bytes, headers: dict[str, str], timeout: float

@@ -88,7 +88,6 @@ def shown_url(url: str) -> str:
 
 def check_url(
     url: str,
-    agent: str | None = None,
     embeddings: Embeddings | None = None,
     reserved: Reserved | None = None,
 ) -> None:
@@ -96,21 +95,15 @@ def check_url(
 
     Args:
         url: What was given.
-        agent: The agent that the connection is to count as authenticated for.
         embeddings: What is to find agents by meaning.
         reserved: What belongs to the configured agents.
 
     Raises:
-        InvalidRequest: It is not, or it has no use for agents or for embeddings.
+        InvalidRequest: It is not, or it has no use for embeddings or for configured agents.
     """
     scheme = _split(url).scheme
     if scheme in servers.SCHEMES:
         servers.parse(url)
-        if agent is not None:
-            raise InvalidRequest(
-                f"agent: {agent!r} is for a broker inside this process; a server knows the agent "
-                "by the credentials in the URL"
-            )
         if reserved is not None:
             raise InvalidRequest(
                 "agents: they are for a broker inside this process; a server has a users file"
@@ -153,7 +146,8 @@ async def open_transport(
     Args:
         url: One of the forms above; None for the default.
         consumer: Stands in for the consumer in requests that name none.
-        agent: For an in-process broker, the agent that the connection counts as authenticated for.
+        agent: For an in-process broker, the agent that the connection counts as authenticated for;
+            for a server, the agent that its credentials must stand for.
         embeddings: For an in-process broker that is not open yet, what finds agents by meaning; by
             default WordLlama where it is installed.
         reserved: For an in-process broker, what belongs to the configured agents.
@@ -162,16 +156,16 @@ async def open_transport(
         InvalidRequest: The URL is none of the forms above.
         UnusableFile: The file is damaged, of a newer version or not mq9's.
         Unreachable: No server answers there.
-        Unauthorized: The server refused the credentials.
+        Unauthorized: The server refused the credentials, or takes them for another agent.
     """
     if url is None:
         url = default_url()
-    check_url(url, agent, embeddings, reserved)
+    check_url(url, embeddings, reserved)
     scheme = _split(url).scheme
     if scheme in servers.SCHEMES:
         from mq9.transport.nats import NatsTransport  # noqa: PLC0415  # not before it is used
 
-        transport = NatsTransport(servers.parse(url), consumer)
+        transport = NatsTransport(servers.parse(url), consumer, agent)
         await transport.open()
         return transport
     if scheme == "memory":

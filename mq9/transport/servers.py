@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mq9.errors import InvalidRequest
 
@@ -125,6 +125,27 @@ def parse(url: str) -> Servers:
     return Servers(
         tuple(members), options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key")
     )
+
+
+def has_credentials(url: str) -> bool:
+    """Tell whether a URL says who connects.
+
+    Raises:
+        InvalidRequest: It is not of the form above.
+    """
+    return any(server.has_credentials for server in parse(url).members)
+
+
+def with_token(url: str, token: str) -> str:
+    """Return a URL that names no credentials, with a token as these.
+
+    Raises:
+        InvalidRequest: It is not of the form above, or names some.
+    """
+    if has_credentials(url):
+        raise InvalidRequest(f"server: {without_secrets(url)!r} names a user or token already")
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{quote(token, safe='')}@{rest}"
 
 
 def _server(address: str, url: str) -> Server:

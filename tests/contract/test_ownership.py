@@ -23,6 +23,15 @@ async def box(ada):
     return await ada.mailbox_create(name="adas.box")
 
 
+async def test_the_broker_says_whom_it_takes_a_connection_for(way, ada, client):
+    assert await ada.whoami() == "ada"
+    assert await client.whoami() is None
+    assert await way.ask("AGENT.WHOAMI", b"any payload at all", agent="bob") == {
+        "error": "",
+        "agent": "bob",
+    }
+
+
 async def test_the_broker_itself_says_who_sent_a_message(ada, bob, box):
     await bob.send(box, "x", sender="eve")
 
