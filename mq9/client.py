@@ -199,6 +199,17 @@ class Mq9Client:
         """Return an id that no other has."""
         return self._randomness(12).hex()
 
+    def new_address(self, prefix: str | None = None) -> str:
+        """Return a mail_address that nobody can guess, of a mailbox that is still to be made.
+
+        Args:
+            prefix: What it starts with, before a dot.
+
+        Raises:
+            InvalidAddress: The prefix is not the beginning of an address.
+        """
+        return addresses.generate(self._randomness(addresses.RANDOM_BYTES), prefix)
+
     def watch_unread(
         self, mail_address: str, group_name: str
     ) -> AbstractContextManager[UnreadWatch]:

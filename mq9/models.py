@@ -309,6 +309,8 @@ class MailboxStatus:
         next_due: The Unix time, in seconds, of the next of those.
         group: The asked-for group.
         message: The asked-for message.
+        own: Whether the agent that asks created it, or has its address; None for who asks as no
+            agent.
     """
 
     mail_address: str
@@ -322,6 +324,7 @@ class MailboxStatus:
     next_due: float | None = None
     group: GroupStatus | None = None
     message: MessageLife | None = None
+    own: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,14 @@ from mq9.transport.direct import DirectTransport
 _MEANINGS = WordLlamaEmbeddings()  # loaded once, by the first test that asks for a meaning
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _key_of_the_tests():
+    """Keep the agents of the tests from making a key for those of this user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MQ9_AGENT_KEY", "the key of the agents in the tests")
+        yield
+
+
 @pytest.fixture(scope="session")
 def scale():
     """How large the long tests are: 1 in every run, 10 in `make soak`."""

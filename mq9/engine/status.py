@@ -39,7 +39,14 @@ def status(
         next_due=_seconds(next_due),
         group=_group(connection, mailbox, query.group, now) if query.group is not None else None,
         message=life(connection, mailbox, query.msg_id, now) if query.msg_id is not None else None,
+        own=_is_own(mailbox, query.actor),
     )
+
+
+def _is_own(mailbox: Mailbox, actor: Actor) -> bool | None:
+    if actor.agent is None:
+        return None
+    return actor.agent == (actor.owner or mailbox.creator)
 
 
 def why_empty(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -11,6 +11,7 @@ from mq9.client import Mq9Client
 from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound
 from mq9.operations.arguments import address_in
 from mq9.operations.deliveries import Deliveries, DeliveryMemory
+from mq9.operations.ownership import agent_key, proof, proves
 from mq9.protocol import checks, requests
 
 MAX_CHARS = 20_000
@@ -45,6 +46,7 @@ class Identity:
         allow_read: Patterns of further mailboxes it may read, such as ``team.*``.
         mail_address: Its mailbox; the slug of its name when not given.
         allow_send: Patterns of mailboxes it may send to; None for all.
+        key: Gives the secret by which its tools know the mailboxes that they made.
 
     Raises:
         InvalidRequest: The name, the mailbox or a pattern is not one, or the name has no slug.
@@ -56,6 +58,7 @@ class Identity:
         allow_read: Sequence[str] = (),
         mail_address: str | None = None,
         allow_send: Sequence[str] | None = None,
+        key: Callable[[], bytes] = agent_key,
     ) -> None:
         self.name: str = checks.agent_name("agent", name)
         self.mail_address = (
@@ -63,19 +66,28 @@ class Identity:
         )
         self._allow_read = _patterns("allow_read", allow_read)
         self._allow_send = None if allow_send is None else _patterns("allow_send", allow_send)
-        self._made: dict[str, bool] = {}  # and whether the address was generated
+        self._key = key
+        self._made: dict[str, None] = {}
         self.has_mailbox = False
 
-    def made(self, mail_address: str, *, generated: bool = False) -> None:
-        """Remember a mailbox that this agent made, and whether its address was generated."""
-        self._made[mail_address] = generated
+    def made(self, mail_address: str) -> None:
+        """Remember a mailbox that this agent made."""
+        self._made[mail_address] = None
         while len(self._made) > _MOST_MADE:
             del self._made[next(iter(self._made))]
 
+    def description(self, mail_address: str) -> str:
+        """Return the description of a mailbox that the agent makes, which proves that it did."""
+        return f"{self._made_by}{proof(self._key(), self.name, mail_address)}"
+
+    def describes(self, desc: str, mail_address: str) -> bool:
+        """Tell whether a description proves that this agent made the mailbox."""
+        made_by, code = desc[: len(self._made_by)], desc[len(self._made_by) :]
+        return made_by == self._made_by and proves(code, self._key(), self.name, mail_address)
+
     @property
-    def made_by(self) -> str:
-        """The description of a mailbox that the agent makes, by which it is known as its own."""
-        return f"made by agent {self.name}"
+    def _made_by(self) -> str:
+        return f"made by agent {self.name}, proof "
 
     @property
     def readable(self) -> str:
@@ -107,13 +119,10 @@ class Identity:
     def may_read(self, mail_address: str) -> bool:
         """Tell whether the agent may read a mailbox, as far as it is known without asking.
 
-        Of those it made only the ones with a generated address are known: any other may have gone
-        meanwhile, and been made again by somebody else.
+        None that it made is known so: it may have gone, and been made again by somebody else.
         """
-        return (
-            mail_address == self.mail_address
-            or self._made.get(mail_address, False)
-            or any(fnmatchcase(mail_address, pattern) for pattern in self._allow_read)
+        return mail_address == self.mail_address or any(
+            fnmatchcase(mail_address, pattern) for pattern in self._allow_read
         )
 
 
@@ -169,22 +178,19 @@ class Caller:
             return self.identity.mail_address
         address = addresses.parse(mail_address)
         identity = self.identity
-        if (
-            identity is None
-            or identity.may_read(address)
-            or await self._is_made_by(identity, address)
-        ):
+        if identity is None or identity.may_read(address) or await self._made(identity, address):
             return address
         raise Forbidden(f"mail_address: {identity.readable}, not {address}")
 
-    async def _is_made_by(self, identity: Identity, address: str) -> bool:
+    async def _made(self, identity: Identity, address: str) -> bool:
         """Tell whether the agent made the mailbox that is there now, in whichever process.
+
+        What the broker recorded of an authenticated agent counts, and else the proof that the
+        agent's tools write. Neither can be written by others.
 
         Raises:
             MailboxNotFound: It made one, which is gone.
         """
-        # A model cannot forge this: the description is set when a mailbox is made, create_mailbox
-        # writes none but this one, and nothing changes that of a mailbox that is there.
         try:
             status = await self.client.mailbox_status(address)
         except MailboxNotFound:
@@ -193,10 +199,14 @@ class Caller:
             return False  # said like any refusal, which does not tell whether it exists
         except Forbidden:
             return False
-        if status.desc != identity.made_by:
+        if status.own is False:
             return False
-        identity.made(address)
-        return True
+        if identity.describes(status.desc, address) or (
+            status.own and await self.client.whoami() == identity.name
+        ):
+            identity.made(address)
+            return True
+        return False
 
     async def mailbox_to_send(self, mail_address: str, argument: str = "mail_address") -> str:
         """Return the mailbox to send to, or to have answers sent to, if that is allowed.
@@ -208,11 +218,7 @@ class Caller:
         """
         address = address_in(argument, mail_address)
         identity = self.identity
-        if (
-            identity is None
-            or identity.may_send(address)
-            or await self._is_made_by(identity, address)
-        ):
+        if identity is None or identity.may_send(address) or await self._made(identity, address):
             return address
         raise Forbidden(f"{argument}: {identity.sendable}, not to {address}")
 

@@ -40,19 +40,18 @@ class CreateMailboxResult(Result):
 
 async def _create(caller: Caller, arguments: CreateMailboxArguments) -> CreateMailboxResult:
     identity = caller.identity
-    name = prefix = None
     if arguments.name is not None:
         name = address_in("name", arguments.name)
-    elif identity is not None and len(identity.mail_address) <= _LONGEST_PREFIX:
-        prefix = identity.mail_address
+    else:
+        fits = identity is not None and len(identity.mail_address) <= _LONGEST_PREFIX
+        name = caller.client.new_address(identity.mail_address if identity and fits else None)
     address = await caller.client.mailbox_create(
         name=name,
         ttl=arguments.ttl,
-        desc="" if identity is None else identity.made_by,
-        prefix=prefix,
+        desc="" if identity is None else identity.description(name),
     )
     if identity is not None:
-        identity.made(address, generated=name is None)
+        identity.made(address)
     return CreateMailboxResult(mail_address=address, expires_in_seconds=arguments.ttl or None)
 
 

@@ -262,6 +262,7 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
             group.get("acked", 0),
         ),
         message=_life(life) if life else None,
+        own=reply.get("own"),
     )
 
 

@@ -167,6 +167,7 @@ class TestWhatNobodyAuthenticatedMade:
         await refused(bob.query("ada"), bob.mailbox_grant("ada", ["bob"]))
 
         if touch == "query":
+            assert (await ada.mailbox_status("ada")).own is True
             assert bodies(await ada.query("ada")) == ["x"]
         elif touch == "fetch":
             assert bodies(await ada.fetch("ada", group_name="g", deliver="earliest")) == ["x"]

@@ -105,6 +105,15 @@ async def test_a_refusal_does_not_leak_what_is_inside(ada, bob, box):
     assert "ada" not in str(caught.value).replace("adas.box", "")
 
 
+async def test_the_broker_tells_an_agent_which_mailboxes_are_its_own(client, ada, bob, box):
+    await ada.mailbox_grant(box, ["bob"])
+    await client.mailbox_create(name="open")
+
+    owned = [(await one.mailbox_status(box)).own for one in (ada, bob, client)]
+    assert owned == [True, False, None]
+    assert (await ada.mailbox_status("open")).own is False
+
+
 async def test_without_authentication_knowing_the_address_is_enough(client, ada, box):
     await ada.send(box, "x")
 
