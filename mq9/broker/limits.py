@@ -12,7 +12,7 @@ class ServerLimits:
     Attributes:
         max_connections: Clients at once; further ones are told so and cut off.
         max_pending: Bytes that one client may leave unread before it is cut off.
-        max_subscriptions: Subscriptions of one client; one that wants more is cut off.
+        max_subscriptions: Subscriptions of one client; further ones are refused.
         max_busy: Requests of one client in work; further ones are read when these are done.
         max_busy_bytes: Bytes that these carry, or may bring back; further ones are read later.
         max_waiting: FETCHes of one client that wait for mail; further ones are refused.

@@ -7,6 +7,7 @@ what it has been sent but not read, by cutting it off.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 from collections import deque
@@ -27,7 +28,6 @@ _MOST_AT_ONCE = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
 _REASONS = {
     "Authorization Violation": "auth",
     "Maximum Payload Violation": "max_payload",
-    "Maximum Control Line Exceeded": "protocol",
 }
 
 
@@ -37,7 +37,7 @@ class Owner(Protocol):
     def opened(self, link: SocketLink) -> str | None:
         """Note a new link; return what the client is told when there is no room for it."""
 
-    def info(self) -> bytes:
+    def info(self, link: SocketLink) -> bytes:
         """Return what a client is greeted with."""
 
     def greeted(self, link: SocketLink) -> Session:
@@ -52,6 +52,7 @@ class SocketLink(asyncio.BufferedProtocol):
 
     Args:
         owner: The server.
+        number: The client's number at this server.
         parser: Reads what the client sends.
         max_pending: Bytes that a client may leave unread before it is cut off.
         tls: What to encrypt with, once the client has been greeted.
@@ -62,12 +63,14 @@ class SocketLink(asyncio.BufferedProtocol):
     def __init__(
         self,
         owner: Owner,
+        number: int,
         parser: Parser,
         max_pending: int,
         tls: ssl.SSLContext | None,
         incoming: memoryview,
     ) -> None:
         self._owner = owner
+        self.number = number
         self._parser = parser
         self._max_pending = max_pending
         self._tls = tls
@@ -93,10 +96,18 @@ class SocketLink(asyncio.BufferedProtocol):
     @property
     def peer(self) -> str:
         """Where the client is, as far as the socket knows."""
-        if self._transport is None:
-            return ""
-        host, port, *_ = self._transport.get_extra_info("peername") or ("", "")
-        return f"{host}:{port}"
+        host, port = self._peername
+        return f"{host}:{port}" if host else ""
+
+    @property
+    def host(self) -> str:
+        """The client's address, as far as the socket knows."""
+        return self._peername[0]
+
+    @property
+    def _peername(self) -> tuple[str, int]:
+        known = self._transport.get_extra_info("peername") if self._transport else None
+        return known[:2] if known else ("", 0)
 
     @property
     def has_work(self) -> bool:
@@ -112,7 +123,7 @@ class SocketLink(asyncio.BufferedProtocol):
         # Bytes are counted here, so that one large reply is no reason to stop reading.
         transport.set_write_buffer_limits(high=self._max_pending)
         refusal = self._owner.opened(self)
-        transport.write(self._owner.info())
+        transport.write(self._owner.info(self))
         if refusal is not None:
             self.close("limit", refusal)
         elif self._tls is None:
@@ -266,6 +277,7 @@ class SocketLink(asyncio.BufferedProtocol):
 def make(
     owner: Owner,
     max_payload: int,
+    max_message: int,
     max_pending: int,
     tls: ssl.SSLContext | None,
     *,
@@ -275,12 +287,17 @@ def make(
 
     Args:
         owner: The server.
-        max_payload: Bytes in one message, headers included.
+        max_payload: Bytes in one payload.
+        max_message: Bytes in one message, headers included.
         max_pending: Bytes that a client may leave unread before it is cut off.
         tls: What to encrypt with.
         must_connect: Whether a client must say who it is before it may send anything.
     """
     incoming = memoryview(bytearray(_MOST_AT_ONCE))
-    return lambda: SocketLink(
-        owner, Parser(max_payload, must_connect=must_connect), max_pending, tls, incoming
-    )
+    numbers = itertools.count(1)
+
+    def link() -> SocketLink:
+        parser = Parser(max_payload, max_message, must_connect=must_connect)
+        return SocketLink(owner, next(numbers), parser, max_pending, tls, incoming)
+
+    return link

@@ -99,9 +99,11 @@ class Router(Generic[S]):
                 del before.beyond[first]
 
     def matching(self, subject: str) -> Iterator[S]:
-        """Yield every subscription that listens to a subject."""
-        for node in _matching(self._root, subject.split(".")):
-            yield from node.here.values()
+        """Yield every subscription that listens to a subject; none to one with an empty token."""
+        tokens = subject.split(".")
+        if all(tokens):
+            for node in _matching(self._root, tokens):
+                yield from node.here.values()
 
     def has_interest(self, subject: str) -> bool:
         """Tell whether anybody listens to a subject."""
@@ -134,7 +136,7 @@ def _matching(root: _Node[S], tokens: Sequence[str]) -> Iterator[_Node[S]]:
         if place == len(tokens):
             yield node
             continue
-        for first in (tokens[place], ONE, REST):
+        for first in {tokens[place], ONE, REST}:  # a message may go to a wildcard as it stands
             following = node.beyond.get(first)
             if following is not None:
                 end = _end(following.stretch, tokens, place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import itertools
 import logging
 import random
 import secrets
@@ -27,9 +26,10 @@ from mq9.wire import encoder
 
 logger = logging.getLogger("mq9.broker")
 
-# A NATS client counts headers as payload. With room for them it can send the largest message, and
-# one somewhat too large is refused with a reply instead of the end of the connection.
-_ROOM_FOR_HEADERS = 64 * 1024
+# Clients compare a payload with the limit that the server announces. Headers come on top, so that
+# the largest message may have some.
+_MOST_HEADERS = 64 * 1024
+_LEAST_PAYLOAD = 64 * 1024  # announced where messages have to be smaller; requests must fit
 _BACKLOG = 1_024  # connections that the system holds until they are accepted
 
 
@@ -70,7 +70,8 @@ class Server:
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._broker = broker
-        self._max_payload = max_payload + _ROOM_FOR_HEADERS
+        self._max_payload = max(max_payload, _LEAST_PAYLOAD)
+        self._max_message = self._max_payload + _MOST_HEADERS
         self._limits = limits
         self._tls = tls
         self._timers = timers or SystemClock()
@@ -80,16 +81,14 @@ class Server:
         pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
         self._hub = Hub(broker.handle, guard or Anybody(), limits, pick)
         self._links: set[SocketLink] = set()
-        self._numbers = itertools.count(1)
         self._listener: asyncio.Server | None = None
+        self._address = ("", 0)
         self._chores: list[asyncio.Task[None]] = []
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and port that it listens on."""
-        assert self._listener is not None  # noqa: S101  # after start
-        host, port = self._listener.sockets[0].getsockname()[:2]
-        return host, port
+        """The host and port that it listens on, or did last."""
+        return self._address
 
     @property
     def url(self) -> str:
@@ -121,6 +120,7 @@ class Server:
         make = links.make(
             self,
             self._max_payload,
+            self._max_message,
             self._limits.max_pending,
             self._tls,
             must_connect=not self._hub.guard.is_open,
@@ -131,6 +131,7 @@ class Server:
             )
         except OSError as error:
             raise Unreachable(f"{host}:{port} cannot be listened on: {_reason(error)}") from error
+        self._address = self._listener.sockets[0].getsockname()[:2]
         self._chores = [
             asyncio.create_task(self._every(self._limits.ping_s, self._ping)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_MS / 1000, self._sweep)),
@@ -147,7 +148,7 @@ class Server:
             self._listener.close()
         for link in self._links:
             if link.session is not None:  # which it is once a TLS handshake is over
-                link.write(self.info())  # says that it is about to stop
+                link.write(self.info(link))  # says that it is about to stop
         self._broker.stop_waiting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -194,14 +195,14 @@ class Server:
             self._observer.connection_opened()
         if full:
             logger.warning("a client was refused: %d are connected", len(self._links) - 1)
-            return "Maximum Connections Exceeded"
+            return "maximum connections exceeded"
         if self._hub.draining:
             return "Server Shutdown"
         return None
 
-    def info(self) -> bytes:
+    def info(self, link: SocketLink) -> bytes:
         """Return what a client is greeted with."""
-        host, port = self.address if self._listener and self._listener.sockets else ("", 0)
+        host, port = self._address
         fields = {
             "server_id": self._id,
             "server_name": "mq9",
@@ -211,6 +212,9 @@ class Server:
             "port": port,
             "headers": True,
             "max_payload": self._max_payload,
+            "max_message": self._max_message,  # with headers; a client of ours reads it
+            "client_id": link.number,
+            "client_ip": link.host,
             "auth_required": not self._hub.guard.is_open,
             "tls_required": self._tls is not None,
         }
@@ -221,7 +225,7 @@ class Server:
     def greeted(self, link: SocketLink) -> Session:
         """Return the session of a client that may now speak."""
         consumer = f"connection.{self._randomness(12).hex()}"
-        session = Session(self._hub, link, next(self._numbers), consumer, link.peer)
+        session = Session(self._hub, link, link.number, consumer, link.peer)
 
         def hurry() -> None:
             if not session.has_connected:

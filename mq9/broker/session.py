@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,10 +18,19 @@ from mq9.broker.limits import ServerLimits
 from mq9.broker.router import Router
 from mq9.broker.service import Request
 from mq9.broker.service import Session as Asker
-from mq9.errors import LimitReached, Unauthorized, Unavailable
+from mq9.errors import (
+    InvalidRequest,
+    LimitReached,
+    Mq9Error,
+    PayloadTooLarge,
+    Unauthorized,
+    Unavailable,
+)
 from mq9.protocol import replies, subjects
+from mq9.protocol.headers import Headers
 from mq9.users import Guard
 from mq9.wire import encoder
+from mq9.wire import headers as blocks
 from mq9.wire.frames import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import is_pattern, is_subject, matches
 
@@ -37,6 +46,7 @@ _READS = tuple(
     )
 )
 _READ_BYTES = 64 * 1024  # a read asks in few words for much
+_MOST_HEADERS = 64 * 1024  # bytes; taken apart, headers fill many times as much
 _MOST_PINGS = 2  # that may be unanswered
 
 
@@ -117,9 +127,11 @@ class Session:
         self._peer = peer
         self._asker = Asker(consumer)
         self._connected = False
-        self._verbose = False
+        # What holds for a client until it says otherwise.
+        self._verbose = True
+        self._pedantic = True
         self._echo = True
-        self._headers = True
+        self._headers = False
         self._wants_503 = False
         self._subscriptions: dict[str, Subscription] = {}
         # What this client itself listens to: where its replies go.
@@ -158,7 +170,6 @@ class Session:
         elif not self.has_connected:
             self._link.close("auth", "Authorization Violation")
         elif isinstance(frame, Publish):
-            self._ok()
             self._publish(frame)
         elif isinstance(frame, Subscribe):
             self._subscribe(frame)
@@ -209,12 +220,15 @@ class Session:
                 return
             self._asker = Asker(self._asker.consumer, agent, self._hub.guard.reserved)
             self._connected = True
-        self._verbose = options.get("verbose") is True
-        self._echo = options.get("echo") is not False
-        self._headers = options.get("headers") is True
-        self._wants_503 = self._headers and options.get("no_responders") is True
-        name = options.get("name")
-        if isinstance(name, str) and name:
+        self._verbose = options.get("verbose", self._verbose)
+        self._pedantic = options.get("pedantic", self._pedantic)
+        self._echo = options.get("echo", self._echo)
+        self._headers = options.get("headers", self._headers)
+        self._wants_503 = options.get("no_responders", self._wants_503)
+        if self._wants_503 and not self._headers:
+            self._link.close("protocol", "no responders requires headers support")
+            return
+        if name := options.get("name"):
             self.name = f"client {self._number} ({name[:64]})"
         logger.debug("%s connected", self.name, extra={"agent": self.agent})
         self._ok()
@@ -234,7 +248,7 @@ class Session:
             self._ok()
             return
         if len(self._subscriptions) >= self._hub.limits.max_subscriptions:
-            self._link.close("limit", "Maximum Subscriptions Exceeded")
+            self._link.write(encoder.error("maximum subscriptions exceeded"))
             return
         subscription = Subscription(self, frame.subject, frame.queue, frame.sid)
         self._subscriptions[frame.sid] = subscription
@@ -268,19 +282,15 @@ class Session:
         subscription: Subscription,
         subject: str,
         reply: str | None,
-        headers: Sequence[tuple[str, str]],
+        block: bytes,
         payload: bytes,
     ) -> None:
         """Send a message to one of this client's subscriptions."""
         if self._stopped:
             return
-        kept = headers if self._headers else ()
-        self._write_to(
-            subscription, encoder.message(subject, subscription.sid, reply, kept, payload)
-        )
-
-    def _write_to(self, subscription: Subscription, data: bytes) -> None:
-        self._link.write(data)
+        kept = block if self._headers else b""
+        line = encoder.message(subject, subscription.sid, reply, len(kept), len(payload))
+        self._link.write(line + encoder.body(kept, payload))
         subscription.delivered += 1
         if subscription.left is not None:
             subscription.left -= 1
@@ -290,11 +300,14 @@ class Session:
                     asyncio.get_running_loop().call_soon(self._let_go, subscription)
 
     def _publish(self, frame: Publish) -> None:
+        if frame.block and not self._headers:
+            self._link.close("protocol", "message headers not supported")
+            return
+        if self._pedantic and not is_subject(frame.subject):
+            self._link.write(encoder.error("Invalid Publish Subject"))
+        self._ok()
         if frame.subject.startswith(subjects.ROOT):
             self._request(frame)
-            return
-        if not is_subject(frame.subject):
-            self._link.write(encoder.error("Invalid Subject"))
             return
         if frame.reply is not None and frame.reply.partition(".")[0] == _RESERVED:
             # Whoever answers would make a request of mq9, as whom they are, without knowing.
@@ -304,10 +317,16 @@ class Session:
         may = None if self._echo else self._is_not_mine
         receivers = self._hub.router.route(frame.subject, may)
         for to in receivers:
-            to.session.deliver(to, frame.subject, frame.reply, frame.headers, frame.payload)
+            to.session.deliver(to, frame.subject, frame.reply, frame.block, frame.payload)
         if not receivers and frame.reply is not None and self._wants_503:
-            for subscription in self._own.route(frame.reply):
-                self._write_to(subscription, encoder.no_responders(frame.reply, subscription.sid))
+            self._say_that_nobody_listens(frame.subject, frame.reply)
+
+    def _say_that_nobody_listens(self, subject: str, reply: str) -> None:
+        """Tell the first subscription that waits for the reply; it does not count as a message."""
+        for subscription in self._own.matching(reply):
+            if subscription.queue is None:
+                self._link.write(encoder.no_responders(reply, subscription.sid, subject))
+                return
 
     def _is_not_mine(self, subscription: Subscription) -> bool:
         return subscription.session is not self
@@ -327,11 +346,15 @@ class Session:
         if refusal is not None:
             self._answer(frame.reply, replies.encode(refusal))
             return
+        try:
+            headers = _read(frame.block)
+        except Mq9Error as error:
+            self._answer(frame.reply, replies.encode(replies.failure(error)))
+            return
         # The reply of a FETCH must have somewhere to go, or its lease would be nobody's.
         wants_reply = frame.reply is not None and self._own.has_interest(frame.reply)
-        task = asyncio.create_task(self._carry_out(frame, wants_reply))
-        headers = sum(len(name) + len(value) for name, value in frame.headers)
-        self._tasks[task] = headers + len(frame.payload)
+        task = asyncio.create_task(self._carry_out(frame, headers, wants_reply))
+        self._tasks[task] = len(frame.block) + len(frame.payload)
         if frame.subject.startswith(_READS):
             self._tasks[task] += _READ_BYTES
         self._busy_bytes += self._tasks[task]
@@ -340,7 +363,7 @@ class Session:
             self._fetches[task] = frame.reply
         task.add_done_callback(self._done)
 
-    async def _carry_out(self, frame: Publish, wants_reply: bool) -> None:
+    async def _carry_out(self, frame: Publish, headers: Headers, wants_reply: bool) -> None:
         waiting = False
 
         def begin_to_wait() -> None:
@@ -351,7 +374,7 @@ class Session:
             self._link.go_on()
 
         request = Request(
-            frame.subject, frame.payload, frame.headers, self._asker, wants_reply, begin_to_wait
+            frame.subject, frame.payload, headers, self._asker, wants_reply, begin_to_wait
         )
         try:
             reply = await self._hub.handle(request)
@@ -363,7 +386,7 @@ class Session:
         if subject is None:
             return
         for subscription in self._own.route(subject):
-            self.deliver(subscription, subject, None, (), reply)
+            self.deliver(subscription, subject, None, b"", reply)
 
     def _relieve(self, task: asyncio.Task[None] | None) -> None:
         """Take the bytes of a task off those in work."""
@@ -379,3 +402,18 @@ class Session:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical("%s: a request failed unexpectedly", self.name, exc_info=error)
         self._link.go_on()
+
+
+def _read(block: bytes) -> Headers:
+    """Return the headers of a request of mq9.
+
+    Raises:
+        PayloadTooLarge: There are too many.
+        InvalidRequest: They cannot be read.
+    """
+    if len(block) > _MOST_HEADERS:
+        raise PayloadTooLarge(f"headers: {len(block)} bytes are more than {_MOST_HEADERS}")
+    try:
+        return blocks.decode(block)
+    except ValueError as error:
+        raise InvalidRequest(f"headers: {error}") from None

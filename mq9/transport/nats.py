@@ -278,12 +278,13 @@ class _Link:
             raise _not_connected(self._server, error) from None
         finally:
             del self._waiting[reply]
-            answered = reply.done() and not reply.cancelled()
+            # A server that says that nobody listens does not count that as the one message.
+            answered = reply.done() and not reply.cancelled() and not _says_nobody(reply.result())
             if subscription is not None and not answered and self.is_open:
                 await subscription.unsubscribe()
         if isinstance(answer, Mq9Error):
             raise answer
-        if (answer.headers or {}).get("Status") == _NO_RESPONDERS:
+        if _says_nobody(answer):
             raise Unreachable(
                 f"a NATS server answers at {self._server.url}, but no mq9 broker does: nobody "
                 f"listens to {subject}"
@@ -298,9 +299,15 @@ class _Link:
             _logger.debug("nothing was sent to %s: %s", self._server.url, error)
 
     def _refuse_oversize(self, payload: bytes, headers: dict[str, str]) -> None:
+        most = self._client.max_payload
+        if len(payload) > most:
+            raise PayloadTooLarge(
+                f"max_payload: {len(payload)} bytes are more than the {most} that the server at "
+                f"{self._server.url} takes"
+            )
         lines = sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
         size = len(payload) + (lines + len("NATS/1.0\r\n\r\n") if headers else 0)
-        most = self._client.max_payload
+        most = self._client.max_message
         if size > most:
             raise PayloadTooLarge(
                 f"payload: {len(payload)} bytes, {size} with the headers, are more than the "
@@ -361,6 +368,12 @@ class _Client(Client):
         self._checked = True
         return super()._connect_command()
 
+    @property
+    def max_message(self) -> int:
+        """Bytes that the server takes in one message, headers included."""
+        told = self._server_info.get("max_message")  # other servers count headers as payload
+        return told if isinstance(told, int) else self.max_payload
+
     def refuse_if_unchecked(self) -> None:
         """Raise, should a nats-py come that logs in without asking the method above."""
         if not self._checked:
@@ -378,6 +391,11 @@ class _Client(Client):
         if writer is not None:
             writer.transport.abort()
         await super()._close(status, do_cbs)
+
+
+def _says_nobody(answer: Msg | Mq9Error) -> bool:
+    """Tell whether a server has answered that nobody listens."""
+    return isinstance(answer, Msg) and (answer.headers or {}).get("Status") == _NO_RESPONDERS
 
 
 def _tls_context(servers: Servers) -> ssl.SSLContext:

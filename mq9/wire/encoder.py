@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from mq9.wire import headers as blocks
-
 PING = b"PING\r\n"
 PONG = b"PONG\r\n"
 OK = b"+OK\r\n"
-
-_NO_RESPONDERS = blocks.encode((), "503")
 
 
 def info(fields: Mapping[str, Any]) -> bytes:
@@ -31,29 +27,30 @@ def error(text: str) -> bytes:
     return f"-ERR '{safe}'\r\n".encode()
 
 
-def message(
-    subject: str,
-    sid: str,
-    reply: str | None,
-    headers: Sequence[tuple[str, str]],
-    payload: bytes,
-) -> bytes:
-    """Hand a message to a subscription.
+def message(subject: str, sid: str, reply: str | None, head: int, size: int) -> bytes:
+    """Return the line in front of a message for a subscription.
 
-    Raises:
-        ValueError: A header would be more than one to whoever reads it.
+    The block of headers, the payload and CR LF follow it; see `body`.
+
+    Args:
+        subject: Where the message went.
+        sid: The subscription.
+        reply: Where an answer is to go.
+        head: Bytes in the block of headers; 0 where there is none.
+        size: Bytes in the payload.
     """
-    to = f"{subject} {sid} {reply}" if reply is not None else f"{subject} {sid}"
-    if not headers:
-        return b"MSG %b %d\r\n%b\r\n" % (to.encode(), len(payload), payload)
-    return _with_block(to, blocks.encode(headers), payload)
+    to = f"{subject} {sid}" if reply is None else f"{subject} {sid} {reply}"
+    line = f"HMSG {to} {head} {head + size}\r\n" if head else f"MSG {to} {size}\r\n"
+    return line.encode(errors="surrogateescape")
 
 
-def no_responders(subject: str, sid: str) -> bytes:
-    """Say that nobody listens where the client asked."""
-    return _with_block(f"{subject} {sid}", _NO_RESPONDERS, b"")
+def body(block: bytes, payload: bytes) -> bytes:
+    """Return what follows the line of a message, the same for everybody who gets it."""
+    return b"%b%b\r\n" % (block, payload)
 
 
-def _with_block(to: str, block: bytes, payload: bytes) -> bytes:
-    whole = len(block) + len(payload)
-    return b"HMSG %b %d %d\r\n%b%b\r\n" % (to.encode(), len(block), whole, block, payload)
+def no_responders(inbox: str, sid: str, subject: str) -> bytes:
+    """Say to whom waits at an inbox that nobody listens to the subject that was asked."""
+    asked = subject.encode(errors="surrogateescape")
+    block = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % asked
+    return message(inbox, sid, None, len(block), 0) + body(block, b"")

@@ -1,4 +1,8 @@
-"""What a NATS client says, one frozen dataclass for each kind of frame."""
+"""What a NATS client says, one frozen dataclass for each kind of frame.
+
+Subjects, queue groups and sids may be any bytes without spaces. They are text here in which
+``surrogateescape`` stands for what is not UTF-8, so that they are written as they were read.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +38,13 @@ class Publish:
     Attributes:
         subject: Where it goes.
         reply: Where an answer is to go.
-        headers: Name and value of each, repeated ones included, in order.
+        block: The block of headers as the client wrote it, empty where there is none.
         payload: The message itself.
     """
 
     subject: str
     reply: str | None
-    headers: tuple[tuple[str, str], ...]
+    block: bytes
     payload: bytes
 
 

@@ -1,9 +1,10 @@
 """Bytes from a client to frames.
 
 A frame is a control line, and for PUB and HPUB a payload of the length that the line announces. As
-with other NATS servers, a line may end without CR and its words may be apart by spaces or tabs; the
-subject of a PUB or SUB may be any one word, and whoever routes it says what is wrong with it.
-Nothing is kept beyond what the limits allow, however slowly or cunningly it comes.
+with other NATS servers, a line may end without CR and its words may be apart by spaces or tabs;
+subjects may be any one word, and whoever routes them says what is wrong with them; the block of
+headers is not looked into. Nothing is kept beyond what the limits allow, however slowly or
+cunningly it comes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from mq9.wire import headers, subjects
 from mq9.wire.frames import (
     Connect,
     Frame,
@@ -27,17 +27,25 @@ from mq9.wire.frames import (
 _MOST_DIGITS = 10
 _UNKNOWN = "Unknown Protocol Operation"
 _MALFORMED = "Parser Error"
+_TOO_LONG = "maximum control line exceeded"
 _CONNECT = b"CONNECT"
+_WORDY = {b"PUB", b"HPUB", b"SUB", b"UNSUB"}  # verbs that are followed by something
+# What a CONNECT may hold of what a server reads, and of which type it is.
+_OPTIONS = {
+    **dict.fromkeys(("verbose", "pedantic", "echo", "headers", "no_responders"), bool),
+    **dict.fromkeys(("user", "pass", "auth_token", "name", "lang", "version"), str),
+    "protocol": int,
+}
 
 
 class Parser:
     """Takes what a client sends, in pieces of any size.
 
     Args:
-        max_payload: Bytes in one message, headers included.
+        max_payload: Bytes in one payload.
+        max_message: Bytes in one message, headers included; by default as many as in a payload.
         max_control_line: Bytes in a control line, other than CONNECT.
         max_connect: Bytes in a CONNECT.
-        max_headers: Bytes in the headers of one message; taken apart, they fill many times as much.
         must_connect: Whether nothing is taken, and nothing kept, before a CONNECT.
 
     Attributes:
@@ -47,16 +55,16 @@ class Parser:
     def __init__(
         self,
         max_payload: int,
+        max_message: int | None = None,
         max_control_line: int = 4096,
         max_connect: int = 64 * 1024,
-        max_headers: int = 64 * 1024,
         *,
         must_connect: bool = False,
     ) -> None:
         self._max_payload = max_payload
+        self._max_message = max_payload if max_message is None else max_message
         self._max_control_line = max_control_line
         self._max_connect = max_connect
-        self._max_headers = max_headers
         self._must_connect = must_connect
         self._buffer = bytearray()
         self._searched = 0  # up to here there is no end of a line
@@ -110,25 +118,21 @@ class Parser:
             return
         verb = self._buffer[start : start + len(_CONNECT)].upper()
         if verb != _CONNECT or length > self._max_connect:
-            raise ProtocolError("Maximum Control Line Exceeded")
+            raise ProtocolError(_TOO_LONG)
 
     def _line(self, frames: list[Frame], raw: bytes) -> None:
-        line = raw.removesuffix(b"\r").replace(b"\t", b" ")
-        verb, _, rest = line.partition(b" ")
+        line = raw.removesuffix(b"\r").replace(b"\t", b" ").replace(b"\r", b" ")
+        verb, space, rest = line.partition(b" ")
         verb = verb.upper()
         if verb == _CONNECT:
             frames.append(_connect(rest))
             self._must_connect = False
             return
-        if self._must_connect and verb in {b"PUB", b"HPUB"}:
+        if self._must_connect:
             raise ProtocolError("Authorization Violation")
-        try:
-            text = rest.decode()
-        except UnicodeDecodeError:
-            raise ProtocolError(_MALFORMED) from None
-        if not text.isprintable():  # the space is the only one among spaces that is
-            raise ProtocolError(_MALFORMED)
-        words = text.split()
+        if not space and verb in _WORDY:
+            raise ProtocolError(_UNKNOWN)
+        words = [word for word in rest.decode(errors="surrogateescape").split(" ") if word]
         if verb == b"PUB" and 2 <= len(words) <= 3:
             self._announce(words[:-1], 0, _number(words[-1]))
         elif verb == b"HPUB" and 3 <= len(words) <= 4:
@@ -138,13 +142,11 @@ class Parser:
 
     def _announce(self, subjects_given: list[str], head: int, whole: int) -> None:
         """Await the payload of a message."""
-        if whole > self._max_payload or head > self._max_headers:
-            raise ProtocolError("Maximum Payload Violation")
         if head > whole:
             raise ProtocolError(_MALFORMED)
+        if whole > self._max_message or whole - head > self._max_payload:
+            raise ProtocolError("Maximum Payload Violation")
         subject, *reply = subjects_given
-        if reply and not subjects.is_subject(reply[0]):
-            raise ProtocolError("Invalid Reply Subject")
         self._pending = (subject, reply[0] if reply else None, head, whole)
 
     def _payload(
@@ -160,10 +162,10 @@ class Parser:
         if len(self._buffer) < end + 2:
             return None
         if not self._buffer.startswith(b"\r\n", end):
-            raise ProtocolError(_MALFORMED)
+            raise ProtocolError(_UNKNOWN)
         with memoryview(self._buffer) as view:
             block, payload = bytes(view[start : start + head]), bytes(view[start + head : end])
-        frames.append(Publish(subject, reply, headers.decode(block) if head else (), payload))
+        frames.append(Publish(subject, reply, block, payload))
         self._pending = None
         return end + 2
 
@@ -175,11 +177,11 @@ def _short(verb: bytes, words: list[str]) -> Frame:
             return Subscribe(subject, queue[0] if queue else None, sid)
         case b"UNSUB", [sid, *most] if len(most) <= 1:
             return Unsubscribe(sid, _number(most[0]) if most else None)
-        case b"PING", []:
+        case b"PING", _:
             return Ping()
-        case b"PONG", []:
+        case b"PONG", _:
             return Pong()
-        case ((b"PUB" | b"HPUB" | b"SUB" | b"UNSUB" | b"PING" | b"PONG"), _):
+        case ((b"PUB" | b"HPUB" | b"SUB" | b"UNSUB"), _):
             raise ProtocolError(_MALFORMED)
         case _:
             raise ProtocolError(_UNKNOWN)
@@ -198,4 +200,10 @@ def _connect(data: bytes) -> Connect:
         raise ProtocolError(_MALFORMED) from None
     if not isinstance(options, dict):
         raise ProtocolError(_MALFORMED)
-    return Connect(options)
+    for name, kind in _OPTIONS.items():
+        value = options.get(name)
+        if value is not None and type(value) is not kind:  # in Python True would be a number, too
+            raise ProtocolError(_MALFORMED)
+    if options.get("protocol") not in {None, 0, 1}:
+        raise ProtocolError("invalid client protocol")
+    return Connect({name: value for name, value in options.items() if value is not None})

@@ -157,7 +157,6 @@ async def test_a_connection_stays_who_it_said_it_was(guarded):
         {"user": "ada", "pass": "wrong"},
         {"user": "ada"},
         {"user": "ada", "pass": ""},
-        {"user": "ada", "pass": ["lovelace"]},
         {"user": "bob", "pass": "lovelace"},
         {"auth_token": "ada"},
         {"auth_token": hashlib.sha256(b"bobs token").hexdigest()},

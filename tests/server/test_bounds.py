@@ -21,8 +21,8 @@ FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_
         (b"HELLO\r\n", "Unknown Protocol Operation", "protocol"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "Unknown Protocol Operation", "protocol"),
         (b"PUB a 99999999\r\n", "Maximum Payload Violation", "max_payload"),
-        (b"PUB " + b"a" * 5_000, "Maximum Control Line Exceeded", "protocol"),
-        (b"PUB a 1\r\nxyz\r\n", "Parser Error", "protocol"),
+        (b"PUB " + b"a" * 5_000, "maximum control line exceeded", "protocol"),
+        (b"PUB a 1\r\nxyz\r\n", "Unknown Protocol Operation", "protocol"),
         (b"CONNECT nonsense\r\n", "Parser Error", "protocol"),
     ],
 )
@@ -39,11 +39,10 @@ async def test_who_does_not_speak_the_protocol_is_told_so_and_cut_off(house, sen
 
 async def test_a_subject_that_cannot_be_is_refused_and_no_more(house):
     client = await house.raw()
-    client.send(publish("a.*.b", b"x") + publish("a..b", b"x"))
     client.send(b"SUB a..b 1\r\nSUB >.a 2\r\nSUB . 3\r\nPING\r\n")
 
-    frames = [await client.frame() for _ in range(6)]
-    assert frames == [("-ERR", "'Invalid Subject'")] * 5 + [("PONG",)]
+    frames = [await client.frame() for _ in range(4)]
+    assert frames == [("-ERR", "'Invalid Subject'")] * 3 + [("PONG",)]
     assert len(house.server._hub.router) == 0
 
 
@@ -52,20 +51,21 @@ async def test_clients_beyond_the_limit_are_told_so(open_house):
     one, _ = await house.raw(), await house.raw()
     third = await RawClient.open(house.server.address)
 
-    assert await third.ended() == [("-ERR", "'Maximum Connections Exceeded'")]
+    assert await third.ended() == [("-ERR", "'maximum connections exceeded'")]
     await third.close()
     await one.close()
     await until(lambda: house.server.connections == 1)
     assert (await house.raw()).info["server_name"] == "mq9"
 
 
-async def test_a_client_with_too_many_subscriptions_is_cut_off(open_house):
+async def test_a_subscription_too_many_is_refused(open_house):
     house = await open_house(limits=ServerLimits(max_subscriptions=3))
     client = await house.raw()
-    client.send(b"".join(b"SUB a%d %d\r\n" % (n, n) for n in range(4)))
+    client.send(b"".join(b"SUB a%d %d\r\n" % (n, n) for n in range(4)) + b"PING\r\n")
 
-    assert await client.ended() == [("-ERR", "'Maximum Subscriptions Exceeded'")]
-    assert len(house.server._hub.router) == 0
+    assert await client.frame() == ("-ERR", "'maximum subscriptions exceeded'")
+    assert await client.frame() == ("PONG",)
+    assert len(house.server._hub.router) == 3
 
 
 async def test_fetches_that_wait_are_limited_for_each_connection(open_house):

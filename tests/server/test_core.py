@@ -12,7 +12,8 @@ async def test_a_client_is_greeted_and_may_ask_whether_anybody_is_there(house):
     assert client.info["headers"] is True
     assert client.info["proto"] == 1
     assert client.info["auth_required"] is False
-    assert client.info["max_payload"] > 1024 * 1024
+    assert client.info["max_payload"] == 1024 * 1024
+    assert client.info["client_ip"] == "127.0.0.1"
     client.send(b"PING\r\n")
     assert await client.frame() == ("PONG",)
 
@@ -93,7 +94,7 @@ async def test_clients_ask_each_other_with_headers(house):
 
 
 async def test_a_client_without_headers_is_sent_none(house):
-    listener, sender = await house.raw(headers=False), await house.raw()
+    listener, sender = await house.raw(headers=False, no_responders=False), await house.raw()
     listener.send(b"SUB a 1\r\nPING\r\n")
     assert await listener.frame() == ("PONG",)
     sender.send(publish("a", b"x", headers=[("A", "b")]))
@@ -169,7 +170,7 @@ async def test_what_left_is_no_longer_sent_anything(house):
 
     sender.send(b"SUB in 1\r\n" + publish("a", b"x", reply="in"))
     name, _, block, _ = await sender.frame()
-    assert (name, block) == ("HMSG", b"NATS/1.0 503\r\n\r\n")
+    assert (name, block) == ("HMSG", b"NATS/1.0 503\r\nNats-Subject: a\r\n\r\n")
 
 
 async def test_the_server_asks_whether_a_client_is_there_and_lets_a_silent_one_go(house):

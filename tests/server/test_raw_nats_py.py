@@ -195,7 +195,6 @@ async def test_agents_register_report_are_found_and_leave(ask):
         ("MAILBOX.CREATE", {"name": "UPPER"}, "invalid_address"),
         ("MSG.SEND.nowhere", b"x", "mailbox_not_found"),
         ("MSG.ACK.inbox", {"group_name": "g", "msg_id": 7}, "message_not_found"),
-        ("MSG.SEND.inbox", bytes(1024 * 1024 + 1), "payload_too_large"),
     ],
 )
 async def test_what_is_wrong_is_answered_with_its_code(ask, inbox, verb, body, code):

@@ -113,7 +113,7 @@ class Clients(RuleBasedStateMachine):
             self.speak_once(speaker, subject)
 
     def speak_once(self, speaker, subject):
-        self.sessions[speaker].take(Publish(subject, None, (), b"!"))
+        self.sessions[speaker].take(Publish(subject, None, b"", b"!"))
         wanted = [
             one
             for one in self.expected

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.aio.client import Client
-from strategies import subjects
+from strategies import block, subjects
 
 from mq9.wire import encoder
 from mq9.wire.frames import Connect, Ping, Publish, Subscribe, Unsubscribe
@@ -57,10 +57,11 @@ simple = st.text("abc", min_size=1, max_size=5)  # what is special about values 
 )
 @settings(max_examples=50)
 def test_nats_py_reads_what_we_write(messages, step):
-    data = b"".join(
-        encoder.message(subject, "7", reply, tuple(given_headers.items()), payload) + encoder.PING
-        for subject, reply, given_headers, payload in messages
-    )
+    data = b""
+    for subject, reply, given_headers, payload in messages:
+        written = block(given_headers.items()) if given_headers else b""
+        data += encoder.message(subject, "7", reply, len(written), len(payload))
+        data += encoder.body(written, payload) + encoder.PING
 
     async def read():
         reader = Reader()
@@ -114,7 +115,7 @@ async def test_we_read_what_nats_py_writes():
     assert Ping() in rest
     assert [frame for frame in rest if frame != Ping()] == [
         Subscribe("a.*", "q", "1"),
-        Publish("a.b", "in.1", (("Name", "x"), ("Other", "y z")), b"\x00\r\n"),
-        Publish("c", None, (), b"plain"),
+        Publish("a.b", "in.1", b"NATS/1.0\r\nName: x\r\nOther: y z\r\n\r\n", b"\x00\r\n"),
+        Publish("c", None, b"", b"plain"),
         Unsubscribe("1", 3),
     ]

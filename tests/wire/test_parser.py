@@ -103,7 +103,7 @@ def test_a_line_that_does_not_end_is_given_up(begin, most):
         assert parser.error is None
         assert parser.buffered == most
         parser.feed(b"x")
-        assert str(parser.error) == "Maximum Control Line Exceeded"
+        assert str(parser.error) == "maximum control line exceeded"
         assert parser.buffered == 0
 
 
@@ -111,15 +111,18 @@ def test_a_line_of_any_length_below_the_limit_is_taken():
     subject = "a" * (100 - len("SUB  1\r"))
     limits = {"max_control_line": 100}
     assert fed(f"SUB {subject} 1\r\n".encode(), **limits)[0] == [Subscribe(subject, None, "1")]
-    assert str(fed(f"SUB {subject}a 1\r\n".encode(), **limits)[1]).startswith("Maximum Control")
+    assert str(fed(f"SUB {subject}a 1\r\n".encode(), **limits)[1]).startswith("maximum control")
 
 
-def test_headers_have_a_limit_of_their_own():
+def test_headers_may_come_on_top_of_a_payload():
     block = b"NATS/1.0\r\na:1\r\n\r\n"
     data = b"HPUB a %d %d\r\n%b%b\r\n" % (len(block), len(block) + 500, block, bytes(500))
-    assert fed(data, max_headers=len(block)) == fed(data)
-    found, error = fed(data, max_headers=len(block) - 1)
-    assert (found, str(error)) == ([], "Maximum Payload Violation")
+    whole = fed(data)
+    assert fed(data, max_payload=500, max_message=500 + len(block)) == whole
+    for limits in ({"max_payload": 499}, {"max_payload": 500, "max_message": 499 + len(block)}):
+        found, error = fed(data, **{"max_message": MAX_PAYLOAD, **limits})
+        assert (found, str(error)) == ([], "Maximum Payload Violation")
+    assert fed(data, max_payload=500 + len(block)) == whole  # where nothing is said of the whole
 
 
 def test_no_more_is_kept_than_one_message_and_its_line():
