@@ -1,7 +1,7 @@
 """One client's socket: bytes in to frames, frames out to bytes, and bounds on both.
 
 What a client has sent but the server not begun is bounded by no longer reading from its socket;
-what it has been sent but not read, by cutting it off.
+what it has been sent but not read, by cutting it off: see `mq9.broker.outgoing`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from mq9.broker.outgoing import Body, Outgoing, Quota
 from mq9.broker.session import Session
 from mq9.wire import encoder
 from mq9.wire.frames import Frame
@@ -40,6 +41,9 @@ class Owner(Protocol):
     def info(self, link: SocketLink) -> bytes:
         """Return what a client is greeted with."""
 
+    def quota_of(self, agent: str) -> Quota:
+        """Return what counts the bytes that the clients of an agent leave unread."""
+
     def greeted(self, link: SocketLink) -> Session:
         """Return the session of a client that may now speak."""
 
@@ -55,6 +59,7 @@ class SocketLink(asyncio.BufferedProtocol):
         number: The client's number at this server.
         parser: Reads what the client sends.
         max_pending: Bytes that a client may leave unread before it is cut off.
+        quota: Counts the bytes that all clients leave unread.
         tls: What to encrypt with, once the client has been greeted.
         incoming: What is read goes here. Links of one event loop may share it, since each takes
             what it has read before another reads.
@@ -66,6 +71,7 @@ class SocketLink(asyncio.BufferedProtocol):
         number: int,
         parser: Parser,
         max_pending: int,
+        quota: Quota,
         tls: ssl.SSLContext | None,
         incoming: memoryview,
     ) -> None:
@@ -80,8 +86,8 @@ class SocketLink(asyncio.BufferedProtocol):
         self._session: Session | None = None
         self._backlog: deque[Frame] = deque()  # read, and not yet begun
         self._paused = False
-        self._out: list[bytes] = []
-        self._out_bytes = 0
+        self._out = Outgoing(quota, self._cut_slow)
+        self._will_flush = False
         self._reason = "client"
         self._closing = False
         self._gone = False
@@ -120,13 +126,13 @@ class SocketLink(asyncio.BufferedProtocol):
             return  # TLS has begun on a connection that was made before
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a stream socket
         self._transport = transport
-        # Bytes are counted here, so that one large reply is no reason to stop reading.
-        transport.set_write_buffer_limits(high=self._max_pending)
         refusal = self._owner.opened(self)
         transport.write(self._owner.info(self))
         if refusal is not None:
+            self._out.attach(transport)
             self.close("limit", refusal)
         elif self._tls is None:
+            self._out.attach(transport)
             self._session = self._owner.greeted(self)
         else:
             transport.pause_reading()
@@ -157,7 +163,7 @@ class SocketLink(asyncio.BufferedProtocol):
             transport.abort()
             return
         self._transport = encrypted
-        encrypted.set_write_buffer_limits(high=self._max_pending)
+        self._out.attach(encrypted)
         self._session = self._owner.greeted(self)
         self._pump()
 
@@ -200,33 +206,48 @@ class SocketLink(asyncio.BufferedProtocol):
                 self._paused = False
                 self._transport.resume_reading()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, body: Body | None = None) -> None:
         """Send something, together with whatever else is sent in this turn of the event loop."""
         if self._closing or self._transport is None:
             return
-        pending = self._transport.get_write_buffer_size() + self._out_bytes
-        if pending > self._max_pending:
-            logger.warning(
-                "a client was cut off: it leaves %d bytes unread",
-                pending,
-                extra={"client": self._session.name if self._session else None},
-            )
-            self._cut("slow_consumer")
+        if self._out.pending > self._max_pending:
+            self._cut_slow()
             return
-        if not self._out:
+        if not self._will_flush:
+            self._will_flush = True
             self._loop.call_soon(self._flush)
-        self._out.append(data)
-        self._out_bytes += len(data)
+        self._out.write(data, body)
+
+    def belongs_to(self, agent: str) -> None:
+        """Count what is left unread for an agent, too."""
+        self._out.join(self._owner.quota_of(agent))
 
     def _flush(self) -> None:
-        if self._out and self._transport is not None and not self._gone:
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-        self._out_bytes = 0
+        self._will_flush = False
+        self._out.flush()
 
-    def _cut(self, reason: str) -> None:
-        self._reason = reason
+    def pause_writing(self) -> None:
+        """Send nothing while the client does not read."""
+        self._out.pause()
+
+    def resume_writing(self) -> None:
+        """Send what waits for the client."""
+        self._out.resume()
+
+    def cut_if_stalled(self) -> None:
+        """Cut the client off if it has read nothing since this was called before."""
+        if self._out.has_stalled():
+            self._cut_slow()
+
+    def _cut_slow(self) -> None:
+        logger.warning(
+            "a client was cut off: it leaves %d bytes unread",
+            self._out.pending,
+            extra={"client": self._session.name if self._session else None},
+        )
+        self._reason = "slow_consumer"
         self._closing = True
+        self._out.clear()
         if self._session is not None:
             self._session.stop()
         if self._transport is not None:
@@ -244,14 +265,13 @@ class SocketLink(asyncio.BufferedProtocol):
         """End the connection when what was written has been sent; soon, in any case."""
         if self._closing:
             return
-        self._flush()
         self._reason = reason
         self._closing = True
         self._backlog.clear()
         if self._session is not None:
             self._session.stop()
         if self._transport is not None:
-            self._transport.close()
+            self._out.finish(self._transport.close)
             self._loop.call_later(_CLOSING_S, self._abort)
 
     def _abort(self) -> None:
@@ -263,6 +283,7 @@ class SocketLink(asyncio.BufferedProtocol):
         if self._gone:
             return
         self._gone = True
+        self._out.clear()
         if self._upgrade is not None and self._upgrade is not asyncio.current_task(self._loop):
             self._upgrade.cancel()
         if self._session is not None:
@@ -279,6 +300,7 @@ def make(
     max_payload: int,
     max_message: int,
     max_pending: int,
+    quota: Quota,
     tls: ssl.SSLContext | None,
     *,
     must_connect: bool,
@@ -290,6 +312,7 @@ def make(
         max_payload: Bytes in one payload.
         max_message: Bytes in one message, headers included.
         max_pending: Bytes that a client may leave unread before it is cut off.
+        quota: Counts the bytes that all clients leave unread.
         tls: What to encrypt with.
         must_connect: Whether a client must say who it is before it may send anything.
     """
@@ -298,6 +321,6 @@ def make(
 
     def link() -> SocketLink:
         parser = Parser(max_payload, max_message, must_connect=must_connect)
-        return SocketLink(owner, next(numbers), parser, max_pending, tls, incoming)
+        return SocketLink(owner, next(numbers), parser, max_pending, quota, tls, incoming)
 
     return link

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Generic, Protocol, TypeVar
 
-from mq9.wire.subjects import ONE, REST
+from mq9.wire.subjects import ONE, REST, has_wildcards
 
 
 class Interest(Protocol):
@@ -23,22 +23,32 @@ class Interest(Protocol):
 
 S = TypeVar("S", bound=Interest)
 
+_WILDCARDS = (ONE, REST)
+
 
 class _Node(Generic[S]):
     """Who listens to the tokens on the way here, and what lies beyond them.
 
     Attributes:
         stretch: The tokens since the node before.
+        size: How many they are.
+        wild: Whether a wildcard is among them.
         here: The subscriptions that end here, by identity, so that any of them is found at once.
         beyond: The nodes that follow, by the first token of their stretch.
     """
 
-    __slots__ = ("beyond", "here", "stretch")
+    __slots__ = ("beyond", "here", "size", "stretch", "wild")
 
     def __init__(self, stretch: str) -> None:
-        self.stretch = stretch
+        self.lead_by(stretch)
         self.here: dict[int, S] = {}
         self.beyond: dict[str, _Node[S]] = {}
+
+    def lead_by(self, stretch: str) -> None:
+        """Change the tokens since the node before."""
+        self.stretch = stretch
+        self.size = stretch.count(".") + 1
+        self.wild = has_wildcards(stretch)
 
 
 class Router(Generic[S]):
@@ -93,7 +103,7 @@ class Router(Generic[S]):
             first = _first(node.stretch)
             if node.beyond:
                 [only] = node.beyond.values()
-                only.stretch = f"{node.stretch}.{only.stretch}"
+                only.lead_by(f"{node.stretch}.{only.stretch}")
                 before.beyond[first] = only
             else:
                 del before.beyond[first]
@@ -102,7 +112,7 @@ class Router(Generic[S]):
         """Yield every subscription that listens to a subject; none to one with an empty token."""
         tokens = subject.split(".")
         if all(tokens):
-            for node in _matching(self._root, tokens):
+            for node in _matching(self._root, subject, tokens):
                 yield from node.here.values()
 
     def has_interest(self, subject: str) -> bool:
@@ -129,19 +139,36 @@ class Router(Generic[S]):
         return receivers
 
 
-def _matching(root: _Node[S], tokens: Sequence[str]) -> Iterator[_Node[S]]:
+def _matching(root: _Node[S], subject: str, tokens: Sequence[str]) -> Iterator[_Node[S]]:
+    """Yield the nodes where what listens to a subject ends.
+
+    A node is visited at most once, and only if its first token may be where it is.
+    """
+    starts = list(accumulate((len(token) + 1 for token in tokens), initial=0))
     reached = [(root, 0)]  # nodes, and how many tokens lead there
     while reached:
         node, place = reached.pop()
         if place == len(tokens):
             yield node
             continue
-        for first in {tokens[place], ONE, REST}:  # a message may go to a wildcard as it stands
+        token = tokens[place]  # which may be a wildcard itself
+        for first in _WILDCARDS if token in _WILDCARDS else (token, ONE, REST):
             following = node.beyond.get(first)
-            if following is not None:
+            if following is None:
+                continue
+            if following.wild:
                 end = _end(following.stretch, tokens, place)
-                if end is not None:
-                    reached.append((following, end))
+            else:
+                is_there = _is_at(following.stretch, subject, starts[place])
+                end = place + following.size if is_there else None
+            if end is not None:
+                reached.append((following, end))
+
+
+def _is_at(stretch: str, subject: str, start: int) -> bool:
+    """Tell whether tokens without wildcards are at this place of a subject."""
+    end = start + len(stretch)
+    return subject.startswith(stretch, start) and subject[end : end + 1] in ("", ".")
 
 
 def _end(stretch: str, tokens: Sequence[str], place: int) -> int | None:
@@ -158,7 +185,7 @@ def _end(stretch: str, tokens: Sequence[str], place: int) -> int | None:
 def _parted(node: _Node[S], stretch: str) -> _Node[S]:
     """Return a new node at the end of a stretch that a node's own begins with, and it beyond."""
     before: _Node[S] = _Node(stretch)
-    node.stretch = _without(node.stretch, stretch)
+    node.lead_by(_without(node.stretch, stretch))
     before.beyond[_first(node.stretch)] = node
     return before
 

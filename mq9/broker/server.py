@@ -17,6 +17,7 @@ from mq9.broker import link as links
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.limits import ServerLimits
 from mq9.broker.link import SocketLink
+from mq9.broker.outgoing import Quota
 from mq9.broker.service import SWEEP_INTERVAL_MS
 from mq9.broker.session import Hub, Session
 from mq9.clock import Clock, SystemClock, sleep
@@ -81,6 +82,8 @@ class Server:
         pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
         self._hub = Hub(broker.handle, guard or Anybody(), limits, pick)
         self._links: set[SocketLink] = set()
+        self._quota = Quota(limits.max_total_pending)
+        self._quotas: dict[str, Quota] = {}  # of the agents that are connected
         self._listener: asyncio.Server | None = None
         self._address = ("", 0)
         self._chores: list[asyncio.Task[None]] = []
@@ -122,6 +125,7 @@ class Server:
             self._max_payload,
             self._max_message,
             self._limits.max_pending,
+            self._quota,
             self._tls,
             must_connect=not self._hub.guard.is_open,
         )
@@ -134,6 +138,7 @@ class Server:
         self._address = self._listener.sockets[0].getsockname()[:2]
         self._chores = [
             asyncio.create_task(self._every(self._limits.ping_s, self._ping)),
+            asyncio.create_task(self._every(self._limits.stalled_s, self._cut_stalled)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_MS / 1000, self._sweep)),
         ]
 
@@ -181,6 +186,10 @@ class Server:
             if link.session is not None:
                 link.session.ping()
 
+    async def _cut_stalled(self) -> None:
+        for link in list(self._links):
+            link.cut_if_stalled()
+
     async def _sweep(self) -> None:
         try:
             await self._broker.sweep()
@@ -222,6 +231,10 @@ class Server:
             fields["ldm"] = True
         return encoder.info(fields)
 
+    def quota_of(self, agent: str) -> Quota:
+        """Return what counts the bytes that the clients of an agent leave unread."""
+        return self._quotas.setdefault(agent, Quota(self._limits.max_agent_pending))
+
     def greeted(self, link: SocketLink) -> Session:
         """Return the session of a client that may now speak."""
         consumer = f"connection.{self._randomness(12).hex()}"
@@ -240,6 +253,9 @@ class Server:
     def closed(self, link: SocketLink, reason: str) -> None:
         """Forget a link."""
         self._links.discard(link)
+        agent = link.session.agent if link.session is not None else None
+        if agent in self._quotas and not self._quotas[agent].members:
+            del self._quotas[agent]
         if self._observer is not None:
             self._observer.connection_closed(reason)
 

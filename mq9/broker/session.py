@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mq9.broker.limits import ServerLimits
+from mq9.broker.outgoing import Body
 from mq9.broker.router import Router
 from mq9.broker.service import Request
 from mq9.broker.service import Session as Asker
@@ -32,7 +33,7 @@ from mq9.users import Guard
 from mq9.wire import encoder
 from mq9.wire import headers as blocks
 from mq9.wire.frames import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
-from mq9.wire.subjects import is_pattern, is_subject, matches
+from mq9.wire.subjects import has_wildcards, is_pattern, is_subject, matches
 
 logger = logging.getLogger("mq9.broker")
 
@@ -53,8 +54,11 @@ _MOST_PINGS = 2  # that may be unanswered
 class Link(Protocol):
     """The way to the client."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, body: Body | None = None) -> None:
         """Send something; a client that does not read what it is sent is cut off."""
+
+    def belongs_to(self, agent: str) -> None:
+        """Count what the client leaves unread for the agent that it is, too."""
 
     def close(self, reason: str, text: str) -> None:
         """End the connection with a protocol error.
@@ -76,8 +80,31 @@ class Subscription:
     subject: str
     queue: str | None
     sid: str
+    wild: bool
     left: int | None = None  # messages until it ends by itself
     delivered: int = 0
+
+
+class Message:
+    """A message on its way to subscriptions: what follows its line is made once for all of them.
+
+    Args:
+        frame: What was published.
+    """
+
+    __slots__ = ("_bodies", "frame")
+
+    def __init__(self, frame: Publish) -> None:
+        self.frame = frame
+        self._bodies: dict[bool, Body] = {}
+
+    def body(self, with_headers: bool) -> Body:
+        """Return what follows the line, for clients that read headers or do not."""
+        found = self._bodies.get(with_headers)
+        if found is None:
+            block = self.frame.block if with_headers else b""
+            found = self._bodies[with_headers] = Body(encoder.body(block, self.frame.payload))
+        return found
 
 
 @dataclass(slots=True)
@@ -134,6 +161,7 @@ class Session:
         self._headers = False
         self._wants_503 = False
         self._subscriptions: dict[str, Subscription] = {}
+        self._wildcards = 0  # how many of them have wildcards
         # What this client itself listens to: where its replies go.
         self._own: Router[Subscription] = Router(lambda members: members[0])
         self._tasks: dict[asyncio.Task[None], int] = {}  # and its share of the bytes
@@ -220,6 +248,8 @@ class Session:
                 return
             self._asker = Asker(self._asker.consumer, agent, self._hub.guard.reserved)
             self._connected = True
+            if agent is not None:
+                self._link.belongs_to(agent)
         self._verbose = options.get("verbose", self._verbose)
         self._pedantic = options.get("pedantic", self._pedantic)
         self._echo = options.get("echo", self._echo)
@@ -244,17 +274,41 @@ class Session:
             text = f'Permissions Violation for Subscription to "{frame.subject}"'
             self._link.write(encoder.error(text))
             return
+        if (excess := self._excess(frame.subject)) is not None:
+            text = f'Permissions Violation for Subscription to "{frame.subject}", {excess}'
+            self._link.write(encoder.error(text))
+            return
         if frame.sid in self._subscriptions:
             self._ok()
             return
-        if len(self._subscriptions) >= self._hub.limits.max_subscriptions:
+        wild = has_wildcards(frame.subject)
+        if self._has_enough(wild):
             self._link.write(encoder.error("maximum subscriptions exceeded"))
             return
-        subscription = Subscription(self, frame.subject, frame.queue, frame.sid)
+        subscription = Subscription(self, frame.subject, frame.queue, frame.sid, wild)
         self._subscriptions[frame.sid] = subscription
+        self._wildcards += wild
         self._own.add(subscription)
         self._hub.router.add(subscription)
         self._ok()
+
+    def _excess(self, subject: str) -> str | None:
+        """Return what a subject has too much of to be listened to."""
+        limits = self._hub.limits
+        if subject.count(".") >= limits.max_tokens:
+            return "too many tokens"
+        if len(subject.encode(errors="surrogateescape")) > limits.max_subject:
+            return "too long"
+        return None
+
+    def _has_enough(self, wild: bool) -> bool:
+        """Tell whether the client, or the server, has as many subscriptions as it may."""
+        limits = self._hub.limits
+        return (
+            len(self._subscriptions) >= limits.max_subscriptions
+            or len(self._hub.router) >= limits.max_total_subscriptions
+            or (wild and self._wildcards >= limits.max_wildcards)
+        )
 
     def _unsubscribe(self, frame: Unsubscribe) -> None:
         subscription = self._subscriptions.get(frame.sid)
@@ -274,23 +328,20 @@ class Session:
 
     def _remove(self, subscription: Subscription) -> None:
         del self._subscriptions[subscription.sid]
+        self._wildcards -= subscription.wild
         self._own.remove(subscription)
         self._hub.router.remove(subscription)
 
-    def deliver(
-        self,
-        subscription: Subscription,
-        subject: str,
-        reply: str | None,
-        block: bytes,
-        payload: bytes,
-    ) -> None:
+    def deliver(self, subscription: Subscription, message: Message) -> None:
         """Send a message to one of this client's subscriptions."""
         if self._stopped:
             return
-        kept = block if self._headers else b""
-        line = encoder.message(subject, subscription.sid, reply, len(kept), len(payload))
-        self._link.write(line + encoder.body(kept, payload))
+        frame = message.frame
+        head = len(frame.block) if self._headers else 0
+        line = encoder.message(
+            frame.subject, subscription.sid, frame.reply, head, len(frame.payload)
+        )
+        self._link.write(line, message.body(head > 0))
         subscription.delivered += 1
         if subscription.left is not None:
             subscription.left -= 1
@@ -316,8 +367,9 @@ class Session:
             return
         may = None if self._echo else self._is_not_mine
         receivers = self._hub.router.route(frame.subject, may)
+        message = Message(frame)
         for to in receivers:
-            to.session.deliver(to, frame.subject, frame.reply, frame.block, frame.payload)
+            to.session.deliver(to, message)
         if not receivers and frame.reply is not None and self._wants_503:
             self._say_that_nobody_listens(frame.subject, frame.reply)
 
@@ -385,8 +437,9 @@ class Session:
     def _answer(self, subject: str | None, reply: bytes) -> None:
         if subject is None:
             return
+        message = Message(Publish(subject, None, b"", reply))
         for subscription in self._own.route(subject):
-            self.deliver(subscription, subject, None, b"", reply)
+            self.deliver(subscription, message)
 
     def _relieve(self, task: asyncio.Task[None] | None) -> None:
         """Take the bytes of a task off those in work."""

@@ -147,6 +147,22 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
         int,
         typer.Option(envvar="MQ9_MAX_PENDING", min=65536, help="Bytes a client may leave unread."),
     ] = _SERVER.max_pending,
+    max_agent_pending: Annotated[
+        int,
+        typer.Option(
+            envvar="MQ9_MAX_AGENT_PENDING",
+            min=65536,
+            help="Bytes that all clients of one agent may leave unread.",
+        ),
+    ] = _SERVER.max_agent_pending,
+    max_total_pending: Annotated[
+        int,
+        typer.Option(
+            envvar="MQ9_MAX_TOTAL_PENDING",
+            min=65536,
+            help="Bytes that all clients together may leave unread.",
+        ),
+    ] = _SERVER.max_total_pending,
     max_mailboxes: Annotated[
         int, typer.Option(envvar="MQ9_MAX_MAILBOXES", min=1, help="Mailboxes.")
     ] = _DEFAULTS.max_mailboxes,
@@ -213,7 +229,12 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
             max_bytes=max_bytes,
             max_agents=max_agents,
         ),
-        server_limits=ServerLimits(max_connections=max_connections, max_pending=max_pending),
+        server_limits=ServerLimits(
+            max_connections=max_connections,
+            max_pending=max_pending,
+            max_agent_pending=max_agent_pending,
+            max_total_pending=max_total_pending,
+        ),
         drain_s=drain,
     )
     asyncio.run(_run(settings, admin_is_optional=admin_port is None and not mcp))

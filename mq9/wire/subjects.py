@@ -12,6 +12,12 @@ def is_subject(text: str) -> bool:
     return all(tokens) and ONE not in tokens and REST not in tokens
 
 
+def has_wildcards(pattern: str) -> bool:
+    """Tell whether a pattern covers more than itself."""
+    tokens = pattern.split(".")
+    return ONE in tokens or tokens[-1] == REST
+
+
 def is_pattern(text: str) -> bool:
     """Tell whether it can be listened to: a subject, or one with wildcards in place of tokens."""
     tokens = text.split(".")

@@ -68,6 +68,56 @@ async def test_a_subscription_too_many_is_refused(open_house):
     assert len(house.server._hub.router) == 3
 
 
+async def test_subscriptions_of_all_clients_together_are_limited(open_house):
+    house = await open_house(limits=ServerLimits(max_total_subscriptions=3))
+    one, two = await house.raw(), await house.raw()
+    one.send(b"SUB a 1\r\nSUB b 2\r\nPING\r\n")
+    assert await one.frame() == ("PONG",)
+    two.send(b"SUB a 1\r\nSUB b 2\r\n")
+
+    assert await two.frame() == ("-ERR", "'maximum subscriptions exceeded'")
+    one.send(b"UNSUB 1\r\nPING\r\n")
+    assert await one.frame() == ("PONG",)
+    two.send(b"SUB b 2\r\nPING\r\n")
+    assert await two.frame() == ("PONG",)
+
+
+async def test_subscriptions_with_wildcards_are_limited_for_each_client(open_house):
+    house = await open_house(limits=ServerLimits(max_wildcards=2))
+    client = await house.raw()
+    client.send(b"SUB a.* 1\r\nSUB > 2\r\nSUB b 3\r\nSUB *.c 4\r\n")
+
+    assert await client.frame() == ("-ERR", "'maximum subscriptions exceeded'")
+    client.send(b"UNSUB 2\r\nSUB *.c 4\r\nSUB d.> 5\r\nPING\r\n")
+    assert await client.frame() == ("-ERR", "'maximum subscriptions exceeded'")
+    assert await client.frame() == ("PONG",)
+
+
+@pytest.mark.parametrize(
+    ("subject", "told"),
+    [("a." * 32 + "b", "too many tokens"), ("*." * 32 + ">", "too many tokens")],
+)
+async def test_a_subject_of_a_subscription_may_have_so_many_tokens(house, subject, told):
+    client = await house.raw()
+    client.send(f"SUB {subject} 1\r\nSUB {subject[2:]} 2\r\nPING\r\n".encode())
+
+    text = f"'Permissions Violation for Subscription to \"{subject}\", {told}'"
+    assert await client.frame() == ("-ERR", text)
+    assert await client.frame() == ("PONG",)
+    assert len(house.server._hub.router) == 1
+
+
+async def test_a_subject_of_a_subscription_may_be_so_long(house):
+    client = await house.raw()
+    client.send(b"SUB %b 1\r\nSUB %b 2\r\nPING\r\n" % (b"a" * 1_025, "ü".encode() * 512))
+
+    name, text = await client.frame()
+    assert name == "-ERR"
+    assert text.endswith("aa\", too long'")
+    assert await client.frame() == ("PONG",)
+    assert len(house.server._hub.router) == 1
+
+
 async def test_fetches_that_wait_are_limited_for_each_connection(open_house):
     house = await open_house(limits=ServerLimits(max_waiting=3))
     await (await house.client()).mailbox_create(name="inbox")

@@ -1,5 +1,6 @@
 """The router, against a list that is searched."""
 
+import itertools
 import tracemalloc
 from collections import Counter
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from mq9.broker import router as routers
 from mq9.broker.router import Router
 from mq9.wire.subjects import matches
 
@@ -150,3 +152,46 @@ def test_who_may_not_get_a_message_is_not_picked_for_its_queue_group():
         router.add(listener)
     assert router.route("a", lambda one: one is not listeners[0]) == [listeners[2], listeners[1]]
     assert router.route("a", lambda one: one.queue is None) == [listeners[2]]
+
+
+class Visited(Router):
+    """Counts the nodes that it looks at."""
+
+    nodes = 0
+
+    def route(self, subject, may=None):
+        end, is_at = routers._end, routers._is_at
+
+        def count(look):
+            def counted(*place):
+                self.nodes += 1
+                return look(*place)
+
+            return counted
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(routers, "_end", count(end))
+            patch.setattr(routers, "_is_at", count(is_at))
+            return super().route(subject, may)
+
+
+def test_what_a_message_costs_does_not_grow_with_subscriptions_that_it_cannot_reach():
+    router = Visited(lambda members: members[0])
+    for number in range(3_000):
+        router.add(Listener(f"orders.{number}.>", None))
+        router.add(Listener(f"orders.*.item{number}.*", None))
+        router.add(Listener(f"{'t.' * 25}{number}", None))
+        router.add(Listener(f"other.*.*.{number}.{'*.' * 20}x", None))
+    [found] = router.route("orders.7.new")
+    assert found.subject == "orders.7.>"
+    assert router.nodes <= 6
+
+
+def test_wildcards_at_every_token_are_looked_at_once_each():
+    patterns = [".".join(one) + ".x" * 22 for one in itertools.product("t*", repeat=10)]
+    router = Visited(lambda members: members[0])
+    for pattern in patterns:
+        router.add(Listener(pattern, None))
+    assert router.route(".".join(["t"] * 10 + ["x"] * 21 + ["y"])) == []
+    assert router.nodes < 2 * len(patterns)
+    assert len(router.route(".".join(["t"] * 10 + ["x"] * 22))) == len(patterns)

@@ -28,8 +28,8 @@ class Heard:
     def __init__(self):
         self.told = []
 
-    def write(self, data):
-        self.told.append(data)
+    def write(self, data, body=None):
+        self.told.append(data if body is None else data + body.data)
 
     def close(self, reason, text):
         raise AssertionError(reason, text)

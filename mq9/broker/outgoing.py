@@ -1,0 +1,204 @@
+"""What clients have been sent and have not read: kept once, bounded, and handed on in parts.
+
+A transport copies what its socket does not take. So it is given little at a time, and the rest
+waits here, where the bytes that go to many clients are the same object for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+_PART = 64 * 1024  # bytes that a transport is given at once
+_JOINED = 4 * 1024  # bytes of a body up to which copying it costs less than keeping it apart
+
+
+class Body:
+    """Bytes that are kept once, however many clients they go to."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class Quota:
+    """The bytes that some clients together leave unread; what they share counts once.
+
+    Args:
+        most: Bytes beyond which the client that leaves most of them unread is cut off.
+
+    Attributes:
+        held: The bytes.
+        members: Whose they are.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._holders: dict[Body, int] = {}
+        self.held = 0
+        self.members: set[Outgoing] = set()
+
+    def hold(self, body: Body) -> None:
+        """Count a body that one more client waits for."""
+        holders = self._holders.get(body, 0)
+        self._holders[body] = holders + 1
+        if not holders:
+            self.held += len(body.data)
+
+    def release(self, body: Body) -> None:
+        """Count a body no longer for one of the clients."""
+        self._holders[body] -= 1
+        if not self._holders[body]:
+            del self._holders[body]
+            self.held -= len(body.data)
+
+    def keep(self) -> None:
+        """Cut clients off until the limit is kept."""
+        while self.held > self._most and self.members:
+            max(self.members, key=lambda member: member.pending).cut_off()
+
+
+class Outgoing:
+    """What one client has been sent and has not read.
+
+    Args:
+        quota: Counts it for all clients together.
+        cut_off: Ends the connection, and calls `clear`.
+    """
+
+    def __init__(self, quota: Quota, cut_off: Callable[[], None]) -> None:
+        self.cut_off = cut_off
+        self._quotas = [quota]
+        quota.members.add(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[bytearray | Body] = deque()  # short pieces are one bytearray
+        self._bytes = 0  # of what waits
+        self._joined = 0  # of these, what is in no body
+        self._begun = 0  # bytes of the first body that the transport has been given
+        self._buffered = 0  # bytes that the transport kept when it was given something last
+        self._counted = 0  # bytes outside bodies that the quotas count
+        self._paused = False
+        self._looks = 0
+        self._at_end: Callable[[], None] | None = None
+
+    @property
+    def pending(self) -> int:
+        """Bytes that the client has not read, shared ones included."""
+        kept = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._bytes + kept
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Send over this transport from now on."""
+        transport.set_write_buffer_limits(high=1)  # it says when it keeps more, and when nothing
+        self._transport = transport
+
+    def join(self, quota: Quota) -> None:
+        """Let another quota count, too."""
+        self._quotas.append(quota)
+        quota.members.add(self)
+        quota.held += self._counted
+        for piece in self._waiting:
+            if isinstance(piece, Body):
+                quota.hold(piece)
+
+    def write(self, data: bytes, body: Body | None = None) -> None:
+        """Let something wait until `flush`."""
+        if body is None:
+            self._append(data)
+        elif len(body.data) <= _JOINED:
+            self._append(data + body.data)
+        else:
+            self._append(data)
+            self._waiting.append(body)
+            self._bytes += len(body.data)
+            for quota in self._quotas:
+                quota.hold(body)
+
+    def _append(self, data: bytes) -> None:
+        if self._waiting:
+            last = self._waiting[-1]
+            if isinstance(last, bytearray) and len(last) < _PART:
+                last += data
+            else:
+                self._waiting.append(bytearray(data))
+        else:
+            self._waiting.append(bytearray(data))
+        self._bytes += len(data)
+        self._joined += len(data)
+
+    def flush(self) -> None:
+        """Give the transport what it can take, and see that the quotas are kept."""
+        transport = self._transport
+        if transport is None:
+            return
+        while self._waiting and not self._paused:
+            transport.write(self._next())
+            self._buffered = transport.get_write_buffer_size()
+        self._count()
+        if not self._waiting and self._at_end is not None:
+            self._at_end()
+            return
+        for quota in list(self._quotas):
+            quota.keep()
+
+    def _next(self) -> bytearray | memoryview:
+        """Take what is sent next."""
+        piece = self._waiting[0]
+        if isinstance(piece, bytearray):
+            self._waiting.popleft()
+            self._bytes -= len(piece)
+            self._joined -= len(piece)
+            return piece
+        part = memoryview(piece.data)[self._begun : self._begun + _PART]
+        self._begun += len(part)
+        self._bytes -= len(part)
+        if self._begun == len(piece.data):
+            self._begun = 0
+            self._waiting.popleft()
+            for quota in self._quotas:
+                quota.release(piece)
+        return part
+
+    def _count(self) -> None:
+        """Tell the quotas what is in no body."""
+        change = self._joined + self._buffered - self._counted
+        if change:
+            self._counted += change
+            for quota in self._quotas:
+                quota.held += change
+
+    def pause(self) -> None:
+        """Wait for the client: the transport keeps something."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on: the transport keeps nothing any more."""
+        self._paused = False
+        self._looks = 0
+        self._buffered = 0
+        self.flush()
+
+    def has_stalled(self) -> bool:
+        """Tell whether the client has read nothing since this was asked before."""
+        self._looks = self._looks + 1 if self._paused else 0
+        return self._looks > 1
+
+    def finish(self, at_end: Callable[[], None]) -> None:
+        """Call something as soon as everything has been given to the transport."""
+        self._at_end = at_end
+        self.flush()
+
+    def clear(self) -> None:
+        """Forget everything, the quotas included, and send nothing any more."""
+        self._transport = None
+        for quota in self._quotas:
+            quota.members.discard(self)
+            quota.held -= self._counted
+            for piece in self._waiting:
+                if isinstance(piece, Body):
+                    quota.release(piece)
+        self._quotas.clear()
+        self._waiting.clear()
+        self._bytes = self._joined = self._begun = self._buffered = self._counted = 0

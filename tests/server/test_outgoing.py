@@ -1,0 +1,226 @@
+"""What clients leave unread: kept once, in order, and within what each, an agent and all may."""
+
+import asyncio
+import random
+import socket
+import ssl
+import tracemalloc
+
+import pytest
+from raw import connect, publish
+from waiting import until
+
+from mq9.broker.limits import ServerLimits
+from mq9.broker.outgoing import Body, Outgoing, Quota
+from mq9.users import User, Users
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def deaf():
+    """Connect clients that read nothing beyond what their small receive buffers take."""
+    sockets = []
+
+    async def listen(house, *subjects, **options):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.setblocking(False)
+        sockets.append(one)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(one, house.server.address)
+        await loop.sock_sendall(one, connect(**options))
+        for number, subject in enumerate(subjects):
+            await loop.sock_sendall(one, f"SUB {subject} {number}\r\n".encode())
+        await loop.sock_sendall(one, b"PING\r\n")
+        heard = b""
+        while b"PONG\r\n" not in heard:
+            heard += await loop.sock_recv(one, 4096)
+        return one
+
+    yield listen
+    for one in sockets:
+        one.close()
+
+
+async def say(talker, *messages):
+    """Publish, and see that it was taken."""
+    for subject, payload in messages:
+        await talker.send_all(publish(subject, payload))
+    talker.send(b"PING\r\n")
+    assert await talker.frame() == ("PONG",)
+
+
+def unread(house):
+    return [link._out.pending for link in house.server._links]
+
+
+async def test_what_goes_to_many_that_do_not_read_is_kept_once(house, deaf):
+    talker = await house.raw()
+    for _ in range(80):
+        await deaf(house, "news")
+    tracemalloc.start()
+    try:
+        for number in range(12):
+            await say(talker, ("news", bytes([number]) * MIB))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert sum(unread(house)) > 400 * MIB
+    assert house.server._quota.held < 12 * MIB + 80 * 80 * 1024
+    assert held < 32 * MIB
+    assert house.server.connections == 81
+
+
+async def test_clients_that_read_no_headers_share_a_body_of_their_own(house, deaf):
+    talker = await house.raw()
+    for headers in (True, False) * 10:
+        await deaf(house, "news", headers=headers, no_responders=headers)
+    talker.send(publish("news", bytes(8 * MIB // 8), headers=[("a", "b")]) * 8)
+    await say(talker)
+    kept = [link._out._waiting for link in house.server._links]
+    bodies = {piece for pieces in kept for piece in pieces if isinstance(piece, Body)}
+    assert len(bodies) <= 2 * 8
+    assert {body.data[:8] for body in bodies} == {b"NATS/1.0", bytes(8)}
+
+
+async def test_beyond_what_all_may_leave_unread_the_one_with_most_is_cut_off(open_house, deaf):
+    limits = ServerLimits(max_total_pending=12 * MIB)
+    house = await open_house(limits=limits)
+    talker, reader = await house.raw(), await house.raw()
+    reader.send(b"SUB small 1\r\nPING\r\n")
+    assert await reader.frame() == ("PONG",)
+    await deaf(house, "small")
+    await deaf(house, "large")
+    for _ in range(6):
+        await say(talker, ("small", bytes(MIB)))
+    for _ in range(13):
+        await say(talker, ("large", bytes(MIB)))
+
+    assert house.events.count("slow_consumer") == 1
+    assert house.server.connections == 3
+    assert house.server._quota.held <= 12 * MIB
+    for _ in range(6):
+        assert (await reader.frame())[3] == bytes(MIB)
+
+
+async def test_an_agent_beyond_its_share_is_cut_off_and_others_are_not(open_house, deaf):
+    guard = Users([User("a", agent="Ada"), User("b", agent="Bob"), User("o")])
+    limits = ServerLimits(max_agent_pending=6 * MIB)
+    house = await open_house(limits=limits, guard=guard)
+    talker = await house.raw(auth_token="o")
+    await deaf(house, "ada.1", auth_token="a")
+    await deaf(house, "ada.2", auth_token="a")
+    await deaf(house, "bob", auth_token="b")
+    for subject, count in (("bob", 6), ("ada.1", 5), ("ada.2", 6)):
+        for _ in range(count):
+            await say(talker, (subject, bytes(MIB)))
+    await until(lambda: house.events.count("slow_consumer") == 1)
+
+    agents = sorted(link.session.agent or "" for link in house.server._links)
+    assert agents == ["", "Ada", "Bob"]
+    assert house.server._quotas["Ada"].held <= 6 * MIB
+
+
+async def test_who_reads_nothing_for_long_is_cut_off_and_who_reads_slowly_is_not(open_house, deaf):
+    house = await open_house()
+    talker = await house.raw()
+    await deaf(house, "news")
+    slow = await deaf(house, "news")
+    await say(talker, *[("news", bytes(MIB))] * 14)
+    for _ in range(2):
+        await house.timers.advance(10)
+        link = max(house.server._links, key=lambda one: one.number)
+        before = link._out.pending
+        while link._out.pending == before:
+            await asyncio.get_running_loop().sock_recv(slow, 65_536)
+
+    assert house.events.count("slow_consumer") == 1
+    assert house.server.connections == 2
+
+
+async def test_nothing_is_counted_when_everybody_has_gone(open_house, deaf):
+    guard = Users([User("a", agent="Ada"), User("o")])
+    house = await open_house(guard=guard)
+    talker = await house.raw(auth_token="o")
+    listeners = [await deaf(house, "news", auth_token="a") for _ in range(5)]
+    await say(talker, *[("news", bytes(MIB))] * 4)
+    assert house.server._quotas["Ada"].held > MIB
+    for one in listeners:
+        one.close()
+    await talker.close()
+    await until(lambda: house.server.connections == 0)
+
+    quota = house.server._quota
+    assert (quota.held, quota.members, quota._holders, house.server._quotas) == (0, set(), {}, {})
+
+
+class Sender(asyncio.Protocol):
+    """One end of a pair of sockets, with what it has been given to send."""
+
+    def __init__(self, quotas):
+        self.out = Outgoing(quotas[0], self.cut_off)
+        for quota in quotas[1:]:
+            self.out.join(quota)
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.out.attach(transport)
+
+    def pause_writing(self):
+        self.out.pause()
+
+    def resume_writing(self):
+        self.out.resume()
+
+    def connection_lost(self, _error):
+        self.out.clear()
+
+    def cut_off(self):
+        self.out.clear()
+        self.transport.abort()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_everything_arrives_once_and_in_order_however_it_is_read(seed):
+    dice = random.Random(seed)
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    theirs.setblocking(False)
+    loop = asyncio.get_running_loop()
+    quotas = [Quota(1 << 40), Quota(1 << 40)]
+    _, sender = await loop.create_connection(lambda: Sender(quotas), sock=ours)
+    shared = [Body(dice.randbytes(size)) for size in (5_000, 70_000, 200_000)]
+    sent, heard = bytearray(), bytearray()
+    ended = loop.create_future()
+    for _ in range(200):
+        for _ in range(dice.randrange(1, 5)):
+            line = dice.randbytes(dice.choice([1, 50, 4_000]))
+            body = dice.choice([None, Body(dice.randbytes(30)), *shared])
+            sender.out.write(line, body)
+            sent += line + (body.data if body else b"")
+        sender.out.flush()
+        assert len(sent) - len(heard) - 300_000 < sender.out.pending <= len(sent) - len(heard)
+        for _ in range(dice.randrange(4)):
+            heard += await loop.sock_recv(theirs, dice.choice([10, 4_096, 65_536]))
+    sender.out.finish(lambda: (sender.transport.close(), ended.set_result(None)))
+    while chunk := await loop.sock_recv(theirs, 65_536):
+        heard += chunk
+    await ended
+    theirs.close()
+    await until(lambda: not quotas[0].members)
+
+    assert heard == sent
+    assert [(quota.held, quota._holders) for quota in quotas] == [(0, {}), (0, {})]
+
+
+async def test_a_long_message_arrives_over_tls(encrypted, files):
+    context = ssl.create_default_context(cafile=files / "ca.pem")
+    one, two = [await encrypted.nats(tls=context) for _ in range(2)]
+    subscription = await one.subscribe("a")
+    await one.flush()
+    for number in range(20):
+        await two.publish("a", bytes([number]) * MIB)
+    got = [(await subscription.next_msg(timeout=30)).data for _ in range(20)]
+    assert [(data[0], len(data)) for data in got] == [(number, MIB) for number in range(20)]
