@@ -5,6 +5,7 @@ on this machine only. Each flood is a program of its own that writes as fast as 
 """
 
 import asyncio
+import itertools
 import socket
 import statistics
 import subprocess
@@ -35,6 +36,15 @@ FLOODS = {
     "group FETCHes of 1 000": request(b"MSG.FETCH.inbox", FETCH) * 500,
     "publications": b"PUB in 1\r\nx\r\n" * 500,
     "subscriptions": b"SUB a.b 2\r\nUNSUB 2\r\nPING\r\n" * 500,
+    "messages past 1 000 wildcards": b"PUB t.t.t.t.t.t.t.t.t.none 1\r\nx\r\nPING\r\n" * 500,
+    "messages for 1 000 subscriptions": b"PUB many 1\r\nx\r\n" * 100,
+}
+# What a flood listens to before it begins.
+SUBJECTS = {
+    "messages past 1 000 wildcards": [
+        ".".join((*tokens, last)) for last in "xy" for tokens in itertools.product("t*", repeat=9)
+    ][:1_000],
+    "messages for 1 000 subscriptions": ["many"] * 1_000,
 }
 
 
@@ -43,6 +53,8 @@ def flood(url, kind):
     host, port = url.removeprefix("nats://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b'CONNECT {"verbose":false}\r\nSUB in 1\r\n')
+        for number, subject in enumerate(SUBJECTS.get(kind, ())):
+            connection.sendall(f"SUB {subject} s{number}\r\n".encode())
 
         def push():
             while True:

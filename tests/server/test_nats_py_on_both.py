@@ -1,0 +1,293 @@
+"""What nats-py can do on a nats-server it can do on ours, with the same result."""
+
+import asyncio
+
+import nats
+import nats.errors
+import nats.js.errors
+import pytest
+from nats import micro
+from nats_server import NatsServer
+
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.server import Server
+from mq9.clock import SystemClock
+from mq9.engine.commands import Limits
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+async def urls(real):
+    """The URL of a nats-server, and of ours."""
+    broker = EmbeddedBroker.in_memory(SystemClock())
+    server = Server(broker, max_payload=Limits().max_payload)
+    await server.start(port=0)
+    yield [real.url, server.url]
+    await server.close()
+    await broker.close()
+
+
+class Connections:
+    """Connections of nats-py to one server, and what went wrong on them."""
+
+    def __init__(self, url):
+        self._url = url
+        self._open = []
+        self.errors = []
+
+    async def __call__(self, **options):
+        async def note(error):
+            self.errors.append(type(error).__name__)
+
+        client = await nats.connect(self._url, error_cb=note, allow_reconnect=False, **options)
+        self._open.append(client)
+        return client
+
+    async def close(self):
+        for client in self._open:
+            await client.close()
+
+
+async def introduction(connect):
+    client = await connect(name="me")
+    version = client.connected_server_version
+    return client.max_payload, client.client_id > 0, version.major >= 0, client.is_connected
+
+
+async def headers(connect):
+    client = await connect()
+    subscription = await client.subscribe("a")
+    await client.publish("a", b"x", headers={"Name": "grüße", "Empty": "", "Spaced": "  a b "})
+    await client.publish("a", b"", headers={"Only": "headers"})
+    await client.publish("a", b"none")
+    messages = [await subscription.next_msg(timeout=10) for _ in range(3)]
+    return [(message.headers, message.data) for message in messages]
+
+
+async def a_reply_with_a_status(connect):
+    client = await connect()
+    subscription = await client.subscribe("a")
+    await client.publish("a", b"", headers={"Status": "100", "Description": "Idle Heartbeat"})
+    message = await subscription.next_msg(timeout=10)
+    return message.headers
+
+
+async def requests(connect):
+    server, client = await connect(), await connect()
+
+    async def answer(message):
+        await message.respond(
+            message.data.upper(),
+        )
+
+    await server.subscribe("service.*", cb=answer)
+    await server.flush()
+    replies = [await client.request("service.a", b"hello", timeout=10) for _ in range(3)]
+    replies.append(await client.request("service.b", b"old", timeout=10, old_style=True))
+    many = await asyncio.gather(
+        *(client.request("service.c", b"%d" % number, timeout=10) for number in range(50))
+    )
+    return [reply.data for reply in replies], [reply.data for reply in many]
+
+
+async def requests_to_nobody(connect):
+    client = await connect()
+    told = []
+    for old_style in (False, True, False, True):
+        try:
+            await client.request("nobody", b"", timeout=10, old_style=old_style)
+        except nats.errors.NoRespondersError as error:
+            told.append(str(error))
+    return told
+
+
+async def a_request_that_times_out(connect):
+    client = await connect()
+    await client.subscribe("silent")
+    try:
+        await client.request("silent", b"", timeout=0.05)
+    except nats.errors.TimeoutError:
+        return "timeout", client.is_connected
+
+
+async def queue_groups(connect):
+    workers = [await connect() for _ in range(3)]
+    subscriptions = [await one.subscribe("work", queue="q") for one in workers]
+    watcher = await connect()
+    watched = await watcher.subscribe("work")
+    for one in (*workers, watcher):
+        await one.flush()
+    for number in range(60):
+        await watcher.publish("work", b"%d" % number)
+    await watcher.flush()
+    for one in workers:
+        await one.flush()
+    counts = [subscription.pending_msgs for subscription in subscriptions]
+    return sum(counts), watched.pending_msgs
+
+
+async def limited_subscriptions(connect):
+    client = await connect()
+    five = await client.subscribe("a")
+    await five.unsubscribe(limit=5)
+    heard = []
+
+    async def hear(message):
+        heard.append(message.data)
+
+    three = await client.subscribe("a", cb=hear)
+    for number in range(3):
+        await client.publish("a", b"%d" % number)
+    await client.flush()
+    await asyncio.sleep(0)
+    await three.unsubscribe(limit=3)
+    for number in range(3, 9):
+        await client.publish("a", b"%d" % number)
+    await client.flush()
+    got = [(await five.next_msg(timeout=10)).data for _ in range(5)]
+    return got, heard
+
+
+async def draining(connect):
+    client, other = await connect(), await connect()
+    heard = []
+
+    async def hear(message):
+        await asyncio.sleep(0)
+        heard.append(message.data)
+
+    subscription = await client.subscribe("a", cb=hear)
+    await client.subscribe("b", cb=hear)
+    await client.flush()
+    for number in range(100):
+        await other.publish("a", b"%d" % number)
+    await other.flush()
+    await subscription.drain()
+    for number in range(100):
+        await other.publish("b", b"%d" % number)
+        await other.publish("a", b"late")
+    await other.flush()
+    await client.drain()
+    return len(heard), b"late" in heard, client.is_closed
+
+
+async def wildcards(connect):
+    client = await connect()
+    patterns = ["a.*", "a.>", "*.b", ">", "a.b.c", "*.*.c", "x"]
+    subscriptions = [await client.subscribe(pattern) for pattern in patterns]
+    for subject in ("a.b", "a.b.c", "b", "x", "grüße.b"):
+        await client.publish(subject, b"")
+    await client.flush()
+    return [subscription.pending_msgs for subscription in subscriptions]
+
+
+async def no_echo(connect):
+    client, other = await connect(no_echo=True), await connect()
+    own, others = await client.subscribe("a"), await other.subscribe("a")
+    await other.flush()
+    await client.publish("a", b"")
+    for one in (client, other):
+        await one.flush()
+    return own.pending_msgs, others.pending_msgs
+
+
+async def verbosity_and_pedantry(connect):
+    client = await connect(verbose=True, pedantic=True)
+    subscription = await client.subscribe("a.*")
+    await client.publish("a.b", b"x")
+    await client.flush()
+    await client.publish("a..b", b"x")
+    await client.flush()
+    return subscription.pending_msgs, client.last_error is not None
+
+
+async def payloads_of_the_largest_size(connect):
+    client = await connect()
+    subscription = await client.subscribe("a", pending_bytes_limit=-1)
+    await client.publish("a", bytes(client.max_payload))
+    size = len((await subscription.next_msg(timeout=30)).data)
+    try:
+        await client.publish("a", bytes(client.max_payload + 1))
+    except nats.errors.MaxPayloadError:
+        return size, client.is_connected
+
+
+async def jetstream_that_is_not_there(connect):
+    client = await connect()
+    stream = client.jetstream(timeout=10)
+    try:
+        await stream.account_info()
+    except nats.js.errors.Error as error:
+        return type(error).__name__
+
+
+async def services(connect):
+    server, client = await connect(), await connect()
+    service = await micro.add_service(server, name="math", version="1.0.0", description="adds")
+
+    async def add(request):
+        await request.respond(str(sum(map(int, request.data.split(b",")))).encode())
+
+    async def fail(request):
+        await request.respond_error("400", "no numbers")
+
+    group = service.add_group(name="v1")
+    await group.add_endpoint(name="add", handler=add)
+    await group.add_endpoint(name="fail", handler=fail)
+    await server.flush()
+    sums = [(await client.request("v1.add", b"1,2", timeout=10)).data for _ in range(3)]
+    refusal = await client.request("v1.fail", b"", timeout=10)
+    pong = await client.request("$SRV.PING.math", b"", timeout=10)
+    stats = service.stats()
+    await service.stop()
+    return sums, refusal.headers, b'"math"' in pong.data, stats.endpoints[0].num_requests
+
+
+async def what_was_sent_before_the_end(connect):
+    client, other = await connect(), await connect()
+    subscription = await other.subscribe("a")
+    await other.flush()
+    for number in range(200):
+        await client.publish("a", b"%d" % number)
+    await client.drain()
+    await other.flush()
+    return subscription.pending_msgs
+
+
+SCENARIOS = [
+    introduction,
+    headers,
+    a_reply_with_a_status,
+    requests,
+    requests_to_nobody,
+    a_request_that_times_out,
+    queue_groups,
+    limited_subscriptions,
+    draining,
+    wildcards,
+    no_echo,
+    verbosity_and_pedantry,
+    payloads_of_the_largest_size,
+    jetstream_that_is_not_there,
+    services,
+    what_was_sent_before_the_end,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.__name__)
+async def test_nats_py_finds_the_same_on_both(scenario, urls):
+    found = []
+    for url in urls:
+        connections = Connections(url)
+        try:
+            found.append((await scenario(connections), connections.errors))
+        finally:
+            await connections.close()
+    theirs, ours = found
+    assert ours == theirs
+    assert theirs[0] is not None
