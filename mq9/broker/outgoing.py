@@ -1,4 +1,4 @@
-"""What clients have been sent and have not read: kept once, bounded, and handed on in parts.
+"""What clients have been sent and have not read: kept once, bounded, and sent in parts.
 
 A transport copies what its socket does not take. So it is given little at a time, and the rest
 waits here, where the bytes that go to many clients are the same object for all of them.
@@ -77,7 +77,6 @@ class Outgoing:
         self._bytes = 0  # of what waits
         self._joined = 0  # of these, what is in no body
         self._begun = 0  # bytes of the first body that the transport has been given
-        self._buffered = 0  # bytes that the transport kept when it was given something last
         self._counted = 0  # bytes outside bodies that the quotas count
         self._paused = False
         self._looks = 0
@@ -117,12 +116,9 @@ class Outgoing:
                 quota.hold(body)
 
     def _append(self, data: bytes) -> None:
-        if self._waiting:
-            last = self._waiting[-1]
-            if isinstance(last, bytearray) and len(last) < _PART:
-                last += data
-            else:
-                self._waiting.append(bytearray(data))
+        last = self._waiting[-1] if self._waiting else None
+        if isinstance(last, bytearray) and len(last) < _PART:
+            last += data
         else:
             self._waiting.append(bytearray(data))
         self._bytes += len(data)
@@ -135,39 +131,47 @@ class Outgoing:
             return
         while self._waiting and not self._paused:
             transport.write(self._next())
-            self._buffered = transport.get_write_buffer_size()
-        self._count()
-        if not self._waiting and self._at_end is not None:
+        if self._paused or self._counted:
+            self._count(transport.get_write_buffer_size())
+        if self._waiting:
+            for quota in list(self._quotas):
+                quota.keep()
+        elif self._at_end is not None:
             self._at_end()
-            return
-        for quota in list(self._quotas):
-            quota.keep()
 
-    def _next(self) -> bytearray | memoryview:
-        """Take what is sent next."""
-        piece = self._waiting[0]
-        if isinstance(piece, bytearray):
-            self._waiting.popleft()
-            self._bytes -= len(piece)
-            self._joined -= len(piece)
-            return piece
-        part = memoryview(piece.data)[self._begun : self._begun + _PART]
+    def _next(self) -> bytes | bytearray | memoryview:
+        """Take what is sent next: about as much as a transport is given at once."""
+        parts: list[bytearray | memoryview] = []
+        size = 0
+        while self._waiting and size < _PART:
+            piece = self._waiting[0]
+            if isinstance(piece, bytearray):
+                self._waiting.popleft()
+                self._joined -= len(piece)
+                parts.append(piece)
+            else:
+                parts.append(self._part(piece, _PART - size))
+            size += len(parts[-1])
+        self._bytes -= size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _part(self, body: Body, most: int) -> memoryview:
+        """Take so many bytes of the body that is sent next."""
+        part = memoryview(body.data)[self._begun : self._begun + most]
         self._begun += len(part)
-        self._bytes -= len(part)
-        if self._begun == len(piece.data):
+        if self._begun == len(body.data):
             self._begun = 0
             self._waiting.popleft()
             for quota in self._quotas:
-                quota.release(piece)
+                quota.release(body)
         return part
 
-    def _count(self) -> None:
-        """Tell the quotas what is in no body."""
-        change = self._joined + self._buffered - self._counted
-        if change:
-            self._counted += change
-            for quota in self._quotas:
-                quota.held += change
+    def _count(self, buffered: int) -> None:
+        """Tell the quotas what is in no body, of which the transport keeps so many bytes."""
+        change = self._joined + buffered - self._counted
+        self._counted += change
+        for quota in self._quotas:
+            quota.held += change
 
     def pause(self) -> None:
         """Wait for the client: the transport keeps something."""
@@ -177,7 +181,6 @@ class Outgoing:
         """Go on: the transport keeps nothing any more."""
         self._paused = False
         self._looks = 0
-        self._buffered = 0
         self.flush()
 
     def has_stalled(self) -> bool:
@@ -201,4 +204,4 @@ class Outgoing:
                     quota.release(piece)
         self._quotas.clear()
         self._waiting.clear()
-        self._bytes = self._joined = self._begun = self._buffered = self._counted = 0
+        self._bytes = self._joined = self._begun = self._counted = 0

@@ -92,19 +92,26 @@ class Message:
         frame: What was published.
     """
 
-    __slots__ = ("_bodies", "frame")
+    __slots__ = ("_bare", "_whole", "frame")
 
     def __init__(self, frame: Publish) -> None:
         self.frame = frame
-        self._bodies: dict[bool, Body] = {}
+        self._whole: Body | None = None
+        self._bare: Body | None = None
 
-    def body(self, with_headers: bool) -> Body:
-        """Return what follows the line, for clients that read headers or do not."""
-        found = self._bodies.get(with_headers)
-        if found is None:
-            block = self.frame.block if with_headers else b""
-            found = self._bodies[with_headers] = Body(encoder.body(block, self.frame.payload))
-        return found
+    @property
+    def whole(self) -> Body:
+        """What follows the line for clients that read headers."""
+        if self._whole is None:
+            self._whole = Body(encoder.body(self.frame.block, self.frame.payload))
+        return self._whole
+
+    @property
+    def bare(self) -> Body:
+        """What follows the line for clients that do not."""
+        if self._bare is None:
+            self._bare = Body(encoder.body(b"", self.frame.payload))
+        return self._bare
 
 
 @dataclass(slots=True)
@@ -341,7 +348,7 @@ class Session:
         line = encoder.message(
             frame.subject, subscription.sid, frame.reply, head, len(frame.payload)
         )
-        self._link.write(line, message.body(head > 0))
+        self._link.write(line, message.whole if head else message.bare)
         subscription.delivered += 1
         if subscription.left is not None:
             subscription.left -= 1
