@@ -140,7 +140,7 @@ async def test_who_reads_nothing_for_long_is_cut_off_and_who_reads_slowly_is_not
     assert house.server.connections == 2
 
 
-async def test_nothing_is_counted_when_everybody_has_gone(open_house, deaf):
+async def test_nothing_is_counted_when_everybody_has_left(open_house, deaf):
     guard = Users([User("a", agent="Ada"), User("o")])
     house = await open_house(guard=guard)
     talker = await house.raw(auth_token="o")
