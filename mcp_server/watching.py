@@ -63,7 +63,7 @@ async def watch(client: Mq9Client, mail_address: str, next_id: int, tell: Tell) 
     """
     delay = _FIRST_DELAY_S
     while True:
-        began_ms = client.clock.now_ms()
+        began_ms = client.clock.monotonic_ms()
         try:
             # Without a group nothing is remembered. What came since the last look is found at once.
             found = await client.fetch(
@@ -77,7 +77,7 @@ async def watch(client: Mq9Client, mail_address: str, next_id: int, tell: Tell) 
             if found:
                 next_id = await end_of(client, mail_address)
                 await tell()
-            elif client.clock.now_ms() - began_ms < _POLL_MS:
+            elif client.clock.monotonic_ms() - began_ms < _POLL_MS:
                 await sleep(client.clock, delay)  # a broker that is about to stop lets nobody wait
                 continue
             delay = _FIRST_DELAY_S

@@ -923,9 +923,9 @@ class Mq9Client:
     async def _await_answer(
         self, reply_to: str, correlation_id: str, seconds: float
     ) -> Message | None:
-        deadline_ms = self.clock.now_ms() + round(seconds * 1000)
+        deadline_ms = self.clock.monotonic_ms() + round(seconds * 1000)
         while True:
-            left_ms = max(0, deadline_ms - self.clock.now_ms())
+            left_ms = max(0, deadline_ms - self.clock.monotonic_ms())
             for message in await self.fetch(
                 reply_to,
                 group_name="asker",

@@ -12,6 +12,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from mq9 import activity
+
 T = TypeVar("T")
 
 
@@ -49,7 +51,8 @@ class Portal:
             raise RuntimeError("a portal was called synchronously from its own event loop")
         future = self._begin(work)
         try:
-            return future.result()
+            with activity.blocking(future):
+                return future.result()
         except concurrent.futures.CancelledError:
             raise Stopped from None
         except BaseException:
@@ -97,6 +100,7 @@ class Portal:
                 self._loop, self._thread = _start(self._name)
                 # Whoever collects the garbage may hold a lock that the thread needs to end.
                 weakref.finalize(self, _stop, self._loop).atexit = False
+            activity.gives_work_to(self._loop)
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _own_up(self) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def mq9_broker() -> Iterator[FakeBroker]:
     """A broker of the test's own, under a clock that the test moves.
 
-    A wait that the test does not end by moving the clock ends by itself after a second or so.
+    A wait that the test does not end by moving the clock ends by itself.
     """
     from mq9.testing.fake import FakeBroker  # noqa: PLC0415  # only for tests that want it
 

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import AsyncExitStack
 from urllib.parse import quote
 
+import loopback
 import nats
 import orjson
 import pytest
@@ -16,10 +17,10 @@ from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.server import Server
 from mq9.broker.service import Request, Session
-from mq9.clock import ManualClock
 from mq9.embeddings import WordLlamaEmbeddings
 from mq9.engine.commands import Limits
 from mq9.reserved import Reserved
+from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
 _MEANINGS = WordLlamaEmbeddings()  # loaded once, by the first test that asks for a meaning
@@ -231,8 +232,7 @@ async def open_way(way_name, tmp_path):
     async with AsyncExitStack() as stack:
 
         def open_one(limits=Limits(), agents=None):
-            # What works on threads or sockets of its own needs a moment to come to rest.
-            clock = ManualClock(quiet=0.0 if way_name == "memory" else 0.01)
+            clock = ManualClock(in_transit=loopback.in_transit if way_name == "tcp" else None)
             file = tmp_path / "mq9.db" if way_name == "file" else None
             if file is None:
                 broker = EmbeddedBroker.in_memory(clock, limits=limits, embeddings=_MEANINGS)

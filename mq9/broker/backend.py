@@ -9,7 +9,6 @@ blocks a SEND.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import queue
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from mq9.activity import Work
 from mq9.clock import Clock
 from mq9.engine import machine, store
 from mq9.engine.commands import Command, Fetch, Limits, Query, Release, Send, Settle, Sweep
@@ -130,7 +130,7 @@ class InlineBackend:
                     machine.note_refusal(self._connection, error)
                 raise
         except sqlite3.Error as error:
-            self.failed_ms = self._clock.now_ms()
+            self.failed_ms = self._clock.monotonic_ms()
             raise _storage_error(error) from error
         self.failed_ms = None
         return result
@@ -161,6 +161,7 @@ class _Ticket:
     """A command in the writer's queue, and who waits for it, if anybody does."""
 
     command: Command[Any]
+    work: Work
     future: asyncio.Future[Any] | None = None
     abandoned: bool = False
 
@@ -243,7 +244,7 @@ class FileBackend:
         self.writing = threading.Lock()
         self.reading = threading.Lock()
         _open_backends.add(self)
-        self._queue: queue.Queue[Any] = queue.Queue(_MOST_QUEUED)
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of bounded length
         self._watching = False
         self._closed = False
         self.failed_ms: int | None = None
@@ -256,8 +257,7 @@ class FileBackend:
     async def run(self, command: Command[R]) -> R:
         """Carry out a command."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(command, future)
-        self._enqueue(ticket)
+        ticket = self._enqueue(command, future)
         try:
             return await future
         except asyncio.CancelledError:
@@ -266,16 +266,15 @@ class FileBackend:
                 self._undo(command, future.result())
             raise
 
-    def _enqueue(self, item: object) -> None:
+    def _enqueue(self, command: Command[R], future: asyncio.Future[R] | None = None) -> _Ticket:
         with self._accepting:
             if self._closed:
                 raise NotConnected("the broker is closed")
-            try:
-                self._queue.put_nowait(item)
-            except queue.Full:
-                raise LimitReached(
-                    f"the broker is busy: {_MOST_QUEUED} requests are queued"
-                ) from None
+            if self._queue.qsize() >= _MOST_QUEUED:
+                raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
+            ticket = _Ticket(command, self._clock.busy(), future)
+            self._queue.put(ticket)
+            return ticket
 
     async def read(self, query: Query[R]) -> R:
         """Answer a query."""
@@ -284,7 +283,8 @@ class FileBackend:
             if self._closed:
                 raise NotConnected("the broker is closed")
             try:
-                return await loop.run_in_executor(self._readers, self._read, query)
+                with self._clock.busy():
+                    return await loop.run_in_executor(self._readers, self._read, query)
             except Unsettled as unsettled:
                 await self.run(Settle(address=unsettled.address))
         raise Unavailable("the mailbox changes faster than it can be read; repeat the request")
@@ -328,8 +328,7 @@ class FileBackend:
         started = watching and not self._watching
         self._watching = watching
         if started and not self._closed:
-            with contextlib.suppress(queue.Full):  # a busy writer looks by itself
-                self._queue.put_nowait(_LOOK)
+            self._queue.put(_LOOK)
 
     async def close(self) -> None:
         """Finish what was accepted, and let go of the file."""
@@ -373,8 +372,9 @@ class FileBackend:
             with self.writing:
                 self._check_file()
                 outcomes = self._commit(tickets) if tickets else []
-            for outcome in outcomes:
-                self._deliver(*outcome)
+            for ticket, result, error in outcomes:
+                self._deliver(ticket, result, error)
+                ticket.work.end()
             if self._watching and self._lost is None and not stopping:
                 with self.writing:
                     newest = self._data_version()
@@ -404,7 +404,13 @@ class FileBackend:
                 items.append(self._queue.get_nowait())
         except queue.Empty:
             pass
-        tickets = [item for item in items if isinstance(item, _Ticket) and not item.abandoned]
+        tickets = []
+        for item in items:
+            if isinstance(item, _Ticket):
+                if item.abandoned:
+                    item.work.end()
+                else:
+                    tickets.append(item)
         return tickets, _STOP in items
 
     def _data_version(self) -> int:
@@ -433,7 +439,7 @@ class FileBackend:
             self._refuse_lost()
             self.failed_ms = None
         except sqlite3.Error as error:
-            self.failed_ms = self._clock.now_ms()
+            self.failed_ms = self._clock.monotonic_ms()
             failure = _storage_error(error)
             outcomes = [(ticket, None, failure) for ticket in tickets]
         except Unavailable as failure:
@@ -501,6 +507,6 @@ class FileBackend:
     def take_back(self, release: Release) -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
         try:
-            self._enqueue(_Ticket(release))
+            self._enqueue(release)
         except Mq9Error as error:
             logger.warning("a lease that reached nobody was left to run out: %s", error)

@@ -245,8 +245,7 @@ class Server:
                 link.close("auth", "Authentication Timeout")
 
         if not session.has_connected:
-            due_ms = self._timers.now_ms() + round(self._limits.connect_s * 1000)
-            timer = self._timers.call_at(due_ms, hurry)
+            timer = self._timers.call_later(round(self._limits.connect_s * 1000), hurry)
             link.closed.add_done_callback(lambda _: timer.cancel())
         return session
 

@@ -186,7 +186,7 @@ class Service:
         self._observer = observer
         self._timer = timer
         self._stopping = False
-        self._next_sweep_ms = clock.now_ms() + SWEEP_INTERVAL_MS
+        self._next_sweep_ms = clock.monotonic_ms() + SWEEP_INTERVAL_MS
         self._verbs: dict[Verb, Callable[[Call], Awaitable[dict[str, Any]]]] = {
             Verb.MAILBOX_CREATE: self._create,
             Verb.MAILBOX_DROP: self._drop,
@@ -287,7 +287,7 @@ class Service:
             reply["unread"] = replies.encode_unread(unread)
 
     async def _sweep_now_and_then(self) -> None:
-        now = self._clock.now_ms()
+        now = self._clock.monotonic_ms()
         if now >= self._next_sweep_ms:
             try:
                 if await self._sweep():
@@ -297,7 +297,7 @@ class Service:
 
     async def _sweep(self) -> bool:
         """Remove some of what is over; whether there may be more."""
-        self._next_sweep_ms = self._clock.now_ms() + SWEEP_INTERVAL_MS
+        self._next_sweep_ms = self._clock.monotonic_ms() + SWEEP_INTERVAL_MS
         sweep = commands.Sweep()
         return await self._backend.run(sweep) >= sweep.most
 
@@ -326,7 +326,7 @@ class Service:
     async def check(self) -> None:
         """See whether the storage works: it can be read, and did not refuse a write just now."""
         failed_ms = self._backend.failed_ms
-        if failed_ms is not None and self._clock.now_ms() - failed_ms < _FAILING_MS:
+        if failed_ms is not None and self._clock.monotonic_ms() - failed_ms < _FAILING_MS:
             raise Unavailable("the storage refused what was last written")
         await self._backend.read(commands.Look())
 
@@ -406,7 +406,7 @@ class Service:
 
     async def _note_seen(self, name: str | None) -> None:
         """Note, at most once a second, that whoever sends or fetches lives."""
-        now = self._clock.now_ms()
+        now = self._clock.monotonic_ms()
         if not name or now - self._noted.get(name, -_NOTED_MS) < _NOTED_MS:
             return
         self._noted.pop(name, None)
@@ -490,16 +490,20 @@ class Service:
         again: Callable[[Fetched | None], Awaitable[Fetched]],
     ) -> Fetched:
         """Look until there is something or the wait is over; ``again`` gets what it last found."""
-        deadline_ms = self._clock.now_ms() + body.max_wait_ms
+        deadline_ms = self._clock.monotonic_ms() + body.max_wait_ms
         fetched = None
         with self._waiters.joined(call.address, body.group_name) as waiter:
             while True:
                 waiter.begin()
                 fetched = await again(fetched)
-                if fetched.result or self._stopping or self._clock.now_ms() >= deadline_ms:
+                left_ms = deadline_ms - self._clock.monotonic_ms()
+                if fetched.result or self._stopping or left_ms <= 0:
                     return fetched
+                change_ms = fetched.next_change_ms
+                if change_ms is not None:
+                    change_ms -= self._clock.now_ms()
                 with call.watch.waiting():
-                    await waiter.wait(self._clock, deadline_ms, fetched.next_change_ms)
+                    await waiter.wait(self._clock, left_ms, change_ms)
 
     async def _ack(self, call: Call) -> dict[str, Any]:
         body = requests.Ack.decode(call.payload)

@@ -58,7 +58,7 @@ class Acks:
     async def give_back(self, message: Message, delay_ms: int) -> None:
         """Let a message be delivered again after a delay. Raises Mq9Error."""
         if message.batch is None and self.progress is not None:
-            self.progress.failed(message, self._clock.now_ms() + delay_ms)
+            self.progress.failed(message, self._clock.monotonic_ms() + delay_ms)
             return
         await self._client.nack(
             self._address,

@@ -21,6 +21,7 @@ class Call:
     that is possible.
 
     Args:
+        clock: Is told of the work on a thread.
         function: What to call.
         arguments: What to call it with.
 
@@ -28,7 +29,8 @@ class Call:
         task: Ends with the result of the call, or when it is cancelled.
     """
 
-    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+    def __init__(self, clock: Clock, function: Callable[..., Any], *arguments: object) -> None:
+        self._clock = clock
         self._returned: asyncio.Future[Any] | None = None  # from the thread
         self.task: asyncio.Task[Any] = asyncio.create_task(self._run(function, arguments))
 
@@ -55,7 +57,7 @@ class Call:
     async def _run(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
         if _is_coroutine_function(function):
             return await function(*arguments)
-        self._returned = _start_thread(function, arguments)
+        self._returned = _start_thread(self._clock, function, arguments)
         result = await asyncio.shield(self._returned)
         return await result if inspect.isawaitable(result) else result
 
@@ -67,25 +69,27 @@ def _is_coroutine_function(function: Callable[..., Any]) -> bool:
 
 
 def _start_thread(
-    function: Callable[..., Any], arguments: tuple[object, ...]
+    clock: Clock, function: Callable[..., Any], arguments: tuple[object, ...]
 ) -> asyncio.Future[Any]:
     """Call a function on a new thread; the future is that of what it returns."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
     future.add_done_callback(_retrieve)
     context = contextvars.copy_context()
+    work = clock.busy(unbounded=True)
 
     def run() -> None:
         result: object = None
         error: BaseException | None = None
         try:
-            result = context.run(function, *arguments)
+            result = work.run(context.run, function, *arguments)
         except StopIteration as stop:  # a future cannot hold it
             error = RuntimeError(f"the handler raised {stop!r}")
         except BaseException as raised:  # noqa: BLE001  # it is raised where the call is awaited
             error = raised
         with suppress(RuntimeError):  # the loop is closed, and so nobody waits
             loop.call_soon_threadsafe(_conclude, future, result, error)
+        work.end()
 
     threading.Thread(target=run, name="mq9-handler", daemon=True).start()
     return future

@@ -242,7 +242,7 @@ class Consumer:
             _logger.info("%r is on a broker without leases and acks in order", self)
             progress = self._acks.progress = Progress(self._options.num_msgs)
         asked = self._asked
-        due = progress.due(fetched, self._clock.now_ms())
+        due = progress.due(fetched, self._clock.monotonic_ms())
         for message in due:
             await self._until_stopped(self._processor.wait_for_slot(), None)
             if self._stopping:
@@ -268,7 +268,7 @@ class Consumer:
             )
         pause = _IDLE_PAUSE_S
         if due_ms is not None:
-            pause = min(pause, max(due_ms - self._clock.now_ms(), 0) / 1000)
+            pause = min(pause, max(due_ms - self._clock.monotonic_ms(), 0) / 1000)
         await self._until_stopped(sleep(self._clock, pause), None)
 
     async def _until_stopped(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:

@@ -172,9 +172,9 @@ class Processor:
             reason = f"delivered {message.delivery_count - 1} times and never acked"
             await self._move(message, dead_letter, reason)
             return
-        begun_ms = self._clock.now_ms()
+        begun_ms = self._clock.monotonic_ms()
         error = await self._attempt(delivery)
-        seconds = max(0, self._clock.now_ms() - begun_ms) / 1000
+        seconds = (self._clock.monotonic_ms() - begun_ms) / 1000
         await self._conclude(message, error, seconds)
 
     async def _attempt(self, delivery: _Delivery) -> Exception | None:
@@ -205,7 +205,7 @@ class Processor:
             _Interrupted: The consumer was stopped and gives it no more time.
             Exception: What else it raised.
         """
-        call = Call(function, *arguments)
+        call = Call(self._clock, function, *arguments)
         self._calls.add(call.task)
         call.task.add_done_callback(self._calls.discard)
         try:

@@ -10,8 +10,8 @@
 ``mq9_broker`` is a pytest fixture that comes with the package; ``FakeBroker`` is the same by hand.
 """
 
-from mq9.clock import ManualClock
 from mq9.engine.commands import Limits
+from mq9.testing.clock import ManualClock
 from mq9.testing.fake import FakeBroker
 
 __all__ = ["FakeBroker", "Limits", "ManualClock"]

@@ -15,7 +15,6 @@ from mq9.broker.backend import Backend, InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.client import Mq9Client
-from mq9.clock import ManualClock
 from mq9.embeddings import Embeddings, checked
 from mq9.engine import store
 from mq9.engine.commands import Limits
@@ -23,6 +22,7 @@ from mq9.errors import NotConnected, Unavailable
 from mq9.protocol import subjects
 from mq9.protocol.subjects import Verb
 from mq9.reserved import Reserved
+from mq9.testing.clock import ManualClock
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import share, unshare
 
@@ -32,7 +32,7 @@ class FakeBroker:
 
     Use it as a context manager, with or without ``async``. Nothing in it sleeps: TTLs, delays,
     leases and long polls go by ``clock``, which stands still until the test advances it or until
-    all has been idle for a while. Clients may come by ``client()`` or, from anywhere in the
+    nothing can run before it goes on. Clients may come by ``client()`` or, from anywhere in the
     process, by ``url``.
 
     Args:
@@ -40,9 +40,8 @@ class FakeBroker:
         limits: What the broker takes.
         seed: Where ids and addresses start from; the same seed gives the same ones.
         path: The file to use and to leave behind; a temporary one by default.
-        idle_jump: Real seconds for which nobody has read the clock, after which it jumps to the
-            next instant that somebody waits for, so that a wait that the test does not end ends by
-            itself; None for never.
+        autojump: Whether the clock goes to the next instant that somebody waits for when nothing
+            can run before, so that a wait that the test does not end ends by itself.
         embeddings: Let agents be found by meaning; without any they are found by their words.
 
     Attributes:
@@ -59,13 +58,13 @@ class FakeBroker:
         limits: Limits = Limits(),
         seed: int = 0,
         path: Path | None = None,
-        idle_jump: float | None = 1.0,
+        autojump: bool = True,
         embeddings: Embeddings | None = None,
     ) -> None:
         FakeBroker._opened += 1
         self._name = f"fake-{FakeBroker._opened}"
         self.url = f"memory://{self._name}"
-        self.clock = ManualClock(start, idle_jump=idle_jump)
+        self.clock = ManualClock(start, autojump=autojump)
         self._limits = limits
         self._embeddings = None if embeddings is None else checked("embeddings", embeddings)
         self._seed = seed
@@ -87,6 +86,7 @@ class FakeBroker:
             # The ids in it must not come again: the broker would take a new message for an old one.
             state = hashlib.sha256(self._path.read_bytes()).hexdigest()
             self._random.seed(f"{self._seed} {state}")
+        self.clock.hold_for_this_thread()
         self._start()
         share(self._name, self)
         return self

@@ -20,8 +20,9 @@ from mq9.broker.limits import ServerLimits
 from mq9.broker.metrics import Metrics
 from mq9.broker.server import Server
 from mq9.broker.service import Request, Session
-from mq9.clock import ManualClock, SystemClock
+from mq9.clock import SystemClock
 from mq9.http_port import listening
+from mq9.testing import ManualClock
 
 HOST = "127.0.0.1"
 

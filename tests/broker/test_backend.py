@@ -23,7 +23,7 @@ from mq9.broker import backend as backends
 from mq9.broker.backend import FileBackend, InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
-from mq9.clock import ManualClock, SystemClock
+from mq9.clock import SystemClock
 from mq9.engine import store
 from mq9.engine.commands import (
     Ack,
@@ -37,6 +37,7 @@ from mq9.engine.commands import (
 )
 from mq9.engine.store import Durability
 from mq9.models import Deliver
+from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
 FETCH = Fetch(address="inbox", group="g", consumer="c", start=Start(deliver=Deliver.EARLIEST))

@@ -15,7 +15,7 @@ import pytest
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.clock import ManualClock
+from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
 CHILD = Path(__file__).with_name("child_to_kill.py")

@@ -15,7 +15,6 @@ from mq9.broker.backend import InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.meaning import Meaning
 from mq9.broker.service import Session
-from mq9.clock import ManualClock
 from mq9.embeddings import (
     Unusable,
     WordLlamaEmbeddings,
@@ -24,7 +23,7 @@ from mq9.embeddings import (
 )
 from mq9.engine import commands, store
 from mq9.engine.commands import Limits
-from mq9.testing import FakeBroker
+from mq9.testing import FakeBroker, ManualClock
 from mq9.transport.direct import DirectTransport
 
 TOPICS = {"soup": 0, "stew": 0, "rain": 1, "sunny": 1, "tax": 2, "invoice": 2}

@@ -14,8 +14,8 @@ from mq9.broker import metrics as module
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.metrics import Metrics
 from mq9.broker.service import Request, Session
-from mq9.clock import ManualClock
 from mq9.protocol.subjects import Verb
+from mq9.testing import ManualClock
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 ROW = re.compile(r"^\| `((?:mq9|process)_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)

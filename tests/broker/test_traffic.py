@@ -8,7 +8,7 @@ import pytest
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.clock import ManualClock
+from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
 HOUR = 3_600

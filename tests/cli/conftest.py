@@ -110,7 +110,7 @@ def limits():
 @pytest.fixture
 def timed(limits):
     """The program on a broker under a clock that the test moves with `pass_time`."""
-    with FakeBroker(limits=limits, idle_jump=0.01) as broker:
+    with FakeBroker(limits=limits, autojump=True) as broker:
         program = Program(broker.url)
         program.pass_time = lambda seconds: asyncio.run(broker.clock.advance(seconds))
         program.ok("create", "inbox")

@@ -1,7 +1,7 @@
 """demo."""
 
 from mq9.cli.demo import play
-from mq9.clock import ManualClock
+from mq9.testing import ManualClock
 
 TOLD = (
     "stored",
@@ -21,7 +21,7 @@ def assert_told(steps):
 
 async def test_the_demo_plays_by_the_clock_that_it_is_given():
     steps = []
-    clock = ManualClock(idle_jump=0.01)
+    clock = ManualClock(autojump=True)
     begin = clock.now_ms()
     await play(steps.append, clock)
     assert_told(steps)

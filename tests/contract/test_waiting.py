@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mq9 import MailboxNotFound
+from mq9 import MailboxNotFound, NoReply
 
 from .reading import START, bodies, ids, send_all
 
@@ -304,7 +304,7 @@ async def test_a_fetch_cancelled_as_a_lease_ends_takes_no_lease(way, inbox, begi
     await dead.send(inbox, "task")
     await dead.fetch(inbox, group_name="g", deliver="earliest", lease_ms=10_000)
     waiting = await begin(gone, inbox, group_name="g")
-    way.clock.call_at((START + 10) * 1000, waiting.cancel)
+    way.clock.call_later(10_000, waiting.cancel)
     await way.clock.advance(10)
 
     assert waiting.cancelled()
@@ -509,3 +509,42 @@ async def test_closing_the_client_of_one_waiter_leaves_the_others(way, inbox, be
     await way.clock.advance(0)
 
     assert ids(await waiting) == [0]
+
+
+@pytest.mark.parametrize("group", [{}, {"group_name": "g"}])
+@pytest.mark.parametrize("step", [-86_400, -1])
+async def test_a_wait_ends_in_time_when_the_wall_clock_steps_back(
+    way, client, inbox, begin, group, step
+):
+    waiting = await begin(client, inbox, max_wait_ms=5_000, **group)
+    await way.clock.advance(2)
+    way.clock.set_back(-step)
+    await way.clock.advance(2.999)
+    assert not waiting.done()
+    await way.clock.advance(0.001)
+
+    assert await waiting == []
+
+
+async def test_what_is_due_is_late_and_not_lost_when_the_wall_clock_steps_back(
+    way, client, inbox, begin
+):
+    await client.send(inbox, "due", delay=10)
+    waiting = await begin(client, inbox, group_name="g")
+    way.clock.set_back(20)
+    await way.clock.advance(29.999)
+    assert not waiting.done()
+    await way.clock.advance(0.001)
+
+    assert bodies(await waiting) == ["due"]
+    assert waiting.came_at == [10]
+
+
+async def test_a_question_ends_in_time_when_the_wall_clock_steps_back(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "anybody?", timeout=30))
+    await way.clock.advance(10)
+    way.clock.set_back(3_600)
+    await way.clock.advance(20)
+
+    with pytest.raises(NoReply):
+        await asking

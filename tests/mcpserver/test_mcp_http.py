@@ -18,7 +18,7 @@ INBOX = "mq9://mailbox/desk"
 @pytest.fixture
 def broker():
     """Under a clock that only the test moves, however long the network takes."""
-    with FakeBroker(idle_jump=None) as broker:
+    with FakeBroker(autojump=False) as broker:
         yield broker
 
 

@@ -31,7 +31,7 @@ users = [
 @pytest.fixture
 def broker():
     """Under a clock that only the test moves, however long the network takes."""
-    with FakeBroker(idle_jump=None) as broker:
+    with FakeBroker(autojump=False) as broker:
         yield broker
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 
+import loopback
 import nats
 import pytest
 import trustme
@@ -11,8 +12,8 @@ from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.server import Server
 from mq9.broker.settings import Settings
-from mq9.clock import ManualClock
 from mq9.engine.commands import Limits
+from mq9.testing import ManualClock
 
 
 class House:
@@ -20,8 +21,8 @@ class House:
 
     def __init__(self, stack, **options):
         self.stack = stack
-        self.clock = ManualClock(quiet=0.01)
-        self.timers = ManualClock(quiet=0.01)
+        self.clock = ManualClock(in_transit=loopback.in_transit)
+        self.timers = ManualClock(in_transit=loopback.in_transit)
         self.events = []
         self.broker = EmbeddedBroker.in_memory(self.clock)
         options = {"max_payload": Limits().max_payload, **options}

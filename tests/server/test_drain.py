@@ -10,7 +10,7 @@ from waiting import until
 
 from mq9 import Unavailable, Unreachable
 from mq9.broker.server import Server
-from mq9.clock import ManualClock
+from mq9.testing import ManualClock
 
 
 async def _waiting_fetch(house, client):

@@ -1,0 +1,126 @@
+"""What other threads are doing, for a clock that must not run ahead of them.
+
+Nothing here costs anything while no such clock exists, which is always so outside tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, Self, TypeVar
+from weakref import WeakSet
+
+R = TypeVar("R")
+
+_lock = threading.Lock()
+_blocked: dict[int, Future[Any]] = {}  # by thread
+
+
+class Observer(Protocol):
+    """Wants to know when a thread begins to wait for another."""
+
+    def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take an event loop into account."""
+
+    def look(self) -> bool:
+        """See whether anything can still run."""
+
+
+_observers: WeakSet[Observer] = WeakSet()
+
+
+class Work:
+    """Work that was given to another thread; a context manager that ends it.
+
+    Args:
+        on_end: Called once, with the work, when it has ended.
+        unbounded: Whether it may take any time.
+
+    Attributes:
+        unbounded: Whether it may take any time.
+        thread: The identity of the thread that does it; None until it is known.
+    """
+
+    __slots__ = ("_on_end", "thread", "unbounded")
+
+    def __init__(
+        self, on_end: Callable[[Work], None] | None = None, *, unbounded: bool = False
+    ) -> None:
+        self._on_end = on_end
+        self.unbounded = unbounded
+        self.thread: int | None = None
+
+    def run(self, function: Callable[..., R], *args: object) -> R:
+        """Call a function, noting that this thread does the work."""
+        self.thread = threading.get_ident()
+        return function(*args)
+
+    def end(self) -> None:
+        """Tell that the work is done; harmless when repeated."""
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.end()
+
+
+@contextmanager
+def blocking(until: Future[Any]) -> Iterator[None]:
+    """Tell that this thread waits, inside, for what an event loop on another thread does.
+
+    Args:
+        until: What it waits for. Once that is done the thread can run, and may not have begun to.
+    """
+    thread = threading.get_ident()
+    with _lock:
+        outer = _blocked.get(thread)
+        _blocked[thread] = until
+    try:
+        for observer in _known():
+            observer.look()
+        yield
+    finally:
+        with _lock:
+            if outer is None:
+                del _blocked[thread]
+            else:
+                _blocked[thread] = outer
+
+
+def gives_work_to(loop: asyncio.AbstractEventLoop) -> None:
+    """Tell that an event loop is about to be given work, by the one that runs here if one does."""
+    for observer in _known():
+        observer.follow(loop)
+        with suppress(RuntimeError):  # none runs here
+            observer.follow(asyncio.get_running_loop())
+
+
+def add_observer(observer: Observer) -> None:
+    """Tell an observer, as long as it exists, what threads and loops are about to do."""
+    with _lock:
+        _observers.add(observer)
+
+
+def is_blocked(thread: int | None) -> bool:
+    """Tell whether a thread waits for what is not done yet."""
+    with _lock:
+        until = None if thread is None else _blocked.get(thread)
+        return until is not None and not until.done()
+
+
+def any_blocked() -> bool:
+    """Tell whether any thread waits for what is not done yet."""
+    with _lock:
+        return any(not until.done() for until in _blocked.values())
+
+
+def _known() -> list[Observer]:
+    with _lock:
+        return list(_observers)

@@ -1,0 +1,296 @@
+"""A clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from weakref import WeakSet
+
+from mq9 import activity
+from mq9.activity import Work
+from mq9.clock import Timer
+from mq9.testing.idle import LoopMonitor, lock
+
+
+class _ManualTimer:
+    __slots__ = ("_callback", "cancelled", "monitor")
+
+    def __init__(self, callback: Callable[[], None], monitor: LoopMonitor) -> None:
+        self._callback = callback
+        self.monitor = monitor
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def run(self) -> None:
+        if not self.cancelled:  # by one that ran just before
+            self._callback()
+
+
+class _Rest:
+    """An ``advance`` that waits until nothing can run."""
+
+    def __init__(self, monitor: LoopMonitor) -> None:
+        self._future = asyncio.get_running_loop().create_future()
+        self._monitor = monitor
+
+    def end(self, error: Exception | None = None) -> None:
+        def resolve() -> None:
+            if self._future.done():
+                return
+            if error is None:
+                self._future.set_result(None)
+            else:
+                self._future.set_exception(error)
+
+        self._monitor.call(resolve)
+
+    async def wait(self) -> None:
+        await self._future
+
+
+class ManualClock:
+    """A clock that stands still until a test moves it, or until it has to go on.
+
+    It knows what can run: the event loops that use it, what those have given to threads of the
+    broker and of consumers, and who waits in a synchronous call for another thread. Threads of the
+    test's own hold nothing up.
+
+    Args:
+        start: The first instant, in seconds since the Unix epoch.
+        autojump: Whether the clock goes by itself to the next instant that somebody waits for, as
+            soon as nothing can run before. It never runs ahead of a timer of asyncio: while an
+            event loop sleeps for real, less time than that passes here.
+        in_transit: Tells whether something is on its way to an event loop that cannot be seen
+            there yet; until it says no, something can run.
+
+    Raises:
+        TypeError: ``start`` is not a number.
+        ValueError: ``start`` is not finite.
+    """
+
+    def __init__(
+        self,
+        start: float = 1_800_000_000.0,
+        *,
+        autojump: bool = False,
+        in_transit: Callable[[], bool] | None = None,
+    ) -> None:
+        self._wall_ms = _milliseconds("start", start)
+        self._monotonic_ms = 0
+        self._autojump = autojump
+        self._in_transit = in_transit
+        self._timers: list[tuple[int, int, _ManualTimer]] = []
+        self._order = itertools.count()
+        self._monitors: WeakSet[LoopMonitor] = WeakSet()
+        self._works: set[Work] = set()
+        self._owner: int | None = None
+        self._resting: deque[_Rest] = deque()
+        self._advancing = 0
+        activity.add_observer(self)
+
+    def now_ms(self) -> int:
+        """Return the instant that the test has moved to."""
+        self._follow_running_loop()
+        return self._wall_ms
+
+    def monotonic_ms(self) -> int:
+        """Return by how many milliseconds the clock has been moved forward."""
+        self._follow_running_loop()
+        return self._monotonic_ms
+
+    def call_later(self, delay_ms: int, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` on the running event loop when the clock has moved so far."""
+        loop = asyncio.get_running_loop()
+        monitor = self._follow(loop)
+        if delay_ms <= 0:
+            return loop.call_soon(callback)
+        timer = _ManualTimer(callback, monitor)
+        with lock:
+            heapq.heappush(self._timers, (self._monotonic_ms + delay_ms, next(self._order), timer))
+        return timer
+
+    def busy(self, *, unbounded: bool = False) -> Work:
+        """Stand still until the work has ended, but for when its thread waits for another.
+
+        Unbounded work holds up no ``advance``.
+        """
+        self._follow_running_loop()
+        work = Work(self._ended, unbounded=unbounded)
+        with lock:
+            self._works.add(work)
+        return work
+
+    def _ended(self, work: Work) -> None:
+        with lock:
+            self._works.discard(work)
+
+    async def advance(self, seconds: float) -> None:
+        """Move the clock forward, stopping at every instant at which somebody waits.
+
+        What waits for an instant runs at that instant, in order, and has nothing left to run before
+        the clock goes on. A test without an event loop calls ``asyncio.run(clock.advance(60))``.
+
+        Args:
+            seconds: How far, at least 0.
+
+        Raises:
+            TypeError: ``seconds`` is not a number.
+            ValueError: ``seconds`` is negative or not finite.
+            RuntimeError: Something goes on for ever without waiting for anything.
+        """
+        delta_ms = _milliseconds("seconds", seconds)
+        if seconds < 0:
+            raise ValueError(f"seconds: {seconds} is negative; use set_back to turn the clock back")
+        with lock:
+            self._advancing += 1
+            target_ms = self._monotonic_ms + delta_ms
+        try:
+            await self._rest()
+            while self._next_ms() <= target_ms:
+                self._go_to_next()
+                await self._rest()
+            with lock:
+                self._go_to(max(self._monotonic_ms, target_ms))
+            await self._rest()
+        finally:
+            with lock:
+                self._advancing -= 1
+
+    def set_back(self, seconds: float) -> None:
+        """Turn the wall clock back, as a machine's is when it was wrong. Wakes nobody.
+
+        What is measured, such as how long somebody has waited, is not changed by it.
+
+        Raises:
+            TypeError: ``seconds`` is not a number.
+            ValueError: ``seconds`` is not finite.
+        """
+        delta_ms = _milliseconds("seconds", seconds)
+        with lock:
+            self._wall_ms -= delta_ms
+
+    def hold_for_this_thread(self) -> None:
+        """Do not jump while this thread runs something other than an event loop.
+
+        Unless it, or another thread, waits in a synchronous call for what is done elsewhere.
+        """
+        self._owner = threading.get_ident()
+
+    def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the clock stand still while an event loop has something to run.
+
+        Raises:
+            TypeError: It is no event loop of asyncio.
+        """
+        self._follow(loop)
+
+    def look(self) -> bool:
+        """Let an ``advance`` go on, or jump, if nothing can run; whether that may come to pass."""
+        with lock:
+            jumps = self._autojump and not self._advancing and math.isfinite(self._next_ms())
+            if not self._resting and not jumps:
+                return False
+            if not self._something_can_run():
+                if self._resting:
+                    self._resting.popleft().end()
+                elif self._may_jump():
+                    self._go_to_next()
+            return True
+
+    def never_idle(self) -> None:
+        """Give up waiting for an event loop that always has something to run."""
+        with lock:
+            if self._resting:
+                self._resting.popleft().end(
+                    RuntimeError("what runs at this instant never waits, so the clock cannot move")
+                )
+
+    def _follow_running_loop(self) -> None:
+        with suppress(RuntimeError):  # none runs on this thread
+            self._follow(asyncio.get_running_loop())
+
+    def _follow(self, loop: asyncio.AbstractEventLoop) -> LoopMonitor:
+        monitor = LoopMonitor.of(loop)
+        if monitor not in self._monitors:
+            with lock:
+                self._monitors.add(monitor)
+                monitor.add_listener(self)
+        return monitor
+
+    async def _rest(self) -> None:
+        """Return when nothing can run."""
+        rest = _Rest(self._follow(asyncio.get_running_loop()))
+        with lock:
+            self._resting.append(rest)
+        try:
+            await rest.wait()
+        finally:
+            with lock:
+                if rest in self._resting:
+                    self._resting.remove(rest)
+
+    def _something_can_run(self) -> bool:
+        return (
+            any(
+                not activity.is_blocked(work.thread)
+                for work in self._works
+                if not (work.unbounded and self._resting)
+            )
+            or any(
+                monitor.is_running
+                and not activity.is_blocked(monitor.thread)
+                and (not monitor.is_idle or monitor.has_events())
+                for monitor in self._monitors
+            )
+            or (self._in_transit is not None and self._in_transit())
+        )
+
+    def _may_jump(self) -> bool:
+        """Tell whether neither the owner's thread nor a timer of asyncio comes first."""
+        delay_s = (self._next_ms() - self._monotonic_ms) / 1000
+        running = [monitor for monitor in self._monitors if monitor.is_running]
+        if any(one.until_timer is not None and one.until_timer < delay_s for one in running):
+            return False
+        return (
+            self._owner is None
+            or activity.any_blocked()
+            or any(monitor.thread == self._owner for monitor in running)
+            or all(thread.ident != self._owner for thread in threading.enumerate())
+        )
+
+    def _next_ms(self) -> float:
+        """Return the next instant that somebody waits for; infinite when nobody does."""
+        with lock:
+            while self._timers and self._timers[0][2].cancelled:
+                heapq.heappop(self._timers)
+            return self._timers[0][0] if self._timers else math.inf
+
+    def _go_to_next(self) -> None:
+        """Go to the next instant that somebody waits for, and wake them in order."""
+        with lock:
+            instant = self._timers[0][0]
+            self._go_to(instant)
+            while self._timers and self._timers[0][0] == instant:
+                timer = heapq.heappop(self._timers)[2]
+                if not timer.cancelled:
+                    timer.monitor.call(timer.run)
+
+    def _go_to(self, monotonic_ms: int) -> None:
+        self._wall_ms += monotonic_ms - self._monotonic_ms
+        self._monotonic_ms = monotonic_ms
+
+
+def _milliseconds(name: str, seconds: float) -> int:
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"{name}: {seconds!r} is not a number of seconds")
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name}: {seconds!r} is not a finite number of seconds")
+    return round(seconds * 1000)

@@ -1,0 +1,135 @@
+"""Tells when an event loop has nothing to run."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+# One lock for all loops and clocks: what they know of each other must fit together.
+lock = threading.RLock()
+
+_MOST_TURNS = 200_000  # of a loop, all with something to run, until that counts as endless
+_AGAIN_S = 0.002
+
+
+class Listener(Protocol):
+    """Is told about the loops that it follows."""
+
+    def look(self) -> bool:
+        """A loop has nothing to run: see whether any other has; whether to be asked again soon."""
+
+    def never_idle(self) -> None:
+        """A loop has had something to run for very many turns."""
+
+
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopMonitor] = WeakKeyDictionary()
+
+
+class LoopMonitor:
+    """Watches one asyncio event loop.
+
+    A loop that has nothing to run waits in its selector for what comes from outside; so the
+    selector is asked first what has come already. ``of`` gives the monitor of a loop.
+
+    Attributes:
+        thread: Which thread the loop runs on; None until it waits for the first time.
+        is_idle: Whether it waits in its selector.
+        until_timer: In how many seconds of real time the loop has something to run by itself; None
+            for never.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # asyncio has no public way to learn that a loop is about to wait.
+        selector: Any = getattr(loop, "_selector", None)
+        if selector is None:
+            raise TypeError(
+                f"a manual clock needs an event loop of asyncio, not a {type(loop).__qualname__}"
+            )
+        self._loop = weakref.ref(loop)
+        self._select: Callable[[float | None], list[Any]] = selector.select
+        self._listeners: WeakSet[Listener] = WeakSet()
+        self._turns = 0
+        self.thread: int | None = None
+        self.is_idle = False
+        self.until_timer: float | None = None
+        selector.select = self._watched_select
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> LoopMonitor:
+        """Return the monitor of a loop.
+
+        Raises:
+            TypeError: It is no event loop of asyncio.
+        """
+        with lock:
+            monitor = _by_loop.get(loop)
+            if monitor is None:
+                monitor = _by_loop[loop] = cls(loop)
+            return monitor
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop runs."""
+        loop = self._loop()
+        return loop is not None and loop.is_running()
+
+    def add_listener(self, listener: Listener) -> None:
+        """Tell a listener, as long as it exists, when the loop has nothing to run."""
+        with lock:
+            self._listeners.add(listener)
+
+    def has_events(self) -> bool:
+        """Tell whether something has come from outside that the loop has not seen yet."""
+        try:
+            return bool(self._select(0))
+        except (OSError, ValueError):  # it was closed just now
+            return True
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Call something on the loop; nothing happens when it is closed."""
+        loop = self._loop()
+        with lock:
+            if loop is None or loop.is_closed():
+                return
+            self.is_idle = False
+            loop.call_soon_threadsafe(callback)
+
+    def _watched_select(self, timeout: float | None = None) -> list[Any]:
+        self.thread = threading.get_ident()
+        events = self._select(0)
+        if events or (timeout is not None and timeout <= 0):
+            self._turns += 1
+            if self._turns == _MOST_TURNS:
+                self._turns = 0
+                with lock:
+                    listeners = list(self._listeners)
+                for listener in listeners:
+                    listener.never_idle()
+            return events
+        self._turns = 0
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with lock:
+                self.is_idle = True
+                self.until_timer = timeout
+                listeners = list(self._listeners)
+            # Who finds others at work asks again: nobody tells when a thread has ended. All are
+            # asked, whatever the first says.
+            again = True in {listener.look() for listener in listeners}
+            if not self.is_idle:  # a listener gave it something to run
+                return self._select(0)
+            if again:
+                events = self._select(_AGAIN_S if timeout is None else min(timeout, _AGAIN_S))
+            else:
+                events = self._select(timeout)
+            if ends is not None:
+                timeout = max(0.0, ends - time.monotonic())
+            if events or not again or timeout == 0.0:
+                with lock:
+                    self.is_idle = False
+                return events
