@@ -125,7 +125,10 @@ def _start(name: str) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(loop,), name=name, daemon=True)
     _running[loop] = thread, os.getpid()
+    runs = threading.Event()
+    loop.call_soon(runs.set)
     thread.start()
+    runs.wait()  # until it does, nobody sees that it has work
     return loop, thread
 
 
