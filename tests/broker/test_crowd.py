@@ -10,9 +10,9 @@ from mq9 import Mq9Client, Mq9Error
 from mq9.broker.backend import InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.clock import ManualClock
 from mq9.engine import store
 from mq9.engine.commands import Fetch, Limits, Peek
+from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
 CROWD = 300

@@ -15,7 +15,7 @@ from mq9.testing import FakeBroker, Limits
 
 @pytest.fixture
 def broker():
-    with FakeBroker(idle_jump=0.01) as broker:
+    with FakeBroker(autojump=True) as broker:
         yield broker
 
 
@@ -129,7 +129,7 @@ def test_what_says_no_origin_or_has_none_left_stays(mq9):
 
 
 def test_a_full_mailbox_takes_nothing_and_nothing_is_lost():
-    with FakeBroker(limits=Limits(max_messages=3), idle_jump=0.01) as broker:
+    with FakeBroker(limits=Limits(max_messages=3), autojump=True) as broker:
         mq9 = Program(broker.url)
         for name in ("orders", "bills", "dead"):
             mq9.ok("create", name)
