@@ -1,4 +1,4 @@
-"""What the tools of one toolkit share: a connection, an identity, a thread to run on."""
+"""What the tools of one agent share: its identity, its limits, and what it fetched."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import hashlib
 import os
 import secrets
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import get_runtime
 
+from langchain_mq9.connection import ToolConnection
 from mq9 import InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import MOST_CHARS
 from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.operation import Arguments, Result, unreachable
-from mq9.portal import Portal, Stopped
 from mq9.protocol import checks, requests
 
 R = TypeVar("R", bound=Result)
@@ -27,7 +27,7 @@ _LONGEST_CONSUMER = 200
 
 
 class Session:
-    """One connection to a broker, made when it is first needed, for any number of tools.
+    """An agent at a broker, for any number of tools.
 
     Usable from several threads and event loops at once.
 
@@ -42,6 +42,8 @@ class Session:
         registration_ttl: After how many seconds without a sign of life the agent's registration is
             gone; 0 means never.
         client_options: Further arguments of ``Mq9Client``.
+        connection: The connection of another session, to be used instead of one to ``server`` and
+            left open when this session is closed.
 
     Raises:
         InvalidRequest: An argument is not what it must be.
@@ -59,6 +61,7 @@ class Session:
         max_chars: int = MAX_CHARS,
         registration_ttl: int = REGISTRATION_TTL_S,
         client_options: dict[str, Any] | None = None,
+        connection: ToolConnection | None = None,
     ) -> None:
         if allow_read and agent is None:
             raise InvalidRequest("allow_read: it extends what an agent may read; give the agent")
@@ -70,17 +73,16 @@ class Session:
         self.identity = (
             None if agent is None else Identity(agent, allow_read, mail_address, allow_send)
         )
-        self._make_client: Callable[[], Mq9Client] = lambda: Mq9Client(
-            server, **(client_options or {})
-        )
-        self._make_client()  # a wrong argument is told now, not in the middle of a run
-        self._lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
-        self._max_chars = checks.whole(100, MOST_CHARS)("max_chars", max_chars)
-        self._registration_ttl = checks.whole(0, checks.MAX_SECONDS)(
+        self.lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
+        self.max_chars = checks.whole(100, MOST_CHARS)("max_chars", max_chars)
+        self.registration_ttl = checks.whole(0, checks.MAX_SECONDS)(
             "registration_ttl", registration_ttl
         )
-        self._portal = Portal("mq9-tools")
-        self._client: Mq9Client | None = None
+        self._owns_connection = connection is None
+        self.connection = connection or ToolConnection(
+            lambda: Mq9Client(server, **(client_options or {}))
+        )
+        self._client: Mq9Client | None = None  # the latest one in use
         self._closed = False
         self._process = os.getpid()
         self._name = secrets.token_hex(4)
@@ -91,22 +93,21 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation and block until it is done."""
-        self._settle_after_fork()
+        work = self._perform(operation, arguments, self.consumer(config))
         try:
-            return self._portal.call(self._perform(operation, arguments, self.consumer(config)))
-        except Stopped:
-            raise unreachable(_closed()) from None
+            return self.connection.call(work)
+        except NotConnected as error:
+            raise unreachable(error) from None
 
     async def aperform(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation, awaited on any event loop."""
-        self._settle_after_fork()
         work = self._perform(operation, arguments, self.consumer(config))
         try:
-            return await self._portal.await_(work)
-        except Stopped:
-            raise unreachable(_closed()) from None
+            return await self.connection.await_(work)
+        except NotConnected as error:
+            raise unreachable(error) from None
 
     def unregister(self) -> None:
         """Take the agent out of the registry, and block until that is done.
@@ -116,19 +117,11 @@ class Session:
             AgentNotFound: It is not registered.
             Mq9Error: The broker refuses, or cannot be reached.
         """
-        self._settle_after_fork()
-        try:
-            self._portal.call(self._unregister())
-        except Stopped:
-            raise _closed() from None
+        self.connection.call(self._unregister())
 
     async def aunregister(self) -> None:
         """Do the same, awaited on any event loop."""
-        self._settle_after_fork()
-        try:
-            await self._portal.await_(self._unregister())
-        except Stopped:
-            raise _closed() from None
+        await self.connection.await_(self._unregister())
 
     async def _unregister(self) -> None:
         if self.identity is None:
@@ -148,29 +141,27 @@ class Session:
             client=client,
             consumer=consumer,
             identity=self.identity,
-            lease_ms=self._lease_ms,
-            max_chars=self._max_chars,
-            registration_ttl=self._registration_ttl,
+            lease_ms=self.lease_ms,
+            max_chars=self.max_chars,
+            registration_ttl=self.registration_ttl,
             deliveries=self._deliveries.of(consumer),
         )
         try:
             return await perform(operation, caller, arguments)
         except OperationError as error:
-            if self._closed:
-                raise unreachable(_closed()) from error
+            if self.connection.is_closed:
+                raise unreachable(ToolConnection.closed()) from error
             raise
 
     async def _connected(self) -> Mq9Client:
         if self._closed:
-            raise _closed()
-        if self._client is None:
-            # No await between these, so that all callers get the one client.
-            self._client = self._make_client()
+            raise ToolConnection.closed()
+        client = await self.connection.client()
+        if client is not self._client:
+            self._client = client
             if self.identity is not None:
                 self.identity.has_mailbox = False
-        if not self._client.is_connected:
-            await self._client.connect()
-        return self._client
+        return client
 
     def consumer(self, config: RunnableConfig) -> str:
         """Return who fetches: the agent, and the LangGraph thread or run it fetches in.
@@ -193,37 +184,18 @@ class Session:
         except (RuntimeError, KeyError):
             run = None
         if run is None:
+            if self._process != os.getpid():  # a forked child is another consumer
+                self._process = os.getpid()
+                self._name = secrets.token_hex(4)
             return self._name
         return self._runs.setdefault(run, f"run-{secrets.token_hex(4)}")
 
-    def _settle_after_fork(self) -> None:
-        """In a forked child, begin anew: it is another consumer, and needs a connection."""
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._client = None
-            self._name = secrets.token_hex(4)
-
     def close(self) -> None:
-        """Let go of the connection and the thread. Harmless when repeated."""
-        self._settle_after_fork()
+        """End the session, and the connection if it is its own. Harmless when repeated."""
         self._closed = True
-        try:
-            if self._client is not None:
-                self._portal.call(self._close())
-        except Stopped:
-            pass  # closed by another thread meanwhile
-        finally:
-            self._portal.stop()
+        if self._owns_connection:
+            self.connection.close()
 
     async def aclose(self) -> None:
-        """Let go of the connection and the thread. Harmless when repeated."""
+        """End the session, and the connection if it is its own. Harmless when repeated."""
         await asyncio.to_thread(self.close)
-
-    async def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-
-def _closed() -> NotConnected:
-    return NotConnected("the toolkit is closed")

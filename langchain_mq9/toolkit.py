@@ -1,4 +1,4 @@
-"""The eight tools on one connection."""
+"""The eight tools of an agent, on one connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import PrivateAttr
 
 from langchain_mq9.session import Session
-from langchain_mq9.tools import TOOLS
+from langchain_mq9.tools import TOOLS, Mq9Tool
 from mq9 import InvalidRequest
 from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
 
@@ -59,13 +59,7 @@ class Mq9Toolkit(BaseToolkit):
         **client_options: Any,
     ) -> None:
         super().__init__()
-        if isinstance(tools, str):
-            raise InvalidRequest(f"tools: {tools!r} is one text; give a list of names")
-        known = {tool.operation.name: tool for tool in TOOLS}
-        wanted = list(known) if tools is None else list(tools)
-        for name in wanted:
-            if name not in list(known):  # even what cannot be hashed
-                raise InvalidRequest(f"tools: {name!r} is not one of {', '.join(known)}")
+        kinds = _chosen(tools)
         self._session = Session(
             server,
             agent=agent,
@@ -77,7 +71,49 @@ class Mq9Toolkit(BaseToolkit):
             registration_ttl=registration_ttl,
             client_options=client_options,
         )
-        self._tools = [known[name](session=self._session) for name in wanted]
+        self._tools = [kind(session=self._session) for kind in kinds]
+
+    def for_agent(
+        self,
+        agent: str,
+        *,
+        mail_address: str | None = None,
+        tools: Sequence[str] | None = None,
+        allow_read: Sequence[str] = (),
+        allow_send: Sequence[str] | None = None,
+    ) -> Self:
+        """Return a toolkit for another agent, on the connection of this one.
+
+        It has an identity and a memory of what it fetched of its own; lease, room for text and
+        registration are those of this toolkit. Closing it leaves the connection open, and closing
+        this one closes it for both. Where a server knows agents by their credentials, the
+        connection stays that of the agent it was made for: give each agent a toolkit of its own.
+
+        Args:
+            agent: The other agent.
+            mail_address: Its mailbox, when the slug of its name will not do.
+            tools: The names of the tools to give; all eight by default.
+            allow_read: Patterns of further mailboxes that it may read.
+            allow_send: Patterns of mailboxes that it may send to; all by default.
+
+        Raises:
+            InvalidRequest: An argument is not what it must be.
+        """
+        kinds = _chosen(tools)
+        session = Session(
+            agent=agent,
+            mail_address=mail_address,
+            allow_read=allow_read,
+            allow_send=allow_send,
+            lease_ms=self._session.lease_ms,
+            max_chars=self._session.max_chars,
+            registration_ttl=self._session.registration_ttl,
+            connection=self._session.connection,
+        )
+        toolkit = self.model_construct()
+        toolkit._session = session  # noqa: SLF001  # of its own class
+        toolkit._tools = [kind(session=session) for kind in kinds]  # noqa: SLF001  # see above
+        return toolkit
 
     def get_tools(self) -> list[BaseTool]:
         """Return the tools; the same ones each time."""
@@ -98,11 +134,14 @@ class Mq9Toolkit(BaseToolkit):
         await self._session.aunregister()
 
     def close(self) -> None:
-        """Let go of the connection and its thread. Harmless when repeated."""
+        """Let go of the connection and its thread, unless they are another toolkit's.
+
+        Harmless when repeated.
+        """
         self._session.close()
 
     async def aclose(self) -> None:
-        """Let go of the connection and its thread. Harmless when repeated."""
+        """Let go of the connection and its thread, from async code; see ``close``."""
         await self._session.aclose()
 
     def __enter__(self) -> Self:
@@ -116,3 +155,15 @@ class Mq9Toolkit(BaseToolkit):
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
+
+
+def _chosen(tools: Sequence[str] | None) -> list[type[Mq9Tool]]:
+    """Return the kinds of tools of these names; all when None are given."""
+    if isinstance(tools, str):
+        raise InvalidRequest(f"tools: {tools!r} is one text; give a list of names")
+    known = {tool.operation.name: tool for tool in TOOLS}
+    wanted = list(known) if tools is None else list(tools)
+    for name in wanted:
+        if name not in list(known):  # even what cannot be hashed
+            raise InvalidRequest(f"tools: {name!r} is not one of {', '.join(known)}")
+    return [known[name] for name in wanted]

@@ -16,6 +16,8 @@ Without a URL it is ``MQ9_SERVER`` from the environment, else one file per user.
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from mq9.broker.embedded import Broker, EmbeddedBroker
 
 VARIABLE = "MQ9_SERVER"
-
+_logger = logging.getLogger("mq9.client")
 
 Release = Callable[[], Awaitable[None]]
 
@@ -158,9 +160,12 @@ async def open_transport(
         Unreachable: No server answers there.
         Unauthorized: The server refused the credentials, or takes them for another agent.
     """
+    source = "as given"
     if url is None:
         url = default_url()
+        source = f"from {VARIABLE}" if os.environ.get(VARIABLE) else "default"
     check_url(url, embeddings, reserved)
+    _announce(shown_url(url), source)
     scheme = _split(url).scheme
     if scheme in servers.SCHEMES:
         from mq9.transport.nats import NatsTransport  # noqa: PLC0415  # not before it is used
@@ -176,6 +181,12 @@ async def open_transport(
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
     return DirectTransport(broker, Session(consumer, agent, reserved), release)
+
+
+@functools.lru_cache(maxsize=256)
+def _announce(shown: str, source: str) -> None:
+    """Log which broker is used: once in this process, since the same is not asked for again."""
+    _logger.info("mq9: using %s (%s)", shown, source)
 
 
 def _split(url: str) -> SplitResult:

@@ -1,6 +1,7 @@
 """What a URL means, and who shares the broker that it names."""
 
 import asyncio
+import logging
 import os
 import sqlite3
 import subprocess
@@ -9,7 +10,7 @@ import threading
 
 import pytest
 
-from mq9 import InvalidRequest, Mq9Client, NotConnected, UnusableFile
+from mq9 import InvalidRequest, Mq9Client, NotConnected, Unreachable, UnusableFile
 from mq9.broker.backend import _open_backends
 from mq9.transport import open as opening
 from mq9.transport.open import default_url, open_transport
@@ -366,3 +367,32 @@ async def test_after_closing_nothing_is_sent():
     with pytest.raises(NotConnected):
         await transport.request("$mq9.AI.PUBLIC.LIST", b"", (), 1)
     await client.close()  # harmless
+
+
+async def test_which_broker_is_used_is_logged_once(caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "mq9.client")
+    for _ in range(2):
+        async with Mq9Client("memory://announced"):
+            pass
+    monkeypatch.setenv("MQ9_SERVER", "memory://announced")
+    async with Mq9Client():
+        pass
+    for url in ("nats://alice:secret@127.0.0.1:1", "nats://secret@127.0.0.1:1"):
+        with pytest.raises(Unreachable):
+            await Mq9Client.connect(url)
+
+    assert [one.getMessage() for one in caplog.records if "using" in one.getMessage()] == [
+        "mq9: using memory://announced (as given)",
+        "mq9: using memory://announced (from MQ9_SERVER)",
+        "mq9: using nats://***@127.0.0.1:1 (as given)",
+    ]
+
+
+async def test_the_default_file_is_logged_as_such(caplog, monkeypatch, tmp_path):
+    caplog.set_level(logging.INFO, "mq9.client")
+    monkeypatch.delenv("MQ9_SERVER", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    async with Mq9Client():
+        pass
+
+    assert f"mq9: using sqlite:///{tmp_path}/mq9/mq9.db (default)" in caplog.messages

@@ -233,7 +233,7 @@ def test_a_toolkit_that_is_forgotten_takes_its_thread_along(broker):
 
 def test_the_portal_refuses_to_wait_for_itself(planner):
     send(planner, "x")
-    portal = planner._session._portal
+    portal = planner._session.connection._portal
 
     async def call_a_tool():
         return fetch(planner)
@@ -248,7 +248,7 @@ def test_async_calls_work_on_the_portals_own_loop(planner):
     async def call_a_tool():
         return await ado(planner, "query_messages")
 
-    assert bodies(planner._session._portal.call(call_a_tool())) == ["x"]
+    assert bodies(planner._session.connection._portal.call(call_a_tool())) == ["x"]
 
 
 def test_a_stopped_portal_runs_nothing():

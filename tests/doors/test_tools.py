@@ -582,7 +582,7 @@ async def test_a_tool_by_itself_closes_its_connection_from_async_code_too(broker
 
     await alone.aclose()
 
-    assert not alone._session._portal._thread
+    assert not alone._session.connection._portal._thread
 
 
 async def test_closing_a_tool_leaves_a_shared_connection_alone(planner):

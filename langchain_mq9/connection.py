@@ -1,0 +1,99 @@
+"""One broker connection on a background event loop, for the tools of any number of agents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from mq9 import Mq9Client, NotConnected
+from mq9.portal import Portal, Stopped
+
+T = TypeVar("T")
+
+
+class ToolConnection:
+    """Connects when it is first used, and again in a forked child.
+
+    Usable from several threads and event loops at once.
+
+    Args:
+        make_client: Makes a client that is not connected yet.
+    """
+
+    def __init__(self, make_client: Callable[[], Mq9Client]) -> None:
+        make_client()  # a wrong argument is told now, not in the middle of a run
+        self._make_client = make_client
+        self._portal = Portal("mq9-tools")
+        self._client: Mq9Client | None = None
+        self._process = os.getpid()
+        self.is_closed = False
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the background loop, and block until it is done.
+
+        Raises:
+            NotConnected: The connection is closed, or was meanwhile.
+        """
+        self._begin_after_fork()
+        try:
+            return self._portal.call(work)
+        except Stopped:
+            raise self.closed() from None
+
+    async def await_(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the background loop, awaited on any other.
+
+        Raises:
+            NotConnected: The connection is closed, or was meanwhile.
+        """
+        self._begin_after_fork()
+        try:
+            return await self._portal.await_(work)
+        except Stopped:
+            raise self.closed() from None
+
+    async def client(self) -> Mq9Client:
+        """Return the client, connected; to be awaited on the background loop.
+
+        Raises:
+            NotConnected: The connection is closed.
+            Mq9Error: No broker can be reached.
+        """
+        if self.is_closed:
+            raise self.closed()
+        if self._client is None:
+            # No await between these, so that all callers get the one client.
+            self._client = self._make_client()
+        client = self._client
+        if not client.is_connected:
+            await client.connect()
+        return client
+
+    @staticmethod
+    def closed() -> NotConnected:
+        """Return the error of whoever uses it after it was closed."""
+        return NotConnected("the toolkit is closed")
+
+    def close(self) -> None:
+        """Let go of the broker and the thread. Harmless when repeated."""
+        self._begin_after_fork()
+        self.is_closed = True
+        try:
+            if self._client is not None:
+                self._portal.call(self._close())
+        except Stopped:
+            pass  # closed by another thread meanwhile
+        finally:
+            self._portal.stop()
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _begin_after_fork(self) -> None:
+        """In a forked child, leave the parent's client alone."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._client = None

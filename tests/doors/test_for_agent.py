@@ -1,0 +1,131 @@
+"""Several agents on one connection, each with a toolkit of its own."""
+
+import asyncio
+import os
+
+import pytest
+
+from langchain_mq9 import Mq9Toolkit
+from mq9 import InvalidRequest
+
+from .hands import TOOLS, ado, bodies, do, fail, fetch, tool
+
+
+@pytest.fixture
+def writer(planner):
+    return planner.for_agent("Writer", allow_read=["team.*"])
+
+
+def test_agents_of_one_connection_have_each_their_own_identity(planner, writer, anyone):
+    do(writer, "agent_register", capabilities="Writes")
+    do(planner, "send_message", mail_address="Writer", content="a poem, please")
+
+    [asked] = fetch(writer)["messages"]
+    do(writer, "send_message", mail_address=asked["reply_to"], content="Roses")
+
+    assert (asked["from"], asked["reply_to"]) == ("planner", "planner")
+    [answered] = fetch(planner)["messages"]
+    assert (answered["from"], answered["reply_to"]) == ("Writer", "writer")
+    assert "not allowed" in fail(planner, "query_messages", mail_address="writer")
+    assert "not allowed" in fail(planner, "query_messages", mail_address="team.one")
+    assert "does not exist" in fail(writer, "query_messages", mail_address="team.one")
+    assert [one["name"] for one in do(anyone, "agent_discover")["agents"]] == ["Writer"]
+
+
+def test_agents_of_one_connection_remember_each_what_they_fetched(planner, writer):
+    for toolkit in (planner, writer):
+        fetch(toolkit)
+    for address in ("planner", "writer"):
+        do(planner, "send_message", mail_address=address, content=address)
+    fetch(planner)
+
+    assert "you have not fetched 0" in fail(writer, "ack_messages", msg_id=0)
+    fetch(writer)
+    assert do(writer, "ack_messages", msg_id=0)["mail_address"] == "writer"
+    assert do(planner, "ack_messages", msg_id=0)["mail_address"] == "planner"
+
+
+async def test_there_is_one_connection_and_one_thread(broker, planner):
+    writers = [planner.for_agent(f"writer.{number}") for number in range(5)]
+
+    await asyncio.gather(*(ado(one, "fetch_messages", max_wait_ms=0) for one in writers))
+
+    connection = planner._session.connection
+    assert {one._session.connection for one in writers} == {connection}
+    assert {id(one._session._client) for one in writers} == {id(connection._client)}
+
+
+def test_closing_the_second_leaves_the_connection_open(planner, writer):
+    fetch(writer)
+
+    with writer:
+        pass
+
+    assert "the toolkit is closed" in fail(writer, "query_messages")
+    assert do(planner, "query_messages")["messages"] == []
+    third = writer.for_agent("third")
+    assert do(third, "query_messages")["messages"] == []
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_closing_the_first_closes_the_connection_for_both(planner, writer, used):
+    if used:
+        await ado(writer, "query_messages")
+
+    await planner.aclose()
+
+    assert "the toolkit is closed" in await tool(writer, "query_messages").ainvoke({})
+    await writer.aclose()
+
+
+def test_the_second_keeps_the_limits_of_the_first(open_toolkit):
+    second = open_toolkit("first", lease_ms=5_000, max_chars=100).for_agent("second")
+    do(second, "send_message", mail_address="second", content="x" * 200)
+
+    said = fetch(second)
+
+    assert said["leased_seconds"] == 5
+    assert bodies(said) == ["x" * 100]
+    assert [one.name for one in second.get_tools()] == list(TOOLS)
+
+
+def test_the_second_may_have_fewer_tools(planner):
+    second = planner.for_agent("second", tools=["send_message"])
+
+    assert [one.name for one in second.get_tools()] == ["send_message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"agent": ""}, "agent"),
+        ({"agent": 7}, "agent"),
+        ({"agent": "翻译"}, "mail_address"),
+        ({"agent": "a", "mail_address": "A"}, "mail_address"),
+        ({"agent": "a", "tools": ["no_such"]}, "tools"),
+        ({"agent": "a", "allow_send": "team.*"}, "allow_send"),
+    ],
+)
+def test_what_an_agent_cannot_be_is_told_at_once(planner, arguments, named):
+    with pytest.raises(InvalidRequest, match=named):
+        planner.for_agent(**arguments)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_connects_anew_for_all(tmp_path):
+    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="first") as first:
+        second = first.for_agent("second")
+        for toolkit in (first, second):
+            fetch(toolkit)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                do(second, "send_message", mail_address="first", content="from the child")
+                do(first, "send_message", mail_address="second", content="from the child")
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert bodies(fetch(first)) == bodies(fetch(second)) == ["from the child"]
