@@ -1,8 +1,8 @@
 """mq9: the mailbox that AI agents talk through.
 
 ``Mq9Client`` speaks to a broker: ``nats://host`` is a server, ``memory://name`` and
-``sqlite:///path`` are brokers inside this process. Errors are in ``mq9.errors``, what a test needs
-in ``mq9.testing``.
+``sqlite:///path`` are brokers inside this process. ``SyncMq9Client`` does the same without an event
+loop. Errors are in ``mq9.errors``, what a test needs in ``mq9.testing``.
 """
 
 from mq9.client import Mq9Client
@@ -52,6 +52,7 @@ from mq9.models import (
     Unread,
     Waiting,
 )
+from mq9.sync_client import SyncConsumer, SyncMq9Client
 
 __all__ = [
     "AgentMatch",
@@ -89,6 +90,8 @@ __all__ = [
     "Reject",
     "ReplyMailboxNotFound",
     "Retry",
+    "SyncConsumer",
+    "SyncMq9Client",
     "Unauthorized",
     "Unavailable",
     "Unreachable",

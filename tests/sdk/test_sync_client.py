@@ -1,0 +1,321 @@
+"""The client for code without an event loop: the same methods, on every broker and any thread."""
+
+import asyncio
+import inspect
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mq9 import (
+    Consumer,
+    InvalidRequest,
+    MailboxExists,
+    MailboxNotFound,
+    Mq9Client,
+    NotConnected,
+    SyncConsumer,
+    SyncMq9Client,
+    Unreachable,
+)
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.server import Server
+from mq9.clock import SystemClock
+from mq9.engine.commands import Limits
+from mq9.portal import Portal
+from mq9.testing import FakeBroker
+
+
+@pytest.fixture(params=["memory", "file", "server"])
+def url(request, tmp_path):
+    """Each way to reach a broker."""
+    if request.param == "memory":
+        yield f"memory://{tmp_path.name}"
+        return
+    if request.param == "file":
+        yield f"sqlite:///{tmp_path / 'mq9.db'}"
+        return
+    portal = Portal("server")
+
+    async def start():
+        broker = EmbeddedBroker.in_memory(SystemClock())
+        server = Server(broker, max_payload=Limits().max_payload)
+        await server.start(port=0)
+        return broker, server
+
+    async def stop():
+        await server.close()
+        await broker.close()
+
+    broker, server = portal.call(start())
+    yield server.url
+    portal.call(stop())
+    portal.stop()
+
+
+@pytest.fixture
+def client(url):
+    with SyncMq9Client(url) as one:
+        yield one
+
+
+def threads():
+    return [one for one in threading.enumerate() if one.name == "mq9-client"]
+
+
+def public(kind):
+    return {name for name in dir(kind) if not name.startswith("_")} - ATTRIBUTES
+
+
+# What only one of the two has, since it makes no sense for the other.
+ONLY_SYNC = {"run"}
+ONLY_ASYNC = {"start"}  # a consumer is started by its client
+ATTRIBUTES = {"consumer"}  # set when an object is made
+
+
+@pytest.mark.parametrize(
+    ("blocking", "plain"), [(SyncMq9Client, Mq9Client), (SyncConsumer, Consumer)]
+)
+def test_both_faces_have_the_same_methods_and_parameters(blocking, plain):
+    assert public(blocking) - ONLY_SYNC == public(plain) - ONLY_ASYNC
+    for name in public(blocking) & public(plain):
+        there = inspect.getattr_static(plain, name)
+        if inspect.isfunction(there):
+            here = inspect.getattr_static(blocking, name)
+            assert inspect.signature(here) == inspect.signature(there), name
+            assert not inspect.iscoroutinefunction(here), name
+            assert here.__doc__, name
+
+
+def test_both_clients_are_made_with_the_same_arguments():
+    assert inspect.signature(SyncMq9Client) == inspect.signature(Mq9Client)
+
+
+def test_a_message_is_sent_fetched_and_acked(client):
+    inbox = client.mailbox_create(name="inbox", ttl=60)
+    assert client.send(inbox, {"task": "tidy up"}, tags=["a"], sender="me") == 0
+    assert client.send(inbox, "fire", priority="critical") == 1
+
+    first, second = client.fetch(inbox, group_name="g", deliver="earliest")
+
+    assert (first.text, second.json(), second.sender) == ("fire", {"task": "tidy up"}, "me")
+    assert client.extend(inbox, "g", [0, 1]).extended == (0, 1)
+    client.nack(inbox, "g", 1)
+    assert client.ack(inbox, "g", 0, individual=True) == [0]
+    assert [one.msg_id for one in client.query(inbox, limit=1)] == [1]
+    client.delete(inbox, 1)
+    assert client.mailbox_status(inbox).stored == 1
+    client.mailbox_drop(inbox)
+    assert client.mailbox_list() == []
+
+
+def test_agents_are_registered_and_found(client):
+    client.mailbox_create(name="translator")
+    client.agent_register({"name": "translator", "payload": "Translates"}, ttl=60)
+    client.agent_report({"name": "translator", "load": 1})
+
+    [found] = client.agent_discover(text="translates")
+
+    assert (found["name"], found.match.status) == ("translator", {"load": 1})
+    client.agent_unregister(name="translator")
+    assert client.agent_discover() == []
+
+
+def test_what_goes_wrong_is_raised(client):
+    with pytest.raises(MailboxNotFound, match="mailbox not found: nobody does not exist"):
+        client.send("nobody", "x")
+    with pytest.raises(InvalidRequest, match="num_msgs"):
+        client.fetch("nobody", num_msgs=0)
+    client.mailbox_create(name="there")
+    with pytest.raises(MailboxExists):
+        client.mailbox_create(name="there")
+
+
+def test_unread_mail_is_watched(client):
+    client.mailbox_create(name="inbox")
+    with client.watch_unread("inbox", "inbox") as watch:
+        client.send("inbox", "x", priority="urgent")
+
+    assert (watch.unread.urgent, watch.unread.total) == (1, 1)
+
+
+def test_a_consumer_handles_with_plain_functions_that_use_the_client(client):
+    client.mailbox_create(name="inbox")
+    failed = []
+
+    def handle(message):
+        assert threading.current_thread() not in threads()
+        if message.text == "bad":
+            raise ValueError(message.text)
+        client.reply(message, f"{message.text}, done")
+
+    def note(message, error):
+        failed.append((message.text, str(error)))
+
+    with client.consume(
+        "inbox", handle, group_name="g", deliver="earliest", error_handler=note, concurrency=4
+    ) as consumer:
+        client.send("inbox", "bad")
+        answer = client.request("inbox", "water the plants", timeout=10)
+        until(lambda: consumer.failed_count)
+        assert consumer.is_running
+        assert consumer.group_name == "g"
+
+    assert answer.text == "water the plants, done"
+    assert failed == [("bad", "bad")]
+    assert (consumer.is_running, consumer.processed_count) == (False, 1)
+    assert consumer.counters.failed == 1
+    consumer.stop()
+    consumer.wait()
+
+
+def test_a_handler_asks_its_own_consumer_to_stop(client):
+    client.mailbox_create(name="inbox")
+    begun = threading.Event()
+
+    def handle(_message):
+        assert begun.wait(30)
+        consumer.request_stop(timeout=30)
+
+    consumer = client.consume("inbox", handle, group_name="g")
+    client.send("inbox", "x")
+    begun.set()
+    consumer.wait()
+
+    assert (consumer.is_running, consumer.processed_count) == (False, 1)
+
+
+def until(holds):
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_threads_share_a_client(client):
+    client.mailbox_create(name="inbox")
+
+    def work(number):
+        client.send("inbox", str(number))
+        [message] = client.fetch(
+            "inbox", group_name="g", deliver="earliest", num_msgs=1, redeliver_own=False
+        )
+        return client.ack("inbox", "g", message.msg_id)[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(work, range(40))) == list(range(40))
+    assert len(threads()) == 1
+
+
+async def test_it_may_be_used_where_an_event_loop_runs(url):
+    client = await asyncio.to_thread(SyncMq9Client.connect, url)
+    client.mailbox_create(name="inbox")
+    assert client.send("inbox", "x") == 0
+    client.close()
+
+
+def test_its_own_thread_is_not_made_to_wait_for_itself(client):
+    client.mailbox_create(name="inbox")
+    said = []
+
+    async def handle(message):
+        try:
+            client.send("inbox", "y")
+        except RuntimeError as error:
+            said.append(str(error))
+
+    with client.consume("inbox", handle, group_name="g"):
+        client.send("inbox", "x")
+        until(lambda: said)
+
+    assert "from its own event loop" in said[0]
+
+
+def test_a_client_that_is_not_connected_says_so_and_has_no_thread(url):
+    client = SyncMq9Client(url)
+    for method in (client.mailbox_list, lambda: client.send("inbox", "x")):
+        with pytest.raises(NotConnected, match="use `with` or `connect\\(\\)`"):
+            method()
+    client.close()
+    assert (client.is_connected, threads()) == (False, [])
+
+
+def test_closing_ends_consumers_and_the_thread_and_may_be_repeated(url):
+    client = SyncMq9Client(url).connect()
+    client.mailbox_create(name="inbox")
+    consumer = client.consume("inbox", print, group_name="g")
+
+    client.close()
+    client.close()
+
+    assert (consumer.is_running, client.is_connected, threads()) == (False, False, [])
+    with pytest.raises(NotConnected):
+        client.mailbox_list()
+    with client:
+        client.mailbox_create(name="again")
+    with client.connect() as same:
+        assert same is client
+    assert threads() == []
+
+
+def test_closing_ends_a_wait_of_another_thread(client):
+    client.mailbox_create(name="inbox")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.fetch, "inbox", group_name="g", max_wait_ms=60_000)
+        until(lambda: client.mailbox_status("inbox", group_name="g").group.exists)
+
+        client.close()
+
+        with pytest.raises(NotConnected):
+            waiting.result(30)
+
+
+def test_a_wrong_argument_is_told_when_the_client_is_made():
+    with pytest.raises(InvalidRequest, match="request_timeout"):
+        SyncMq9Client("memory://x", request_timeout=0)
+    with pytest.raises(InvalidRequest, match="server"):
+        SyncMq9Client("http://x")
+    with pytest.raises(Unreachable), SyncMq9Client("nats://127.0.0.1:1"):
+        pass
+    assert threads() == []
+
+
+def test_it_shows_no_secrets():
+    assert repr(SyncMq9Client("nats://alice:secret@localhost")) == (
+        "<SyncMq9Client nats://***@localhost:4222 not connected>"
+    )
+
+
+def test_a_wait_goes_by_the_clock_of_the_broker():
+    with FakeBroker(idle_jump=0.05) as broker, SyncMq9Client(broker.url) as client:
+        client.mailbox_create(name="inbox")
+        before = client.clock.now_ms()
+
+        assert client.fetch("inbox", max_wait_ms=60_000) == []
+
+        assert client.clock.now_ms() - before == 60_000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_connects_anew(tmp_path):
+    with SyncMq9Client(f"sqlite:///{tmp_path / 'mq9.db'}") as client:
+        client.mailbox_create(name="inbox")
+        consumer = client.consume("inbox", print, group_name="g")
+        parent = client.consumer
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                assert not consumer.is_running
+                client.send("inbox", "from the child")
+                assert client.consumer != parent
+                client.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert consumer.is_running
+        assert [one.text for one in client.query("inbox")] == ["from the child"]
