@@ -42,7 +42,7 @@ class KnownTokens:
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return whose token it is; None when it is nobody's."""
         try:
-            agent = self._users.admit({"auth_token": token})
+            agent = await self._users.admit({"auth_token": token})
         except Unauthorized:
             return None
         if agent is None:

@@ -133,7 +133,7 @@ class TrustingGuard:
     is_open = True
     reserved = None
 
-    def admit(self, credentials):
+    async def admit(self, credentials):
         return credentials.get("user")
 
 

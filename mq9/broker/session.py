@@ -161,6 +161,7 @@ class Session:
         self._peer = peer
         self._asker = Asker(consumer)
         self._connected = False
+        self._admission: asyncio.Task[None] | None = None  # while it is decided who the client is
         # What holds for a client until it says otherwise.
         self._verbose = True
         self._pedantic = True
@@ -194,14 +195,19 @@ class Session:
         """Whether further frames should wait until requests are done."""
         limits = self._hub.limits
         return (
-            len(self._tasks) - self._waiting >= limits.max_busy
+            self._admission is not None
+            or len(self._tasks) - self._waiting >= limits.max_busy
             or self._busy_bytes >= limits.max_busy_bytes
         )
 
     def take(self, frame: Frame) -> None:
         """Act on a frame."""
         if isinstance(frame, Connect):
-            self._connect(frame.options)
+            if self._connected:
+                self._connect(frame.options)
+            else:
+                self._admission = asyncio.create_task(self._admit(frame.options))
+                self._admission.add_done_callback(self._admitted)
         elif not self.has_connected:
             self._link.close("auth", "Authorization Violation")
         elif isinstance(frame, Publish):
@@ -228,6 +234,8 @@ class Session:
     def stop(self) -> None:
         """Give the client nothing more, since its connection is about to end."""
         self._stopped = True
+        if self._admission is not None:
+            self._admission.cancel()
         for task in list(self._fetches):
             task.cancel()
 
@@ -241,22 +249,34 @@ class Session:
         if self._verbose:
             self._link.write(encoder.OK)
 
+    async def _admit(self, options: dict[str, Any]) -> None:
+        """Let the client in, or refuse it; what it sends meanwhile waits."""
+        try:
+            agent = await self._hub.guard.admit(options)
+        except Unauthorized as error:
+            logger.warning(
+                "a client was refused: %s",
+                error,
+                extra={"client": self._number, "peer": self._peer},
+            )
+            self._link.close("auth", "Authorization Violation")
+            return
+        self._asker = Asker(self._asker.consumer, agent, self._hub.guard.reserved)
+        self._connected = True
+        if agent is not None:
+            self._link.belongs_to(agent)
+        self._connect(options)
+
+    def _admitted(self, task: asyncio.Task[None]) -> None:
+        self._admission = None
+        if task.cancelled():
+            return  # the client has gone
+        if (error := task.exception()) is not None:
+            logger.critical("%s could not be let in", self.name, exc_info=error)
+            self._link.close("auth", "Authorization Violation")
+        self._link.go_on()
+
     def _connect(self, options: dict[str, Any]) -> None:
-        if not self._connected:
-            try:
-                agent = self._hub.guard.admit(options)
-            except Unauthorized as error:
-                logger.warning(
-                    "a client was refused: %s",
-                    error,
-                    extra={"client": self._number, "peer": self._peer},
-                )
-                self._link.close("auth", "Authorization Violation")
-                return
-            self._asker = Asker(self._asker.consumer, agent, self._hub.guard.reserved)
-            self._connected = True
-            if agent is not None:
-                self._link.belongs_to(agent)
         self._verbose = options.get("verbose", self._verbose)
         self._pedantic = options.get("pedantic", self._pedantic)
         self._echo = options.get("echo", self._echo)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from mq9.cli import agents, demo, doctor, mailboxes, messages, redrive, why
+from mq9.cli import agents, demo, doctor, mailboxes, messages, passwords, redrive, why
 from mq9.cli.call import Common, JsonOption, TimeoutOption, register
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
@@ -136,6 +136,7 @@ _COMMANDS = (
     why.why,
     doctor.doctor,
     demo.demo,
+    passwords.hash_password,
 )
 for _command in _COMMANDS:
-    register(app, _command.__name__, _command)
+    register(app, _command.__name__.replace("_", "-"), _command)

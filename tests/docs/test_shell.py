@@ -129,7 +129,7 @@ def test_the_shell_snippets_of_a_page_run_in_order(name, terminal):
     assert ran >= 2
 
 
-def test_the_users_file_on_the_page_is_one(tmp_path):
+async def test_the_users_file_on_the_page_is_one(tmp_path):
     page = (ROOT / "docs/operations.md").read_text("utf-8")
     [text] = [source for language, source in BLOCK.findall(page) if language == "toml"]
     assert len(tomllib.loads(text)["users"]) == 3
@@ -137,9 +137,9 @@ def test_the_users_file_on_the_page_is_one(tmp_path):
     path.write_text(text)
     path.chmod(0o600)
     users = Users.from_file(path)
-    assert users.admit({"auth_token": "the token of Claude-Desktop"}) == "Claude-Desktop"
-    assert users.admit({"user": "cursor", "pass": "correct horse battery staple"}) == "Cursor"
-    assert users.admit({"auth_token": "an-operator-who-may-read-everything"}) is None
+    assert await users.admit({"auth_token": "the token of Claude-Desktop"}) == "Claude-Desktop"
+    assert await users.admit({"user": "cursor", "pass": "correct horse battery staple"}) == "Cursor"
+    assert await users.admit({"auth_token": "an-operator-who-may-read-everything"}) is None
 
 
 def test_the_page_of_the_server_names_every_option_with_its_default():

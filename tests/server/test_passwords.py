@@ -1,0 +1,156 @@
+"""Passwords that are hashed by scrypt, and what a flood of wrong ones does to others."""
+
+import asyncio
+import hmac
+import secrets
+
+import pytest
+from raw import RawClient, connect, publish
+
+from mq9 import Unauthorized, passwords
+from mq9.users import User, Users
+
+_SALT = b"0123456789abcdef"
+
+
+def hashed(password):
+    return str(passwords.hash_password(password, _SALT))
+
+
+@pytest.fixture(scope="module")
+def users():
+    """Who they are; hashed once, since that takes its time."""
+    return [
+        User(hashed("lovelace"), "ada", "Ada"),
+        User(hashed("builder"), "bob", "bob"),
+        User("a token", agent="carol"),
+    ]
+
+
+@pytest.fixture
+async def guarded(open_house, users):
+    return await open_house(guard=Users(users))
+
+
+def test_a_hash_is_of_its_password_and_its_salt_alone():
+    one = passwords.hash_password("pässword", _SALT)
+
+    assert one.matches("pässword")
+    assert not one.matches("password")
+    assert passwords.parse("password", str(one)) == one
+    assert passwords.hash_password("pässword", secrets.token_bytes(16)).key != one.key
+    assert str(one).startswith("scrypt:15:8:3:")
+    assert "pässword" not in str(one)
+    with pytest.raises(ValueError, match="salt: 3 bytes"):
+        passwords.hash_password("x", b"abc")
+
+
+def test_a_hash_with_other_costs_says_so_itself():
+    key = passwords._scrypt("x", _SALT, 10, 4, 1, 16)
+    kept = passwords.PasswordHash(10, 4, 1, _SALT, key)
+    assert passwords.parse("password", str(kept)).matches("x")
+
+
+async def test_the_right_password_lets_in_and_the_wrong_one_does_not(guarded):
+    ada = await guarded.client("ada:lovelace@", agent="Ada")
+    assert await ada.whoami() == "Ada"
+    for wrong in ("ada:builder@", "nobody:lovelace@", f"ada:{hashed('lovelace')}@"):
+        with pytest.raises(Unauthorized):
+            await guarded.client(wrong.replace("=", "%3D"))
+
+
+async def test_what_is_sent_before_the_client_is_let_in_waits_and_is_done(guarded):
+    async with await RawClient.open(guarded.server.address) as ada:
+        ada.send(
+            connect(user="ada", **{"pass": "lovelace"})
+            + b"SUB in.box 1\r\n"
+            + publish("$mq9.AI.MAILBOX.CREATE", b'{"name":"early"}', reply="in.box")
+            + b"PING\r\n"
+        )
+        frames = [await ada.frame(), await ada.frame()]
+        assert ("PONG",) in frames
+        [reply] = [frame for frame in frames if frame[0] == "MSG"]
+        assert b'"mail_address":"early"' in reply[-1]
+
+
+async def test_nothing_is_done_for_who_is_not_let_in(guarded):
+    async with await RawClient.open(guarded.server.address) as stranger:
+        stranger.send(
+            connect(user="ada", **{"pass": "wrong"})
+            + publish("$mq9.AI.MAILBOX.CREATE", b'{"name":"early"}')
+            + b"PING\r\n"
+        )
+        assert await stranger.ended() == [("-ERR", "'Authorization Violation'")]
+    assert (await guarded.broker.totals()).mailboxes == 0
+
+
+class TestAFloodOfWrongPasswords:
+    """More of them than can be compared in a while."""
+
+    @pytest.fixture
+    async def flood(self, guarded):
+        """Start one, and return the guessing clients."""
+        guessing = []
+
+        async def begin(count):
+            for number in range(count):
+                client = await RawClient.open(guarded.server.address)
+                guarded.stack.push_async_callback(client.close)
+                name = "ada" if number % 2 else f"nobody{number}"
+                client.send(connect(user=name, **{"pass": f"guess{number}"}))
+                guessing.append(asyncio.create_task(client.ended()))
+            return guessing
+
+        yield begin
+        for task in guessing:
+            task.cancel()
+        await asyncio.gather(*guessing, return_exceptions=True)
+
+    async def test_lets_others_work_and_those_with_tokens_and_known_passwords_in(
+        self, guarded, flood
+    ):
+        known = await guarded.client("ada:lovelace@")
+        guessing = await flood(60)
+
+        await known.mailbox_create(name="ada")
+        for number in range(20):
+            assert await known.send("ada", b"x") == number
+        again = await guarded.client("ada:lovelace@")
+        assert len(await again.query("ada")) == 20
+        assert await (await guarded.client("a%20token@")).whoami() == "carol"
+
+        assert sum(not task.done() for task in guessing) > 30, "it took as long as the flood"
+
+    async def test_that_hangs_up_leaves_nothing_to_compare(self, guarded, flood):
+        guessing = await flood(60)
+        await asyncio.sleep(0)
+        for link in list(guarded.server._links):
+            link.finish("test")
+        await asyncio.wait(guessing)
+
+        assert await (await guarded.client("bob:builder@")).whoami() == "bob"
+        assert guarded.server.connections == 1
+
+    async def test_is_refused_in_the_end(self, guarded, flood):
+        guessing = await flood(3)
+        for task in guessing:
+            assert await task == [("-ERR", "'Authorization Violation'")]
+
+
+async def test_every_token_is_compared_whichever_is_right(users, monkeypatch):
+    guard = Users([*users, *(User(f"token {number}") for number in range(5))])
+    compare, compared = hmac.compare_digest, []
+
+    def spy(one, other):
+        compared.append(other)
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+    for given in ("a token", "token 0", "token 4"):
+        compared.clear()
+        await guard.admit({"auth_token": given})
+        assert len(compared) == 6
+    compared.clear()
+    with pytest.raises(Unauthorized):
+        await guard.admit({"auth_token": "wrong"})
+    assert len(compared) == 6
