@@ -1,7 +1,6 @@
 """`mq9 hash-password`."""
 
 import os
-
 import subprocess
 import sys
 

@@ -147,6 +147,17 @@ def test_without_the_package_it_says_what_to_install(tmp_path, call, said):
     assert "the extra `mcp` of this package installs" in line
 
 
+def test_as_a_module_without_the_package_it_says_so_in_a_sentence(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mcp'] = None\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for arguments in ([], ["--agent", "a"], ["install", "cursor"], ["--help"]):
+        done = run(sys.executable, "-m", "mcp_server", *arguments, env=environment)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: the command line needs mcp")
+        assert done.stderr.endswith("pip install '.[mcp]'\n")
+        assert done.stderr.count("\n") == 1
+
+
 MESSAGES = [
     {
         "id": 1,
