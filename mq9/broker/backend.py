@@ -428,6 +428,7 @@ class FileBackend:
             self._refuse_lost()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
+                store.refuse_newer(self._writer)  # before anything is written to it
                 self._file.renew(self._writer)
                 for ticket in tickets:
                     outcomes.append((ticket, *self._apply(ticket.command)))  # noqa: PERF401  # an error keeps what came before

@@ -17,6 +17,7 @@ from mq9.engine import (
     moves,
     retention,
     status,
+    store,
     totals,
 )
 from mq9.engine.commands import Command, Limits, Query
@@ -46,7 +47,9 @@ def apply(connection: sqlite3.Connection, command: Command[R], now: int, limits:
 
     Raises:
         Mq9Error: The command was refused.
+        Unavailable: A newer version of this program has changed the schema meanwhile.
     """
+    store.refuse_newer(connection)
     if isinstance(command, commands.Private):
         mailboxes.refuse_others(connection, command, now)
         mailboxes.adopt(connection, command)
@@ -71,7 +74,9 @@ def read(connection: sqlite3.Connection, query: Query[R], now: int) -> R:
     Raises:
         Mq9Error: The query was refused.
         Unsettled: A message has fallen due that no command has made visible yet.
+        Unavailable: A newer version of this program has changed the schema meanwhile.
     """
+    store.refuse_newer(connection)
     if isinstance(query, commands.Private):
         mailboxes.refuse_others(connection, query, now)
     result: R = _QUERIES[type(query)](connection, query, now)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 
-from mq9.errors import UnusableFile
+from mq9.errors import Unavailable, UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
 VERSION = 3
@@ -51,7 +51,7 @@ class Durability(StrEnum):
 def open_memory() -> sqlite3.Connection:
     """Return a new database that lives as long as its connection."""
     connection = _connect(":memory:")
-    _create(connection)
+    _create(connection, "the database in memory")
     return connection
 
 
@@ -82,10 +82,13 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
         connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
         connection.execute(f"PRAGMA synchronous={synchronous}")
-        _create(connection)
+        _create(connection, path)
     except sqlite3.Error as error:
         connection.close()
         raise UnusableFile(f"{path} cannot be opened: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -96,6 +99,24 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA query_only=ON")
     connection.execute("PRAGMA user_version").fetchone()  # from now on it holds a lock
     return connection
+
+
+def refuse_newer(connection: sqlite3.Connection) -> None:
+    """See, in a transaction, that no newer version has brought the database to another schema.
+
+    Raises:
+        Unavailable: One has, while this program had the file open.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise Unavailable(f"the broker's file {_newer(version)}, and restart; nothing was done")
+
+
+def _newer(version: int) -> str:
+    return (
+        f"was written by a newer version of mq9 (schema {version}, this one knows {VERSION}); "
+        "upgrade langchain-mq9"
+    )
 
 
 def give_back_pages(connection: sqlite3.Connection, most: int) -> int:
@@ -172,10 +193,7 @@ def _check(path: Path, *, alone: bool) -> None:
         if application != APPLICATION_ID:
             raise UnusableFile(f"{path} is the database of another program, not of mq9")
         if version > VERSION:
-            raise UnusableFile(
-                f"{path} was written by a newer version of mq9 (schema {version}, this one knows "
-                f"{VERSION}); upgrade langchain-mq9"
-            )
+            raise UnusableFile(f"{path} {_newer(version)}")
         if size <= _CHECKED_BYTES:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
@@ -207,25 +225,39 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    """Bring the schema to VERSION; of several processes at once, one does it."""
+def _create(connection: sqlite3.Connection, shown: object) -> None:
+    """Bring the schema to VERSION; of several processes at once, one does it.
+
+    Args:
+        connection: The database.
+        shown: What errors call it.
+
+    Raises:
+        UnusableFile: A newer version has brought it further meanwhile.
+    """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            _run(connection, resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
-        else:
-            for step in range(version, VERSION):
-                _run(connection, _MIGRATIONS[step])
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={VERSION}")
+        _migrate(connection, shown)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _migrate(connection: sqlite3.Connection, shown: object) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise UnusableFile(f"{shown} {_newer(version)}")
+    if version == 0:
+        _run(connection, resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
+    else:
+        for step in range(version, VERSION):
+            _run(connection, _MIGRATIONS[step])
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={VERSION}")
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
