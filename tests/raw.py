@@ -88,7 +88,7 @@ class RawClient:
 
 def connect(**options):
     """Return the frame that says who we are."""
-    options = {"verbose": False, "pedantic": False, "headers": True, **options}
+    options = {"verbose": False, "pedantic": False, "protocol": 1, "headers": True, **options}
     options = {"no_responders": options["headers"], **options}
     return b"CONNECT " + orjson.dumps(options) + b"\r\n"
 

@@ -152,7 +152,7 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         for link in self._links:
-            if link.session is not None:  # which it is once a TLS handshake is over
+            if link.session is not None and link.session.takes_info:
                 link.write(self.info(link))  # says that it is about to stop
         self._broker.stop_waiting()
         with contextlib.suppress(TimeoutError):

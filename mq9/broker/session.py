@@ -168,6 +168,7 @@ class Session:
         self._echo = True
         self._headers = False
         self._wants_503 = False
+        self.takes_info = False  # whether it understands an INFO that comes later
         self._subscriptions: dict[str, Subscription] = {}
         self._wildcards = 0  # how many of them have wildcards
         # What this client itself listens to: where its replies go.
@@ -282,6 +283,7 @@ class Session:
         self._echo = options.get("echo", self._echo)
         self._headers = options.get("headers", self._headers)
         self._wants_503 = options.get("no_responders", self._wants_503)
+        self.takes_info = options.get("protocol", 0) > 0
         if self._wants_503 and not self._headers:
             self._link.close("protocol", "no responders requires headers support")
             return

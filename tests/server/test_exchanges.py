@@ -119,24 +119,27 @@ async def test_a_nats_server_introduces_itself_again_where_ours_does_not(theirs,
     assert again == [True, False]
 
 
-async def test_both_tell_clients_that_they_are_about_to_stop(tmp_path, start):
+async def test_both_tell_clients_that_understand_it_that_they_are_about_to_stop(tmp_path, start):
     server = await start("open")
     with NatsServer(tmp_path) as real:
-        told = []
         for address in (("127.0.0.1", real.port), server.address):
-            client = await RawClient.connect(address, protocol=1)
+            older = await RawClient.connect(address, protocol=0)
+            client = await RawClient.connect(address)
             if address == server.address:
                 stopping = asyncio.create_task(server.drain())
             else:
                 os.kill(real.pid, signal.SIGUSR2)
-            last = None
-            while last is None or "ldm" not in last:
+            last = {}
+            while "ldm" not in last:
                 name, text = await client.frame()
                 assert name == "INFO"
                 last = orjson.loads(text)
             kept = ("server_id", "host", "port", "client_id", "max_payload")
-            told.append(last["ldm"])
+            assert last["ldm"] is True
             assert [last[one] for one in kept] == [client.info[one] for one in kept]
+            if address != server.address:
+                real.kill()
+            assert await older.ended() == []
+            await older.close()
             await client.close()
         await stopping
-    assert told == [True, True]
