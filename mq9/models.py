@@ -304,7 +304,8 @@ class MailboxStatus:
         ttl: Its lifetime in seconds; 0 means that it never expires.
         expires_at: The Unix time, in seconds, at which it expires.
         stored: How many messages are visible.
-        stored_bytes: The size of all payloads, delayed ones included.
+        stored_bytes: How much all messages count, delayed ones included: payloads, and all text
+            that is stored with them.
         delayed: How many wait for their due time.
         next_due: The Unix time, in seconds, of the next of those.
         group: The asked-for group.
@@ -337,7 +338,7 @@ class Totals:
         groups: How many consumer groups.
         messages: How many messages are visible.
         delayed: How many wait for their due time.
-        bytes: The size of all payloads, delayed ones included.
+        bytes: How much all messages count, delayed ones included: payloads, and all text beside.
         leases: How many messages consumers hold.
         backlog: How many messages groups could be handed now, each counted once for each group.
     """

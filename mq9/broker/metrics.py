@@ -178,7 +178,7 @@ def _gauges(totals: Totals) -> Iterator[Metric]:
         ("groups", "Consumer groups.", totals.groups),
         ("messages", "Messages stored, without delayed ones.", totals.messages),
         ("delayed_messages", "Messages that wait for their due time.", totals.delayed),
-        ("stored_bytes", "Size of all bodies, delayed ones included.", totals.bytes),
+        ("stored_bytes", "Size of all messages, delayed ones included.", totals.bytes),
         ("leases", "Messages that a consumer holds.", totals.leases),
     ):
         yield GaugeMetricFamily(f"mq9_{name}", text, value=value)

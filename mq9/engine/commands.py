@@ -36,7 +36,8 @@ class Limits:
         max_registration: Bytes in one registration or report.
         max_mailboxes: Mailboxes that have not expired.
         max_messages: Messages in one mailbox, delayed ones included.
-        max_bytes: Bytes of payload in one mailbox, delayed ones included.
+        max_bytes: Bytes in one mailbox, delayed messages included: payloads, and all text stored
+            with them.
         max_agents: Registrations.
         max_groups: Consumer groups of one mailbox.
     """

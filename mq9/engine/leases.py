@@ -24,7 +24,7 @@ from mq9.engine.commands import (
 )
 from mq9.engine.groups import Group, Reply
 from mq9.engine.mailboxes import Mailbox
-from mq9.engine.messages import COLUMNS, LANES, from_row, reply_bytes
+from mq9.engine.messages import LANES, load_message, reply_bytes
 from mq9.models import Extended, FetchResult, Message
 
 GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is over
@@ -117,7 +117,8 @@ def _still_held(
     ).fetchone()
     batch = groups.token(mailbox, number)
     messages = [
-        _message(connection, mailbox, msg_id, deliveries, batch) for msg_id, deliveries, _ in rows
+        load_message(connection, mailbox, msg_id, deliveries, batch)
+        for msg_id, deliveries, _ in rows
     ]
     others, _ = _pick(connection, mailbox, group, replace(command, num_msgs=1, redeliver_own=False))
     return Fetched(
@@ -131,20 +132,6 @@ def _still_held(
         position=group.start,
         copy=copy,
     )
-
-
-def _message(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    msg_id: int,
-    deliveries: int,
-    batch: str | None = None,
-) -> Message:
-    row = connection.execute(
-        f"SELECT {COLUMNS} FROM messages WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant columns
-        (mailbox.id, msg_id),
-    ).fetchone()
-    return from_row(row, mailbox.address, deliveries, batch)
 
 
 def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
@@ -193,7 +180,7 @@ def _load(
     messages: list[Message] = []
     room = wanted.max_bytes
     for _, msg_id, deliveries, _ in picked:
-        message = _message(connection, mailbox, msg_id, deliveries + 1)
+        message = load_message(connection, mailbox, msg_id, deliveries + 1)
         room -= reply_bytes(message, as_text=wanted.as_text)
         if messages and room < 0:
             return messages, True

@@ -48,6 +48,31 @@ def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | N
     )
 
 
+def load_message(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    msg_id: int,
+    deliveries: int = 0,
+    batch: str | None = None,
+) -> Message:
+    """Return a message that is stored."""
+    row = connection.execute(
+        f"SELECT {COLUMNS} FROM messages WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant columns
+        (mailbox.id, msg_id),
+    ).fetchone()
+    return from_row(row, mailbox.address, deliveries, batch)
+
+
+def counted_bytes(sent: Send | Message, moved: Moved | None = None) -> int:
+    """Return how much a message counts in its mailbox: its payload and all text beside it."""
+    texts = [sent.key, sent.sender, sent.reply_to, sent.correlation_id, *sent.tags, *sent.path]
+    for name, value in dict(sent.headers).items():
+        texts += [name, value]
+    if moved is not None:
+        texts += [moved.mailbox, moved.group, moved.by, moved.reason]
+    return len(sent.payload) + sum(len(text.encode()) for text in texts if text)
+
+
 def reply_bytes(message: Message, *, as_text: bool) -> int:
     """Return at least as many bytes as the message takes in a reply, in base64 or as text."""
     texts = (message.key, message.sender, message.reply_to, message.correlation_id)
@@ -95,7 +120,7 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
     Raises:
         Forbidden: Its key belongs to another sender.
     """
-    size = len(command.payload)
+    size = counted_bytes(command)
     limits.check_payload(command.payload)
     mailbox = mailboxes.settle(connection, command.address, now)
     digest = blake2b(command.payload, digest_size=16).digest()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import orjson
 
 from mq9.engine import groups, leases, mailboxes, messages
 from mq9.engine.commands import Limits, Move, MoveOutcome
 from mq9.engine.mailboxes import Mailbox
-from mq9.models import Moved
+from mq9.models import Message, Moved
 
 _NOTHING = MoveOutcome(msg_id=None)
 
@@ -50,27 +51,20 @@ def move(connection: sqlite3.Connection, command: Move, now: int, limits: Limits
         at=now / 1000,
     )
     target = mailboxes.settle(connection, command.to, now)
-    came_from = _origin(connection, mailbox, command.msg_id)
-    copy = _store_copy(connection, mailbox, command.msg_id, target, moved, now, limits)
+    original = messages.load_message(connection, mailbox, command.msg_id)
+    copy = _store_copy(connection, mailbox, original, target, moved, now, limits)
     connection.execute(
         "UPDATE handed SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
         (command.to, copy, mailbox.id, reply.number, command.msg_id),
     )
-    return MoveOutcome(msg_id=copy, is_dead_letter=came_from != command.to)
-
-
-def _origin(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int) -> str | None:
-    """Return the mailbox that an earlier move took the message from, if there was one."""
-    (moved,) = connection.execute(
-        "SELECT moved FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
-    ).fetchone()
-    return None if moved is None else str(orjson.loads(moved)["mailbox"])
+    is_back = original.moved is not None and original.moved.mailbox == command.to
+    return MoveOutcome(msg_id=copy, is_dead_letter=not is_back)
 
 
 def _store_copy(
     connection: sqlite3.Connection,
     source: Mailbox,
-    msg_id: int,
+    original: Message,
     target: Mailbox,
     moved: Moved,
     now: int,
@@ -80,9 +74,7 @@ def _store_copy(
 
     The copy has no key, so that it replaces nothing, and does not expire.
     """
-    (size,) = connection.execute(
-        "SELECT size FROM messages WHERE mailbox=? AND msg_id=?", (source.id, msg_id)
-    ).fetchone()
+    size = messages.counted_bytes(replace(original, key=None), moved)
     messages.make_room(connection, target, size, None, now, limits)
     copy = target.next_msg_id
     target.next_msg_id += 1
@@ -100,7 +92,7 @@ def _store_copy(
             now,
             orjson.dumps(moved).decode(),
             source.id,
-            msg_id,
+            original.msg_id,
         ),
     )
     target.messages += 1

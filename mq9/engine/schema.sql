@@ -15,7 +15,7 @@ CREATE TABLE mailboxes (
   next_reply INTEGER NOT NULL DEFAULT 0,
   visible_ms INTEGER NOT NULL DEFAULT 0,   -- of the newest message: create_time never decreases
   messages INTEGER NOT NULL DEFAULT 0,     -- visible and delayed
-  bytes INTEGER NOT NULL DEFAULT 0,        -- of their payloads
+  bytes INTEGER NOT NULL DEFAULT 0,        -- their sizes together
   evict_from INTEGER NOT NULL DEFAULT 0    -- no message below this one can make room
 ) STRICT;
 CREATE INDEX mailboxes_expiry ON mailboxes (expires_ms) WHERE expires_ms IS NOT NULL;
@@ -43,7 +43,7 @@ CREATE TABLE messages (
   path TEXT NOT NULL,               -- "a,b"
   headers TEXT,                     -- JSON: value by name, in lower case
   moved TEXT,                       -- JSON: which mailbox it was moved here from, by whom, why
-  size INTEGER NOT NULL,            -- of the payload, in bytes
+  size INTEGER NOT NULL,            -- in bytes, of the payload and all text beside it
   payload BLOB NOT NULL,            -- last, so that the other columns are read without it
   PRIMARY KEY (mailbox, msg_id)
 ) STRICT;

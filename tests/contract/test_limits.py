@@ -37,6 +37,39 @@ async def test_bytes_are_a_limit_as_well(sender):
     assert await sender.send("box", "") == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"key": "k" * 30}, 30),
+        ({"tags": ["a" * 20, "b" * 10]}, 30),
+        ({"sender": "雪" * 10}, 30),
+        ({"reply_to": "r" * 30}, 30),
+        ({"correlation_id": "c" * 30}, 30),
+        ({"path": ["a" * 10, "b" * 10, "c" * 10]}, 30),
+        ({"headers": {"n" * 10: "v" * 10, "m" * 5: "w" * 5}}, 30),
+        ({"delay": 60, "key": "k" * 30}, 30),
+    ],
+)
+async def test_all_text_beside_a_payload_counts(small, sender, options, size):
+    await sender.send("box", bytes(70), **options)
+    assert (await sender.mailbox_status("box")).stored_bytes == 70 + size
+    with pytest.raises(MailboxFull, match="max_bytes: 100 and 1 bytes are more than 100"):
+        await sender.send("box", "x")
+    await small.clock.advance(60)
+    await sender.delete("box", 0)
+    assert (await sender.mailbox_status("box")).stored_bytes == 0
+
+
+async def test_what_a_move_says_counts_where_it_was_moved_to(small, sender):
+    await sender.mailbox_create(name="dead")
+    await sender.send("box", bytes(60), key="gone", sender="ada")
+    await sender.fetch("box", group_name="g", deliver="earliest", consumer="bob/1")
+    with pytest.raises(MailboxFull, match="max_bytes: 0 and 101 bytes are more than 100"):
+        await sender.move("box", "g", 0, to="dead", consumer="bob/1", reason="w" * 31)
+    await sender.move("box", "g", 0, to="dead", consumer="bob/1", reason="w" * 30)
+    assert (await sender.mailbox_status("dead")).stored_bytes == 60 + 3 + len("boxgbob") + 30
+
+
 async def test_the_oldest_acked_makes_room(sender):
     await send_all(sender, "box", "a", "b", "c")
     await sender.fetch("box", group_name="g", deliver="earliest")

@@ -40,6 +40,14 @@ class Mail:
     visible_ms: int = 0
     moved: Moved | None = None
 
+    @property
+    def size(self):
+        """How much it counts in its mailbox."""
+        texts = [self.sent.key, self.sent.sender, *self.sent.tags]
+        if self.moved is not None:
+            texts += [self.moved.mailbox, self.moved.group, self.moved.by, self.moved.reason]
+        return len(self.sent.payload) + sum(len(text) for text in texts if text)
+
     def read(self, address, count=0, batch=None):
         """Return it as a reader sees it."""
         return Message(
@@ -177,7 +185,7 @@ class Mailbox:
         )
 
     def is_full(self, size, limits):
-        sizes = [len(mail.sent.payload) for mail in (*self.stored, *self.delayed)]
+        sizes = [mail.size for mail in (*self.stored, *self.delayed)]
         return len(sizes) >= limits.max_messages or sum(sizes) + size > limits.max_bytes
 
     def chosen_reply(self, command):
@@ -270,7 +278,7 @@ class Model:
         kept = mailbox.stored
         if mail.sent.key is not None and not mail.sent.delay_s:
             mailbox.stored = [m for m in kept if m.sent.key != mail.sent.key]
-        while mailbox.is_full(len(mail.sent.payload), self.limits):
+        while mailbox.is_full(mail.size, self.limits):
             oldest = next(filter(mailbox.may_make_room, mailbox.stored), None)
             if oldest is None:
                 mailbox.stored = kept

@@ -75,7 +75,7 @@ class Comparison(RuleBasedStateMachine):
     @initialize(
         target=receipts,
         messages=st.sampled_from([4, 8, 100]),
-        size=st.sampled_from([8, 1_000]),
+        size=st.sampled_from([12, 40, 1_000]),
         mailboxes=st.sampled_from([1, 2, 2]),
         priorities=st.lists(st.sampled_from(Priority), min_size=1, max_size=4),
     )
