@@ -181,6 +181,10 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
     max_agents: Annotated[
         int, typer.Option(envvar="MQ9_MAX_AGENTS", min=1, help="Registered agents.")
     ] = _DEFAULTS.max_agents,
+    max_ids: Annotated[
+        int,
+        typer.Option(envvar="MQ9_MAX_IDS", min=1, help="Idempotency ids of 7 days in one mailbox."),
+    ] = _DEFAULTS.max_ids,
     drain: Annotated[
         float,
         typer.Option(
@@ -228,6 +232,7 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
             max_messages=max_messages,
             max_bytes=max_bytes,
             max_agents=max_agents,
+            max_ids=max_ids,
         ),
         server_limits=ServerLimits(
             max_connections=max_connections,

@@ -40,6 +40,7 @@ class Limits:
             with them.
         max_agents: Registrations.
         max_groups: Consumer groups of one mailbox.
+        max_ids: Idempotency ids that one mailbox remembers.
     """
 
     max_payload: int = 1024 * 1024
@@ -49,6 +50,7 @@ class Limits:
     max_bytes: int = 1024 * 1024 * 1024
     max_agents: int = 200_000
     max_groups: int = 1_000
+    max_ids: int = 10_000_000
 
     def check_payload(self, payload: bytes) -> None:
         """Raise PayloadTooLarge when a message is too large."""

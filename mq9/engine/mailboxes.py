@@ -28,7 +28,7 @@ from mq9.models import PublicMailbox
 _OF_A_MAILBOX = (
     ("messages", "rowid"),
     ("delayed", "rowid"),
-    ("sent_ids", "mailbox, sender, id"),
+    ("sent_ids", "mailbox, id"),
     ("gone", "mailbox, msg_id"),
     ("leases", "group_id, msg_id"),
     ("replies", "mailbox, number"),
@@ -38,9 +38,10 @@ _OF_A_MAILBOX = (
 _ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
 _ERASED_BYTES = 16 * 1024 * 1024  # and of their payloads
 _LISTED_AT_ONCE = 1_000
+_MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
 _COLUMNS = (
     "id, address, life, description, public, creator, readers, ttl_s, expires_ms, changes_ms, "
-    "next_msg_id, next_reply, visible_ms, messages, bytes, evict_from"
+    "next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids"
 )
 
 
@@ -64,6 +65,7 @@ class Mailbox:
     messages: int
     bytes: int
     evict_from: int
+    ids: int
 
     def expect_change(self, instant: int | None) -> None:
         """Remember that something falls due or expires at ``instant``."""
@@ -74,7 +76,7 @@ class Mailbox:
         """Write the counters."""
         connection.execute(
             "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
-            "messages=?, bytes=?, evict_from=? WHERE id=?",
+            "messages=?, bytes=?, evict_from=?, ids=? WHERE id=?",
             (
                 self.changes_ms,
                 self.next_msg_id,
@@ -83,6 +85,7 @@ class Mailbox:
                 self.messages,
                 self.bytes,
                 self.evict_from,
+                self.ids,
                 self.id,
             ),
         )
@@ -268,6 +271,7 @@ def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) 
     connection.execute(f"DELETE {expired}", which)  # constant text
     mailbox.messages -= count
     mailbox.bytes -= size
+    _forget_first_fates(connection, mailbox)
     return int(count)
 
 
@@ -348,6 +352,14 @@ def remove(
         connection.execute("DELETE FROM leases WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id))
         mailbox.messages -= 1
         mailbox.bytes -= size
+    _forget_first_fates(connection, mailbox)
+
+
+def _forget_first_fates(connection: sqlite3.Connection, mailbox: Mailbox) -> None:
+    connection.execute(
+        "DELETE FROM gone WHERE mailbox=? AND msg_id<?",
+        (mailbox.id, mailbox.next_msg_id - _MOST_FATES),
+    )
 
 
 def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:

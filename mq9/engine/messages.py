@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from hashlib import blake2b
 from typing import Any
 
 import orjson
 
-from mq9.engine import mailboxes
+from mq9.engine import idempotency, mailboxes
 from mq9.engine.commands import Delete, Found, Limits, QueryMessages, Send
 from mq9.engine.mailboxes import Mailbox
-from mq9.errors import Forbidden, IdConflict, MailboxFull, MessageNotFound
+from mq9.errors import Forbidden, MailboxFull, MessageNotFound
 from mq9.models import NO_HEADERS, PRIORITIES, Message, MessageHeaders, Moved
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
@@ -19,7 +18,6 @@ COLUMNS = (
     "msg_id, payload, priority, visible_ms, key, tags, sender, sender_verified, reply_to,"
     " correlation_id, path, headers, moved"
 )
-IDEMPOTENCY_MS = 7 * 86_400_000  # how long an id is remembered
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
 _CONTROL = bytes(range(0x20))
 
@@ -123,11 +121,9 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
     size = counted_bytes(command)
     limits.check_payload(command.payload)
     mailbox = mailboxes.settle(connection, command.address, now)
-    digest = blake2b(command.payload, digest_size=16).digest()
-    if command.id is not None:
-        first = _first_answer(connection, mailbox, command, digest, now)
-        if first is not None:
-            return first
+    first = idempotency.first_answer(connection, mailbox, command, now)
+    if first is not None:
+        return first
     expires_ms = None if command.ttl_s is None else now + command.ttl_s * 1000
     instant = now + command.delay_s * 1000
     if command.key is not None and not mailboxes.may_take_key(
@@ -169,34 +165,12 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
             command.payload,
         ),
     )
-    if command.id is not None:
-        connection.execute(
-            "INSERT OR REPLACE INTO sent_ids VALUES (?,?,?,?,?,?)",
-            (mailbox.id, command.sender or "", command.id, digest, answer, now),
-        )
+    idempotency.remember(connection, mailbox, command, answer, now, limits)
     mailbox.messages += 1
     mailbox.bytes += size
     mailbox.expect_change(instant if command.delay_s else expires_ms)
     mailbox.save(connection)
     return answer
-
-
-def _first_answer(
-    connection: sqlite3.Connection, mailbox: Mailbox, command: Send, digest: bytes, now: int
-) -> int | None:
-    """Return what the first SEND under this idempotency id was answered, if there was one."""
-    row = connection.execute(
-        "SELECT digest, answer FROM sent_ids WHERE mailbox=? AND sender=? AND id=? AND sent_ms>?",
-        (mailbox.id, command.sender or "", command.id, now - IDEMPOTENCY_MS),
-    ).fetchone()
-    if row is None:
-        return None
-    known, answer = row
-    if known != digest:
-        raise IdConflict(
-            f"id: {command.id!r} was used before in {mailbox.address} with another body"
-        )
-    return int(answer)
 
 
 def make_room(

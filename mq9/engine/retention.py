@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import agents, groups, mailboxes, messages, store
+from mq9.engine import agents, groups, idempotency, mailboxes, store
 from mq9.engine.commands import Limits, Sweep
 
 DAY_MS = 86_400_000
@@ -20,31 +20,20 @@ def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Lim
     swept += mailboxes.erase_rest(connection, most)
     swept += mailboxes.settle_due(connection, now, most)
     swept += agents.remove_expired(connection, now, most)
-    remembered = now - messages.IDEMPOTENCY_MS
-    swept += _forget(
-        connection, "sent_ids", "sent_ms", ("mailbox", "sender", "id"), remembered, most
-    )
-    swept += _forget(connection, "gone", "gone_ms", ("mailbox", "msg_id"), now - GONE_MS, most)
+    swept += idempotency.forget(connection, now, most)
+    swept += _forget_fates(connection, now, most)
     swept += _forget_groups(connection, now, most)
     swept += _forget_replies(connection, now, most)
     return swept + store.give_back_pages(connection, most)
 
 
-def _forget(
-    connection: sqlite3.Connection,
-    table: str,
-    instant: str,
-    key: tuple[str, ...],
-    until: int,
-    most: int,
-) -> int:
-    """Remove the oldest rows of a table, up to an instant; how many."""
+def _forget_fates(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Forget what became of messages that went long ago."""
     old = connection.execute(
-        f"SELECT {', '.join(key)} FROM {table} WHERE {instant}<=? ORDER BY {instant} LIMIT ?",  # noqa: S608  # constant names
-        (until, most),
+        "SELECT mailbox, msg_id FROM gone WHERE gone_ms<=? ORDER BY gone_ms LIMIT ?",
+        (now - GONE_MS, most),
     ).fetchall()
-    is_it = " AND ".join(f"{column}=?" for column in key)
-    connection.executemany(f"DELETE FROM {table} WHERE {is_it}", old)  # noqa: S608  # constant names
+    connection.executemany("DELETE FROM gone WHERE mailbox=? AND msg_id=?", old)
     return len(old)
 
 

@@ -16,7 +16,8 @@ CREATE TABLE mailboxes (
   visible_ms INTEGER NOT NULL DEFAULT 0,   -- of the newest message: create_time never decreases
   messages INTEGER NOT NULL DEFAULT 0,     -- visible and delayed
   bytes INTEGER NOT NULL DEFAULT 0,        -- their sizes together
-  evict_from INTEGER NOT NULL DEFAULT 0    -- no message below this one can make room
+  evict_from INTEGER NOT NULL DEFAULT 0,   -- no message below this one can make room
+  ids INTEGER NOT NULL DEFAULT 0           -- rows in sent_ids
 ) STRICT;
 CREATE INDEX mailboxes_expiry ON mailboxes (expires_ms) WHERE expires_ms IS NOT NULL;
 CREATE INDEX mailboxes_changes ON mailboxes (changes_ms) WHERE changes_ms IS NOT NULL;
@@ -75,12 +76,11 @@ CREATE INDEX delayed_due ON delayed (mailbox, due_ms, id);
 -- Idempotency ids, kept after their message is gone.
 CREATE TABLE sent_ids (
   mailbox INTEGER NOT NULL,
-  sender TEXT NOT NULL,             -- '' for none
-  id TEXT NOT NULL,
+  id BLOB NOT NULL,                 -- a digest of the sender and the id
   digest BLOB NOT NULL,             -- of the body
   answer INTEGER NOT NULL,          -- the first answer: a msg_id, or -1
   sent_ms INTEGER NOT NULL,
-  PRIMARY KEY (mailbox, sender, id)
+  PRIMARY KEY (mailbox, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sent_ids_age ON sent_ids (sent_ms);
 

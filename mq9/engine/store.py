@@ -15,6 +15,7 @@ from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 
+from mq9.engine import idempotency
 from mq9.errors import Unavailable, UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
@@ -28,6 +29,16 @@ _MIGRATIONS: dict[int, str] = {
     "ALTER TABLE delayed ADD COLUMN headers TEXT;\n"
     "ALTER TABLE handed ADD COLUMN moved_to TEXT;\n"
     "ALTER TABLE handed ADD COLUMN moved_as INTEGER;\n"
+    "ALTER TABLE mailboxes ADD COLUMN ids INTEGER NOT NULL DEFAULT 0;\n"
+    "CREATE TABLE digested_ids (mailbox INTEGER NOT NULL, id BLOB NOT NULL, digest BLOB NOT NULL,"
+    " answer INTEGER NOT NULL, sent_ms INTEGER NOT NULL, PRIMARY KEY (mailbox, id))"
+    " STRICT, WITHOUT ROWID;\n"
+    "INSERT INTO digested_ids"
+    " SELECT mailbox, id_key(sender, id), digest, answer, sent_ms FROM sent_ids;\n"
+    "DROP TABLE sent_ids;\n"
+    "ALTER TABLE digested_ids RENAME TO sent_ids;\n"
+    "CREATE INDEX sent_ids_age ON sent_ids (sent_ms);\n"
+    "UPDATE mailboxes SET ids=(SELECT count(*) FROM sent_ids WHERE mailbox=mailboxes.id);\n"
     "CREATE TABLE checkpoints (token BLOB NOT NULL, previous BLOB NOT NULL) STRICT;\n"
     "INSERT INTO checkpoints VALUES (randomblob(16), randomblob(16));\n",
 }
@@ -254,6 +265,7 @@ def _migrate(connection: sqlite3.Connection, shown: object) -> None:
     if version == 0:
         _run(connection, resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
     else:
+        connection.create_function("id_key", 2, idempotency.key, deterministic=True)
         for step in range(version, VERSION):
             _run(connection, _MIGRATIONS[step])
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -1,6 +1,7 @@
 """A file written under an older schema holds what it held, and can do what newer ones can."""
 
 import sqlite3
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.client import Mq9Client
 from mq9.engine import store
+from mq9.errors import IdConflict
 from mq9.errors import Unavailable
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
@@ -30,6 +32,7 @@ INSERT INTO groups (id, mailbox, name, start, critical, urgent, normal, first_re
 INSERT INTO leases VALUES (1, 0, 1, 2, 'one', :now + 60000, 1, 0);
 INSERT INTO replies VALUES (1, 0, 1, 'one', NULL, :now - 1000, 1);
 INSERT INTO handed VALUES (1, 0, 0, 0, 1, 0, 0, NULL);
+INSERT INTO sent_ids VALUES (1, '', 'i', :body, 0, :now - 1000), (1, 'bob', 'i', :body, 1, :now);
 """
 
 
@@ -37,7 +40,9 @@ def write(path, version, mail):
     """Make a file as it was under schema 1 or 2."""
     schema = Path(__file__).with_name("schema_2.sql").read_text("utf-8")
     connection = sqlite3.connect(path)
-    connection.executescript(schema + mail.replace(":now", str(NOW_S * 1000)))
+    body = blake2b(b"a", digest_size=16).hexdigest()
+    script = schema + mail.replace(":now", str(NOW_S * 1000)).replace(":body", f"x'{body}'")
+    connection.executescript(script)
     if version == 1:
         connection.execute("DROP TABLE agents_vectors")
     connection.execute(f"PRAGMA application_id={store.APPLICATION_ID}")
@@ -77,6 +82,14 @@ async def test_mail_from_before_is_read_leased_and_moved(opened):
     assert (moved.sender, moved.sender_verified) == ("ada", True)
     assert (moved.moved.mailbox, moved.moved.reason) == ("inbox", "old")
     assert [one.text for one in await opened.fetch("inbox", group_name="g")] == ["b"]
+
+
+async def test_ids_from_before_are_remembered_with_their_senders(opened):
+    assert await opened.send("inbox", "a", id="i") == 0
+    assert await opened.send("inbox", "a", id="i", sender="bob") == 1
+    assert await opened.send("inbox", "a", id="i", sender="eve") == 2
+    with pytest.raises(IdConflict):
+        await opened.send("inbox", "b", id="i")
 
 
 async def test_what_was_delayed_before_falls_due(opened):

@@ -265,6 +265,25 @@ async def test_a_mailbox_takes_so_many_groups(open_way):
     assert await client.fetch(inbox, group_name="three", max_wait_ms=0) == []
 
 
+async def test_a_mailbox_remembers_so_many_ids_and_forgets_none_for_a_new_one(open_way):
+    way = open_way(Limits(max_ids=2))
+    client = await way.client()
+    for box in ("inbox", "other"):
+        await client.mailbox_create(name=box)
+    for number in range(2):
+        await client.send("inbox", f"{number}", id=f"{number}", key="k")
+    with pytest.raises(LimitReached, match="max_ids: 2 idempotency ids in inbox reach the limit"):
+        await client.send("inbox", "2", id="2", key="k")
+
+    assert bodies(await client.query("inbox")) == ["1"]
+    assert [await client.send("inbox", f"{n}", id=f"{n}") for n in range(2)] == [0, 1]
+    assert await way.ask("MSG.SEND.inbox", b"without") == {"error": "", "msg_id": 2}
+    assert await client.send("other", "2", id="2") == 0
+    await way.clock.advance(7 * 86_400)
+    assert await client.send("inbox", "2", id="2") == 3
+    assert await client.send("inbox", "again", id="0") == 4
+
+
 async def test_a_send_that_was_refused_in_vain_hides_nothing_that_may_make_room(small, sender):
     await send_all(sender, "box", bytes(10), bytes(10), bytes(60))
     fetched = await sender.fetch("box", group_name="g", deliver="earliest", num_msgs=3)
