@@ -41,6 +41,8 @@ class Limits:
         max_agents: Registrations.
         max_groups: Consumer groups of one mailbox.
         max_ids: Idempotency ids that one mailbox remembers.
+        max_redelivered: Bytes that are remembered of replies to one group, for what it had been
+            handed before.
     """
 
     max_payload: int = 1024 * 1024
@@ -51,6 +53,7 @@ class Limits:
     max_agents: int = 200_000
     max_groups: int = 1_000
     max_ids: int = 10_000_000
+    max_redelivered: int = 256 * 1024 * 1024
 
     def check_payload(self, payload: bytes) -> None:
         """Raise PayloadTooLarge when a message is too large."""

@@ -26,13 +26,23 @@ class Group:
     cursors: list[int]
     first_reply: int
     used_ms: int
+    reached: int = 0
+    redelivered: int = 0
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what changes."""
         connection.execute(
-            "UPDATE groups SET start=?, critical=?, urgent=?, normal=?, first_reply=?, used_ms=?"
-            " WHERE id=?",
-            (self.start, *self.cursors, self.first_reply, self.used_ms, self.id),
+            "UPDATE groups SET start=?, critical=?, urgent=?, normal=?, first_reply=?, used_ms=?,"
+            " reached=?, redelivered=? WHERE id=?",
+            (
+                self.start,
+                *self.cursors,
+                self.first_reply,
+                self.used_ms,
+                self.reached,
+                self.redelivered,
+                self.id,
+            ),
         )
 
     def note_use(self, connection: sqlite3.Connection, now: int) -> None:
@@ -53,16 +63,16 @@ class Reply:
 def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
     """Return a group of a mailbox, unless it has not been used for a month."""
     row = connection.execute(
-        "SELECT id, start, critical, urgent, normal, first_reply, used_ms"
+        "SELECT id, start, critical, urgent, normal, first_reply, used_ms, reached, redelivered"
         " FROM groups WHERE mailbox=? AND name=?",
         (mailbox.id, name),
     ).fetchone()
     if row is None:
         return None
-    group_id, start, *cursors, first_reply, used_ms = row
+    group_id, start, *cursors, first_reply, used_ms, reached, redelivered = row
     if used_ms <= now - FORGOTTEN_MS:
         return None
-    return Group(group_id, start, cursors, first_reply, used_ms)
+    return Group(group_id, start, cursors, first_reply, used_ms, reached, redelivered)
 
 
 def create(
@@ -131,6 +141,7 @@ def reset(
     connection.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
     mailbox.may_evict(connection, 0)
     group.start = start
+    group.reached = max(group.reached, *group.cursors)
     group.cursors = [start] * 3
     group.first_reply = mailbox.next_reply
     group.used_ms = now

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 
-from mq9.engine import groups, mailboxes
+from mq9.engine import groups, mailboxes, replies
 from mq9.engine.commands import (
     Ack,
     Extend,
@@ -61,7 +61,11 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, limits: Limi
     number = mailbox.next_reply
     until_ms = now + command.lease_ms
     if messages or (reset and command.request_id is not None):
-        _write_reply(connection, mailbox, group, command, number, now)
+        given = [(lane, msg_id) for lane, msg_id, *_ in picked[: len(messages)]]
+        cost = replies.cost(group, command, given)
+        if cost:
+            replies.charge(connection, mailbox, group, command, cost, now, limits)
+        _write_reply(connection, mailbox, group, command, number, cost, now)
     refetched = _lease(
         connection, mailbox, group, command, picked[: len(messages)], number, until_ms
     )
@@ -194,11 +198,13 @@ def _write_reply(
     group: Group,
     command: Fetch,
     number: int,
+    cost: int,
     now: int,
 ) -> None:
     connection.execute(
-        "INSERT INTO replies VALUES (?,?,?,?,?,?,1)",
-        (mailbox.id, number, group.id, command.consumer, command.request_id, now),
+        "INSERT INTO replies (mailbox, number, group_id, consumer, request_id, made_ms, cost)"
+        " VALUES (?,?,?,?,?,?,?)",
+        (mailbox.id, number, group.id, command.consumer, command.request_id, now, cost),
     )
     mailbox.next_reply += 1
     mailbox.save(connection)

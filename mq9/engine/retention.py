@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import agents, groups, idempotency, mailboxes, store
+from mq9.engine import agents, groups, idempotency, mailboxes, replies, store
 from mq9.engine.commands import Limits, Sweep
 
 DAY_MS = 86_400_000
 GONE_MS = 7 * DAY_MS
-# A lost reply is asked for again within seconds; a finished one is remembered for much longer.
-REPLY_MS = 3_600_000
 
 
 def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Limits) -> int:
@@ -23,7 +21,7 @@ def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Lim
     swept += idempotency.forget(connection, now, most)
     swept += _forget_fates(connection, now, most)
     swept += _forget_groups(connection, now, most)
-    swept += _forget_replies(connection, now, most)
+    swept += replies.forget(connection, now, most)
     return swept + store.give_back_pages(connection, most)
 
 
@@ -43,17 +41,3 @@ def _forget_groups(connection: sqlite3.Connection, now: int, most: int) -> int:
         (now - groups.FORGOTTEN_MS, most),
     ).fetchall()
     return sum(groups.erase(connection, group_id) for (group_id,) in unused)
-
-
-def _forget_replies(connection: sqlite3.Connection, now: int, most: int) -> int:
-    """Forget replies of which nothing is outstanding that was not handed out again since."""
-    finished = connection.execute(
-        "SELECT mailbox, number FROM replies r WHERE made_ms<=? AND NOT EXISTS ("
-        "SELECT 1 FROM handed h JOIN leases l"
-        " ON l.group_id=h.group_id AND l.msg_id=h.msg_id AND l.reply=h.reply"
-        " WHERE h.mailbox=r.mailbox AND h.reply=r.number) ORDER BY made_ms LIMIT ?",
-        (now - REPLY_MS, most),
-    ).fetchall()
-    connection.executemany("DELETE FROM handed WHERE mailbox=? AND reply=?", finished)
-    connection.executemany("DELETE FROM replies WHERE mailbox=? AND number=?", finished)
-    return len(finished)

@@ -110,6 +110,8 @@ CREATE TABLE groups (
   normal INTEGER NOT NULL,
   first_reply INTEGER NOT NULL,     -- replies before this one were voided by a reset
   used_ms INTEGER NOT NULL,
+  reached INTEGER NOT NULL DEFAULT 0,      -- before a reset, what was new had this msg_id or more
+  redelivered INTEGER NOT NULL DEFAULT 0,  -- the cost of its replies, together
   UNIQUE (mailbox, name)
 ) STRICT;
 CREATE INDEX groups_use ON groups (used_ms);
@@ -138,6 +140,7 @@ CREATE TABLE replies (
   request_id TEXT,
   made_ms INTEGER NOT NULL,
   copies INTEGER NOT NULL DEFAULT 1,   -- how often it was given: a FETCH may be repeated
+  cost INTEGER NOT NULL DEFAULT 0,     -- bytes that it takes for messages handed out before
   PRIMARY KEY (mailbox, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX replies_request ON replies (group_id, request_id, consumer, number)

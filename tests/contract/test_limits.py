@@ -284,6 +284,31 @@ async def test_a_mailbox_remembers_so_many_ids_and_forgets_none_for_a_new_one(op
     assert await client.send("inbox", "again", id="0") == 4
 
 
+async def test_a_group_that_fetches_its_own_for_ever_is_refused_until_it_acks_or_an_hour_is_over(
+    open_way,
+):
+    way = open_way(Limits(max_redelivered=3_000))
+    client = await way.client()
+    await client.mailbox_create(name="inbox")
+    await send_all(client, "inbox", "a", "b")
+    fetch = {"group_name": "g", "deliver": "earliest", "lease_ms": 86_400_000, "max_wait_ms": 0}
+    for count in range(1, 6):
+        fetched = await client.fetch("inbox", **fetch)
+        assert [message.delivery_count for message in fetched] == [count, count]
+    with pytest.raises(LimitReached, match=r"max_redelivered: .* group g of inbox"):
+        await client.fetch("inbox", **fetch)
+
+    assert bodies(await client.fetch("inbox", **{**fetch, "group_name": "h"})) == ["a", "b"]
+    assert bodies(await client.query("inbox")) == ["a", "b"]
+    assert await client.ack("inbox", "g", 0) == [0]
+    await way.clock.advance(3_600)
+    assert bodies(await client.fetch("inbox", **fetch)) == ["b"]
+    assert await client.ack("inbox", "g", 1) == [1]
+    for text in "cde":
+        await client.send("inbox", text)
+        assert bodies(await client.fetch("inbox", redeliver_own=False, **fetch)) == [text]
+
+
 async def test_a_send_that_was_refused_in_vain_hides_nothing_that_may_make_room(small, sender):
     await send_all(sender, "box", bytes(10), bytes(10), bytes(60))
     fetched = await sender.fetch("box", group_name="g", deliver="earliest", num_msgs=3)

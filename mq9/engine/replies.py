@@ -1,0 +1,106 @@
+"""What is remembered of FETCH replies, how much that takes, and when it is forgotten.
+
+Each message that is handed out for the first time has its place in a reply, so that these grow with
+what is sent. What a group is handed again has a budget, since it can fetch that as often as it
+likes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+
+from mq9.engine.commands import Fetch, Limits
+from mq9.engine.groups import Group
+from mq9.engine.mailboxes import Mailbox
+from mq9.errors import LimitReached
+
+# A lost reply is asked for again within seconds; a finished one is remembered for much longer.
+REMEMBERED_MS = 3_600_000
+_FORGOTTEN_AT_ONCE = 1_000  # replies that a FETCH makes room by removing
+_REPLY_BYTES = 256  # of a reply in the tables and their indexes, beside the names in it
+_MESSAGE_BYTES = 64  # and of each message in it
+
+
+def cost(group: Group, command: Fetch, picked: Sequence[tuple[int, int]]) -> int:
+    """Return how many bytes a reply takes for what the group had been handed before.
+
+    Args:
+        group: The group, as it was before.
+        command: What asks for the reply.
+        picked: Lane and msg_id of each message in it.
+    """
+    again = sum(msg_id < max(group.cursors[lane], group.reached) for lane, msg_id in picked)
+    size = again * _MESSAGE_BYTES
+    if again == len(picked):
+        names = len(command.consumer.encode()) + len((command.request_id or "").encode())
+        size += _REPLY_BYTES + 4 * names  # in an index as well, long ones in pages of their own
+    return size
+
+
+def charge(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    command: Fetch,
+    size: int,
+    now: int,
+    limits: Limits,
+) -> None:
+    """Count what a reply takes for what the group had been handed before.
+
+    Raises:
+        LimitReached: Together with what is remembered it would be too much.
+    """
+    if group.redelivered + size > limits.max_redelivered:
+        finished = _finished(connection, now, _FORGOTTEN_AT_ONCE, group)
+        group.redelivered -= _remove(connection, finished)[group.id]
+    if group.redelivered + size > limits.max_redelivered:
+        raise LimitReached(
+            f"max_redelivered: {group.redelivered} bytes for redeliveries to group "
+            f"{command.group} of {mailbox.address}, and {size} for this one, are more than "
+            f"{limits.max_redelivered}; ack what is held, or wait: they are kept for an hour"
+        )
+    group.redelivered += size
+    group.save(connection)
+
+
+def forget(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Forget replies that need no longer be remembered, the oldest first; how many."""
+    finished = _finished(connection, now, most)
+    _remove(connection, finished)
+    return len(finished)
+
+
+_Finished = tuple[int, int, int, int]  # a reply's mailbox, number, group and cost
+
+
+def _finished(
+    connection: sqlite3.Connection, now: int, most: int, group: Group | None = None
+) -> list[_Finished]:
+    """Find old replies of which nothing is outstanding that was not handed out again since."""
+    of_group, order = ("", "made_ms") if group is None else ("group_id=? AND", "number")
+    values = (() if group is None else (group.id,)) + (now - REMEMBERED_MS, most)
+    return connection.execute(
+        f"SELECT mailbox, number, group_id, cost FROM replies r WHERE {of_group} made_ms<=?"  # noqa: S608  # constant text
+        " AND NOT EXISTS (SELECT 1 FROM handed h JOIN leases l"
+        " ON l.group_id=h.group_id AND l.msg_id=h.msg_id AND l.reply=h.reply"
+        f" WHERE h.mailbox=r.mailbox AND h.reply=r.number) ORDER BY {order} LIMIT ?",
+        values,
+    ).fetchall()
+
+
+def _remove(connection: sqlite3.Connection, finished: list[_Finished]) -> Counter[int]:
+    """Remove replies; what they took, by group."""
+    numbers = [(mailbox, number) for mailbox, number, *_ in finished]
+    connection.executemany("DELETE FROM handed WHERE mailbox=? AND reply=?", numbers)
+    connection.executemany("DELETE FROM replies WHERE mailbox=? AND number=?", numbers)
+    freed: Counter[int] = Counter()
+    for _, _, group_id, size in finished:
+        freed[group_id] += size
+    connection.executemany(
+        "UPDATE groups SET redelivered=redelivered-? WHERE id=?",
+        [(size, group_id) for group_id, size in freed.items() if size],
+    )
+    return freed
