@@ -70,7 +70,7 @@ async def test_a_file_from_before_there_were_vectors_gets_room_for_them(tmp_path
     write(path, 1, "")
     async with Mq9Client(f"sqlite:///{path.as_posix()}") as client:
         await client.agent_register({"name": "cook", "payload": "soup"})
-        [agent] = await client.agent_discover(semantic="stew")
+        [agent] = await client.agent_discover(semantic="stew", min_score=0)
         assert agent.match.mode == "semantic"
 
 
