@@ -7,8 +7,8 @@ import struct
 from collections import Counter
 from pathlib import Path
 
-# Of Linux's struct tcp_info: bytes received and bytes sent, each of 64 bits.
-_RECEIVED, _SENT, _LENGTH = 128, 200, 208
+# Of Linux's struct tcp_info, each of 64 bits: bytes received, bytes sent, those sent again.
+_RECEIVED, _SENT, _SENT_AGAIN, _LENGTH = 128, 200, 208, 216
 
 
 def in_transit():
@@ -40,4 +40,5 @@ def _ends_and_counts(fd):
         return None
     (came,) = struct.unpack_from("Q", info, _RECEIVED)
     (went,) = struct.unpack_from("Q", info, _SENT)
-    return here, there, came, went
+    (again,) = struct.unpack_from("Q", info, _SENT_AGAIN)
+    return here, there, came, went - again
