@@ -172,7 +172,8 @@ def find_command(machine: Machine, python: str = sys.executable) -> Path:
         if folder.is_absolute() and command.is_file() and os.access(command, os.X_OK):
             return command
     raise InvalidRequest(
-        f"command: there is no {name} beside {python} or on PATH; install langchain-mq9[mcp]"
+        f"command: there is no {name} beside {python} or on PATH; in the clone, "
+        "pip install '.[mcp]'"
     )
 
 

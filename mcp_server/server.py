@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 from mcp.server.caching import CacheableMethod, CacheHint
@@ -23,6 +22,7 @@ from mcp_server.watching import Watches
 from mq9 import InvalidRequest, Mq9Error
 from mq9.address import shown
 from mq9.operations import Identity, OperationError
+from mq9.version import VERSION
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -91,7 +91,7 @@ def make_server(
         NAME,
         title="mq9 mailbox",
         description="A mailbox for this agent, and everybody else's.",
-        version=_version(),
+        version=VERSION,
         instructions=_instructions(callers.default),
         cache_hints=_HINTS,
         lifespan=lifespan,
@@ -149,10 +149,3 @@ def _on_one_page(
         return await handler(context, params)
 
     return answer
-
-
-def _version() -> str:
-    try:
-        return version("langchain-mq9")
-    except PackageNotFoundError:
-        return "0"

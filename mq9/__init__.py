@@ -53,6 +53,9 @@ from mq9.models import (
     Waiting,
 )
 from mq9.sync_client import SyncConsumer, SyncMq9Client
+from mq9.version import VERSION
+
+__version__ = VERSION
 
 __all__ = [
     "AgentMatch",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -21,6 +20,7 @@ from prometheus_client.registry import Collector
 from mq9.errors import Mq9Error
 from mq9.models import PRIORITIES
 from mq9.protocol.subjects import Verb
+from mq9.version import VERSION
 
 if TYPE_CHECKING:
     from mq9.models import Totals
@@ -94,7 +94,7 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        Info("mq9_build", "What runs here.", registry=registry).info({"version": _version()})
+        Info("mq9_build", "What runs here.", registry=registry).info({"version": VERSION})
         ProcessCollector(registry=registry)
         self._verbs = frozenset(verb.value for verb in Verb) | {UNKNOWN}
         self._codes = frozenset(_codes(Mq9Error)) | {OK, UNKNOWN}
@@ -194,10 +194,3 @@ def _codes(kind: type[Mq9Error]) -> Iterator[str]:
     yield kind.code
     for child in kind.__subclasses__():
         yield from _codes(child)
-
-
-def _version() -> str:
-    try:
-        return version("langchain-mq9")
-    except PackageNotFoundError:  # run from its source
-        return UNKNOWN

@@ -10,7 +10,6 @@ import random
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from mq9.broker import link as links
@@ -23,6 +22,7 @@ from mq9.broker.session import Hub, Session
 from mq9.clock import Clock, SystemClock, sleep
 from mq9.errors import Mq9Error, Unreachable
 from mq9.users import Anybody, Guard
+from mq9.version import VERSION
 from mq9.wire import encoder
 
 logger = logging.getLogger("mq9.broker")
@@ -215,7 +215,7 @@ class Server:
         fields = {
             "server_id": self._id,
             "server_name": "mq9",
-            "version": _version(),
+            "version": VERSION,
             "proto": 1,
             "host": host,
             "port": port,
@@ -263,10 +263,3 @@ def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:  # of which asyncio says more than anybody wants to read
         return "another program has it, or another mq9; --port chooses another port"
     return error.strerror or str(error)
-
-
-def _version() -> str:
-    try:
-        return version("langchain-mq9")
-    except PackageNotFoundError:
-        return "0"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from mq9.cli import agents, demo, doctor, mailboxes, messages, passwords, redriv
 from mq9.cli.call import Common, JsonOption, TimeoutOption, register
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
+from mq9.version import VERSION
 
 HELP = """Mailboxes for AI agents: send, fetch, look, and find out why.
 
@@ -86,11 +86,7 @@ app = new_app(cls=_Mq9, help=HELP, add_completion=True)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        try:
-            number = version("langchain-mq9")
-        except PackageNotFoundError:
-            number = "of no installed version"
-        typer.echo(f"mq9 {number}")
+        typer.echo(f"mq9 {VERSION}")
         raise typer.Exit
 
 

@@ -1,21 +1,22 @@
-"""Which modules a Python program here would import under our names, other than ours."""
+"""Packages and modules of our names, other than ours, that a Python program here would meet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
-from importlib.metadata import packages_distributions
+from importlib.metadata import Distribution, distributions, packages_distributions
 from pathlib import Path
 
 import mq9
 from mq9.cli.findings import Finding, ok, problem, warning
+from mq9.version import VERSION
 
 NAMES = ("mq9", "langchain_mq9", "mcp_server")
 _OURS = "langchain-mq9"
 
 
 def look(path: Sequence[str], here: Path) -> list[Finding]:
-    """Look for other modules and packages of our names.
+    """Look for other modules and packages of our names, and for other versions of ours.
 
     Args:
         path: Where Python looks for modules, in that order; an empty entry is ``here``.
@@ -29,6 +30,7 @@ def look(path: Sequence[str], here: Path) -> list[Finding]:
         found += _found_files(name, places, root)
         others = {one.lower().replace("_", "-") for one in installed.get(name, ())} - {_OURS}
         found += [_distribution(name, other) for other in sorted(others)]
+    found += _other_versions(places)
     return found or [ok("names", f"nothing else is called {', '.join(NAMES)}")]
 
 
@@ -81,5 +83,27 @@ def _distribution(name: str, other: str) -> Finding:
     return problem(
         "names",
         f"the package {other} installs a module {name}, too: each overwrites the other's files",
-        f"pip uninstall {other}, then pip install --force-reinstall {_OURS}",
+        f"pip uninstall {other}, then, in the clone, pip install --force-reinstall .",
+    )
+
+
+def _other_versions(places: Sequence[str]) -> list[Finding]:
+    """Report what is installed as our package in another version than the one that runs."""
+    installed = distributions(name=_OURS, path=list(places))
+    return [_version(one) for one in installed if one.version != VERSION]
+
+
+def _version(installed: Distribution) -> Finding:
+    release, where = f"{_OURS} {installed.version}", installed.locate_file("")
+    # Others published releases of that name for an earlier protocol.
+    if installed.version.startswith(("0.2.", "0.3.")):
+        return problem(
+            "names",
+            f"{release} in {where} is an older package of that name, without mq9",
+            f"pip uninstall {_OURS}, until none is left; then, in the clone, pip install .",
+        )
+    return warning(
+        "names",
+        f"{release} is installed in {where}, and this is {VERSION}",
+        "in the clone, pip install .",
     )

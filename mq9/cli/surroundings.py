@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mq9.cli.findings import Finding, ok, problem, warning
+from mq9.version import VERSION
 
 _FEW_BYTES = 100 * 1024 * 1024
 _NO_BYTES = 1024 * 1024
@@ -25,8 +26,11 @@ _MOST_METRICS = 1024 * 1024  # bytes
 
 def versions(packages: Sequence[str] = ()) -> list[Finding]:
     """Look at Python, at our packages and others, and at what SQLite can do."""
-    found = [ok("python", f"{platform.python_version()} at {sys.executable}")]
-    for package in ("langchain-mq9", "nats-py", *packages):
+    found = [
+        ok("python", f"{platform.python_version()} at {sys.executable}"),
+        ok("langchain-mq9", VERSION),
+    ]
+    for package in ("nats-py", *packages):
         try:
             found.append(ok(package, version(package)))
         except PackageNotFoundError:

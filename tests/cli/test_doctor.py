@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from cli.conftest import SECRET, Running, call
 from mq9.cli import shadows, surroundings
 from mq9.users import Users
+from mq9.version import VERSION
 
 
 @pytest.fixture
@@ -210,6 +212,65 @@ def test_another_mcp_server_is_told(here, site):
     [(state, text)] = found([site], here)
     assert state in {"warning", "problem"}
     assert str(here / "mcp_server.py") in text
+
+
+def install(site, version):
+    """Put a release of langchain-mq9 into a directory, as pip leaves it there."""
+    (site / "langchain_mq9").mkdir(parents=True)
+    (site / "langchain_mq9" / "__init__.py").touch()
+    metadata = site / f"langchain_mq9-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: langchain-mq9\nVersion: {version}\n"
+    )
+    (metadata / "RECORD").write_text("langchain_mq9/__init__.py,,\n")
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_the_older_package_of_our_name_is_a_problem_with_advice(here, site, tmp_path, comes_first):
+    older = tmp_path / "older"
+    install(older, "0.3.5")
+    path = [older, site] if comes_first else [site, older]
+
+    told = {one.text: one for one in shadows.look([str(one) for one in path], here)}
+
+    text = f"langchain-mq9 0.3.5 in {older} is an older package of that name, without mq9"
+    assert told[text].state == "problem"
+    assert "pip uninstall langchain-mq9" in told[text].advice
+    module = next(one for one in told.values() if str(older / "langchain_mq9") in one.text)
+    assert module.state == ("problem" if comes_first else "warning")
+
+
+def test_another_version_of_ours_is_a_warning_and_the_same_is_none(here, site, tmp_path):
+    older, same = tmp_path / "older", tmp_path / "same"
+    install(older, "0.1.0")
+    install(same, VERSION)
+    text = f"langchain-mq9 0.1.0 is installed in {older}, and this is {VERSION}"
+    assert ("warning", text) in found([site, older], here)
+    assert not [text for _, text in found([site, same], here) if "installed" in text]
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("program", ["main", "mcp_main"])
+def test_both_doctors_tell_of_the_older_package(tmp_path, program):
+    install(tmp_path / "older", "0.3.5")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import mq9.cli; mq9.cli.{program}()", "doctor"],
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "MQ9_SERVER": "memory://doctor",
+            "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path / 'older'}",
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"problem  names: langchain-mq9 0.3.5 in {tmp_path / 'older'} is an older" in done.stdout
+    assert "-> pip uninstall langchain-mq9, until none is left; then, in the clone, " in done.stdout
 
 
 @pytest.mark.parametrize("name", ["mq9", "mcp_server"])

@@ -9,6 +9,7 @@ from typing import Any
 import typer.main
 
 from mcp_server.cli import app
+from mq9.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 SERVER: dict[str, Any] = json.loads((ROOT / "server.json").read_text("utf-8"))
@@ -40,7 +41,8 @@ def test_the_description_fits_the_schema() -> None:
 
 def test_it_is_the_package_of_this_version() -> None:
     assert PACKAGE["identifier"] == PROJECT["name"]
-    assert SERVER["version"] == PACKAGE["version"] == PROJECT["version"]
+    assert SERVER["version"] == PACKAGE["version"] == PROJECT["version"] == VERSION
+    assert f"\n## {VERSION}\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_the_package_brings_the_program_that_would_be_run() -> None:
