@@ -393,7 +393,7 @@ class Mq9Client:
         reply = await self._connection.request(
             Verb.SEND, mail_address, body, idempotent=True, extra_headers=options.encode()
         )
-        return int(replies.field(reply, "msg_id"))
+        return replies.whole(reply, "msg_id")
 
     async def fetch(
         self,
@@ -644,9 +644,7 @@ class Mq9Client:
         reply = await self._connection.request(
             Verb.EXTEND, address, body.encode(), idempotent=False
         )
-        return Extended(
-            tuple(replies.field(reply, "extended")), tuple(replies.field(reply, "lost"))
-        )
+        return Extended(replies.ids(reply, "extended"), replies.ids(reply, "lost"))
 
     def _acting(self, consumer: str | None) -> str:
         """Return the consumer that a request is made for."""

@@ -7,10 +7,10 @@ Every reply has ``error``; the empty text is success. Instants are Unix seconds:
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -35,6 +35,15 @@ from mq9.models import (
     Waiting,
 )
 from mq9.protocol import robustmq
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Raise BadReply for a reply that is not of the form that is read inside."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadReply(f"the broker's reply cannot be read: {error!r}") from error
 
 
 def success(fields: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +93,30 @@ def field(reply: dict[str, Any], name: str) -> Any:
         raise BadReply(f"the broker's reply has no {name}: {sorted(reply)}") from None
 
 
+def whole(reply: dict[str, Any], name: str) -> int:
+    """Return a field that a reply must have, and that is a whole number.
+
+    Raises:
+        BadReply: It is missing, or something else.
+    """
+    value = field(reply, name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadReply(f"the broker's reply has {value!r} for {name}, which is not a whole number")
+    return value
+
+
+def ids(reply: dict[str, Any], name: str) -> tuple[int, ...]:
+    """Return a field that a reply must have, and that is a list of message ids.
+
+    Raises:
+        BadReply: It is missing, or something else.
+    """
+    value = field(reply, name)
+    if not isinstance(value, list) or not all(type(one) is int for one in value):
+        raise BadReply(f"the broker's reply has {value!r} for {name}, which is no list of ids")
+    return tuple(value)
+
+
 def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
     """Write a message of a FETCH or QUERY reply.
 
@@ -123,6 +156,7 @@ def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
     return item
 
 
+@_reading()
 def decode_message(
     item: dict[str, Any], mail_address: str, batch: str | None, group_name: str | None = None
 ) -> Message:
@@ -134,33 +168,30 @@ def decode_message(
     Raises:
         BadReply: A field is missing or wrong.
     """
-    try:
-        payload: str = item["payload"]
-        if item.get("encoding", "base64") == "base64" and not robustmq.is_plain_text(item):
-            body = base64.b64decode(payload, validate=True)
-        else:
-            body = payload.encode("utf-8")
-        return Message(
-            msg_id=item["msg_id"],
-            payload=body,
-            priority=Priority(item.get("priority") or "normal"),
-            create_time=item.get("create_time", 0),
-            key=item.get("key"),
-            tags=tuple(item.get("tags") or ()),
-            sender=item.get("from"),
-            sender_verified=item.get("from_verified", False),
-            reply_to=item.get("reply_to"),
-            correlation_id=item.get("correlation_id"),
-            path=tuple(item.get("path") or ()),
-            headers=MessageHeaders(item.get("headers") or ()),
-            moved=_moved(item["moved"]) if item.get("moved") else None,
-            delivery_count=item.get("delivery_count", 0),
-            batch=batch,
-            mail_address=mail_address,
-            group_name=group_name,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
-        raise BadReply(f"the broker sent a message that cannot be read: {error!r}") from error
+    payload: str = item["payload"]
+    if item.get("encoding", "base64") == "base64" and not robustmq.is_plain_text(item):
+        body = base64.b64decode(payload, validate=True)
+    else:
+        body = payload.encode("utf-8")
+    return Message(
+        msg_id=item["msg_id"],
+        payload=body,
+        priority=Priority(item.get("priority") or "normal"),
+        create_time=item.get("create_time", 0),
+        key=item.get("key"),
+        tags=tuple(item.get("tags") or ()),
+        sender=item.get("from"),
+        sender_verified=item.get("from_verified", False),
+        reply_to=item.get("reply_to"),
+        correlation_id=item.get("correlation_id"),
+        path=tuple(item.get("path") or ()),
+        headers=MessageHeaders(item.get("headers") or ()),
+        moved=_moved(item["moved"]) if item.get("moved") else None,
+        delivery_count=item.get("delivery_count", 0),
+        batch=batch,
+        mail_address=mail_address,
+        group_name=group_name,
+    )
 
 
 def _moved(data: dict[str, Any]) -> Moved:
@@ -191,10 +222,15 @@ def encode_fetch(result: FetchResult, *, as_base64: bool) -> dict[str, Any]:
     return success(reply)
 
 
+@_reading()
 def decode_fetch(
     reply: dict[str, Any], mail_address: str, group_name: str | None = None
 ) -> FetchResult:
-    """Read the reply to a QUERY, or to a FETCH by a consumer group or by none."""
+    """Read the reply to a QUERY, or to a FETCH by a consumer group or by none.
+
+    Raises:
+        BadReply: A field is missing or wrong.
+    """
     batch = reply.get("batch")
     waiting = reply.get("waiting")
     return FetchResult(
@@ -239,8 +275,13 @@ def encode_status(status: MailboxStatus) -> dict[str, Any]:
     return success(_without_none(status))
 
 
+@_reading()
 def decode_status(reply: dict[str, Any]) -> MailboxStatus:
-    """Read the reply to a STATUS."""
+    """Read the reply to a STATUS.
+
+    Raises:
+        BadReply: A field is missing or wrong.
+    """
     group = reply.get("group")
     life = reply.get("message")
     return MailboxStatus(
@@ -297,8 +338,13 @@ def encode_unread(unread: Unread) -> dict[str, int]:
     return dataclasses.asdict(unread)
 
 
+@_reading()
 def decode_unread(reply: dict[str, Any]) -> Unread | None:
-    """Read the ``unread`` field, where the broker sent one."""
+    """Read the ``unread`` field, where the broker sent one.
+
+    Raises:
+        BadReply: It does not hold numbers.
+    """
     unread = reply.get("unread")
     return _unread(unread) if unread else None
 
@@ -315,8 +361,13 @@ def encode_public(mailboxes: Iterable[PublicMailbox], *, more: bool) -> dict[str
     return success(reply)
 
 
+@_reading()
 def decode_public(reply: dict[str, Any]) -> list[PublicMailbox]:
-    """Read the reply to PUBLIC.LIST."""
+    """Read the reply to PUBLIC.LIST.
+
+    Raises:
+        BadReply: A field is missing or wrong.
+    """
     return [
         PublicMailbox(item["mail_address"], item.get("desc", ""))
         for item in reply.get("mailboxes") or ()
@@ -350,11 +401,12 @@ def encode_discover(
     )
 
 
+@_reading()
 def decode_discover(reply: dict[str, Any]) -> AgentMatches:
     """Read the reply to DISCOVER.
 
     Raises:
-        BadReply: An agent in it is not a JSON object.
+        BadReply: An agent in it is not a JSON object, or a field is wrong.
     """
     agents = reply.get("agents") or ()
     matches = reply.get("matches") or ()
@@ -369,8 +421,13 @@ def decode_discover(reply: dict[str, Any]) -> AgentMatches:
     return AgentMatches(found, mode=reply.get("mode"), has_more=bool(reply.get("has_more")))
 
 
+@_reading()
 def decode_match(data: dict[str, Any]) -> Match:
-    """Read one of a DISCOVER reply's ``matches``."""
+    """Read one of a DISCOVER reply's ``matches``.
+
+    Raises:
+        BadReply: It is not a JSON object.
+    """
     return Match(
         name=data.get("name", ""),
         mailbox=data.get("mailbox", ""),

@@ -1,0 +1,101 @@
+"""A broker that answers nonsense is said to have done so, whatever the nonsense is."""
+
+from contextlib import suppress
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mq9.errors import BadReply
+from mq9.protocol import replies
+
+FIELDS = [
+    "messages",
+    "waiting",
+    "leased",
+    "batch",
+    "more",
+    "group",
+    "message",
+    "agents",
+    "matches",
+    "mailboxes",
+    "unread",
+    "pending",
+    "moved",
+    "groups",
+    "msg_id",
+    "payload",
+    "priority",
+    "headers",
+    "encoding",
+    "count",
+    "until",
+    "state",
+    "group_name",
+    "exists",
+    "mail_address",
+    "tags",
+    "path",
+    "extended",
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner),
+    max_leaves=12,
+)
+READERS = [
+    lambda reply: replies.decode_fetch(reply, "inbox"),
+    lambda reply: replies.decode_message(reply, "inbox", None),
+    replies.decode_status,
+    replies.decode_unread,
+    replies.decode_public,
+    replies.decode_discover,
+    replies.decode_match,
+    replies.decode_whoami,
+    lambda reply: replies.whole(reply, "msg_id"),
+    lambda reply: replies.ids(reply, "extended"),
+]
+
+
+@pytest.mark.parametrize("read", READERS)
+@given(reply=st.dictionaries(st.sampled_from(FIELDS), VALUES))
+def test_a_reply_is_read_or_refused_as_a_whole(read, reply):
+    with suppress(BadReply):
+        read(reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"waiting": {"leased": [{"consumer": "c"}]}},
+        {"waiting": {"leased": [7]}},
+        {"messages": [{"payload": "eA=="}]},
+        {"messages": [{"msg_id": 1, "payload": "x"}]},
+        {"messages": 7},
+    ],
+)
+def test_a_fetch_reply_without_what_it_needs_is_a_bad_reply(reply):
+    with pytest.raises(BadReply, match="the broker's reply cannot be read"):
+        replies.decode_fetch(reply, "inbox")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"mail_address": "a", "group": {"group_name": "g"}},
+        {"mail_address": "a", "message": {"state": "stored"}},
+        {"mail_address": "a", "message": {"msg_id": 1, "state": "stored", "groups": [{}]}},
+        {},
+    ],
+)
+def test_a_status_without_what_it_needs_is_a_bad_reply(reply):
+    with pytest.raises(BadReply):
+        replies.decode_status(reply)
+
+
+@given(st.binary(max_size=40))
+def test_bytes_are_a_reply_or_a_bad_one(data):
+    with suppress(BadReply):
+        assert replies.decode(data)["error"] == orjson.loads(data).get("error")
