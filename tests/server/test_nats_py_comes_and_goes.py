@@ -116,7 +116,8 @@ async def test_who_is_let_in_and_what_the_others_are_told_is_the_same(pair, cred
                 **credentials,
             )
         except nats.errors.Error as error:
-            outcomes.append((type(error).__name__, str(error), events.seen))
+            # What follows may be the end of the connection, or that TCP has been reset.
+            outcomes.append((type(error).__name__, str(error), events.seen[:1]))
         else:
             outcomes.append(("let in", client.is_connected, events.seen))
         finally:
