@@ -121,6 +121,7 @@ class InlineBackend:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                store.refuse_newer(self._connection)
                 now = self._clock.now_ms()
                 result = machine.apply(self._connection, command, now, self._limits)
                 self._connection.execute("COMMIT")

@@ -47,9 +47,7 @@ def apply(connection: sqlite3.Connection, command: Command[R], now: int, limits:
 
     Raises:
         Mq9Error: The command was refused.
-        Unavailable: A newer version of this program has changed the schema meanwhile.
     """
-    store.refuse_newer(connection)
     if isinstance(command, commands.Private):
         mailboxes.refuse_others(connection, command, now)
         mailboxes.adopt(connection, command)
