@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Self, cast, overload
 
 from mq9 import address as addresses
-from mq9 import payloads
+from mq9 import payloads, tracing
 from mq9.batches import Batches
 from mq9.clock import Clock
 from mq9.connection import Connection, UnreadWatch
@@ -390,10 +390,15 @@ class Mq9Client:
         return await self._send(address, payloads.encode(payload), options)
 
     async def _send(self, mail_address: str, body: bytes, options: SendOptions) -> int:
-        reply = await self._connection.request(
-            Verb.SEND, mail_address, body, idempotent=True, extra_headers=options.encode()
-        )
-        return replies.whole(reply, "msg_id")
+        with tracing.sending(mail_address, options, len(body)) as message:
+            reply = await self._connection.request(
+                *(Verb.SEND, mail_address, body),
+                idempotent=True,
+                extra_headers=message.options.encode(),
+            )
+            msg_id = replies.whole(reply, "msg_id")
+            message.stored_as(msg_id)
+        return msg_id
 
     async def fetch(
         self,
@@ -453,6 +458,7 @@ class Mq9Client:
             redeliver_own=redeliver_own,
             consumer=self._acting(consumer),
         )
+        trace = tracing.fetching(address, body.group_name)
         try:
             reply = await self._connection.request(
                 Verb.FETCH,
@@ -474,6 +480,7 @@ class Mq9Client:
         if body.group_name is not None:
             who = body.consumer or self.consumer
             self._batches.remember(address, body.group_name, who, fetched)
+        trace(fetched)
         return fetched
 
     async def ack(
@@ -908,14 +915,16 @@ class Mq9Client:
             correlation_id=correlation_id,
             headers=cast("tuple[tuple[str, str], ...]", headers),
         )
-        await self.mailbox_create(name=reply_to, ttl=lifetime, renew=True)
-        try:
-            await self._send(address, body, options)
-            answer = await self._await_answer(reply_to, correlation_id, seconds)
-        finally:
-            await self._discard(reply_to)
-        if answer is None:
-            raise NoReply(f"no answer from {address} within {seconds:g} s")
+        with tracing.requesting(address) as answers:
+            await self.mailbox_create(name=reply_to, ttl=lifetime, renew=True)
+            try:
+                await self._send(address, body, options)
+                answer = await self._await_answer(reply_to, correlation_id, seconds)
+            finally:
+                await self._discard(reply_to)
+            if answer is None:
+                raise NoReply(f"no answer from {address} within {seconds:g} s")
+            answers.append(answer)
         return answer
 
     async def _await_answer(

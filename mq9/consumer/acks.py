@@ -33,7 +33,7 @@ class Acks:
         self._client = client
         self._clock: Clock = client.clock  # still there when the client is closed
         self._address = mail_address
-        self._group = group_name
+        self.group_name = group_name
         self._consumer = consumer
         self.progress: Progress | None = None
 
@@ -44,7 +44,7 @@ class Acks:
             return
         await self._client.ack(
             self._address,
-            self._group,
+            self.group_name,
             message.msg_id,
             batch=message.batch,
             individual=True,
@@ -53,7 +53,7 @@ class Acks:
 
     async def ack_up_to(self, msg_id: int) -> None:
         """Confirm a message and all before it, on a broker without leases. Raises Mq9Error."""
-        await self._client.ack(self._address, self._group, msg_id, consumer=self._consumer)
+        await self._client.ack(self._address, self.group_name, msg_id, consumer=self._consumer)
 
     async def give_back(self, message: Message, delay_ms: int) -> None:
         """Let a message be delivered again after a delay. Raises Mq9Error."""
@@ -62,7 +62,7 @@ class Acks:
             return
         await self._client.nack(
             self._address,
-            self._group,
+            self.group_name,
             message.msg_id,
             batch=message.batch,
             delay_ms=delay_ms,
@@ -78,7 +78,7 @@ class Acks:
         """
         renewed = await self._client.extend(
             self._address,
-            self._group,
+            self.group_name,
             [message.msg_id for message in messages],
             lease_ms=lease_ms,
             consumer=self._consumer,
@@ -94,7 +94,7 @@ class Acks:
         if message.batch is not None:
             moved = await self._client.move(
                 self._address,
-                self._group,
+                self.group_name,
                 message.msg_id,
                 to=to,
                 reason=_as_reason(reason),

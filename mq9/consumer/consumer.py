@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from mq9 import address as addresses
+from mq9 import tracing
 from mq9.by_offset import MOST_FETCHED, Progress
 from mq9.clock import sleep
 from mq9.consumer.acks import Acks
@@ -133,7 +134,8 @@ class Consumer:
         first = await self._fetch(max_wait_ms=0)
         # Should the mailbox be made anew, all that comes into it is news.
         self._deliver = Deliver.EARLIEST
-        self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
+        with tracing.detached():
+            self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
         self._loop_task.add_done_callback(log_unexpected)
         self._loop_task.add_done_callback(lambda _: on_end(self))
 

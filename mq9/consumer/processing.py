@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mq9 import tracing
 from mq9.clock import sleep
 from mq9.consumer.acks import Acks
 from mq9.consumer.calls import Call, wait_for_any
@@ -181,11 +182,12 @@ class Processor:
         """Run the handler and send its answer. Return the error that came of it, if one did."""
         message = delivery.message
         try:
-            result = await self._call(
-                self._options.handler, message, seconds=self._options.handler_timeout
-            )
-            if message.reply_to is not None and isinstance(result, _ANSWERS):
-                await self._client.reply(message, result, sender=self._options.agent)
+            with tracing.handling(message, self._acks.group_name):
+                result = await self._call(
+                    self._options.handler, message, seconds=self._options.handler_timeout
+                )
+                if message.reply_to is not None and isinstance(result, _ANSWERS):
+                    await self._client.reply(message, result, sender=self._options.agent)
         except (TimeoutError, _Interrupted) as error:
             delivery.is_leased = False
             return error

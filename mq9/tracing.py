@@ -1,0 +1,236 @@
+"""OpenTelemetry spans of messages that are sent, fetched and handled.
+
+They follow OpenTelemetry's conventions for messaging. The trace context travels in the headers of a
+message. Without the package ``opentelemetry-api`` (extra ``otel``) nothing is traced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mq9.errors import InvalidRequest, Mq9Error
+from mq9.models import Message
+from mq9.protocol.headers import SendOptions
+from mq9.version import VERSION
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Link, Span, SpanKind
+
+_logger = logging.getLogger("mq9.tracing")
+_REPLY_MAILBOX = re.compile(r"reply\.[a-z2-7]{24,}")  # as Mq9Client.request names them
+
+
+class Sending:
+    """A message on its way to the broker.
+
+    Attributes:
+        options: What it says beside its payload, with the trace context among its headers.
+    """
+
+    def __init__(self, options: SendOptions, span: Span | None = None) -> None:
+        self.options = options
+        self._span = span
+
+    def stored_as(self, msg_id: int) -> None:
+        """Note the number that the message was given; -1 stands for none yet."""
+        if self._span is not None and msg_id >= 0:
+            self._span.set_attribute("messaging.message.id", str(msg_id))
+
+
+@contextmanager
+def sending(mail_address: str, options: SendOptions, size: int) -> Iterator[Sending]:
+    """Trace the sending of a message of ``size`` bytes."""
+    api = _api()
+    if api is None:
+        yield Sending(options)
+        return
+    attributes = {"messaging.message.body.size": size, **_conversation(options.correlation_id)}
+    with api.span("send", mail_address, api.kinds.PRODUCER, attributes) as span:
+        yield Sending(api.with_context(options), span)
+
+
+@contextmanager
+def requesting(mail_address: str) -> Iterator[list[Message]]:
+    """Trace a question until its answer, which is to be added to the list."""
+    api = _api()
+    answers: list[Message] = []
+    if api is None:
+        yield answers
+        return
+    with api.span("request", mail_address, api.kinds.CLIENT, {}) as span:
+        yield answers
+        for link in api.links(answers):
+            span.add_link(link.context)
+
+
+def fetching(mail_address: str, group_name: str | None) -> Callable[[Sequence[Message]], None]:
+    """Begin to trace a fetch; what is returned is to be called with what was fetched.
+
+    A fetch that returns nothing leaves no span.
+    """
+    api = _api()
+    if api is None:
+        return lambda _: None
+    began_ns = time.time_ns()
+
+    def trace(fetched: Sequence[Message]) -> None:
+        if fetched:
+            attributes = {"messaging.batch.message_count": len(fetched), **_group(group_name)}
+            links = api.links(fetched)
+            with api.span("receive", mail_address, api.kinds.CLIENT, attributes, links, began_ns):
+                pass
+
+    return trace
+
+
+@contextmanager
+def handling(message: Message, group_name: str) -> Iterator[None]:
+    """Trace the handling of a message, in the trace and with the baggage that it carries."""
+    api = _api()
+    if api is None:
+        yield
+        return
+    attributes = {
+        "messaging.message.id": str(message.msg_id),
+        "messaging.message.body.size": len(message.payload),
+        **_group(group_name),
+        **_conversation(message.correlation_id),
+    }
+    links = api.links([message])
+    with (
+        api.carried_by(message),
+        api.span("process", message.mail_address, api.kinds.CONSUMER, attributes, links),
+    ):
+        yield
+
+
+@contextmanager
+def detached() -> Iterator[None]:
+    """Let what is started inside belong to no trace: it goes on when the current one is over."""
+    api = _api()
+    if api is None:
+        yield
+        return
+    with api.attached(api.empty()):
+        yield
+
+
+def _group(name: str | None) -> dict[str, Any]:
+    return {} if name is None else {"messaging.consumer.group.name": name}
+
+
+def _conversation(correlation_id: str | None) -> dict[str, Any]:
+    if correlation_id is None:
+        return {}
+    return {"messaging.message.conversation_id": correlation_id}
+
+
+@functools.cache
+def _api() -> _Api | None:
+    """Return OpenTelemetry's API where it is installed; it is imported when first needed."""
+    try:
+        return _Api()
+    except ImportError:
+        return None
+
+
+class _Api:
+    """The part of OpenTelemetry's API that is used here.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+
+    def __init__(self) -> None:
+        from opentelemetry import context, propagate, trace  # noqa: PLC0415  # an extra
+
+        self.kinds: type[SpanKind] = trace.SpanKind
+        self.empty = context.Context
+        self._context, self._propagate, self._trace = context, propagate, trace
+        self._tracer = trace.get_tracer("mq9", VERSION)
+
+    @contextmanager
+    def span(
+        self,
+        operation: str,
+        mail_address: str,
+        kind: SpanKind,
+        attributes: Mapping[str, Any],
+        links: Sequence[Link] = (),
+        began_ns: int | None = None,
+    ) -> Iterator[Span]:
+        """Be in a span, which notes what is raised inside."""
+        # Names of spans are few, though a reply mailbox has a name of its own.
+        is_temporary = _REPLY_MAILBOX.fullmatch(mail_address) is not None
+        said = {
+            "messaging.system": "mq9",
+            "messaging.operation.name": operation,
+            "messaging.destination.name": mail_address,
+            **attributes,
+        }
+        if operation != "request":
+            said["messaging.operation.type"] = operation
+        if is_temporary:
+            said["messaging.destination.temporary"] = True
+        with self._tracer.start_as_current_span(
+            f"{operation} {'(temporary)' if is_temporary else mail_address}",
+            kind=kind,
+            attributes=said,
+            links=links,
+            start_time=began_ns,
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                kind_of = error.code if isinstance(error, Mq9Error) else type(error).__qualname__
+                span.set_attribute("error.type", kind_of)
+                raise
+
+    def with_context(self, options: SendOptions) -> SendOptions:
+        """Return options with the current context among the headers, as far as there is room.
+
+        A header that was given stays as it is.
+        """
+        found: dict[str, str] = {}
+        self._propagate.inject(found)
+        for name, value in found.items():
+            if name.lower() not in dict(options.headers):
+                try:
+                    options = dataclasses.replace(
+                        options, headers=(*options.headers, (name, value))
+                    )
+                except InvalidRequest as error:
+                    _logger.debug("a message goes without its %s: %s", name, error)
+        return options
+
+    def links(self, messages: Sequence[Message]) -> list[Link]:
+        """Return a link to what sent each message, where it says so."""
+        contexts = (
+            self._trace.get_current_span(self._carried(one)).get_span_context() for one in messages
+        )
+        return [self._trace.Link(one) for one in contexts if one.is_valid]
+
+    @contextmanager
+    def carried_by(self, message: Message) -> Iterator[None]:
+        """Be in the context that a message carries."""
+        with self.attached(self._carried(message)):
+            yield
+
+    @contextmanager
+    def attached(self, context: Any) -> Iterator[None]:
+        """Be in a context."""
+        token = self._context.attach(context)
+        try:
+            yield
+        finally:
+            self._context.detach(token)
+
+    def _carried(self, message: Message) -> Any:
+        return self._propagate.extract(message.headers, context=self.empty())
