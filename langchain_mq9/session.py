@@ -7,13 +7,14 @@ import hashlib
 import os
 import secrets
 import weakref
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import get_runtime
 
 from langchain_mq9.connection import ToolConnection
+from langchain_mq9.runs import run_headers
 from mq9 import InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import MOST_CHARS
@@ -93,7 +94,7 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation and block until it is done."""
-        work = self._perform(operation, arguments, self.consumer(config))
+        work = self._performing(operation, arguments, config)
         try:
             return self.connection.call(work)
         except NotConnected as error:
@@ -103,7 +104,7 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation, awaited on any event loop."""
-        work = self._perform(operation, arguments, self.consumer(config))
+        work = self._performing(operation, arguments, config)
         try:
             return await self.connection.await_(work)
         except NotConnected as error:
@@ -130,8 +131,18 @@ class Session:
         # By its name alone: somebody else may be registered at its mailbox, too.
         await client.agent_unregister(name=self.identity.name)
 
+    def _performing(
+        self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
+    ) -> Coroutine[Any, Any, R]:
+        """Return what performs an operation; who asks is told by where this is called."""
+        return self._perform(operation, arguments, self.consumer(config), run_headers())
+
     async def _perform(
-        self, operation: Operation[Any, R], arguments: Arguments, consumer: str
+        self,
+        operation: Operation[Any, R],
+        arguments: Arguments,
+        consumer: str,
+        headers: Mapping[str, str],
     ) -> R:
         try:
             client = await self._connected()
@@ -145,6 +156,7 @@ class Session:
             max_chars=self.max_chars,
             registration_ttl=self.registration_ttl,
             deliveries=self._deliveries.of(consumer),
+            headers=headers,
         )
         try:
             return await perform(operation, caller, arguments)

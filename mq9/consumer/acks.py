@@ -24,6 +24,7 @@ class Acks:
         consumer: The consumer's name.
 
     Attributes:
+        group_name: The consumer group.
         progress: What has been handled, on a broker without leases; None while it has leases.
     """
 

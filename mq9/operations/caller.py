@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -147,6 +147,7 @@ class Caller:
         registration_ttl: After how many seconds without a sign of life its registration is gone; 0
             means never.
         deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
+        headers: What goes with each message that it sends.
     """
 
     client: Mq9Client
@@ -158,6 +159,7 @@ class Caller:
     read_only: bool = False
     registration_ttl: int = REGISTRATION_TTL_S
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def may_take(self) -> bool:

@@ -102,6 +102,7 @@ async def _send_to(
             sender=None if caller.identity is None else caller.identity.name,
             reply_to=reply_to,
             correlation_id=arguments.correlation_id,
+            headers=caller.headers,
         )
     except PayloadTooLarge as error:
         raise PayloadTooLarge(f"content: {error}") from None
