@@ -10,7 +10,16 @@ from langgraph.prebuilt import create_react_agent
 
 from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.testing import ScriptedModel, call
-from mq9 import MailboxFull, MailboxNotFound, Mq9Client, NoReply, NotConnected, Unavailable
+from mq9 import (
+    Forbidden,
+    InvalidRequest,
+    MailboxFull,
+    MailboxNotFound,
+    Mq9Client,
+    NoReply,
+    NotConnected,
+    Unavailable,
+)
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.clock import sleep
@@ -156,6 +165,22 @@ async def test_an_agent_counts_as_authenticated(broker):
         assert (message.sender, message.sender_verified) == ("alice", True)
         await anyone.send("inbox", "y", sender="alice")
         assert not (await alice.query("inbox"))[1].sender_verified
+
+
+async def test_agents_may_be_configured(broker):
+    agents = ["alice", "bob"]
+    async with (
+        broker.client(agent="alice", agents=agents) as alice,
+        broker.client(agent="bob", agents=agents) as bob,
+        broker.client() as before,
+    ):
+        await before.mailbox_create(name="open")
+        with pytest.raises(Forbidden, match="alice belongs to another agent"):
+            await bob.mailbox_create(name="alice")
+        with pytest.raises(Forbidden, match="open has no creator and is closed to agents"):
+            await alice.query("open")
+    with pytest.raises(InvalidRequest, match="both have the mailbox alice"):
+        broker.client(agents=["alice", "Alice"])
 
 
 async def test_after_a_restart_what_was_acknowledged_is_there(broker, client):
