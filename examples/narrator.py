@@ -52,13 +52,15 @@ def told(message):
     result = json.loads(message.content)
     for agent in result.get("agents", ()):
         says = escape(agent["untrusted_card"])
-        yield f"[green]{agent['name']}[/], reached at {agent['mail_address']}: {says}"
+        name = escape(agent["untrusted_name"])
+        yield f"[green]{name}[/], reached at {agent['mail_address']}: {says}"
     for mail in result.get("messages", ()):
         priority = mail.get("priority", "normal")
         count = mail.get("delivery_count", 1)
         again = f" [yellow](delivery {count})[/]" if count > 1 else ""
         text = escape(mail["untrusted_content"])
-        yield f"[green]#{mail['msg_id']}[/] {priority}, from {mail['from']}: {text}{again}"
+        sender = escape(mail["untrusted_envelope"]["from"])
+        yield f"[green]#{mail['msg_id']}[/] {priority}, from {sender}: {text}{again}"
     if "leased_seconds" in result:
         yield f"[dim]leased for {result['leased_seconds']} s, to be acked[/]"
     if "empty" in result:

@@ -17,20 +17,19 @@ def result(conversation, tool, field):
 
 
 def ask(content, **options):
-    return lambda seen: call(
-        "send_message",
-        mail_address=result(seen, "agent_discover", "agents")[0]["mail_address"],
-        content=content,
-        **options,
-    )
+    def step(seen):
+        address = result(seen, "agent_discover", "agents")[0]["mail_address"]
+        return call("send_message", mail_address=address, content=content, **options)
+
+    return step
 
 
 def answer(number, content):
-    return lambda seen: call(
-        "send_message",
-        mail_address=result(seen, "fetch_messages", "messages")[number]["reply_to"],
-        content=content,
-    )
+    def step(seen):
+        asked = result(seen, "fetch_messages", "messages")[number]["untrusted_envelope"]
+        return call("send_message", mail_address=asked["reply_to"], content=content)
+
+    return step
 
 
 def ack_all(seen):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mcp_types import (
     CompleteRequestParams,
     CompleteResult,
@@ -17,6 +19,7 @@ from mq9.operations import perform
 from mq9.operations.agents import AGENT_DISCOVER, DiscoverArguments
 
 _MOST = 100  # as the protocol says
+_NAME = re.compile(r"[\w.-]{1,64}")  # one word; of other agents the address is offered
 _NOTHING = Completion(values=[], total=0, has_more=False)
 
 
@@ -47,8 +50,13 @@ class Completions:
         async with self._callers.calling(context) as caller:
             found = await perform(AGENT_DISCOVER, caller, DiscoverArguments(limit=_MOST))
         begun = typed.casefold()
-        names = [one.name for one in found.agents if one.name.casefold().startswith(begun)]
-        return Completion(values=names, has_more=len(found.agents) == _MOST)
+        # A name becomes part of what the user says, and whoever registers can choose any.
+        names = [
+            one.untrusted_name if _NAME.fullmatch(one.untrusted_name) else one.mail_address
+            for one in found.agents
+            if one.untrusted_name.casefold().startswith(begun)
+        ]
+        return Completion(values=list(dict.fromkeys(names)), has_more=len(found.agents) == _MOST)
 
     def _addresses(self, typed: str) -> Completion:
         own = self._callers.identity().known_addresses

@@ -110,7 +110,7 @@ class FoundAgent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
+    untrusted_name: str
     mail_address: str = Field(description="Send messages here.")
     weak: bool | None = Field(
         default=None, description="True when it hardly fits: it may do nothing of the kind."
@@ -221,7 +221,7 @@ def _describe(
     match = agent.match
     card = cards.for_people(agent)
     return FoundAgent(
-        name=visible(match.name),
+        untrusted_name=visible(match.name),
         mail_address=match.mailbox,
         weak=weak or None,
         you=True if match.name == own_name else None,

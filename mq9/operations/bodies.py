@@ -18,9 +18,7 @@ _INVISIBLE = frozenset(
         *range(0xE0000, 0xE1000),
     ]
 )
-# Whether these are hidden depends on what is beside them.
-_IN_CONTEXT = re.compile("\r+(?!\n)|\ufe0f+")
-_SELECTOR = "\ufe0f"
+_LONE_RETURNS = re.compile("\r+(?!\n)")
 _MOST_SEEN = 0x20000  # characters below are remembered: all scripts in use, and emoji
 
 
@@ -39,26 +37,23 @@ def _spelled(code: int) -> str:
     return f"<U+{code:04X}>"
 
 
-_spelling = _Spelling({ord(one): ord(one) for one in "\n\t\r\ufe0f"})
+_spelling = _Spelling({ord(one): ord(one) for one in "\n\t\r"})
 
 
 def visible(text: str) -> str:
-    """Return ``text`` with control, zero-width and direction characters written as ``<U+200B>``.
+    """Return ``text`` with every character that is not seen written as ``<U+200B>``.
 
-    Two that hide nothing are left alone: the selector that merely asks for a symbol's colours, and
-    the carriage return before a line feed.
+    Those are control, zero-width, direction, filler and tag characters, and variation selectors,
+    also the one that merely asks for a symbol's colours. A carriage return before a line feed is
+    left alone.
     """
     if text.isascii() and text.isprintable():
         return text
-    return _IN_CONTEXT.sub(_spell_in_context, text).translate(_spelling)
+    return _LONE_RETURNS.sub(_spell_out, text).translate(_spelling)
 
 
-def _spell_in_context(found: re.Match[str]) -> str:
-    run, before = found[0], found.string[max(0, found.start() - 1) : found.start()]
-    spelled = _spelled(ord(run[0]))
-    if run[0] == _SELECTOR and before and unicodedata.category(before)[0] in "SPN":
-        return run[0] + spelled * (len(run) - 1)
-    return spelled * len(run)
+def _spell_out(found: re.Match[str]) -> str:
+    return "".join(_spelled(ord(one)) for one in found[0])
 
 
 def readable(payload: bytes) -> tuple[str, str | None]:

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from mq9.models import Deliver, Waiting
 from mq9.operations.arguments import Group, MaxChars, OwnMailbox
-from mq9.operations.bodies import visible
 from mq9.operations.caller import Caller
 from mq9.operations.deliveries import Delivery
 from mq9.operations.operation import Arguments, Operation, Result
@@ -72,7 +71,9 @@ async def _fetch(caller: Caller, arguments: FetchArguments) -> FetchResult:
     return FetchResult(
         mail_address=address,
         messages=views(fetched, max_chars, _REST),
-        empty=None if fetched.waiting is None else explain(fetched.waiting, now_ms / 1000),
+        empty=None
+        if fetched.waiting is None
+        else explain(fetched.waiting, caller.consumer, now_ms / 1000),
         more="ack these, then call fetch_messages again" if fetched.more else None,
         leased_seconds=(
             None
@@ -82,14 +83,15 @@ async def _fetch(caller: Caller, arguments: FetchArguments) -> FetchResult:
     )
 
 
-_MOST_HOLDERS = 5  # that are named; the first to let go come first
+_MOST_HOLDERS = 5  # that are told apart; the first to let go come first
 
 
-def explain(waiting: Waiting, now: float) -> str:
+def explain(waiting: Waiting, consumer: str, now: float) -> str:
     """Say why an inbox is empty.
 
     Args:
         waiting: What the broker said.
+        consumer: Who asks. Other consumers are not named: what they call themselves is their words.
         now: The present Unix time in seconds.
     """
     reasons = []
@@ -101,7 +103,8 @@ def explain(waiting: Waiting, now: float) -> str:
         if leased.consumer is None:
             reasons.append(f"{leased.count} given back, held for {left} s more")
         else:
-            reasons.append(f"{leased.count} leased by {visible(leased.consumer)} for {left} s more")
+            holder = "you" if leased.consumer == consumer else "another consumer"
+            reasons.append(f"{leased.count} leased by {holder} for {left} s more")
     others = waiting.leased[_MOST_HOLDERS:]
     if others:
         reasons.append(f"{sum(one.count for one in others)} leased by {len(others)} others")

@@ -24,14 +24,18 @@ async def named(client: Mq9Client, name: str) -> str | None:
 
 
 async def nearest(client: Mq9Client, name: str) -> str:
-    """Return a clause that names the agents with the most similar names; empty for none."""
+    """Return a clause on where the agents with the most similar names are; empty for none.
+
+    It gives their addresses, since it stands in errors: names are their words, of any kind.
+    """
     listed = await client.agent_discover(limit=_MOST_LOOKED_AT)
     # In a large registry they may not be among the first, but begin alike.
     beginning = _possible(name[:_BEGINNING].strip())
     alike = await client.agent_discover(text=beginning, limit=_MOST_LOOKED_AT) if beginning else []
-    names = {one.match.name: None for one in (*listed, *alike)}
-    close = difflib.get_close_matches(name[:128], names, n=_MOST_NAMED)
-    return f"; agents called nearly so are {', '.join(map(repr, close))}" if close else ""
+    places = {one.match.name: one.match.mailbox for one in (*listed, *alike)}
+    close = difflib.get_close_matches(name[:128], places, n=_MOST_NAMED)
+    where = dict.fromkeys(places[one] for one in close)
+    return f"; agents called nearly so are at {', '.join(where)}" if where else ""
 
 
 def _possible(name: str) -> str | None:

@@ -58,7 +58,7 @@ class Arguments(BaseModel):
 class Result(BaseModel):
     """What a model is told."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
     unread: str | None = Field(
         default=None, description="What waits in your own mailbox, if anything."

@@ -88,9 +88,11 @@ async def test_two_agents_find_each_other_talk_and_confirm(broker, make_agent, r
             call("fetch_messages", **NOW),
             lambda messages: call(
                 "send_message",
-                mail_address=last(messages)["messages"][0]["reply_to"],
+                mail_address=last(messages)["messages"][0]["untrusted_envelope"]["reply_to"],
                 content="Good day",
-                correlation_id=last(messages)["messages"][0]["correlation_id"],
+                correlation_id=last(messages)["messages"][0]["untrusted_envelope"][
+                    "correlation_id"
+                ],
             ),
             call("ack_messages", msg_id=0),
             "Answered.",
@@ -103,7 +105,10 @@ async def test_two_agents_find_each_other_talk_and_confirm(broker, make_agent, r
     )
     [message] = said(read[0])["messages"]
     assert message["untrusted_content"] == "Good day"
-    assert (message["from"], message["correlation_id"]) == ("translator", "q-1")
+    assert (
+        message["untrusted_envelope"]["from"],
+        message["untrusted_envelope"]["correlation_id"],
+    ) == ("translator", "q-1")
     assert said(read[1])["acked"] == [0]
     assert all(message.artifact is not None for message in (*asked, *answered, *read))
 
@@ -250,7 +255,7 @@ def test_the_next_run_is_another_consumer(make_agent, planner, worker, configs):
 
     assert bodies(said(first)) == ["one task"]
     assert said(second)["messages"] == []
-    assert "1 leased by planner/" in said(second)["empty"]
+    assert "1 leased by another consumer" in said(second)["empty"]
 
 
 def test_within_one_run_the_agent_is_one_consumer(make_agent, planner, worker):
@@ -308,7 +313,7 @@ async def test_what_a_crashed_run_had_fetched_comes_to_the_next_after_the_lease(
     await broker.clock.advance(60)
     late = told((await next_run.ainvoke(QUESTION))["messages"])[0]
 
-    assert "1 leased by planner/" in said(early)["empty"]
+    assert "1 leased by another consumer" in said(early)["empty"]
     assert bodies(said(late)) == ["one task"]
     assert said(late)["messages"][0]["delivery_count"] == 2
 

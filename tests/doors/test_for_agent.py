@@ -21,15 +21,26 @@ def test_agents_of_one_connection_have_each_their_own_identity(planner, writer, 
     do(planner, "send_message", mail_address="Writer", content="a poem, please")
 
     [asked] = fetch(writer)["messages"]
-    do(writer, "send_message", mail_address=asked["reply_to"], content="Roses")
+    do(
+        writer,
+        "send_message",
+        mail_address=asked["untrusted_envelope"]["reply_to"],
+        content="Roses",
+    )
 
-    assert (asked["from"], asked["reply_to"]) == ("planner", "planner")
+    assert (asked["untrusted_envelope"]["from"], asked["untrusted_envelope"]["reply_to"]) == (
+        "planner",
+        "planner",
+    )
     [answered] = fetch(planner)["messages"]
-    assert (answered["from"], answered["reply_to"]) == ("Writer", "writer")
+    assert (answered["untrusted_envelope"]["from"], answered["untrusted_envelope"]["reply_to"]) == (
+        "Writer",
+        "writer",
+    )
     assert "not allowed" in fail(planner, "query_messages", mail_address="writer")
     assert "not allowed" in fail(planner, "query_messages", mail_address="team.one")
     assert "does not exist" in fail(writer, "query_messages", mail_address="team.one")
-    assert [one["name"] for one in do(anyone, "agent_discover")["agents"]] == ["Writer"]
+    assert [one["untrusted_name"] for one in do(anyone, "agent_discover")["agents"]] == ["Writer"]
 
 
 def test_agents_of_one_connection_remember_each_what_they_fetched(planner, writer):

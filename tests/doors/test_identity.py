@@ -65,7 +65,10 @@ def test_the_agent_is_the_sender_and_gets_the_answers(planner, worker):
 
     [message] = fetch(worker)["messages"]
 
-    assert (message["from"], message["reply_to"]) == ("planner", "planner")
+    assert (message["untrusted_envelope"]["from"], message["untrusted_envelope"]["reply_to"]) == (
+        "planner",
+        "planner",
+    )
     assert "from_verified" not in message
 
 
@@ -74,7 +77,7 @@ def test_answers_go_elsewhere_when_the_agent_says_so(planner, worker):
 
     do(planner, "send_message", mail_address="worker", content="x", reply_to=private)
 
-    assert fetch(worker)["messages"][0]["reply_to"] == private
+    assert fetch(worker)["messages"][0]["untrusted_envelope"]["reply_to"] == private
 
 
 @pytest.mark.parametrize("argument", ["sender", "from", "mq9-from", "from_", "id", "path"])
@@ -266,8 +269,7 @@ def test_tools_of_no_agent_read_every_mailbox_and_send_as_nobody(anyone, planner
     do(anyone, "send_message", mail_address="desk", content="x")
 
     [message] = fetch(anyone, mail_address="desk")["messages"]
-    assert "from" not in message
-    assert "reply_to" not in message
+    assert "untrusted_envelope" not in message
     assert not is_refused(anyone, "desk")
 
 
@@ -285,7 +287,7 @@ def test_two_toolkits_of_one_agent_are_two_consumers(open_toolkit, worker):
     do(worker, "send_message", mail_address="planner", content="one task")
 
     assert ids(fetch(first)) == [0]
-    assert "1 leased by planner/" in fetch(second)["empty"]
+    assert "1 leased by another consumer" in fetch(second)["empty"]
 
 
 def test_an_agent_may_be_limited_in_where_it_sends(open_toolkit, anyone):

@@ -322,7 +322,7 @@ def test_parent_and_child_are_two_consumers(tmp_path):
 
         said = in_a_child(lambda: fetch(toolkit)["empty"])
 
-        assert said.startswith("1 leased by planner/")
+        assert said.startswith("1 leased by another consumer")
         assert ids(fetch(toolkit)) == [0]
 
 

@@ -166,7 +166,7 @@ async def test_a_verified_sender_is_marked(broker, planner, inbox):
 
     [message] = (await ado(planner, "query_messages"))["messages"]
 
-    assert (message["from"], message["from_verified"]) == ("worker", True)
+    assert (message["untrusted_envelope"]["from"], message["from_verified"]) == ("worker", True)
 
 
 async def empty(toolkit, **arguments):
@@ -197,18 +197,18 @@ async def test_an_inbox_is_empty_because_others_hold_what_is_there(broker, plann
     await broker.clock.advance(38)
 
     assert await empty(planner) == (
-        "1 leased by planner/t-1 for 12 s more; 1 leased by planner/t-2 for 22 s more"
+        "1 leased by another consumer for 12 s more; 1 leased by another consumer for 22 s more"
     )
 
 
-async def test_many_holders_are_not_all_named(planner, inbox):
+async def test_many_holders_are_not_all_listed(planner, inbox):
     for number in range(8):
         send(planner, "x")
         await tool(planner, "fetch_messages").ainvoke({"num_msgs": 1}, run_in(f"t-{number}"))
 
     said = await empty(planner)
 
-    assert said.count("leased by planner/") == 5
+    assert said.count("1 leased by another consumer") == 5
     assert said.endswith("; 3 leased by 3 others")
 
 
@@ -235,12 +235,21 @@ async def test_an_inbox_is_empty_because_the_group_started_later(planner, inbox,
     assert await empty(planner, group_name="late") == "1 older than where this group started"
 
 
+async def test_an_inbox_has_nothing_new_because_the_agent_holds_what_is_there(planner, inbox):
+    send(planner, "x")
+    fetch(planner)
+
+    assert await empty(planner, new_only=True) == "1 leased by you for 60 s more"
+
+
 async def test_an_inbox_is_empty_for_several_reasons(planner, inbox, client):
     send(planner, "x")
     await client.fetch(inbox, group_name=inbox, deliver="earliest", consumer="somebody")
     send(planner, "y", delay=7)
 
-    assert await empty(planner) == "1 delayed, next in 7 s; 1 leased by somebody for 60 s more"
+    assert await empty(planner) == (
+        "1 delayed, next in 7 s; 1 leased by another consumer for 60 s more"
+    )
 
 
 CALLS = {
@@ -321,6 +330,9 @@ HIDDEN = {
     "variation selector 1": "\ufe00",
     "variation selector 15": "\ufe0e",
     "variation selector 16": "\ufe0f",
+    "mongolian selector": "\u180b",
+    "musical beam": "\U0001d173",
+    "shorthand overlap": "\U0001bca0",
     "variation selector 17": "\U000e0100",
     "variation selector 256": "\U000e01ef",
     "grapheme joiner": "\u034f",
@@ -344,7 +356,7 @@ def test_what_is_hidden_is_written_out(character):
         "a line\r\nand another",
         "grüße, 雪, かな, 한글, עברית, हिन्दी, ไทย",
         "cafe\u0301",
-        "🦊 👍🏽 ❤️ 1️⃣ ☀️",
+        "🦊 👍🏽 ❤ 1 ☀",
         "a\xa0b\u3000c",
         "",
     ],
@@ -366,7 +378,8 @@ def test_every_character_that_python_calls_a_control_or_format_is_written_out():
     [
         ("\ufe0f", "<U+FE0F>"),
         ("a\ufe0f", "a<U+FE0F>"),
-        ("❤\ufe0f\ufe0f", "❤\ufe0f<U+FE0F>"),
+        ("❤\ufe0f\ufe0f", "❤<U+FE0F><U+FE0F>"),
+        ("1\ufe0f\u20e3", "1<U+FE0F>\u20e3"),
         ("\u200b\ufe0f", "<U+200B><U+FE0F>"),
         ("a\r", "a<U+000D>"),
         ("\r\r\n\r", "<U+000D>\r\n<U+000D>"),
@@ -396,10 +409,10 @@ async def test_hidden_text_beside_a_body_is_written_out(planner, inbox, client):
 
     [message] = (await ado(planner, "query_messages"))["messages"]
 
-    assert message["key"] == "k<U+FE01>"
-    assert message["from"] == "boss<U+E0100>"
-    assert message["tags"] == ["t<U+FE02>"]
-    assert message["correlation_id"] == "c<U+3164>"
+    assert message["untrusted_envelope"]["key"] == "k<U+FE01>"
+    assert message["untrusted_envelope"]["from"] == "boss<U+E0100>"
+    assert message["untrusted_envelope"]["tags"] == ["t<U+FE02>"]
+    assert message["untrusted_envelope"]["correlation_id"] == "c<U+3164>"
 
 
 async def test_hidden_text_in_the_registry_is_written_out(planner, inbox, client):
@@ -410,16 +423,9 @@ async def test_hidden_text_in_the_registry_is_written_out(planner, inbox, client
 
     [found] = (await ado(planner, "agent_discover"))["agents"]
 
-    assert found["name"] == "evil<U+FE01>"
+    assert found["untrusted_name"] == "evil<U+FE01>"
     assert found["untrusted_card"] == '{"description":"x<U+200B>","more":{"y<U+202E>":1}}'
     assert found["untrusted_status"] == '{"note":"<U+E0061>"}'
-
-
-async def test_hidden_text_in_the_name_of_a_consumer_is_written_out(planner, inbox, client):
-    send(planner, "x")
-    await client.fetch(inbox, group_name=inbox, deliver="earliest", consumer="c\ufe01")
-
-    assert await empty(planner) == "1 leased by c<U+FE01> for 60 s more"
 
 
 def test_a_body_cannot_pretend_to_be_another_field(planner, inbox):
@@ -429,7 +435,7 @@ def test_a_body_cannot_pretend_to_be_another_field(planner, inbox):
     [message] = fetch(planner)["messages"]
 
     assert message["untrusted_content"] == body
-    assert message["from"] == "planner"
+    assert message["untrusted_envelope"]["from"] == "planner"
     assert ids(fetch(planner)) == [0]
 
 
@@ -438,7 +444,7 @@ def test_many_long_tags_of_blanks_are_shown_in_part(planner, inbox, client):
 
     [message] = fetch(planner)["messages"]
 
-    assert message["tags"] == ["short", "<U+2800>" * 100, "…"]
+    assert message["untrusted_envelope"]["tags"] == ["short", "<U+2800>" * 100, "…"]
     assert message["untrusted_content"] == "x"
 
 

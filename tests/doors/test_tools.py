@@ -126,7 +126,7 @@ def test_registering_at_another_mailbox_makes_that_one(anyone):
 
     assert said == {"name": "翻译", "mail_address": "translator"}
     do(anyone, "send_message", mail_address="translator", content="你好")
-    assert do(anyone, "agent_discover", query="翻译")["agents"][0]["name"] == "翻译"
+    assert do(anyone, "agent_discover", query="翻译")["agents"][0]["untrusted_name"] == "翻译"
 
 
 def test_a_name_without_a_letter_asks_for_the_mail_address(anyone):
@@ -142,7 +142,7 @@ def test_discovering_ranks_by_the_question_and_says_where_to_write(broker, anyon
     said = do(anyone, "agent_discover", query="translate German")
 
     assert said["agents"][0] == {
-        "name": "translator",
+        "untrusted_name": "translator",
         "mail_address": "translator",
         "untrusted_card": "Translates German to French",
     }
@@ -153,7 +153,11 @@ def test_discovering_without_a_question_lists_everybody_by_name_up_to_the_limit(
     for name in ("c", "a", "b"):
         do(anyone, "agent_register", name=name, capabilities="x")
 
-    assert [one["name"] for one in do(anyone, "agent_discover")["agents"]] == ["a", "b", "c"]
+    assert [one["untrusted_name"] for one in do(anyone, "agent_discover")["agents"]] == [
+        "a",
+        "b",
+        "c",
+    ]
     assert do(anyone, "agent_discover")["ranked_by"] == "all"
     assert len(do(anyone, "agent_discover", limit=2)["agents"]) == 2
 
@@ -192,8 +196,8 @@ def trades(request, broker, tmp_path):
 def test_of_few_agents_all_are_shown_best_first_and_the_weak_say_so(trades):
     found = do(trades, "agent_discover", query="rental contract")["agents"]
 
-    assert found[0]["name"] == "lawyer"
-    assert {one["name"]: one.get("weak") for one in found} == {
+    assert found[0]["untrusted_name"] == "lawyer"
+    assert {one["untrusted_name"]: one.get("weak") for one in found} == {
         "lawyer": None,
         "gardener": True,
         "chef": True,
@@ -216,7 +220,9 @@ def test_of_many_agents_ten_are_shown_in_short_lines(anyone):
     assert len(result(asked)["agents"]) == 10
     assert len(asked.content) < 10 * 300
     listed = do(anyone, "agent_discover")
-    assert [one["name"] for one in listed["agents"]] == [f"agent {n:02}" for n in range(10)]
+    assert [one["untrusted_name"] for one in listed["agents"]] == [
+        f"agent {n:02}" for n in range(10)
+    ]
     assert listed["note"] == "there are more; say in query what you look for"
     assert len(do(anyone, "agent_discover", query="translates", limit=21)["agents"]) == 21
 
@@ -224,7 +230,7 @@ def test_of_many_agents_ten_are_shown_in_short_lines(anyone):
 def test_several_phrasings_are_one_ranking(trades):
     said = do(trades, "agent_discover", query=["menus and dinner", "cooks", "flowers"])
 
-    names = [(one["name"], one.get("weak")) for one in said["agents"]]
+    names = [(one["untrusted_name"], one.get("weak")) for one in said["agents"]]
     assert names == [("chef", None), ("gardener", None), ("lawyer", True)]
     assert said == do(trades, "agent_discover", query=["cooks", "flowers", "menus and dinner"])
 
@@ -246,7 +252,7 @@ def test_an_agent_that_finds_itself_is_told_so(planner, anyone):
         do(toolkit, "agent_register", name=name, capabilities="Plans trips")
 
     found = do(planner, "agent_discover", query="plan")["agents"]
-    assert {one["name"]: one.get("you") for one in found} == {"a": None, "planner": True}
+    assert {one["untrusted_name"]: one.get("you") for one in found} == {"a": None, "planner": True}
     assert all("you" not in one for one in do(anyone, "agent_discover")["agents"])
 
 
@@ -259,7 +265,7 @@ async def test_discovering_says_how_an_agent_is_and_when_it_was_seen(broker, any
         [found] = (await ado(anyone, "agent_discover"))["agents"]
 
     assert found == {
-        "name": "a",
+        "untrusted_name": "a",
         "mail_address": "a",
         "untrusted_card": '{"description":"Adds","skills":["sums"]}',
         "untrusted_status": '{"busy":true}',
@@ -319,11 +325,13 @@ def test_a_message_says_all_that_was_said_with_it(anyone, desk):
                 "msg_id": 0,
                 "time": "2027-01-15T08:00:00Z",
                 "priority": "urgent",
+                "untrusted_envelope": {
+                    "reply_to": "asker.inbox",
+                    "correlation_id": "q-1",
+                    "key": "greeting",
+                    "tags": ["de", "weather"],
+                },
                 "untrusted_content": "grüße\n雪",
-                "key": "greeting",
-                "tags": ["de", "weather"],
-                "reply_to": "asker.inbox",
-                "correlation_id": "q-1",
             }
         ],
         "leased_seconds": 60,
@@ -517,8 +525,8 @@ def test_null_and_the_empty_text_are_arguments_left_out(planner, empty):
     do(planner, "send_message", mail_address="planner", content="", key=empty, reply_to=empty)
     said = fetch(planner, mail_address=empty, group_name=empty, num_msgs=empty, max_chars=empty)
 
-    assert said["messages"][0]["reply_to"] == "planner"
-    assert "key" not in said["messages"][0]
+    assert said["messages"][0]["untrusted_envelope"]["reply_to"] == "planner"
+    assert "key" not in said["messages"][0]["untrusted_envelope"]
     assert said["leased_seconds"] == 60
     assert ids(do(planner, "query_messages", key=empty, tags=empty, since=empty)) == [0]
     made = do(planner, "create_mailbox", name=empty, ttl=empty)["mail_address"]
@@ -600,7 +608,10 @@ def test_an_agent_whose_name_has_no_slug_is_given_a_mailbox(open_toolkit, anyone
     do(toolkit, "send_message", mail_address="translator", content="你好")
 
     [message] = fetch(toolkit)["messages"]
-    assert (message["from"], message["reply_to"]) == ("翻译", "translator")
+    assert (message["untrusted_envelope"]["from"], message["untrusted_envelope"]["reply_to"]) == (
+        "翻译",
+        "translator",
+    )
     assert do(toolkit, "ack_messages", msg_id=0)["mail_address"] == "translator"
     assert do(toolkit, "create_mailbox")["mail_address"].startswith("translator.")
     assert do(anyone, "agent_discover")["agents"][0]["mail_address"] == "translator"
@@ -620,7 +631,7 @@ def test_who_is_not_there_is_told_with_the_nearest_names(planner, anyone):
 
     for wrong in ("Claude Desktop", "claude-desktop", "claude.desktops"):
         told = fail(planner, "send_message", mail_address=wrong, content="hello")
-        assert "; agents called nearly so are 'Claude-Desktop'" in told
+        assert "; agents called nearly so are at claude.desktop." in told
     told = fail(planner, "send_message", mail_address="somebody.else", content="hello")
     assert "called nearly so" not in told
     assert told.startswith("mailbox not found: somebody.else does not exist. Check the address")
@@ -631,7 +642,7 @@ def test_the_nearest_names_are_found_among_many(planner, anyone, monkeypatch):
     for name in ("zelda", *(f"worker-{number}" for number in range(10))):
         do(anyone, "agent_register", name=name, capabilities="x")
     told = fail(planner, "send_message", mail_address="zeldaa", content="hello")
-    assert "; agents called nearly so are 'zelda'" in told
+    assert "; agents called nearly so are at zelda." in told
     assert do(planner, "send_message", mail_address="zelda", content="hello")["msg_id"] == 0
 
 
@@ -650,12 +661,12 @@ def test_agents_that_fit_alike_come_with_the_living_first(broker, anyone):
     do(anyone, "send_message", mail_address="a.old", content="x")
 
     new, old = do(anyone, "agent_discover", query="translates")["agents"]
-    assert (new["name"], old["name"]) == ("b new", "a old")
+    assert (new["untrusted_name"], old["untrusted_name"]) == ("b new", "a old")
     assert (old["stale"], old["waiting"]) == (True, 1)
     assert "stale" not in new
     assert "waiting" not in new
     [first] = do(anyone, "agent_discover", query="translates", limit=1)["agents"]
-    assert first["name"] == "b new"
+    assert first["untrusted_name"] == "b new"
 
 
 async def test_a_registration_lasts_thirty_days_by_default(broker, planner, open_toolkit, anyone):
@@ -666,7 +677,7 @@ async def test_a_registration_lasts_thirty_days_by_default(broker, planner, open
     await ado(short, "agent_register", capabilities="Visits")
 
     async def listed():
-        return [one["name"] for one in (await ado(anyone, "agent_discover"))["agents"]]
+        return [one["untrusted_name"] for one in (await ado(anyone, "agent_discover"))["agents"]]
 
     assert await listed() == ["guest", "librarian", "planner"]
     await broker.clock.advance(60)

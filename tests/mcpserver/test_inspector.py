@@ -101,8 +101,11 @@ def test_it_calls_a_tool_with_arguments_and_one_without(ask):
     assert (sent["mail_address"], sent["msg_id"]) == ("inspector", 0)
 
     [message] = ask.call("mq9_query_messages", tags=["b"])["messages"]
-    assert (message["msg_id"], message["from"]) == (0, "inspector")
-    assert (message["untrusted_content"], message["tags"]) == ("Grüße", ["a", "b"])
+    assert (message["msg_id"], message["untrusted_envelope"]["from"]) == (0, "inspector")
+    assert (message["untrusted_content"], message["untrusted_envelope"]["tags"]) == (
+        "Grüße",
+        ["a", "b"],
+    )
 
 
 def test_what_is_wrong_comes_back_as_the_result_of_the_tool(over_http):

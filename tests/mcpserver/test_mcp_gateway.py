@@ -56,7 +56,11 @@ async def test_each_agent_s_messages_reach_the_broker_as_that_agent_s(tmp_path):
         )
         for host, sender in ((bob, "Ada"), (ada, "bob")):
             [message] = (await host.do("fetch_messages"))["messages"]
-            told = (message["from"], message["from_verified"], message["untrusted_content"])
+            told = (
+                message["untrusted_envelope"]["from"],
+                message["from_verified"],
+                message["untrusted_content"],
+            )
             assert told == (sender, True, f"from {sender}")
         url = broker.url.replace("//", "//operator:of-all@")
         async with Mq9Client(url) as operator:

@@ -40,7 +40,10 @@ async def test_every_tool_resource_and_prompt_is_reached(broker, way, era):
         replies = (await desk.do("create_mailbox"))["mail_address"]
         await desk.do("send_message", mail_address="desk", content="Grüße", reply_to=replies)
         [message] = (await desk.do("fetch_messages", max_wait_ms=0))["messages"]
-        assert (message["from"], message["untrusted_content"]) == ("desk", "Grüße")
+        assert (message["untrusted_envelope"]["from"], message["untrusted_content"]) == (
+            "desk",
+            "Grüße",
+        )
         assert (await desk.do("ack_messages", msg_id=0))["acked"] == [0]
         assert len((await desk.do("query_messages"))["messages"]) == 1
         assert (await desk.do("whoami"))["name"] == "desk"

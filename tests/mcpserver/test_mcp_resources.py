@@ -24,7 +24,10 @@ async def test_looking_into_a_mailbox_takes_nothing(host):
     for _ in range(2):
         said = await host.read("mq9://mailbox/desk")
         [message] = said["messages"]
-        assert (message["untrusted_content"], message["tags"]) == ("hello", ["a"])
+        assert (message["untrusted_content"], message["untrusted_envelope"]["tags"]) == (
+            "hello",
+            ["a"],
+        )
 
     [fetched] = (await host.do("fetch_messages", max_wait_ms=0))["messages"]
     assert "delivery_count" not in fetched
@@ -50,7 +53,7 @@ async def test_the_agents_are_read(host):
 
     [agent] = (await host.read("mq9://agents"))["agents"]
 
-    assert (agent["name"], agent["untrusted_card"], agent["you"]) == (
+    assert (agent["untrusted_name"], agent["untrusted_card"], agent["you"]) == (
         "desk",
         "Writes letters",
         True,
@@ -141,16 +144,16 @@ async def complete(host, ref, name, value):
 async def test_names_of_agents_are_completed(host, broker):
     async with broker.client() as client:
         for name in ("Writer", "writing desk", "Reader"):
-            await client.agent_register({"name": name, "mailbox": "x"})
+            await client.agent_register({"name": name})
 
     found = await complete(host, DELEGATE, "agent", "wri")
 
-    assert found.values == ["Writer", "writing desk"]
+    assert found.values == ["Writer", "writing.desk"]  # of more than a word, the address
     assert not found.has_more
     assert (await complete(host, DELEGATE, "agent", "")).values == [
         "Reader",
         "Writer",
-        "writing desk",
+        "writing.desk",
     ]
 
 
@@ -178,7 +181,7 @@ async def test_what_cannot_be_completed_is_completed_by_nothing(host):
 async def test_at_most_a_hundred_are_completed(host, broker):
     async with broker.client() as client:
         for number in range(101):
-            await client.agent_register({"name": f"agent {number}", "mailbox": "x"})
+            await client.agent_register({"name": f"agent.{number}", "mailbox": "x"})
     for _ in range(100):
         await host.do("create_mailbox")
 

@@ -68,7 +68,10 @@ async def test_mcp_clients_and_nats_clients_mail_each_other(tmp_path, era):
         waiting = asyncio.create_task(desk.do("fetch_messages", max_wait_ms=45_000))
         await client.send("desk", "to MCP", sender="worker")
         [told] = (await waiting)["messages"]
-        assert (told["from"], told["untrusted_content"]) == ("worker", "to MCP")
+        assert (told["untrusted_envelope"]["from"], told["untrusted_content"]) == (
+            "worker",
+            "to MCP",
+        )
         assert "from_verified" not in told
 
         metrics = (await http.get(server.metrics_url)).text
@@ -89,7 +92,7 @@ async def test_bearer_tokens_are_the_tokens_of_the_users(tmp_path, users_file, e
         await ada.do("whoami")
         await bob.send("ada", "hello")
         [message] = (await ada.do("fetch_messages"))["messages"]
-        assert (message["from"], message["from_verified"]) == ("bob", True)
+        assert (message["untrusted_envelope"]["from"], message["from_verified"]) == ("bob", True)
         await bob.mailbox_create(name="bob")
         await ada.do("send_message", mail_address="bob", content="hello")
         [message] = await bob.fetch("bob", group_name="g", deliver="earliest")

@@ -84,7 +84,7 @@ async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(enviro
     await claude.do("agent_register", name="Claude-Desktop", capabilities="Writes prose")
     await cursor.do("agent_register", name="cursor", capabilities="Writes code")
     found, *_ = (await claude.do("agent_discover", query="code"))["agents"]
-    assert found["name"] == "cursor"
+    assert found["untrusted_name"] == "cursor"
 
     # What is sent while the other is killed waits for it.
     await cursor.kill()
@@ -104,7 +104,9 @@ async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(enviro
     fetched = await cursor.do("fetch_messages", max_wait_ms=10_000)
     assert [one["untrusted_content"] for one in fetched["messages"]] == ["task 1", "task 2"]
     assert {one["delivery_count"] for one in fetched["messages"]} == {2}
-    assert {one["reply_to"] for one in fetched["messages"]} == {"claude.desktop"}
+    assert {one["untrusted_envelope"]["reply_to"] for one in fetched["messages"]} == {
+        "claude.desktop"
+    }
     await cursor.do("ack_messages", msg_id=[one["msg_id"] for one in fetched["messages"]])
     await cursor.do("send_message", mail_address="claude.desktop", content="all done")
 

@@ -92,9 +92,9 @@ async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, know
         await asyncio.gather(*map(one_round, range(40)))
         for me, host in hosts.items():
             found = (await host.do("query_messages", limit=50))["messages"]
-            assert {(one["from"], one["untrusted_content"]) for one in found} == {
-                (me, f"from {me}")
-            }
+            assert {
+                (one["untrusted_envelope"]["from"], one["untrusted_content"]) for one in found
+            } == {(me, f"from {me}")}
             assert len(found) == 20
         told = await ada.fail("query_messages", mail_address="bob")
         assert "ada may read its own mailbox ada and what it made, not bob" in told
@@ -153,7 +153,10 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
             await bob.do("whoami")
             await ada.do("send_message", mail_address="bob", content="for bob only")
             [message] = (await bob.do("fetch_messages"))["messages"]
-            assert (message["from"], message["from_verified"]) == ("ada", True)
+            assert (message["untrusted_envelope"]["from"], message["from_verified"]) == (
+                "ada",
+                True,
+            )
             for tool in ("query_messages", "fetch_messages"):
                 told = await cy.fail(tool, mail_address="bob")
                 assert "bob belongs to another agent" in told
@@ -174,7 +177,7 @@ async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch)
                 assert (told["name"], told["mail_address"]) == (name, name)
         await hosts[0].do("send_message", mail_address=names[4], content="x")
         [message] = (await hosts[4].do("fetch_messages"))["messages"]
-        assert (message["from"], message["from_verified"]) == (names[0], True)
+        assert (message["untrusted_envelope"]["from"], message["from_verified"]) == (names[0], True)
         made = (await hosts[0].do("create_mailbox"))["mail_address"]
         for host in hosts[1:]:
             await host.do("whoami")

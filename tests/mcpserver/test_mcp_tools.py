@@ -65,9 +65,12 @@ async def test_an_agent_uses_every_tool(open_host, era):
     fetched = await desk.do("fetch_messages", max_wait_ms=0)
     [message] = fetched["messages"]
     assert message["untrusted_content"] == "Write a poem"
-    assert message["from"] == "cursor"
-    assert (message["priority"], message["tags"]) == ("urgent", ["poem"])
-    assert (message["reply_to"], message["correlation_id"]) == (replies, "q1")
+    assert message["untrusted_envelope"]["from"] == "cursor"
+    assert (message["priority"], message["untrusted_envelope"]["tags"]) == ("urgent", ["poem"])
+    assert (
+        message["untrusted_envelope"]["reply_to"],
+        message["untrusted_envelope"]["correlation_id"],
+    ) == (replies, "q1")
     assert fetched["leased_seconds"] == 60
     assert await desk.do("ack_messages", msg_id=0) == {
         "mail_address": "claude.desktop",
@@ -75,7 +78,10 @@ async def test_an_agent_uses_every_tool(open_host, era):
     }
     await desk.do("send_message", mail_address=replies, content="Roses", correlation_id="q1")
     [answer] = (await cursor.do("fetch_messages", mail_address=replies, max_wait_ms=0))["messages"]
-    assert (answer["untrusted_content"], answer["correlation_id"]) == ("Roses", "q1")
+    assert (answer["untrusted_content"], answer["untrusted_envelope"]["correlation_id"]) == (
+        "Roses",
+        "q1",
+    )
     [seen] = (await desk.do("query_messages", tags=["poem"]))["messages"]
     assert seen["msg_id"] == 0
 

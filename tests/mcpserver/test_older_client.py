@@ -47,15 +47,18 @@ def test_an_agent_mails_itself_and_clears_away(target, tmp_path):
     assert (who["name"], who["mail_address"]) == ("Bee Keeper", "bee.keeper")
     assert registered["mail_address"] == "bee.keeper"
     [card] = discovered["agents"]
-    assert (card["name"], card["you"], card["untrusted_card"]) == (
+    assert (card["untrusted_name"], card["you"], card["untrusted_card"]) == (
         "Bee Keeper",
         True,
         "Counts bees.",
     )
     assert sent["msg_id"] == 0
     [message] = fetched["messages"]
-    assert (message["from"], message["priority"]) == ("Bee Keeper", "urgent")
-    assert (message["untrusted_content"], message["tags"]) == ("How many are home?", ["bees"])
+    assert (message["untrusted_envelope"]["from"], message["priority"]) == ("Bee Keeper", "urgent")
+    assert (message["untrusted_content"], message["untrusted_envelope"]["tags"]) == (
+        "How many are home?",
+        ["bees"],
+    )
     assert acked["acked"] == [0]
     assert [one["msg_id"] for one in found["messages"]] == [0]
 
