@@ -157,6 +157,10 @@ class EmbeddedBroker:
         await self._backend.close()
         self.closed()
 
+    def end_threads(self) -> None:
+        """End the threads that only make answers better or faster, until they are needed again."""
+        self._service.close()
+
     def closed(self) -> None:
         """Let go of all but the backend, which somebody has closed, and of whoever still waits."""
         self._service.close()

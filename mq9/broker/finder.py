@@ -56,9 +56,11 @@ class Finder:
         return found
 
     def close(self) -> None:
-        """Let go of what ranks agents by meaning."""
-        if self._meaning is not None:
-            self._meaning.close()
+        """Let go of what ranks agents by meaning; it is made anew when it is asked for again."""
+        with self._making:
+            meaning, self._meaning = self._meaning, None
+        if meaning is not None:
+            meaning.close()
 
     async def _by_meaning(self, asked: Discover, question: str, actor: Actor) -> Discovered | None:
         """Search by meaning; None where there are no embeddings.
@@ -79,12 +81,13 @@ class Finder:
                 from mq9.broker.meaning import Meaning  # noqa: PLC0415  # needs numpy
 
                 self._meaning = Meaning(self._backend, self._embeddings)
+            meaning = self._meaning
         limit, page = asked.limit, asked.page
         weak_below = min_score_of(self._embeddings)
         least = weak_below if asked.min_score is None else asked.min_score
         most = max(_FEWEST_RANKED, 2 * (page * limit + 1))
         while True:
-            ranking = await self._meaning.rank(question, most)
+            ranking = await meaning.rank(question, most)
             if least:  # cosines may be below 0
                 ranking = tuple((row, score) for row, score in ranking if score >= least)
             found = await self._backend.read(
@@ -100,5 +103,5 @@ class Finder:
             if found.has_more or len(found.agents) == limit or len(ranking) < most:
                 return found
             # Many of the best have gone, or are dead and still in the registry.
-            await self._meaning.drop_the_gone()
+            await meaning.drop_the_gone()
             most *= 4

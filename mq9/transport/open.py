@@ -20,6 +20,7 @@ import functools
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,14 +55,15 @@ class _OpenFile:
 # own, and keeps what it has of its parent's from being collected.
 _lock = threading.Lock()
 _memory: dict[str, Broker] = {}
+_memory_users: Counter[str] = Counter()  # by name
 _files: dict[tuple[Path, str], _OpenFile] = {}
 _inherited: list[object] = []
 
 
 def _forget_after_fork() -> None:
-    global _lock, _memory, _files  # the child's are new
+    global _lock, _memory, _memory_users, _files  # the child's are new
     _inherited.append((_memory, _files))
-    _lock, _memory, _files = threading.Lock(), {}, {}
+    _lock, _memory, _memory_users, _files = threading.Lock(), {}, Counter(), {}
 
 
 if hasattr(os, "register_at_fork"):
@@ -222,9 +224,15 @@ def _open_memory(url: str, embeddings: Embeddings | None) -> tuple[Broker, Relea
         broker = _memory.get(name)
         if broker is None:
             broker = _memory[name] = EmbeddedBroker.in_memory(SystemClock(), embeddings=embeddings)
+        _memory_users[name] += 1
 
     async def release() -> None:
-        """Leave the broker: whoever connects next finds its mail."""
+        """Leave the broker, whose mail is there for whoever connects next; end its threads."""
+        with _lock:
+            _memory_users[name] -= 1
+            is_unused = not _memory_users[name]
+        if is_unused and isinstance(broker, EmbeddedBroker):
+            broker.end_threads()
 
     return broker, release
 
