@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mq9.broker import metrics as exposition
-from mq9.broker.metrics import Metrics
+from mq9.broker.metrics import Metrics, Snapshot
 from mq9.errors import Mq9Error
 from mq9.http_port import listening, serving
 
@@ -26,6 +27,8 @@ logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
 
 PATIENCE_S = 2.0
+HUNG_S = 30.0
+_REST = 10  # what took longer than that is not asked again for so many times as long
 
 
 class Asked(Protocol):
@@ -47,26 +50,69 @@ class Drainable(Protocol):
 
 
 class _Question(Generic[T]):
-    """Something that the storage is asked, by one at a time: where it hangs, nothing piles up."""
+    """Something that the storage is asked, by one at a time: where it hangs, nothing piles up.
+
+    Args:
+        ask: Asks it.
+        patience_s: Seconds that one who wants the answer waits.
+
+    Attributes:
+        answer: The last answer, perhaps an older one; None when there was none yet, or when the
+            storage failed.
+        answered_at: When it was given, in seconds of the event loop.
+    """
 
     def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], patience_s: float) -> None:
         self._ask = ask
         self._patience_s = patience_s
-        self._asking: asyncio.Task[T] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
+        self._took_s = 0.0
+        self.answer: T | None = None
+        self.answered_at = 0.0
 
-    async def answer(self) -> tuple[T] | None:
-        """Return the answer; None when the storage fails or does not answer in time."""
+    @property
+    def waits_s(self) -> float:
+        """For how many seconds the storage has not answered; 0 when it has."""
+        return 0.0 if self._is_answered else asyncio.get_running_loop().time() - self._asked_at
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._asking is None or self._asking.done()
+
+    async def put(self) -> bool:
+        """Ask, unless that is in work or took so long that it can wait.
+
+        Returns:
+            Whether the storage has answered in time.
+
+        Raises:
+            Mq9Error: The storage failed.
+        """
+        now = asyncio.get_running_loop().time()
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
+            if self._took_s > self._patience_s and now - self.answered_at < _REST * self._took_s:
+                return True
+            self._asked_at = now
+            self._asking = asyncio.create_task(self._ask_once())
             self._asking.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(self._patience_s):
-                return (await asyncio.shield(self._asking),)
+                await asyncio.shield(self._asking)
         except TimeoutError:
             logger.warning("the storage did not answer within %g s", self._patience_s)
+            return False
+        return True
+
+    async def _ask_once(self) -> None:
+        try:
+            self.answer = await self._ask()
         except Mq9Error as error:
+            self.answer = None
             logger.warning("the storage did not answer: %s", error)
-        return None
+            raise
+        self.answered_at = asyncio.get_running_loop().time()
+        self._took_s = self.answered_at - self._asked_at
 
     async def close(self) -> None:
         """Stop asking."""
@@ -88,12 +134,19 @@ class Health:
         broker: Whose storage is asked.
         server: Whether it drains is asked too, when given.
         patience_s: Seconds in which the storage must answer.
+        hung_s: Seconds after which a storage that has not answered counts as failing.
     """
 
     def __init__(
-        self, broker: Asked, server: Drainable | None = None, *, patience_s: float = PATIENCE_S
+        self,
+        broker: Asked,
+        server: Drainable | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+        hung_s: float = HUNG_S,
     ) -> None:
         self._server = server
+        self._hung_s = hung_s
         self._check = _Question(broker.check, patience_s)
         self._totals = _Question(broker.totals, patience_s)
 
@@ -101,14 +154,22 @@ class Health:
         """Return why the server should get no traffic: ``draining``, ``storage``; None if none."""
         if self._server is not None and self._server.is_draining:
             return "draining"
-        return "storage" if await self._check.answer() is None else None
+        with contextlib.suppress(Mq9Error):
+            if await self._check.put():
+                return None
+        return "storage"
 
-    async def totals(self) -> Totals | None:
-        """Return what the broker holds; None when the storage fails or does not answer in time."""
-        if await self._check.answer() is None:
-            return None
-        counted = await self._totals.answer()
-        return None if counted is None else counted[0]
+    async def snapshot(self) -> Snapshot:
+        """Return what is known of the storage, soon: where counting takes long, an older count."""
+        asked = await asyncio.gather(self._check.put(), self._totals.put(), return_exceptions=True)
+        for outcome in asked:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Mq9Error):
+                raise outcome
+        if isinstance(asked[0], Mq9Error) or self._check.waits_s >= self._hung_s:
+            return Snapshot(is_up=False)
+        totals = self._totals.answer
+        age_s = asyncio.get_running_loop().time() - self._totals.answered_at
+        return Snapshot(is_up=True, totals=totals, age_s=age_s if totals else 0.0)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -126,7 +187,7 @@ def admin_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()
     """
 
     async def expose(_request: Request) -> Response:
-        body = metrics.render(await health.totals())
+        body = metrics.render(await health.snapshot())
         return Response(body, headers={"content-type": exposition.CONTENT_TYPE})
 
     async def live(_request: Request) -> Response:
@@ -161,6 +222,7 @@ async def serve_admin(
     listener: socket.socket | None = None,
     routes: Sequence[BaseRoute] = (),
     patience_s: float = PATIENCE_S,
+    hung_s: float = HUNG_S,
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve metrics and health on the running event loop, while inside.
 
@@ -173,6 +235,7 @@ async def serve_admin(
         listener: A bound stream socket to use instead of ``host`` and ``port``; it is closed.
         routes: What else is served on that port.
         patience_s: Seconds in which the storage must answer.
+        hung_s: Seconds after which a storage that has not answered counts as failing.
 
     Yields:
         The host and port that it listens on.
@@ -185,7 +248,7 @@ async def serve_admin(
         listener = await listening("admin_port", host, port)
     with listener:
         bound_host, bound_port = listener.getsockname()[:2]
-        health = Health(broker, server, patience_s=patience_s)
+        health = Health(broker, server, patience_s=patience_s, hung_s=hung_s)
         try:
             async with serving(admin_app(health, metrics, routes), listener):
                 yield bound_host, bound_port

@@ -2,8 +2,8 @@
 
 A backend runs one command or query at a time and never waits for news; waiting is the service's.
 ``InlineBackend`` works on the caller's thread, so that a test is deterministic. ``FileBackend``
-commits together whatever has queued up, and reads on a connection of its own, so that a QUERY never
-blocks a SEND.
+commits together whatever has queued up, and reads on connections of their own, so that a QUERY
+never blocks a SEND.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from mq9.activity import Work
+from mq9.broker.readers import Readers, TooLong, no_steps_left, stopped_when, too_long
 from mq9.clock import Clock
 from mq9.engine import machine, store
 from mq9.engine.commands import Command, Fetch, Limits, Query, Release, Send, Settle, Sweep
@@ -106,12 +107,19 @@ class InlineBackend:
             now = self._clock.now_ms()
             try:
                 try:
-                    return machine.read(self._connection, query, now)
+                    return self._look(query, now)
                 except Unsettled as unsettled:
                     self._transact(Settle(address=unsettled.address))
-                    return machine.read(self._connection, query, now)
+                    return self._look(query, now)
+            except TooLong:
+                raise too_long(self._limits.max_read_steps) from None
             except sqlite3.Error as error:
                 raise _storage_error(error) from error
+
+    def _look(self, query: Query[R], now: int) -> R:
+        steps = self._limits.max_read_steps if query.is_bounded else None
+        with stopped_when(self._connection, no_steps_left(steps)):
+            return machine.read(self._connection, query, now)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -217,7 +225,7 @@ class FileBackend:
 
     Attributes:
         writing: Held while the writer is at work.
-        reading: Held while the reader is.
+        reading: Reads; a context in which nobody does.
     """
 
     def __init__(
@@ -233,7 +241,7 @@ class FileBackend:
         self._on_news = on_news
         self._writer = store.open_file(path, durability)
         try:
-            self._reader = store.open_reader(path)
+            self.reading = Readers(path, limits.max_read_steps)
             self._file = DatabaseFile(path, self._writer)
         except (OSError, sqlite3.Error) as error:
             self._writer.close()
@@ -243,7 +251,6 @@ class FileBackend:
             raise
         self._lost: str | None = None  # what became of the file; nothing is done with it any more
         self.writing = threading.Lock()
-        self.reading = threading.Lock()
         _open_backends.add(self)
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of bounded length
         self._watching = False
@@ -253,7 +260,6 @@ class FileBackend:
         self._losing = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="mq9-writer", daemon=True)
         self._thread.start()
-        self._readers = ThreadPoolExecutor(1, "mq9-reader")
 
     async def run(self, command: Command[R]) -> R:
         """Carry out a command."""
@@ -279,26 +285,24 @@ class FileBackend:
 
     async def read(self, query: Query[R]) -> R:
         """Answer a query."""
-        loop = asyncio.get_running_loop()
         for _ in range(_MOST_SETTLES):
             if self._closed:
                 raise NotConnected("the broker is closed")
             try:
                 with self._clock.busy():
-                    return await loop.run_in_executor(self._readers, self._read, query)
+                    return await self._read(query)
             except Unsettled as unsettled:
                 await self.run(Settle(address=unsettled.address))
         raise Unavailable("the mailbox changes faster than it can be read; repeat the request")
 
-    def _read(self, query: Query[R]) -> R:
+    async def _read(self, query: Query[R]) -> R:
         self._refuse_lost()
+
+        def look(connection: sqlite3.Connection) -> R:
+            return machine.read(connection, query, self._clock.now_ms())
+
         try:
-            with self.reading:
-                self._reader.execute("BEGIN")
-                try:
-                    answer = machine.read(self._reader, query, self._clock.now_ms())
-                finally:
-                    _roll_back(self._reader)
+            answer = await self.reading.read(look, is_bounded=query.is_bounded)
         except sqlite3.Error as error:
             raise _storage_error(error) from error
         if (moved := self._file.moved()) is not None:
@@ -348,20 +352,23 @@ class FileBackend:
             if self._closed:
                 return
             self._closed = True
-        ended = self._readers.submit(self._end)
-        self._readers.shutdown(wait=False)
+        thread = ThreadPoolExecutor(1, "mq9-closer")
+        ended = thread.submit(self._end)
+        thread.shutdown(wait=False)
         await asyncio.shield(asyncio.wrap_future(ended))
 
     def _end(self) -> None:
-        """The last work of the reader's thread."""
+        """Let the threads end, then close the connections."""
+        self.reading.finish()
         self._queue.put(_STOP)
         self._thread.join()
         with self.writing, self.reading:
-            # Of the two only the writer writes the log into the file, and only when closed last.
+            # Only the writer writes the log into the file, and only when it is closed last.
             is_whole = self._lost is None or self._file.may_be_completed(self._writer)
-            connections = (self._reader, self._writer) if is_whole else (self._writer, self._reader)
-            for connection in connections:
-                connection.close()
+            if not is_whole:
+                self._writer.close()
+            self.reading.close_taken()
+            self._writer.close()
 
     def _write(self) -> None:
         """The writer's thread: take what has queued up, commit it together, answer."""
@@ -393,7 +400,7 @@ class FileBackend:
     def abandon(self) -> None:
         """In a forked child, close the copies of the parent's connections."""
         self._closed = True
-        self._reader.close()
+        self.reading.close_taken()
         self._writer.close()
 
     def _next_tickets(self) -> tuple[list[_Ticket], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -46,6 +47,21 @@ LATENCY_BUCKETS = (
     *(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
     *(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known of a broker's storage.
+
+    Attributes:
+        is_up: Whether it works; a slow one does.
+        totals: What it held when it was last counted, if it was.
+        age_s: How many seconds ago that was.
+    """
+
+    is_up: bool
+    totals: Totals | None = None
+    age_s: float = 0.0
 
 
 class Metrics:
@@ -139,22 +155,21 @@ class Metrics:
         self._connections.dec()
         self._closed.labels(reason if reason in CLOSE_REASONS else UNKNOWN).inc()
 
-    def render(self, totals: Totals | None) -> bytes:
+    def render(self, snapshot: Snapshot) -> bytes:
         """Return everything in the text format of Prometheus, whose type is ``CONTENT_TYPE``.
 
         Args:
-            totals: What the broker holds now; None when its storage does not say, which leaves
-                those gauges out.
+            snapshot: What is known of the storage; gauges of what was not counted are left out.
         """
-        return generate_latest(_Snapshot(self._registry, totals))
+        return generate_latest(_Everything(self._registry, snapshot))
 
 
-class _Snapshot(Collector):
+class _Everything(Collector):
     """The counters, and beside them what the broker holds at one instant."""
 
-    def __init__(self, counters: CollectorRegistry, totals: Totals | None) -> None:
+    def __init__(self, counters: CollectorRegistry, snapshot: Snapshot) -> None:
         self._counters = counters
-        self._totals = totals
+        self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
@@ -165,10 +180,15 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily(
             "mq9_storage_up",
             "Whether the storage works.",
-            value=self._totals is not None,
+            value=self._snapshot.is_up,
         )
-        if self._totals is not None:
-            yield from _gauges(self._totals)
+        if self._snapshot.totals is not None:
+            yield GaugeMetricFamily(
+                "mq9_totals_age_seconds",
+                "How long ago what follows was counted.",
+                value=self._snapshot.age_s,
+            )
+            yield from _gauges(self._snapshot.totals)
 
 
 def _gauges(totals: Totals) -> Iterator[Metric]:

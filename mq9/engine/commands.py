@@ -7,7 +7,7 @@ consumer names come in with it. Its type parameter is the type of its result.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from mq9.errors import PayloadTooLarge
 from mq9.models import (
@@ -43,6 +43,8 @@ class Limits:
         max_ids: Idempotency ids that one mailbox remembers.
         max_redelivered: Bytes that are remembered of replies to one group, for what it had been
             handed before.
+        max_read_steps: Steps of SQLite's machine that one read may take; a million are some
+            hundredths of a second.
     """
 
     max_payload: int = 1024 * 1024
@@ -54,6 +56,7 @@ class Limits:
     max_groups: int = 1_000
     max_ids: int = 10_000_000
     max_redelivered: int = 256 * 1024 * 1024
+    max_read_steps: int = 50_000_000
 
     def check_payload(self, payload: bytes) -> None:
         """Raise PayloadTooLarge when a message is too large."""
@@ -76,9 +79,14 @@ class Command(Generic[R_co]):
 
 
 class Query(Generic[R_co]):
-    """Looks at the state; gives an ``R_co``."""
+    """Looks at the state; gives an ``R_co``.
+
+    Attributes:
+        is_bounded: Whether it is refused when it takes more steps than a read may.
+    """
 
     __slots__ = ()
+    is_bounded: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,6 +522,8 @@ class Look(Query[None]):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountAll(Query[Totals]):
     """Count what the broker holds."""
+
+    is_bounded: ClassVar[bool] = False  # nobody but the broker itself asks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

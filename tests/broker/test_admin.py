@@ -179,13 +179,58 @@ async def test_while_the_storage_hangs_nothing_piles_up_and_it_recovers(metrics,
             scraped = await client.get("/metrics")
             live = await client.get("/healthz")
         assert {(one.status_code, one.json()["reason"]) for one in ready} == {(503, "storage")}
-        assert value(scraped, "mq9_storage_up") == 0
+        assert value(scraped, "mq9_storage_up") == 1  # slow is not down
+        assert "mq9_messages" not in scraped.text
         assert live.status_code == 200
         assert counting.asked == 1
         while (await client.get("/readyz")).status_code != 200:
             pass  # patience is short, and the storage had stopped
     assert "the storage did not answer within 0.05 s" in caplog.text
     await broker.close()
+
+
+async def test_a_storage_that_hangs_for_long_is_down(metrics, tmp_path):
+    broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
+    async with admin(broker, metrics, patience_s=0.01, hung_s=0.05) as client:
+        with broker._backend.reading:
+            while value(await client.get("/metrics"), "mq9_storage_up") == 1:
+                pass
+        while value(await client.get("/metrics"), "mq9_storage_up") == 0:
+            pass
+    await broker.close()
+
+
+class SlowCount(Counting):
+    """A broker that counts what it holds when it is told to."""
+
+    def __init__(self, broker):
+        super().__init__(broker)
+        self.go_on = asyncio.Event()
+        self.counted = 0
+
+    async def totals(self):
+        await self.go_on.wait()
+        self.counted += 1
+        return await self.broker.totals()
+
+
+async def test_while_counting_takes_long_metrics_answer_with_what_was_counted_last(broker, metrics):
+    slow = SlowCount(broker)
+    slow.go_on.set()
+    async with admin(slow, metrics, patience_s=0.05) as client:
+        await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
+        first = await client.get("/metrics")
+        slow.go_on.clear()
+        await ask(broker, "MSG.SEND.inbox", b"hello")
+        second = await client.get("/metrics")
+        assert (await client.get("/readyz")).status_code == 200
+        slow.go_on.set()
+        while value(last := await client.get("/metrics"), "mq9_messages") == 0:
+            pass
+    assert value(first, "mq9_messages") == value(second, "mq9_messages") == 0
+    assert value(second, "mq9_storage_up") == value(last, "mq9_storage_up") == 1
+    assert value(second, "mq9_totals_age_seconds") > 0
+    assert slow.counted == 2  # what takes long is not counted again at once
 
 
 async def test_leaving_while_the_storage_hangs_does_not_wait_for_it(metrics, tmp_path):

@@ -12,10 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mq9.broker import metrics as module
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.metrics import Metrics
+from mq9.broker.metrics import Metrics, Snapshot
 from mq9.broker.service import Request, Session
 from mq9.protocol.subjects import Verb
 from mq9.testing import ManualClock
+
+DOWN = Snapshot(is_up=False)
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 ROW = re.compile(r"^\| `((?:mq9|process)_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
@@ -35,7 +37,7 @@ class Watched:
         return orjson.loads(await self.broker.handle(request))
 
     async def values(self):
-        return values(self.metrics.render(await self.broker.totals()))
+        return values(self.metrics.render(Snapshot(is_up=True, totals=await self.broker.totals())))
 
 
 def families(exposition):
@@ -92,7 +94,7 @@ def test_a_latency_falls_into_the_first_bucket_that_holds_it(seconds, bound):
     metrics = Metrics()
     metrics.answered("MSG.ACK", "ok", seconds)
     name = "mq9_operation_duration_seconds"
-    seen = values(metrics.render(None))
+    seen = values(metrics.render(DOWN))
     bounds = [*map(str, module.LATENCY_BUCKETS), "+Inf"]
     counts = [seen[f"{name}_bucket", one, "MSG.ACK"] for one in bounds]
     first = bounds.index(bound)
@@ -159,8 +161,10 @@ async def test_gauges_say_what_the_broker_holds(watched):
 
 async def test_without_totals_the_counters_stand_and_the_gauges_are_not_made_up(watched):
     await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
-    with_totals = families(watched.metrics.render(await watched.broker.totals()))
-    without = families(watched.metrics.render(None))
+    with_totals = families(
+        watched.metrics.render(Snapshot(is_up=True, totals=await watched.broker.totals()))
+    )
+    without = families(watched.metrics.render(DOWN))
     assert without["mq9_storage_up"].samples[0].value == 0
     assert set(with_totals) - set(without) == {
         "mq9_mailboxes",
@@ -171,8 +175,9 @@ async def test_without_totals_the_counters_stand_and_the_gauges_are_not_made_up(
         "mq9_stored_bytes",
         "mq9_leases",
         "mq9_backlog",
+        "mq9_totals_age_seconds",
     }
-    assert values(watched.metrics.render(None))["mq9_operations_total", "ok", "MAILBOX.CREATE"] == 1
+    assert values(watched.metrics.render(DOWN))["mq9_operations_total", "ok", "MAILBOX.CREATE"] == 1
 
 
 def test_connections_are_counted_as_they_come_and_go():
@@ -181,7 +186,7 @@ def test_connections_are_counted_as_they_come_and_go():
         metrics.connection_opened()
     for reason in ("client", "slow_consumer", "slow_consumer"):
         metrics.connection_closed(reason)
-    seen = values(metrics.render(None))
+    seen = values(metrics.render(DOWN))
     assert seen["mq9_connections",] == 1
     assert seen["mq9_connections_opened_total",] == 4
     assert seen["mq9_connections_closed_total", "client"] == 1
@@ -195,7 +200,7 @@ def test_no_label_takes_a_value_that_nobody_knew_before():
         metrics.answered(f"VERB.{number}", f"code_{number}", 0.1)
         metrics.answered("MSG.SEND", f'"}} 1\nmq9_forged{{x="{number}', 0.1)
         metrics.connection_closed(f"reason {number}")
-    exposition = metrics.render(None)
+    exposition = metrics.render(DOWN)
     seen = values(exposition)
     assert b"forged" not in exposition
     assert seen["mq9_operations_total", "unknown", "unknown"] == 1_000
@@ -208,7 +213,7 @@ def test_no_label_takes_a_value_that_nobody_knew_before():
 
 
 def test_every_series_is_there_before_its_first_event():
-    seen = values(Metrics().render(None))
+    seen = values(Metrics().render(DOWN))
     for verb in Verb:
         assert seen["mq9_operations_total", "ok", verb.value] == 0
         assert seen["mq9_operation_duration_seconds_count", verb.value] == 0
@@ -238,7 +243,9 @@ def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
 
 async def test_the_documented_table_names_exactly_what_is_exposed(watched):
     exposed = {}
-    for family in families(watched.metrics.render(await watched.broker.totals())).values():
+    for family in families(
+        watched.metrics.render(Snapshot(is_up=True, totals=await watched.broker.totals()))
+    ).values():
         labels = {label for one in family.samples for label in one.labels} - {"le"}
         suffix = "_total" if family.type == "counter" else ""
         exposed[family.name + suffix] = (family.type, tuple(sorted(labels)))

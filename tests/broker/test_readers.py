@@ -1,0 +1,102 @@
+"""Connections that only read: short reads pass long ones, and the longest are stopped."""
+
+import asyncio
+import itertools
+import threading
+
+import pytest
+
+from mq9 import NotConnected, Unavailable
+from mq9.broker.readers import Readers
+from mq9.engine import store
+
+COUNT = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?) SELECT max(i) FROM n"
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "mq9.db"
+    connection = store.open_file(path)
+    yield path
+    connection.close()
+
+
+@pytest.fixture
+def open_readers(path):
+    """Make readers for which anything is long that is looked at once while it runs."""
+    opened = []
+
+    def open_one(most_steps=10**9):
+        opened.append(Readers(path, most_steps, timer=itertools.count().__next__))
+        return opened[-1]
+
+    yield open_one
+    for readers in opened:
+        readers.finish()
+        with readers:
+            readers.close_taken()
+
+
+def count_to(number):
+    return lambda connection: connection.execute(COUNT, (number,)).fetchone()[0]
+
+
+async def test_short_reads_pass_long_ones_which_wait_for_each_other(open_readers):
+    readers = open_readers()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long(connection):
+        counted = count_to(100_000)(connection)
+        begun.set()
+        assert go_on.wait(30)
+        return counted
+
+    waiting = [asyncio.create_task(readers.read(long)) for _ in range(5)]
+    await asyncio.to_thread(begun.wait, 30)
+    for number in range(1, 20):
+        assert await readers.read(count_to(number)) == number
+    assert not any(task.done() for task in waiting)
+    go_on.set()
+    assert await asyncio.gather(*waiting) == [100_000] * 5
+
+
+async def test_several_short_reads_are_at_work_at_once(open_readers):
+    readers = open_readers()
+    together = threading.Barrier(3)
+    await asyncio.gather(*[readers.read(lambda _: together.wait(30)) for _ in range(3)])
+
+
+async def test_a_read_of_too_many_steps_is_stopped_and_the_connection_goes_on(open_readers):
+    readers = open_readers(most_steps=500_000)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="more than 500000 steps"):
+            await readers.read(count_to(1_000_000))
+    assert await readers.read(count_to(10_000)) == 10_000
+
+
+async def test_what_is_not_bounded_is_not_stopped(open_readers):
+    readers = open_readers(most_steps=10_000)
+    assert await readers.read(count_to(100_000), is_bounded=False) == 100_000
+
+
+async def test_nobody_reads_while_they_are_held(open_readers):
+    readers = open_readers()
+    with readers:
+        reading = asyncio.create_task(readers.read(count_to(1)))
+        await asyncio.sleep(0.02)
+        assert not reading.done()
+    assert await reading == 1
+
+
+async def test_what_was_begun_ends_and_nothing_begins_when_they_are_closed(path):
+    readers = Readers(path, 10**9)
+    reading = asyncio.create_task(readers.read(count_to(10_000)))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(readers.finish)
+    with readers:
+        readers.close_taken()
+    assert await reading == 10_000
+    with pytest.raises(NotConnected):
+        await readers.read(count_to(1))

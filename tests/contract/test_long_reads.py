@@ -1,0 +1,34 @@
+"""A read that takes too long is stopped, and keeps nobody waiting."""
+
+import pytest
+
+from mq9 import Unavailable
+from mq9.engine.commands import Limits
+
+from .reading import bodies
+
+TAGS = [f"tag{number}" for number in range(64)]
+
+
+async def test_all_of_many_tags_are_looked_for(client, inbox):
+    for number in range(5):
+        await client.send(inbox, str(number), tags=[tag for tag in TAGS if tag != f"tag{number}"])
+    await client.send(inbox, "all", tags=TAGS)
+    await client.send(inbox, "none")
+    assert bodies(await client.query(inbox, tags=TAGS)) == ["all"]
+    assert bodies(await client.query(inbox, tags=TAGS[1:5])) == ["0", "all"]
+    assert bodies(await client.query(inbox, tags=TAGS[5:], limit=2)) == ["4", "all"]
+    assert bodies(await client.query(inbox, tags=["tag"])) == []
+
+
+async def test_a_query_that_takes_too_long_is_refused_and_smaller_ones_are_not(open_way):
+    way = open_way(Limits(max_read_steps=20_000))
+    client = await way.client(reconnect_attempts=0)
+    inbox = await client.mailbox_create(name="inbox")
+    for number in range(3_000):
+        await client.send(inbox, str(number), tags=["common"])
+    with pytest.raises(Unavailable, match="more than 20000 steps and was stopped; ask for less"):
+        await client.query(inbox, tags=["rare"])
+    assert bodies(await client.query(inbox, tags=["common"], limit=2)) == ["2998", "2999"]
+    assert bodies(await client.query(inbox, msg_id=7)) == ["7"]
+    assert await client.send(inbox, "still served") == 3_000
