@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 import uvicorn
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mq9.errors import InvalidRequest, Unreachable
+from mq9.http_connections import Connection, Connections, HttpLimits
 
 _GRACE_S = 1  # for requests in work when the port is closed
-_MOST_CONNECTIONS = 1_000
 
 
 async def listening(name: str, host: str, port: int) -> socket.socket:
@@ -51,10 +52,14 @@ class _Requests:
 
     Args:
         app: Answers them.
+        connections: Tell whether there are too many.
+        always: Paths that are answered even then.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, connections: Connections, always: Collection[str]) -> None:
         self._app = app
+        self._connections = connections
+        self._always = always
         self._in_work: set[asyncio.Task[Any]] = set()
         self._is_over = False
 
@@ -66,6 +71,11 @@ class _Requests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        address = scope["client"][0] if scope.get("client") else ""
+        if scope["path"] not in self._always and self._connections.is_busy(address):
+            busy = PlainTextResponse("too many requests are in work\n", 503, {"retry-after": "1"})
+            await busy(scope, receive, send)
+            return
         is_begun = is_complete = False
 
         async def watched(message: Message) -> None:
@@ -115,7 +125,13 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+async def serving(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    limits: HttpLimits = HttpLimits(),
+    always: Collection[str] = (),
+) -> AsyncIterator[None]:
     """Serve an app on the running event loop, while inside.
 
     The app's own lifespan is not run, and signals are left to the program.
@@ -123,12 +139,15 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     Args:
         app: Answers the requests.
         listener: A bound stream socket.
+        limits: How many connections it takes, and how long they may keep silent.
+        always: Paths that are answered however many requests are in work.
     """
-    requests = _Requests(app)
+    connections = Connections(limits)
+    requests = _Requests(app, connections, always)
     server = _Server(
         uvicorn.Config(
             requests,
-            http="h11",
+            http=type("_Connection", (Connection,), {"of": connections}),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -136,7 +155,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
             proxy_headers=False,
             server_header=False,
             workers=1,
-            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=limits.keep_alive_s,
             timeout_graceful_shutdown=2 * _GRACE_S,  # if they do not end when told to
         )
     )

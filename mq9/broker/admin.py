@@ -5,9 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Sequence,
+)
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from starlette.applications import Starlette
@@ -18,6 +27,7 @@ from starlette.routing import BaseRoute, Route
 from mq9.broker import metrics as exposition
 from mq9.broker.metrics import Metrics, Snapshot
 from mq9.errors import Mq9Error
+from mq9.http_connections import HttpLimits
 from mq9.http_port import listening, serving
 
 if TYPE_CHECKING:
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
 
+PATHS = ("/metrics", "/healthz", "/readyz")
 PATIENCE_S = 2.0
 HUNG_S = 30.0
 _REST = 10  # what took longer than that is not asked again for so many times as long
@@ -177,12 +188,36 @@ class Health:
         await self._totals.close()
 
 
-def admin_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> Starlette:
+def _is_known(host: str | None, hosts: Collection[str]) -> bool:
+    """Tell whether a request was meant for this machine.
+
+    A web page can make a browser call any machine under a name of the page's own server. It cannot
+    do so under an address, and no browser leaves the name out.
+    """
+    if host is None:
+        return True
+    name = re.sub(r":\d*\Z", "", host).lower()
+    if name == "localhost" or name in hosts:
+        return True
+    try:
+        ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+def admin_app(
+    health: Health,
+    metrics: Metrics,
+    routes: Sequence[BaseRoute] = (),
+    hosts: Collection[str] = (),
+) -> Starlette:
     """Make the app that answers ``/metrics``, ``/healthz`` and ``/readyz``.
 
     Args:
         health: Asked whether the server can serve.
         metrics: What is exposed.
+        hosts: Names by which this machine may be called, beside ``localhost`` and its addresses.
         routes: What else is served. Their lifespan is not run: enter it where the app is served.
     """
 
@@ -199,14 +234,17 @@ def admin_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()
             return JSONResponse({"ready": False, "reason": problem}, 503)
         return JSONResponse({"ready": True})
 
-    app = Starlette(
-        routes=[
-            Route("/metrics", expose),
-            Route("/healthz", live),
-            Route("/readyz", ready),
-            *routes,
-        ]
-    )
+    def route(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+        async def checked(request: Request) -> Response:
+            host = request.headers.get("host")
+            if not _is_known(host, hosts):
+                return PlainTextResponse(f"{host} is not a name of this server\n", 421)
+            return await answer(request)
+
+        return Route(path, checked)
+
+    answers = dict(zip(PATHS, (expose, live, ready), strict=True))
+    app = Starlette(routes=[*(route(path, one) for path, one in answers.items()), *routes])
     app.router.redirect_slashes = False
     return app
 
@@ -223,6 +261,8 @@ async def serve_admin(
     routes: Sequence[BaseRoute] = (),
     patience_s: float = PATIENCE_S,
     hung_s: float = HUNG_S,
+    hosts: Collection[str] = (),
+    limits: HttpLimits = HttpLimits(),
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve metrics and health on the running event loop, while inside.
 
@@ -236,6 +276,8 @@ async def serve_admin(
         routes: What else is served on that port.
         patience_s: Seconds in which the storage must answer.
         hung_s: Seconds after which a storage that has not answered counts as failing.
+        hosts: Names by which this machine may be called, beside ``localhost`` and its addresses.
+        limits: How many connections it takes, and how long they may keep silent.
 
     Yields:
         The host and port that it listens on.
@@ -250,7 +292,8 @@ async def serve_admin(
         bound_host, bound_port = listener.getsockname()[:2]
         health = Health(broker, server, patience_s=patience_s, hung_s=hung_s)
         try:
-            async with serving(admin_app(health, metrics, routes), listener):
+            app = admin_app(health, metrics, routes, {host.lower(), *map(str.lower, hosts)})
+            async with serving(app, listener, limits=limits, always=PATHS):
                 yield bound_host, bound_port
         finally:
             await health.close()

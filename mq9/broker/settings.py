@@ -33,6 +33,7 @@ class Settings:
         insecure: Whether it may be reached from other machines though anybody is let in.
         admin_host: The address that metrics and health are served on.
         admin_port: Their port; 0 lets the system choose, None serves none.
+        admin_allow_host: Names by which metrics and health may be called, beside addresses.
         mcp: Whether MCP is served on the port of metrics and health, too.
         mcp_agent: The agent that MCP clients are, where no bearer token says so.
         mcp_allow_host: Names by which MCP clients may call this machine, beside those of loopback.
@@ -58,6 +59,7 @@ class Settings:
     insecure: bool = False
     admin_host: str = "127.0.0.1"
     admin_port: int | None = 9090
+    admin_allow_host: Sequence[str] = ()
     mcp: bool = False
     mcp_agent: str | None = None
     mcp_allow_host: Sequence[str] = ()

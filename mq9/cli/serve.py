@@ -26,13 +26,14 @@ from mq9.clock import SystemClock
 from mq9.engine.commands import Claimed, Limits
 from mq9.engine.store import Durability
 from mq9.errors import InvalidRequest, Unreachable
+from mq9.http_connections import HttpLimits
 from mq9.transport.open import default_file
 
 logger = logging.getLogger("mq9.broker")
 
 _DEFAULTS = Limits()
 _SERVER = ServerLimits()
-_SPARE_FILES = 64  # descriptors for everything but clients
+_SPARE_FILES = 64 + HttpLimits().most + HttpLimits().reserve  # for everything but clients
 _PORT = 9090
 _MOST_NAMED = 5  # mailboxes or registrations in one line of the log
 
@@ -105,6 +106,15 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
     admin: Annotated[
         bool, typer.Option(envvar="MQ9_ADMIN", help="Whether to serve metrics and health.")
     ] = True,
+    admin_allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="MQ9_ADMIN_ALLOW_HOST",
+            metavar="NAME",
+            help="A name by which metrics and health are called, beside localhost and addresses. "
+            "May be repeated.",
+        ),
+    ] = None,
     mcp: Annotated[
         bool,
         typer.Option("--mcp", envvar="MQ9_MCP", help="Serve MCP at /mcp of the admin port, too."),
@@ -221,6 +231,7 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
         insecure=insecure,
         admin_host=admin_host,
         admin_port=(_PORT if admin_port is None else admin_port) if admin else None,
+        admin_allow_host=admin_allow_host or (),
         embeddings=embeddings,
         mcp=mcp,
         mcp_agent=mcp_agent,
@@ -298,6 +309,7 @@ async def running(settings: Settings, *, admin_is_optional: bool = False) -> Asy
                     settings.admin_port,
                     server,
                     routes=routes,
+                    hosts=(*settings.admin_allow_host, *settings.mcp_allow_host),
                 )
                 host, port = await stack.enter_async_context(admin)
             except Unreachable as error:
@@ -369,7 +381,7 @@ def _fit_open_files(limits: ServerLimits) -> ServerLimits:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         if allowed < wanted:
-            fewer = max(1, allowed - _SPARE_FILES)
+            fewer = max(allowed // 2, allowed - _SPARE_FILES)
             logger.warning(
                 "the system allows %d open files, so %d clients are taken; see ulimit -n",
                 allowed,

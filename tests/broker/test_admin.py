@@ -361,9 +361,9 @@ async def test_clients_that_stay_do_not_keep_it_from_stopping(broker, metrics):
     async with serve_admin(broker, metrics, HOST, 0) as address:
         silent = await asyncio.open_connection(*address)
         halfway = await asyncio.open_connection(*address)
-        halfway[1].write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
+        halfway[1].write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")
         kept = await asyncio.open_connection(*address)
-        kept[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept[1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await kept[0].readuntil(b"ok")).startswith(b"HTTP/1.1 200")
     for reader, writer in (silent, halfway, kept):
         await reader.read()
@@ -384,7 +384,7 @@ async def test_a_request_that_never_ends_is_given_up_when_it_stops(broker, metri
 
     async with serve_admin(broker, metrics, HOST, 0, routes=[Route("/hang", hang)]) as address:
         reader, writer = await asyncio.open_connection(*address)
-        writer.write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await begun.wait()
     await given_up.wait()
     await reader.read()
