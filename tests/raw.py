@@ -61,7 +61,9 @@ class RawClient:
         inbox = f"_INBOX.raw.{self._inboxes}"
         self.send(f"SUB {inbox} {self._inboxes}\r\n".encode())
         self.send(publish(subject, payload, headers=headers, reply=inbox))
-        name, _, _, reply = await self.frame()
+        while (frame := await self.frame()) == ("PING",):
+            self.send(b"PONG\r\n")
+        name, _, _, reply = frame
         assert name == "MSG"
         self.send(f"UNSUB {self._inboxes}\r\n".encode())
         return reply
