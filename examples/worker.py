@@ -28,7 +28,6 @@ async def main():
             "jobs",
             handle,
             group_name="workers",
-            deliver="earliest",
             concurrency=4,
             dead_letter="jobs.dead",
             handler_timeout=60,  # for one job

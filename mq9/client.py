@@ -405,7 +405,7 @@ class Mq9Client:
         mail_address: str,
         *,
         group_name: str | None = None,
-        deliver: Deliver | str = Deliver.LATEST,
+        deliver: Deliver | str = Deliver.EARLIEST,
         from_time: int | None = None,
         from_id: int | None = None,
         force_deliver: bool = False,
@@ -425,8 +425,9 @@ class Mq9Client:
         Args:
             mail_address: The mailbox to read.
             group_name: The consumer group.
-            deliver: Where a new group, or a read without one, starts: ``latest``, ``earliest``,
-                ``from_time`` or ``from_id``.
+            deliver: Where a new group, or a read without one, starts: ``earliest`` (everything
+                stored), ``latest`` (the newest stored message), ``new`` (what arrives from now on;
+                without a group, during this wait), ``from_time`` or ``from_id``.
             from_time: Unix seconds, for ``deliver="from_time"``.
             from_id: The first msg_id, for ``deliver="from_id"``.
             force_deliver: Whether the group forgets position, leases and acks and starts again.
@@ -672,7 +673,7 @@ class Mq9Client:
         handler: Handler,
         *,
         group_name: str | None = None,
-        deliver: Deliver | str = Deliver.LATEST,
+        deliver: Deliver | str = Deliver.EARLIEST,
         num_msgs: int = 10,
         max_wait_ms: int = 30_000,
         auto_ack: bool = True,
@@ -691,8 +692,9 @@ class Mq9Client:
     ) -> Consumer:
         """Start handling the messages of a mailbox in the background.
 
-        What a consumer does is described at ``Consumer``, its options at ``ConsumerOptions``. When
-        this returns the group exists, so that nothing sent from then on is missed.
+        What a consumer does is described at ``Consumer``, its options at ``ConsumerOptions``. It
+        begins with what is stored, unless ``deliver`` says otherwise. When this returns the group
+        exists, so that nothing sent from then on is missed.
 
         Returns:
             The running consumer; ``await consumer.stop()`` ends it.

@@ -172,6 +172,7 @@ _BY_SENTENCE = (
     ("message not found", MessageNotFound),
     ("invalid mail_address", InvalidAddress),
     ("agent not found", AgentNotFound),
+    ("unknown variant", InvalidRequest),  # a word, such as deliver=new, that RobustMQ does not know
 )
 
 

@@ -22,10 +22,16 @@ PRIORITIES = tuple(Priority)  # in the order of delivery
 
 
 class Deliver(StrEnum):
-    """Where a new consumer group, or a read without a group, starts."""
+    """Where a new consumer group, or a read without a group, starts.
 
-    LATEST = "latest"
+    ``earliest``: with everything stored. ``latest``: with the newest stored message. ``new``: with
+    what arrives from now on. ``from_time``: with what became visible at a Unix second or later.
+    ``from_id``: with a msg_id.
+    """
+
     EARLIEST = "earliest"
+    LATEST = "latest"
+    NEW = "new"
     FROM_TIME = "from_time"
     FROM_ID = "from_id"
 

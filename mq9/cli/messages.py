@@ -126,8 +126,12 @@ async def fetch(
         ),
     ] = None,
     deliver: Annotated[
-        Deliver, typer.Option(help="Where a new group, or a read without one, starts.")
-    ] = Deliver.LATEST,
+        Deliver,
+        typer.Option(
+            help="Where a new group, or a read without one, starts: with all that is stored, with "
+            "the newest of it, or with what arrives from now on."
+        ),
+    ] = Deliver.EARLIEST,
     from_time: Annotated[
         str | None,
         typer.Option(help="For --deliver from_time: Unix seconds, or 2026-11-21T07:09."),

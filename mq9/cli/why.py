@@ -150,10 +150,10 @@ def _no_group(asked_for: GroupStatus | None, life: MessageLife) -> str:
     if asked_for is None:
         if not stored:
             return "Nothing is known of a group that was handed it."
-        return "No group has fetched here yet: with --deliver earliest a new one sees it."
+        return "No group has fetched here yet: a new one sees it."
     group = f"Group {quoted(asked_for.group_name)}"
     if not asked_for.exists:
-        sees = "; with --deliver earliest it will see the message" if stored else ""
+        sees = "; when it does, it sees the message" if stored else ""
         return f"{group} does not exist here: it has never fetched{sees}."
     if stored:
         return f"{group} is one of too many to be told apart here."

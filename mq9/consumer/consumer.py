@@ -19,7 +19,7 @@ from mq9.consumer.processing import Processor, log_unexpected
 from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
 from mq9.models import Deliver, FetchResult
 from mq9.protocol import checks
-from mq9.protocol.robustmq import goes_by_offset
+from mq9.protocol.robustmq import goes_by_offset, keeps_start
 
 T = TypeVar("T")
 
@@ -132,8 +132,9 @@ class Consumer:
             on_end: Called when it has ended.
         """
         first = await self._fetch(max_wait_ms=0)
-        # Should the mailbox be made anew, all that comes into it is news.
-        self._deliver = Deliver.EARLIEST
+        if keeps_start(first):
+            # Should the mailbox be made anew, all that comes into it is news.
+            self._deliver = Deliver.EARLIEST
         with tracing.detached():
             self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
         self._loop_task.add_done_callback(log_unexpected)

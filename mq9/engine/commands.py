@@ -190,7 +190,7 @@ class Send(Command[int]):
 class Start:
     """Where a group or a read begins."""
 
-    deliver: Deliver = Deliver.LATEST
+    deliver: Deliver = Deliver.EARLIEST
     from_time: int | None = None
     from_id: int | None = None
 

@@ -149,20 +149,28 @@ def reset(
 
 
 def start_position(connection: sqlite3.Connection, mailbox: Mailbox, start: Start, now: int) -> int:
-    """Return the first msg_id that a group or a read with this start covers."""
+    """Return the first msg_id that a group or a read with this start covers.
+
+    Where there is no message to start with, that is the next one to arrive.
+    """
     if start.deliver is Deliver.EARLIEST:
         return 0
     if start.deliver is Deliver.FROM_ID and start.from_id is not None:
         return min(start.from_id, mailbox.next_msg_id)
-    if start.deliver is Deliver.FROM_TIME and start.from_time is not None:
+    row = None
+    if start.deliver is Deliver.LATEST:
+        row = connection.execute(
+            "SELECT msg_id FROM messages WHERE mailbox=?"
+            " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id DESC LIMIT 1",
+            (mailbox.id, now),
+        ).fetchone()
+    elif start.deliver is Deliver.FROM_TIME and start.from_time is not None:
         row = connection.execute(
             "SELECT msg_id FROM messages WHERE mailbox=? AND visible_ms>=?"
             " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY visible_ms, msg_id LIMIT 1",
             (mailbox.id, start.from_time * 1000, now),
         ).fetchone()
-        if row is not None:
-            return int(row[0])
-    return mailbox.next_msg_id
+    return mailbox.next_msg_id if row is None else int(row[0])
 
 
 def token(mailbox: Mailbox, number: int) -> str:

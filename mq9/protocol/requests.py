@@ -73,6 +73,8 @@ class Body(Checked):
 
     # Names of fields that travel inside the object "config".
     CONFIG: ClassVar[frozenset[str]] = frozenset()
+    # Names of fields that travel with their default too, since other brokers have another.
+    ALWAYS: ClassVar[frozenset[str]] = frozenset()
 
     def encode(self) -> bytes:
         """Return the request as JSON."""
@@ -80,7 +82,7 @@ class Body(Checked):
         config: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value != field.default:
+            if value != field.default or field.name in self.ALWAYS:
                 (config if field.name in self.CONFIG else body)[field.name] = value
         if config:
             body["config"] = config
@@ -153,9 +155,10 @@ class Fetch(Body):
     CONFIG: ClassVar[frozenset[str]] = frozenset(
         {"num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own"}
     )
+    ALWAYS: ClassVar[frozenset[str]] = frozenset({"deliver"})
 
     group_name: str | None = given(None, optional(checks.header_text))
-    deliver: Deliver = given(Deliver.LATEST, otherwise(Deliver.LATEST, checks.member(Deliver)))
+    deliver: Deliver = given(Deliver.EARLIEST, otherwise(Deliver.EARLIEST, checks.member(Deliver)))
     from_time: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
     from_id: int | None = given(None, optional(_msg_id))
     force_deliver: bool = given(False, checks.flag)

@@ -29,6 +29,15 @@ def goes_by_offset(fetched: FetchResult) -> bool:
     return bool(fetched) and fetched.batch is None
 
 
+def keeps_start(fetched: FetchResult) -> bool:
+    """Tell from a group's reply whether its broker has kept where the group starts.
+
+    Ours says ``batch`` or ``waiting``. RobustMQ keeps no position before the first ack, and goes by
+    the ``deliver`` of every FETCH until then.
+    """
+    return fetched.batch is not None or fetched.waiting is not None
+
+
 def decode_agent(item: dict[str, Any]) -> tuple[dict[str, Any], Match]:
     """Read an agent of a DISCOVER reply that has no ``matches``.
 

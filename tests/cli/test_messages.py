@@ -163,11 +163,13 @@ def test_starting_points(mq9, inbox):
         found = mq9("fetch", inbox, "--wait", 0, "--json", *options).document
         return [one["msg_id"] for one in found["messages"]]
 
-    assert ids() == []
+    assert ids() == [0, 1, 2]
+    assert ids("--deliver", "latest") == [2]
+    assert ids("--deliver", "new") == []
     assert ids("--deliver", "from_id", "--from-id", 1) == [1, 2]
     assert ids("--deliver", "from_time", "--from-time", "2001-02-03T04:05") == [0, 1, 2]
     assert ids("--deliver", "from_time", "--from-time", 1) == [0, 1, 2]
-    assert ids("--group", "g") == []
+    assert ids("--group", "g", "--deliver", "new") == []
     assert ids("--group", "g", "--force-deliver", "--deliver", "earliest") == [0, 1, 2]
 
 
@@ -180,7 +182,9 @@ def test_an_empty_fetch_says_why(timed):
 
     assert why() == "nothing to fetch; 0 messages stored\n"
     timed.ok("send", "inbox", "a")
-    assert "1 message stored: 1 before this read's start (--deliver earliest shows them)" in why()
+    assert "1 message stored: 1 before this read's start (--deliver earliest shows them)" in why(
+        "--deliver", "new"
+    )
     timed.ok("fetch", "inbox", "--group", "g", "--deliver", "earliest", "--consumer", "bo b")
     assert "1 leased to 'bo b', until 20" in why("--group", "g")
     assert "(in 60 s)" in why("--group", "g")
@@ -196,12 +200,12 @@ def test_an_empty_fetch_says_why(timed):
     timed.ok("fetch", "inbox", "--group", "g")
     timed.ok("ack", "inbox", "g", 0)
     assert "1 acked by g" in why("--group", "g")
-    assert "1 before the start of late" in why("--group", "late")
+    assert "1 before the start of late" in why("--group", "late", "--deliver", "new")
 
 
 def test_an_empty_fetch_says_why_in_json(mq9, inbox):
     mq9.ok("send", inbox, "x")
-    done = mq9("fetch", inbox, "--wait", 0, "--json")
+    done = mq9("fetch", inbox, "--deliver", "new", "--wait", 0, "--json")
     assert done.code == 4
     assert done.document["messages"] == []
     assert done.document["waiting"] == {

@@ -263,7 +263,7 @@ async def test_a_message_not_yet_handed_out_to_the_group_is_not_found(client, in
 
 async def test_a_message_behind_the_start_of_the_group_was_never_handed_out(client, inbox):
     await client.send(inbox, "a")
-    await client.fetch(inbox, group_name="g", max_wait_ms=0)
+    await client.fetch(inbox, group_name="g", deliver="new", max_wait_ms=0)
 
     with pytest.raises(MessageNotFound):
         await client.ack(inbox, "g", 0)

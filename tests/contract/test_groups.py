@@ -42,12 +42,56 @@ async def test_one_name_on_two_mailboxes_is_two_groups(client, inbox):
     assert bodies(await client.fetch(other, group_name="g")) == ["there"]
 
 
-async def test_a_new_group_starts_with_what_comes_after_it(client, inbox):
+@pytest.mark.parametrize("body", [{}, {"deliver": ""}, {"deliver": None}])
+async def test_a_new_group_starts_with_what_is_stored_unless_told_otherwise(
+    way, client, inbox, body
+):
+    await send_all(client, inbox, "a", "b")
+
+    reply = await way.ask(f"MSG.FETCH.{inbox}", {"group_name": "g", **body})
+
+    assert [message["payload"] for message in reply["messages"]] == ["a", "b"]
+    assert bodies(await client.fetch(inbox, group_name="h")) == ["a", "b"]
+
+
+async def test_a_new_group_at_new_gets_what_comes_after_it(client, inbox):
     await client.send(inbox, "before")
-    assert await client.fetch(inbox, group_name="g", max_wait_ms=0) == []
+    assert await client.fetch(inbox, group_name="g", deliver="new", max_wait_ms=0) == []
     await client.send(inbox, "after")
 
     assert bodies(await client.fetch(inbox, group_name="g")) == ["after"]
+
+
+async def test_a_new_group_at_latest_gets_the_newest_and_what_comes_after_it(client, inbox):
+    await client.send(inbox, "older, but more urgent", priority="urgent")
+    await client.send(inbox, "newest")
+    assert bodies(await client.fetch(inbox, group_name="g", deliver="latest")) == ["newest"]
+    await client.ack(inbox, "g", 1)
+    await send_all(client, inbox, "after", "and after that")
+
+    assert bodies(await client.fetch(inbox, group_name="g", deliver="latest")) == [
+        "after",
+        "and after that",
+    ]
+
+
+async def test_the_newest_is_the_newest_that_is_still_stored(way, client, inbox):
+    await send_all(client, inbox, "a", "b")
+    await client.send(inbox, "expires", ttl=5)
+    await client.send(inbox, "not due yet", delay=60)
+    await client.send(inbox, "deleted")
+    await client.delete(inbox, 3)
+    await way.clock.advance(5)
+
+    for options in ({}, {"group_name": "g"}):
+        assert bodies(await client.fetch(inbox, deliver="latest", **options)) == ["b"]
+
+
+async def test_latest_in_an_empty_mailbox_is_what_comes(client, inbox):
+    assert await client.fetch(inbox, group_name="g", deliver="latest", max_wait_ms=0) == []
+    await send_all(client, inbox, "a", "b")
+
+    assert bodies(await client.fetch(inbox, group_name="g")) == ["a", "b"]
 
 
 async def test_the_first_fetch_creates_the_group_even_when_it_returns_nothing(client, inbox):
@@ -59,7 +103,7 @@ async def test_the_first_fetch_creates_the_group_even_when_it_returns_nothing(cl
 
 async def test_what_waits_with_a_delay_comes_after_the_start_of_a_new_group(way, client, inbox):
     await client.send(inbox, "later", delay=10)
-    await client.fetch(inbox, group_name="g", max_wait_ms=0)
+    await client.fetch(inbox, group_name="g", deliver="new", max_wait_ms=0)
     await way.clock.advance(10)
 
     assert bodies(await client.fetch(inbox, group_name="g")) == ["later"]
@@ -77,7 +121,7 @@ async def test_from_id_starts_with_that_message(client, inbox, from_id, expected
 
 
 @pytest.mark.parametrize("from_id", [3, 4, 2**53 - 1])
-async def test_from_an_id_beyond_the_end_means_latest(client, inbox, from_id):
+async def test_from_an_id_beyond_the_end_means_new(client, inbox, from_id):
     await send_all(client, inbox, "a", "b", "c")
     assert (
         await client.fetch(inbox, group_name="g", deliver="from_id", from_id=from_id, max_wait_ms=0)
@@ -168,7 +212,9 @@ async def test_force_deliver_to_the_end_skips_what_is_there(client, inbox):
     await send_all(client, inbox, "a", "b")
     await client.fetch(inbox, group_name="g", deliver="earliest")
 
-    assert await client.fetch(inbox, group_name="g", force_deliver=True, max_wait_ms=0) == []
+    assert not await client.fetch(
+        inbox, group_name="g", deliver="new", force_deliver=True, max_wait_ms=0
+    )
     await client.send(inbox, "c")
     assert bodies(await client.fetch(inbox, group_name="g")) == ["c"]
 
@@ -199,7 +245,7 @@ async def test_a_token_from_before_a_reset_confirms_nothing_and_succeeds(client,
 async def test_a_reset_that_waits_does_not_reset_again_when_woken(way, client, inbox):
     await send_all(client, inbox, "a", "b")
     waiting = await way.begin(
-        client.fetch(inbox, group_name="g", force_deliver=True, max_wait_ms=60_000)
+        client.fetch(inbox, group_name="g", deliver="new", force_deliver=True, max_wait_ms=60_000)
     )
     await client.send(inbox, "c")
     await way.clock.advance(1)

@@ -123,7 +123,7 @@ async def test_a_group_that_starts_later_has_nothing_to_deliver_of_it(sender):
     await send_all(sender, "box", "a", "b", "c")
     await sender.fetch("box", group_name="early", deliver="earliest")
     await sender.ack("box", "early", 2)
-    await sender.fetch("box", group_name="late", max_wait_ms=0)
+    await sender.fetch("box", group_name="late", deliver="new", max_wait_ms=0)
 
     assert await sender.send("box", "d") == 3
 

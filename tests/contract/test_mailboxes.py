@@ -208,7 +208,7 @@ async def test_renew_leaves_a_mailbox_that_never_expires_as_it_is(way, client, i
 async def test_drop_takes_everything_at_once(way, client, inbox):
     await client.send(inbox, "x")
     await client.agent_register({"name": "In", "mailbox": inbox})
-    waiting = await way.begin(client.fetch(inbox, max_wait_ms=60_000))
+    waiting = await way.begin(client.fetch(inbox, deliver="new", max_wait_ms=60_000))
 
     await client.mailbox_drop(inbox)
     await way.clock.advance(0)

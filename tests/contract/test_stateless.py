@@ -22,7 +22,7 @@ async def test_reading_changes_nothing_at_all(way, client, inbox):
     await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=1)
     before = way.state()
 
-    for deliver in ("earliest", "latest"):
+    for deliver in ("earliest", "latest", "new"):
         await client.fetch(inbox, deliver=deliver, max_wait_ms=0)
     await client.fetch(inbox, deliver="from_id", from_id=1)
     await client.fetch(inbox, deliver="from_time", from_time=0)
@@ -59,10 +59,12 @@ async def test_one_reads_on_from_where_one_stopped(client, inbox):
     assert seen == [0, 1, 2, 3, 4]
 
 
-async def test_latest_without_a_wait_is_nothing(client, inbox):
-    await client.send(inbox, "a")
+async def test_a_read_begins_with_everything_unless_told_otherwise(client, inbox):
+    await send_all(client, inbox, "a", "b")
 
-    assert await client.fetch(inbox, max_wait_ms=0) == []
+    assert bodies(await client.fetch(inbox)) == ["a", "b"]
+    assert bodies(await client.fetch(inbox, deliver="latest")) == ["b"]
+    assert await client.fetch(inbox, deliver="new", max_wait_ms=0) == []
 
 
 async def test_there_is_nothing_to_ack(client, inbox):

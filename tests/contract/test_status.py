@@ -88,7 +88,7 @@ async def test_a_message_tells_where_it_stands_with_each_group(way, client, inbo
     await client.ack(inbox, "acked", 0)
     await client.nack(inbox, "given back", 0, delay_ms=5_000)
     await client.nack(inbox, "ended", 0)
-    await client.fetch(inbox, group_name="later", max_wait_ms=0)
+    await client.fetch(inbox, group_name="later", deliver="new", max_wait_ms=0)
     for priority in ("normal", "urgent", "critical"):
         await client.send(inbox, priority, priority=priority)
 
@@ -170,7 +170,7 @@ async def test_a_message_that_is_gone_tells_who_had_it(client, inbox):
     await client.send(inbox, "a")
     for group in ("acked", "delivered"):
         await client.fetch(inbox, group_name=group, deliver="earliest")
-    await client.fetch(inbox, group_name="never", max_wait_ms=0)
+    await client.fetch(inbox, group_name="never", deliver="new", max_wait_ms=0)
     await client.ack(inbox, "acked", 0)
     await client.delete(inbox, 0)
 

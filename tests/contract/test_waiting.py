@@ -203,16 +203,16 @@ async def test_of_several_that_wait_one_gets_a_task_and_every_group_its_copy(way
     assert sorted(got) == ["second", "task", "third"]
 
 
-async def test_a_stateless_latest_is_what_arrives_during_the_wait(way, client, inbox, begin):
+async def test_a_stateless_new_is_what_arrives_during_the_wait(way, client, inbox, begin):
     await client.send(inbox, "before")
-    waiting = await begin(client, inbox)
+    waiting = await begin(client, inbox, deliver="new")
     await way.clock.advance(1)
     assert not waiting.done()
     await send_all(client, inbox, "during", "more")
     await way.clock.advance(1)
 
     assert bodies(await waiting)[0] == "during"
-    assert await client.fetch(inbox, max_wait_ms=0) == []
+    assert await client.fetch(inbox, deliver="new", max_wait_ms=0) == []
 
 
 async def test_a_mailbox_made_anew_during_the_wait_is_not_the_one_waited_for(
@@ -464,7 +464,7 @@ async def test_a_request_id_belongs_to_its_consumer_and_group(way, client, inbox
 async def test_waiting_says_why_there_is_nothing(way, inbox):
     one, two = await way.client(), await way.client()
     await one.send(inbox, "before")
-    await one.fetch(inbox, group_name="g", max_wait_ms=0)
+    await one.fetch(inbox, group_name="g", deliver="new", max_wait_ms=0)
     await send_all(one, inbox, "acked", "held", "held too", "given back")
     await one.send(inbox, "due", delay=100)
     await one.send(inbox, "due later", delay=200)
@@ -487,7 +487,7 @@ async def test_waiting_says_why_there_is_nothing(way, inbox):
 async def test_waiting_for_a_stateless_read_says_what_is_there(client, inbox):
     await send_all(client, inbox, "a", "b")
 
-    waiting = (await client.fetch(inbox, max_wait_ms=0)).waiting
+    waiting = (await client.fetch(inbox, deliver="new", max_wait_ms=0)).waiting
 
     assert (waiting.stored, waiting.skipped, waiting.delayed, waiting.acked) == (2, 2, 0, 0)
     assert waiting.leased == ()

@@ -62,16 +62,18 @@ async def server():
 async def test_the_snippets_of_a_page_run_and_print_what_it_says(page, monkeypatch, server):
     monkeypatch.setenv("MQ9_SERVER", f"memory://{page.stem}")
     found = blocks(page)
-    namespace = {"model": ScriptedModel(call("agent_discover", query="translate"), "Nobody.")}
-    for (language, source), following in itertools.pairwise([*found, ("", "")]):
-        if language == "python":
-            here = source.replace("nats://127.0.0.1:4222", server.url)
-            printed = await run(here, namespace)
-            if following[0] == "text":
-                assert printed == following[1]
-            await run_tests_in(namespace)
-    if "toolkit" in namespace:
-        namespace["toolkit"].close()
+    # README can be followed twice; whoever does so gets other ids.
+    for masked in (r"$^", r"\d+") if page.name == "README.md" else (r"$^",):
+        namespace = {"model": ScriptedModel(call("agent_discover", query="translate"), "Nobody.")}
+        for (language, source), following in itertools.pairwise([*found, ("", "")]):
+            if language == "python":
+                here = source.replace("nats://127.0.0.1:4222", server.url)
+                printed = await run(here, namespace)
+                if following[0] == "text":
+                    assert re.sub(masked, "N", printed) == re.sub(masked, "N", following[1])
+                await run_tests_in(namespace)
+        if "toolkit" in namespace:
+            namespace["toolkit"].close()
 
 
 async def test_the_handler_of_the_readme_is_run_once_for_an_asker_that_has_left():

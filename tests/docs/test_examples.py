@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,14 +21,26 @@ def run(*command, cwd=ROOT, env=None):
     ).stdout
 
 
-def test_the_quickstart_runs():
-    assert run(sys.executable, "examples/quickstart.py").splitlines() == [
-        "critical: put out the fire",
-        "urgent: answer the phone",
-        "normal: tidy up",
-        "acked: [2, 1, 0]",
-        "answer: water the plants, done",
-    ]
+def test_the_quickstart_runs_twice_on_one_broker(tmp_path):
+    for acked in ([2, 1, 0], [5, 4, 3]):
+        printed = run(sys.executable, "examples/quickstart.py", f"sqlite:///{tmp_path}/mq9.db")
+        assert printed.splitlines() == [
+            "critical: put out the fire",
+            "urgent: answer the phone",
+            "normal: tidy up",
+            f"acked: {acked}",
+            "answer: water the plants, done",
+        ]
+
+
+def test_the_two_agents_meet_twice_on_one_broker(tmp_path):
+    program = "import sys; from two_agents import main; main(sys.argv[1])"
+    for _ in range(2):
+        printed = run(
+            *(sys.executable, "-c", program, f"sqlite:///{tmp_path}/mq9.db"), cwd=ROOT / "examples"
+        )
+        assert printed.count("power fails") == 1
+        assert len(re.findall(r"confirmed #\d+, #\d+", printed)) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")

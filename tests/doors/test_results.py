@@ -230,7 +230,7 @@ async def test_an_inbox_is_empty_because_messages_were_given_back_for_later(plan
 
 async def test_an_inbox_is_empty_because_the_group_started_later(planner, inbox, client):
     send(planner, "x")
-    await client.fetch(inbox, group_name="late", max_wait_ms=0)
+    await client.fetch(inbox, group_name="late", deliver="new", max_wait_ms=0)
 
     assert await empty(planner, group_name="late") == "1 older than where this group started"
 

@@ -170,6 +170,8 @@ class Mailbox:
         found = self.next_id
         if start.deliver is Deliver.EARLIEST:
             found = 0
+        elif start.deliver is Deliver.LATEST and self.stored:
+            found = self.stored[-1].msg_id
         elif start.deliver is Deliver.FROM_ID:
             found = min(start.from_id, self.next_id)
         elif start.deliver is Deliver.FROM_TIME:

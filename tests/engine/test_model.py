@@ -40,6 +40,7 @@ num_msgs = st.sampled_from([1, 2, 3, 100])
 starts = st.one_of(
     st.just(EARLIEST),
     st.just(Start(deliver=Deliver.LATEST)),
+    st.just(Start(deliver=Deliver.NEW)),
     st.builds(Start, deliver=st.just(Deliver.FROM_ID), from_id=ids),
     st.builds(
         Start,

@@ -32,6 +32,9 @@ FIELDS = {
 }
 
 
+STARTS = ("latest", "earliest", "from_time", "from_id")
+
+
 class Refused(Exception):
     """What the reply says in `error`."""
 
@@ -40,17 +43,20 @@ def refuse_other_types(body):
     for name, value in {**body, **body.get("config", {})}.items():
         if name in FIELDS and not isinstance(value, FIELDS[name]):
             raise Refused(f"invalid type for {name}: {value!r}")
+    if body.get("deliver", "latest") not in STARTS:
+        expected = ", ".join(f"`{start}`" for start in STARTS)
+        raise Refused(f"unknown variant `{body['deliver']}`, expected one of {expected}")
 
 
 class Mailbox:
     def __init__(self):
         self.ids = itertools.count()
         self.messages = []
-        self.offsets = {}
+        self.offsets = {}  # of the groups that have acked or were reset
         self.news = asyncio.Event()
 
-    def unacked(self, group):
-        found = [one for one in self.messages if one["msg_id"] > self.offsets[group]]
+    def after(self, offset):
+        found = [one for one in self.messages if one["msg_id"] > offset]
         return sorted(found, key=lambda one: (RANK[one["priority"]], one["msg_id"]))
 
 
@@ -72,6 +78,7 @@ class RobustMq(Responder):
         self.mailboxes = {}
         self.agents = {}
         self.acks = []
+        self.delivers = []  # the start that each FETCH has named
         self.on_ack = lambda mail_address, msg_id: None
 
     async def answer(self, message):
@@ -123,20 +130,23 @@ class RobustMq(Responder):
     async def msg_fetch(self, body, address):
         mailbox = self.mailbox(address)
         config = body.get("config", {})
-        group = body.get("group_name") or object()
-        last = mailbox.messages[-1]["msg_id"] if mailbox.messages else -1
-        if group not in mailbox.offsets or body.get("force_deliver"):
-            start = {"latest": last, "earliest": -1, "from_id": body.get("from_id", 0) - 1}
-            mailbox.offsets[group] = start[body.get("deliver", "latest")]
+        group = body.get("group_name")
+        self.delivers.append(body.get("deliver"))
+        last = mailbox.messages[-1]["msg_id"] if mailbox.messages else 0
+        starts = {"latest": last - 1, "earliest": -1, "from_id": body.get("from_id", 0) - 1}
+        start = starts[body.get("deliver", "latest")]
+        if group in mailbox.offsets and body.get("force_deliver"):
+            mailbox.offsets[group] = start
+        offset = mailbox.offsets.get(group, start)
         deadline = time.monotonic() + config.get("max_wait_ms", 500) / 1000
-        while not mailbox.unacked(group):
+        while not mailbox.after(offset):
             mailbox.news.clear()
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await mailbox.news.wait()
             except TimeoutError:
                 break
-        return {"messages": mailbox.unacked(group)[: config.get("num_msgs", 100)]}
+        return {"messages": mailbox.after(offset)[: config.get("num_msgs", 100)]}
 
     def msg_ack(self, body, address):
         mailbox = self.mailbox(address)

@@ -43,12 +43,20 @@ async def test_each_message_is_handled_once_and_acked(broker, client, handler):
 
 async def test_what_is_sent_after_consume_returned_is_not_missed(broker, client, handler):
     await client.send("inbox", "before")
-    consumer = await client.consume("inbox", handler)
+    consumer = await client.consume("inbox", handler, deliver="new")
     await client.send("inbox", "after")
     await broker.clock.advance(1)
     assert handler.texts == ["after"]
     assert consumer.group_name.startswith("consumer.")
     await consumer.stop()
+
+
+async def test_a_worker_that_comes_after_the_mail_handles_it(broker, client, handler):
+    await client.send("inbox", "before")
+    for group_name in ("workers", None):
+        async with await client.consume("inbox", handler, group_name=group_name):
+            await broker.clock.advance(1)
+    assert handler.texts == ["before", "before"]
 
 
 async def test_consumers_without_a_group_each_see_everything(broker, client):

@@ -7,7 +7,14 @@ from collections import Counter
 
 import pytest
 
-from mq9 import AgentNotFound, MailboxExists, MailboxNotFound, Mq9Client, Unreachable
+from mq9 import (
+    AgentNotFound,
+    InvalidRequest,
+    MailboxExists,
+    MailboxNotFound,
+    Mq9Client,
+    Unreachable,
+)
 from mq9.by_offset import MOST_FETCHED, Progress
 from mq9.consumer import consumer
 from mq9.models import FetchResult, Message, Priority
@@ -189,7 +196,37 @@ async def test_no_option_of_ours_makes_a_request_that_is_refused(client):
     await client.query("inbox", tags=["a"], since=0, limit=5, msg_id=0)
 
 
+async def test_a_read_names_its_start_and_begins_with_what_is_stored(broker, client):
+    await client.send("inbox", "a")
+    await client.send("inbox", "b")
+
+    assert [one.text for one in await client.fetch("inbox", group_name="g")] == ["a", "b"]
+    assert [one.text for one in await client.fetch("inbox")] == ["a", "b"]
+    assert [one.text for one in await client.fetch("inbox", deliver="latest")] == ["b"]
+    assert broker.delivers == ["earliest", "earliest", "latest"]
+
+
+async def test_new_is_refused_since_it_does_not_know_it(client):
+    with pytest.raises(InvalidRequest, match="unknown variant `new`, expected one of `latest`"):
+        await client.fetch("inbox", deliver="new", max_wait_ms=0)
+    with pytest.raises(InvalidRequest, match="unknown variant `new`"):
+        await consume(client, Worker(), deliver="new")
+
+
 # The consumer
+
+
+async def test_the_start_is_named_until_the_first_ack_confirms_a_position(broker, client):
+    for number in range(3):
+        await client.send("inbox", f"old {number}")
+    worker = Worker(lambda text, attempt: attempt < 3)
+    async with await consume(client, worker, deliver="latest"):
+        await until(lambda: broker.acks == [2])
+        await client.send("inbox", "new")
+        await until(lambda: worker.handled["new"])
+
+    assert set(worker.attempts) == {"old 2", "new"}
+    assert set(broker.delivers) == {"latest"}
 
 
 async def test_everything_is_handled_once_and_acked(broker, client):
@@ -197,9 +234,9 @@ async def test_everything_is_handled_once_and_acked(broker, client):
     for number in range(35):
         await client.send("inbox", f"{number}")
     async with await consume(client, worker) as running:
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 34)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 34)
         await client.send("inbox", "news")
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 35)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 35)
         assert (running.processed_count, running.failed_count) == (36, 0)
     assert worker.order == [*map(str, range(35)), "news"]
     assert set(worker.counts) == {1}
@@ -241,7 +278,7 @@ async def test_nothing_is_lost_though_handlers_fail_and_priorities_mix(broker, c
     options = {"num_msgs": chance.choice([1, 3, 10]), "concurrency": chance.choice([1, 4])}
     async with await consume(client, worker, **options):
         await send(60)
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == len(sent) - 1)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == len(sent) - 1)
     assert passed_over == []
     assert worker.handled == Counter(sent)  # and each once, by one consumer
 
@@ -265,7 +302,7 @@ async def test_nothing_is_lost_though_the_worker_dies_again_and_again(broker, cl
         running._loop_task.cancel()
         await asyncio.gather(running._loop_task, return_exceptions=True)
     async with await consume(client, worker):
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 79)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 79)
     assert passed_over == []
     assert set(worker.handled) == set(sent)
 
@@ -281,7 +318,7 @@ async def test_two_consumers_of_a_group_lose_nothing(broker, client):
         text for text in sent[: msg_id + 1] if not any(worker.handled[text] for worker in workers)
     )
     async with await consume(client, workers[0]), await consume(client, workers[1]):
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 59)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 59)
     assert passed_over == []
 
 
@@ -302,7 +339,7 @@ async def test_a_critical_message_confirms_no_older_normal_one(broker, client):
         assert texts == ["pressing", "first"]
         assert broker.acks == []
         gate.set()
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 2)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 2)
 
 
 async def test_pressing_mail_that_fills_a_reply_is_looked_behind(broker, client):
@@ -312,7 +349,7 @@ async def test_pressing_mail_that_fills_a_reply_is_looked_behind(broker, client)
         await client.send("inbox", f"pressing {number}", priority="urgent")
     worker = Worker()
     async with await consume(client, worker, num_msgs=5):
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 42)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 42)
     assert worker.handled.total() == 43
     assert worker.order[-3:] == ["old 0", "old 1", "old 2"]
 
@@ -326,11 +363,11 @@ async def test_what_fails_holds_back_the_acks_and_not_the_others(broker, client)
         await client.send("inbox", f"{number}")
     async with await consume(client, worker) as running:
         await until(lambda: worker.handled.total() == 51 and running.failed_count > 3)
-        assert broker.mailboxes["inbox"].offsets["g"] == 0
+        assert broker.mailboxes["inbox"].offsets.get("g") == 0
         # The next attempt may be under way, and is counted when it has failed.
         assert worker.attempts["bad"] - running.failed_count in {0, 1}
         well.set()
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 51)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 51)
     assert set(worker.handled.values()) == {1}
 
 
@@ -340,7 +377,7 @@ async def test_what_keeps_failing_is_moved_away_by_a_count_of_ones_own(broker, c
     for text in ("bad", "good"):
         await client.send("inbox", text)
     async with await consume(client, worker, dead_letter="dead", max_deliveries=3):
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 1)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 1)
     assert worker.attempts == {"bad": 3, "good": 1}
     assert sorted(worker.counts) == [1, 1, 2, 3]
     assert [one.text for one in await client.query("dead")] == ["bad"]
@@ -356,7 +393,7 @@ async def test_what_cannot_be_moved_stays_and_is_not_run_again(broker, client):
         assert worker.attempts["bad"] == 2
         assert broker.acks == []
         await client.mailbox_create(name="dead")
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 1)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 1)
         assert running.is_running
     assert worker.attempts["bad"] == 2
 
@@ -400,7 +437,7 @@ async def test_a_lost_ack_is_made_up_for(broker, client):
         await until(lambda: broker.acks == [0])
         kept.offsets["g"] = -1
         broker.mailboxes["inbox"] = kept
-        await until(lambda: kept.offsets["g"] == 0)
+        await until(lambda: kept.offsets.get("g") == 0)
     assert worker.handled == {"x": 1}
 
 
@@ -423,10 +460,10 @@ async def test_it_stops_in_the_middle_of_a_reply(broker, client):
     gate.set()
     await stopping
     assert handled == ["0", "1", "2", "3"]
-    assert broker.mailboxes["inbox"].offsets["g"] == 3
+    assert broker.mailboxes["inbox"].offsets.get("g") == 3
     again = Worker()
     async with await consume(client, again):
-        await until(lambda: broker.mailboxes["inbox"].offsets["g"] == 9)
+        await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 9)
     assert again.order == ["4", "5", "6", "7", "8", "9"]
 
 
