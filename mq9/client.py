@@ -789,12 +789,13 @@ class Mq9Client:
     async def agent_register(
         self, agent_card: Mapping[str, Any], *, ttl: int | None = None
     ) -> None:
-        """Register an agent, or replace its registration.
+        """Register an agent, or replace its registration; its mailbox is made if it is missing.
 
         Args:
             agent_card: Any JSON object with a ``name`` or a ``mailbox``, such as an A2A AgentCard
                 with a mailbox. Kept and returned unchanged.
-            ttl: Seconds after which the registration is gone, unless renewed or reported.
+            ttl: Seconds without a sign of life after which the registration is gone. Registering,
+                reporting, sending as the agent, and fetching or acking for it are such signs.
 
         Raises:
             LimitReached: The registry holds as many agents as it may.

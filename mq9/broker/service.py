@@ -35,8 +35,6 @@ logger = logging.getLogger("mq9.broker")
 SWEEP_INTERVAL_MS = 60_000
 _FAILING_MS = 10_000  # for so long after a write that failed the storage counts as failing
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
-_NOTED_MS = 1_000  # how often it is noted that one agent lives
-_MOST_NOTED = 10_000  # agents of which it is known when that was
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +119,13 @@ class Call:
         """Who asks for the mailbox that the subject names."""
         return self.session.actor(self.address)
 
+    def works_for(self, consumer: str | None) -> str | None:
+        """Return the agent that a consumer works for: its name up to the first slash.
+
+        Whoever has authenticated as an agent works for that one.
+        """
+        return self.agent or (consumer or "").partition("/")[0] or None
+
 
 class Stopwatch:
     """Measures how long a request is at work, without what it waits for mail.
@@ -179,7 +184,6 @@ class Service:
     ) -> None:
         self._backend = backend
         self._finder = Finder(backend, embeddings)
-        self._noted: dict[str, int] = {}
         self._waiters = waiters
         self._clock = clock
         self._randomness = randomness
@@ -401,26 +405,10 @@ class Service:
             )
         )
         self._waiters.notify(call.address)
-        await self._note_seen(options.sender if agent is None else agent)
         return replies.success({"msg_id": msg_id})
-
-    async def _note_seen(self, name: str | None) -> None:
-        """Note, at most once a second, that whoever sends or fetches lives."""
-        now = self._clock.monotonic_ms()
-        if not name or now - self._noted.get(name, -_NOTED_MS) < _NOTED_MS:
-            return
-        self._noted.pop(name, None)
-        self._noted[name] = now
-        while len(self._noted) > _MOST_NOTED:
-            del self._noted[next(iter(self._noted))]
-        try:
-            await self._backend.run(commands.Seen(name=name))
-        except Mq9Error as error:  # what was asked for does not depend on it
-            logger.warning("that %r lives could not be noted: %s", name, error)
 
     async def _fetch(self, call: Call) -> dict[str, Any]:
         body = requests.Fetch.decode(call.payload)
-        await self._note_seen(call.agent or (body.consumer or "").partition("/")[0])
         start = Start(deliver=body.deliver, from_time=body.from_time, from_id=body.from_id)
         if body.group_name is None:
             peek = commands.Peek(
@@ -431,13 +419,15 @@ class Service:
                 max_bytes=body.max_bytes,
                 as_text=not call.as_base64,
             )
-            fetched = await self._wait_for_more(call, body, self._peeking(peek))
+            works_for = call.works_for(body.consumer)
+            fetched = await self._wait_for_more(call, body, self._peeking(peek, works_for))
         else:
             fetch = commands.Fetch(
                 address=call.address,
                 actor=call.actor,
                 group=body.group_name,
                 consumer=body.consumer or call.session.consumer,
+                seen=call.works_for(body.consumer),
                 start=start,
                 force=body.force_deliver,
                 request_id=body.request_id,
@@ -467,13 +457,34 @@ class Service:
             self._observer.redelivered(again)
         return replies.encode_fetch(result, as_base64=call.as_base64)
 
-    def _peeking(self, peek: commands.Peek) -> Callable[[Fetched | None], Awaitable[Fetched]]:
+    def _peeking(
+        self, peek: commands.Peek, works_for: str | None
+    ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
         async def again(last: Fetched | None) -> Fetched:
-            if last is None:
-                return await self._backend.read(peek)
-            return await self._backend.read(replace(peek, life=last.life, position=last.position))
+            here = peek if last is None else replace(peek, life=last.life, position=last.position)
+            fetched = await self._backend.read(here)
+            next_sign_ms = await self._note_seen(works_for)
+            if next_sign_ms is None or fetched.result:
+                return fetched
+            change_ms = fetched.next_change_ms
+            sooner_ms = next_sign_ms if change_ms is None else min(change_ms, next_sign_ms)
+            return replace(fetched, next_change_ms=sooner_ms)
 
         return again
+
+    async def _note_seen(self, name: str | None) -> int | None:
+        """Note that an agent lives that has read without changing anything.
+
+        Returns:
+            The instant by which to note it again while it waits; None for never.
+        """
+        if name is None or not await self._backend.read(commands.IsRegistered(name=name)):
+            return None
+        try:
+            return await self._backend.run(commands.Seen(name=name))
+        except Mq9Error as error:  # what was asked for does not depend on it
+            logger.warning("that %r lives could not be noted: %s", name, error)
+            return None
 
     def _fetching(self, fetch: commands.Fetch) -> Callable[[Fetched | None], Awaitable[Fetched]]:
         async def again(last: Fetched | None) -> Fetched:
@@ -518,6 +529,7 @@ class Service:
                 group=body.group_name,
                 msg_id=body.msg_id,
                 consumer=body.consumer or call.session.consumer,
+                seen=call.works_for(body.consumer),
                 for_group=body.consumer is None,
                 batch=body.batch,
                 individual=body.individual,
@@ -534,6 +546,7 @@ class Service:
                 group=body.group_name,
                 msg_id=body.msg_id,
                 consumer=body.consumer or call.session.consumer,
+                seen=call.works_for(body.consumer),
                 for_group=body.consumer is None,
                 batch=body.batch,
                 delay_ms=body.delay_ms,
@@ -553,10 +566,11 @@ class Service:
                 group=body.group_name,
                 msg_id=body.msg_id,
                 consumer=body.consumer or call.session.consumer,
+                seen=call.works_for(body.consumer),
                 for_group=body.consumer is None,
                 batch=body.batch,
                 to=body.to,
-                by=call.agent or (body.consumer or "").partition("/")[0] or None,
+                by=call.works_for(body.consumer),
                 by_verified=call.agent is not None,
                 reason=body.reason,
             )
@@ -576,6 +590,7 @@ class Service:
                 actor=call.actor,
                 group=body.group_name,
                 consumer=body.consumer or call.session.consumer,
+                seen=call.works_for(body.consumer),
                 msg_ids=body.msg_ids,
                 lease_ms=body.lease_ms,
             )
@@ -630,11 +645,13 @@ class Service:
             commands.Register(
                 name=name,
                 mailbox=mailbox,
+                life=self._randomness(8).hex(),
                 registered=call.payload,
                 ttl_s=body.ttl,
                 actor=call.actor,
             )
         )
+        self._waiters.wake(mailbox)
         return replies.success({"mailbox": mailbox})
 
     async def _unregister(self, call: Call) -> dict[str, Any]:

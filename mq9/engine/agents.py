@@ -17,6 +17,7 @@ from mq9.engine.commands import (
     AgentKeys,
     Claimed,
     ClaimNames,
+    IsRegistered,
     Limits,
     Register,
     Report,
@@ -26,10 +27,13 @@ from mq9.engine.commands import (
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
 
 ALIVE = (
-    "(a.expires_ms IS NULL OR a.expires_ms>:now) AND (a.life IS NULL OR EXISTS ("
+    "(a.expires_ms IS NULL OR a.expires_ms>:now) AND EXISTS ("
     "SELECT 1 FROM mailboxes m WHERE m.address=a.mailbox AND m.life=a.life"
-    " AND (m.expires_ms IS NULL OR m.expires_ms>:now)))"
+    " AND (m.expires_ms IS NULL OR m.expires_ms>:now))"
 )
+# Noting every sign of life would be wasted writing where a registration lasts much longer.
+_SEEN_GRAIN_MS = 1_000
+_EXACT_TTL_S = 3_600  # up to which every sign is noted
 _MOST_AT_ONCE = 1_000  # rows that one registration makes room by removing
 _MOST_NAMED = 5  # closed mailboxes
 
@@ -56,15 +60,17 @@ class _Registration:
 
 
 def register(connection: sqlite3.Connection, command: Register, now: int, limits: Limits) -> None:
-    """Put an agent into the registry, or replace it."""
+    """Put an agent into the registry, or replace it; its mailbox is made if it is missing."""
     limits.check_registration(command.registered)
     key = command.name or command.mailbox
     existing = _find(connection, "a.key=:value", key, now)
-    mailbox = mailboxes.look(connection, command.mailbox, now)
-    life = None if mailbox is None else mailbox.life
-    expires_ms = now + command.ttl_s * 1000 if command.ttl_s else None
     if existing is not None:
         _refuse_others(existing, command.actor, key)
+    life = mailboxes.ensure(
+        connection, command.mailbox, command.life, command.actor.agent, now, limits
+    )
+    expires_ms = now + command.ttl_s * 1000 if command.ttl_s else None
+    if existing is not None:
         # Most register again with what they said before; its text and vector can stay.
         is_renewed = connection.execute(
             "UPDATE agents SET life=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
@@ -196,11 +202,36 @@ def report(connection: sqlite3.Connection, command: Report, now: int, limits: Li
     )
 
 
-def seen(connection: sqlite3.Connection, command: Seen, now: int, _limits: Limits) -> None:
-    """Note that an agent lives; who is not registered is passed over."""
+def is_registered(connection: sqlite3.Connection, query: IsRegistered, _now: int) -> bool:
+    """Tell whether there is a registration of that key."""
+    row = connection.execute("SELECT 1 FROM agents WHERE key=?", (query.name,)).fetchone()
+    return row is not None
+
+
+def seen(connection: sqlite3.Connection, command: Seen, now: int, _limits: Limits) -> int | None:
+    """Note a sign of life; return the instant by which a waiting agent gives the next."""
+    note_seen(connection, command.name, now)
+    return next_sign(connection, command.name, now)
+
+
+def note_seen(connection: sqlite3.Connection, name: str, now: int) -> None:
+    """Note that an agent lives, which restarts its ttl; who is not registered is passed over."""
     connection.execute(
-        "UPDATE agents SET seen_ms=? WHERE key=? AND seen_ms<?", (now, command.name, now)
+        "UPDATE agents AS a SET seen_ms=:now,"  # noqa: S608  # constant text
+        " expires_ms=CASE WHEN a.ttl_s>0 THEN :now+a.ttl_s*1000 END"
+        " WHERE a.key=:name AND (a.seen_ms<=:now-:grain"
+        f" OR (a.seen_ms<:now AND a.ttl_s BETWEEN 1 AND :exact)) AND {ALIVE}",
+        {"now": now, "name": name, "grain": _SEEN_GRAIN_MS, "exact": _EXACT_TTL_S},
     )
+
+
+def next_sign(connection: sqlite3.Connection, name: str | None, now: int) -> int | None:
+    """Return by when an agent that waits in a FETCH is to be noted again; None for never.
+
+    It is well before its ttl ends: whoever waits for mail lives.
+    """
+    row = connection.execute("SELECT ttl_s FROM agents WHERE key=? AND ttl_s>0", (name,)).fetchone()
+    return None if row is None else now + int(row[0]) * 500
 
 
 def keys(connection: sqlite3.Connection, _query: AgentKeys, _now: int) -> tuple[str, ...]:

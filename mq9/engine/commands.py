@@ -123,6 +123,17 @@ class Private:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ByConsumer(Private):
+    """Concerns what a consumer of a group holds; a sign of life of the agent that it works for.
+
+    Attributes:
+        seen: That agent, where it is known.
+    """
+
+    seen: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateMailbox(Command[str]):
     """Make a mailbox, or renew one; gives its address.
 
@@ -217,7 +228,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch(Private, Command[Fetched]):
+class Fetch(ByConsumer, Command[Fetched]):
     """Lease messages to a consumer of a group.
 
     Attributes:
@@ -269,7 +280,7 @@ class ReleaseRequest(Private, Command[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ack(Private, Command[tuple[int, ...]]):
+class Ack(ByConsumer, Command[tuple[int, ...]]):
     """Confirm messages; gives the ids confirmed.
 
     Attributes:
@@ -299,7 +310,7 @@ class MoveOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move(Private, Command[MoveOutcome]):
+class Move(ByConsumer, Command[MoveOutcome]):
     """Store a message in another mailbox and confirm it in this one.
 
     Attributes:
@@ -323,7 +334,7 @@ class Move(Private, Command[MoveOutcome]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nack(Private, Command[None]):
+class Nack(ByConsumer, Command[None]):
     """Give a lease back.
 
     Attributes:
@@ -340,7 +351,7 @@ class Nack(Private, Command[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extend(Private, Command[Extended]):
+class Extend(ByConsumer, Command[Extended]):
     """Renew leases."""
 
     group: str
@@ -361,12 +372,14 @@ class Register(Command[None]):
     """Put an agent into the registry, or replace it.
 
     Attributes:
+        life: A token that no other mailbox has, for the case that the mailbox is missing.
         registered: The JSON object as it came.
         actor: Who asks.
     """
 
     name: str | None
     mailbox: str
+    life: str
     registered: bytes
     ttl_s: int = 0
     actor: Actor = ANYBODY
@@ -547,8 +560,15 @@ class Discovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen(Command[None]):
-    """Note that an agent has just sent or fetched."""
+class Seen(Command[int | None]):
+    """Note that an agent lives; gives the instant by which it is to be noted again as it waits."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsRegistered(Query[bool]):
+    """Whether there is a registration under a name."""
 
     name: str
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 
-from mq9.engine import groups, mailboxes, replies
+from mq9.engine import agents, groups, mailboxes, replies
 from mq9.engine.commands import (
     Ack,
     Extend,
@@ -79,7 +79,12 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, limits: Limi
         ),
         life=mailbox.life,
         position=group.start,
-        next_change_ms=None if messages else next_change(connection, mailbox, group),
+        next_change_ms=None
+        if messages
+        else _sooner(
+            next_change(connection, mailbox, group),
+            agents.next_sign(connection, command.seen, now),
+        ),
         refetched=refetched,
     )
 
@@ -260,8 +265,11 @@ def next_change(
             "SELECT min(until_ms) FROM leases WHERE group_id=? AND until_ms IS NOT NULL",
             (group.id,),
         ).fetchone()
-    instants = [one for one in (due_ms, until_ms, mailbox.expires_ms) if one is not None]
-    return min(instants, default=None)
+    return _sooner(due_ms, until_ms, mailbox.expires_ms)
+
+
+def _sooner(*instants: int | None) -> int | None:
+    return min((one for one in instants if one is not None), default=None)
 
 
 def peek(connection: sqlite3.Connection, mailbox: Mailbox, query: Peek, now: int) -> Fetched:

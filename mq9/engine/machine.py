@@ -52,6 +52,13 @@ def apply(connection: sqlite3.Connection, command: Command[R], now: int, limits:
         mailboxes.refuse_others(connection, command, now)
         mailboxes.adopt(connection, command)
     result: R = _COMMANDS[type(command)](connection, command, now, limits)
+    sign_of = None
+    if isinstance(command, commands.Send):
+        sign_of = command.sender
+    elif isinstance(command, commands.ByConsumer):
+        sign_of = command.seen
+    if sign_of is not None:
+        agents.note_seen(connection, sign_of, now)
     return result
 
 
@@ -154,6 +161,7 @@ _QUERIES: dict[type, Callable[[sqlite3.Connection, Any, int], Any]] = {
     commands.Look: _look,
     commands.CountAll: totals.count,
     commands.ListPublic: mailboxes.list_public,
+    commands.IsRegistered: agents.is_registered,
     commands.Discover: discovery.discover,
     commands.AgentRows: meanings.rows,
     commands.AgentKeys: agents.keys,

@@ -472,7 +472,31 @@ def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, lim
         raise _another_s(address)
     if existing is not None:
         raise MailboxExists(f"mailbox {address} already exists")
-    stale = connection.execute("SELECT id FROM mailboxes WHERE address=?", (address,)).fetchone()
+    _make(connection, command, now, limits)
+    return address
+
+
+def ensure(
+    connection: sqlite3.Connection,
+    address: str,
+    life: str,
+    creator: str | None,
+    now: int,
+    limits: Limits,
+) -> str:
+    """Make a mailbox that never expires if it is missing; return the life of the one there is."""
+    existing = look(connection, address, now)
+    if existing is not None:
+        return existing.life
+    made = CreateMailbox(address=address, life=life, actor=Actor(creator))
+    _make(connection, made, now, limits)
+    return life
+
+
+def _make(connection: sqlite3.Connection, command: CreateMailbox, now: int, limits: Limits) -> None:
+    stale = connection.execute(
+        "SELECT id FROM mailboxes WHERE address=?", (command.address,)
+    ).fetchone()
     if stale is not None:
         erase(connection, stale[0])
     _make_room(connection, now, limits)
@@ -480,20 +504,15 @@ def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, lim
         "INSERT INTO mailboxes (address, life, description, public, creator, ttl_s, expires_ms)"
         " VALUES (?,?,?,?,?,?,?)",
         (
-            address,
+            command.address,
             command.life,
             command.description,
             int(command.public),
-            actor.agent,
+            command.actor.agent,
             command.ttl_s,
             now + command.ttl_s * 1000 if command.ttl_s else None,
         ),
     )
-    # A registration may be made before its mailbox; from here on it lives as long as this one.
-    connection.execute(
-        "UPDATE agents SET life=? WHERE mailbox=? AND life IS NULL", (command.life, address)
-    )
-    return address
 
 
 def _renew(connection: sqlite3.Connection, mailbox: Mailbox, actor: Actor, now: int) -> None:

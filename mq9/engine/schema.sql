@@ -167,7 +167,7 @@ CREATE TABLE agents (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   key TEXT NOT NULL UNIQUE,         -- the name, else the mailbox
   mailbox TEXT NOT NULL,
-  life TEXT,                        -- of the mailbox it points at; NULL while there never was one
+  life TEXT NOT NULL,               -- of the mailbox it points at
   registered BLOB NOT NULL,         -- the JSON object as it came
   owner TEXT,                       -- the authenticated agent that registered it
   ttl_s INTEGER NOT NULL,

@@ -43,7 +43,12 @@ _MIGRATIONS: dict[int, str] = {
     "CREATE INDEX sent_ids_age ON sent_ids (sent_ms);\n"
     "UPDATE mailboxes SET ids=(SELECT count(*) FROM sent_ids WHERE mailbox=mailboxes.id);\n"
     "CREATE TABLE checkpoints (token BLOB NOT NULL, previous BLOB NOT NULL) STRICT;\n"
-    "INSERT INTO checkpoints VALUES (randomblob(16), randomblob(16));\n",
+    "INSERT INTO checkpoints VALUES (randomblob(16), randomblob(16));\n"
+    # Registrations could be made before their mailbox, and had no life then.
+    "INSERT OR IGNORE INTO mailboxes (address, life, description, public, creator, ttl_s)"
+    " SELECT mailbox, lower(hex(randomblob(8))), '', 0, owner, 0 FROM agents WHERE life IS NULL;\n"
+    "UPDATE agents SET life=(SELECT m.life FROM mailboxes m WHERE m.address=agents.mailbox)"
+    " WHERE life IS NULL;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -153,7 +153,7 @@ async def test_who_has_gone_is_not_found(client, open_broker):
     await open_broker.clock.advance(10)
     assert set(await found(client, "soup")) == {"one", "three"}
 
-    box = await client.mailbox_create(name="one", ttl=10)
+    box = await client.mailbox_create(name="hall", ttl=10)
     await client.agent_register({"name": "one", "mailbox": box, "payload": "soup"})
     await open_broker.clock.advance(10)
     assert await found(client, "soup") == ["three"]
@@ -267,7 +267,7 @@ class Held(Topics):
 async def test_a_question_does_not_wait_long_for_the_vectors_of_others():
     backend = InlineBackend(store.open_memory(), ManualClock(), Limits())
     card = b'{"name": "cook", "payload": "soup"}'
-    await backend.run(commands.Register(name="cook", mailbox="cook", registered=card, ttl_s=0))
+    await backend.run(commands.Register(name="cook", mailbox="cook", life="a", registered=card))
     held = Held()
     meaning = Meaning(backend, held, patience=0.01)
     for _ in range(20):
@@ -340,7 +340,7 @@ async def test_new_agents_that_take_long_do_not_keep_the_others_from_being_found
 
     async def register(name, text):
         card = f'{{"name": "{name}", "payload": "{text}"}}'.encode()
-        await backend.run(commands.Register(name=name, mailbox=name, registered=card, ttl_s=0))
+        await backend.run(commands.Register(name=name, mailbox=name, life=name, registered=card))
 
     held = Held()
     held.may.set()

@@ -105,3 +105,19 @@ async def test_a_file_from_before_there_were_tokens_notices_that_it_is_overwritt
         path.write_bytes(b"")
         with pytest.raises(Unavailable, match="was overwritten"):
             await client.send("inbox", "after")
+
+
+async def test_an_agent_registered_before_its_mailbox_gets_one(tmp_path):
+    path = tmp_path / "mq9.db"
+    registered = (
+        "INSERT INTO agents (id, key, mailbox, life, registered, owner, ttl_s, seen_ms)"
+        """ VALUES (1, 'cook', 'kitchen', NULL, CAST('{"name": "cook"}' AS BLOB), NULL, 0, :now);"""
+        "INSERT INTO agents_text (rowid, name) VALUES (1, 'cook');"
+    )
+    write(path, 2, registered)
+    async with Mq9Client(f"sqlite:///{path.as_posix()}") as client:
+        [agent] = await client.agent_discover()
+        assert (agent.match.name, agent.match.backlog) == ("cook", 0)
+        assert await client.send("kitchen", "x") == 0
+        await client.mailbox_drop("kitchen")
+        assert await client.agent_discover() == []

@@ -80,7 +80,7 @@ def test_an_expired_mailbox_goes_with_everything_in_it(engine):
         engine(Send(address="inbox", payload=b"x", id=f"{number}"))
     engine(Send(address="inbox", payload=b"later", delay_s=1_000))
     engine(Delete(address="inbox", msg_id=2))
-    engine(Register(name="agent", mailbox="inbox", registered=b"{}"))
+    engine(Register(name="agent", mailbox="inbox", life="made", registered=b"{}"))
     fetch(engine)
 
     assert engine.sweep_at(100 * SECOND - 1) == 0
@@ -173,7 +173,7 @@ def test_a_message_given_back_for_a_day_keeps_its_reply(engine):
 
 
 def test_an_agent_goes_when_it_has_not_reported_in_time(engine):
-    engine(Register(name="agent", mailbox="inbox", registered=b"{}", ttl_s=100))
+    engine(Register(name="agent", mailbox="inbox", life="made", registered=b"{}", ttl_s=100))
     assert engine.sweep_at(100 * SECOND - 1) == 0
     engine(Report(name="agent", mailbox=None, status={}))
     assert engine.sweep_at(200 * SECOND - 2) == 0
@@ -183,11 +183,9 @@ def test_an_agent_goes_when_it_has_not_reported_in_time(engine):
         engine(Report(name="agent", mailbox=None, status={}))
 
 
-def test_an_agent_goes_with_its_mailbox_but_not_before_it_had_one(engine):
-    engine(Register(name="agent", mailbox="inbox", registered=b"{}"))
+def test_an_agent_goes_with_its_mailbox(engine):
+    engine(Register(name="agent", mailbox="inbox", life="made", registered=b"{}"))
     assert engine.sweep_at(365 * DAY) == 0
-    make_mailbox(engine)
-    assert engine.sweep_at(366 * DAY) == 0
     engine(DropMailbox(address="inbox"))
     assert engine.count("agents") == engine.count("agents_text") == 0
     make_mailbox(engine)

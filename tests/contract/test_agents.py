@@ -2,9 +2,18 @@
 
 import pytest
 
-from mq9 import AgentNotFound, InvalidRequest, MailboxNotFound
+from mq9 import (
+    AgentNotFound,
+    Forbidden,
+    InvalidRequest,
+    LimitReached,
+    MailboxExists,
+    MailboxNotFound,
+    Mq9Error,
+)
+from mq9.engine.commands import Limits
 
-from .reading import START
+from .reading import START, bodies
 
 CARD = {
     "name": "Weather Bot",
@@ -396,17 +405,65 @@ async def test_registering_or_reporting_starts_the_ttl_again(way, client):
     assert await _names(client) == ["A"]
 
 
-async def test_an_agent_may_register_before_its_mailbox_is_there(way, client):
+async def test_registering_makes_the_mailbox(client):
     await client.agent_register(CARD)
-    assert await _names(client) == ["Weather Bot"]
-    await client.mailbox_create(name="weather.in", ttl=60)
-    assert await _names(client) == ["Weather Bot"]
 
-    await way.clock.advance(60)
+    assert await client.send("weather.in", "x") == 0
+    status = await client.mailbox_status("weather.in")
+    assert (status.ttl, status.public, status.desc) == (0, False, "")
+    with pytest.raises(MailboxExists):
+        await client.mailbox_create(name="weather.in")
+    await client.mailbox_drop("weather.in")
+    assert await _names(client) == []
 
+
+async def test_registering_leaves_a_mailbox_that_is_there_as_it_is(way, client):
+    await client.mailbox_create(name="weather.in", ttl=60, desc="mine")
+    await client.send("weather.in", "x")
+    await way.clock.advance(30)
+    await client.agent_register(CARD)
+
+    status = await client.mailbox_status("weather.in")
+    assert (status.stored, status.desc, status.expires_at) == (1, "mine", START + 60)
+    await way.clock.advance(30)
     assert await _names(client) == []
     with pytest.raises(AgentNotFound):
         await client.agent_unregister("weather.in")
+    await client.agent_register(CARD)
+    assert (await client.mailbox_status("weather.in")).stored == 0
+
+
+async def test_the_registering_agent_is_the_creator_of_the_mailbox(way):
+    ada, bob = await way.client(agent="ada"), await way.client(agent="bob")
+    await ada.agent_register({"name": "ada", "mailbox": "study"})
+    await bob.send("study", "x")
+
+    assert bodies(await ada.fetch("study", group_name="g")) == ["x"]
+    with pytest.raises(Forbidden):
+        await bob.fetch("study", group_name="g")
+
+
+async def test_a_refused_registration_makes_no_mailbox(way):
+    ada, bob = await way.client(agent="ada"), await way.client(agent="bob")
+    await ada.agent_register({"name": "ada"})
+    before = way.state()
+
+    with pytest.raises(Forbidden):
+        await bob.agent_register({"name": "ada", "mailbox": "elsewhere"})
+    assert (await way.ask("AGENT.REGISTER", {"name": "x", "ttl": -1}))["code"] == "invalid_request"
+    large = {"name": "x", "payload": "x" * 70_000}
+    assert (await way.ask("AGENT.REGISTER", large))["code"] == "payload_too_large"
+    assert way.state() == before
+
+
+async def test_a_registration_counts_as_a_mailbox_and_as_an_agent(open_way):
+    for limits in (Limits(max_mailboxes=1), Limits(max_agents=1)):
+        client = await open_way(limits).client()
+        await client.agent_register({"name": "one"})
+        with pytest.raises(LimitReached):
+            await client.agent_register({"name": "two"})
+        with pytest.raises(MailboxNotFound):
+            await client.mailbox_status("two")
 
 
 async def test_dropping_the_mailbox_takes_every_registration_that_points_at_it(client, inbox):
@@ -449,30 +506,117 @@ async def _seen(client, name):
     return last_seen - START
 
 
-async def test_an_agent_that_sends_or_fetches_has_been_seen(way, client, inbox):
-    await client.agent_register({"name": "Weather Bot", "mailbox": inbox})
-    await client.agent_register({"name": "Silent", "mailbox": inbox})
+SIGNS = {
+    "REGISTER": lambda way, client: client.agent_register({"name": "Bot", "ttl": 60}),
+    "REPORT": lambda way, client: client.agent_report({"name": "Bot"}),
+    "SEND": lambda way, client: client.send("bot", "x", sender="Bot"),
+    "FETCH": lambda way, client: client.fetch("bot", group_name="h", consumer="Bot/7"),
+    "FETCH without a group": lambda way, client: client.fetch("bot", consumer="Bot"),
+    "ACK": lambda way, client: client.ack("bot", "g", 0, consumer="Bot"),
+    "NACK": lambda way, client: client.nack("bot", "g", 1, consumer="Bot"),
+    "EXTEND": lambda way, client: client.extend("bot", "g", [1], consumer="Bot"),
+}
+REFUSED = {
+    "SEND": lambda way, client: client.send("nowhere", "x", sender="Bot"),
+    "FETCH": lambda way, client: client.fetch("nowhere", group_name="h", consumer="Bot/7"),
+    "FETCH without a group": lambda way, client: client.fetch("nowhere", consumer="Bot"),
+    "ACK": lambda way, client: client.ack("bot", "g", 9, consumer="Bot"),
+    "NACK": lambda way, client: client.nack("bot", "g", 9, consumer="Bot"),
+    "EXTEND": lambda way, client: client.extend("nowhere", "g", [1], consumer="Bot"),
+    "MOVE": lambda way, client: client.move("bot", "g", 1, to="nowhere", consumer="Bot"),
+}
 
-    await way.clock.advance(10)
-    await client.send(inbox, "x", sender="Weather Bot")
-    assert await _seen(client, "Weather Bot") == 10
-    await way.clock.advance(10)
-    await client.fetch(inbox, group_name="g", consumer="Weather Bot/thread 7", max_wait_ms=0)
-    assert await _seen(client, "Weather Bot") == 20
-    await way.clock.advance(10)
-    await client.fetch(inbox, consumer="Weather Bot", max_wait_ms=0)
-    assert await _seen(client, "Weather Bot") == 30
-    for _ in range(3):  # more often than it is noted
-        await client.send(inbox, "x", sender="Weather Bot")
-    assert await _seen(client, "Silent") == 0
+
+@pytest.fixture
+async def bot(client):
+    """An agent that holds two messages, and is gone a minute after its last sign of life."""
+    await client.agent_register({"name": "Bot"}, ttl=60)
+    for _ in range(2):
+        await client.send("bot", "x")
+    await client.fetch("bot", group_name="g", consumer="Bot")
+    return "Bot"
 
 
-async def test_a_refused_send_is_no_sign_of_life(way, client, inbox):
-    await client.agent_register({"name": "Weather Bot", "mailbox": inbox})
+@pytest.mark.parametrize("verb", SIGNS)
+async def test_a_sign_of_life_is_seen_and_restarts_the_ttl(way, client, bot, verb):
+    await way.clock.advance(59.999)
+    await SIGNS[verb](way, client)
+
+    [agent] = await client.agent_discover()
+    assert agent.match.last_seen == START + 59
+    await way.clock.advance(59.999)
+    assert await _names(client) == [bot]
+    await way.clock.advance(0.001)
+    assert await _names(client) == []
+
+
+@pytest.mark.parametrize("verb", REFUSED)
+async def test_a_refused_request_is_no_sign_of_life(way, client, bot, verb):
+    await way.clock.advance(30)
+    with pytest.raises(Mq9Error):
+        await REFUSED[verb](way, client)
+    assert await _seen(client, bot) == 0
+
+    await way.clock.advance(30)
+    assert await _names(client) == []
+
+
+@pytest.mark.parametrize("verb", SIGNS)
+async def test_nothing_but_registering_brings_back_who_is_gone(way, client, bot, verb):
+    await way.clock.advance(60)
+    if verb == "REPORT":
+        with pytest.raises(AgentNotFound):
+            await SIGNS[verb](way, client)
+    else:
+        await SIGNS[verb](way, client)
+
+    assert await _names(client) == ([bot] if verb == "REGISTER" else [])
+
+
+async def test_an_agent_that_lives_is_not_gone_however_short_its_ttl(way, client, inbox):
+    await client.agent_register({"name": "Bot", "mailbox": inbox}, ttl=2)
+    for pause in (0.5, 0.9, 1.999, 0.001, 1.999, 0.3, 0.3, 0.3, 1.999):
+        await way.clock.advance(pause)
+        await client.send(inbox, "x", sender="Bot")
+
+    assert await _names(client) == ["Bot"]
+    await way.clock.advance(2)
+    assert await _names(client) == []
+
+
+@pytest.mark.parametrize("group_name", ["g", None])
+async def test_an_agent_that_waits_for_mail_lives(way, client, inbox, group_name):
+    await client.agent_register({"name": "Bot", "mailbox": inbox}, ttl=2)
+    waiting = await way.begin(
+        client.fetch(inbox, group_name=group_name, consumer="Bot", max_wait_ms=60_000)
+    )
+    for _ in range(10):
+        await way.clock.advance(1)
+    assert await _names(client) == ["Bot"]
+    waiting.cancel()
+    await way.clock.advance(2)
+    assert await _names(client) == []
+
+
+async def test_an_authenticated_agent_is_the_one_that_is_seen(way):
+    ada = await way.client(agent="ada")
+    await ada.agent_register({"name": "ada"})
+    await ada.agent_register({"name": "Bot"})
     await way.clock.advance(10)
-    with pytest.raises(MailboxNotFound):
-        await client.send("nowhere", "x", sender="Weather Bot")
-    assert await _seen(client, "Weather Bot") == 0
+    await ada.fetch("ada", group_name="g", consumer="Bot/7", max_wait_ms=0)
+
+    assert (await _seen(ada, "ada"), await _seen(ada, "Bot")) == (10, 0)
+
+
+async def test_without_a_ttl_it_is_noted_once_a_second(way, client, inbox):
+    await client.agent_register({"name": "Bot", "mailbox": inbox})
+    await way.clock.advance(10)
+    for _ in range(3):
+        await client.send(inbox, "x", sender="Bot")
+    await way.clock.advance(10)
+    await client.send(inbox, "x", sender="Bot")
+
+    assert await _seen(client, "Bot") == 20
 
 
 async def test_the_backlog_is_what_waits_for_the_mailboxes_own_group(client, inbox):
@@ -481,7 +625,7 @@ async def test_the_backlog_is_what_waits_for_the_mailboxes_own_group(client, inb
 
     async def backlog():
         found = {one.match.name: one.match.backlog for one in await client.agent_discover()}
-        assert found["nowhere"] is None
+        assert found["nowhere"] == 0
         return found["worker"]
 
     assert await backlog() == 0

@@ -39,7 +39,7 @@ async def test_before_and_after_it_registered(way, client, shown):
     assert agent.match.mailbox == "law"
     assert agent.match.last_seen == way.clock.now_ms() // 1000
     assert agent.match.status is None
-    assert agent.match.backlog is None, "there is no such mailbox yet"
+    assert agent.match.backlog == 0, "its mailbox was made with it"
 
 
 async def test_after_it_registered_anew(way, client, shown):

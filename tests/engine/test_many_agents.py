@@ -19,7 +19,9 @@ def registry(monkeypatch):
             said = orjson.dumps({"description": text})
             name = f"{text} #{register.count}"
             register.count += 1
-            command = commands.Register(name=name, mailbox="box", registered=said, ttl_s=ttl_s)
+            command = commands.Register(
+                name=name, mailbox="box", life="life", registered=said, ttl_s=ttl_s
+            )
             machine.apply(connection, command, 1_000, Limits())
 
     def find(text, limit=100, page=1, now=1_000):
