@@ -21,6 +21,7 @@ from mq9.broker.service import SWEEP_INTERVAL_MS
 from mq9.broker.session import Hub, Session
 from mq9.clock import Clock, SystemClock, sleep
 from mq9.errors import Mq9Error, Unreachable
+from mq9.protocol.headers import PayloadEncoding
 from mq9.users import Anybody, Guard
 from mq9.version import VERSION
 from mq9.wire import encoder
@@ -56,6 +57,7 @@ class Server:
         timers: The clock that pings and sweeps go by.
         observer: Is told of connections that come and go.
         randomness: Gives that many unpredictable bytes.
+        encoding: How payloads stand in replies to requests that do not say.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Server:
         timers: Clock | None = None,
         observer: ConnectionObserver | None = None,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
+        encoding: PayloadEncoding = PayloadEncoding.AUTO,
     ) -> None:
         self._broker = broker
         self._max_payload = max(max_payload, _LEAST_PAYLOAD)
@@ -80,7 +83,7 @@ class Server:
         self._randomness = randomness
         self._id = randomness(12).hex()
         pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
-        self._hub = Hub(broker.handle, guard or Anybody(), limits, pick)
+        self._hub = Hub(broker.handle, guard or Anybody(), limits, pick, encoding)
         self._links: set[SocketLink] = set()
         self._quota = Quota(limits.max_total_pending)
         self._quotas: dict[str, Quota] = {}  # of the agents that are connected

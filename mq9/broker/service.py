@@ -11,13 +11,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mq9 import address as addresses
 from mq9.broker.backend import Backend
 from mq9.broker.finder import Finder
 from mq9.broker.observer import Observer
+from mq9.broker.payloads import PayloadForm
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.embeddings import Embeddings
@@ -45,11 +46,13 @@ class Session:
         consumer: Stands in for the consumer that a request does not name; random per connection.
         agent: The name that the connection has authenticated as.
         reserved: What belongs to the configured agents; None where no agents are configured.
+        payloads: In which form payloads are written to the connection.
     """
 
     consumer: str
     agent: str | None = None
     reserved: Reserved | None = None
+    payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
 
     def actor(self, address: str = "") -> Actor:
         """Return who asks for the mailbox at an address, or for none, with what that has to know.
@@ -251,7 +254,9 @@ class Service:
             request.payload,
             request.headers,
             request.session,
-            headers.wants_base64(values),
+            request.session.payloads.is_base64(
+                headers.decode_encoding(values), verb, request.payload
+            ),
             watch,
         )
         unread_of = headers.decode_unread(values)

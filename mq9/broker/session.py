@@ -11,11 +11,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from mq9.broker.limits import ServerLimits
 from mq9.broker.outgoing import Body
+from mq9.broker.payloads import PayloadForm
 from mq9.broker.router import Router
 from mq9.broker.service import Request
 from mq9.broker.service import Session as Asker
@@ -28,7 +29,7 @@ from mq9.errors import (
     Unavailable,
 )
 from mq9.protocol import replies, subjects
-from mq9.protocol.headers import Headers
+from mq9.protocol.headers import Headers, PayloadEncoding
 from mq9.users import Guard
 from mq9.wire import encoder
 from mq9.wire import headers as blocks
@@ -123,6 +124,7 @@ class Hub:
         guard: Decides who may connect.
         limits: What one client may have at once.
         pick: Picks among the members of a queue group.
+        encoding: How payloads stand in replies to requests that do not say.
         draining: Whether the server is about to stop, and begins nothing new.
         tasks: The requests in work.
         router: All subscriptions.
@@ -132,6 +134,7 @@ class Hub:
     guard: Guard
     limits: ServerLimits
     pick: random.Random
+    encoding: PayloadEncoding = PayloadEncoding.AUTO
     draining: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     router: Router[Subscription] = field(init=False)
@@ -159,7 +162,7 @@ class Session:
         self._link = link
         self._number = number
         self._peer = peer
-        self._asker = Asker(consumer)
+        self._asker = Asker(consumer, payloads=PayloadForm(hub.encoding))
         self._connected = False
         self._admission: asyncio.Task[None] | None = None  # while it is decided who the client is
         # What holds for a client until it says otherwise.
@@ -262,7 +265,7 @@ class Session:
             )
             self._link.close("auth", "Authorization Violation")
             return
-        self._asker = Asker(self._asker.consumer, agent, self._hub.guard.reserved)
+        self._asker = replace(self._asker, agent=agent, reserved=self._hub.guard.reserved)
         self._connected = True
         if agent is not None:
             self._link.belongs_to(agent)

@@ -14,6 +14,7 @@ from mq9.engine.commands import Limits
 from mq9.engine.store import Durability
 from mq9.errors import InvalidRequest
 from mq9.loopback import is_loopback
+from mq9.protocol.headers import PayloadEncoding
 from mq9.users import Anybody, Guard, Users
 
 
@@ -38,6 +39,7 @@ class Settings:
         mcp_agent: The agent that MCP clients are, where no bearer token says so.
         mcp_allow_host: Names by which MCP clients may call this machine, beside those of loopback.
         mcp_allow_origin: Origins of web pages that may call MCP, beside those on loopback.
+        payload_encoding: How payloads stand in replies to requests that do not say.
         embeddings: What finds agents by meaning, as ``module:attribute``; by default WordLlama,
             where it is installed.
         limits: What the broker stores.
@@ -64,6 +66,7 @@ class Settings:
     mcp_agent: str | None = None
     mcp_allow_host: Sequence[str] = ()
     mcp_allow_origin: Sequence[str] = ()
+    payload_encoding: PayloadEncoding = PayloadEncoding.AUTO
     embeddings: str | None = None
     limits: Limits = field(default_factory=Limits)
     server_limits: ServerLimits = field(default_factory=ServerLimits)

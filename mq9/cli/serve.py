@@ -27,6 +27,7 @@ from mq9.engine.commands import Claimed, Limits
 from mq9.engine.store import Durability
 from mq9.errors import InvalidRequest, Unreachable
 from mq9.http_connections import HttpLimits
+from mq9.protocol.headers import PayloadEncoding
 from mq9.transport.open import default_file
 
 logger = logging.getLogger("mq9.broker")
@@ -142,6 +143,14 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
             help="Web pages that may call MCP. May be repeated.",
         ),
     ] = None,
+    payload_encoding: Annotated[
+        PayloadEncoding,
+        typer.Option(
+            envvar="MQ9_PAYLOAD_ENCODING",
+            help="How bodies stand in replies to who does not say: as text, as base64, or as the "
+            "client is known to read them.",
+        ),
+    ] = PayloadEncoding.AUTO,
     embeddings: Annotated[
         str | None,
         typer.Option(
@@ -232,6 +241,7 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
         admin_host=admin_host,
         admin_port=(_PORT if admin_port is None else admin_port) if admin else None,
         admin_allow_host=admin_allow_host or (),
+        payload_encoding=payload_encoding,
         embeddings=embeddings,
         mcp=mcp,
         mcp_agent=mcp_agent,
@@ -294,6 +304,7 @@ async def running(settings: Settings, *, admin_is_optional: bool = False) -> Asy
             limits=_fit_open_files(settings.server_limits),
             tls=tls,
             observer=metrics,
+            encoding=settings.payload_encoding,
         )
         stack.push_async_callback(server.close)
         await server.start(settings.host, settings.port)

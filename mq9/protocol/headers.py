@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from mq9 import address
@@ -23,6 +24,18 @@ Headers = Sequence[tuple[str, str]]
 ENCODING = "mq9-encoding"
 UNREAD = "mq9-unread"
 BASE64: tuple[str, str] = (ENCODING, "base64")
+
+
+class PayloadEncoding(StrEnum):
+    """How payloads stand in the JSON of a reply.
+
+    ``base64``: always so, and marked. ``text``: as text, and as marked base64 where they are no
+    UTF-8. ``auto``: as the client is known to read them, else as text.
+    """
+
+    AUTO = "auto"
+    TEXT = "text"
+    BASE64 = "base64"
 
 
 def _path(name: str, value: Any) -> tuple[str, ...]:
@@ -119,16 +132,18 @@ def read(headers: Headers) -> dict[str, str]:
     return values
 
 
-def wants_base64(values: dict[str, str]) -> bool:
-    """Tell whether the asker reads base64 payloads.
+def decode_encoding(values: dict[str, str]) -> PayloadEncoding | None:
+    """Return the encoding of payloads that is asked for, if any.
 
     Raises:
-        InvalidRequest: Another encoding is asked for.
+        InvalidRequest: It is neither base64 nor text.
     """
     encoding = values.get(ENCODING)
-    if encoding not in {None, "base64"}:
-        raise InvalidRequest(f"{ENCODING}: {checks.shown(encoding)} is not base64")
-    return encoding is not None
+    if encoding is None:
+        return None
+    if encoding not in {PayloadEncoding.BASE64, PayloadEncoding.TEXT}:
+        raise InvalidRequest(f"{ENCODING}: {checks.shown(encoding)} is neither base64 nor text")
+    return PayloadEncoding(encoding)
 
 
 def encode_unread(mail_address: str, group_name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import pytest
 from .reading import START
 
 BASE64 = ("mq9-encoding", "base64")
+OFFICIAL = {"num_msgs": 100, "max_wait_ms": 500}
 VERBS = [
     "MAILBOX.CREATE",
     "MAILBOX.DROP.inbox",
@@ -83,6 +84,33 @@ async def test_who_asks_for_base64_gets_it_always(way, inbox, payload):
         [item] = reply["messages"]
         assert base64.b64decode(item["payload"], validate=True) == payload
         assert item["encoding"] == "base64"
+
+
+@pytest.mark.parametrize("payload", [b"plain", b"", bytes(range(256))])
+async def test_who_asks_for_text_gets_it_where_it_is_text(way, inbox, payload):
+    await way.ask(f"MSG.SEND.{inbox}", payload)
+    official = {"deliver": "latest", "force_deliver": False, "config": OFFICIAL}
+
+    for verb, body in (("MSG.QUERY", b""), ("MSG.FETCH", {}), ("MSG.FETCH", official)):
+        [item] = (await way.ask(f"{verb}.{inbox}", body, ("mq9-encoding", "text")))["messages"]
+        if payload.isascii():
+            assert (item["payload"], "encoding" in item) == (payload.decode(), False)
+        else:
+            assert base64.b64decode(item["payload"]) == payload
+            assert item["encoding"] == "base64"
+
+
+@pytest.mark.parametrize("missing", [None, "deliver", "force_deliver", "num_msgs", "max_wait_ms"])
+async def test_a_fetch_with_every_field_of_the_official_sdks_gets_base64(way, inbox, missing):
+    await way.ask(f"MSG.SEND.{inbox}", b"hello")
+    config = {name: value for name, value in OFFICIAL.items() if name != missing}
+    fields = {"deliver": "latest", "force_deliver": False, "config": config}
+    body = {name: value for name, value in fields.items() if name != missing}
+
+    [item] = (await way.ask(f"MSG.FETCH.{inbox}", body))["messages"]
+
+    expected = ("aGVsbG8=", "base64") if missing is None else ("hello", None)
+    assert (item["payload"], item.get("encoding")) == expected
 
 
 async def test_a_send_is_answered_with_the_id_alone(way, inbox):

@@ -1,0 +1,53 @@
+"""In which form payloads are written to one connection."""
+
+from __future__ import annotations
+
+from mq9.protocol import requests
+from mq9.protocol.headers import PayloadEncoding
+from mq9.protocol.subjects import Verb
+
+
+class PayloadForm:
+    """Decides whether the replies to a connection hold base64 or text.
+
+    What a request asks for in its header counts. Otherwise the server's setting does, and with
+    ``auto`` the kind of client: the official SDKs decode every payload from base64 and do not say
+    so, but are known by the fields that they put into every FETCH.
+
+    Args:
+        setting: What the server was told.
+    """
+
+    def __init__(self, setting: PayloadEncoding = PayloadEncoding.AUTO) -> None:
+        self._default = setting
+
+    def is_base64(self, asked: PayloadEncoding | None, verb: Verb, payload: bytes) -> bool:
+        """Tell whether the reply to a request is to hold base64.
+
+        Args:
+            asked: What its header asks for.
+            verb: What is asked.
+            payload: The request's body.
+
+        Raises:
+            InvalidRequest: The body of a FETCH is no JSON object.
+        """
+        if asked is not None:
+            return asked is PayloadEncoding.BASE64
+        if (
+            self._default is PayloadEncoding.AUTO
+            and verb is Verb.FETCH
+            and _is_official(requests.parse_object(payload))
+        ):
+            self._default = PayloadEncoding.BASE64  # from now on
+        return self._default is PayloadEncoding.BASE64
+
+
+def _is_official(body: dict[str, object]) -> bool:
+    """Tell whether a FETCH has the fields that the official SDKs always send."""
+    config = body.get("config")
+    return (
+        isinstance(config, dict)
+        and {"deliver", "force_deliver"} <= body.keys()
+        and {"num_msgs", "max_wait_ms"} <= config.keys()
+    )

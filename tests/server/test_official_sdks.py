@@ -1,0 +1,173 @@
+"""The official SDKs can work with `mq9 serve`: their requests, byte for byte as they write them.
+
+Each of them decodes every payload from base64, whether or not it is marked.
+"""
+
+import base64
+
+import orjson
+import pytest
+
+from mq9 import Mq9Client
+from tests.raw import RawClient
+from tests.serving import Serving
+
+BODIES = [b"hello", "雪 ☃".encode(), b"", b"aGVsbG8=", bytes(range(256))]
+
+# What each SDK sends for the same calls; their JSON writers differ in spaces and order.
+CREATE = {
+    "python": b'{"ttl": 0, "name": "box"}',
+    "go": b'{"name":"box","ttl":0}',
+    "rust": b'{"name":"box","ttl":0}',
+    "javascript": b'{"name":"box","ttl":0}',
+    "java": b'{"name":"box","ttl":0}',
+    "csharp": b'{"ttl":0,"name":"box"}',
+}
+FETCH = {
+    "python": b'{"deliver": "latest", "force_deliver": false, "config": {"num_msgs": 100,'
+    b' "max_wait_ms": 500}, "group_name": "g"}',
+    "go": b'{"config":{"max_wait_ms":500,"num_msgs":100},"deliver":"latest","force_deliver":false,'
+    b'"from_id":0,"from_time":0,"group_name":"g"}',
+    "rust": b'{"config":{"max_wait_ms":500,"num_msgs":100},"deliver":"latest",'
+    b'"force_deliver":false,"group_name":"g"}',
+    "javascript": b'{"group_name":"g","deliver":"latest","from_time":0,"from_id":0,'
+    b'"force_deliver":false,"config":{"num_msgs":100,"max_wait_ms":500}}',
+    "java": b'{"group_name":"g","deliver":"latest","force_deliver":false,'
+    b'"config":{"num_msgs":100,"max_wait_ms":500}}',
+    "csharp": b'{"group_name":"g","deliver":"latest","force_deliver":false,'
+    b'"config":{"num_msgs":100,"max_wait_ms":500}}',
+}
+STATELESS = {
+    "python": FETCH["python"].replace(b', "group_name": "g"', b""),
+    "go": FETCH["go"].replace(b'"group_name":"g"', b'"group_name":""'),
+    "rust": FETCH["rust"].replace(b',"group_name":"g"', b""),
+    "javascript": FETCH["javascript"].replace(b'"group_name":"g"', b'"group_name":""'),
+    "java": FETCH["java"].replace(b'"group_name":"g",', b""),
+    "csharp": FETCH["csharp"].replace(b'"group_name":"g"', b'"group_name":null'),
+}
+ACK = {
+    "python": b'{"group_name": "g", "mail_address": "box", "msg_id": 0}',
+    **dict.fromkeys(
+        ("go", "rust", "javascript", "java", "csharp"),
+        b'{"group_name":"g","mail_address":"box","msg_id":0}',
+    ),
+}
+DELETE = {
+    "python": b'""',
+    "go": b"",
+    "rust": b"{}",
+    "javascript": b"{}",
+    "java": b"",
+    "csharp": b"",
+}
+PRIORITY = {  # how a SEND without options looks: headers that it carries
+    **dict.fromkeys(("python", "go", "rust", "javascript", "csharp"), ()),
+    "java": [("mq9-priority", "normal")],
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with Serving(tmp_path_factory.mktemp("served"), "--memory") as server:
+        yield server
+
+
+@pytest.fixture
+async def sdk(served):
+    """A connection without headers of ours, and an empty mailbox called `box`."""
+    async with await RawClient.connect(("127.0.0.1", served.port), lang="official") as raw:
+        yield raw
+        await raw.ask("$mq9.AI.MAILBOX.DROP.box")
+
+
+async def ask(raw, verb, body=b"", headers=()):
+    reply = orjson.loads(await raw.ask(f"$mq9.AI.{verb}", body, headers))
+    assert reply["error"] == "", reply
+    return reply
+
+
+def decoded(reply):
+    """Read payloads as the official SDKs do."""
+    return [base64.b64decode(item["payload"], validate=True) for item in reply["messages"]]
+
+
+@pytest.mark.parametrize("language", FETCH)
+@pytest.mark.parametrize("body", BODIES)
+async def test_an_official_sdk_reads_what_was_sent(sdk, language, body):
+    assert (await ask(sdk, "MAILBOX.CREATE", CREATE[language]))["mail_address"] == "box"
+    assert (await ask(sdk, "MSG.SEND.box", body, PRIORITY[language]))["msg_id"] == 0
+
+    assert decoded(await ask(sdk, "MSG.FETCH.box", FETCH[language])) == [body]
+    await ask(sdk, "MSG.ACK.box", ACK[language])
+    assert decoded(await ask(sdk, "MSG.FETCH.box", FETCH[language])) == []
+    assert decoded(await ask(sdk, "MSG.FETCH.box", STATELESS[language])) == [body]
+    assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == [body]
+    await ask(sdk, "MSG.DELETE.box.0", DELETE[language])
+    assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == []
+
+
+@pytest.mark.parametrize("language", FETCH)
+async def test_the_quick_start_of_an_official_sdk_reads_the_message_that_it_sent(sdk, language):
+    await ask(sdk, "MAILBOX.CREATE", CREATE[language])
+    await ask(sdk, "MSG.SEND.box", b"before")
+    urgent = [("mq9-priority", "urgent"), ("mq9-key", "k"), ("mq9-tags", "a,b")]
+    await ask(sdk, "MSG.SEND.box", b"hello", urgent)
+
+    assert decoded(await ask(sdk, "MSG.FETCH.box", FETCH[language])) == [b"hello"]
+
+
+async def test_an_official_sdk_registers_and_finds_agents(sdk):
+    card = b'{"name":"Cook","mailbox":"box","payload":"soup"}'
+    await ask(sdk, "AGENT.REGISTER", card)
+    found = await ask(sdk, "AGENT.DISCOVER", b'{"limit":20,"page":1,"text":"soup"}')
+    assert found["agents"] == [orjson.loads(card)]
+    await ask(sdk, "AGENT.REPORT", b'{"mailbox":"box","load":1}')
+    await ask(sdk, "AGENT.UNREGISTER", b'{"mailbox":"box"}')
+
+
+async def test_other_connections_get_what_they_read(served, sdk):
+    await ask(sdk, "MAILBOX.CREATE", CREATE["go"])
+    await ask(sdk, "MSG.SEND.box", b"hello")
+    await ask(sdk, "MSG.FETCH.box", FETCH["go"])
+
+    async with await RawClient.connect(("127.0.0.1", served.port)) as by_hand:
+        for verb in ("MSG.FETCH.box", "MSG.QUERY.box"):
+            [item] = (await ask(by_hand, verb, b'{"deliver":"earliest"}'))["messages"]
+            assert (item["payload"], "encoding" in item) == ("hello", False)
+    async with Mq9Client(served.url) as ours:
+        assert [message.payload for message in await ours.fetch("box")] == [b"hello"]
+
+
+async def test_a_request_gets_what_its_header_asks_for_whatever_is_known_of_its_client(sdk):
+    await ask(sdk, "MAILBOX.CREATE", CREATE["go"])
+    await ask(sdk, "MSG.SEND.box", b"hello")
+    for headers, expected in (
+        ([("mq9-encoding", "text")], "hello"),
+        ((), "aGVsbG8="),
+        ([("mq9-encoding", "text")], "hello"),
+        ([("mq9-encoding", "base64")], "aGVsbG8="),
+    ):
+        for verb, body in (("MSG.FETCH.box", STATELESS["go"]), ("MSG.QUERY.box", b"")):
+            [item] = (await ask(sdk, verb, body, headers))["messages"]
+            assert item["payload"] == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "queried", "fetched"),
+    [("auto", "hello", "aGVsbG8="), ("text", "hello", "hello"), ("base64", *["aGVsbG8="] * 2)],
+)
+async def test_the_server_may_be_told_how_bodies_are_written(tmp_path, option, queried, fetched):
+    async with (
+        Serving(tmp_path, "--memory", "--payload-encoding", option) as server,
+        await RawClient.connect(("127.0.0.1", server.port)) as raw,
+        Mq9Client(server.url) as ours,
+    ):
+        await ask(raw, "MAILBOX.CREATE", CREATE["java"])
+        await ask(raw, "MSG.SEND.box", b"hello")
+        asked = (("QUERY", b"{}", queried), ("FETCH", FETCH["java"], fetched))
+        for verb, body, expected in asked:
+            [item] = (await ask(raw, f"MSG.{verb}.box", body))["messages"]
+            assert item["payload"] == expected
+        [item] = (await ask(raw, "MSG.QUERY.box", b"", [("mq9-encoding", "text")]))["messages"]
+        assert item["payload"] == "hello"
+        assert [message.payload for message in await ours.query("box")] == [b"hello"]
