@@ -129,6 +129,17 @@ def test_the_shell_snippets_of_a_page_run_in_order(name, terminal):
     assert ran >= 2
 
 
+def test_the_shell_snippets_of_the_readme_run_twice_on_one_broker(terminal):
+    blocks = BLOCK.findall((ROOT / "README.md").read_text("utf-8"))
+    lines = [source for language, source in blocks if language == "sh"]
+    terminal(next(source for source in lines if source.startswith("mq9 serve")))
+    asking = [source for source in lines if source.startswith(("mq9 --url", "nats "))]
+    assert asking
+    for source in asking * 2:
+        if (TOOLS / "nats").exists() or not source.startswith("nats "):
+            assert '"code"' not in terminal(source)
+
+
 async def test_the_users_file_on_the_page_is_one(tmp_path):
     page = (ROOT / "docs/operations.md").read_text("utf-8")
     [text] = [source for language, source in BLOCK.findall(page) if language == "toml"]
