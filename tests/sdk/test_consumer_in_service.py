@@ -472,6 +472,23 @@ async def test_a_consumer_works_in_the_name_of_its_agent(broker, client):
         assert broker.clock.now_ms() / 1000 - ada.match.last_seen < 2
 
 
+async def test_an_agent_whose_worker_is_busy_for_an_hour_does_not_look_stale(
+    broker, client, handler
+):
+    await client.agent_register({"name": "ada", "mailbox": "inbox"}, ttl=120)
+    handler.free.clear()
+    await client.send("inbox", "an hour's work")
+    async with consuming(client, handler, agent="ada", lease_ms=60_000):
+        for _ in range(60):
+            await broker.clock.advance(60)
+            [ada] = await client.agent_discover()
+            assert broker.clock.now_ms() / 1000 - ada.match.last_seen <= 21  # a third of the lease
+        handler.free.set()
+        await broker.clock.advance(0)
+    assert handler.counts == [1]
+    assert await acked(client) == 1
+
+
 async def test_leases_are_held_under_the_consumers_name(broker, client, handler):
     handler.free.clear()
     await client.send("inbox", "x")
