@@ -2,7 +2,7 @@
 
 Prints recall@1, recall@5 and the mean reciprocal rank of discovery by words, by vectors alone, by
 meaning as the broker answers it with `min_score=0`, which is both, and by meaning as it answers by
-default, which leaves out weak matches. Then what each floor does, among all agents and among twenty
+default, which leaves out weak matches. Then what each floor does, among all agents and among ten
 that are drawn: recall, and how often nobody is found for what nobody does.
 
 An agent's questions are all in one part: `tune`, with which the ranking and the floor were chosen,
@@ -26,8 +26,8 @@ from mq9.engine import search
 
 HERE = Path(__file__).parent
 PART = sys.argv[1] if len(sys.argv) > 1 else "held_out"
-FLOORS = [0, *(n / 100 for n in range(14, 34, 2))]
-FEW, DRAWS = 20, 40
+FLOORS = [0, *(n / 100 for n in range(8, 28, 2))]
+FEW, DRAWS = 10, 100
 KINDS = {
     "plain, no word shared": lambda query: query["kind"] == "plain" and not query["shares_words"],
     "plain, words shared": lambda query: query["kind"] == "plain" and query["shares_words"],

@@ -579,7 +579,7 @@ async def test_the_model_that_is_installed_finds_by_meaning():
         for question, name in (
             ("my roses are dying", "gardener"),
             ("is this rental agreement legal?", "lawyer"),
-            ("what food is there this evening?", "chef"),
+            ("we are hungry tonight", "chef"),
         ):
             [agent] = await client.agent_discover(semantic=question, limit=1)
             assert (agent.match.name, agent.match.mode) == (name, "semantic")
