@@ -1,10 +1,12 @@
 """Clients that come, listen, speak and go, against a list of who listens to what."""
 
+import asyncio
 import random
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from waiting import until
 
 from mq9.broker.limits import ServerLimits
 from mq9.broker.session import Hub, Session
@@ -61,6 +63,7 @@ class Expected:
 class Clients(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
+        self.loop = asyncio.new_event_loop()
         self.hub = Hub(nobody, Anybody(), ServerLimits(), random.Random(1))
         self.sessions = {}
         self.echo = {}
@@ -74,8 +77,15 @@ class Clients(RuleBasedStateMachine):
         number = self.numbers
         self.links[number] = Heard()
         self.sessions[number] = Session(self.hub, self.links[number], number, str(number))
-        self.sessions[number].take(Connect({"verbose": False, "echo": echo}))
+        self.loop.run_until_complete(self.connect(self.sessions[number], echo))
         self.echo[number] = echo
+
+    async def connect(self, session, echo):
+        session.take(Connect({"verbose": False, "echo": echo}))
+        await until(lambda: not session.is_busy)
+
+    def teardown(self):
+        self.loop.close()
 
     def pick(self, data):
         return data.draw(st.sampled_from(sorted(self.sessions)), label="client")
