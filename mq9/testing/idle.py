@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -37,7 +38,7 @@ class LoopMonitor:
     selector is asked first what has come already. ``of`` gives the monitor of a loop.
 
     Attributes:
-        thread: Which thread the loop runs on; None until it waits for the first time.
+        thread: Which thread the loop runs on; None while that is not known.
         is_idle: Whether it waits in its selector.
         until_timer: In how many seconds of real time the loop has something to run by itself; None
             for never.
@@ -70,7 +71,10 @@ class LoopMonitor:
             monitor = _by_loop.get(loop)
             if monitor is None:
                 monitor = _by_loop[loop] = cls(loop)
-            return monitor
+        with suppress(RuntimeError):  # none runs here
+            if asyncio.get_running_loop() is loop:
+                monitor.thread = threading.get_ident()
+        return monitor
 
     @property
     def is_running(self) -> bool:

@@ -497,6 +497,12 @@ def test_a_tool_that_waits_for_mail_returns_by_itself(mq9_broker):
     assert passed_ms(mq9_broker) == 500
 
 
+async def test_a_tool_that_waits_for_mail_and_blocks_an_event_loop_returns_by_itself(mq9_broker):
+    with Mq9Toolkit(mq9_broker.url, agent="planner", tools=["fetch_messages"]) as toolkit:
+        [fetch] = toolkit.get_tools()
+        assert "nothing stored" in fetch.invoke({})
+
+
 def test_an_agent_that_looks_into_its_empty_inbox_goes_on(mq9_broker):
     with Mq9Toolkit(mq9_broker.url, agent="planner") as toolkit:
         model = ScriptedModel(call("fetch_messages"), "Nothing.")
