@@ -67,7 +67,6 @@ async def _register(caller: Caller, arguments: RegisterArguments) -> RegisterRes
         address = identity.mail_address
     else:
         address = slug(name)
-    await caller.client.mailbox_create(name=address, renew=True)
     await caller.client.agent_register(
         {"name": name, "mailbox": address, "payload": arguments.capabilities},
         ttl=caller.registration_ttl,
