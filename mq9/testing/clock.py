@@ -257,7 +257,7 @@ class ManualClock:
         """Tell whether neither the owner's thread nor a timer of asyncio comes first."""
         delay_s = (self._next_ms() - self._monotonic_ms) / 1000
         running = [monitor for monitor in self._monitors if monitor.is_running]
-        if any(one.until_timer is not None and one.until_timer < delay_s for one in running):
+        if any(one.comes_within(delay_s) for one in running):
             return False
         return (
             self._owner is None

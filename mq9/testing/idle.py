@@ -40,8 +40,6 @@ class LoopMonitor:
     Attributes:
         thread: Which thread the loop runs on; None while that is not known.
         is_idle: Whether it waits in its selector.
-        until_timer: In how many seconds of real time the loop has something to run by itself; None
-            for never.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -57,7 +55,7 @@ class LoopMonitor:
         self._turns = 0
         self.thread: int | None = None
         self.is_idle = False
-        self.until_timer: float | None = None
+        self._until_timer: float | None = None
         selector.select = self._watched_select
 
     @classmethod
@@ -81,6 +79,10 @@ class LoopMonitor:
         """Whether the loop runs."""
         loop = self._loop()
         return loop is not None and loop.is_running()
+
+    def comes_within(self, seconds: float) -> bool:
+        """Tell whether the loop waits for a timer of asyncio that runs in less real time."""
+        return self.is_idle and self._until_timer is not None and self._until_timer < seconds
 
     def add_listener(self, listener: Listener) -> None:
         """Tell a listener, as long as it exists, when the loop has nothing to run."""
@@ -120,7 +122,7 @@ class LoopMonitor:
         while True:
             with lock:
                 self.is_idle = True
-                self.until_timer = timeout
+                self._until_timer = timeout
                 listeners = list(self._listeners)
             # Who finds others at work asks again: nobody tells when a thread has ended. All are
             # asked, whatever the first says.

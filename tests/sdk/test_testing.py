@@ -500,6 +500,8 @@ def test_a_tool_that_waits_for_mail_returns_by_itself(mq9_broker):
 async def test_a_tool_that_waits_for_mail_and_blocks_an_event_loop_returns_by_itself(mq9_broker):
     with Mq9Toolkit(mq9_broker.url, agent="planner", tools=["fetch_messages"]) as toolkit:
         [fetch] = toolkit.get_tools()
+        mq9_broker.clock.now_ms()
+        await asyncio.sleep(0.01)  # a timer that this loop has waited for, and does not any more
         assert "nothing stored" in fetch.invoke({})
 
 
