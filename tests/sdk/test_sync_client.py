@@ -289,7 +289,7 @@ def test_it_shows_no_secrets():
 
 
 def test_a_wait_goes_by_the_clock_of_the_broker():
-    with FakeBroker(idle_jump=0.05) as broker, SyncMq9Client(broker.url) as client:
+    with FakeBroker() as broker, SyncMq9Client(broker.url) as client:
         client.mailbox_create(name="inbox")
         before = client.clock.now_ms()
 
