@@ -17,6 +17,8 @@ from mq9.activity import Work
 from mq9.clock import Timer
 from mq9.testing.idle import LoopMonitor, lock
 
+_SHORT_SLEEP_S = 1.0  # of real time
+
 
 class _ManualTimer:
     __slots__ = ("_callback", "cancelled", "monitor")
@@ -66,8 +68,9 @@ class ManualClock:
     Args:
         start: The first instant, in seconds since the Unix epoch.
         autojump: Whether the clock goes by itself to the next instant that somebody waits for, as
-            soon as nothing can run before. It never runs ahead of a timer of asyncio: while an
-            event loop sleeps for real, less time than that passes here.
+            soon as nothing can run before. A timer of asyncio that comes before that instant holds
+            it for its last second: so a test may sleep for a moment. A longer one is taken for a
+            timeout.
         in_transit: Tells whether something is on its way to an event loop that cannot be seen
             there yet; until it says no, something can run.
 
@@ -257,7 +260,7 @@ class ManualClock:
         """Tell whether neither the owner's thread nor a timer of asyncio comes first."""
         delay_s = (self._next_ms() - self._monotonic_ms) / 1000
         running = [monitor for monitor in self._monitors if monitor.is_running]
-        if any(one.comes_within(delay_s) for one in running):
+        if any(one.comes_within(min(delay_s, _SHORT_SLEEP_S)) for one in running):
             return False
         return (
             self._owner is None

@@ -572,6 +572,12 @@ async def test_a_clock_does_not_run_ahead_of_a_timer_of_asyncio():
     late.cancel()
 
 
+async def test_a_timeout_of_asyncio_holds_no_clock():
+    clock = ManualClock(100, autojump=True)
+    await asyncio.wait_for(sleep(clock, 3_600), 60)
+    assert clock.monotonic_ms() == 3_600_000
+
+
 async def test_a_clock_does_not_jump_while_another_event_loop_is_at_work():
     clock = ManualClock(100, autojump=True)
     begun, jumped = threading.Event(), []
