@@ -79,6 +79,7 @@ def test_status_of_a_mailbox(timed):
         "stored_bytes": 10,
         "delayed": 1,
         "group": None,
+        "own": None,
     }
 
 
