@@ -178,6 +178,9 @@ def _token_in(path: Path) -> bytes | None:
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     connection = sqlite3.connect(uri, uri=True)
     try:
+        # A checkpoint that a full disk has ended writes the new length and not all of the pages;
+        # SQLite then refuses the file without its log, unless it may be damaged.
+        connection.execute("PRAGMA writable_schema=ON")
         row = connection.execute("SELECT token FROM checkpoints").fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):

@@ -167,7 +167,8 @@ def test_the_page_of_the_server_names_every_option_with_its_default():
             )
             if isinstance(parameter.default, int) and parameter.default > 1_000_000:
                 size = parameter.default // 1024 // 1024
-                assert f"{size} MiB" in row or f"{size // 1024} GiB" in row
+                count = f"{parameter.default:,}".replace(",", " ")
+                assert f"{size} MiB" in row or f"{size // 1024} GiB" in row or f" {count} " in row
             elif isinstance(parameter.default, int) and not isinstance(parameter.default, bool):
                 assert (
                     f"{parameter.default:,}".replace(",", " ") in row
