@@ -112,11 +112,16 @@ async def _resolve(
 
 
 def _delivery(caller: Caller, msg_id: int, address: str | None, group_name: str | None) -> Delivery:
-    found = [
-        one
-        for one in caller.deliveries.find(msg_id)
-        if address in {None, one.mail_address} and group_name in {None, one.group_name}
-    ]
+    def matching(deliveries: list[Delivery]) -> list[Delivery]:
+        return [
+            one
+            for one in deliveries
+            if address in {None, one.mail_address} and group_name in {None, one.group_name}
+        ]
+
+    found = matching(caller.deliveries.find(msg_id))
+    if not found:
+        found = matching(caller.deliveries.find_elsewhere(msg_id))
     if not found:
         if address is None:
             by = "" if group_name is None else " by that group"

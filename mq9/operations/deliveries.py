@@ -44,9 +44,14 @@ class DeliveryMemory:
         self._order: OrderedDict[tuple[str, int, str, str], None] = OrderedDict()
         self._found: dict[tuple[str, int], dict[tuple[str, str], Delivery]] = {}
 
-    def of(self, scope: str) -> Deliveries:
-        """Return what is remembered for one scope, such as a consumer."""
-        return Deliveries(self, scope)
+    def of(self, scope: str, *, and_others: bool = False) -> Deliveries:
+        """Return what is remembered for one scope, such as a consumer.
+
+        Args:
+            scope: Its name.
+            and_others: Whether what no result of the scope held may come from other scopes.
+        """
+        return Deliveries(self, scope, and_others)
 
     def remember(self, scope: str, delivery: Delivery) -> None:
         """Note a fetch result for each of its messages."""
@@ -67,13 +72,23 @@ class DeliveryMemory:
         """Return the latest result with a message, for each mailbox and group it came from."""
         return list(self._found.get((scope, msg_id), {}).values())
 
+    def find_anywhere(self, msg_id: int) -> list[Delivery]:
+        """Return the same, whichever scopes they are remembered for."""
+        return [
+            delivery
+            for (_, known), places in self._found.items()
+            if known == msg_id
+            for delivery in places.values()
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Deliveries:
-    """What is remembered for one scope."""
+    """What is remembered for one scope, and for others where it may fall back to them."""
 
     _memory: DeliveryMemory
     _scope: str
+    _and_others: bool = False
 
     def remember(self, delivery: Delivery) -> None:
         """Note a fetch result for each of its messages."""
@@ -82,3 +97,7 @@ class Deliveries:
     def find(self, msg_id: int) -> list[Delivery]:
         """Return the latest result with a message, for each mailbox and group it came from."""
         return self._memory.find(self._scope, msg_id)
+
+    def find_elsewhere(self, msg_id: int) -> list[Delivery]:
+        """Return the results of other scopes with a message; none where those are not its own."""
+        return self._memory.find_anywhere(msg_id) if self._and_others else []
