@@ -669,7 +669,7 @@ def test_a_toolkit_may_bring_its_own(topics):
         tools = {tool.name: tool for tool in toolkit.get_tools()}
         tools["agent_register"].invoke({"name": "cook", "capabilities": "soup"})
         said = tools["agent_discover"].invoke({"query": "stew"})
-    assert '"name":"cook"' in said
+    assert '"untrusted_name":"cook"' in said
     assert '"ranked_by":"semantic"' in said
 
 

@@ -14,7 +14,9 @@ from mq9.testing import ManualClock
 
 
 async def _waiting_fetch(house, client):
-    fetch = asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=60_000))
+    fetch = asyncio.create_task(
+        client.fetch("inbox", group_name="g", deliver="new", max_wait_ms=60_000)
+    )
     await until(lambda: bool(house.broker._waiters._by_address))
     return fetch
 

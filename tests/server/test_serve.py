@@ -96,7 +96,9 @@ async def test_told_to_stop_it_answers_what_it_has_and_goes(serving):
     async with serving("--memory") as server, Mq9Client(server.url) as client:
         await client.mailbox_create(name="inbox")
         await client.send("inbox", "x")
-        fetch = asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=60_000))
+        fetch = asyncio.create_task(
+            client.fetch("inbox", group_name="g", deliver="new", max_wait_ms=60_000)
+        )
         await asyncio.sleep(0.2)
         server.stop()
         fetched = await fetch
