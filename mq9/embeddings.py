@@ -10,7 +10,9 @@ and quick enough for every question.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -55,13 +57,25 @@ class WordLlamaEmbeddings:
 
     def _model(self) -> Any:
         if self._loaded is None:
-            import wordllama  # noqa: PLC0415  # heavy, and an extra
+            with _root_logger_kept():
+                import wordllama  # noqa: PLC0415  # heavy, and an extra
 
             # Told where its own files are, it looks for none elsewhere.
             self._loaded = wordllama.WordLlama.load(
                 cache_dir=Path(wordllama.__file__).parent, disable_download=True
             )
         return self._loaded
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """Let what is imported inside configure no logging: ``basicConfig`` respects a handler."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
 
 
 def default_embeddings() -> Embeddings | None:

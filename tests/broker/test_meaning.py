@@ -1,6 +1,7 @@
 """Agents are found by meaning: by a small model that the test made up, and by the real one."""
 
 import asyncio
+import logging
 import sqlite3
 import subprocess
 import sys
@@ -660,6 +661,18 @@ def test_embeddings_with_a_floor_that_is_none_are_refused_at_once(wrong):
     embeddings.min_score = wrong
     with pytest.raises(InvalidRequest, match="embeddings: min_score: "):
         Mq9Client("memory://x", embeddings=embeddings)
+
+
+def test_to_load_the_model_configures_no_logging():
+    code = (
+        "import logging; from mq9.embeddings import WordLlamaEmbeddings;"
+        "WordLlamaEmbeddings().embed_query('x'); root = logging.getLogger();"
+        "print(root.level, root.handlers)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == f"{logging.WARNING} []\n"
 
 
 def test_a_toolkit_may_bring_its_own(topics):
