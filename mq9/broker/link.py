@@ -115,11 +115,6 @@ class SocketLink(asyncio.BufferedProtocol):
         known = self._transport.get_extra_info("peername") if self._transport else None
         return known[:2] if known else ("", 0)
 
-    @property
-    def has_work(self) -> bool:
-        """Whether frames that were read have not been begun."""
-        return bool(self._backlog)
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the client."""
         if self._transport is not None:
