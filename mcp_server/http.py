@@ -12,17 +12,16 @@ from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAut
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_server.origins import KnownOrigins
 from mq9 import InvalidRequest, Mq9Error, Unauthorized
 from mq9.users import Users
 
 PATH = "/mcp"
 _MOST_SESSIONS = 1_000
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class KnownTokens:
@@ -67,15 +66,15 @@ def verifier_named(name: str) -> TokenVerifier:
 
 
 @asynccontextmanager
-async def mcp_route(
+async def mcp_routes(
     server: Server[Any],
     *,
     verifier: TokenVerifier | None = None,
     stateless: bool = False,
     hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
-) -> AsyncIterator[Route]:
-    """Give the route at which a server is served, while inside.
+) -> AsyncIterator[list[BaseRoute]]:
+    """Give the routes at which a server is served, while inside.
 
     Args:
         server: The MCP server.
@@ -83,30 +82,42 @@ async def mcp_route(
         stateless: Whether clients of the older protocol get no session.
         hosts: Names, beside those of loopback, by which clients may call this machine.
         origins: Origins of web pages that may call, beside those on loopback.
+
+    Raises:
+        InvalidRequest: An origin is none.
     """
-    names = (*_LOOPBACK, *hosts)
-    security = TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=[form for name in names for form in (name, f"{name}:*")],
-        allowed_origins=[
-            *(form for name in _LOOPBACK for form in (f"http://{name}", f"http://{name}:*")),
-            *origins,
-        ],
-    )
-    manager = StreamableHTTPSessionManager(
-        server, stateless=stateless, security_settings=security, max_sessions=_MOST_SESSIONS
-    )
-    app: ASGIApp = StreamableHTTPASGIApp(manager)
+    manager = StreamableHTTPSessionManager(server, stateless=stateless, max_sessions=_MOST_SESSIONS)
+    app: ASGIApp = _NoReplay(StreamableHTTPASGIApp(manager))
     if verifier is not None:
         app = AuthenticationMiddleware(
             AuthContextMiddleware(RequireAuthMiddleware(app, [])),
             backend=BearerAuthBackend(verifier),
         )
+    route = Route(PATH, endpoint=KnownOrigins(app, hosts, origins))
     failed: Mq9Error | None = None
     async with manager.run():
         try:
-            yield Route(PATH, endpoint=app)
+            yield [route]
         except Mq9Error as error:
             failed = error  # out of the manager it would come as a group, which nobody expects
     if failed is not None:
         raise failed
+
+
+class _NoReplay:
+    """Opens a new stream for whoever asks to go on with one.
+
+    Events have no ids here, so a client that names one has it from elsewhere; the SDK, which keeps
+    no events unless it is told to, would not answer it at all.
+
+    Args:
+        app: Answers the requests.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        headers = [one for one in scope["headers"] if one[0] != b"last-event-id"]
+        await self._app({**scope, "headers": headers}, receive, send)

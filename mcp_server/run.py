@@ -14,7 +14,7 @@ from mcp.server.auth.provider import TokenVerifier
 from starlette.applications import Starlette
 
 from mcp_server.callers import Callers, Connect
-from mcp_server.http import PATH, KnownTokens, mcp_route
+from mcp_server.http import PATH, KnownTokens, mcp_routes
 from mcp_server.server import make_server
 from mcp_server.settings import Settings
 from mcp_server.stdio import stdio_streams
@@ -98,14 +98,14 @@ async def over_http(
         await callers.make_mailboxes(door.agents)
     hosts = door.hosts if is_loopback(door.host) else (door.host, *door.hosts)
     with await listening("port", door.host, door.port) as listener:
-        async with mcp_route(
+        async with mcp_routes(
             server,
             verifier=door.verifier,
             stateless=door.stateless,
             hosts=hosts,
             origins=door.origins,
-        ) as route:
-            app = Starlette(routes=[route])
+        ) as routes:
+            app = Starlette(routes=routes)
             app.router.redirect_slashes = False
             async with serving(app, listener):
                 host, port = listener.getsockname()[:2]

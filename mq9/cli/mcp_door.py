@@ -36,8 +36,8 @@ async def mcp_routes(
         yield []
         return
     try:
-        from mcp_server.callers import Callers  # noqa: PLC0415  # the extra may be missing
-        from mcp_server.http import KnownTokens, mcp_route  # noqa: PLC0415  # see above
+        from mcp_server import http  # noqa: PLC0415  # the extra may be missing
+        from mcp_server.callers import Callers  # noqa: PLC0415  # see above
         from mcp_server.run import check_names  # noqa: PLC0415  # see above
         from mcp_server.server import make_server  # noqa: PLC0415  # see above
         from mcp_server.settings import HOST_LEASE_S  # noqa: PLC0415  # see above
@@ -59,13 +59,13 @@ async def mcp_routes(
     offer = Offer(lease_ms=HOST_LEASE_S * 1000)
     callers = Callers(connect, offer, agent=settings.mcp_agent)
     await callers.make_mailboxes(users.agents_with_tokens if users is not None else ())
-    async with mcp_route(
+    async with http.mcp_routes(
         make_server(callers, offer),
-        verifier=None if users is None else KnownTokens(users),
+        verifier=None if users is None else http.KnownTokens(users),
         hosts=(*(() if is_loopback(host) else (host,)), *settings.mcp_allow_host),
         origins=settings.mcp_allow_origin,
-    ) as route:
-        yield [route]
+    ) as routes:
+        yield routes
 
 
 async def _stay() -> None:

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from waiting import until
 
 from mcp_server import Callers, Settings, make_server
-from mcp_server.http import mcp_route
+from mcp_server.http import mcp_routes
 from mq9.http_port import listening, serving
 
 CURRENT, OLDER = ERAS
@@ -41,8 +41,8 @@ async def served(broker, agent="desk", *, stateless=False, **door):
     with await listening("port", "127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         async with (
-            mcp_route(server, stateless=stateless, **door) as route,
-            serving(Starlette(routes=[route]), listener),
+            mcp_routes(server, stateless=stateless, **door) as routes,
+            serving(Starlette(routes=routes), listener),
         ):
             yield f"http://127.0.0.1:{port}/mcp"
 

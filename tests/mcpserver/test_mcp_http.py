@@ -10,6 +10,7 @@ from over_http import OLDER, WAYS, Wire, by_hand, connected, served, waits
 from waiting import until
 
 from mcp_server.settings import ALL
+from mq9 import InvalidRequest
 from mq9.testing import FakeBroker
 
 INBOX = "mq9://mailbox/desk"
@@ -187,7 +188,10 @@ async def test_the_current_protocol_tells_of_new_mail_over_its_stream(broker, st
         await waits(broker, 0)
 
 
-LOOPBACK = ["127.0.0.1", "127.0.0.1:8765", "localhost", "localhost:1", "[::1]:8765"]
+LOOPBACK = [
+    *("127.0.0.1", "127.0.0.1:8765", "localhost", "localhost:1", "[::1]", "[::1]:8765"),
+    *("LOCALHOST", "LocalHost:8765", "localhost.", "Localhost.:8765"),
+]
 
 
 async def status(url, way, method="POST", **headers):
@@ -214,10 +218,13 @@ async def test_by_another_name_this_machine_is_not_called(broker, way):
             "127.0.0.2",
             "",
             "evil.example:8765",
+            "localhost..",
+            "[::2]:8765",
+            "[::1",
         ):
             assert await status(url, way, Host=name) == 421, name
-    async with served(broker, stateless=way[1], hosts=["mail.example"]) as url:
-        for name in ("mail.example", "mail.example:443", *LOOPBACK):
+    async with served(broker, stateless=way[1], hosts=["Mail.example"]) as url:
+        for name in ("mail.example", "MAIL.example.:443", *LOOPBACK):
             assert await status(url, way, Host=name) == 200
         for name in ("x.mail.example", "mail.example.evil"):
             assert await status(url, way, Host=name) == 421
@@ -250,6 +257,151 @@ async def test_that_holds_whatever_is_asked(broker, way):
             for name, value, answer in (("Host", "evil.example", 421), ("Origin", "null", 403)):
                 refused = await http.request(method, url, headers={**wire.headers, name: value})
                 assert refused.status_code == answer
+
+
+APP = "https://app.example"
+# What a page has to ask for before it may send it, in both eras.
+ASKED = (
+    "authorization,content-type,last-event-id,mcp-method,mcp-name,mcp-protocol-version,"
+    "mcp-session-id"
+)
+
+
+def preflight(origin, method="POST", headers=ASKED):
+    """What a browser asks with before a page's own request."""
+    return {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": headers,
+    }
+
+
+async def test_a_browser_may_ask_before_it_sends_a_token(broker, way):
+    # Nobody's token is known, and none is needed to ask.
+    async with (
+        served(broker, verifier=Nobody(), stateless=way[1], origins=[APP]) as url,
+        by_hand() as http,
+    ):
+        for method in ("GET", "POST", "DELETE"):
+            told = await http.options(url, headers=preflight(APP, method))
+            assert told.status_code == 200
+            assert told.headers["Access-Control-Allow-Origin"] == APP
+            assert method in told.headers["Access-Control-Allow-Methods"]
+            allowed = told.headers["Access-Control-Allow-Headers"].lower().split(", ")
+            assert set(ASKED.split(",")) <= set(allowed)
+            assert "Origin" in told.headers["Vary"]
+            assert "Access-Control-Allow-Credentials" not in told.headers
+        for refused in (preflight(APP, "PUT"), preflight(APP, headers="cookie")):
+            assert (await http.options(url, headers=refused)).status_code == 400
+        local = preflight(APP) | {"Access-Control-Request-Private-Network": "true"}
+        told = await http.options(url, headers=local)
+        assert told.headers["Access-Control-Allow-Private-Network"] == "true"
+
+
+class Nobody:
+    async def verify_token(self, token):
+        return None
+
+
+async def test_a_page_reads_answers_and_refusals_if_its_origin_is_given(broker, way):
+    async with served(broker, stateless=way[1], origins=[APP, "http://localhost:*"]) as url:
+        for page in (APP, "http://localhost", "http://localhost:6274"):
+            told = await Wire(url, way[0], Origin=page).ask("initialize", **BEGIN)
+            assert told.headers["Access-Control-Allow-Origin"] == page
+            assert told.headers["Vary"] == "Origin"
+            exposed = told.headers["Access-Control-Expose-Headers"].split(", ")
+            assert {"Mcp-Session-Id", "MCP-Protocol-Version", "WWW-Authenticate"} <= set(exposed)
+    async with served(broker, verifier=Nobody(), stateless=way[1], origins=[APP]) as url:
+        told = await Wire(url, way[0], Origin=APP).ask()
+        assert (told.status_code, told.headers["Access-Control-Allow-Origin"]) == (401, APP)
+        assert "WWW-Authenticate" in told.headers
+
+
+async def test_no_other_page_reads_anything(broker, way):
+    def allows(told):
+        return [name for name in told.headers if name.startswith("access-control-allow-origin")]
+
+    async with served(broker, stateless=way[1], origins=[APP]) as url, by_hand() as http:
+        for page in ("http://localhost:6274", "https://evil.example", f"{APP}.evil", "null"):
+            told = await http.options(url, headers=preflight(page))
+            assert told.status_code in {400, 403}
+            assert not allows(told)
+            assert not allows(await Wire(url, way[0], Origin=page).ask("initialize", **BEGIN))
+        rebound = preflight(APP) | {"Host": "evil.example"}
+        assert (await http.options(url, headers=rebound)).status_code == 421
+    async with served(broker, stateless=way[1]) as url, by_hand() as http:
+        assert not allows(await http.options(url, headers=preflight("http://localhost")))
+
+
+BEGIN = {
+    "protocolVersion": OLDER,
+    "capabilities": {},
+    "clientInfo": {"name": "wire", "version": "0"},
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("HTTPS://App.example/", "https://app.example"),
+        ("https://app.example:443", "https://app.example"),
+        ("http://[::1]:5173", "http://[::1]:5173"),
+        ("chrome-extension://abcdefgh", "chrome-extension://abcdefgh"),
+    ],
+)
+async def test_an_origin_is_meant_as_browsers_write_it(broker, given, meant):
+    async with served(broker, origins=[given]) as url, by_hand() as http:
+        told = await http.options(url, headers=preflight(meant))
+        assert told.headers["Access-Control-Allow-Origin"] == meant
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("*", "null", "", "app.example", "https://", "https://app.example/page", "https://a:b"),
+        *("https://app.example?x", "https://*.example", "https://[::1", "https://me@app.example"),
+    ],
+)
+async def test_what_is_no_origin_is_refused(broker, given):
+    with pytest.raises(InvalidRequest, match=r"^allow_origin: .* is no origin of web pages"):
+        async with served(broker, origins=[given]):
+            pass
+
+
+async def test_who_would_go_on_with_a_stream_gets_a_new_one(broker):
+    heard = asyncio.Event()
+    async with (
+        served(broker) as url,
+        broker.client() as sender,
+        by_hand() as http,
+        connected(url, OLDER) as other,
+    ):
+        await other.do("whoami")  # which makes the mailbox
+        wire = await Wire(url, OLDER).begin()
+        await wire.ask("resources/subscribe", uri=INBOX)
+        stream = http.stream("GET", url, headers={**wire.headers, "Last-Event-ID": "7"})
+        async with asyncio.TaskGroup() as tasks, stream as told:
+            assert told.status_code == 200
+            assert told.headers["Content-Type"].startswith("text/event-stream")
+
+            async def send():
+                while not heard.is_set():  # the stream is there once its head has come, or later
+                    await sender.send("desk", "x")
+                    await asyncio.sleep(0.01)
+
+            tasks.create_task(send())
+            async for line in told.aiter_lines():
+                if line.startswith("data:"):
+                    assert "notifications/resources/updated" in line
+                    break
+            heard.set()
+
+
+async def test_the_current_protocol_has_no_stream_to_go_on_with(broker):
+    async with served(broker) as url, by_hand() as http:
+        headers = {**Wire(url).headers, "Last-Event-ID": "7"}
+        told = await http.get(url, headers=headers)
+        assert (told.status_code, told.headers["Allow"]) == (405, "POST")
 
 
 async def test_a_body_of_more_than_4_mib_is_refused(broker, way):
