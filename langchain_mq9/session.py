@@ -17,8 +17,7 @@ from langchain_mq9.connection import ToolConnection
 from langchain_mq9.runs import run_headers
 from mq9 import InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import Caller, Identity, Operation, OperationError, perform
-from mq9.operations.arguments import MOST_CHARS
-from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
+from mq9.operations.caller import MAX_CHARS, MOST_CHARS, REGISTRATION_TTL_S
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.operation import Arguments, Result, unreachable
 from mq9.protocol import checks, requests

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mq9 import InvalidRequest
-from mq9.operations import ON_ONESELF, OPERATIONS, Identity, Operation
-from mq9.operations.arguments import MOST_CHARS
-from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
+from mq9.operations.caller import MAX_CHARS, MOST_CHARS, REGISTRATION_TTL_S, Identity
+from mq9.operations.listed import NAMES, READ_ONLY
 from mq9.protocol import checks, requests
+
+if TYPE_CHECKING:
+    from mq9.operations import Operation
 
 PREFIX = "mq9_"
 HOST_LEASE_S = 300  # what a host is told to do takes minutes, not seconds
-ALL: dict[str, Operation[Any, Any]] = {one.name: one for one in (*OPERATIONS, *ON_ONESELF)}
 
 # Names of tools are at most 64 characters in some hosts, and this leaves room for the longest.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
@@ -56,8 +57,8 @@ class Settings:
                 f"prefix: {self.prefix[:80]!r} is not at most 40 letters, digits, _ and -"
             )
         for name in self.tools or ():
-            if name.removeprefix(self.prefix) not in ALL:
-                raise InvalidRequest(f"tools: {name[:80]!r} is not one of {', '.join(ALL)}")
+            if name.removeprefix(self.prefix) not in NAMES:
+                raise InvalidRequest(f"tools: {name[:80]!r} is not one of {', '.join(NAMES)}")
         checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", self.lease_ms)
         checks.whole(100, MOST_CHARS)("max_chars", self.max_chars)
         checks.whole(0, checks.MAX_SECONDS)("registration_ttl", self.registration_ttl)
@@ -67,15 +68,17 @@ class Settings:
     def allowed(self) -> frozenset[str]:
         """The names of the operations that are offered."""
         named = (
-            frozenset(ALL)
+            frozenset(NAMES)
             if self.tools is None
             else frozenset(name.removeprefix(self.prefix) for name in self.tools)
         )
-        return frozenset(name for name in named if ALL[name].read_only or not self.read_only)
+        return named & READ_ONLY if self.read_only else named
 
     @property
     def offered(self) -> dict[str, Operation[Any, Any]]:
         """The operations that are offered, by the names of their tools."""
+        from mq9.operations import ALL  # noqa: PLC0415  # they take time to load
+
         return {
             self.prefix + name: operation for name, operation in ALL.items() if name in self.allowed
         }

@@ -2,14 +2,19 @@
 
 An ``Operation`` has a name, a description, an argument model, a result model and a function.
 ``perform`` runs one for a ``Caller``; what it raises is an ``OperationError`` whose text tells the
-model what to do next.
+model what to do next. What is named here is loaded when it is used: the models take their time.
 """
 
-from mq9.operations.caller import Caller, Identity
-from mq9.operations.catalog import ON_ONESELF, OPERATIONS
-from mq9.operations.operation import Operation, OperationError, perform
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mq9.operations.caller import Caller, Identity
+    from mq9.operations.catalog import ALL, ON_ONESELF, OPERATIONS
+    from mq9.operations.operation import Operation, OperationError, perform
 
 __all__ = [
+    "ALL",
     "ON_ONESELF",
     "OPERATIONS",
     "Caller",
@@ -18,3 +23,20 @@ __all__ = [
     "OperationError",
     "perform",
 ]
+
+_MODULES = {
+    "ALL": "catalog",
+    "ON_ONESELF": "catalog",
+    "OPERATIONS": "catalog",
+    "Caller": "caller",
+    "Identity": "caller",
+    "Operation": "operation",
+    "OperationError": "operation",
+    "perform": "operation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

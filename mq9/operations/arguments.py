@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mq9 import address as addresses
-from mq9.errors import InvalidAddress
+from mq9.operations.caller import MOST_CHARS
 from mq9.protocol.checks import (
     HEADER_VALUE_LENGTH,
     MAX_MSG_ID,
@@ -27,7 +26,6 @@ Group = Annotated[
 ]
 Number = Annotated[int, Field(ge=0, le=MAX_MSG_ID)]
 MsgId = Annotated[Number, Field(description="msg_id from a result.")]
-MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out
 MaxChars = Annotated[
     int | None,
     Field(ge=100, le=MOST_CHARS, description="How much text at the most, in characters."),
@@ -40,17 +38,3 @@ Since = Annotated[
     int | None,
     Field(ge=0, le=MAX_UNIX_SECONDS, description="Only messages from this Unix second on."),
 ]
-
-
-def address_in(argument: str, value: str) -> str:
-    """Return the address in an argument.
-
-    Raises:
-        InvalidAddress: It is not one; the error names the argument.
-    """
-    try:
-        return addresses.parse(value)
-    except InvalidAddress as error:
-        if argument == "mail_address":
-            raise  # which it says already
-        raise InvalidAddress(f"{argument}: {error}") from None

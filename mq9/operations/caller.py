@@ -8,13 +8,13 @@ from fnmatch import fnmatchcase
 
 from mq9 import address as addresses
 from mq9.client import Mq9Client
-from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound
-from mq9.operations.arguments import address_in
+from mq9.errors import Forbidden, InvalidAddress, InvalidRequest, MailboxNotFound
 from mq9.operations.deliveries import Deliveries, DeliveryMemory
 from mq9.operations.ownership import agent_key, proof, proves
 from mq9.protocol import checks, requests
 
 MAX_CHARS = 20_000
+MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out
 REGISTRATION_TTL_S = 30 * 86_400
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
 
@@ -32,6 +32,20 @@ def slug(name: str) -> str:
             f"mail_address: {addresses.shown(name)} has no letter a-z and no digit to make one of; "
             "give one"
         ) from None
+
+
+def address_in(argument: str, value: str) -> str:
+    """Return the address in an argument.
+
+    Raises:
+        InvalidAddress: It is not one; the error names the argument.
+    """
+    try:
+        return addresses.parse(value)
+    except InvalidAddress as error:
+        if argument == "mail_address":
+            raise  # which it says already
+        raise InvalidAddress(f"{argument}: {error}") from None
 
 
 class Identity:

@@ -25,3 +25,5 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
 
 # For doors where an agent is told who it is, rather than telling it.
 ON_ONESELF: tuple[Operation[Any, Any], ...] = (WHOAMI, AGENT_UNREGISTER)
+
+ALL: dict[str, Operation[Any, Any]] = {one.name: one for one in (*OPERATIONS, *ON_ONESELF)}

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mq9.operations.arguments import address_in
-from mq9.operations.caller import Caller
+from mq9.operations.caller import Caller, address_in
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.protocol.checks import MAX_SECONDS
 

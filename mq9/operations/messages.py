@@ -19,9 +19,8 @@ from mq9.operations.arguments import (
     Seconds,
     Since,
     Tags,
-    address_in,
 )
-from mq9.operations.caller import Caller
+from mq9.operations.caller import Caller, address_in
 from mq9.operations.names import named, nearest
 from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.views import MessageView, views

@@ -6,7 +6,8 @@ import pytest
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_mq9.tools import TOOLS
-from mq9.operations import OPERATIONS
+from mq9.operations import ALL, OPERATIONS
+from mq9.operations.listed import NAMES, READ_ONLY
 
 from . import hands
 
@@ -17,6 +18,11 @@ MAY_BE_REPEATED = {"agent_register", "agent_discover", "ack_messages", "query_me
 
 def test_there_are_eight_operations():
     assert tuple(operation.name for operation in OPERATIONS) == hands.TOOLS
+
+
+def test_they_are_listed_as_they_are():
+    assert tuple(ALL) == NAMES
+    assert {name for name, operation in ALL.items() if operation.read_only} == READ_ONLY
 
 
 def test_each_tool_is_made_of_one_operation():

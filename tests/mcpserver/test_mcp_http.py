@@ -9,8 +9,8 @@ from mcp_types import ResourceUpdatedNotification
 from over_http import OLDER, WAYS, Wire, by_hand, connected, served, waits
 from waiting import until
 
-from mcp_server.settings import ALL
 from mq9 import InvalidRequest
+from mq9.operations import ALL
 from mq9.testing import FakeBroker
 
 INBOX = "mq9://mailbox/desk"

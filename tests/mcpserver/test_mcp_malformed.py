@@ -11,7 +11,7 @@ from doors.test_bad_input import VALID, WRONG, speaks_of
 from hosting import ERAS, at_rest
 from mcp.shared.exceptions import MCPError
 
-from mcp_server.settings import ALL
+from mq9.operations import ALL
 
 CURRENT = ERAS[0]
 REFUSED = {-32600, -32601, -32602}  # not an internal error

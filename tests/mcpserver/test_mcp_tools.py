@@ -7,8 +7,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from mcp.shared.exceptions import MCPError
 
 from langchain_mq9 import Mq9Toolkit
-from mcp_server.settings import ALL, Settings
-from mq9.operations import OPERATIONS
+from mcp_server.settings import Settings
+from mq9.operations import ALL, OPERATIONS
 from mq9.operations.schemas import arguments_schema
 
 NAMES = [operation.name for operation in OPERATIONS]
