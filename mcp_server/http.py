@@ -17,11 +17,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_server.origins import KnownOrigins
+from mcp_server.sessions import SessionLimits, Sessions
 from mq9 import InvalidRequest, Mq9Error, Unauthorized
+from mq9.clock import Clock, SystemClock
 from mq9.users import Users
 
 PATH = "/mcp"
-_MOST_SESSIONS = 1_000
 
 
 class KnownTokens:
@@ -73,6 +74,8 @@ async def mcp_routes(
     stateless: bool = False,
     hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
+    sessions: SessionLimits = SessionLimits(),
+    clock: Clock | None = None,
 ) -> AsyncIterator[list[BaseRoute]]:
     """Give the routes at which a server is served, while inside.
 
@@ -82,12 +85,19 @@ async def mcp_routes(
         stateless: Whether clients of the older protocol get no session.
         hosts: Names, beside those of loopback, by which clients may call this machine.
         origins: Origins of web pages that may call, beside those on loopback.
+        sessions: How many sessions there may be, and how long they may be idle.
+        clock: Measures how long; the machine's when not given.
 
     Raises:
         InvalidRequest: An origin is none.
     """
-    manager = StreamableHTTPSessionManager(server, stateless=stateless, max_sessions=_MOST_SESSIONS)
+    manager = StreamableHTTPSessionManager(
+        server, stateless=stateless, session_idle_timeout=None, max_sessions=None
+    )
     app: ASGIApp = _NoReplay(StreamableHTTPASGIApp(manager))
+    limited = Sessions(app, clock or SystemClock(), sessions)
+    if not stateless:
+        app = limited
     if verifier is not None:
         app = AuthenticationMiddleware(
             AuthContextMiddleware(RequireAuthMiddleware(app, [])),
@@ -95,7 +105,7 @@ async def mcp_routes(
         )
     route = Route(PATH, endpoint=KnownOrigins(app, hosts, origins))
     failed: Mq9Error | None = None
-    async with manager.run():
+    async with manager.run(), limited.running():
         try:
             yield [route]
         except Mq9Error as error:

@@ -41,7 +41,7 @@ async def served(broker, agent="desk", *, stateless=False, **door):
     with await listening("port", "127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         async with (
-            mcp_routes(server, stateless=stateless, **door) as routes,
+            mcp_routes(server, stateless=stateless, clock=broker.clock, **door) as routes,
             serving(Starlette(routes=routes), listener),
         ):
             yield f"http://127.0.0.1:{port}/mcp"

@@ -1,0 +1,196 @@
+"""Sessions over HTTP: how many there may be, and when an idle one ends."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from mcp.server.auth.provider import AccessToken
+from over_http import CURRENT, OLDER, Wire, by_hand, served, waits
+from waiting import until
+
+from mcp_server.sessions import SessionLimits
+from mq9.testing import FakeBroker
+
+
+@pytest.fixture
+def broker():
+    """Under a clock that only the test moves, however long the network takes."""
+    with FakeBroker(autojump=False) as broker:
+        yield broker
+
+
+class Names:
+    """Says of a token `agent/client` whose it is, and through which client."""
+
+    async def verify_token(self, token):
+        agent, _, client = token.partition("/")
+        return AccessToken(token=token, client_id=client or "a host", subject=agent, scopes=[])
+
+
+def wire(url, token=None, **headers):
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    return Wire(url, OLDER, **headers)
+
+
+async def initialize(url, token=None):
+    """Ask for a session; the response."""
+    about = {"name": "wire", "version": "0"}
+    return await wire(url, token).ask(
+        "initialize", protocolVersion=OLDER, capabilities={}, clientInfo=about
+    )
+
+
+async def end(client):
+    async with by_hand() as http:
+        return await http.delete(client.url, headers=client.headers)
+
+
+async def status(client):
+    return (await client.call("whoami")).status_code
+
+
+@asynccontextmanager
+async def listening(client):
+    """Have the stream of a session open, while inside."""
+    async with by_hand() as http, http.stream("GET", client.url, headers=client.headers) as told:
+        assert told.status_code == 200
+        yield
+
+
+async def test_a_session_that_is_idle_for_a_minute_ends(broker):
+    async with served(broker) as url:
+        used, unused, listener = [await wire(url).begin() for _ in range(3)]
+        async with listening(listener):
+            await broker.clock.advance(59.999)
+            assert await status(used) == 200
+            await broker.clock.advance(0.001)
+            assert await status(unused) == 404
+            await broker.clock.advance(59.998)
+            assert await status(used) == 200
+            await broker.clock.advance(60)
+            assert await status(used) == 404
+            assert await status(listener) == 200
+        assert await status(await wire(url).begin()) == 200
+
+
+async def test_a_stream_that_breaks_leaves_an_idle_session(broker):
+    async with served(broker) as url:
+        client = await wire(url).begin()
+        async with listening(client):
+            await broker.clock.advance(600)
+        timers = broker.clock._timers
+        await until(lambda: any(not timer.cancelled for *_, timer in timers))
+        await broker.clock.advance(60)
+        assert await status(client) == 404
+
+
+async def test_a_call_that_waits_keeps_its_session(broker):
+    async with served(broker, sessions=SessionLimits(idle_s=10)) as url:
+        client = await wire(url).begin()
+        waiting = asyncio.create_task(client.call("fetch_messages", max_wait_ms=45_000))
+        await waits(broker)
+        await broker.clock.advance(40)
+        async with broker.client() as sender:
+            await sender.send("desk", "x")
+        assert '"msg_id":0' in (await waiting).text
+        await broker.clock.advance(9)
+        assert await status(client) == 200
+        await broker.clock.advance(10)
+        assert await status(client) == 404
+
+
+async def test_what_belonged_to_an_idle_session_ends_with_it(broker):
+    async with served(broker) as url:
+        client = await wire(url).begin()
+        await client.call("whoami")  # which makes the mailbox
+        await client.ask("resources/subscribe", uri="mq9://mailbox/desk")
+        await waits(broker)
+        await broker.clock.advance(60)
+        await waits(broker, 0)
+
+
+async def test_an_agent_has_so_many_sessions_and_no_more(broker):
+    limits = SessionLimits(most=4, most_per_agent=3)
+    async with served(broker, verifier=Names(), sessions=limits) as url:
+        begun = await asyncio.gather(*(initialize(url, "ada") for _ in range(10)))
+        refused = [one for one in begun if one.status_code != 200]
+        assert len(refused) == 7
+        for one in refused:
+            assert (one.status_code, one.headers["Retry-After"]) == (429, "60")
+            assert one.json()["error"]["message"].startswith("this agent has 3 sessions, which is")
+        mine = [
+            wire(url, "ada", Mcp_Session_Id=one.headers["Mcp-Session-Id"])
+            for one in begun
+            if one.status_code == 200
+        ]
+
+        bob = await wire(url, "bob").begin()
+        full = await initialize(url, "cy")
+        assert (full.status_code, full.headers["Retry-After"]) == (503, "60")
+        assert "there are 4 sessions, which is the limit" in full.json()["error"]["message"]
+        assert [await status(one) for one in (*mine, bob)] == [200] * 4
+
+        assert (await end(mine[0])).status_code == 200
+        assert (await initialize(url, "cy")).status_code == 200
+        assert (await initialize(url, "ada")).status_code == 503
+        assert [await status(one) for one in (*mine, bob)] == [404, 200, 200, 200]
+
+
+async def test_sessions_that_were_idle_make_room(broker):
+    async with served(broker, sessions=SessionLimits(most_per_agent=1)) as url:
+        async with listening(await wire(url).begin()):
+            assert (await initialize(url)).status_code == 429
+            await broker.clock.advance(60)
+            assert (await initialize(url)).status_code == 429
+        await until(lambda: any(not timer.cancelled for *_, timer in broker.clock._timers))
+        await broker.clock.advance(60)
+        assert (await initialize(url)).status_code == 200
+
+
+async def test_only_its_owner_keeps_a_session(broker):
+    async with served(broker, verifier=Names()) as url:
+        ada = await wire(url, "ada").begin()
+        others = [
+            wire(url, token, Mcp_Session_Id=ada.headers["Mcp-Session-Id"])
+            for token in ("bob", "ada/another client")
+        ]
+        await broker.clock.advance(59)
+        assert [await status(one) for one in others] == [404, 404]
+        assert [(await end(one)).status_code for one in others] == [404, 404]
+        await broker.clock.advance(0.999)
+        assert await status(ada) == 200
+        await broker.clock.advance(60)
+        assert await status(ada) == 404
+
+
+@pytest.mark.parametrize("refused", ["tools/list", "initialize"])
+async def test_what_opens_no_session_takes_no_place(broker, refused):
+    async with served(broker, sessions=SessionLimits(most_per_agent=1)) as url:
+        for _ in range(3):
+            if refused == "tools/list":
+                told = await wire(url).ask()
+            else:
+                async with by_hand() as http:
+                    told = await http.post(url, headers=wire(url).headers, content=b"{")
+            assert told.status_code == 400
+        assert (await initialize(url)).status_code == 200
+
+
+async def test_where_there_are_no_sessions_there_is_no_limit(broker):
+    limits = SessionLimits(most=1, most_per_agent=1)
+    for era, stateless in ((CURRENT, False), (OLDER, True)):
+        async with served(broker, stateless=stateless, sessions=limits) as url:
+            clients = [Wire(url, era) for _ in range(5)]
+            waiting = [
+                asyncio.create_task(one.call("fetch_messages", max_wait_ms=45_000))
+                for one in clients
+            ]
+            lines = broker._serving()._waiters._by_address
+            await until(
+                lambda lines=lines: (
+                    sum(len(line.waiters) for line in lines.get("desk", {}).values()) == 5
+                )
+            )
+            await broker.clock.advance(45)
+            assert [one.status_code for one in await asyncio.gather(*waiting)] == [200] * 5
