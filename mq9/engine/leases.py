@@ -7,6 +7,8 @@ free for anyone.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import sqlite3
 from dataclasses import replace
 
@@ -24,7 +26,7 @@ from mq9.engine.commands import (
 )
 from mq9.engine.groups import Group, Reply
 from mq9.engine.mailboxes import Mailbox
-from mq9.engine.messages import LANES, load_message, reply_bytes
+from mq9.engine.messages import LANES, load_messages, reply_bytes
 from mq9.models import Extended, FetchResult, Message
 
 GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is over
@@ -57,8 +59,9 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, limits: Limi
             groups.reset(connection, mailbox, group, start, now)
     _free_ended(connection, group, now)
     picked, more = _pick(connection, mailbox, group, command)
-    messages, cut = _load(connection, mailbox, picked, command)
     number = mailbox.next_reply
+    batch = groups.token(mailbox, number) if picked else None
+    messages, cut = _load(connection, mailbox, picked, command, batch)
     until_ms = now + command.lease_ms
     if messages or (reset and command.request_id is not None):
         given = [(lane, msg_id) for lane, msg_id, *_ in picked[: len(messages)]]
@@ -69,10 +72,9 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, limits: Limi
     refetched = _lease(
         connection, mailbox, group, command, picked[: len(messages)], number, until_ms
     )
-    batch = groups.token(mailbox, number) if messages else None
     return Fetched(
         result=FetchResult(
-            (replace(message, batch=batch) for message in messages),
+            messages,
             batch=batch,
             lease_until=until_ms / 1000 if messages else None,
             more=more or cut,
@@ -125,10 +127,9 @@ def _still_held(
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", this_reply
     ).fetchone()
     batch = groups.token(mailbox, number)
-    messages = [
-        load_message(connection, mailbox, msg_id, deliveries, batch)
-        for msg_id, deliveries, _ in rows
-    ]
+    deliveries = {msg_id: count for msg_id, count, _ in rows}
+    stored = {one.msg_id: one for one in load_messages(connection, mailbox, deliveries, batch)}
+    messages = [stored[msg_id] for msg_id, *_ in rows]
     others, _ = _pick(connection, mailbox, group, replace(command, num_msgs=1, redeliver_own=False))
     return Fetched(
         result=FetchResult(
@@ -183,17 +184,22 @@ def _known(
 
 
 def _load(
-    connection: sqlite3.Connection, mailbox: Mailbox, picked: list[Candidate], wanted: Fetch | Peek
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    picked: list[Candidate],
+    wanted: Fetch | Peek,
+    batch: str | None = None,
 ) -> tuple[list[Message], bool]:
     """Read the picked messages until ``max_bytes`` are reached; whether that cut them."""
     messages: list[Message] = []
     room = wanted.max_bytes
-    for _, msg_id, deliveries, _ in picked:
-        message = load_message(connection, mailbox, msg_id, deliveries + 1)
-        room -= reply_bytes(message, as_text=wanted.as_text)
-        if messages and room < 0:
-            return messages, True
-        messages.append(message)
+    for _, lane in itertools.groupby(picked, key=operator.itemgetter(0)):
+        deliveries = {msg_id: before + 1 for _, msg_id, before, _ in lane}
+        for message in load_messages(connection, mailbox, deliveries, batch):
+            room -= reply_bytes(message, as_text=wanted.as_text)
+            if messages and room < 0:
+                return messages, True
+            messages.append(message)
     return messages, False
 
 

@@ -47,19 +47,27 @@ def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | N
     )
 
 
-def load_message(
+def load_messages(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
-    msg_id: int,
-    deliveries: int = 0,
+    deliveries: dict[int, int],
     batch: str | None = None,
-) -> Message:
-    """Return a message that is stored."""
-    row = connection.execute(
-        f"SELECT {COLUMNS} FROM messages WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant columns
-        (mailbox.id, msg_id),
-    ).fetchone()
-    return from_row(row, mailbox.address, deliveries, batch)
+) -> Iterator[Message]:
+    """Yield messages that are stored, by msg_id, each read when it is asked for.
+
+    Args:
+        connection: The database.
+        mailbox: Where they are.
+        deliveries: How often each was handed out, by msg_id.
+        batch: The token of the reply that they are read for.
+    """
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM messages WHERE mailbox=?"  # noqa: S608  # constant columns
+        " AND msg_id IN (SELECT value FROM json_each(?)) ORDER BY msg_id",
+        (mailbox.id, orjson.dumps(list(deliveries)).decode()),
+    )
+    for row in rows:
+        yield from_row(row, mailbox.address, deliveries[row[0]], batch)
 
 
 def counted_bytes(sent: Send | Message, moved: Moved | None = None) -> int:

@@ -51,7 +51,7 @@ def move(connection: sqlite3.Connection, command: Move, now: int, limits: Limits
         at=now / 1000,
     )
     target = mailboxes.settle(connection, command.to, now)
-    original = messages.load_message(connection, mailbox, command.msg_id)
+    (original,) = messages.load_messages(connection, mailbox, {command.msg_id: 0})
     copy = _store_copy(connection, mailbox, original, target, moved, now, limits)
     connection.execute(
         "UPDATE handed SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
