@@ -2,20 +2,21 @@
 
 A backend runs one command or query at a time and never waits for news; waiting is the service's.
 ``InlineBackend`` works on the caller's thread, so that a test is deterministic. ``FileBackend``
-commits together whatever has queued up, and reads on connections of their own, so that a QUERY
-never blocks a SEND.
+commits together what has queued up, dividing its time evenly among those who ask, and reads on
+connections of their own, so that a QUERY never blocks a SEND.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import queue
 import sqlite3
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from mq9.activity import Work
 from mq9.broker.readers import Readers, TooLong, no_steps_left, stopped_when, too_long
+from mq9.broker.turns import FairQueue
 from mq9.clock import Clock
 from mq9.engine import machine, store
 from mq9.engine.commands import Command, Fetch, Limits, Query, Release, Send, Settle, Sweep
@@ -36,18 +38,23 @@ logger = logging.getLogger("mq9.broker")
 
 NEWS_INTERVAL_S = 0.02  # how often another process's writes are looked for, while somebody waits
 _FILE_INTERVAL_S = 0.5  # how often it is looked whether the file is still there
-_MOST_QUEUED = 10_000
+_MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
 _MOST_TOGETHER = 256  # commands in one commit
+_COMMIT_S = 0.005  # of work in one commit, so that what took little is answered soon
 _MOST_SETTLES = 5  # a read whose mailbox keeps changing under it gives up after these
 
 
 class Backend(Protocol):
     """Carries out commands and queries on one engine."""
 
-    async def run(self, command: Command[R]) -> R:
+    async def run(self, command: Command[R], asker: str = "") -> R:
         """Carry out a command; when this returns it is as durable as was promised.
 
         A Fetch whose caller is cancelled leases nothing.
+
+        Args:
+            command: What to do.
+            asker: Whose commands it is to be in order with, and shares its time with.
         """
 
     async def read(self, query: Query[R]) -> R:
@@ -57,7 +64,7 @@ class Backend(Protocol):
     def failed_ms(self) -> int | None:
         """When the storage refused what was last written; None when it took it."""
 
-    def take_back(self, release: Release) -> None:
+    def take_back(self, release: Release, asker: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
 
     def watch(self, watching: bool) -> None:
@@ -94,7 +101,7 @@ class InlineBackend:
         self._closed = False
         self.failed_ms: int | None = None
 
-    async def run(self, command: Command[R]) -> R:
+    async def run(self, command: Command[R], asker: str = "") -> R:
         """Carry out a command."""
         with self._lock:
             self._check_open()
@@ -144,7 +151,7 @@ class InlineBackend:
         self.failed_ms = None
         return result
 
-    def take_back(self, release: Release) -> None:
+    def take_back(self, release: Release, asker: str = "") -> None:
         """Take back a FETCH reply that reached nobody."""
         with self._lock:
             if not self._closed:
@@ -170,13 +177,11 @@ class _Ticket:
     """A command in the writer's queue, and who waits for it, if anybody does."""
 
     command: Command[Any]
+    asker: str
     work: Work
     future: asyncio.Future[Any] | None = None
     abandoned: bool = False
 
-
-_STOP = object()
-_LOOK = object()  # wakes the writer to begin looking for news
 
 # SQLite's connections do not survive a fork, and until they are closed in the child it believes to
 # hold their locks. So a fork waits until none of them is at work, and the child closes its copies.
@@ -222,6 +227,7 @@ class FileBackend:
         durability: What a reply promises.
         on_news: Called on the writer's thread with the mailbox in which something was taken back,
             and with None after another process wrote to the file.
+        timer: Gives the seconds from some instant, to measure commands with.
 
     Attributes:
         writing: Held while the writer is at work.
@@ -235,10 +241,12 @@ class FileBackend:
         limits: Limits,
         durability: Durability,
         on_news: Callable[[str | None], None],
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
         self._limits = limits
         self._on_news = on_news
+        self._timer = timer
         self._writer = store.open_file(path, durability)
         try:
             self.reading = Readers(path, limits.max_read_steps)
@@ -252,35 +260,52 @@ class FileBackend:
         self._lost: str | None = None  # what became of the file; nothing is done with it any more
         self.writing = threading.Lock()
         _open_backends.add(self)
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of bounded length
+        self._queue: FairQueue[_Ticket] = FairQueue()
         self._watching = False
+        self._closing = False  # nothing more is asked of it
         self._closed = False
+        self._stopping = False
         self.failed_ms: int | None = None
         self._accepting = threading.Lock()  # so that nothing is queued after the last
         self._losing = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="mq9-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, command: Command[R]) -> R:
+    async def run(self, command: Command[R], asker: str = "") -> R:
         """Carry out a command."""
+        if self._closing:
+            raise NotConnected("the broker is closed")
+        return await self._answer(command, asker)
+
+    async def _answer(self, command: Command[R], asker: str, *, last: bool = False) -> R:
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        ticket = self._enqueue(command, future)
+        ticket = self._enqueue(command, asker, future, last=last)
         try:
             return await future
         except asyncio.CancelledError:
             ticket.abandoned = True
             if not future.cancelled() and future.exception() is None:
-                self._undo(command, future.result())
+                self._undo(ticket, future.result())
             raise
 
-    def _enqueue(self, command: Command[R], future: asyncio.Future[R] | None = None) -> _Ticket:
+    def _enqueue(
+        self,
+        command: Command[R],
+        asker: str,
+        future: asyncio.Future[R] | None = None,
+        *,
+        last: bool = False,
+    ) -> _Ticket:
         with self._accepting:
             if self._closed:
                 raise NotConnected("the broker is closed")
-            if self._queue.qsize() >= _MOST_QUEUED:
+            if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker) and not last:
                 raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-            ticket = _Ticket(command, self._clock.busy(), future)
-            self._queue.put(ticket)
+            ticket = _Ticket(command, asker, self._clock.busy(), future)
+            if last:
+                self._queue.put_last(ticket)
+            else:
+                self._queue.put(asker, ticket)
             return ticket
 
     async def read(self, query: Query[R]) -> R:
@@ -333,15 +358,16 @@ class FileBackend:
         started = watching and not self._watching
         self._watching = watching
         if started and not self._closed:
-            self._queue.put(_LOOK)
+            self._queue.wake()
 
     async def close(self) -> None:
         """Finish what was accepted, and let go of the file."""
         if self._closed:
             return
+        self._closing = True
         try:
             # Behind this all that was accepted is answered, and what reached nobody is taken back.
-            await self.run(Sweep(most=1))
+            await self._answer(Sweep(most=1), "", last=True)
         except Mq9Error as error:
             logger.warning("the broker was closed while it could not work: %s", error)
         finally:
@@ -360,7 +386,8 @@ class FileBackend:
     def _end(self) -> None:
         """Let the threads end, then close the connections."""
         self.reading.finish()
-        self._queue.put(_STOP)
+        self._stopping = True
+        self._queue.wake()
         self._thread.join()
         with self.writing, self.reading:
             # Only the writer writes the log into the file, and only when it is closed last.
@@ -374,16 +401,15 @@ class FileBackend:
         """The writer's thread: take what has queued up, commit it together, answer."""
         with self.writing:
             version = self._data_version()
-        stopping = False
-        while not stopping:
-            tickets, stopping = self._next_tickets()
+        while not self._stopping or self._queue:
+            self._queue.wait(NEWS_INTERVAL_S if self._watching else _FILE_INTERVAL_S)
             with self.writing:
                 self._check_file()
-                outcomes = self._commit(tickets) if tickets else []
+                outcomes = self._commit() if self._queue else []
             for ticket, result, error in outcomes:
                 self._deliver(ticket, result, error)
                 ticket.work.end()
-            if self._watching and self._lost is None and not stopping:
+            if self._watching and self._lost is None and not self._stopping:
                 with self.writing:
                     newest = self._data_version()
                 if newest != version:
@@ -403,24 +429,6 @@ class FileBackend:
         self.reading.close_taken()
         self._writer.close()
 
-    def _next_tickets(self) -> tuple[list[_Ticket], bool]:
-        items = []
-        try:
-            interval = NEWS_INTERVAL_S if self._watching else _FILE_INTERVAL_S
-            items.append(self._queue.get(timeout=interval))
-            while len(items) < _MOST_TOGETHER:
-                items.append(self._queue.get_nowait())
-        except queue.Empty:
-            pass
-        tickets = []
-        for item in items:
-            if isinstance(item, _Ticket):
-                if item.abandoned:
-                    item.work.end()
-                else:
-                    tickets.append(item)
-        return tickets, _STOP in items
-
     def _data_version(self) -> int:
         try:
             (version,) = self._writer.execute("PRAGMA data_version").fetchone()
@@ -429,8 +437,8 @@ class FileBackend:
             return -1
         return int(version)
 
-    def _commit(self, tickets: list[_Ticket]) -> list[tuple[_Ticket, Any, Exception | None]]:
-        """Carry out commands in one transaction; the outcome of each."""
+    def _commit(self) -> list[tuple[_Ticket, Any, Exception | None]]:
+        """Carry out, in one transaction, those whose turn it is; the outcome of each."""
         outcomes: list[tuple[_Ticket, Any, Exception | None]] = []
         try:
             self._refuse_lost()
@@ -438,8 +446,10 @@ class FileBackend:
             try:
                 store.refuse_newer(self._writer)  # before anything is written to it
                 self._file.renew(self._writer)
-                for ticket in tickets:
-                    outcomes.append((ticket, *self._apply(ticket.command)))  # noqa: PERF401  # an error keeps what came before
+                with contextlib.closing(self._take_turns()) as turns:
+                    for ticket in turns:
+                        outcomes.append((ticket, None, None))
+                        outcomes[-1] = (ticket, *self._apply(ticket.command))
                 self._writer.execute("COMMIT")
             except BaseException:
                 _roll_back(self._writer)
@@ -447,13 +457,35 @@ class FileBackend:
             self._check_file()  # what was committed to a file that is gone is not success
             self._refuse_lost()
             self.failed_ms = None
-        except sqlite3.Error as error:
-            self.failed_ms = self._clock.monotonic_ms()
-            failure = _storage_error(error)
-            outcomes = [(ticket, None, failure) for ticket in tickets]
-        except Unavailable as failure:
-            outcomes = [(ticket, None, failure) for ticket in tickets]
+        except (sqlite3.Error, Unavailable) as error:
+            failure: Mq9Error
+            if isinstance(error, sqlite3.Error):
+                self.failed_ms = self._clock.monotonic_ms()
+                failure = _storage_error(error)
+            else:
+                failure = error
+            failed = [ticket for ticket, *_ in outcomes] or self._take_turns()
+            outcomes = [(ticket, None, failure) for ticket in failed]
         return outcomes
+
+    def _take_turns(self) -> Generator[_Ticket, None, None]:
+        """Yield what is committed together, while there is time; say how long each took."""
+        spent = 0.0
+        for number in range(_MOST_TOGETHER):
+            # The first has its turn, however long it may take.
+            ticket = self._queue.take(_COMMIT_S - spent if number else None)
+            if ticket is None:
+                return
+            begun = self._timer()
+            try:
+                if ticket.abandoned:
+                    ticket.work.end()
+                else:
+                    yield ticket
+            finally:
+                took = self._timer() - begun
+                self._queue.charge(took)
+                spent += took
 
     def _apply(self, command: Command[Any]) -> tuple[Any, Exception | None]:
         """Carry out one command of several; one that is refused changes nothing."""
@@ -482,14 +514,14 @@ class FileBackend:
             return
         if ticket.abandoned:  # its loop may be about to close
             if error is None:
-                self._undo(ticket.command, result)
+                self._undo(ticket, result)
                 self._tell_of(ticket.command)
             return
 
         def resolve() -> None:
             if future.cancelled():
                 if error is None:
-                    self._undo(ticket.command, result)
+                    self._undo(ticket, result)
                     self._tell_of(ticket.command)
             elif error is not None:
                 future.set_exception(error)
@@ -500,22 +532,23 @@ class FileBackend:
             future.get_loop().call_soon_threadsafe(resolve)
         except RuntimeError:  # the loop that asked is closed
             if error is None:
-                self._undo(ticket.command, result)
+                self._undo(ticket, result)
 
     def _tell_of(self, command: Command[Any]) -> None:
         """Tell of what nobody else tells of: its asker is gone."""
         known = command.address if isinstance(command, Send | Fetch | Release) else None
         self._on_news(known)
 
-    def _undo(self, command: Command[Any], result: Any) -> None:
+    def _undo(self, ticket: _Ticket, result: Any) -> None:
         """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
+        command = ticket.command
         release = command.undo(result) if isinstance(command, Fetch) else None
         if release is not None:
-            self.take_back(release)
+            self.take_back(release, ticket.asker)
 
-    def take_back(self, release: Release) -> None:
+    def take_back(self, release: Release, asker: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
         try:
-            self._enqueue(release)
+            self._enqueue(release, asker)
         except Mq9Error as error:
             logger.warning("a lease that reached nobody was left to run out: %s", error)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from mq9 import address as addresses
 from mq9.broker.backend import Backend
@@ -23,7 +23,7 @@ from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.embeddings import Embeddings
 from mq9.engine import commands
-from mq9.engine.commands import ANYBODY, Actor, Claimed, Fetched, Start
+from mq9.engine.commands import ANYBODY, Actor, Claimed, Command, Fetched, Start
 from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
 from mq9.models import FetchResult, Totals
 from mq9.protocol import headers, replies, requests, subjects
@@ -31,6 +31,7 @@ from mq9.protocol.headers import Headers, SendOptions
 from mq9.protocol.subjects import Verb
 from mq9.reserved import Reserved
 
+R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 SWEEP_INTERVAL_MS = 60_000
@@ -53,6 +54,11 @@ class Session:
     agent: str | None = None
     reserved: Reserved | None = None
     payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
+
+    @property
+    def asker(self) -> str:
+        """With whose requests those of the connection are in order, and share their time."""
+        return self.agent or self.consumer
 
     def actor(self, address: str = "") -> Actor:
         """Return who asks for the mailbox at an address, or for none, with what that has to know.
@@ -284,7 +290,8 @@ class Service:
         except asyncio.CancelledError:
             if "batch" in reply:  # it was leased, and now nobody is there to take it
                 self._backend.take_back(
-                    commands.Release(address=call.address, batch=reply["batch"])
+                    commands.Release(address=call.address, batch=reply["batch"]),
+                    call.session.asker,
                 )
                 self._waiters.notify(call.address)
             raise
@@ -343,12 +350,16 @@ class Service:
         """Count what the broker holds."""
         return await self._backend.read(commands.CountAll())
 
+    async def _run(self, call: Call, command: Command[R]) -> R:
+        return await self._backend.run(command, call.session.asker)
+
     async def _create(self, call: Call) -> dict[str, Any]:
         body = requests.CreateMailbox.decode(call.payload)
         address = body.name or addresses.generate(
             self._randomness(addresses.RANDOM_BYTES), body.prefix
         )
-        await self._backend.run(
+        await self._run(
+            call,
             commands.CreateMailbox(
                 address=address,
                 life=self._randomness(8).hex(),
@@ -357,13 +368,13 @@ class Service:
                 public=body.public,
                 renew=body.renew,
                 actor=call.session.actor(address),
-            )
+            ),
         )
         self._waiters.wake(address)
         return replies.success({"mail_address": address})
 
     async def _drop(self, call: Call) -> dict[str, Any]:
-        await self._backend.run(commands.DropMailbox(address=call.address, actor=call.actor))
+        await self._run(call, commands.DropMailbox(address=call.address, actor=call.actor))
         self._waiters.wake(call.address)
         return replies.success({})
 
@@ -378,8 +389,9 @@ class Service:
 
     async def _grant(self, call: Call) -> dict[str, Any]:
         body = requests.GrantMailbox.decode(call.payload)
-        readers = await self._backend.run(
-            commands.GrantMailbox(address=call.address, readers=body.readers, actor=call.actor)
+        readers = await self._run(
+            call,
+            commands.GrantMailbox(address=call.address, readers=body.readers, actor=call.actor),
         )
         return replies.success({"readers": readers})
 
@@ -391,7 +403,8 @@ class Service:
     async def _send(self, call: Call) -> dict[str, Any]:
         options = SendOptions.decode(call.headers)
         agent = call.agent
-        msg_id = await self._backend.run(
+        msg_id = await self._run(
+            call,
             commands.Send(
                 address=call.address,
                 payload=call.payload,
@@ -407,7 +420,7 @@ class Service:
                 correlation_id=options.correlation_id,
                 path=options.path,
                 headers=options.headers,
-            )
+            ),
         )
         self._waiters.notify(call.address)
         return replies.success({"msg_id": msg_id})
@@ -425,7 +438,7 @@ class Service:
                 as_text=not call.as_base64,
             )
             works_for = call.works_for(body.consumer)
-            fetched = await self._wait_for_more(call, body, self._peeking(peek, works_for))
+            fetched = await self._wait_for_more(call, body, self._peeking(call, peek, works_for))
         else:
             fetch = commands.Fetch(
                 address=call.address,
@@ -442,7 +455,7 @@ class Service:
                 lease_ms=body.lease_ms,
                 redeliver_own=body.redeliver_own,
             )
-            fetched = await self._wait_for_more(call, body, self._fetching(fetch))
+            fetched = await self._wait_for_more(call, body, self._fetching(call, fetch))
         result = fetched.result
         if not result:
             waiting = await self._backend.read(
@@ -463,12 +476,12 @@ class Service:
         return replies.encode_fetch(result, as_base64=call.as_base64)
 
     def _peeking(
-        self, peek: commands.Peek, works_for: str | None
+        self, call: Call, peek: commands.Peek, works_for: str | None
     ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
         async def again(last: Fetched | None) -> Fetched:
             here = peek if last is None else replace(peek, life=last.life, position=last.position)
             fetched = await self._backend.read(here)
-            next_sign_ms = await self._note_seen(works_for)
+            next_sign_ms = await self._note_seen(call, works_for)
             if next_sign_ms is None or fetched.result:
                 return fetched
             change_ms = fetched.next_change_ms
@@ -477,7 +490,7 @@ class Service:
 
         return again
 
-    async def _note_seen(self, name: str | None) -> int | None:
+    async def _note_seen(self, call: Call, name: str | None) -> int | None:
         """Note that an agent lives that has read without changing anything.
 
         Returns:
@@ -486,16 +499,18 @@ class Service:
         if name is None or not await self._backend.read(commands.IsRegistered(name=name)):
             return None
         try:
-            return await self._backend.run(commands.Seen(name=name))
+            return await self._run(call, commands.Seen(name=name))
         except Mq9Error as error:  # what was asked for does not depend on it
             logger.warning("that %r lives could not be noted: %s", name, error)
             return None
 
-    def _fetching(self, fetch: commands.Fetch) -> Callable[[Fetched | None], Awaitable[Fetched]]:
+    def _fetching(
+        self, call: Call, fetch: commands.Fetch
+    ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
         async def again(last: Fetched | None) -> Fetched:
             if last is None:
-                return await self._backend.run(fetch)
-            return await self._backend.run(replace(fetch, life=last.life, force=False))
+                return await self._run(call, fetch)
+            return await self._run(call, replace(fetch, life=last.life, force=False))
 
         return again
 
@@ -527,7 +542,8 @@ class Service:
             raise InvalidRequest(
                 f"mail_address: {body.mail_address!r} is not the subject's {call.address!r}"
             )
-        acked = await self._backend.run(
+        acked = await self._run(
+            call,
             commands.Ack(
                 address=call.address,
                 actor=call.actor,
@@ -538,13 +554,14 @@ class Service:
                 for_group=body.consumer is None,
                 batch=body.batch,
                 individual=body.individual,
-            )
+            ),
         )
         return replies.success({"acked": acked})
 
     async def _nack(self, call: Call) -> dict[str, Any]:
         body = requests.Nack.decode(call.payload)
-        await self._backend.run(
+        await self._run(
+            call,
             commands.Nack(
                 address=call.address,
                 actor=call.actor,
@@ -555,7 +572,7 @@ class Service:
                 for_group=body.consumer is None,
                 batch=body.batch,
                 delay_ms=body.delay_ms,
-            )
+            ),
         )
         self._waiters.notify(call.address)
         return replies.success({})
@@ -564,7 +581,8 @@ class Service:
         body = requests.Move.decode(call.payload)
         if body.to == call.address:
             raise InvalidRequest(f"to: {body.to} is the mailbox itself")
-        outcome = await self._backend.run(
+        outcome = await self._run(
+            call,
             commands.Move(
                 address=call.address,
                 actor=call.actor,
@@ -578,7 +596,7 @@ class Service:
                 by=call.works_for(body.consumer),
                 by_verified=call.agent is not None,
                 reason=body.reason,
-            )
+            ),
         )
         if outcome.msg_id is None:
             return replies.success({})
@@ -589,7 +607,8 @@ class Service:
 
     async def _extend(self, call: Call) -> dict[str, Any]:
         body = requests.Extend.decode(call.payload)
-        extended = await self._backend.run(
+        extended = await self._run(
+            call,
             commands.Extend(
                 address=call.address,
                 actor=call.actor,
@@ -598,21 +617,22 @@ class Service:
                 seen=call.works_for(body.consumer),
                 msg_ids=body.msg_ids,
                 lease_ms=body.lease_ms,
-            )
+            ),
         )
         self._waiters.notify(call.address)
         return replies.success({"extended": extended.extended, "lost": extended.lost})
 
     async def _release(self, call: Call) -> dict[str, Any]:
         body = requests.Release.decode(call.payload)
-        await self._backend.run(
+        await self._run(
+            call,
             commands.ReleaseRequest(
                 address=call.address,
                 actor=call.actor,
                 group=body.group_name,
                 consumer=body.consumer or call.session.consumer,
                 request_id=body.request_id,
-            )
+            ),
         )
         self._waiters.notify(call.address)
         return replies.success({})
@@ -636,8 +656,8 @@ class Service:
 
     async def _delete(self, call: Call) -> dict[str, Any]:
         assert call.msg_id is not None  # noqa: S101  # the subject of a DELETE has one
-        await self._backend.run(
-            commands.Delete(address=call.address, actor=call.actor, msg_id=call.msg_id)
+        await self._run(
+            call, commands.Delete(address=call.address, actor=call.actor, msg_id=call.msg_id)
         )
         return replies.success({"deleted": True})
 
@@ -646,7 +666,8 @@ class Service:
         name = body.name
         mailbox = body.mailbox or addresses.slug(name or "")
         call.session.refuse_reserved(name, mailbox)
-        await self._backend.run(
+        await self._run(
+            call,
             commands.Register(
                 name=name,
                 mailbox=mailbox,
@@ -654,7 +675,7 @@ class Service:
                 registered=call.payload,
                 ttl_s=body.ttl,
                 actor=call.actor,
-            )
+            ),
         )
         self._waiters.wake(mailbox)
         return replies.success({"mailbox": mailbox})
@@ -662,8 +683,8 @@ class Service:
     async def _unregister(self, call: Call) -> dict[str, Any]:
         body = requests.Unregister.decode(call.payload)
         call.session.refuse_reserved(body.name, body.mailbox)
-        await self._backend.run(
-            commands.Unregister(name=body.name, mailbox=body.mailbox, actor=call.actor)
+        await self._run(
+            call, commands.Unregister(name=body.name, mailbox=body.mailbox, actor=call.actor)
         )
         return replies.success({})
 
@@ -672,8 +693,9 @@ class Service:
         body = requests.Unregister.decode(call.payload)
         call.session.refuse_reserved(body.name, body.mailbox)
         status = {name: value for name, value in data.items() if name not in {"name", "mailbox"}}
-        await self._backend.run(
-            commands.Report(name=body.name, mailbox=body.mailbox, status=status, actor=call.actor)
+        await self._run(
+            call,
+            commands.Report(name=body.name, mailbox=body.mailbox, status=status, actor=call.actor),
         )
         return replies.success({})
 

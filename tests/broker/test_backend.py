@@ -40,11 +40,12 @@ from mq9.models import Deliver
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
+BEGUN = Send(address="inbox", payload=b"begun")
 FETCH = Fetch(address="inbox", group="g", consumer="c", start=Start(deliver=Deliver.EARLIEST))
 
 
-def make(path, *, limits=Limits(), on_news=lambda _: None):
-    return FileBackend(path, ManualClock(), limits, Durability.NORMAL, on_news)
+def make(path, *, limits=Limits(), on_news=lambda _: None, **options):
+    return FileBackend(path, ManualClock(), limits, Durability.NORMAL, on_news, **options)
 
 
 @pytest.fixture
@@ -62,37 +63,38 @@ async def backend(path):
 
 @pytest.fixture
 def other(path):
-    """Another program's connection to the file, which may stop the writer."""
+    """Another program's connection to the file, which may lock it."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     yield connection
     connection.close()
 
 
 @contextlib.asynccontextmanager
-async def writer_stopped(backend, other):
-    """Inside, the writer has begun a commit and cannot go on, and its queue is empty."""
-    other.execute("BEGIN IMMEDIATE")
-    begun = asyncio.create_task(backend.run(Send(address="inbox", payload=b"begun")))
+async def writer_stopped(backend, command=BEGUN):
+    """Inside, the writer has begun a command and cannot go on; its task, and what SQLite does."""
+    begun, may_go_on = threading.Event(), threading.Event()
+    seen = []
+
+    def hold(statement):
+        seen.append(statement)
+        if statement.startswith("SAVEPOINT"):
+            begun.set()
+            may_go_on.wait(60)
+
+    backend._writer.set_trace_callback(hold)
+    task = asyncio.create_task(backend.run(command))
     try:
-        await taken(backend)
-        yield
+        await until(begun.is_set)
+        yield task, seen
     finally:
-        if other.in_transaction:
-            other.execute("ROLLBACK")
-        await begun
+        may_go_on.set()
+        await asyncio.wait([task])
 
 
 async def until(condition):
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110  # the writer's thread knows no events of ours
             await asyncio.sleep(0.001)
-
-
-async def taken(backend):
-    """Wait until the writer has what was just asked for, and looks for no more."""
-    await asyncio.sleep(0)
-    await until(backend._queue.empty)
-    await asyncio.sleep(0.02)
 
 
 async def send(backend, *payloads):
@@ -115,18 +117,19 @@ def tasks_for(backend, commands):
     return [asyncio.create_task(backend.run(command)) for command in commands]
 
 
-async def test_what_has_queued_up_is_committed_together_and_in_order(backend, other):
-    seen = []
-    backend._writer.set_trace_callback(seen.append)
-    async with writer_stopped(backend, other):
+async def test_what_has_queued_up_is_committed_together_and_in_order(path):
+    backend = make(path, timer=lambda: 0)
+    await backend.run(CreateMailbox(address="inbox", life="first"))
+    async with writer_stopped(backend) as (_, seen):
         tasks = tasks_for(backend, [Send(address="inbox", payload=b"%d" % n) for n in range(50)])
-        await until(lambda: backend._queue.qsize() == 50)
+        await until(lambda: len(backend._queue) == 50)
     assert await asyncio.gather(*tasks) == list(range(1, 51))
     assert await texts(backend) == ["begun", *map(str, range(50))]
-    assert seen.count("COMMIT") == 2  # what had begun, and the rest
+    assert seen.count("COMMIT") == 1
+    await backend.close()
 
 
-async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, other, caplog):
+async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, caplog):
     commands = [
         Send(address="inbox", payload=b"before"),
         Send(address="nowhere", payload=b""),
@@ -135,9 +138,9 @@ async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, othe
         Send(address="inbox", payload=b"\0", key="\ud800"),  # nor this
         Send(address="inbox", payload=b"after"),
     ]
-    async with writer_stopped(backend, other):
+    async with writer_stopped(backend):
         tasks = tasks_for(backend, commands)
-        await until(lambda: backend._queue.qsize() == len(commands))
+        await until(lambda: len(backend._queue) == len(commands))
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in outcomes] == [
         int,
@@ -151,7 +154,7 @@ async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, othe
     assert "CreateMailbox failed unexpectedly" in caplog.text
 
 
-async def test_what_a_refused_command_had_already_done_is_undone(path, other):
+async def test_what_a_refused_command_had_already_done_is_undone(path):
     backend = make(path, limits=Limits(max_bytes=100))
     await backend.run(CreateMailbox(address="inbox", life="first"))
     commands = [
@@ -159,9 +162,9 @@ async def test_what_a_refused_command_had_already_done_is_undone(path, other):
         Send(address="inbox", payload=b"x" * 101, key="k"),  # would first replace the older
         Send(address="inbox", payload=b"after"),
     ]
-    async with writer_stopped(backend, other):
+    async with writer_stopped(backend):
         tasks = tasks_for(backend, commands)
-        await until(lambda: backend._queue.qsize() == len(commands))
+        await until(lambda: len(backend._queue) == len(commands))
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(one, MailboxFull) for one in outcomes] == [False, True, False]
     assert outcomes[2] == outcomes[0] + 1
@@ -169,11 +172,11 @@ async def test_what_a_refused_command_had_already_done_is_undone(path, other):
     await backend.close()
 
 
-async def test_no_more_than_the_queue_holds_is_accepted(path, other, monkeypatch):
+async def test_no_more_than_the_queue_holds_is_accepted(path, monkeypatch):
     monkeypatch.setattr(backends, "_MOST_QUEUED", 10)
     backend = make(path)
     await backend.run(CreateMailbox(address="inbox", life="first"))
-    async with writer_stopped(backend, other):
+    async with writer_stopped(backend):
         tasks = tasks_for(backend, [Send(address="inbox", payload=b"") for _ in range(13)])
         await until(lambda: sum(task.done() for task in tasks) == 3)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -183,26 +186,22 @@ async def test_no_more_than_the_queue_holds_is_accepted(path, other, monkeypatch
     await backend.close()
 
 
-async def test_a_fetch_cancelled_in_the_queue_leases_nothing(backend, other):
+async def test_a_fetch_cancelled_in_the_queue_leases_nothing(backend):
     await send(backend, b"task")
-    async with writer_stopped(backend, other):
+    async with writer_stopped(backend):
         [task] = tasks_for(backend, [FETCH])
-        await until(lambda: backend._queue.qsize() == 1)
+        await until(lambda: len(backend._queue) == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
     assert await leased(backend) == 0
 
 
-async def test_a_fetch_cancelled_while_it_is_carried_out_leases_nothing(backend, other):
+async def test_a_fetch_cancelled_while_it_is_carried_out_leases_nothing(backend):
     await send(backend, b"task")
-    other.execute("BEGIN IMMEDIATE")
-    [task] = tasks_for(backend, [FETCH])
-    await taken(backend)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    other.execute("ROLLBACK")
+    async with writer_stopped(backend, FETCH) as (task, _):
+        task.cancel()
+    assert task.cancelled()
     assert await leased(backend) == 0
 
 
@@ -222,12 +221,12 @@ async def test_a_fetch_cancelled_when_its_reply_is_there_but_not_yet_taken_lease
     assert await leased(backend) == 0
 
 
-async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend, other):
+async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend):
     await send(backend, b"task")
     held = (await backend.run(FETCH)).result
-    async with writer_stopped(backend, other):
+    async with writer_stopped(backend):
         [task] = tasks_for(backend, [FETCH])
-        await until(lambda: backend._queue.qsize() == 1)
+        await until(lambda: len(backend._queue) == 1)
         await asyncio.sleep(0)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -236,9 +235,8 @@ async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend, o
     assert await backend.run(ack) == (0,)
 
 
-async def test_a_fetch_of_a_loop_that_was_closed_leases_nothing(backend, other, caplog):
+async def test_a_fetch_of_a_loop_that_was_closed_leases_nothing(backend, caplog):
     await send(backend, b"task")
-    other.execute("BEGIN IMMEDIATE")
 
     def ask_and_go():
         loop = asyncio.new_event_loop()
@@ -247,9 +245,8 @@ async def test_a_fetch_of_a_loop_that_was_closed_leases_nothing(backend, other, 
         loop.close()
         return task
 
-    task = await asyncio.to_thread(ask_and_go)
-    await until(backend._queue.empty)
-    other.execute("ROLLBACK")
+    async with writer_stopped(backend):
+        task = await asyncio.to_thread(ask_and_go)
     assert await leased(backend) == 0
     task.get_coro().close()
 
@@ -291,14 +288,14 @@ async def test_whenever_a_fetch_is_cancelled_it_either_returned_or_leased_nothin
     assert 0 < returned < 150
 
 
-async def test_closing_finishes_what_was_accepted(path, other):
+async def test_closing_finishes_what_was_accepted(path):
     backend = make(path)
     await backend.run(CreateMailbox(address="inbox", life="first"))
-    async with writer_stopped(backend, other):
+    async with writer_stopped(backend):
         tasks = tasks_for(backend, [Send(address="inbox", payload=b"%d" % n) for n in range(20)])
-        await until(lambda: backend._queue.qsize() == 20)
+        await until(lambda: len(backend._queue) == 20)
         closing = [asyncio.create_task(backend.close()) for _ in range(2)]
-        await until(lambda: backend._queue.qsize() == 22)
+        await until(lambda: len(backend._queue) == 22)
     assert await asyncio.gather(*tasks) == list(range(1, 21))
     await asyncio.gather(*closing)
     await backend.close()
@@ -311,12 +308,12 @@ async def test_closing_finishes_what_was_accepted(path, other):
     await again.close()
 
 
-async def test_closing_that_is_cancelled_still_lets_go(path, other):
+async def test_closing_that_is_cancelled_still_lets_go(path):
     backend = make(path)
     await backend.run(CreateMailbox(address="inbox", life="first"))
-    async with writer_stopped(backend, other):
+    async with writer_stopped(backend):
         closing = asyncio.create_task(backend.close())
-        await until(lambda: backend._queue.qsize() == 1)
+        await until(lambda: len(backend._queue) == 1)
         closing.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
@@ -474,9 +471,9 @@ async def test_a_waiter_is_told_when_the_broker_closes(way):
         await waiting
 
 
-async def test_a_reader_does_not_wait_for_the_writer(backend, other):
+async def test_a_reader_does_not_wait_for_the_writer(backend):
     await send(backend, b"stored")
-    async with writer_stopped(backend, other):
+    async with writer_stopped(backend):
         assert await texts(backend) == ["stored"]
 
 

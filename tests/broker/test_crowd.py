@@ -23,9 +23,9 @@ class Counting(InlineBackend):
 
     looks = 0
 
-    async def run(self, command):
+    async def run(self, command, asker=""):
         self.looks += isinstance(command, Fetch)
-        return await super().run(command)
+        return await super().run(command, asker)
 
     async def read(self, query):
         self.looks += isinstance(query, Peek)
@@ -161,10 +161,10 @@ async def test_a_waiter_that_may_no_longer_read_passes_the_wake_on(crowd):
     waiting = await crowd.join(1, group_name="g")
     run = crowd.backend.run
 
-    async def refuse_the_first(command):
+    async def refuse_the_first(command, asker=""):
         if isinstance(command, Fetch) and command.consumer == "c0":
             raise Mq9Error("not any more")
-        return await run(command)
+        return await run(command, asker)
 
     crowd.backend.run = refuse_the_first
     await client.send("inbox", "task")

@@ -27,9 +27,9 @@ def held_back(broker):
     release = asyncio.Event()
     run = broker._backend.run
 
-    async def slowly(command):
+    async def slowly(command, asker):
         await release.wait()
-        return await run(command)
+        return await run(command, asker)
 
     broker._backend.run = slowly
     try:

@@ -1,0 +1,142 @@
+"""A queue that divides one worker's time evenly among those who ask.
+
+It is start-time fair queueing (Goyal, Vin, Cheng 1996): what an asker has used up moves its next
+turn back by as much, on a clock that runs with the turns. So whoever asks for little is served
+soon, however much others have asked for, and the order of one asker's requests is kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_MOST_REMEMBERED = 10_000  # askers of whom nothing waits
+
+
+@dataclass(slots=True)
+class _Account:
+    """What an asker has used.
+
+    Attributes:
+        free_at: When, on the queue's clock, its next turn can begin.
+        last: How many seconds its last turn took.
+    """
+
+    free_at: float = 0.0
+    last: float = 0.0
+
+
+class FairQueue(Generic[T]):
+    """A queue with many producers, on any threads, and one consumer.
+
+    The consumer says with ``charge`` how long each item took before it takes the next one.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[str, deque[T]] = {}
+        self._last: deque[T] = deque()
+        self._turns: list[tuple[float, int, str]] = []  # a heap: one of each asker who waits
+        self._accounts: dict[str, _Account] = {}
+        self._order = itertools.count()
+        self._now = 0.0
+        self._served: str | None = None
+        self._length = 0
+        self._woken = False
+
+    def __len__(self) -> int:
+        """Return how many items wait."""
+        return self._length
+
+    def waiting(self, asker: str) -> int:
+        """Return how many items of an asker wait."""
+        with self._changed:
+            return len(self._waiting.get(asker, ()))
+
+    def put(self, asker: str, item: T) -> None:
+        """Add an item behind those of the same asker."""
+        with self._changed:
+            line = self._waiting.setdefault(asker, deque())
+            line.append(item)
+            if len(line) == 1 and asker != self._served:
+                self._line_up(asker)
+            self._length += 1
+            self._changed.notify()
+
+    def put_last(self, item: T) -> None:
+        """Add an item that is taken when nothing else waits."""
+        with self._changed:
+            self._last.append(item)
+            self._length += 1
+            self._changed.notify()
+
+    def wake(self) -> None:
+        """Let the consumer wait no longer, though there may be no item."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until there is an item, the consumer is woken or so many seconds are over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._length or self._woken, timeout)
+            self._woken = False
+
+    def take(self, most: float | None = None) -> T | None:
+        """Return the next item, without waiting; None if there is none.
+
+        Args:
+            most: Leave the next item where it is if its asker's last one took more seconds.
+        """
+        with self._changed:
+            if self._turns:
+                return self._take_turn(most)
+            if self._last:
+                self._length -= 1
+                return self._last.popleft()
+            return None
+
+    def _take_turn(self, most: float | None) -> T | None:
+        begin, _, asker = self._turns[0]
+        account = self._accounts.setdefault(asker, _Account())
+        if most is not None and account.last > most:
+            return None
+        heapq.heappop(self._turns)
+        self._now = begin
+        self._served = asker
+        self._length -= 1
+        return self._waiting[asker].popleft()
+
+    def charge(self, seconds: float) -> None:
+        """Say how long the item took that was taken last."""
+        with self._changed:
+            asker, self._served = self._served, None
+            if asker is None:
+                return  # it was one of the last
+            account = self._accounts[asker]
+            account.free_at = self._now + seconds
+            account.last = seconds
+            if self._waiting[asker]:
+                self._line_up(asker)
+            else:
+                del self._waiting[asker]
+                if len(self._accounts) > _MOST_REMEMBERED + len(self._waiting):
+                    self._forget()
+
+    def _line_up(self, asker: str) -> None:
+        account = self._accounts.get(asker)
+        begin = self._now if account is None else max(self._now, account.free_at)
+        heapq.heappush(self._turns, (begin, next(self._order), asker))
+
+    def _forget(self) -> None:
+        """Forget the half of the askers, of whom nothing waits, whose turn would come first."""
+        idle = [one for one in self._accounts if one not in self._waiting]
+        idle.sort(key=lambda asker: self._accounts[asker].free_at)
+        for asker in idle[: len(idle) // 2]:
+            del self._accounts[asker]

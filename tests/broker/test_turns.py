@@ -1,0 +1,132 @@
+"""The queue that divides a worker's time evenly among those who ask."""
+
+import random
+import threading
+
+from mq9.broker.turns import FairQueue
+
+
+def serve(queue, seconds, most=None):
+    """Take one item, which takes the seconds of its asker."""
+    item = queue.take(most)
+    if item is not None:
+        queue.charge(seconds[item[0]])
+    return item
+
+
+def test_the_order_of_one_asker_is_kept():
+    queue = FairQueue()
+    for number in range(5):
+        queue.put("a", ("a", number))
+    assert [serve(queue, {"a": 1})[1] for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert serve(queue, {}) is None
+    assert not queue
+
+
+def test_who_asks_for_little_waits_for_one_turn_of_another_at_most():
+    queue = FairQueue()
+    seconds = {"greedy": 1.0, "polite": 0.001}
+    for number in range(100):
+        queue.put("greedy", ("greedy", number))
+    served = []
+    for number in range(10):
+        served.append(serve(queue, seconds)[0])
+        queue.put("polite", ("polite", number))
+        served.append(serve(queue, seconds)[0])
+    assert served == ["greedy", "polite"] * 10
+
+
+def test_time_is_divided_evenly_among_those_who_always_want_more():
+    queue = FairQueue()
+    dice = random.Random(1)
+    seconds = {"short": 0.001, "middle": 0.02, "long": 0.05}
+    for asker in seconds:
+        for number in range(2_000):
+            queue.put(asker, (asker, number))
+    used = dict.fromkeys(seconds, 0.0)
+    while min(used.values()) < 1.0:
+        asker, _ = queue.take()
+        took = seconds[asker] * dice.uniform(0.5, 1.5)
+        queue.charge(took)
+        used[asker] += took
+    assert max(used.values()) - min(used.values()) < 0.2
+
+
+def test_who_was_idle_has_saved_up_nothing():
+    queue = FairQueue()
+    seconds = {"busy": 1.0, "idle": 1.0}
+    for number in range(50):
+        queue.put("busy", ("busy", number))
+    for _ in range(20):
+        serve(queue, seconds)
+    for number in range(10):
+        queue.put("idle", ("idle", number))
+    served = [serve(queue, seconds)[0] for _ in range(10)]
+    assert served.count("idle") == served.count("busy")
+
+
+def test_what_would_take_longer_than_there_is_time_keeps_its_turn():
+    queue = FairQueue()
+    seconds = {"a": 1.0, "b": 0.1}
+    queue.put("a", ("a", 1))
+    serve(queue, seconds)
+    queue.put("a", ("a", 2))
+    assert serve(queue, seconds, most=0.5) is None
+    assert len(queue) == 1
+    queue.put("b", ("b", 1))
+    assert [serve(queue, seconds)[0] for _ in range(2)] == ["b", "a"]
+
+
+def test_the_last_are_taken_when_nothing_else_waits():
+    queue = FairQueue()
+    queue.put_last("last")
+    queue.put("a", ("a", 1))
+    queue.put("a", ("a", 2))
+    assert [serve(queue, {"a": 1.0}) for _ in range(2)] == [("a", 1), ("a", 2)]
+    assert queue.take() == "last"
+    queue.charge(1.0)
+    assert queue.take() is None
+
+
+def test_what_comes_while_its_asker_is_served_keeps_its_place():
+    queue = FairQueue()
+    queue.put("a", 1)
+    assert queue.take() == 1
+    queue.put("a", 2)
+    queue.put("b", 3)
+    queue.charge(1.0)
+    assert queue.waiting("a") == 1
+    assert queue.take() == 3
+    queue.charge(1.0)
+    assert queue.take() == 2
+
+
+def test_askers_that_came_once_are_forgotten(monkeypatch):
+    monkeypatch.setattr("mq9.broker.turns._MOST_REMEMBERED", 10)
+    queue = FairQueue()
+    for number in range(1_000):
+        queue.put(f"asker {number}", number)
+        assert queue.take() == number
+        queue.charge(1.0)
+    assert len(queue._accounts) <= 11
+
+
+def test_the_consumer_is_woken_by_an_item_and_by_a_call():
+    queue = FairQueue()
+    seen = []
+
+    def consume():
+        queue.wait(60)
+        seen.append(queue.take())
+        queue.charge(0.0)
+        queue.wait(60)
+        seen.append(queue.take())
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    queue.put("a", 1)
+    while not seen:
+        thread.join(0.001)
+    queue.wake()
+    thread.join(30)
+    assert seen == [1, None]
