@@ -16,6 +16,7 @@ from typing import Protocol
 
 from mq9.broker.outgoing import Body, Outgoing, Quota
 from mq9.broker.session import Session
+from mq9.broker.slices import SLICE_S, Slices
 from mq9.wire import encoder
 from mq9.wire.frames import Frame
 from mq9.wire.parser import Parser
@@ -23,7 +24,6 @@ from mq9.wire.parser import Parser
 logger = logging.getLogger("mq9.broker")
 
 HANDSHAKE_S = 5.0
-_SLICE_S = 0.005  # how long one client is attended to while others wait
 _CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
 _MOST_AT_ONCE = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
 _REASONS = {
@@ -63,6 +63,7 @@ class SocketLink(asyncio.BufferedProtocol):
         tls: What to encrypt with, once the client has been greeted.
         incoming: What is read goes here. Links of one event loop may share it, since each takes
             what it has read before another reads.
+        slices: Lets it go on with what takes long; shared by the links of one event loop.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class SocketLink(asyncio.BufferedProtocol):
         max_pending: int,
         quota: Quota,
         tls: ssl.SSLContext | None,
+        *,
         incoming: memoryview,
+        slices: Slices,
     ) -> None:
         self._owner = owner
         self.number = number
@@ -81,6 +84,8 @@ class SocketLink(asyncio.BufferedProtocol):
         self._max_pending = max_pending
         self._tls = tls
         self._incoming = incoming
+        self._slices = slices
+        self._waits_for_slice = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
@@ -178,14 +183,19 @@ class SocketLink(asyncio.BufferedProtocol):
         if self._backlog or self._paused:
             self._pump()
 
+    def _take_slice(self) -> None:
+        self._waits_for_slice = False
+        self.go_on()
+
     def _pump(self) -> None:
         session = self._session
-        if session is None:
+        if session is None or self._waits_for_slice:
             return
-        enough = self._loop.time() + _SLICE_S
+        enough = self._loop.time() + SLICE_S
         while self._backlog and not self._closing and not session.is_busy:
             if self._loop.time() > enough:
-                self._loop.call_soon(self.go_on)  # after whatever others want
+                self._waits_for_slice = True
+                self._slices.ask(self._take_slice)
                 break
             session.take(self._backlog.popleft())
         if self._closing or self._transport is None:
@@ -313,9 +323,19 @@ def make(
     """
     incoming = memoryview(bytearray(_MOST_AT_ONCE))
     numbers = itertools.count(1)
+    slices = Slices(asyncio.get_running_loop().call_later)
 
     def link() -> SocketLink:
         parser = Parser(max_payload, max_message, must_connect=must_connect)
-        return SocketLink(owner, next(numbers), parser, max_pending, quota, tls, incoming)
+        return SocketLink(
+            owner,
+            next(numbers),
+            parser,
+            max_pending,
+            quota,
+            tls,
+            incoming=incoming,
+            slices=slices,
+        )
 
     return link
