@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.mcpserver.programs import MQ9_MCP, McpServing, needs_older_line, older_agent
+from tests.mcpserver.steps import UNCONFIRMED
 
 pytestmark = [pytest.mark.programs, needs_older_line]
 
@@ -29,6 +30,7 @@ def test_an_agent_mails_itself_and_clears_away(target, tmp_path):
         ("mq9_whoami", "success"),
         ("mq9_agent_register", "success"),
         ("mq9_agent_discover", "success"),
+        ("mq9_create_mailbox", "success"),
         ("mq9_send_message", "success"),
         ("mq9_fetch_messages", "success"),
         ("mq9_ack_messages", "success"),
@@ -38,8 +40,8 @@ def test_an_agent_mails_itself_and_clears_away(target, tmp_path):
         ("mq9_query_messages", "success"),
         ("mq9_agent_unregister", "success"),
     ], told
-    refused = told.pop(7)
-    who, registered, discovered, sent, fetched, acked, found, deleted, left, gone = (
+    refused = told.pop(UNCONFIRMED)
+    who, registered, discovered, made, sent, fetched, acked, found, deleted, left, gone = (
         one["data"] for one in told
     )
     assert all(json.loads(one["text"]) == one["data"] for one in told)
@@ -54,11 +56,10 @@ def test_an_agent_mails_itself_and_clears_away(target, tmp_path):
     )
     assert sent["msg_id"] == 0
     [message] = fetched["messages"]
-    assert (message["untrusted_envelope"]["from"], message["priority"]) == ("Bee Keeper", "urgent")
-    assert (message["untrusted_content"], message["untrusted_envelope"]["tags"]) == (
-        "How many are home?",
-        ["bees"],
-    )
+    envelope = message["untrusted_envelope"]
+    assert (envelope["from"], message["priority"]) == ("Bee Keeper", "urgent")
+    assert envelope["reply_to"] == made["mail_address"]
+    assert (message["untrusted_content"], envelope["tags"]) == ("How many are home?", ["bees"])
     assert acked["acked"] == [0]
     assert [one["msg_id"] for one in found["messages"]] == [0]
 
