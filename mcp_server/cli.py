@@ -15,6 +15,7 @@ import typer.main
 from mcp.server.auth.provider import TokenVerifier
 
 from mcp_server import run
+from mcp_server.access_tokens import check_apart, host_of
 from mcp_server.doctor import doctor
 from mcp_server.hosts import HOSTS, Host, Machine, Scope, host_named
 from mcp_server.http import KnownTokens, verifier_named
@@ -38,7 +39,11 @@ Without --server the broker is the one that MQ9_SERVER names, else the file that
 programs share: two hosts on one machine can write to each other with nothing else running.
 """
 _PORT = 8765
-_OVER_HTTP = ("tokens", "verifier", "allow_host", "allow_origin", "stateless")
+_OF_ACCESS_TOKENS = ("resource", "agent_claim", "scope")
+_OVER_HTTP = (
+    *("tokens", "verifier", "allow_host", "allow_origin", "stateless"),
+    *("authorization_server", *_OF_ACCESS_TOKENS),
+)
 
 app = new_app(cls=Program, help=_HELP)
 
@@ -105,6 +110,25 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
         str | None,
         typer.Option(metavar="MODULE:NAME", help="What verifies bearer tokens, instead of a file."),
     ] = None,
+    authorization_server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Who issues access tokens (OAuth) for this server."),
+    ] = None,
+    resource: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Its URL, which tokens name as audience.  [default: where it listens]",
+        ),
+    ] = None,
+    agent_claim: Annotated[
+        str | None,
+        typer.Option(metavar="CLAIM", help="What in a token names the agent.  [default: sub]"),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCOPE", help="What a token has to be good for. May be repeated."),
+    ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which clients call this machine. Repeatable."),
@@ -149,16 +173,28 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
         verifier=known or verifier_given,
         agents=() if known is None else known.agents,
         state_key=state_key,
-        hosts=allow_host or (),
+        hosts=(*(allow_host or ()), *(() if resource is None else (host_of(resource),))),
         origins=allow_origin or (),
         stateless=stateless,
+        authorization_server=authorization_server,
+        resource=resource,
+        agent_claim="sub" if agent_claim is None else agent_claim,
+        scopes=scope or (),
     )
-    if door.verifier is None:
+    if authorization_server is not None:
+        _check_authorization(door, verifier)
+    else:
+        for name in _OF_ACCESS_TOKENS:
+            if context.params[name]:
+                raise InvalidRequest(
+                    f"{name}: it is for --authorization-server, which is not given"
+                )
+    if door.is_open:
         agent = _named(agent)
         if not is_loopback(host):
             raise InvalidRequest(
                 f"host: other machines reach {host}, and anybody could act as {agent!r}; give "
-                "--tokens or --verifier"
+                "--tokens, --authorization-server or --verifier"
             )
     elif agent is not None or mail_address is not None:
         raise InvalidRequest(
@@ -225,6 +261,18 @@ def _verifiers(
     for agent in users.agents_with_tokens:
         settings.identity(agent)  # one that has no mailbox is told now
     return KnownTokens(users), None
+
+
+def _check_authorization(door: run.Door, verifier: str | None) -> None:
+    """See whether access tokens can be told from the others, and what they are good for."""
+    if verifier is not None:
+        raise InvalidRequest("verifier: it would have to know the access tokens, too; give one")
+    if door.resource is None and not is_loopback(door.host):
+        raise InvalidRequest(
+            f"resource: access tokens name this server; say by which URL, since {door.host} is "
+            "reached by other machines"
+        )
+    check_apart(door.agents)
 
 
 def _level(level: str) -> int:

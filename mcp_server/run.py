@@ -13,6 +13,7 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import TokenVerifier
 from starlette.applications import Starlette
 
+from mcp_server.access_tokens import AccessTokens
 from mcp_server.callers import Callers, Connect
 from mcp_server.http import PATH, KnownTokens, mcp_routes
 from mcp_server.server import make_server
@@ -20,6 +21,7 @@ from mcp_server.settings import Settings
 from mcp_server.stdio import stdio_streams
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
 from mq9.cli.signals import stop_on_signals
+from mq9.clock import Clock, SystemClock
 from mq9.http_port import listening, serving
 from mq9.loopback import is_loopback
 from mq9.transport import servers
@@ -41,6 +43,11 @@ class Door:
         stateless: Whether to keep no sessions.
         agents: Who has a token, as far as that is known.
         state_key: See ``make_server``.
+        authorization_server: Who issues access tokens; None for nobody.
+        resource: The URL by which clients call, which those tokens name as their audience; None for
+            the address that is listened on.
+        agent_claim: The claim of theirs that names the agent.
+        scopes: What they have to be good for.
     """
 
     host: str
@@ -51,6 +58,35 @@ class Door:
     stateless: bool = False
     agents: Sequence[str] = ()
     state_key: str | None = None
+    authorization_server: str | None = None
+    resource: str | None = None
+    agent_claim: str = "sub"
+    scopes: Sequence[str] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may come in."""
+        return self.verifier is None and self.authorization_server is None
+
+    def authorization(self, url: str, clock: Clock) -> AccessTokens | None:
+        """Return what knows the access tokens.
+
+        Args:
+            url: Where HTTP is served.
+            clock: See ``AccessTokens``.
+
+        Raises:
+            InvalidRequest: A URL, the claim or a scope is none.
+        """
+        if self.authorization_server is None:
+            return None
+        return AccessTokens(
+            self.authorization_server,
+            self.resource or url,
+            clock,
+            claim=self.agent_claim,
+            scopes=self.scopes,
+        )
 
 
 def check_names(option: str, host: str, names: Sequence[str]) -> None:
@@ -85,7 +121,7 @@ async def over_http(
     """Serve MCP over HTTP, until SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
     stop_on_signals(stop)
-    if door.verifier is None:
+    if door.is_open:
         connect = _connect(url)
     elif is_in_process(url):
         connect = _connect_in_process(url, door.agents)
@@ -98,19 +134,21 @@ async def over_http(
         await callers.make_mailboxes(door.agents)
     hosts = door.hosts if is_loopback(door.host) else (door.host, *door.hosts)
     with await listening("port", door.host, door.port) as listener:
+        address, port = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        at = f"http://{shown}:{port}{PATH}"
         async with mcp_routes(
             server,
             verifier=door.verifier,
             stateless=door.stateless,
             hosts=hosts,
             origins=door.origins,
+            authorization=door.authorization(at, SystemClock()),
         ) as routes:
             app = Starlette(routes=routes)
             app.router.redirect_slashes = False
             async with serving(app, listener):
-                host, port = listener.getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                typer.echo(f"mq9-mcp listens on http://{shown}:{port}{PATH}")
+                typer.echo(f"mq9-mcp listens on {at}")
                 await stop.wait()
 
 
@@ -123,10 +161,12 @@ def _connect(url: str | None) -> Connect:
 def _connect_in_process(url: str | None, agents: Sequence[str]) -> Connect:
     """Return what makes an authenticated agent's client of a broker in this process.
 
-    Who is known by a verifier alone is configured from the moment at which it asks.
+    Who is known by a verifier or an access token alone is configured while it asks.
     """
     Mq9Client(url)
-    return lambda agent: Mq9Client(url, agent=agent, agents=agents or (agent,))
+    return lambda agent: Mq9Client(
+        url, agent=agent, agents=agents if agent in agents else (*agents, agent)
+    )
 
 
 def _connect_by_token(url: str, door: Door) -> Connect:
@@ -135,10 +175,11 @@ def _connect_by_token(url: str, door: Door) -> Connect:
     Raises:
         InvalidRequest: The server cannot know the agents by their tokens.
     """
-    if not isinstance(door.verifier, KnownTokens):
+    if not isinstance(door.verifier, KnownTokens) or door.authorization_server is not None:
+        name = "verifier" if door.authorization_server is None else "authorization_server"
         raise InvalidRequest(
-            "verifier: a server knows agents by its own users file, so give that as --tokens, or a "
-            "broker in this process as --server"
+            f"{name}: a server knows agents by its own users file, so give that as --tokens, "
+            "or a broker in this process as --server"
         )
     if servers.has_credentials(url):
         raise InvalidRequest(

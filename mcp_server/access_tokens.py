@@ -1,0 +1,184 @@
+"""Access tokens of an authorization server: JWTs that name the agent by a claim."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import jwt
+from mcp.server.auth.provider import AccessToken
+from starlette.authentication import AuthenticationError
+
+from mcp_server.key_set import ALGORITHMS, URL, KeySet, KeysUnavailable, check_url
+from mq9 import InvalidAddress, InvalidRequest
+from mq9 import address as addresses
+from mq9.clock import Clock
+
+_logger = logging.getLogger("mq9.mcp")
+
+# What the names of the agents begin with: those whose name in the token can be an address, and
+# the others, which are told apart by a digest.
+_PLAIN = "oauth"
+_HASHED = "oauthx"
+_DIGEST_CHARS = 32
+_READABLE_CHARS = 80
+
+_LEEWAY_S = 30  # by which two clocks may differ
+_MOST_CHARS = 16 * 1024
+_MOST_NAME_CHARS = 1_000
+
+
+class CannotVerify(AuthenticationError):
+    """Whether a token is good cannot be told at the moment."""
+
+
+class AccessTokens:
+    """Verifies the JWTs that an authorization server issues for this resource.
+
+    Args:
+        issuer: The URL of the authorization server, as its tokens spell it.
+        resource: The URL of this server, which a token has to name as its audience.
+        clock: Measures the age of the keys.
+        claim: The claim that says which agent it is.
+        scopes: What a token has to be good for.
+
+    Raises:
+        InvalidRequest: A URL, the claim or a scope is none.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        resource: str,
+        clock: Clock,
+        *,
+        claim: str = "sub",
+        scopes: Sequence[str] = (),
+    ) -> None:
+        check_url("authorization_server", issuer)
+        check_url("resource", resource)
+        if not claim or not claim.isprintable():
+            raise InvalidRequest(f"agent_claim: {addresses.shown(claim)} is no name of a claim")
+        for scope in scopes:
+            if not scope or not all("!" <= one <= "~" and one not in '"\\' for one in scope):
+                raise InvalidRequest(f"scope: {addresses.shown(scope)} is no scope")
+        self.issuer = issuer
+        self.resource = resource
+        self.scopes = tuple(scopes)
+        self._claim = claim
+        self._keys = KeySet(issuer, clock)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the keys of the authorization server, while inside."""
+        async with self._keys.running():
+            yield
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Return whose token it is; None when it is not good here.
+
+        Raises:
+            CannotVerify: The keys of the authorization server cannot be had.
+        """
+        if len(token) > _MOST_CHARS:
+            return None
+        try:
+            claims = await self._verified(token)
+            agent = agent_named(claims.get(self._claim))
+        except KeysUnavailable as error:
+            raise CannotVerify(str(error)) from error
+        # A header may be nested so deeply that it cannot be read.
+        except (jwt.PyJWTError, InvalidRequest, RecursionError) as error:
+            _logger.info("a token is refused: %s", error)
+            return None
+        client = claims.get("client_id") or claims.get("azp")
+        return AccessToken(
+            token=token,
+            client_id=client if isinstance(client, str) else agent,
+            scopes=list(_scopes(claims)),
+            resource=self.resource,
+            subject=agent,
+            claims={"iss": self.issuer},
+        )
+
+    async def _verified(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token that is good.
+
+        Raises:
+            PyJWTError: It is not.
+            KeysUnavailable: That cannot be told.
+        """
+        header = jwt.get_unverified_header(token)
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+            raise jwt.InvalidAlgorithmError(f"{addresses.shown(algorithm)} is not accepted")
+        key = await self._keys.key(kid, algorithm)
+        if key is None:
+            raise jwt.InvalidKeyError(f"no key {addresses.shown(kid)} for {algorithm}")
+        return jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            audience=self.resource,
+            issuer=self.issuer,
+            leeway=_LEEWAY_S,
+            options={"require": ["exp", "iss", "aud"]},
+        )
+
+
+def agent_named(value: object) -> str:
+    """Return the name of the agent that a claim names, which no other value of the claim gets.
+
+    It begins with ``oauth.``, or with ``oauthx.`` and ends with a digest where the value is not an
+    address that could stand behind the former.
+
+    Raises:
+        InvalidRequest: The value is no text, or too long.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= _MOST_NAME_CHARS:
+        raise InvalidRequest(
+            f"the claim that names the agent is {addresses.shown(value)}, not a text of at most "
+            f"{_MOST_NAME_CHARS} characters"
+        )
+    try:
+        return addresses.parse(f"{_PLAIN}.{value}")
+    except InvalidAddress:
+        pass  # which is what the digest is for
+    digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_CHARS]
+    readable = addresses.slug(f"{_HASHED}.{value[:_READABLE_CHARS]}")
+    return f"{readable}.{digest}"
+
+
+def host_of(resource: str) -> str:
+    """Return the host in the URL of a resource.
+
+    Raises:
+        InvalidRequest: It is no URL of one.
+    """
+    check_url("resource", resource)
+    return URL.validate_python(resource).host or ""
+
+
+def check_apart(agents: Iterable[str]) -> None:
+    """See that agents with tokens of their own cannot be taken for those of a claim.
+
+    Raises:
+        InvalidRequest: One of them could.
+    """
+    for agent in agents:
+        if addresses.slug(agent).split(".")[0] in {_PLAIN, _HASHED}:
+            raise InvalidRequest(
+                f"tokens: {agent!r} begins as agents of the authorization server do; rename it"
+            )
+
+
+def _scopes(claims: dict[str, Any]) -> Iterable[str]:
+    """Return what a token is good for, in either of the usual forms."""
+    for given in (claims.get("scope"), claims.get("scp")):
+        if isinstance(given, str):
+            yield from given.split()
+        elif isinstance(given, list):
+            yield from (one for one in given if isinstance(one, str))
