@@ -1,8 +1,9 @@
 """Change one entry of a JSON document, and leave every other character as it was.
 
-An entry is named by its path: the name of a member, then of a member of that, and so on. What is
-new is written as the document is: with its indentation and line ends, or on one line where the rest
-of the object stands on one. A document of nothing but blanks counts as an empty object.
+Comments and trailing commas, which many programs allow in their settings, are read and kept. An
+entry is named by its path: the name of a member, then of a member of that, and so on. What is new
+is written as the document is: with its indentation and line ends, or on one line where the rest of
+the object stands on one. A document of nothing but blanks and comments counts as an empty object.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from mq9 import InvalidRequest
 from mq9.address import shown
 
 _BLANK = re.compile(r"[ \t\r\n]*")
+_STRING = r'"(?:\\.|[^"\\\r\n])*"'
+_STRING_OR_COMMENT = re.compile(rf"{_STRING}|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+_STRING_OR_LAST_COMMA = re.compile(rf"{_STRING}|,(?=[ \t\r\n]*[}}\]])")
+_NO_LINE_END = re.compile(r"[^\r\n]")
 _INDENT = "  "  # where the document has none to go by
 _decoder = json.JSONDecoder()
 
@@ -44,32 +49,82 @@ class _Object:
         return names.index(name) if name in names else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A document in three spellings, in which every character has the same place.
+
+    Attributes:
+        text: As it stands.
+        bare: Its comments are blanks.
+        strict: Its trailing commas are blanks, too.
+    """
+
+    text: str
+    bare: str
+    strict: str
+
+    @classmethod
+    def of(cls, text: str) -> _Source:
+        bare = _STRING_OR_COMMENT.sub(_without_comment, text)
+        return cls(text, bare, _STRING_OR_LAST_COMMA.sub(_without_comma, bare))
+
+    @property
+    def is_blank(self) -> bool:
+        return not self.bare.strip(" \t\r\n")
+
+    def root(self) -> _Object:
+        if not isinstance(_parsed(self.strict), dict):
+            raise InvalidRequest("not an object as a whole")
+        return _object(self.strict, _after_blank(self.strict, 0))
+
+    def inside(self, member: _Member) -> _Object:
+        if self.strict[member.value] != "{":
+            raise InvalidRequest(f"{shown(member.name)} is not an object")
+        return _object(self.strict, member.value)
+
+    def parent(self, path: Sequence[str]) -> _Object | None:
+        """Return the object that has, or could have, the entry; None where it is missing itself."""
+        if self.is_blank:
+            return None
+        node = self.root()
+        for name in path[:-1]:
+            index = node.index(name)
+            if index is None:
+                return None
+            node = self.inside(node.members[index])
+        return node
+
+    def comma(self, start: int, end: int) -> int | None:
+        """Return where the comma is between two places that have nothing else between them."""
+        at = self.bare.find(",", start, end)
+        return None if at < 0 else at
+
+    def end_of_blank(self, at: int, start: int) -> int:
+        """Return where the blanks begin that end at a place, not before another."""
+        return start + len(self.text[start:at].rstrip(" \t\r\n"))
+
+
+def is_strict(text: str) -> bool:
+    """Tell whether a document has neither comments nor trailing commas."""
+    return _Source.of(text).strict == text
+
+
 def parse(text: str) -> Any:
-    """Read a document by the letter of the standard, which knows no comments.
+    """Read a document.
 
     Raises:
         InvalidRequest: It is not JSON, or a name stands twice in one object.
     """
-    try:
-        return json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(
-            "not strict JSON, which has no comments and no trailing commas: line "
-            f"{error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
-    except InvalidRequest:
-        raise
-    except (ValueError, RecursionError) as error:  # numbers and nesting beyond Python's limits
-        raise InvalidRequest(f"more than can be read as JSON ({error})") from None
+    return _parsed(_Source.of(text).strict)
 
 
 def find(text: str, path: Sequence[str]) -> str | None:
     """Return the text of an entry's value; None where there is no such entry.
 
     Raises:
-        InvalidRequest: The document is not strict JSON, or not an object as far as the path leads.
+        InvalidRequest: The document is not JSON, or not an object as far as the path leads.
     """
-    parent = _parent(text, path)
+    parent = _Source.of(text).parent(path)
     index = None if parent is None else parent.index(path[-1])
     if parent is None or index is None:
         return None
@@ -88,19 +143,21 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
     Raises:
         InvalidRequest: As in ``find``.
     """
-    if _is_blank(text):
-        text = "{}\n"
-    node = _root(text)
+    source = _Source.of(text)
+    if source.is_blank:
+        kept = f"{text.rstrip()}\n" if text.strip() else ""
+        source = _Source.of(kept + "{}\n")
+    node = source.root()
     for depth, name in enumerate(path):
         index = node.index(name)
         if index is None:
-            return _added(text, node, name, _nested(path[depth + 1 :], value))
-        if depth < len(path) - 1:
-            node = _object_in(text, node.members[index])
-            continue
+            return _added(source, node, name, _nested(path[depth + 1 :], value))
         member = node.members[index]
-        new = value if isinstance(value, str) else _replacement(text, node, member, value)
-        return text[: member.value] + new + text[member.end :]
+        if depth < len(path) - 1:
+            node = source.inside(member)
+            continue
+        new = value if isinstance(value, str) else _replacement(source, node, member, value)
+        return source.text[: member.value] + new + source.text[member.end :]
     raise InvalidRequest("path: it is empty")
 
 
@@ -110,30 +167,69 @@ def drop(text: str, path: Sequence[str]) -> str:
     Raises:
         InvalidRequest: As in ``find``.
     """
-    parent = _parent(text, path)
+    source = _Source.of(text)
+    parent = source.parent(path)
     index = None if parent is None else parent.index(path[-1])
     if parent is None or index is None:
         return text
     members = parent.members
-    if len(members) == 1:
-        return text[: parent.start + 1] + text[parent.end :]
+    member = members[index]
+    following = members[index + 1].start if index + 1 < len(members) else parent.end
+    comma = source.comma(member.end, following)
     if index == 0:
-        return text[: members[0].start] + text[members[1].start :]
-    return text[: members[index - 1].end] + text[members[index].end :]
+        return _without_first(source, parent, following, comma)
+    before = members[index - 1].end
+    begin = source.end_of_blank(member.start, before)
+    if comma is not None:
+        return text[:begin] + text[comma + 1 :]
+    own_comma = source.comma(before, member.start)
+    assert own_comma is not None  # noqa: S101  # it is JSON
+    kept = text[own_comma + 1 : begin]
+    rest = text[member.end :]
+    if "//" in kept and "\n" not in text[member.end : parent.end]:
+        rest = _line_end(text) + rest  # a comment ends with its line
+    return text[:own_comma] + kept + rest
 
 
 def is_empty(text: str, path: Sequence[str] = ()) -> bool:
     """Tell whether the object at a path is there and empty; by default the whole document.
 
+    Comments in it count as something.
+
     Raises:
         InvalidRequest: As in ``find``.
     """
     value = find(text, path) if path else text
-    return value is not None and (_is_blank(value) or parse(value) == {})
+    if value is None:
+        return False
+    return not value.strip() or (is_strict(value) and parse(value) == {})
 
 
-def _is_blank(text: str) -> bool:
-    return _after_blank(text, 0) == len(text)
+def _without_comment(found: re.Match[str]) -> str:
+    text = found.group()
+    return text if text.startswith('"') else _NO_LINE_END.sub(" ", text)
+
+
+def _without_comma(found: re.Match[str]) -> str:
+    if found.group() != ",":
+        return found.group()
+    at = found.start() - 1
+    while at >= 0 and found.string[at] in " \t\r\n":
+        at -= 1
+    return "," if at < 0 or found.string[at] in "{[,:" else " "
+
+
+def _parsed(strict: str) -> Any:
+    try:
+        return json.loads(strict, object_pairs_hook=_without_twins, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    except InvalidRequest:
+        raise
+    except (ValueError, RecursionError) as error:  # numbers and nesting beyond Python's limits
+        raise InvalidRequest(f"more than can be read as JSON ({error})") from None
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -146,46 +242,21 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise InvalidRequest(f"not strict JSON: {name} is no value of it")
+    raise InvalidRequest(f"not JSON: {name} is no value of it")
 
 
-def _root(text: str) -> _Object:
-    if not isinstance(parse(text), dict):
-        raise InvalidRequest("not an object as a whole")
-    return _object(text, _after_blank(text, 0))
-
-
-def _parent(text: str, path: Sequence[str]) -> _Object | None:
-    """Return the object that has, or could have, the entry; None where it is missing itself."""
-    if _is_blank(text):
-        return None
-    node = _root(text)
-    for name in path[:-1]:
-        index = node.index(name)
-        if index is None:
-            return None
-        node = _object_in(text, node.members[index])
-    return node
-
-
-def _object_in(text: str, member: _Member) -> _Object:
-    if text[member.value] != "{":
-        raise InvalidRequest(f"{shown(member.name)} is not an object")
-    return _object(text, member.value)
-
-
-def _object(text: str, start: int) -> _Object:
+def _object(strict: str, start: int) -> _Object:
     """Find the members of the object that begins at ``start``, in text that is known to be JSON."""
     members = []
-    at = _after_blank(text, start + 1)
-    while text[at] != "}":
-        if text[at] == ",":
-            at = _after_blank(text, at + 1)
-        name, end = _decoder.raw_decode(text, at)
-        value = _after_blank(text, _after_blank(text, end) + 1)  # the colon is the one between
-        _, end = _decoder.raw_decode(text, value)
+    at = _after_blank(strict, start + 1)
+    while strict[at] != "}":
+        if strict[at] == ",":
+            at = _after_blank(strict, at + 1)
+        name, end = _decoder.raw_decode(strict, at)
+        value = _after_blank(strict, _after_blank(strict, end) + 1)  # the colon is the one between
+        _, end = _decoder.raw_decode(strict, value)
         members.append(_Member(name, at, value, end))
-        at = _after_blank(text, end)
+        at = _after_blank(strict, end)
     return _Object(start, members, at)
 
 
@@ -201,59 +272,94 @@ def _nested(path: Sequence[str], value: Mapping[str, Any] | str) -> Any:
     return inner
 
 
-def _added(text: str, node: _Object, name: str, value: Any) -> str:
+def _added(source: _Source, node: _Object, name: str, value: Any) -> str:
     """Write a new member at the end of an object."""
+    text = source.text
     if node.members:
         last = node.members[-1].end
-        indent = _indent_of_members(text, node)
+        comma = source.comma(last, node.end)
+        indent = _indent_of_members(source, node)
         between = " " if indent is None else _line_end(text) + indent
-        return f"{text[:last]},{between}{_member(text, name, value, indent)}{text[last:]}"
-    head, tail = text[: node.start + 1], text[node.end :]
+        member = _member(source, name, value, indent)
+        if comma is not None:
+            at = _behind_comment(source, comma + 1, node.end, indent)
+            return f"{text[:at]}{between}{member},{text[at:]}"
+        at = _behind_comment(source, last, node.end, indent)
+        return f"{text[:last]},{text[last:at]}{between}{member}{text[at:]}"
+    inner = source.end_of_blank(node.end, node.start + 1)
     if "\n" not in text.strip() and text[: node.start].strip():  # all of it is on one line
-        return f"{head}{_member(text, name, value, None)}{tail}"
-    outer = _indent_of_line(text, node.start)
-    indent = outer + _unit(text)
+        member = _member(source, name, value, None)
+        return f"{text[:inner]}{member}{text[node.end :]}"
+    outer = _indent_of_line(source, node.start)
+    indent = outer + _unit(source)
     line_end = _line_end(text)
-    member = _member(text, name, value, indent)
-    return f"{head}{line_end}{indent}{member}{line_end}{outer}{tail}"
+    member = _member(source, name, value, indent)
+    head = text[:inner]  # with the comments that stand there
+    return f"{head}{line_end}{indent}{member}{line_end}{outer}{text[node.end :]}"
 
 
-def _member(text: str, name: str, value: Any, indent: str | None) -> str:
-    return f"{json.dumps(name, ensure_ascii=False)}: {_written(text, value, indent)}"
+def _behind_comment(source: _Source, at: int, end: int, indent: str | None) -> int:
+    """Return the place behind the comment that follows on the same line, if one does."""
+    if indent is None:
+        return at
+    line = source.bare.find("\n", at, end)
+    if line < 0 or source.bare[at:line].strip():
+        return at
+    comment = source.end_of_blank(line, at)
+    # Of a comment that goes on in the next line no part may be cut off.
+    return at if source.text.count("/*", at, line) > source.text.count("*/", at, line) else comment
 
 
-def _replacement(text: str, node: _Object, member: _Member, value: Any) -> str:
-    if _indent_of_members(text, node) is None:
-        return _written(text, value, None)
-    return _written(text, value, _indent_of_line(text, member.start))
+def _without_first(source: _Source, parent: _Object, following: int, comma: int | None) -> str:
+    text = source.text
+    member = parent.members[0]
+    end = member.end if comma is None else comma + 1
+    if len(parent.members) > 1:
+        return text[: member.start] + text[_after_blank(text, end) :]
+    begin = source.end_of_blank(member.start, parent.start + 1)
+    has_comments = begin > parent.start + 1 or bool(text[end:following].strip())
+    return text[:begin] + text[end if has_comments else following :]
 
 
-def _written(text: str, value: Any, indent: str | None) -> str:
+def _member(source: _Source, name: str, value: Any, indent: str | None) -> str:
+    return f"{json.dumps(name, ensure_ascii=False)}: {_written(source, value, indent)}"
+
+
+def _replacement(source: _Source, node: _Object, member: _Member, value: Any) -> str:
+    if _indent_of_members(source, node) is None:
+        return _written(source, value, None)
+    return _written(source, value, _indent_of_line(source, member.start))
+
+
+def _written(source: _Source, value: Any, indent: str | None) -> str:
     """Write a value for a line of that indentation; on one line where it is None."""
     if indent is None:
         return json.dumps(value, ensure_ascii=False)
-    lines = json.dumps(value, ensure_ascii=False, indent=_unit(text))
-    return lines.replace("\n", _line_end(text) + indent)
+    lines = json.dumps(value, ensure_ascii=False, indent=_unit(source))
+    return lines.replace("\n", _line_end(source.text) + indent)
 
 
 def _line_end(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-def _unit(text: str) -> str:
+def _unit(source: _Source) -> str:
     """Return what each level of the document is indented by."""
-    indent = _indent_of_members(text, _object(text, _after_blank(text, 0)))
+    root = _object(source.strict, _after_blank(source.strict, 0))
+    indent = _indent_of_members(source, root)
     return _INDENT if indent is None else indent
 
 
-def _indent_of_members(text: str, node: _Object) -> str | None:
+def _indent_of_members(source: _Source, node: _Object) -> str | None:
     """Return what the members are indented by; None where they begin on the brace's line."""
     if not node.members:
         return None
-    _, line_end, indent = text[node.start + 1 : node.members[0].start].rpartition("\n")
-    return indent if line_end else None
+    start = node.members[0].start
+    if "\n" not in source.text[node.start + 1 : start]:
+        return None
+    return _indent_of_line(source, start)
 
 
-def _indent_of_line(text: str, at: int) -> str:
-    begin = text.rfind("\n", 0, at) + 1
-    return text[begin : _after_blank(text, begin)]
+def _indent_of_line(source: _Source, at: int) -> str:
+    begin = source.text.rfind("\n", 0, at) + 1
+    return source.text[begin : _after_blank(source.text, begin)]

@@ -1,6 +1,7 @@
 """One entry of a JSON document is changed, and nothing else."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -101,15 +102,20 @@ def test_a_value_is_replaced_in_its_place_and_put_back_as_it_stood() -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ('{"a": 1,}', "not strict JSON.*no trailing commas: line 1, column"),
-        ('{\n  // why\n  "a": 1}', "not strict JSON.*line 2, column 3"),
-        ('{"a": /* why */ 1}', "not strict JSON"),
-        ("{'a': 1}", "not strict JSON"),
-        ('{"a": NaN}', "not strict JSON: NaN"),
-        ('{"a": -Infinity}', "not strict JSON: -Infinity"),
-        ('{"a": "\t"}', "not strict JSON"),
-        ('{"a": 1} {}', "not strict JSON"),
-        ('{"a": 1', "not strict JSON"),
+        ('{\n  // why\n  "a" 1}', "not JSON: line 3, column 7"),
+        ('{"a": 1,,}', "not JSON"),
+        ("{,}", "not JSON"),
+        ('{"a": [,]}', "not JSON"),
+        ('{"a":,}', "not JSON"),
+        ('{"a": 1} /* open', "not JSON"),
+        ('{"a": "open // }', "not JSON"),
+        ("// nothing else\n[]", "not an object as a whole"),
+        ("{'a': 1}", "not JSON"),
+        ('{"a": NaN}', "not JSON: NaN"),
+        ('{"a": -Infinity}', "not JSON: -Infinity"),
+        ('{"a": "\t"}', "not JSON"),
+        ('{"a": 1} {}', "not JSON"),
+        ('{"a": 1', "not JSON"),
         ("[]", "not an object as a whole"),
         ("null", "not an object as a whole"),
         ('{"mcpServers": []}', "'mcpServers' is not an object"),
@@ -163,3 +169,110 @@ def test_any_document_holds_the_entry_then_and_comes_back(
     }
     back = json_text.drop(after, PATH) if old is None else json_text.put(after, PATH, old)
     assert back == text
+
+
+COMMENTED = """\
+// of the whole
+{
+  "z": "// no comment, /* nor this */", // of z
+  "mcpServers": {
+    // of other
+    "other": {"command": "x"}, // kept
+    /* two
+       lines */
+  },
+}
+"""
+
+
+def test_comments_and_trailing_commas_stay() -> None:
+    after = json_text.put(COMMENTED, PATH, {"command": "y"})
+    assert after == COMMENTED.replace(
+        "// kept\n", '// kept\n    "mq9": {\n      "command": "y"\n    },\n'
+    )
+    assert json_text.parse(after) == {
+        "z": "// no comment, /* nor this */",
+        "mcpServers": {"other": {"command": "x"}, "mq9": {"command": "y"}},
+    }
+    assert json_text.drop(after, PATH) == COMMENTED
+    assert not json_text.is_strict(COMMENTED)
+    assert json_text.is_strict(json.dumps({"z": "// no, /* comment */ ,}"}))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{\n  "a": 1 // why\n}', '{\n  "a": 1, // why\n  "mq9": 2\n}'),
+        ('{\n  "a": 1 /* b\n c */\n}', '{\n  "a": 1,\n  "mq9": 2 /* b\n c */\n}'),
+        ("{\n  // none yet\n}", '{\n  // none yet\n  "mq9": 2\n}'),
+        ('{"a": 1,}', '{"a": 1, "mq9": 2,}'),
+        ('{"a": [1,], "b": {"c": 1,},}', '{"a": [1,], "b": {"c": 1,}, "mq9": 2,}'),
+        ('{ /* a */ "a": 1 }', '{ /* a */ "a": 1, "mq9": 2 }'),
+        ('/* a\n */ {\n "a": 1\n}', '/* a\n */ {\n "a": 1,\n "mq9": 2\n}'),
+    ],
+)
+def test_a_member_is_added_behind_the_comment_of_the_one_before(before: str, after: str) -> None:
+    assert json_text.put(before, ("mq9",), "2") == after
+    assert json_text.drop(after, ("mq9",)) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"s": {\n // a\n "mq9": 2, // b\n "c": 3}}', '{"s": {\n // a\n // b\n "c": 3}}'),
+        ('{"s": {\n // a\n "mq9": 2 // b\n}}', '{"s": {\n // a // b\n}}'),
+        ('{"s": {"a": 1, // why\n "mq9": 2}}', '{"s": {"a": 1 // why\n}}'),
+        ('{"s": {"a": 1, // why\n "mq9": 2, "b": 3}}', '{"s": {"a": 1, // why "b": 3}}'),
+    ],
+)
+def test_what_is_said_of_others_stays_when_an_entry_goes(before: str, after: str) -> None:
+    assert json_text.drop(before, ("s", "mq9")) == after
+
+
+@pytest.mark.parametrize("text", ["// mine", "/* mine */\n\n", "\n// mine\r\n"])
+def test_a_document_of_comments_is_filled_below_them(text: str) -> None:
+    after = json_text.put(text, PATH, {})
+    assert after.startswith(text.rstrip() + "\n{")
+    assert json_text.parse(after) == {"mcpServers": {"mq9": {}}}
+    assert json_text.find(text, PATH) is None
+    assert not json_text.is_empty(text)
+
+
+@given(
+    document=documents,
+    unit=st.sampled_from([None, 2]),
+    places=st.lists(st.tuples(st.integers(0, 200), st.sampled_from(["//{}\n", "/*{}*/"]))),
+    commas=st.booleans(),
+)
+def test_whatever_is_commented_the_entry_comes_and_goes_and_no_comment_is_lost(
+    document: dict[str, dict[str, object]],
+    unit: int | None,
+    places: list[tuple[int, str]],
+    commas: bool,
+) -> None:
+    document["mcpServers"].pop("mq9", None)
+    tokens = re.findall(r'"(?:\\.|[^"\\])*"|[^"]', json.dumps(document, indent=unit))
+    if commas:
+        tokens = [
+            f",{one}" if one in "}]" and "".join(tokens[:at]).rstrip()[-1:] not in "{[" else one
+            for at, one in enumerate(tokens)
+        ]
+    comments = []
+    for number, (place, form) in enumerate(places):
+        comments.append(form.format(f" c{number},"))
+        at = place % (len(tokens) + 1)
+        while at < len(tokens) and re.fullmatch(r"[\w.+-]", tokens[at]):
+            at += 1  # not within a number or a name
+        tokens.insert(at, comments[-1])
+    text = "".join(tokens)
+    assert json_text.parse(text) == document
+    after = json_text.put(text, PATH, OURS)
+    assert json_text.parse(after) == {
+        **document,
+        "mcpServers": {**document["mcpServers"], "mq9": OURS},
+    }
+    back = json_text.drop(after, PATH)
+    assert json_text.parse(back) == document
+    for comment in comments:
+        assert comment in after
+        assert comment in back
