@@ -22,16 +22,28 @@ class Change:
         path: The file itself, not a link to it.
         before: Its bytes when it was looked at.
         after: The bytes that it is to hold.
+        is_secret: Whether only its owner may read it then.
     """
 
     path: Path
     before: bytes | None
     after: bytes | None
+    is_secret: bool = False
 
     @property
     def is_change(self) -> bool:
-        """Whether the file is to be another than it was."""
-        return self.before != self.after
+        """Whether the file is to be another than it was, or to be read by fewer."""
+        return self.before != self.after or self.closes
+
+    @property
+    def closes(self) -> bool:
+        """Whether others can read the file now, and cannot then."""
+        if not self.is_secret or self.before is None or os.name == "nt":
+            return False
+        try:
+            return bool(stat.S_IMODE(self.path.stat().st_mode) & ~_NEW_MODE)
+        except FileNotFoundError:  # it has gone, which is told when the change is made
+            return False
 
     def check(self) -> None:
         """Make sure that the file is still what it was.
@@ -48,7 +60,8 @@ class Change:
     def make(self) -> None:
         """Write or remove the file, if that changes anything.
 
-        It keeps its mode; a new one can be read by its owner only. Missing directories are made.
+        It keeps its mode, unless it becomes secret; a new one can be read by its owner only. What
+        directories are missing are made.
 
         Raises:
             InvalidRequest: It is not what it was any more, or it cannot be written. It was left as
@@ -69,7 +82,9 @@ class Change:
 
     def _replace(self, content: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        mode = _NEW_MODE if self.before is None else stat.S_IMODE(self.path.stat().st_mode)
+        mode = _NEW_MODE
+        if self.before is not None and not self.is_secret:
+            mode = stat.S_IMODE(self.path.stat().st_mode)
         if self.before is not None and not os.access(self.path, os.W_OK):
             raise PermissionError(0, "it is read-only")  # to put another in its place would work
         with tempfile.NamedTemporaryFile(

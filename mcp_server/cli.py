@@ -17,9 +17,10 @@ from mcp.server.auth.provider import TokenVerifier
 from mcp_server import run
 from mcp_server.access_tokens import check_apart, host_of
 from mcp_server.doctor import doctor
-from mcp_server.hosts import HOSTS, Host, Machine, Scope, host_named
+from mcp_server.hosts import HOSTS, Host, Scope, host_named
 from mcp_server.http import KnownTokens, verifier_named
 from mcp_server.install import DEFAULT_KEY, Plan, make_entry, plan_install, plan_undo
+from mcp_server.machine import Machine
 from mcp_server.settings import HOST_LEASE_S, PREFIX, Settings
 from mq9.cli.call import register
 from mq9.cli.output import harmless
@@ -27,9 +28,10 @@ from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
 from mq9.loopback import is_loopback
 from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
+from mq9.transport.open import default_url
 from mq9.users import Users
 
-_HELP = """A mailbox for an MCP host: Claude Desktop, Claude Code, Cursor, VS Code.
+_HELP = """A mailbox for an MCP host, such as Claude Desktop, Claude Code, Codex, Cursor or VS Code.
 
 Without a command it serves MCP on standard input and output, which is how hosts start it:
 `mq9-mcp install HOST` writes that into a host's configuration. With --http it serves streamable
@@ -292,7 +294,8 @@ def install(  # noqa: PLR0917  # typer passes every option by name
         str | None, typer.Option(help="Its mailbox.  [default: its name in a-z, 0-9 and dots]")
     ] = None,
     server: Annotated[
-        str | None, typer.Option(metavar="URL", help="Broker.  [default: one file per user]")
+        str | None,
+        typer.Option(metavar="URL", help="Broker.  [default: MQ9_SERVER, else one file per user]"),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -307,6 +310,12 @@ def install(  # noqa: PLR0917  # typer passes every option by name
     show: Annotated[
         bool, typer.Option("--print", help="Print the entry, and change nothing.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Edit the file, though the host has its own command.")
+    ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Put back what was there before.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
@@ -317,29 +326,29 @@ def install(  # noqa: PLR0917  # typer passes every option by name
     found, machine = host_named(host), Machine.here()
     scope: Scope = "project" if project else "user"
     if undo:
-        _carry_out(found, plan_undo(found, machine, key=key, scope=scope), yes)
+        plan = plan_undo(found, machine, key=key, scope=scope, edit=edit)
+        _carry_out(found, plan, yes=yes, dry_run=dry_run)
         return
     own = [] if mail_address is None else ["--mail-address", mail_address]
-    _check(agent or found.name, [*own, *(option or ())], server)
+    _check(agent or found.name, [*own, *(option or ())])
     entry = make_entry(
         found,
         machine,
+        server=server if server is not None or project else default_url(),
+        scope=scope,
         agent=agent,
         mail_address=mail_address,
-        server=server,
         options=option or (),
         key=key,
     )
     if show:
         typer.echo(entry.text)
         return
-    _carry_out(found, plan_install(entry, machine, scope=scope), yes)
+    _carry_out(found, plan_install(entry, machine, edit=edit), yes=yes, dry_run=dry_run)
 
 
-def _check(agent: str, options: Sequence[str], server: str | None) -> None:
+def _check(agent: str, options: Sequence[str]) -> None:
     """See whether a host could start the server with some options."""
-    if server is not None and server.startswith("memory:"):
-        raise InvalidRequest(f"server: {server!r} is gone with the process; hosts never meet there")
     command = typer.main.get_command(app)
     with command.make_context("mq9-mcp", ["--agent", agent, *options]) as context:
         given = context.params
@@ -359,11 +368,17 @@ def _check(agent: str, options: Sequence[str], server: str | None) -> None:
     _level(given["log_level"])
 
 
-def _carry_out(host: Host, plan: Plan, yes: bool) -> None:
+def _carry_out(host: Host, plan: Plan, *, yes: bool, dry_run: bool) -> None:
     if not plan.is_change:
         typer.echo(f"{plan.path} is as it should be; nothing to do")
         return
+    if plan.command:
+        typer.echo(f"runs: {harmless(plan.command)}")
+    if plan.config.closes:
+        typer.echo(f"{plan.path} holds a password or token: only you can read it afterwards")
     typer.echo(harmless(plan.diff) or "only what is remembered of an earlier install goes")
+    if dry_run:
+        return
     if not yes:
         typer.confirm(f"\nChange {plan.path}?", abort=True, err=True)
     plan.apply()

@@ -3,36 +3,123 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
 
 from mcp import Client, StdioServerParameters
 
-from mcp_server.hosts import HOSTS, Host, Machine
+from mcp_server.hosts import HOSTS, Host, Scope
 from mcp_server.install import PROGRAM, find_command
+from mcp_server.launch import Launch
+from mcp_server.machine import Machine
 from mq9 import Mq9Client, Mq9Error
 from mq9.cli.call import Call
 from mq9.cli.doctor import examine, report
 from mq9.cli.findings import Finding, ok, problem, warning
 from mq9.errors import InvalidRequest
-from mq9.transport.open import VARIABLE, shown_url
+from mq9.transport.open import VARIABLE, default_file, file_of, shown_url
 
 _PATIENCE_S = 20.0
+_HERE = "programs started here"
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """That a host starts this server.
+
+    Attributes:
+        host: Which one.
+        scope: Whose configuration says so.
+        launch: What it runs.
+    """
+
+    host: Host
+    scope: Scope
+    launch: Launch
+
+    @property
+    def name(self) -> str:
+        return self.host.name if self.scope == "user" else f"{self.host.name} (project)"
+
+    @property
+    def advice(self) -> str:
+        project = " --project" if self.scope == "project" else ""
+        return f"{PROGRAM} install {self.host.name}{project}"
+
+    @property
+    def agent(self) -> str:
+        named = self.launch.option("--agent") or self.launch.environment.get("MQ9_AGENT")
+        return named or "nobody that is named"
+
+    @property
+    def given(self) -> str | None:
+        """The broker's URL as the entry says it; None where it leaves that to others."""
+        return self.launch.option("--server") or self.launch.environment.get(VARIABLE)
+
+    def url(self, machine: Machine) -> str | None:
+        given = self.given
+        if given is None or self.host.folder is None:
+            return given
+        return given.replace(self.host.folder, machine.project.as_posix())
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether its broker is another one in each directory that the host starts it in."""
+        prefix, _, path = (self.given or "").partition("sqlite:///")
+        return self.scope == "user" and not prefix and bool(path) and not Path(path).is_absolute()
 
 
 async def doctor(call: Call) -> int:
-    """Check versions, names, the broker, and what each host has been told of this server.
+    """Check versions, names, the broker, what each host was told of this server, and who meets.
 
     Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
     """
     machine = Machine.here()
     findings = await examine(call, ["mcp"])
     findings.append(_command(machine))
-    started: dict[str, str] = {}  # which host starts the server as which agent
+    uses: list[_Use] = []
     for host in HOSTS.values():
-        findings += await _host(host, machine, started)
+        for scope in get_args(Scope):
+            if scope == "user" or host.project_files:
+                found, looked_at = _look(host, scope, machine)
+                uses += found
+                findings += looked_at
+    findings += [await _try(use, machine) for use in uses]
+    findings += _agents(uses)
+    findings += meeting(
+        {
+            **{use.name: _broker(use.url(machine)) for use in uses},
+            **({_HERE: _broker(call.full_url)} if uses else {}),
+        }
+    )
     return report(call, findings)
+
+
+def meeting(brokers: Mapping[str, str]) -> list[Finding]:
+    """Say who meets whom.
+
+    Args:
+        brokers: By the name of who uses it, a file or server, always spelled alike.
+    """
+    if len(brokers) < 2:
+        return []
+    users: dict[str, list[str]] = {}
+    for name, broker in brokers.items():
+        users.setdefault(broker, []).append(name)
+    if len(users) == 1:
+        [(broker, names)] = users.items()
+        return [ok("meeting", f"{' and '.join(names)} meet on {broker}")]
+    groups = "; ".join(f"{' and '.join(names)} on {broker}" for broker, names in users.items())
+    return [
+        warning(
+            "meeting",
+            f"not all meet, so mail of some does not reach the others: {groups}",
+            f"{PROGRAM} install HOST --server URL, with the same URL for each",
+        )
+    ]
 
 
 def _command(machine: Machine) -> Finding:
@@ -42,68 +129,100 @@ def _command(machine: Machine) -> Finding:
         return problem("command", str(error), "install this package with its extra mcp")
 
 
-async def _host(host: Host, machine: Machine, started: dict[str, str]) -> list[Finding]:
-    """Look whether a host starts this server, and start it as the host would."""
-    path = host.file(machine)
+def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[_Use], list[Finding]]:
+    """Find where a host's configuration starts this server."""
+    path = host.file(machine, scope)
     advice = f"{PROGRAM} install {host.name}"
     try:
-        servers = json.loads(path.read_text("utf-8-sig") or "{}").get(host.servers_key, {})
-        ours = [entry for entry in servers.values() if _is_ours(entry)]
+        text = path.read_text("utf-8-sig")
+        servers = host.text.parse(text).get(host.servers_key, {}) if text.strip() else {}
+        ours = [one for entry in servers.values() if (one := Launch.read(entry)) and _is_ours(one)]
     except FileNotFoundError:
-        return [ok(host.name, f"has no {path}; to use it there: {advice}")]
-    except (OSError, ValueError, AttributeError) as error:
-        return [warning(host.name, f"{path} cannot be read: {error}", "look at it")]
-    if not ours:
-        return [ok(host.name, f"does not start this server; to have it do so: {advice}")]
-    return [await _entry(host.name, entry, machine, started, advice) for entry in ours]
+        said = [ok(host.name, f"has no {path}; to use it there: {advice}")]
+        return [], said if scope == "user" else []
+    except (OSError, ValueError, AttributeError, InvalidRequest) as error:
+        return [], [warning(host.name, f"{path} cannot be read: {error}", "look at it")]
+    if not ours and scope == "user":
+        return [], [ok(host.name, f"does not start this server; to have it do so: {advice}")]
+    return [_Use(host, scope, one) for one in ours], []
 
 
-async def _entry(
-    name: str, entry: dict[str, Any], machine: Machine, started: dict[str, str], advice: str
-) -> Finding:
-    command, arguments = entry["command"], entry.get("args", [])
-    agent = _agent(arguments)
-    other = started.setdefault(agent, name)
-    given = entry.get("env", {})
-    environment = {key: one for key, one in machine.environment.items() if key != VARIABLE} | given
+async def _try(use: _Use, machine: Machine) -> Finding:
+    """Start the server as the host would, and look at its broker."""
+    given = use.launch.environment
+    environment = {key: one for key, one in machine.environment.items() if key != VARIABLE}
+    url = use.url(machine)
+    if VARIABLE in given and url is not None:
+        given = {**given, VARIABLE: url}
+    parameters = StdioServerParameters(
+        command=use.launch.command,
+        args=list(use.launch.arguments),
+        env={**environment, **given},
+        cwd=machine.project if use.scope == "project" else None,
+    )
     try:
-        server = StdioServerParameters(command=command, args=arguments, env=environment)
-        async with asyncio.timeout(_PATIENCE_S), Client(server) as client:
+        async with asyncio.timeout(_PATIENCE_S), Client(parameters) as client:
             count = len((await client.list_tools()).tools)
     except Exception as error:  # noqa: BLE001  # whatever keeps it from starting
-        line = shlex.join([command, *map(str, arguments)])
+        line = shlex.join([use.launch.command, *use.launch.arguments])
         reason = f"{type(error).__name__}: {error}"
-        return problem(name, f"cannot start the server by `{line}` ({reason})", advice)
-    url = given.get(VARIABLE)
-    text = f"starts this server as {agent}, with {count} tools, on "
-    text += "the file of this user" if url is None else shown_url(url)
+        return problem(use.name, f"cannot start the server by `{line}` ({reason})", use.advice)
+    said = f"starts this server as {use.agent}, with {count} tools, on "
     if url is not None:
-        try:
-            async with Mq9Client(url, reconnect_attempts=0):
-                pass
-        except Mq9Error as error:
-            return problem(name, f"{text}: {error}", f"start that, or {advice} --server URL")
-    if other != name:
-        return warning(name, f"{text}; so does {other}", "give each a name with --agent")
-    if machine.environment.get(VARIABLE, url) != url:
+        return await _on(url, use, machine, said + shown_url(url))
+    said += f"the file of its user, or on what {VARIABLE} says where it is started"
+    if use.scope == "project":
+        return ok(use.name, said)
+    return warning(use.name, said, f"{use.advice}, which names the broker")
+
+
+async def _on(url: str, use: _Use, machine: Machine, text: str) -> Finding:
+    """Look at a host's broker."""
+    try:
+        async with Mq9Client(url, reconnect_attempts=0):
+            pass
+    except Mq9Error as error:
+        return problem(use.name, f"{text}: {error}", f"start that, or {use.advice} --server URL")
+    if use.is_relative:
+        return warning(use.name, f"{text}, another file wherever it is started", use.advice)
+    path = file_of(url)
+    if path is not None and any(map(path.is_relative_to, use.host.private_data(machine))):
         return warning(
-            name,
-            f"{text}; {VARIABLE} is set here, so programs started here use another broker",
-            f"{advice} --server URL",
+            use.name,
+            f"{text}, of which {use.host.title} sees a copy of its own",
+            f"{use.advice} --server URL, with a file elsewhere",
         )
-    return ok(name, text)
+    return ok(use.name, text)
 
 
-def _is_ours(entry: Any) -> bool:
-    command = entry.get("command") if isinstance(entry, dict) else None
+def _agents(uses: Sequence[_Use]) -> list[Finding]:
+    """Say which hosts are one agent, and so share a mailbox."""
+    names: dict[str, list[str]] = {}
+    for use in uses:
+        names.setdefault(use.agent, []).append(use.name)
+    return [
+        warning(
+            "agents",
+            f"{' and '.join(hosts)} are all {agent}, and share its mailbox",
+            "give each a name with --agent",
+        )
+        for agent, hosts in names.items()
+        if len({host.removesuffix(" (project)") for host in hosts}) > 1
+    ]
+
+
+def _broker(url: str | None) -> str:
+    """Spell alike what is the same broker."""
+    try:
+        path = default_file() if url is None else file_of(url)
+    except InvalidRequest:
+        path = None
+    if path is not None:
+        return str(path.resolve())
+    return shown_url(url or "")
+
+
+def _is_ours(launch: Launch) -> bool:
     # A path of another system than this one is split by hand.
-    return isinstance(command, str) and command.replace("\\", "/").rpartition("/")[2] in {
-        PROGRAM,
-        f"{PROGRAM}.exe",
-    }
-
-
-def _agent(arguments: list[str]) -> str:
-    if "--agent" in arguments[:-1]:
-        return str(arguments[arguments.index("--agent") + 1])
-    return "nobody that is named"
+    program = launch.command.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")
+    return PROGRAM in {program, *(launch.arguments if program == "uvx" else ())}

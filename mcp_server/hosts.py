@@ -1,74 +1,39 @@
-"""The programs that start MCP servers, and where each keeps its list of them."""
+"""The programs that start MCP servers, and where and how each keeps its list of them."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
+from mcp_server import host_commands, json_text, toml_text
+from mcp_server.host_commands import HostCommand
+from mcp_server.launch import Launch
+from mcp_server.machine import Machine
 from mq9 import InvalidRequest
 from mq9.address import shown
 
 Scope = Literal["user", "project"]
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What decides where files lie.
+class ConfigText(Protocol):
+    """A format of configurations, of which one entry can be changed; see ``json_text``."""
 
-    Attributes:
-        platform: As ``sys.platform`` says it: ``win32``, ``darwin``, or Linux and alike.
-        home: The user's home directory.
-        environment: The environment variables.
-        project: The directory of the project, for what is installed in one only.
-    """
+    def parse(self, text: str) -> Any:
+        """Read a document."""
 
-    platform: str
-    home: Path
-    environment: Mapping[str, str]
-    project: Path
+    def find(self, text: str, path: Sequence[str]) -> str | None:
+        """Return an entry's value as JSON."""
 
-    @classmethod
-    def here(cls) -> Machine:
-        """Describe this machine, this user and the working directory.
+    def put(self, text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
+        """Return the document with an entry set."""
 
-        Raises:
-            InvalidRequest: The user has no home directory, or the working directory is gone.
-        """
-        try:
-            return cls(sys.platform, Path.home(), dict(os.environ), Path.cwd())
-        except RuntimeError as error:
-            raise InvalidRequest(f"home: {error}; set HOME") from None
-        except OSError as error:
-            raise InvalidRequest(f"project: no working directory: {error.strerror}") from None
+    def drop(self, text: str, path: Sequence[str]) -> str:
+        """Return the document without an entry."""
 
-    def directory(self, variable: str) -> Path | None:
-        """Return the directory that an environment variable names, if it names one.
-
-        A relative path means another place each time, and does not count.
-        """
-        path = Path(self.environment.get(variable, ""))
-        return path if path.is_absolute() else None
-
-
-def _home(machine: Machine) -> Path:
-    return machine.home
-
-
-def _settings(machine: Machine) -> Path:
-    """Return where programs with windows keep this user's settings."""
-    if machine.platform == "win32":
-        return machine.directory("APPDATA") or machine.home / "AppData" / "Roaming"
-    if machine.platform == "darwin":
-        return machine.home / "Library" / "Application Support"
-    return machine.directory("XDG_CONFIG_HOME") or machine.home / ".config"
-
-
-def _claude_code(machine: Machine) -> Path:
-    return machine.directory("CLAUDE_CONFIG_DIR") or machine.home
+    def is_empty(self, text: str, path: Sequence[str] = ()) -> bool:
+        """Tell whether the object at a path is there and empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +43,31 @@ class Host:
     Attributes:
         name: What it is called on the command line.
         title: What people call it.
-        servers_key: The member of its file that holds the servers by name.
-        has_type: Whether its entries say that the server speaks over stdio.
-        base: Finds the directory below which this user's file lies.
-        user_file: That file, from there.
-        project_file: The file for one project, from the project's directory; None where the host
+        user_files: Finds the files that may hold this user's list. The one that is there counts,
+            else the first.
+        project_files: The same for one project, from the project's directory; empty where the host
             has none.
+        servers_key: The member of its file that holds the servers by name.
+        members: What its entries say beside what is to be run.
+        has_one_list: Whether its entries have the command and its arguments in one list.
+        text: The format of its files.
+        command: The command by which it changes this user's file itself; None where it has none.
+        folder: What stands for the project's directory in a project's file, where the server may be
+            started elsewhere.
+        private_data: Finds the directories of which it sees a copy of its own.
     """
 
     name: str
     title: str
-    servers_key: str
-    has_type: bool
-    base: Callable[[Machine], Path]
-    user_file: str
-    project_file: str | None
+    user_files: Callable[[Machine], Sequence[Path]]
+    project_files: Sequence[str] = ()
+    servers_key: str = "mcpServers"
+    members: Mapping[str, Any] = field(default_factory=dict)
+    has_one_list: bool = False
+    text: ConfigText = json_text
+    command: HostCommand | None = None
+    folder: str | None = None
+    private_data: Callable[[Machine], Sequence[Path]] = lambda _machine: ()
 
     def file(self, machine: Machine, scope: Scope = "user") -> Path:
         """Return the file that lists the host's servers.
@@ -105,50 +80,151 @@ class Host:
             InvalidRequest: The scope is neither, or the host has no files in projects.
         """
         if scope == "user":
-            return self.base(machine) / self.user_file
-        if scope != "project":
+            files = self.user_files(machine)
+        elif scope == "project":
+            files = [machine.project / one for one in self.project_files]
+        else:
             raise InvalidRequest(f"scope: {shown(scope)} is neither user nor project")
-        if self.project_file is None:
+        if not files:
             raise InvalidRequest(f"scope: {self.title} has no configuration in projects; use user")
-        return machine.project / self.project_file
+        return next((one for one in files if one.exists()), files[0])
+
+    def value(self, launch: Launch) -> dict[str, Any]:
+        """Return what an entry says that is to run something."""
+        own = dict(self.members)
+        given = dict(launch.environment)
+        if self.has_one_list:
+            own["command"] = [launch.command, *launch.arguments]
+            return own | ({"environment": given} if given else {})
+        own |= {"command": launch.command, "args": list(launch.arguments)}
+        return own | ({"env": given} if given else {})
+
+
+def _claude_desktop(machine: Machine) -> list[Path]:
+    file = "Claude/claude_desktop_config.json"
+    return [machine.package("Claude_*", f"Roaming/{file}") or machine.settings / file]
+
+
+def _of_the_package(machine: Machine) -> list[Path]:
+    if machine.package("Claude_*", "Roaming") is None:
+        return []
+    return [machine.local_data, machine.settings]
+
+
+def _claude_code(machine: Machine) -> list[Path]:
+    return [(machine.directory("CLAUDE_CONFIG_DIR") or machine.home) / ".claude.json"]
+
+
+def _codex(machine: Machine) -> list[Path]:
+    return [(machine.directory("CODEX_HOME") or machine.home / ".codex") / "config.toml"]
+
+
+def _gemini(machine: Machine) -> list[Path]:
+    home = machine.directory("GEMINI_CLI_HOME") or machine.home
+    return [home / ".gemini" / "settings.json"]
+
+
+def _opencode(machine: Machine) -> list[Path]:
+    folder = machine.dot_config / "opencode"
+    return [folder / "opencode.jsonc", folder / "opencode.json"]
+
+
+def _copilot(machine: Machine) -> list[Path]:
+    folder = machine.directory("COPILOT_HOME") or machine.home / ".copilot"
+    return [folder / "mcp-config.json"]
+
+
+def _cline(machine: Machine) -> list[Path]:
+    storage = machine.settings / "Code/User/globalStorage/saoudrizwan.claude-dev"
+    return [storage / "settings/cline_mcp_settings.json"]
+
+
+def _cline_cli(machine: Machine) -> list[Path]:
+    own = machine.directory("CLINE_MCP_SETTINGS_PATH")
+    folder = machine.directory("CLINE_DIR") or machine.home / ".cline"
+    data = machine.directory("CLINE_DATA_DIR") or folder / "data"
+    return [own or data / "settings/cline_mcp_settings.json"]
+
+
+def _continue(machine: Machine) -> list[Path]:
+    folder = machine.directory("CONTINUE_GLOBAL_DIR") or machine.home / ".continue"
+    return [folder / "mcpServers/mq9.json"]
 
 
 _ALL = (
     Host(
         name="claude-desktop",
         title="Claude Desktop",
-        servers_key="mcpServers",
-        has_type=False,
-        base=_settings,
-        user_file="Claude/claude_desktop_config.json",
-        project_file=None,
+        user_files=_claude_desktop,
+        private_data=_of_the_package,
     ),
     Host(
         name="claude-code",
         title="Claude Code",
-        servers_key="mcpServers",
-        has_type=True,
-        base=_claude_code,
-        user_file=".claude.json",
-        project_file=".mcp.json",
+        user_files=_claude_code,
+        project_files=[".mcp.json"],
+        members={"type": "stdio"},
+        command=host_commands.CLAUDE,
     ),
     Host(
         name="cursor",
         title="Cursor",
-        servers_key="mcpServers",
-        has_type=False,
-        base=_home,
-        user_file=".cursor/mcp.json",
-        project_file=".cursor/mcp.json",
+        user_files=lambda machine: [machine.home / ".cursor/mcp.json"],
+        project_files=[".cursor/mcp.json"],
+        folder="${workspaceFolder}",
     ),
     Host(
         name="vscode",
         title="VS Code",
+        user_files=lambda machine: [machine.settings / "Code/User/mcp.json"],
+        project_files=[".vscode/mcp.json"],
         servers_key="servers",
-        has_type=True,
-        base=_settings,
-        user_file="Code/User/mcp.json",
-        project_file=".vscode/mcp.json",
+        members={"type": "stdio"},
+        command=host_commands.VSCODE,
+        folder="${workspaceFolder}",
+    ),
+    Host(
+        name="codex",
+        title="Codex",
+        user_files=_codex,
+        project_files=[".codex/config.toml"],
+        servers_key="mcp_servers",
+        text=toml_text,
+        command=host_commands.CODEX,
+    ),
+    Host(
+        name="gemini",
+        title="Gemini CLI",
+        user_files=_gemini,
+        project_files=[".gemini/settings.json"],
+        command=host_commands.GEMINI,
+    ),
+    Host(
+        name="opencode",
+        title="opencode",
+        user_files=_opencode,
+        project_files=["opencode.json", "opencode.jsonc"],
+        servers_key="mcp",
+        members={"type": "local"},
+        has_one_list=True,
+        command=host_commands.OPENCODE,
+    ),
+    Host(
+        name="copilot",
+        title="GitHub Copilot CLI",
+        user_files=_copilot,
+        project_files=[".github/mcp.json"],
+        members={"type": "local", "tools": ["*"]},
+        command=host_commands.COPILOT,
+    ),
+    # Its own command takes no variables.
+    Host(name="cline", title="Cline in VS Code", user_files=_cline),
+    Host(name="cline-cli", title="Cline CLI", user_files=_cline_cli),
+    Host(
+        name="continue",
+        title="Continue",
+        user_files=_continue,
+        project_files=[".continue/mcpServers/mq9.json"],
     ),
 )
 HOSTS: Mapping[str, Host] = {host.name: host for host in _ALL}

@@ -8,6 +8,19 @@ from typer.testing import CliRunner
 from mcp_server.cli import app
 
 PATIENCE_S = 60
+_SETTINGS = (
+    "CLAUDE_CONFIG_DIR",
+    "CLINE_DATA_DIR",
+    "CLINE_DIR",
+    "CLINE_MCP_SETTINGS_PATH",
+    "CODEX_HOME",
+    "CONTINUE_GLOBAL_DIR",
+    "COPILOT_HOME",
+    "GEMINI_CLI_HOME",
+    "MQ9_AGENT",
+    "MQ9_SERVER",
+    "XDG_CONFIG_HOME",
+)
 
 
 def move_to(home, monkeypatch):
@@ -15,7 +28,7 @@ def move_to(home, monkeypatch):
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
-    for name in ("XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "MQ9_AGENT", "MQ9_SERVER"):
+    for name in _SETTINGS:
         monkeypatch.delenv(name, raising=False)
 
 

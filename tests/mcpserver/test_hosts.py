@@ -1,12 +1,19 @@
-"""Where each host keeps its list of servers, on each system."""
+"""Where each host keeps its list of servers, on each system.
+
+The paths of Windows and macOS are worked out here from values; they were not looked at there.
+"""
 
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from mcp_server.hosts import HOSTS, Machine, host_named
+from mcp_server.hosts import HOSTS, host_named
+from mcp_server.machine import Machine
 from mq9 import InvalidRequest
+
+CLINE = "Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"
+SYSTEMS = ["win32", "darwin", "linux"]
 
 
 def machine(platform: str, root: Path, **environment: str) -> Machine:
@@ -23,15 +30,38 @@ def machine(platform: str, root: Path, **environment: str) -> Machine:
             "home/Library/Application Support/Claude/claude_desktop_config.json",
         ),
         ("claude-desktop", "linux", "xdg/Claude/claude_desktop_config.json"),
-        ("claude-code", "win32", "home/.claude.json"),
-        ("claude-code", "darwin", "home/.claude.json"),
-        ("claude-code", "linux", "home/.claude.json"),
-        ("cursor", "win32", "home/.cursor/mcp.json"),
-        ("cursor", "darwin", "home/.cursor/mcp.json"),
-        ("cursor", "linux", "home/.cursor/mcp.json"),
         ("vscode", "win32", "roaming/Code/User/mcp.json"),
         ("vscode", "darwin", "home/Library/Application Support/Code/User/mcp.json"),
         ("vscode", "linux", "xdg/Code/User/mcp.json"),
+        (
+            "cline",
+            "win32",
+            f"roaming/{CLINE}",
+        ),
+        (
+            "cline",
+            "darwin",
+            f"home/Library/Application Support/{CLINE}",
+        ),
+        (
+            "cline",
+            "linux",
+            f"xdg/{CLINE}",
+        ),
+        *(
+            (name, platform, place)
+            for name, place in [
+                ("claude-code", "home/.claude.json"),
+                ("cursor", "home/.cursor/mcp.json"),
+                ("codex", "home/.codex/config.toml"),
+                ("gemini", "home/.gemini/settings.json"),
+                ("opencode", "xdg/opencode/opencode.jsonc"),
+                ("copilot", "home/.copilot/mcp-config.json"),
+                ("cline-cli", "home/.cline/data/settings/cline_mcp_settings.json"),
+                ("continue", "home/.continue/mcpServers/mq9.json"),
+            ]
+            for platform in SYSTEMS
+        ),
     ],
 )
 def test_the_file_of_a_user(tmp_path: Path, name: str, platform: str, place: str) -> None:
@@ -53,10 +83,83 @@ def test_settings_lie_at_home_where_no_variable_names_a_directory(
     assert HOSTS["vscode"].file(here) == tmp_path / "home" / place / "Code/User/mcp.json"
 
 
-@pytest.mark.parametrize("platform", ["win32", "darwin", "linux"])
-def test_claude_code_can_be_told_where_its_file_lies(tmp_path: Path, platform: str) -> None:
-    here = machine(platform, tmp_path, CLAUDE_CONFIG_DIR=str(tmp_path / "elsewhere"))
-    assert HOSTS["claude-code"].file(here) == tmp_path / "elsewhere" / ".claude.json"
+@pytest.mark.parametrize("platform", SYSTEMS)
+@pytest.mark.parametrize(
+    ("name", "variable", "place"),
+    [
+        ("claude-code", "CLAUDE_CONFIG_DIR", ".claude.json"),
+        ("codex", "CODEX_HOME", "config.toml"),
+        ("gemini", "GEMINI_CLI_HOME", ".gemini/settings.json"),
+        ("copilot", "COPILOT_HOME", "mcp-config.json"),
+        ("cline-cli", "CLINE_DIR", "data/settings/cline_mcp_settings.json"),
+        ("cline-cli", "CLINE_DATA_DIR", "settings/cline_mcp_settings.json"),
+        ("cline-cli", "CLINE_MCP_SETTINGS_PATH", ""),
+        ("continue", "CONTINUE_GLOBAL_DIR", "mcpServers/mq9.json"),
+    ],
+)
+def test_some_hosts_can_be_told_where_their_file_lies(
+    tmp_path: Path, platform: str, name: str, variable: str, place: str
+) -> None:
+    here = machine(platform, tmp_path, **{variable: str(tmp_path / "elsewhere")})
+    assert HOSTS[name].file(here) == tmp_path / "elsewhere" / place
+
+
+def test_the_one_of_two_files_that_is_there_counts(tmp_path: Path) -> None:
+    here = machine("linux", tmp_path)
+    folder = here.home / ".config/opencode"
+    folder.mkdir(parents=True)
+    assert HOSTS["opencode"].file(here).name == "opencode.jsonc"
+    (folder / "opencode.json").write_text("{}")
+    assert HOSTS["opencode"].file(here).name == "opencode.json"
+    assert HOSTS["opencode"].file(here, "project").name == "opencode.json"
+
+
+# Claude Desktop as a package of Windows
+
+
+def packages(root: Path, *names: str) -> Path:
+    local = root / "local"
+    for name in names:
+        (local / "Packages" / name / "LocalCache").mkdir(parents=True)
+    return local
+
+
+def test_of_a_package_the_file_of_its_own_counts(tmp_path: Path) -> None:
+    local = packages(tmp_path, "Claude_pzs8sxrjxfjjc", "Claudette_x", "Other_Claude_x")
+    here = machine("win32", tmp_path, LOCALAPPDATA=str(local), APPDATA=str(tmp_path / "roaming"))
+    (tmp_path / "roaming/Claude").mkdir(parents=True)  # what an earlier installation left behind
+    (tmp_path / "roaming/Claude/claude_desktop_config.json").write_text("{}")
+    assert HOSTS["claude-desktop"].file(here) == (
+        local / "Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude/claude_desktop_config.json"
+    )
+    assert HOSTS["claude-desktop"].private_data(here) == [local, tmp_path / "roaming"]
+    assert HOSTS["cursor"].private_data(here) == ()
+
+
+def test_of_several_packages_the_one_that_has_the_file_counts(tmp_path: Path) -> None:
+    local = packages(tmp_path, "Claude_a", "Claude_b")
+    mine = local / "Packages/Claude_b/LocalCache/Roaming/Claude/claude_desktop_config.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("{}")
+    here = machine("win32", tmp_path, LOCALAPPDATA=str(local))
+    assert HOSTS["claude-desktop"].file(here) == mine
+
+
+@pytest.mark.parametrize("platform", ["darwin", "linux"])
+def test_only_windows_has_packages(tmp_path: Path, platform: str) -> None:
+    here = machine(platform, tmp_path, LOCALAPPDATA=str(packages(tmp_path, "Claude_a")))
+    assert "Packages" not in str(HOSTS["claude-desktop"].file(here))
+    assert HOSTS["claude-desktop"].private_data(here) == []
+
+
+def test_the_package_is_looked_for_at_home_where_no_variable_says_more(tmp_path: Path) -> None:
+    (tmp_path / "home/AppData").mkdir(parents=True)
+    packages(tmp_path, "Claude_a").rename(tmp_path / "home/AppData/Local")
+    found = HOSTS["claude-desktop"].file(machine("win32", tmp_path))
+    assert found.is_relative_to(tmp_path / "home/AppData/Local/Packages/Claude_a/LocalCache")
+
+
+# Projects
 
 
 @pytest.mark.parametrize(
@@ -65,16 +168,22 @@ def test_claude_code_can_be_told_where_its_file_lies(tmp_path: Path, platform: s
         ("claude-code", ".mcp.json"),
         ("cursor", ".cursor/mcp.json"),
         ("vscode", ".vscode/mcp.json"),
+        ("codex", ".codex/config.toml"),
+        ("gemini", ".gemini/settings.json"),
+        ("opencode", "opencode.json"),
+        ("copilot", ".github/mcp.json"),
+        ("continue", ".continue/mcpServers/mq9.json"),
     ],
 )
-@pytest.mark.parametrize("platform", ["win32", "darwin", "linux"])
-def test_the_file_of_a_project(tmp_path: Path, name: str, platform: str, place: str) -> None:
+@pytest.mark.parametrize("platform", SYSTEMS)
+def test_the_file_of_a_project(tmp_path: Path, name: str, place: str, platform: str) -> None:
     assert HOSTS[name].file(machine(platform, tmp_path), "project") == tmp_path / "project" / place
 
 
-def test_claude_desktop_has_no_files_in_projects(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="scope: Claude Desktop has no configuration in proj"):
-        HOSTS["claude-desktop"].file(machine("linux", tmp_path), "project")
+@pytest.mark.parametrize("name", ["claude-desktop", "cline", "cline-cli"])
+def test_some_hosts_have_no_files_in_projects(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"scope: .* has no configuration in projects"):
+        HOSTS[name].file(machine("linux", tmp_path), "project")
 
 
 def test_a_scope_is_one_of_two(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 
 from mcp_server import changes
-from mcp_server.hosts import HOSTS, Host, Machine, Scope
+from mcp_server.hosts import HOSTS, Host, Scope
 from mcp_server.install import Entry, find_command, make_entry, plan_install, plan_undo
+from mcp_server.launch import Launch
+from mcp_server.machine import Machine
 from mq9 import InvalidRequest
 
 CURSOR = HOSTS["cursor"]
+URL = "sqlite:////mail/mq9.db"
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def program(path: Path) -> Path:
 
 
 def entry_for(host: Host, here: Machine, **options: Any) -> Entry:
-    return make_entry(host, here, **{"python": str(here.home / "python"), **options})
+    return make_entry(host, here, **{"server": URL, "python": str(here.home / "python"), **options})
 
 
 def config(here: Machine, content: str | bytes | None = None, host: Host = CURSOR) -> Path:
@@ -67,15 +71,55 @@ def test_an_entry_names_the_program_and_the_agent(here: Machine, tmp_path: Path)
     assert entry.value == {
         "command": str(tmp_path / "programs" / "mq9-mcp"),
         "args": ["--agent", "claude-desktop"],
+        "env": {"MQ9_SERVER": URL},
     }
     assert json.loads(entry.text) == {"mcpServers": {"mq9": entry.value}}
 
 
-@pytest.mark.parametrize("name", ["vscode", "claude-code"])
-def test_some_hosts_are_told_that_it_speaks_over_stdio(here: Machine, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("claude-code", {"type": "stdio"}),
+        ("vscode", {"type": "stdio"}),
+        ("copilot", {"type": "local", "tools": ["*"]}),
+        ("cline", {}),
+        ("continue", {}),
+    ],
+)
+def test_each_host_is_told_in_its_own_way(
+    here: Machine, name: str, members: dict[str, object]
+) -> None:
     entry = entry_for(HOSTS[name], here)
-    assert next(iter(entry.value.items())) == ("type", "stdio")
-    assert list(json.loads(entry.text)) == [HOSTS[name].servers_key]
+    launch = {
+        "command": entry.launch.command,
+        "args": list(entry.launch.arguments),
+        "env": {"MQ9_SERVER": URL},
+    }
+    assert json.loads(entry.text) == {HOSTS[name].servers_key: {"mq9": members | launch}}
+    assert Launch.read(entry.value) == entry.launch
+
+
+def test_opencode_has_one_list(here: Machine) -> None:
+    entry = entry_for(HOSTS["opencode"], here)
+    assert entry.value == {
+        "type": "local",
+        "command": [entry.launch.command, "--agent", "opencode"],
+        "environment": {"MQ9_SERVER": URL},
+    }
+    assert Launch.read(entry.value) == entry.launch
+
+
+def test_codex_has_toml(here: Machine) -> None:
+    entry = entry_for(HOSTS["codex"], here)
+    assert tomllib.loads(entry.text) == {
+        "mcp_servers": {
+            "mq9": {
+                "command": entry.launch.command,
+                "args": ["--agent", "codex"],
+                "env": {"MQ9_SERVER": URL},
+            }
+        }
+    }
 
 
 def test_an_entry_holds_what_else_is_given(here: Machine) -> None:
@@ -110,6 +154,8 @@ def test_a_file_is_named_so_that_every_directory_will_do(
         ({"agent": "日本"}, "has no letter a-z"),
         ({"server": "http://host"}, "server: 'http://host' is not a URL that"),
         ({"server": ""}, "server"),
+        ({"server": None}, "server: it is not given"),
+        ({"server": "memory://x"}, "server: 'memory://x' is gone with the process"),
         ({"key": ""}, "key: '' is not 1 to 64"),
         ({"key": "my server"}, "key: 'my server'"),
         ({"key": "k" * 65}, "key: 'kkk"),
@@ -160,6 +206,12 @@ def test_no_program_that_could_not_be_started_is_written(
         find_command(replace(here, environment={}), "")
 
 
+def test_a_program_in_a_cache_is_not_written(here: Machine, tmp_path: Path) -> None:
+    mine = program(tmp_path / "uv" / "archive-v0" / "x1" / "bin" / "mq9-mcp")
+    with pytest.raises(InvalidRequest, match="mq9-mcp is in the cache of uv, which is cleared"):
+        find_command(here, str(mine.with_name("python")))
+
+
 # Writing
 
 
@@ -171,14 +223,15 @@ def test_every_host_on_every_system_gets_it_and_loses_it(
 ) -> None:
     host = HOSTS[name]
     there = replace(here, platform=platform)
-    if host.project_file is None and scope == "project":
+    entry = entry_for(host, there, scope=scope, server=None if scope == "project" else URL)
+    if not host.project_files and scope == "project":
         with pytest.raises(InvalidRequest, match="scope: "):
-            plan_install(entry_for(host, there), there, scope=scope)
+            plan_install(entry, there)
         return
-    entry = entry_for(host, there)
-    plan_install(entry, there, scope=scope).apply()
+    plan_install(entry, there).apply()
     path = host.file(there, scope)
-    assert json.loads(path.read_bytes()) == {host.servers_key: {"mq9": entry.value}}
+    assert host.text.parse(path.read_text()) == {host.servers_key: {"mq9": entry.value}}
+    assert not plan_install(entry, there).is_change
     if sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     plan_undo(host, there, scope=scope).apply()
@@ -227,7 +280,7 @@ def test_a_plan_shows_what_it_will_do_and_has_done_nothing(here: Machine) -> Non
     assert [one for one in lines[2:] if one.startswith("-")] == ['-        "empty": {}']
     added = [one for one in lines[2:] if one.startswith("+")]
     assert added[:2] == ['+        "empty": {},', '+        "mq9": {']
-    assert len(added) == 8
+    assert len(added) == 11
     assert path.read_text() == BEFORE
     assert files_below(here.home) == before
 
@@ -278,8 +331,8 @@ def test_an_empty_configuration_is_filled(here: Machine, blank: str) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('{\n  // mine\n  "mcpServers": {}\n}', "not strict JSON.*line 2"),
-        ('{"mcpServers": {},}', "not strict JSON"),
+        ('{\n  // mine\n  "mcpServers" {}\n}', "not JSON.*line 3"),
+        ('{"mcpServers": {},,}', "not JSON"),
         ('{"mcpServers": {}, "mcpServers": {}}', "stands twice"),
         ('{"mcpServers": {"mq9": {}, "mq9": {}}}', "stands twice"),
         ('{"mcpServers": "none"}', "'mcpServers' is not an object"),
@@ -493,7 +546,7 @@ def test_undo_takes_an_edited_entry_out_and_shows_that(here: Machine) -> None:
 def test_a_configuration_that_we_made_and_others_filled_stays(here: Machine) -> None:
     path = config(here)
     install(here)
-    path.write_text(path.read_text().replace('"mq9"', '"other": {},\n    "mq9"'))
+    path.write_text(path.read_text().replace('"mq9"', '"other": {},\n    "mq9"', 1))
     undo(here)
     assert json.loads(path.read_text()) == {"mcpServers": {"other": {}}}
 
@@ -565,9 +618,9 @@ def test_undo_of_what_is_no_json_any_more_says_what_to_do(
 ) -> None:
     path = config(here, f'{{"mcpServers": {{{old}}}}}')
     install(here)
-    broken = path.read_text() + "// mine"
+    broken = path.read_text() + "mine"
     path.write_text(broken)
-    with pytest.raises(InvalidRequest, match="not strict JSON") as caught:
+    with pytest.raises(InvalidRequest, match="not JSON") as caught:
         plan_undo(CURSOR, here)
     assert str(caught.value).endswith(f"edit it by hand, and {advice}")
     assert path.read_text() == broken

@@ -1,6 +1,8 @@
 """`mq9-mcp install` and `mq9-mcp doctor`, as a user calls them."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from calling import move_to, mq9_mcp, ok, refused
@@ -9,8 +11,9 @@ from programs import MQ9_MCP
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home of the test's own."""
+    """A home of the test's own, and no host's own command."""
     move_to(tmp_path / "home", monkeypatch)
+    monkeypatch.setenv("PATH", str(MQ9_MCP.parent))
     return tmp_path / "home"
 
 
@@ -34,7 +37,11 @@ def test_it_shows_what_changes_and_asks(home):
     done = mq9_mcp("install", "cursor", stdin="y\n")
     assert done.code == 0
     assert done.out.endswith("done; start Cursor anew\n")
-    assert entry(home) == {"command": str(MQ9_MCP), "args": ["--agent", "cursor"]}
+    assert entry(home) == {
+        "command": str(MQ9_MCP),
+        "args": ["--agent", "cursor"],
+        "env": {"MQ9_SERVER": f"sqlite:///{home}/data/mq9/mq9.db"},
+    }
     assert ok("install", "cursor") == f"{cursor(home)} is as it should be; nothing to do\n"
 
 
@@ -47,6 +54,54 @@ def test_it_takes_the_options_of_the_server(home, tmp_path):
         "args": ["--agent", "Data Desk", "--read-only", "--allow-read", "team.*"],
         "env": {"MQ9_SERVER": f"sqlite:///{tmp_path}/mail.db"},
     }
+
+
+def test_the_broker_of_this_shell_is_that_of_the_host(home):
+    for url in ("nats://desk:hunter2@127.0.0.1:1", "sqlite:///here.db"):
+        printed = json.loads(ok("install", "cursor", "--print", MQ9_SERVER=url))
+        absolute = url.replace("///", f"///{Path.cwd()}/")
+        assert printed["mcpServers"]["mq9"]["env"] == {"MQ9_SERVER": absolute}
+    complaint = refused("install", "cursor", "--yes", MQ9_SERVER="memory://x")
+    assert complaint.startswith("server: 'memory://x' is gone with the process")
+    assert list(home.iterdir()) == []
+
+
+def test_a_dry_run_shows_the_change_and_no_password(home):
+    url = "nats://desk:hunter2@127.0.0.1:1"
+    shown = ok("install", "cursor", "--dry-run", "--server", url)
+    assert '+        "MQ9_SERVER": "nats://***@127.0.0.1:1"' in shown
+    assert list(home.iterdir()) == []
+
+    ok("install", "cursor", "--yes")
+    before = cursor(home).read_bytes()
+    cursor(home).chmod(0o644)
+    shown = ok("install", "cursor", "--dry-run", "--server", url)
+    assert shown.startswith(f"{cursor(home)} holds a password or token: only you can read it af")
+    assert "-" in ok("install", "cursor", "--undo", "--dry-run")
+    assert cursor(home).read_bytes() == before
+
+
+def test_the_command_of_the_host_is_shown_and_run(home, tmp_path, monkeypatch):
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    code = folder / "code"
+    code.write_text(
+        f"#!{sys.executable}\nimport json, pathlib, sys\n"
+        "path = pathlib.Path.home() / '.config/Code/User/mcp.json'\n"
+        "path.parent.mkdir(parents=True, exist_ok=True)\n"
+        "value = json.loads(sys.argv[2])\n"
+        "path.write_text(json.dumps({'servers': {value.pop('name'): value}, 'inputs': []}))\n"
+    )
+    code.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    shown = ok("install", "vscode", "--yes")
+    assert shown.startswith(f"runs: {code} --add-mcp '{{")
+    assert shown.endswith("done; start VS Code anew\n")
+    config = home / ".config/Code/User/mcp.json"
+    found = json.loads(config.read_text())["servers"]["mq9"]
+    assert found["args"] == ["--agent", "vscode"]
+    ok("install", "vscode", "--undo", "--yes")
+    assert json.loads(config.read_text()) == {"inputs": []}
 
 
 def test_undo_puts_back_what_was_there(home):
@@ -73,7 +128,11 @@ def test_it_installs_in_a_project(home, tmp_path, monkeypatch):
     project.mkdir()
     monkeypatch.chdir(project)
     ok("install", "claude-code", "--project", "--yes")
-    assert json.loads((project / ".mcp.json").read_text())["mcpServers"]["mq9"]
+    assert json.loads((project / ".mcp.json").read_text())["mcpServers"]["mq9"] == {
+        "type": "stdio",
+        "command": "mq9-mcp",
+        "args": ["--agent", "claude-code"],
+    }
     assert list(home.iterdir()) == []
     assert refused("install", "claude-desktop", "--project").startswith("scope: Claude Desktop has")
 
@@ -108,16 +167,12 @@ def doctor(tmp_path):
         done = mq9_mcp("doctor", "--json", MQ9_SERVER=url)
         found = json.loads(done.out)
         assert found["ok"] is (done.code == 0)
-        told = mq9_mcp("doctor", MQ9_SERVER=url)  # the same to people
-        assert told.code == done.code
-        for one in found["checks"]:
-            assert f"\n{one['state']:<8} {one['name']}: " in f"\n{told.out}"
         return {one["name"]: one for one in found["checks"]}, done.code
 
     return call
 
 
-def test_the_doctor_finds_all_well(doctor, home):
+def test_the_doctor_finds_all_well(doctor, home, tmp_path):
     found, code = doctor()
     assert code == 0
     assert {one["state"] for one in found.values()} == {"ok"}
@@ -128,14 +183,28 @@ def test_the_doctor_finds_all_well(doctor, home):
 
     ok("install", "cursor", "--yes", "--agent", "Desk")
     found, code = doctor()  # the doctor's own variable names another broker than the entry
-    assert (code, found["cursor"]["state"]) == (0, "warning")
-    assert found["cursor"]["text"].startswith(
-        "starts this server as Desk, with 10 tools, on the file of this user; MQ9_SERVER is set"
+    assert (code, found["cursor"]["state"], found["meeting"]["state"]) == (0, "ok", "warning")
+    default = f"{home}/data/mq9/mq9.db"
+    assert (
+        found["cursor"]["text"]
+        == f"starts this server as Desk, with 10 tools, on sqlite:///{default}"
+    )
+    assert found["meeting"]["text"] == (
+        "not all meet, so mail of some does not reach the others: "
+        f"cursor on {default}; programs started here on {tmp_path}/mail.db"
     )
     cursor(home).write_text("{}")
     found, code = doctor()
     assert (code, found["cursor"]["state"]) == (0, "ok")
     assert found["cursor"]["text"].startswith("does not start this server")
+
+
+def test_people_are_told_the_same(doctor, tmp_path):
+    found, code = doctor()
+    told = mq9_mcp("doctor", MQ9_SERVER=f"sqlite:///{tmp_path}/mail.db")
+    assert told.code == code
+    for one in found.values():
+        assert f"\n{one['state']:<8} {one['name']}: " in f"\n{told.out}"
 
 
 def test_a_command_that_is_gone_is_a_problem(doctor, home):
@@ -156,9 +225,16 @@ def test_a_host_is_started_as_it_would_be(doctor, home, tmp_path):
     for host in ("cursor", "vscode"):
         ok("install", host, "--yes", "--agent", "Desk", "--server", url)
     found, code = doctor()
-    assert (code, found["cursor"]["state"], found["vscode"]["state"]) == (0, "ok", "warning")
+    assert (code, found["cursor"]["state"], found["vscode"]["state"]) == (0, "ok", "ok")
     assert found["cursor"]["text"] == f"starts this server as Desk, with 10 tools, on {url}"
-    assert found["vscode"]["text"].endswith("; so does cursor")
+    assert found["agents"]["state"] == "warning"
+    assert found["agents"]["text"] == "cursor and vscode are all Desk, and share its mailbox"
+    assert found["meeting"] == {
+        "name": "meeting",
+        "state": "ok",
+        "text": f"cursor and vscode and programs started here meet on {tmp_path}/mail.db",
+        "advice": "",
+    }
 
     cursor(home).write_text(cursor(home).read_text().replace(url, "nats://127.0.0.1:1"))
     found, code = doctor()
@@ -182,3 +258,57 @@ def test_a_broken_configuration_is_a_warning(doctor, home, content):
         "look at it",
     )
     assert found["cursor"]["text"].startswith(f"{cursor(home)} cannot be read: ")
+
+
+def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
+    url = f"sqlite:///{tmp_path}/mail.db"
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    for host, one in (
+        ("cursor", url),
+        ("codex", f"sqlite:///{link}/mail.db"),
+        ("opencode", f"sqlite:///{tmp_path}/other.db"),
+    ):
+        ok("install", host, "--yes", "--server", one)
+    found, code = doctor()
+    assert code == 0
+    assert {found[one]["state"] for one in ("cursor", "codex", "opencode")} == {"ok"}
+    assert found["meeting"]["state"] == "warning"
+    assert found["meeting"]["text"] == (
+        "not all meet, so mail of some does not reach the others: cursor and codex and programs "
+        f"started here on {tmp_path}/mail.db; opencode on {tmp_path}/other.db"
+    )
+    assert "agents" not in found
+
+
+def test_a_broker_that_depends_on_where_the_host_starts_is_a_warning(doctor, home):
+    cursor(home).parent.mkdir()
+    for given, says in (
+        ({"MQ9_SERVER": "sqlite:///mail.db"}, "another file wherever it is started"),
+        ({}, "the file of its user, or on what MQ9_SERVER says where it is started"),
+    ):
+        ours = {"command": str(MQ9_MCP), "args": ["--agent", "a"], "env": given}
+        cursor(home).write_text("// mine\n" + json.dumps({"mcpServers": {"x": ours}}))
+        found, code = doctor()
+        assert (code, found["cursor"]["state"]) == (0, "warning")
+        assert found["cursor"]["text"].endswith(says)
+
+
+def test_a_project_is_looked_at_as_well(doctor, home, tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    ok("install", "vscode", "--project", "--yes", "--server", "sqlite:///mail.db")
+    found, code = doctor()
+    assert (code, found["vscode (project)"]["state"]) == (0, "ok")
+    assert found["vscode (project)"]["text"].endswith(f"on sqlite:///{project}/mail.db")
+    assert f"vscode (project) on {project}/mail.db" in found["meeting"]["text"]
+
+    ours = {"command": "uvx", "args": ["--from", "x", "mq9-mcp"]}
+    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": ours}}))
+    found, code = doctor()
+    assert (code, found["claude-code (project)"]["state"]) == (1, "problem")
+    assert found["claude-code (project)"]["text"].startswith(
+        "cannot start the server by `uvx --from x mq9-mcp` ("
+    )
+    assert found["claude-code (project)"]["advice"] == "mq9-mcp install claude-code --project"

@@ -1,0 +1,339 @@
+"""What an entry may say: where the broker is for all, and what others must not see."""
+
+import json
+import os
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mcp_server.hosts import HOSTS
+from mcp_server.install import make_entry, plan_install, plan_undo
+from mcp_server.machine import Machine
+from mq9 import InvalidRequest
+
+CURSOR = HOSTS["cursor"]
+SECRET = "nats://desk:hunter2@mail.example:4222"
+IN_PROJECTS = [name for name, host in HOSTS.items() if host.project_files]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Machine:
+    program = tmp_path / "programs" / "mq9-mcp"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    program.with_suffix(".exe").write_text("")
+    program.with_suffix(".exe").chmod(0o755)
+    (tmp_path / "project").mkdir()
+    return Machine("linux", tmp_path / "home", {"PATH": str(program.parent)}, tmp_path / "project")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# In a project
+
+
+@pytest.mark.parametrize("name", IN_PROJECTS)
+@pytest.mark.parametrize("server", [None, "nats://mail.example:4222", "sqlite:///data/mail.db"])
+def test_a_project_is_told_nothing_of_this_machine(
+    here: Machine, name: str, server: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here.project)
+    host = HOSTS[name]
+    entry = make_entry(host, here, server=server, scope="project", python="/none/python")
+    plan_install(entry, here).apply()
+    path = host.file(here, "project")
+    text = path.read_text()
+    assert str(here.home.parent) not in text
+    assert entry.launch.command == "mq9-mcp"
+    url = entry.launch.environment.get("MQ9_SERVER")
+    if server is None or server.startswith("nats:"):
+        assert url == server
+    elif host.folder is None:
+        assert url == "sqlite:///data/mail.db"
+    else:
+        assert url == "sqlite:///${workspaceFolder}/data/mail.db"
+    for one in path.parent.iterdir():
+        assert str(here.home.parent) not in one.read_text()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"server": SECRET}, r"server: nats://\*\*\*@mail.example:4222 has a password or token"),
+        ({"server": "sqlite:////elsewhere/mail.db"}, "server: .* is not in the project"),
+        ({"server": "sqlite:///../mail.db"}, "server: .* is not in the project"),
+        (
+            {"server": "tls://mail:1?tls_ca=/home/me/ca.pem"},
+            "project: '/home/me/ca.pem' is a place",
+        ),
+        (
+            {"options": ["--read-only", "/home/me"]},
+            "project: '/home/me' is a place on this machine",
+        ),
+        ({"options": [r"--x=C:\Users\me"]}, "project: .* is a place on this machine"),
+    ],
+)
+def test_what_would_be_elsewhere_for_others_is_refused(
+    here: Machine, wrong: dict[str, object], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here.project)
+    options = {"server": None, "scope": "project", **wrong}
+    with pytest.raises(InvalidRequest, match=says) as caught:
+        make_entry(CURSOR, here, **options)  # type: ignore[arg-type]
+    assert "hunter2" not in str(caught.value)
+
+
+# Claude Desktop as a package of Windows
+
+
+def test_a_file_of_which_a_packaged_host_sees_a_copy_is_refused(
+    here: Machine, tmp_path: Path
+) -> None:
+    local, roaming = tmp_path / "local", tmp_path / "roaming"
+    (local / "Packages/Claude_abc/LocalCache").mkdir(parents=True)
+    windows = replace(
+        here,
+        platform="win32",
+        environment={**here.environment, "LOCALAPPDATA": str(local), "APPDATA": str(roaming)},
+    )
+    host = HOSTS["claude-desktop"]
+    for folder in (local, roaming):
+        with pytest.raises(InvalidRequest, match="sees a copy of its own") as caught:
+            make_entry(host, windows, server=f"sqlite:///{folder}/mq9/mq9.db")
+        url = str(caught.value).rpartition("--server ")[2]
+        assert url == f"sqlite:///{here.home}/mq9.db"
+        assert make_entry(host, windows, server=url).launch.environment["MQ9_SERVER"] == url
+    assert make_entry(CURSOR, windows, server=f"sqlite:///{local}/mq9/mq9.db")
+    assert make_entry(host, windows, server="nats://mail.example")
+
+
+# Secrets
+
+unix = pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
+
+
+@unix
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_a_file_with_a_password_is_made_for_its_owner_alone(here: Machine, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        plan_install(make_entry(CURSOR, here, server=SECRET), here).apply()
+    finally:
+        os.umask(before)
+    path = CURSOR.file(here)
+    assert {mode(one) for one in path.parent.iterdir()} == {0o600}
+    assert SECRET in path.read_text()
+
+
+@unix
+@pytest.mark.parametrize("wide", [0o644, 0o660, 0o666])
+def test_a_file_that_others_read_is_closed_before_the_password_is_in_it(
+    here: Machine, wide: int
+) -> None:
+    path = CURSOR.file(here)
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    path.chmod(wide)
+    with path.open() as opened:  # by somebody who was allowed to
+        plan = plan_install(make_entry(CURSOR, here, server=SECRET), here)
+        assert plan.config.closes
+        plan.apply()
+        assert opened.read() == "{}"
+    assert mode(path) == 0o600
+    assert "hunter2" in path.read_text()
+
+
+@unix
+def test_the_same_entry_in_an_open_file_is_a_change_of_its_mode(here: Machine) -> None:
+    entry = make_entry(CURSOR, here, server=SECRET)
+    plan_install(entry, here).apply()
+    path = CURSOR.file(here)
+    assert not plan_install(entry, here).is_change
+    path.chmod(0o644)
+    plan = plan_install(entry, here)
+    assert plan.is_change
+    assert plan.diff == ""
+    plan.apply()
+    assert mode(path) == 0o600
+
+
+@unix
+def test_what_is_no_secret_leaves_the_mode_as_it_is(here: Machine) -> None:
+    path = CURSOR.file(here)
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    path.chmod(0o644)
+    plan_install(make_entry(CURSOR, here, server="nats://mail.example"), here).apply()
+    assert mode(path) == 0o644
+
+
+def test_what_is_shown_holds_no_password(here: Machine) -> None:
+    for name in ("cursor", "codex", "opencode"):
+        host = HOSTS[name]
+        plan = plan_install(make_entry(host, here, server=SECRET), here)
+        assert "nats://***@mail.example:4222" in plan.diff
+        assert "hunter2" not in plan.diff
+        plan.apply()
+        assert "hunter2" not in plan_undo(host, here).diff
+        host.file(here).write_text("{ ]")
+        with pytest.raises(InvalidRequest, match="was left as it is") as caught:
+            plan_install(make_entry(host, here, server=SECRET), here)
+        assert "hunter2" not in str(caught.value)
+
+
+# The host's own command
+
+
+def stand_in(here: Machine, name: str, script: str) -> Path:
+    """Put a program in the place of a host's own command."""
+    program = Path(here.environment["PATH"]) / name
+    program.write_text(f"#!{sys.executable}\n{script}\n")
+    program.chmod(0o755)
+    return program
+
+
+CODEX = HOSTS["codex"]
+# Writes as Codex does, which appends a table, and takes it out again.
+CODEX_SCRIPT = """
+import json, os, pathlib, sys
+path = pathlib.Path(os.environ.get("HOME", "/")) / ".codex/config.toml"
+_, _, what, key, *rest = sys.argv
+text = path.read_text() if path.exists() else ""
+begin = "[mcp_servers." + key + "]"
+if what == "remove":
+    text = text.partition(begin)[0]
+else:
+    assert rest[0] == "--env" and rest[2] == "--", rest
+    name, _, value = rest[1].partition("=")
+    text += begin + "\\ncommand = " + json.dumps(rest[3]) + "\\nargs = " + json.dumps(rest[4:])
+    text += "\\nenv = {" + name + " = " + json.dumps(value) + "}\\n"
+path.parent.mkdir(exist_ok=True)
+path.write_text(text)
+"""
+
+
+@pytest.fixture
+def with_home(here: Machine) -> Machine:
+    here.home.mkdir()
+    return replace(here, environment={**here.environment, "HOME": str(here.home)})
+
+
+def test_the_command_of_the_host_is_run_where_there_is_one(with_home: Machine) -> None:
+    here = with_home
+    program = stand_in(here, "codex", CODEX_SCRIPT)
+    entry = make_entry(CODEX, here, server="nats://mail.example")
+    plan = plan_install(entry, here)
+    assert plan.line == (
+        str(program), "mcp", "add", "mq9", "--env", "MQ9_SERVER=nats://mail.example", "--",
+        entry.launch.command, "--agent", "codex",
+    )  # fmt: skip
+    assert not CODEX.file(here).exists()  # it was only planned
+    plan.apply()
+    assert CODEX.text.parse(CODEX.file(here).read_text()) == {"mcp_servers": {"mq9": entry.value}}
+    assert not plan_install(entry, here).is_change
+    CODEX.file(here).write_text('model = "o"\n' + CODEX.file(here).read_text())
+    undo = plan_undo(CODEX, here)
+    assert undo.line == (str(program), "mcp", "remove", "mq9")
+    undo.apply()
+    assert CODEX.file(here).read_text() == 'model = "o"\n'
+    assert [one.name for one in CODEX.file(here).parent.iterdir()] == ["config.toml"]
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("import sys; sys.exit('no account')", "failed with 1: 'no account'; edit the file, with"),
+        ("", "has not changed .*config.toml as it should have; edit that, with --edit"),
+    ],
+)
+def test_a_command_that_does_not_do_it_is_told(with_home: Machine, script: str, says: str) -> None:
+    stand_in(with_home, "codex", script)
+    entry = make_entry(CODEX, with_home, server="nats://mail.example")
+    with pytest.raises(InvalidRequest, match=says):
+        plan_install(entry, with_home).apply()
+    plan = plan_install(entry, with_home, edit=True)
+    assert plan.line == ()
+    plan.apply()
+    assert not plan_install(entry, with_home).is_change
+    plan_undo(CODEX, with_home, edit=True).apply()
+    assert list(CODEX.file(with_home).parent.iterdir()) == []
+
+
+def test_a_command_that_cannot_be_run_is_told(with_home: Machine) -> None:
+    program = stand_in(with_home, "codex", "")
+    plan = plan_install(make_entry(CODEX, with_home, server="nats://mail.example"), with_home)
+    program.write_text("#!/none/python\n")
+    with pytest.raises(InvalidRequest, match="cannot be run: No such file"):
+        plan.apply()
+
+
+@pytest.mark.parametrize("name", ["claude-code", "gemini", "vscode", "copilot", "opencode"])
+def test_where_the_command_could_lose_or_show_something_the_file_is_edited(
+    with_home: Machine, name: str
+) -> None:
+    host = HOSTS[name]
+    assert host.command is not None
+    stand_in(with_home, host.command.program, "")
+    entry = make_entry(host, with_home, server="nats://mail.example")
+    assert plan_install(entry, with_home).line
+    assert not plan_install(make_entry(host, with_home, server=SECRET), with_home).line
+    path = host.file(with_home)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for text in (
+        "{ /* mine */ }",
+        '{"a": [1,],}',
+        json.dumps({host.servers_key: {"mq9": {"command": "mine"}}}),
+    ):
+        path.write_text(text)
+        assert not plan_install(entry, with_home).line
+    path.write_text("{}")
+    assert plan_install(entry, with_home).line
+    in_project = make_entry(host, with_home, server=None, scope="project")
+    assert not plan_install(in_project, with_home).line
+
+
+def test_on_windows_only_a_program_is_run_and_no_script(with_home: Machine) -> None:
+    windows = replace(with_home, platform="win32")
+    stand_in(windows, "codex", "")
+    stand_in(windows, "codex.cmd", "")
+    entry = make_entry(CODEX, windows, server="nats://mail.example")
+    assert not plan_install(entry, windows).line
+    program = stand_in(windows, "codex.exe", "")
+    assert plan_install(entry, windows).line[0] == str(program)
+
+
+# The commands of real hosts
+
+_BIN = Path(__file__).parents[2] / ".tools/hosts/node_modules/.bin"
+
+
+@pytest.mark.skipif(
+    not (_BIN.parents[1] / ".ready").exists(), reason="make hosts has not installed the hosts"
+)
+@pytest.mark.programs
+@pytest.mark.parametrize("name", ["claude-code", "codex", "copilot", "gemini", "opencode"])
+def test_the_real_command_adds_and_removes_what_is_meant(with_home: Machine, name: str) -> None:
+    host = HOSTS[name]
+    assert host.command is not None
+    if not (_BIN / host.command.program).exists():
+        pytest.skip(f"{host.command.program} is not installed")
+    mine = Path(with_home.environment["PATH"])
+    node = _BIN.parents[2] / "mcp/node_modules/.bin"
+    path = os.pathsep.join(map(str, (mine, _BIN, node, "/usr/bin", "/bin")))
+    here = replace(with_home, environment={"HOME": str(with_home.home), "PATH": path})
+    url = "sqlite:////a place/mq9.db"
+    entry = make_entry(host, here, server=url, options=["--read-only", "--allow-send", "a.*"])
+    plan = plan_install(entry, here)
+    assert plan.line[0] == str(_BIN / host.command.program)
+    plan.apply()
+    assert not plan_install(entry, here).is_change
+    undo = plan_undo(host, here)
+    undo.apply()
+    found = host.file(here)
+    assert not found.exists() or "mq9-mcp" not in found.read_text()

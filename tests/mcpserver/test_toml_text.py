@@ -1,0 +1,86 @@
+"""One table of a TOML document is changed, and nothing else."""
+
+import tomllib
+
+import pytest
+
+from mcp_server import toml_text
+from mq9 import InvalidRequest
+
+OURS = {"command": "/bin/mq9-mcp", "args": ["--agent", "ünï"], "env": {"MQ9_SERVER": "x"}}
+PATH = ("mcp_servers", "mq9")
+BLOCK = """\
+[mcp_servers.mq9]
+command = "/bin/mq9-mcp"
+args = ["--agent", "ünï"]
+env = {MQ9_SERVER = "x"}
+"""
+MINE = """\
+# mine
+model = "o"  # kept
+
+[mcp_servers.other]
+command = "x"  # this one, too
+"""
+
+
+def test_an_entry_is_a_table_of_its_own() -> None:
+    assert toml_text.put("", PATH, OURS) == BLOCK
+    assert toml_text.drop(BLOCK, PATH) == ""
+    assert toml_text.is_empty("")
+    assert not toml_text.is_empty("# mine")
+
+
+def test_comments_and_spelling_stay() -> None:
+    after = toml_text.put(MINE, PATH, OURS)
+    assert after == f"{MINE}\n{BLOCK}"
+    assert toml_text.drop(after, PATH) == MINE
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "[tui]\na = 1\n",
+        "[mcp_servers.other]\ncommand = 'y'\n\n[tui]\na = 1\n",
+        'mcp_servers = {other = {command = "x"}}\n',
+        "[mcp_servers]\nother.command = 'x'\n",
+        "a = 1\r\n\r\n[b]\r\nc = 2\r\n",
+    ],
+)
+def test_wherever_the_servers_stand_it_comes_and_goes(before: str) -> None:
+    meant = tomllib.loads(before)
+    after = toml_text.put(before, PATH, OURS)
+    servers = meant.get("mcp_servers", {})
+    assert tomllib.loads(after) == {**meant, "mcp_servers": {**servers, "mq9": OURS}}
+    back = toml_text.drop(after, PATH)
+    assert "".join(back.split()) == "".join(before.split())
+    assert toml_text.drop(before, PATH) == before
+
+
+def test_a_value_is_found_as_json_and_put_back() -> None:
+    before = toml_text.put(MINE, PATH, {"command": "mine", "n": 1, "deep": {"a": [1, {"b": 2}]}})
+    old = toml_text.find(before, PATH)
+    assert old == '{"command": "mine", "n": 1, "deep": {"a": [1, {"b": 2}]}}'
+    after = toml_text.put(toml_text.put(before, PATH, OURS), PATH, old)
+    assert tomllib.loads(after) == tomllib.loads(before)
+    assert toml_text.find(MINE, PATH) is None
+    assert toml_text.find("", PATH) is None
+    assert not toml_text.is_empty(before, PATH[:1])
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("a = ", "not TOML: .*line 1"),
+        ("a = 1\na = 2\n", "not TOML"),
+        ("mcp_servers = 1\n", "'mcp_servers' is not a table"),
+        ("[[mcp_servers]]\na = 1\n", "'mcp_servers' is not a table"),
+    ],
+)
+def test_what_cannot_be_changed_safely_is_refused(text: str, wrong: str) -> None:
+    with pytest.raises(InvalidRequest, match=wrong):
+        toml_text.put(text, PATH, OURS)
+    with pytest.raises(InvalidRequest, match=wrong):
+        toml_text.drop(text, PATH)
+    with pytest.raises(InvalidRequest, match=wrong):
+        toml_text.find(text, PATH)
