@@ -1,0 +1,165 @@
+"""What the official conformance suite finds, and why it cannot find more."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+CURRENT, OLDER = "2026-07-28", "2025-11-25"
+
+_TOOLS = "calls tools of the suite's own server"
+_PROMPTS = "gets prompts of the suite's own server"
+_RESOURCES = "reads resources of the suite's own server"
+_SCHEMA = "looks for a tool of the suite's own server"
+_LOGS = "no log is sent to clients"
+_STREAMS = "streams are not resumed"
+_HEADERS = "no tool takes an argument in a header"
+_FIXED = "the lists of tools and prompts never change"
+_SESSIONS = "without sessions nobody can be told of anything later"
+
+_CALLS = ("simple-text", "image", "audio", "embedded-resource", "mixed-content", "error")
+_BOTH = {
+    **{f"tools-call-{one}": {f"tools-call-{one}": _TOOLS} for one in (*_CALLS, "with-progress")},
+    "json-schema-2020-12": {"json-schema-2020-12-tool-found": _SCHEMA},
+    **{
+        f"resources-{one}": {f"resources-{one}": _RESOURCES}
+        for one in ("read-text", "read-binary", "templates-read")
+    },
+    **{
+        f"prompts-get-{one}": {f"prompts-get-{one}": _PROMPTS}
+        for one in ("simple", "with-args", "embedded-resource", "with-image")
+    },
+}
+_INPUTS = {
+    "basic-elicitation": "elicitation-incomplete",
+    "basic-sampling": "sampling-incomplete",
+    "basic-list-roots": "list-roots-incomplete",
+    "request-state": "request-state-incomplete",
+    "multiple-input-requests": "multiple-inputs-incomplete",
+    "multi-round": "multi-round-r1",
+    "missing-input-response": "missing-response-rerequests",
+    "result-type": "result-type-included",
+    "tampered-state": "reject-tampered-state",
+    "capability-check": "respect-client-capabilities",
+    "ignore-extra-params": "ignore-unexpected-params",
+}
+_HEADER_CHECKS = (
+    *("no-xmcp-tool", "decode-base64", "validate-param-match"),
+    *("reject-invalid-param-chars", "reject-param-mismatch"),
+)
+_WITH_TOOLS = (
+    *("server-rejects-undeclared-capability", "missing-capability-http-400"),
+    *("http-server-no-independent-requests-on-stream", "server-no-log-without-loglevel"),
+)
+
+_FAMILIES = ("elicitation-", "input-required-result-", "prompts-get-", "resources-", "tools-call-")
+
+# The checks of each scenario that do not apply to this server, each with the reason.
+APART = {
+    OLDER: {
+        **_BOTH,
+        "tools-call-sampling": {"tools-call-sampling": _TOOLS},
+        "tools-call-elicitation": {"tools-call-elicitation": _TOOLS},
+        "elicitation-sep1034-defaults": {"elicitation-sep1034-general": _TOOLS},
+        "elicitation-sep1330-enums": {"elicitation-sep1330-general": _TOOLS},
+        "logging-set-level": {"logging-set-level": _LOGS},
+        "tools-call-with-logging": {"tools-call-with-logging": _LOGS},
+        "server-sse-polling": {
+            "server-sse-priming-event": _STREAMS,
+            "server-sse-retry-field": _STREAMS,
+        },
+    },
+    CURRENT: {
+        **_BOTH,
+        **{
+            f"input-required-result-{name}": {f"sep-2322-{check}": _TOOLS}
+            for name, check in _INPUTS.items()
+        },
+        "input-required-result-non-tool-request": {"sep-2322-non-tool-incomplete": _PROMPTS},
+        "http-custom-header-server-validation": {
+            f"sep-2243-server-{check}": _HEADERS for check in _HEADER_CHECKS
+        },
+        "server-stateless": {
+            **{f"sep-2575-{check}": _TOOLS for check in _WITH_TOOLS},
+            **{
+                f"sep-2575-server-sends-{one}-list-changed-on-subscription": _FIXED
+                for one in ("prompts", "tools")
+            },
+        },
+    },
+}
+# And those of a server that keeps no sessions, in the older protocol.
+APART_WITHOUT_SESSIONS = {
+    **APART[OLDER],
+    "server-session-lifecycle": {"server-session-lifecycle-skipped": _SESSIONS},
+    "server-sse-multiple-streams": {"server-sse-multiple-streams-session": _SESSIONS},
+    "server-sse-polling": {
+        **APART[OLDER]["server-sse-polling"],
+        "server-sse-polling-session": _SESSIONS,
+    },
+    "resources-subscribe": {"resources-subscribe": _SESSIONS},
+    "resources-unsubscribe": {"resources-unsubscribe": _SESSIONS},
+}
+# Each protocol, whether there are sessions, and how many scenarios and checks pass.
+RUNS = {
+    ("older", OLDER, True): (APART[OLDER], 11, 46),
+    ("older, `--stateless`", OLDER, False): (APART_WITHOUT_SESSIONS, 7, 38),
+    ("current", CURRENT, True): (APART[CURRENT], 11, 96),
+    ("current, `--stateless`", CURRENT, False): (APART[CURRENT], 11, 96),
+}
+
+
+def version():
+    """The version of the suite."""
+    package = json.loads(Path(__file__).with_name("outside").joinpath("package.json").read_text())
+    return package["dependencies"]["@modelcontextprotocol/conformance"]
+
+
+def rows():
+    """The table of docs/mcp.md."""
+    yield (
+        "| protocol | scenarios that pass | not, or partly, applicable | checks that pass "
+        "| not applicable | that fail |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for (name, protocol, _), (apart, scenarios, checks) in RUNS.items():
+        skipped = sum(len(one) for one in apart.values())
+        yield f"| {name} ({protocol}) | {scenarios} | {len(apart)} | {checks} | {skipped} | 0 |"
+    yield ""
+    yield "| not applicable, because | checks, older and current | scenarios |"
+    yield "|---|---|---|"
+    for reason in dict.fromkeys(_reasons()):
+        counts = [_count(apart, reason) for apart in (APART[OLDER], APART[CURRENT])]
+        scenarios = sorted(
+            {
+                name
+                for apart in APART.values()
+                for name, checks in apart.items()
+                if reason in checks.values()
+            }
+        )
+        yield f"| {reason} | {counts[0]}, {counts[1]} | {_listed(scenarios)} |"
+    extra = [one for one, checks in APART_WITHOUT_SESSIONS.items() if _SESSIONS in checks.values()]
+    count = _count(APART_WITHOUT_SESSIONS, _SESSIONS)
+    yield f"| {_SESSIONS} (`--stateless`) | {count}, 0 | {_listed(sorted(extra))} |"
+
+
+def _reasons():
+    for apart in APART.values():
+        for checks in apart.values():
+            yield from checks.values()
+
+
+def _count(apart, reason):
+    return Counter(one for checks in apart.values() for one in checks.values())[reason]
+
+
+def _listed(names):
+    """Name scenarios, and those that begin alike in one word."""
+    groups = {}
+    for name in names:
+        begin = next((one for one in _FAMILIES if name.startswith(one)), "")
+        groups.setdefault(begin or name, []).append(name.removeprefix(begin or name))
+    return ", ".join(
+        f"`{begin}{{{','.join(rest)}}}`" if len(rest) > 1 else f"`{begin}{rest[0]}`"
+        for begin, rest in groups.items()
+    )
