@@ -38,7 +38,7 @@ def ack_all(seen):
 
 
 SKILLS = "Translates Chinese, Japanese and Korean into English"
-FETCH = call("fetch_messages", max_wait_ms=30_000)
+FETCH = call("fetch_messages", wait_seconds=30)
 WORK = [answer(0, "The server room is too hot!"), answer(1, "Good morning"), ack_all, "All done."]
 TASK = "Fetch your messages, waiting 30 s; answer each at its reply_to; then ack them all."
 SCENES = [  # who, what happens, the task, a scripted model's part, the tool after which power fails
@@ -50,7 +50,7 @@ SCENES = [  # who, what happens, the task, a scripted model's part, the tool aft
       ask("Translate: 机房太热了", priority="urgent"), "Both are sent."], None),
     ("translator", "It comes back, the urgent mail first.", TASK, [FETCH], "fetch_messages"),
     ("translator", "It starts again. Its mail is still leased; then it is delivered once more.",
-     TASK, [call("fetch_messages", max_wait_ms=0), FETCH, *WORK], None),
+     TASK, [call("fetch_messages", wait_seconds=0), FETCH, *WORK], None),
     ("planner", "It reads the answers.", "Fetch your messages, ack them all, and sum them up.",
      [FETCH, ack_all, "The server room is too hot, and good morning."], None),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import weakref
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -16,10 +16,11 @@ from langgraph.runtime import get_runtime
 from langchain_mq9.connection import ToolConnection
 from langchain_mq9.runs import run_headers
 from mq9 import InvalidRequest, Mq9Client, NotConnected
-from mq9.operations import Caller, Identity, Operation, OperationError, perform
+from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.caller import MAX_CHARS, MOST_CHARS, REGISTRATION_TTL_S
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.operation import Arguments, Result, unreachable
+from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
 R = TypeVar("R", bound=Result)
@@ -42,6 +43,7 @@ class Session:
         registration_ttl: After how many seconds without a sign of life the agent's registration is
             gone; 0 means never.
         client_options: Further arguments of ``Mq9Client``.
+        tools: The operations that the agent has tools for; all eight by default.
         connection: The connection of another session, to be used instead of one to ``server`` and
             left open when this session is closed.
 
@@ -61,6 +63,7 @@ class Session:
         max_chars: int = MAX_CHARS,
         registration_ttl: int = REGISTRATION_TTL_S,
         client_options: dict[str, Any] | None = None,
+        tools: Iterable[str] | None = None,
         connection: ToolConnection | None = None,
     ) -> None:
         if allow_read and agent is None:
@@ -69,6 +72,8 @@ class Session:
             raise InvalidRequest("allow_send: it limits where an agent may send; give the agent")
         if mail_address is not None and agent is None:
             raise InvalidRequest("mail_address: it is the mailbox of an agent; give the agent")
+        names = [one.name for one in OPERATIONS] if tools is None else tools
+        self.tools = ToolNames({name: name for name in names})
         self.agent = agent
         self.identity = (
             None if agent is None else Identity(agent, allow_read, mail_address, allow_send)
@@ -154,6 +159,7 @@ class Session:
             lease_ms=self.lease_ms,
             max_chars=self.max_chars,
             registration_ttl=self.registration_ttl,
+            tools=self.tools,
             deliveries=self._deliveries.of(consumer),
             headers=headers,
         )

@@ -70,6 +70,7 @@ class Mq9Toolkit(BaseToolkit):
             max_chars=max_chars,
             registration_ttl=registration_ttl,
             client_options=client_options,
+            tools=[kind.operation.name for kind in kinds],
         )
         self._tools = [kind(session=self._session) for kind in kinds]
 
@@ -108,6 +109,7 @@ class Mq9Toolkit(BaseToolkit):
             lease_ms=self._session.lease_ms,
             max_chars=self._session.max_chars,
             registration_ttl=self._session.registration_ttl,
+            tools=[kind.operation.name for kind in kinds],
             connection=self._session.connection,
         )
         toolkit = self.model_construct()

@@ -43,14 +43,14 @@ class Mq9Tool(BaseTool):
 
     def __init__(self, *, session: Session | None = None, **options: Any) -> None:
         operation = self.operation
+        used = Session(**options) if session is None else session
         super().__init__(
             name=operation.name,
-            description=operation.description,
+            description=used.tools.text(operation.description),
             args_schema=operation.arguments,
         )
-        if session is None:
-            session = self._own_session = Session(**options)
-        self._session = session
+        self._session = used
+        self._own_session = used if session is None else None
 
     def close(self) -> None:
         """Let go of the tool's own connection; a shared one is left alone. May be repeated."""

@@ -66,6 +66,7 @@ class Callers:
     ) -> None:
         self._connect = connect
         self._settings = settings
+        self._tools = settings.names
         self.default = None if agent is None else settings.identity(agent, mail_address)
         self._instance = instance or secrets.token_hex(4)
         self._agents: OrderedDict[str, _Agent] = OrderedDict()
@@ -112,7 +113,7 @@ class Callers:
                 identity=agent.identity,
                 lease_ms=self._settings.lease_ms,
                 max_chars=self._settings.max_chars,
-                allowed=self._settings.allowed,
+                tools=self._tools,
                 read_only=self._settings.read_only,
                 registration_ttl=self._settings.registration_ttl,
                 # Some clients open a session for each call.

@@ -27,6 +27,7 @@ from mq9.operations import Operation, OperationError, perform
 from mq9.operations.agents import AGENT_DISCOVER, DiscoverArguments
 from mq9.operations.messages import QUERY_MESSAGES, QueryArguments
 from mq9.operations.operation import Arguments, Result
+from mq9.operations.tool_names import ToolNames
 
 R = TypeVar("R", bound=Result)
 
@@ -63,6 +64,7 @@ class Resources:
 
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers
+        self._tools = settings.names
         self._shows_mail = QUERY_MESSAGES.name in settings.allowed
         self._shows_agents = AGENT_DISCOVER.name in settings.allowed
 
@@ -131,7 +133,7 @@ class Resources:
         """
         uri = params.uri
         if uri == PROTOCOL:
-            return _contents(uri, guide(), "text/markdown")
+            return _contents(uri, guide(self._tools), "text/markdown")
         try:
             text = await self._text(context, uri)
         except ValidationError as error:
@@ -165,9 +167,9 @@ class Resources:
             return await perform(operation, caller, arguments)
 
 
-def guide() -> str:
-    """Return how mail works, as a page for whoever is new to it."""
-    return files.files("mcp_server").joinpath("guide.md").read_text("utf-8")
+def guide(tools: ToolNames) -> str:
+    """Return how mail works, as a page for whoever is new to it and has these tools."""
+    return tools.text(files.files("mcp_server").joinpath("guide.md").read_text("utf-8"))
 
 
 def _contents(uri: str, text: str, mime_type: str) -> ReadResourceResult:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mq9 import InvalidRequest
 from mq9.operations.caller import MAX_CHARS, MOST_CHARS, REGISTRATION_TTL_S, Identity
 from mq9.operations.listed import NAMES, READ_ONLY
+from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class Settings:
         return {
             self.prefix + name: operation for name, operation in ALL.items() if name in self.allowed
         }
+
+    @property
+    def names(self) -> ToolNames:
+        """The names of the tools, for texts that speak of them."""
+        return ToolNames({name: self.prefix + name for name in self.allowed})
 
     def identity(self, agent: str, mail_address: str | None = None) -> Identity:
         """Return an agent as one that may do what these settings allow.

@@ -15,12 +15,12 @@ from mcp_types import (
     PaginatedRequestParams,
     TextContent,
     Tool,
-    ToolAnnotations,
 )
 from pydantic import ValidationError
 
 from mcp_server.callers import Callers, Context
 from mcp_server.confirmation import ask_user
+from mcp_server.definitions import definitions
 from mcp_server.settings import Settings
 from mcp_server.waiting import waited_for
 from mq9 import MessageNotFound, Mq9Error
@@ -29,7 +29,6 @@ from mq9.operations import Caller, Operation, OperationError, perform
 from mq9.operations.inbox import FetchArguments
 from mq9.operations.messages import DELETE_MESSAGE, DeleteArguments
 from mq9.operations.operation import Arguments, Result, explained
-from mq9.operations.schemas import arguments_schema, result_schema
 
 _MOST_AT_ONCE = 64  # calls in work, of one agent
 _MOST_SAID = 5  # wrong arguments that are spelled out
@@ -46,7 +45,7 @@ class Tools:
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers
         self._offered = settings.offered
-        self._definitions = [_define(*one) for one in self._offered.items()]
+        self._definitions = [Tool.model_validate(one) for one in definitions(settings)]
         self._calls: Counter[str] = Counter()
 
     async def list(
@@ -75,7 +74,7 @@ class Tools:
         try:
             arguments: Arguments = operation.arguments.model_validate(params.arguments or {})
         except ValidationError as error:
-            return _failed(f"{_wrong(error)}. Correct that and call again.")
+            return _failed(f"{_wrong(error, operation)}. Correct that and call again.")
         try:
             agent = self._callers.identity().name
         except Mq9Error as error:
@@ -105,9 +104,9 @@ class Tools:
             refusal = await _unless_confirmed(context, params, caller, arguments)
             if refusal is not None:
                 return refusal
-        wait_ms = arguments.max_wait_ms if isinstance(arguments, FetchArguments) else 0
+        wait_s = (arguments.wait_seconds or 0) if isinstance(arguments, FetchArguments) else 0
         result: Result = await waited_for(
-            context, caller.client.clock, wait_ms / 1000, perform(operation, caller, arguments)
+            context, caller.client.clock, wait_s, perform(operation, caller, arguments)
         )
         return CallToolResult(
             content=[TextContent(text=result.content())],
@@ -125,7 +124,7 @@ async def _unless_confirmed(
         if not await caller.client.query(address, msg_id=number, max_bytes=1):
             raise MessageNotFound(f"message not found: {number} is not in {address}")
     except Mq9Error as error:
-        raise explained(error, DELETE_MESSAGE) from error
+        raise explained(error, DELETE_MESSAGE, caller.tools) from error
     answer = await ask_user(
         context,
         params,
@@ -143,35 +142,25 @@ async def _unless_confirmed(
     return None
 
 
-def _define(name: str, operation: Operation[Any, Any]) -> Tool:
-    return Tool(
-        name=name,
-        title=operation.title,
-        description=operation.description,
-        input_schema=arguments_schema(operation.arguments),
-        output_schema=result_schema(operation.result),
-        annotations=ToolAnnotations(
-            read_only_hint=operation.read_only,
-            destructive_hint=operation.destructive,
-            idempotent_hint=operation.idempotent,
-            open_world_hint=not operation.local,
-        ),
-    )
-
-
 def _failed(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=text)], is_error=True)
 
 
-def _wrong(error: ValidationError) -> str:
+def _wrong(error: ValidationError, operation: Operation[Any, Any]) -> str:
     """Say which arguments are wrong and why, and what was given for each."""
     found = error.errors(include_url=False, include_context=False)
     said = [_said(one["loc"], one["msg"], one["type"], one["input"]) for one in found[:_MOST_SAID]]
     more = len(found) - len(said)
-    return "; ".join(said) + (f"; and {more} more" if more else "")
+    text = "; ".join(said) + (f"; and {more} more" if more else "")
+    if any(one["type"] == "extra_forbidden" for one in found):
+        text += f". There are {', '.join(operation.arguments.model_fields) or 'none'}"
+    return text
 
 
 def _said(place: tuple[int | str, ...], message: str, kind: str, value: object) -> str:
     where = ".".join(str(part)[:80] for part in place) or "arguments"
-    given = "" if kind == "missing" else f", not {addresses.shown(value)}"
-    return f"{where}: {message}{given}"
+    if kind == "missing":
+        return f"{where}: {message}"
+    if kind == "extra_forbidden":
+        return f"{where}: there is no such argument"
+    return f"{where}: {message}, not {addresses.shown(value)}"

@@ -219,7 +219,7 @@ class Watches:
             try:
                 next_id = await _look(caller, address)
             except Mq9Error as error:
-                raise explained(error, QUERY_MESSAGES) from error
+                raise explained(error, QUERY_MESSAGES, caller.tools) from error
             begun.set_result(None)
             await watch(caller.client, address, next_id, tell)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,6 +13,7 @@ from mq9.operations.arguments import Group, Number, OwnMailbox
 from mq9.operations.caller import Caller
 from mq9.operations.deliveries import Delivery
 from mq9.operations.operation import Arguments, Operation, Result
+from mq9.operations.times import time_at
 from mq9.protocol import checks
 from mq9.protocol.requests import MAX_LEASE_MS
 
@@ -31,10 +31,15 @@ class AckArguments(Arguments):
         Field(description="One or more that you fetched."),
     ]
     outcome: Annotated[
-        Literal["done", "give_back", "more_time"],
-        Field(description="give_back lets others have it, more_time keeps it yours for longer."),
-    ] = "done"
-    through: Annotated[bool, Field(description="And all before it in that fetch result.")] = False
+        Literal["done", "give_back", "more_time"] | None,
+        Field(
+            description="give_back lets others have it, more_time keeps it yours for longer; "
+            "else done."
+        ),
+    ] = None
+    through: Annotated[
+        bool | None, Field(description="And all before it in that fetch result.")
+    ] = None
     seconds: Annotated[
         int | None,
         Field(
@@ -69,8 +74,8 @@ async def _ack(caller: Caller, arguments: AckArguments) -> AckResult:
     _check(arguments)
     found = await _resolve(caller, arguments, named)
     match arguments.outcome:
-        case "done":
-            return await _confirm(caller, found, through=arguments.through)
+        case "done" | None:
+            return await _confirm(caller, found, through=bool(arguments.through))
         case "give_back":
             return await _give_back(caller, _every(found, arguments), arguments.seconds or 0)
         case "more_time":
@@ -79,7 +84,7 @@ async def _ack(caller: Caller, arguments: AckArguments) -> AckResult:
 
 def _check(arguments: AckArguments) -> None:
     checks.optional(checks.header_text)("group_name", arguments.group_name)
-    if arguments.seconds is not None and arguments.outcome == "done":
+    if arguments.seconds is not None and arguments.outcome in {"done", None}:
         raise InvalidRequest("seconds: it is for give_back and more_time, not for done")
     if arguments.seconds == 0 and arguments.outcome == "more_time":
         raise InvalidRequest("seconds: 0 is no more time; to let go of it, give it back")
@@ -125,10 +130,10 @@ def _delivery(caller: Caller, msg_id: int, address: str | None, group_name: str 
     if not found:
         if address is None:
             by = "" if group_name is None else " by that group"
+            more = caller.tools.text("[[; @fetch_messages gives what waits]]")
             raise MessageNotFound(
-                f"message not found: you have not fetched {msg_id}{by} here; fetch_messages gives "
-                "what waits. If it was fetched before this program was restarted, give its "
-                "mail_address"
+                f"message not found: you have not fetched {msg_id}{by} here{more}. If it was "
+                "fetched before this program was restarted, give its mail_address"
             )
         return Delivery(address, caller.group_to_use(group_name, address), caller.consumer)
     mailboxes = list(dict.fromkeys(one.mail_address for one in reversed(found)))
@@ -224,9 +229,7 @@ async def _extend(caller: Caller, meant: dict[int, Delivery], seconds: int | Non
         mail_address=_address(meant),
         extended=extended,
         leased_seconds=lease_ms // 1000 if extended else None,
-        leased_until=f"{datetime.fromtimestamp(until, UTC):%Y-%m-%dT%H:%M:%SZ}"
-        if extended
-        else None,
+        leased_until=time_at(until) if extended else None,
         lost=lost,
     )
 

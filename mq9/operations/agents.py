@@ -46,7 +46,7 @@ class RegisterArguments(Arguments):
     ]
     name: Annotated[
         str | None,
-        Field(max_length=128, description="Your name; leave it out if you have been given one."),
+        Field(max_length=128, description="Your name, if you have not been given one."),
     ] = None
     mail_address: OwnMailbox = None
 
@@ -87,7 +87,12 @@ def _own_name(identity: Identity | None, given: str | None) -> str:
 Phrasing = Annotated[str, Field(min_length=1, max_length=4_096)]
 Phrasings = Annotated[list[Phrasing], Field(min_length=1, max_length=_PHRASINGS)]
 # What a model is shown of it: without the limits that it does not reach.
-_QUERY_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_QUERY_SCHEMA = {
+    "anyOf": [
+        *({"type": "string"}, {"type": "array", "items": {"type": "string"}}),
+        {"type": "null"},
+    ]
+}
 
 
 class DiscoverArguments(Arguments):
@@ -96,7 +101,7 @@ class DiscoverArguments(Arguments):
     query: Annotated[
         Phrasing | Phrasings | None,
         WithJsonSchema(_QUERY_SCHEMA),
-        Field(description="Its card's words, or up to 5 phrasings; none: everybody."),
+        Field(description="Its card's words, or up to 5 phrasings; else everybody."),
     ] = None
     limit: Annotated[
         int | None,

@@ -12,16 +12,15 @@ from mq9.protocol.checks import (
     MAX_MSG_ID,
     MAX_SECONDS,
     MAX_TAGS,
-    MAX_UNIX_SECONDS,
 )
 
 MailAddress = Annotated[str, Field(description="Mailbox address, such as agent.translator.")]
-OwnMailbox = Annotated[str | None, Field(description="Mailbox to use; your own when left out.")]
+OwnMailbox = Annotated[str | None, Field(description="Mailbox to use; else your own.")]
 Group = Annotated[
     str | None,
     Field(
         max_length=HEADER_VALUE_LENGTH,
-        description="Consumer group; leave it out unless you share the work with others.",
+        description="Consumer group, if you share the work with others.",
     ),
 ]
 Number = Annotated[int, Field(ge=0, le=MAX_MSG_ID)]
@@ -31,10 +30,8 @@ MaxChars = Annotated[
     Field(ge=100, le=MOST_CHARS, description="How much text at the most, in characters."),
 ]
 Seconds = Annotated[int | None, Field(ge=0, le=MAX_SECONDS)]
-Lifetime = Annotated[int | None, Field(ge=1, le=MAX_SECONDS)]
 Tags = Annotated[list[str] | None, Field(max_length=MAX_TAGS)]
 Key = Annotated[str | None, Field(max_length=HEADER_VALUE_LENGTH)]
 Since = Annotated[
-    int | None,
-    Field(ge=0, le=MAX_UNIX_SECONDS, description="Only messages from this Unix second on."),
+    str | None, Field(description="Only messages from this time on, such as 2026-11-21T07:09:00Z.")
 ]

@@ -11,6 +11,7 @@ from mq9.client import Mq9Client
 from mq9.errors import Forbidden, InvalidAddress, InvalidRequest, MailboxNotFound
 from mq9.operations.deliveries import Deliveries, DeliveryMemory
 from mq9.operations.ownership import agent_key, proof, proves
+from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
 MAX_CHARS = 20_000
@@ -156,7 +157,7 @@ class Caller:
         identity: The agent, where the tools are bound to one.
         lease_ms: How long fetched messages stay leased.
         max_chars: How many characters of other people's text a result may hold.
-        allowed: The names of the operations it may perform; None for all.
+        tools: The operations that it may perform, and what their tools are called.
         read_only: Whether it may only perform operations that change nothing.
         registration_ttl: After how many seconds without a sign of life its registration is gone; 0
             means never.
@@ -169,16 +170,11 @@ class Caller:
     identity: Identity | None = None
     lease_ms: int = requests.DEFAULT_LEASE_MS
     max_chars: int = field(default=MAX_CHARS)
-    allowed: frozenset[str] | None = None
+    tools: ToolNames = field(default_factory=ToolNames)
     read_only: bool = False
     registration_ttl: int = REGISTRATION_TTL_S
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
     headers: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def may_take(self) -> bool:
-        """Whether it may fetch messages."""
-        return not self.read_only and (self.allowed is None or "fetch_messages" in self.allowed)
 
     async def mailbox_to_read(self, mail_address: str | None) -> str:
         """Return the mailbox to read: the one asked for, if allowed, else the agent's own.

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mq9.operations.arguments import Seconds
 from mq9.operations.caller import Caller, address_in
 from mq9.operations.operation import Arguments, Operation, Result
-from mq9.protocol.checks import MAX_SECONDS
 
 _LONGEST_PREFIX = 90  # longer ones leave no room in an address for what is made up
 
@@ -18,16 +18,11 @@ class CreateMailboxArguments(Arguments):
 
     name: Annotated[
         str | None,
-        Field(
-            description="Address to have: a-z, 0-9 and dots. Left out, a private one is made up."
-        ),
+        Field(description="Address to have: a-z, 0-9 and dots; else a private one is made up."),
     ] = None
     ttl: Annotated[
-        int,
-        Field(
-            ge=0, le=MAX_SECONDS, description="Seconds until it is gone with its mail; 0: never."
-        ),
-    ] = 0
+        Seconds, Field(description="Seconds until it is gone with its mail; 0 or null: never.")
+    ] = None
 
 
 class CreateMailboxResult(Result):
@@ -46,7 +41,7 @@ async def _create(caller: Caller, arguments: CreateMailboxArguments) -> CreateMa
         name = caller.client.new_address(identity.mail_address if identity and fits else None)
     address = await caller.client.mailbox_create(
         name=name,
-        ttl=arguments.ttl,
+        ttl=arguments.ttl or 0,
         desc="" if identity is None else identity.description(name),
     )
     if identity is not None:

@@ -11,7 +11,6 @@ from mq9.errors import InvalidAddress, InvalidRequest, MailboxNotFound, PayloadT
 from mq9.models import Priority
 from mq9.operations.arguments import (
     Key,
-    Lifetime,
     MailAddress,
     MaxChars,
     MsgId,
@@ -23,10 +22,12 @@ from mq9.operations.arguments import (
 from mq9.operations.caller import Caller, address_in
 from mq9.operations.names import named, nearest
 from mq9.operations.operation import Arguments, Operation, Result
+from mq9.operations.times import unix_seconds
 from mq9.operations.views import MessageView, views
 from mq9.protocol.checks import MAX_MSG_ID
 
 _MOST_CONTENT = 1024 * 1024
+_SHOWN = 20  # messages, unless a limit is given
 
 
 class SendArguments(Arguments):
@@ -39,18 +40,19 @@ class SendArguments(Arguments):
         str, Field(max_length=_MOST_CONTENT, description="The message, complete in itself.")
     ]
     priority: Annotated[
-        Literal["normal", "urgent", "critical"],
-        Field(description="Critical is read before urgent, urgent before normal."),
-    ] = "normal"
+        Literal["normal", "urgent", "critical"] | None,
+        Field(description="Critical is read before urgent, urgent before normal, the default."),
+    ] = None
     key: Annotated[Key, Field(description="Replaces the earlier message with this key.")] = None
     delay: Annotated[Seconds, Field(description="Seconds until it can be read.")] = None
     ttl: Annotated[
-        Lifetime, Field(description="Seconds until it is gone, read or not; more than delay.")
+        Seconds,
+        Field(description="Seconds until it is gone, read or not; more than delay; 0: never."),
     ] = None
     tags: Annotated[Tags, Field(description="Words to find it by, without commas.")] = None
-    reply_to: Annotated[
-        str | None, Field(description="Mailbox for the answer; your own when left out.")
-    ] = None
+    reply_to: Annotated[str | None, Field(description="Mailbox for the answer; else your own.")] = (
+        None
+    )
     correlation_id: Annotated[
         str | None,
         Field(
@@ -93,10 +95,10 @@ async def _send_to(
         msg_id = await caller.client.send(
             address,
             arguments.content,
-            priority=Priority(arguments.priority),
+            priority=Priority(arguments.priority or Priority.NORMAL),
             key=arguments.key,
             delay=arguments.delay,
-            ttl=arguments.ttl,
+            ttl=arguments.ttl or None,
             tags=arguments.tags,
             sender=None if caller.identity is None else caller.identity.name,
             reply_to=reply_to,
@@ -139,7 +141,9 @@ class QueryArguments(Arguments):
     msg_id: Annotated[int | None, Field(ge=0, le=MAX_MSG_ID, description="Only this message.")] = (
         None
     )
-    limit: Annotated[int, Field(ge=1, le=1_000, description="The newest so many.")] = 20
+    limit: Annotated[
+        int | None, Field(ge=1, le=1_000, description="The newest so many; else 20.")
+    ] = None
     max_chars: MaxChars = None
 
 
@@ -151,19 +155,21 @@ class QueryResult(Result):
     more: str | None = Field(default=None, description="Why not all that match are here.")
 
 
-_REST = "call query_messages with msg_id={msg_id}, max_chars={chars}"
+_REST = "call @query_messages with msg_id={msg_id}, max_chars={chars}"
 
 
 async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
     address = await caller.mailbox_to_read(arguments.mail_address)
     max_chars = arguments.max_chars or caller.max_chars
+    limit = arguments.limit or _SHOWN
+    since = None if arguments.since is None else unix_seconds("since", arguments.since)
     try:
         found = await caller.client.query(
             address,
             key=arguments.key,
             tags=arguments.tags,
-            since=arguments.since,
-            limit=arguments.limit,
+            since=since,
+            limit=limit,
             msg_id=arguments.msg_id,
             max_bytes=max_chars,
         )
@@ -174,11 +180,11 @@ async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
         return QueryResult(mail_address=address, messages=[])  # who may only look has made none
     more = None
     if found.more:
-        wider = "raise limit" if len(found) == arguments.limit else "narrow it with key or tags"
+        wider = "raise limit" if len(found) == limit else "narrow it with key or tags"
         more = f"older ones match as well: {wider}"
     return QueryResult(
         mail_address=address,
-        messages=views(found, max_chars, _REST),
+        messages=views(found, max_chars, caller.tools.text(_REST)),
         more=more,
     )
 
@@ -219,6 +225,7 @@ SEND_MESSAGE = Operation(
     arguments=SendArguments,
     result=SendResult,
     call=_send,
+    open_world=True,
 )
 
 QUERY_MESSAGES = Operation(
@@ -226,7 +233,8 @@ QUERY_MESSAGES = Operation(
     title="Look into a mailbox",
     description=(
         "Look at the stored messages of a mailbox, read ones included, without taking them: "
-        "nothing is leased and nothing has to be acked. To work on messages use fetch_messages."
+        "nothing is leased and nothing has to be acked."
+        "[[ To work on messages use @fetch_messages.]]"
     ),
     arguments=QueryArguments,
     result=QueryResult,
@@ -246,4 +254,5 @@ DELETE_MESSAGE = Operation(
     result=DeleteResult,
     call=_delete,
     destructive=True,
+    idempotent=True,
 )

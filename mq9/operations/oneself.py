@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from mq9.errors import InvalidRequest, MailboxNotFound
 from mq9.operations.caller import Caller, Identity
@@ -30,7 +31,7 @@ class WhoamiResult(Result):
 
     name: str
     mail_address: str = Field(description="Your mailbox: where others reach you.")
-    waiting: WaitingMail | None = Field(
+    waiting: Annotated[WaitingMail | None, WithJsonSchema({"type": "object"})] = Field(
         default=None, description="Mail not yet taken; left out while there is no mailbox."
     )
     may_read: str = Field(description="What you may read.")
@@ -87,18 +88,18 @@ WHOAMI = Operation(
     call=_whoami,
     read_only=True,
     idempotent=True,
-    local=True,
 )
 
 AGENT_UNREGISTER = Operation(
     name="agent_unregister",
     title="Unregister this agent",
     description=(
-        "Take yourself out of the list that agent_discover searches. "
+        "Take yourself out of the list of agents[[ that @agent_discover searches]]. "
         "Your mailbox stays, and who knows its address can still write to it."
     ),
     arguments=NoArguments,
     result=UnregisterResult,
     call=_unregister,
     destructive=True,
+    idempotent=True,
 )

@@ -29,6 +29,7 @@ from mq9.errors import (
 )
 from mq9.models import Unread
 from mq9.operations.caller import Caller
+from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks
 
 _logger = logging.getLogger("mq9.operations")
@@ -37,10 +38,17 @@ _logger = logging.getLogger("mq9.operations")
 class Arguments(BaseModel):
     """What a model may say: exactly the arguments of the operation, of exactly their types.
 
-    Null and the empty text stand for an argument that is left out, where it may be.
+    Null and the empty text stand for an argument that is left out, where it may be: all that are
+    not required have the type of what may be null, and no other default, so that a host that makes
+    models name every argument leaves them a way not to. The schema allows arguments that do not
+    exist, since some hosts refuse to work without; they are refused here.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra=lambda schema: schema.pop("additionalProperties", None),
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -80,14 +88,14 @@ class Operation(Generic[A, R]):
     Attributes:
         name: Its name; a door may put a prefix before it.
         title: Its name for people.
-        description: What it does and when to use it, for the model.
+        description: What it does and when to use it, for the model; see ``ToolNames``.
         arguments: The model of its arguments.
         result: The model of its result.
         call: Does it.
         read_only: Whether it changes nothing.
         destructive: Whether it may remove something.
         idempotent: Whether repeating it changes nothing more.
-        local: Whether it concerns the calling agent alone, nobody else.
+        open_world: Whether it tells something to others, who may be anybody.
     """
 
     name: str
@@ -99,7 +107,7 @@ class Operation(Generic[A, R]):
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
-    local: bool = False
+    open_world: bool = False
 
     def check_allowed(self, caller: Caller) -> None:
         """See whether a caller may perform this.
@@ -107,10 +115,8 @@ class Operation(Generic[A, R]):
         Raises:
             Forbidden: It may not.
         """
-        if (caller.read_only and not self.read_only) or (
-            caller.allowed is not None and self.name not in caller.allowed
-        ):
-            raise Forbidden(f"{self.name}: it is switched off here")
+        if (caller.read_only and not self.read_only) or self.name not in caller.tools:
+            raise Forbidden("this is switched off here")
 
 
 class OperationError(Exception):
@@ -125,14 +131,20 @@ class OperationError(Exception):
         self.code = code
 
 
-# The first class that the error belongs to decides.
+# The first class that the error belongs to decides. The texts are for ``ToolNames``.
 _ADVICE: tuple[tuple[type[Mq9Error], str], ...] = (
-    (InvalidAddress, "Correct the address and call again; agent_discover lists addresses."),
+    (InvalidAddress, "Correct the address and call again[[; @agent_discover lists addresses]]."),
     (InvalidRequest, "Correct that argument and call again."),
-    (MailboxNotFound, "Check the address with agent_discover; who never ran has no mailbox yet."),
-    (MessageNotFound, "Use a msg_id that a result gave you; only what you fetched can be acked."),
+    (
+        MailboxNotFound,
+        "Check the address[[ with @agent_discover]]; who never ran has no mailbox yet.",
+    ),
+    (MessageNotFound, "Use a msg_id that a result gave you."),
     (MailboxExists, "Use it as it is, or choose another name."),
-    (AgentNotFound, "See agent_discover for who is registered."),
+    (
+        AgentNotFound,
+        "[[See @agent_discover for who is registered.|Tell the user if that is unexpected.]]",
+    ),
     (PayloadTooLarge, "Send less at once, or say where the rest can be found."),
     (MailboxFull, "Its reader has fallen behind; try again later or write to another agent."),
     (LimitReached, "Try again later."),
@@ -146,12 +158,12 @@ _REPEAT = "Call again; twice does no harm."
 _OTHERWISE = "Tell the user if it happens again."
 
 
-def explained(error: Mq9Error, operation: Operation[Any, Any]) -> OperationError:
+def explained(error: Mq9Error, operation: Operation[Any, Any], tools: ToolNames) -> OperationError:
     """Return an error of the broker or client as one that tells a model what to do next."""
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), _OTHERWISE)
     if isinstance(error, Unavailable) and operation.idempotent:
         advice = _REPEAT
-    return OperationError(f"{error}. {advice}", error.code)
+    return OperationError(f"{error}. {tools.text(advice)}", error.code)
 
 
 def unreachable(error: Exception) -> OperationError:
@@ -182,11 +194,12 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
     except Mq9Error as error:
         if isinstance(error, MailboxNotFound) and caller.identity is not None:
             caller.identity.has_mailbox = False  # if it was its own, the next call makes it again
-        raise explained(error, operation) from error
+        raise explained(error, operation, caller.tools) from error
     except Exception as error:
         # A model's run must go on; the program's log has the rest.
         _logger.exception("%s failed unexpectedly", operation.name)
-        raise OperationError(f"{operation.name} failed: {error}. {_OTHERWISE}", "error") from error
+        name = caller.tools.text(f"@{operation.name}")
+        raise OperationError(f"{name} failed: {error}. {_OTHERWISE}", "error") from error
 
 
 def unread_line(unread: Unread | None, caller: Caller) -> str | None:
@@ -199,5 +212,4 @@ def unread_line(unread: Unread | None, caller: Caller) -> str | None:
         if count
     ]
     which = f" ({', '.join(pressing)})" if pressing else ""
-    line = f"{unread.total} unread{which}"
-    return f"{line}: call fetch_messages" if caller.may_take else line
+    return caller.tools.text(f"{unread.total} unread{which}[[: call @fetch_messages]]")

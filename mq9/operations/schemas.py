@@ -8,11 +8,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-_BEYOND_REACH = 10**8
+_BEYOND_REACH = 10**6
+_NULL = {"type": "null"}
 
 
 class _Plain(GenerateJsonSchema):
-    """Leaves out titles, and lets what may be null be simply what may be left out."""
+    """Leaves out titles and nulls: in a result, what would be null is left out."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         """Describe what may be null."""
@@ -24,11 +25,19 @@ class _Plain(GenerateJsonSchema):
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)
 
+    def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
+        """Describe a text, without its longest length, which nobody means to reach."""
+        described = super().str_schema(schema)
+        described.pop("maxLength", None)
+        return described
+
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
-        """Describe a number, without a limit that nobody means to reach."""
+        """Describe a number, without limits that nobody means to reach."""
         described = super().int_schema(schema)
         if described.get("maximum", 0) > _BEYOND_REACH:
             del described["maximum"]
+        if described.get("minimum") == 0:
+            del described["minimum"]
         return described
 
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -43,9 +52,21 @@ class _Plain(GenerateJsonSchema):
         return described
 
 
+class _Nullable(_Plain):
+    """Lets everything be null that may be left out."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """Describe what may be null."""
+        # Not as a list of types, which some hosts do not know.
+        return {"anyOf": [super().nullable_schema(schema), _NULL]}
+
+
 def arguments_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of what a model may say: no titles, no nulls, no docstrings."""
-    return model.model_json_schema(schema_generator=_Plain)
+    """Return the JSON schema of what a model may say: no titles, no defaults, no docstrings.
+
+    What may be left out may be null instead, for hosts that make models say everything.
+    """
+    return model.model_json_schema(schema_generator=_Nullable)
 
 
 def result_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def fail(toolkit, name, /, **arguments):
 
 def fetch(toolkit, /, **arguments):
     """Fetch what is there now."""
-    return do(toolkit, "fetch_messages", max_wait_ms=0, **arguments)
+    return do(toolkit, "fetch_messages", wait_seconds=0, **arguments)
 
 
 def bodies(said):

@@ -149,7 +149,7 @@ def test_an_ack_counts_after_a_restart_in_the_same_thread(open_toolkit, worker):
     before, after = open_toolkit("planner"), open_toolkit("planner")
     do(before, "agent_discover")
     do(worker, "send_message", mail_address="planner", content="x")
-    within("t", before, "fetch_messages", max_wait_ms=0)
+    within("t", before, "fetch_messages", wait_seconds=0)
     before.close()
 
     refused = answer(after, "ack_messages", config=run_in("t"), msg_id=0)
@@ -159,8 +159,8 @@ def test_an_ack_counts_after_a_restart_in_the_same_thread(open_toolkit, worker):
 
 
 def test_what_one_thread_fetched_is_unknown_to_another(planner, inbox, replies):
-    within("one", planner, "fetch_messages", max_wait_ms=0)
-    within("two", planner, "fetch_messages", max_wait_ms=0, mail_address=replies)
+    within("one", planner, "fetch_messages", wait_seconds=0)
+    within("two", planner, "fetch_messages", wait_seconds=0, mail_address=replies)
 
     assert within("two", planner, "ack_messages", msg_id=0)["mail_address"] == replies
     assert within("one", planner, "ack_messages", msg_id=0)["mail_address"] == "planner"
@@ -169,7 +169,7 @@ def test_what_one_thread_fetched_is_unknown_to_another(planner, inbox, replies):
 
 
 def test_what_another_thread_was_handed_is_refused_with_the_mailbox_too(planner, inbox):
-    within("one", planner, "fetch_messages", max_wait_ms=0)
+    within("one", planner, "fetch_messages", wait_seconds=0)
 
     refused = answer(
         planner, "ack_messages", config=run_in("two"), msg_id=0, mail_address="planner"
@@ -179,9 +179,9 @@ def test_what_another_thread_was_handed_is_refused_with_the_mailbox_too(planner,
 
 
 async def test_what_others_have_by_now_is_lost_and_the_rest_confirmed(broker, planner, inbox):
-    within("slow", planner, "fetch_messages", max_wait_ms=0)
+    within("slow", planner, "fetch_messages", wait_seconds=0)
     await broker.clock.advance(60)
-    within("fast", planner, "fetch_messages", max_wait_ms=0, num_msgs=2)
+    within("fast", planner, "fetch_messages", wait_seconds=0, num_msgs=2)
 
     said = within("slow", planner, "ack_messages", msg_id=[0, 1, 2])
 
@@ -202,7 +202,7 @@ def test_what_is_confirmed_already_or_deleted_is_told_so(planner, inbox):
 
 
 def test_what_is_given_back_goes_to_others_at_once(planner, inbox):
-    within("one", planner, "fetch_messages", max_wait_ms=0)
+    within("one", planner, "fetch_messages", wait_seconds=0)
 
     said = within("one", planner, "ack_messages", msg_id=[0, 2], outcome="give_back")
 
@@ -211,24 +211,24 @@ def test_what_is_given_back_goes_to_others_at_once(planner, inbox):
         "given_back": [0, 2],
         "unread": "2 unread: call fetch_messages",
     }
-    assert ids(within("two", planner, "fetch_messages", max_wait_ms=0)) == [0, 2]
+    assert ids(within("two", planner, "fetch_messages", wait_seconds=0)) == [0, 2]
     again = within("one", planner, "ack_messages", msg_id=[0, 1], outcome="give_back")
     assert again["given_back"] == [1]
     assert again["lost"] == {"0": "another consumer has it now"}
 
 
 async def test_what_is_given_back_may_wait(broker, planner, inbox):
-    await ado(planner, "fetch_messages", max_wait_ms=0)
+    await ado(planner, "fetch_messages", wait_seconds=0)
 
     await ado(planner, "ack_messages", msg_id=1, through=True, outcome="give_back", seconds=30)
 
-    assert (await ado(planner, "fetch_messages", max_wait_ms=0, new_only=True))["messages"] == []
+    assert (await ado(planner, "fetch_messages", wait_seconds=0, new_only=True))["messages"] == []
     await broker.clock.advance(30)
-    assert ids(await ado(planner, "fetch_messages", max_wait_ms=0, new_only=True)) == [0, 1]
+    assert ids(await ado(planner, "fetch_messages", wait_seconds=0, new_only=True)) == [0, 1]
 
 
 async def test_more_time_keeps_messages_and_says_until_when(broker, planner, inbox):
-    await ado(planner, "fetch_messages", max_wait_ms=0)
+    await ado(planner, "fetch_messages", wait_seconds=0)
     await broker.clock.advance(50)
 
     said = await ado(planner, "ack_messages", msg_id=1, through=True, outcome="more_time")
@@ -259,15 +259,15 @@ def test_what_came_before_is_not_guessed_after_a_restart(open_toolkit, planner, 
 
 
 async def test_new_mail_is_waited_for_while_old_is_held(broker, planner, worker, inbox):
-    await ado(planner, "fetch_messages", max_wait_ms=0)
-    waiting = await begin(broker, ado(planner, "fetch_messages", max_wait_ms=30_000, new_only=True))
+    await ado(planner, "fetch_messages", wait_seconds=0)
+    waiting = await begin(broker, ado(planner, "fetch_messages", wait_seconds=30, new_only=True))
     await broker.clock.advance(10)
     assert not waiting.done()
 
     await ado(worker, "send_message", mail_address="planner", content="news")
 
     assert bodies(await waiting) == ["news"]
-    assert bodies(await ado(planner, "fetch_messages", max_wait_ms=0)) == ["a", "b", "c", "news"]
+    assert bodies(await ado(planner, "fetch_messages", wait_seconds=0)) == ["a", "b", "c", "news"]
 
 
 async def test_parallel_calls_ack_each_their_own(planner, worker):
@@ -276,7 +276,7 @@ async def test_parallel_calls_ack_each_their_own(planner, worker):
         await ado(planner, "send_message", mail_address="worker", content=str(number))
     fetched = await asyncio.gather(
         *(
-            ado(worker, "fetch_messages", max_wait_ms=0, num_msgs=1, new_only=True)
+            ado(worker, "fetch_messages", wait_seconds=0, num_msgs=1, new_only=True)
             for _ in range(20)
         )
     )
@@ -293,7 +293,7 @@ def test_threads_ack_what_each_fetched(planner, worker):
         do(planner, "send_message", mail_address="worker", content=str(number))
 
     def work(thread):
-        [number] = ids(within(thread, worker, "fetch_messages", max_wait_ms=5_000, num_msgs=1))
+        [number] = ids(within(thread, worker, "fetch_messages", wait_seconds=5, num_msgs=1))
         return within(thread, worker, "ack_messages", msg_id=number)["acked"]
 
     with ThreadPoolExecutor(8) as pool:

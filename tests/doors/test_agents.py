@@ -55,7 +55,7 @@ def said(message):
     return json.loads(message.content)
 
 
-NOW = {"max_wait_ms": 0}
+NOW = {"wait_seconds": 0}
 
 
 async def test_two_agents_find_each_other_talk_and_confirm(broker, make_agent, run, open_toolkit):

@@ -15,7 +15,7 @@ VALID = {
     "agent_discover": {"query": "plan", "limit": 3},
     "create_mailbox": {"name": "new.one", "ttl": 60},
     "send_message": {"mail_address": "planner", "content": "x"},
-    "fetch_messages": {"max_wait_ms": 0},
+    "fetch_messages": {"wait_seconds": 0},
     "ack_messages": {"msg_id": 0},
     "query_messages": {},
     "delete_message": {"mail_address": "planner", "msg_id": 0},
@@ -51,7 +51,7 @@ WRONG = {
     ("send_message", "priority"): ["high", "URGENT", " normal", 1, ["urgent"], *BROKEN],
     ("send_message", "key"): WORDS,
     ("send_message", "delay"): [-1, TEN_YEARS + 1, *NOT_WHOLE],
-    ("send_message", "ttl"): [0, -1, TEN_YEARS + 1, *NOT_WHOLE],
+    ("send_message", "ttl"): [-1, TEN_YEARS + 1, *NOT_WHOLE],
     ("send_message", "tags"): [
         "a",
         7,
@@ -68,7 +68,7 @@ WRONG = {
     ("fetch_messages", "mail_address"): [*ADDRESSES, "worker"],
     ("fetch_messages", "group_name"): WORDS,
     ("fetch_messages", "num_msgs"): [0, -1, 1_001, *NOT_WHOLE],
-    ("fetch_messages", "max_wait_ms"): [-1, 45_001, *NOT_WHOLE],
+    ("fetch_messages", "wait_seconds"): [-1, 46, *NOT_WHOLE],
     ("fetch_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
     ("fetch_messages", "new_only"): [0, 1, "yes", 1.5, [True], {"a": 1}],
     ("ack_messages", "msg_id"): [
@@ -83,7 +83,11 @@ WRONG = {
     ("query_messages", "mail_address"): [*ADDRESSES, "worker"],
     ("query_messages", "key"): WORDS,
     ("query_messages", "tags"): ["a", 7, ["a,b"], [""], *([word] for word in WORDS)],
-    ("query_messages", "since"): [-1, 253_402_300_800, *NOT_WHOLE],
+    ("query_messages", "since"): [
+        *TEXT,
+        *("yesterday", "2026-13-01", "1969-12-31T23:59:59Z", "12:00"),
+        *("9999-12-31T23:59:59-23:59", " 2026-11-21", "1800000000", "2026-11-21T07:09:00+25:00"),
+    ],
     ("query_messages", "msg_id"): [-1, 2**53, *NOT_WHOLE],
     ("query_messages", "limit"): [0, -1, 1_001, *NOT_WHOLE],
     ("query_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
@@ -116,7 +120,7 @@ def prepared(broker, planner, worker, anyone):
     do(planner, "agent_register", name="planner", capabilities="Plans")
     do(worker, "send_message", mail_address="planner", content="x", key="k", tags=["a"])
     do(planner, "send_message", mail_address="worker", content="y")
-    answer(planner, "fetch_messages", max_wait_ms=0, config=run_in("t"))
+    answer(planner, "fetch_messages", wait_seconds=0, config=run_in("t"))
     return lambda: asyncio.run(snapshot(broker, anyone))
 
 

@@ -59,7 +59,7 @@ def test_agents_of_one_connection_remember_each_what_they_fetched(planner, write
 async def test_there_is_one_connection_and_one_thread(broker, planner):
     writers = [planner.for_agent(f"writer.{number}") for number in range(5)]
 
-    await asyncio.gather(*(ado(one, "fetch_messages", max_wait_ms=0) for one in writers))
+    await asyncio.gather(*(ado(one, "fetch_messages", wait_seconds=0) for one in writers))
 
     connection = planner._session.connection
     assert {one._session.connection for one in writers} == {connection}

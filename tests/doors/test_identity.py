@@ -11,7 +11,7 @@ from .hands import ado, answer, bodies, do, fail, fetch, ids
 def looks(mail_address):
     """Every call that reads, acks, deletes in or registers at a mailbox."""
     return [
-        ("fetch_messages", {"mail_address": mail_address, "max_wait_ms": 0}),
+        ("fetch_messages", {"mail_address": mail_address, "wait_seconds": 0}),
         ("ack_messages", {"mail_address": mail_address, "msg_id": 0}),
         ("query_messages", {"mail_address": mail_address}),
         ("delete_message", {"mail_address": mail_address, "msg_id": 0}),
@@ -43,7 +43,7 @@ def test_the_mailbox_is_the_slug_of_the_name_and_made_on_first_use(open_toolkit,
     "name", ["fetch_messages", "query_messages", "agent_discover", "create_mailbox"]
 )
 def test_whatever_is_called_first_makes_the_mailbox(planner, anyone, name):
-    arguments = {"max_wait_ms": 0} if name == "fetch_messages" else {}
+    arguments = {"wait_seconds": 0} if name == "fetch_messages" else {}
     do(planner, name, **arguments)
 
     assert do(anyone, "send_message", mail_address="planner", content="x")["msg_id"] == 0

@@ -120,7 +120,7 @@ async def test_a_long_fetch_does_not_hold_up_the_others():
         FakeBroker(autojump=False) as broker,  # which does not see the thread
         Mq9Toolkit(broker.url, agent="planner") as planner,
     ):
-        waiting = await begin(broker, ado(planner, "fetch_messages", max_wait_ms=45_000))
+        waiting = await begin(broker, ado(planner, "fetch_messages", wait_seconds=45))
 
         assert await asyncio.to_thread(send, planner, "x") == 0
 
@@ -128,14 +128,14 @@ async def test_a_long_fetch_does_not_hold_up_the_others():
 
 
 async def test_a_cancelled_fetch_leases_nothing(broker, planner, anyone):
-    waiting = await begin(broker, aanswer(planner, "fetch_messages", max_wait_ms=45_000))
+    waiting = await begin(broker, aanswer(planner, "fetch_messages", wait_seconds=45))
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
     await ado(anyone, "send_message", mail_address="planner", content="x")
 
-    said = await ado(anyone, "fetch_messages", mail_address="planner", max_wait_ms=0)
+    said = await ado(anyone, "fetch_messages", mail_address="planner", wait_seconds=0)
     assert bodies(said) == ["x"]
     assert "delivery_count" not in said["messages"][0]
 
@@ -144,7 +144,7 @@ async def test_a_fetch_that_runs_out_of_time_leases_nothing(broker, planner, any
     await ado(planner, "agent_discover")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await aanswer(planner, "fetch_messages", max_wait_ms=45_000)
+            await aanswer(planner, "fetch_messages", wait_seconds=45)
 
     await asend(anyone, "x")
 
@@ -191,9 +191,9 @@ async def test_toolkits_close_with_their_blocks(broker):
 @pytest.mark.parametrize("close", ["close", "aclose"])
 async def test_calls_that_are_going_on_are_told_of_the_close(broker, open_toolkit, close):
     toolkit = open_toolkit("planner")
-    waiting = await begin(broker, aanswer(toolkit, "fetch_messages", max_wait_ms=45_000))
+    waiting = await begin(broker, aanswer(toolkit, "fetch_messages", wait_seconds=45))
     blocked = await begin(
-        broker, asyncio.to_thread(answer, toolkit, "fetch_messages", max_wait_ms=45_000), waiting=2
+        broker, asyncio.to_thread(answer, toolkit, "fetch_messages", wait_seconds=45), waiting=2
     )
 
     if close == "close":
@@ -370,7 +370,7 @@ def test_a_forgotten_toolkit_does_not_keep_the_interpreter_from_ending(tmp_path)
         print(tools["send_message"].invoke({"mail_address": "planner", "content": "x"}))
         waiting = threading.Thread(
             target=lambda: tools["fetch_messages"].invoke(
-                {"mail_address": "planner", "group_name": "other", "max_wait_ms": 45_000}
+                {"mail_address": "planner", "group_name": "other", "wait_seconds": 45}
             ),
             daemon=True,
         )
@@ -391,7 +391,7 @@ def test_a_toolkit_that_is_used_while_the_interpreter_waits_to_end_works(tmp_pat
         async def main():
             toolkit = Mq9Toolkit(sys.argv[1], agent="planner")
             tools = {tool.name: tool for tool in toolkit.get_tools()}
-            waiting = asyncio.create_task(tools["fetch_messages"].ainvoke({"max_wait_ms": 45_000}))
+            waiting = asyncio.create_task(tools["fetch_messages"].ainvoke({"wait_seconds": 45}))
             await asyncio.sleep(0.2)
             return waiting
 

@@ -21,7 +21,7 @@ from mq9.users import User, Users
 from .hands import aanswer, ado, do, fail
 
 LOOKS = [
-    ("fetch_messages", {"max_wait_ms": 0}),
+    ("fetch_messages", {"wait_seconds": 0}),
     ("query_messages", {}),
     ("delete_message", {"msg_id": 0}),
     ("agent_register", {"capabilities": "x"}),

@@ -8,12 +8,16 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_mq9.tools import TOOLS
 from mq9.operations import ALL, OPERATIONS
 from mq9.operations.listed import NAMES, READ_ONLY
+from mq9.operations.tool_names import ToolNames
 
 from . import hands
 
 CHANGES_NOTHING = {"agent_discover", "query_messages"}
 REMOVES_SOMETHING = {"delete_message"}
-MAY_BE_REPEATED = {"agent_register", "agent_discover", "ack_messages", "query_messages"}
+MAY_BE_REPEATED = {
+    *("agent_register", "agent_discover", "ack_messages", "query_messages", "delete_message"),
+}
+REACHES_OTHERS = {"send_message"}
 
 
 def test_there_are_eight_operations():
@@ -33,10 +37,11 @@ def test_each_tool_is_made_of_one_operation():
 def test_an_operation_says_what_it_is_and_does(operation):
     assert operation.title
     assert operation.title != operation.name
-    assert operation.description.endswith(".")
+    assert ToolNames().text(operation.description).endswith(".")
     assert operation.read_only == (operation.name in CHANGES_NOTHING)
     assert operation.destructive == (operation.name in REMOVES_SOMETHING)
     assert operation.idempotent == (operation.name in MAY_BE_REPEATED)
+    assert operation.open_world == (operation.name in REACHES_OTHERS)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
@@ -60,7 +65,8 @@ def test_a_tool_says_what_its_operation_says(kind):
     tool = kind(server="memory://registry")
     operation = kind.operation
 
-    assert (tool.name, tool.description) == (operation.name, operation.description)
+    assert tool.name == operation.name
+    assert tool.description == ToolNames().text(operation.description)
     assert tool.args_schema is operation.arguments
     definition = convert_to_openai_tool(tool)["function"]
     assert definition["name"] == operation.name

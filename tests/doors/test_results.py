@@ -42,7 +42,8 @@ def test_a_long_body_is_cut_and_its_rest_can_be_had(planner, inbox, letter):
         "shown": 500,
         "of": 3_000,
         "rest": (
-            "ack what came before it, then call fetch_messages with num_msgs=1, max_chars=3000"
+            "confirm what came before it with ack_messages, then call fetch_messages with "
+            "num_msgs=1, max_chars=3000"
         ),
     }
     whole = fetch(planner, num_msgs=1, max_chars=3_000)
@@ -58,7 +59,7 @@ def test_what_spells_out_to_much_more_is_cut_too_and_its_rest_can_be_had(planner
 
     assert total(said) == 10_000
     cut = said["messages"][1]
-    assert cut["cut"]["rest"].startswith("ack what came before it, then")
+    assert cut["cut"]["rest"].startswith("confirm what came before it with ack_messages, then")
     do(planner, "ack_messages", msg_id=0)
     assert bodies(fetch(planner, num_msgs=1, max_chars=cut["cut"]["of"])) == ["<U+0000>" * 1_000]
 
@@ -103,12 +104,12 @@ def test_what_does_not_fit_is_not_leased(planner, inbox):
         send(planner, letter * 3_000)
 
     first = result(
-        answer(planner, "fetch_messages", max_wait_ms=0, max_chars=5_000, config=run_in("one"))
+        answer(planner, "fetch_messages", wait_seconds=0, max_chars=5_000, config=run_in("one"))
     )
-    second = result(answer(planner, "fetch_messages", max_wait_ms=0, config=run_in("two")))
+    second = result(answer(planner, "fetch_messages", wait_seconds=0, config=run_in("two")))
 
     assert bodies(first) == ["a" * 3_000]
-    assert first["more"] == "ack these, then call fetch_messages again"
+    assert first["more"] == "confirm these with ack_messages, then call fetch_messages again"
     assert bodies(second) == ["b" * 3_000, "c" * 3_000]
     assert not any("delivery_count" in message for message in second["messages"])
 
@@ -170,7 +171,7 @@ async def test_a_verified_sender_is_marked(broker, planner, inbox):
 
 
 async def empty(toolkit, **arguments):
-    said = await ado(toolkit, "fetch_messages", max_wait_ms=0, **arguments)
+    said = await ado(toolkit, "fetch_messages", wait_seconds=0, **arguments)
     assert said["messages"] == []
     return said["empty"]
 
@@ -257,7 +258,7 @@ CALLS = {
     "agent_discover": {},
     "create_mailbox": {},
     "send_message": {"mail_address": "desk", "content": "x"},
-    "fetch_messages": {"mail_address": "desk", "max_wait_ms": 0},
+    "fetch_messages": {"mail_address": "desk", "wait_seconds": 0},
     "ack_messages": {"mail_address": "desk", "msg_id": 0},
     "query_messages": {},
     "delete_message": {"mail_address": "desk", "msg_id": 0},

@@ -14,7 +14,7 @@ EXAMPLES = {
     "agent_discover": {"query": "translate"},
     "create_mailbox": {"name": "new.desk", "ttl": 60},
     "send_message": {"mail_address": "desk", "content": "hello"},
-    "fetch_messages": {"mail_address": "desk", "max_wait_ms": 0},
+    "fetch_messages": {"mail_address": "desk", "wait_seconds": 0},
     "ack_messages": {"mail_address": "desk", "msg_id": 1},  # gone: 0 was handed to somebody else
     "query_messages": {"mail_address": "desk"},
     "delete_message": {"mail_address": "desk", "msg_id": 0},

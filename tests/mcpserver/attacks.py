@@ -36,8 +36,8 @@ def calls(address):
     """Every call that reads in a mailbox or changes something there."""
     there = {"mail_address": address}
     return [
-        ("fetch_messages", {**there, "max_wait_ms": 0}),
-        ("fetch_messages", {**there, "max_wait_ms": 0, "group_name": "cursor"}),
+        ("fetch_messages", {**there, "wait_seconds": 0}),
+        ("fetch_messages", {**there, "wait_seconds": 0, "group_name": "cursor"}),
         ("query_messages", there),
         ("query_messages", {**there, "msg_id": 0, "max_chars": 10_000_000}),
         ("ack_messages", {**there, "msg_id": 0, "group_name": "cursor"}),

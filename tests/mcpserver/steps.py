@@ -29,7 +29,7 @@ STEPS = [
             "reply_to": said["mq9_create_mailbox"]["mail_address"],
         },
     ),
-    ("mq9_fetch_messages", lambda _said: {"max_wait_ms": 5000}),
+    ("mq9_fetch_messages", lambda _said: {"wait_seconds": 5}),
     (
         "mq9_ack_messages",
         lambda said: {"msg_id": said["mq9_fetch_messages"]["messages"][-1]["msg_id"]},

@@ -117,7 +117,7 @@ def test_what_is_wrong_comes_back_as_the_result_of_the_tool(over_http):
     result = json.loads(printed.stdout)["result"]
     assert result["isError"] is True
     assert "mail_address: Field required" in result["content"][0]["text"]
-    assert "not 'planner'" in result["content"][0]["text"]
+    assert "to: there is no such argument" in result["content"][0]["text"]
 
 
 def test_it_reads_a_resource(over_http):

@@ -78,7 +78,7 @@ async def test_a_token_says_who_asks(broker, issuer, way):
         address = (await bob.do("whoami"))["mail_address"]
         assert address == agent_named("Bob@example.com")
         await ada.do("send_message", mail_address=address, content="x")
-        [message] = (await bob.do("fetch_messages", max_wait_ms=0))["messages"]
+        [message] = (await bob.do("fetch_messages", wait_seconds=0))["messages"]
         assert message["untrusted_envelope"]["from"] == "oauth.ada"
         assert message["from_verified"] is True
         assert "not oauth.ada" in await bob.fail("query_messages", mail_address="oauth.ada")

@@ -40,7 +40,7 @@ async def test_every_tool_resource_and_prompt_is_reached(broker, way, era):
         assert len((await desk.do("agent_discover"))["agents"]) == 1
         replies = (await desk.do("create_mailbox"))["mail_address"]
         await desk.do("send_message", mail_address="desk", content="Grüße", reply_to=replies)
-        [message] = (await desk.do("fetch_messages", max_wait_ms=0))["messages"]
+        [message] = (await desk.do("fetch_messages", wait_seconds=0))["messages"]
         assert (message["untrusted_envelope"]["from"], message["untrusted_content"]) == (
             "desk",
             "Grüße",
@@ -62,9 +62,9 @@ async def test_what_was_fetched_is_confirmed_given_back_or_kept(broker, way, era
             await desk.do("send_message", mail_address="desk", content="x")
         private = (await desk.do("create_mailbox"))["mail_address"]
         await desk.do("send_message", mail_address=private, content="an answer", priority="urgent")
-        await desk.do("fetch_messages", mail_address=private, max_wait_ms=0)
+        await desk.do("fetch_messages", mail_address=private, wait_seconds=0)
         assert (await desk.do("ack_messages", msg_id=0))["mail_address"] == private
-        await desk.do("fetch_messages", max_wait_ms=0)
+        await desk.do("fetch_messages", wait_seconds=0)
 
         said = await desk.fail("ack_messages", msg_id=0)
         assert said.startswith(f"mail_address: you fetched 0 from desk and {private}; say from wh")
@@ -86,7 +86,7 @@ async def test_a_host_hears_that_a_wait_goes_on(broker, way, era):
     async with served(broker, stateless=way[1]) as url, connected(url, era) as desk:
         waiting = asyncio.create_task(
             desk.client.call_tool(
-                "mq9_fetch_messages", {"max_wait_ms": 12_000}, progress_callback=hear
+                "mq9_fetch_messages", {"wait_seconds": 12}, progress_callback=hear
             )
         )
         await waits(broker)
@@ -109,7 +109,7 @@ async def is_free(broker):
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_call_that_is_given_up_takes_nothing(broker, era):
     async with served(broker) as url, connected(url, era) as desk:
-        waiting = asyncio.create_task(desk.call("fetch_messages", max_wait_ms=45_000))
+        waiting = asyncio.create_task(desk.call("fetch_messages", wait_seconds=45))
         await waits(broker)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -124,7 +124,7 @@ async def test_a_call_whose_connection_breaks_takes_nothing(broker, way, era):
         wire = Wire(url, era)
         if era == OLDER:
             await wire.begin()
-        waiting = asyncio.create_task(wire.call("fetch_messages", max_wait_ms=45_000))
+        waiting = asyncio.create_task(wire.call("fetch_messages", wait_seconds=45))
         await waits(broker)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -57,7 +57,7 @@ async def planner(open_host, era, broker):
         await client.mailbox_create(name="worker")
         await client.send("planner", "x", key="k", tags=["a"], sender="worker")
         await client.send("worker", "y")
-    await host.do("fetch_messages", max_wait_ms=0)
+    await host.do("fetch_messages", wait_seconds=0)
     return host
 
 
@@ -122,7 +122,7 @@ class Nonsense:
     def unknown_argument(self, tool):
         name = f"no_such_{self.dice.randrange(1_000)}"
         value = self.dice.choice((self.text, self.value))()
-        return self.call(tool, {**VALID[tool], name: value}, f"{name}: Extra inputs")
+        return self.call(tool, {**VALID[tool], name: value}, f"{name}: there is no such argument")
 
     def missing_argument(self, _tool):
         tool = self.dice.choice([name for name, needed in NEEDED.items() if needed])

@@ -172,7 +172,7 @@ MESSAGES = [
     {
         "id": 2,
         "method": "tools/call",
-        "params": {"name": "mq9_fetch_messages", "arguments": {"max_wait_ms": 45_000}},
+        "params": {"name": "mq9_fetch_messages", "arguments": {"wait_seconds": 45}},
     },
     {"id": 3, "method": "ping"},
 ]

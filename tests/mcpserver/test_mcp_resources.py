@@ -29,7 +29,7 @@ async def test_looking_into_a_mailbox_takes_nothing(host):
             ["a"],
         )
 
-    [fetched] = (await host.do("fetch_messages", max_wait_ms=0))["messages"]
+    [fetched] = (await host.do("fetch_messages", wait_seconds=0))["messages"]
     assert "delivery_count" not in fetched
     await host.do("ack_messages", msg_id=0)
     assert (await host.read("mq9://mailbox/desk"))["messages"] == [message]
@@ -45,7 +45,7 @@ async def test_one_message_is_read_by_its_number(host):
 
     said = await host.read("mq9://message/desk/1")
     assert [one["untrusted_content"] for one in said["messages"]] == ["b"]
-    assert said["unread"] == "3 unread: call fetch_messages"
+    assert said["unread"] == "3 unread: call mq9_fetch_messages"
 
 
 async def test_the_agents_are_read(host):
@@ -65,7 +65,7 @@ async def test_how_mail_works_is_one_page(host):
 
     assert page.mime_type == "text/markdown"
     for tool in ("whoami", "agent_register", "send_message", "fetch_messages", "ack_messages"):
-        assert f"`{tool}`" in page.text
+        assert f"`mq9_{tool}`" in page.text
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ async def test_mcp_clients_and_nats_clients_mail_each_other(tmp_path, era):
         [message] = await client.fetch("worker", group_name="g", deliver="earliest")
         assert (message.sender, message.sender_verified, message.text) == ("Desk", False, "to NATS")
 
-        waiting = asyncio.create_task(desk.do("fetch_messages", max_wait_ms=45_000))
+        waiting = asyncio.create_task(desk.do("fetch_messages", wait_seconds=45))
         await client.send("desk", "to MCP", sender="worker")
         [told] = (await waiting)["messages"]
         assert (told["untrusted_envelope"]["from"], told["untrusted_content"]) == (
@@ -113,7 +113,7 @@ async def test_told_to_stop_it_answers_a_fetch_that_waits(tmp_path, era):
         if era == OLDER:
             await wire.begin()
         await wire.call("whoami")
-        waiting = asyncio.create_task(wire.call("fetch_messages", max_wait_ms=45_000))
+        waiting = asyncio.create_task(wire.call("fetch_messages", wait_seconds=45))
         await asyncio.sleep(0.3)  # most likely it waits by now; if not, it is answered the same
         server.stop()
         assert '"empty":"nothing stored"' in (await waiting).text

@@ -88,7 +88,7 @@ async def test_a_stream_that_breaks_leaves_an_idle_session(broker):
 async def test_a_call_that_waits_keeps_its_session(broker):
     async with served(broker, sessions=SessionLimits(idle_s=10)) as url:
         client = await wire(url).begin()
-        waiting = asyncio.create_task(client.call("fetch_messages", max_wait_ms=45_000))
+        waiting = asyncio.create_task(client.call("fetch_messages", wait_seconds=45))
         await waits(broker)
         await broker.clock.advance(40)
         async with broker.client() as sender:
@@ -183,8 +183,7 @@ async def test_where_there_are_no_sessions_there_is_no_limit(broker):
         async with served(broker, stateless=stateless, sessions=limits) as url:
             clients = [Wire(url, era) for _ in range(5)]
             waiting = [
-                asyncio.create_task(one.call("fetch_messages", max_wait_ms=45_000))
-                for one in clients
+                asyncio.create_task(one.call("fetch_messages", wait_seconds=45)) for one in clients
             ]
             lines = broker._serving()._waiters._by_address
             await until(

@@ -94,14 +94,14 @@ async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(enviro
         )
     await claude.kill()
     cursor = await Process.start(environment, "--agent", "cursor", "--lease", "1")
-    assert (await cursor.do("whoami"))["unread"] == "3 unread: call fetch_messages"
+    assert (await cursor.do("whoami"))["unread"] == "3 unread: call mq9_fetch_messages"
 
     # What it had taken and not acknowledged when it was killed is handed out again.
-    first, *_ = (await cursor.do("fetch_messages", max_wait_ms=0))["messages"]
+    first, *_ = (await cursor.do("fetch_messages", wait_seconds=0))["messages"]
     await cursor.do("ack_messages", msg_id=first["msg_id"])
     await cursor.kill()
     cursor = await Process.start(environment, "--agent", "cursor")
-    fetched = await cursor.do("fetch_messages", max_wait_ms=10_000)
+    fetched = await cursor.do("fetch_messages", wait_seconds=10)
     assert [one["untrusted_content"] for one in fetched["messages"]] == ["task 1", "task 2"]
     assert {one["delivery_count"] for one in fetched["messages"]} == {2}
     assert {one["untrusted_envelope"]["reply_to"] for one in fetched["messages"]} == {
@@ -111,9 +111,9 @@ async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(enviro
     await cursor.do("send_message", mail_address="claude.desktop", content="all done")
 
     claude = await Process.start(environment, "--agent", "Claude-Desktop")
-    waiting = asyncio.create_task(claude.do("fetch_messages", max_wait_ms=45_000))
+    waiting = asyncio.create_task(claude.do("fetch_messages", wait_seconds=45))
     assert [one["untrusted_content"] for one in (await waiting)["messages"]] == ["all done"]
-    assert (await cursor.do("fetch_messages", max_wait_ms=0))["empty"] == "3 already acked"
+    assert (await cursor.do("fetch_messages", wait_seconds=0))["empty"] == "3 already acked"
     assert [await claude.end(), await cursor.end()] == [0, 0]
 
 
@@ -131,11 +131,11 @@ async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
         for client in (one, two):
             assert len((await client.list_tools()).tools) == 10
             assert not (await client.call_tool("mq9_whoami", {})).is_error
-        given_up = asyncio.create_task(one.call_tool("mq9_fetch_messages", {"max_wait_ms": 45_000}))
+        given_up = asyncio.create_task(one.call_tool("mq9_fetch_messages", {"wait_seconds": 45}))
         waiting = asyncio.create_task(
             one.call_tool(
                 "mq9_fetch_messages",
-                {"max_wait_ms": 45_000, "group_name": "other"},
+                {"wait_seconds": 45, "group_name": "other"},
                 progress_callback=hear,
             )
         )
@@ -150,5 +150,5 @@ async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
         assert message["untrusted_content"] == "wake up"
         assert heard == [(5, 45)]
         # The call that was given up took nothing: its group can have the message.
-        taken = await one.call_tool("mq9_fetch_messages", {"max_wait_ms": 0})
+        taken = await one.call_tool("mq9_fetch_messages", {"wait_seconds": 0})
         assert "delivery_count" not in taken.structured_content["messages"][0]

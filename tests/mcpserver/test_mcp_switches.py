@@ -150,8 +150,8 @@ async def test_nothing_hidden_comes_through_any_door(desk, cursor):
     tools = (
         ("query_messages", {}),
         ("query_messages", {"key": blank}),
-        ("fetch_messages", {"max_wait_ms": 0}),  # says who holds what there is
-        ("fetch_messages", {"max_wait_ms": 0, "group_name": "new"}),
+        ("fetch_messages", {"wait_seconds": 0}),  # says who holds what there is
+        ("fetch_messages", {"wait_seconds": 0, "group_name": "new"}),
         ("agent_discover", {}),
         ("agent_discover", {"query": "planner"}),
     )
@@ -190,8 +190,8 @@ async def test_instructions_stand_only_where_they_are_not_to_be_trusted(desk, cu
 
     seen = set()
     for tool, arguments in (
-        *(("whoami", {}), ("query_messages", {}), ("fetch_messages", {"max_wait_ms": 0})),
-        *(("fetch_messages", {"max_wait_ms": 0}), ("agent_discover", {}), ("create_mailbox", {})),
+        *(("whoami", {}), ("query_messages", {}), ("fetch_messages", {"wait_seconds": 0})),
+        *(("fetch_messages", {"wait_seconds": 0}), ("agent_discover", {}), ("create_mailbox", {})),
         ("query_messages", {"msg_id": 1, "max_chars": 100}),
     ):
         seen.update(places(await desk.do(tool, **arguments), OBEY))
@@ -216,7 +216,7 @@ async def test_no_result_holds_more_of_others_words_than_it_may(open_host, era, 
         (await desk.call(tool, **arguments)).structured_content
         for tool, arguments in (
             *(("query_messages", {"limit": 1_000}), ("query_messages", {"msg_id": 3})),
-            *(("fetch_messages", {"max_wait_ms": 0, "num_msgs": 1_000}), ("agent_discover", {})),
+            *(("fetch_messages", {"wait_seconds": 0, "num_msgs": 1_000}), ("agent_discover", {})),
             ("agent_discover", {"limit": 100}),
         )
     ]

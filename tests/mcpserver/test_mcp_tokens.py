@@ -191,9 +191,7 @@ async def test_when_all_agents_are_busy_no_other_comes_in(broker, monkeypatch):
         *busy, late = [
             await stack.enter_async_context(connected(url, token=name)) for name in names
         ]
-        waiting = [
-            asyncio.create_task(host.do("fetch_messages", max_wait_ms=45_000)) for host in busy
-        ]
+        waiting = [asyncio.create_task(host.do("fetch_messages", wait_seconds=45)) for host in busy]
         await waits(broker, 3)
         said = "3 agents are connected, and all of them are busy. Tell the user."
         assert await late.fail("whoami") == said

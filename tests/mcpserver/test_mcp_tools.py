@@ -26,7 +26,7 @@ async def test_a_host_is_told_of_ten_tools(host):
         assert tool.title
         assert tool.description
         assert tool.input_schema["type"] == tool.output_schema["type"] == "object"
-        assert tool.input_schema["additionalProperties"] is False
+        assert "additionalProperties" not in tool.input_schema
         told = tool.annotations
         assert None not in {
             told.read_only_hint,
@@ -38,6 +38,10 @@ async def test_a_host_is_told_of_ten_tools(host):
     assert reading == {"mq9_agent_discover", "mq9_query_messages", "mq9_whoami"}
     removing = {tool.name for tool in tools if tool.annotations.destructive_hint}
     assert removing == {"mq9_delete_message", "mq9_agent_unregister"}
+    outward = {tool.name for tool in tools if tool.annotations.open_world_hint}
+    assert outward == {"mq9_send_message"}
+    once = {tool.name for tool in tools if not tool.annotations.idempotent_hint}
+    assert once == {"mq9_create_mailbox", "mq9_send_message", "mq9_fetch_messages"}
 
 
 async def test_an_agent_uses_every_tool(open_host, era):
@@ -62,7 +66,7 @@ async def test_an_agent_uses_every_tool(open_host, era):
     )
     assert sent == {"mail_address": "claude.desktop", "msg_id": 0}
 
-    fetched = await desk.do("fetch_messages", max_wait_ms=0)
+    fetched = await desk.do("fetch_messages", wait_seconds=0)
     [message] = fetched["messages"]
     assert message["untrusted_content"] == "Write a poem"
     assert message["untrusted_envelope"]["from"] == "cursor"
@@ -77,7 +81,7 @@ async def test_an_agent_uses_every_tool(open_host, era):
         "acked": [0],
     }
     await desk.do("send_message", mail_address=replies, content="Roses", correlation_id="q1")
-    [answer] = (await cursor.do("fetch_messages", mail_address=replies, max_wait_ms=0))["messages"]
+    [answer] = (await cursor.do("fetch_messages", mail_address=replies, wait_seconds=0))["messages"]
     assert (answer["untrusted_content"], answer["untrusted_envelope"]["correlation_id"]) == (
         "Roses",
         "q1",
@@ -108,7 +112,7 @@ async def test_an_agent_is_told_who_it_is(open_host, era):
         await other.do("send_message", mail_address="data.desk", content="x", priority=priority)
     told = await desk.do("whoami")
     assert told["waiting"] == {"critical": 1, "urgent": 0, "normal": 2}
-    assert told["unread"] == "3 unread (1 critical): call fetch_messages"
+    assert told["unread"] == "3 unread (1 critical): call mq9_fetch_messages"
 
 
 async def test_an_agent_without_a_slug_has_the_mailbox_that_it_is_given(open_host):
@@ -135,7 +139,9 @@ async def test_every_result_says_that_mail_waits(host, broker):
         ("send_message", {"mail_address": "desk", "content": "y", "key": "k"}),
         ("agent_unregister", {}),
     ):
-        assert (await host.do(tool, **arguments))["unread"].endswith("unread: call fetch_messages")
+        assert (await host.do(tool, **arguments))["unread"].endswith(
+            "unread: call mq9_fetch_messages"
+        )
 
 
 async def test_a_tool_that_does_not_exist_is_an_error_of_the_protocol(host):
@@ -147,15 +153,16 @@ async def test_a_tool_that_does_not_exist_is_an_error_of_the_protocol(host):
 
 
 async def test_a_wrong_argument_is_told_with_its_name_and_value(host):
-    told = await host.fail("fetch_messages", num_msgs="7", max_wait_ms=60_000, sender="somebody")
+    told = await host.fail("fetch_messages", num_msgs="7", wait_seconds=60, sender="somebody")
 
     assert told == (
         "num_msgs: Input should be a valid integer, not '7'; "
-        "max_wait_ms: Input should be less than or equal to 45000, not 60000; "
-        "sender: Extra inputs are not permitted, not 'somebody'. Correct that and call again."
+        "wait_seconds: Input should be less than or equal to 45, not 60; "
+        "sender: there is no such argument. There are mail_address, group_name, num_msgs, "
+        "wait_seconds, max_chars, new_only. Correct that and call again."
     )
     many = await host.fail("whoami", **{f"a{number}": "x" * 1_000_000 for number in range(20)})
-    assert "; and 15 more. Correct" in many
+    assert "; and 15 more. There are none. Correct" in many
     assert len(many) < 2_000
 
 
@@ -168,7 +175,7 @@ async def test_the_names_of_the_tools_may_begin_otherwise(open_host):
 
 
 def plain(schema):
-    """Leave out of a JSON schema what pydantic adds for programmers, and limits beyond reach."""
+    """Leave out of a JSON schema what pydantic adds for programmers, nulls, and far limits."""
     if isinstance(schema, list):
         return [plain(one) for one in schema]
     if not isinstance(schema, dict):
@@ -183,17 +190,15 @@ def plain(schema):
         if key == "properties"
         else plain(value)
         for key, value in schema.items()
-        if not (key == "title" or (key == "default" and value is None))
-        and not (key == "maximum" and value > 10**8)
+        if not (key in {"title", "maxLength"} or (key == "default" and value is None))
+        and not ((key == "maximum" and value > 10**6) or (key == "minimum" and value == 0))
     }
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_langchains_tool_is_the_same(open_host, broker, name):
-    host = await open_host()
-    [there] = [
-        tool for tool in (await host.client.list_tools()).tools if tool.name == f"mq9_{name}"
-    ]
+    host = await open_host(prefix="")
+    [there] = [tool for tool in (await host.client.list_tools()).tools if tool.name == name]
     with Mq9Toolkit(broker.url, agent="desk") as toolkit:
         [here] = [tool for tool in toolkit.get_tools() if tool.name == name]
 
@@ -202,7 +207,9 @@ async def test_langchains_tool_is_the_same(open_host, broker, name):
         # What a model is shown, by the one and by the other.
         shown = convert_to_openai_tool(here)["function"]
         assert shown["description"] == there.description
-        assert plain(shown["parameters"]["properties"]) == there.input_schema.get("properties", {})
+        assert plain(shown["parameters"]["properties"]) == plain(
+            there.input_schema.get("properties", {})
+        )
         assert set(shown["parameters"].get("required", [])) == set(
             there.input_schema.get("required", [])
         )
@@ -213,7 +220,7 @@ ARGUMENTS = {
     "agent_discover": {"query": "writes"},
     "create_mailbox": {"name": "desk.more", "ttl": 60},
     "send_message": {"mail_address": "desk", "content": "again", "delay": 60},
-    "fetch_messages": {"max_wait_ms": 0},
+    "fetch_messages": {"wait_seconds": 0},
     "ack_messages": {"msg_id": 0},
     "query_messages": {"limit": 1},
     "delete_message": {"mail_address": "desk", "msg_id": 0, "confirm_address": "desk"},
@@ -236,7 +243,7 @@ async def test_langchains_tool_answers_the_same(name):
                 await client.agent_register({"name": "writer", "payload": "Writes"})
                 await client.send("desk", "hello", sender="cursor", tags=["a"])
             if name in {"ack_messages", "delete_message"}:
-                before = [("fetch_messages", {"max_wait_ms": 0}), (name, ARGUMENTS[name])]
+                before = [("fetch_messages", {"wait_seconds": 0}), (name, ARGUMENTS[name])]
             else:
                 before = [(name, ARGUMENTS[name])]
             if door == "langchain":
@@ -245,10 +252,10 @@ async def test_langchains_tool_answers_the_same(name):
                     said = [await tools[one].ainvoke(given) for one, given in before]
                 answers.append(json.loads(said[-1]))
             else:
-                settings = Settings()
+                settings = Settings(prefix="")
                 callers = Callers(lambda _agent, b=broker: b.client(), settings, agent="desk")
                 async with Client(make_server(callers, settings)) as host:
-                    results = [await host.call_tool(f"mq9_{one}", given) for one, given in before]
+                    results = [await host.call_tool(one, given) for one, given in before]
                 answers.append(results[-1].structured_content)
     assert answers[0] == answers[1]
 
@@ -259,7 +266,7 @@ async def test_a_fetch_of_many_large_messages_stays_small(host, broker):
         for _ in range(100):
             await sender.send("desk", "\u200b" * 10_000)
 
-    result = await host.call("fetch_messages", num_msgs=100, max_wait_ms=0)
+    result = await host.call("fetch_messages", num_msgs=100, wait_seconds=0)
 
     [text] = result.content
     assert len(text.text) < 25_000  # max_chars is 20 000; the rest is envelopes

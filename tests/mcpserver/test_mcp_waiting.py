@@ -15,7 +15,7 @@ async def wait_for_mail(host, progress=None, **arguments):
 
 async def test_a_message_that_comes_ends_the_wait(host, broker):
     await host.do("whoami")
-    waiting = await begin(broker, host.do("fetch_messages", max_wait_ms=45_000))
+    waiting = await begin(broker, host.do("fetch_messages", wait_seconds=45))
 
     async with broker.client() as sender:
         await sender.send("desk", "at last")
@@ -25,7 +25,7 @@ async def test_a_message_that_comes_ends_the_wait(host, broker):
 
 async def test_a_wait_in_vain_ends_with_the_reason(host, broker):
     await host.do("send_message", mail_address="desk", content="later", delay=100)
-    waiting = await begin(broker, host.do("fetch_messages", max_wait_ms=45_000))
+    waiting = await begin(broker, host.do("fetch_messages", wait_seconds=45))
 
     await broker.clock.advance(44.999)
     assert not waiting.done()
@@ -45,7 +45,7 @@ async def test_the_host_hears_every_five_seconds_that_the_wait_goes_on(host, bro
     async def hear(progress, total, message):
         heard.append((progress, total, message))
 
-    waiting = await begin(broker, wait_for_mail(host, hear, max_wait_ms=12_000), waiting=2)
+    waiting = await begin(broker, wait_for_mail(host, hear, wait_seconds=12), waiting=2)
     for seconds, so_far in ((4.9, 0), (0.2, 1), (4.8, 1), (0.2, 2)):
         await broker.clock.advance(seconds)
         while len(heard) < so_far:  # noqa: ASYNC110  # other tasks
@@ -63,7 +63,7 @@ async def test_the_host_hears_every_five_seconds_that_the_wait_goes_on(host, bro
 
 async def test_a_call_that_is_given_up_takes_nothing(host, broker):
     await host.do("whoami")
-    waiting = await begin(broker, wait_for_mail(host, max_wait_ms=45_000))
+    waiting = await begin(broker, wait_for_mail(host, wait_seconds=45))
 
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -81,7 +81,7 @@ async def test_giving_up_at_any_moment_takes_nothing(host, broker):
     async with broker.client() as other:
         for turns in range(60):
             number = await other.send("desk", "x")
-            call = asyncio.create_task(wait_for_mail(host, max_wait_ms=0))
+            call = asyncio.create_task(wait_for_mail(host, wait_seconds=0))
             for _ in range(turns):
                 await asyncio.sleep(0)
             call.cancel()
@@ -96,7 +96,7 @@ async def test_giving_up_at_any_moment_takes_nothing(host, broker):
             for _ in range(100):
                 await asyncio.sleep(0)
             # Whether it was handed out or not, its own agent can have it at once.
-            [message] = (await host.do("fetch_messages", max_wait_ms=0))["messages"]
+            [message] = (await host.do("fetch_messages", wait_seconds=0))["messages"]
             assert message["msg_id"] == number
             await host.do("ack_messages", msg_id=number)
 
@@ -106,7 +106,7 @@ async def test_many_waits_at_once_are_answered_each(host, broker):
     waiting = [
         await begin(
             broker,
-            host.do("fetch_messages", group_name=f"g{number}", max_wait_ms=45_000),
+            host.do("fetch_messages", group_name=f"g{number}", wait_seconds=45),
             waiting=2 * number + 2,
         )
         for number in range(20)
@@ -133,7 +133,7 @@ async def test_there_is_a_bound_to_calls_at_once(host, broker, monkeypatch):
 
 
 async def wait_for_mail_quietly(host):
-    await wait_for_mail(host, max_wait_ms=45_000)
+    await wait_for_mail(host, wait_seconds=45)
 
 
 @pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
@@ -160,7 +160,7 @@ async def test_a_call_that_is_given_up_takes_nothing_over_nats_either(era):
             await client.call_tool("mq9_whoami", {})
             for turns in (10, 100, 1_000):
                 call = asyncio.create_task(
-                    client.call_tool("mq9_fetch_messages", {"max_wait_ms": 45_000})
+                    client.call_tool("mq9_fetch_messages", {"wait_seconds": 45})
                 )
                 for _ in range(turns):
                     await asyncio.sleep(0)

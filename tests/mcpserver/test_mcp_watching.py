@@ -67,7 +67,7 @@ async def test_looking_for_new_mail_takes_none(older, broker):
     await send(broker)
     await heard.get()
 
-    [message] = (await host.do("fetch_messages", max_wait_ms=0))["messages"]
+    [message] = (await host.do("fetch_messages", wait_seconds=0))["messages"]
     assert "delivery_count" not in message
 
 
@@ -195,7 +195,7 @@ async def test_there_is_a_bound_to_what_is_watched(older, monkeypatch):
 
 async def test_without_the_tool_that_looks_nothing_is_watched(open_host):
     host = await open_host("desk", era=OLDER, tools=["send_message"])
-    with pytest.raises(MCPError, match="query_messages: it is switched off here"):
+    with pytest.raises(MCPError, match="this is switched off here"):
         await host.client.subscribe_resource(OWN)
 
 

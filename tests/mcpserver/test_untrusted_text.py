@@ -65,10 +65,10 @@ CALLS = (
     ("query_messages", {"tags": [OBEY]}),
     ("query_messages", {"msg_id": 1, "max_chars": 100}),
     ("query_messages", {"mail_address": WORDS}),
-    ("fetch_messages", {"max_wait_ms": 0}),  # it is held
-    ("fetch_messages", {"max_wait_ms": 0, "group_name": "other"}),
-    ("fetch_messages", {"max_wait_ms": 0, "group_name": "other", "new_only": True}),
-    ("fetch_messages", {"max_wait_ms": 0, "mail_address": WORDS}),
+    ("fetch_messages", {"wait_seconds": 0}),  # it is held
+    ("fetch_messages", {"wait_seconds": 0, "group_name": "other"}),
+    ("fetch_messages", {"wait_seconds": 0, "group_name": "other", "new_only": True}),
+    ("fetch_messages", {"wait_seconds": 0, "mail_address": WORDS}),
     ("ack_messages", {"msg_id": 0, "mail_address": "desk"}),  # it was handed to the stranger
     ("ack_messages", {"msg_id": [0, 1], "group_name": "other", "outcome": "more_time"}),
     ("ack_messages", {"msg_id": 1, "group_name": "other"}),

@@ -1,0 +1,52 @@
+"""What the tools are called where they are offered, and texts that speak of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_PASSAGE = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
+_NAME = re.compile(r"@([a-z]+(?:_[a-z]+)*)")
+
+
+class ToolNames:
+    """The operations that are offered, and the names of their tools.
+
+    A text for a model names an operation as ``@fetch_messages``. A passage in ``[[…]]`` is left out
+    unless all operations that it names are offered; in ``[[…|…]]`` the first of the alternatives
+    stands of which that is true.
+
+    Args:
+        served: The name of the tool of each operation that is offered; None for all operations,
+            under their own names.
+    """
+
+    def __init__(self, served: Mapping[str, str] | None = None) -> None:
+        self._served = None if served is None else dict(served)
+
+    def __contains__(self, operation: str) -> bool:
+        return self._served is None or operation in self._served
+
+    def text(self, template: str) -> str:
+        """Return a text with the names of tools as they are served.
+
+        Args:
+            template: The text; nothing that others wrote, since it would be looked through, too.
+
+        Raises:
+            KeyError: Outside of all passages it names an operation that is not offered.
+        """
+        return _NAME.sub(self._served_name, _PASSAGE.sub(self._chosen, template))
+
+    def _chosen(self, passage: re.Match[str]) -> str:
+        return next(
+            (
+                one
+                for one in passage[1].split("|")
+                if all(operation in self for operation in _NAME.findall(one))
+            ),
+            "",
+        )
+
+    def _served_name(self, found: re.Match[str]) -> str:
+        return found[1] if self._served is None else self._served[found[1]]

@@ -1,0 +1,184 @@
+"""Texts for a model call the tools what the host calls them, and name none that is not there."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+from doors.test_bad_input import VALID, WRONG
+from doors.test_strict_schemas import NEEDED, everything, strict
+from mcp.shared.exceptions import MCPError
+from mcp_types import ElicitResult
+
+import mcp_server
+import mq9.operations
+from mq9.operations import ALL
+
+PREFIX = "post-"
+WORD = re.compile(rf"(?<![\w-])((?:{PREFIX})?)({'|'.join(ALL)})(?![\w-])")
+SUBSETS = {
+    "all": {},
+    "read only": {"read_only": True},
+    **{f"without {name}": {"tools": [one for one in ALL if one != name]} for name in ALL},
+    **{f"only {name}": {"tools": [name]} for name in ALL},
+}
+PROMPTS = (
+    ("check_inbox", {}),
+    ("delegate_task", {"task": "t"}),
+    ("delegate_task", {"task": "t", "agent": "writer"}),
+)
+SAID = {**VALID, "whoami": {}, "agent_unregister": {}}
+
+
+def check(text, offered):
+    """See that a text names tools by their served names, and none that is not offered."""
+    for mark in ("@", "[[", "]]"):
+        assert mark not in text, text
+    for prefix, name in WORD.findall(text):
+        assert prefix == PREFIX, text
+        assert name in offered, text
+
+
+async def described(client):
+    """All that a host shows to a model, or to its user, before anything is called."""
+    lists = (
+        await client.list_tools(),
+        await client.list_resources(),
+        await client.list_resource_templates(),
+        await client.list_prompts(),
+    )
+    texts = [json.dumps(one.model_dump(mode="json", exclude_none=True)) for one in lists]
+    texts.append(client.instructions or "")
+    [guide] = (await client.read_resource("mq9://protocol")).contents
+    texts.append(guide.text)
+    prompts = {one.name for one in (await client.list_prompts()).prompts}
+    for name, given in PROMPTS:
+        if name in prompts:
+            got = await client.get_prompt(name, given)
+            texts += [one.content.text for one in got.messages]
+    return texts
+
+
+async def said(client, name, arguments):
+    """What a call answers, whatever it is."""
+    try:
+        result = await client.call_tool(PREFIX + name, arguments)
+    except MCPError as error:
+        return error.error.message
+    return result.content[0].text
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+async def test_what_is_described_names_the_tools_that_are_there(open_host, era, subset):
+    host = await open_host("planner", era=era, prefix=PREFIX, **SUBSETS[subset])
+    offered = {one.name.removeprefix(PREFIX) for one in (await host.client.list_tools()).tools}
+
+    texts = await described(host.client)
+
+    for text in texts:
+        check(text, offered)
+    if subset == "all":
+        assert {name for text in texts for _, name in WORD.findall(text)} == set(ALL)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+async def test_what_is_answered_names_the_tools_that_are_there(open_host, broker, subset):
+    host = await open_host("planner", prefix=PREFIX, max_chars=100, **SUBSETS[subset])
+    offered = {one.name.removeprefix(PREFIX) for one in (await host.client.list_tools()).tools}
+    async with broker.client() as other:
+        await other.mailbox_create(name="planner", renew=True)
+        for _ in range(3):
+            await other.send("planner", "x" * 150, sender="worker")
+    calls = [
+        *((name, SAID[name]) for name in ALL),
+        *(("query_messages", {"limit": 1}), ("query_messages", {"msg_id": 0})),
+        ("delete_message", {"mail_address": "nobody", "msg_id": 9}),
+        *(("delete_message", {"mail_address": "planner", "msg_id": one}) for one in (9, 1)),
+        *(("send_message", {"mail_address": one, "content": "x"}) for one in ("nobody", "No Body")),
+        *(("ack_messages", {"msg_id": one}) for one in (0, 9, [1, 9])),
+        *(
+            ("agent_unregister", {}),
+            ("agent_unregister", {}),
+            ("create_mailbox", {"name": "planner"}),
+        ),
+        ("fetch_messages", {"mail_address": "worker"}),
+        ("fetch_messages", {"wait_seconds": 0}),
+    ]
+
+    for name, arguments in calls:
+        if name in offered:
+            check(await said(host.client, name, arguments), offered)
+    for uri in ("mq9://mailbox/planner", "mq9://message/planner/9", "mq9://agents"):
+        try:
+            [contents] = (await host.client.read_resource(uri)).contents
+        except MCPError as error:
+            check(error.error.message, offered)
+        else:
+            check(contents.text, offered)
+
+
+async def test_what_is_refused_names_no_other_tools(open_host):
+    host = await open_host("planner", prefix=PREFIX, tools=["delete_message", *NEEDED])
+    for name, argument in WRONG:
+        for value in WRONG[name, argument][:6]:
+            if isinstance(value, (str, int, list, dict, type(None))):
+                text = await said(host.client, name, {**VALID[name], argument: value})
+                check(text, set(ALL))
+
+
+async def test_a_broker_that_is_gone_is_told_without_other_names(open_host, broker):
+    host = await open_host("planner", prefix=PREFIX)
+    broker.lose_next_reply("MAILBOX.CREATE")
+    for name in ALL:
+        for verb in ("MSG.SEND", "MAILBOX.CREATE", "MSG.FETCH"):
+            broker.lose_next_reply(verb)
+        check(await said(host.client, name, SAID[name]), set(ALL))
+
+
+def constants(module):
+    """Yield the texts of a package's code that are neither docstrings nor whole names."""
+    for path in sorted(Path(module.__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        docstrings = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and id(node) not in docstrings and text not in ALL:
+                yield path.name, text
+
+
+@pytest.mark.parametrize("module", [mq9.operations, mcp_server], ids=lambda one: one.__name__)
+def test_no_text_in_the_code_names_a_tool_by_itself(module):
+    found = 0
+    for file, text in constants(module):
+        for match in re.finditer(rf"(@?)\b({'|'.join(ALL)})\b", text):
+            assert match[1], f"{file}: {text}"
+            found += 1
+        for name in re.findall(r"@([a-z_]+)", text):
+            assert name in ALL, f"{file}: {text}"
+    assert found
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_a_strict_schema_lets_a_model_say_nothing(open_host, era, name):
+    import jsonschema
+
+    async def agree(_context, _params):
+        return ElicitResult(action="accept", content={})
+
+    host = await open_host("planner", era=era, client={"elicitation_callback": agree})
+    await host.do("agent_register", capabilities="x")
+    await host.do("send_message", mail_address="planner", content="x")
+    if name == "ack_messages":
+        await host.do("fetch_messages", wait_seconds=0)
+    [tool] = [one for one in (await host.client.list_tools()).tools if one.name == f"mq9_{name}"]
+    given = everything(tool.input_schema, NEEDED[name])
+
+    jsonschema.validate(given, strict(tool.input_schema))
+    await host.do(name, **given)
