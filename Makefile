@@ -7,7 +7,7 @@ READY := .venv/.ready
 PARALLEL := -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance soak format constraints
+.PHONY: help demo test check conformance mcpb soak format constraints
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -31,13 +31,16 @@ endif
 	@cd tests/natscli && go build -o ../../$@ github.com/nats-io/natscli/nats
 
 # What others test an MCP server with. The conformance suite and the inspector bring their own Node;
-# their tests are skipped without npm. The SDK before mcp 2 must not meet the newer one.
+# their tests are skipped without npm, as what the official program says of the bundle is. The SDK
+# before mcp 2 must not meet the newer one. Hosts that install the bundle bring uv.
 OUTSIDE := tests/mcpserver/outside
 ifneq ($(shell command -v npm),)
 MCP_TOOLS := .tools/mcp/.ready
 endif
 OLDER := .tools/older/.ready
-TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER)
+UV := .tools/uv/.ready
+UVX := .tools/uv/cache/.ready
+TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX)
 
 .tools/mcp/.ready: $(addprefix $(OUTSIDE)/,package.json package-lock.json .npmrc)
 	@echo "Installing the MCP conformance suite and inspector (once) ..."
@@ -50,6 +53,18 @@ TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER)
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	@touch $@
+
+.tools/uv/.ready: $(OUTSIDE)/uv.txt
+	@echo "Installing uv (once) ..."
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	@touch $@
+
+# What uvx wants of the network, so that the line of the README can be run without one.
+$(UVX): $(UV) pyproject.toml
+	@echo "Getting what uvx needs to run a clone (once) ..."
+	@if UV_CACHE_DIR=$(@D) UV_PYTHON=$(<D)/bin/python $(<D)/bin/uvx --quiet --from '.[mcp]' mq9-mcp --help \
+		>/dev/null; then touch $@; else echo "It did not get it; the test of that line is skipped."; fi
 
 demo: $(READY) ## Two agents talk, one crashes, nothing is lost
 	@$(BIN)/python examples/two_agents.py $(if $(MODEL),--model $(MODEL))
@@ -69,6 +84,15 @@ check: $(READY) ## Lint, format, types, import rules
 
 conformance: $(READY) .tools/mcp/.ready ## The official conformance suite for MCP servers
 	$(BIN)/python -m pytest tests/mcpserver/test_conformance.py
+
+MCPB := .tools/mcp/node_modules/.bin/node .tools/mcp/node_modules/.bin/mcpb
+mcpb: $(READY) $(MCP_TOOLS) ## Build the bundle that Claude Desktop installs with a click
+	$(BIN)/python packaging/build_mcpb.py dist
+ifdef MCP_TOOLS
+	@rm -rf build/mcpb
+	$(MCPB) unpack dist/mq9-mcp-$$($(BIN)/python -c 'from mq9.version import VERSION; print(VERSION)').mcpb build/mcpb
+	$(MCPB) validate build/mcpb/manifest.json
+endif
 
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600

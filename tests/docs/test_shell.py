@@ -118,8 +118,8 @@ def test_the_shell_snippets_of_a_page_run_in_order(name, terminal):
     blocks = BLOCK.findall((ROOT / name).read_text("utf-8"))
     ran = 0
     for (language, source), following in zip(blocks, [*blocks[1:], ("", "")], strict=True):
-        if language != "sh" or source.startswith("make "):
-            continue  # what make does is what runs these tests
+        if language != "sh" or source.startswith(("make ", "uvx ")):
+            continue  # what make does is what runs these tests; test_uvx has the other
         if source.startswith("nats ") and not (TOOLS / "nats").exists():
             continue  # built only where there is Go
         printed = terminal(source)

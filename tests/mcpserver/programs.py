@@ -17,6 +17,7 @@ _SCOPE = _NODE_MODULES / "@modelcontextprotocol"
 _NODE = _NODE_MODULES / ".bin/node"
 _CONFORMANCE = _SCOPE / "conformance/dist/index.js"
 _INSPECTOR = _SCOPE / "inspector/clients/launcher/build/index.js"
+_MCPB = _NODE_MODULES / "@anthropic-ai/mcpb/dist/cli/cli.js"
 _OLDER_PYTHON = _TOOLS / "older/bin/python"
 _OLDER_AGENT = Path(__file__).with_name("older_agent.py")
 
@@ -97,6 +98,11 @@ def conformance(directory, *words):
 def inspector(directory, *words):
     """Run the command line of the inspector, as `conformance` does."""
     return _run(directory, _NODE, _INSPECTOR, "--cli", *words)
+
+
+def mcpb(directory, *words):
+    """Run the official program for bundles, as `conformance` does."""
+    return _run(directory, _NODE, _MCPB, *words)
 
 
 def older_agent(directory, *words):
