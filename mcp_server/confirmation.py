@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
+import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolRequestParams,
@@ -17,15 +19,18 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_server.callers import Context
+from mq9.clock import Clock, sleep
 
 _logger = logging.getLogger("mq9.mcp")
+
+PATIENCE_S = 300.0  # that a user has to answer
 
 _KEY = "confirm"
 _NO_FIELDS: ElicitRequestedSchema = {"type": "object", "properties": {}}
 
 
 async def ask_user(
-    context: Context, params: CallToolRequestParams, question: str
+    context: Context, params: CallToolRequestParams, question: str, clock: Clock
 ) -> bool | InputRequiredResult | None:
     """Ask the user a question that is answered by yes or no.
 
@@ -34,30 +39,51 @@ async def ask_user(
         params: The call that it is about. In the current protocol the answer comes with the call
             when it is made again.
         question: What is asked.
+        clock: Measures how long the user takes; after ``PATIENCE_S`` there is no answer.
 
     Returns:
-        The answer; what to return so that the client asks and calls again; or None when the client
-        cannot ask.
+        The answer; what to return so that the client asks and calls again; or None when the user
+        gave none: the client cannot ask, or the question was dismissed or left alone.
     """
     if not _can_ask(context):
         return None
     form = ElicitRequestFormParams(message=question, requested_schema=_NO_FIELDS)
     if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        answer = (params.input_responses or {}).get(_KEY)
         # The state comes back sealed: it proves that it was us who asked, and just this.
-        if params.request_state == question and isinstance(answer, ElicitResult):
-            return answer.action == "accept"
+        if params.request_state == question:
+            answer = (params.input_responses or {}).get(_KEY)
+            return _meaning(answer) if isinstance(answer, ElicitResult) else None
         return InputRequiredResult(
             input_requests={_KEY: ElicitRequest(params=form)}, request_state=question
         )
     try:
-        answer = await context.session.elicit_form(
-            question, _NO_FIELDS, related_request_id=context.request_id
-        )
+        return await _asked(context, question, clock)
     except (MCPError, ValidationError) as error:
         _logger.info("the client could not ask the user: %s", error)
         return None
-    return answer.action == "accept"
+
+
+async def _asked(context: Context, question: str, clock: Clock) -> bool | None:
+    asking = asyncio.ensure_future(
+        context.session.elicit_form(question, _NO_FIELDS, related_request_id=context.request_id)
+    )
+    waiting = asyncio.ensure_future(sleep(clock, PATIENCE_S))
+    try:
+        await asyncio.wait([asking, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asking.cancel()
+        waiting.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([asking, waiting])
+    if asking.cancelled():
+        _logger.info("the user did not answer within %g s", PATIENCE_S)
+        return None
+    return _meaning(asking.result())
+
+
+def _meaning(answer: ElicitResult) -> bool | None:
+    """Return what an answer says; a question that was dismissed says nothing."""
+    return {"accept": True, "decline": False, "cancel": None}[answer.action]
 
 
 def _can_ask(context: Context) -> bool:

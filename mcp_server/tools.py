@@ -129,6 +129,7 @@ async def _unless_confirmed(
         context,
         params,
         f"Delete message {number} of {address} for everybody? It cannot be undone.",
+        caller.client.clock,
     )
     if isinstance(answer, InputRequiredResult):
         return answer
@@ -136,7 +137,7 @@ async def _unless_confirmed(
         return _failed("The user said no: nothing is deleted. Do not try again.")
     if answer is None and arguments.confirm_address is None:
         return _failed(
-            "confirm_address: deleting cannot be undone, and the user cannot be asked here. If it "
+            "confirm_address: deleting cannot be undone, and the user gave no answer. If it "
             f"is what the user wants, call again with confirm_address={address!r} as well."
         )
     return None

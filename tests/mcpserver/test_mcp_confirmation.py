@@ -1,7 +1,13 @@
 """Before a message is deleted the user is asked, or else the model once more."""
 
+import asyncio
+
 import pytest
-from mcp_types import ElicitResult
+from hosting import ERAS, at_rest
+from mcp.shared.exceptions import MCPError
+from mcp_types import ElicitResult, ErrorData
+
+from mcp_server.confirmation import PATIENCE_S
 
 
 class User:
@@ -41,9 +47,8 @@ async def test_a_user_who_agrees_has_it_deleted(open_with):
     assert await stored(host) == []
 
 
-@pytest.mark.parametrize("action", ["decline", "cancel"])
-async def test_a_user_who_does_not_keeps_it(open_with, action):
-    host, _ = await open_with(action)
+async def test_a_user_who_does_not_keeps_it(open_with):
+    host, _ = await open_with("decline")
 
     told = await host.fail("delete_message", mail_address="desk", msg_id=0)
 
@@ -57,6 +62,107 @@ async def test_a_user_who_can_be_asked_is_asked_whatever_the_model_says(open_wit
     await host.fail("delete_message", mail_address="desk", msg_id=0, confirm_address="desk")
 
     assert len(user.asked) == 1
+    assert await stored(host) == [0]
+
+
+async def test_a_question_that_is_dismissed_is_no_answer(open_with):
+    """A host without anybody before it dismisses whatever it is to ask."""
+    host, user = await open_with("cancel", "cancel")
+
+    told = await host.fail("delete_message", mail_address="desk", msg_id=0)
+    assert told == (
+        "confirm_address: deleting cannot be undone, and the user gave no answer. If it is what "
+        "the user wants, call again with confirm_address='desk' as well."
+    )
+    assert await stored(host) == [0]
+
+    await host.do("delete_message", mail_address="desk", msg_id=0, confirm_address="desk")
+    assert len(user.asked) == 2
+    assert await stored(host) == []
+
+
+@pytest.mark.parametrize(("confirmed", "left"), [({}, [0]), ({"confirm_address": "desk"}, [])])
+async def test_a_client_that_cannot_ask_after_all_gives_no_answer(open_host, era, confirmed, left):
+    async def refuse(_context, _params):
+        return ErrorData(code=-32603, message="there is nobody to ask")
+
+    host = await open_host("desk", era=era, client={"elicitation_callback": refuse})
+    await host.do("send_message", mail_address="desk", content="x")
+    call = {"mail_address": "desk", "msg_id": 0, **confirmed}
+
+    if era == ERAS[0]:  # there the client itself gives up
+        with pytest.raises(MCPError, match="nobody to ask"):
+            await host.call("delete_message", **call)
+        assert await stored(host) == [0]
+        return
+    result = await host.call("delete_message", **call)
+    assert result.is_error == bool(left)
+    assert await stored(host) == left
+
+
+@pytest.mark.parametrize(("confirmed", "left"), [({}, [0]), ({"confirm_address": "desk"}, [])])
+async def test_a_client_that_comes_back_without_an_answer_has_none(open_host, confirmed, left):
+    """In the current protocol; the older one asks within the call."""
+    host = await open_host("desk", client={"elicitation_callback": User()})
+    await host.do("send_message", mail_address="desk", content="x")
+    call = {"mail_address": "desk", "msg_id": 0, **confirmed}
+    session = host.client.session
+    asked = await session.call_tool("mq9_delete_message", call, allow_input_required=True)
+
+    done = await session.call_tool(
+        "mq9_delete_message", call, input_responses={}, request_state=asked.request_state
+    )
+
+    assert done.is_error == bool(left)
+    assert await stored(host) == left
+
+
+@pytest.mark.parametrize(("confirmed", "left"), [({}, [0]), ({"confirm_address": "desk"}, [])])
+async def test_a_user_who_leaves_the_question_alone_gives_no_answer(
+    open_host, broker, confirmed, left
+):
+    """In the current protocol nobody waits: the client calls again, or does not."""
+    asked = asyncio.Event()
+
+    async def leave(_context, _params):
+        asked.set()
+        await asyncio.Event().wait()
+
+    host = await open_host("desk", era=ERAS[1], client={"elicitation_callback": leave})
+    await host.do("send_message", mail_address="desk", content="x")
+    call = {"mail_address": "desk", "msg_id": 0, **confirmed}
+    deleting = asyncio.create_task(host.call("delete_message", **call))
+    await asked.wait()
+    await broker.clock.advance(PATIENCE_S - 1)
+    assert not deleting.done()
+
+    await broker.clock.advance(1)
+
+    assert (await deleting).is_error == bool(left)
+    assert await stored(host) == left
+
+
+async def test_a_call_that_is_given_up_asks_no_longer(open_host, broker):
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def leave(_context, _params):
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    host = await open_host("desk", era=ERAS[1], client={"elicitation_callback": leave})
+    await host.do("send_message", mail_address="desk", content="x")
+    call = {"mail_address": "desk", "msg_id": 0, "confirm_address": "desk"}
+    deleting = asyncio.create_task(host.call("delete_message", **call))
+    await asked.wait()
+
+    deleting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await deleting
+    await ended.wait()
+    await at_rest(broker)
     assert await stored(host) == [0]
 
 
