@@ -49,10 +49,10 @@ async def ask_user(
         return None
     form = ElicitRequestFormParams(message=question, requested_schema=_NO_FIELDS)
     if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        answer = (params.input_responses or {}).get(_KEY)
         # The state comes back sealed: it proves that it was us who asked, and just this.
-        if params.request_state == question:
-            answer = (params.input_responses or {}).get(_KEY)
-            return _meaning(answer) if isinstance(answer, ElicitResult) else None
+        if params.request_state == question and isinstance(answer, ElicitResult):
+            return _meaning(answer)
         return InputRequiredResult(
             input_requests={_KEY: ElicitRequest(params=form)}, request_state=question
         )

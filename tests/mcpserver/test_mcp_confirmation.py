@@ -101,23 +101,6 @@ async def test_a_client_that_cannot_ask_after_all_gives_no_answer(open_host, era
 
 
 @pytest.mark.parametrize(("confirmed", "left"), [({}, [0]), ({"confirm_address": "desk"}, [])])
-async def test_a_client_that_comes_back_without_an_answer_has_none(open_host, confirmed, left):
-    """In the current protocol; the older one asks within the call."""
-    host = await open_host("desk", client={"elicitation_callback": User()})
-    await host.do("send_message", mail_address="desk", content="x")
-    call = {"mail_address": "desk", "msg_id": 0, **confirmed}
-    session = host.client.session
-    asked = await session.call_tool("mq9_delete_message", call, allow_input_required=True)
-
-    done = await session.call_tool(
-        "mq9_delete_message", call, input_responses={}, request_state=asked.request_state
-    )
-
-    assert done.is_error == bool(left)
-    assert await stored(host) == left
-
-
-@pytest.mark.parametrize(("confirmed", "left"), [({}, [0]), ({"confirm_address": "desk"}, [])])
 async def test_a_user_who_leaves_the_question_alone_gives_no_answer(
     open_host, broker, confirmed, left
 ):

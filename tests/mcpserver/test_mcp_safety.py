@@ -224,7 +224,7 @@ class User:
 DELETE = {"mail_address": "desk", "msg_id": 0}
 
 
-@pytest.mark.parametrize("action", ["decline", "cancel", "accept"])
+@pytest.mark.parametrize("action", ["decline", "accept"])
 async def test_a_user_who_can_be_asked_decides(open_host, era, broker, action):
     user = User(action)
     desk = await open_host("desk", era=era, client={"elicitation_callback": user})
