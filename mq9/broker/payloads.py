@@ -48,6 +48,10 @@ def _is_official(body: dict[str, object]) -> bool:
     config = body.get("config")
     return (
         isinstance(config, dict)
-        and {"deliver", "force_deliver"} <= body.keys()
-        and {"num_msgs", "max_wait_ms"} <= config.keys()
+        and _has(body, "deliver", "force_deliver")
+        and _has(config, "num_msgs", "max_wait_ms")
     )
+
+
+def _has(fields: dict[str, object], *names: str) -> bool:
+    return all(fields.get(name) is not None for name in names)

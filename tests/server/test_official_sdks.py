@@ -125,6 +125,29 @@ async def test_an_official_sdk_registers_and_finds_agents(sdk):
     await ask(sdk, "AGENT.UNREGISTER", b'{"mailbox":"box"}')
 
 
+async def test_a_fetch_whose_fields_are_null_is_not_one_of_an_official_sdk(sdk):
+    """RobustMQ's own tests send every field, null where it is not meant, and read text."""
+    await ask(sdk, "MAILBOX.CREATE", CREATE["go"])
+    await ask(sdk, "MSG.SEND.box", b"hello")
+    everything = {
+        "group_name": "g",
+        "deliver": "earliest",
+        "from_time": None,
+        "from_id": None,
+        "force_deliver": None,
+        "config": {"num_msgs": 10, "max_wait_ms": None},
+    }
+    for official in (
+        everything,
+        everything | {"force_deliver": False},
+        everything | {"config": {"num_msgs": 10, "max_wait_ms": 0}},
+        everything | {"force_deliver": False, "config": {"num_msgs": None, "max_wait_ms": 0}},
+        everything | {"deliver": None, "force_deliver": False},
+    ):
+        [item] = (await ask(sdk, "MSG.FETCH.box", orjson.dumps(official)))["messages"]
+        assert (item["payload"], "encoding" in item) == ("hello", False)
+
+
 async def test_other_connections_get_what_they_read(served, sdk):
     await ask(sdk, "MAILBOX.CREATE", CREATE["go"])
     await ask(sdk, "MSG.SEND.box", b"hello")
