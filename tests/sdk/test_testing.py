@@ -408,13 +408,13 @@ async def test_work_that_never_waits_is_told_of(monkeypatch):
 async def test_what_waits_in_other_threads_runs_at_its_instant_too():
     clock = ManualClock(100)
     seen = []
-    waiting = threading.Barrier(4, timeout=10)
+    asleep = threading.Semaphore(0)
 
     def live(seconds):
         async def run():
             timer = asyncio.create_task(sleep(clock, seconds))
             await asyncio.sleep(0)
-            await asyncio.to_thread(waiting.wait)
+            asleep.release()
             await timer
             seen.append((seconds, clock.now_ms()))
             await sleep(clock, 0.25)
@@ -425,7 +425,8 @@ async def test_what_waits_in_other_threads_runs_at_its_instant_too():
     threads = [threading.Thread(target=live, args=(seconds,)) for seconds in (3, 1, 2)]
     for thread in threads:
         thread.start()
-    await asyncio.to_thread(waiting.wait)
+    for _ in threads:
+        assert await asyncio.to_thread(asleep.acquire, timeout=30)
     await clock.advance(10)
     for thread in threads:
         await asyncio.to_thread(thread.join)
