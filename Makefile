@@ -7,7 +7,7 @@ READY := .venv/.ready
 PARALLEL := -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance mcpb soak format constraints
+.PHONY: help demo test check conformance mcpb soak format constraints browser
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -96,6 +96,18 @@ endif
 
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600
+
+# Debian keeps no older versions of it, so it is not pinned.
+browser: ## Chromium, for the test that opens a page; only on Debian, for its superuser
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then \
+		echo "There is a browser."; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium (once) ..."; \
+		apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes chromium >/dev/null; \
+	else \
+		echo "Install chromium; without it a test is skipped."; \
+	fi
 
 format: $(READY) ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix

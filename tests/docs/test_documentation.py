@@ -105,7 +105,16 @@ def test_the_commands_of_every_page_are_targets_that_ci_runs_or_a_test_does():
     named = set()
     for page in PAGES:
         named |= set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text("utf-8"), re.MULTILINE))
-    assert named == {"demo", "test", "check", "soak", "conformance", "mcpb", "constraints"}
+    assert named == {
+        "demo",
+        "test",
+        "check",
+        "soak",
+        "conformance",
+        "mcpb",
+        "constraints",
+        "browser",
+    }
     for target in named:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert {"make check", "make test"} <= set(ci.splitlines())

@@ -1,0 +1,113 @@
+"""A web page that calls tools, in a browser."""
+
+import asyncio
+import os
+import shutil
+import signal
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from programs import McpServing
+from starlette.applications import Starlette
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from mq9.http_port import listening, serving
+
+PAGE = Path(__file__).with_name("page.html")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
+PATIENCE_S = 60
+TOKEN = "the-token-of-ada"
+
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="there is no Chromium, which make browser installs on Debian for its superuser",
+    ),
+]
+
+
+class Site:
+    """Serves the page on an origin of its own, and hears what it has found."""
+
+    def __init__(self, origin):
+        self.origin = origin
+        self.told = asyncio.get_running_loop().create_future()
+
+    @property
+    def app(self):
+        return Starlette(
+            routes=[
+                Route("/", lambda _request: FileResponse(PAGE)),
+                Route("/told", self._hear, methods=["POST"]),
+            ]
+        )
+
+    async def _hear(self, request):
+        self.told.set_result(await request.json())
+        return Response()
+
+
+@asynccontextmanager
+async def site():
+    """Serve the page on a port that the system assigns."""
+    with await listening("port", "127.0.0.1", 0) as listener:
+        page = Site(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        async with serving(page.app, listener):
+            yield page
+
+
+async def seen(site, directory, url):
+    """Open the page in a browser; what it says of a server."""
+    browser = await asyncio.create_subprocess_exec(
+        CHROMIUM,
+        *OPTIONS,
+        f"--user-data-dir={directory / 'profile'}",
+        f"{site.origin}/?{urlencode({'url': url, 'token': TOKEN})}",
+        env={"HOME": str(directory), "PATH": os.defpath},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await site.told
+    finally:
+        os.killpg(browser.pid, signal.SIGKILL)  # it and what it has started
+        await browser.wait()
+
+
+@pytest.fixture
+def users(tmp_path):
+    path = tmp_path / "users.toml"
+    path.write_text(f'users = [{{agent = "ada", token = "{TOKEN}"}}]\n')
+    path.chmod(0o600)
+    return path
+
+
+async def test_a_page_of_an_origin_that_is_given_calls_tools(tmp_path, users):
+    async with site() as page:
+        options = ("--tokens", str(users), "--allow-origin", page.origin)
+        with McpServing(tmp_path, *options, "--server", "memory://page") as server:
+            told = await seen(page, tmp_path, server.url)
+    assert told["current"] == "ada"
+    assert told["older"] == {"name": "ada", "stream": 200, "ended": 200}
+    assert told["nobody"]["status"] == 401
+    assert told["nobody"]["challenge"].startswith("Bearer ")
+
+
+async def test_the_browser_lets_no_other_page_see_anything(tmp_path, users):
+    async with site() as page:
+        options = ("--tokens", str(users), "--allow-origin", "https://app.example")
+        with McpServing(tmp_path, *options, "--server", "memory://page") as server:
+            told = await seen(page, tmp_path, server.url)
+    refused = "TypeError: Failed to fetch"
+    assert told == {"current": refused, "older": refused, "nobody": refused}
