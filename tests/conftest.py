@@ -23,7 +23,13 @@ from mq9.reserved import Reserved
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
-_MEANINGS = WordLlamaEmbeddings()  # loaded once, by the first test that asks for a meaning
+_MEANINGS = WordLlamaEmbeddings()
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The model that finds by meaning is loaded: brokers wait for one for 4 s, of real time."""
+    _MEANINGS.embed_query("loads it")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -569,6 +569,7 @@ async def test_a_client_may_bring_its_own(topics):
     assert "soup" in topics.embedded
 
 
+@pytest.mark.usefixtures("model")
 async def test_the_model_that_is_installed_finds_by_meaning():
     async with Mq9Client("memory://by.meaning") as client:
         await register(

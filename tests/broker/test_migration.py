@@ -65,6 +65,7 @@ async def opened(tmp_path):
     await broker.close()
 
 
+@pytest.mark.usefixtures("model")
 async def test_a_file_from_before_there_were_vectors_gets_room_for_them(tmp_path):
     path = tmp_path / "mq9.db"
     write(path, 1, "")

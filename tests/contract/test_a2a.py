@@ -87,6 +87,7 @@ async def test_it_is_not_found_by_what_it_says_to_programs(client, card, questio
     ("question", "name"),
     [("which road should I drive along?", NAME), ("who has fresh buns for breakfast?", "baker")],
 )
+@pytest.mark.usefixtures("model")
 async def test_it_is_found_by_its_meaning(client, card, question, name):
     [found] = await client.agent_discover(semantic=question, limit=1)
     assert (found.match.name, found.match.mode) == (name, "semantic")

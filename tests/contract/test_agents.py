@@ -240,6 +240,7 @@ async def test_an_empty_question_is_no_question(client):
     assert await _names(client, text="", semantic="") == ["Weather Bot"]
 
 
+@pytest.mark.usefixtures("model")
 async def test_semantic_wins_over_text_and_the_mode_says_what_ranked(client):
     await client.agent_register(CARD)
     await client.agent_register({"name": "Cook", "payload": "soup"})
@@ -264,6 +265,7 @@ async def trades(client):
         await client.agent_register({"name": name, "payload": payload})
 
 
+@pytest.mark.usefixtures("model")
 async def test_nobody_is_found_by_meaning_for_what_nobody_does(client, trades):
     found = await client.agent_discover(semantic="simulate a quantum circuit with twelve qubits")
 
