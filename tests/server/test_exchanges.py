@@ -18,6 +18,7 @@ from mq9.broker.server import Server
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
 from mq9.users import User, Users
+from mq9.version import VERSION
 
 EXCHANGES = exchanges.read()
 DOCUMENT = Path(__file__).parents[2] / "docs" / "nats.md"
@@ -101,6 +102,9 @@ async def test_both_introduce_themselves_alike(theirs, start):
         assert type(ours.info[name]) is type(theirs_.info[name]), name
     assert ours.info["max_payload"] == theirs_.info["max_payload"]
     assert ours.info["client_ip"] == theirs_.info["client_ip"] == "127.0.0.1"
+    assert ours.info["version"] == VERSION
+    for info in (theirs_.info, ours.info):  # nats.js connects only where it can read it
+        assert re.match(r"\d+\.\d+\.\d+", info["version"])
     another = await RawClient.open(server.address)
     assert another.info["client_id"] > ours.info["client_id"] > 0
     for client in (theirs_, ours, another):
