@@ -7,7 +7,7 @@ READY := .venv/.ready
 PARALLEL := -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance mcpb soak format constraints browser
+.PHONY: help demo test check conformance mcpb soak answers format constraints browser
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -97,6 +97,7 @@ endif
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600
 
+<<<<<<< HEAD
 # Debian keeps no older versions of it, so it is not pinned.
 browser: ## Chromium, for the test that opens a page; only on Debian, for its superuser
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then \
@@ -108,6 +109,10 @@ browser: ## Chromium, for the test that opens a page; only on Debian, for its su
 	else \
 		echo "Install chromium; without it a test is skipped."; \
 	fi
+=======
+answers: $(READY) ## What mq9-mcp answers first, written down anew
+	@$(BIN)/python -m mcp_server.recording
+>>>>>>> bdee4b4 (mcp: Answer the first questions before the SDK is loaded)
 
 format: $(READY) ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix

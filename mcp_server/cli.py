@@ -17,11 +17,12 @@ from mcp.server.auth.provider import TokenVerifier
 from mcp_server import run
 from mcp_server.access_tokens import check_apart, host_of
 from mcp_server.doctor import doctor
+from mcp_server.front import Front
 from mcp_server.hosts import HOSTS, Host, Scope, host_named
 from mcp_server.http import KnownTokens, verifier_named
 from mcp_server.install import DEFAULT_KEY, Plan, make_entry, plan_install, plan_undo
 from mcp_server.machine import Machine
-from mcp_server.settings import HOST_LEASE_S, PREFIX, Settings
+from mcp_server.settings import HOST_LEASE_S, PREFIX, Settings, settings_from
 from mq9.cli.call import register
 from mq9.cli.output import harmless
 from mq9.cli.program import Program, new_app
@@ -161,12 +162,13 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    settings = _settings(
+    settings = settings_from(
         prefix, tools, read_only, allow_read, allow_send, lease, max_chars, registration
     )
     if not http:
         _only_over_http(**{name: context.params[name] for name in _OVER_HTTP})
-        asyncio.run(run.over_stdio(settings, _named(agent), mail_address, server))
+        front = context.obj if isinstance(context.obj, Front) else None
+        asyncio.run(run.over_stdio(settings, _named(agent), mail_address, server, front))
         return
     known, verifier_given = _verifiers(tokens, verifier, settings)
     door = run.Door(
@@ -204,28 +206,6 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
         )
     run.check_names("allow_host", host, door.hosts)
     asyncio.run(run.over_http(settings, agent, mail_address, server, door))
-
-
-def _settings(  # noqa: PLR0917  # as many options
-    prefix: str,
-    tools: str | None,
-    read_only: bool,
-    allow_read: list[str] | None,
-    allow_send: list[str] | None,
-    lease: int,
-    max_chars: int,
-    registration: int,
-) -> Settings:
-    return Settings(
-        prefix=prefix,
-        tools=None if tools is None else [one.strip() for one in tools.split(",")],
-        read_only=read_only,
-        allow_read=allow_read or (),
-        allow_send=allow_send or None,
-        lease_ms=lease * 1000,
-        max_chars=max_chars,
-        registration_ttl=registration * 86_400,
-    )
 
 
 def _refuse_options(context: typer.Context, command: str) -> None:
@@ -363,7 +343,9 @@ def _check(agent: str, options: Sequence[str]) -> None:
     for name, option in (("agent", "--agent"), ("server", "--server")):
         if any(one.split("=")[0] == option for one in options):
             raise InvalidRequest(f"with: {given[name]!r} is what {option} of install is for")
-    settings = _settings(**{name: given[name] for name in inspect.signature(_settings).parameters})
+    settings = settings_from(
+        **{name: given[name] for name in inspect.signature(settings_from).parameters}
+    )
     settings.identity(given["agent"], given["mail_address"])
     _level(given["log_level"])
 

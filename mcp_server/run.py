@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,11 @@ from starlette.applications import Starlette
 
 from mcp_server.access_tokens import AccessTokens
 from mcp_server.callers import Callers, Connect
+from mcp_server.front import Front
 from mcp_server.http import PATH, KnownTokens, mcp_routes
 from mcp_server.server import make_server
 from mcp_server.settings import Settings
+from mcp_server.start import let_interrupts_end_it
 from mcp_server.stdio import stdio_streams
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
 from mq9.cli.signals import stop_on_signals
@@ -103,15 +104,21 @@ def check_names(option: str, host: str, names: Sequence[str]) -> None:
 
 
 async def over_stdio(
-    settings: Settings, agent: str, mail_address: str | None, url: str | None
+    settings: Settings, agent: str, mail_address: str | None, url: str | None, front: Front | None
 ) -> None:
-    """Serve MCP on standard input and output, until that ends, SIGTERM or Ctrl-C."""
+    """Serve MCP on standard input and output, until that ends, SIGTERM or Ctrl-C.
+
+    Args:
+        settings: What is offered.
+        agent: Who is served.
+        mail_address: Its mailbox; the slug of its name when not given.
+        url: The broker.
+        front: What has begun to read and answer, if anything has.
+    """
+    let_interrupts_end_it()
     callers = Callers(_connect(url), settings, agent=agent, mail_address=mail_address)
     server = make_server(callers, settings)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        # Python would wait for the thread that reads, and so for the next line, which may not come.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    async with stdio_streams() as (reading, writing):
+    async with stdio_streams(front) as (reading, writing):
         await server.run(reading, writing, server.create_initialization_options())
 
 

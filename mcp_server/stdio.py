@@ -6,7 +6,8 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TextIO, cast
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -17,6 +18,9 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, Req
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from mcp_server.front import Front
+from mcp_server.opening import ANSWERED
+
 _logger = logging.getLogger("mq9.mcp")
 
 Item = SessionMessage | Exception
@@ -24,19 +28,41 @@ _LONGEST_WHOLE = 20  # digits, in a line of which only the id is wanted
 
 
 @asynccontextmanager
-async def stdio_streams() -> AsyncIterator[
-    tuple[MemoryObjectReceiveStream[Item], ObjectSendStream[SessionMessage]]
-]:
+async def stdio_streams(
+    front: Front | None,
+) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Item], ObjectSendStream[SessionMessage]]]:
     """Give the streams of messages that come and go, while inside.
 
     The SDK drops what it cannot parse, so that a host would wait for its answer in vain.
+
+    Args:
+        front: What has begun to read and answer, if anything has.
     """
-    async with stdio_server() as (reading, writing):
+    lines = None
+    if front is not None:
+        front.take_over()
+        lines = anyio.wrap_file(cast("TextIO", front))
+    async with stdio_server(stdin=lines) as (reading, answering):
+        writing = _Unanswered(answering)
         sending, receiving = anyio.create_memory_object_stream[Item]()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_relay, reading, sending, writing)
             yield receiving, writing
             tasks.cancel_scope.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Unanswered(ObjectSendStream[SessionMessage]):
+    """Sends all but the answer that the client has had from the front."""
+
+    stream: ObjectSendStream[SessionMessage]
+
+    async def send(self, item: SessionMessage) -> None:
+        if getattr(item.message, "id", None) != ANSWERED:
+            await self.stream.send(item)
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
 
 
 async def _relay(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,20 @@ def mcp_main() -> None:
     """Run ``mq9-mcp``, which is the same as ``mq9 mcp``, and exit."""
 
     def load() -> Callable[..., Any]:
+        from mcp_server.start import begin  # noqa: PLC0415  # only this program needs it
+
+        front = begin(sys.argv[1:], os.environ)
         from mcp_server.cli import app  # noqa: PLC0415  # it may be missing what it needs
 
-        return app
+        return partial(app, obj=front)
 
     _start("mq9-mcp", load, "mcp")
 
 
 def _start(program: str, load: Callable[[], Callable[..., Any]], extra: str) -> None:
     try:
-        app = load()
         _prepare_output()
+        app = load()
         app(prog_name=program)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

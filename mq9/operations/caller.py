@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from mq9 import address as addresses
-from mq9.client import Mq9Client
 from mq9.errors import Forbidden, InvalidAddress, InvalidRequest, MailboxNotFound
 from mq9.operations.deliveries import Deliveries, DeliveryMemory
 from mq9.operations.ownership import agent_key, proof, proves
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
+
+if TYPE_CHECKING:
+    from mq9.client import Mq9Client
 
 MAX_CHARS = 20_000
 MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out

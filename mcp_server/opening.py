@@ -1,0 +1,147 @@
+"""The first questions of a client, which are answered without the MCP SDK."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from mcp_server.answers import CURRENT, OLDER, Answers
+
+# The id under which the SDK is told of the request that opened the connection. The client has its
+# answer, and is not to hear it again.
+ANSWERED = "mq9-mcp:answered"
+
+_MOST_BRACKETS = 100  # the SDK refuses what is nested too deep
+_RESERVED = "io.modelcontextprotocol/"
+_VERSION = f"{_RESERVED}protocolVersion"
+_CLIENT = f"{_RESERVED}clientInfo"
+_SAID_IN_TEXT = {"name", "title", "version", "description", "websiteUrl"}
+_CAPABILITIES = f"{_RESERVED}clientCapabilities"
+
+
+class Opening:
+    """Answers what the SDK would answer just so, and leaves everything else to it.
+
+    What is answered are questions about the server itself, well-formed beyond doubt, from the
+    request on that opens the connection: it decides which protocol is spoken.
+
+    Args:
+        answers: The answers.
+    """
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._version: str | None = None  # that the connection was opened with
+        self._is_over = False
+
+    def heard(self, line: str) -> tuple[bytes | None, str | None]:
+        """Hear a line.
+
+        Returns:
+            The line that answers it, and the line that the SDK is to be told. One of them is None,
+            except for the request that opens the connection.
+        """
+        request = None if self._is_over else _request(line)
+        version = None if request is None else self._version_of(request)
+        result = None
+        if request is not None and version is not None:
+            result = self._answers.result(version, request["method"])
+        if request is None or result is None:
+            self._is_over = self._is_over or self._version is None  # the SDK decides what is spoken
+            return None, line
+        told = None
+        if self._version is None:
+            self._version = version
+            told = orjson.dumps(request | {"id": ANSWERED}).decode() + "\n"
+        answer = {"jsonrpc": "2.0", "id": request["id"], "result": result}
+        return orjson.dumps(answer) + b"\n", told
+
+    def _version_of(self, request: dict[str, Any]) -> str | None:
+        """Return the version of the protocol that a request is in; None when that is not sure."""
+        params = request.get("params") or {}
+        meta = params.get("_meta", {})
+        if not isinstance(meta, dict):
+            return None
+        spoken = None if self._version is None else self._answers.era(self._version)
+        if request["method"] == "initialize":
+            version, era = params.get("protocolVersion"), OLDER
+            is_sure = spoken is None and _is_greeting(params)
+        elif _VERSION in meta:
+            version, era = meta[_VERSION], CURRENT
+            is_sure = spoken in {None, CURRENT} and _is_enveloped(params)
+        else:
+            version, era = self._version, OLDER
+            is_sure = spoken == OLDER and params.keys() <= {"_meta"} and _is_meta(meta)
+        return version if is_sure and self._answers.era(version) == era else None
+
+
+def _request(line: str) -> dict[str, Any] | None:
+    """Return the request in a line; None when there is none, or none that is sure to be one."""
+    if line.count("{") + line.count("[") > _MOST_BRACKETS:
+        return None
+    try:
+        message = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if (
+        not isinstance(message, dict)
+        or not message.keys() <= {"jsonrpc", "id", "method", "params"}
+        or message.get("jsonrpc") != "2.0"
+        or type(message.get("id")) not in {int, str}
+        or not isinstance(message.get("method"), str)
+        or not isinstance(message.get("params"), dict | None)
+    ):
+        return None
+    return message
+
+
+def _is_greeting(params: dict[str, Any]) -> bool:
+    return (
+        params.keys() <= {"protocolVersion", "capabilities", "clientInfo", "_meta"}
+        and _are_capabilities(params.get("capabilities"))
+        and _is_implementation(params.get("clientInfo"))
+        and _is_meta(params.get("_meta", {}))
+    )
+
+
+def _is_enveloped(params: dict[str, Any]) -> bool:
+    meta = params["_meta"]
+    about = meta.get(_CLIENT)
+    return (
+        params.keys() == {"_meta"}
+        and _are_capabilities(meta.get(_CAPABILITIES))
+        and (about is None or _is_implementation(about))
+        and _is_meta(meta, frozenset({_VERSION, _CLIENT, _CAPABILITIES}))
+    )
+
+
+def _is_meta(meta: dict[str, Any], reserved: frozenset[str] = frozenset()) -> bool:
+    return type(meta.get("progressToken", "")) in {int, str} and all(
+        name in reserved or not name.startswith(_RESERVED) for name in meta
+    )
+
+
+def _is_implementation(about: object) -> bool:
+    """Tell whether a client says who it is, in nothing but text."""
+    return (
+        isinstance(about, dict)
+        and {"name", "version"} <= about.keys() <= _SAID_IN_TEXT
+        and all(isinstance(one, str) for one in about.values())
+    )
+
+
+def _are_capabilities(capabilities: object) -> bool:
+    """Tell whether a client says what it can do: everything in objects of objects."""
+    return isinstance(capabilities, dict) and all(
+        isinstance(one, dict) and all(_is_capability(name, *part) for part in one.items())
+        for name, one in capabilities.items()
+    )
+
+
+def _is_capability(of: str, name: str, value: object) -> bool:
+    if (of, name) == ("roots", "listChanged"):
+        return isinstance(value, bool)
+    if of == "tasks":
+        return isinstance(value, dict) and all(_is_capability(of, *one) for one in value.items())
+    return isinstance(value, dict)

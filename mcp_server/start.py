@@ -1,0 +1,111 @@
+"""What hosts start the program with: understood, and answered, before the rest of it is loaded.
+
+The command line says what is right and what is wrong. Here only that is understood which is right
+beyond doubt, without the libraries that the command line is made with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import NoReturn
+
+from mcp_server.answers import Answers
+from mcp_server.front import Front, standard_front
+from mcp_server.opening import Opening
+from mcp_server.settings import HOST_LEASE_S, PREFIX, Settings, settings_from
+from mq9.errors import InvalidRequest
+from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S, Identity
+
+_DIGITS = re.compile("[0-9]{1,9}")
+_URL = re.compile(
+    r"sqlite:///[\w/.:%~-]+"
+    r"|(nats|tls)://([\w.%~-]+(:[\w.%~-]+)?@)?[a-z0-9][a-z0-9.-]*(:[1-5]?[0-9]{1,4})?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the program is started with.
+
+    Attributes:
+        settings: What is offered.
+        identity: Who the host is among the agents.
+    """
+
+    settings: Settings
+    identity: Identity
+
+
+class _Doubt(Exception):
+    """The command line has to look at it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Doubt(message)
+
+
+def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Start | None:
+    """Return what a command line means that serves standard input and output; None in doubt."""
+    try:
+        given = vars(_parser().parse_args(arguments))
+        agent, url = given.pop("agent"), given.pop("server")
+        mail_address = given.pop("mail_address")
+        del given["log_level"]
+        if agent is None:
+            agent = environment.get("MQ9_AGENT")
+        if url is None:
+            url = environment.get("MQ9_SERVER") or None
+        if agent is None or not (url is None or _URL.fullmatch(url)):
+            return None
+        settings = settings_from(**given)
+        return Start(settings, settings.identity(agent, mail_address))
+    except (_Doubt, InvalidRequest):
+        return None
+
+
+def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> Front | None:
+    """Answer what is asked first on standard input, if it is served, until the SDK takes over."""
+    start = understood(arguments, environment)
+    if start is None or find_spec("mcp") is None:
+        return None
+    let_interrupts_end_it()
+    front = standard_front(Opening(Answers(start.settings, start.identity)))
+    front.start()
+    return front
+
+
+def let_interrupts_end_it() -> None:
+    """Let Ctrl-C end the program at once, unless it is ignored.
+
+    Python would wait for the thread that reads, and so for the next line, which may not come.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for name in ("--agent", "--mail-address", "--server", "--tools"):
+        parser.add_argument(name)
+    for name in ("--allow-read", "--allow-send"):
+        parser.add_argument(name, action="append")
+    parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--prefix", default=PREFIX)
+    parser.add_argument("--lease", type=_whole, default=HOST_LEASE_S)
+    parser.add_argument("--max-chars", type=_whole, default=MAX_CHARS)
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--registration", type=_whole, default=REGISTRATION_TTL_S // 86_400)
+    return parser
+
+
+def _whole(text: str) -> int:
+    if not _DIGITS.fullmatch(text):
+        raise _Doubt(text)
+    return int(text)

@@ -1,0 +1,266 @@
+"""How the program starts: what it answers while the SDK is not there yet, and what waits for it."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import typer.main
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import MQ9_MCP
+
+from mcp_server.cli import app
+from mcp_server.settings import settings_from
+from mcp_server.start import understood
+from mq9.transport.open import check_url
+
+PATIENCE_S = 60
+OLDER, CURRENT = "2025-11-25", "2026-07-28"
+META = {
+    "io.modelcontextprotocol/protocolVersion": CURRENT,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+HELLO = {
+    "protocolVersion": OLDER,
+    "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"},
+}
+# Whoever imports one of these waits until somebody opens the pipe for writing.
+GATE = """
+import sys
+SLOW = {"pydantic", "pydantic_core", "mcp_types", "starlette", "langchain_core", "nats"}
+class Gate:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in SLOW or name.startswith("mcp."):
+            sys.meta_path.remove(self)
+            with open(GATE) as gate:
+                gate.read()
+sys.meta_path.insert(0, Gate())
+"""
+
+pytestmark = pytest.mark.programs
+
+
+class Program:
+    """`mq9-mcp`, which does not get to the SDK before it is let through."""
+
+    def __init__(self, process, gate):
+        self.process = process
+        self._gate = gate
+        self._is_open = False
+
+    def say(self, method, number=None, **params):
+        members = {"id": number, "method": method, "params": params}
+        said = {name: one for name, one in members.items() if one is not None and one != {}}
+        self.write(json.dumps({"jsonrpc": "2.0", **said}))
+
+    def write(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self):
+        line = self.process.stdout.readline()
+        assert line, "the server has ended"
+        return json.loads(line)
+
+    def ask(self, method, number, **params):
+        self.say(method, number, **params)
+        answer = self.hear()
+        assert answer["id"] == number
+        return answer
+
+    def let_through(self):
+        self._is_open = True
+        self._gate.open("w").close()
+
+    def end(self):
+        """Close its input, as a host does; what it still says."""
+        self.process.stdin.close()
+        if not self._is_open:
+            self.let_through()
+        rest = self.process.stdout.read()
+        assert self.process.wait(PATIENCE_S) == 0
+        return [json.loads(line) for line in rest.splitlines()]
+
+
+@pytest.fixture
+def start(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs named pipes")
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    (tmp_path / "sitecustomize.py").write_text(f"GATE = {str(gate)!r}\n{GATE}")
+    kept = {key: one for key, one in os.environ.items() if not key.startswith(("MQ9_", "COV"))}
+    environment = {**kept, "PYTHONPATH": str(tmp_path)}
+    started = []
+
+    def begin(*options, command=(MQ9_MCP,)):
+        process = subprocess.Popen(
+            [*command, "--agent", "desk", "--server", f"sqlite:///{tmp_path}/mq9.db", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+        started.append(process)
+        return Program(process, gate)
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("command", [(MQ9_MCP,), (sys.executable, "-m", "mcp_server")], ids=len)
+def test_the_tools_are_there_before_the_sdk_is(start, command):
+    program = start("--read-only", "--prefix", "x-", command=command)
+    assert program.ask("initialize", 1, **HELLO)["result"]["protocolVersion"] == OLDER
+    program.say("notifications/initialized")
+    tools = program.ask("tools/list", 2)["result"]["tools"]
+    assert {one["name"] for one in tools} == {"x-agent_discover", "x-query_messages", "x-whoami"}
+    assert program.end() == []
+
+
+def test_what_is_asked_early_is_answered_when_the_sdk_is_there(start):
+    program = start()
+    program.ask("initialize", "a", **HELLO)
+    program.say("notifications/initialized")
+    program.say("tools/call", "given up", name="mq9_fetch_messages", arguments={})
+    program.say("notifications/cancelled", requestId="given up")
+    program.say("tools/call", "early", name="mq9_whoami", arguments={})
+    program.write('{"id": 3, "method": "ping"}')
+    program.say("nope", "unknown")
+    # What is asked later is answered earlier, where nothing has to be waited for.
+    for number, method in enumerate(
+        ("ping", "prompts/list", "resources/list", "resources/templates/list", "tools/list"), 10
+    ):
+        assert "result" in program.ask(method, number)
+
+    program.let_through()
+    answers = {}
+    while answers.keys() != {"early", "unknown", 3}:
+        answer = program.hear()
+        assert answer["id"] not in answers
+        answers[answer["id"]] = answer
+    assert answers["early"]["result"]["structuredContent"]["name"] == "desk"
+    assert answers["unknown"]["error"]["code"] == -32601
+    assert answers[3]["error"]["code"] == -32600
+    # From now on it is the SDK that answers. The handshake is not done again, nor asked for.
+    assert len(program.ask("tools/list", 20)["result"]["tools"]) == 10
+    assert "result" in program.ask("ping", 21)
+    assert "error" in program.ask("tools/list", 22, _meta=META)
+    assert "result" in program.ask("resources/subscribe", 23, uri="mq9://mailbox/desk")
+    assert program.end() == []
+
+
+def test_the_newest_protocol_is_answered_as_early(start):
+    program = start()
+    discovered = program.ask("server/discover", "a", _meta=META)["result"]
+    assert discovered["supportedVersions"] == [CURRENT]
+    assert len(program.ask("tools/list", "b", _meta=META)["result"]["tools"]) == 10
+    early = {"name": "mq9_whoami", "arguments": {}, "_meta": META}
+    program.say("tools/call", "early", **early)
+    program.say("tools/list", "without envelope")
+    program.let_through()
+    answers = {one["id"]: one for one in (program.hear(), program.hear())}
+    assert answers["early"]["result"]["structuredContent"]["name"] == "desk"
+    assert answers["without envelope"]["error"]["code"] == -32602
+    # It is known which protocol the client began with.
+    assert program.ask("initialize", "c", **HELLO)["error"]["code"] == -32022
+    assert len(program.ask("tools/list", "a", _meta=META)["result"]["tools"]) == 10
+    assert program.end() == []
+
+
+def test_a_client_that_begins_otherwise_is_left_to_the_sdk(start):
+    program = start()
+    program.say("tools/list", "too early")
+    program.say("initialize", 1, **HELLO)
+    program.say("tools/list", 2)
+    program.let_through()
+    answers = [program.hear() for _ in range(3)]
+    assert {one["id"] for one in answers if "error" in one} == {"too early"}
+    assert {one["id"] for one in answers if "result" in one} == {1, 2}
+    assert program.end() == []
+
+
+def test_a_client_that_leaves_at_once_is_not_missed(start):
+    program = start()
+    program.ask("initialize", 1, **HELLO)
+    assert program.end() == []
+    assert start().end() == []
+
+
+def test_what_is_no_proper_start_is_refused_before_anything_is_answered(start):
+    program = start("--tools", "nothing")
+    program.say("initialize", 1, **HELLO)
+    program.let_through()
+    assert program.process.stdout.read() == ""
+    assert program.process.wait(PATIENCE_S) == 2
+
+
+OPTIONS = [
+    *(f"--agent={one}" for one in ("desk", "A b", "", "!!!", "-5", "--x")),
+    *("--mail-address=x.y", "--mail-address=No", "--read-only", "--read-only=x", "--http"),
+    *(f"--prefix={one}" for one in ("", "x-", "a.b")),
+    *(f"--tools={one}" for one in ("", "whoami", "x-whoami, mq9_send_message", "nothing")),
+    *("--allow-send=a.*", "--allow-send=", "--allow-read=b", "--allow-read=c.?", "--allow"),
+    *(f"--lease={one}" for one in ("1", "86400", "86401", "0", "x", "1_0", " 7", "", "9" * 10)),
+    *("--max-chars=99", "--max-chars=100", "--registration=0", "--registration=-1"),
+    *("--server=memory:", "--server=nats://h:4222", "--server=", "--server=ftp://h"),
+    *("--server=nats://u:p%20w@h", "--server=sqlite:///a.db", "--server=sqlite:///a?x=y"),
+    *("--log-level=info", "--log-level=loud", "--nonsense", "doctor", "--help", "--", "-v"),
+]
+_LINES = st.lists(
+    st.sampled_from(OPTIONS).flatmap(
+        lambda one: st.sampled_from([[one], one.split("=", 1)])  # in one word, or in two
+    ),
+    max_size=5,
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(_LINES, st.fixed_dictionaries({}, optional={"MQ9_AGENT": st.sampled_from(["me", ""])}))
+def test_what_is_understood_is_what_the_command_line_understands(lines, environment):
+    words = [word for one in lines for word in one]
+    start = understood(words, environment)
+    if start is None:
+        return
+    command = typer.main.get_command(app)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MQ9_AGENT", "MQ9_SERVER"):
+            patch.delenv(name, raising=False)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with command.make_context("mq9-mcp", list(words)) as context:
+            params = context.params
+            assert not context.args
+    names = inspect.signature(settings_from).parameters
+    meant = settings_from(**{name: params[name] for name in names})
+    assert start.settings == meant
+    identity = meant.identity(params["agent"], params["mail_address"])
+    assert vars(start.identity) == vars(identity)
+    assert not params["http"]
+    if params["server"]:
+        check_url(params["server"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--agent desk",
+        "--agent=Claude-Code --server sqlite:////home/me/.local/share/mq9/mq9.db",
+        "--agent desk --server nats://desk:secret@mail.example:4222 --read-only",
+        "--agent desk --prefix x- --tools whoami,fetch_messages --lease 60 --max-chars 500",
+        "--agent desk --mail-address my.desk --allow-send team.* --allow-send x --allow-read y",
+        "--agent desk --registration 0 --log-level debug",
+    ],
+)
+def test_what_hosts_are_told_to_start_is_understood(line):
+    assert understood(line.split(), {}) is not None
+    words = line.partition("--agent desk ")[2].split()
+    assert understood(words, {"MQ9_AGENT": "desk", "MQ9_SERVER": "nats://localhost"}) is not None
