@@ -306,34 +306,3 @@ def test_on_windows_only_a_program_is_run_and_no_script(with_home: Machine) -> N
     assert not plan_install(entry, windows).line
     program = stand_in(windows, "codex.exe", "")
     assert plan_install(entry, windows).line[0] == str(program)
-
-
-# The commands of real hosts
-
-_BIN = Path(__file__).parents[2] / ".tools/hosts/node_modules/.bin"
-
-
-@pytest.mark.skipif(
-    not (_BIN.parents[1] / ".ready").exists(), reason="make hosts has not installed the hosts"
-)
-@pytest.mark.programs
-@pytest.mark.parametrize("name", ["claude-code", "codex", "copilot", "gemini", "opencode"])
-def test_the_real_command_adds_and_removes_what_is_meant(with_home: Machine, name: str) -> None:
-    host = HOSTS[name]
-    assert host.command is not None
-    if not (_BIN / host.command.program).exists():
-        pytest.skip(f"{host.command.program} is not installed")
-    mine = Path(with_home.environment["PATH"])
-    node = _BIN.parents[2] / "mcp/node_modules/.bin"
-    path = os.pathsep.join(map(str, (mine, _BIN, node, "/usr/bin", "/bin")))
-    here = replace(with_home, environment={"HOME": str(with_home.home), "PATH": path})
-    url = "sqlite:////a place/mq9.db"
-    entry = make_entry(host, here, server=url, options=["--read-only", "--allow-send", "a.*"])
-    plan = plan_install(entry, here)
-    assert plan.line[0] == str(_BIN / host.command.program)
-    plan.apply()
-    assert not plan_install(entry, here).is_change
-    undo = plan_undo(host, here)
-    undo.apply()
-    found = host.file(here)
-    assert not found.exists() or "mq9-mcp" not in found.read_text()
