@@ -97,7 +97,6 @@ endif
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600
 
-<<<<<<< HEAD
 # Debian keeps no older versions of it, so it is not pinned.
 browser: ## Chromium, for the test that opens a page; only on Debian, for its superuser
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then \
@@ -109,10 +108,9 @@ browser: ## Chromium, for the test that opens a page; only on Debian, for its su
 	else \
 		echo "Install chromium; without it a test is skipped."; \
 	fi
-=======
+
 answers: $(READY) ## What mq9-mcp answers first, written down anew
 	@$(BIN)/python -m mcp_server.recording
->>>>>>> bdee4b4 (mcp: Answer the first questions before the SDK is loaded)
 
 format: $(READY) ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix
