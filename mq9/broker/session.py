@@ -298,6 +298,9 @@ class Session:
     def _subscribe(self, frame: Subscribe) -> None:
         if self._stopped:
             return
+        if frame.sid in self._subscriptions:
+            self._ok()
+            return
         if not is_pattern(frame.subject):
             self._link.write(encoder.error("Invalid Subject"))
             return
@@ -309,9 +312,6 @@ class Session:
         if (excess := self._excess(frame.subject)) is not None:
             text = f'Permissions Violation for Subscription to "{frame.subject}", {excess}'
             self._link.write(encoder.error(text))
-            return
-        if frame.sid in self._subscriptions:
-            self._ok()
             return
         wild = has_wildcards(frame.subject)
         if self._has_enough(wild):
