@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -12,23 +11,17 @@ import jwt
 from mcp.server.auth.provider import AccessToken
 from starlette.authentication import AuthenticationError
 
-from mcp_server.key_set import ALGORITHMS, URL, KeySet, KeysUnavailable, check_url
-from mq9 import InvalidAddress, InvalidRequest
+from mcp_server.claimed_names import agent_named
+from mcp_server.key_set import ALGORITHMS, KeySet, KeysUnavailable
+from mcp_server.trusted_urls import check_url
+from mq9 import InvalidRequest
 from mq9 import address as addresses
 from mq9.clock import Clock
 
 _logger = logging.getLogger("mq9.mcp")
 
-# What the names of the agents begin with: those whose name in the token can be an address, and
-# the others, which are told apart by a digest.
-_PLAIN = "oauth"
-_HASHED = "oauthx"
-_DIGEST_CHARS = 32
-_READABLE_CHARS = 80
-
 _LEEWAY_S = 30  # by which two clocks may differ
 _MOST_CHARS = 16 * 1024
-_MOST_NAME_CHARS = 1_000
 
 
 class CannotVerify(AuthenticationError):
@@ -127,52 +120,6 @@ class AccessTokens:
             leeway=_LEEWAY_S,
             options={"require": ["exp", "iss", "aud"]},
         )
-
-
-def agent_named(value: object) -> str:
-    """Return the name of the agent that a claim names, which no other value of the claim gets.
-
-    It begins with ``oauth.``, or with ``oauthx.`` and ends with a digest where the value is not an
-    address that could stand behind the former.
-
-    Raises:
-        InvalidRequest: The value is no text, or too long.
-    """
-    if not isinstance(value, str) or not 0 < len(value) <= _MOST_NAME_CHARS:
-        raise InvalidRequest(
-            f"the claim that names the agent is {addresses.shown(value)}, not a text of at most "
-            f"{_MOST_NAME_CHARS} characters"
-        )
-    try:
-        return addresses.parse(f"{_PLAIN}.{value}")
-    except InvalidAddress:
-        pass  # which is what the digest is for
-    digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_CHARS]
-    readable = addresses.slug(f"{_HASHED}.{value[:_READABLE_CHARS]}")
-    return f"{readable}.{digest}"
-
-
-def host_of(resource: str) -> str:
-    """Return the host in the URL of a resource.
-
-    Raises:
-        InvalidRequest: It is no URL of one.
-    """
-    check_url("resource", resource)
-    return URL.validate_python(resource).host or ""
-
-
-def check_apart(agents: Iterable[str]) -> None:
-    """See that agents with tokens of their own cannot be taken for those of a claim.
-
-    Raises:
-        InvalidRequest: One of them could.
-    """
-    for agent in agents:
-        if addresses.slug(agent).split(".")[0] in {_PLAIN, _HASHED}:
-            raise InvalidRequest(
-                f"tokens: {agent!r} begins as agents of the authorization server do; rename it"
-            )
 
 
 def _scopes(claims: dict[str, Any]) -> Iterable[str]:

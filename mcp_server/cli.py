@@ -15,7 +15,7 @@ import typer.main
 from mcp.server.auth.provider import TokenVerifier
 
 from mcp_server import run
-from mcp_server.access_tokens import check_apart, host_of
+from mcp_server.claimed_names import check_apart
 from mcp_server.doctor import doctor
 from mcp_server.front import Front
 from mcp_server.hosts import HOSTS, Host, Scope, host_named
@@ -23,6 +23,7 @@ from mcp_server.http import KnownTokens, verifier_named
 from mcp_server.install import DEFAULT_KEY, Plan, make_entry, plan_install, plan_undo
 from mcp_server.machine import Machine
 from mcp_server.settings import HOST_LEASE_S, PREFIX, Settings, settings_from
+from mcp_server.trusted_urls import host_of
 from mq9.cli.call import register
 from mq9.cli.output import harmless
 from mq9.cli.program import Program, new_app

@@ -13,17 +13,14 @@ from urllib.parse import urlsplit
 import httpx2
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
-from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter, ValidationError
 
+from mcp_server.trusted_urls import check_url
 from mq9 import InvalidRequest, Mq9Error
 from mq9.address import shown
 from mq9.clock import Clock
 from mq9.loopback import is_loopback
 
 _logger = logging.getLogger("mq9.mcp")
-
-# Issuers and audiences are compared as text, to which no slash must come.
-URL = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
 
 _FRESH_MS = 3_600_000  # then the keys are fetched again, while the old ones serve
 _USABLE_MS = 86_400_000  # and for so long where that fails
@@ -204,30 +201,6 @@ class KeySet:
         if not isinstance(found, dict):
             raise InvalidRequest(f"{url}: it is not a JSON object")
         return found
-
-
-def check_url(name: str, url: Any) -> None:
-    """Check a URL that is trusted.
-
-    Raises:
-        InvalidRequest: It is neither HTTPS nor HTTP on loopback, has a user, a query or a fragment,
-            or is not written in the usual way.
-    """
-    try:
-        known = URL.validate_python(url)
-    except ValidationError:
-        known = None
-    if (
-        known is None
-        or not (known.scheme == "https" or is_loopback(known.host or ""))
-        or (known.username, known.password, known.query, known.fragment) != (None,) * 4
-    ):
-        raise InvalidRequest(
-            f"{name}: {shown(url)} is not an https:// URL (or http:// on loopback) without a user, "
-            "a query and a fragment"
-        )
-    if str(known) != url:
-        raise InvalidRequest(f"{name}: {shown(url)} is usually written {known}")
 
 
 def _usable(keys: Any) -> dict[tuple[str | None, str], PyJWK]:

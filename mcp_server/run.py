@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import TokenVerifier
 from starlette.applications import Starlette
 
-from mcp_server.access_tokens import AccessTokens
 from mcp_server.callers import Callers, Connect
 from mcp_server.front import Front
 from mcp_server.http import PATH, KnownTokens, mcp_routes
@@ -27,6 +27,9 @@ from mq9.http_port import listening, serving
 from mq9.loopback import is_loopback
 from mq9.transport import servers
 from mq9.transport.open import default_url, shown_url
+
+if TYPE_CHECKING:  # it takes its time to load, and is not always needed
+    from mcp_server.access_tokens import AccessTokens
 
 _logger = logging.getLogger("mq9.mcp")
 
@@ -81,6 +84,8 @@ class Door:
         """
         if self.authorization_server is None:
             return None
+        from mcp_server.access_tokens import AccessTokens  # noqa: PLC0415  # see above
+
         return AccessTokens(
             self.authorization_server,
             self.resource or url,
