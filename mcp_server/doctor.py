@@ -12,7 +12,7 @@ from typing import get_args
 from mcp import Client, StdioServerParameters
 
 from mcp_server.hosts import HOSTS, Host, Scope
-from mcp_server.install import PROGRAM, find_command
+from mcp_server.install import PROGRAM, find_command, without_credentials
 from mcp_server.launch import Launch
 from mcp_server.machine import Machine
 from mq9 import Mq9Client, Mq9Error
@@ -165,8 +165,8 @@ async def _try(use: _Use, machine: Machine) -> Finding:
             count = len((await client.list_tools()).tools)
     except Exception as error:  # noqa: BLE001  # whatever keeps it from starting
         line = shlex.join([use.launch.command, *use.launch.arguments])
-        reason = f"{type(error).__name__}: {error}"
-        return problem(use.name, f"cannot start the server by `{line}` ({reason})", use.advice)
+        said = f"cannot start the server by `{line}` ({type(error).__name__}: {error})"
+        return problem(use.name, without_credentials(said), use.advice)
     said = f"starts this server as {use.agent}, with {count} tools, on "
     if url is not None:
         return await _on(url, use, machine, said + shown_url(url))

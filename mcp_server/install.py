@@ -131,7 +131,7 @@ class Plan:
             "(no file)" if after is None else f"{self.path} (then)",
             lineterm="",
         )
-        return _CREDENTIALS.sub(r"\1://***@", "\n".join(lines))
+        return without_credentials("\n".join(lines))
 
     def apply(self) -> None:
         """Do it.
@@ -249,6 +249,11 @@ def find_command(machine: Machine, python: str = sys.executable) -> Path:
     )
 
 
+def without_credentials(text: str) -> str:
+    """Return a text without the passwords and tokens in the URLs of servers in it."""
+    return _CREDENTIALS.sub(r"\1://***@", text)
+
+
 def plan_install(entry: Entry, machine: Machine, *, edit: bool = False) -> Plan:
     """Plan to write an entry into the configuration of its host.
 
@@ -277,9 +282,7 @@ def plan_install(entry: Entry, machine: Machine, *, edit: bool = False) -> Plan:
     except InvalidRequest as error:
         raise InvalidRequest(
             f"{config.path}: {error}. It was left as it is; edit it by hand, and add "
-            + _CREDENTIALS.sub(
-                r"\1://***@", _on_one_line({host.servers_key: {entry.key: entry.value}})
-            )
+            + without_credentials(_on_one_line({host.servers_key: {entry.key: entry.value}}))
         ) from None
     if not is_there:
         if not memory.before:

@@ -185,6 +185,7 @@ def test_what_is_shown_holds_no_password(here: Machine) -> None:
         with pytest.raises(InvalidRequest, match="was left as it is") as caught:
             plan_install(make_entry(host, here, server=SECRET), here)
         assert "hunter2" not in str(caught.value)
+        assert host.file(here).read_text() == "{ ]"
 
 
 # The host's own command

@@ -220,6 +220,22 @@ def test_a_command_that_is_gone_is_a_problem(doctor, home):
     assert found["cursor"]["text"].startswith(f"cannot start the server by `{gone}` (")
 
 
+def test_the_doctor_tells_no_password(doctor, home):
+    cursor(home).parent.mkdir()
+    words = ["--agent", "a", "--server", "nats://desk:hunter2@127.0.0.1:1"]
+    gone = {"command": str(home / "mq9-mcp"), "args": words}
+    ours = {"command": str(MQ9_MCP), "args": words}
+    cursor(home).write_text(json.dumps({"mcpServers": {"x": gone}}))
+    (home / ".gemini").mkdir()
+    (home / ".gemini/settings.json").write_text(json.dumps({"mcpServers": {"x": ours}}))
+    found, code = doctor()
+    assert (code, found["cursor"]["state"], found["gemini"]["state"]) == (1, "problem", "problem")
+    assert "--server nats://***@127.0.0.1:1`" in found["cursor"]["text"]
+    assert "on nats://***@127.0.0.1:1" in found["gemini"]["text"]
+    assert "cursor and gemini on nats://***@127.0.0.1:1" in found["meeting"]["text"]
+    assert "hunter2" not in str(found)
+
+
 def test_a_host_is_started_as_it_would_be(doctor, home, tmp_path):
     url = f"sqlite:///{tmp_path}/mail.db"
     for host in ("cursor", "vscode"):
