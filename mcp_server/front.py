@@ -14,7 +14,7 @@ from mcp_server.opening import Opening
 
 _logger = logging.getLogger("mq9.mcp")
 
-_MOST_KEPT = 100  # lines that nobody has taken yet
+_MOST_KEPT = 20  # lines that nobody has taken yet
 
 
 class Front:
@@ -71,11 +71,7 @@ class Front:
 
 
 def standard_front(opening: Opening) -> Front:
-    """Return a front on standard input and output; nothing else in this process reads the former.
-
-    Raises:
-        OSError: Standard input cannot be read.
-    """
+    """Return a front on standard input and output; nothing else here reads the former."""
     wire = os.dup(0)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,9 +23,10 @@ from mq9.errors import InvalidRequest
 from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S, Identity
 
 _DIGITS = re.compile("[0-9]{1,9}")
-_URL = re.compile(
-    r"sqlite:///[\w/.:%~-]+"
-    r"|(nats|tls)://([\w.%~-]+(:[\w.%~-]+)?@)?[a-z0-9][a-z0-9.-]*(:[1-5]?[0-9]{1,4})?",
+PLAIN_URL = re.compile(
+    r"sqlite:///(?!~|%7[eE])(?:[\w/.:~-]|%[1-9a-fA-F][0-9a-fA-F])+"
+    r"|(?:nats|tls)://(?:[\w.%~-]+(?::[\w.%~-]+)?@)?[a-z0-9][a-z0-9.-]*"
+    r"(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?",
     re.ASCII,
 )
 
@@ -62,7 +64,7 @@ def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Star
             agent = environment.get("MQ9_AGENT")
         if url is None:
             url = environment.get("MQ9_SERVER") or None
-        if agent is None or not (url is None or _URL.fullmatch(url)):
+        if agent is None or not (url is None or PLAIN_URL.fullmatch(url)):
             return None
         settings = settings_from(**given)
         return Start(settings, settings.identity(agent, mail_address))
@@ -72,7 +74,7 @@ def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Star
 
 def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> Front | None:
     """Answer what is asked first on standard input, if it is served, until the SDK takes over."""
-    start = understood(arguments, environment)
+    start = None if sys.stdin is None else understood(arguments, environment)
     if start is None or find_spec("mcp") is None:
         return None
     let_interrupts_end_it()

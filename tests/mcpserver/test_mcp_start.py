@@ -14,7 +14,7 @@ from programs import MQ9_MCP
 
 from mcp_server.cli import app
 from mcp_server.settings import settings_from
-from mcp_server.start import understood
+from mcp_server.start import PLAIN_URL, understood
 from mq9.transport.open import check_url
 
 PATIENCE_S = 60
@@ -247,6 +247,12 @@ def test_what_is_understood_is_what_the_command_line_understands(lines, environm
     assert not params["http"]
     if params["server"]:
         check_url(params["server"])
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.from_regex(PLAIN_URL, fullmatch=True))
+def test_what_counts_as_a_plain_url_is_one(url):
+    check_url(url)
 
 
 @pytest.mark.parametrize(
