@@ -104,7 +104,7 @@ class Program:
 @pytest.fixture
 async def program(tmp_path):
     process = await asyncio.create_subprocess_exec(
-        *(MQ9_MCP, "--agent", "x", "--server", f"sqlite://{tmp_path}/mq9.db"),
+        *(MQ9_MCP, "--agent", "x", "--server", f"sqlite:///{tmp_path}/mq9.db"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
