@@ -10,10 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from starlette.requests import Request
 
+from mcp_server.keeping import LeaseKeeper
 from mcp_server.settings import Settings
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.operations import Caller, Identity, OperationError
@@ -28,14 +31,22 @@ Context = ServerRequestContext[Any, Any]
 _MOST_AGENTS = 1_000  # that are connected at once
 _SESSION = "mcp-session-id"
 _SESSION_CHARS = 8
+_WITHOUT_SESSION = "http"
+_STATE = "mq9.kept"
 
 
 @dataclass(slots=True)
 class _Agent:
     identity: Identity
     client: Mq9Client
+    keeper: LeaseKeeper
     deliveries: DeliveryMemory = field(default_factory=DeliveryMemory)
     busy: int = 0
+
+    async def close(self) -> None:
+        """Give back what it holds, and let go of its connection."""
+        await self.keeper.close()
+        await self.client.close()
 
 
 class Callers:
@@ -101,15 +112,17 @@ class Callers:
         agent.busy += 1
         try:
             if left is not None:
-                await left.client.close()
+                await left.close()
             try:
                 await agent.client.connect()
             except Exception as error:  # whatever it is, a model can only tell its user
                 raise unreachable(error) from error
             window = self._window(context)
+            consumer = f"{agent.identity.name}/{window or _WITHOUT_SESSION}"
+            keeper = self._keeper(context, agent, consumer) if window else None
             yield Caller(
                 client=agent.client,
-                consumer=f"{agent.identity.name}/{window or secrets.token_hex(4)}",
+                consumer=consumer,
                 identity=agent.identity,
                 lease_ms=self._settings.lease_ms,
                 max_chars=self._settings.max_chars,
@@ -118,6 +131,7 @@ class Callers:
                 registration_ttl=self._settings.registration_ttl,
                 # Some clients open a session for each call.
                 deliveries=agent.deliveries.of(window, and_others=True),
+                leases=keeper,
             )
         finally:
             agent.busy -= 1
@@ -140,8 +154,9 @@ class Callers:
         """Let go of all connections. Whoever asks later is connected anew."""
         agents = list(self._agents.values())
         self._agents.clear()
-        for agent in agents:
-            await agent.client.close()
+        with anyio.CancelScope(shield=True):  # the server may have been cancelled, too
+            for agent in agents:
+                await agent.close()
 
     def _agent(self) -> tuple[_Agent, _Agent | None]:
         """Return the agent that asks, and another that has to go to make room for it."""
@@ -156,15 +171,28 @@ class Callers:
             if left is None:
                 raise LimitReached(f"{_MOST_AGENTS} agents are connected, and all of them are busy")
             del self._agents[left.identity.name]
-        agent = self._agents[identity.name] = _Agent(identity, self._connect(identity.name))
+        client = self._connect(identity.name)
+        keeper = LeaseKeeper(client, self._settings.lease_ms, self._settings.keep_ms)
+        agent = self._agents[identity.name] = _Agent(identity, client, keeper)
         return agent, left
+
+    def _keeper(self, context: Context, agent: _Agent, consumer: str) -> LeaseKeeper | None:
+        """Return what renews the leases of a session, which may end before this process does."""
+        if not self._settings.keep_ms:
+            return None
+        if isinstance(context.request, Request):
+            connection: Connection = context.session._connection  # noqa: SLF001  # no other way
+            if consumer not in connection.state.setdefault(_STATE, set()):
+                connection.state[_STATE].add(consumer)
+                connection.exit_stack.callback(agent.keeper.end, consumer)
+        return agent.keeper
 
     def _window(self, context: Context) -> str:
         """Return a name for where the request comes from: this process, or a session over HTTP.
 
         It is empty for a request without a session. Nobody can tell one window of an agent from
-        another then: each fetch is by a consumer of its own, so that what one took no other gets
-        before its lease ends, and an ack is as the consumer that fetched.
+        another then: all are one consumer, which gets what it has not acknowledged when it
+        fetches again.
         """
         if not isinstance(context.request, Request):
             return self._instance

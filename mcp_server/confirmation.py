@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
-import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolRequestParams,
@@ -19,7 +17,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_server.callers import Context
-from mq9.clock import Clock, sleep
+from mcp_server.timing import in_time
+from mq9.clock import Clock
 
 _logger = logging.getLogger("mq9.mcp")
 
@@ -64,21 +63,14 @@ async def ask_user(
 
 
 async def _asked(context: Context, question: str, clock: Clock) -> bool | None:
-    asking = asyncio.ensure_future(
-        context.session.elicit_form(question, _NO_FIELDS, related_request_id=context.request_id)
+    asking = context.session.elicit_form(
+        question, _NO_FIELDS, related_request_id=context.request_id
     )
-    waiting = asyncio.ensure_future(sleep(clock, PATIENCE_S))
     try:
-        await asyncio.wait([asking, waiting], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        asking.cancel()
-        waiting.cancel()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([asking, waiting])
-    if asking.cancelled():
+        return _meaning(await in_time(clock, PATIENCE_S, asking))
+    except TimeoutError:
         _logger.info("the user did not answer within %g s", PATIENCE_S)
         return None
-    return _meaning(asking.result())
 
 
 def _meaning(answer: ElicitResult) -> bool | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mq9.operations import Operation
 
 PREFIX = "mq9_"
+HOST_KEEP_S = 3_600  # some tasks take longer than a lease
 HOST_LEASE_S = 300  # what a host is told to do takes minutes, not seconds
 
 # Names of tools are at most 64 characters in some hosts, and this leaves room for the longest.
@@ -35,6 +36,9 @@ class Settings:
         allow_read: Patterns of mailboxes that an agent may read beside its own.
         allow_send: Patterns of mailboxes that an agent may send to; None for all.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
+        keep_ms: For how long after it was fetched a message stays leased that the session which
+            fetched it has not dealt with, as long as the session lasts; 0 means no longer than the
+            lease. At most 86 400 000.
         max_chars: How many characters of other people's text a result may hold, at least 100.
         registration_ttl: After how many seconds without a sign of life a registration is gone; 0
             means never.
@@ -49,6 +53,7 @@ class Settings:
     allow_read: Sequence[str] = ()
     allow_send: Sequence[str] | None = None
     lease_ms: int = requests.DEFAULT_LEASE_MS
+    keep_ms: int = 0
     max_chars: int = MAX_CHARS
     registration_ttl: int = REGISTRATION_TTL_S
 
@@ -61,6 +66,7 @@ class Settings:
             if name.removeprefix(self.prefix) not in NAMES:
                 raise InvalidRequest(f"tools: {name[:80]!r} is not one of {', '.join(NAMES)}")
         checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", self.lease_ms)
+        checks.whole(0, requests.MAX_LEASE_MS)("keep_ms", self.keep_ms)
         checks.whole(100, MOST_CHARS)("max_chars", self.max_chars)
         checks.whole(0, checks.MAX_SECONDS)("registration_ttl", self.registration_ttl)
         self.identity("checked")  # the patterns
@@ -124,6 +130,7 @@ def settings_from(  # noqa: PLR0917  # as many options
         allow_read=allow_read or (),
         allow_send=allow_send or None,
         lease_ms=lease * 1000,
+        keep_ms=HOST_KEEP_S * 1000,
         max_chars=max_chars,
         registration_ttl=registration * 86_400,
     )

@@ -194,6 +194,8 @@ async def _confirm(caller: Caller, found: dict[int, Delivery], *, through: bool)
         acked |= dict.fromkeys(confirmed)
     if refused and not acked:
         raise next(iter(refused.values()))
+    if caller.leases is not None:
+        caller.leases.let_go(found, acked)
     lost = await _lost(caller, {one: found[one] for one in found if one not in acked}, refused)
     return AckResult(mail_address=_address(found), acked=list(acked), lost=lost)
 
@@ -216,6 +218,8 @@ async def _give_back(caller: Caller, meant: dict[int, Delivery], seconds: int) -
         except MessageNotFound:
             continue  # deleted in between
         given_back.append(msg_id)
+    if caller.leases is not None:
+        caller.leases.let_go(meant, given_back)
     lost = await _lost(caller, _without(meant, given_back))
     return AckResult(mail_address=_address(meant), given_back=given_back, lost=lost)
 
@@ -223,6 +227,8 @@ async def _give_back(caller: Caller, meant: dict[int, Delivery], seconds: int) -
 async def _extend(caller: Caller, meant: dict[int, Delivery], seconds: int | None) -> AckResult:
     lease_ms = caller.lease_ms if seconds is None else seconds * 1000
     extended = await _extended(caller, meant, lease_ms)
+    if caller.leases is not None:
+        caller.leases.extended({msg_id: meant[msg_id] for msg_id in extended}, lease_ms)
     until = (caller.client.clock.now_ms() + lease_ms) // 1000
     lost = await _lost(caller, _without(meant, extended))
     return AckResult(

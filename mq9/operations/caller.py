@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mq9 import address as addresses
 from mq9.errors import Forbidden, InvalidAddress, InvalidRequest, MailboxNotFound
-from mq9.operations.deliveries import Deliveries, DeliveryMemory
+from mq9.operations.deliveries import Deliveries, DeliveryMemory, Leases
 from mq9.operations.ownership import agent_key, proof, proves
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
@@ -165,6 +165,7 @@ class Caller:
         registration_ttl: After how many seconds without a sign of life its registration is gone; 0
             means never.
         deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
+        leases: Who renews the leases of what it fetches; None for nobody.
         headers: What goes with each message that it sends.
     """
 
@@ -177,6 +178,7 @@ class Caller:
     read_only: bool = False
     registration_ttl: int = REGISTRATION_TTL_S
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
+    leases: Leases | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     async def mailbox_to_read(self, mail_address: str | None) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 _MOST = 10_000  # messages that are remembered
 
@@ -29,6 +31,19 @@ class Delivery:
     def through(self, msg_id: int) -> tuple[int, ...]:
         """Return the messages of the result up to and including one of them."""
         return self.msg_ids[: self.msg_ids.index(msg_id) + 1]
+
+
+class Leases(Protocol):
+    """Is told of leases, to renew them."""
+
+    def fetched(self, delivery: Delivery, lease_ms: int) -> None:
+        """Hear of a fetch result, leased for so long from now."""
+
+    def extended(self, deliveries: Mapping[int, Delivery], lease_ms: int) -> None:
+        """Hear of messages that are leased for so long from now."""
+
+    def let_go(self, deliveries: Mapping[int, Delivery], msg_ids: Iterable[int]) -> None:
+        """Hear of messages that were dealt with or given back, fetched where the former were."""
 
 
 class DeliveryMemory:

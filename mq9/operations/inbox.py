@@ -76,7 +76,10 @@ async def _fetch(caller: Caller, arguments: FetchArguments) -> FetchResult:
         consumer=caller.consumer,
     )
     ids = tuple(message.msg_id for message in fetched)
-    caller.deliveries.remember(Delivery(address, group, caller.consumer, fetched.batch, ids))
+    delivery = Delivery(address, group, caller.consumer, fetched.batch, ids)
+    caller.deliveries.remember(delivery)
+    if caller.leases is not None and fetched.lease_until is not None:
+        caller.leases.fetched(delivery, caller.lease_ms)
     now_ms = caller.client.clock.now_ms()
     return FetchResult(
         mail_address=address,

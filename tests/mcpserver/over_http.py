@@ -28,9 +28,9 @@ def by_hand():
 
 
 @asynccontextmanager
-async def served(broker, agent="desk", *, stateless=False, **door):
+async def served(broker, agent="desk", *, stateless=False, settings=None, **door):
     """Serve on a port that the system assigns; the URL."""
-    settings = Settings()
+    settings = settings or Settings()
     verified = not {"verifier", "authorization"}.isdisjoint(door)
     callers = Callers(
         lambda name: broker.client(agent=name if verified else None),
