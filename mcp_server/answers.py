@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from mcp_server.instructions import instructions
 from mcp_server.settings import Settings
 from mq9.operations.caller import Identity
 
@@ -20,6 +21,8 @@ OLDER, CURRENT = "older", "current"  # eras of the protocol: with a handshake, a
 AGENT = "THE-NAME-OF-THE-AGENT"
 ADDRESS = "the.address.of.the.agent"
 
+_OF_THE_AGENT = "resources/list"  # names its mailbox
+
 FILE = Path(__file__).with_name("answers.json")
 
 
@@ -28,14 +31,18 @@ class Answers:
 
     Args:
         settings: What it offers.
-        identity: The agent that it serves.
+        identity: The agent that it serves; None while that is not known.
     """
 
-    def __init__(self, settings: Settings, identity: Identity) -> None:
+    def __init__(self, settings: Settings, identity: Identity | None) -> None:
         recorded = orjson.loads(FILE.read_bytes())
         self._versions: dict[str, str] = recorded["versions"]
         self._results: dict[str, dict[str, Any]] = recorded["results"]
-        self._filled = {AGENT: identity.name, ADDRESS: identity.mail_address}
+        self._instructions = instructions(identity, settings.names)
+        self._is_known = identity is not None
+        self._filled = (
+            {} if identity is None else {AGENT: identity.name, ADDRESS: identity.mail_address}
+        )
         self._lists = {
             name: [
                 _as_served(name, self._fill(one["item"]), settings)
@@ -57,10 +64,12 @@ class Answers:
             method: What is asked.
         """
         recorded = self._results[self._versions[version]].get(method)
-        if recorded is None:
+        if recorded is None or (method == _OF_THE_AGENT and not self._is_known):
             return None
         lists = {name: self._lists[name] for name in recorded.keys() & self._lists.keys()}
         result: dict[str, Any] = self._fill(recorded) | lists
+        if "instructions" in result:
+            result["instructions"] = self._instructions
         return result | {"protocolVersion": version} if method == "initialize" else result
 
     def _fill(self, value: Any) -> Any:

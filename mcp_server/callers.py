@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections import OrderedDict
@@ -17,8 +18,10 @@ from mcp.server.context import ServerRequestContext
 from starlette.requests import Request
 
 from mcp_server.keeping import LeaseKeeper
+from mcp_server.naming import Surroundings, named_after
 from mcp_server.settings import Settings
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
+from mq9.clock import Clock, SystemClock
 from mq9.operations import Caller, Identity, OperationError
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.operation import unreachable
@@ -58,6 +61,9 @@ class Callers:
         agent: Who asks where no bearer token says so; None when one must.
         mail_address: The mailbox of that agent; the slug of its name when not given.
         instance: A name for this process, by which its fetches are told from those of another.
+        surroundings: Where this process was started, if the first request decides who asks: the
+            agent is then named after the host and its project.
+        clock: Measures how long that host takes to answer.
 
     Attributes:
         default: Who asks where no bearer token says so.
@@ -74,6 +80,8 @@ class Callers:
         agent: str | None = None,
         mail_address: str | None = None,
         instance: str | None = None,
+        surroundings: Surroundings | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._connect = connect
         self._settings = settings
@@ -81,6 +89,18 @@ class Callers:
         self.default = None if agent is None else settings.identity(agent, mail_address)
         self._instance = instance or secrets.token_hex(4)
         self._agents: OrderedDict[str, _Agent] = OrderedDict()
+        self._surroundings = surroundings
+        self._clock = clock or SystemClock()
+        self._deciding = asyncio.Lock()
+
+    async def decide(self, context: Context) -> None:
+        """Name the agent after the host that asks, if that is how it is to be named."""
+        if self.default is not None or self._surroundings is None:
+            return
+        async with self._deciding:
+            if self.default is None:
+                name = await named_after(context, self._clock, self._surroundings)
+                self.default = self._settings.identity(name)
 
     def identity(self) -> Identity:
         """Return who asks.

@@ -22,7 +22,8 @@ from mcp_server.hosts import HOSTS, Host, Scope, host_named
 from mcp_server.http import KnownTokens, verifier_named
 from mcp_server.install import DEFAULT_KEY, Plan, make_entry, plan_install, plan_undo
 from mcp_server.machine import Machine
-from mcp_server.settings import HOST_LEASE_S, PREFIX, Settings, settings_from
+from mcp_server.naming import refuse_auto
+from mcp_server.settings import AUTO, HOST_LEASE_S, PREFIX, Settings, settings_from
 from mcp_server.trusted_urls import host_of
 from mq9.cli.call import register
 from mq9.cli.output import harmless
@@ -57,7 +58,10 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     context: typer.Context,
     agent: Annotated[
         str | None,
-        typer.Option(envvar="MQ9_AGENT", help="Who the host is among the agents: its name."),
+        typer.Option(
+            envvar="MQ9_AGENT",
+            help="Who the host is among the agents: its name; auto: that of host and project.",
+        ),
     ] = None,
     mail_address: Annotated[
         str | None, typer.Option(help="Its mailbox.  [default: its name in a-z, 0-9 and dots]")
@@ -168,6 +172,11 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     )
     if not http:
         _only_over_http(**{name: context.params[name] for name in _OVER_HTTP})
+        if agent == AUTO and mail_address is not None:
+            raise InvalidRequest(
+                f"mail_address: {mail_address!r} is one mailbox, and agents that are named "
+                "automatically have one each; leave it out, or give the agent a name"
+            )
         front = context.obj if isinstance(context.obj, Front) else None
         asyncio.run(run.over_stdio(settings, _named(agent), mail_address, server, front))
         return
@@ -196,6 +205,7 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
                 )
     if door.is_open:
         agent = _named(agent)
+        refuse_auto("agent", agent)
         if not is_loopback(host):
             raise InvalidRequest(
                 f"host: other machines reach {host}, and anybody could act as {agent!r}; give "

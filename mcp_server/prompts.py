@@ -18,7 +18,8 @@ from mcp_types import (
     TextContent,
 )
 
-from mcp_server.callers import Context
+from mcp_server.callers import Callers, Context
+from mcp_server.resources import guide
 from mcp_server.settings import Settings
 from mq9.address import shown
 from mq9.operations.bodies import visible
@@ -70,19 +71,30 @@ _DELEGATE_TASK = _Kind(
         {"agent_discover", "create_mailbox", "fetch_messages", "ack_messages", "send_message"}
     ),
 )
+_GUIDE = _Kind(
+    Prompt(
+        name="guide",
+        title="How your mail works",
+        description="Tell the agent who it is, how others reach it, and how mail works.",
+        arguments=[],
+    ),
+    "{guide}",
+)
 _NAMED = "[[Send it to the agent {agent!r}, whose address @agent_discover knows.]]"
 _FOUND = "[[Find who can do it with @agent_discover; if nobody fits well, tell me and stop.]]"
-_KINDS = {one.definition.name: one for one in (_CHECK_INBOX, _DELEGATE_TASK)}
+_KINDS = {one.definition.name: one for one in (_GUIDE, _CHECK_INBOX, _DELEGATE_TASK)}
 
 
 class Prompts:
     """Lists the prompts and fills them in.
 
     Args:
+        callers: Who asks.
         settings: What is offered: a prompt is there when all the tools are that it speaks of.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, callers: Callers, settings: Settings) -> None:
+        self._callers = callers
         self._tools = settings.names
         self._kinds = {
             name: kind for name, kind in _KINDS.items() if kind.needs <= settings.allowed
@@ -121,7 +133,11 @@ class Prompts:
             if argument.required and name not in given:
                 raise MCPError(INVALID_PARAMS, f"{name}: {params.name} needs it")
         choice = self._tools.text(_NAMED if "agent" in given else _FOUND)
-        text = self._tools.text(kind.text).format(choice=choice.format(**given), **given)
+        text = self._tools.text(kind.text).format(
+            guide=guide(self._tools, self._callers.identity()) if kind is _GUIDE else "",
+            choice=choice.format(**given),
+            **given,
+        )
         return GetPromptResult(
             description=kind.definition.description,
             messages=[PromptMessage(role="user", content=TextContent(text=text))],

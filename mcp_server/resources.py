@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from mcp_server.callers import Callers, Context
 from mcp_server.settings import Settings
-from mq9.operations import Operation, OperationError, perform
+from mq9.operations import Identity, Operation, OperationError, perform
 from mq9.operations.agents import AGENT_DISCOVER, DiscoverArguments
 from mq9.operations.messages import QUERY_MESSAGES, QueryArguments
 from mq9.operations.operation import Arguments, Result
@@ -133,7 +133,7 @@ class Resources:
         """
         uri = params.uri
         if uri == PROTOCOL:
-            return _contents(uri, guide(self._tools), "text/markdown")
+            return _contents(uri, guide(self._tools, self._callers.identity()), "text/markdown")
         try:
             text = await self._text(context, uri)
         except ValidationError as error:
@@ -167,9 +167,10 @@ class Resources:
             return await perform(operation, caller, arguments)
 
 
-def guide(tools: ToolNames) -> str:
-    """Return how mail works, as a page for whoever is new to it and has these tools."""
-    return tools.text(files.files("mcp_server").joinpath("guide.md").read_text("utf-8"))
+def guide(tools: ToolNames, identity: Identity) -> str:
+    """Return how mail works, as a page for an agent that is new to it and has these tools."""
+    page = tools.text(files.files("mcp_server").joinpath("guide.md").read_text("utf-8"))
+    return page.replace("{name}", identity.name).replace("{address}", identity.mail_address)
 
 
 def _contents(uri: str, text: str, mime_type: str) -> ReadResourceResult:

@@ -16,8 +16,9 @@ from starlette.applications import Starlette
 from mcp_server.callers import Callers, Connect
 from mcp_server.front import Front
 from mcp_server.http import PATH, KnownTokens, mcp_routes
+from mcp_server.naming import Surroundings
 from mcp_server.server import make_server
-from mcp_server.settings import Settings
+from mcp_server.settings import AUTO, Settings
 from mcp_server.start import let_interrupts_end_it
 from mcp_server.stdio import stdio_streams
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
@@ -121,7 +122,13 @@ async def over_stdio(
         front: What has begun to read and answer, if anything has.
     """
     let_interrupts_end_it()
-    callers = Callers(_connect(url), settings, agent=agent, mail_address=mail_address)
+    callers = Callers(
+        _connect(url),
+        settings,
+        agent=None if agent == AUTO else agent,
+        mail_address=mail_address,
+        surroundings=Surroundings.here() if agent == AUTO else None,
+    )
     server = make_server(callers, settings)
     async with stdio_streams(front) as (reading, writing):
         await server.run(reading, writing, server.create_initialization_options())

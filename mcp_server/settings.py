@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mq9.operations import Operation
 
 PREFIX = "mq9_"
+AUTO = "auto"  # the agent that is named after host and project
 HOST_KEEP_S = 3_600  # some tasks take longer than a lease
 HOST_LEASE_S = 300  # what a host is told to do takes minutes, not seconds
 

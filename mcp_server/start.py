@@ -18,7 +18,7 @@ from typing import NoReturn
 from mcp_server.answers import Answers
 from mcp_server.front import Front, standard_front
 from mcp_server.opening import Opening
-from mcp_server.settings import HOST_LEASE_S, PREFIX, Settings, settings_from
+from mcp_server.settings import AUTO, HOST_LEASE_S, PREFIX, Settings, settings_from
 from mq9.errors import InvalidRequest
 from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S, Identity
 
@@ -37,11 +37,11 @@ class Start:
 
     Attributes:
         settings: What is offered.
-        identity: Who the host is among the agents.
+        identity: Who the host is among the agents; None when its first request says that.
     """
 
     settings: Settings
-    identity: Identity
+    identity: Identity | None
 
 
 class _Doubt(Exception):
@@ -67,6 +67,8 @@ def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Star
         if agent is None or not (url is None or PLAIN_URL.fullmatch(url)):
             return None
         settings = settings_from(**given)
+        if agent == AUTO:
+            return None if mail_address is not None else Start(settings, None)
         return Start(settings, settings.identity(agent, mail_address))
     except (_Doubt, InvalidRequest):
         return None

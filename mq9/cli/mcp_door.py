@@ -38,6 +38,7 @@ async def mcp_routes(
     try:
         from mcp_server import http  # noqa: PLC0415  # the extra may be missing
         from mcp_server.callers import Callers  # noqa: PLC0415  # see above
+        from mcp_server.naming import refuse_auto  # noqa: PLC0415  # see above
         from mcp_server.run import check_names  # noqa: PLC0415  # see above
         from mcp_server.server import make_server  # noqa: PLC0415  # see above
         from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S  # noqa: PLC0415  # see above
@@ -57,6 +58,7 @@ async def mcp_routes(
     host = settings.admin_host
     check_names("mcp-allow-host", host, settings.mcp_allow_host)
     offer = Offer(lease_ms=HOST_LEASE_S * 1000, keep_ms=HOST_KEEP_S * 1000)
+    refuse_auto("mcp-agent", settings.mcp_agent)
     callers = Callers(connect, offer, agent=settings.mcp_agent)
     await callers.make_mailboxes(users.agents_with_tokens if users is not None else ())
     async with http.mcp_routes(

@@ -24,6 +24,7 @@ SUBSETS = {
     **{f"only {name}": {"tools": [name]} for name in ALL},
 }
 PROMPTS = (
+    ("guide", {}),
     ("check_inbox", {}),
     ("delegate_task", {"task": "t"}),
     ("delegate_task", {"task": "t", "agent": "writer"}),

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mcp_server import Callers, Settings, make_server
 from mcp_server.answers import FILE, Answers
 from mcp_server.front import Front
+from mcp_server.instructions import instructions
 from mcp_server.opening import ANSWERED, Opening
 from mcp_server.recording import answered, recorded, requests, text
 from mq9 import Mq9Client
@@ -72,6 +73,22 @@ async def test_all_switches_are_answered_as_by_the_sdk(version, switches):
     answers = first_answers(offered)
     for method, result in (await answered(offered, "desk", None, version)).items():
         assert answers.result(version, method) == result
+
+
+@pytest.mark.parametrize("version", [OLDER, CURRENT])
+async def test_while_an_agent_is_not_known_nothing_is_said_of_it(version):
+    offered = Settings()
+    known, unknown = first_answers(offered), Answers(offered, None)
+    for method, _ in requests(version):
+        said, expected = unknown.result(version, method), known.result(version, method)
+        if method == "resources/list":
+            assert said is None
+        elif "instructions" in expected:
+            told = instructions(None, offered.names)
+            assert told.endswith("mq9_whoami tells who you are, and how others reach you.")
+            assert said == expected | {"instructions": told}
+        else:
+            assert said == expected
 
 
 class Sdk:

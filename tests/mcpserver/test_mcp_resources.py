@@ -96,7 +96,7 @@ async def test_what_is_not_there_is_an_error_that_names_it(host, uri, said):
 
 async def test_the_prompts_say_what_to_do_with_the_tools(host):
     prompts = {one.name: one for one in (await host.client.list_prompts()).prompts}
-    assert set(prompts) == {"check_inbox", "delegate_task"}
+    assert set(prompts) == {"guide", "check_inbox", "delegate_task"}
     assert [(one.name, bool(one.required)) for one in prompts["delegate_task"].arguments] == [
         ("task", True),
         ("agent", False),

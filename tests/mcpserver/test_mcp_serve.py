@@ -153,6 +153,7 @@ async def test_told_to_stop_it_waits_for_no_listener(tmp_path, era):
     [
         (["--mcp"], "mcp: say who MCP clients are, by --users, whose tokens"),
         (["--mcp-agent", "desk"], "mcp-agent: 'desk' is for --mcp"),
+        (["--mcp", "--mcp-agent", "auto"], "mcp-agent: 'auto' names the agent after the one host"),
         (["--mcp", "--mcp-agent", "!!!"], "mail_address: '!!!' has no letter a-z and no digit"),
         (["--mcp", "--users", "users.toml"], "mail_address: '!!!' has no letter a-z and no digit"),
     ],

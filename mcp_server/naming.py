@@ -1,0 +1,138 @@
+"""Names for agents that are called after their host and the project that it works on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import ListRootsRequest, ListRootsResult
+from pydantic import ValidationError
+
+from mcp_server.settings import AUTO
+from mcp_server.timing import in_time
+from mq9 import InvalidRequest
+from mq9.clock import Clock
+
+_logger = logging.getLogger("mq9.mcp")
+
+_HOST_CHARS, _PROJECT_CHARS = 40, 60
+_DIGEST_CHARS = 8
+_UNKNOWN_HOST = "mcp-host"
+_PATIENCE_S = 2.0  # for the client's roots
+_OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
+
+
+def refuse_auto(option: str, agent: str | None) -> None:
+    """See that an agent is not to be named after a host where several hosts may call.
+
+    Raises:
+        InvalidRequest: It is.
+    """
+    if agent == AUTO:
+        raise InvalidRequest(
+            f"{option}: {AUTO!r} names the agent after the one host that starts this program; over "
+            "HTTP give a name, or let tokens say who asks"
+        )
+
+
+def name_of(host: str | None, project: str | None) -> str:
+    """Return the name of an agent, in a-z, 0-9 and hyphens, such as ``claude-code-myproject``.
+
+    Args:
+        host: What the host calls itself, if it says so.
+        project: The name of the directory of its project; None for no project.
+    """
+    parts = [_plain(host or "", _HOST_CHARS) or _UNKNOWN_HOST]
+    if project:
+        parts.append(_plain(project, _PROJECT_CHARS) or _digest(project))
+    return "-".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where the program was started.
+
+    Attributes:
+        directory: The working directory; None if there is none any more.
+        no_projects: Directories in which hosts start programs that belong to no project.
+    """
+
+    directory: Path | None
+    no_projects: Sequence[Path]
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Return those of this process."""
+        try:
+            directory = Path.cwd()
+        except OSError:
+            directory = None
+        no_projects = []
+        with suppress(RuntimeError):  # there may be no home
+            no_projects.append(Path.home().resolve())
+        windows = os.environ.get("SYSTEMROOT")
+        if windows is not None:
+            no_projects += [Path(windows), Path(windows, "System32")]
+        return cls(directory, no_projects)
+
+    @property
+    def project(self) -> str | None:
+        """The name of the directory, unless it is that of no project."""
+        directory = self.directory
+        if directory is None or directory in self.no_projects:
+            return None
+        return directory.name or None
+
+
+async def named_after(
+    context: ServerRequestContext[Any, Any], clock: Clock, surroundings: Surroundings
+) -> str:
+    """Return the name of the agent that a host is, which is the same whenever it is started.
+
+    Args:
+        context: A request of the host.
+        clock: Measures how long the host takes to name its roots.
+        surroundings: What names the project where the host names no roots.
+    """
+    params = context.session.client_params
+    host = None if params is None else params.client_info.name
+    return name_of(host, await _root(context, clock) or surroundings.project)
+
+
+async def _root(context: ServerRequestContext[Any, Any], clock: Clock) -> str | None:
+    """Return the name of the directory of the first root; None where no roots are named."""
+    capabilities = context.session.client_capabilities
+    if capabilities is None or capabilities.roots is None or not context.session.can_send_request:
+        return None
+    asking = context.session.send_request(ListRootsRequest(), ListRootsResult)
+    try:
+        roots = (await in_time(clock, _PATIENCE_S, asking)).roots
+    except (MCPError, ValidationError, TimeoutError) as error:
+        _logger.info("the client did not name its roots: %s", error)
+        return None
+    return directory_in(str(roots[0].uri)) if roots else None
+
+
+def directory_in(uri: str) -> str | None:
+    """Return the name of the directory that a ``file:`` URI leads to; None for the topmost."""
+    path = unquote(urlsplit(uri).path).replace("\\", "/").rstrip("/")
+    name = path.rpartition("/")[2]
+    return None if not name or name.endswith(":") else name
+
+
+def _plain(text: str, most: int) -> str:
+    return _OTHER_CHARACTERS.sub("-", text.lower())[:most].strip("-")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
