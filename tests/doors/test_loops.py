@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
@@ -347,17 +346,15 @@ def test_a_child_may_close_the_toolkit_and_the_parent_goes_on(tmp_path):
 
 def finish(program, *arguments):
     """Run a program in an interpreter of its own; what it printed."""
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=40,  # less than what it could wait for
         check=False,
     )
     assert done.stderr == ""
     assert done.returncode == 0
-    assert time.monotonic() - started < 20
     return done.stdout.strip()
 
 
