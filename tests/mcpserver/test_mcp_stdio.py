@@ -152,3 +152,20 @@ async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
         # The call that was given up took nothing: its group can have the message.
         taken = await one.call_tool("mq9_fetch_messages", {"wait_seconds": 0})
         assert "delivery_count" not in taken.structured_content["messages"][0]
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_what_a_window_holds_is_free_when_its_host_ends_it(environment, mode):
+    window = StdioServerParameters(command=str(MQ9_MCP), args=["--agent", "desk"], env=environment)
+
+    async with Client(window, mode=mode) as other:
+        async with Client(window, mode=mode) as one:
+            await one.call_tool("mq9_send_message", {"mail_address": "desk", "content": "x"})
+            taken = await one.call_tool("mq9_fetch_messages", {"wait_seconds": 0})
+            assert taken.structured_content["leased_seconds"] == 300
+            waiting = await other.call_tool("mq9_fetch_messages", {"wait_seconds": 0})
+            assert "leased by another consumer" in waiting.structured_content["empty"]
+
+        given_back = await other.call_tool("mq9_fetch_messages", {"wait_seconds": 0})
+        [message] = given_back.structured_content["messages"]
+        assert message["delivery_count"] == 2
