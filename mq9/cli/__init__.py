@@ -12,7 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-_OURS = {"mq9", "mcp_server", "langchain_mq9"}
+# What no extra installs.
+_ALWAYS = {"mq9", "mcp_server", "langchain_mq9"} | {
+    *("langchain_core", "langgraph", "nats", "orjson", "platformdirs", "pydantic")
+}
 
 
 def main() -> None:
@@ -47,7 +50,7 @@ def _start(program: str, load: Callable[[], Callable[..., Any]], extra: str) -> 
         app(prog_name=program)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if not missing or missing in _OURS:
+        if not missing or missing in _ALWAYS:
             raise
         if missing == "mcp":
             extra = "mcp"  # also for `mq9 mcp`

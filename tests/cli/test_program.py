@@ -213,10 +213,11 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, missing, command):
     assert line.endswith("pip install '.[server]'")
 
 
-def test_another_missing_module_is_not_blamed_on_the_extra():
+@pytest.mark.parametrize("module", ["orjson", "nats"])
+def test_another_missing_module_is_not_blamed_on_the_extra(module):
     script = (
-        "import sys\nsys.modules['orjson'] = None\nimport mq9.cli\n"
-        "sys.argv = ['mq9', 'mailboxes']\nmq9.cli.main()\n"
+        f"import sys\nsys.modules[{module!r}] = None\nimport mq9.cli\n"
+        "sys.argv = ['mq9', '--url', 'nats://localhost', 'mailboxes']\nmq9.cli.main()\n"
     )
     done = run(sys.executable, "-c", script)
     assert done.returncode == 1

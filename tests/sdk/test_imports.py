@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -58,12 +59,12 @@ def test_what_a_module_offers_is_sorted_and_there(module):
 
 
 def test_everything_public_is_offered():
-    public = {
-        name
-        for name, value in vars(mq9).items()
-        if not name.startswith("_") and getattr(value, "__module__", "").startswith("mq9.")
-    }
-    assert public == set(mq9.__all__)
+    assert mq9._MODULES.keys() == set(mq9.__all__) <= set(dir(mq9))
+    for name, module in mq9._MODULES.items():
+        assert getattr(mq9, name) is getattr(import_module(module), name)
+    with pytest.raises(AttributeError, match="'mq9' has no attribute 'nothing'"):
+        assert mq9.nothing
+    assert "mq9" in modules_after("import mq9\nassert mq9.errors.Mq9Error is mq9.Mq9Error")
 
 
 def test_every_error_is_offered():
