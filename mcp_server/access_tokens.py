@@ -83,8 +83,7 @@ class AccessTokens:
             agent = agent_named(claims.get(self._claim))
         except KeysUnavailable as error:
             raise CannotVerify(str(error)) from error
-        # A header may be nested so deeply that it cannot be read.
-        except (jwt.PyJWTError, InvalidRequest, RecursionError) as error:
+        except (jwt.PyJWTError, InvalidRequest) as error:
             _logger.info("a token is refused: %s", error)
             return None
         client = claims.get("client_id") or claims.get("azp")

@@ -26,7 +26,7 @@ from waiting import until
 from mcp_server.access_tokens import AccessTokens
 from mcp_server.claimed_names import agent_named, check_apart
 from mcp_server.http import KnownTokens
-from mq9 import InvalidRequest
+from mq9 import InvalidRequest, Mq9Client
 from mq9 import address as addresses
 from mq9.testing import FakeBroker
 from mq9.users import User, Users
@@ -290,15 +290,31 @@ async def test_who_has_a_known_key_waits_for_nobody(broker, issuer):
         await broker.clock.advance(30)
         waiting = [
             asyncio.create_task(asking(url, issuer.token(key=ANOTHER, kid=kid)))
-            for kid in ("new", "unknown", "unknown")
+            for kid in ("new", "unknown")
         ]
         await until(lambda: issuer.fetches == 2)
         assert await status(url, issuer.token()) == 200
-        waiting.pop().cancel()  # which ends nothing for the others
         issuer.keys.append(jwk(ANOTHER, kid="new"))
         issuer.held.set()
         assert [(await one).status_code for one in waiting] == [200, 401]
         assert issuer.fetches == 2
+
+
+async def test_one_who_is_cancelled_ends_nothing_for_the_others(broker, issuer):
+    tokens = AccessTokens(issuer.url, RESOURCE, broker.clock)
+    issuer.held.clear()
+    async with tokens.running():
+        await until(lambda: issuer.fetches == 1)
+        first, second = [
+            asyncio.create_task(tokens.verify_token(issuer.token(name))) for name in ("ada", "bob")
+        ]
+        await asyncio.sleep(0)  # both wait for the keys
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        issuer.held.set()
+        assert (await second).subject == "oauth.bob"
+        assert issuer.fetches == 1
 
 
 async def test_an_authorization_server_that_does_not_answer_is_given_up(broker, issuer):
@@ -432,6 +448,8 @@ async def test_both_kinds_of_tokens_may_be_used_on_one_server(tmp_path, issuer):
     users.chmod(0o600)
     options = ("--tokens", str(users), "--authorization-server", issuer.url)
     url = f"sqlite:///{tmp_path / 'mail.db'}"
+    async with Mq9Client(url) as before:
+        await before.mailbox_create(name="oauth.ada")  # which is hers, whoever made it
     with McpServing(tmp_path, *options, "--resource", RESOURCE, "--server", url) as server:
         async with (
             connected(server.url, token=issuer.token()) as ada,
