@@ -19,6 +19,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSI
 
 from mcp_server.answers import ADDRESS, AGENT, CURRENT, FILE, OLDER
 from mcp_server.callers import Callers
+from mcp_server.naming import Surroundings
 from mcp_server.server import make_server
 from mcp_server.settings import Settings
 from mq9 import Mq9Client
@@ -60,11 +61,22 @@ def requests(version: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def answered(
-    settings: Settings, agent: str, mail_address: str | None, version: str
+    settings: Settings, agent: str | None, mail_address: str | None, version: str
 ) -> dict[str, dict[str, Any]]:
-    """Return what a server answers: the result of each request, by its method."""
+    """Return what a server answers: the result of each request, by its method.
+
+    Args:
+        settings: What it offers.
+        agent: Who asks; None for an agent that is named after its host.
+        mail_address: The mailbox of that agent.
+        version: The version of the protocol.
+    """
     callers = Callers(
-        lambda _agent: Mq9Client("memory:"), settings, agent=agent, mail_address=mail_address
+        lambda _agent: Mq9Client("memory:"),
+        settings,
+        agent=agent,
+        mail_address=mail_address,
+        surroundings=Surroundings(None, ()) if agent is None else None,
     )
     server = make_server(callers, settings)
     asked = requests(version)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from programs import MQ9_MCP
 
 from mcp_server.cli import app
-from mcp_server.settings import settings_from
+from mcp_server.settings import AUTO, settings_from
 from mcp_server.start import PLAIN_URL, understood
 from mq9.transport.open import check_url
 
@@ -195,6 +195,19 @@ def test_a_client_that_leaves_at_once_is_not_missed(start):
     assert start().end() == []
 
 
+def test_an_agent_that_is_named_after_its_host_has_the_tools_as_early(start):
+    program = start("--agent", "auto")
+    hello = program.ask("initialize", 1, **HELLO)["result"]
+    assert "mq9_whoami tells who you are" in hello["instructions"]
+    assert len(program.ask("tools/list", 2)["result"]["tools"]) == 10
+    program.say("resources/list", "named by then")
+    assert "prompts" in program.ask("prompts/list", 3)["result"]
+    program.let_through()
+    *_, mailbox = program.hear()["result"]["resources"]
+    assert mailbox["uri"].startswith("mq9://mailbox/test")
+    assert program.end() == []
+
+
 def test_what_is_no_proper_start_is_refused_before_anything_is_answered(start):
     program = start("--tools", "nothing")
     program.say("initialize", 1, **HELLO)
@@ -203,8 +216,24 @@ def test_what_is_no_proper_start_is_refused_before_anything_is_answered(start):
     assert program.process.wait(PATIENCE_S) == 2
 
 
+def test_nothing_is_loaded_for_it_that_takes_long():
+    script = (
+        "import sys\nfrom mcp_server.start import begin, understood\n"
+        "from mcp_server.answers import Answers\n"
+        "start = understood(['--agent', 'desk'], {})\n"
+        "assert Answers(start.settings, start.identity).result('2025-11-25', 'tools/list')\n"
+        "print(*sys.modules)"
+    )
+    kept = {key: one for key, one in os.environ.items() if "COVERAGE" not in key}
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], env=kept, capture_output=True, text=True, check=True
+    ).stdout.split()
+    slow = {"anyio", "asyncio", "langchain_core", "mcp", "mcp_types", "mq9.client", "nats"}
+    assert not {*slow, "pydantic", "pydantic_core", "starlette", "typer"} & set(loaded)
+
+
 OPTIONS = [
-    *(f"--agent={one}" for one in ("desk", "A b", "", "!!!", "-5", "--x")),
+    *(f"--agent={one}" for one in ("desk", "A b", "auto", "", "!!!", "-5", "--x")),
     *("--mail-address=x.y", "--mail-address=No", "--read-only", "--read-only=x", "--http"),
     *(f"--prefix={one}" for one in ("", "x-", "a.b")),
     *(f"--tools={one}" for one in ("", "whoami", "x-whoami, mq9_send_message", "nothing")),
@@ -242,8 +271,11 @@ def test_what_is_understood_is_what_the_command_line_understands(lines, environm
     names = inspect.signature(settings_from).parameters
     meant = settings_from(**{name: params[name] for name in names})
     assert start.settings == meant
-    identity = meant.identity(params["agent"], params["mail_address"])
-    assert vars(start.identity) == vars(identity)
+    if params["agent"] == AUTO:
+        assert start.identity is params["mail_address"] is None
+    else:
+        identity = meant.identity(params["agent"], params["mail_address"])
+        assert vars(start.identity) == vars(identity)
     assert not params["http"]
     if params["server"]:
         check_url(params["server"])
