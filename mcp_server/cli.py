@@ -279,7 +279,11 @@ def _level(level: str) -> int:
 def install(  # noqa: PLR0917  # typer passes every option by name
     host: Annotated[str, typer.Argument(metavar="HOST", help=f"One of {', '.join(HOSTS)}.")],
     agent: Annotated[
-        str | None, typer.Option(help="Who the host is among the agents.  [default: HOST]")
+        str | None,
+        typer.Option(
+            help="Who the host is among the agents; auto: that of host and project.  "
+            "[default: HOST; auto with --project]"
+        ),
     ] = None,
     mail_address: Annotated[
         str | None, typer.Option(help="Its mailbox.  [default: its name in a-z, 0-9 and dots]")

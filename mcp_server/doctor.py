@@ -15,6 +15,7 @@ from mcp_server.hosts import HOSTS, Host, Scope
 from mcp_server.install import PROGRAM, find_command, without_credentials
 from mcp_server.launch import Launch
 from mcp_server.machine import Machine
+from mcp_server.settings import AUTO
 from mq9 import Mq9Client, Mq9Error
 from mq9.cli.call import Call
 from mq9.cli.doctor import examine, report
@@ -53,6 +54,11 @@ class _Use:
     def agent(self) -> str:
         named = self.launch.option("--agent") or self.launch.environment.get("MQ9_AGENT")
         return named or "nobody that is named"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it would be the same agent in another host."""
+        return self.agent != AUTO
 
     @property
     def given(self) -> str | None:
@@ -167,7 +173,8 @@ async def _try(use: _Use, machine: Machine) -> Finding:
         line = shlex.join([use.launch.command, *use.launch.arguments])
         said = f"cannot start the server by `{line}` ({type(error).__name__}: {error})"
         return problem(use.name, without_credentials(said), use.advice)
-    said = f"starts this server as {use.agent}, with {count} tools, on "
+    agent = use.agent if use.is_shared else "an agent of each project"
+    said = f"starts this server as {agent}, with {count} tools, on "
     if url is not None:
         return await _on(url, use, machine, said + shown_url(url))
     said += f"the file of its user, or on what {VARIABLE} says where it is started"
@@ -198,7 +205,7 @@ async def _on(url: str, use: _Use, machine: Machine, text: str) -> Finding:
 def _agents(uses: Sequence[_Use]) -> list[Finding]:
     """Say which hosts are one agent, and so share a mailbox."""
     names: dict[str, list[str]] = {}
-    for use in uses:
+    for use in filter(lambda use: use.is_shared, uses):
         names.setdefault(use.agent, []).append(use.name)
     return [
         warning(

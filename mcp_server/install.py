@@ -28,6 +28,7 @@ from mcp_server.changes import Change, read, without_links
 from mcp_server.hosts import ConfigText, Host, Scope
 from mcp_server.launch import Launch
 from mcp_server.machine import Machine
+from mcp_server.settings import AUTO
 from mq9 import InvalidRequest
 from mq9.address import shown
 from mq9.operations import Identity
@@ -187,7 +188,8 @@ def make_entry(
         scope: ``user`` for all that this user does, ``project`` for one project. What is for a
             project names nothing of this machine: the program by its name, a file by its place in
             the project.
-        agent: The agent's name; that of the host by default.
+        agent: The agent's name; by default that of the host, and in a project ``auto``, since some
+            hosts read the files of others there.
         mail_address: Its mailbox; the slug of its name when not given.
         options: Further options of ``mq9-mcp``.
         key: What the host is to call the server: 1 to 64 of a-z, A-Z, 0-9, ``_`` and ``-``.
@@ -199,7 +201,13 @@ def make_entry(
     """
     if not _KEY.fullmatch(key):
         raise InvalidRequest(f"key: {shown(key)} is not 1 to 64 of a-z, A-Z, 0-9, '_' and '-'")
-    name = Identity(host.name if agent is None else agent, mail_address=mail_address).name
+    default = AUTO if scope == "project" else host.name
+    name = Identity(default if agent is None else agent, mail_address=mail_address).name
+    if name == AUTO and mail_address is not None:
+        raise InvalidRequest(
+            f"mail_address: {mail_address!r} is one mailbox, and agents that are named "
+            "automatically have one each; give the agent a name"
+        )
     own = [] if mail_address is None else ["--mail-address", mail_address]
     arguments = ("--agent", name, *own, *options)
     if server is not None and server.startswith("memory:"):

@@ -131,7 +131,7 @@ def test_it_installs_in_a_project(home, tmp_path, monkeypatch):
     assert json.loads((project / ".mcp.json").read_text())["mcpServers"]["mq9"] == {
         "type": "stdio",
         "command": "mq9-mcp",
-        "args": ["--agent", "claude-code"],
+        "args": ["--agent", "auto"],
     }
     assert list(home.iterdir()) == []
     assert refused("install", "claude-desktop", "--project").startswith("scope: Claude Desktop has")
@@ -143,6 +143,7 @@ def test_it_installs_in_a_project(home, tmp_path, monkeypatch):
         (["emacs"], "host: 'emacs' is none of claude-desktop, claude-code, cursor, vscode"),
         ([], "Missing argument 'HOST'"),
         (["cursor", "--agent", "!!!"], "mail_address: '!!!' has no letter"),
+        (["cursor", "--agent", "auto", "--mail-address", "a"], "mail_address: 'a' is one mailbox"),
         (["cursor", "--server", "ftp://x"], "server: 'ftp://x' is not a URL"),
         (["cursor", "--key", "a b"], "key: 'a b' is not 1 to 64 of"),
         (["cursor", "--with", "--nonsense"], "No such option: --nonsense"),
@@ -239,6 +240,9 @@ def test_the_doctor_tells_no_password(doctor, home):
 def test_a_host_is_started_as_it_would_be(doctor, home, tmp_path):
     url = f"sqlite:///{tmp_path}/mail.db"
     for host in ("cursor", "vscode"):
+        ok("install", host, "--yes", "--agent", "auto", "--server", url)
+    assert "agents" not in doctor()[0]
+    for host in ("cursor", "vscode"):
         ok("install", host, "--yes", "--agent", "Desk", "--server", url)
     found, code = doctor()
     assert (code, found["cursor"]["state"], found["vscode"]["state"]) == (0, "ok", "ok")
@@ -317,7 +321,9 @@ def test_a_project_is_looked_at_as_well(doctor, home, tmp_path, monkeypatch):
     ok("install", "vscode", "--project", "--yes", "--server", "sqlite:///mail.db")
     found, code = doctor()
     assert (code, found["vscode (project)"]["state"]) == (0, "ok")
-    assert found["vscode (project)"]["text"].endswith(f"on sqlite:///{project}/mail.db")
+    assert found["vscode (project)"]["text"] == (
+        f"starts this server as an agent of each project, with 10 tools, on sqlite:///{project}/mail.db"
+    )
     assert f"vscode (project) on {project}/mail.db" in found["meeting"]["text"]
 
     ours = {"command": "uvx", "args": ["--from", "x", "mq9-mcp"]}
