@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server import host_commands
 from mcp_server.hosts import HOSTS
 from mcp_server.install import make_entry, plan_install, plan_undo
+from mcp_server.launch import Launch
 from mcp_server.machine import Machine
 from mq9 import InvalidRequest
 
@@ -274,6 +276,16 @@ def test_a_command_that_cannot_be_run_is_told(with_home: Machine) -> None:
         plan.apply()
 
 
+def test_a_command_that_does_not_end_is_told(
+    with_home: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(with_home, "codex", "import signal; signal.pause()")
+    monkeypatch.setattr(host_commands, "_PATIENCE_S", 0.1)
+    with pytest.raises(InvalidRequest, match=r"did not end within 0\.1 s; edit the file, with"):
+        plan_install(make_entry(CODEX, with_home, server="nats://mail"), with_home).apply()
+    assert not CODEX.file(with_home).exists()
+
+
 @pytest.mark.parametrize("name", ["claude-code", "gemini", "vscode", "copilot", "opencode"])
 def test_where_the_command_could_lose_or_show_something_the_file_is_edited(
     with_home: Machine, name: str
@@ -307,3 +319,36 @@ def test_on_windows_only_a_program_is_run_and_no_script(with_home: Machine) -> N
     assert not plan_install(entry, windows).line
     program = stand_in(windows, "codex.exe", "")
     assert plan_install(entry, windows).line[0] == str(program)
+
+
+# What entries say
+
+
+@pytest.mark.parametrize(
+    ("entry", "launch"),
+    [
+        ({"command": "x"}, Launch("x")),
+        ({"command": ["x", "-a"], "environment": {"A": "b"}}, Launch("x", ("-a",), {"A": "b"})),
+        ({"transport": {"type": "stdio", "command": "x"}}, Launch("x")),
+        ({"transport": "stdio"}, None),
+        ({"type": "http", "url": "https://mail.example/mcp"}, None),
+        ({"command": []}, None),
+        ({"command": "x", "args": "-a"}, None),
+        ({"command": "x", "args": [1]}, None),
+        ({"command": "x", "env": {"A": 1}}, None),
+        (None, None),
+        ("x", None),
+    ],
+)
+def test_an_entry_is_read_whoever_wrote_it(entry: object, launch: Launch | None) -> None:
+    assert Launch.read(entry) == launch
+
+
+def test_an_option_is_found_in_both_spellings() -> None:
+    launch = Launch("x", ("--agent=a", "--server", "u", "--last"))
+    assert [launch.option(one) for one in ("--agent", "--server", "--last", "--none")] == [
+        "a",
+        "u",
+        None,
+        None,
+    ]

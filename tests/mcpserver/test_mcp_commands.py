@@ -301,6 +301,15 @@ def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
     assert "agents" not in found
 
 
+def test_a_url_that_is_none_is_a_problem(doctor, home):
+    cursor(home).parent.mkdir()
+    ours = {"command": str(MQ9_MCP), "args": ["--agent", "a"], "env": {"MQ9_SERVER": "ftp://x"}}
+    cursor(home).write_text(json.dumps({"mcpServers": {"x": ours}}))
+    found, code = doctor()
+    assert (code, found["cursor"]["state"]) == (1, "problem")
+    assert "cursor on ftp://x" in found["meeting"]["text"]
+
+
 def test_a_broker_that_depends_on_where_the_host_starts_is_a_warning(doctor, home):
     cursor(home).parent.mkdir()
     for given, says in (
