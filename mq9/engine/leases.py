@@ -12,6 +12,8 @@ import operator
 import sqlite3
 from dataclasses import replace
 
+import orjson
+
 from mq9.engine import agents, groups, mailboxes, replies
 from mq9.engine.commands import (
     Ack,
@@ -231,23 +233,30 @@ def _lease(
     until_ms: int,
 ) -> bool:
     """Write the leases of a reply; whether one of them took the place of a running one."""
-    connection.executemany(
-        "INSERT INTO leases VALUES (?,?,?,?,?,?,1,?) ON CONFLICT DO UPDATE SET"
-        " holder=excluded.holder, until_ms=excluded.until_ms, deliveries=deliveries+1,"
-        " reply=excluded.reply",
-        (
-            (group.id, msg_id, mailbox.id, lane, command.consumer, until_ms, number)
-            for lane, msg_id, _, _ in picked
-        ),
-    )
-    connection.executemany(
-        "INSERT INTO handed (mailbox, reply, position, msg_id, group_id, refetched)"
-        " VALUES (?,?,?,?,?,?)",
-        (
-            (mailbox.id, number, position, msg_id, group.id, held)
-            for position, (_, msg_id, _, held) in enumerate(picked)
-        ),
-    )
+    position = 0
+    for lane, ones in itertools.groupby(picked, key=operator.itemgetter(0)):
+        held = {msg_id: held for _, msg_id, _, held in ones}
+        msg_ids = orjson.dumps(list(held)).decode()
+        # Each is one step of SQLite's, during which Python is free for others.
+        connection.execute(
+            "INSERT INTO leases SELECT ?,value,?,?,?,?,1,? FROM json_each(?) WHERE true"
+            " ON CONFLICT DO UPDATE SET holder=excluded.holder, until_ms=excluded.until_ms,"
+            " deliveries=deliveries+1, reply=excluded.reply",
+            (group.id, mailbox.id, lane, command.consumer, until_ms, number, msg_ids),
+        )
+        connection.execute(
+            "INSERT INTO handed (mailbox, reply, position, msg_id, group_id, refetched)"
+            " SELECT ?,?,?+key,value,?,value IN (SELECT value FROM json_each(?)) FROM json_each(?)",
+            (
+                mailbox.id,
+                number,
+                position,
+                group.id,
+                orjson.dumps([msg_id for msg_id, is_held in held.items() if is_held]).decode(),
+                msg_ids,
+            ),
+        )
+        position += len(held)
     moved = False
     for lane, msg_id, _, _ in picked:
         if msg_id >= group.cursors[lane]:
