@@ -7,7 +7,7 @@ READY := .venv/.ready
 PARALLEL := -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance mcpb soak answers format constraints browser
+.PHONY: help demo test check conformance hosts mcpb soak answers format constraints browser
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -45,7 +45,7 @@ TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX)
 .tools/mcp/.ready: $(addprefix $(OUTSIDE)/,package.json package-lock.json .npmrc)
 	@echo "Installing the MCP conformance suite and inspector (once) ..."
 	@mkdir -p $(@D) && cp $^ $(@D)
-	@npm ci --prefix $(@D)
+	@cd $(@D) && npm ci
 	@touch $@
 
 .tools/older/.ready: $(OUTSIDE)/older.txt
@@ -65,6 +65,30 @@ $(UVX): $(UV) pyproject.toml
 	@echo "Getting what uvx needs to run a clone (once) ..."
 	@if UV_CACHE_DIR=$(@D) UV_PYTHON=$(<D)/bin/python $(<D)/bin/uvx --quiet --from '.[mcp]' mq9-mcp --help \
 		>/dev/null; then touch $@; else echo "It did not get it; the test of that line is skipped."; fi
+
+# Programs that start MCP servers, on the Node that came with the conformance suite. Their lock lacks the
+# packages for systems on which it was not made, which npm ci would refuse. Two of them put their program
+# in place by a script, which is run by name.
+HOSTS := tests/hosts/outside
+ifneq ($(shell command -v npm),)
+HOST_TOOLS := .tools/hosts/.ready
+endif
+
+.tools/hosts/.ready: $(addprefix $(HOSTS)/,package.json package-lock.json .npmrc) | .tools/mcp/.ready
+	@echo "Installing MCP hosts (once) ..."
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && PATH="$(CURDIR)/.tools/mcp/node_modules/.bin:$$PATH" && npm install && \
+		npm rebuild --ignore-scripts=false opencode-ai @anthropic-ai/claude-code
+	@touch $@
+
+# Frameworks whose agents call MCP servers, each with the dependencies that it wants.
+FRAMEWORKS := $(patsubst tests/hosts/frameworks/%.txt,.tools/frameworks/%/.ready,$(wildcard tests/hosts/frameworks/*.txt))
+
+.tools/frameworks/%/.ready: tests/hosts/frameworks/%.txt
+	@echo "Installing $* (once) ..."
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@if $(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<; \
+		then touch $@; else echo "It was not installed; its tests are skipped."; fi
 
 demo: $(READY) ## Two agents talk, one crashes, nothing is lost
 	@$(BIN)/python examples/two_agents.py $(if $(MODEL),--model $(MODEL))
@@ -93,6 +117,10 @@ ifdef MCP_TOOLS
 	$(MCPB) unpack dist/mq9-mcp-$$($(BIN)/python -c 'from mq9.version import VERSION; print(VERSION)').mcpb build/mcpb
 	$(MCPB) validate build/mcpb/manifest.json
 endif
+
+hosts: $(READY) $(HOST_TOOLS) $(FRAMEWORKS) ## Run MCP hosts and frameworks of others, and write their table in the docs
+	$(BIN)/python -m pytest -m hosts tests/hosts; code=$$?; \
+	$(BIN)/python -m tests.hosts.table docs/mcp.md && exit $$code
 
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600

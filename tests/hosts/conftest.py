@@ -1,0 +1,26 @@
+"""What is measured, for the table in the documentation."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+MEASURED = Path(__file__).parents[2] / ".tools/hosts/measured.json"
+
+
+@pytest.fixture(scope="session")
+def _measured():
+    measured = {}
+    yield measured
+    if measured:
+        MEASURED.write_text(json.dumps(measured, indent=1))
+
+
+@pytest.fixture
+def measure(_measured):
+    """Where a test keeps what it measured of a program, in some way of reaching the server."""
+
+    def of(program, way):
+        return _measured.setdefault(program.name, {}).setdefault(way, {})
+
+    return of
