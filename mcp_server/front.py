@@ -44,6 +44,11 @@ class Front:
         with self._lock:
             self._is_over = True
 
+    @property
+    def listening(self) -> set[int | str]:
+        """The ids of the requests to listen that were acknowledged here."""
+        return self._opening.listening
+
     def readline(self) -> str:
         """Return the next line that was not answered, as soon as there is one; empty at the end."""
         return self._lines.get()

@@ -16,6 +16,9 @@ _MOST_BRACKETS = 100  # the SDK refuses what is nested too deep
 _RESERVED = "io.modelcontextprotocol/"
 _VERSION = f"{_RESERVED}protocolVersion"
 _CLIENT = f"{_RESERVED}clientInfo"
+_SUBSCRIPTION = f"{_RESERVED}subscriptionId"
+_ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+_LISTS = {"toolsListChanged", "promptsListChanged", "resourcesListChanged"}
 _SAID_IN_TEXT = {"name", "title", "version", "description", "websiteUrl"}
 _CAPABILITIES = f"{_RESERVED}clientCapabilities"
 
@@ -26,23 +29,34 @@ class Opening:
     What is answered are questions about the server itself, well-formed beyond doubt, from the
     request on that opens the connection: it decides which protocol is spoken.
 
+    A client that wants to hear when lists change is told at once that it will be, which is never:
+    clients wait for that before they ask for the tools.
+
     Args:
         answers: The answers.
+
+    Attributes:
+        listening: The ids of the requests to listen that were acknowledged, which the SDK will do
+            once more.
     """
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
         self._version: str | None = None  # that the connection was opened with
         self._is_over = False
+        self.listening = set[int | str]()
 
     def heard(self, line: str) -> tuple[bytes | None, str | None]:
         """Hear a line.
 
         Returns:
             The line that answers it, and the line that the SDK is to be told. One of them is None,
-            except for the request that opens the connection.
+            except for the request that opens the connection, and one to listen.
         """
         request = None if self._is_over else _request(line)
+        if request is not None and self._only_listens(request):
+            self.listening.add(request["id"])
+            return orjson.dumps(_acknowledgement(request["id"])) + b"\n", line
         version = None if request is None else self._version_of(request)
         result = None
         if request is not None and version is not None:
@@ -56,6 +70,20 @@ class Opening:
             told = orjson.dumps(request | {"id": ANSWERED}).decode() + "\n"
         answer = {"jsonrpc": "2.0", "id": request["id"], "result": result}
         return orjson.dumps(answer) + b"\n", told
+
+    def _only_listens(self, request: dict[str, Any]) -> bool:
+        """Tell whether a request is to hear of lists that change, and of nothing else."""
+        params = request.get("params") or {}
+        lists = params.get("notifications")
+        return (
+            request["method"] == "subscriptions/listen"
+            and self._version is not None
+            and params.keys() == {"_meta", "notifications"}
+            and isinstance(lists, dict)
+            and lists.keys() <= _LISTS
+            and all(isinstance(one, bool) for one in lists.values())
+            and self._version_of(request | {"params": {"_meta": params["_meta"]}}) is not None
+        )
 
     def _version_of(self, request: dict[str, Any]) -> str | None:
         """Return the version of the protocol that a request is in; None when that is not sure."""
@@ -74,6 +102,20 @@ class Opening:
             version, era = self._version, OLDER
             is_sure = spoken == OLDER and params.keys() <= {"_meta"} and _is_meta(meta)
         return version if is_sure and self._answers.era(version) == era else None
+
+
+def _acknowledgement(number: int | str) -> dict[str, Any]:
+    params = {"_meta": {_SUBSCRIPTION: number}, "notifications": {}}
+    return {"jsonrpc": "2.0", "method": _ACKNOWLEDGED, "params": params}
+
+
+def acknowledged(message: object) -> int | str | None:
+    """Return the id of the request to listen that a message acknowledges; None for any other."""
+    if getattr(message, "method", None) != _ACKNOWLEDGED:
+        return None
+    meta = (getattr(message, "params", None) or {}).get("_meta") or {}
+    number: int | str | None = meta.get(_SUBSCRIPTION)
+    return number
 
 
 def _request(line: str) -> dict[str, Any] | None:

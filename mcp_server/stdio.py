@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mcp_server.front import Front
-from mcp_server.opening import ANSWERED
+from mcp_server.opening import ANSWERED, acknowledged
 
 _logger = logging.getLogger("mq9.mcp")
 
@@ -43,7 +43,7 @@ async def stdio_streams(
         front.take_over()
         lines = anyio.wrap_file(cast("TextIO", front))
     async with stdio_server(stdin=lines) as (reading, answering):
-        writing = _Unanswered(answering)
+        writing = _Unanswered(answering, front.listening if front is not None else set())
         sending, receiving = anyio.create_memory_object_stream[Item]()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_relay, reading, sending, writing)
@@ -53,12 +53,16 @@ async def stdio_streams(
 
 @dataclass(frozen=True, slots=True)
 class _Unanswered(ObjectSendStream[SessionMessage]):
-    """Sends all but the answer that the client has had from the front."""
+    """Sends all but what the client has had from the front."""
 
     stream: ObjectSendStream[SessionMessage]
+    listening: set[int | str]
 
     async def send(self, item: SessionMessage) -> None:
-        if getattr(item.message, "id", None) != ANSWERED:
+        number = acknowledged(item.message)
+        if number in self.listening:
+            self.listening.discard(number)
+        elif getattr(item.message, "id", None) != ANSWERED:
             await self.stream.send(item)
 
     async def aclose(self) -> None:

@@ -126,6 +126,53 @@ def test_the_tools_are_there_before_the_sdk_is(start, command):
     assert program.end() == []
 
 
+LISTS = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
+ACKNOWLEDGED = {
+    "jsonrpc": "2.0",
+    "method": "notifications/subscriptions/acknowledged",
+    "params": {
+        "_meta": {"io.modelcontextprotocol/subscriptionId": "listen:0"},
+        "notifications": {},
+    },
+}
+
+
+def test_a_client_that_listens_first_has_its_tools_before_the_sdk_is_there(start):
+    program = start()
+    program.ask("server/discover", 1, _meta=META)
+    program.say("subscriptions/listen", "listen:0", _meta=META, notifications=LISTS)
+    assert program.hear() == ACKNOWLEDGED
+    assert len(program.ask("tools/list", 2, _meta=META)["result"]["tools"]) == 10
+    program.let_through()
+    # The SDK says it as well, which nobody hears; and later it is the only one to say it.
+    program.ask("tools/call", 3, _meta=META, name="mq9_whoami", arguments={})
+    program.say("subscriptions/listen", "listen:1", _meta=META, notifications=LISTS)
+    later = program.hear()
+    assert later["params"].pop("_meta") == {"io.modelcontextprotocol/subscriptionId": "listen:1"}
+    assert later["params"] == {"notifications": {}}
+    assert ACKNOWLEDGED not in program.end()
+
+
+@pytest.mark.parametrize(
+    ("meta", "notifications"),
+    [
+        (META, LISTS | {"resourceSubscriptions": ["mq9://mailbox/desk"]}),
+        (META, {"toolsListChanged": 1}),
+        (META, None),
+        ({}, LISTS),
+    ],
+    ids=["a mailbox", "no boolean", "nothing", "older"],
+)
+def test_other_requests_to_listen_wait_for_the_sdk(start, meta, notifications):
+    program = start()
+    program.ask("server/discover", 1, _meta=META)
+    program.say("subscriptions/listen", 2, _meta=meta, notifications=notifications)
+    program.ask("tools/list", 3, _meta=META)
+    program.let_through()
+    assert program.hear()  # of the SDK, be it an acknowledgement or an error
+    program.end()
+
+
 def test_what_is_asked_early_is_answered_when_the_sdk_is_there(start):
     program = start()
     program.ask("initialize", "a", **HELLO)
