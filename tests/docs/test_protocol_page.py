@@ -1,0 +1,111 @@
+"""The page of the protocol is complete, and its examples are what the broker answers."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mq9.broker.service import Request, Session
+from mq9.errors import Mq9Error
+from mq9.models import Deliver
+from mq9.protocol import headers, requests
+from mq9.protocol.subjects import ADDRESSED, Verb
+from mq9.testing import FakeBroker
+
+PAGE = (Path(__file__).parents[2] / "docs/reference/protocol.md").read_text("utf-8")
+EXAMPLES = re.findall(r"^```mq9\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+EXCHANGE = re.compile(r"^→ (\S+) ?(.*)\n((?:  .*\n)*)← (.*)$", re.MULTILINE)
+
+
+def fits(answer, printed):
+    """Tell whether an answer is what was printed, where "…" stands for anything."""
+    if isinstance(printed, dict) and isinstance(answer, dict):
+        return printed.keys() == answer.keys() and all(
+            fits(answer[key], value) for key, value in printed.items()
+        )
+    if isinstance(printed, list) and isinstance(answer, list):
+        return len(printed) == len(answer) and all(map(fits, answer, printed))
+    if isinstance(printed, str) and printed.endswith("…"):
+        return printed == "…" or str(answer).startswith(printed[:-1])
+    return answer == printed
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+async def test_the_broker_answers_what_an_example_shows(example, story):
+    found = EXCHANGE.findall(example)
+    assert "".join(f"→ {a} {b}\n{c}← {d}\n" for a, b, c, d in found) == example
+    for subject, payload, lines, reply in found:
+        sent = tuple(tuple(line.strip().split(": ", 1)) for line in lines.splitlines())
+        request = Request(subject, payload.encode(), sent, Session("somebody"))
+        answer = json.loads(await story.handle(request))
+        assert fits(answer, json.loads(reply)), answer
+
+
+@pytest.fixture(scope="module")
+def story():
+    """One broker for all examples, which go on from each other."""
+    with FakeBroker() as broker:
+        yield broker
+
+
+def section(verb):
+    """What the page says of a verb."""
+    [text] = re.findall(
+        rf"^### {re.escape(verb.value)}\b.*?(?=^##)", PAGE, re.MULTILINE | re.DOTALL
+    )
+    return text
+
+
+REQUESTS = {
+    Verb.MAILBOX_CREATE: requests.CreateMailbox,
+    Verb.MAILBOX_STATUS: requests.MailboxStatusRequest,
+    Verb.MAILBOX_GRANT: requests.GrantMailbox,
+    Verb.PUBLIC_LIST: requests.ListPublic,
+    Verb.FETCH: requests.Fetch,
+    Verb.ACK: requests.Ack,
+    Verb.NACK: requests.Nack,
+    Verb.MOVE: requests.Move,
+    Verb.EXTEND: requests.Extend,
+    Verb.RELEASE: requests.Release,
+    Verb.QUERY: requests.Query,
+    Verb.AGENT_REGISTER: requests.Register,
+    Verb.AGENT_UNREGISTER: requests.Unregister,
+    Verb.AGENT_DISCOVER: requests.Discover,
+}
+
+
+@pytest.mark.parametrize("verb", Verb)
+def test_every_verb_is_there_with_every_field(verb):
+    text = section(verb)
+    assert (".{address}" in text.partition("\n")[0]) == (verb in ADDRESSED)
+    if verb in REQUESTS:
+        for field in dataclasses.fields(REQUESTS[verb]):
+            assert re.search(rf"\b{field.name}\b", text), field.name
+
+
+def test_every_option_of_a_send_is_there_and_every_start():
+    text = section(Verb.SEND)
+    options = [field.metadata.get("header") for field in dataclasses.fields(headers.SendOptions)]
+    for header in filter(None, options):
+        assert f"`{header}`" in text
+    for deliver in Deliver:
+        assert f"| `{deliver.value}`" in section(Verb.FETCH)
+
+
+def test_every_code_that_travels_is_there():
+    table = PAGE.partition("## Errors")[2].partition("## ")[0]
+    kinds = list(Mq9Error.__subclasses__())
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    in_the_client = {
+        "bad_reply",
+        "not_connected",
+        "unreachable",
+        "no_reply",
+        "unusable_file",
+        "reply_mailbox_not_found",
+    }
+    codes = {kind.code for kind in kinds if kind.__module__ == "mq9.errors"} - in_the_client
+    assert codes == set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
