@@ -109,59 +109,69 @@ __all__ = [
     "Waiting",
 ]
 
-_MODULES = {
-    "AgentMatch": "mq9.models",
-    "AgentMatches": "mq9.models",
-    "AgentNotFound": "mq9.errors",
-    "BadReply": "mq9.errors",
-    "Consumer": "mq9.consumer",
-    "ConsumerCounters": "mq9.consumer",
-    "ConsumerEvent": "mq9.consumer",
-    "ConsumerEventKind": "mq9.consumer",
-    "Deliver": "mq9.models",
-    "Extended": "mq9.models",
-    "FetchResult": "mq9.models",
-    "Forbidden": "mq9.errors",
-    "IdConflict": "mq9.errors",
-    "InvalidAddress": "mq9.errors",
-    "InvalidRequest": "mq9.errors",
-    "LimitReached": "mq9.errors",
-    "MailboxExists": "mq9.errors",
-    "MailboxFull": "mq9.errors",
-    "MailboxNotFound": "mq9.errors",
-    "MailboxStatus": "mq9.models",
-    "Match": "mq9.models",
-    "Message": "mq9.models",
-    "MessageHeaders": "mq9.models",
-    "MessageNotFound": "mq9.errors",
-    "Moved": "mq9.models",
-    "Mq9Client": "mq9.client",
-    "Mq9Error": "mq9.errors",
-    "NoReply": "mq9.errors",
-    "NotConnected": "mq9.errors",
-    "PayloadTooLarge": "mq9.errors",
-    "Priority": "mq9.models",
-    "PublicMailbox": "mq9.models",
-    "Reject": "mq9.consumer",
-    "ReplyMailboxNotFound": "mq9.errors",
-    "Retry": "mq9.consumer",
-    "SyncConsumer": "mq9.sync_client",
-    "SyncMq9Client": "mq9.sync_client",
-    "Unauthorized": "mq9.errors",
-    "Unavailable": "mq9.errors",
-    "Unreachable": "mq9.errors",
-    "Unread": "mq9.models",
-    "UnusableFile": "mq9.errors",
-    "Waiting": "mq9.models",
+_NAMES = {
+    "client": ("Mq9Client",),
+    "consumer": (
+        "Consumer",
+        "ConsumerCounters",
+        "ConsumerEvent",
+        "ConsumerEventKind",
+        "Reject",
+        "Retry",
+    ),
+    "errors": (
+        "AgentNotFound",
+        "BadReply",
+        "Forbidden",
+        "IdConflict",
+        "InvalidAddress",
+        "InvalidRequest",
+        "LimitReached",
+        "MailboxExists",
+        "MailboxFull",
+        "MailboxNotFound",
+        "MessageNotFound",
+        "Mq9Error",
+        "NoReply",
+        "NotConnected",
+        "PayloadTooLarge",
+        "ReplyMailboxNotFound",
+        "Unauthorized",
+        "Unavailable",
+        "Unreachable",
+        "UnusableFile",
+    ),
+    "models": (
+        "AgentMatch",
+        "AgentMatches",
+        "Deliver",
+        "Extended",
+        "FetchResult",
+        "MailboxStatus",
+        "Match",
+        "Message",
+        "MessageHeaders",
+        "Moved",
+        "Priority",
+        "PublicMailbox",
+        "Unread",
+        "Waiting",
+    ),
+    "sync_client": (
+        "SyncConsumer",
+        "SyncMq9Client",
+    ),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return import_module("mq9.errors")
+    if name in _NAMES:
+        return import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

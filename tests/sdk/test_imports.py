@@ -61,10 +61,11 @@ def test_what_a_module_offers_is_sorted_and_there(module):
 def test_everything_public_is_offered():
     assert mq9._MODULES.keys() == set(mq9.__all__) <= set(dir(mq9))
     for name, module in mq9._MODULES.items():
-        assert getattr(mq9, name) is getattr(import_module(module), name)
+        assert getattr(mq9, name) is getattr(import_module(f"mq9.{module}"), name)
     with pytest.raises(AttributeError, match="'mq9' has no attribute 'nothing'"):
         assert mq9.nothing
-    assert "mq9" in modules_after("import mq9\nassert mq9.errors.Mq9Error is mq9.Mq9Error")
+    for module in {"errors", *mq9._MODULES.values()}:
+        assert "mq9" in modules_after(f"import mq9\nassert mq9.{module}.__name__ == 'mq9.{module}'")
 
 
 def test_every_error_is_offered():
