@@ -9,14 +9,13 @@ connections of their own, so that a QUERY never blocks a SEND.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -439,17 +438,29 @@ class FileBackend:
 
     def _commit(self) -> list[tuple[_Ticket, Any, Exception | None]]:
         """Carry out, in one transaction, those whose turn it is; the outcome of each."""
+        taken: list[_Ticket] = []
         outcomes: list[tuple[_Ticket, Any, Exception | None]] = []
+        failure: Mq9Error
         try:
             self._refuse_lost()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 store.refuse_newer(self._writer)  # before anything is written to it
                 self._file.renew(self._writer)
-                with contextlib.closing(self._take_turns()) as turns:
-                    for ticket in turns:
-                        outcomes.append((ticket, None, None))
-                        outcomes[-1] = (ticket, *self._apply(ticket.command))
+                spent = 0.0
+                while len(taken) < _MOST_TOGETHER:
+                    # The first has its turn, however long it may take.
+                    ticket = self._take(_COMMIT_S - spent if taken else None)
+                    if ticket is None:
+                        break
+                    taken.append(ticket)
+                    begun = self._timer()
+                    try:
+                        outcomes.append((ticket, *self._apply(ticket.command)))
+                    finally:
+                        took = self._timer() - begun
+                        self._queue.charge(took)
+                    spent += took
                 self._writer.execute("COMMIT")
             except BaseException:
                 _roll_back(self._writer)
@@ -457,35 +468,33 @@ class FileBackend:
             self._check_file()  # what was committed to a file that is gone is not success
             self._refuse_lost()
             self.failed_ms = None
-        except (sqlite3.Error, Unavailable) as error:
-            failure: Mq9Error
-            if isinstance(error, sqlite3.Error):
-                self.failed_ms = self._clock.monotonic_ms()
-                failure = _storage_error(error)
-            else:
-                failure = error
-            failed = [ticket for ticket, *_ in outcomes] or self._take_turns()
-            outcomes = [(ticket, None, failure) for ticket in failed]
-        return outcomes
+        except sqlite3.Error as error:
+            self.failed_ms = self._clock.monotonic_ms()
+            failure = _storage_error(error)
+        except Unavailable as error:
+            failure = error
+        else:
+            return outcomes
+        return [(ticket, None, failure) for ticket in taken or self._take_waiting()]
 
-    def _take_turns(self) -> Generator[_Ticket, None, None]:
-        """Yield what is committed together, while there is time; say how long each took."""
-        spent = 0.0
-        for number in range(_MOST_TOGETHER):
-            # The first has its turn, however long it may take.
-            ticket = self._queue.take(_COMMIT_S - spent if number else None)
-            if ticket is None:
-                return
-            begun = self._timer()
-            try:
-                if ticket.abandoned:
-                    ticket.work.end()
-                else:
-                    yield ticket
-            finally:
-                took = self._timer() - begun
-                self._queue.charge(took)
-                spent += took
+    def _take(self, most: float | None) -> _Ticket | None:
+        """Take the next command that somebody waits for; None if there is none.
+
+        Args:
+            most: Leave it if its asker's last one took more seconds.
+        """
+        while (ticket := self._queue.take(most)) is not None and ticket.abandoned:
+            ticket.work.end()
+            self._queue.charge(0.0)
+        return ticket
+
+    def _take_waiting(self) -> list[_Ticket]:
+        """Take what nothing can be done about."""
+        taken: list[_Ticket] = []
+        while len(taken) < _MOST_TOGETHER and (ticket := self._take(None)) is not None:
+            self._queue.charge(0.0)
+            taken.append(ticket)
+        return taken
 
     def _apply(self, command: Command[Any]) -> tuple[Any, Exception | None]:
         """Carry out one command of several; one that is refused changes nothing."""
