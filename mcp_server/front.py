@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from io import TextIOWrapper
-from queue import Queue
+from contextlib import suppress
+from io import StringIO, TextIOWrapper
+from queue import Full, Queue
 from threading import Lock, Thread
 from typing import BinaryIO, TextIO
 
@@ -21,18 +22,19 @@ class Front:
     """Reads lines in a thread of its own, answers the first questions and keeps the rest.
 
     Args:
-        opening: Answers.
+        opening: Answers; None to answer nothing.
         reading: What the client writes.
         writing: Where the answers go, until the SDK takes over.
     """
 
-    def __init__(self, opening: Opening, reading: TextIO, writing: BinaryIO) -> None:
+    def __init__(self, opening: Opening | None, reading: TextIO, writing: BinaryIO) -> None:
         self._opening = opening
         self._reading = reading
         self._writing = writing
         self._lines = Queue[str](_MOST_KEPT)
         self._lock = Lock()  # held while a line is answered
         self._is_over = False
+        self._has_ended = False
 
     def start(self) -> None:
         """Begin to read."""
@@ -47,11 +49,18 @@ class Front:
     @property
     def listening(self) -> set[int | str]:
         """The ids of the requests to listen that were acknowledged here."""
-        return self._opening.listening
+        return set() if self._opening is None else self._opening.listening
 
     def readline(self) -> str:
         """Return the next line that was not answered, as soon as there is one; empty at the end."""
-        return self._lines.get()
+        line = self._lines.get()
+        return "" if self._has_ended else line
+
+    def end(self) -> None:
+        """Read no more: whoever waits for a line is told that there is none."""
+        self._has_ended = True
+        with suppress(Full):  # then nobody waits
+            self._lines.put_nowait("")
 
     def _read(self) -> None:
         try:
@@ -66,7 +75,7 @@ class Front:
     def _left(self, line: str) -> str | None:
         """Return a line that is not answered here, or has to be known all the same."""
         with self._lock:
-            if self._is_over:
+            if self._is_over or self._opening is None:
                 return line
             answer, left = self._opening.heard(line)
             if answer is not None:
@@ -75,8 +84,10 @@ class Front:
             return left
 
 
-def standard_front(opening: Opening) -> Front:
+def standard_front(opening: Opening | None) -> Front:
     """Return a front on standard input and output; nothing else here reads the former."""
+    if sys.stdin is None:
+        return Front(opening, StringIO(), sys.stdout.buffer)
     wire = os.dup(0)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)

@@ -14,15 +14,14 @@ from mcp.server.auth.provider import TokenVerifier
 from starlette.applications import Starlette
 
 from mcp_server.callers import Callers, Connect
-from mcp_server.front import Front
+from mcp_server.front import Front, standard_front
 from mcp_server.http import PATH, KnownTokens, mcp_routes
 from mcp_server.naming import Surroundings
 from mcp_server.server import make_server
 from mcp_server.settings import AUTO, Settings
-from mcp_server.start import let_interrupts_end_it
 from mcp_server.stdio import stdio_streams
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
-from mq9.cli.signals import stop_on_signals
+from mq9.cli.signals import ended_by_signals, stop_on_signals
 from mq9.clock import Clock, SystemClock
 from mq9.http_port import listening, serving
 from mq9.loopback import is_loopback
@@ -112,7 +111,9 @@ def check_names(option: str, host: str, names: Sequence[str]) -> None:
 async def over_stdio(
     settings: Settings, agent: str, mail_address: str | None, url: str | None, front: Front | None
 ) -> None:
-    """Serve MCP on standard input and output, until that ends, SIGTERM or Ctrl-C.
+    """Serve MCP on standard input and output, until that ends.
+
+    SIGINT, SIGTERM and SIGHUP are taken for its end; a second one ends the process at once.
 
     Args:
         settings: What is offered.
@@ -121,7 +122,6 @@ async def over_stdio(
         url: The broker.
         front: What has begun to read and answer, if anything has.
     """
-    let_interrupts_end_it()
     callers = Callers(
         _connect(url),
         settings,
@@ -130,8 +130,12 @@ async def over_stdio(
         surroundings=Surroundings.here() if agent == AUTO else None,
     )
     server = make_server(callers, settings)
-    async with stdio_streams(front) as (reading, writing):
-        await server.run(reading, writing, server.create_initialization_options())
+    if front is None:  # a thread of its own reads, for which nothing has to wait at the end
+        front = standard_front(None)
+        front.start()
+    with ended_by_signals(front.end):
+        async with stdio_streams(front) as (reading, writing):
+            await server.run(reading, writing, server.create_initialization_options())
 
 
 async def over_http(
@@ -139,7 +143,7 @@ async def over_http(
 ) -> None:
     """Serve MCP over HTTP, until SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
-    stop_on_signals(stop)
+    stop_on_signals(stop.set)
     if door.is_open:
         connect = _connect(url)
     elif is_in_process(url):

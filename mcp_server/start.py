@@ -86,7 +86,7 @@ def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> Front | N
 
 
 def let_interrupts_end_it() -> None:
-    """Let Ctrl-C end the program at once, unless it is ignored.
+    """Let Ctrl-C end the program at once, until the SDK is there, unless it is ignored.
 
     Python would wait for the thread that reads, and so for the next line, which may not come.
     """

@@ -29,21 +29,19 @@ _LONGEST_WHOLE = 20  # digits, in a line of which only the id is wanted
 
 @asynccontextmanager
 async def stdio_streams(
-    front: Front | None,
+    front: Front,
 ) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Item], ObjectSendStream[SessionMessage]]]:
     """Give the streams of messages that come and go, while inside.
 
     The SDK drops what it cannot parse, so that a host would wait for its answer in vain.
 
     Args:
-        front: What has begun to read and answer, if anything has.
+        front: What has begun to read, and may have answered.
     """
-    lines = None
-    if front is not None:
-        front.take_over()
-        lines = anyio.wrap_file(cast("TextIO", front))
+    front.take_over()
+    lines = anyio.wrap_file(cast("TextIO", front))
     async with stdio_server(stdin=lines) as (reading, answering):
-        writing = _Unanswered(answering, front.listening if front is not None else set())
+        writing = _Unanswered(answering, front.listening)
         sending, receiving = anyio.create_memory_object_stream[Item]()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_relay, reading, sending, writing)

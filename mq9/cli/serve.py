@@ -268,7 +268,7 @@ def serve(  # noqa: PLR0917  # typer passes every option by name
 
 async def _run(settings: Settings, *, admin_is_optional: bool) -> None:
     stop = asyncio.Event()
-    stop_on_signals(stop)
+    stop_on_signals(stop.set)
     async with running(settings, admin_is_optional=admin_is_optional) as server:
         typer.echo(f"mq9 listens on {server.url}")
         await stop.wait()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 
 import pytest
 from mcp import Client
@@ -36,6 +37,9 @@ class Process:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment,
+            # Where the tests run in the background an interrupt is ignored, and children keep to
+            # that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             limit=16 * 1024 * 1024,
         )
         one = cls(process)
@@ -71,6 +75,12 @@ class Process:
         self._process.kill()
         await self._process.wait()
         self._process._transport.close()
+
+    async def signal(self, *names):
+        """Send it signals, its input being open; its exit code."""
+        for name in names:
+            self._process.send_signal(getattr(signal, name))
+        return await asyncio.wait_for(self._process.wait(), PATIENCE_S)
 
     async def end(self):
         """Close its input, as a host does; its exit code."""
@@ -169,3 +179,23 @@ async def test_what_a_window_holds_is_free_when_its_host_ends_it(environment, mo
         given_back = await other.call_tool("mq9_fetch_messages", {"wait_seconds": 0})
         [message] = given_back.structured_content["messages"]
         assert message["delivery_count"] == 2
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("server", [(), ("--server", "sqlite:///~/mq9.db")], ids=["front", "SDK"])
+async def test_what_it_holds_is_free_when_a_signal_ends_it(environment, name, server):
+    one = await Process.start(environment, "--agent", "desk", *server)
+    await one.do("send_message", mail_address="desk", content="x")
+    taken = await one.do("fetch_messages", wait_seconds=0)
+    assert taken["leased_seconds"] == 300
+    waiting = {"wait_seconds": 45, "new_only": True}
+    params = {"name": "mq9_fetch_messages", "arguments": waiting}
+    await one.say({"id": "waiting", "method": "tools/call", "params": params})
+    await one.do("whoami")
+
+    assert await one.signal(name) == 0
+
+    again = await Process.start(environment, "--agent", "desk", *server)
+    [message] = (await again.do("fetch_messages", wait_seconds=0))["messages"]
+    assert message["delivery_count"] == 2
+    assert await again.end() == 0
