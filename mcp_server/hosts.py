@@ -86,7 +86,9 @@ class Host:
         else:
             raise InvalidRequest(f"scope: {shown(scope)} is neither user nor project")
         if not files:
-            raise InvalidRequest(f"scope: {self.title} has no configuration in projects; use user")
+            raise InvalidRequest(
+                f"project: {self.title} has no configuration in projects; leave --project out"
+            )
         return next((one for one in files if one.exists()), files[0])
 
     def value(self, launch: Launch) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -21,6 +22,7 @@ MAX_CHARS = 20_000
 MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out
 REGISTRATION_TTL_S = 30 * 86_400
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
+_PATTERN = re.compile(r"[a-z0-9.*?\[\]!-]{1,128}")
 
 
 def slug(name: str) -> str:
@@ -147,6 +149,12 @@ class Identity:
 def _patterns(field_name: str, patterns: Sequence[str]) -> tuple[str, ...]:
     if isinstance(patterns, str) or not all(isinstance(one, str) for one in patterns):
         raise InvalidRequest(f"{field_name}: {patterns!r} is not a list of address patterns")
+    for one in patterns:
+        if not _PATTERN.fullmatch(one):
+            raise InvalidRequest(
+                f"{field_name}: {one!r} matches no address: these have a-z, 0-9 and dots, for "
+                "which * and ? may stand"
+            )
     return tuple(patterns)
 
 

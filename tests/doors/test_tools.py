@@ -74,6 +74,8 @@ def test_an_unknown_tool_is_told_with_the_names_that_there_are(broker):
         ({"agent": "a", "lease_ms": "60"}, "lease_ms: '60' is not a whole number"),
         ({"agent": "a", "max_chars": 99}, "max_chars: 99 is not between 100 and"),
         ({"agent": "a", "allow_read": "team.*"}, "allow_read: 'team.\\*' is not a list"),
+        ({"agent": "a", "allow_read": ["team.*", ""]}, "allow_read: '' matches no address"),
+        ({"agent": "a", "allow_send": ["TEAM.*"]}, "allow_send: 'TEAM.\\*' matches no address"),
         ({"allow_read": ["team.*"]}, "give the agent"),
         ({"request_timeout": -1}, "request_timeout"),
     ],

@@ -182,7 +182,7 @@ def test_the_file_of_a_project(tmp_path: Path, name: str, place: str, platform: 
 
 @pytest.mark.parametrize("name", ["claude-desktop", "cline", "cline-cli"])
 def test_some_hosts_have_no_files_in_projects(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"scope: .* has no configuration in projects"):
+    with pytest.raises(InvalidRequest, match=r"project: .* has no configuration in projects"):
         HOSTS[name].file(machine("linux", tmp_path), "project")
 
 
