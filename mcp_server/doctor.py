@@ -15,6 +15,7 @@ from mcp_server.hosts import HOSTS, Host, Scope
 from mcp_server.install import PROGRAM, find_command, without_credentials
 from mcp_server.launch import Launch
 from mcp_server.machine import Machine
+from mcp_server.project_launch import is_module, is_program, own_launch
 from mcp_server.settings import AUTO
 from mq9 import Mq9Client, Mq9Error
 from mq9.cli.call import Call
@@ -155,14 +156,20 @@ def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[_Use], list[
 
 async def _try(use: _Use, machine: Machine) -> Finding:
     """Start the server as the host would, and look at its broker."""
-    given = use.launch.environment
+    line = without_credentials(shlex.join([use.launch.command, *use.launch.arguments]))
+    try:
+        launch = own_launch(use.launch, machine) if use.scope == "project" else use.launch
+    except InvalidRequest as error:
+        advice = f"start {use.host.title} and let it ask"
+        return warning(use.name, f"`{line}` was not started: {error}", advice)
+    given = launch.environment
     environment = {key: one for key, one in machine.environment.items() if key != VARIABLE}
     url = use.url(machine)
     if VARIABLE in given and url is not None:
         given = {**given, VARIABLE: url}
     parameters = StdioServerParameters(
-        command=use.launch.command,
-        args=list(use.launch.arguments),
+        command=launch.command,
+        args=list(launch.arguments),
         env={**environment, **given},
         cwd=machine.project if use.scope == "project" else None,
     )
@@ -170,7 +177,6 @@ async def _try(use: _Use, machine: Machine) -> Finding:
         async with asyncio.timeout(_PATIENCE_S), Client(parameters) as client:
             count = len((await client.list_tools()).tools)
     except Exception as error:  # noqa: BLE001  # whatever keeps it from starting
-        line = shlex.join([use.launch.command, *use.launch.arguments])
         said = f"cannot start the server by `{line}` ({type(error).__name__}: {error})"
         return problem(use.name, without_credentials(said), use.advice)
     agent = use.agent if use.is_shared else "an agent of each project"
@@ -230,6 +236,4 @@ def _broker(url: str | None) -> str:
 
 
 def _is_ours(launch: Launch) -> bool:
-    # A path of another system than this one is split by hand.
-    program = launch.command.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")
-    return PROGRAM in {program, *(launch.arguments if program == "uvx" else ())}
+    return is_program(launch) or is_module(launch)

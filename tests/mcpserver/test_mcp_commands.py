@@ -335,11 +335,60 @@ def test_a_project_is_looked_at_as_well(doctor, home, tmp_path, monkeypatch):
     )
     assert f"vscode (project) on {project}/mail.db" in found["meeting"]["text"]
 
-    ours = {"command": "uvx", "args": ["--from", "x", "mq9-mcp"]}
-    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": ours}}))
-    found, code = doctor()
-    assert (code, found["claude-code (project)"]["state"]) == (1, "problem")
-    assert found["claude-code (project)"]["text"].startswith(
-        "cannot start the server by `uvx --from x mq9-mcp` ("
-    )
-    assert found["claude-code (project)"]["advice"] == "mq9-mcp install claude-code --project"
+
+@pytest.fixture
+def project(home, tmp_path, monkeypatch):
+    """The working directory, with programs and modules that leave a trace when they are run."""
+    project = tmp_path / "project"
+    trace = f"#!/bin/sh\ntouch {project}/ran\n"
+    for name in ("mq9-mcp", "uvx"):
+        program = project / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(trace)
+        program.chmod(0o755)
+    for name in ("mcp_server", "sitecustomize"):
+        (project / f"{name}.py").write_text(f"open({str(project / 'ran')!r}, 'w').close()\n")
+    (project / "bin/python").symlink_to(sys.executable)
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PATH", f"{MQ9_MCP.parent}:{project}/bin:/usr/bin:/bin")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({"command": "./bin/mq9-mcp"}, f"a project names the program, and it is not {MQ9_MCP}"),
+        ({"command": "bin/mq9-mcp", "args": ["--agent", "x"]}, "a project names the program"),
+        ({"command": "uvx", "args": ["--from", "x", "mq9-mcp"]}, "a project names the program"),
+        ({"command": "bin/python", "args": ["-m", "mcp_server"]}, "a project names the program"),
+        ({"command": "mq9-mcp", "env": {"PYTHONPATH": "."}}, "a project sets the variable"),
+        ({"command": "mq9-mcp", "env": {"MQ9_AGENT_KEY": "ran"}}, "a project sets the variable"),
+        ({"command": "mq9-mcp", "args": ["install", "cursor", "-y"]}, "a project gives 'install'"),
+        ({"command": "mq9-mcp", "args": ["--http"]}, "a project gives '--http'"),
+    ],
+)
+def test_what_a_project_names_is_read_and_not_started(doctor, project, home, entry, why):
+    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": entry}}))
+    said = doctor()[0]["claude-code (project)"]
+    assert said["state"] == "warning"
+    assert f" was not started: {why}" in said["text"]
+    assert said["advice"] == "start Claude Code and let it ask"
+    assert not (project / "ran").exists()
+    assert not cursor(home).exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("mq9-mcp", []),
+        (str(MQ9_MCP), ["--prefix=mail_", "--lease", "60"]),
+        (sys.executable, ["-m", "mcp_server"]),
+    ],
+)
+def test_our_own_program_is_started_for_a_project(doctor, project, command, arguments):
+    words = [*arguments, "--agent", "Desk"]
+    entry = {"command": command, "args": words}
+    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": entry}}))
+    said = doctor()[0]["claude-code (project)"]
+    assert (said["state"], said["text"][:34]) == ("ok", "starts this server as Desk, with 1")
+    assert not (project / "ran").exists()
