@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
 
 from mcp_server.hosts import HOSTS, Host, Scope
 from mcp_server.install import PROGRAM, find_command, without_credentials
@@ -25,6 +28,8 @@ from mq9.errors import InvalidRequest
 from mq9.transport.open import VARIABLE, default_file, file_of, shown_url
 
 _PATIENCE_S = 20.0
+_TAIL_LINES = 3
+_TAIL_BYTES = 2_000
 _HERE = "programs started here"
 
 
@@ -79,6 +84,10 @@ class _Use:
         return self.scope == "user" and not prefix and bool(path) and not Path(path).is_absolute()
 
 
+class _NotStarted(Exception):
+    """A host could not start the server; why."""
+
+
 async def doctor(call: Call) -> int:
     """Check versions, names, the broker, what each host was told of this server, and who meets.
 
@@ -94,14 +103,16 @@ async def doctor(call: Call) -> int:
                 found, looked_at = _look(host, scope, machine)
                 uses += found
                 findings += looked_at
-    findings += [await _try(use, machine) for use in uses]
+    meet: dict[str, str] = {}
+    for use in uses:
+        try:
+            findings.append(await _try(use, machine))
+        except _NotStarted as error:
+            findings.append(problem(use.name, str(error), use.advice))
+        else:
+            meet[use.name] = _broker(use.url(machine))
     findings += _agents(uses)
-    findings += meeting(
-        {
-            **{use.name: _broker(use.url(machine)) for use in uses},
-            **({_HERE: _broker(call.full_url)} if uses else {}),
-        }
-    )
+    findings += meeting({**meet, _HERE: _broker(call.full_url)})
     return report(call, findings)
 
 
@@ -173,12 +184,17 @@ async def _try(use: _Use, machine: Machine) -> Finding:
         env={**environment, **given},
         cwd=machine.project if use.scope == "project" else None,
     )
-    try:
-        async with asyncio.timeout(_PATIENCE_S), Client(parameters) as client:
-            count = len((await client.list_tools()).tools)
-    except Exception as error:  # noqa: BLE001  # whatever keeps it from starting
-        said = f"cannot start the server by `{line}` ({type(error).__name__}: {error})"
-        return problem(use.name, without_credentials(said), use.advice)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        try:
+            async with (
+                asyncio.timeout(_PATIENCE_S),
+                Client(stdio_client(parameters, log)) as client,
+            ):
+                count = len((await client.list_tools()).tools)
+        except Exception as error:  # whatever keeps it from starting
+            reason = _last_lines(log.fileno()) or _innermost(error)
+            said = f"cannot start the server by `{line}` ({reason})"
+            raise _NotStarted(without_credentials(said)) from error
     agent = use.agent if use.is_shared else "an agent of each project"
     said = f"starts this server as {agent}, with {count} tools, on "
     if url is not None:
@@ -187,6 +203,23 @@ async def _try(use: _Use, machine: Machine) -> Finding:
     if use.scope == "project":
         return ok(use.name, said)
     return warning(use.name, said, f"{use.advice}, which names the broker")
+
+
+def _last_lines(file: int) -> str:
+    """Return what a program has said at last; nothing where it was silent."""
+    begin = max(0, os.lseek(file, 0, os.SEEK_END) - _TAIL_BYTES)
+    os.lseek(file, begin, os.SEEK_SET)
+    lines = os.read(file, _TAIL_BYTES).decode("utf-8", "replace").splitlines()
+    if begin:
+        del lines[:1]  # half a line could be half a URL, whose password is not known for one
+    return "; ".join([one.strip() for one in lines if one.strip()][-_TAIL_LINES:])
+
+
+def _innermost(error: BaseException) -> str:
+    """Say what an error is, and not that it was one of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 async def _on(url: str, use: _Use, machine: Machine, text: str) -> Finding:

@@ -233,7 +233,8 @@ def test_the_doctor_tells_no_password(doctor, home):
     assert (code, found["cursor"]["state"], found["gemini"]["state"]) == (1, "problem", "problem")
     assert "--server nats://***@127.0.0.1:1`" in found["cursor"]["text"]
     assert "on nats://***@127.0.0.1:1" in found["gemini"]["text"]
-    assert "cursor and gemini on nats://***@127.0.0.1:1" in found["meeting"]["text"]
+    assert "gemini on nats://***@127.0.0.1:1" in found["meeting"]["text"]
+    assert "cursor" not in found["meeting"]["text"]
     assert "hunter2" not in str(found)
 
 
@@ -262,7 +263,37 @@ def test_a_host_is_started_as_it_would_be(doctor, home, tmp_path):
     assert "no mq9 broker answers at nats://127.0.0.1:1" in found["cursor"]["text"]
 
     cursor(home).write_text(cursor(home).read_text().replace('"Desk"', '"Desk", "--bogus"'))
-    assert doctor()[0]["cursor"]["text"].startswith("cannot start the server by `")
+    found, code = doctor()
+    said = found["cursor"]["text"]
+    assert said.startswith("cannot start the server by `")
+    assert "--bogus` (error: No such option: --bogus" in said
+    assert "cursor" not in found["meeting"]["text"]
+
+
+def test_a_server_that_says_nothing_is_told_by_its_error(doctor, home):
+    cursor(home).parent.mkdir()
+    silent = home / "mq9-mcp"
+    silent.write_text("#!/bin/sh\nexit 1\n")
+    silent.chmod(0o755)
+    cursor(home).write_text(json.dumps({"mcpServers": {"x": {"command": str(silent)}}}))
+    said = doctor()[0]["cursor"]["text"]
+    assert said.startswith(f"cannot start the server by `{silent}` (")
+    assert "ExceptionGroup" not in said
+    assert "TaskGroup" not in said
+
+
+def test_a_server_that_says_much_is_told_by_its_last_lines(doctor, home):
+    cursor(home).parent.mkdir()
+    noisy = home / "mq9-mcp"
+    noisy.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "for n in range(100_000): print('line', n, file=sys.stderr)\n"
+        "sys.exit('no broker at nats://desk:hunter2@127.0.0.1:1')\n"
+    )
+    noisy.chmod(0o755)
+    cursor(home).write_text(json.dumps({"mcpServers": {"x": {"command": str(noisy)}}}))
+    said = doctor()[0]["cursor"]["text"]
+    assert said.endswith("line 99998; line 99999; no broker at nats://***@127.0.0.1:1)")
 
 
 @pytest.mark.parametrize(
@@ -307,7 +338,8 @@ def test_a_url_that_is_none_is_a_problem(doctor, home):
     cursor(home).write_text(json.dumps({"mcpServers": {"x": ours}}))
     found, code = doctor()
     assert (code, found["cursor"]["state"]) == (1, "problem")
-    assert "cursor on ftp://x" in found["meeting"]["text"]
+    assert "server: 'ftp://x' is not a URL that this version opens" in found["cursor"]["text"]
+    assert "meeting" not in found
 
 
 def test_a_broker_that_depends_on_where_the_host_starts_is_a_warning(doctor, home):
