@@ -7,7 +7,7 @@ import os
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -25,6 +25,8 @@ from mq9.cli.call import Call
 from mq9.cli.doctor import examine, report
 from mq9.cli.findings import Finding, ok, problem, warning
 from mq9.errors import InvalidRequest
+from mq9.loopback import is_loopback
+from mq9.transport import servers
 from mq9.transport.open import VARIABLE, default_file, file_of, shown_url
 
 _PATIENCE_S = 20.0
@@ -153,16 +155,36 @@ def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[_Use], list[
     advice = f"{PROGRAM} install {host.name}"
     try:
         text = path.read_text("utf-8-sig")
-        servers = host.text.parse(text).get(host.servers_key, {}) if text.strip() else {}
-        ours = [one for entry in servers.values() if (one := Launch.read(entry)) and _is_ours(one)]
+        entries = _servers(host, text).values()
+        ours = [one for entry in entries if (one := Launch.read(entry)) and _is_ours(one)]
     except FileNotFoundError:
         said = [ok(host.name, f"has no {path}; to use it there: {advice}")]
         return [], said if scope == "user" else []
-    except (OSError, ValueError, AttributeError, InvalidRequest) as error:
+    except (OSError, ValueError, InvalidRequest) as error:
         return [], [warning(host.name, f"{path} cannot be read: {error}", "look at it")]
     if not ours and scope == "user":
         return [], [ok(host.name, f"does not start this server; to have it do so: {advice}")]
     return [_Use(host, scope, one) for one in ours], []
+
+
+def _servers(host: Host, text: str) -> Mapping[str, object]:
+    """Return the entries of a host's configuration, which may be empty.
+
+    Raises:
+        InvalidRequest: It is no object, or what should list the servers is none.
+    """
+    document = host.text.parse(text) if text.strip() else {}
+    if not isinstance(document, Mapping):
+        raise InvalidRequest(f"it is {_kind(document)}, not an object")
+    entries = document.get(host.servers_key, {})
+    if not isinstance(entries, Mapping):
+        raise InvalidRequest(f"{host.servers_key}: it is {_kind(entries)}, not an object")
+    return entries
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 async def _try(use: _Use, machine: Machine) -> Finding:
@@ -265,7 +287,14 @@ def _broker(url: str | None) -> str:
         path = None
     if path is not None:
         return str(path.resolve())
-    return shown_url(url or "")
+    try:
+        members = servers.parse(url or "").members
+    except InvalidRequest:
+        return shown_url(url or "")
+    return ",".join(
+        replace(one, host="127.0.0.1" if is_loopback(one.host.lower()) else one.host.lower()).url
+        for one in members
+    )
 
 
 def _is_ours(launch: Launch) -> bool:

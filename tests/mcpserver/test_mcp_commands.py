@@ -233,7 +233,7 @@ def test_the_doctor_tells_no_password(doctor, home):
     assert (code, found["cursor"]["state"], found["gemini"]["state"]) == (1, "problem", "problem")
     assert "--server nats://***@127.0.0.1:1`" in found["cursor"]["text"]
     assert "on nats://***@127.0.0.1:1" in found["gemini"]["text"]
-    assert "gemini on nats://***@127.0.0.1:1" in found["meeting"]["text"]
+    assert "gemini on nats://127.0.0.1:1" in found["meeting"]["text"]
     assert "cursor" not in found["meeting"]["text"]
     assert "hunter2" not in str(found)
 
@@ -297,9 +297,17 @@ def test_a_server_that_says_much_is_told_by_its_last_lines(doctor, home):
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"[]", b"\xff", b'{"mcpServers": []}', b"1", b'{"mcpServers": null}']
+    ("content", "why"),
+    [
+        (b"{", ""),
+        (b"\xff", ""),
+        (b"[]", "it is a list, not an object"),
+        (b"1", "it is a number, not an object"),
+        (b'{"mcpServers": []}', "mcpServers: it is a list, not an object"),
+        (b'{"mcpServers": null}', "mcpServers: it is null, not an object"),
+    ],
 )
-def test_a_broken_configuration_is_a_warning(doctor, home, content):
+def test_a_broken_configuration_is_a_warning(doctor, home, content, why):
     cursor(home).parent.mkdir()
     cursor(home).write_bytes(content)
     found, code = doctor()
@@ -308,7 +316,7 @@ def test_a_broken_configuration_is_a_warning(doctor, home, content):
         "warning",
         "look at it",
     )
-    assert found["cursor"]["text"].startswith(f"{cursor(home)} cannot be read: ")
+    assert found["cursor"]["text"].startswith(f"{cursor(home)} cannot be read: {why}")
 
 
 def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
@@ -330,6 +338,19 @@ def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
         f"started here on {tmp_path}/mail.db; opencode on {tmp_path}/other.db"
     )
     assert "agents" not in found
+
+
+def test_one_server_is_one_broker_however_it_is_spelled(doctor, home):
+    urls = (
+        "nats://localhost:1",
+        "nats://127.0.0.1:1",
+        "nats://desk:x@LOCALHOST:1",
+        "nats://[::1]:1",
+    )
+    for host, url in zip(("cursor", "codex", "opencode", "gemini"), urls, strict=True):
+        ok("install", host, "--yes", "--server", url)
+    text = doctor()[0]["meeting"]["text"]
+    assert "cursor and codex and gemini and opencode on nats://127.0.0.1:1; " in text
 
 
 def test_a_url_that_is_none_is_a_problem(doctor, home):
