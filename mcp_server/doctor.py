@@ -30,6 +30,7 @@ from mq9.transport import servers
 from mq9.transport.open import VARIABLE, default_file, file_of, shown_url
 
 _PATIENCE_S = 20.0
+_NOWHERE = "memory://doctor"
 _TAIL_LINES = 3
 _TAIL_BYTES = 2_000
 _HERE = "programs started here"
@@ -200,9 +201,15 @@ async def _try(use: _Use, machine: Machine) -> Finding:
     url = use.url(machine)
     if VARIABLE in given and url is not None:
         given = {**given, VARIABLE: url}
+    is_there = _is_there(url)
+    arguments = list(launch.arguments)
+    if not is_there:  # the server would make the file, and looking is not to
+        given = {**given, VARIABLE: _NOWHERE}
+    if launch.option("--server") is not None and url is not None:
+        arguments += ["--server", url if is_there else _NOWHERE]  # the last one counts
     parameters = StdioServerParameters(
         command=launch.command,
-        args=list(launch.arguments),
+        args=arguments,
         env={**environment, **given},
         cwd=machine.project if use.scope == "project" else None,
     )
@@ -220,7 +227,8 @@ async def _try(use: _Use, machine: Machine) -> Finding:
     agent = use.agent if use.is_shared else "an agent of each project"
     said = f"starts this server as {agent}, with {count} tools, on "
     if url is not None:
-        return await _on(url, use, machine, said + shown_url(url))
+        said += shown_url(url) if is_there else f"{shown_url(url)}, not there yet"
+        return await _on(url, use, machine, said, is_there=is_there)
     said += f"the file of its user, or on what {VARIABLE} says where it is started"
     if use.scope == "project":
         return ok(use.name, said)
@@ -244,11 +252,21 @@ def _innermost(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-async def _on(url: str, use: _Use, machine: Machine, text: str) -> Finding:
+def _is_there(url: str | None) -> bool:
+    """Tell whether nobody has to make the broker's file; True for a URL that is none, too."""
+    try:
+        path = default_file() if url is None else file_of(url)
+    except InvalidRequest:
+        return True  # the server says what is wrong with it
+    return path is None or path.exists()
+
+
+async def _on(url: str, use: _Use, machine: Machine, text: str, *, is_there: bool) -> Finding:
     """Look at a host's broker."""
     try:
-        async with Mq9Client(url, reconnect_attempts=0):
-            pass
+        if is_there:
+            async with Mq9Client(url, reconnect_attempts=0):
+                pass
     except Mq9Error as error:
         return problem(use.name, f"{text}: {error}", f"start that, or {use.advice} --server URL")
     if use.is_relative:

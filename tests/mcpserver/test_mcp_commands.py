@@ -188,8 +188,9 @@ def test_the_doctor_finds_all_well(doctor, home, tmp_path):
     default = f"{home}/data/mq9/mq9.db"
     assert (
         found["cursor"]["text"]
-        == f"starts this server as Desk, with 10 tools, on sqlite:///{default}"
+        == f"starts this server as Desk, with 10 tools, on sqlite:///{default}, not there yet"
     )
+    assert not Path(default).parent.exists()
     assert found["meeting"]["text"] == (
         "not all meet, so mail of some does not reach the others: "
         f"cursor on {default}; programs started here on {tmp_path}/mail.db"
@@ -340,6 +341,25 @@ def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
     assert "agents" not in found
 
 
+@pytest.mark.parametrize("by_option", [False, True])
+def test_looking_creates_no_broker(doctor, home, tmp_path, monkeypatch, by_option):
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    url = f"sqlite:///{project}/mail/x.db"
+    words = ["--agent", "a", *(["--server", url] if by_option else [])]
+    given = {} if by_option else {"MQ9_SERVER": url}
+    entry = {"command": "mq9-mcp", "args": words, "env": given}
+    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": entry}}))
+    cursor(home).parent.mkdir()
+    cursor(home).write_text(json.dumps({"mcpServers": {"x": {**entry, "command": str(MQ9_MCP)}}}))
+    found, code = doctor()
+    assert (code, found["cursor"]["state"]) == (0, "ok")
+    for name in ("cursor", "claude-code (project)"):
+        assert found[name]["text"].endswith(f"with 10 tools, on {url}, not there yet")
+    assert [one.name for one in project.iterdir()] == [".mcp.json"]
+
+
 def test_one_server_is_one_broker_however_it_is_spelled(doctor, home):
     urls = (
         "nats://localhost:1",
@@ -384,7 +404,8 @@ def test_a_project_is_looked_at_as_well(doctor, home, tmp_path, monkeypatch):
     found, code = doctor()
     assert (code, found["vscode (project)"]["state"]) == (0, "ok")
     assert found["vscode (project)"]["text"] == (
-        f"starts this server as an agent of each project, with 10 tools, on sqlite:///{project}/mail.db"
+        f"starts this server as an agent of each project, with 10 tools, on sqlite:///{project}/mail.db,"
+        " not there yet"
     )
     assert f"vscode (project) on {project}/mail.db" in found["meeting"]["text"]
 
