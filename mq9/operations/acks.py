@@ -103,7 +103,12 @@ async def _resolve(
     address = arguments.mail_address
     if address is not None:
         address = await caller.mailbox_to_read(address)
-    found = {msg_id: _delivery(caller, msg_id, address, arguments.group_name) for msg_id in named}
+    found = {}
+    for msg_id in named:
+        delivery = _delivery(caller, msg_id, address, arguments.group_name)
+        if delivery is None:
+            raise MessageNotFound(await _not_fetched(caller, msg_id, arguments.group_name))
+        found[msg_id] = delivery
     first = found[named[0]]
     for msg_id, one in found.items():
         if (one.mail_address, one.group_name) != (first.mail_address, first.group_name):
@@ -116,7 +121,11 @@ async def _resolve(
     return found
 
 
-def _delivery(caller: Caller, msg_id: int, address: str | None, group_name: str | None) -> Delivery:
+def _delivery(
+    caller: Caller, msg_id: int, address: str | None, group_name: str | None
+) -> Delivery | None:
+    """Return the fetch result of a message; None when none is known and no mailbox is given."""
+
     def matching(deliveries: list[Delivery]) -> list[Delivery]:
         return [
             one
@@ -129,12 +138,7 @@ def _delivery(caller: Caller, msg_id: int, address: str | None, group_name: str 
         found = matching(caller.deliveries.find_elsewhere(msg_id))
     if not found:
         if address is None:
-            by = "" if group_name is None else " by that group"
-            more = caller.tools.text("[[; @fetch_messages gives what waits]]")
-            raise MessageNotFound(
-                f"message not found: you have not fetched {msg_id}{by} here{more}. If it was "
-                "fetched before this program was restarted, give its mail_address"
-            )
+            return None
         return Delivery(address, caller.group_to_use(group_name, address), caller.consumer)
     mailboxes = list(dict.fromkeys(one.mail_address for one in reversed(found)))
     if len(mailboxes) > 1:
@@ -146,6 +150,19 @@ def _delivery(caller: Caller, msg_id: int, address: str | None, group_name: str 
             f"group_name: you fetched {msg_id} by {len(found)} groups; say by which"
         )
     return found[0]
+
+
+async def _not_fetched(caller: Caller, msg_id: int, group_name: str | None) -> str:
+    by = "" if group_name is None else " by that group"
+    more = caller.tools.text("[[; @fetch_messages gives what waits]]")
+    told = f"message not found: you have not fetched {msg_id}{by} here{more}. "
+    if caller.identity is not None:
+        address = caller.identity.mail_address
+        group = caller.group_to_use(group_name, address)
+        held = _held(await _life(caller, msg_id, address, group), group, caller)
+        if held is not None:
+            return f"{told}In {address} {held}. If you mean another mailbox, give its mail_address"
+    return f"{told}If it was fetched before this program was restarted, give its mail_address"
 
 
 def _listed(mailboxes: Sequence[str]) -> str:
@@ -193,7 +210,14 @@ async def _confirm(caller: Caller, found: dict[int, Delivery], *, through: bool)
             confirmed = [msg_id]  # a broker without leases confirms, and does not say what
         acked |= dict.fromkeys(confirmed)
     if refused and not acked:
-        raise next(iter(refused.values()))
+        msg_id, first = next(iter(refused.items()))
+        one = found[msg_id]
+        if not one.msg_ids:
+            life = await _life(caller, msg_id, one.mail_address, one.group_name)
+            held = _held(life, one.group_name, caller)
+            if held is not None:
+                raise MessageNotFound(f"{first}. There {held}") from first
+        raise first
     if caller.leases is not None:
         caller.leases.let_go(found, acked)
     lost = await _lost(caller, {one: found[one] for one in found if one not in acked}, refused)
@@ -287,16 +311,42 @@ async def _lost(
 
 
 async def _reason(caller: Caller, msg_id: int, one: Delivery) -> str:
-    try:
-        status = await caller.client.mailbox_status(
-            one.mail_address, group_name=one.group_name, msg_id=msg_id
-        )
-    except Mq9Error:
-        return _UNEXPLAINED  # the mailbox has gone, or the broker does not tell
-    life = status.message
+    life = await _life(caller, msg_id, one.mail_address, one.group_name)
     if life is None:
         return _UNEXPLAINED
-    return _explained(life, one)
+    held = None if one.msg_ids else _held(life, one.group_name, caller)
+    return held or _explained(life, one)
+
+
+async def _life(caller: Caller, msg_id: int, address: str, group_name: str) -> MessageLife | None:
+    """Return what happened to a message; None without the mailbox, or if the broker won't tell."""
+    try:
+        status = await caller.client.mailbox_status(address, group_name=group_name, msg_id=msg_id)
+    except Mq9Error:
+        return None
+    return status.message
+
+
+def _held(life: MessageLife | None, group_name: str, caller: Caller) -> str | None:
+    """Say who holds a message and what to do; None when no other consumer does.
+
+    Args:
+        life: What happened to the message, if that is known.
+        group_name: The group that it was fetched by.
+        caller: Who asks.
+    """
+    for one in () if life is None else life.groups:
+        if one.group_name == group_name and one.state == "leased":
+            if one.until is None or one.consumer == caller.consumer:
+                return None
+            again = caller.tools.text(
+                "[[ and fetch it again; @query_messages shows it meanwhile| and fetch it again]]"
+            )
+            return (
+                f"another consumer holds it until {time_at(int(one.until))}, perhaps this program "
+                f"before it was restarted. Wait until then{again}"
+            )
+    return None
 
 
 def _explained(life: MessageLife, one: Delivery) -> str:

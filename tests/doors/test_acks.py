@@ -133,6 +133,24 @@ def test_what_was_never_fetched_is_refused_with_what_to_do(planner, inbox):
     assert ids(fetch(planner, num_msgs=1)) == [0]
 
 
+@pytest.mark.parametrize("outcome", ["done", "give_back", "more_time"])
+def test_what_another_consumer_holds_is_said_with_how_long(open_toolkit, worker, outcome):
+    before, after = open_toolkit("planner"), open_toolkit("planner")
+    fetch(before)
+    do(worker, "send_message", mail_address="planner", content="a")
+    assert ids(within("one", before, "fetch_messages", wait_seconds=0)) == [0]
+    held = (
+        "another consumer holds it until 2027-01-15T08:01:00Z, perhaps this program before it "
+        "was restarted. Wait until then and fetch it again; query_messages shows it meanwhile"
+    )
+
+    told = fail(after, "ack_messages", msg_id=0, outcome=outcome)
+    assert held in told
+    assert "give its mail_address" in told
+    said = answer(after, "ack_messages", msg_id=0, outcome=outcome, mail_address="planner")
+    assert held in said.content
+
+
 def test_with_the_mailbox_the_broker_decides(planner, inbox):
     fetch(planner, num_msgs=1)
 
