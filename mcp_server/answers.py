@@ -32,10 +32,14 @@ class Answers:
     Args:
         settings: What it offers.
         identity: The agent that it serves; None while that is not known.
+
+    Attributes:
+        sdk: The version of the MCP SDK that gave them.
     """
 
     def __init__(self, settings: Settings, identity: Identity | None) -> None:
         recorded = orjson.loads(FILE.read_bytes())
+        self.sdk: str = recorded["sdk"]
         self._versions: dict[str, str] = recorded["versions"]
         self._results: dict[str, dict[str, Any]] = recorded["results"]
         self._instructions = instructions(identity, settings.names)

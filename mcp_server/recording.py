@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version as installed
 from typing import Any
 
 import anyio
@@ -127,7 +128,7 @@ async def recorded() -> dict[str, Any]:
     for era in results.values():
         for method, member in LISTS.items():
             era[method] = era[method] | {member: []}
-    return {"versions": VERSIONS, "results": results, "lists": lists}
+    return {"sdk": installed("mcp"), "versions": VERSIONS, "results": results, "lists": lists}
 
 
 def _lacks(items: Sequence[Mapping[str, Any]], item: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NoReturn
 
 from mcp_server.answers import Answers
@@ -77,12 +78,26 @@ def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Star
 def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> Front | None:
     """Answer what is asked first on standard input, if it is served, until the SDK takes over."""
     start = None if sys.stdin is None else understood(arguments, environment)
-    if start is None or find_spec("mcp") is None:
+    if start is None:
+        return None
+    answers = Answers(start.settings, start.identity)
+    if not is_installed(answers.sdk):
         return None
     let_interrupts_end_it()
-    front = standard_front(Opening(Answers(start.settings, start.identity)))
+    front = standard_front(Opening(answers))
     front.start()
     return front
+
+
+def is_installed(version: str) -> bool:
+    """Tell whether a version of the MCP SDK is installed, without what takes long to load.
+
+    Where that cannot be told, as without the directory that installers leave beside it, it is not.
+    """
+    found = find_spec("mcp")
+    if found is None or found.origin is None:
+        return False
+    return Path(found.origin).parents[1].joinpath(f"mcp-{version}.dist-info").is_dir()
 
 
 def let_interrupts_end_it() -> None:

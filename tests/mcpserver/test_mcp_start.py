@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import typer.main
@@ -12,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import MQ9_MCP
 
+from mcp_server.answers import FILE
 from mcp_server.cli import app
 from mcp_server.settings import AUTO, settings_from
-from mcp_server.start import PLAIN_URL, understood
+from mcp_server.start import PLAIN_URL, is_installed, understood
 from mq9.transport.open import check_url
 
 PATIENCE_S = 60
@@ -261,6 +263,38 @@ def test_what_is_no_proper_start_is_refused_before_anything_is_answered(start):
     program.let_through()
     assert program.process.stdout.read() == ""
     assert program.process.wait(PATIENCE_S) == 2
+
+
+def test_only_the_sdk_that_gave_the_answers_counts_as_installed(tmp_path, monkeypatch):
+    installed = version("mcp")
+    assert is_installed(installed)
+    assert not is_installed(f"{installed}.1")
+    (tmp_path / "mcp").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mcp", raising=False)
+    (tmp_path / "mcp/__init__.py").touch()
+    assert not is_installed(installed)
+    (tmp_path / f"mcp-{installed}.dist-info").mkdir()
+    assert is_installed(installed)
+
+
+@pytest.mark.parametrize(("sdk", "begun"), [(version("mcp"), "Front"), ("2.2.999", "NoneType")])
+def test_nothing_is_answered_for_another_sdk(tmp_path, sdk, begun):
+    recorded = tmp_path / "answers.json"
+    recorded.write_text(json.dumps(json.loads(FILE.read_text("utf-8")) | {"sdk": sdk}), "utf-8")
+    script = (
+        "import pathlib, mcp_server.answers\nfrom mcp_server.start import begin\n"
+        f"mcp_server.answers.FILE = pathlib.Path({str(recorded)!r})\n"
+        "print(type(begin(['--agent', 'desk'], {})).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{begun}\n"
 
 
 def test_nothing_is_loaded_for_it_that_takes_long():
