@@ -213,6 +213,17 @@ async def test_a_host_is_told_who_its_agent_is(open_host, era):
     assert host.client.instructions.startswith("You are the agent Data Desk, at data.desk. Your")
 
 
+@pytest.mark.parametrize("switches", [{"read_only": True}, {"tools": ["fetch_messages"]}], ids=str)
+async def test_who_cannot_take_mail_is_not_told_to_expect_any(open_host, era, switches):
+    host = await open_host("desk", era=era, **switches)
+    [guide] = (await host.client.read_resource("mq9://protocol")).contents
+    for told in (host.client.instructions, guide.text):
+        assert "You are the agent desk" in told
+        assert "no tools to fetch and acknowledge mail" in told
+        assert "kept until you" not in told
+        assert "reach you" not in told
+
+
 async def test_a_reader_without_a_mailbox_sees_that_it_is_empty(open_host, era):
     host = await open_host("desk", era=era, read_only=True)
     assert await host.do("query_messages") == {"mail_address": "desk", "messages": []}
