@@ -134,7 +134,9 @@ def test_it_installs_in_a_project(home, tmp_path, monkeypatch):
         "args": ["--agent", "auto"],
     }
     assert list(home.iterdir()) == []
-    assert refused("install", "claude-desktop", "--project").startswith("scope: Claude Desktop has")
+    assert refused("install", "claude-desktop", "--project").startswith(
+        "project: Claude Desktop has"
+    )
 
 
 @pytest.mark.parametrize(
