@@ -225,7 +225,7 @@ def test_every_host_on_every_system_gets_it_and_loses_it(
     there = replace(here, platform=platform)
     entry = entry_for(host, there, scope=scope, server=None if scope == "project" else URL)
     if not host.project_files and scope == "project":
-        with pytest.raises(InvalidRequest, match="scope: "):
+        with pytest.raises(InvalidRequest, match="project: "):
             plan_install(entry, there)
         return
     plan_install(entry, there).apply()
