@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from mq9 import Mq9Client, NotConnected
-from mq9.portal import Portal, Stopped
+from mq9.concurrency.portal import Portal, Stopped
 
 T = TypeVar("T")
 

@@ -29,10 +29,10 @@ from mq9.cli.call import register
 from mq9.cli.output import harmless
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
-from mq9.loopback import is_loopback
+from mq9.http.loopback import is_loopback
 from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
+from mq9.server.users import Users
 from mq9.transport.open import default_url
-from mq9.users import Users
 
 _HELP = """A mailbox for an MCP host, such as Claude Desktop, Claude Code, Codex, Cursor or VS Code.
 

@@ -25,7 +25,7 @@ from mq9.cli.call import Call
 from mq9.cli.doctor import examine, report
 from mq9.cli.findings import Finding, ok, problem, warning
 from mq9.errors import InvalidRequest
-from mq9.loopback import is_loopback
+from mq9.http.loopback import is_loopback
 from mq9.transport import servers
 from mq9.transport.open import VARIABLE, default_file, file_of, shown_url
 

@@ -29,7 +29,7 @@ from mcp_server.sessions import SessionLimits, Sessions
 from mcp_server.trusted_urls import URL
 from mq9 import InvalidRequest, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock
-from mq9.users import Users
+from mq9.server.users import Users
 
 if TYPE_CHECKING:  # it takes its time to load, and is not always needed
     from mcp_server.access_tokens import AccessTokens

@@ -18,7 +18,7 @@ from mcp_server.trusted_urls import check_url
 from mq9 import InvalidRequest, Mq9Error
 from mq9.address import shown
 from mq9.clock import Clock
-from mq9.loopback import is_loopback
+from mq9.http.loopback import is_loopback
 
 _logger = logging.getLogger("mq9.mcp")
 

@@ -23,8 +23,8 @@ from mcp_server.stdio import stdio_streams
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
 from mq9.cli.signals import ended_by_signals, stop_on_signals
 from mq9.clock import Clock, SystemClock
-from mq9.http_port import listening, serving
-from mq9.loopback import is_loopback
+from mq9.http.loopback import is_loopback
+from mq9.http.port import listening, serving
 from mq9.transport import servers
 from mq9.transport.open import default_url, shown_url
 

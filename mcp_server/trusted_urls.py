@@ -8,7 +8,7 @@ from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter, ValidationError
 
 from mq9 import InvalidRequest
 from mq9.address import shown
-from mq9.loopback import is_loopback
+from mq9.http.loopback import is_loopback
 
 # Issuers and audiences are compared as text, to which no slash must come.
 URL = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))

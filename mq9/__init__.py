@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mq9.version import VERSION
 
 if TYPE_CHECKING:
-    from mq9.client import Mq9Client
-    from mq9.consumer import (
+    from mq9.client.client import Mq9Client
+    from mq9.client.consumer import (
         Consumer,
         ConsumerCounters,
         ConsumerEvent,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Reject,
         Retry,
     )
+    from mq9.client.sync_client import SyncConsumer, SyncMq9Client
     from mq9.errors import (
         AgentNotFound,
         BadReply,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
         Unread,
         Waiting,
     )
-    from mq9.sync_client import SyncConsumer, SyncMq9Client
 
 __version__ = VERSION
 
@@ -110,8 +110,8 @@ __all__ = [
 ]
 
 _NAMES = {
-    "client": ("Mq9Client",),
-    "consumer": (
+    "client.client": ("Mq9Client",),
+    "client.consumer": (
         "Consumer",
         "ConsumerCounters",
         "ConsumerEvent",
@@ -157,7 +157,7 @@ _NAMES = {
         "Unread",
         "Waiting",
     ),
-    "sync_client": (
+    "client.sync_client": (
         "SyncConsumer",
         "SyncMq9Client",
     ),
@@ -166,7 +166,7 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
+    if any(module.split(".")[0] == name for module in _NAMES):
         return import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from mq9.activity import Work
+from mq9.concurrency.activity import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable

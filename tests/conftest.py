@@ -15,11 +15,11 @@ from raw import RawClient, publish
 
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.server import Server
 from mq9.broker.service import Request, Session
-from mq9.embeddings import WordLlamaEmbeddings
+from mq9.discovery.embeddings import WordLlamaEmbeddings
 from mq9.engine.commands import Limits
-from mq9.reserved import Reserved
+from mq9.protocol.reserved import Reserved
+from mq9.server.server import Server
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 

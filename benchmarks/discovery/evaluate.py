@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from mq9 import Mq9Client
-from mq9.broker.vectors import mean, unit
-from mq9.embeddings import default_embeddings
-from mq9.engine import search
+from mq9.discovery import search
+from mq9.discovery.embeddings import default_embeddings
+from mq9.discovery.vectors import mean, unit
 
 HERE = Path(__file__).parent
 PART = sys.argv[1] if len(sys.argv) > 1 else "held_out"

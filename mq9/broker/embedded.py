@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from mq9.broker.backend import Backend, FileBackend, InlineBackend
 from mq9.broker.observer import Observer, Silent
 from mq9.broker.service import Request, Service
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
-from mq9.embeddings import Embeddings
-from mq9.engine import store
+from mq9.discovery.embeddings import Embeddings
 from mq9.engine.commands import Claimed, Limits
-from mq9.engine.store import Durability
 from mq9.models import Totals
-from mq9.reserved import Reserved
+from mq9.protocol.reserved import Reserved
+from mq9.storage import store
+from mq9.storage.backend import Backend, FileBackend, InlineBackend
+from mq9.storage.store import Durability
 
 Randomness = Callable[[int], bytes]
 

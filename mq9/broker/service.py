@@ -15,21 +15,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from mq9 import address as addresses
-from mq9.broker.backend import Backend
-from mq9.broker.finder import Finder
 from mq9.broker.observer import Observer
 from mq9.broker.payloads import PayloadForm
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
-from mq9.embeddings import Embeddings
+from mq9.discovery.embeddings import Embeddings
+from mq9.discovery.finder import Finder
 from mq9.engine import commands
 from mq9.engine.commands import ANYBODY, Actor, Claimed, Command, Fetched, Start
 from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
 from mq9.models import FetchResult, Totals
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers, SendOptions
+from mq9.protocol.reserved import Reserved
 from mq9.protocol.subjects import Verb
-from mq9.reserved import Reserved
+from mq9.storage.backend import Backend
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")

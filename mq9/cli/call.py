@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mq9.cli.output import Output
-from mq9.client import Mq9Client
+from mq9.client.client import Mq9Client
 from mq9.errors import Unreachable
 from mq9.protocol import checks
 from mq9.transport.open import default_url, shown_url

@@ -15,7 +15,7 @@ from mq9.cli import shadows, surroundings
 from mq9.cli.call import Call
 from mq9.cli.findings import OK, PROBLEM, Finding, ok, problem, warning
 from mq9.cli.output import count, one_line
-from mq9.client import Mq9Client
+from mq9.client.client import Mq9Client
 from mq9.errors import Mq9Error, Unauthorized, Unreachable, UnusableFile
 from mq9.transport.open import file_of
 

@@ -10,12 +10,12 @@ from starlette.routing import BaseRoute
 
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.broker.settings import Settings
-from mq9.client import Mq9Client
+from mq9.client.client import Mq9Client
 from mq9.errors import InvalidRequest
-from mq9.loopback import is_loopback
+from mq9.http.loopback import is_loopback
+from mq9.server.settings import Settings
+from mq9.server.users import Guard, Users
 from mq9.transport.direct import DirectTransport
-from mq9.users import Guard, Users
 
 
 @asynccontextmanager

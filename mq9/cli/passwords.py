@@ -7,9 +7,9 @@ import sys
 
 import typer
 
-from mq9 import passwords
 from mq9.cli.call import Call
 from mq9.errors import InvalidRequest
+from mq9.server import passwords
 
 _MOST_CHARS = 1_024
 

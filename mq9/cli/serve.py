@@ -13,21 +13,21 @@ from typing import Annotated
 
 import typer
 
-from mq9.broker import logs
-from mq9.broker.admin import serve_admin
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.limits import ServerLimits
-from mq9.broker.metrics import Metrics
-from mq9.broker.server import Server
-from mq9.broker.settings import Settings
 from mq9.cli.mcp_door import mcp_routes
 from mq9.cli.signals import stop_on_signals
 from mq9.clock import SystemClock
 from mq9.engine.commands import Claimed, Limits
-from mq9.engine.store import Durability
 from mq9.errors import InvalidRequest, Unreachable
-from mq9.http_connections import HttpLimits
+from mq9.http.connections import HttpLimits
 from mq9.protocol.headers import PayloadEncoding
+from mq9.server import logs
+from mq9.server.admin import serve_admin
+from mq9.server.limits import ServerLimits
+from mq9.server.metrics import Metrics
+from mq9.server.server import Server
+from mq9.server.settings import Settings
+from mq9.storage.store import Durability
 from mq9.transport.open import default_file
 
 logger = logging.getLogger("mq9.broker")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from mq9.engine import mailboxes, search
+from mq9.discovery import search
+from mq9.engine import mailboxes
 from mq9.engine.commands import (
     Actor,
     AgentKeys,

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from mq9.engine import search, status
+from mq9.discovery import search
+from mq9.engine import status
 from mq9.engine.agents import ALIVE
 from mq9.engine.commands import Discover, Discovered, Ranked
 from mq9.models import Match

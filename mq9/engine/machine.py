@@ -17,7 +17,6 @@ from mq9.engine import (
     moves,
     retention,
     status,
-    store,
     totals,
 )
 from mq9.engine.commands import Command, Limits, Query
@@ -79,9 +78,7 @@ def read(connection: sqlite3.Connection, query: Query[R], now: int) -> R:
     Raises:
         Mq9Error: The query was refused.
         Unsettled: A message has fallen due that no command has made visible yet.
-        Unavailable: A newer version of this program has changed the schema meanwhile.
     """
-    store.refuse_newer(connection)
     if isinstance(query, commands.Private):
         mailboxes.refuse_others(connection, query, now)
     result: R = _QUERIES[type(query)](connection, query, now)

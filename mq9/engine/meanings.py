@@ -6,7 +6,8 @@ import sqlite3
 
 import orjson
 
-from mq9.engine import discovery, search
+from mq9.discovery import search
+from mq9.engine import discovery
 from mq9.engine.commands import (
     AgentRows,
     Limits,

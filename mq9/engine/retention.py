@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import agents, groups, idempotency, mailboxes, replies, store
+from mq9.engine import agents, groups, idempotency, mailboxes, replies
 from mq9.engine.commands import Limits, Sweep
 
 DAY_MS = 86_400_000
@@ -21,8 +21,7 @@ def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Lim
     swept += idempotency.forget(connection, now, most)
     swept += _forget_fates(connection, now, most)
     swept += _forget_groups(connection, now, most)
-    swept += replies.forget(connection, now, most)
-    return swept + store.give_back_pages(connection, most)
+    return swept + replies.forget(connection, now, most)
 
 
 def _forget_fates(connection: sqlite3.Connection, now: int, most: int) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from mq9 import cards
+from mq9.discovery import cards
 from mq9.errors import InvalidRequest
 from mq9.models import AgentMatch
 from mq9.operations.arguments import OwnMailbox

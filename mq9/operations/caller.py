@@ -16,7 +16,7 @@ from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
 if TYPE_CHECKING:
-    from mq9.client import Mq9Client
+    from mq9.client.client import Mq9Client
 
 MAX_CHARS = 20_000
 MOST_CHARS = 10_000_000  # room for the largest payload, were every byte of it to be spelled out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from mq9.client import Mq9Client
+from mq9.client.client import Mq9Client
 from mq9.errors import InvalidRequest
 from mq9.protocol import checks
 

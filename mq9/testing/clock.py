@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from weakref import WeakSet
 
-from mq9 import activity
-from mq9.activity import Work
 from mq9.clock import Timer
+from mq9.concurrency import activity
+from mq9.concurrency.activity import Work
 from mq9.testing.idle import LoopMonitor, lock
 
 _SHORT_SLEEP_S = 1.0  # of real time

@@ -11,17 +11,17 @@ from typing import Any, Self
 
 import orjson
 
-from mq9.broker.backend import Backend, InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
-from mq9.client import Mq9Client
-from mq9.embeddings import Embeddings, checked
-from mq9.engine import store
+from mq9.client.client import Mq9Client
+from mq9.discovery.embeddings import Embeddings, checked
 from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, Unavailable
 from mq9.protocol import subjects
+from mq9.protocol.reserved import Reserved
 from mq9.protocol.subjects import Verb
-from mq9.reserved import Reserved
+from mq9.storage import store
+from mq9.storage.backend import Backend, InlineBackend
 from mq9.testing.clock import ManualClock
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import share, unshare

@@ -22,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from mq9.clock import Clock, SystemClock
+from mq9.concurrency.single_flight import Abandoned, SingleFlight
 from mq9.errors import (
     Forbidden,
     InvalidRequest,
@@ -35,7 +36,6 @@ from mq9.errors import (
 from mq9.protocol import replies, subjects
 from mq9.protocol.headers import Headers
 from mq9.transport.servers import Server, Servers
-from mq9.transport.single_flight import Abandoned, SingleFlight
 
 _logger = logging.getLogger("mq9.transport")
 

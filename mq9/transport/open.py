@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from mq9.clock import SystemClock
-from mq9.embeddings import Embeddings, default_embeddings
+from mq9.discovery.embeddings import Embeddings, default_embeddings
 from mq9.errors import InvalidRequest
-from mq9.reserved import Reserved
+from mq9.protocol.reserved import Reserved
 from mq9.transport import servers
 from mq9.transport.base import Transport
 
@@ -246,7 +246,7 @@ def _parse_memory(url: str) -> str:
 
 async def _open_file(url: str, embeddings: Embeddings | None) -> tuple[Broker, Release]:
     """Use the file's broker; open it, on a thread because a locked file takes seconds."""
-    from mq9.engine.store import Durability  # noqa: PLC0415  # not before it is used
+    from mq9.storage.store import Durability  # noqa: PLC0415  # not before it is used
 
     path, options = _parse_file(url)
     try:

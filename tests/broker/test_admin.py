@@ -14,14 +14,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from mq9 import InvalidRequest, Unreachable
-from mq9.broker.admin import serve_admin
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.limits import ServerLimits
-from mq9.broker.metrics import Metrics
-from mq9.broker.server import Server
 from mq9.broker.service import Request, Session
 from mq9.clock import SystemClock
-from mq9.http_port import listening
+from mq9.http.port import listening
+from mq9.server.admin import serve_admin
+from mq9.server.limits import ServerLimits
+from mq9.server.metrics import Metrics
+from mq9.server.server import Server
 from mq9.testing import ManualClock
 
 HOST = "127.0.0.1"

@@ -19,12 +19,9 @@ from mq9 import (
     PayloadTooLarge,
     Unavailable,
 )
-from mq9.broker import backend as backends
-from mq9.broker.backend import FileBackend, InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.clock import SystemClock
-from mq9.engine import store
 from mq9.engine.commands import (
     Ack,
     CreateMailbox,
@@ -35,8 +32,11 @@ from mq9.engine.commands import (
     Start,
     Status,
 )
-from mq9.engine.store import Durability
 from mq9.models import Deliver
+from mq9.storage import backend as backends
+from mq9.storage import store
+from mq9.storage.backend import FileBackend, InlineBackend
+from mq9.storage.store import Durability
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 

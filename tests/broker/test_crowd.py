@@ -7,11 +7,11 @@ import random
 import pytest
 
 from mq9 import Mq9Client, Mq9Error
-from mq9.broker.backend import InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.engine import store
 from mq9.engine.commands import Fetch, Limits, Peek
+from mq9.storage import store
+from mq9.storage.backend import InlineBackend
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 

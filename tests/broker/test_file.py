@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from mq9 import Mq9Client, Unavailable, UnusableFile
-from mq9.engine import store
+from mq9.storage import store
 
 PAGE = 4096
 

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from mq9.broker.admin import serve_admin
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.metrics import Metrics
-from mq9.http_connections import HttpLimits
-from mq9.http_port import listening, serving
+from mq9.http.connections import HttpLimits
+from mq9.http.port import listening, serving
+from mq9.server.admin import serve_admin
+from mq9.server.metrics import Metrics
 from mq9.testing import ManualClock
 
 HOST = "127.0.0.1"

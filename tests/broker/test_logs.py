@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from mq9 import InvalidRequest
-from mq9.broker import logs
+from mq9.server import logs
 
 HOSTILE = [
     "two\nlines",

@@ -11,11 +11,11 @@ import pytest
 from serving import Serving
 
 from mq9 import Mq9Client, Unavailable
-from mq9.broker.backend import FileBackend
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 from mq9.engine.commands import CreateMailbox, Limits, QueryMessages, Send
-from mq9.engine.store import Durability
+from mq9.storage.backend import FileBackend
+from mq9.storage.store import Durability
 
 MIB = 1024 * 1024
 

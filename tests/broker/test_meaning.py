@@ -12,18 +12,19 @@ from contextlib import suppress
 import pytest
 
 from mq9 import InvalidRequest, Mq9Client, Mq9Error
-from mq9.broker.backend import InlineBackend
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.meaning import Meaning
 from mq9.broker.service import Session
-from mq9.embeddings import (
+from mq9.discovery.embeddings import (
     Unusable,
     WordLlamaEmbeddings,
     checked,
     model_of,
 )
-from mq9.engine import commands, store
+from mq9.discovery.meaning import Meaning
+from mq9.engine import commands
 from mq9.engine.commands import Limits
+from mq9.storage import store
+from mq9.storage.backend import InlineBackend
 from mq9.testing import FakeBroker, ManualClock
 from mq9.transport.direct import DirectTransport
 
@@ -169,7 +170,7 @@ async def test_pages_are_slices_of_one_ranking(client):
 
 
 async def test_the_dead_do_not_crowd_out_the_living(client, open_broker, monkeypatch):
-    monkeypatch.setattr("mq9.broker.finder._FEWEST_RANKED", 4)
+    monkeypatch.setattr("mq9.discovery.finder._FEWEST_RANKED", 4)
     for number in range(40):
         await client.agent_register({"name": f"dead{number}", "payload": "soup"}, ttl=1)
     await register(client, alive="rain")
@@ -178,7 +179,7 @@ async def test_the_dead_do_not_crowd_out_the_living(client, open_broker, monkeyp
 
 
 async def test_what_has_gone_does_not_pile_up(broker, client, monkeypatch):
-    monkeypatch.setattr("mq9.broker.meaning._BATCH", 10)
+    monkeypatch.setattr("mq9.discovery.meaning._BATCH", 10)
     await register(client, **{f"agent{number}": "soup" for number in range(20)})
     for number in range(100):
         await register(client, restless=f"stew {number}")
@@ -187,7 +188,7 @@ async def test_what_has_gone_does_not_pile_up(broker, client, monkeypatch):
 
 
 async def test_those_who_left_do_not_crowd_out_those_who_stayed(broker, client, monkeypatch):
-    monkeypatch.setattr("mq9.broker.finder._FEWEST_RANKED", 4)
+    monkeypatch.setattr("mq9.discovery.finder._FEWEST_RANKED", 4)
     await register(client, **{f"gone{number}": "soup" for number in range(40)})
     await register(client, stayed="rain")
     assert len(await found(client, "soup", limit=100)) == 41
@@ -198,7 +199,7 @@ async def test_those_who_left_do_not_crowd_out_those_who_stayed(broker, client, 
 
 
 async def test_who_registers_while_others_leave_is_found(broker, client, monkeypatch):
-    monkeypatch.setattr("mq9.broker.finder._FEWEST_RANKED", 1)
+    monkeypatch.setattr("mq9.discovery.finder._FEWEST_RANKED", 1)
     await register(client, stays="rain")
     for turn in range(20):
         await register(client, **{f"leaves{turn}.{number}": "soup" for number in range(5)})
@@ -666,7 +667,7 @@ def test_embeddings_with_a_floor_that_is_none_are_refused_at_once(wrong):
 
 def test_to_load_the_model_configures_no_logging():
     code = (
-        "import logging; from mq9.embeddings import WordLlamaEmbeddings;"
+        "import logging; from mq9.discovery.embeddings import WordLlamaEmbeddings;"
         "WordLlamaEmbeddings().embed_query('x'); root = logging.getLogger();"
         "print(root.level, root.handlers)"
     )
@@ -691,13 +692,13 @@ def test_a_toolkit_may_bring_its_own(topics):
     ("name", "said"),
     [
         ("nowhere.to.be:found", "embeddings: 'nowhere.to.be:found': No module named 'nowhere'"),
-        ("mq9.embeddings:nothing", "embeddings: 'mq9.embeddings:nothing': "),
+        ("mq9.discovery.embeddings:nothing", "embeddings: 'mq9.discovery.embeddings:nothing': "),
         ("mq9:Mq9Client", "embeddings: Mq9Client has no embed_documents and embed_query"),
         ("json:loads", "embeddings: function has no embed_documents and embed_query"),
     ],
 )
 def test_a_server_refuses_embeddings_that_are_none(name, said):
-    from mq9.broker.settings import Settings
+    from mq9.server.settings import Settings
 
     with pytest.raises(InvalidRequest) as refused:
         Settings(data=None, embeddings=name).embedder()
@@ -722,9 +723,11 @@ def test_a_server_over_there_has_embeddings_of_its_own(topics):
 
 
 def test_a_server_takes_embeddings_by_name():
-    from mq9.broker.settings import Settings
+    from mq9.server.settings import Settings
 
-    named = Settings(data=None, embeddings="mq9.embeddings:WordLlamaEmbeddings").embedder()
+    named = Settings(
+        data=None, embeddings="mq9.discovery.embeddings:WordLlamaEmbeddings"
+    ).embedder()
     assert isinstance(named, WordLlamaEmbeddings)
     assert isinstance(Settings(data=None).embedder(), WordLlamaEmbeddings)
 

@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from mq9.broker import metrics as module
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.metrics import Metrics, Snapshot
 from mq9.broker.service import Request, Session
 from mq9.protocol.subjects import Verb
+from mq9.server import metrics as module
+from mq9.server.metrics import Metrics, Snapshot
 from mq9.testing import ManualClock
 
 DOWN = Snapshot(is_up=False)
@@ -236,7 +236,7 @@ def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
     script = (
         "import sys\n"
         "for name in ('prometheus_client', 'starlette', 'uvicorn'): sys.modules[name] = None\n"
-        "import mq9, mq9.testing, mq9.broker.embedded, mq9.broker.server, mq9.broker.logs\n"
+        "import mq9, mq9.testing, mq9.broker.embedded, mq9.server.server, mq9.server.logs\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 

@@ -8,9 +8,9 @@ import pytest
 
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.client import Mq9Client
-from mq9.engine import store
+from mq9.client.client import Mq9Client
 from mq9.errors import IdConflict, Unavailable
+from mq9.storage import store
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 

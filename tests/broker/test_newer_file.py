@@ -13,10 +13,10 @@ import pytest
 from langchain_mq9 import Mq9Toolkit
 from mq9 import Mq9Client, Unavailable, UnusableFile
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.settings import Settings
 from mq9.cli.serve import running
 from mq9.clock import SystemClock
-from mq9.engine import store
+from mq9.server.settings import Settings
+from mq9.storage import store
 from mq9.testing import FakeBroker
 
 SAID = (

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from mq9 import NotConnected, Unavailable
-from mq9.broker.readers import Readers
-from mq9.engine import store
+from mq9.storage import store
+from mq9.storage.readers import Readers
 
 COUNT = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?) SELECT max(i) FROM n"

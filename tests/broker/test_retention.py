@@ -3,7 +3,7 @@
 import pytest
 
 from mq9 import AgentNotFound, IdConflict, MailboxNotFound, MessageNotFound
-from mq9.engine import machine, store
+from mq9.engine import machine
 from mq9.engine.commands import (
     Ack,
     CreateMailbox,
@@ -20,6 +20,7 @@ from mq9.engine.commands import (
     Sweep,
 )
 from mq9.models import Deliver
+from mq9.storage import store
 from mq9.testing import FakeBroker
 
 START = 1_800_000_000_000

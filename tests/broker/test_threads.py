@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from mq9 import Mq9Client
-from mq9.embeddings import WordLlamaEmbeddings
+from mq9.discovery.embeddings import WordLlamaEmbeddings
 from mq9.testing import FakeBroker
 
 

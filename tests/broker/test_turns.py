@@ -3,7 +3,7 @@
 import random
 import threading
 
-from mq9.broker.turns import FairQueue
+from mq9.storage.turns import FairQueue
 
 
 def serve(queue, seconds, most=None):
@@ -102,7 +102,7 @@ def test_what_comes_while_its_asker_is_served_keeps_its_place():
 
 
 def test_askers_that_came_once_are_forgotten(monkeypatch):
-    monkeypatch.setattr("mq9.broker.turns._MOST_REMEMBERED", 10)
+    monkeypatch.setattr("mq9.storage.turns._MOST_REMEMBERED", 10)
     queue = FairQueue()
     for number in range(1_000):
         queue.put(f"asker {number}", number)

@@ -13,7 +13,7 @@ import pytest
 
 from cli.conftest import SECRET, Running, call
 from mq9.cli import shadows, surroundings
-from mq9.users import Users
+from mq9.server.users import Users
 from mq9.version import VERSION
 
 

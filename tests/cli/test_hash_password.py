@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mq9 import passwords
+from mq9.server import passwords
 
 
 def test_a_password_from_standard_input_is_hashed(mq9):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli.conftest import SECRET, Program, Running, call
 from mq9.cli.app import app
-from mq9.users import Users
+from mq9.server.users import Users
 from mq9.version import VERSION
 
 FULL = Path("/dev/full")

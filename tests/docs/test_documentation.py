@@ -13,9 +13,9 @@ import pytest
 
 from langchain_mq9.testing import ScriptedModel, call
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.server import Server
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
+from mq9.server.server import Server
 from mq9.testing import FakeBroker
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 from mq9.cli.app import app
-from mq9.users import Users
+from mq9.server.users import Users
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".tools"

@@ -13,7 +13,7 @@ from itertools import chain
 import pytest
 
 from langchain_mq9 import Mq9Toolkit
-from mq9.portal import Portal, Stopped
+from mq9.concurrency.portal import Portal, Stopped
 from mq9.testing import FakeBroker
 
 from .hands import aanswer, ado, answer, begin, bodies, do, fetch, ids, tool

@@ -2,10 +2,11 @@
 
 import pytest
 
-from mq9.engine import commands, machine, store
+from mq9.engine import commands, machine
 from mq9.engine.commands import Limits, Start
 from mq9.errors import LimitReached
 from mq9.models import Deliver
+from mq9.storage import store
 
 START_MS = 1_700_000_000_000
 LIMIT = 256 * 1024

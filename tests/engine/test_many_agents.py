@@ -3,8 +3,9 @@
 import orjson
 import pytest
 
-from mq9.engine import commands, discovery, machine, store
+from mq9.engine import commands, discovery, machine
 from mq9.engine.commands import Limits
+from mq9.storage import store
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from mq9.engine import commands, machine, store
+from mq9.engine import commands, machine
 from mq9.engine.commands import Limits, Start
 from mq9.engine.machine import Unsettled
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, Priority
+from mq9.storage import store
 
 from .model import Model, Refused
 

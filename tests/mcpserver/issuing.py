@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mq9.http_port import listening, serving
+from mq9.http.port import listening, serving
 
 RESOURCE = "https://mail.example/mcp"
 HOUR = 3600

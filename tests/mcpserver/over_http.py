@@ -13,7 +13,7 @@ from waiting import until
 
 from mcp_server import Callers, Settings, make_server
 from mcp_server.http import mcp_routes
-from mq9.http_port import listening, serving
+from mq9.http.port import listening, serving
 
 CURRENT, OLDER = ERAS
 # The protocol, and whether the server is stateless.

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from mq9.http_port import listening, serving
+from mq9.http.port import listening, serving
 
 PAGE = Path(__file__).with_name("page.html")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -28,8 +28,8 @@ from mcp_server.claimed_names import agent_named, check_apart
 from mcp_server.http import KnownTokens
 from mq9 import InvalidRequest, Mq9Client
 from mq9 import address as addresses
+from mq9.server.users import User, Users
 from mq9.testing import FakeBroker
-from mq9.users import User, Users
 
 METADATA = "https://mail.example/.well-known/oauth-protected-resource/mcp"
 ANOTHER = ec.generate_private_key(ec.SECP256R1())

@@ -12,7 +12,7 @@ from over_http import CURRENT, OLDER, Wire, by_hand, connected
 from serving import Serving
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
-from mq9.broker.settings import Settings
+from mq9.server.settings import Settings
 
 pytestmark = pytest.mark.programs
 

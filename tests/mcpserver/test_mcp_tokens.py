@@ -13,8 +13,8 @@ from programs import McpServing
 
 from mcp_server.http import KnownTokens
 from mq9 import Mq9Client
+from mq9.server.users import Users
 from mq9.testing import FakeBroker
-from mq9.users import Users
 
 ADA, BOB, CY = (f"the-token-of-{name}" for name in ("ada", "bob", "cy"))
 USERS = f"""

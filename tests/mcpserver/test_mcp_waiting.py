@@ -143,8 +143,8 @@ async def test_a_call_that_is_given_up_takes_nothing_over_nats_either(era):
     from mcp_server import Callers, Settings, make_server
     from mq9 import Mq9Client
     from mq9.broker.embedded import EmbeddedBroker
-    from mq9.broker.server import Server
     from mq9.engine.commands import Limits
+    from mq9.server.server import Server
 
     broker = EmbeddedBroker.in_memory(SystemClock())
     server = Server(broker, max_payload=Limits().max_payload)

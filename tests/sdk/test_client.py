@@ -14,9 +14,9 @@ from mq9 import (
     NoReply,
     NotConnected,
     Unavailable,
-    batches,
 )
 from mq9.broker.service import Session
+from mq9.client import batches
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 

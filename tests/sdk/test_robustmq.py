@@ -15,8 +15,8 @@ from mq9 import (
     Mq9Client,
     Unreachable,
 )
-from mq9.by_offset import MOST_FETCHED, Progress
-from mq9.consumer import consumer
+from mq9.client.by_offset import MOST_FETCHED, Progress
+from mq9.client.consumer import consumer
 from mq9.models import FetchResult, Message, Priority
 from mq9.protocol import replies, robustmq
 from mq9.protocol.robustmq import last_known
@@ -516,7 +516,7 @@ def test_more_is_fetched_while_a_full_reply_cannot_be_acked():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr("mq9.by_offset._MOST_REMEMBERED", 10)
+    monkeypatch.setattr("mq9.client.by_offset._MOST_REMEMBERED", 10)
     progress = Progress(5)
     for first in range(0, 100, 5):
         fetched = reply(*(f"n{first + number}" for number in range(5)))

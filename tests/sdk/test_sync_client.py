@@ -21,10 +21,10 @@ from mq9 import (
     Unreachable,
 )
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.server import Server
 from mq9.clock import SystemClock
+from mq9.concurrency.portal import Portal
 from mq9.engine.commands import Limits
-from mq9.portal import Portal
+from mq9.server.server import Server
 from mq9.testing import FakeBroker
 
 

@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from mq9 import MailboxNotFound, NoReply, tracing
+from mq9 import MailboxNotFound, NoReply
+from mq9.client import tracing
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from raw import RawClient, connect, publish
 from waiting import until
 
-from mq9.broker.limits import ServerLimits
-from mq9.users import Users
+from mq9.server.limits import ServerLimits
+from mq9.server.users import Users
 
 FETCH = b'{"group_name":"g","deliver":"earliest","config":{"max_wait_ms":60000}}'
 
@@ -128,7 +128,7 @@ async def test_one_message_for_many_subscriptions_of_a_client_is_not_copied_for_
     client.send(b"".join(b"SUB a %d\r\n" % number for number in range(1_000)) + b"PING\r\n")
     assert await client.frame() == ("PONG",)
     encoded = []
-    from mq9.broker import session
+    from mq9.server import session
 
     encode = session.encoder.message
     monkeypatch.setattr(

@@ -10,9 +10,9 @@ from raw import connect, publish
 from waiting import until
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client, Unauthorized
-from mq9.broker.settings import Settings
-from mq9.engine.store import Durability
-from mq9.users import Users
+from mq9.server.settings import Settings
+from mq9.server.users import Users
+from mq9.storage.store import Durability
 
 SECRET = "open sesame"
 USERS = f"""

@@ -9,8 +9,8 @@ import pytest
 from raw import RawClient, connect, publish
 from waiting import until
 
-from mq9.broker.limits import ServerLimits
-from mq9.broker.link import SocketLink
+from mq9.server.limits import ServerLimits
+from mq9.server.link import SocketLink
 
 FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_000}}
 

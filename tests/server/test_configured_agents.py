@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
-from mq9.broker.settings import Settings
 from mq9.cli.serve import running
-from mq9.users import Users
+from mq9.server.settings import Settings
+from mq9.server.users import Users
 
 USERS = """
 [[users]]

@@ -9,7 +9,7 @@ from raw import RawClient, publish
 from waiting import until
 
 from mq9 import Unavailable, Unreachable
-from mq9.broker.server import Server
+from mq9.server.server import Server
 from mq9.testing import ManualClock
 
 

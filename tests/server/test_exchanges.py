@@ -13,11 +13,11 @@ from nats_server import NatsServer
 from raw import RawClient
 
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.limits import ServerLimits
-from mq9.broker.server import Server
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
-from mq9.users import User, Users
+from mq9.server.limits import ServerLimits
+from mq9.server.server import Server
+from mq9.server.users import User, Users
 from mq9.version import VERSION
 
 EXCHANGES = exchanges.read()

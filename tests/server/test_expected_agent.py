@@ -3,7 +3,7 @@
 import pytest
 
 from mq9 import Unauthorized
-from mq9.users import User, Users
+from mq9.server.users import User, Users
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 import pytest
 from waiting import until
 
-from mq9.users import Users
+from mq9.server.users import Users
 from tests.natscli.typed import PROGRAM, Typist
 
 pytestmark = pytest.mark.skipif(

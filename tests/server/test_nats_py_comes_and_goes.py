@@ -9,10 +9,10 @@ from nats_server import NatsServer
 from waiting import until
 
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.server import Server
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
-from mq9.users import User, Users
+from mq9.server.server import Server
+from mq9.server.users import User, Users
 
 GUARDED = "authorization { users: [{user: ada, password: lovelace}] }"
 

@@ -12,9 +12,9 @@ from nats_server import NatsServer
 from waiting import until
 
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.server import Server
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
+from mq9.server.server import Server
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from raw import connect, publish
 from waiting import until
 
-from mq9.broker.limits import ServerLimits
-from mq9.broker.outgoing import Body, Outgoing, Quota
-from mq9.users import User, Users
+from mq9.server.limits import ServerLimits
+from mq9.server.outgoing import Body, Outgoing, Quota
+from mq9.server.users import User, Users
 
 MIB = 1024 * 1024
 

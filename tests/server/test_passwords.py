@@ -7,8 +7,9 @@ import secrets
 import pytest
 from raw import RawClient, connect, publish
 
-from mq9 import Unauthorized, passwords, users
-from mq9.users import User, Users
+from mq9 import Unauthorized
+from mq9.server import passwords, users
+from mq9.server.users import User, Users
 
 _SALT = b"0123456789abcdef"
 _LOG2N = 13  # a cost at which a few are compared soon, however busy the machine is

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mq9.broker import router as routers
-from mq9.broker.router import Router
+from mq9.server import router as routers
+from mq9.server.router import Router
 from mq9.wire.subjects import matches
 
 tokens = st.sampled_from(["a", "b", "c"])

@@ -16,8 +16,8 @@ from raw import RawClient, publish
 from serving import Serving
 
 from mq9 import Mq9Client, Unauthorized, Unreachable
-from mq9.broker.settings import Settings
 from mq9.cli.serve import running
+from mq9.server.settings import Settings
 
 SECRET = "correct-horse"
 USERS = f'[[users]]\nagent = "Ada"\ntoken = "{SECRET}"\n'

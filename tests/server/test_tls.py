@@ -7,7 +7,7 @@ import pytest
 from raw import RawClient, connect
 
 from mq9 import InvalidRequest, Mq9Client, Unreachable
-from mq9.broker.settings import Settings
+from mq9.server.settings import Settings
 
 
 async def test_our_client_and_nats_py_speak_over_tls(encrypted, files):

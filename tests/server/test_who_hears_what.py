@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from waiting import until
 
-from mq9.broker.limits import ServerLimits
-from mq9.broker.session import Hub, Session
-from mq9.users import Anybody
+from mq9.server.limits import ServerLimits
+from mq9.server.session import Hub, Session
+from mq9.server.users import Anybody
 from mq9.wire.frames import Connect, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import matches
 

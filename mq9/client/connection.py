@@ -1,0 +1,185 @@
+"""The client's way to its broker: connect, ask, ask again where that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from mq9 import address as addresses
+from mq9.clock import Clock, sleep
+from mq9.concurrency.single_flight import Abandoned, SingleFlight
+from mq9.errors import NotConnected, Unavailable, Unreachable
+from mq9.models import Unread
+from mq9.protocol import checks, headers, replies, subjects
+from mq9.protocol.headers import Headers
+from mq9.protocol.subjects import Verb
+from mq9.transport.base import Transport
+
+
+class UnreadWatch:
+    """What the replies said about unread mail; ``unread`` is None until one did."""
+
+    def __init__(self, header: tuple[str, str]) -> None:
+        self.header = header
+        self.unread: Unread | None = None
+
+
+class Connection:
+    """Makes requests to one broker.
+
+    Args:
+        open_transport: Opens the way to the broker.
+        transport: A way that is open already.
+        request_timeout: Seconds to wait for a reply, beside what the request itself waits.
+        attempts: How often a request that may be repeated is repeated.
+        delay: Seconds before each repetition but the first, which is made at once.
+        clock: Where time comes from; the broker's own clock by default.
+    """
+
+    def __init__(
+        self,
+        open_transport: Callable[[], Awaitable[Transport]],
+        *,
+        transport: Transport | None,
+        request_timeout: float,
+        attempts: int,
+        delay: float,
+        clock: Clock | None,
+    ) -> None:
+        self._open_transport = open_transport
+        self._transport = transport
+        self._opening = SingleFlight(self._open)
+        self._closings = 0
+        self._timeout = request_timeout
+        self._attempts = attempts
+        self._delay = delay
+        self._given_clock = clock
+        self._watch: ContextVar[UnreadWatch | None] = ContextVar("mq9_unread", default=None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be made."""
+        return self._transport is not None
+
+    @property
+    def clock(self) -> Clock:
+        """The clock to go by."""
+        return self._given_clock or self._connected().clock
+
+    async def open(self) -> None:
+        """Connect; harmless when connected. Cancelling it leaves nothing open.
+
+        Raises:
+            NotConnected: It was closed meanwhile.
+            Unreachable: No broker answers.
+            Unauthorized: The broker refused the credentials.
+        """
+        if self._transport is not None:
+            return
+        try:
+            await self._opening()
+        except Abandoned:
+            raise NotConnected("the client was closed while it was connecting") from None
+        except asyncio.CancelledError:
+            if self._opening.is_unclaimed:
+                await self.close()
+            raise
+
+    async def _open(self) -> None:
+        closings = self._closings
+        transport = await self._open_transport()
+        if self._closings != closings:
+            await transport.close()
+            raise Abandoned
+        self._transport = transport
+
+    async def close(self) -> None:
+        """Let go of the broker; harmless when repeated."""
+        self._closings += 1
+        opening = self._opening.abandon()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+        if opening is not None:
+            await asyncio.wait([opening])
+
+    def _connected(self) -> Transport:
+        if self._transport is None:
+            raise NotConnected("the client is not connected; use `async with` or `await connect()`")
+        return self._transport
+
+    async def request(
+        self,
+        verb: Verb,
+        mail_address: str = "",
+        payload: bytes = b"",
+        *,
+        idempotent: bool,
+        extra_headers: Headers = (),
+        msg_id: int | None = None,
+        wait_ms: int = 0,
+    ) -> dict[str, Any]:
+        """Make a request and return its reply.
+
+        Args:
+            verb: What is asked for.
+            mail_address: Of which mailbox.
+            payload: The JSON, or the body of a SEND.
+            idempotent: Whether it may be repeated when its reply was lost. What could not even be
+                sent is repeated in any case.
+            extra_headers: Its headers.
+            msg_id: Of which message, for DELETE.
+            wait_ms: How long the broker may take to answer, beside the timeout.
+
+        Raises:
+            Mq9Error: As the broker answered.
+            NotConnected: There is no connection.
+            Unreachable: No broker answered, however often it was tried; nothing was sent.
+            Unavailable: No reply came; the outcome is unknown.
+        """
+        subject = subjects.encode(verb, mail_address, msg_id)
+        watch = self._watch.get()
+        sent_headers = [*extra_headers, watch.header] if watch is not None else extra_headers
+        timeout = self._timeout + wait_ms / 1000
+        repetition = 0
+        lost: Unavailable | None = None
+        while True:
+            try:
+                data = await self._connected().request(subject, payload, sent_headers, timeout)
+                reply = replies.decode(data)
+            except Unavailable as error:
+                if not idempotent or repetition == self._attempts:
+                    raise
+                lost = error
+            except Unreachable as error:
+                if repetition == self._attempts:
+                    if lost is not None:  # an earlier one was sent, whatever became of it
+                        raise Unavailable(f"{lost}; since then {error}") from error
+                    raise
+            else:
+                if watch is not None:
+                    watch.unread = replies.decode_unread(reply)
+                return reply
+            if repetition:
+                await sleep(self.clock, self._delay)
+            repetition += 1
+
+    async def abandon(self, verb: Verb, mail_address: str, payload: bytes) -> None:
+        """Send what takes back a request whose caller was cancelled; nobody waits for a reply."""
+        if self._transport is not None:
+            await self._transport.abandon(subjects.encode(verb, mail_address), payload)
+
+    @contextmanager
+    def watch_unread(self, mail_address: str, group_name: str) -> Iterator[UnreadWatch]:
+        """Ask, with every request made inside, how much mail waits for a group."""
+        address = addresses.parse(mail_address)
+        group = checks.header_text("group_name", group_name)
+        watch = UnreadWatch(headers.encode_unread(address, group))
+        outer = self._watch.set(watch)
+        try:
+            yield watch
+        finally:
+            self._watch.reset(outer)

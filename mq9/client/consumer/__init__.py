@@ -1,0 +1,28 @@
+"""The background consumer: it fetches, handles, acks, and retries what failed.
+
+``consumer`` is its loop, ``processing`` what happens to one message, ``calls`` how a user's
+function is called, ``acks`` what the broker is told, ``retries`` when a message comes again.
+"""
+
+from mq9.client.consumer.consumer import Consumer
+from mq9.client.consumer.events import (
+    ConsumerCounters,
+    ConsumerEvent,
+    ConsumerEventKind,
+    EventHandler,
+)
+from mq9.client.consumer.options import ConsumerOptions, ErrorHandler, Handler
+from mq9.client.consumer.outcomes import Reject, Retry
+
+__all__ = [
+    "Consumer",
+    "ConsumerCounters",
+    "ConsumerEvent",
+    "ConsumerEventKind",
+    "ConsumerOptions",
+    "ErrorHandler",
+    "EventHandler",
+    "Handler",
+    "Reject",
+    "Retry",
+]

@@ -1,0 +1,123 @@
+"""Telling the broker what becomes of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mq9.client.by_offset import Progress
+from mq9.client.consumer.clients import ConsumerClient
+from mq9.clock import Clock
+from mq9.models import Message
+from mq9.protocol import requests
+
+
+class Acks:
+    """Confirms a consumer's messages, gives them back, or moves them away.
+
+    On a broker without leases the first two are noted in ``progress`` instead, and what is
+    confirmed there is acked together.
+
+    Args:
+        client: The client to ask with.
+        mail_address: The mailbox.
+        group_name: The consumer group.
+        consumer: The consumer's name.
+
+    Attributes:
+        group_name: The consumer group.
+        progress: What has been handled, on a broker without leases; None while it has leases.
+    """
+
+    def __init__(
+        self, client: ConsumerClient, mail_address: str, group_name: str, consumer: str
+    ) -> None:
+        self._client = client
+        self._clock: Clock = client.clock  # still there when the client is closed
+        self._address = mail_address
+        self.group_name = group_name
+        self._consumer = consumer
+        self.progress: Progress | None = None
+
+    async def ack(self, message: Message) -> None:
+        """Confirm one message. Raises Mq9Error."""
+        if message.batch is None and self.progress is not None:
+            self.progress.done(message)
+            return
+        await self._client.ack(
+            self._address,
+            self.group_name,
+            message.msg_id,
+            batch=message.batch,
+            individual=True,
+            consumer=self._consumer,
+        )
+
+    async def ack_up_to(self, msg_id: int) -> None:
+        """Confirm a message and all before it, on a broker without leases. Raises Mq9Error."""
+        await self._client.ack(self._address, self.group_name, msg_id, consumer=self._consumer)
+
+    async def give_back(self, message: Message, delay_ms: int) -> None:
+        """Let a message be delivered again after a delay. Raises Mq9Error."""
+        if message.batch is None and self.progress is not None:
+            self.progress.failed(message, self._clock.monotonic_ms() + delay_ms)
+            return
+        await self._client.nack(
+            self._address,
+            self.group_name,
+            message.msg_id,
+            batch=message.batch,
+            delay_ms=delay_ms,
+            consumer=self._consumer,
+        )
+
+    async def renew(self, messages: Sequence[Message], lease_ms: int) -> set[int]:
+        """Renew leases, and return the ids of the messages whose leases are lost. Raises Mq9Error.
+
+        Args:
+            messages: 1 to 1 000 messages.
+            lease_ms: Milliseconds until the leases end.
+        """
+        renewed = await self._client.extend(
+            self._address,
+            self.group_name,
+            [message.msg_id for message in messages],
+            lease_ms=lease_ms,
+            consumer=self._consumer,
+        )
+        return set(renewed.lost)
+
+    async def move(self, message: Message, to: str, reason: str) -> bool:
+        """Move a message to another mailbox, and tell whether it was still there to be moved.
+
+        Raises:
+            Mq9Error: It is where it was.
+        """
+        if message.batch is not None:
+            moved = await self._client.move(
+                self._address,
+                self.group_name,
+                message.msg_id,
+                to=to,
+                reason=_as_reason(reason),
+                batch=message.batch,
+                consumer=self._consumer,
+            )
+            return moved is not None
+        await self._client.send(
+            to,
+            message.payload,
+            priority=message.priority,
+            tags=message.tags,
+            sender=message.sender,
+            reply_to=message.reply_to,
+            correlation_id=message.correlation_id,
+            path=message.path,
+            headers=message.headers,
+        )
+        await self.ack(message)
+        return True
+
+
+def _as_reason(text: str) -> str:
+    """Return ``text`` as the reason of a move: such as UTF-8 can carry, and not too long."""
+    return text.encode("utf-8", "backslashreplace").decode()[: requests.MAX_REASON]

@@ -1,0 +1,298 @@
+"""The background consumer: its loop, and how it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Self, TypeVar
+
+from mq9 import address as addresses
+from mq9.client import tracing
+from mq9.client.by_offset import MOST_FETCHED, Progress
+from mq9.client.consumer.acks import Acks
+from mq9.client.consumer.clients import ConsumerClient
+from mq9.client.consumer.events import ConsumerCounters, Recorder
+from mq9.client.consumer.options import ConsumerOptions
+from mq9.client.consumer.processing import Processor, log_unexpected
+from mq9.clock import sleep
+from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
+from mq9.models import Deliver, FetchResult
+from mq9.protocol import checks
+from mq9.protocol.robustmq import goes_by_offset, keeps_start
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("mq9.consumer")
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
+_IDLE_PAUSE_S = 1.0  # where a broker hands out again what is handled, instead of waiting
+
+
+class Consumer:
+    """Handles the messages of one mailbox until it is stopped; made by ``Mq9Client.consume``.
+
+    It fetches only as many messages as it has free slots, renews the leases of those it is
+    handling, and acks each by itself once its handler has returned. A handler that raises leaves
+    its message unacked: it is delivered again after a delay that doubles with every delivery. After
+    ``max_deliveries`` it is moved to the ``dead_letter`` mailbox (see ``Mq9Client.move``), where
+    ``moved`` says what it was and why. While that mailbox is missing or full, the message stays
+    where it is, the error is reported, and the move is tried again every ``max_retry_delay``
+    without running the handler. Without ``dead_letter`` a message is retried for as long as it is
+    stored.
+
+    A plain function runs in a thread, so that it may block; a coroutine function runs on the event
+    loop. Text, bytes, a dict or a list that it returns is sent as the answer to a message that says
+    ``reply_to``; anything else that it returns is ignored. A handler that raises ``Reject`` or
+    ``Retry`` decides itself what becomes of its message. When the asker no longer waits for an
+    answer, the message is acked and counted as unanswered.
+
+    A handler that takes longer than ``handler_timeout`` has failed. A coroutine is cancelled. A
+    plain function cannot be: it runs on, its message is retried as after any other failure, and it
+    keeps its slot until it returns, as does a coroutine that ignores its cancellation.
+
+    On a broker without leases, RobustMQ, it acks only that before which nothing is left to handle;
+    docs/robustmq.md says what is promised there.
+
+    Args:
+        client: The client to fetch and ack with.
+        mail_address: The mailbox.
+        options: How it works.
+    """
+
+    def __init__(self, client: ConsumerClient, mail_address: str, options: ConsumerOptions) -> None:
+        self._client = client
+        self._address = addresses.parse(mail_address)
+        if options.dead_letter == self._address:
+            raise InvalidRequest(f"dead_letter: {self._address} is the mailbox itself")
+        self._options = options
+        self._deliver = options.deliver
+        own_name = f"consumer.{client.new_id()}"
+        self._group = options.group_name or own_name
+        self._name = _name(options.agent, options.consumer or own_name)
+        self._clock = client.clock  # still there when the client is closed
+        self._acks = Acks(client, self._address, self._group, self._name)
+        self._processor = Processor(
+            f"the consumer of {self._address}, group {self._group},",
+            client,
+            self._acks,
+            options,
+            Recorder(self._name, options.on_event),
+        )
+        self._asked = 0  # how many messages the latest fetch asked for
+        self._loop_task: asyncio.Task[None] | None = None
+        self._interruptible: asyncio.Task[Any] | None = None
+        self._deadlines: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else "stopped"
+        return f"<Consumer of {self._address}, group {self._group}, {state}>"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it fetches, or still finishes what it fetched."""
+        return self._loop_task is not None and not self._loop_task.done()
+
+    @property
+    def name(self) -> str:
+        """Its name among the consumers of its group."""
+        return self._name
+
+    @property
+    def group_name(self) -> str:
+        """The consumer group it belongs to."""
+        return self._group
+
+    @property
+    def counters(self) -> ConsumerCounters:
+        """What it has done so far."""
+        return self._processor.counters
+
+    @property
+    def processed_count(self) -> int:
+        """How many messages were handled without an error."""
+        return self.counters.processed
+
+    @property
+    def failed_count(self) -> int:
+        """How often a handler raised, or took too long."""
+        return self.counters.failed
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    async def start(self, on_end: Callable[[Consumer], object]) -> None:
+        """Make sure that the group exists, and begin; ``Mq9Client.consume`` has done this.
+
+        Args:
+            on_end: Called when it has ended.
+        """
+        first = await self._fetch(max_wait_ms=0)
+        if keeps_start(first):
+            # Should the mailbox be made anew, all that comes into it is news.
+            self._deliver = Deliver.EARLIEST
+        with tracing.detached():
+            self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
+        self._loop_task.add_done_callback(log_unexpected)
+        self._loop_task.add_done_callback(lambda _: on_end(self))
+
+    async def wait(self) -> None:
+        """Return when it has been stopped, by another task or with its client."""
+        if self._loop_task is not None:
+            await asyncio.shield(self._loop_task)
+
+    def request_stop(self, timeout: float | None = None, *, give_back: bool = True) -> None:
+        """Fetch no more, and let what is being handled be finished in time; returns at once.
+
+        Args:
+            timeout: Seconds that handlers are given; ``stop_timeout`` by default. Of several calls
+                the earliest deadline holds.
+            give_back: Whether messages that are not finished by then are given back for others to
+                handle at once; otherwise they are delivered again when their leases end.
+
+        Raises:
+            InvalidRequest: ``timeout`` is not a number of seconds, or ``give_back`` not a bool.
+        """
+        seconds = (
+            self._options.stop_timeout if timeout is None else checks.seconds()("timeout", timeout)
+        )
+        self._processor.gives_back = checks.flag("give_back", give_back)
+        self._stopping = True
+        if self._interruptible is not None:
+            self._interruptible.cancel()
+        if self.is_running:
+            deadline = asyncio.create_task(self._interrupt_after(seconds))
+            self._deadlines.add(deadline)
+            deadline.add_done_callback(self._deadlines.discard)
+
+    async def stop(self, timeout: float | None = None, *, give_back: bool = True) -> None:
+        """Stop as ``request_stop`` does, and return when it has ended. May be repeated.
+
+        When ``timeout`` has passed, handlers that are coroutines are cancelled, and whatever they,
+        blocked threads and the broker do, this returns within three seconds more. A handler that
+        calls this is not waited for: it would wait for itself.
+        """
+        self.request_stop(timeout, give_back=give_back)
+        if not self._processor.is_calling_this_task:
+            await self.wait()
+
+    async def _interrupt_after(self, seconds: float) -> None:
+        await sleep(self._clock, seconds)
+        self._processor.interrupt()
+
+    async def _fetch(self, max_wait_ms: int) -> FetchResult:
+        progress = self._acks.progress
+        if progress is None:
+            self._asked = min(self._options.num_msgs, self._processor.free_slots)
+        else:
+            self._asked = progress.num_msgs
+        return await self._client.fetch(
+            self._address,
+            group_name=self._group,
+            deliver=self._deliver,
+            num_msgs=self._asked,
+            max_wait_ms=max_wait_ms,
+            lease_ms=self._options.lease_ms,
+            redeliver_own=False,
+            consumer=self._name,
+        )
+
+    async def _run(self, fetched: FetchResult) -> None:
+        renewal = asyncio.create_task(self._processor.renew_leases())
+        renewal.add_done_callback(log_unexpected)
+        try:
+            await self._consume(fetched)
+        finally:
+            try:
+                await self._processor.finish()
+            finally:
+                for task in (renewal, *self._deadlines):
+                    task.cancel()
+
+    async def _consume(self, fetched: FetchResult) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            if goes_by_offset(fetched):
+                await self._consume_by_offset(fetched)
+            else:
+                for message in fetched:
+                    self._processor.begin(message)
+            await self._until_stopped(self._processor.wait_for_slot(), None)
+            if self._stopping:
+                return
+            try:
+                fetched = await self._until_stopped(
+                    self._fetch(self._options.max_wait_ms), FetchResult()
+                )
+                pause = _FIRST_PAUSE_S
+            except Mq9Error as error:
+                if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
+                    _logger.info("%r ends, because its client was closed", self)
+                    return
+                _logger.warning("%r could not fetch, trying again in %g s: %s", self, pause, error)
+                fetched = FetchResult()
+                await self._until_stopped(sleep(self._clock, pause), None)
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _consume_by_offset(self, fetched: FetchResult) -> None:
+        """Handle what is due of a reply, then ack as far as nothing before it is left."""
+        progress = self._acks.progress
+        if progress is None:
+            _logger.info("%r is on a broker without leases and acks in order", self)
+            progress = self._acks.progress = Progress(self._options.num_msgs)
+        asked = self._asked
+        due = progress.due(fetched, self._clock.monotonic_ms())
+        for message in due:
+            await self._until_stopped(self._processor.wait_for_slot(), None)
+            if self._stopping:
+                break
+            self._processor.begin(message)
+        await self._processor.finish()
+        last = progress.confirmed(fetched, asked)
+        if last is not None and self._options.auto_ack:
+            try:
+                await self._acks.ack_up_to(last)
+            except Mq9Error as error:
+                _logger.warning("%r could not ack up to %d: %s", self, last, error)
+        if not due and progress.num_msgs <= asked:
+            await self._idle(progress.next_due_ms(fetched), crowded=len(fetched) >= MOST_FETCHED)
+
+    async def _idle(self, due_ms: int | None, *, crowded: bool) -> None:
+        """Pause, since the broker does not: it hands out what is handled and cannot be acked."""
+        if crowded:
+            _logger.warning(
+                "%r has %d messages that it cannot ack before those that wait behind them",
+                self,
+                MOST_FETCHED,
+            )
+        pause = _IDLE_PAUSE_S
+        if due_ms is not None:
+            pause = min(pause, max(due_ms - self._clock.monotonic_ms(), 0) / 1000)
+        await self._until_stopped(sleep(self._clock, pause), None)
+
+    async def _until_stopped(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:
+        """Await ``work``; when stopped meanwhile, cancel it and return ``otherwise``."""
+        if self._stopping:
+            work.close()
+            return otherwise
+        task = self._interruptible = asyncio.create_task(work)
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._interruptible = None
+            task.cancel()  # harmless when it is done; otherwise this consumer was cancelled itself
+        return otherwise if task.cancelled() else task.result()
+
+
+def _name(agent: str | None, consumer: str) -> str:
+    """Return the consumer's name, which begins with its agent's.
+
+    Raises:
+        InvalidRequest: It is too long.
+    """
+    name: str = checks.header_text("consumer", consumer if agent is None else f"{agent}/{consumer}")
+    return name

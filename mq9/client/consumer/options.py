@@ -1,0 +1,94 @@
+"""A consumer's options, checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from mq9.client.consumer.events import EventHandler
+from mq9.client.consumer.outcomes import MAX_DELAY_S
+from mq9.errors import InvalidRequest
+from mq9.models import Deliver, Message
+from mq9.protocol import checks, requests
+from mq9.protocol.checked import Checked
+from mq9.protocol.checks import Check
+
+Handler: TypeAlias = Callable[[Message], Awaitable[object] | object]
+ErrorHandler: TypeAlias = Callable[[Message, Exception], Awaitable[object] | object]
+
+
+def _checked(check: Check) -> Any:
+    return field(metadata={"check": check})
+
+
+def _unchecked(_name: str, value: Any) -> Any:
+    return value
+
+
+def _callable(name: str, value: Any) -> Any:
+    if not callable(value):
+        raise InvalidRequest(f"{name}: {checks.shown(value)} cannot be called")
+    return value
+
+
+def _plain_function(name: str, value: Any) -> Any:
+    if inspect.iscoroutinefunction(_callable(name, value)):
+        raise InvalidRequest(f"{name}: {checks.shown(value)} is a coroutine function")
+    return value
+
+
+_one_to_1000 = checks.whole(1, 1_000)
+_within_a_day = checks.seconds(MAX_DELAY_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerOptions(Checked):
+    """How a consumer works.
+
+    Attributes:
+        handler: Gets each message.
+        group_name: The consumer group; without it, one of this consumer's own that starts at
+            ``deliver``.
+        deliver: Where a new group starts.
+        num_msgs: How many to fetch at once at the most, 1 to 1 000.
+        max_wait_ms: How long one fetch waits for a message, 0 to 60 000.
+        auto_ack: Whether a message is acked when its handler returns; otherwise that is the
+            handler's to do, before its lease ends.
+        error_handler: Gets the message and what went wrong with it; without it, that is logged.
+        concurrency: How many messages are handled at the same time, 1 to 1 000.
+        lease_ms: How long a message stays leased if this process dies, 1 000 to 86 400 000.
+        max_deliveries: After how many deliveries a message is moved to ``dead_letter``.
+        dead_letter: The mailbox for messages that cannot be handled.
+        retry_delay: Seconds before a failed message is delivered again for the first time.
+        max_retry_delay: The longest that delay grows to, in seconds; up to a day.
+        handler_timeout: Seconds that a handler may take for one message; None for any.
+        stop_timeout: Seconds that handlers are given to finish when the consumer is stopped.
+        agent: The agent that it works for: its fetches are that agent's signs of activity, and the
+            answers that handlers return are sent in its name.
+        consumer: Its name among the consumers of its group, such as that of a process; random when
+            not given. Behind ``agent`` and a slash, where there is one. No two that run at the same
+            time may have the same.
+        on_event: Is told what happens to messages, on the event loop: a plain function that does
+            not block.
+    """
+
+    handler: Handler = _checked(_callable)
+    group_name: str | None = _checked(checks.optional(checks.header_text))
+    deliver: Deliver | str = _checked(_unchecked)  # the first fetch checks it
+    num_msgs: int = _checked(_one_to_1000)
+    max_wait_ms: int = _checked(checks.whole(0, 60_000))
+    auto_ack: bool = _checked(checks.flag)
+    error_handler: ErrorHandler | None = _checked(checks.optional(_callable))
+    concurrency: int = _checked(_one_to_1000)
+    lease_ms: int = _checked(checks.whole(1_000, requests.MAX_LEASE_MS))
+    max_deliveries: int = _checked(checks.whole(1, 1_000_000))
+    dead_letter: str | None = _checked(checks.optional(checks.mail_address))
+    retry_delay: float = _checked(_within_a_day)
+    max_retry_delay: float = _checked(_within_a_day)
+    handler_timeout: float | None = _checked(checks.optional(checks.seconds(above_zero=True)))
+    stop_timeout: float = _checked(checks.seconds())
+    agent: str | None = _checked(checks.optional(checks.agent_name))
+    consumer: str | None = _checked(checks.optional(checks.header_text))
+    on_event: EventHandler | None = _checked(checks.optional(_plain_function))

@@ -1,0 +1,343 @@
+"""Handling messages, and what follows from how that ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mq9.client import tracing
+from mq9.client.consumer.acks import Acks
+from mq9.client.consumer.calls import Call, wait_for_any
+from mq9.client.consumer.clients import ConsumerClient
+from mq9.client.consumer.events import ConsumerCounters, ConsumerEventKind, Recorder
+from mq9.client.consumer.options import ConsumerOptions
+from mq9.client.consumer.outcomes import Reject, Retry
+from mq9.client.consumer.retries import RetryPolicy
+from mq9.clock import sleep
+from mq9.errors import Mq9Error, ReplyMailboxNotFound
+from mq9.models import Message
+
+_logger = logging.getLogger("mq9.consumer")
+
+_ANSWERS = (str, bytes, bytearray, memoryview, Mapping, list, tuple)
+_CANCEL_GRACE_S = 1.0  # for a cancelled handler to end
+_LAST_REQUESTS_S = 3.0  # for everything that follows when handlers are given no more time
+
+
+class _Interrupted(Exception):
+    """The consumer was stopped, and gives its handlers no more time."""
+
+
+class _Delivery:
+    """A message that is being handled.
+
+    Attributes:
+        message: The message.
+        is_leased: Whether its lease is to be renewed.
+        is_handled: Whether its handler has ended.
+    """
+
+    __slots__ = ("is_handled", "is_leased", "message")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.is_leased = message.batch is not None
+        self.is_handled = False
+
+
+class Processor:
+    """Handles a consumer's messages, as many at a time as it has slots.
+
+    Args:
+        name: What the log calls the consumer.
+        client: The client to answer with.
+        acks: Tells the broker what becomes of messages.
+        options: The consumer's options.
+        recorder: Is told what happens.
+
+    Attributes:
+        gives_back: Whether interrupted messages are given back at once, or when their leases end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: ConsumerClient,
+        acks: Acks,
+        options: ConsumerOptions,
+        recorder: Recorder,
+    ) -> None:
+        self._name = name
+        self._client = client
+        self._clock = client.clock  # still there when the client is closed
+        self._acks = acks
+        self._options = options
+        self._recorder = recorder
+        self._retries = RetryPolicy(
+            first_delay_ms=round(options.retry_delay * 1000),
+            longest_delay_ms=round(options.max_retry_delay * 1000),
+            max_deliveries=options.max_deliveries,
+        )
+        self._running: dict[asyncio.Task[None], _Delivery] = {}
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._overdue: set[asyncio.Future[Any]] = set()
+        self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.gives_back = True
+
+    @property
+    def free_slots(self) -> int:
+        """How many more messages may be begun; overdue handlers take slots, too."""
+        return self._options.concurrency - len(self._running) - len(self._overdue)
+
+    @property
+    def counters(self) -> ConsumerCounters:
+        """What was done so far."""
+        return self._recorder.counters(in_flight=len(self._running), overdue=len(self._overdue))
+
+    @property
+    def is_calling_this_task(self) -> bool:
+        """Whether the current task is a handler's."""
+        return asyncio.current_task() in self._calls
+
+    def begin(self, message: Message) -> None:
+        """Handle a message in the background."""
+        task = asyncio.create_task(self._handle(delivery := _Delivery(message)))
+        self._running[task] = delivery
+
+        def finished(done: asyncio.Task[None]) -> None:
+            del self._running[done]
+            log_unexpected(done)
+
+        task.add_done_callback(finished)
+
+    async def wait_for_slot(self) -> None:
+        """Return when there is a free slot."""
+        while self.free_slots <= 0:
+            waiting = [*self._running, *self._overdue]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+
+    def interrupt(self) -> None:
+        """Give handlers no more time; their messages are given back."""
+        if not self._interrupted.done():
+            self._interrupted.set_result(None)
+
+    async def finish(self) -> None:
+        """Return when nothing is being handled; within a few seconds once interrupted."""
+        while self._running and not self._interrupted.done():
+            waiting = [*self._running, self._interrupted]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not self._running:
+            return
+        late = set(self._running)
+        await wait_for_any(
+            self._clock, _LAST_REQUESTS_S, asyncio.gather(*late, return_exceptions=True)
+        )
+        for task in late:
+            task.cancel()
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def renew_leases(self) -> None:
+        """Renew, three times a lease, what is being handled."""
+        while True:
+            await sleep(self._clock, self._options.lease_ms / 3000)
+            held = [one for one in self._running.values() if one.is_leased]
+            if not held:
+                continue
+            try:
+                lost = await self._acks.renew([one.message for one in held], self._options.lease_ms)
+            except Mq9Error as error:
+                _logger.warning("%s could not renew its leases: %s", self._name, error)
+                continue
+            self._note_lost(lost)
+
+    def _note_lost(self, msg_ids: set[int]) -> None:
+        lost = [
+            one
+            for one in self._running.values()
+            if one.is_leased and not one.is_handled and one.message.msg_id in msg_ids
+        ]
+        for one in lost:
+            one.is_leased = False
+            self._recorder.note(ConsumerEventKind.LEASE_LOST, one.message)
+        if lost:
+            ids = [one.message.msg_id for one in lost]
+            _logger.warning("%s no longer holds %s, which it is handling", self._name, ids)
+
+    async def _handle(self, delivery: _Delivery) -> None:
+        message, dead_letter = delivery.message, self._options.dead_letter
+        self._recorder.note(ConsumerEventKind.RECEIVED, message)
+        if dead_letter is not None and self._retries.is_exceeded(message):
+            reason = f"delivered {message.delivery_count - 1} times and never acked"
+            await self._move(message, dead_letter, reason)
+            return
+        begun_ms = self._clock.monotonic_ms()
+        error = await self._attempt(delivery)
+        seconds = (self._clock.monotonic_ms() - begun_ms) / 1000
+        await self._conclude(message, error, seconds)
+
+    async def _attempt(self, delivery: _Delivery) -> Exception | None:
+        """Run the handler and send its answer. Return the error that came of it, if one did."""
+        message = delivery.message
+        try:
+            with tracing.handling(message, self._acks.group_name):
+                result = await self._call(
+                    self._options.handler, message, seconds=self._options.handler_timeout
+                )
+                if message.reply_to is not None and isinstance(result, _ANSWERS):
+                    await self._client.reply(message, result, sender=self._options.agent)
+        except (TimeoutError, _Interrupted) as error:
+            delivery.is_leased = False
+            return error
+        except Exception as error:  # noqa: BLE001  # a handler may raise anything; it is reported
+            return error
+        finally:
+            delivery.is_handled = True
+        return None
+
+    async def _call(
+        self, function: Callable[..., Any], *arguments: object, seconds: float | None = None
+    ) -> Any:
+        """Call a function of the user's.
+
+        Raises:
+            TimeoutError: It took longer than ``seconds``.
+            _Interrupted: The consumer was stopped and gives it no more time.
+            Exception: What else it raised.
+        """
+        call = Call(self._clock, function, *arguments)
+        self._calls.add(call.task)
+        call.task.add_done_callback(self._calls.discard)
+        try:
+            await wait_for_any(self._clock, seconds, call.task, self._interrupted)
+            if call.task.done():
+                return call.result()
+            call.task.cancel()
+            await wait_for_any(self._clock, _CANCEL_GRACE_S, call.task)
+        except asyncio.CancelledError:
+            call.task.cancel()
+            raise
+        self._keep_slot(call)
+        if self._interrupted.done():
+            raise _Interrupted("the consumer was stopped before the handler had ended")
+        raise TimeoutError(f"the handler took longer than {seconds:g} s")
+
+    def _keep_slot(self, call: Call) -> None:
+        """Count a call that goes on although its time is up, until it ends."""
+        unfinished = call.unfinished
+        if unfinished is None:
+            return
+        self._overdue.add(unfinished)
+
+        def ended(done: asyncio.Future[Any]) -> None:
+            self._overdue.discard(done)
+            _logger.info("%s: a handler has ended after its time was up", self._name)
+
+        unfinished.add_done_callback(ended)
+
+    async def _conclude(self, message: Message, error: Exception | None, seconds: float) -> None:
+        """Do with a message what follows from how its handling ended."""
+
+        def note(kind: ConsumerEventKind) -> None:
+            self._recorder.note(kind, message, seconds=seconds, error=error)
+
+        match error:
+            case None:
+                note(ConsumerEventKind.PROCESSED)
+                if self._options.auto_ack or message.batch is None:
+                    await self._ack(message)
+            case ReplyMailboxNotFound():
+                note(ConsumerEventKind.UNANSWERED)
+                self._log_unanswered(message, error)
+                await self._ack(message)
+            case _Interrupted():
+                note(ConsumerEventKind.INTERRUPTED)
+                if self.gives_back:
+                    await self._give_back(message, 0)
+            case Reject():
+                note(ConsumerEventKind.REJECTED)
+                await self._reject(message, error)
+            case Retry():
+                await self._retry(message, error)
+            case _:
+                note(ConsumerEventKind.FAILED)
+                await self._report(message, error)
+                await self._retry(message, error)
+
+    def _log_unanswered(self, message: Message, error: ReplyMailboxNotFound) -> None:
+        """Log the first message that nobody waits for the answer to; the others are counted."""
+        _logger.log(
+            logging.DEBUG if self.counters.unanswered > 1 else logging.INFO,
+            "%s leaves message %d unanswered, and from now on only counts such messages: %s",
+            self._name,
+            message.msg_id,
+            error,
+        )
+
+    async def _reject(self, message: Message, rejection: Reject) -> None:
+        if self._options.dead_letter is not None:
+            await self._move(message, self._options.dead_letter, str(rejection))
+            return
+        await self._report(message, rejection)
+        await self._ack(message)
+
+    async def _retry(self, message: Message, error: Exception) -> None:
+        """Let a message be delivered again, or move it away if it has been often enough."""
+        dead_letter = self._options.dead_letter
+        if dead_letter is not None and self._retries.is_exhausted(message):
+            await self._move(message, dead_letter, f"{type(error).__name__}: {error}")
+            return
+        self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
+        await self._give_back(message, self._retries.delay_ms(message, error))
+
+    async def _move(self, message: Message, dead_letter: str, reason: str) -> None:
+        """Move a message to the dead-letter mailbox; where that fails, it is tried again later."""
+        try:
+            is_moved = await self._acks.move(message, dead_letter, reason)
+        except Mq9Error as error:
+            await self._report(message, error)
+            await self._give_back(message, self._retries.longest_delay_ms)
+            return
+        if is_moved:
+            self._recorder.note(ConsumerEventKind.DEAD_LETTERED, message)
+
+    async def _ack(self, message: Message) -> None:
+        try:
+            await self._acks.ack(message)
+        except Mq9Error as error:
+            await self._report(message, error)
+
+    async def _give_back(self, message: Message, delay_ms: int) -> None:
+        try:
+            await self._acks.give_back(message, delay_ms)
+        except Mq9Error as error:
+            _logger.warning(
+                "%s could not give back message %d, its lease runs out instead: %s",
+                self._name,
+                message.msg_id,
+                error,
+            )
+
+    async def _report(self, message: Message, error: Exception) -> None:
+        """Tell the error handler, or the log where there is none or no time for it."""
+        error_handler = self._options.error_handler
+        if error_handler is None or self._interrupted.done():
+            _logger.error("%s failed on message %d", self._name, message.msg_id, exc_info=error)
+            return
+        try:
+            await self._call(error_handler, message, error)
+        except Exception:
+            _logger.exception(
+                "the error handler of %s raised on message %d, which failed with %r",
+                self._name,
+                message.msg_id,
+                error,
+            )
+
+
+def log_unexpected(task: asyncio.Task[None]) -> None:
+    """Log the error of a background task that should have had none."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _logger.critical("a consumer's task failed unexpectedly", exc_info=error)

@@ -1,0 +1,313 @@
+"""The client for code without an event loop: the same methods, each blocking until it is done."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+
+from mq9.client.client import Mq9Client
+from mq9.client.connection import UnreadWatch
+from mq9.client.consumer import Consumer, ConsumerCounters
+from mq9.clock import Clock
+from mq9.concurrency.portal import Portal, Stopped
+from mq9.errors import NotConnected
+
+S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+def _with_parameters_of(
+    original: Callable[Concatenate[Any, P], object],
+) -> Callable[[Callable[Concatenate[S, ...], R]], Callable[Concatenate[S, P], R]]:
+    """Return a decorator that gives a method the parameters of another."""
+
+    def decorate(method: Callable[Concatenate[S, ...], R]) -> Callable[Concatenate[S, P], R]:
+        @functools.wraps(original)
+        def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return method(self, *args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def _blocking(
+    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncMq9Client, P], T]:
+    """Return a method of the client as one that blocks."""
+
+    @functools.wraps(method)
+    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(lambda client: method(client, *args, **kwargs))
+
+    return call
+
+
+def _consuming(
+    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, Consumer]],
+) -> Callable[Concatenate[SyncMq9Client, P], SyncConsumer]:
+    """Return a method that starts a consumer as one whose consumer blocks."""
+
+    @functools.wraps(method)
+    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> SyncConsumer:
+        started = self.run(lambda client: method(client, *args, **kwargs))
+        return SyncConsumer(self, started)
+
+    return call
+
+
+def _blocking_consumer(
+    method: Callable[Concatenate[Consumer, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncConsumer, P], T]:
+    """Return a method of a consumer as one that blocks."""
+
+    @functools.wraps(method)
+    def call(self: SyncConsumer, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(lambda consumer: method(consumer, *args, **kwargs))
+
+    return call
+
+
+class _Connect:
+    """Lets ``connect`` be called on the class, with a URL, and on a client made before."""
+
+    @overload
+    def __get__(self, client: None, owner: type[SyncMq9Client]) -> Callable[..., SyncMq9Client]: ...
+    @overload
+    def __get__(
+        self, client: SyncMq9Client, owner: type[SyncMq9Client]
+    ) -> Callable[[], SyncMq9Client]: ...
+    def __get__(
+        self, client: SyncMq9Client | None, owner: type[SyncMq9Client]
+    ) -> Callable[..., SyncMq9Client]:
+        if client is not None:
+            return client.__enter__
+
+        def connect(server: str | None = None, **options: Any) -> SyncMq9Client:
+            return owner(server, **options).__enter__()
+
+        return connect
+
+
+class SyncMq9Client:
+    """Talks to one mq9 broker from code without an event loop.
+
+    It drives an ``Mq9Client`` on a background thread: arguments, results and errors are that one's,
+    and each method blocks until it is done. Use it as a context manager, or call ``connect`` and
+    ``close``. All methods may be called from several threads at once, and from a thread whose event
+    loop is running, which they block meanwhile. A handler that is a plain function may call them,
+    too; one that is a coroutine function runs on the background thread, where they raise
+    ``RuntimeError``. One that closes the client, or calls ``stop`` of its own consumer instead of
+    ``request_stop``, waits for itself until ``stop_timeout``. A child that was forked while it was
+    connected connects anew with its first call, and has none of the parent's consumers.
+    """
+
+    connect = _Connect()
+
+    @_with_parameters_of(Mq9Client.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._make_client: Callable[[], Mq9Client] = lambda: Mq9Client(*args, **kwargs)
+        self._client = self._make_client()
+        self._given_transport = kwargs.get("transport") is not None
+        self._portal = Portal("mq9-client")
+        self._is_open = False
+        self._process = os.getpid()
+
+    def __repr__(self) -> str:
+        return repr(self._client).replace("Mq9Client", "SyncMq9Client", 1)
+
+    def __enter__(self) -> Self:
+        self._begin_after_fork()
+        try:
+            self._call(self._open())
+        except BaseException:
+            if not self._is_open:
+                self.close()  # the thread
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def _open(self) -> None:
+        await self._client.connect()
+        self._is_open = True
+
+    def close(self) -> None:
+        """Stop this client's consumers, and let go of the broker and of the thread.
+
+        Harmless when repeated. The client may be connected again afterwards.
+        """
+        self._begin_after_fork()
+        portal, self._portal = self._portal, Portal("mq9-client")
+        was_open, self._is_open = self._is_open, False
+        try:
+            if was_open:
+                portal.call(self._client.close())
+        except Stopped:
+            pass  # closed by another thread meanwhile
+        finally:
+            portal.stop()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether requests can be made: it was connected and not closed since."""
+        return self._is_open
+
+    @property
+    def consumer(self) -> str:
+        """The consumer that this client is, where a request names no other."""
+        self._begin_after_fork()
+        return self._client.consumer
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that this client and its consumers go by."""
+        return self._client.clock
+
+    def new_id(self) -> str:
+        """Return an id that no other has."""
+        return self._client.new_id()
+
+    @_with_parameters_of(Mq9Client.new_address)
+    def new_address(self, *args: Any, **kwargs: Any) -> str:
+        """Return a mail_address that nobody can guess."""
+        return self._client.new_address(*args, **kwargs)
+
+    @_with_parameters_of(Mq9Client.watch_unread)
+    def watch_unread(self, *args: Any, **kwargs: Any) -> AbstractContextManager[UnreadWatch]:
+        """Learn how much mail waits for a group."""
+        return self._client.watch_unread(*args, **kwargs)
+
+    mailbox_create = _blocking(Mq9Client.mailbox_create)
+    mailbox_drop = _blocking(Mq9Client.mailbox_drop)
+    mailbox_status = _blocking(Mq9Client.mailbox_status)
+    mailbox_grant = _blocking(Mq9Client.mailbox_grant)
+    mailbox_list = _blocking(Mq9Client.mailbox_list)
+    send = _blocking(Mq9Client.send)
+    fetch = _blocking(Mq9Client.fetch)
+    ack = _blocking(Mq9Client.ack)
+    nack = _blocking(Mq9Client.nack)
+    move = _blocking(Mq9Client.move)
+    extend = _blocking(Mq9Client.extend)
+    consume = _consuming(Mq9Client.consume)
+    query = _blocking(Mq9Client.query)
+    delete = _blocking(Mq9Client.delete)
+    whoami = _blocking(Mq9Client.whoami)
+    agent_register = _blocking(Mq9Client.agent_register)
+    agent_unregister = _blocking(Mq9Client.agent_unregister)
+    agent_report = _blocking(Mq9Client.agent_report)
+    agent_discover = _blocking(Mq9Client.agent_discover)
+    request = _blocking(Mq9Client.request)
+    reply = _blocking(Mq9Client.reply)
+
+    def run(self, work: Callable[[Mq9Client], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function on the background thread, with the client that it drives.
+
+        Raises:
+            NotConnected: The client is not connected, or was closed meanwhile.
+        """
+        self._begin_after_fork()
+        if not self._is_open:
+            raise NotConnected("the client is not connected; use `with` or `connect()`")
+        return self._call(self._run(work))
+
+    async def _run(self, work: Callable[[Mq9Client], Coroutine[Any, Any, T]]) -> T:
+        if not self._client.is_connected:  # in a forked child
+            await self._client.connect()
+        return await work(self._client)
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._portal.call(work)
+        except Stopped:
+            raise NotConnected("the client was closed meanwhile") from None
+
+    def _begin_after_fork(self) -> None:
+        """In a forked child, leave the parent's client alone and begin with another."""
+        if self._process != os.getpid():
+            if self._given_transport:
+                raise NotConnected("a transport that was given does not survive a fork")
+            self._process = os.getpid()
+            self._client = self._make_client()
+
+
+class SyncConsumer:
+    """A consumer that ``SyncMq9Client.consume`` started; its methods block until they are done.
+
+    Args:
+        client: The client that started it.
+        consumer: The consumer that runs on the client's background thread.
+    """
+
+    def __init__(self, client: SyncMq9Client, consumer: Consumer) -> None:
+        self._client = client
+        self._consumer = consumer
+        self._process = os.getpid()
+
+    def __repr__(self) -> str:
+        return repr(self._consumer).replace("Consumer", "SyncConsumer", 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._client.is_connected:
+            self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it fetches, or still finishes what it fetched."""
+        return self._process == os.getpid() and self._consumer.is_running
+
+    @property
+    def name(self) -> str:
+        """Its name among the consumers of its group."""
+        return self._consumer.name
+
+    @property
+    def group_name(self) -> str:
+        """The consumer group it belongs to."""
+        return self._consumer.group_name
+
+    @property
+    def counters(self) -> ConsumerCounters:
+        """What it has done so far."""
+        return self._consumer.counters
+
+    @property
+    def processed_count(self) -> int:
+        """How many messages were handled without an error."""
+        return self._consumer.processed_count
+
+    @property
+    def failed_count(self) -> int:
+        """How often a handler raised."""
+        return self._consumer.failed_count
+
+    @_with_parameters_of(Consumer.request_stop)
+    def request_stop(self, *args: Any, **kwargs: Any) -> None:
+        """Fetch no more, and let what is being handled be finished in time; returns at once."""
+
+        async def request(consumer: Consumer) -> None:
+            consumer.request_stop(*args, **kwargs)
+
+        self.run(request)
+
+    stop = _blocking_consumer(Consumer.stop)
+    wait = _blocking_consumer(Consumer.wait)
+
+    def run(self, work: Callable[[Consumer], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function on the background thread, with the consumer.
+
+        Raises:
+            NotConnected: The client was closed, or this is a forked child, which has no consumers.
+        """
+        if self._process != os.getpid():
+            raise NotConnected("the consumer runs in the process that was forked, not in the child")
+        return self._client.run(lambda _client: work(self._consumer))

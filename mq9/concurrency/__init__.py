@@ -1,0 +1,1 @@
+"""Helpers for threads and tasks that several packages share."""

@@ -1,0 +1,164 @@
+"""One event loop on a thread of its own, for callers with a loop, with another, or with none."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import os
+import threading
+import weakref
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from mq9.concurrency import activity
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The portal was stopped, before the call or during it."""
+
+
+class Portal:
+    """Runs coroutines on one background event loop, whoever asks.
+
+    The thread starts with the first call and ends with ``stop``, with this object, or with the
+    process. A forked child gets a thread of its own.
+
+    Args:
+        name: What the thread is called.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the portal's loop and block until it is done.
+
+        Raises:
+            Stopped: The portal is stopped.
+            RuntimeError: The caller is the portal's loop itself, which would wait for itself.
+        """
+        if self._is_current():
+            work.close()
+            raise RuntimeError("a portal was called synchronously from its own event loop")
+        future = self._begin(work)
+        try:
+            with activity.blocking(future):
+                return future.result()
+        except concurrent.futures.CancelledError:
+            raise Stopped from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def await_(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the portal's loop and await it on the caller's; cancelling cancels it.
+
+        Raises:
+            Stopped: The portal is stopped.
+        """
+        if self._is_current():
+            return await work
+        future = asyncio.wrap_future(self._begin(work))
+        try:
+            await asyncio.wait([future])  # unlike awaiting it, is cancelled only by the caller
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        if future.cancelled():
+            raise Stopped
+        return future.result()
+
+    def stop(self) -> None:
+        """End the thread, cancelling what still runs on it. Harmless when repeated."""
+        self._own_up()
+        with self._lock:
+            self._stopped = True
+            loop, self._loop = self._loop, None
+            thread, self._thread = self._thread, None
+        if loop is not None and thread is not None:
+            _stop(loop)
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        self._own_up()
+        # Under the lock, so that nothing is handed to a loop that is already stopping.
+        with self._lock:
+            if self._stopped:
+                work.close()
+                raise Stopped
+            if self._loop is None:
+                self._loop, self._thread = _start(self._name)
+                # Whoever collects the garbage may hold a lock that the thread needs to end.
+                weakref.finalize(self, _stop, self._loop).atexit = False
+            activity.gives_work_to(self._loop)
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _own_up(self) -> None:
+        """In a forked child, leave the parent's loop and lock alone and begin without one."""
+        if self._process != os.getpid():
+            self._lock = threading.Lock()  # the fork may have copied it locked
+            self._process = os.getpid()
+            self._loop = self._thread = None
+
+    def _is_current(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+
+# The loops that run, and the process they run in.
+_running: dict[asyncio.AbstractEventLoop, tuple[threading.Thread, int]] = {}
+
+
+def _start(name: str) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=_run, args=(loop,), name=name, daemon=True)
+    _running[loop] = thread, os.getpid()
+    runs = threading.Event()
+    loop.call_soon(runs.set)
+    thread.start()
+    runs.wait()  # until it does, nobody sees that it has work
+    return loop, thread
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.run_until_complete(_cancel_the_rest())
+        loop.close()
+        del _running[loop]
+
+
+async def _cancel_the_rest() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop of this process end; another process's is left alone."""
+    _, process = _running.get(loop, (None, 0))
+    if process == os.getpid():
+        with suppress(RuntimeError):  # it has just ended
+            loop.call_soon_threadsafe(loop.stop)
+
+
+@atexit.register
+def _stop_all() -> None:
+    for loop, (thread, process) in list(_running.items()):
+        if process == os.getpid():
+            _stop(loop)
+            thread.join()

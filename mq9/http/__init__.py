@@ -1,0 +1,1 @@
+"""HTTP on a port: connections bounded in number and silence."""

@@ -1,0 +1,299 @@
+"""The HTTP port of a server: metrics for Prometheus, health for whoever keeps it running."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from mq9.errors import Mq9Error
+from mq9.http.connections import HttpLimits
+from mq9.http.port import listening, serving
+from mq9.server import metrics as exposition
+from mq9.server.metrics import Metrics, Snapshot
+
+if TYPE_CHECKING:
+    from mq9.models import Totals
+
+logger = logging.getLogger("mq9.broker")
+T = TypeVar("T")
+
+PATHS = ("/metrics", "/healthz", "/readyz")
+PATIENCE_S = 2.0
+HUNG_S = 30.0
+_REST = 10  # what took longer than that is not asked again for so many times as long
+
+
+class Asked(Protocol):
+    """A broker, as far as this port knows it."""
+
+    async def check(self) -> None:
+        """See whether the storage works."""
+
+    async def totals(self) -> Totals:
+        """Count what the broker holds."""
+
+
+class Drainable(Protocol):
+    """A server, as far as this port knows it."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it begins nothing new."""
+
+
+class _Question(Generic[T]):
+    """Something that the storage is asked, by one at a time: where it hangs, nothing piles up.
+
+    Args:
+        ask: Asks it.
+        patience_s: Seconds that one who wants the answer waits.
+
+    Attributes:
+        answer: The last answer, perhaps an older one; None when there was none yet, or when the
+            storage failed.
+        answered_at: When it was given, in seconds of the event loop.
+    """
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], patience_s: float) -> None:
+        self._ask = ask
+        self._patience_s = patience_s
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
+        self._took_s = 0.0
+        self.answer: T | None = None
+        self.answered_at = 0.0
+
+    @property
+    def waits_s(self) -> float:
+        """For how many seconds the storage has not answered; 0 when it has."""
+        return 0.0 if self._is_answered else asyncio.get_running_loop().time() - self._asked_at
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._asking is None or self._asking.done()
+
+    async def put(self) -> bool:
+        """Ask, unless that is in work or took so long that it can wait.
+
+        Returns:
+            Whether the storage has answered in time.
+
+        Raises:
+            Mq9Error: The storage failed.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or self._asking.done():
+            if self._took_s > self._patience_s and now - self.answered_at < _REST * self._took_s:
+                return True
+            self._asked_at = now
+            self._asking = asyncio.create_task(self._ask_once())
+            self._asking.add_done_callback(_retrieve)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await asyncio.shield(self._asking)
+        except TimeoutError:
+            logger.warning("the storage did not answer within %g s", self._patience_s)
+            return False
+        return True
+
+    async def _ask_once(self) -> None:
+        try:
+            self.answer = await self._ask()
+        except Mq9Error as error:
+            self.answer = None
+            logger.warning("the storage did not answer: %s", error)
+            raise
+        self.answered_at = asyncio.get_running_loop().time()
+        self._took_s = self.answered_at - self._asked_at
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Take note of an outcome that perhaps nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+class Health:
+    """Knows whether a broker can serve.
+
+    Args:
+        broker: Whose storage is asked.
+        server: Whether it drains is asked too, when given.
+        patience_s: Seconds in which the storage must answer.
+        hung_s: Seconds after which a storage that has not answered counts as failing.
+    """
+
+    def __init__(
+        self,
+        broker: Asked,
+        server: Drainable | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+        hung_s: float = HUNG_S,
+    ) -> None:
+        self._server = server
+        self._hung_s = hung_s
+        self._check = _Question(broker.check, patience_s)
+        self._totals = _Question(broker.totals, patience_s)
+
+    async def problem(self) -> str | None:
+        """Return why the server should get no traffic: ``draining``, ``storage``; None if none."""
+        if self._server is not None and self._server.is_draining:
+            return "draining"
+        with contextlib.suppress(Mq9Error):
+            if await self._check.put():
+                return None
+        return "storage"
+
+    async def snapshot(self) -> Snapshot:
+        """Return what is known of the storage, soon: where counting takes long, an older count."""
+        asked = await asyncio.gather(self._check.put(), self._totals.put(), return_exceptions=True)
+        for outcome in asked:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Mq9Error):
+                raise outcome
+        if isinstance(asked[0], Mq9Error) or self._check.waits_s >= self._hung_s:
+            return Snapshot(is_up=False)
+        totals = self._totals.answer
+        age_s = asyncio.get_running_loop().time() - self._totals.answered_at
+        return Snapshot(is_up=True, totals=totals, age_s=age_s if totals else 0.0)
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._check.close()
+        await self._totals.close()
+
+
+def _is_known(host: str | None, hosts: Collection[str]) -> bool:
+    """Tell whether a request was meant for this machine.
+
+    A web page can make a browser call any machine under a name of the page's own server. It cannot
+    do so under an address, and no browser leaves the name out.
+    """
+    if host is None:
+        return True
+    name = re.sub(r":\d*\Z", "", host).lower()
+    if name == "localhost" or name in hosts:
+        return True
+    try:
+        ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+def admin_app(
+    health: Health,
+    metrics: Metrics,
+    routes: Sequence[BaseRoute] = (),
+    hosts: Collection[str] = (),
+) -> Starlette:
+    """Make the app that answers ``/metrics``, ``/healthz`` and ``/readyz``.
+
+    Args:
+        health: Asked whether the server can serve.
+        metrics: What is exposed.
+        hosts: Names by which this machine may be called, beside ``localhost`` and its addresses.
+        routes: What else is served. Their lifespan is not run: enter it where the app is served.
+    """
+
+    async def expose(_request: Request) -> Response:
+        body = metrics.render(await health.snapshot())
+        return Response(body, headers={"content-type": exposition.CONTENT_TYPE})
+
+    async def live(_request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def ready(_request: Request) -> Response:
+        problem = await health.problem()
+        if problem is not None:
+            return JSONResponse({"ready": False, "reason": problem}, 503)
+        return JSONResponse({"ready": True})
+
+    def route(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+        async def checked(request: Request) -> Response:
+            host = request.headers.get("host")
+            if not _is_known(host, hosts):
+                return PlainTextResponse(f"{host} is not a name of this server\n", 421)
+            return await answer(request)
+
+        return Route(path, checked)
+
+    answers = dict(zip(PATHS, (expose, live, ready), strict=True))
+    app = Starlette(routes=[*(route(path, one) for path, one in answers.items()), *routes])
+    app.router.redirect_slashes = False
+    return app
+
+
+@asynccontextmanager
+async def serve_admin(
+    broker: Asked,
+    metrics: Metrics,
+    host: str = "127.0.0.1",
+    port: int = 9090,
+    server: Drainable | None = None,
+    *,
+    listener: socket.socket | None = None,
+    routes: Sequence[BaseRoute] = (),
+    patience_s: float = PATIENCE_S,
+    hung_s: float = HUNG_S,
+    hosts: Collection[str] = (),
+    limits: HttpLimits = HttpLimits(),
+) -> AsyncIterator[tuple[str, int]]:
+    """Serve metrics and health on the running event loop, while inside.
+
+    Args:
+        broker: Whose storage is asked.
+        metrics: What is exposed.
+        host: The address to listen on; the first one, where a name has several.
+        port: The port, 0 to 65535; 0 lets the system choose.
+        server: Whether it drains is asked for ``/readyz``.
+        listener: A bound stream socket to use instead of ``host`` and ``port``; it is closed.
+        routes: What else is served on that port.
+        patience_s: Seconds in which the storage must answer.
+        hung_s: Seconds after which a storage that has not answered counts as failing.
+        hosts: Names by which this machine may be called, beside ``localhost`` and its addresses.
+        limits: How many connections it takes, and how long they may keep silent.
+
+    Yields:
+        The host and port that it listens on.
+
+    Raises:
+        InvalidRequest: There is no such port.
+        Unreachable: Nobody can listen there.
+    """
+    if listener is None:
+        listener = await listening("admin_port", host, port)
+    with listener:
+        bound_host, bound_port = listener.getsockname()[:2]
+        health = Health(broker, server, patience_s=patience_s, hung_s=hung_s)
+        try:
+            app = admin_app(health, metrics, routes, {host.lower(), *map(str.lower, hosts)})
+            async with serving(app, listener, limits=limits, always=PATHS):
+                yield bound_host, bound_port
+        finally:
+            await health.close()

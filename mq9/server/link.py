@@ -1,0 +1,341 @@
+"""One client's socket: bytes in to frames, frames out to bytes, and bounds on both.
+
+What a client has sent but the server not begun is bounded by no longer reading from its socket;
+what it has been sent but not read, by cutting it off: see `mq9.server.outgoing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from mq9.server.outgoing import Body, Outgoing, Quota
+from mq9.server.session import Session
+from mq9.server.slices import SLICE_S, Slices
+from mq9.wire import encoder
+from mq9.wire.frames import Frame
+from mq9.wire.parser import Parser
+
+logger = logging.getLogger("mq9.broker")
+
+HANDSHAKE_S = 5.0
+_CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
+_MOST_AT_ONCE = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
+_REASONS = {
+    "Authorization Violation": "auth",
+    "Maximum Payload Violation": "max_payload",
+}
+
+
+class Owner(Protocol):
+    """The server, as far as a link knows it."""
+
+    def opened(self, link: SocketLink) -> str | None:
+        """Note a new link; return what the client is told when there is no room for it."""
+
+    def info(self, link: SocketLink) -> bytes:
+        """Return what a client is greeted with."""
+
+    def quota_of(self, agent: str) -> Quota:
+        """Return what counts the bytes that the clients of an agent leave unread."""
+
+    def greeted(self, link: SocketLink) -> Session:
+        """Return the session of a client that may now speak."""
+
+    def closed(self, link: SocketLink, reason: str) -> None:
+        """Forget a link."""
+
+
+class SocketLink(asyncio.BufferedProtocol):
+    """Connects one socket to one session.
+
+    Args:
+        owner: The server.
+        number: The client's number at this server.
+        parser: Reads what the client sends.
+        max_pending: Bytes that a client may leave unread before it is cut off.
+        quota: Counts the bytes that all clients leave unread.
+        tls: What to encrypt with, once the client has been greeted.
+        incoming: What is read goes here. Links of one event loop may share it, since each takes
+            what it has read before another reads.
+        slices: Lets it go on with what takes long; shared by the links of one event loop.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        number: int,
+        parser: Parser,
+        max_pending: int,
+        quota: Quota,
+        tls: ssl.SSLContext | None,
+        *,
+        incoming: memoryview,
+        slices: Slices,
+    ) -> None:
+        self._owner = owner
+        self.number = number
+        self._parser = parser
+        self._max_pending = max_pending
+        self._tls = tls
+        self._incoming = incoming
+        self._slices = slices
+        self._waits_for_slice = False
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._session: Session | None = None
+        self._backlog: deque[Frame] = deque()  # read, and not yet begun
+        self._paused = False
+        self._out = Outgoing(quota, self._cut_slow)
+        self._will_flush = False
+        self._reason = "client"
+        self._closing = False
+        self._gone = False
+        self._upgrade: asyncio.Task[None] | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+
+    @property
+    def session(self) -> Session | None:
+        """The session, once the client may speak."""
+        return self._session
+
+    @property
+    def peer(self) -> str:
+        """Where the client is, as far as the socket knows."""
+        host, port = self._peername
+        return f"{host}:{port}" if host else ""
+
+    @property
+    def host(self) -> str:
+        """The client's address, as far as the socket knows."""
+        return self._peername[0]
+
+    @property
+    def _peername(self) -> tuple[str, int]:
+        known = self._transport.get_extra_info("peername") if self._transport else None
+        return known[:2] if known else ("", 0)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the client."""
+        if self._transport is not None:
+            return  # TLS has begun on a connection that was made before
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a stream socket
+        self._transport = transport
+        refusal = self._owner.opened(self)
+        transport.write(self._owner.info(self))
+        if refusal is not None:
+            self._out.attach(transport)
+            self.close("limit", refusal)
+        elif self._tls is None:
+            self._out.attach(transport)
+            self._session = self._owner.greeted(self)
+        else:
+            transport.pause_reading()
+            self._upgrade = asyncio.create_task(self._encrypt(transport, self._tls))
+
+    async def _encrypt(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        try:
+            await self._start_tls(transport, tls)
+        finally:
+            if self._session is None:  # asyncio says nothing of connections that end before that
+                self.connection_lost(None)
+
+    async def _start_tls(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        try:
+            encrypted = await self._loop.start_tls(
+                transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except OSError as error:  # an SSLError is one
+            logger.info(
+                "a client was refused: no TLS handshake: %s",
+                str(error) or type(error).__name__,
+                extra={"peer": self.peer},
+            )
+            self._reason = "tls"
+            transport.abort()
+            return
+        if encrypted is None or self._closing:  # the connection was lost meanwhile
+            transport.abort()
+            return
+        self._transport = encrypted
+        self._out.attach(encrypted)
+        self._session = self._owner.greeted(self)
+        self._pump()
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Say where what the client sends is put."""
+        return self._incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what the client sent."""
+        if self._closing:
+            return
+        self._backlog.extend(self._parser.feed(self._incoming[:nbytes]))
+        self._pump()
+
+    def go_on(self) -> None:
+        """Begin what had been put off, as far as the session has room."""
+        if self._backlog or self._paused:
+            self._pump()
+
+    def _take_slice(self) -> None:
+        self._waits_for_slice = False
+        self.go_on()
+
+    def _pump(self) -> None:
+        session = self._session
+        if session is None or self._waits_for_slice:
+            return
+        enough = self._loop.time() + SLICE_S
+        while self._backlog and not self._closing and not session.is_busy:
+            if self._loop.time() > enough:
+                self._waits_for_slice = True
+                self._slices.ask(self._take_slice)
+                break
+            session.take(self._backlog.popleft())
+        if self._closing or self._transport is None:
+            return
+        if self._backlog and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        elif not self._backlog:
+            if self._parser.error is not None:
+                text = str(self._parser.error)
+                self.close(_REASONS.get(text, "protocol"), text)
+            elif self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+
+    def write(self, data: bytes, body: Body | None = None) -> None:
+        """Send something, together with whatever else is sent in this turn of the event loop."""
+        if self._closing or self._transport is None:
+            return
+        if self._out.pending > self._max_pending:
+            self._cut_slow()
+            return
+        if not self._will_flush:
+            self._will_flush = True
+            self._loop.call_soon(self._flush)
+        self._out.write(data, body)
+
+    def belongs_to(self, agent: str) -> None:
+        """Count what is left unread for an agent, too."""
+        self._out.join(self._owner.quota_of(agent))
+
+    def _flush(self) -> None:
+        self._will_flush = False
+        self._out.flush()
+
+    def pause_writing(self) -> None:
+        """Send nothing while the client does not read."""
+        self._out.pause()
+
+    def resume_writing(self) -> None:
+        """Send what waits for the client."""
+        self._out.resume()
+
+    def cut_if_stalled(self) -> None:
+        """Cut the client off if it has read nothing since this was called before."""
+        if self._out.has_stalled():
+            self._cut_slow()
+
+    def _cut_slow(self) -> None:
+        logger.warning(
+            "a client was cut off: it leaves %d bytes unread",
+            self._out.pending,
+            extra={"client": self._session.name if self._session else None},
+        )
+        self._reason = "slow_consumer"
+        self._closing = True
+        self._out.clear()
+        if self._session is not None:
+            self._session.stop()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self, reason: str, text: str) -> None:
+        """End the connection with a protocol error."""
+        if not self._closing:
+            self.write(encoder.error(text))
+            who = self._session.name if self._session else "a client"
+            logger.info("%s: %s", who, text, extra={"peer": self.peer})
+            self.finish(reason)
+
+    def finish(self, reason: str) -> None:
+        """End the connection when what was written has been sent; soon, in any case."""
+        if self._closing:
+            return
+        self._reason = reason
+        self._closing = True
+        self._backlog.clear()
+        if self._session is not None:
+            self._session.stop()
+        if self._transport is not None:
+            self._out.finish(self._transport.close)
+            self._loop.call_later(_CLOSING_S, self._abort)
+
+    def _abort(self) -> None:
+        if not self._gone and self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Carry out what had arrived, and forget the client; harmless when repeated."""
+        if self._gone:
+            return
+        self._gone = True
+        self._out.clear()
+        if self._upgrade is not None and self._upgrade is not asyncio.current_task(self._loop):
+            self._upgrade.cancel()
+        if self._session is not None:
+            self._session.end()
+        if error is not None:
+            logger.debug("a connection broke: %s", error)
+        self._owner.closed(self, self._reason)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+def make(
+    owner: Owner,
+    max_payload: int,
+    max_message: int,
+    max_pending: int,
+    quota: Quota,
+    tls: ssl.SSLContext | None,
+    *,
+    must_connect: bool,
+) -> Callable[[], SocketLink]:
+    """Return what makes the link of each new connection.
+
+    Args:
+        owner: The server.
+        max_payload: Bytes in one payload.
+        max_message: Bytes in one message, headers included.
+        max_pending: Bytes that a client may leave unread before it is cut off.
+        quota: Counts the bytes that all clients leave unread.
+        tls: What to encrypt with.
+        must_connect: Whether a client must say who it is before it may send anything.
+    """
+    incoming = memoryview(bytearray(_MOST_AT_ONCE))
+    numbers = itertools.count(1)
+    slices = Slices(asyncio.get_running_loop().call_later)
+
+    def link() -> SocketLink:
+        parser = Parser(max_payload, max_message, must_connect=must_connect)
+        return SocketLink(
+            owner,
+            next(numbers),
+            parser,
+            max_pending,
+            quota,
+            tls,
+            incoming=incoming,
+            slices=slices,
+        )
+
+    return link

@@ -1,0 +1,268 @@
+"""The NATS server in front of a broker: listens, keeps watch over its clients, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import random
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import SWEEP_INTERVAL_MS
+from mq9.clock import Clock, SystemClock, sleep
+from mq9.errors import Mq9Error, Unreachable
+from mq9.protocol.headers import PayloadEncoding
+from mq9.server import link as links
+from mq9.server.limits import ServerLimits
+from mq9.server.link import SocketLink
+from mq9.server.outgoing import Quota
+from mq9.server.session import Hub, Session
+from mq9.server.users import Anybody, Guard
+from mq9.version import VERSION
+from mq9.wire import encoder
+
+logger = logging.getLogger("mq9.broker")
+
+# Clients compare a payload with the limit that the server announces. Headers come on top, so that
+# the largest message may have some.
+_MOST_HEADERS = 64 * 1024
+_LEAST_PAYLOAD = 64 * 1024  # announced where messages have to be smaller; requests must fit
+_BACKLOG = 1_024  # connections that the system holds until they are accepted
+
+
+class ConnectionObserver(Protocol):
+    """Is told of connections that come and go."""
+
+    def connection_opened(self) -> None:
+        """A client has connected."""
+
+    def connection_closed(self, reason: str) -> None:
+        """A client has gone, or was cut off for this reason."""
+
+
+class Server:
+    """Lets NATS clients talk to a broker, and to each other.
+
+    Args:
+        broker: Answers the requests of mq9. It is not closed with the server.
+        max_payload: Bytes in one message, as the broker takes it.
+        guard: Decides who may connect.
+        limits: What is taken from the network.
+        tls: Encrypts every connection, when given.
+        timers: The clock that pings and sweeps go by.
+        observer: Is told of connections that come and go.
+        randomness: Gives that many unpredictable bytes.
+        encoding: How payloads stand in replies to requests that do not say.
+    """
+
+    def __init__(
+        self,
+        broker: EmbeddedBroker,
+        *,
+        max_payload: int,
+        guard: Guard | None = None,
+        limits: ServerLimits = ServerLimits(),
+        tls: ssl.SSLContext | None = None,
+        timers: Clock | None = None,
+        observer: ConnectionObserver | None = None,
+        randomness: Callable[[int], bytes] = secrets.token_bytes,
+        encoding: PayloadEncoding = PayloadEncoding.AUTO,
+    ) -> None:
+        self._broker = broker
+        self._max_payload = max(max_payload, _LEAST_PAYLOAD)
+        self._max_message = self._max_payload + _MOST_HEADERS
+        self._limits = limits
+        self._tls = tls
+        self._timers = timers or SystemClock()
+        self._observer = observer
+        self._randomness = randomness
+        self._id = randomness(12).hex()
+        pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
+        self._hub = Hub(broker.handle, guard or Anybody(), limits, pick, encoding)
+        self._links: set[SocketLink] = set()
+        self._quota = Quota(limits.max_total_pending)
+        self._quotas: dict[str, Quota] = {}  # of the agents that are connected
+        self._listener: asyncio.Server | None = None
+        self._address = ("", 0)
+        self._chores: list[asyncio.Task[None]] = []
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port that it listens on, or did last."""
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """What a client on this machine connects to."""
+        host, port = self.address
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'tls' if self._tls else 'nats'}://{shown}:{port}"
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._links)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it begins nothing new."""
+        return self._hub.draining
+
+    async def start(self, host: str = "127.0.0.1", port: int = 4222) -> None:
+        """Listen.
+
+        Args:
+            host: The address to listen on.
+            port: The port; 0 lets the system choose.
+
+        Raises:
+            Unreachable: Nobody can listen there.
+        """
+        make = links.make(
+            self,
+            self._max_payload,
+            self._max_message,
+            self._limits.max_pending,
+            self._quota,
+            self._tls,
+            must_connect=not self._hub.guard.is_open,
+        )
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                make, host, port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise Unreachable(f"{host}:{port} cannot be listened on: {_reason(error)}") from error
+        self._address = self._listener.sockets[0].getsockname()[:2]
+        self._chores = [
+            asyncio.create_task(self._every(self._limits.ping_s, self._ping)),
+            asyncio.create_task(self._every(self._limits.stalled_s, self._cut_stalled)),
+            asyncio.create_task(self._every(SWEEP_INTERVAL_MS / 1000, self._sweep)),
+        ]
+
+    async def drain(self, seconds: float = 10.0) -> None:
+        """Stop: answer what was begun, refuse what comes now, then let every client go.
+
+        Args:
+            seconds: How long what was begun may take.
+        """
+        self._hub.draining = True
+        if self._listener is not None:
+            self._listener.close()
+        for link in self._links:
+            if link.session is not None and link.session.takes_info:
+                link.write(self.info(link))  # says that it is about to stop
+        self._broker.stop_waiting()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._hub.tasks:
+                    await asyncio.wait(self._hub.tasks)
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop at once: what was written is sent, what is in work gets no reply."""
+        if self._listener is not None:
+            self._listener.close()
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        self._chores.clear()
+        while self._links:
+            for link in list(self._links):
+                link.finish("shutdown")
+            await asyncio.wait([link.closed for link in self._links])
+        while self._hub.tasks:  # commands that were begun end by themselves
+            await asyncio.wait(self._hub.tasks)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await sleep(self._timers, seconds)
+            await work()
+
+    async def _ping(self) -> None:
+        for link in list(self._links):
+            if link.session is not None:
+                link.session.ping()
+
+    async def _cut_stalled(self) -> None:
+        for link in list(self._links):
+            link.cut_if_stalled()
+
+    async def _sweep(self) -> None:
+        try:
+            await self._broker.sweep()
+        except Mq9Error as error:
+            logger.warning("could not sweep: %s", error)
+
+    def opened(self, link: SocketLink) -> str | None:
+        """Note a new link; return what the client is told when there is no room for it."""
+        full = len(self._links) >= self._limits.max_connections
+        self._links.add(link)
+        if self._observer is not None:
+            self._observer.connection_opened()
+        if full:
+            logger.warning("a client was refused: %d are connected", len(self._links) - 1)
+            return "maximum connections exceeded"
+        if self._hub.draining:
+            return "Server Shutdown"
+        return None
+
+    def info(self, link: SocketLink) -> bytes:
+        """Return what a client is greeted with."""
+        host, port = self._address
+        fields = {
+            "server_id": self._id,
+            "server_name": "mq9",
+            "version": VERSION,
+            "proto": 1,
+            "host": host,
+            "port": port,
+            "headers": True,
+            "max_payload": self._max_payload,
+            "max_message": self._max_message,  # with headers; a client of ours reads it
+            "client_id": link.number,
+            "client_ip": link.host,
+            "auth_required": not self._hub.guard.is_open,
+            "tls_required": self._tls is not None,
+        }
+        if self._hub.draining:
+            fields["ldm"] = True
+        return encoder.info(fields)
+
+    def quota_of(self, agent: str) -> Quota:
+        """Return what counts the bytes that the clients of an agent leave unread."""
+        return self._quotas.setdefault(agent, Quota(self._limits.max_agent_pending))
+
+    def greeted(self, link: SocketLink) -> Session:
+        """Return the session of a client that may now speak."""
+        consumer = f"connection.{self._randomness(12).hex()}"
+        session = Session(self._hub, link, link.number, consumer, link.peer)
+
+        def hurry() -> None:
+            if not session.has_connected:
+                link.close("auth", "Authentication Timeout")
+
+        if not session.has_connected:
+            timer = self._timers.call_later(round(self._limits.connect_s * 1000), hurry)
+            link.closed.add_done_callback(lambda _: timer.cancel())
+        return session
+
+    def closed(self, link: SocketLink, reason: str) -> None:
+        """Forget a link."""
+        self._links.discard(link)
+        agent = link.session.agent if link.session is not None else None
+        if agent in self._quotas and not self._quotas[agent].members:
+            del self._quotas[agent]
+        if self._observer is not None:
+            self._observer.connection_closed(reason)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:  # of which asyncio says more than anybody wants to read
+        return "another program has it, or another mq9; --port chooses another port"
+    return error.strerror or str(error)

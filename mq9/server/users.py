@@ -1,0 +1,288 @@
+"""Who may connect to a server, and which agent a connection then is.
+
+A users file is TOML, one table per user::
+
+    [[users]]
+    agent = "Claude-Desktop"      # what the broker writes as `from`; omit it for an operator
+    token = "sha256:9f86d081…"    # or user = "…" and password = "scrypt:…"
+
+A secret is written as it is, or hashed: a password by scrypt, as ``mq9 hash-password`` does, and a
+token as ``sha256:`` and its hexadecimal digest, which is safe only for what cannot be guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import string
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mq9.errors import InvalidRequest, Unauthorized
+from mq9.protocol import checks
+from mq9.protocol.reserved import Reserved
+from mq9.server import passwords
+
+logger = logging.getLogger("mq9.broker")
+
+_DIGEST = "sha256:"
+_THREADS = max(1, (os.cpu_count() or 1) // 2)  # that compare passwords; the rest is for others
+_FIELDS = {"agent", "user", "password", "token"}
+
+
+class Guard(Protocol):
+    """Decides who may connect."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may connect."""
+
+    @property
+    def reserved(self) -> Reserved | None:
+        """What belongs to the configured agents; None where no agents are configured."""
+
+    async def admit(self, credentials: Mapping[str, Any]) -> str | None:
+        """Return the agent that a connection is; None for one that is no agent.
+
+        Args:
+            credentials: The ``user``, ``pass`` and ``auth_token`` of a CONNECT, where given.
+
+        Raises:
+            Unauthorized: They admit nobody. The text holds no secret.
+        """
+
+
+class Anybody:
+    """Lets everybody in, as nobody in particular."""
+
+    is_open = True
+    reserved = None
+
+    async def admit(self, _credentials: Mapping[str, Any]) -> None:
+        """Let them in."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One who may connect, by token or by name and password.
+
+    Attributes:
+        secret: The token, or its digest after ``sha256:``; the password, or its hash.
+        name: The user name; None for a token.
+        agent: The agent that the user is; None for an operator, who may do anything.
+    """
+
+    secret: str
+    name: str | None = None
+    agent: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """The digest of a secret that is not hashed by scrypt."""
+        if self.name is None and self.secret.startswith(_DIGEST):
+            return bytes.fromhex(self.secret.removeprefix(_DIGEST))
+        return _digest(self.secret)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+
+
+class _Password:
+    """Compares a password with what is kept of it.
+
+    Args:
+        user: Whose it is.
+        threads: Where scrypt is computed.
+    """
+
+    def __init__(self, user: User, threads: ThreadPoolExecutor) -> None:
+        self.agent = user.agent
+        self.hash = (
+            passwords.parse("password", user.secret)
+            if user.secret.startswith(passwords.PREFIX)
+            else None
+        )
+        self._digest = user.digest
+        self._threads = threads
+        self._key = secrets.token_bytes(32)
+        self._known: bytes | None = None  # the password that was right before, under the key
+
+    async def is_it(self, password: str) -> bool:
+        """Tell whether a password is right.
+
+        Of one that is hashed by scrypt the first success is remembered until the process ends, so
+        that clients that come again need not wait behind those that guess.
+        """
+        if self.hash is None:
+            return hmac.compare_digest(_digest(password), self._digest)
+        given = hmac.new(self._key, _digest(password), hashlib.sha256).digest()
+        if self._known is not None and hmac.compare_digest(given, self._known):
+            return True
+        is_right = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self.hash.matches, password
+        )
+        if is_right:
+            self._known = given
+        return is_right
+
+
+class Users:
+    """Lets the users in that it was given.
+
+    Args:
+        users: Who they are.
+
+    Attributes:
+        reserved: What belongs to the agents among them; None when there are none.
+
+    Raises:
+        InvalidRequest: Two agents have the same mailbox.
+    """
+
+    is_open = False
+
+    def __init__(self, users: Sequence[User]) -> None:
+        self._tokens = [user for user in users if user.name is None]
+        # Few threads, so that guesses leave the processors to others; each waits for its turn.
+        threads = ThreadPoolExecutor(_THREADS, "mq9-passwords")
+        self._passwords = {
+            user.name: _Password(user, threads) for user in users if user.name is not None
+        }
+        # What an unknown name is compared with, so that it takes as long as a known one.
+        self._nobody = next((one for one in self._passwords.values() if one.hash), None)
+        agents = [user.agent for user in users if user.agent is not None]
+        self.reserved = Reserved(agents) if agents else None
+
+    @classmethod
+    def with_token(cls, token: str) -> Users:
+        """Let in whoever has a token, as nobody in particular.
+
+        Raises:
+            InvalidRequest: The token is empty or not printable.
+        """
+        return cls([User(_secret("auth-token", token))])
+
+    @classmethod
+    def from_file(cls, path: Path) -> Users:
+        """Read a users file.
+
+        Raises:
+            InvalidRequest: It cannot be read, or says something that is not understood. The text
+                names the line or user, and no secret.
+        """
+        try:
+            data = tomllib.loads(path.read_text("utf-8"))
+            others_may_read = path.stat().st_mode & 0o077
+        except OSError as error:
+            raise InvalidRequest(f"users: {path} cannot be read: {error.strerror}") from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InvalidRequest(f"users: {path} is not TOML: {error}") from None
+        tables = data.get("users")
+        if data.keys() != {"users"} or not isinstance(tables, list) or not tables:
+            raise InvalidRequest(f"users: {path} must hold [[users]] tables, and nothing else")
+        users = [_user(f"users: user {n} in {path}", table) for n, table in enumerate(tables, 1)]
+        names = [user.name for user in users if user.name is not None]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidRequest(f"users: {path} has the user {twice!r} twice")
+        tokens = Counter(user.digest for user in users if user.name is None)
+        for n, user in enumerate(users, 1):
+            if user.name is None and tokens[user.digest] > 1:
+                raise InvalidRequest(f"users: user {n} in {path} has the token of another")
+        if others_may_read:
+            logger.warning("%s holds secrets and others may read it; chmod 600 it", path)
+        try:
+            return cls(users)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"users: {path}: {error}") from None
+
+    @property
+    def agents_with_tokens(self) -> list[str]:
+        """The agents that have a token, each once."""
+        found = (one.agent for one in self._tokens)
+        return list(dict.fromkeys(agent for agent in found if agent is not None))
+
+    async def admit(self, credentials: Mapping[str, Any]) -> str | None:
+        """Return the agent that a connection is; None for one that is no agent."""
+        name, password = credentials.get("user") or None, credentials.get("pass") or None
+        # Clients send a token alone as auth_token, and some as a user name without a password.
+        token = credentials.get("auth_token") or (None if password else name)
+        user = self._with_token(token) if isinstance(token, str) else None
+        if user is not None:
+            return user.agent
+        known = self._passwords.get(name) if isinstance(name, str) else None
+        if isinstance(password, str):
+            compared = known or self._nobody
+            if compared is not None and await compared.is_it(password) and known is not None:
+                return known.agent
+        if known is not None:
+            raise Unauthorized(f"wrong password of user {name!r}")
+        raise Unauthorized("unknown credentials")  # not even the name is told: it may be a token
+
+    def _with_token(self, token: str) -> User | None:
+        """Return whose token it is, in a time that does not tell which."""
+        given = _digest(token)
+        found = None
+        for user in self._tokens:
+            if hmac.compare_digest(given, user.digest):
+                found = user
+        return found
+
+
+def _user(where: str, table: Any) -> User:
+    if not isinstance(table, dict):
+        raise InvalidRequest(f"{where} is not a table")
+    unknown = table.keys() - _FIELDS
+    if unknown:
+        raise InvalidRequest(f"{where} has {min(unknown)!r}, which is none of {sorted(_FIELDS)}")
+    by_token = "token" in table
+    if by_token == ("user" in table or "password" in table) or (
+        not by_token and not {"user", "password"} <= table.keys()
+    ):
+        raise InvalidRequest(f"{where} needs either a token, or a user and a password")
+    name = table.get("user")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise InvalidRequest(f"{where}: user: {name!r} is not a name")
+    agent = table.get("agent")
+    kind = "token" if by_token else "password"
+    return User(
+        _secret(f"{where}: {kind}", table[kind], is_token=by_token),
+        name,
+        None if agent is None else checks.agent_name(f"{where}: agent", agent),
+    )
+
+
+def _secret(what: str, secret: object, *, is_token: bool = True) -> str:
+    if not isinstance(secret, str) or not secret or not secret.isprintable():
+        raise InvalidRequest(f"{what}: a secret is printable text, and not empty")
+    if is_token:
+        return _token(what, secret)
+    if secret.startswith(_DIGEST):
+        raise InvalidRequest(
+            f"{what}: {_DIGEST} is for tokens, since a password can be guessed from it; write what "
+            "`mq9 hash-password` prints"
+        )
+    if secret.startswith(passwords.PREFIX):
+        passwords.parse(what, secret)
+    return secret
+
+
+def _token(what: str, secret: str) -> str:
+    if secret.startswith(passwords.PREFIX):
+        raise InvalidRequest(f"{what}: {passwords.PREFIX} is for passwords; tokens take {_DIGEST}")
+    if secret.startswith(_DIGEST):
+        digest = secret.removeprefix(_DIGEST).lower()
+        if len(digest) != 64 or not set(digest) <= set(string.hexdigits):
+            raise InvalidRequest(f"{what}: after {_DIGEST} there must be 64 hexadecimal digits")
+        return _DIGEST + digest
+    return secret

@@ -1,0 +1,1 @@
+"""Storage: a database file opened, migrated, watched, written by one thread and read by several."""

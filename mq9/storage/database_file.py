@@ -1,0 +1,191 @@
+"""Notices when an open database file is removed, replaced or overwritten.
+
+SQLite goes on with the descriptors that it has, and would report success for what nobody finds
+again. Only metadata is read here: a descriptor of the file that is opened and closed by anyone but
+SQLite would drop the locks of this process. Content is read by a connection of SQLite's own.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mq9.storage.store import LOG_BYTES
+
+_RIGHTS = 0o600  # what the owner of the file must keep
+_ATTEMPTS = 5  # to read a page that another process may be writing
+_PAUSE_S = 0.01  # between two of them
+_SETTLED_NS = 1_000_000_000  # a change so recent may hide a second one: timestamps are coarse
+_AGAIN_S = 0.1  # after which such a file is looked into again
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Which file lies at a path, and what its owner may do with it."""
+
+    device: int
+    inode: int
+    rights: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Identity:
+        return cls(status.st_dev, status.st_ino, status.st_mode & _RIGHTS)
+
+    def is_same_file(self, other: _Identity) -> bool:
+        return (self.device, self.inode) == (other.device, other.inode)
+
+
+class DatabaseFile:
+    """The files of one open database, as they were when it was opened.
+
+    The database holds a random token that is renewed after each checkpoint. What the main file
+    holds must be that token or, until the next checkpoint, the one before it: a copy of another
+    database or an older copy of this one holds neither.
+
+    Args:
+        path: The main file, open in WAL mode.
+        connection: May write to it; used by one thread, as in ``problem`` and ``renew``.
+
+    Raises:
+        OSError: One of the files is not there.
+        sqlite3.Error: The database cannot be read.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        real = os.path.realpath(path)  # where SQLite keeps what belongs to a symbolic link
+        connection.execute("SELECT 1 FROM checkpoints").fetchone()  # now the log is there
+        self._main = path
+        self._log = Path(f"{real}-wal")
+        self._paths = (path, self._log, Path(f"{real}-shm"))
+        self._identities = [_Identity.of(one.stat()) for one in self._paths]
+        self._log_size = 0
+        self._is_cut = False
+        self._stamp: tuple[int, ...] | None = None
+        self._is_settled = False
+        self._seen = _token_in(path)
+        if self._seen is None:  # a new file: what it holds stands in the log
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._seen = _token_in(path)
+        self._checked_at = time.monotonic()
+
+    def moved(self) -> str | None:
+        """Say what became of the files at their paths; None while they are the same. Thread-safe.
+
+        Only this much can be told from any thread, at the price of three calls of ``stat``.
+        """
+        for path, identity in zip(self._paths, self._identities, strict=True):
+            try:
+                found = _Identity.of(path.stat())
+            except FileNotFoundError:
+                return f"{path} is not there any more"
+            except OSError as error:
+                return f"{path} cannot be reached: {error.strerror}"
+            if not found.is_same_file(identity):
+                return f"{path} is another file now"
+            if identity.rights & ~found.rights:
+                return f"{path} may no longer be read and written"
+        return None
+
+    def may_be_completed(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether the log may still be written into the main file, as the last close does.
+
+        So what stands in a log that was merely removed is not lost, and a main file that is not
+        ours any more, or a log that is not whole, does no harm.
+        """
+        try:
+            for path, identity in zip(self._paths, self._identities, strict=True):
+                is_there = path == self._main or path.exists()
+                if is_there and not _Identity.of(path.stat()).is_same_file(identity):
+                    return False
+            return not self._is_cut and self._overwritten(connection) is None
+        except (OSError, sqlite3.Error):
+            return False
+
+    def problem(self, connection: sqlite3.Connection) -> str | None:
+        """Say what became of the files or their content; None while they are what they were.
+
+        Args:
+            connection: The one that writes, outside a transaction.
+        """
+        moved = self.moved()
+        if moved is not None:
+            return moved
+        try:
+            return self._overwritten(connection) or self._cut_log(connection)
+        except FileNotFoundError as error:
+            return f"{error.filename} is not there any more"
+        except (OSError, sqlite3.Error) as error:
+            return f"{self._main} cannot be read: {error}"
+
+    def renew(self, connection: sqlite3.Connection) -> None:
+        """Write a new token, where the last one has reached the main file; in a transaction."""
+        connection.execute(
+            "UPDATE checkpoints SET previous=token, token=randomblob(16) WHERE token=?",
+            (self._seen,),
+        )
+
+    def _cut_log(self, connection: sqlite3.Connection) -> str | None:
+        """Tell of a log that is shorter than what SQLite has written to it."""
+        size = self._log.stat().st_size
+        # SQLite itself cuts a log that it begins anew, to LOG_BYTES; other programs may to nothing,
+        # once all of it stands in the main file.
+        if size < min(self._log_size, LOG_BYTES):
+            self._is_cut = bool(size or self._frames(connection))
+        self._log_size = size
+        return f"{self._log} was cut off" if self._is_cut else None
+
+    def _frames(self, connection: sqlite3.Connection) -> int:
+        """Count what SQLite believes to stand in an empty log; raises where that is wanted."""
+        _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return int(frames)
+
+    def _overwritten(self, connection: sqlite3.Connection) -> str | None:
+        """Tell of a main file that something other than a checkpoint has written to."""
+        status = self._main.stat()
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        now = time.monotonic()
+        if stamp == self._stamp and (self._is_settled or now - self._checked_at < _AGAIN_S):
+            return None
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_PAUSE_S)
+            try:
+                found = _token_in(self._main)
+            except sqlite3.DatabaseError:
+                continue
+            token, previous = connection.execute(
+                "SELECT token, previous FROM checkpoints"
+            ).fetchone()
+            is_previous = found == previous and self._seen != token
+            if found == token or is_previous or found is self._seen is None:
+                break
+        else:
+            return f"{self._main} was overwritten"
+        self._seen = found
+        self._stamp = stamp
+        self._checked_at = now
+        age_ns = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
+        self._is_settled = age_ns > _SETTLED_NS
+        return None
+
+
+def _token_in(path: Path) -> bytes | None:
+    """Return the token in the main file alone, without its log; None where there is none yet."""
+    # SQLite closes a descriptor only when this process holds no lock on the file.
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    connection = sqlite3.connect(uri, uri=True)
+    try:
+        # A checkpoint that a full disk has ended writes the new length and not all of the pages;
+        # SQLite then refuses the file without its log, unless it may be damaged.
+        connection.execute("PRAGMA writable_schema=ON")
+        row = connection.execute("SELECT token FROM checkpoints").fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return None
+        raise
+    finally:
+        connection.close()
+    return None if row is None else bytes(row[0])

@@ -1,0 +1,186 @@
+"""Connections that only read: several at once, and none that keeps the others waiting for long.
+
+A read that takes more than a moment of the processor begins anew behind the other long ones, on a
+connection for those only. There it is stopped after a number of SQLite's steps, which unlike
+seconds do not depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from mq9.errors import NotConnected, Unavailable
+from mq9.storage import store
+
+R = TypeVar("R")
+
+_QUICK_S = 0.02  # of the processor, for a read that is not a long one
+_QUICK = 3  # connections for such reads; one more is for long ones
+_EVERY = 2_000  # steps between two looks at whether it is enough
+
+
+class TooLong(Exception):  # not a failure of the storage
+    """A read was stopped because it took more than it may."""
+
+
+def no_steps_left(steps: int | None) -> Callable[[], bool]:
+    """Make what tells, after every few steps, whether there were more than so many."""
+    left = math.inf if steps is None else steps
+
+    def is_enough() -> bool:
+        nonlocal left
+        left -= _EVERY
+        return left < 0
+
+    return is_enough
+
+
+@contextmanager
+def stopped_when(connection: sqlite3.Connection, is_enough: Callable[[], bool]) -> Iterator[None]:
+    """Stop what a connection does inside as soon as it is enough.
+
+    Args:
+        connection: The connection.
+        is_enough: Asked after every few steps.
+
+    Raises:
+        TooLong: It was stopped.
+    """
+    connection.set_progress_handler(is_enough, _EVERY)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise TooLong from None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def too_long(steps: int) -> Unavailable:
+    """Make the error for a read that is too long for everybody."""
+    return Unavailable(
+        f"the read took more than {steps} steps and was stopped; ask for less, by msg_id, key or "
+        "since"
+    )
+
+
+class _Lane:
+    """Threads that read, each on a connection."""
+
+    def __init__(self, path: Path, name: str, count: int) -> None:
+        self.count = count
+        self.free: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
+        for _ in range(count):
+            self.free.put(store.open_reader(path))
+        self.threads = ThreadPoolExecutor(count, name)
+
+    def read(self, look: Callable[[sqlite3.Connection], R], is_enough: Callable[[], bool]) -> R:
+        """Look at one state of the database, on one of the threads."""
+        connection = self.free.get()
+        try:
+            if connection is None:
+                raise NotConnected("the broker is closed")
+            connection.execute("BEGIN")
+            try:
+                with stopped_when(connection, is_enough):
+                    return look(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        finally:
+            self.free.put(connection)
+
+
+class Readers:
+    """Reads one file on threads of its own. A context in which nobody reads, for a fork.
+
+    Args:
+        path: The file, which is open elsewhere.
+        most_steps: Steps that a read may take.
+        timer: Gives the seconds that the thread which asks has had of the processor.
+    """
+
+    def __init__(
+        self, path: Path, most_steps: int, timer: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._most_steps = most_steps
+        self._timer = timer
+        self._quick = _Lane(path, "mq9-reader", _QUICK)
+        self._long = _Lane(path, "mq9-long-reader", 1)
+        self._pausing = threading.Lock()
+        self._taken: list[tuple[_Lane, sqlite3.Connection | None]] = []
+
+    async def read(self, look: Callable[[sqlite3.Connection], R], *, is_bounded: bool = True) -> R:
+        """Look at one state of the database.
+
+        Args:
+            look: What to do with the connection, on a thread.
+            is_bounded: Whether it is stopped when it takes too many steps.
+
+        Raises:
+            Unavailable: It took too many.
+            NotConnected: The connections are closed.
+        """
+        try:
+            if is_bounded:
+                with contextlib.suppress(TooLong):
+                    return await self._run(self._quick, self._look_briefly, look)
+            steps = self._most_steps if is_bounded else None
+            return await self._run(self._long, self._long.read, look, no_steps_left(steps))
+        except TooLong:
+            raise too_long(self._most_steps) from None
+
+    def _look_briefly(self, look: Callable[[sqlite3.Connection], R]) -> R:
+        begun = self._timer()
+        is_enough = no_steps_left(self._most_steps)
+        return self._quick.read(look, lambda: is_enough() or self._timer() - begun > _QUICK_S)
+
+    async def _run(self, lane: _Lane, work: Callable[..., R], *args: object) -> R:
+        try:
+            ended = lane.threads.submit(work, *args)
+        except RuntimeError as error:  # it takes nothing more
+            raise NotConnected("the broker is closed") from error
+        return await asyncio.wrap_future(ended)
+
+    def acquire(self) -> None:
+        """Wait until nobody reads, and let nobody begin."""
+        self._pausing.acquire()
+        for lane in (self._quick, self._long):
+            self._taken += [(lane, lane.free.get()) for _ in range(lane.count)]
+
+    def release(self) -> None:
+        """Let reads begin again."""
+        while self._taken:
+            lane, connection = self._taken.pop()
+            lane.free.put(connection)
+        self._pausing.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def finish(self) -> None:
+        """Let what was begun end, and take nothing more."""
+        self._quick.threads.shutdown()
+        self._long.threads.shutdown()
+
+    def close_taken(self) -> None:
+        """Close the connections, having acquired them; reads are refused from then on."""
+        for number, (lane, connection) in enumerate(self._taken):
+            if connection is not None:
+                connection.close()
+            self._taken[number] = (lane, None)

@@ -1,0 +1,291 @@
+"""The database of a broker: opened, checked, brought to the present schema.
+
+A file that is damaged, was written by a newer version or belongs to something else is refused
+before anything in it is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import time
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+
+from mq9 import engine
+from mq9.engine import idempotency
+from mq9.errors import Unavailable, UnusableFile
+
+APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
+VERSION = 3
+# From each older version to the next; the database is at VERSION after all that apply.
+_MIGRATIONS: dict[int, str] = {
+    1: "CREATE TABLE agents_vectors"
+    " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT;",
+    2: "ALTER TABLE messages ADD COLUMN moved TEXT;\n"
+    "ALTER TABLE messages ADD COLUMN headers TEXT;\n"
+    "ALTER TABLE delayed ADD COLUMN headers TEXT;\n"
+    "ALTER TABLE handed ADD COLUMN moved_to TEXT;\n"
+    "ALTER TABLE handed ADD COLUMN moved_as INTEGER;\n"
+    "ALTER TABLE groups ADD COLUMN reached INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE groups ADD COLUMN redelivered INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE replies ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE mailboxes ADD COLUMN ids INTEGER NOT NULL DEFAULT 0;\n"
+    "CREATE TABLE digested_ids (mailbox INTEGER NOT NULL, id BLOB NOT NULL, digest BLOB NOT NULL,"
+    " answer INTEGER NOT NULL, sent_ms INTEGER NOT NULL, PRIMARY KEY (mailbox, id))"
+    " STRICT, WITHOUT ROWID;\n"
+    "INSERT INTO digested_ids"
+    " SELECT mailbox, id_key(sender, id), digest, answer, sent_ms FROM sent_ids;\n"
+    "DROP TABLE sent_ids;\n"
+    "ALTER TABLE digested_ids RENAME TO sent_ids;\n"
+    "CREATE INDEX sent_ids_age ON sent_ids (sent_ms);\n"
+    "UPDATE mailboxes SET ids=(SELECT count(*) FROM sent_ids WHERE mailbox=mailboxes.id);\n"
+    "CREATE TABLE checkpoints (token BLOB NOT NULL, previous BLOB NOT NULL) STRICT;\n"
+    "INSERT INTO checkpoints VALUES (randomblob(16), randomblob(16));\n"
+    # Registrations could be made before their mailbox, and had no life then.
+    "INSERT OR IGNORE INTO mailboxes (address, life, description, public, creator, ttl_s)"
+    " SELECT mailbox, lower(hex(randomblob(8))), '', 0, owner, 0 FROM agents WHERE life IS NULL;\n"
+    "UPDATE agents SET life=(SELECT m.life FROM mailboxes m WHERE m.address=agents.mailbox)"
+    " WHERE life IS NULL;\n",
+}
+
+_BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
+_SPARE_PAGES = 1_024  # free ones that a file keeps
+_OLDEST_SQLITE = (3, 37, 0)  # the first with strict tables
+_BUSY_MS = 4_000  # less than a client waits for a reply, so that it learns the cause
+LOG_BYTES = 16 * 1024 * 1024  # kept of the log once it is written into the file
+# Small files are checked page by page when opened, larger ones when a page is read.
+_CHECKED_BYTES = 64 * 1024 * 1024
+
+
+class Durability(StrEnum):
+    """What a change survives once it is answered: a killed process, or power loss as well."""
+
+    NORMAL = "normal"
+    FULL = "full"
+
+
+def open_memory() -> sqlite3.Connection:
+    """Return a new database that lives as long as its connection."""
+    connection = _connect(":memory:")
+    _create(connection, "the database in memory")
+    return connection
+
+
+def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3.Connection:
+    """Return a connection that may write, making the file if it is missing.
+
+    Raises:
+        UnusableFile: The file cannot be used; it was left as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Only its owner may read a mailbox; SQLite gives the files beside it the same rights.
+        # One that exists is left to SQLite: closing a descriptor of it would drop all the locks
+        # that this process holds on it.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise UnusableFile(f"{path} cannot be opened: {error.strerror}") from error
+    _refuse_unusable(path)
+    connection = _connect(str(path))
+    try:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        if pages == 0:  # later it would change nothing, and write all the same
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        _switch_to_wal(connection)
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
+        synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        _create(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise UnusableFile(f"{path} cannot be opened: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Return a connection to an open file that only reads."""
+    # Without the right to write, so that closing it never writes the log into the file.
+    connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
+    connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA user_version").fetchone()  # from now on it holds a lock
+    return connection
+
+
+def refuse_newer(connection: sqlite3.Connection) -> None:
+    """See, in a transaction, that no newer version has brought the database to another schema.
+
+    Raises:
+        Unavailable: One has, while this program had the file open.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise Unavailable(f"the broker's file {_newer(version)}, and restart; nothing was done")
+
+
+def _newer(version: int) -> str:
+    return (
+        f"was written by a newer version of mq9 (schema {version}, this one knows {VERSION}); "
+        "upgrade langchain-mq9"
+    )
+
+
+def give_back_pages(connection: sqlite3.Connection, most: int) -> int:
+    """Shorten the file by what is free in it, but for some pages to write into; by how many."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    pages = min(free - _SPARE_PAGES, most)
+    if pages <= 0:
+        return 0
+    for _ in range(pages):  # Python takes one step of such a statement, whatever number it is given
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(free - left)
+
+
+def _connect(target: str) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        needed = ".".join(map(str, _OLDEST_SQLITE))
+        raise UnusableFile(f"this Python has SQLite {sqlite3.sqlite_version}; {needed} is needed")
+    connection = sqlite3.connect(
+        target,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        uri=target.startswith("file:"),
+    )
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    return connection
+
+
+def _refuse_unusable(path: Path) -> None:
+    before = _stamp(path)
+    try:
+        _check(path, alone=not any(_beside(path, suffix).exists() for suffix in _BESIDE))
+    except UnusableFile:
+        if _stamp(path) == before:
+            raise
+        _check(path, alone=False)  # another process was writing, and it was seen in the middle
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _stamp(path: Path) -> dict[str, tuple[int, int]]:
+    """Return size and age of the file and of its log, where there is something in them."""
+    stamps = {}
+    for suffix in ("", "-wal"):
+        try:
+            status = _beside(path, suffix).stat()
+        except FileNotFoundError:
+            continue
+        if status.st_size:
+            stamps[suffix] = (status.st_size, status.st_mtime_ns)
+    return stamps
+
+
+def _check(path: Path, *, alone: bool) -> None:
+    size = path.stat().st_size
+    if size == 0:
+        return
+    if size < 100:
+        raise UnusableFile(f"{path} is not a database of mq9, or its beginning is damaged")
+    # Read-only, so that not even closing the connection writes to the file; and where nothing lies
+    # beside it, so that nobody has it open, immutable, which puts nothing there either.
+    mode = "mode=ro&immutable=1" if alone else "mode=ro"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    try:
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application == 0 and version == 0 and tables == 0:
+            return  # made, and not yet filled
+        if application != APPLICATION_ID:
+            raise UnusableFile(f"{path} is the database of another program, not of mq9")
+        if version > VERSION:
+            raise UnusableFile(f"{path} {_newer(version)}")
+        if size <= _CHECKED_BYTES:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise UnusableFile(f"{path} is damaged: {verdict}; restore it from a copy")
+    except sqlite3.OperationalError as error:
+        raise UnusableFile(f"{path} cannot be opened: {error}") from error
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname == "SQLITE_NOTADB":
+            raise UnusableFile(
+                f"{path} is not a database of mq9, or its beginning is damaged"
+            ) from error
+        raise UnusableFile(f"{path} is damaged: {error}; restore it from a copy") from error
+    finally:
+        connection.close()
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Write to a log beside the file, so that reading and writing do not block each other."""
+    patience = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # Of several that switch at once all but one are told so at once, whatever the timeout.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _create(connection: sqlite3.Connection, shown: object) -> None:
+    """Bring the schema to VERSION; of several processes at once, one does it.
+
+    Args:
+        connection: The database.
+        shown: What errors call it.
+
+    Raises:
+        UnusableFile: A newer version has brought it further meanwhile.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _migrate(connection, shown)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _migrate(connection: sqlite3.Connection, shown: object) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise UnusableFile(f"{shown} {_newer(version)}")
+    if version == 0:
+        _run(connection, resources.files(engine).joinpath("schema.sql").read_text("utf-8"))
+    else:
+        connection.create_function("id_key", 2, idempotency.key, deterministic=True)
+        for step in range(version, VERSION):
+            _run(connection, _MIGRATIONS[step])
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """Run statements inside the open transaction, which ``executescript`` would commit."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
