@@ -138,7 +138,7 @@ browser: ## Chromium, for the test that opens a page; only on Debian, for its su
 	fi
 
 answers: $(READY) ## What mq9-mcp answers first, written down anew
-	@$(BIN)/python -m mcp_server.recording
+	@$(BIN)/python packaging/record_answers.py
 
 format: $(READY) ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix

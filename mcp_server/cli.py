@@ -15,16 +15,16 @@ import typer.main
 from mcp.server.auth.provider import TokenVerifier
 
 from mcp_server import run
-from mcp_server.claimed_names import check_apart
-from mcp_server.doctor import doctor
-from mcp_server.front import Front
-from mcp_server.hosts import HOSTS, Host, Scope, host_named
-from mcp_server.http import KnownTokens, verifier_named
-from mcp_server.install import DEFAULT_KEY, Plan, make_entry, plan_install, plan_undo
-from mcp_server.machine import Machine
+from mcp_server.hosts.doctor import doctor
+from mcp_server.hosts.install import DEFAULT_KEY, Plan, make_entry, plan_install, plan_undo
+from mcp_server.hosts.known import HOSTS, Host, Scope, host_named
+from mcp_server.hosts.machine import Machine
+from mcp_server.http.claimed_names import check_apart
+from mcp_server.http.routes import KnownTokens, verifier_named
+from mcp_server.http.trusted_urls import host_of
 from mcp_server.naming import refuse_auto
 from mcp_server.settings import AUTO, HOST_LEASE_S, PREFIX, Settings, settings_from
-from mcp_server.trusted_urls import host_of
+from mcp_server.startup.front import Front
 from mq9.cli.call import register
 from mq9.cli.output import harmless
 from mq9.cli.program import Program, new_app

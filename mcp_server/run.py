@@ -14,11 +14,11 @@ from mcp.server.auth.provider import TokenVerifier
 from starlette.applications import Starlette
 
 from mcp_server.callers import Callers, Connect
-from mcp_server.front import Front, standard_front
-from mcp_server.http import PATH, KnownTokens, mcp_routes
+from mcp_server.http.routes import PATH, KnownTokens, mcp_routes
 from mcp_server.naming import Surroundings
 from mcp_server.server import make_server
 from mcp_server.settings import AUTO, Settings
+from mcp_server.startup.front import Front, standard_front
 from mcp_server.stdio import stdio_streams
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
 from mq9.cli.signals import ended_by_signals, stop_on_signals
@@ -29,7 +29,7 @@ from mq9.transport import servers
 from mq9.transport.open import default_url, shown_url
 
 if TYPE_CHECKING:  # it takes its time to load, and is not always needed
-    from mcp_server.access_tokens import AccessTokens
+    from mcp_server.http.access_tokens import AccessTokens
 
 _logger = logging.getLogger("mq9.mcp")
 
@@ -84,7 +84,7 @@ class Door:
         """
         if self.authorization_server is None:
             return None
-        from mcp_server.access_tokens import AccessTokens  # noqa: PLC0415  # see above
+        from mcp_server.http.access_tokens import AccessTokens  # noqa: PLC0415  # see above
 
         return AccessTokens(
             self.authorization_server,

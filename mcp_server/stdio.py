@@ -18,8 +18,8 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, Req
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_server.front import Front
-from mcp_server.opening import ANSWERED, acknowledged
+from mcp_server.startup.front import Front
+from mcp_server.startup.opening import ANSWERED, acknowledged
 
 _logger = logging.getLogger("mq9.mcp")
 

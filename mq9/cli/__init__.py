@@ -33,7 +33,7 @@ def mcp_main() -> None:
     """Run ``mq9-mcp``, which is the same as ``mq9 mcp``, and exit."""
 
     def load() -> Callable[..., Any]:
-        from mcp_server.start import begin  # noqa: PLC0415  # only this program needs it
+        from mcp_server.startup.begin import begin  # noqa: PLC0415  # only this program needs it
 
         front = begin(sys.argv[1:], os.environ)
         from mcp_server.cli import app  # noqa: PLC0415  # it may be missing what it needs

@@ -36,8 +36,8 @@ async def mcp_routes(
         yield []
         return
     try:
-        from mcp_server import http  # noqa: PLC0415  # the extra may be missing
         from mcp_server.callers import Callers  # noqa: PLC0415  # see above
+        from mcp_server.http import routes as http  # noqa: PLC0415  # the extra may be missing
         from mcp_server.naming import refuse_auto  # noqa: PLC0415  # see above
         from mcp_server.run import check_names  # noqa: PLC0415  # see above
         from mcp_server.server import make_server  # noqa: PLC0415  # see above

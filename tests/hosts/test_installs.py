@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.hosts import HOSTS, Host, Scope
-from mcp_server.install import make_entry, plan_install, plan_undo
-from mcp_server.machine import Machine
+from mcp_server.hosts.install import make_entry, plan_install, plan_undo
+from mcp_server.hosts.known import HOSTS, Host, Scope
+from mcp_server.hosts.machine import Machine
 
 TOOLS = Path(__file__).parents[2] / ".tools"
 PROGRAMS = TOOLS / "hosts/node_modules/.bin"

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from waiting import until
 
 from mcp_server import Callers, Settings, make_server
-from mcp_server.http import mcp_routes
+from mcp_server.http.routes import mcp_routes
 from mq9.http.port import listening, serving
 
 CURRENT, OLDER = ERAS

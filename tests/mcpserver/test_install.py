@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from mcp_server import changes
-from mcp_server.hosts import HOSTS, Host, Scope
-from mcp_server.install import Entry, find_command, make_entry, plan_install, plan_undo
-from mcp_server.launch import Launch
-from mcp_server.machine import Machine
+from mcp_server.hosts import changes
+from mcp_server.hosts.install import Entry, find_command, make_entry, plan_install, plan_undo
+from mcp_server.hosts.known import HOSTS, Host, Scope
+from mcp_server.hosts.launch import Launch
+from mcp_server.hosts.machine import Machine
 from mq9 import InvalidRequest
 
 CURSOR = HOSTS["cursor"]

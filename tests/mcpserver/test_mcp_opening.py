@@ -13,12 +13,12 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCRequest, jsonrpc_message_adapter
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
+from record_answers import answered, recorded, requests, text
 
 from mcp_server import Callers, Settings, make_server
-from mcp_server.answers import FILE, Answers
-from mcp_server.front import Front
-from mcp_server.opening import ANSWERED, Opening
-from mcp_server.recording import answered, recorded, requests, text
+from mcp_server.startup.answers import FILE, Answers
+from mcp_server.startup.front import Front
+from mcp_server.startup.opening import ANSWERED, Opening
 from mq9 import Mq9Client
 from mq9.operations.listed import NAMES, READ_ONLY
 

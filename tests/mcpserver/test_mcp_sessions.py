@@ -8,7 +8,7 @@ from mcp.server.auth.provider import AccessToken
 from over_http import CURRENT, OLDER, Wire, by_hand, served, waits
 from waiting import until
 
-from mcp_server.sessions import SessionLimits
+from mcp_server.http.sessions import SessionLimits
 from mq9.testing import FakeBroker
 
 

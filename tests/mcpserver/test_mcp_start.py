@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import MQ9_MCP
 
-from mcp_server.answers import FILE
 from mcp_server.cli import app
 from mcp_server.settings import AUTO, settings_from
-from mcp_server.start import PLAIN_URL, is_installed, understood
+from mcp_server.startup.answers import FILE
+from mcp_server.startup.begin import PLAIN_URL, is_installed, understood
 from mq9.transport.open import check_url
 
 PATIENCE_S = 60
@@ -283,8 +283,8 @@ def test_nothing_is_answered_for_another_sdk(tmp_path, sdk, begun):
     recorded = tmp_path / "answers.json"
     recorded.write_text(json.dumps(json.loads(FILE.read_text("utf-8")) | {"sdk": sdk}), "utf-8")
     script = (
-        "import pathlib, mcp_server.answers\nfrom mcp_server.start import begin\n"
-        f"mcp_server.answers.FILE = pathlib.Path({str(recorded)!r})\n"
+        "import pathlib, mcp_server.startup.answers\nfrom mcp_server.startup.begin import begin\n"
+        f"mcp_server.startup.answers.FILE = pathlib.Path({str(recorded)!r})\n"
         "print(type(begin(['--agent', 'desk'], {})).__name__)"
     )
     done = subprocess.run(
@@ -299,8 +299,8 @@ def test_nothing_is_answered_for_another_sdk(tmp_path, sdk, begun):
 
 def test_nothing_is_loaded_for_it_that_takes_long():
     script = (
-        "import sys\nfrom mcp_server.start import begin, understood\n"
-        "from mcp_server.answers import Answers\n"
+        "import sys\nfrom mcp_server.startup.begin import begin, understood\n"
+        "from mcp_server.startup.answers import Answers\n"
         "start = understood(['--agent', 'desk'], {})\n"
         "assert Answers(start.settings, start.identity).result('2025-11-25', 'tools/list')\n"
         "print(*sys.modules)"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mcp_server import host_commands, json_text, toml_text
-from mcp_server.host_commands import HostCommand
-from mcp_server.launch import Launch
-from mcp_server.machine import Machine
+from mcp_server.hosts import commands, json_text, toml_text
+from mcp_server.hosts.commands import HostCommand
+from mcp_server.hosts.launch import Launch
+from mcp_server.hosts.machine import Machine
 from mq9 import InvalidRequest
 from mq9.address import shown
 
@@ -166,7 +166,7 @@ _ALL = (
         user_files=_claude_code,
         project_files=[".mcp.json"],
         members={"type": "stdio"},
-        command=host_commands.CLAUDE,
+        command=commands.CLAUDE,
     ),
     Host(
         name="cursor",
@@ -182,7 +182,7 @@ _ALL = (
         project_files=[".vscode/mcp.json"],
         servers_key="servers",
         members={"type": "stdio"},
-        command=host_commands.VSCODE,
+        command=commands.VSCODE,
         folder="${workspaceFolder}",
     ),
     Host(
@@ -192,14 +192,14 @@ _ALL = (
         project_files=[".codex/config.toml"],
         servers_key="mcp_servers",
         text=toml_text,
-        command=host_commands.CODEX,
+        command=commands.CODEX,
     ),
     Host(
         name="gemini",
         title="Gemini CLI",
         user_files=_gemini,
         project_files=[".gemini/settings.json"],
-        command=host_commands.GEMINI,
+        command=commands.GEMINI,
     ),
     Host(
         name="opencode",
@@ -209,7 +209,7 @@ _ALL = (
         servers_key="mcp",
         members={"type": "local"},
         has_one_list=True,
-        command=host_commands.OPENCODE,
+        command=commands.OPENCODE,
     ),
     Host(
         name="copilot",
@@ -217,7 +217,7 @@ _ALL = (
         user_files=_copilot,
         project_files=[".github/mcp.json"],
         members={"type": "local", "tools": ["*"]},
-        command=host_commands.COPILOT,
+        command=commands.COPILOT,
     ),
     # Its own command takes no variables.
     Host(name="cline", title="Cline in VS Code", user_files=_cline),

@@ -24,15 +24,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_server.origins import KnownOrigins
-from mcp_server.sessions import SessionLimits, Sessions
-from mcp_server.trusted_urls import URL
+from mcp_server.http.origins import KnownOrigins
+from mcp_server.http.sessions import SessionLimits, Sessions
+from mcp_server.http.trusted_urls import URL
 from mq9 import InvalidRequest, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock
 from mq9.server.users import Users
 
 if TYPE_CHECKING:  # it takes its time to load, and is not always needed
-    from mcp_server.access_tokens import AccessTokens
+    from mcp_server.http.access_tokens import AccessTokens
 
 PATH = "/mcp"
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
@@ -171,7 +171,7 @@ def _authenticated(
 
 def _try_again(_connection: HTTPConnection, error: AuthenticationError) -> Response:
     """Tell a client that its token may be good, so that it keeps it."""
-    from mcp_server.key_set import RETRY_S  # noqa: PLC0415  # where it is loaded by now
+    from mcp_server.http.key_set import RETRY_S  # noqa: PLC0415  # where it is loaded by now
 
     said = {"error": "temporarily_unavailable", "error_description": str(error)}
     return JSONResponse(said, 503, {"retry-after": str(RETRY_S)})

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mcp_server.launch import Launch
-from mcp_server.machine import Machine
+from mcp_server.hosts.launch import Launch
+from mcp_server.hosts.machine import Machine
 from mq9 import InvalidRequest
 
 _PATIENCE_S = 60

@@ -14,7 +14,7 @@ import httpx2
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from mcp_server.trusted_urls import check_url
+from mcp_server.http.trusted_urls import check_url
 from mq9 import InvalidRequest, Mq9Error
 from mq9.address import shown
 from mq9.clock import Clock

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from mcp_server.answers import CURRENT, OLDER, Answers
+from mcp_server.startup.answers import CURRENT, OLDER, Answers
 
 # The id under which the SDK is told of the request that opened the connection. The client has its
 # answer, and is not to hear it again.

@@ -11,9 +11,9 @@ import jwt
 from mcp.server.auth.provider import AccessToken
 from starlette.authentication import AuthenticationError
 
-from mcp_server.claimed_names import agent_named
-from mcp_server.key_set import ALGORITHMS, KeySet, KeysUnavailable
-from mcp_server.trusted_urls import check_url
+from mcp_server.http.claimed_names import agent_named
+from mcp_server.http.key_set import ALGORITHMS, KeySet, KeysUnavailable
+from mcp_server.http.trusted_urls import check_url
 from mq9 import InvalidRequest
 from mq9 import address as addresses
 from mq9.clock import Clock

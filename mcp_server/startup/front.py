@@ -11,7 +11,7 @@ from queue import Full, Queue
 from threading import Lock, Thread
 from typing import BinaryIO, TextIO
 
-from mcp_server.opening import Opening
+from mcp_server.startup.opening import Opening
 
 _logger = logging.getLogger("mq9.mcp")
 

@@ -23,11 +23,11 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from mcp_server import host_commands, json_text
-from mcp_server.changes import Change, read, without_links
-from mcp_server.hosts import ConfigText, Host, Scope
-from mcp_server.launch import Launch
-from mcp_server.machine import Machine
+from mcp_server.hosts import commands, json_text
+from mcp_server.hosts.changes import Change, read, without_links
+from mcp_server.hosts.known import ConfigText, Host, Scope
+from mcp_server.hosts.launch import Launch
+from mcp_server.hosts.machine import Machine
 from mcp_server.settings import AUTO
 from mq9 import InvalidRequest
 from mq9.address import shown
@@ -147,7 +147,7 @@ class Plan:
         if self.entry is not None:
             self.memory.make()
         if self.line:
-            host_commands.run(self.machine, self.line)
+            commands.run(self.machine, self.line)
             self._check_command()
         else:
             self.config.make()

@@ -18,11 +18,11 @@ from mcp_types import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-from mcp_server.answers import ADDRESS, AGENT, CURRENT, FILE, OLDER
 from mcp_server.callers import Callers
 from mcp_server.naming import Surroundings
 from mcp_server.server import make_server
 from mcp_server.settings import Settings
+from mcp_server.startup.answers import ADDRESS, AGENT, CURRENT, FILE, OLDER
 from mq9 import Mq9Client
 from mq9.operations import ALL
 from mq9.operations.listed import NAMES

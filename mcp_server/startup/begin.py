@@ -16,10 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from mcp_server.answers import Answers
-from mcp_server.front import Front, standard_front
-from mcp_server.opening import Opening
 from mcp_server.settings import AUTO, HOST_LEASE_S, PREFIX, Settings, settings_from
+from mcp_server.startup.answers import Answers
+from mcp_server.startup.front import Front, standard_front
+from mcp_server.startup.opening import Opening
 from mq9.errors import InvalidRequest
 from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S, Identity
 

@@ -14,11 +14,11 @@ from typing import get_args
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from mcp_server.hosts import HOSTS, Host, Scope
-from mcp_server.install import PROGRAM, find_command, without_credentials
-from mcp_server.launch import Launch
-from mcp_server.machine import Machine
-from mcp_server.project_launch import is_module, is_program, own_launch
+from mcp_server.hosts.install import PROGRAM, find_command, without_credentials
+from mcp_server.hosts.known import HOSTS, Host, Scope
+from mcp_server.hosts.launch import Launch
+from mcp_server.hosts.machine import Machine
+from mcp_server.hosts.project_launch import is_module, is_program, own_launch
 from mcp_server.settings import AUTO
 from mq9 import Mq9Client, Mq9Error
 from mq9.cli.call import Call

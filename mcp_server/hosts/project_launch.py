@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from mcp_server.install import PROGRAM, find_command
-from mcp_server.launch import Launch
-from mcp_server.machine import Machine
+from mcp_server.hosts.install import PROGRAM, find_command
+from mcp_server.hosts.launch import Launch
+from mcp_server.hosts.machine import Machine
 from mq9 import InvalidRequest
 from mq9.address import shown
 from mq9.transport.open import VARIABLE

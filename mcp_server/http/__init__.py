@@ -1,0 +1,1 @@
+"""MCP over streamable HTTP: routes, authentication, origins and sessions."""
