@@ -1,6 +1,6 @@
 """``python -m mcp_server`` is ``mq9-mcp``, where no other package has a module of that name."""
 
-from mq9.cli import mcp_main
+from mcp_server.program import main
 
 if __name__ == "__main__":
-    mcp_main()
+    main()

@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("mcp_server", "mq9")
 NOT_NEEDED = ("langchain-core", "langgraph")  # by the package that is not in it
 START = """\
-from mq9.cli import mcp_main
+from mcp_server.program import main
 
 if __name__ == "__main__":
-    mcp_main()
+    main()
 """
 
 

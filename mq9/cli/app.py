@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 import typer.main
 
-from mq9.cli import agents, demo, doctor, mailboxes, messages, passwords, redrive, why
+from mq9.cli import agents, demo, doctor, mailboxes, messages, passwords, plugins, redrive, why
 from mq9.cli.call import Common, JsonOption, TimeoutOption, register
+from mq9.cli.extras import MissingExtra, needing
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
 from mq9.version import VERSION
@@ -28,29 +28,41 @@ word}, is one line of JSON on standard output.
 
 
 class _Mq9(Program):
-    """Loads ``serve`` and ``mcp`` when they are called: they need much that others do not."""
+    """Loads ``serve`` and the commands of other packages when they are called, as they need much.
+
+    A command whose package lacks something is listed all the same, and says what when it is run.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands."""
-        return sorted({*super().list_commands(ctx), *_LATE})
+        return sorted({*super().list_commands(ctx), "serve", *plugins.names(plugins.COMMANDS)})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command."""
-        if cmd_name in _LATE and cmd_name not in self.commands:
-            load, instead = _LATE[cmd_name]
-            command = typer.main.get_command(load())
-            run = command.invoke
-
-            def invoke(context: Any) -> Any:
-                if _is_given(context.parent):
-                    raise InvalidRequest(
-                        f"url: --url, --json and --timeout are for the other commands; {instead}"
-                    )
-                return run(context)
-
-            command.invoke = invoke  # type: ignore[method-assign,assignment]  # typer knows no other way
-            self.commands[cmd_name] = command
+        """Return a command; None where there is none of that name."""
+        if cmd_name not in self.commands:
+            if cmd_name == "serve":
+                self.commands[cmd_name] = _without_common_options(_serve(), "server")
+            elif cmd_name in plugins.names(plugins.COMMANDS):
+                self.commands[cmd_name] = _without_common_options(_plugin(cmd_name), cmd_name)
         return super().get_command(ctx, cmd_name)
+
+
+def _without_common_options(one: typer.Typer, extra: str) -> Any:
+    """Return a command that refuses the options of the others before its name."""
+    command = typer.main.get_command(one)
+    run = command.invoke
+
+    def invoke(context: Any) -> Any:
+        if _is_given(context.parent):
+            raise InvalidRequest(
+                "url: --url, --json and --timeout are for the other commands; what "
+                f"`{context.info_name}` takes stands behind its name"
+            )
+        with needing(extra, f"{context.info_name}: it"):
+            return run(context)
+
+    command.invoke = invoke  # type: ignore[method-assign,assignment]  # typer knows no other way
+    return command
 
 
 def _is_given(context: Any) -> bool:
@@ -69,16 +81,24 @@ def _serve() -> typer.Typer:
     return one
 
 
-def _mcp() -> typer.Typer:
-    from mcp_server.cli import app  # noqa: PLC0415  # see above
+def _plugin(name: str) -> typer.Typer:
+    try:
+        found: typer.Typer = plugins.load(plugins.COMMANDS, name)
+    except MissingExtra as error:
+        missing = error
+    else:
+        return found
+    instead = new_app()
 
-    return app
+    @instead.command(
+        name,
+        help=f"{missing}.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def refuse() -> None:
+        raise missing
 
-
-_LATE: dict[str, tuple[Callable[[], typer.Typer], str]] = {
-    "serve": (_serve, "where `serve` keeps its mail --data says"),
-    "mcp": (_mcp, "the broker is named behind `mcp`, by --server"),
-}
+    return instead
 
 
 app = new_app(cls=_Mq9, help=HELP, add_completion=True)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.cli.mcp_door import mcp_routes
+from mq9.cli.http_routes import mcp_routes
 from mq9.cli.signals import stop_on_signals
 from mq9.clock import SystemClock
 from mq9.engine.commands import Claimed, Limits

@@ -251,11 +251,11 @@ def test_another_version_of_ours_is_a_warning_and_the_same_is_none(here, site, t
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("program", ["main", "mcp_main"])
+@pytest.mark.parametrize("program", ["mq9.cli", "mcp_server.program"])
 def test_both_doctors_tell_of_the_older_package(tmp_path, program):
     install(tmp_path / "older", "0.3.5")
     done = subprocess.run(
-        [sys.executable, "-c", f"import mq9.cli; mq9.cli.{program}()", "doctor"],
+        [sys.executable, "-c", f"from {program} import main; main()", "doctor"],
         env={
             **os.environ,
             "HOME": str(tmp_path),

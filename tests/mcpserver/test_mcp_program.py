@@ -129,14 +129,15 @@ def test_it_is_mq9_mcp_as_well(tmp_path):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        ("mcp_main, 'mq9-mcp', '--agent', 'a'", "the command line needs mcp"),
-        ("main, 'mq9', 'mcp', '--agent', 'a'", "the command line needs mcp"),
+        ("mq9_mcp, 'mq9-mcp', '--agent', 'a'", "the command line needs mcp"),
+        ("main, 'mq9', 'mcp', '--agent', 'a'", "mcp: it needs mcp"),
         ("main, 'mq9', 'serve', '--mcp', '--mcp-agent', 'a', '--port', '0'", "mcp: it needs mcp"),
     ],
 )
 def test_without_the_package_it_says_what_to_install(tmp_path, call, said):
     script = (
-        "import sys\nsys.modules['mcp'] = None\nfrom mq9.cli import main, mcp_main\n"
+        "import sys\nsys.modules['mcp'] = None\nfrom mq9.cli import main\n"
+        "from mcp_server.program import main as mq9_mcp\n"
         f"start, *sys.argv = {call}\nstart()\n"
     )
     done = run(sys.executable, "-c", script, cwd=tmp_path)
@@ -145,6 +146,18 @@ def test_without_the_package_it_says_what_to_install(tmp_path, call, said):
     assert all(" INFO " in one for one in logged), done.stderr
     assert line.startswith(f"error: {said}")
     assert "the extra `mcp` of this package installs" in line
+
+
+def test_without_the_package_the_other_commands_are_there(tmp_path):
+    script = (
+        "import sys\nsys.modules['mcp'] = None\nfrom mq9.cli import main\n"
+        "sys.argv = ['mq9', '--help']\nmain()\n"
+    )
+    done = run(sys.executable, "-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = " ".join(done.stdout.split())
+    assert "mcp mcp: it needs mcp" in told
+    assert " send " in told
 
 
 def test_as_a_module_without_the_package_it_says_so_in_a_sentence(tmp_path):

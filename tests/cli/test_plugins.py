@@ -1,0 +1,45 @@
+"""Commands that other packages add by entry points."""
+
+import sys
+
+import pytest
+
+from mq9.cli import plugins
+from mq9.cli.extras import MissingExtra
+from mq9.errors import InvalidRequest
+
+
+@pytest.fixture
+def distribution(tmp_path, monkeypatch):
+    """Install a distribution that has some entry points."""
+
+    def install(name, *lines):
+        metadata = tmp_path / f"{name}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text("\n".join([f"[{plugins.COMMANDS}]", *lines, ""]))
+
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    return install
+
+
+def test_ours_are_found():
+    assert plugins.names(plugins.COMMANDS) == {"mcp"}
+    assert plugins.names(plugins.ROUTES) == {"mcp"}
+
+
+def test_what_nobody_has_or_two_have_is_refused(distribution):
+    with pytest.raises(InvalidRequest, match=r"^nothing: one .* mq9.commands, and there is none;"):
+        plugins.load(plugins.COMMANDS, "nothing")
+    distribution("one", "extra = json:dumps")
+    assert plugins.load(plugins.COMMANDS, "extra").__name__ == "dumps"
+    distribution("two", "extra = json:loads")
+    with pytest.raises(InvalidRequest, match="json:dumps and json:loads"):
+        plugins.load(plugins.COMMANDS, "extra")
+
+
+def test_what_its_package_lacks_is_told(distribution, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    distribution("one", "extra = tomlkit:parse")
+    with pytest.raises(MissingExtra, match=r"^extra: it needs tomlkit, which the extra `extra`"):
+        plugins.load(plugins.COMMANDS, "extra")
