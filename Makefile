@@ -7,7 +7,7 @@ READY := .venv/.ready
 PARALLEL := -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance hosts mcpb soak answers format constraints browser
+.PHONY: help demo test check conformance hosts mcpb soak answers format constraints browser docs
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -120,7 +120,7 @@ endif
 
 hosts: $(READY) $(HOST_TOOLS) $(FRAMEWORKS) ## Run MCP hosts and frameworks of others, and write their table in the docs
 	$(BIN)/python -m pytest -m hosts tests/hosts; code=$$?; \
-	$(BIN)/python -m tests.hosts.table docs/mcp.md && exit $$code
+	$(BIN)/python -m tests.hosts.table docs/how-to/mcp-hosts.md && exit $$code
 
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600
@@ -136,6 +136,12 @@ browser: ## Chromium, for the test that opens a page; only on Debian, for its su
 	else \
 		echo "Install chromium; without it a test is skipped."; \
 	fi
+
+# The theme would say on every build that it ends in 2027.
+docs: $(READY) ## Build the documentation site into build/site, and open its pages in a browser
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -m site tests/docs/test_site.py
+	@echo "Open build/site/index.html in a browser."
 
 answers: $(READY) ## What mq9-mcp answers first, written down anew
 	@$(BIN)/python packaging/record_answers.py

@@ -1,4 +1,4 @@
-"""What a consumer remembers on a broker whose groups are one offset (see docs/robustmq.md)."""
+"""What a consumer remembers where groups are one offset (see docs/how-to/robustmq.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/cli.md names every command and option."""
+"""docs/how-to/command-line.md names every command and option."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typer.main import get_command
 
 from mq9.cli.app import app
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/how-to/command-line.md").read_text("utf-8")
 
 
 def test_the_page_names_every_command_and_option():

@@ -58,7 +58,7 @@ async def server():
     await broker.close()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 async def test_the_snippets_of_a_page_run_and_print_what_it_says(page, monkeypatch, server):
     monkeypatch.setenv("MQ9_SERVER", f"memory://{page.stem}")
     found = blocks(page)
@@ -116,10 +116,11 @@ def test_the_commands_of_every_page_are_targets_that_ci_runs_or_a_test_does():
         "mcpb",
         "constraints",
         "browser",
+        "docs",
     }
     for target in named:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
-    assert {"make check", "make test"} <= set(ci.splitlines())
+    assert {"make check", "make test", "make docs"} <= set(ci.splitlines())
 
 
 def test_every_link_inside_the_repository_leads_somewhere():

@@ -18,7 +18,12 @@ from mq9.server.users import Users
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".tools"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "docs/cli.md", "docs/mcp.md", "docs/operations.md"]
+PAGES = [
+    "README.md",
+    "docs/how-to/command-line.md",
+    "docs/how-to/mcp-hosts.md",
+    "docs/how-to/server.md",
+]
 PORTS = ["4222", "9090", "8765"]
 
 pytestmark = [
@@ -141,7 +146,7 @@ def test_the_shell_snippets_of_the_readme_run_twice_on_one_broker(terminal):
 
 
 async def test_the_users_file_on_the_page_is_one(tmp_path):
-    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    page = (ROOT / "docs/how-to/server.md").read_text("utf-8")
     [text] = [source for language, source in BLOCK.findall(page) if language == "toml"]
     assert len(tomllib.loads(text)["users"]) == 3
     path = tmp_path / "users.toml"
@@ -154,7 +159,7 @@ async def test_the_users_file_on_the_page_is_one(tmp_path):
 
 
 def test_the_page_of_the_server_names_every_option_with_its_default():
-    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    page = (ROOT / "docs/how-to/server.md").read_text("utf-8")
     serve = get_command(app).get_command(None, "serve")
     for parameter in serve.params:
         for option in [*parameter.opts, *parameter.secondary_opts]:

@@ -22,7 +22,7 @@ class Exchange:
     Attributes:
         name: What it shows.
         server: Which server it is for.
-        difference: What docs/nats.md calls the difference between the two, if there is one.
+        difference: What docs/reference/nats.md calls the difference, if there is one.
         script: Client and line, in order.
         theirs: What a nats-server tells each client.
         ours: What mq9 tells each client.

@@ -21,7 +21,7 @@ from mq9.server.users import User, Users
 from mq9.version import VERSION
 
 EXCHANGES = exchanges.read()
-DOCUMENT = Path(__file__).parents[2] / "docs" / "nats.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/reference/nats.md"
 
 # The servers that the exchanges name: how a nats-server is configured, and how ours is.
 SERVERS = {

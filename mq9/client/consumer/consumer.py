@@ -52,7 +52,7 @@ class Consumer:
     keeps its slot until it returns, as does a coroutine that ignores its cancellation.
 
     On a broker without leases, RobustMQ, it acks only that before which nothing is left to handle;
-    docs/robustmq.md says what is promised there.
+    docs/how-to/robustmq.md says what is promised there.
 
     Args:
         client: The client to fetch and ack with.
