@@ -17,9 +17,11 @@ from langchain_mq9.connection import ToolConnection
 from langchain_mq9.runs import run_headers
 from mq9 import InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
-from mq9.operations.caller import MAX_CHARS, MOST_CHARS, REGISTRATION_TTL_S
+from mq9.operations.arguments import Arguments
 from mq9.operations.deliveries import DeliveryMemory
-from mq9.operations.operation import Arguments, Result, unreachable
+from mq9.operations.errors import unreachable
+from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S, HIGHEST_MAX_CHARS
+from mq9.operations.result import Result
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
@@ -60,8 +62,8 @@ class Session:
         allow_read: Sequence[str] = (),
         allow_send: Sequence[str] | None = None,
         lease_ms: int = 60_000,
-        max_chars: int = MAX_CHARS,
-        registration_ttl: int = REGISTRATION_TTL_S,
+        max_chars: int = DEFAULT_MAX_CHARS,
+        registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
         client_options: dict[str, Any] | None = None,
         tools: Iterable[str] | None = None,
         connection: ToolConnection | None = None,
@@ -79,7 +81,7 @@ class Session:
             None if agent is None else Identity(agent, allow_read, mail_address, allow_send)
         )
         self.lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
-        self.max_chars = checks.whole(100, MOST_CHARS)("max_chars", max_chars)
+        self.max_chars = checks.whole(100, HIGHEST_MAX_CHARS)("max_chars", max_chars)
         self.registration_ttl = checks.whole(0, checks.MAX_SECONDS)(
             "registration_ttl", registration_ttl
         )

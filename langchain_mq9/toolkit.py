@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 from langchain_mq9.session import Session
 from langchain_mq9.tools import TOOLS, Mq9Tool
 from mq9 import InvalidRequest
-from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
+from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 
 
 class Mq9Toolkit(BaseToolkit):
@@ -54,8 +54,8 @@ class Mq9Toolkit(BaseToolkit):
         allow_read: Sequence[str] = (),
         allow_send: Sequence[str] | None = None,
         lease_ms: int = 60_000,
-        max_chars: int = MAX_CHARS,
-        registration_ttl: int = REGISTRATION_TTL_S,
+        max_chars: int = DEFAULT_MAX_CHARS,
+        registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
         **client_options: Any,
     ) -> None:
         super().__init__()

@@ -12,11 +12,12 @@ from pydantic import PrivateAttr
 from langchain_mq9.session import Session
 from mq9.operations import Operation, OperationError
 from mq9.operations.acks import ACK_MESSAGES
-from mq9.operations.agents import AGENT_DISCOVER, AGENT_REGISTER
-from mq9.operations.inbox import FETCH_MESSAGES
+from mq9.operations.discovery import AGENT_DISCOVER
+from mq9.operations.fetch import FETCH_MESSAGES
 from mq9.operations.mailboxes import CREATE_MAILBOX
 from mq9.operations.messages import DELETE_MESSAGE, QUERY_MESSAGES, SEND_MESSAGE
-from mq9.operations.operation import Result
+from mq9.operations.registration import AGENT_REGISTER
+from mq9.operations.result import Result
 
 
 class Mq9Tool(BaseTool):

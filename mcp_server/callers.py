@@ -24,7 +24,7 @@ from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock
 from mq9.operations import Caller, Identity, OperationError
 from mq9.operations.deliveries import DeliveryMemory
-from mq9.operations.operation import unreachable
+from mq9.operations.errors import unreachable
 
 _logger = logging.getLogger("mq9.mcp")
 

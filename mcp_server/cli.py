@@ -30,7 +30,7 @@ from mq9.cli.output import harmless
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
 from mq9.http.loopback import is_loopback
-from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S
+from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 from mq9.server.users import Users
 from mq9.transport.open import default_url
 
@@ -95,13 +95,13 @@ def serve(  # noqa: D103, PLR0917  # the help is above; typer passes every optio
     ] = HOST_LEASE_S,
     max_chars: Annotated[
         int, typer.Option(min=100, help="Characters of mail in one result.")
-    ] = MAX_CHARS,
+    ] = DEFAULT_MAX_CHARS,
     registration: Annotated[
         int,
         typer.Option(
             min=0, metavar="DAYS", help="Days without a sign of life until it is unlisted; 0: none."
         ),
-    ] = REGISTRATION_TTL_S // 86_400,
+    ] = DEFAULT_REGISTRATION_TTL_S // 86_400,
     http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP, at /mcp.")] = False,
     host: Annotated[
         str, typer.Option(envvar="MQ9_MCP_HOST", help="Address to listen on.")

@@ -16,7 +16,7 @@ from mcp_server.callers import Callers, Context
 from mcp_server.resources import MAILBOX, MESSAGE
 from mcp_server.settings import Settings
 from mq9.operations import perform
-from mq9.operations.agents import AGENT_DISCOVER, DiscoverArguments
+from mq9.operations.discovery import AGENT_DISCOVER, DiscoverArguments
 
 _MOST = 100  # as the protocol says
 _NAME = re.compile(r"[\w.-]{1,64}")  # one word; of other agents the address is offered

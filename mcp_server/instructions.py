@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mq9.operations.caller import Identity
+from mq9.operations.identity import Identity
 from mq9.operations.tool_names import ToolNames
 
 _MAILBOX = (

@@ -22,7 +22,7 @@ from mcp_server.callers import Callers, Context
 from mcp_server.resources import guide
 from mcp_server.settings import Settings
 from mq9.address import shown
-from mq9.operations.bodies import visible
+from mq9.operations.untrusted_text import visible
 
 _LONGEST = 100_000  # characters in an argument
 _SURROGATE = re.compile("[\ud800-\udfff]")

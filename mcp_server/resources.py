@@ -24,9 +24,10 @@ from pydantic import ValidationError
 from mcp_server.callers import Callers, Context
 from mcp_server.settings import Settings
 from mq9.operations import Identity, Operation, OperationError, perform
-from mq9.operations.agents import AGENT_DISCOVER, DiscoverArguments
+from mq9.operations.arguments import Arguments
+from mq9.operations.discovery import AGENT_DISCOVER, DiscoverArguments
 from mq9.operations.messages import QUERY_MESSAGES, QueryArguments
-from mq9.operations.operation import Arguments, Result
+from mq9.operations.result import Result
 from mq9.operations.tool_names import ToolNames
 
 R = TypeVar("R", bound=Result)

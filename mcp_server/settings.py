@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mq9 import InvalidRequest
-from mq9.operations.caller import MAX_CHARS, MOST_CHARS, REGISTRATION_TTL_S, Identity
-from mq9.operations.listed import NAMES, READ_ONLY
+from mq9.operations.identity import Identity
+from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S, HIGHEST_MAX_CHARS
+from mq9.operations.listing import NAMES, READ_ONLY
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
@@ -55,8 +56,8 @@ class Settings:
     allow_send: Sequence[str] | None = None
     lease_ms: int = requests.DEFAULT_LEASE_MS
     keep_ms: int = 0
-    max_chars: int = MAX_CHARS
-    registration_ttl: int = REGISTRATION_TTL_S
+    max_chars: int = DEFAULT_MAX_CHARS
+    registration_ttl: int = DEFAULT_REGISTRATION_TTL_S
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
@@ -68,7 +69,7 @@ class Settings:
                 raise InvalidRequest(f"tools: {name[:80]!r} is not one of {', '.join(NAMES)}")
         checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", self.lease_ms)
         checks.whole(0, requests.MAX_LEASE_MS)("keep_ms", self.keep_ms)
-        checks.whole(100, MOST_CHARS)("max_chars", self.max_chars)
+        checks.whole(100, HIGHEST_MAX_CHARS)("max_chars", self.max_chars)
         checks.whole(0, checks.MAX_SECONDS)("registration_ttl", self.registration_ttl)
         self.identity("checked")  # the patterns
 

@@ -26,9 +26,11 @@ from mcp_server.waiting import waited_for
 from mq9 import MessageNotFound, Mq9Error
 from mq9 import address as addresses
 from mq9.operations import Caller, Operation, OperationError, perform
-from mq9.operations.inbox import FetchArguments
+from mq9.operations.arguments import Arguments
+from mq9.operations.errors import explained
+from mq9.operations.fetch import FetchArguments
 from mq9.operations.messages import DELETE_MESSAGE, DeleteArguments
-from mq9.operations.operation import Arguments, Result, explained
+from mq9.operations.result import Result
 
 _MOST_AT_ONCE = 64  # calls in work, of one agent
 _MOST_SAID = 5  # wrong arguments that are spelled out

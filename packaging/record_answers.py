@@ -25,7 +25,7 @@ from mcp_server.settings import Settings
 from mcp_server.startup.answers import ADDRESS, AGENT, CURRENT, FILE, OLDER
 from mq9 import Mq9Client
 from mq9.operations import ALL
-from mq9.operations.listed import NAMES
+from mq9.operations.listing import NAMES
 
 VERSIONS = {
     **dict.fromkeys(HANDSHAKE_PROTOCOL_VERSIONS, OLDER),

@@ -13,7 +13,7 @@ import orjson
 
 from mcp_server.instructions import instructions
 from mcp_server.settings import Settings
-from mq9.operations.caller import Identity
+from mq9.operations.identity import Identity
 
 OLDER, CURRENT = "older", "current"  # eras of the protocol: with a handshake, and without
 

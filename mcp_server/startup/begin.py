@@ -21,7 +21,8 @@ from mcp_server.startup.answers import Answers
 from mcp_server.startup.front import Front, standard_front
 from mcp_server.startup.opening import Opening
 from mq9.errors import InvalidRequest
-from mq9.operations.caller import MAX_CHARS, REGISTRATION_TTL_S, Identity
+from mq9.operations.identity import Identity
+from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 
 _DIGITS = re.compile("[0-9]{1,9}")
 PLAIN_URL = re.compile(
@@ -118,9 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--prefix", default=PREFIX)
     parser.add_argument("--lease", type=_whole, default=HOST_LEASE_S)
-    parser.add_argument("--max-chars", type=_whole, default=MAX_CHARS)
+    parser.add_argument("--max-chars", type=_whole, default=DEFAULT_MAX_CHARS)
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
-    parser.add_argument("--registration", type=_whole, default=REGISTRATION_TTL_S // 86_400)
+    parser.add_argument("--registration", type=_whole, default=DEFAULT_REGISTRATION_TTL_S // 86_400)
     return parser
 
 

@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mq9.operations.caller import Caller, Identity
+    from mq9.operations.caller import Caller
     from mq9.operations.catalog import ALL, ON_ONESELF, OPERATIONS
-    from mq9.operations.operation import Operation, OperationError, perform
+    from mq9.operations.errors import OperationError
+    from mq9.operations.execution import perform
+    from mq9.operations.identity import Identity
+    from mq9.operations.operation import Operation
 
 __all__ = [
     "ALL",
@@ -29,10 +32,10 @@ _MODULES = {
     "ON_ONESELF": "catalog",
     "OPERATIONS": "catalog",
     "Caller": "caller",
-    "Identity": "caller",
+    "Identity": "identity",
     "Operation": "operation",
-    "OperationError": "operation",
-    "perform": "operation",
+    "OperationError": "errors",
+    "perform": "execution",
 }
 
 

@@ -9,10 +9,11 @@ from pydantic import Field
 
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
 from mq9.models import MessageLife
-from mq9.operations.arguments import Group, Number, OwnMailbox
+from mq9.operations.arguments import Arguments, Group, Number, OwnMailbox
 from mq9.operations.caller import Caller
 from mq9.operations.deliveries import Delivery
-from mq9.operations.operation import Arguments, Operation, Result
+from mq9.operations.operation import Operation
+from mq9.operations.result import Result
 from mq9.operations.times import time_at
 from mq9.protocol import checks
 from mq9.protocol.requests import MAX_LEASE_MS

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from mq9.operations.acks import ACK_MESSAGES
-from mq9.operations.agents import AGENT_DISCOVER, AGENT_REGISTER
-from mq9.operations.inbox import FETCH_MESSAGES
+from mq9.operations.discovery import AGENT_DISCOVER
+from mq9.operations.fetch import FETCH_MESSAGES
 from mq9.operations.mailboxes import CREATE_MAILBOX
 from mq9.operations.messages import DELETE_MESSAGE, QUERY_MESSAGES, SEND_MESSAGE
-from mq9.operations.oneself import AGENT_UNREGISTER, WHOAMI
 from mq9.operations.operation import Operation
+from mq9.operations.registration import AGENT_REGISTER, AGENT_UNREGISTER
+from mq9.operations.whoami import WHOAMI
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     AGENT_REGISTER,

@@ -6,9 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mq9.operations.arguments import Seconds
-from mq9.operations.caller import Caller, address_in
-from mq9.operations.operation import Arguments, Operation, Result
+from mq9.operations.arguments import Arguments, Seconds
+from mq9.operations.caller import Caller
+from mq9.operations.identity import address_in
+from mq9.operations.operation import Operation
+from mq9.operations.result import Result
 
 _LONGEST_PREFIX = 90  # longer ones leave no room in an address for what is made up
 

@@ -9,7 +9,9 @@ from pydantic import Field
 from mq9 import address as addresses
 from mq9.errors import InvalidAddress, InvalidRequest, MailboxNotFound, PayloadTooLarge
 from mq9.models import Priority
+from mq9.operations.agent_names import named, nearest
 from mq9.operations.arguments import (
+    Arguments,
     Key,
     MailAddress,
     MaxChars,
@@ -19,11 +21,12 @@ from mq9.operations.arguments import (
     Since,
     Tags,
 )
-from mq9.operations.caller import Caller, address_in
-from mq9.operations.names import named, nearest
-from mq9.operations.operation import Arguments, Operation, Result
+from mq9.operations.caller import Caller
+from mq9.operations.identity import address_in
+from mq9.operations.message_views import MessageView, views
+from mq9.operations.operation import Operation
+from mq9.operations.result import Result
 from mq9.operations.times import unix_seconds
-from mq9.operations.views import MessageView, views
 from mq9.protocol.checks import MAX_MSG_ID
 
 _MOST_CONTENT = 1024 * 1024

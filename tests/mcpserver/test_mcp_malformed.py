@@ -7,9 +7,9 @@ import random
 
 import pytest
 from attacks import state
-from doors.test_bad_input import VALID, WRONG, speaks_of
 from hosting import ERAS, at_rest
 from mcp.shared.exceptions import MCPError
+from tools.test_bad_input import VALID, WRONG, speaks_of
 
 from mq9.operations import ALL
 

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from doors.test_bad_input import VALID, WRONG
-from doors.test_strict_schemas import NEEDED, everything, strict
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult
+from tools.test_bad_input import VALID, WRONG
+from tools.test_strict_schemas import NEEDED, everything, strict
 
 import mcp_server
 import mq9.operations

@@ -20,7 +20,7 @@ from mcp_server.startup.answers import FILE, Answers
 from mcp_server.startup.front import Front
 from mcp_server.startup.opening import ANSWERED, Opening
 from mq9 import Mq9Client
-from mq9.operations.listed import NAMES, READ_ONLY
+from mq9.operations.listing import NAMES, READ_ONLY
 
 OLDER, CURRENT = "2025-11-25", "2026-07-28"
 META = "io.modelcontextprotocol/"

@@ -5,9 +5,9 @@ import unicodedata
 
 import pytest
 from attacks import refusal, state
-from doors.test_bad_input import VALID
 from hosting import ERAS, at_rest
 from mcp_types import PromptReference
+from tools.test_bad_input import VALID
 
 from mq9.operations import ALL
 

@@ -7,11 +7,12 @@ from typing import Annotated
 from pydantic import Field
 
 from mq9.models import Deliver, Waiting
-from mq9.operations.arguments import Group, MaxChars, OwnMailbox
+from mq9.operations.arguments import Arguments, Group, MaxChars, OwnMailbox
 from mq9.operations.caller import Caller
 from mq9.operations.deliveries import Delivery
-from mq9.operations.operation import Arguments, Operation, Result
-from mq9.operations.views import MessageView, views
+from mq9.operations.message_views import MessageView, views
+from mq9.operations.operation import Operation
+from mq9.operations.result import Result
 
 MAX_WAIT_S = 45  # hosts give up on a tool after about a minute
 _WAIT_S = 1  # unless it is said

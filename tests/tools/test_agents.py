@@ -13,7 +13,7 @@ from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.testing import ScriptedModel, call
 from mq9 import Unavailable
 
-from .hands import bodies, do, fetch, ids, run_in
+from .tool_calls import bodies, do, fetch, ids, run_in
 
 QUESTION = {"messages": [("user", "go on")]}
 

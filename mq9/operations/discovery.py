@@ -1,4 +1,4 @@
-"""Operations on the registry: an agent makes itself known, and finds others."""
+"""The operation that finds other agents by what they can do."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from mq9.discovery import cards
-from mq9.errors import InvalidRequest
 from mq9.models import AgentMatch
-from mq9.operations.arguments import OwnMailbox
-from mq9.operations.bodies import visible
-from mq9.operations.caller import Caller, Identity, slug
-from mq9.operations.operation import Arguments, Operation, Result
+from mq9.operations.arguments import Arguments
+from mq9.operations.caller import Caller
+from mq9.operations.operation import Operation
+from mq9.operations.result import Result
+from mq9.operations.untrusted_text import visible
 
 _CARD_CHARS = 600
 _CARD_LINE, _CARDS_CHARS = 100, 2_000  # the least of one card, and what all share
@@ -31,57 +31,6 @@ _RANK_OFFSET = (
 )
 
 _Ranked = tuple[AgentMatch, bool]  # an agent, and whether it fits weakly
-
-
-class RegisterArguments(Arguments):
-    """Arguments of agent_register."""
-
-    capabilities: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=20_000,
-            description="What you can do, in plain words; others search this.",
-        ),
-    ]
-    name: Annotated[
-        str | None,
-        Field(max_length=128, description="Your name, if you have not been given one."),
-    ] = None
-    mail_address: OwnMailbox = None
-
-
-class RegisterResult(Result):
-    """Result of agent_register."""
-
-    name: str
-    mail_address: str = Field(description="Where others reach you.")
-
-
-async def _register(caller: Caller, arguments: RegisterArguments) -> RegisterResult:
-    identity = caller.identity
-    name = _own_name(identity, arguments.name)
-    if arguments.mail_address is not None:
-        address = await caller.mailbox_to_read(arguments.mail_address)
-    elif identity is not None:
-        address = identity.mail_address
-    else:
-        address = slug(name)
-    await caller.client.agent_register(
-        {"name": name, "mailbox": address, "payload": arguments.capabilities},
-        ttl=caller.registration_ttl,
-    )
-    return RegisterResult(name=name, mail_address=address)
-
-
-def _own_name(identity: Identity | None, given: str | None) -> str:
-    if identity is not None:
-        if given not in {None, identity.name}:
-            raise InvalidRequest(f"name: you are {identity.name}, not {given!r}; leave it out")
-        return identity.name
-    if given is None:
-        raise InvalidRequest("name: say who you are")
-    return given
 
 
 Phrasing = Annotated[str, Field(min_length=1, max_length=4_096)]
@@ -241,19 +190,6 @@ def _shortened(value: Any, room: int) -> str:
     shown = visible(text)
     return shown if len(shown) <= room else f"{shown[:room]}… ({len(shown)} characters)"
 
-
-AGENT_REGISTER = Operation(
-    name="agent_register",
-    title="Register this agent",
-    description=(
-        "Make yourself known to other agents, with a mailbox they can write to. "
-        "The mailbox is made if it is missing. Repeat it to change what you say of yourself."
-    ),
-    arguments=RegisterArguments,
-    result=RegisterResult,
-    call=_register,
-    idempotent=True,
-)
 
 AGENT_DISCOVER = Operation(
     name="agent_discover",

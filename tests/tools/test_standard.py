@@ -7,7 +7,7 @@ from langchain_tests.unit_tests import ToolsUnitTests
 from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.tools import TOOLS
 
-from .hands import do, fetch
+from .tool_calls import do, fetch
 
 EXAMPLES = {
     "agent_register": {"name": "translator", "capabilities": "Translates"},

@@ -4,7 +4,7 @@ import pytest
 from langsmith.run_helpers import get_current_run_tree, trace, tracing_context
 from langsmith.run_trees import RunTree
 
-from .hands import ado, do
+from .tool_calls import ado, do
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from pydantic import ValidationError
 
-from .hands import TOOLS, answer, do, run_in, tool, tool_call
+from .tool_calls import TOOLS, answer, do, run_in, tool, tool_call
 
 VALID = {
     "agent_register": {"name": "planner", "capabilities": "Plans"},
@@ -138,7 +138,7 @@ async def snapshot(broker, anyone):
 
 
 @pytest.fixture
-def agents_hand(planner):
+def agent_calls(planner):
     """Call a tool as an agent's graph does; the ToolMessage."""
     graph = StateGraph(MessagesState)
     graph.add_node("tools", ToolNode(planner.get_tools()))
@@ -181,22 +181,22 @@ def test_a_wrong_argument_is_named_and_changes_nothing(prepared, planner, name, 
 @pytest.mark.parametrize(
     ("name", "argument"), WRONG, ids=lambda value: value if isinstance(value, str) else None
 )
-def test_an_agent_is_told_of_a_wrong_argument(prepared, agents_hand, name, argument):
+def test_an_agent_is_told_of_a_wrong_argument(prepared, agent_calls, name, argument):
     for value in WRONG[name, argument][:8]:
-        message = agents_hand(name, {**VALID[name], argument: value})
+        message = agent_calls(name, {**VALID[name], argument: value})
 
         assert message.status == "error"
         assert argument in message.content
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_arguments_that_are_missing_or_too_many_are_named(prepared, agents_hand, name):
+def test_arguments_that_are_missing_or_too_many_are_named(prepared, agent_calls, name):
     before = prepared()
-    assert "no_such" in agents_hand(name, {**VALID[name], "no_such": 1}).content
+    assert "no_such" in agent_calls(name, {**VALID[name], "no_such": 1}).content
     for argument, field in tool_fields(name):
         if field.is_required():
             missing = {one: value for one, value in VALID[name].items() if one != argument}
-            message = agents_hand(name, missing)
+            message = agent_calls(name, missing)
             assert message.status == "error"
             assert argument in message.content
     assert prepared() == before
@@ -225,8 +225,8 @@ def test_a_ttl_that_ends_before_the_delay_is_refused(prepared, planner):
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_what_is_valid_is_not_refused(prepared, agents_hand, name):
-    assert agents_hand(name, VALID[name]).status == "success"
+def test_what_is_valid_is_not_refused(prepared, agent_calls, name):
+    assert agent_calls(name, VALID[name]).status == "success"
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_what_is_valid_is_not_refused(prepared, agents_hand, name):
         ("query_messages", {"key": "k" * 256, "tags": ["t" * 256] * 64, "limit": 1_000}),
     ],
 )
-def test_the_most_that_is_allowed_is_taken(prepared, agents_hand, name, most):
-    message = agents_hand(name, most)
+def test_the_most_that_is_allowed_is_taken(prepared, agent_calls, name, most):
+    message = agent_calls(name, most)
 
     assert message.status == "success", message.content

@@ -7,7 +7,7 @@ import pytest
 
 from mq9.operations.deliveries import Delivery, DeliveryMemory
 
-from .hands import ado, answer, begin, bodies, do, fail, fetch, ids, result, run_in
+from .tool_calls import ado, answer, begin, bodies, do, fail, fetch, ids, result, run_in
 
 
 @pytest.fixture

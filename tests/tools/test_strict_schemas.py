@@ -9,8 +9,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from mq9.operations import ALL
 from mq9.operations.schemas import arguments_schema
 
-from .hands import ado, answer, do, fetch, ids, tool
 from .test_bad_input import VALID
+from .tool_calls import ado, answer, do, fetch, ids, tool
 
 NEEDED = {
     **{name: {} for name in ("fetch_messages", "query_messages", "whoami", "agent_unregister")},

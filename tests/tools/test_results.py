@@ -5,9 +5,9 @@ import unicodedata
 
 import pytest
 
-from mq9.operations.bodies import visible
+from mq9.operations.untrusted_text import visible
 
-from .hands import ado, answer, bodies, do, fail, fetch, ids, result, run_in, tool
+from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, result, run_in, tool
 
 
 @pytest.fixture

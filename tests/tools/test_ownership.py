@@ -13,12 +13,12 @@ from mq9 import InvalidRequest, Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
-from mq9.operations.caller import Identity
+from mq9.operations.identity import Identity
 from mq9.operations.ownership import agent_key, load_key
 from mq9.server.server import Server
 from mq9.server.users import User, Users
 
-from .hands import aanswer, ado, do, fail
+from .tool_calls import aanswer, ado, do, fail
 
 LOOKS = [
     ("fetch_messages", {"wait_seconds": 0}),

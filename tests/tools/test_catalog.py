@@ -7,10 +7,10 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_mq9.tools import TOOLS
 from mq9.operations import ALL, OPERATIONS
-from mq9.operations.listed import NAMES, READ_ONLY
+from mq9.operations.listing import NAMES, READ_ONLY
 from mq9.operations.tool_names import ToolNames
 
-from . import hands
+from . import tool_calls
 
 CHANGES_NOTHING = {"agent_discover", "query_messages"}
 REMOVES_SOMETHING = {"delete_message"}
@@ -21,7 +21,7 @@ REACHES_OTHERS = {"send_message"}
 
 
 def test_there_are_eight_operations():
-    assert tuple(operation.name for operation in OPERATIONS) == hands.TOOLS
+    assert tuple(operation.name for operation in OPERATIONS) == tool_calls.TOOLS
 
 
 def test_they_are_listed_as_they_are():

@@ -8,7 +8,7 @@ import pytest
 from langchain_mq9 import Mq9Toolkit
 from mq9 import InvalidRequest
 
-from .hands import TOOLS, ado, bodies, do, fail, fetch, tool
+from .tool_calls import TOOLS, ado, bodies, do, fail, fetch, tool
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Operations on the calling agent itself, for doors where it may not know who it is."""
+"""The operation that tells the calling agent its own name, mailbox and permissions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from mq9.errors import InvalidRequest, MailboxNotFound
-from mq9.operations.caller import Caller, Identity
-from mq9.operations.operation import Arguments, Operation, Result, unread_line
-
-
-class NoArguments(Arguments):
-    """No arguments: who asks is known."""
+from mq9.errors import MailboxNotFound
+from mq9.operations.arguments import NoArguments
+from mq9.operations.caller import Caller
+from mq9.operations.execution import unread_line
+from mq9.operations.operation import Operation
+from mq9.operations.result import Result
 
 
 class WaitingMail(BaseModel):
@@ -39,14 +38,8 @@ class WhoamiResult(Result):
     read_only: bool | None = Field(default=None, description="True when you may only look.")
 
 
-def _self(caller: Caller) -> Identity:
-    if caller.identity is None:
-        raise InvalidRequest("agent: these tools belong to no agent")
-    return caller.identity
-
-
 async def _whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
-    identity = _self(caller)
+    identity = caller.require_identity()
     address = identity.mail_address
     with caller.client.watch_unread(address, address) as watch, suppress(MailboxNotFound):
         await caller.client.mailbox_status(address)
@@ -66,19 +59,6 @@ async def _whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
     )
 
 
-class UnregisterResult(Result):
-    """Result of agent_unregister."""
-
-    name: str = Field(description="The agent that is no longer listed.")
-
-
-async def _unregister(caller: Caller, _arguments: NoArguments) -> UnregisterResult:
-    identity = _self(caller)
-    # By its name alone: somebody else may be registered at its mailbox, too.
-    await caller.client.agent_unregister(name=identity.name)
-    return UnregisterResult(name=identity.name)
-
-
 WHOAMI = Operation(
     name="whoami",
     title="Who am I",
@@ -87,19 +67,5 @@ WHOAMI = Operation(
     result=WhoamiResult,
     call=_whoami,
     read_only=True,
-    idempotent=True,
-)
-
-AGENT_UNREGISTER = Operation(
-    name="agent_unregister",
-    title="Unregister this agent",
-    description=(
-        "Take yourself out of the list of agents[[ that @agent_discover searches]]. "
-        "Your mailbox stays, and who knows its address can still write to it."
-    ),
-    arguments=NoArguments,
-    result=UnregisterResult,
-    call=_unregister,
-    destructive=True,
     idempotent=True,
 )

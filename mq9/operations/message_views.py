@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from mq9.models import Message, Priority
-from mq9.operations.bodies import readable, visible
 from mq9.operations.times import time_at
+from mq9.operations.untrusted_text import readable, visible
 
 _MOST_TAGS = 1_000  # characters of the tags of one message
 

@@ -4,7 +4,7 @@ import pytest
 
 from mq9.operations.tool_names import ToolNames
 
-from .hands import TOOLS, answer, do, fail, fetch, tool
+from .tool_calls import TOOLS, answer, do, fail, fetch, tool
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from langchain_mq9 import Mq9Toolkit
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.testing import FakeBroker
 
-from .hands import aanswer, ado, answer, begin, bodies, do, fetch, ids, tool
+from .tool_calls import aanswer, ado, answer, begin, bodies, do, fetch, ids, tool
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from langchain_mq9 import Mq9Toolkit
 from mq9 import InvalidRequest, address
 
-from .hands import ado, answer, bodies, do, fail, fetch, ids
+from .tool_calls import ado, answer, bodies, do, fail, fetch, ids
 
 
 def looks(mail_address):

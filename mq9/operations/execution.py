@@ -1,0 +1,61 @@
+"""Performs an operation for a caller."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, TypeVar
+
+from mq9.errors import MailboxNotFound, Mq9Error
+from mq9.models import Unread
+from mq9.operations.arguments import Arguments
+from mq9.operations.caller import Caller
+from mq9.operations.errors import ADVICE_OTHERWISE, OperationError, explained
+from mq9.operations.operation import Operation
+from mq9.operations.result import Result
+
+_logger = logging.getLogger("mq9.operations")
+
+R = TypeVar("R", bound=Result)
+
+
+async def perform(operation: Operation[Any, R], caller: Caller, arguments: Arguments) -> R:
+    """Perform an operation for a caller.
+
+    Returns:
+        The result, with a line on unread mail where the caller is an agent that has some.
+
+    Raises:
+        OperationError: It failed, whatever the reason.
+    """
+    try:
+        operation.check_allowed(caller)
+        if caller.identity is None:
+            return await operation.call(caller, arguments)
+        await caller.ensure_mailbox()
+        address = caller.identity.mail_address
+        with caller.client.watch_unread(address, address) as watch:
+            result: R = await operation.call(caller, arguments)
+        line = unread_line(watch.unread, caller)
+        return result if line is None else result.model_copy(update={"unread": line})
+    except Mq9Error as error:
+        if isinstance(error, MailboxNotFound) and caller.identity is not None:
+            caller.identity.has_mailbox = False  # if it was its own, the next call makes it again
+        raise explained(error, operation, caller.tools) from error
+    except Exception as error:
+        # A model's run must go on; the program's log has the rest.
+        _logger.exception("%s failed unexpectedly", operation.name)
+        name = caller.tools.text(f"@{operation.name}")
+        raise OperationError(f"{name} failed: {error}. {ADVICE_OTHERWISE}", "error") from error
+
+
+def unread_line(unread: Unread | None, caller: Caller) -> str | None:
+    """Say in one short line what waits, and how to get it; nothing when nothing does."""
+    if unread is None or unread.total == 0:
+        return None
+    pressing = [
+        f"{count} {word}"
+        for count, word in ((unread.critical, "critical"), (unread.urgent, "urgent"))
+        if count
+    ]
+    which = f" ({', '.join(pressing)})" if pressing else ""
+    return caller.tools.text(f"{unread.total} unread{which}[[: call @fetch_messages]]")

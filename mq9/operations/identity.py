@@ -1,0 +1,148 @@
+"""The agent that a set of tools belongs to, and which mailboxes it may read and send to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+
+from mq9 import address as addresses
+from mq9.errors import InvalidAddress, InvalidRequest
+from mq9.operations.ownership import agent_key, proof, proves
+from mq9.protocol import checks
+
+_MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
+_PATTERN = re.compile(r"[a-z0-9.*?\[\]!-]{1,128}")
+
+
+def slug(name: str) -> str:
+    """Return the address of an agent's mailbox when none is given.
+
+    Raises:
+        InvalidRequest: The name has no letter a-z and no digit.
+    """
+    try:
+        return addresses.slug(name)
+    except InvalidRequest:
+        raise InvalidRequest(
+            f"mail_address: {addresses.shown(name)} has no letter a-z and no digit to make one of; "
+            "give one"
+        ) from None
+
+
+def address_in(argument: str, value: str) -> str:
+    """Return the address in an argument.
+
+    Raises:
+        InvalidAddress: It is not one; the error names the argument.
+    """
+    try:
+        return addresses.parse(value)
+    except InvalidAddress as error:
+        if argument == "mail_address":
+            raise  # which it says already
+        raise InvalidAddress(f"{argument}: {error}") from None
+
+
+class Identity:
+    """The agent that a set of tools belongs to.
+
+    Its mailbox and group are the defaults of every operation, and it is the sender of what it
+    sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names. It may
+    send to these, and to what ``allow_send`` names.
+
+    Args:
+        name: The agent's name.
+        allow_read: Patterns of further mailboxes it may read, such as ``team.*``.
+        mail_address: Its mailbox; the slug of its name when not given.
+        allow_send: Patterns of mailboxes it may send to; None for all.
+        key: Gives the secret by which its tools know the mailboxes that they made.
+
+    Raises:
+        InvalidRequest: The name, the mailbox or a pattern is not one, or the name has no slug.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        allow_read: Sequence[str] = (),
+        mail_address: str | None = None,
+        allow_send: Sequence[str] | None = None,
+        key: Callable[[], bytes] = agent_key,
+    ) -> None:
+        self.name: str = checks.agent_name("agent", name)
+        self.mail_address = (
+            slug(self.name) if mail_address is None else addresses.parse(mail_address)
+        )
+        self._allow_read = _patterns("allow_read", allow_read)
+        self._allow_send = None if allow_send is None else _patterns("allow_send", allow_send)
+        self._key = key
+        self._made: dict[str, None] = {}
+        self.has_mailbox = False
+
+    def made(self, mail_address: str) -> None:
+        """Remember a mailbox that this agent made."""
+        self._made[mail_address] = None
+        while len(self._made) > _MOST_MADE:
+            del self._made[next(iter(self._made))]
+
+    def description(self, mail_address: str) -> str:
+        """Return the description of a mailbox that the agent makes, which proves that it did."""
+        return f"{self._made_by}{proof(self._key(), self.name, mail_address)}"
+
+    def describes(self, desc: str, mail_address: str) -> bool:
+        """Tell whether a description proves that this agent made the mailbox."""
+        made_by, code = desc[: len(self._made_by)], desc[len(self._made_by) :]
+        return made_by == self._made_by and proves(code, self._key(), self.name, mail_address)
+
+    @property
+    def _made_by(self) -> str:
+        return f"made by agent {self.name}, proof "
+
+    @property
+    def readable(self) -> str:
+        """A sentence that says what the agent may read."""
+        others = "".join(f", {pattern}" for pattern in self._allow_read)
+        return f"{self.name} may read its own mailbox {self.mail_address}{others} and what it made"
+
+    @property
+    def sendable(self) -> str:
+        """A sentence that says where the agent may send to."""
+        if self._allow_send is None:
+            return f"{self.name} may send to every mailbox"
+        named = "".join(f"{pattern}, " for pattern in self._allow_send)
+        return f"{self.name} may send to {named}and what it may read itself"
+
+    @property
+    def known_addresses(self) -> list[str]:
+        """Its own mailbox, and those that it is known to have made, the latest first."""
+        return list(dict.fromkeys([self.mail_address, *reversed(self._made)]))
+
+    def may_send(self, mail_address: str) -> bool:
+        """Tell whether the agent may send to a mailbox, as far as it is known without asking."""
+        return (
+            self._allow_send is None
+            or any(fnmatchcase(mail_address, pattern) for pattern in self._allow_send)
+            or self.may_read(mail_address)
+        )
+
+    def may_read(self, mail_address: str) -> bool:
+        """Tell whether the agent may read a mailbox, as far as it is known without asking.
+
+        None that it made is known so: it may have gone, and been made again by somebody else.
+        """
+        return mail_address == self.mail_address or any(
+            fnmatchcase(mail_address, pattern) for pattern in self._allow_read
+        )
+
+
+def _patterns(field_name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(patterns, str) or not all(isinstance(one, str) for one in patterns):
+        raise InvalidRequest(f"{field_name}: {patterns!r} is not a list of address patterns")
+    for one in patterns:
+        if not _PATTERN.fullmatch(one):
+            raise InvalidRequest(
+                f"{field_name}: {one!r} matches no address: these have a-z, 0-9 and dots, for "
+                "which * and ? may stand"
+            )
+    return tuple(patterns)

@@ -1,0 +1,106 @@
+"""Operations on the calling agent's registration: make it, and take it out of the registry."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mq9.errors import InvalidRequest
+from mq9.operations.arguments import Arguments, NoArguments, OwnMailbox
+from mq9.operations.caller import Caller
+from mq9.operations.identity import Identity, slug
+from mq9.operations.operation import Operation
+from mq9.operations.result import Result
+
+
+class RegisterArguments(Arguments):
+    """Arguments of agent_register."""
+
+    capabilities: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=20_000,
+            description="What you can do, in plain words; others search this.",
+        ),
+    ]
+    name: Annotated[
+        str | None,
+        Field(max_length=128, description="Your name, if you have not been given one."),
+    ] = None
+    mail_address: OwnMailbox = None
+
+
+class RegisterResult(Result):
+    """Result of agent_register."""
+
+    name: str
+    mail_address: str = Field(description="Where others reach you.")
+
+
+async def _register(caller: Caller, arguments: RegisterArguments) -> RegisterResult:
+    identity = caller.identity
+    name = _own_name(identity, arguments.name)
+    if arguments.mail_address is not None:
+        address = await caller.mailbox_to_read(arguments.mail_address)
+    elif identity is not None:
+        address = identity.mail_address
+    else:
+        address = slug(name)
+    await caller.client.agent_register(
+        {"name": name, "mailbox": address, "payload": arguments.capabilities},
+        ttl=caller.registration_ttl,
+    )
+    return RegisterResult(name=name, mail_address=address)
+
+
+def _own_name(identity: Identity | None, given: str | None) -> str:
+    if identity is not None:
+        if given not in {None, identity.name}:
+            raise InvalidRequest(f"name: you are {identity.name}, not {given!r}; leave it out")
+        return identity.name
+    if given is None:
+        raise InvalidRequest("name: say who you are")
+    return given
+
+
+class UnregisterResult(Result):
+    """Result of agent_unregister."""
+
+    name: str = Field(description="The agent that is no longer listed.")
+
+
+async def _unregister(caller: Caller, _arguments: NoArguments) -> UnregisterResult:
+    identity = caller.require_identity()
+    # By its name alone: somebody else may be registered at its mailbox, too.
+    await caller.client.agent_unregister(name=identity.name)
+    return UnregisterResult(name=identity.name)
+
+
+AGENT_REGISTER = Operation(
+    name="agent_register",
+    title="Register this agent",
+    description=(
+        "Make yourself known to other agents, with a mailbox they can write to. "
+        "The mailbox is made if it is missing. Repeat it to change what you say of yourself."
+    ),
+    arguments=RegisterArguments,
+    result=RegisterResult,
+    call=_register,
+    idempotent=True,
+)
+
+AGENT_UNREGISTER = Operation(
+    name="agent_unregister",
+    title="Unregister this agent",
+    description=(
+        "Take yourself out of the list of agents[[ that @agent_discover searches]]. "
+        "Your mailbox stays, and who knows its address can still write to it."
+    ),
+    arguments=NoArguments,
+    result=UnregisterResult,
+    call=_unregister,
+    destructive=True,
+    idempotent=True,
+)
