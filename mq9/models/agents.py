@@ -1,0 +1,62 @@
+"""Registered agents, as DISCOVER finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How a registered agent matched, beside the object that it registered.
+
+    Attributes:
+        name: The name it registered under, or the mailbox where it gave none.
+        mailbox: The address that reaches it.
+        score: Larger is better; comparable within one reply only.
+        last_seen: The Unix second of its last sign of life, such as a report, a send or a fetch.
+        status: What it last reported.
+        mode: What ranked the answer: ``all``, ``text`` or ``semantic``.
+        backlog: How many messages wait in its mailbox for the group of the same name, which is the
+            one that agents read with; 1 000 means that many or more. None where there is no
+            mailbox, or the broker does not say.
+        weak: Whether the score is below what agents have that fit: it may well not fit at all.
+    """
+
+    name: str
+    mailbox: str
+    score: float = 0.0
+    last_seen: int | None = None
+    status: dict[str, Any] | None = None
+    mode: str = "all"
+    backlog: int | None = None
+    weak: bool = False
+
+
+class AgentMatch(dict[str, Any]):
+    """The object that an agent registered, with how it matched in ``match``.
+
+    It is a plain dict of what was registered; where the registration left ``mailbox`` out, the
+    client fills in the address that the broker gave it.
+    """
+
+    def __init__(self, registered: dict[str, Any], match: Match) -> None:
+        super().__init__(registered)
+        self.setdefault("mailbox", match.mailbox)
+        self.match = match
+
+
+class AgentMatches(list[AgentMatch]):
+    """The agents that were found, best first.
+
+    Attributes:
+        mode: What ranked them, and also found nobody: ``text``, ``semantic``, or ``all`` for a list
+            by name; None where the broker does not say.
+        has_more: Whether another page follows.
+    """
+
+    def __init__(self, found: Iterable[AgentMatch], *, mode: str | None, has_more: bool) -> None:
+        super().__init__(found)
+        self.mode = mode
+        self.has_more = has_more
