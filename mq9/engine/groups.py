@@ -125,9 +125,16 @@ def erase(connection: sqlite3.Connection, group_id: int) -> int:
         (group_id,),
     )
     removed = 1
-    for table in ("leases", "handed", "replies"):
+    for condition in (
+        "leases WHERE group_id=?",
+        (
+            "deliveries WHERE (mailbox, reply) IN"
+            " (SELECT mailbox, number FROM replies WHERE group_id=?)"
+        ),
+        "replies WHERE group_id=?",
+    ):
         removed += connection.execute(
-            f"DELETE FROM {table} WHERE group_id=?",  # noqa: S608  # constant names
+            f"DELETE FROM {condition}",  # noqa: S608  # constant text
             (group_id,),
         ).rowcount
     connection.execute("DELETE FROM groups WHERE id=?", (group_id,))
@@ -200,10 +207,12 @@ def chosen_reply(
         return _reply_of_token(connection, mailbox, group, msg_id, command.batch, now)
     if group is not None:
         row = connection.execute(
-            "SELECT r.number, r.consumer FROM handed h JOIN replies r"
-            " ON r.mailbox=h.mailbox AND r.number=h.reply"
-            " WHERE h.group_id=? AND h.msg_id=? AND h.reply>=?"
-            " ORDER BY r.consumer=? DESC, r.number DESC LIMIT 1",
+            "SELECT coalesce(l.reply, d.latest, d.reply) number, r.consumer FROM deliveries d"
+            " JOIN replies r ON r.mailbox=d.mailbox AND r.number=d.reply"
+            " LEFT JOIN leases l"
+            " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.granted=d.reply"
+            " WHERE d.group_id=? AND d.msg_id=? AND d.reply>=? AND d.previous IS NULL"
+            " ORDER BY r.consumer=? DESC, d.reply DESC LIMIT 1",
             (group.id, msg_id, group.first_reply, command.consumer),
         ).fetchone()
         if row is not None:
@@ -248,7 +257,7 @@ def _reply_of_token(
     if group is None or group_id != group.id:
         raise InvalidRequest(f"batch: {batch!r} was not given to this group")
     contained = connection.execute(
-        "SELECT 1 FROM handed WHERE mailbox=? AND reply=? AND msg_id=?",
+        "SELECT 1 FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
         (mailbox.id, number, msg_id),
     ).fetchone()
     if contained is None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import orjson
 
-from mq9.engine import agents, groups, mailboxes, replies
+from mq9.engine import agents, deliveries, groups, mailboxes, replies
 from mq9.engine.commands import (
     Ack,
     Extend,
@@ -113,10 +113,10 @@ def _still_held(
 ) -> Fetched | None:
     """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
     rows = connection.execute(
-        "SELECT l.msg_id, l.deliveries, l.until_ms FROM handed h JOIN leases l"
-        " ON l.group_id=h.group_id AND l.msg_id=h.msg_id"
-        " WHERE h.mailbox=? AND h.reply=? AND l.reply=h.reply AND l.holder=? AND l.until_ms>?"
-        " ORDER BY h.position",
+        "SELECT l.msg_id, l.deliveries, l.until_ms FROM deliveries d JOIN leases l"
+        " ON l.group_id=d.group_id AND l.msg_id=d.msg_id"
+        " WHERE d.mailbox=? AND d.reply=? AND l.reply=d.reply AND l.holder=? AND l.until_ms>?"
+        " ORDER BY d.position",
         (mailbox.id, number, command.consumer, now),
     ).fetchall()
     if not rows:
@@ -129,8 +129,8 @@ def _still_held(
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", this_reply
     ).fetchone()
     batch = groups.token(mailbox, number)
-    deliveries = {msg_id: count for msg_id, count, _ in rows}
-    stored = {one.msg_id: one for one in load_messages(connection, mailbox, deliveries, batch)}
+    counts = {msg_id: count for msg_id, count, _ in rows}
+    stored = {one.msg_id: one for one in load_messages(connection, mailbox, counts, batch)}
     messages = [stored[msg_id] for msg_id, *_ in rows]
     others, _ = _pick(connection, mailbox, group, replace(command, num_msgs=1, redeliver_own=False))
     return Fetched(
@@ -196,8 +196,8 @@ def _load(
     messages: list[Message] = []
     room = wanted.max_bytes
     for _, lane in itertools.groupby(picked, key=operator.itemgetter(0)):
-        deliveries = {msg_id: before + 1 for _, msg_id, before, _ in lane}
-        for message in load_messages(connection, mailbox, deliveries, batch):
+        counts = {msg_id: before + 1 for _, msg_id, before, _ in lane}
+        for message in load_messages(connection, mailbox, counts, batch):
             room -= reply_bytes(message, as_text=wanted.as_text)
             if messages and room < 0:
                 return messages, True
@@ -235,28 +235,38 @@ def _lease(
     """Write the leases of a reply; whether one of them took the place of a running one."""
     position = 0
     for lane, ones in itertools.groupby(picked, key=operator.itemgetter(0)):
-        held = {msg_id: held for _, msg_id, _, held in ones}
-        msg_ids = orjson.dumps(list(held)).decode()
+        is_held = {msg_id: held for _, msg_id, _, held in ones}
+        held = orjson.dumps([one for one in is_held if is_held[one]]).decode()
+        others = orjson.dumps([one for one in is_held if not is_held[one]]).decode()
         # Each is one step of SQLite's, during which Python is free for others.
+        deliveries.add(
+            connection,
+            mailbox.id,
+            group.id,
+            number,
+            command.consumer,
+            position,
+            orjson.dumps(list(is_held)).decode(),
+        )
+        deliveries.keep_latest(
+            connection,
+            "l.group_id=? AND l.msg_id IN (SELECT value FROM json_each(?))",
+            (group.id, others),
+        )
+        # Without its holder, so that the index of holders stays as it is.
         connection.execute(
-            "INSERT INTO leases SELECT ?,value,?,?,?,?,1,? FROM json_each(?) WHERE true"
+            "UPDATE leases SET until_ms=?, deliveries=deliveries+1, reply=?"
+            " WHERE group_id=? AND msg_id IN (SELECT value FROM json_each(?))",
+            (until_ms, number, group.id, held),
+        )
+        connection.execute(
+            "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
+            " reply, granted) SELECT ?,value,?,?,?,?,1,?,? FROM json_each(?) WHERE true"
             " ON CONFLICT DO UPDATE SET holder=excluded.holder, until_ms=excluded.until_ms,"
-            " deliveries=deliveries+1, reply=excluded.reply",
-            (group.id, mailbox.id, lane, command.consumer, until_ms, number, msg_ids),
+            " deliveries=deliveries+1, reply=excluded.reply, granted=excluded.granted",
+            (group.id, mailbox.id, lane, command.consumer, until_ms, number, number, others),
         )
-        connection.execute(
-            "INSERT INTO handed (mailbox, reply, position, msg_id, group_id, refetched)"
-            " SELECT ?,?,?+key,value,?,value IN (SELECT value FROM json_each(?)) FROM json_each(?)",
-            (
-                mailbox.id,
-                number,
-                position,
-                group.id,
-                orjson.dumps([msg_id for msg_id, is_held in held.items() if is_held]).decode(),
-                msg_ids,
-            ),
-        )
-        position += len(held)
+        position += len(is_held)
     moved = False
     for lane, msg_id, _, _ in picked:
         if msg_id >= group.cursors[lane]:
@@ -335,12 +345,12 @@ def confirm(
 ) -> tuple[int, ...]:
     """Confirm a message of a reply and, unless ``individual``, those before it; which ones."""
     rows = connection.execute(
-        "SELECT h.position, h.msg_id, h.given_back, h.acked_by, l.holder, l.until_ms,"
-        " l.msg_id IS NOT NULL FROM handed h"
-        " LEFT JOIN leases l ON l.group_id=h.group_id AND l.msg_id=h.msg_id"
-        " WHERE h.mailbox=:mailbox AND h.reply=:reply AND h.position<=("
-        "SELECT position FROM handed WHERE mailbox=:mailbox AND reply=:reply AND msg_id=:msg_id)"
-        " AND (h.msg_id=:msg_id OR NOT :individual) ORDER BY h.position",
+        "SELECT d.msg_id, l.returned>d.reply, d.acked_by, l.holder, l.until_ms,"
+        " l.msg_id IS NOT NULL FROM deliveries d"
+        " LEFT JOIN leases l ON l.group_id=d.group_id AND l.msg_id=d.msg_id"
+        " WHERE d.mailbox=:mailbox AND d.reply=:reply AND d.position<=(SELECT position"
+        " FROM deliveries WHERE mailbox=:mailbox AND reply=:reply AND msg_id=:msg_id)"
+        " AND (d.msg_id=:msg_id OR NOT :individual) ORDER BY d.position",
         {
             "mailbox": mailbox.id,
             "reply": reply.number,
@@ -349,8 +359,8 @@ def confirm(
         },
     ).fetchall()
     acked: list[int] = []
-    newly = mailbox.next_msg_id
-    for position, msg_id, given_back, acked_by, holder, until_ms, outstanding in rows:
+    newly: list[int] = []
+    for msg_id, given_back, acked_by, holder, until_ms, outstanding in rows:
         held_elsewhere = (
             holder not in {None, GIVEN_BACK, reply.consumer}
             and until_ms is not None
@@ -359,16 +369,26 @@ def confirm(
         if acked_by == named:
             acked.append(msg_id)  # this call was made before
         elif outstanding and not held_elsewhere and (msg_id == named or not given_back):
-            connection.execute(
-                "DELETE FROM leases WHERE group_id=? AND msg_id=?", (group.id, msg_id)
-            )
-            connection.execute(
-                "UPDATE handed SET acked_by=? WHERE mailbox=? AND reply=? AND position=?",
-                (named, mailbox.id, reply.number, position),
-            )
             acked.append(msg_id)
-            newly = min(newly, msg_id)
-    mailbox.may_evict(connection, newly)
+            newly.append(msg_id)
+    if newly:
+        ids = orjson.dumps(newly).decode()
+        connection.execute(
+            "UPDATE deliveries SET acked_by=?"
+            " WHERE mailbox=? AND reply=? AND msg_id IN (SELECT value FROM json_each(?))",
+            (named, mailbox.id, reply.number, ids),
+        )
+        deliveries.keep_latest(
+            connection,
+            "l.group_id=? AND l.msg_id IN (SELECT value FROM json_each(?))",
+            (group.id, ids),
+            acked=True,
+        )
+        connection.execute(
+            "DELETE FROM leases WHERE group_id=? AND msg_id IN (SELECT value FROM json_each(?))",
+            (group.id, ids),
+        )
+        mailbox.may_evict(connection, min(newly))
     return tuple(acked)
 
 
@@ -380,16 +400,19 @@ def nack(connection: sqlite3.Connection, command: Nack, now: int, _limits: Limit
         return
     group, reply = chosen
     holder, until_ms = (GIVEN_BACK, now + command.delay_ms) if command.delay_ms else (None, None)
-    given = connection.execute(
-        "UPDATE leases SET holder=?, until_ms=?"
+    connection.execute(
+        "UPDATE leases SET holder=?, until_ms=?, returned=?"
         " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
-        (holder, until_ms, group.id, command.msg_id, reply.consumer, now),
-    ).rowcount
-    if given:
-        connection.execute(
-            "UPDATE handed SET given_back=1 WHERE group_id=? AND msg_id=? AND reply>=?",
-            (group.id, command.msg_id, group.first_reply),
-        )
+        (
+            holder,
+            until_ms,
+            mailbox.next_reply,
+            group.id,
+            command.msg_id,
+            reply.consumer,
+            now,
+        ),
+    )
 
 
 def extend(connection: sqlite3.Connection, command: Extend, now: int, _limits: Limits) -> Extended:
@@ -424,7 +447,7 @@ def release(connection: sqlite3.Connection, command: Release, now: int, _limits:
     ).fetchone()
     if latest != (command.copy,):
         return  # its asker has repeated the FETCH since, and was answered
-    _take_back(connection, mailbox, number)
+    deliveries.take_back(connection, mailbox.id, number)
 
 
 def release_request(
@@ -437,21 +460,4 @@ def release_request(
         return
     number = _latest_reply(connection, group, command)
     if number is not None and number >= group.first_reply:
-        _take_back(connection, mailbox, number)
-
-
-def _take_back(connection: sqlite3.Connection, mailbox: Mailbox, number: int) -> None:
-    """Undo a reply, as if it had not been made."""
-    handed = connection.execute(
-        "SELECT group_id, msg_id, refetched FROM handed WHERE mailbox=? AND reply=?",
-        (mailbox.id, number),
-    ).fetchall()
-    # What its consumer held before stays with it; the rest is free, and this delivery never was.
-    connection.executemany(
-        "UPDATE leases SET deliveries=deliveries-1,"
-        " holder=iif(:refetched, holder, NULL), until_ms=iif(:refetched, until_ms, NULL)"
-        " WHERE group_id=:group AND msg_id=:msg_id AND reply=:reply",
-        ({"group": g, "msg_id": m, "refetched": r, "reply": number} for g, m, r in handed),
-    )
-    # The reply itself stays known, so that the same request does not reset the group twice.
-    connection.execute("DELETE FROM handed WHERE mailbox=? AND reply=?", (mailbox.id, number))
+        deliveries.take_back(connection, mailbox.id, number)

@@ -144,10 +144,11 @@ def _last_seen(
     standings = []
     for group in _known(connection, mailbox, now):
         deliveries, acked = connection.execute(
-            "SELECT count(*), max(acked_by) IS NOT NULL FROM handed WHERE group_id=? AND msg_id=?",
+            "SELECT max(count), max(acked OR acked_by IS NOT NULL) FROM deliveries"
+            " WHERE group_id=? AND msg_id=? AND previous IS NULL",
             (group.id, msg_id),
         ).fetchone()
-        if deliveries:
+        if deliveries is not None:
             state = "acked" if acked else "delivered"
             standings.append(Standing(group_name=group.name, state=state, deliveries=deliveries))
     return tuple(standings)

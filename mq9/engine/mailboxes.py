@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mq9.engine import deliveries
 from mq9.engine.commands import (
     Actor,
     ClaimNames,
@@ -32,7 +33,7 @@ _OF_A_MAILBOX = (
     ("gone", "mailbox, msg_id"),
     ("leases", "group_id, msg_id"),
     ("replies", "mailbox, number"),
-    ("handed", "mailbox, reply, position"),
+    ("deliveries", "mailbox, reply, msg_id"),
     ("groups", "rowid"),
 )
 _ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
@@ -349,7 +350,9 @@ def remove(
         connection.execute(
             "DELETE FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
         )
-        connection.execute("DELETE FROM leases WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id))
+        of_message = (mailbox.id, msg_id)
+        deliveries.keep_latest(connection, "l.mailbox=? AND l.msg_id=?", of_message)
+        connection.execute("DELETE FROM leases WHERE mailbox=? AND msg_id=?", of_message)
         mailbox.messages -= 1
         mailbox.bytes -= size
     _forget_first_fates(connection, mailbox)

@@ -29,7 +29,7 @@ def move(connection: sqlite3.Connection, command: Move, now: int, limits: Limits
         return _NOTHING
     group, reply = chosen
     moved_to, moved_as = connection.execute(
-        "SELECT moved_to, moved_as FROM handed WHERE mailbox=? AND reply=? AND msg_id=?",
+        "SELECT moved_to, moved_as FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
         (mailbox.id, reply.number, command.msg_id),
     ).fetchone()
     if moved_to is not None:  # by this call, made before, or to somewhere else
@@ -54,7 +54,7 @@ def move(connection: sqlite3.Connection, command: Move, now: int, limits: Limits
     (original,) = messages.load_messages(connection, mailbox, {command.msg_id: 0})
     copy = _store_copy(connection, mailbox, original, target, moved, now, limits)
     connection.execute(
-        "UPDATE handed SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
+        "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
         (command.to, copy, mailbox.id, reply.number, command.msg_id),
     )
     is_back = original.moved is not None and original.moved.mailbox == command.to

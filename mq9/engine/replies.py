@@ -20,7 +20,7 @@ from mq9.errors import LimitReached
 REMEMBERED_MS = 3_600_000
 _FORGOTTEN_AT_ONCE = 1_000  # replies that a FETCH makes room by removing
 _REPLY_BYTES = 256  # of a reply in the tables and their indexes, beside the names in it
-_MESSAGE_BYTES = 64  # and of each message in it
+_MESSAGE_BYTES = 64  # at the most, of each message in it
 
 
 def cost(group: Group, command: Fetch, picked: Sequence[tuple[int, int]]) -> int:
@@ -84,9 +84,13 @@ def _finished(
     values = (() if group is None else (group.id,)) + (now - REMEMBERED_MS, most)
     return connection.execute(
         f"SELECT mailbox, number, group_id, cost FROM replies r WHERE {of_group} made_ms<=?"  # noqa: S608  # constant text
-        " AND NOT EXISTS (SELECT 1 FROM handed h JOIN leases l"
-        " ON l.group_id=h.group_id AND l.msg_id=h.msg_id AND l.reply=h.reply"
-        f" WHERE h.mailbox=r.mailbox AND h.reply=r.number) ORDER BY {order} LIMIT ?",
+        " AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN leases l"
+        " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND d.reply IN (l.reply, l.granted)"
+        " WHERE d.mailbox=r.mailbox AND d.reply=r.number)"
+        # By this one a later one is found.
+        " AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN replies n"
+        " ON n.mailbox=d.mailbox AND n.number=d.latest"
+        f" WHERE d.mailbox=r.mailbox AND d.reply=r.number) ORDER BY {order} LIMIT ?",
         values,
     ).fetchall()
 
@@ -94,7 +98,7 @@ def _finished(
 def _remove(connection: sqlite3.Connection, finished: list[_Finished]) -> Counter[int]:
     """Remove replies; what they took, by group."""
     numbers = [(mailbox, number) for mailbox, number, *_ in finished]
-    connection.executemany("DELETE FROM handed WHERE mailbox=? AND reply=?", numbers)
+    connection.executemany("DELETE FROM deliveries WHERE mailbox=? AND reply=?", numbers)
     connection.executemany("DELETE FROM replies WHERE mailbox=? AND number=?", numbers)
     freed: Counter[int] = Counter()
     for _, _, group_id, size in finished:

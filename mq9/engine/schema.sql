@@ -124,14 +124,16 @@ CREATE TABLE leases (
   holder TEXT,                      -- NULL: free for anyone; '': given back, for nobody until until_ms
   until_ms INTEGER,
   deliveries INTEGER NOT NULL,
-  reply INTEGER NOT NULL,           -- the latest reply that handed it out
+  reply INTEGER NOT NULL,           -- the latest reply that it was in
+  granted INTEGER NOT NULL DEFAULT 0,      -- the one that gave the holder the lease
+  returned INTEGER NOT NULL DEFAULT 0,     -- replies before this one were given back by a NACK
   PRIMARY KEY (group_id, msg_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX leases_order ON leases (group_id, holder, priority, msg_id);
 CREATE INDEX leases_end ON leases (group_id, until_ms) WHERE until_ms IS NOT NULL;
 CREATE INDEX leases_message ON leases (mailbox, msg_id);
 
--- FETCH replies that handed something out (or reset the group), and what was in them.
+-- FETCH replies that gave out something (or reset the group), and what was in them.
 CREATE TABLE replies (
   mailbox INTEGER NOT NULL,
   number INTEGER NOT NULL,
@@ -148,20 +150,24 @@ CREATE INDEX replies_request ON replies (group_id, request_id, consumer, number)
 CREATE INDEX replies_group ON replies (group_id, number);
 CREATE INDEX replies_age ON replies (made_ms);
 
-CREATE TABLE handed (
+-- A message in a reply. The delivery by which its consumer got the lease is found by message; from it,
+-- or from the lease while that runs, the last one is found by which it fetched the same again.
+CREATE TABLE deliveries (
   mailbox INTEGER NOT NULL,
   reply INTEGER NOT NULL,
-  position INTEGER NOT NULL,
   msg_id INTEGER NOT NULL,
+  position INTEGER NOT NULL,
   group_id INTEGER NOT NULL,
-  refetched INTEGER NOT NULL,       -- its consumer held it already
-  given_back INTEGER NOT NULL DEFAULT 0,
+  previous INTEGER,                 -- the reply by which its consumer held it; NULL: it got the lease
+  latest INTEGER,                   -- where it got the lease, which is over: the last reply of it
+  count INTEGER NOT NULL,           -- how often the group had been given it by then
+  acked INTEGER NOT NULL DEFAULT 0, -- where it got the lease: whether a later one was acked
   acked_by INTEGER,                 -- the msg_id that the confirming ACK named
   moved_to TEXT,                    -- where a MOVE put a copy of it
   moved_as INTEGER,                 -- the msg_id of that copy
-  PRIMARY KEY (mailbox, reply, position)
+  PRIMARY KEY (mailbox, reply, msg_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX handed_message ON handed (group_id, msg_id, reply);
+CREATE INDEX deliveries_message ON deliveries (group_id, msg_id, reply) WHERE previous IS NULL;
 
 CREATE TABLE agents (
   id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -20,7 +20,7 @@ from mq9.engine import idempotency
 from mq9.errors import Unavailable, UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 3
+VERSION = 4
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {
     1: "CREATE TABLE agents_vectors"
@@ -50,6 +50,32 @@ _MIGRATIONS: dict[int, str] = {
     " SELECT mailbox, lower(hex(randomblob(8))), '', 0, owner, 0 FROM agents WHERE life IS NULL;\n"
     "UPDATE agents SET life=(SELECT m.life FROM mailboxes m WHERE m.address=agents.mailbox)"
     " WHERE life IS NULL;\n",
+    3: "CREATE TABLE deliveries (mailbox INTEGER NOT NULL, reply INTEGER NOT NULL,"
+    " msg_id INTEGER NOT NULL, position INTEGER NOT NULL, group_id INTEGER NOT NULL,"
+    " previous INTEGER, latest INTEGER, count INTEGER NOT NULL, acked INTEGER NOT NULL DEFAULT 0,"
+    " acked_by INTEGER, moved_to TEXT, moved_as INTEGER, PRIMARY KEY (mailbox, reply, msg_id))"
+    " STRICT, WITHOUT ROWID;\n"
+    # A consumer got a lease by one reply, and fetched the message again by the next ones.
+    "INSERT INTO deliveries WITH one AS (SELECT *, row_number() OVER message AS number,"
+    " iif(refetched, lag(reply) OVER message, NULL) AS previous FROM handed"
+    " WINDOW message AS (PARTITION BY group_id, msg_id ORDER BY reply)),"
+    " two AS (SELECT *, sum(previous IS NULL) OVER"
+    " (PARTITION BY group_id, msg_id ORDER BY reply) AS lease FROM one)"
+    " SELECT mailbox, reply, msg_id, position, group_id, previous,"
+    " iif(previous IS NULL, nullif(max(reply) OVER lease, reply), NULL), max(number) OVER lease,"
+    " max(acked_by IS NOT NULL) OVER lease, acked_by, moved_to, moved_as FROM two"
+    " WINDOW lease AS (PARTITION BY group_id, msg_id, lease);\n"
+    "CREATE INDEX deliveries_message ON deliveries (group_id, msg_id, reply)"
+    " WHERE previous IS NULL;\n"
+    "ALTER TABLE leases ADD COLUMN granted INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE leases ADD COLUMN returned INTEGER NOT NULL DEFAULT 0;\n"
+    "UPDATE leases AS l SET reply=coalesce((SELECT max(h.reply) FROM handed h"
+    " WHERE h.group_id=l.group_id AND h.msg_id=l.msg_id), reply),"
+    " returned=coalesce((SELECT max(h.reply)+1 FROM handed h WHERE h.group_id=l.group_id"
+    " AND h.msg_id=l.msg_id AND h.given_back), 0);\n"
+    "UPDATE leases AS l SET granted=coalesce((SELECT max(d.reply) FROM deliveries d"
+    " WHERE d.group_id=l.group_id AND d.msg_id=l.msg_id AND d.previous IS NULL), reply);\n"
+    "DROP TABLE handed;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

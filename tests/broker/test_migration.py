@@ -34,6 +34,19 @@ INSERT INTO handed VALUES (1, 0, 0, 0, 1, 0, 0, NULL);
 INSERT INTO sent_ids VALUES (1, '', 'i', :body, 0, :now - 1000), (1, 'bob', 'i', :body, 1, :now);
 """
 
+# A reply with both messages, the same to the same consumer again, and one of them to another.
+FETCHED_AGAIN = """
+UPDATE mailboxes SET next_reply=3 WHERE id=1;
+DELETE FROM leases;
+INSERT INTO leases VALUES
+  (1, 0, 1, 2, 'one', :now + 60000, 2, 1), (1, 1, 1, 2, 'two', :now + 60000, 3, 2);
+INSERT INTO replies VALUES
+  (1, 1, 1, 'one', 'again', :now - 900, 1), (1, 2, 1, 'two', NULL, :now - 800, 1);
+UPDATE groups SET normal=2;
+INSERT INTO handed VALUES (1, 0, 1, 1, 1, 0, 1, NULL), (1, 1, 0, 0, 1, 1, 0, NULL),
+  (1, 1, 1, 1, 1, 1, 1, NULL), (1, 2, 0, 1, 1, 0, 0, NULL);
+"""
+
 
 def write(path, version, mail):
     """Make a file as it was under schema 1 or 2."""
@@ -50,10 +63,10 @@ def write(path, version, mail):
 
 
 @pytest.fixture
-async def opened(tmp_path):
+async def opened(request, tmp_path):
     """A client of a broker on a file of schema 2, with a message leased and one delayed."""
     path = tmp_path / "mq9.db"
-    write(path, 2, MAIL)
+    write(path, 2, MAIL + getattr(request, "param", ""))
     broker = EmbeddedBroker.on_file(path, ManualClock(NOW_S))
 
     async def release():
@@ -82,6 +95,28 @@ async def test_mail_from_before_is_read_leased_and_moved(opened):
     assert (moved.sender, moved.sender_verified) == ("ada", True)
     assert (moved.moved.mailbox, moved.moved.reason) == ("inbox", "old")
     assert [one.text for one in await opened.fetch("inbox", group_name="g")] == ["b"]
+
+
+@pytest.mark.parametrize("opened", [FETCHED_AGAIN], indirect=True)
+async def test_what_was_fetched_again_before_is_acked_and_held_as_it_was(opened):
+    [held] = await opened.fetch("inbox", group_name="g", consumer="one", max_wait_ms=0)
+    assert (held.msg_id, held.delivery_count, held.batch) == (0, 3, "aa-3")
+    assert await opened.ack("inbox", "g", 1, consumer="one", batch="aa-0") == [0]
+    assert await opened.ack("inbox", "g", 1, consumer="one", batch="aa-1") == []
+    assert await opened.ack("inbox", "g", 1, consumer="two", batch="aa-2") == [1]
+    for msg_id in (0, 1):
+        await opened.delete("inbox", msg_id)
+        [standing] = (await opened.mailbox_status("inbox", msg_id=msg_id)).message.groups
+        assert (standing.state, standing.deliveries) == ("acked", 3)
+
+
+@pytest.mark.parametrize("opened", [FETCHED_AGAIN], indirect=True)
+async def test_without_a_token_the_latest_reply_from_before_is_meant(opened):
+    assert await opened.ack("inbox", "g", 1, consumer="one", individual=True) == []
+    assert await opened.ack("inbox", "g", 0, consumer="one") == [0]
+    assert await opened.ack("inbox", "g", 0, consumer="one", batch="aa-1") == [0]
+    await opened.clock.advance(60)
+    assert await opened.ack("inbox", "g", 1, any_consumer=True) == [1]
 
 
 async def test_ids_from_before_are_remembered_with_their_senders(opened):

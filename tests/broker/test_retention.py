@@ -89,7 +89,7 @@ def test_an_expired_mailbox_goes_with_everything_in_it(engine):
     assert engine.sweep_at(100 * SECOND) == 15
     assert engine.count("mailboxes") == 1
     for table in (
-        *("messages", "delayed", "sent_ids", "gone", "leases", "replies", "handed", "groups"),
+        *("messages", "delayed", "sent_ids", "gone", "leases", "replies", "deliveries", "groups"),
         *("agents", "agents_text"),
     ):
         assert engine.count(table) == 0, table
@@ -130,7 +130,7 @@ def test_a_group_is_remembered_for_thirty_days_after_its_last_use(engine, used_a
     assert engine.count("groups") == 1
     engine.sweep_at(used_again + 30 * DAY + HOUR)  # a use is noted once an hour
     assert engine.count("groups") == engine.count("leases") == 0
-    assert engine.count("replies") == engine.count("handed") == 0
+    assert engine.count("replies") == engine.count("deliveries") == 0
     assert len(fetch(engine)) == 1  # and it starts again as a new group
 
 
@@ -143,7 +143,7 @@ def test_a_finished_reply_is_remembered_for_an_hour(engine):
     assert engine.sweep_at(HOUR - 1) == 0
     assert engine(ack) == (0,)
     assert engine.sweep_at(HOUR) == 1
-    assert engine.count("replies") == engine.count("handed") == 0
+    assert engine.count("replies") == engine.count("deliveries") == 0
     assert engine(ack) == ()  # still a success
     assert engine(Ack(address="inbox", group="g", msg_id=0, consumer="c")) == ()
 

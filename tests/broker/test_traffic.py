@@ -100,7 +100,7 @@ async def test_after_a_day_there_is_no_more_than_after_some_hours(tmp_path, brok
     await broker.sweep()
 
     after = rows(path)
-    assert (after["sent_ids"], after["gone"], after["delayed"], after["handed"]) == (0, 0, 0, 0)
+    assert (after["sent_ids"], after["gone"], after["delayed"], after["deliveries"]) == (0, 0, 0, 0)
     assert after["mailboxes"] == 3
     assert after["messages"] <= 20  # one for each key of the status
     assert (await broker.totals()).messages == after["messages"]

@@ -354,10 +354,20 @@ class Model:
         return mailbox.find(msg_id).read(mailbox.address, lease.count, lease.reply.token)
 
     def fetch_for_nobody(self, command, now):
-        """Do what is left of a FETCH whose asker has gone: at the most, there is a group now."""
+        """Do what is left of a FETCH whose asker has gone.
+
+        At the most, there is a group now, and leases that its consumer held are renewed.
+        """
         mailbox = self._existing(command.address, now)
-        if command.group not in mailbox.groups:
-            mailbox.groups[command.group] = Group(mailbox.position(command.start), set())
+        group = mailbox.groups.get(command.group)
+        if group is None:
+            group = mailbox.groups[command.group] = Group(mailbox.position(command.start), set())
+        own = command.consumer if command.redeliver_own else None
+        ready = [m for m in mailbox.in_order() if group.may_hand_out(m.msg_id, now, own)]
+        for mail in ready[: command.num_msgs]:
+            lease = group.leases.get(mail.msg_id)
+            if lease is not None and lease.is_of(command.consumer, now):
+                lease.until_ms = now + command.lease_ms
 
     def peek(self, command, now):
         """Read without a group: the messages, and whether there are more."""

@@ -322,16 +322,16 @@ class Comparison(RuleBasedStateMachine):
         if change_ms is not None:
             assert self.now < fetched.next_change_ms <= change_ms
 
-    @rule(address=addresses, group=groups, consumer=consumers, start=starts, num_msgs=num_msgs)
-    def fetch_and_vanish(self, address, group, consumer, start, num_msgs):
-        fetch = commands.Fetch(
-            address=address,
-            group=group,
-            consumer=consumer,
-            start=start,
-            num_msgs=num_msgs,
-            redeliver_own=False,
-        )
+    @rule(
+        address=addresses,
+        group=groups,
+        consumer=consumers,
+        start=starts,
+        num_msgs=num_msgs,
+        redeliver_own=st.booleans(),
+    )
+    def fetch_and_vanish(self, **options):
+        fetch = commands.Fetch(**options)
         answer = self.apply(fetch)
         expected = self.expected(self.model.fetch_for_nobody, fetch)
         if isinstance(answer, str):

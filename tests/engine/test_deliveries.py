@@ -1,0 +1,215 @@
+"""What is fetched again: little is written, and each reply means what it would alone."""
+
+import pytest
+
+from mq9.engine import commands, machine
+from mq9.engine.commands import Limits
+from mq9.errors import InvalidRequest, MessageNotFound
+from mq9.models import Standing
+from mq9.storage import store
+
+START_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
+
+
+class Broker:
+    """An engine on a file, with a mailbox."""
+
+    def __init__(self, path):
+        self.path = path
+        self.connection = store.open_file(path)
+        self.connection.execute("PRAGMA wal_autocheckpoint=0")
+        self.now = START_MS
+        self.apply(commands.CreateMailbox(address="box", life="aa"))
+
+    def apply(self, command):
+        self.connection.execute("BEGIN")
+        try:
+            result = machine.apply(self.connection, command, self.now, Limits())
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+        return result
+
+    def send(self, count):
+        for _ in range(count):
+            self.apply(commands.Send(address="box", payload=b"x"))
+
+    def fetch(self, consumer="one", **options):
+        """Fetch: the command, and what came of it."""
+        options = {"num_msgs": 1_000, **options}
+        command = commands.Fetch(address="box", group="g", consumer=consumer, **options)
+        return command, self.apply(command)
+
+    def ack(self, msg_id, consumer="one", **options):
+        command = commands.Ack(
+            address="box", group="g", msg_id=msg_id, consumer=consumer, **options
+        )
+        return self.apply(command)
+
+    def vanish(self, command, fetched):
+        self.apply(command.undo(fetched))
+
+    def written(self, work):
+        """Do something; how many bytes that wrote."""
+        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        work()
+        return self.path.with_name(self.path.name + "-wal").stat().st_size
+
+    def counts(self):
+        """How many groups, leases, replies and deliveries are remembered."""
+        tables = ("groups", "leases", "replies", "deliveries")
+        return [
+            self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608  # constant names
+            for table in tables
+        ]
+
+    def life(self, msg_id):
+        status = commands.Status(address="box", msg_id=msg_id)
+        return machine.read(self.connection, status, self.now).message
+
+
+@pytest.fixture
+def broker(tmp_path):
+    broker = Broker(tmp_path / "mq9.db")
+    yield broker
+    broker.connection.close()
+
+
+@pytest.mark.parametrize("fresh", [0, 1])
+def test_fetching_a_thousand_held_messages_again_writes_little_however_often(broker, fresh):
+    broker.send(900)
+    for _ in range(60):
+        broker.fetch()
+        broker.send(fresh)
+        broker.now += 20
+    assert broker.written(broker.fetch) < 300 * 1024
+
+
+def test_the_latest_of_many_replies_is_meant_without_a_token(broker):
+    broker.send(3)
+    broker.fetch()
+    broker.fetch(num_msgs=2)
+    assert broker.ack(2) == (0, 1, 2)  # it was in the first only
+
+    broker.send(3)
+    broker.fetch()
+    _, latest = broker.fetch(num_msgs=2)
+    assert broker.ack(4) == (3, 4)
+    assert broker.ack(4, batch=latest.result.batch) == (3, 4)
+
+
+def test_an_ack_is_repeated_with_the_reply_it_meant_once_the_lease_is_over(broker):
+    broker.send(3)
+    _, first = broker.fetch()
+    _, second = broker.fetch()
+    broker.fetch()
+    assert broker.ack(1, batch=second.result.batch) == (0, 1)
+    assert broker.ack(1, batch=second.result.batch) == (0, 1)
+    assert broker.ack(1) == ()  # the third, which was never named
+    assert broker.ack(2) == (2,)
+    assert broker.ack(2, batch=first.result.batch) == ()
+
+
+def test_a_consumer_that_lost_what_it_had_fetched_again_means_its_own_last_reply(broker):
+    broker.send(2)
+    broker.fetch(lease_ms=1_000)
+    broker.fetch(lease_ms=1_000, num_msgs=1)
+    broker.now += 1_000
+    _, others = broker.fetch("two", num_msgs=1)
+    assert [one.delivery_count for one in others.result] == [3]
+    assert broker.ack(0) == ()  # somebody else's by now
+    with pytest.raises(MessageNotFound):
+        broker.ack(1, "two")
+    assert broker.ack(0, "two") == (0,)
+    assert broker.ack(1) == (1,)
+
+
+def test_a_fetch_again_that_reaches_nobody_leaves_everything_with_its_consumer(broker):
+    broker.send(3)
+    command, first = broker.fetch(request_id="first")
+    broker.vanish(*broker.fetch())
+    assert broker.apply(command).result.batch == first.result.batch  # it is the latest again
+    assert [one.delivery_count for one in broker.apply(command).result] == [1, 1, 1]
+    assert broker.fetch("two")[1].result == []
+    assert broker.ack(1) == (0, 1)
+    assert broker.ack(2, batch=first.result.batch) == (2,)
+
+
+def test_fetches_that_reach_nobody_one_after_the_other_are_all_undone(broker):
+    broker.send(3)
+    broker.fetch()
+    _, held = broker.fetch(num_msgs=2)
+    lost = [broker.fetch(), broker.fetch()]
+    for command, fetched in lost:
+        broker.vanish(command, fetched)
+    assert broker.life(0).groups[0].deliveries == 3  # the one before the last is known too late
+    assert broker.ack(1) == broker.ack(1, batch=held.result.batch) == (0, 1)
+    with pytest.raises(InvalidRequest):
+        broker.ack(2, batch=lost[1][1].result.batch)
+
+
+def test_a_first_fetch_that_reached_nobody_and_was_followed_by_another_takes_nothing(broker):
+    broker.send(2)
+    lost = broker.fetch()
+    broker.fetch()
+    broker.vanish(*lost)
+    assert broker.fetch("two")[1].result == []
+    assert broker.ack(1) == (0, 1)
+    assert broker.ack(1) == (0, 1)
+
+
+def test_what_a_fetch_again_gives_back_by_nack_is_named_to_be_confirmed(broker):
+    broker.send(2)
+    _, first = broker.fetch()
+    broker.fetch()
+    nack = commands.Nack(address="box", group="g", msg_id=0, consumer="one", delay_ms=1_000)
+    broker.apply(nack)
+    assert broker.ack(1, batch=first.result.batch) == (1,)
+    broker.now += 1_000
+    _, again = broker.fetch()
+    assert broker.ack(0, batch=again.result.batch) == (0,)
+
+
+def test_the_first_reply_is_remembered_as_long_as_a_later_one_is_found_by_it(broker):
+    broker.send(2)
+    broker.fetch(lease_ms=2 * HOUR_MS)
+    broker.now += HOUR_MS
+    broker.fetch(lease_ms=2 * HOUR_MS)
+    assert broker.ack(1) == (0, 1)
+    broker.apply(commands.Sweep())
+    assert broker.ack(1) == (0, 1)
+    broker.now += HOUR_MS
+    for _ in range(2):
+        broker.apply(commands.Sweep())
+    assert broker.counts() == [1, 0, 0, 0]
+
+
+def test_a_message_that_is_gone_was_given_as_often_as_it_was_fetched(broker):
+    broker.send(3)
+    _, first = broker.fetch()
+    for _ in range(4):
+        broker.fetch()
+    broker.ack(0, batch=first.result.batch)
+    broker.fetch(num_msgs=1)
+    broker.ack(1)
+    for msg_id in range(3):
+        broker.apply(commands.Delete(address="box", msg_id=msg_id))
+    assert [broker.life(msg_id).groups for msg_id in range(3)] == [
+        (Standing(group_name="g", state="acked", deliveries=5),),
+        (Standing(group_name="g", state="acked", deliveries=6),),
+        (Standing(group_name="g", state="delivered", deliveries=5),),
+    ]
+
+
+def test_nothing_is_left_of_a_mailbox_or_a_group_with_what_was_fetched_again(broker):
+    broker.send(2)
+    broker.fetch()
+    broker.fetch()
+    broker.now += 31 * 86_400_000
+    broker.apply(commands.Sweep())
+    assert broker.counts() == [0, 0, 0, 0]
+    broker.fetch()
+    broker.apply(commands.DropMailbox(address="box"))
+    assert broker.counts() == [0, 0, 0, 0]
