@@ -1,13 +1,29 @@
-"""How a server is set up: what was asked for, checked before anything is opened."""
+"""The settings of ``mq9 serve``, declared once for its options, its variables and its file.
+
+A value comes from the first of these that gives it: an option of the command line, an environment
+variable (``MQ9_MAX_BYTES`` for ``max_bytes``), the configuration file, the default.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import pkgutil
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import tomllib
 from pathlib import Path
+from typing import Annotated, Any, Self
 
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from mq9.address import shown
 from mq9.discovery.embeddings import Embeddings, checked, default_embeddings
 from mq9.engine.commands import Limits
 from mq9.errors import InvalidRequest
@@ -17,89 +33,177 @@ from mq9.server.limits import ServerLimits
 from mq9.server.users import Anybody, Guard, Users
 from mq9.storage.store import Durability
 
+PREFIX = "MQ9_"
+_STORED = Limits()
+_NETWORK = ServerLimits()
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything that a server is told.
 
-    Attributes:
-        host: The address to listen on.
-        port: The port to listen on; 0 lets the system choose.
-        data: The broker's file; None to keep everything in memory.
-        durability: What a reply promises.
-        auth_token: What a client must know to be let in.
-        users: A file that says who may connect, and which agent each is.
-        tls_cert: The certificate, and what it needs to be trusted, as PEM.
-        tls_key: The certificate's key, as PEM.
-        insecure: Whether it may be reached from other machines though anybody is let in.
-        admin_host: The address that metrics and health are served on.
-        admin_port: Their port; 0 lets the system choose, None serves none.
-        admin_allow_host: Names by which metrics and health may be called, beside addresses.
-        mcp: Whether MCP is served on the port of metrics and health, too.
-        mcp_agent: The agent that MCP clients are, where no bearer token says so.
-        mcp_allow_host: Names by which MCP clients may call this machine, beside those of loopback.
-        mcp_allow_origin: Origins of web pages that may call MCP, beside those on loopback.
-        payload_encoding: How payloads stand in replies to requests that do not say.
-        embeddings: What finds agents by meaning, as ``module:attribute``; by default WordLlama,
-            where it is installed.
-        limits: What the broker stores.
-        server_limits: What is taken from the network.
-        drain_s: Seconds that what was begun may take when the server stops.
+def _words(value: object) -> object:
+    """Split what a variable holds at white space; leave lists alone."""
+    return value.split() if isinstance(value, str) else value
+
+
+Count = Annotated[int, Field(ge=1)]
+Unread = Annotated[int, Field(ge=65_536)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class Settings(BaseSettings):
+    """Everything that a server is told. A field's ``title`` is the placeholder of its value.
 
     Raises:
-        InvalidRequest: They contradict each other, or would let anybody in from anywhere.
+        InvalidRequest: A value is not what it must be, or they contradict each other, or would let
+            anybody in from anywhere. The text names the option, the variable or the file.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 4222
-    data: Path | None = None
-    durability: Durability = Durability.NORMAL
-    auth_token: str | None = field(default=None, repr=False)
-    users: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    insecure: bool = False
-    admin_host: str = "127.0.0.1"
-    admin_port: int | None = 9090
-    admin_allow_host: Sequence[str] = ()
-    mcp: bool = False
-    mcp_agent: str | None = None
-    mcp_allow_host: Sequence[str] = ()
-    mcp_allow_origin: Sequence[str] = ()
-    payload_encoding: PayloadEncoding = PayloadEncoding.AUTO
-    embeddings: str | None = None
-    limits: Limits = field(default_factory=Limits)
-    server_limits: ServerLimits = field(default_factory=ServerLimits)
-    drain_s: float = 10.0
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
-    def __post_init__(self) -> None:
-        """Check them."""
+    config: Path | None = Field(
+        None, description="TOML file of these options, such as max-bytes = 1_000_000."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(4222, ge=0, le=65535, description="Port; 0: any free one.")
+    data: Path | None = Field(None, description="File to keep mail in.  [default: one per user]")
+    memory: bool = Field(False, description="Keep mail in memory only.")
+    durability: Durability = Field(
+        Durability.NORMAL,
+        description="What a reply promises: normal survives a killed server, full power loss as "
+        "well.",
+    )
+    auth_token: SecretStr | None = Field(
+        None,
+        description="What a client must know. Others on this machine see the command line: prefer "
+        "the variable.",
+    )
+    users: Path | None = Field(None, description="TOML file of who may connect, as which agent.")
+    tls_cert: Path | None = Field(None, description="Certificate chain, PEM.")
+    tls_key: Path | None = Field(None, description="Its key, PEM.")
+    insecure: bool = Field(False, description="Let anybody in, though other machines can reach it.")
+    admin_host: str = Field("127.0.0.1", description="Address of metrics and health.")
+    admin_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of metrics and health; 0: any free one.  [default: 9090 if it is free]",
+    )
+    admin: bool = Field(True, description="Whether to serve metrics and health.")
+    admin_allow_host: Names = Field(
+        (),
+        title="NAME",
+        description="A name by which metrics and health are called, beside localhost and "
+        "addresses. May be repeated.",
+    )
+    mcp: bool = Field(False, description="Serve MCP at /mcp of the admin port, too.")
+    mcp_agent: str | None = Field(
+        None, description="Which agent MCP clients are; with --users their tokens say it."
+    )
+    mcp_allow_host: Names = Field(
+        (),
+        title="NAME",
+        description="A name by which MCP clients call this machine. May be repeated.",
+    )
+    mcp_allow_origin: Names = Field(
+        (), title="ORIGIN", description="Web pages that may call MCP. May be repeated."
+    )
+    payload_encoding: PayloadEncoding = Field(
+        PayloadEncoding.AUTO,
+        description="How bodies stand in replies to who does not say: as text, as base64, or as "
+        "the client is known to read them.",
+    )
+    embeddings: str | None = Field(
+        None,
+        title="MODULE:NAME",
+        description="What finds agents by meaning.  [default: WordLlama, where it is installed]",
+    )
+    max_connections: Count = Field(_NETWORK.max_connections, description="Clients at once.")
+    max_pending: Unread = Field(
+        _NETWORK.max_pending, description="Bytes a client may leave unread."
+    )
+    max_agent_pending: Unread = Field(
+        _NETWORK.max_agent_pending,
+        description="Bytes that all clients of one agent may leave unread.",
+    )
+    max_total_pending: Unread = Field(
+        _NETWORK.max_total_pending,
+        description="Bytes that all clients together may leave unread.",
+    )
+    max_mailboxes: Count = Field(_STORED.max_mailboxes, description="Mailboxes.")
+    max_messages: Count = Field(_STORED.max_messages, description="Messages in one mailbox.")
+    max_bytes: Count = Field(_STORED.max_bytes, description="Bytes in one mailbox.")
+    max_payload: Annotated[Count, Field(le=64 * 1024 * 1024)] = Field(
+        _STORED.max_payload, description="Bytes in one message."
+    )
+    max_agents: Count = Field(_STORED.max_agents, description="Registered agents.")
+    max_ids: Count = Field(_STORED.max_ids, description="Idempotency ids of 7 days in one mailbox.")
+    drain: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds to finish in when told to stop.",
+    )
+    log_level: str = Field("info", description="debug, info, warning, error or critical.")
+    log_format: str = Field("text", description="text or json, on standard error.")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _refusal(error, values) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where values come from, the first before the others."""
+        return init_settings, env_settings, _ConfigFile(settings_cls)
+
+    @property
+    def limits(self) -> Limits:
+        """What the broker stores."""
+        return Limits(**self._named_as(Limits))
+
+    @property
+    def server_limits(self) -> ServerLimits:
+        """What is taken from the network."""
+        return ServerLimits(**self._named_as(ServerLimits))
+
+    def _named_as(self, limits: type) -> dict[str, Any]:
+        """Return the settings that are fields of a dataclass."""
+        names = {field.name for field in dataclasses.fields(limits)} & set(type(self).model_fields)
+        return {name: getattr(self, name) for name in names}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.data is not None and self.data.parts[:1] and self.data.parts[0].endswith(":"):
+            # A path drops a slash of the URL.
+            raise InvalidRequest(f"data: {self.data} is a URL; give the path of a file")
+        if self.memory and self.data is not None:
+            raise InvalidRequest(f"memory: give either --memory or --data, which is {self.data}")
         if self.auth_token is not None and self.users is not None:
             raise InvalidRequest("users: give either a users file or an auth token")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidRequest("tls-key: TLS needs both a certificate and its key")
-        if self.data is None and self.durability is not Durability.NORMAL:
+        if self.memory and self.durability is not Durability.NORMAL:
             raise InvalidRequest("durability: what is kept in memory survives nothing")
         self._check_mcp()
-        if self.insecure:
-            return
-        if not is_loopback(self.host) and self.auth_token is None and self.users is None:
-            raise InvalidRequest(
-                f"host: {self.host} can be reached from other machines, and anybody would be let "
-                "in; ask for a token (--auth-token) or for users (--users), or say --insecure"
-            )
-        if self.admin_port is not None and not is_loopback(self.admin_host):
-            raise InvalidRequest(
-                f"admin-host: {self.admin_host} can be reached from other machines, and metrics "
-                "ask for no password; say --insecure if that is meant"
-            )
+        if not self.insecure:
+            self._check_access()
+        return self
 
     def _check_mcp(self) -> None:
         if not self.mcp:
             if self.mcp_agent is not None:
                 raise InvalidRequest(f"mcp-agent: {self.mcp_agent!r} is for --mcp")
             return
-        if self.admin_port is None:
+        if not self.admin:
             raise InvalidRequest("mcp: it is served on the admin port, and there is none")
         if (self.users is None) == (self.mcp_agent is None):
             raise InvalidRequest(
@@ -109,6 +213,19 @@ class Settings:
         if self.auth_token is not None:
             raise InvalidRequest(
                 "mcp: with --auth-token MCP clients would come in without it; use --users"
+            )
+
+    def _check_access(self) -> None:
+        """Refuse what lets anybody in from other machines."""
+        if not is_loopback(self.host) and self.auth_token is None and self.users is None:
+            raise InvalidRequest(
+                f"host: {self.host} can be reached from other machines, and anybody would be let "
+                "in; ask for a token (--auth-token) or for users (--users), or say --insecure"
+            )
+        if self.admin and not is_loopback(self.admin_host):
+            raise InvalidRequest(
+                f"admin-host: {self.admin_host} can be reached from other machines, and metrics "
+                "ask for no password; say --insecure if that is meant"
             )
 
     def embedder(self) -> Embeddings | None:
@@ -127,7 +244,7 @@ class Settings:
         return checked("embeddings", made)
 
     def guard(self) -> Guard:
-        """Return who decides who may connect.
+        """Return what decides who may connect.
 
         Raises:
             InvalidRequest: The users file cannot be used, or the token is none.
@@ -135,7 +252,7 @@ class Settings:
         if self.users is not None:
             return Users.from_file(self.users)
         if self.auth_token is not None:
-            return Users.with_token(self.auth_token)
+            return Users.with_token(self.auth_token.get_secret_value())
         return Anybody()
 
     def tls(self) -> ssl.SSLContext | None:
@@ -154,3 +271,61 @@ class Settings:
                 f"tls-cert: {self.tls_cert} and {self.tls_key} cannot be used: {error}"
             ) from None
         return context
+
+
+class _ConfigFile(PydanticBaseSettingsSource):
+    """The file that ``config`` names. Unlike that of pydantic-settings, it has to be there."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return no value: all of them are returned at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values by the names of the fields.
+
+        Raises:
+            InvalidRequest: The file cannot be read, is not TOML, or has an unknown key.
+        """
+        path = self.current_state.get("config")
+        if not isinstance(path, str | Path):
+            return {}
+        try:
+            table = tomllib.loads(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise InvalidRequest(f"config: {path} cannot be read: {error.strerror}") from None
+        except ValueError as error:  # not TOML, or not UTF-8
+            raise InvalidRequest(f"config: {path} is not TOML: {error}") from None
+        known = {option(name): name for name in Settings.model_fields if name != "config"}
+        for key in table:
+            if key not in known:
+                raise InvalidRequest(
+                    f"config: {path} has {shown(key)}, which is none of {', '.join(known)}"
+                )
+        return {known[key]: value for key, value in table.items()}
+
+
+def option(name: str) -> str:
+    """Return what a field is called on the command line and in the file: ``max-bytes``."""
+    return name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a field: ``MQ9_MAX_BYTES``."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def _refusal(error: ValidationError, given: dict[str, Any]) -> InvalidRequest:
+    """Return the first thing that is wrong, with the place where it stands."""
+    first = error.errors()[0]
+    raised = first.get("ctx", {}).get("error")
+    if isinstance(raised, InvalidRequest):
+        return raised
+    name = str(first["loc"][0])
+    if name in given or name not in Settings.model_fields:
+        where = option(name)
+    elif os.environ.get(variable(name)):
+        where = variable(name)
+    else:
+        where = f"{option(name)} in the configuration file"
+    value = "" if name == "auth_token" else f" {shown(first['input'])}:"
+    return InvalidRequest(f"{where}:{value} {first['msg'][:1].lower()}{first['msg'][1:]}")

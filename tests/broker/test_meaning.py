@@ -701,7 +701,7 @@ def test_a_server_refuses_embeddings_that_are_none(name, said):
     from mq9.server.settings import Settings
 
     with pytest.raises(InvalidRequest) as refused:
-        Settings(data=None, embeddings=name).embedder()
+        Settings(embeddings=name).embedder()
     assert str(refused.value).startswith(said)
 
 
@@ -725,11 +725,9 @@ def test_a_server_over_there_has_embeddings_of_its_own(topics):
 def test_a_server_takes_embeddings_by_name():
     from mq9.server.settings import Settings
 
-    named = Settings(
-        data=None, embeddings="mq9.discovery.embeddings:WordLlamaEmbeddings"
-    ).embedder()
+    named = Settings(embeddings="mq9.discovery.embeddings:WordLlamaEmbeddings").embedder()
     assert isinstance(named, WordLlamaEmbeddings)
-    assert isinstance(Settings(data=None).embedder(), WordLlamaEmbeddings)
+    assert isinstance(Settings().embedder(), WordLlamaEmbeddings)
 
 
 def test_whatever_langchain_embeds_with_is_embeddings():

@@ -72,7 +72,7 @@ class TestWhoeverOpensIt:
 
     async def test_as_a_server(self, newer):
         with pytest.raises(UnusableFile) as refusal:
-            async with running(Settings(data=newer, port=0, admin_port=None)):
+            async with running(Settings(data=newer, port=0, admin=False)):
                 pass
         assert SAID in str(refusal.value)
 

@@ -172,7 +172,7 @@ def test_what_contradicts_itself_is_refused(tmp_path, options, complaint):
     [
         ({"mcp_agent": "desk", "users": Path("users.toml")}, "mcp: say who MCP clients are"),
         ({"mcp_agent": "desk", "auth_token": "x"}, "mcp: with --auth-token MCP clients would"),
-        ({"mcp_agent": "desk", "admin_port": None}, "mcp: it is served on the admin port"),
+        ({"mcp_agent": "desk", "admin": False}, "mcp: it is served on the admin port"),
     ],
 )
 def test_so_is_all_that_would_let_somebody_in_by_mistake(settings, complaint):

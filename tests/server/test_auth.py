@@ -253,7 +253,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path):
         {"auth_token": SECRET, "users": tmp_path},
         {"tls_cert": tmp_path},
         {"tls_key": tmp_path},
-        {"durability": Durability.FULL},
+        {"memory": True, "durability": Durability.FULL},
     ):
         with pytest.raises(InvalidRequest):
             Settings(**contradiction)

@@ -32,7 +32,7 @@ def settings(tmp_path):
     users = tmp_path / "users.toml"
     users.write_text(USERS)
     users.chmod(0o600)
-    return Settings(data=tmp_path / "mq9.db", users=users, port=0, admin_port=None)
+    return Settings(data=tmp_path / "mq9.db", users=users, port=0, admin=False)
 
 
 @pytest.fixture

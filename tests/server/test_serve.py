@@ -181,7 +181,7 @@ def test_what_is_for_other_commands_is_not_taken_silently(option):
         check=False,
     )
     assert done.returncode == 2
-    assert "--data" in done.stderr + done.stdout
+    assert "stands behind its name" in done.stderr + done.stdout
 
 
 def test_a_port_that_is_taken_is_named():
@@ -292,11 +292,11 @@ async def test_metrics_and_health_are_served_beside_it(serving):
 
 async def test_without_a_chosen_port_it_does_without_metrics_where_that_is_taken(caplog):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = Settings(port=0, data=None, admin_port=taken.getsockname()[1])
-        async with running(settings, admin_is_optional=True) as server:
+        port = taken.getsockname()[1]
+        async with running(Settings(port=0, memory=True), default_admin_port=port) as server:
             async with Mq9Client(server.url) as client:
                 await client.mailbox_create(name="inbox")
             assert "no metrics" in caplog.text
-        with pytest.raises(Unreachable, match=f"{settings.admin_port} cannot be listened on"):
-            async with running(settings):
+        with pytest.raises(Unreachable, match=f"{port} cannot be listened on"):
+            async with running(Settings(port=0, memory=True, admin_port=port)):
                 """It does not come to this."""
