@@ -39,9 +39,9 @@ _MOST_NAMED = 5  # mailboxes or registrations in one line of the log
 def serve(settings: Settings) -> None:
     """Run a broker that any NATS client can talk to, until it is told to stop.
 
-    SIGTERM or Ctrl-C lets it finish what was begun; a second one ends it at once. Every option may
-    be given as the environment variable that is named beside it, or in the file of --config; an
-    option goes before its variable, and that before the file.
+    SIGTERM, SIGHUP or Ctrl-C lets it finish what was begun; then SIGTERM or Ctrl-C ends it at once.
+    Every option may be given as the environment variable that is named beside it, or in the file of
+    --config; an option goes before its variable, and that before the file.
     """
     logs.configure(settings.log_level, settings.log_format)
     asyncio.run(_run(settings))

@@ -1,50 +1,63 @@
-"""How a program that serves is told to stop."""
+"""How a program that serves is told to stop: by SIGINT, SIGTERM, or SIGHUP from its terminal."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_HANG_UP = "SIGHUP"  # which Windows has not
+_NAMES = ("SIGINT", "SIGTERM", _HANG_UP)
 
 
 def stop_on_signals(
-    stop: Callable[[], object], numbers: Sequence[signal.Signals] = _NUMBERS
+    stop: Callable[[], object], *, keep_ignored: Collection[str] = (_HANG_UP,)
 ) -> None:
-    """Call a function in the event loop at the first signal; the next one ends the process at once.
+    """Call a function in the event loop at the first signal.
+
+    Then SIGINT and SIGTERM end the process at once. SIGHUP does not: a terminal that is closed
+    sends it more than once.
 
     Args:
         stop: What is called.
-        numbers: The signals.
+        keep_ignored: Names of signals that stay ignored if they are, as SIGHUP is by ``nohup``.
     """
     loop = asyncio.get_running_loop()
+    numbers = _handled(keep_ignored)
 
     def ask(_number: int, _frame: object) -> None:
         _end_at_once_on(numbers)
         loop.call_soon_threadsafe(stop)
 
-    for one in numbers:
-        signal.signal(one, ask)
+    for number in numbers:
+        signal.signal(number, ask)
 
 
 @contextmanager
 def ended_by_signals(stop: Callable[[], object]) -> Iterator[None]:
-    """Do the same while inside, also when the terminal is closed, unless a signal is ignored.
+    """Do the same while inside, but for any signal that is ignored.
 
-    Behind it any signal ends the process at once.
+    Behind it SIGINT and SIGTERM end the process at once.
     """
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    known = [signal.Signals[one] for one in names if one in signal.Signals.__members__]
-    numbers = [one for one in known if signal.getsignal(one) is not signal.SIG_IGN]
-    stop_on_signals(stop, numbers)
+    numbers = _handled(_NAMES)
+    stop_on_signals(stop, keep_ignored=_NAMES)
     try:
         yield
     finally:
         _end_at_once_on(numbers)
 
 
-def _end_at_once_on(numbers: Sequence[signal.Signals]) -> None:
-    for one in numbers:
-        signal.signal(one, signal.SIG_DFL)
+def _handled(keep_ignored: Collection[str]) -> list[signal.Signals]:
+    """Return the signals that tell to stop, but for those that are to stay ignored."""
+    return [
+        number
+        for number in signal.Signals
+        if number.name in _NAMES
+        and not (number.name in keep_ignored and signal.getsignal(number) is signal.SIG_IGN)
+    ]
+
+
+def _end_at_once_on(numbers: Collection[signal.Signals]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN if number.name == _HANG_UP else signal.SIG_DFL)

@@ -141,10 +141,12 @@ async def storing(tmp_path, serving):
         yield server, client, data
 
 
-async def test_told_to_stop_it_finishes_what_it_has_begun_and_begins_no_more(storing):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_told_to_stop_it_finishes_what_it_has_begun_and_begins_no_more(storing, number):
     server, client, data = storing
     with held(data):
-        await tell_in_the_midst_of_a_send(server, client, signal.SIGTERM)
+        await tell_in_the_midst_of_a_send(server, client, number)
+        server.stop(signal.SIGHUP)  # a terminal sends more than one
         client.send(publish("$mq9.AI.MSG.SEND.inbox", b"late", reply="late"))
         _, subject, _, reply = await client.frame()
         assert (subject, orjson.loads(reply)["code"]) == ("late", "unavailable")
@@ -161,6 +163,16 @@ async def test_a_second_signal_ends_it_at_once(storing, number):
         await tell_in_the_midst_of_a_send(server, client, number)
         server.stop(number)
         assert await server.ended() == -number
+
+
+async def test_behind_nohup_a_closed_terminal_is_no_reason_to_stop(serving):
+    ignoring = ("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+    async with serving("--memory", prefix=ignoring) as server, Mq9Client(server.url) as client:
+        server.stop(signal.SIGHUP)
+        assert await client.mailbox_create(name="inbox") == "inbox"
+        assert "draining" not in server.told
+        server.stop()
+        assert await server.ended() == 0
 
 
 def test_it_is_not_reached_from_other_machines_without_authentication():
