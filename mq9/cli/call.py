@@ -72,6 +72,19 @@ class Call:
         """The broker, as it may be shown."""
         return shown_url(self.full_url)
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the broker is in this process and has no file."""
+        return self.full_url.startswith("memory:")
+
+    def warn_of_memory(self) -> None:
+        """Warn, where that is so, that nothing which is stored outlasts the command."""
+        if self.is_in_memory:
+            self.out.warn(
+                f"{self.shown_url} is the memory of this process: what is stored there is lost "
+                "when the command ends"
+            )
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Mq9Client]:
         """Connect to the broker while inside.

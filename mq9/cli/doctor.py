@@ -90,7 +90,7 @@ def _verdict(findings: list[Finding], problems: int) -> str:
 
 def _url(call: Call) -> list[Finding]:
     """Say which broker is meant, and whether others can be meant by that."""
-    if call.full_url.startswith("memory:"):
+    if call.is_in_memory:
         return [
             warning("url", f"{call.shown_url} is this process's own", "name a file or a server")
         ]

@@ -39,6 +39,7 @@ async def create(
         address = await client.mailbox_create(
             name=name, ttl=ttl, desc=desc, public=public, prefix=prefix, renew=renew
         )
+    call.warn_of_memory()
     call.out.show({"mail_address": address}, address)
     return 0
 

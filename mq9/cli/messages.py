@@ -77,6 +77,7 @@ async def send(
             correlation_id=correlation_id,
             headers=headers,
         )
+    call.warn_of_memory()
     delayed = msg_id < 0
     call.out.show(
         {"mail_address": address, "msg_id": msg_id, "delayed": delayed},

@@ -63,6 +63,7 @@ class Output:
         self.as_json = as_json
         self._stream = sys.stdout if stream is None else stream
         self._notices = sys.stderr if notices is None else notices
+        self._warnings: list[str] = []
         self._is_terminal = self._stream.isatty() if is_terminal is None else is_terminal
 
     def show(self, document: dict[str, Any], *parts: str | Table) -> None:
@@ -73,6 +74,8 @@ class Output:
             CannotWrite: It cannot be written.
         """
         if self.as_json:
+            if self._warnings:
+                document = {**document, "warnings": self._warnings}
             encoding = getattr(self._stream, "encoding", None) or "utf-8"
             self._write(as_json(document, in_ascii=encoding.lower() != "utf-8"))
             return
@@ -84,6 +87,13 @@ class Output:
         if not self.as_json:
             self._notices.write(f"{harmless(text)}\n")
             self._notices.flush()
+
+    def warn(self, text: str) -> None:
+        """Say what may go wrong although the command succeeds; programs read it in the answer."""
+        if self.as_json:
+            self._warnings.append(text)
+        else:
+            self.notice(f"warning: {text}")
 
     def _write(self, text: str) -> None:
         raw = getattr(self._stream, "buffer", None)

@@ -305,3 +305,19 @@ def test_an_encoding_that_has_few_characters_is_no_obstacle(mq9, inbox):
     assert "\\u65e5" in start("query", inbox, env=environment).stdout
     document = json.loads(start("query", inbox, "--json", env=environment).stdout)
     assert document["messages"][0]["payload"] == "日本語"
+
+
+def test_what_only_this_process_would_keep_is_warned_of():
+    said = (
+        "memory://x is the memory of this process: what is stored there is lost when the command "
+        "ends"
+    )
+    done = start("--url", "memory://x", "create", "a")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\n", f"warning: {said}\n")
+    done = start("--url", "memory://x", "create", "a", "--json")
+    assert json.loads(done.stdout) == {"mail_address": "a", "warnings": [said]}
+
+
+def test_what_a_file_keeps_is_not_warned_of(mq9):
+    assert mq9.ok("create", "a").err == ""
+    assert mq9.ok("create", "b", "--json").document == {"mail_address": "b"}
