@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Reject,
         Retry,
     )
+    from mq9.client.options import ClientOptions
     from mq9.client.sync_client import SyncConsumer, SyncMq9Client
     from mq9.errors import (
         AgentNotFound,
@@ -68,6 +69,7 @@ __all__ = [
     "AgentMatches",
     "AgentNotFound",
     "BadReply",
+    "ClientOptions",
     "Consumer",
     "ConsumerCounters",
     "ConsumerEvent",
@@ -119,6 +121,7 @@ _NAMES = {
         "Reject",
         "Retry",
     ),
+    "client.options": ("ClientOptions",),
     "errors": (
         "AgentNotFound",
         "BadReply",

@@ -6,14 +6,15 @@ import functools
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from mq9.client.client import Mq9Client
 from mq9.client.connection import UnreadWatch
 from mq9.client.consumer import Consumer, ConsumerCounters
+from mq9.client.options import ClientOptions
 from mq9.clock import Clock
 from mq9.concurrency.portal import Portal, Stopped
-from mq9.errors import NotConnected
+from mq9.errors import InvalidRequest, NotConnected
 
 S = TypeVar("S")
 P = ParamSpec("P")
@@ -73,27 +74,6 @@ def _blocking_consumer(
     return call
 
 
-class _Connect:
-    """Lets ``connect`` be called on the class, with a URL, and on a client made before."""
-
-    @overload
-    def __get__(self, client: None, owner: type[SyncMq9Client]) -> Callable[..., SyncMq9Client]: ...
-    @overload
-    def __get__(
-        self, client: SyncMq9Client, owner: type[SyncMq9Client]
-    ) -> Callable[[], SyncMq9Client]: ...
-    def __get__(
-        self, client: SyncMq9Client | None, owner: type[SyncMq9Client]
-    ) -> Callable[..., SyncMq9Client]:
-        if client is not None:
-            return client.__enter__
-
-        def connect(server: str | None = None, **options: Any) -> SyncMq9Client:
-            return owner(server, **options).__enter__()
-
-        return connect
-
-
 class SyncMq9Client:
     """Talks to one mq9 broker from code without an event loop.
 
@@ -107,8 +87,6 @@ class SyncMq9Client:
     connected connects anew with its first call, and has none of the parent's consumers.
     """
 
-    connect = _Connect()
-
     @_with_parameters_of(Mq9Client.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._make_client: Callable[[], Mq9Client] = lambda: Mq9Client(*args, **kwargs)
@@ -120,6 +98,24 @@ class SyncMq9Client:
 
     def __repr__(self) -> str:
         return repr(self._client).replace("Mq9Client", "SyncMq9Client", 1)
+
+    def connect(
+        self: SyncMq9Client | str | None,
+        *,
+        agent: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> SyncMq9Client:
+        """Connect a client: ``client.connect()``, or ``SyncMq9Client.connect(url)``.
+
+        See ``Mq9Client.connect``.
+        """
+        if isinstance(self, SyncMq9Client):
+            for name in ("agent",) if agent is not None else options:
+                raise InvalidRequest(f"{name}: a client is given its options when it is made")
+            client = self
+        else:
+            client = SyncMq9Client(self, agent=agent, **options)
+        return client.__enter__()
 
     def __enter__(self) -> Self:
         self._begin_after_fork()

@@ -170,6 +170,15 @@ def tags(name: str, value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag(name, one) for one in value))
 
 
+def path(name: str, value: Any) -> tuple[str, ...]:
+    """Check for up to 64 names of agents that a conversation has passed through, in order."""
+    if not isinstance(value, (list, tuple)):
+        raise InvalidRequest(f"{name}: {shown(value)} is not a list of agents")
+    if len(value) > MAX_TAGS:
+        raise InvalidRequest(f"{name}: {len(value)} agents are more than {MAX_TAGS}")
+    return tuple(tag(name, one) for one in value)
+
+
 def message_headers(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     """Check for the headers of a message, and return them in order with names in lower case.
 
@@ -231,7 +240,7 @@ def msg_ids(name: str, value: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(one(name, number) for number in value))
 
 
-def member(kind: type[E]) -> Check:
+def member(kind: type[E]) -> Callable[[str, Any], E]:
     """Check for one of an enumeration's words."""
 
     def check(name: str, value: Any) -> E:

@@ -38,14 +38,6 @@ class PayloadEncoding(StrEnum):
     BASE64 = "base64"
 
 
-def _path(name: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise InvalidRequest(f"{name}: {checks.shown(value)} is not a list of agents")
-    if len(value) > checks.MAX_TAGS:
-        raise InvalidRequest(f"{name}: {len(value)} agents are more than {checks.MAX_TAGS}")
-    return tuple(checks.tag(name, one) for one in value)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendOptions(Checked):
     """What a SEND says beside its payload. Raises InvalidRequest naming the option and value."""
@@ -61,7 +53,7 @@ class SendOptions(Checked):
     correlation_id: str | None = given(
         None, optional(checks.header_text), header="mq9-correlation-id"
     )
-    path: tuple[str, ...] = given((), _path, header="mq9-path")
+    path: tuple[str, ...] = given((), checks.path, header="mq9-path")
     headers: tuple[tuple[str, str], ...] = given((), checks.message_headers)
 
     def __post_init__(self) -> None:

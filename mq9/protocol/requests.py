@@ -27,6 +27,8 @@ from mq9.protocol.checks import (
 
 DEFAULT_LEASE_MS = 60_000
 MAX_LEASE_MS = 86_400_000
+DEFAULT_MAX_BYTES = 4 * 1024 * 1024
+DEFAULT_LIMIT = 100  # messages of a QUERY
 MAX_REASON = 1_024  # characters
 MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
 
@@ -164,7 +166,7 @@ class Fetch(Body):
     force_deliver: bool = given(False, checks.flag)
     request_id: str | None = given(None, optional(checks.header_text))
     num_msgs: int = given(100, _count)
-    max_bytes: int = given(4 * 1024 * 1024, _max_bytes)
+    max_bytes: int = given(DEFAULT_MAX_BYTES, _max_bytes)
     max_wait_ms: int = given(500, whole(0, 60_000))
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
     consumer: str | None = given(None, optional(checks.header_text))
@@ -240,9 +242,9 @@ class Query(Body):
     key: str | None = given(None, optional(checks.header_text))
     tags: tuple[str, ...] = given((), checks.tags)
     since: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
-    limit: int = given(100, otherwise(100, _count))
+    limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
     msg_id: int | None = given(None, optional(_msg_id))
-    max_bytes: int = given(4 * 1024 * 1024, _max_bytes)
+    max_bytes: int = given(DEFAULT_MAX_BYTES, _max_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,13 @@
 """The client itself: connecting, repeating what was lost, remembering batches, asking questions."""
 
 import asyncio
+from typing import get_type_hints
 
 import pytest
 
 from mq9 import (
     AgentNotFound,
+    ClientOptions,
     InvalidRequest,
     MailboxNotFound,
     Message,
@@ -40,6 +42,22 @@ async def test_connect_on_a_client_connects_it_and_may_be_repeated(broker):
     await client.connect()  # once more
     assert await client.send("inbox", "x") == 0
     await client.close()
+
+
+@pytest.mark.parametrize("option", [{"agent": "ada"}, {"request_timeout": 2}])
+async def test_a_client_that_was_made_is_connected_without_options(broker, option):
+    client = Mq9Client(broker.url)
+    with pytest.raises(InvalidRequest, match=f"^{next(iter(option))}: "):
+        await client.connect(**option)
+    assert not client.is_connected
+
+
+def test_the_options_of_a_client_are_arguments_of_its_own():
+    made_with = get_type_hints(Mq9Client.__init__)
+    assert get_type_hints(ClientOptions).items() <= made_with.items()
+    assert made_with.keys() - get_type_hints(ClientOptions).keys() == {
+        *("server", "agent", "transport", "return"),
+    }
 
 
 async def test_a_client_is_a_context_manager(broker):

@@ -1,0 +1,129 @@
+"""The methods of a client on the registry of agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mq9 import address as addresses
+from mq9.client import payloads
+from mq9.client.base import ClientBase
+from mq9.errors import InvalidRequest
+from mq9.models import AgentMatches
+from mq9.protocol import checks, replies, requests
+from mq9.protocol.subjects import Verb
+
+
+class AgentMethods(ClientBase):
+    """Register agents, find them, and remove them."""
+
+    async def whoami(self) -> str | None:
+        """Return the agent that the broker takes this client for; None for nobody in particular.
+
+        Our broker has this verb; others do not.
+        """
+        reply = await self._connection.request(Verb.AGENT_WHOAMI, idempotent=True)
+        return replies.decode_whoami(reply)
+
+    async def agent_register(
+        self, agent_card: Mapping[str, Any], *, ttl: int | None = None
+    ) -> None:
+        """Register an agent, or replace its registration; its mailbox is made if it is missing.
+
+        Args:
+            agent_card: Any JSON object with a ``name`` or a ``mailbox``, such as an A2A AgentCard
+                with a mailbox. Kept and returned unchanged.
+            ttl: Seconds without a sign of life after which the registration is gone. Registering,
+                reporting, sending as the agent, and fetching or acking for it are such signs.
+
+        Raises:
+            LimitReached: The registry holds as many agents as it may.
+            Forbidden: The name was registered by another, authenticated agent.
+        """
+        card = dict(checks.json_object("agent_card", agent_card))
+        if ttl is not None:
+            card["ttl"] = ttl
+        requests.Register(
+            name=card.get("name"), mailbox=card.get("mailbox"), ttl=card.get("ttl", 0)
+        )
+        await self._connection.request(
+            Verb.AGENT_REGISTER, payload=payloads.encode_json("agent_card", card), idempotent=True
+        )
+
+    async def agent_unregister(
+        self, mailbox: str | None = None, *, name: str | None = None
+    ) -> None:
+        """Take an agent out of the registry.
+
+        Args:
+            mailbox: Its mailbox, or its name.
+            name: Its name.
+
+        Raises:
+            AgentNotFound: No agent is registered so.
+        """
+        body = requests.Unregister(**_who(mailbox, name))
+        await self._connection.request(
+            Verb.AGENT_UNREGISTER, payload=body.encode(), idempotent=False
+        )
+
+    async def agent_report(self, report: Mapping[str, Any]) -> None:
+        """Tell how an agent is doing, and that it lives.
+
+        Args:
+            report: ``mailbox`` or ``name``, beside whatever it wants to be known.
+
+        Raises:
+            AgentNotFound: No agent is registered so.
+        """
+        given = dict(checks.json_object("report", report))
+        who = _who(given.pop("mailbox", None), given.pop("name", None))
+        requests.Unregister(**who)
+        payload = payloads.encode_json("report", {**who, **given})
+        await self._connection.request(Verb.AGENT_REPORT, payload=payload, idempotent=False)
+
+    async def agent_discover(
+        self,
+        *,
+        text: str | None = None,
+        semantic: str | None = None,
+        min_score: float | None = None,
+        limit: int = 20,
+        page: int = 1,
+    ) -> AgentMatches:
+        """Find registered agents.
+
+        Args:
+            text: Words to look for.
+            semantic: A sentence to find by meaning; wins over ``text``.
+            min_score: The lowest score that is found, 0 to 2; 0 leaves out nobody. By default it
+                is what the broker's embeddings say, below which a match is ``weak``, and 0 for
+                words.
+            limit: How many at the most, 1 to 1 000.
+            page: Which page of that size, from 1.
+
+        Returns:
+            What the agents registered, best first; by name when nothing is asked. Its ``mode``
+            tells what really ranked them: ``text`` where finding by meaning was not possible.
+        """
+        body = requests.Discover(
+            text=text, semantic=semantic, min_score=min_score, limit=limit, page=page
+        )
+        reply = await self._connection.request(
+            Verb.AGENT_DISCOVER, payload=body.encode(), idempotent=True
+        )
+        return replies.decode_discover(reply)
+
+
+def _who(mailbox: Any, name: Any) -> dict[str, Any]:
+    """Name an agent by mailbox and name, since some brokers know only names."""
+    if mailbox is None or mailbox == "":
+        return {"name": name}
+    if not isinstance(mailbox, str):
+        raise InvalidRequest(f"mailbox: {checks.shown(mailbox)} is not a text")
+    if name is not None:
+        return {"mailbox": addresses.parse(mailbox), "name": name}
+    try:
+        return {"mailbox": addresses.parse(mailbox), "name": mailbox}
+    except InvalidRequest:
+        return {"name": mailbox}

@@ -1,0 +1,59 @@
+"""Arguments of a client's methods, checked and given the types of the requests' fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from mq9.errors import InvalidRequest
+from mq9.models import Deliver, Priority
+from mq9.protocol import checks
+
+T = TypeVar("T")
+
+_priority = checks.member(Priority)
+_deliver = checks.member(Deliver)
+
+
+def given(name: str, value: T | None) -> T:
+    """Return an argument that must be given.
+
+    Raises:
+        InvalidRequest: It is None.
+    """
+    if value is None:
+        raise InvalidRequest(f"{name}: must be given, not None")
+    return value
+
+
+def priority(value: Priority | str) -> Priority:
+    """Return a priority. Raises InvalidRequest."""
+    checked: Priority = _priority("priority", value)
+    return checked
+
+
+def deliver(value: Deliver | str) -> Deliver:
+    """Return where a group starts; ``earliest`` for None and the empty text.
+
+    Raises:
+        InvalidRequest: It is none of the words.
+    """
+    if checks.is_absent(value):
+        return Deliver.EARLIEST
+    checked: Deliver = _deliver("deliver", value)
+    return checked
+
+
+def tags(value: Sequence[str] | None) -> tuple[str, ...]:
+    """Return tags, each once. Raises InvalidRequest."""
+    return checks.tags("tags", value)
+
+
+def path(value: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the agents that a conversation has passed through. Raises InvalidRequest."""
+    return () if value is None else checks.path("path", value)
+
+
+def headers(value: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a message, their names in lower case. Raises InvalidRequest."""
+    return checks.message_headers("headers", value)

@@ -1,0 +1,119 @@
+"""The methods of a client on mailboxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mq9 import address as addresses
+from mq9.client.base import ClientBase
+from mq9.models import MailboxStatus, PublicMailbox
+from mq9.protocol import replies, requests
+from mq9.protocol.subjects import Verb
+
+
+class MailboxMethods(ClientBase):
+    """Create, describe, list and remove mailboxes."""
+
+    async def mailbox_create(
+        self,
+        *,
+        name: str | None = None,
+        ttl: int = 0,
+        desc: str = "",
+        public: bool = False,
+        prefix: str | None = None,
+        renew: bool = False,
+    ) -> str:
+        """Create a mailbox and return its mail_address.
+
+        Args:
+            name: The address to have; without it, one that nobody can guess is generated.
+            ttl: Seconds until the mailbox expires with all that is in it; 0 means never.
+            desc: What it is for, up to 1 024 characters.
+            public: Whether ``mailbox_list`` names it.
+            prefix: What a generated address starts with, before a dot.
+            renew: Whether an existing mailbox is fine; its TTL is then started again.
+
+        Raises:
+            MailboxExists: It is there already, and ``renew`` is not set.
+            LimitReached: The broker holds as many mailboxes as it may.
+        """
+        body = requests.CreateMailbox(
+            name=name, ttl=ttl, desc=desc, public=public, prefix=prefix, renew=renew
+        )
+        reply = await self._connection.request(
+            Verb.MAILBOX_CREATE, payload=body.encode(), idempotent=renew and body.name is not None
+        )
+        address: str = replies.field(reply, "mail_address")
+        if not renew:
+            self._batches.forget(address)
+        return address
+
+    async def mailbox_drop(self, mail_address: str) -> None:
+        """Remove a mailbox with its messages, groups and the registrations that point at it.
+
+        Raises:
+            MailboxNotFound: It is not there.
+        """
+        address = addresses.parse(mail_address)
+        await self._connection.request(Verb.MAILBOX_DROP, address, idempotent=False)
+        self._batches.forget(address)
+
+    async def mailbox_status(
+        self, mail_address: str, *, group_name: str | None = None, msg_id: int | None = None
+    ) -> MailboxStatus:
+        """Describe a mailbox without changing it.
+
+        Args:
+            mail_address: The mailbox.
+            group_name: A consumer group to describe as well.
+            msg_id: A message whose history to tell as well.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+        """
+        body = requests.MailboxStatusRequest(group_name=group_name, msg_id=msg_id)
+        reply = await self._connection.request(
+            Verb.MAILBOX_STATUS, addresses.parse(mail_address), body.encode(), idempotent=True
+        )
+        return replies.decode_status(reply)
+
+    async def mailbox_grant(self, mail_address: str, readers: Sequence[str]) -> list[str]:
+        """Name all agents that may use a mailbox beside the one that created it.
+
+        It matters where clients authenticate as agents: there, a mailbox that an agent created is
+        open to that agent and to those it was granted to; anybody may send to it. Our broker has
+        this verb; others do not.
+
+        Args:
+            mail_address: The mailbox.
+            readers: The names of all of them, at most 64. Whoever was granted it before and is not
+                among them may no longer.
+
+        Returns:
+            The names.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            Forbidden: Another agent created it, or none did.
+            InvalidRequest: A name is not one.
+        """
+        body = requests.GrantMailbox(readers=tuple(readers))
+        reply = await self._connection.request(
+            Verb.MAILBOX_GRANT, addresses.parse(mail_address), body.encode(), idempotent=True
+        )
+        return list(reply.get("readers") or ())
+
+    async def mailbox_list(self) -> list[PublicMailbox]:
+        """List the public mailboxes by address."""
+        listed: list[PublicMailbox] = []
+        more = True
+        while more:
+            after = listed[-1].mail_address if listed else None
+            reply = await self._connection.request(
+                Verb.PUBLIC_LIST, payload=requests.ListPublic(after=after).encode(), idempotent=True
+            )
+            page = replies.decode_public(reply)
+            listed += page
+            more = bool(page) and reply.get("more") is True
+        return listed

@@ -1,0 +1,142 @@
+"""The methods of a client on the messages of a mailbox, whatever groups read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mq9 import address as addresses
+from mq9.client import arguments, payloads, tracing
+from mq9.client.base import ClientBase
+from mq9.client.payloads import Payload
+from mq9.models import FetchResult, Priority
+from mq9.protocol import checks, replies, requests
+from mq9.protocol.headers import BASE64, SendOptions
+from mq9.protocol.subjects import Verb
+
+
+class MessageMethods(ClientBase):
+    """Send messages, look at them, and remove them."""
+
+    async def send(
+        self,
+        mail_address: str,
+        payload: Payload,
+        *,
+        priority: Priority | str = Priority.NORMAL,
+        key: str | None = None,
+        delay: int | None = None,
+        ttl: int | None = None,
+        tags: Sequence[str] | None = None,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        sender: str | None = None,
+        reply_to: str | None = None,
+        correlation_id: str | None = None,
+        path: Sequence[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """Send a message; when this returns, the broker has stored it.
+
+        Args:
+            mail_address: The mailbox it goes to.
+            payload: Bytes as they are, text as UTF-8, anything else as JSON; up to 1 MiB.
+            priority: ``critical`` before ``urgent`` before ``normal``.
+            key: At most one visible message has it: this one replaces an older one.
+            delay: Seconds until it becomes visible.
+            ttl: Seconds from now until it expires; more than ``delay``.
+            tags: Up to 64 words to find it by, without commas.
+            id: The same id again, from the same sender to the same mailbox, is stored once. Made up
+                when not given, so that a lost reply never stores a message twice.
+            sender: Who sends it. A claim, unless the connection has authenticated.
+            reply_to: The address that the answer goes to.
+            correlation_id: Which question it answers, or is.
+            path: The agents that this conversation has passed through.
+            headers: Further headers, such as ``traceparent``: up to 64, 8 KiB
+                together. Names are those of HTTP, no matter their case, and begin neither with
+                ``mq9-`` nor with ``nats-``; values are 1 to 256 printable characters.
+
+        Returns:
+            The msg_id, or -1 while the message is delayed.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            MailboxFull: It is at its limit.
+            PayloadTooLarge: The payload is larger than the broker takes.
+            IdConflict: The id was used before with another body.
+        """
+        address = addresses.parse(mail_address)
+        options = SendOptions(
+            priority=arguments.priority(priority),
+            key=key,
+            delay=delay,
+            ttl=ttl,
+            tags=arguments.tags(tags),
+            id=self.new_id() if checks.is_absent(id) else id,
+            sender=sender,
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+            path=arguments.path(path),
+            headers=arguments.headers(headers),
+        )
+        return await self._send(address, payloads.encode(payload), options)
+
+    async def _send(self, mail_address: str, body: bytes, options: SendOptions) -> int:
+        with tracing.sending(mail_address, options, len(body)) as message:
+            reply = await self._connection.request(
+                *(Verb.SEND, mail_address, body),
+                idempotent=True,
+                extra_headers=message.options.encode(),
+            )
+            msg_id = replies.whole(reply, "msg_id")
+            message.stored_as(msg_id)
+        return msg_id
+
+    async def query(
+        self,
+        mail_address: str,
+        *,
+        key: str | None = None,
+        tags: Sequence[str] | None = None,
+        since: int | None = None,
+        limit: int | None = None,
+        msg_id: int | None = None,
+        max_bytes: int = requests.DEFAULT_MAX_BYTES,
+    ) -> FetchResult:
+        """Look at stored messages without touching any group: the newest that match, oldest first.
+
+        Args:
+            mail_address: The mailbox.
+            key: Only the message with this key.
+            tags: Only messages with all of these tags.
+            since: Only messages that became visible at this instant, in Unix seconds, or later.
+            limit: How many at the most, 1 to 1 000; 100 by default.
+            msg_id: Only the message with this number.
+            max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+        """
+        address = addresses.parse(mail_address)
+        body = requests.Query(
+            key=key,
+            tags=arguments.tags(tags),
+            since=since,
+            limit=requests.DEFAULT_LIMIT if limit is None else limit,
+            msg_id=msg_id,
+            max_bytes=max_bytes,
+        )
+        reply = await self._connection.request(
+            Verb.QUERY, address, body.encode(), idempotent=True, extra_headers=[BASE64]
+        )
+        return replies.decode_fetch(reply, address)
+
+    async def delete(self, mail_address: str, msg_id: int) -> None:
+        """Remove one message.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            MessageNotFound: The message is not there.
+        """
+        number = checks.whole(0, checks.MAX_MSG_ID)("msg_id", msg_id)
+        await self._connection.request(
+            Verb.DELETE, addresses.parse(mail_address), msg_id=number, idempotent=False
+        )

@@ -1,0 +1,185 @@
+"""The methods of a client for questions and answers, which are messages."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+
+from mq9 import address as addresses
+from mq9.client import arguments, payloads, tracing
+from mq9.client.groups import GroupMethods
+from mq9.client.mailboxes import MailboxMethods
+from mq9.client.messages import MessageMethods
+from mq9.client.payloads import Payload
+from mq9.errors import (
+    IdConflict,
+    InvalidRequest,
+    MailboxNotFound,
+    Mq9Error,
+    NoReply,
+    ReplyMailboxNotFound,
+)
+from mq9.models import Deliver, Message, Priority
+from mq9.protocol import checks
+from mq9.protocol.headers import SendOptions
+
+_logger = logging.getLogger("mq9.client")
+
+_REPLY_GRACE_S = 60  # how much longer than its question a private reply mailbox exists
+_LONGEST_WAIT_MS = 60_000
+
+
+class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
+    """Ask questions, and answer them."""
+
+    async def request(
+        self,
+        mail_address: str,
+        payload: Payload,
+        *,
+        timeout: float = 30.0,
+        priority: Priority | str = Priority.NORMAL,
+        sender: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Ask a question and return its answer.
+
+        The question carries a private reply mailbox, dropped afterwards, and a correlation id; the
+        answer is the message there with that correlation id. The question expires with the reply
+        mailbox, a minute after ``timeout``.
+
+        Args:
+            mail_address: Whom to ask.
+            payload: The question; see ``send``.
+            timeout: Seconds to wait for the answer; more than 0.
+            priority: The question's priority.
+            sender: Who asks.
+            headers: The question's headers; see ``send``.
+
+        Raises:
+            NoReply: No answer came in time. The question may still be read until it expires.
+            MailboxNotFound: There is nobody to ask.
+        """
+        address = addresses.parse(mail_address)
+        seconds = checks.seconds(above_zero=True)("timeout", timeout)
+        correlation_id = self.new_id()
+        lifetime = min(int(seconds) + _REPLY_GRACE_S, checks.MAX_SECONDS)
+        reply_to = self.new_address("reply")
+        body = payloads.encode(payload)
+        options = SendOptions(
+            priority=arguments.priority(priority),
+            ttl=lifetime,
+            id=self.new_id(),
+            sender=sender,
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+            headers=arguments.headers(headers),
+        )
+        with tracing.requesting(address) as answers:
+            await self.mailbox_create(name=reply_to, ttl=lifetime, renew=True)
+            try:
+                await self._send(address, body, options)
+                answer = await self._await_answer(reply_to, correlation_id, seconds)
+            finally:
+                await self._discard(reply_to)
+            if answer is None:
+                raise NoReply(f"no answer from {address} within {seconds:g} s")
+            answers.append(answer)
+        return answer
+
+    async def _await_answer(
+        self, reply_to: str, correlation_id: str, seconds: float
+    ) -> Message | None:
+        deadline_ms = self.clock.monotonic_ms() + round(seconds * 1000)
+        while True:
+            left_ms = max(0, deadline_ms - self.clock.monotonic_ms())
+            for message in await self.fetch(
+                reply_to,
+                group_name="asker",
+                deliver=Deliver.EARLIEST,
+                max_wait_ms=min(left_ms, _LONGEST_WAIT_MS),
+                redeliver_own=False,
+            ):
+                if message.correlation_id == correlation_id:
+                    return message
+            if left_ms == 0:
+                return None
+
+    async def _discard(self, mail_address: str) -> None:
+        """Drop a private mailbox; if that fails, its TTL removes it."""
+        try:
+            await self.mailbox_drop(mail_address)
+        except Mq9Error as error:
+            _logger.debug("%s was left to expire: %s", mail_address, error)
+
+    async def reply(
+        self,
+        message: Message,
+        payload: Payload,
+        *,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        sender: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int | None:
+        """Answer a message: to its ``reply_to``, under its ``correlation_id``.
+
+        A consumer group answers a message once, however often it is delivered to the group: the
+        idempotency id is derived from the message. When a redelivered message is answered with
+        another body, the first answer stands.
+
+        Args:
+            message: The message to answer, as ``fetch``, ``query`` or a handler got it.
+            payload: The answer; see ``send``.
+            id: The idempotency id. Needed by each further, different answer to one message.
+            sender: Who answers.
+            headers: The answer's headers; see ``send``.
+
+        Returns:
+            The msg_id of the answer; None where an earlier delivery was answered otherwise.
+
+        Raises:
+            InvalidRequest: The message says no ``reply_to``.
+            ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
+            IdConflict: The message has been answered with another body, and this is its first
+                delivery, or the id was given.
+        """
+        if not isinstance(message, Message):
+            raise InvalidRequest(f"message: {checks.shown(message)} is not a Message")
+        if message.reply_to is None:
+            raise InvalidRequest(f"reply_to: message {message.msg_id} does not say where to answer")
+        own_id = None if checks.is_absent(id) else id
+        try:
+            return await self.send(
+                message.reply_to,
+                payload,
+                id=own_id or _answer_id(message),
+                correlation_id=message.correlation_id,
+                sender=sender,
+                headers=headers,
+            )
+        except MailboxNotFound as error:
+            raise ReplyMailboxNotFound(str(error)) from error
+        except IdConflict as error:
+            if own_id is not None:
+                raise
+            if message.delivery_count <= 1:
+                raise IdConflict(
+                    f"message {message.msg_id} has been answered with another body; "
+                    "a further answer needs an id of its own"
+                ) from error
+        _logger.info(
+            "message %d of %s was answered in an earlier delivery; that answer stands",
+            message.msg_id,
+            message.mail_address,
+        )
+        return None
+
+
+def _answer_id(message: Message) -> str | None:
+    """Return the id of a group's answer, the same for every delivery; None outside groups."""
+    if message.group_name is None:
+        return None
+    what = (message.mail_address, message.group_name, message.msg_id, message.create_time)
+    digest = hashlib.sha256("\n".join(map(str, what)).encode() + b"\n" + message.payload)
+    return f"answer.{digest.hexdigest()}"
