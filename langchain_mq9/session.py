@@ -15,7 +15,7 @@ from langgraph.runtime import get_runtime
 
 from langchain_mq9.connection import ToolConnection
 from langchain_mq9.runs import run_headers
-from mq9 import InvalidRequest, Mq9Client, NotConnected
+from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import Arguments
 from mq9.operations.deliveries import DeliveryMemory
@@ -64,7 +64,7 @@ class Session:
         lease_ms: int = 60_000,
         max_chars: int = DEFAULT_MAX_CHARS,
         registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
-        client_options: dict[str, Any] | None = None,
+        client_options: ClientOptions | None = None,
         tools: Iterable[str] | None = None,
         connection: ToolConnection | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class Session:
         )
         self._owns_connection = connection is None
         self.connection = connection or ToolConnection(
-            lambda: Mq9Client(server, **(client_options or {}))
+            lambda: Mq9Client(server, **(client_options or ClientOptions()))
         )
         self._client: Mq9Client | None = None  # the latest one in use
         self._closed = False

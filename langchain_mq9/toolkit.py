@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self, Unpack
 
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import PrivateAttr
 
 from langchain_mq9.session import Session
 from langchain_mq9.tools import TOOLS, Mq9Tool
-from mq9 import InvalidRequest
+from mq9 import ClientOptions, InvalidRequest
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 
 
@@ -56,7 +56,7 @@ class Mq9Toolkit(BaseToolkit):
         lease_ms: int = 60_000,
         max_chars: int = DEFAULT_MAX_CHARS,
         registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
-        **client_options: Any,
+        **client_options: Unpack[ClientOptions],
     ) -> None:
         super().__init__()
         kinds = _chosen(tools)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, Unpack
 
 import orjson
 
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.client.client import Mq9Client
+from mq9.client.options import ClientOptions
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, Unavailable
@@ -104,25 +105,28 @@ class FakeBroker:
     async def __aexit__(self, *exception: object) -> None:
         self.__exit__()
 
-    def client(
-        self, *, agent: str | None = None, agents: Sequence[str] | None = None, **options: Any
-    ) -> Mq9Client:
+    def client(self, *, agent: str | None = None, **options: Unpack[ClientOptions]) -> Mq9Client:
         """Return a connected client, usable at once and as a context manager.
 
         Args:
             agent: The agent that the client counts as authenticated for.
-            agents: All agents that are configured, as for ``Mq9Client``.
-            options: Any of ``Mq9Client``'s; ``reconnect_delay`` is 0 unless given.
+            options: Further arguments of ``Mq9Client``; ``reconnect_delay`` is 0 unless given.
         """
 
         async def release() -> None:
             """Leave the broker open: it closes with the test."""
 
         consumer = f"session.{self._randomness(8).hex()}"
+        agents = options.get("agents")
         reserved = None if agents is None else Reserved(agents)
         transport = DirectTransport(self, Session(consumer, agent, reserved), release)
-        defaults = {"randomness": self._randomness, "reconnect_delay": 0.0}
-        return Mq9Client(self.url, transport=transport, **{**defaults, **options})
+        chosen: ClientOptions = {
+            "randomness": self._randomness,
+            "reconnect_delay": 0.0,
+            **options,
+            "agents": None,  # the session knows them
+        }
+        return Mq9Client(self.url, transport=transport, **chosen)
 
     async def restart(self) -> None:
         """Kill the broker and start it again on the same file.
