@@ -1,6 +1,7 @@
 """The ways to reach a broker, each under a clock that the test moves."""
 
 import asyncio
+import logging
 import os
 import re
 import sqlite3
@@ -38,6 +39,17 @@ def _key_of_the_tests():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MQ9_AGENT_KEY", "the key of the agents in the tests")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    """Undo what a program that was called in this process did to its log."""
+    root, ours = logging.getLogger(), logging.getLogger("mq9")
+    before = root.level, ours.level, root.handlers[:]
+    yield
+    root.setLevel(before[0])
+    ours.setLevel(before[1])
+    root.handlers[:] = before[2]
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mq9.cli import logs
 from mq9.cli.output import Output
 from mq9.client.client import Mq9Client
 from mq9.errors import Unreachable
@@ -140,6 +142,7 @@ def register(app: typer.Typer, name: str, function: Callable[..., Awaitable[int]
     parameters = [context, *own, *_common_parameters()]
 
     def run(context: typer.Context, **given: Any) -> None:
+        logs.configure_by_variables(os.environ)
         # Of a TLS connection that is refused asyncio says what means nothing to people.
         logging.getLogger("asyncio").setLevel(logging.ERROR)
         common: Common = context.obj or Common()

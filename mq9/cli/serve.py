@@ -13,6 +13,7 @@ from pathlib import Path
 import typer
 
 from mq9.broker.embedded import EmbeddedBroker
+from mq9.cli import logs
 from mq9.cli.http_routes import mcp_routes
 from mq9.cli.options import command_of_settings
 from mq9.cli.signals import stop_on_signals
@@ -20,7 +21,6 @@ from mq9.clock import SystemClock
 from mq9.engine.commands import Claimed
 from mq9.errors import Unreachable
 from mq9.http.connections import HttpLimits
-from mq9.server import logs
 from mq9.server.admin import serve_admin
 from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics

@@ -321,3 +321,17 @@ def test_what_only_this_process_would_keep_is_warned_of():
 def test_what_a_file_keeps_is_not_warned_of(mq9):
     assert mq9.ok("create", "a").err == ""
     assert mq9.ok("create", "b", "--json").document == {"mail_address": "b"}
+
+
+def test_what_a_command_logs_is_as_the_variables_say(mq9):
+    told = {"MQ9_SERVER": mq9.url, "MQ9_LOG_LEVEL": "info", "MQ9_LOG_FORMAT": "json"}
+    done = start("create", "a", env={**os.environ, **told})
+    assert done.stdout == "a\n"
+    event = json.loads(done.stderr)
+    assert (event["level"], event["logger"]) == ("info", "mq9.client")
+
+
+def test_a_command_refuses_a_level_that_is_none(mq9):
+    done = mq9("create", "a", env={"MQ9_LOG_LEVEL": "loud"})
+    assert done.code == 2
+    assert done.err.startswith("error: log_level: 'loud' is not one of debug, info, ")

@@ -1,12 +1,12 @@
-"""How a server process writes its log: one line on standard error per event, as text or JSON.
+"""The log of every program of ours: one line on standard error per event, as text or JSON.
 
-An event is an ordinary call of a logger; what belongs to it beside the sentence goes into
-``extra``::
+An event is an ordinary call of a logger; its fields go into ``extra``::
 
     logger.info("client connected", extra={"client": 7, "agent": "ada"})
 
-Names and subjects come from strangers. Whatever is not printable in them, line ends above all, is
-escaped, so that nobody can forge a line or steer a terminal.
+Names and subjects come from clients. What is not printable in them, line ends above all, is
+escaped, so that no client can forge a line or control a terminal. The formatters are our own on the
+standard library's logging: structlog would need the same escaping and as many lines to set it up.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -31,6 +32,18 @@ _PLAIN = re.compile(r"[^\s\"=\\]+")  # needs no quotes in the text format
 _INT64 = 1 << 63
 
 
+def configure_by_variables(environment: Mapping[str, str]) -> None:
+    """Let a command log by ``MQ9_LOG_LEVEL``, ``warning`` by default, and ``MQ9_LOG_FORMAT``.
+
+    Raises:
+        InvalidRequest: A variable holds no level or format.
+    """
+    configure(
+        environment.get("MQ9_LOG_LEVEL") or "warning",
+        environment.get("MQ9_LOG_FORMAT") or "text",
+    )
+
+
 def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> None:
     """Let this process log to one place; to be called by programs, never by a library.
 
@@ -40,7 +53,7 @@ def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> N
     Args:
         level: One of ``LEVELS``, in any case.
         log_format: One of ``FORMATS``.
-        stream: Where to; standard error by default.
+        stream: The stream to write to; standard error by default, whatever that is by then.
 
     Raises:
         InvalidRequest: There is no such level or format.
@@ -49,7 +62,7 @@ def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> N
         raise InvalidRequest(f"log_level: {shown(level)} is not one of {', '.join(LEVELS)}")
     if log_format not in FORMATS:
         raise InvalidRequest(f"log_format: {shown(log_format)} is not one of {', '.join(FORMATS)}")
-    handler = _Handler(sys.stderr if stream is None else stream)
+    handler = _Handler(stream)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -61,8 +74,25 @@ def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> N
     logging.getLogger("mq9").setLevel(level.upper())
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """The handler of a server process."""
+class _Handler(logging.Handler):
+    """The handler of a program.
+
+    Args:
+        stream: The stream to write to; standard error by default.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line of one event."""
+        stream = self._stream or sys.stderr
+        try:
+            stream.write(f"{self.format(record)}\n")
+            stream.flush()
+        except Exception:  # noqa: BLE001  # as every handler: logging must not end a program
+            self.handleError(record)
 
 
 class TextFormatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""The log of a server: one line per event, whatever strangers put into it."""
+"""The log of a program: one line per event, whatever clients put into it."""
 
 import io
 import logging
@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from mq9 import InvalidRequest
-from mq9.server import logs
+from mq9.cli import logs
 
 HOSTILE = [
     "two\nlines",
@@ -30,19 +30,14 @@ UNPRINTABLE = re.compile(
 
 @pytest.fixture
 def log():
-    """Configure the log; what it wrote. Afterwards everything is as it was."""
-    root, ours = logging.getLogger(), logging.getLogger("mq9")
-    before = root.level, ours.level, root.handlers[:]
+    """Configure the log; what it wrote."""
     stream = io.StringIO()
 
     def configure(log_format, level="debug"):
         logs.configure(level, log_format, stream=stream)
         return lambda: stream.getvalue().removesuffix("\n").split("\n")
 
-    yield configure
-    root.setLevel(before[0])
-    ours.setLevel(before[1])
-    root.handlers[:] = before[2]
+    return configure
 
 
 @pytest.fixture
