@@ -38,6 +38,19 @@ _WITHOUT_SESSION = "http"
 _STATE = "mq9.kept"
 
 
+def connect_to(url: str | None) -> Connect:
+    """Return what makes the client of an agent that nobody has authenticated.
+
+    Args:
+        url: The broker; None for the default one.
+
+    Raises:
+        InvalidRequest: The URL is none.
+    """
+    Mq9Client(url)  # a URL that is none is told now
+    return lambda _agent: Mq9Client(url)
+
+
 @dataclass(slots=True)
 class _Agent:
     identity: Identity

@@ -108,31 +108,3 @@ class Settings:
             InvalidRequest: The name or the mailbox is not one, or the name has no slug.
         """
         return Identity(agent, self.allow_read, mail_address, self.allow_send)
-
-
-def settings_from(  # noqa: PLR0917  # as many options
-    prefix: str,
-    tools: str | None,
-    read_only: bool,
-    allow_read: list[str] | None,
-    allow_send: list[str] | None,
-    lease: int,
-    max_chars: int,
-    registration: int,
-) -> Settings:
-    """Return the settings that options of the command line mean.
-
-    Raises:
-        InvalidRequest: One of them is not what it must be.
-    """
-    return Settings(
-        prefix=prefix,
-        tools=None if tools is None else [one.strip() for one in tools.split(",")],
-        read_only=read_only,
-        allow_read=allow_read or (),
-        allow_send=allow_send or None,
-        lease_ms=lease * 1000,
-        keep_ms=HOST_KEEP_S * 1000,
-        max_chars=max_chars,
-        registration_ttl=registration * 86_400,
-    )

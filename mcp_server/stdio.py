@@ -1,4 +1,4 @@
-"""Standard input and output, where a line that is no message is answered, too."""
+"""MCP on standard input and output, where a line that is no message is answered, too."""
 
 from __future__ import annotations
 
@@ -18,13 +18,48 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, Req
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_server.startup.front import Front
+from mcp_server.callers import Callers, connect_to
+from mcp_server.naming import Surroundings
+from mcp_server.server import make_server
+from mcp_server.settings import AUTO, Settings
+from mcp_server.startup.front import Front, standard_front
 from mcp_server.startup.opening import ANSWERED, acknowledged
+from mq9.cli.signals import ended_by_signals
 
 _logger = logging.getLogger("mq9.mcp")
 
 Item = SessionMessage | Exception
 _LONGEST_WHOLE = 20  # digits, in a line of which only the id is wanted
+
+
+async def serve_stdio(
+    settings: Settings, agent: str, mail_address: str | None, url: str | None, front: Front | None
+) -> None:
+    """Serve MCP on standard input and output, until that ends.
+
+    SIGINT, SIGTERM and SIGHUP are taken for its end; a second one ends the process at once.
+
+    Args:
+        settings: What is offered.
+        agent: The agent that is served; ``auto`` for one that its first request names.
+        mail_address: Its mailbox; the slug of its name when not given.
+        url: The broker; None for the default one.
+        front: What has begun to read and answer, if anything has.
+    """
+    callers = Callers(
+        connect_to(url),
+        settings,
+        agent=None if agent == AUTO else agent,
+        mail_address=mail_address,
+        surroundings=Surroundings.here() if agent == AUTO else None,
+    )
+    server = make_server(callers, settings)
+    if front is None:  # a thread of its own reads, for which nothing has to wait at the end
+        front = standard_front(None)
+        front.start()
+    with ended_by_signals(front.end):
+        async with stdio_streams(front) as (reading, writing):
+            await server.run(reading, writing, server.create_initialization_options())
 
 
 @asynccontextmanager

@@ -10,33 +10,16 @@ import os
 import sys
 from pathlib import Path
 
-from mcp_server.hosts.install import PROGRAM, find_command
 from mcp_server.hosts.launch import Launch
 from mcp_server.hosts.machine import Machine
+from mcp_server.hosts.program import MODULE, find_command, is_module
+from mcp_server.options import FOR_STDIO, flag, takes_value
 from mq9 import InvalidRequest
 from mq9.address import shown
 from mq9.transport.open import VARIABLE
 
-_MODULE = ("-m", "mcp_server")
 _VARIABLES = frozenset({VARIABLE, "MQ9_AGENT"})
-_FLAGS = frozenset({"--read-only"})
-_WITH_VALUE = frozenset(
-    {
-        *("--agent", "--mail-address", "--server", "--tools", "--allow-send", "--allow-read"),
-        *("--prefix", "--lease", "--max-chars", "--registration", "--log-level"),
-    }
-)
-
-
-def is_module(launch: Launch) -> bool:
-    """Tell whether a Python is to run the server as a module."""
-    return launch.arguments[:2] == _MODULE and _name(launch.command).startswith("python")
-
-
-def is_program(launch: Launch) -> bool:
-    """Tell whether something called ``mq9-mcp`` is to be run, be it this or another."""
-    program = _name(launch.command)
-    return PROGRAM in {program, *(launch.arguments if program == "uvx" else ())}
+_TAKES_VALUE = {flag(name): takes_value(name) for name in FOR_STDIO}
 
 
 def own_launch(launch: Launch, machine: Machine, python: str = sys.executable) -> Launch:
@@ -59,7 +42,7 @@ def own_launch(launch: Launch, machine: Machine, python: str = sys.executable) -
     if is_module(launch):
         # A link is another environment, and so is not followed.
         is_own = found is not None and os.path.abspath(found) == os.path.abspath(python)  # noqa: PTH100
-        arguments = arguments[len(_MODULE) :]
+        arguments = arguments[len(MODULE) :]
     else:
         is_own = found is not None and _is_same(found, own)
     if not is_own:
@@ -76,11 +59,11 @@ def _check(arguments: tuple[str, ...]) -> None:
     rest = iter(arguments)
     for one in rest:
         name, equals, _ = one.partition("=")
-        if name in _WITH_VALUE:
-            if not equals:
-                next(rest, None)
-        elif one not in _FLAGS:
+        has_value = _TAKES_VALUE.get(name)
+        if has_value is None or (equals and not has_value):
             raise InvalidRequest(f"a project gives {shown(one)}, which no host needs")
+        if has_value and not equals:
+            next(rest, None)
 
 
 def _find(command: str, machine: Machine) -> Path | None:
@@ -94,8 +77,3 @@ def _is_same(found: Path, own: Path) -> bool:
         return found.samefile(own)
     except (OSError, ValueError):
         return False
-
-
-def _name(command: str) -> str:
-    # A path of another system than this one is split by hand.
-    return command.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")

@@ -16,13 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from mcp_server.settings import AUTO, HOST_LEASE_S, PREFIX, Settings, settings_from
+from mcp_server.options import FIELDS, FOR_STDIO, LOG_LEVELS, Options, flag, takes_value
+from mcp_server.settings import AUTO, Settings
 from mcp_server.startup.answers import Answers
 from mcp_server.startup.front import Front, standard_front
 from mcp_server.startup.opening import Opening
 from mq9.errors import InvalidRequest
 from mq9.operations.identity import Identity
-from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 
 _DIGITS = re.compile("[0-9]{1,9}")
 PLAIN_URL = re.compile(
@@ -58,20 +58,18 @@ class _Parser(argparse.ArgumentParser):
 def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Start | None:
     """Return what a command line means that serves standard input and output; None in doubt."""
     try:
-        given = vars(_parser().parse_args(arguments))
-        agent, url = given.pop("agent"), given.pop("server")
-        mail_address = given.pop("mail_address")
-        del given["log_level"]
+        options = Options(**vars(_parser().parse_args(arguments)))
+        agent, url = options.agent, options.server
         if agent is None:
             agent = environment.get("MQ9_AGENT")
         if url is None:
             url = environment.get("MQ9_SERVER") or None
         if agent is None or not (url is None or PLAIN_URL.fullmatch(url)):
             return None
-        settings = settings_from(**given)
+        settings = options.settings()
         if agent == AUTO:
-            return None if mail_address is not None else Start(settings, None)
-        return Start(settings, settings.identity(agent, mail_address))
+            return None if options.mail_address is not None else Start(settings, None)
+        return Start(settings, settings.identity(agent, options.mail_address))
     except (_Doubt, InvalidRequest):
         return None
 
@@ -111,17 +109,17 @@ def let_interrupts_end_it() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    for name in ("--agent", "--mail-address", "--server", "--tools"):
-        parser.add_argument(name)
-    for name in ("--allow-read", "--allow-send"):
-        parser.add_argument(name, action="append")
-    parser.add_argument("--read-only", action="store_true")
-    parser.add_argument("--prefix", default=PREFIX)
-    parser.add_argument("--lease", type=_whole, default=HOST_LEASE_S)
-    parser.add_argument("--max-chars", type=_whole, default=DEFAULT_MAX_CHARS)
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
-    parser.add_argument("--registration", type=_whole, default=DEFAULT_REGISTRATION_TTL_S // 86_400)
+    parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for name in FOR_STDIO:
+        kind = FIELDS[name].type
+        if not takes_value(name):
+            parser.add_argument(flag(name), action="store_true")
+        elif kind == "int":
+            parser.add_argument(flag(name), type=_whole)
+        elif kind == "list[str] | None":
+            parser.add_argument(flag(name), action="append")
+        else:
+            parser.add_argument(flag(name), choices=LOG_LEVELS if name == "log_level" else None)
     return parser
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.hosts.install import make_entry, plan_install, plan_undo
-from mcp_server.hosts.known import HOSTS, Host, Scope
+from mcp_server.hosts.entry import make_entry
+from mcp_server.hosts.host import Host, Scope
+from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.machine import Machine
+from mcp_server.hosts.plan import plan_install, plan_undo
 
 TOOLS = Path(__file__).parents[2] / ".tools"
 PROGRAMS = TOOLS / "hosts/node_modules/.bin"

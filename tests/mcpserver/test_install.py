@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from mcp_server.hosts import changes
-from mcp_server.hosts.install import Entry, find_command, make_entry, plan_install, plan_undo
-from mcp_server.hosts.known import HOSTS, Host, Scope
+from mcp_server.hosts.config import changes
+from mcp_server.hosts.entry import Entry, make_entry
+from mcp_server.hosts.host import Host, Scope
+from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.launch import Launch
 from mcp_server.hosts.machine import Machine
+from mcp_server.hosts.plan import plan_install, plan_undo
+from mcp_server.hosts.program import find_command
 from mq9 import InvalidRequest
 
 CURSOR = HOSTS["cursor"]
@@ -155,7 +158,7 @@ def test_a_file_is_named_so_that_every_directory_will_do(
         ({"server": "http://host"}, "server: 'http://host' is not a URL that"),
         ({"server": ""}, "server"),
         ({"server": None}, "server: it is not given"),
-        ({"server": "memory://x"}, "server: 'memory://x' is gone with the process"),
+        ({"server": "memory://x"}, "server: 'memory://x' ends with its process"),
         ({"key": ""}, "key: '' is not 1 to 64"),
         ({"key": "my server"}, "key: 'my server'"),
         ({"key": "k" * 65}, "key: 'kkk"),

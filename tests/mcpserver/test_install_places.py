@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from mcp_server.hosts import commands as host_commands
-from mcp_server.hosts.install import make_entry, plan_install, plan_undo
+from mcp_server.hosts.entry import make_entry
 from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.launch import Launch
 from mcp_server.hosts.machine import Machine
+from mcp_server.hosts.plan import plan_install, plan_undo
 from mq9 import InvalidRequest
 
 CURSOR = HOSTS["cursor"]

@@ -24,8 +24,8 @@ from programs import McpServing
 from waiting import until
 
 from mcp_server.http.access_tokens import AccessTokens
+from mcp_server.http.authentication import KnownTokens
 from mcp_server.http.claimed_names import agent_named, check_apart
-from mcp_server.http.routes import KnownTokens
 from mq9 import InvalidRequest, Mq9Client
 from mq9 import address as addresses
 from mq9.server.users import User, Users

@@ -1,12 +1,19 @@
 """`mq9-mcp install` and `mq9-mcp doctor`, as a user calls them."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from calling import move_to, mq9_mcp, ok, refused
 from programs import MQ9_MCP
+
+from mcp_server.hosts.launch import Launch
+from mcp_server.hosts.machine import Machine
+from mcp_server.hosts.project_launch import own_launch
+from mcp_server.options import FOR_STDIO, flag, takes_value
+from mq9 import InvalidRequest
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +69,7 @@ def test_the_broker_of_this_shell_is_that_of_the_host(home):
         absolute = url.replace("///", f"///{Path.cwd()}/")
         assert printed["mcpServers"]["mq9"]["env"] == {"MQ9_SERVER": absolute}
     complaint = refused("install", "cursor", "--yes", MQ9_SERVER="memory://x")
-    assert complaint.startswith("server: 'memory://x' is gone with the process")
+    assert complaint.startswith("server: 'memory://x' ends with its process")
     assert list(home.iterdir()) == []
 
 
@@ -322,6 +329,23 @@ def test_a_broken_configuration_is_a_warning(doctor, home, content, why):
     assert found["cursor"]["text"].startswith(f"{cursor(home)} cannot be read: {why}")
 
 
+def test_servers_are_started_side_by_side(doctor, home):
+    """Opening a named pipe waits until its other end is opened, so neither program ends alone."""
+    os.mkfifo(home / "pipe")
+    for config, mode in ((cursor(home), "r"), (home / ".gemini/settings.json", "w")):
+        config.parent.mkdir()
+        program = config.with_name("mq9-mcp")
+        program.write_text(
+            f"#!{sys.executable}\nimport sys\n"
+            f"open({str(home / 'pipe')!r}, {mode!r})\nsys.exit('both have run')\n"
+        )
+        program.chmod(0o755)
+        config.write_text(json.dumps({"mcpServers": {"x": {"command": str(program)}}}))
+    found, _ = doctor()
+    assert found["cursor"]["text"].endswith("(both have run)")
+    assert found["gemini"]["text"].endswith("(both have run)")
+
+
 def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
     url = f"sqlite:///{tmp_path}/mail.db"
     link = tmp_path / "link"
@@ -468,3 +492,14 @@ def test_our_own_program_is_started_for_a_project(doctor, project, command, argu
     said = doctor()[0]["claude-code (project)"]
     assert (said["state"], said["text"][:34]) == ("ok", "starts this server as Desk, with 1")
     assert not (project / "ran").exists()
+
+
+@pytest.mark.parametrize("name", FOR_STDIO)
+def test_every_option_for_standard_input_and_output_may_stand_in_a_project(name):
+    machine = Machine.here()
+    given = ("x",) if takes_value(name) else ()
+    launch = Launch(str(MQ9_MCP), (flag(name), *given))
+    assert own_launch(launch, machine) == launch
+    rest = Launch(str(MQ9_MCP), (flag(name), *given, "install"))
+    with pytest.raises(InvalidRequest, match="a project gives 'install'"):
+        own_launch(rest, machine)

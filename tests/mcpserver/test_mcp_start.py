@@ -1,6 +1,5 @@
 """How the program starts: what it answers while the SDK is not there yet, and what waits for it."""
 
-import inspect
 import json
 import os
 import subprocess
@@ -14,7 +13,8 @@ from hypothesis import strategies as st
 from programs import MQ9_MCP
 
 from mcp_server.cli import app
-from mcp_server.settings import AUTO, settings_from
+from mcp_server.options import Options
+from mcp_server.settings import AUTO
 from mcp_server.startup.answers import FILE
 from mcp_server.startup.begin import PLAIN_URL, is_installed, understood
 from mq9.transport.open import check_url
@@ -349,8 +349,7 @@ def test_what_is_understood_is_what_the_command_line_understands(lines, environm
         with command.make_context("mq9-mcp", list(words)) as context:
             params = context.params
             assert not context.args
-    names = inspect.signature(settings_from).parameters
-    meant = settings_from(**{name: params[name] for name in names})
+    meant = Options(**params).settings()
     assert start.settings == meant
     if params["agent"] == AUTO:
         assert start.identity is params["mail_address"] is None

@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from over_http import OLDER, WAYS, Wire, by_hand, connected, served, waits
 from programs import McpServing
 
-from mcp_server.http.routes import KnownTokens
+from mcp_server.http.authentication import KnownTokens
 from mq9 import Mq9Client
 from mq9.server.users import Users
 from mq9.testing import FakeBroker

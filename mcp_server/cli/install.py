@@ -1,0 +1,127 @@
+"""``mq9-mcp install``: this server in a host's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import typer.main
+
+from mcp_server.cli.serve import app, log_level
+from mcp_server.hosts.entry import DEFAULT_KEY, make_entry
+from mcp_server.hosts.host import Host, Scope
+from mcp_server.hosts.known import HOSTS, host_named
+from mcp_server.hosts.machine import Machine
+from mcp_server.hosts.plan import Plan, plan_install, plan_undo
+from mcp_server.http.settings import refuse_http_options
+from mcp_server.options import DECLARED, Options, flag
+from mq9.cli.output import harmless
+from mq9.errors import InvalidRequest
+from mq9.transport.open import default_url
+
+
+def install(  # noqa: PLR0917  # typer passes every option by name
+    host: Annotated[str, typer.Argument(metavar="HOST", help=f"One of {', '.join(HOSTS)}.")],
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            help="Who the host is among the agents; auto: that of host and project.  "
+            "[default: HOST; auto with --project]"
+        ),
+    ] = None,
+    mail_address: Annotated[str | None, typer.Option(help=DECLARED["mail_address"].help)] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Broker.  [default: MQ9_SERVER, else one file per user]"),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", help="A further option of mq9-mcp, such as --read-only. Repeatable."
+        ),
+    ] = None,
+    key: Annotated[str, typer.Option(help="What the host calls the server.")] = DEFAULT_KEY,
+    project: Annotated[
+        bool, typer.Option("--project", help="For the project in this directory only.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--print", help="Print the entry, and change nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Edit the file, though the host has its own command.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put back what was there before.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Write this server into a host's configuration, after showing what changes.
+
+    The rest of the configuration stays as it is. Start the host anew afterwards.
+    """
+    found, machine = host_named(host), Machine.here()
+    scope: Scope = "project" if project else "user"
+    if undo:
+        plan = plan_undo(found, machine, key=key, scope=scope, edit=edit)
+        _carry_out(found, plan, yes=yes, dry_run=dry_run)
+        return
+    own = [] if mail_address is None else ["--mail-address", mail_address]
+    _check(agent or found.name, [*own, *(option or ())])
+    entry = make_entry(
+        found,
+        machine,
+        server=server if server is not None or project else default_url(),
+        scope=scope,
+        agent=agent,
+        mail_address=mail_address,
+        options=option or (),
+        key=key,
+    )
+    if show:
+        typer.echo(entry.text)
+        return
+    _carry_out(found, plan_install(entry, machine, edit=edit), yes=yes, dry_run=dry_run)
+
+
+def _check(agent: str, words: Sequence[str]) -> None:
+    """See that a host could start the server with these options.
+
+    Raises:
+        InvalidRequest: One of them is none, or not for standard input and output.
+    """
+    command = typer.main.get_command(app)
+    with command.make_context("mq9-mcp", ["--agent", agent, *words]) as context:
+        options = Options(**context.params)
+        rest = [*context._protected_args, *context.args]  # noqa: SLF001  # what is no option
+    if rest:
+        raise InvalidRequest(f"with: {rest[0]!r} is no option")
+    if options.http:
+        raise InvalidRequest(
+            "with: hosts start the server on standard input and output, not --http"
+        )
+    refuse_http_options(options)
+    for name, given in (("agent", options.agent), ("server", options.server)):
+        if any(one.split("=")[0] == flag(name) for one in words):
+            raise InvalidRequest(f"with: {given!r} is what {flag(name)} of install is for")
+    options.settings().identity(options.known_agent(), options.mail_address)
+    log_level(options)
+
+
+def _carry_out(host: Host, plan: Plan, *, yes: bool, dry_run: bool) -> None:
+    """Show a plan, ask, and carry it out."""
+    if not plan.is_change:
+        typer.echo(f"{plan.path} is as it should be; nothing to do")
+        return
+    if plan.command:
+        typer.echo(f"runs: {harmless(plan.command)}")
+    if plan.config.closes:
+        typer.echo(f"{plan.path} holds a password or token: only you can read it afterwards")
+    typer.echo(harmless(plan.diff) or "only what is remembered of an earlier install goes")
+    if dry_run:
+        return
+    if not yes:
+        typer.confirm(f"\nChange {plan.path}?", abort=True, err=True)
+    plan.apply()
+    typer.echo(f"done; start {host.title} anew")

@@ -1,0 +1,257 @@
+"""Writing the server into a host's configuration, and taking it out again.
+
+Either is planned first, so that it can be shown: a plan has read what it needs and has changed
+nothing. The configuration keeps all that it held, to the letter; only our own entry is set. Where
+the host has a command of its own that adds a server, this is run instead.
+
+Beside the configuration stands a file that says what was in the place of our entry before, for as
+long as that is ours. Taking the entry out puts this back, whatever else was edited meanwhile.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcp_server.hosts import commands
+from mcp_server.hosts.broker_url import without_credentials
+from mcp_server.hosts.config import json_text
+from mcp_server.hosts.config.changes import Change
+from mcp_server.hosts.config.files import BYTE_ORDER_MARK, ConfigFile, UndoFile
+from mcp_server.hosts.entry import DEFAULT_KEY, Entry
+from mcp_server.hosts.host import Host, Scope
+from mcp_server.hosts.launch import Launch
+from mcp_server.hosts.machine import Machine
+from mq9 import InvalidRequest
+from mq9.address import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done to a host's configuration.
+
+    Attributes:
+        host: The host whose configuration it is.
+        machine: Where the host runs.
+        config: The change to the configuration. Where this is a link, to what it leads to.
+        undo: The change to the file beside it that says how to undo.
+        key: What the host calls the server.
+        entry: What is to be written; None when it is to be taken out.
+        line: The host's own command that changes the configuration; empty where it is edited.
+    """
+
+    host: Host
+    machine: Machine
+    config: Change
+    undo: Change
+    key: str
+    entry: Entry | None
+    line: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The configuration."""
+        return self.config.path
+
+    @property
+    def is_change(self) -> bool:
+        """Whether applying it changes anything."""
+        return self.config.is_change or self.undo.is_change
+
+    @property
+    def command(self) -> str:
+        """The host's own command as a shell takes it; empty where there is none to run."""
+        return shlex.join(self.line)
+
+    @property
+    def diff(self) -> str:
+        """What changes in the configuration, as ``diff -u`` shows it; empty where nothing does.
+
+        Passwords and tokens in URLs of brokers are left out. The host's own command may spell it in
+        another way.
+        """
+        before, after = self.config.before, self.config.after
+        lines = difflib.unified_diff(
+            _lines(before),
+            _lines(after),
+            "(no file)" if before is None else f"{self.path} (now)",
+            "(no file)" if after is None else f"{self.path} (then)",
+            lineterm="",
+        )
+        return without_credentials("\n".join(lines))
+
+    def apply(self) -> None:
+        """Change the configuration.
+
+        Raises:
+            InvalidRequest: A file was changed since, or cannot be written, or the host's own
+                command has not done it. The configuration was then left as it is by us.
+        """
+        self.config.check()
+        self.undo.check()
+        # What is remembered and was not written does no harm; the reverse could not be undone.
+        if self.entry is not None:
+            self.undo.make()
+        if self.line:
+            commands.run(self.machine, self.line)
+            self._check_command()
+        else:
+            self.config.make()
+        if self.entry is None:
+            self.undo.make()
+
+    def _check_command(self) -> None:
+        text = ConfigFile.read(self.path).text
+        found = self.host.text.find(text, (self.host.servers_key, self.key))
+        wanted = None if self.entry is None else self.entry.launch
+        if (None if found is None else Launch.read(json_text.parse(found))) != wanted:
+            raise InvalidRequest(
+                f"`{self.command}` has not changed {self.path} as it should have; edit that, with "
+                "--edit"
+            )
+
+
+def plan_install(entry: Entry, machine: Machine, *, edit: bool = False) -> Plan:
+    """Plan to write an entry into the configuration of its host.
+
+    The host's own command is run where it is on PATH, except for what others could then see (a
+    password or token, on the command line) or what it might lose (comments, an entry that is there
+    already).
+
+    Args:
+        entry: What is to stand there.
+        machine: Where the host runs.
+        edit: Whether to edit the file in any case.
+
+    Raises:
+        InvalidRequest: The host has no such scope, or its configuration cannot be read; the error
+            then holds what to paste into it.
+    """
+    host = entry.host
+    place = host.file(machine, entry.scope)
+    config = ConfigFile.read(place)
+    undo = UndoFile.read(place)
+    try:
+        old = host.text.find(config.text, entry.path)
+        is_there = old is not None and Launch.read(json_text.parse(old)) == entry.launch
+        changed = config.text if is_there else host.text.put(config.text, entry.path, entry.value)
+        had_servers = host.text.find(config.text, entry.path[:1]) is not None
+    except InvalidRequest as error:
+        to_add = _on_one_line({host.servers_key: {entry.key: entry.value}})
+        raise _left_as_it_is(config.path, error, f"add {without_credentials(to_add)}") from None
+    if not is_there:
+        if not undo.before:
+            undo.made_file = config.content is None
+            undo.made_servers = not had_servers
+        undo.before.setdefault(entry.key, old)
+    line: tuple[str, ...] = ()
+    if old is None and not edit and not entry.is_secret and _has_no_comments(host, config):
+        line = _line_to_add(entry, machine)
+    change = config.change(changed, is_secret=entry.is_secret)
+    return Plan(host, machine, change, undo.change(), entry.key, entry, line)
+
+
+def plan_undo(
+    host: Host,
+    machine: Machine,
+    *,
+    key: str = DEFAULT_KEY,
+    scope: Scope = "user",
+    edit: bool = False,
+) -> Plan:
+    """Plan to put back what was in the place of our entry before it was first written.
+
+    Args:
+        host: The host whose configuration it is in.
+        machine: Where the host runs.
+        key: What the host calls the server.
+        scope: As it was when the entry was written.
+        edit: Whether to edit the file even where the host has a command that takes it out.
+
+    Raises:
+        InvalidRequest: Nothing is remembered, the host has no such scope, or its configuration
+            cannot be read.
+    """
+    place = host.file(machine, scope)
+    config = ConfigFile.read(place)
+    undo = UndoFile.read(place)
+    if key not in undo.before:
+        raise InvalidRequest(
+            f"key: there is nothing to undo for {shown(key)} in {config.path}; mq9-mcp install did "
+            "not write it, or it was undone before"
+        )
+    old = undo.before.pop(key)
+    try:
+        is_there = host.text.find(config.text, (host.servers_key, key)) is not None
+        changed = _text_without(host, config, undo, key, old)
+    except InvalidRequest as error:
+        value = "" if old is None else _on_one_line(json_text.parse(old))
+        to_do = f"let {key} be {value}" if value else f"take {key} out"
+        raise _left_as_it_is(config.path, error, to_do) from None
+    line: tuple[str, ...] = ()
+    # Only a part of what is more than our entry is for the host's own command.
+    if is_there and old is None and changed is not None and scope == "user" and not edit:
+        line = _line_to_remove(host, machine, key, config)
+    return Plan(host, machine, config.change(changed), undo.change(), key, None, line)
+
+
+def _text_without(
+    host: Host, config: ConfigFile, undo: UndoFile, key: str, old: str | None
+) -> str | None:
+    """Return the configuration as if our entry had not been written; None for no file.
+
+    Args:
+        host: The host whose configuration it is.
+        config: The configuration.
+        undo: What else is remembered of it.
+        key: What the host calls the server.
+        old: What stood in the place of our entry; None where nothing did.
+    """
+    servers = (host.servers_key,)
+    if old is not None:
+        return host.text.put(config.text, (*servers, key), old)
+    changed = host.text.drop(config.text, (*servers, key))
+    if undo.made_servers and host.text.is_empty(changed, servers):
+        changed = host.text.drop(changed, servers)
+    is_no_file = config.content is None or (undo.made_file and host.text.is_empty(changed))
+    return None if is_no_file else changed
+
+
+def _left_as_it_is(path: Path, error: InvalidRequest, to_do: str) -> InvalidRequest:
+    return InvalidRequest(f"{path}: {error}. It was left as it is; edit it by hand, and {to_do}")
+
+
+def _line_to_add(entry: Entry, machine: Machine) -> tuple[str, ...]:
+    command = entry.host.command
+    program = None if command is None else machine.program(command.program)
+    if command is None or program is None or entry.scope != "user":
+        return ()
+    return str(program), *command.add(entry.key, entry.launch)
+
+
+def _line_to_remove(host: Host, machine: Machine, key: str, config: ConfigFile) -> tuple[str, ...]:
+    command = host.command
+    if command is None or command.remove is None or not _has_no_comments(host, config):
+        return ()
+    program = machine.program(command.program)
+    return () if program is None else (str(program), *command.remove(key))
+
+
+def _has_no_comments(host: Host, config: ConfigFile) -> bool:
+    """Tell whether a host's own command loses nothing; those that write TOML keep comments."""
+    return host.text is not json_text or json_text.is_strict(config.text)
+
+
+def _on_one_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _lines(content: bytes | None) -> list[str]:
+    # Not splitlines(): it knows more line ends than JSON does.
+    text = "" if content is None else content.decode("utf-8").replace("\r\n", "\n")
+    lines = text.removeprefix(BYTE_ORDER_MARK).split("\n")
+    return lines if lines[-1] else lines[:-1]

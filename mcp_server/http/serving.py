@@ -1,0 +1,143 @@
+"""``mq9-mcp --http``: MCP served over streamable HTTP until the system ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import typer
+from mcp.server.auth.middleware.auth_context import get_access_token
+from starlette.applications import Starlette
+
+from mcp_server.callers import Callers, Connect, connect_to
+from mcp_server.http.authentication import KnownTokens
+from mcp_server.http.routes import PATH, mcp_routes
+from mcp_server.http.settings import HttpSettings
+from mcp_server.server import make_server
+from mcp_server.settings import Settings
+from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
+from mq9.cli.signals import stop_on_signals
+from mq9.clock import SystemClock
+from mq9.http.loopback import is_loopback
+from mq9.http.port import listening, serving
+from mq9.transport import servers
+from mq9.transport.open import default_url, shown_url
+
+_logger = logging.getLogger("mq9.mcp")
+
+
+async def serve_http(
+    settings: Settings,
+    agent: str | None,
+    mail_address: str | None,
+    url: str | None,
+    http: HttpSettings,
+) -> None:
+    """Serve MCP over HTTP, until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: What is offered.
+        agent: The agent that calls where no token says so.
+        mail_address: Its mailbox; the slug of its name when not given.
+        url: The broker; None for the default one.
+        http: Where, and who may call.
+
+    Raises:
+        InvalidRequest: The broker cannot be used with those tokens.
+        Unreachable: The port cannot be listened on.
+    """
+    stop = asyncio.Event()
+    stop_on_signals(stop.set)
+    if http.is_open:
+        connect = connect_to(url)
+    elif is_in_process(url):
+        connect = _connect_in_process(url, http.agents)
+    else:
+        connect = _connect_by_token(url or default_url(), http)
+        await _refuse_open_server(url or default_url())
+    callers = Callers(connect, settings, agent=agent, mail_address=mail_address)
+    server = make_server(callers, settings, pushes=not http.stateless, state_key=http.state_key)
+    if is_in_process(url):
+        await callers.make_mailboxes(http.agents)
+    hosts = http.hosts if is_loopback(http.host) else (http.host, *http.hosts)
+    with await listening("port", http.host, http.port) as listener:
+        address, port = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        at = f"http://{shown}:{port}{PATH}"
+        async with mcp_routes(
+            server,
+            verifier=http.verifier,
+            stateless=http.stateless,
+            hosts=hosts,
+            origins=http.origins,
+            authorization=http.authorization(at, SystemClock()),
+        ) as routes:
+            app = Starlette(routes=routes)
+            app.router.redirect_slashes = False
+            async with serving(app, listener):
+                typer.echo(f"mq9-mcp listens on {at}")
+                await stop.wait()
+
+
+def _connect_in_process(url: str | None, agents: Sequence[str]) -> Connect:
+    """Return what makes an authenticated agent's client of a broker in this process.
+
+    An agent that is known by a verifier or an access token alone is configured while it calls.
+    """
+    Mq9Client(url)
+    return lambda agent: Mq9Client(
+        url, agent=agent, agents=agents if agent in agents else (*agents, agent)
+    )
+
+
+def _connect_by_token(url: str, http: HttpSettings) -> Connect:
+    """Return what makes an authenticated agent's client of a server, with its own bearer token.
+
+    Raises:
+        InvalidRequest: The server cannot know the agents by their tokens.
+    """
+    if not isinstance(http.verifier, KnownTokens) or http.authorization_server is not None:
+        name = "verifier" if http.authorization_server is None else "authorization_server"
+        raise InvalidRequest(
+            f"{name}: a server knows agents by its own users file, so give that as --tokens, "
+            "or a broker in this process as --server"
+        )
+    if servers.has_credentials(url):
+        raise InvalidRequest(
+            f"server: {shown_url(url)} names a user or token, but with --tokens each agent "
+            "connects with its own; leave it out, and give the server the same file as --users"
+        )
+
+    def connect(agent: str) -> Mq9Client:
+        token = get_access_token()
+        if token is None:
+            raise Unauthorized("a bearer token is needed, which the server knows the agent by")
+        return Mq9Client(servers.with_token(url, token.token), agent=agent)
+
+    return connect
+
+
+async def _refuse_open_server(url: str) -> None:
+    """Refuse a server that lets anybody in, since it would take what agents send for claims.
+
+    Raises:
+        InvalidRequest: It does.
+    """
+    try:
+        async with Mq9Client(url):
+            pass
+    except Unauthorized:
+        return
+    except Unreachable as error:  # it may come later, and each connection is checked
+        _logger.warning("%s", error)
+        return
+    raise InvalidRequest(
+        f"server: {shown_url(url)} lets anybody in, so it cannot tell the agents of --tokens "
+        "apart; start it with the same file as --users"
+    )
+
+
+def is_in_process(url: str | None) -> bool:
+    """Tell whether a URL means a broker in this process, by default the default one."""
+    return (url or default_url()).startswith(("memory:", "sqlite:"))

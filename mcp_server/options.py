@@ -1,0 +1,181 @@
+"""The options of ``mq9-mcp``: declared once, for the command line and for what reads it early.
+
+Nothing here needs typer or the MCP SDK, which take long to load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, PREFIX, Settings
+from mq9.errors import InvalidRequest
+from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option, beside its name, type and default.
+
+    Attributes:
+        help: What the command line says of it.
+        variable: The environment variable that gives it where the command line does not.
+        metavar: What its value is called; None for its type.
+        least: The smallest number that it may be.
+        most: The largest number that it may be.
+        is_for_http: Whether it means nothing on standard input and output.
+        is_for_authorization: Whether it means nothing without ``--authorization-server``.
+    """
+
+    help: str
+    variable: str | None = None
+    metavar: str | None = None
+    least: int | None = None
+    most: int | None = None
+    is_for_http: bool = False
+    is_for_authorization: bool = False
+
+
+def _option(default: Any, help_: str, **more: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"option": Option(help_, **more)})
+
+
+def _http_option(default: Any, help_: str, **more: Any) -> Any:
+    return _option(default, help_, is_for_http=True, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What ``mq9-mcp`` is started with; see the help of each option."""
+
+    agent: str | None = _option(
+        None,
+        "Who the host is among the agents: its name; auto: that of host and project.",
+        variable="MQ9_AGENT",
+    )
+    mail_address: str | None = _option(
+        None, "Its mailbox.  [default: its name in a-z, 0-9 and dots]"
+    )
+    server: str | None = _option(
+        None,
+        "Broker: nats://host:port, tls://host:port or sqlite:///path. Others on this machine see "
+        "the command line: put a password in the variable.",
+        variable="MQ9_SERVER",
+        metavar="URL",
+    )
+    read_only: bool = _option(False, "Offer only what changes nothing.")
+    tools: str | None = _option(None, "Offer only these, separated by commas.")
+    allow_send: list[str] | None = _option(
+        None, "Where agents may send to. May be repeated.", metavar="GLOB"
+    )
+    allow_read: list[str] | None = _option(
+        None, "What they may read beside their own mail. Repeatable.", metavar="GLOB"
+    )
+    prefix: str = _option(PREFIX, "What the names of the tools begin with.")
+    lease: int = _option(
+        HOST_LEASE_S, "Seconds that fetched mail stays theirs.", least=1, most=86_400
+    )
+    max_chars: int = _option(DEFAULT_MAX_CHARS, "Characters of mail in one result.", least=100)
+    registration: int = _option(
+        DEFAULT_REGISTRATION_TTL_S // 86_400,
+        "Days without a sign of life until it is unlisted; 0: none.",
+        metavar="DAYS",
+        least=0,
+    )
+    http: bool = _http_option(False, "Serve streamable HTTP, at /mcp.")
+    host: str = _http_option("127.0.0.1", "Address to listen on.", variable="MQ9_MCP_HOST")
+    port: int = _http_option(
+        8765, "Port; 0: any free one.", variable="MQ9_MCP_PORT", least=0, most=65535
+    )
+    tokens: Path | None = _http_option(
+        None, "TOML file of bearer tokens: who may come in, as whom."
+    )
+    verifier: str | None = _http_option(
+        None, "What verifies bearer tokens, instead of a file.", metavar="MODULE:NAME"
+    )
+    authorization_server: str | None = _http_option(
+        None, "Who issues access tokens (OAuth) for this server.", metavar="URL"
+    )
+    resource: str | None = _http_option(
+        None,
+        "Its URL, which tokens name as audience.  [default: where it listens]",
+        metavar="URL",
+        is_for_authorization=True,
+    )
+    agent_claim: str | None = _http_option(
+        None,
+        "What in a token names the agent.  [default: sub]",
+        metavar="CLAIM",
+        is_for_authorization=True,
+    )
+    scope: list[str] | None = _http_option(
+        None,
+        "What a token has to be good for. May be repeated.",
+        metavar="SCOPE",
+        is_for_authorization=True,
+    )
+    allow_host: list[str] | None = _http_option(
+        None, "A name by which clients call this machine. Repeatable.", metavar="NAME"
+    )
+    allow_origin: list[str] | None = _http_option(
+        None, "Web pages that may call. May be repeated.", metavar="ORIGIN"
+    )
+    stateless: bool = _http_option(False, "Keep no sessions, for several servers in a row.")
+    state_key: str | None = _http_option(
+        None,
+        "A secret that several servers in a row share. Prefer the variable.",
+        variable="MQ9_MCP_STATE_KEY",
+    )
+    log_level: str = _option("warning", "debug, info, warning or error, on standard error.")
+
+    def settings(self) -> Settings:
+        """Return what is offered to the agents.
+
+        Raises:
+            InvalidRequest: An option is not what it must be.
+        """
+        tools = self.tools
+        return Settings(
+            prefix=self.prefix,
+            tools=None if tools is None else [one.strip() for one in tools.split(",")],
+            read_only=self.read_only,
+            allow_read=self.allow_read or (),
+            allow_send=self.allow_send or None,
+            lease_ms=self.lease * 1000,
+            keep_ms=HOST_KEEP_S * 1000,
+            max_chars=self.max_chars,
+            registration_ttl=self.registration * 86_400,
+        )
+
+    def known_agent(self) -> str:
+        """Return the agent's name.
+
+        Raises:
+            InvalidRequest: It is not given.
+        """
+        if self.agent is None:
+            raise InvalidRequest("agent: say who the host is among the agents, with --agent NAME")
+        return self.agent
+
+
+# By the name of the field, in the order in which the help lists them.
+FIELDS: Mapping[str, dataclasses.Field[Any]] = {
+    one.name: one for one in dataclasses.fields(Options)
+}
+DECLARED: Mapping[str, Option] = {name: one.metadata["option"] for name, one in FIELDS.items()}
+FOR_STDIO = tuple(name for name, one in DECLARED.items() if not one.is_for_http)
+
+
+def flag(name: str) -> str:
+    """Return how an option is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def takes_value(name: str) -> bool:
+    """Tell whether an option is followed by a value."""
+    return FIELDS[name].type != "bool"
