@@ -21,6 +21,7 @@ COLUMNS = (
 )
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
 _CONTROL = bytes(range(0x20))
+_ESCAPED = _CONTROL + b'"\\'  # what takes more in JSON than by itself
 
 
 def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | None) -> Message:
@@ -82,8 +83,9 @@ def counted_bytes(sent: Send | Message, moved: Moved | None = None) -> int:
 
 def reply_bytes(message: Message, *, as_text: bool) -> int:
     """Return at least as many bytes as the message takes in a reply, in base64 or as text."""
-    texts = (message.key, message.sender, message.reply_to, message.correlation_id)
-    envelope = sum(4 * len(text) for text in (*texts, *message.tags, *message.path) if text)
+    named = (message.key, message.sender, message.reply_to, message.correlation_id)
+    texts = (*named, *message.tags, *message.path)
+    envelope = sum(4 * len(text) for text in texts if text) if any(texts) else 0
     if message.headers:
         envelope += len(orjson.dumps(dict(message.headers)))
     if message.moved is not None:
@@ -95,6 +97,8 @@ def reply_bytes(message: Message, *, as_text: bool) -> int:
 
 
 def _json_bytes(text: bytes) -> int:
+    if len(text.translate(None, delete=_ESCAPED)) == len(text):
+        return len(text)
     control = len(text) - len(text.translate(None, delete=_CONTROL))  # each becomes "\u0000"
     return len(text) + 5 * control + text.count(b'"') + text.count(b"\\")
 

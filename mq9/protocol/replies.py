@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import itertools
+import operator
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -117,6 +118,12 @@ def ids(reply: dict[str, Any], name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
+_envelope = operator.attrgetter(
+    "key", "tags", "sender", "sender_verified", "reply_to", "correlation_id", "path"
+)
+_ENVELOPE = ("key", "tags", "from", "from_verified", "reply_to", "correlation_id", "path")
+
+
 def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
     """Write a message of a FETCH or QUERY reply.
 
@@ -141,18 +148,13 @@ def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
     item["priority"] = message.priority.value
     item["create_time"] = message.create_time
     item["delivery_count"] = message.delivery_count
-    envelope = {
-        "key": message.key,
-        "tags": message.tags,
-        "from": message.sender,
-        "from_verified": message.sender_verified,
-        "reply_to": message.reply_to,
-        "correlation_id": message.correlation_id,
-        "path": message.path,
-        "headers": dict(message.headers),
-        "moved": None if message.moved is None else _without_none(message.moved),
-    }
-    item.update((name, value) for name, value in envelope.items() if value)
+    envelope = _envelope(message)
+    if any(envelope):  # of thousands in one FETCH, most have nothing of it
+        item.update((name, value) for name, value in zip(_ENVELOPE, envelope, strict=True) if value)
+    if message.headers:
+        item["headers"] = dict(message.headers)
+    if message.moved is not None:
+        item["moved"] = _without_none(message.moved)
     return item
 
 
