@@ -7,7 +7,7 @@ READY := .venv/.ready
 PARALLEL := -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance hosts mcpb soak answers format constraints browser docs
+.PHONY: help demo test check conformance hosts mcpb soak generated format constraints browser docs
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -143,7 +143,8 @@ docs: $(READY) ## Build the documentation site into build/site, and open its pag
 	$(BIN)/python -m pytest -m site tests/docs/test_site.py
 	@echo "Open build/site/index.html in a browser."
 
-answers: $(READY) ## What mq9-mcp answers first, written down anew
+generated: $(READY) ## Write anew what is derived from the catalogue and from the answers of the MCP SDK
+	@$(BIN)/python packaging/write_catalog.py
 	@$(BIN)/python packaging/record_answers.py
 
 format: $(READY) ## Format the code and mend what the linter can

@@ -45,7 +45,7 @@ class Session:
         registration_ttl: After how many seconds without a sign of life the agent's registration is
             gone; 0 means never.
         client_options: Further arguments of ``Mq9Client``.
-        tools: The operations that the agent has tools for; all eight by default.
+        tools: The operations that the agent has tools for; all by default.
         connection: The connection of another session, to be used instead of one to ``server`` and
             left open when this session is closed.
 

@@ -1,4 +1,4 @@
-"""The eight tools of an agent, on one connection."""
+"""The tools of an agent, on one connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import PrivateAttr
 
 from langchain_mq9.session import Session
-from langchain_mq9.tools import TOOLS, Mq9Tool
+from langchain_mq9.tool import Mq9Tool
+from langchain_mq9.tools import TOOLS
 from mq9 import ClientOptions, InvalidRequest
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 
@@ -28,7 +29,7 @@ class Mq9Toolkit(BaseToolkit):
             missing) and group are the defaults, it is the sender of what it sends, and it may read
             only its own mailbox and those it made. Without it every tool takes explicit addresses.
         mail_address: The agent's mailbox, when the slug of its name will not do.
-        tools: The names of the tools to give; all eight by default.
+        tools: The names of the tools to give; all by default.
         allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
         allow_send: Patterns of mailboxes that the agent may send to; all by default.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
@@ -93,7 +94,7 @@ class Mq9Toolkit(BaseToolkit):
         Args:
             agent: The other agent.
             mail_address: Its mailbox, when the slug of its name will not do.
-            tools: The names of the tools to give; all eight by default.
+            tools: The names of the tools to give; all by default.
             allow_read: Patterns of further mailboxes that it may read.
             allow_send: Patterns of mailboxes that it may send to; all by default.
 

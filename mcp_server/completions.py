@@ -16,7 +16,7 @@ from mcp_server.callers import Callers, Context
 from mcp_server.resources import MAILBOX, MESSAGE
 from mcp_server.settings import Settings
 from mq9.operations import perform
-from mq9.operations.discovery import AGENT_DISCOVER, DiscoverArguments
+from mq9.operations.discovery import DiscoverArguments, agent_discover
 
 _MOST = 100  # as the protocol says
 _NAME = re.compile(r"[\w.-]{1,64}")  # one word; of other agents the address is offered
@@ -33,7 +33,7 @@ class Completions:
 
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers
-        self._shows_agents = AGENT_DISCOVER.name in settings.allowed
+        self._shows_agents = agent_discover.name in settings.allowed
 
     async def complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
         """Return what begins as typed; nothing for what cannot be completed."""
@@ -48,7 +48,7 @@ class Completions:
 
     async def _agents(self, context: Context, typed: str) -> Completion:
         async with self._callers.calling(context) as caller:
-            found = await perform(AGENT_DISCOVER, caller, DiscoverArguments(limit=_MOST))
+            found = await perform(agent_discover, caller, DiscoverArguments(limit=_MOST))
         begun = typed.casefold()
         # A name becomes part of what the user says, and whoever registers can choose any.
         names = [

@@ -25,8 +25,8 @@ from mcp_server.callers import Callers, Context
 from mcp_server.settings import Settings
 from mq9.operations import Identity, Operation, OperationError, perform
 from mq9.operations.arguments import Arguments
-from mq9.operations.discovery import AGENT_DISCOVER, DiscoverArguments
-from mq9.operations.messages import QUERY_MESSAGES, QueryArguments
+from mq9.operations.discovery import DiscoverArguments, agent_discover
+from mq9.operations.messages import QueryArguments, query_messages
 from mq9.operations.result import Result
 from mq9.operations.tool_names import ToolNames
 
@@ -66,8 +66,8 @@ class Resources:
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers
         self._tools = settings.names
-        self._shows_mail = QUERY_MESSAGES.name in settings.allowed
-        self._shows_agents = AGENT_DISCOVER.name in settings.allowed
+        self._shows_mail = query_messages.name in settings.allowed
+        self._shows_agents = agent_discover.name in settings.allowed
 
     async def list(
         self, _context: Context, _params: PaginatedRequestParams | None
@@ -147,16 +147,16 @@ class Resources:
     async def _text(self, context: Context, uri: str) -> str:
         if uri == AGENTS:
             agents = DiscoverArguments(limit=_MOST_AGENTS)
-            return (await self._perform(context, AGENT_DISCOVER, agents)).content()
+            return (await self._perform(context, agent_discover, agents)).content()
         address = mailbox_of(uri)
         if address is not None:
             newest = QueryArguments(mail_address=address)
-            return (await self._perform(context, QUERY_MESSAGES, newest)).content()
+            return (await self._perform(context, query_messages, newest)).content()
         found = _MESSAGE.fullmatch(uri)
         if found is None:
             raise _refusal(uri, "there is no such resource")
         arguments = QueryArguments(mail_address=unquote(found[1]), msg_id=int(found[2]))
-        result = await self._perform(context, QUERY_MESSAGES, arguments)
+        result = await self._perform(context, query_messages, arguments)
         if not result.messages:
             raise _refusal(uri, f"{result.mail_address} has no message {arguments.msg_id}")
         return result.content()

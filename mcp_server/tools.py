@@ -23,13 +23,11 @@ from mcp_server.confirmation import ask_user
 from mcp_server.definitions import definitions
 from mcp_server.settings import Settings
 from mcp_server.waiting import waited_for
-from mq9 import MessageNotFound, Mq9Error
+from mq9 import Mq9Error
 from mq9 import address as addresses
 from mq9.operations import Caller, Operation, OperationError, perform
 from mq9.operations.arguments import Arguments
-from mq9.operations.errors import explained
-from mq9.operations.fetch import FetchArguments
-from mq9.operations.messages import DELETE_MESSAGE, DeleteArguments
+from mq9.operations.execution import confirmation
 from mq9.operations.result import Result
 
 _MOST_AT_ONCE = 64  # calls in work, of one agent
@@ -102,13 +100,14 @@ class Tools:
         operation: Operation[Any, Any],
         arguments: Arguments,
     ) -> CallToolResult | InputRequiredResult:
-        if isinstance(arguments, DeleteArguments):
-            refusal = await _unless_confirmed(context, params, caller, arguments)
-            if refusal is not None:
-                return refusal
-        wait_s = (arguments.wait_seconds or 0) if isinstance(arguments, FetchArguments) else 0
+        refusal = await _unless_confirmed(context, params, caller, operation, arguments)
+        if refusal is not None:
+            return refusal
         result: Result = await waited_for(
-            context, caller.client.clock, wait_s, perform(operation, caller, arguments)
+            context,
+            caller.client.clock,
+            arguments.longest_wait_s,
+            perform(operation, caller, arguments),
         )
         return CallToolResult(
             content=[TextContent(text=result.content())],
@@ -117,31 +116,23 @@ class Tools:
 
 
 async def _unless_confirmed(
-    context: Context, params: CallToolRequestParams, caller: Caller, arguments: DeleteArguments
+    context: Context,
+    params: CallToolRequestParams,
+    caller: Caller,
+    operation: Operation[Any, Any],
+    arguments: Arguments,
 ) -> CallToolResult | InputRequiredResult | None:
-    """Ask the user, or else the model once more; None when the answer is yes."""
-    number = arguments.msg_id
-    try:  # what cannot be done anyway is said before anybody is asked
-        address = await caller.mailbox_to_read(arguments.mail_address)
-        if not await caller.client.query(address, msg_id=number, max_bytes=1):
-            raise MessageNotFound(f"message not found: {number} is not in {address}")
-    except Mq9Error as error:
-        raise explained(error, DELETE_MESSAGE, caller.tools) from error
-    answer = await ask_user(
-        context,
-        params,
-        f"Delete message {number} of {address} for everybody? It cannot be undone.",
-        caller.client.clock,
-    )
+    """Ask the user, where an operation needs that; None when it may be performed."""
+    needed = await confirmation(operation, caller, arguments)
+    if needed is None:
+        return None
+    answer = await ask_user(context, params, needed.question, caller.client.clock)
     if isinstance(answer, InputRequiredResult):
         return answer
     if answer is False:
-        return _failed("The user said no: nothing is deleted. Do not try again.")
-    if answer is None and arguments.confirm_address is None:
-        return _failed(
-            "confirm_address: deleting cannot be undone, and the user gave no answer. If it "
-            f"is what the user wants, call again with confirm_address={address!r} as well."
-        )
+        return _failed(needed.declined)
+    if answer is None and needed.unanswered is not None:
+        return _failed(needed.unanswered)
     return None
 
 

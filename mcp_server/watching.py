@@ -29,7 +29,7 @@ from mq9 import Deliver, Forbidden, LimitReached, MailboxNotFound, Mq9Client, Mq
 from mq9.clock import sleep
 from mq9.operations import Caller, OperationError
 from mq9.operations.errors import explained
-from mq9.operations.messages import QUERY_MESSAGES
+from mq9.operations.messages import query_messages
 
 _logger = logging.getLogger("mq9.mcp")
 
@@ -219,14 +219,14 @@ class Watches:
             try:
                 next_id = await _look(caller, address)
             except Mq9Error as error:
-                raise explained(error, QUERY_MESSAGES, caller.tools) from error
+                raise explained(error, query_messages, caller.tools) from error
             begun.set_result(None)
             await watch(caller.client, address, next_id, tell)
 
 
 async def _look(caller: Caller, mail_address: str) -> int:
     """Return where new mail begins in a mailbox that the caller may look into."""
-    QUERY_MESSAGES.check_allowed(caller)
+    query_messages.check_allowed(caller)
     address = await caller.mailbox_to_read(mail_address)
     await caller.ensure_mailbox()
     return await end_of(caller.client, address)

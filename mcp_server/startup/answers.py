@@ -1,7 +1,7 @@
 """What is answered about the server itself: who it is and what it offers.
 
 The answers are those of the MCP SDK, which takes a second to load. They are kept in
-``answers.json``, which ``make answers`` records, and need but be filled in.
+``answers.json``, which ``make generated`` records, and need but be filled in.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The eight operations as a language model sees them, defined once for every door.
+"""The operations that a language model can call, of which LangChain tools and MCP tools are made.
 
-An ``Operation`` has a name, a description, an argument model, a result model and a function.
+An ``Operation`` has a name, a description, a class of arguments, a class of results and a function.
 ``perform`` runs one for a ``Caller``; what it raises is an ``OperationError`` whose text tells the
-model what to do next. What is named here is loaded when it is used: the models take their time.
+model what to do next. A name is imported when it is used, since pydantic takes long to load.
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mq9.operations.caller import Caller
-    from mq9.operations.catalog import ALL, ON_ONESELF, OPERATIONS
+    from mq9.operations.catalog import ALL, MCP_OPERATIONS, OPERATIONS
     from mq9.operations.errors import OperationError
     from mq9.operations.execution import perform
     from mq9.operations.identity import Identity
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL",
-    "ON_ONESELF",
+    "MCP_OPERATIONS",
     "OPERATIONS",
     "Caller",
     "Identity",
@@ -29,7 +29,7 @@ __all__ = [
 
 _MODULES = {
     "ALL": "catalog",
-    "ON_ONESELF": "catalog",
+    "MCP_OPERATIONS": "catalog",
     "OPERATIONS": "catalog",
     "Caller": "caller",
     "Identity": "identity",

@@ -12,7 +12,7 @@ from mq9.models import MessageLife
 from mq9.operations.arguments import Arguments, Group, Number, OwnMailbox
 from mq9.operations.caller import Caller
 from mq9.operations.deliveries import Delivery
-from mq9.operations.operation import Operation
+from mq9.operations.operation import operation
 from mq9.operations.result import Result
 from mq9.operations.times import time_at
 from mq9.protocol import checks
@@ -69,7 +69,16 @@ class AckResult(Result):
     )
 
 
-async def _ack(caller: Caller, arguments: AckArguments) -> AckResult:
+@operation(
+    title="Acknowledge messages",
+    description=(
+        "Confirm that you have dealt with messages that you fetched, or say by outcome what else "
+        "is to become of them. Only the named ones are concerned."
+    ),
+    idempotent=True,
+)
+async def ack_messages(caller: Caller, arguments: AckArguments) -> AckResult:
+    """Acknowledge, give back or extend messages that the caller fetched."""
     given = arguments.msg_id
     named = list(dict.fromkeys([given] if isinstance(given, int) else given))
     _check(arguments)
@@ -362,17 +371,3 @@ def _explained(life: MessageLife, one: Delivery) -> str:
     if state in {"pending", "given_back"}:
         return "your lease has ended, and it will be handed out again"
     return _UNEXPLAINED
-
-
-ACK_MESSAGES = Operation(
-    name="ack_messages",
-    title="Acknowledge messages",
-    description=(
-        "Confirm that you have dealt with messages that you fetched, or say by outcome what else "
-        "is to become of them. Only the named ones are concerned."
-    ),
-    arguments=AckArguments,
-    result=AckResult,
-    call=_ack,
-    idempotent=True,
-)

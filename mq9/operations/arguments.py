@@ -60,6 +60,11 @@ class Arguments(BaseModel):
             if not (name in optional and checks.is_absent(value))
         }
 
+    @property
+    def longest_wait_s(self) -> int:
+        """For how many seconds the operation may wait for something to happen."""
+        return 0
+
 
 class NoArguments(Arguments):
     """Arguments of an operation that takes none."""

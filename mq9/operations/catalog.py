@@ -1,30 +1,32 @@
-"""The eight operations in the order in which an agent meets them, and two on the agent itself."""
+"""The catalogue of operations, of which the tools for LangChain and for MCP are made."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mq9.operations.acks import ACK_MESSAGES
-from mq9.operations.discovery import AGENT_DISCOVER
-from mq9.operations.fetch import FETCH_MESSAGES
-from mq9.operations.mailboxes import CREATE_MAILBOX
-from mq9.operations.messages import DELETE_MESSAGE, QUERY_MESSAGES, SEND_MESSAGE
+from mq9.operations.acks import ack_messages
+from mq9.operations.discovery import agent_discover
+from mq9.operations.fetch import fetch_messages
+from mq9.operations.mailboxes import create_mailbox
+from mq9.operations.messages import delete_message, query_messages, send_message
 from mq9.operations.operation import Operation
-from mq9.operations.registration import AGENT_REGISTER, AGENT_UNREGISTER
-from mq9.operations.whoami import WHOAMI
+from mq9.operations.registration import agent_register, agent_unregister
+from mq9.operations.whoami import whoami
 
+# In the order in which an agent meets them.
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
-    AGENT_REGISTER,
-    AGENT_DISCOVER,
-    CREATE_MAILBOX,
-    SEND_MESSAGE,
-    FETCH_MESSAGES,
-    ACK_MESSAGES,
-    QUERY_MESSAGES,
-    DELETE_MESSAGE,
+    agent_register,
+    agent_discover,
+    create_mailbox,
+    send_message,
+    fetch_messages,
+    ack_messages,
+    query_messages,
+    delete_message,
 )
 
-# For doors where an agent is told who it is, rather than telling it.
-ON_ONESELF: tuple[Operation[Any, Any], ...] = (WHOAMI, AGENT_UNREGISTER)
+# For MCP alone, where the host names the agent. A program that uses LangChain names it itself, and
+# unregisters it with the toolkit.
+MCP_OPERATIONS: tuple[Operation[Any, Any], ...] = (whoami, agent_unregister)
 
-ALL: dict[str, Operation[Any, Any]] = {one.name: one for one in (*OPERATIONS, *ON_ONESELF)}
+ALL: dict[str, Operation[Any, Any]] = {one.name: one for one in (*OPERATIONS, *MCP_OPERATIONS)}

@@ -14,7 +14,7 @@ from mq9.discovery import cards
 from mq9.models import AgentMatch
 from mq9.operations.arguments import Arguments
 from mq9.operations.caller import Caller
-from mq9.operations.operation import Operation
+from mq9.operations.operation import operation
 from mq9.operations.result import Result
 from mq9.operations.untrusted_text import visible
 
@@ -95,7 +95,17 @@ _ONLY_WEAK = "no agent fits well; try the words that its own card would use"
 _MORE_LISTED = "there are more; say in query what you look for"
 
 
-async def _discover(caller: Caller, arguments: DiscoverArguments) -> DiscoverResult:
+@operation(
+    title="Find agents",
+    description=(
+        "Find agents, best first, and their mail_address. "
+        "Ask in words of such an agent's own card, not of your task."
+    ),
+    read_only=True,
+    idempotent=True,
+)
+async def agent_discover(caller: Caller, arguments: DiscoverArguments) -> DiscoverResult:
+    """Find agents by meaning; without a query list them by name."""
     query = arguments.query
     phrasings = dict.fromkeys([query] if isinstance(query, str) else query or ())
     # More than are wanted, since among equals those that live come first.
@@ -189,18 +199,3 @@ def _shortened(value: Any, room: int) -> str:
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     shown = visible(text)
     return shown if len(shown) <= room else f"{shown[:room]}… ({len(shown)} characters)"
-
-
-AGENT_DISCOVER = Operation(
-    name="agent_discover",
-    title="Find agents",
-    description=(
-        "Find agents, best first, and their mail_address. "
-        "Ask in words of such an agent's own card, not of your task."
-    ),
-    arguments=DiscoverArguments,
-    result=DiscoverResult,
-    call=_discover,
-    read_only=True,
-    idempotent=True,
-)

@@ -10,12 +10,28 @@ from mq9.models import Unread
 from mq9.operations.arguments import Arguments
 from mq9.operations.caller import Caller
 from mq9.operations.errors import ADVICE_OTHERWISE, OperationError, explained
-from mq9.operations.operation import Operation
+from mq9.operations.operation import Confirmation, Operation
 from mq9.operations.result import Result
 
 _logger = logging.getLogger("mq9.operations")
 
 R = TypeVar("R", bound=Result)
+
+
+async def confirmation(
+    operation: Operation[Any, Any], caller: Caller, arguments: Arguments
+) -> Confirmation | None:
+    """Return what the user is to be asked before an operation is performed; None for nothing.
+
+    Raises:
+        OperationError: The operation would fail anyway.
+    """
+    if operation.confirmation is None:
+        return None
+    try:
+        return await operation.confirmation(caller, arguments)
+    except Mq9Error as error:
+        raise explained(error, operation, caller.tools) from error
 
 
 async def perform(operation: Operation[Any, R], caller: Caller, arguments: Arguments) -> R:
@@ -30,11 +46,11 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
     try:
         operation.check_allowed(caller)
         if caller.identity is None:
-            return await operation.call(caller, arguments)
+            return await operation.function(caller, arguments)
         await caller.ensure_mailbox()
         address = caller.identity.mail_address
         with caller.client.watch_unread(address, address) as watch:
-            result: R = await operation.call(caller, arguments)
+            result: R = await operation.function(caller, arguments)
         line = unread_line(watch.unread, caller)
         return result if line is None else result.model_copy(update={"unread": line})
     except Mq9Error as error:

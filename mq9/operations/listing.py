@@ -1,6 +1,5 @@
-"""The names of the operations, for who does not need the operations themselves, which take time."""
+"""The names of all operations, in the order of the catalogue. Written by ``make generated``."""
 
-# In the order of the catalog.
 NAMES = (
     "agent_register",
     "agent_discover",
@@ -13,4 +12,10 @@ NAMES = (
     "whoami",
     "agent_unregister",
 )
-READ_ONLY = frozenset({"agent_discover", "query_messages", "whoami"})
+READ_ONLY = frozenset(
+    (
+        "agent_discover",
+        "query_messages",
+        "whoami",
+    )
+)

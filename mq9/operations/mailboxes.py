@@ -9,7 +9,7 @@ from pydantic import Field
 from mq9.operations.arguments import Arguments, Seconds
 from mq9.operations.caller import Caller
 from mq9.operations.identity import address_in
-from mq9.operations.operation import Operation
+from mq9.operations.operation import operation
 from mq9.operations.result import Result
 
 _LONGEST_PREFIX = 90  # longer ones leave no room in an address for what is made up
@@ -34,7 +34,15 @@ class CreateMailboxResult(Result):
     expires_in_seconds: int | None = None
 
 
-async def _create(caller: Caller, arguments: CreateMailboxArguments) -> CreateMailboxResult:
+@operation(
+    title="Create a mailbox",
+    description=(
+        "Make another mailbox, for example a private one for the replies to one task. "
+        "Whoever knows its address can write to it."
+    ),
+)
+async def create_mailbox(caller: Caller, arguments: CreateMailboxArguments) -> CreateMailboxResult:
+    """Make a mailbox, with an address of its own where none is given."""
     identity = caller.identity
     if arguments.name is not None:
         name = address_in("name", arguments.name)
@@ -49,16 +57,3 @@ async def _create(caller: Caller, arguments: CreateMailboxArguments) -> CreateMa
     if identity is not None:
         identity.made(address)
     return CreateMailboxResult(mail_address=address, expires_in_seconds=arguments.ttl or None)
-
-
-CREATE_MAILBOX = Operation(
-    name="create_mailbox",
-    title="Create a mailbox",
-    description=(
-        "Make another mailbox, for example a private one for the replies to one task. "
-        "Whoever knows its address can write to it."
-    ),
-    arguments=CreateMailboxArguments,
-    result=CreateMailboxResult,
-    call=_create,
-)

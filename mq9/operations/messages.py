@@ -7,7 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mq9 import address as addresses
-from mq9.errors import InvalidAddress, InvalidRequest, MailboxNotFound, PayloadTooLarge
+from mq9.errors import (
+    InvalidAddress,
+    InvalidRequest,
+    MailboxNotFound,
+    MessageNotFound,
+    PayloadTooLarge,
+)
 from mq9.models import Priority
 from mq9.operations.agent_names import named, nearest
 from mq9.operations.arguments import (
@@ -24,7 +30,7 @@ from mq9.operations.arguments import (
 from mq9.operations.caller import Caller
 from mq9.operations.identity import address_in
 from mq9.operations.message_views import MessageView, views
-from mq9.operations.operation import Operation
+from mq9.operations.operation import Confirmation, operation
 from mq9.operations.result import Result
 from mq9.operations.times import unix_seconds
 from mq9.protocol.checks import MAX_MSG_ID
@@ -73,7 +79,16 @@ class SendResult(Result):
     readable_in_seconds: int | None = None
 
 
-async def _send(caller: Caller, arguments: SendArguments) -> SendResult:
+@operation(
+    title="Send a message",
+    description=(
+        "Send a message to a mailbox. It is stored until its reader fetches it, even if that agent "
+        "is offline now. To answer a message, send to its reply_to with its correlation_id."
+    ),
+    open_world=True,
+)
+async def send_message(caller: Caller, arguments: SendArguments) -> SendResult:
+    """Send a message to a mailbox, given by its address or by the name of its agent."""
     identity = caller.identity
     reply_to = None if identity is None else identity.mail_address
     if arguments.reply_to is not None:
@@ -161,7 +176,18 @@ class QueryResult(Result):
 _REST = "call @query_messages with msg_id={msg_id}, max_chars={chars}"
 
 
-async def _query(caller: Caller, arguments: QueryArguments) -> QueryResult:
+@operation(
+    title="Look into a mailbox",
+    description=(
+        "Look at the stored messages of a mailbox, read ones included, without taking them: "
+        "nothing is leased and nothing has to be acked."
+        "[[ To work on messages use @fetch_messages.]]"
+    ),
+    read_only=True,
+    idempotent=True,
+)
+async def query_messages(caller: Caller, arguments: QueryArguments) -> QueryResult:
+    """Return stored messages without leasing them."""
     address = await caller.mailbox_to_read(arguments.mail_address)
     max_chars = arguments.max_chars or caller.max_chars
     limit = arguments.limit or _SHOWN
@@ -209,53 +235,38 @@ class DeleteResult(Result):
     deleted: int = Field(description="The msg_id that is gone.")
 
 
-async def _delete(caller: Caller, arguments: DeleteArguments) -> DeleteResult:
+async def _confirm_deletion(caller: Caller, arguments: DeleteArguments) -> Confirmation:
+    msg_id = arguments.msg_id
+    address = await caller.mailbox_to_read(arguments.mail_address)
+    if not await caller.client.query(address, msg_id=msg_id, max_bytes=1):
+        raise MessageNotFound(f"message not found: {msg_id} is not in {address}")
+    return Confirmation(
+        question=f"Delete message {msg_id} of {address} for everybody? It cannot be undone.",
+        declined="The user said no: nothing is deleted. Do not try again.",
+        unanswered=None
+        if arguments.confirm_address is not None
+        else (
+            "confirm_address: deleting cannot be undone, and the user gave no answer. If it "
+            f"is what the user wants, call again with confirm_address={address!r} as well."
+        ),
+    )
+
+
+@operation(
+    title="Delete a message",
+    description=(
+        "Remove one message from a mailbox for everybody. A message you have merely dealt with "
+        "is acked, not deleted."
+    ),
+    destructive=True,
+    idempotent=True,
+    confirmation=_confirm_deletion,
+)
+async def delete_message(caller: Caller, arguments: DeleteArguments) -> DeleteResult:
+    """Delete a message."""
     address = await caller.mailbox_to_read(arguments.mail_address)
     repeated = arguments.confirm_address
     if repeated is not None and address_in("confirm_address", repeated) != address:
         raise InvalidRequest(f"confirm_address: {addresses.shown(repeated)} is not {address}")
     await caller.client.delete(address, arguments.msg_id)
     return DeleteResult(mail_address=address, deleted=arguments.msg_id)
-
-
-SEND_MESSAGE = Operation(
-    name="send_message",
-    title="Send a message",
-    description=(
-        "Send a message to a mailbox. It is stored until its reader fetches it, even if that agent "
-        "is offline now. To answer a message, send to its reply_to with its correlation_id."
-    ),
-    arguments=SendArguments,
-    result=SendResult,
-    call=_send,
-    open_world=True,
-)
-
-QUERY_MESSAGES = Operation(
-    name="query_messages",
-    title="Look into a mailbox",
-    description=(
-        "Look at the stored messages of a mailbox, read ones included, without taking them: "
-        "nothing is leased and nothing has to be acked."
-        "[[ To work on messages use @fetch_messages.]]"
-    ),
-    arguments=QueryArguments,
-    result=QueryResult,
-    call=_query,
-    read_only=True,
-    idempotent=True,
-)
-
-DELETE_MESSAGE = Operation(
-    name="delete_message",
-    title="Delete a message",
-    description=(
-        "Remove one message from a mailbox for everybody. A message you have merely dealt with "
-        "is acked, not deleted."
-    ),
-    arguments=DeleteArguments,
-    result=DeleteResult,
-    call=_delete,
-    destructive=True,
-    idempotent=True,
-)

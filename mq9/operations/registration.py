@@ -10,7 +10,7 @@ from mq9.errors import InvalidRequest
 from mq9.operations.arguments import Arguments, NoArguments, OwnMailbox
 from mq9.operations.caller import Caller
 from mq9.operations.identity import Identity, slug
-from mq9.operations.operation import Operation
+from mq9.operations.operation import operation
 from mq9.operations.result import Result
 
 
@@ -39,7 +39,16 @@ class RegisterResult(Result):
     mail_address: str = Field(description="Where others reach you.")
 
 
-async def _register(caller: Caller, arguments: RegisterArguments) -> RegisterResult:
+@operation(
+    title="Register this agent",
+    description=(
+        "Make yourself known to other agents, with a mailbox they can write to. "
+        "The mailbox is made if it is missing. Repeat it to change what you say of yourself."
+    ),
+    idempotent=True,
+)
+async def agent_register(caller: Caller, arguments: RegisterArguments) -> RegisterResult:
+    """Register the calling agent, and make its mailbox."""
     identity = caller.identity
     name = _own_name(identity, arguments.name)
     if arguments.mail_address is not None:
@@ -71,36 +80,18 @@ class UnregisterResult(Result):
     name: str = Field(description="The agent that is no longer listed.")
 
 
-async def _unregister(caller: Caller, _arguments: NoArguments) -> UnregisterResult:
-    identity = caller.require_identity()
-    # By its name alone: somebody else may be registered at its mailbox, too.
-    await caller.client.agent_unregister(name=identity.name)
-    return UnregisterResult(name=identity.name)
-
-
-AGENT_REGISTER = Operation(
-    name="agent_register",
-    title="Register this agent",
-    description=(
-        "Make yourself known to other agents, with a mailbox they can write to. "
-        "The mailbox is made if it is missing. Repeat it to change what you say of yourself."
-    ),
-    arguments=RegisterArguments,
-    result=RegisterResult,
-    call=_register,
-    idempotent=True,
-)
-
-AGENT_UNREGISTER = Operation(
-    name="agent_unregister",
+@operation(
     title="Unregister this agent",
     description=(
         "Take yourself out of the list of agents[[ that @agent_discover searches]]. "
         "Your mailbox stays, and who knows its address can still write to it."
     ),
-    arguments=NoArguments,
-    result=UnregisterResult,
-    call=_unregister,
     destructive=True,
     idempotent=True,
 )
+async def agent_unregister(caller: Caller, _arguments: NoArguments) -> UnregisterResult:
+    """Take the calling agent out of the registry."""
+    identity = caller.require_identity()
+    # By its name alone: somebody else may be registered at its mailbox, too.
+    await caller.client.agent_unregister(name=identity.name)
+    return UnregisterResult(name=identity.name)

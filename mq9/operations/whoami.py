@@ -11,7 +11,7 @@ from mq9.errors import MailboxNotFound
 from mq9.operations.arguments import NoArguments
 from mq9.operations.caller import Caller
 from mq9.operations.execution import unread_line
-from mq9.operations.operation import Operation
+from mq9.operations.operation import operation
 from mq9.operations.result import Result
 
 
@@ -38,7 +38,14 @@ class WhoamiResult(Result):
     read_only: bool | None = Field(default=None, description="True when you may only look.")
 
 
-async def _whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
+@operation(
+    title="Who am I",
+    description="Tell your own name and mailbox, what waits there, and what you may read and send.",
+    read_only=True,
+    idempotent=True,
+)
+async def whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
+    """Return name, mailbox and permissions of the calling agent."""
     identity = caller.require_identity()
     address = identity.mail_address
     with caller.client.watch_unread(address, address) as watch, suppress(MailboxNotFound):
@@ -57,15 +64,3 @@ async def _whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
         may_send=identity.sendable,
         read_only=caller.read_only or None,
     )
-
-
-WHOAMI = Operation(
-    name="whoami",
-    title="Who am I",
-    description="Tell your own name and mailbox, what waits there, and what you may read and send.",
-    arguments=NoArguments,
-    result=WhoamiResult,
-    call=_whoami,
-    read_only=True,
-    idempotent=True,
-)

@@ -9,23 +9,14 @@ import pytest
 from attacks import state
 from hosting import ERAS, at_rest
 from mcp.shared.exceptions import MCPError
-from tools.test_bad_input import VALID, WRONG, speaks_of
+from tools.examples import REQUIRED, VALID, WRONG
+from tools.test_bad_input import speaks_of
 
 from mq9.operations import ALL
 
 CURRENT = ERAS[0]
 REFUSED = {-32600, -32601, -32602}  # not an internal error
 LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
-NEEDED = {
-    name: [one for one, field in operation.arguments.model_fields.items() if field.is_required()]
-    for name, operation in ALL.items()
-}
-VALID = {
-    **VALID,
-    "delete_message": {**VALID["delete_message"], "confirm_address": "planner"},
-    "whoami": {},
-    "agent_unregister": {},
-}
 
 
 async def raw(host, method, params):
@@ -125,8 +116,8 @@ class Nonsense:
         return self.call(tool, {**VALID[tool], name: value}, f"{name}: there is no such argument")
 
     def missing_argument(self, _tool):
-        tool = self.dice.choice([name for name, needed in NEEDED.items() if needed])
-        missing = self.dice.choice(NEEDED[tool])
+        tool = self.dice.choice([name for name, needed in REQUIRED.items() if needed])
+        missing = self.dice.choice(list(REQUIRED[tool]))
         arguments = {one: value for one, value in VALID[tool].items() if one != missing}
         return self.call(tool, arguments, f"{missing}: Field required")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult
-from tools.test_bad_input import VALID, WRONG
-from tools.test_strict_schemas import NEEDED, everything, strict
+from tools.examples import REQUIRED, VALID, WRONG
+from tools.test_strict_schemas import everything, strict
 
 import mcp_server
 import mq9.operations
@@ -29,7 +29,6 @@ PROMPTS = (
     ("delegate_task", {"task": "t"}),
     ("delegate_task", {"task": "t", "agent": "writer"}),
 )
-SAID = {**VALID, "whoami": {}, "agent_unregister": {}}
 
 
 def check(text, offered):
@@ -92,7 +91,7 @@ async def test_what_is_answered_names_the_tools_that_are_there(open_host, broker
         for _ in range(3):
             await other.send("planner", "x" * 150, sender="worker")
     calls = [
-        *((name, SAID[name]) for name in ALL),
+        *((name, VALID[name]) for name in ALL),
         *(("query_messages", {"limit": 1}), ("query_messages", {"msg_id": 0})),
         ("delete_message", {"mail_address": "nobody", "msg_id": 9}),
         *(("delete_message", {"mail_address": "planner", "msg_id": one}) for one in (9, 1)),
@@ -120,7 +119,7 @@ async def test_what_is_answered_names_the_tools_that_are_there(open_host, broker
 
 
 async def test_what_is_refused_names_no_other_tools(open_host):
-    host = await open_host("planner", prefix=PREFIX, tools=["delete_message", *NEEDED])
+    host = await open_host("planner", prefix=PREFIX, tools=["delete_message", *REQUIRED])
     for name, argument in WRONG:
         for value in WRONG[name, argument][:6]:
             if isinstance(value, (str, int, list, dict, type(None))):
@@ -134,7 +133,7 @@ async def test_a_broker_that_is_gone_is_told_without_other_names(open_host, brok
     for name in ALL:
         for verb in ("MSG.SEND", "MAILBOX.CREATE", "MSG.FETCH"):
             broker.lose_next_reply(verb)
-        check(await said(host.client, name, SAID[name]), set(ALL))
+        check(await said(host.client, name, VALID[name]), set(ALL))
 
 
 def constants(module):
@@ -179,7 +178,7 @@ async def test_a_strict_schema_lets_a_model_say_nothing(open_host, era, name):
     if name == "ack_messages":
         await host.do("fetch_messages", wait_seconds=0)
     [tool] = [one for one in (await host.client.list_tools()).tools if one.name == f"mq9_{name}"]
-    given = everything(tool.input_schema, NEEDED[name])
+    given = everything(tool.input_schema, REQUIRED[name])
 
     jsonschema.validate(given, strict(tool.input_schema))
     await host.do(name, **given)

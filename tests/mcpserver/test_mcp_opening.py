@@ -50,7 +50,7 @@ def first_answers(offered=None, agent="desk", mail_address=None):
 
 
 async def test_what_is_kept_is_what_the_sdk_answers():
-    assert FILE.read_text("utf-8") == text(await recorded()), "run `make answers`"
+    assert FILE.read_text("utf-8") == text(await recorded()), "run `make generated`"
 
 
 @pytest.mark.parametrize("version", KNOWN_PROTOCOL_VERSIONS)

@@ -6,6 +6,7 @@ import re
 import pytest
 from attacks import refusal
 from mcp_types import PromptReference, ResourceTemplateReference
+from tools.examples import valid_arguments
 
 from langchain_mq9 import Mq9Toolkit
 from mq9 import InvalidAddress
@@ -80,6 +81,12 @@ CALLS = (
     ("delete_message", {"mail_address": "desk", "msg_id": 9, "confirm_address": "desk"}),
     ("delete_message", {"mail_address": "desk", "msg_id": 1, "confirm_address": "desk"}),
     ("agent_unregister", {}),
+)
+# Tools that need no more than an example.
+CALLS += tuple(
+    (name, arguments)
+    for name, arguments in valid_arguments("desk").items()
+    if name not in {called for called, _ in CALLS}
 )
 
 

@@ -1,70 +1,76 @@
-"""The eight operations, of which every door makes its tools."""
+"""The catalogue of operations, and everything that has to agree with it."""
 
 import json
+import re
 
 import pytest
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from write_catalog import FILES, ROOT
 
+import langchain_mq9
 from langchain_mq9.tools import TOOLS
-from mq9.operations import ALL, OPERATIONS
-from mq9.operations.listing import NAMES, READ_ONLY
+from mq9.operations import ALL, MCP_OPERATIONS, OPERATIONS
 from mq9.operations.tool_names import ToolNames
 
-from . import tool_calls
+from .examples import VALID
 
-CHANGES_NOTHING = {"agent_discover", "query_messages"}
-REMOVES_SOMETHING = {"delete_message"}
-MAY_BE_REPEATED = {
-    *("agent_register", "agent_discover", "ack_messages", "query_messages", "delete_message"),
-}
-REACHES_OTHERS = {"send_message"}
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+ROW = re.compile(r"^\| `(?:mq9_)?([a-z_]+)` \|", re.MULTILINE)
+NAME = re.compile(r"`mq9_([a-z_]+)`")
 
 
-def test_there_are_eight_operations():
-    assert tuple(operation.name for operation in OPERATIONS) == tool_calls.TOOLS
+def each(operations):
+    return pytest.mark.parametrize("operation", operations, ids=lambda one: one.name)
 
 
-def test_they_are_listed_as_they_are():
-    assert tuple(ALL) == NAMES
-    assert {name for name, operation in ALL.items() if operation.read_only} == READ_ONLY
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_written_from_the_catalogue_is_current(path):
+    assert path.read_text("utf-8") == FILES[path](), "run `make generated`"
 
 
-def test_each_tool_is_made_of_one_operation():
-    assert tuple(kind.operation for kind in TOOLS) == OPERATIONS
+def rows(table):
+    """The names of tools in the first column of a table."""
+    return [name for name in ROW.findall(table) if name in ALL]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_an_operation_says_what_it_is_and_does(operation):
-    assert operation.title
-    assert operation.title != operation.name
-    assert ToolNames().text(operation.description).endswith(".")
-    assert operation.read_only == (operation.name in CHANGES_NOTHING)
-    assert operation.destructive == (operation.name in REMOVES_SOMETHING)
-    assert operation.idempotent == (operation.name in MAY_BE_REPEATED)
-    assert operation.open_world == (operation.name in REACHES_OTHERS)
+def test_the_readme_lists_the_tools():
+    text = (ROOT / "README.md").read_text("utf-8")
+    number, table = re.search(r"There are (\w+):\n\n((?:\|.*\n)+)", text).groups()
+
+    assert rows(table) == [one.name for one in OPERATIONS]
+    assert number == NUMBERS[len(OPERATIONS)]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_every_argument_is_described_in_a_short_sentence(operation):
-    for name, field in operation.arguments.model_fields.items():
-        assert field.description, name
-        assert field.description.endswith("."), name
-        assert len(field.description) < 100, name
+def test_the_page_on_hosts_lists_the_further_tools():
+    text = (ROOT / "docs/how-to/mcp-hosts.md").read_text("utf-8")
+
+    assert rows(text) == [one.name for one in MCP_OPERATIONS]
+    assert set(NAME.findall(text)) <= set(ALL)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_every_result_has_room_for_the_unread_line(operation):
-    properties = operation.result.model_json_schema()["properties"]
+def test_the_page_on_hosts_says_which_tools_only_read_and_which_remove():
+    text = (ROOT / "docs/how-to/mcp-hosts.md").read_text("utf-8")
+    [switch] = re.findall(r"^\| `--read-only` \|.*$", text, re.MULTILINE)
+    [sentence] = re.findall(r"[^.]*\(`destructiveHint`\)", text)
 
-    assert properties["unread"]["description"]
-    assert "error" not in properties
+    assert NAME.findall(switch) == [one.name for one in ALL.values() if one.read_only]
+    destructive = [one.name for one in ALL.values() if one.destructive]
+    assert set(NAME.findall(sentence)) >= set(destructive)
 
 
-@pytest.mark.parametrize("kind", TOOLS, ids=lambda kind: kind.operation.name)
-def test_a_tool_says_what_its_operation_says(kind):
-    tool = kind(server="memory://registry")
-    operation = kind.operation
+def test_there_is_an_example_of_each_operation():
+    assert list(VALID) == list(ALL), "add one to tests/tools/examples.py"
 
+
+@each(OPERATIONS)
+def test_each_operation_has_a_tool_class_for_langchain(operation):
+    [kind] = [one for one in TOOLS if one.operation is operation]
+
+    assert kind.__name__.removesuffix("Tool").lower() == operation.name.replace("_", "")
+    assert getattr(langchain_mq9, kind.__name__) is kind
+    assert kind.__name__ in langchain_mq9.__all__
+    assert ToolNames().text(operation.description) in kind.__doc__
+    tool = kind(server="memory://catalog")
     assert tool.name == operation.name
     assert tool.description == ToolNames().text(operation.description)
     assert tool.args_schema is operation.arguments
@@ -73,9 +79,36 @@ def test_a_tool_says_what_its_operation_says(kind):
     assert definition["parameters"]["properties"].keys() == operation.arguments.model_fields.keys()
 
 
+@each(ALL.values())
+def test_an_operation_says_what_it_is_and_does(operation):
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", operation.name)
+    assert operation.title
+    assert operation.title != operation.name
+    assert ToolNames().text(operation.description).endswith(".")
+    if operation.read_only:
+        assert operation.idempotent
+        assert not operation.destructive
+
+
+@each(ALL.values())
+def test_every_argument_is_described_in_a_short_sentence(operation):
+    for name, field in operation.arguments.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        assert len(field.description) < 100, name
+
+
+@each(ALL.values())
+def test_every_result_has_room_for_the_unread_line(operation):
+    properties = operation.result.model_json_schema()["properties"]
+
+    assert properties["unread"]["description"]
+    assert "error" not in properties
+
+
 def test_all_definitions_together_are_small():
-    definitions = [convert_to_openai_tool(kind(server="memory://registry")) for kind in TOOLS]
+    definitions = [convert_to_openai_tool(kind(server="memory://catalog")) for kind in TOOLS]
 
     tokens = sum(len(json.dumps(definition)) for definition in definitions) / 4
 
-    assert tokens < 3_500
+    assert tokens < 440 * len(TOOLS)

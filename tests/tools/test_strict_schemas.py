@@ -9,17 +9,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from mq9.operations import ALL
 from mq9.operations.schemas import arguments_schema
 
-from .test_bad_input import VALID
-from .tool_calls import ado, answer, do, fetch, ids, tool
-
-NEEDED = {
-    **{name: {} for name in ("fetch_messages", "query_messages", "whoami", "agent_unregister")},
-    **{name: {} for name in ("agent_discover", "create_mailbox")},
-    "agent_register": {"capabilities": "Plans"},
-    "send_message": {"mail_address": "planner", "content": "again"},
-    "ack_messages": {"msg_id": 0},
-    "delete_message": {"mail_address": "planner", "msg_id": 0},
-}
+from .examples import REQUIRED
+from .tool_calls import TOOLS, ado, answer, do, fetch, ids, tool
 
 
 def strict(schema):
@@ -38,7 +29,7 @@ def everything(schema, needed):
 @pytest.mark.parametrize("operation", ALL.values(), ids=lambda operation: operation.name)
 def test_a_strict_schema_lets_a_model_say_nothing(operation):
     schema = arguments_schema(operation.arguments)
-    needed = NEEDED[operation.name]
+    needed = REQUIRED[operation.name]
     given = everything(schema, needed)
 
     jsonschema.validate(given, strict(schema))
@@ -49,13 +40,13 @@ def test_a_strict_schema_lets_a_model_say_nothing(operation):
     assert not any("default" in one for one in schema["properties"].values())
 
 
-@pytest.mark.parametrize("name", VALID)
+@pytest.mark.parametrize("name", TOOLS)
 def test_a_langchain_tool_made_strict_lets_a_model_say_nothing(planner, name):
     do(planner, "send_message", mail_address="planner", content="x")
     if name == "ack_messages":
         fetch(planner)
     schema = convert_to_openai_tool(tool(planner, name), strict=True)["function"]["parameters"]
-    given = everything(schema, NEEDED[name])
+    given = everything(schema, REQUIRED[name])
 
     assert set(schema["required"]) == set(schema["properties"])
     jsonschema.validate(given, schema)

@@ -6,16 +6,9 @@ import json
 import orjson
 from langchain_core.messages import ToolMessage
 
-TOOLS = (
-    "agent_register",
-    "agent_discover",
-    "create_mailbox",
-    "send_message",
-    "fetch_messages",
-    "ack_messages",
-    "query_messages",
-    "delete_message",
-)
+from mq9.operations import OPERATIONS
+
+TOOLS = tuple(one.name for one in OPERATIONS)
 
 
 def tool(toolkit, name):

@@ -1,0 +1,101 @@
+"""A LangChain tool made of an operation."""
+
+from __future__ import annotations
+
+from types import new_class
+from typing import Any, ClassVar, Literal
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools.base import ArgsSchema
+from pydantic import PrivateAttr
+
+from langchain_mq9.session import Session
+from mq9.operations import Operation, OperationError
+from mq9.operations.result import Result
+from mq9.operations.tool_names import ToolNames
+
+
+class Mq9Tool(BaseTool):
+    """A tool made of an operation.
+
+    The content is compact JSON for the model, the artifact the result as a typed object. What goes
+    wrong reaches the model as an error message that says what to do next; the run goes on.
+
+    Args:
+        session: The connection to share; ``Mq9Toolkit`` gives all its tools the same one.
+        options: Without a session, the arguments of one of the tool's own (see ``Session``), which
+            ``close`` closes.
+    """
+
+    operation: ClassVar[Operation[Any, Any]]
+
+    name: str = ""
+    description: str = ""
+    args_schema: ArgsSchema | None = None
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    handle_tool_error: Any = True
+    _session: Session = PrivateAttr()
+    _own_session: Session | None = PrivateAttr(default=None)
+
+    def __init__(self, *, session: Session | None = None, **options: Any) -> None:
+        operation = self.operation
+        used = Session(**options) if session is None else session
+        super().__init__(
+            name=operation.name,
+            description=used.tools.text(operation.description),
+            args_schema=operation.arguments,
+        )
+        self._session = used
+        self._own_session = used if session is None else None
+
+    def close(self) -> None:
+        """Let go of the tool's own connection; a shared one is left alone. May be repeated."""
+        if self._own_session is not None:
+            self._own_session.close()
+
+    async def aclose(self) -> None:
+        """Let go of the tool's own connection; a shared one is left alone. May be repeated."""
+        if self._own_session is not None:
+            await self._own_session.aclose()
+
+    def _run(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
+        try:
+            result = self._session.perform(
+                self.operation, self.operation.arguments(**arguments), config
+            )
+        except OperationError as error:
+            raise ToolException(str(error)) from error
+        return result.content(), result
+
+    async def _arun(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
+        try:
+            result = await self._session.aperform(
+                self.operation, self.operation.arguments(**arguments), config
+            )
+        except OperationError as error:
+            raise ToolException(str(error)) from error
+        return result.content(), result
+
+
+def class_name(operation: Operation[Any, Any]) -> str:
+    """Return the name of an operation's tool class: ``SendMessageTool`` for ``send_message``."""
+    return "".join(word.capitalize() for word in operation.name.split("_")) + "Tool"
+
+
+def tool_class(operation: Operation[Any, Any], module: str) -> type[Mq9Tool]:
+    """Make the tool class of an operation.
+
+    Args:
+        operation: The operation.
+        module: The name of the module that the class is an attribute of.
+    """
+
+    def fill(namespace: dict[str, Any]) -> None:
+        namespace["__module__"] = module
+        description = ToolNames().text(operation.description)
+        namespace["__doc__"] = f"{operation.title}.\n\n{description}"
+        namespace["operation"] = operation
+
+    made: type[Mq9Tool] = new_class(class_name(operation), (Mq9Tool,), exec_body=fill)
+    return made

@@ -1,0 +1,70 @@
+"""Writes the files that are derived from the catalogue of operations.
+
+They are read by what does not load the catalogue: the first answers of the MCP server, which come
+before pydantic is loaded, and type checkers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from textwrap import fill, indent
+
+from langchain_mq9.tools import TOOLS
+from mq9.operations import ALL
+
+ROOT = Path(__file__).parents[1]
+
+_LISTING = '''\
+"""The names of all operations, in the order of the catalogue. Written by ``make generated``."""
+
+NAMES = (
+{names})
+READ_ONLY = frozenset(
+    (
+{read_only}    )
+)
+'''
+_STUB = '''\
+"""The tool classes, one for each operation. Written by ``make generated``."""
+
+from langchain_mq9.tool import Mq9Tool
+
+__all__ = [
+{names}]
+
+TOOLS: tuple[type[Mq9Tool], ...]
+'''
+
+
+def listing() -> str:
+    """Return the source of the module of the operations' names."""
+    return _LISTING.format(
+        names=_quoted(4, ALL),
+        read_only=_quoted(8, [name for name, one in ALL.items() if one.read_only]),
+    )
+
+
+def stub() -> str:
+    """Return the types of the tool classes for LangChain."""
+    text = _STUB.format(names=_quoted(4, sorted(kind.__name__ for kind in TOOLS)))
+    for kind in TOOLS:
+        title, _, description = (kind.__doc__ or "").partition("\n\n")
+        docstring = f'"""{title}\n\n{fill(description, 90)}\n"""\n'
+        text += f"\nclass {kind.__name__}(Mq9Tool):\n{indent(docstring, '    ')}"
+    return text
+
+
+def _quoted(margin: int, names: Iterable[str]) -> str:
+    return "".join(f'{" " * margin}"{name}",\n' for name in names)
+
+
+# What each file has to hold.
+FILES = {
+    ROOT / "mq9/operations/listing.py": listing,
+    ROOT / "langchain_mq9/tools.pyi": stub,
+}
+
+if __name__ == "__main__":
+    for path, text in FILES.items():
+        path.write_text(text(), "utf-8")
