@@ -120,7 +120,7 @@ endif
 
 hosts: $(READY) $(HOST_TOOLS) $(FRAMEWORKS) ## Run MCP hosts and frameworks of others, and write their table in the docs
 	$(BIN)/python -m pytest -m hosts tests/hosts; code=$$?; \
-	$(BIN)/python -m tests.hosts.table docs/how-to/mcp-hosts.md && exit $$code
+	$(BIN)/python -m tests.hosts.table docs/reference/mcp.md && exit $$code
 
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600
@@ -139,8 +139,8 @@ browser: ## Chromium, for the test that opens a page; only on Debian, for its su
 
 # The theme would say on every build that it ends in 2027.
 docs: $(READY) ## Build the documentation site into build/site, and open its pages in a browser
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(BIN)/python -m pytest -m site tests/docs/test_site.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python -m pytest --quiet -m site tests/docs
 	@echo "Open build/site/index.html in a browser."
 
 generated: $(READY) ## Write anew what is derived from the catalogue and from the answers of the MCP SDK

@@ -145,12 +145,17 @@ async def tab(tmp_path):
         await listening
 
 
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 async def test_pages_fit_complain_of_nothing_and_ask_no_other_host(tab):
     assert PAGES
     for page in PAGES:
+        await tab.resize(WIDE)
+        await tab.open(page)
         for width in (WIDE, NARROW):
             await tab.resize(width)
-            await tab.open(page)
+            await tab.evaluate(DRAWN)
             needed = await tab.evaluate("document.documentElement.scrollWidth")
             assert needed <= width, page
         assert not tab.complaints, page

@@ -115,7 +115,7 @@ def version():
 
 
 def rows():
-    """The table of docs/how-to/mcp-hosts.md."""
+    """The table of docs/reference/mcp.md."""
     yield (
         "| protocol | scenarios that pass | not, or partly, applicable | checks that pass "
         "| not applicable | that fail |"

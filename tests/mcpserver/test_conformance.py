@@ -9,7 +9,7 @@ from conformance_table import RUNS, rows, version
 
 from tests.mcpserver.programs import McpServing, conformance, needs_node
 
-DOCS = Path(__file__).parents[2] / "docs/how-to/mcp-hosts.md"
+DOCS = Path(__file__).parents[2] / "docs/reference/mcp.md"
 
 
 @pytest.mark.programs

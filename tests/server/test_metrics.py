@@ -19,7 +19,7 @@ from mq9.testing import ManualClock
 
 DOWN = Snapshot(is_up=False)
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/server.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 ROW = re.compile(r"^\| `((?:mq9|process)_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 
 

@@ -1,0 +1,167 @@
+"""The pages of the reference name what there is, all of it and nothing else."""
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from mcp_server.cli import app as mq9_mcp
+from mq9 import errors
+from mq9.cli.app import app as mq9
+from mq9.engine.commands import Limits
+from mq9.errors import Mq9Error
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs/reference"
+SETTINGS = (REFERENCE / "settings.md").read_text("utf-8")
+HOSTS = (ROOT / "docs/how-to/mcp-hosts.md").read_text("utf-8")
+
+
+def section(page, heading):
+    """Return what stands under a heading, up to the next one of its level."""
+    [text] = re.findall(rf"^{heading}$(.*?)(?=^#{{1,2}} |\Z)", page, re.MULTILINE | re.DOTALL)
+    return text
+
+
+def row_of(text, option):
+    """Return the cells of the row that names an option in its first cell."""
+    found = [row for row in text.splitlines() if re.match(rf"\| [^|]*`{option}[ `]", row)]
+    assert len(found) == 1, option
+    return [cell.strip() for cell in found[0].strip("|").split("|")]
+
+
+def options(command):
+    return [
+        (option, parameter)
+        for parameter in command.params
+        for option in [*parameter.opts, *parameter.secondary_opts]
+        if option.startswith("--") and option not in {"--help", "--admin"}
+    ]
+
+
+def assert_says_default(cell, parameter):
+    """Check that a row says the default of its option."""
+    default = parameter.default
+    if isinstance(default, bool) or default is None or callable(default):
+        return
+    if isinstance(default, int | float):
+        size = default // 1024 // 1024
+        grouped = f"{default:,.0f}".replace(",", " ")
+        said = [
+            f"{default:.0f}",
+            grouped,
+            *([f"{size} MiB", f"{size // 1024} GiB"] if size else []),
+        ]
+    else:
+        said = [f"`{default}`"]
+    assert any(re.search(rf"(^|\W){re.escape(one)}($|\W)", cell) for one in said), (cell, default)
+
+
+def each_option(command):
+    """Run a test for each option of a command."""
+    found = options(command)
+    names = [name for name, _ in found]
+    return pytest.mark.parametrize(("option", "parameter"), found, ids=names)
+
+
+SERVE = get_command(mq9).get_command(None, "serve")
+MCP = get_command(mq9_mcp)
+
+
+@each_option(SERVE)
+def test_every_option_of_the_server_is_there_with_its_default(option, parameter):
+    row = row_of(section(SETTINGS, "## mq9 serve"), option)
+    assert_says_default(row[1], parameter)
+    as_variable = option.replace("--", "MQ9_").replace("-", "_").upper()
+    assert option.startswith("--no-") or parameter.envvar == as_variable
+
+
+@each_option(MCP)
+def test_every_option_of_the_mcp_server_is_there_with_variable_and_default(option, parameter):
+    row = row_of(section(SETTINGS, "## mq9-mcp"), option)
+    assert row[1] == (f"`{parameter.envvar}`" if parameter.envvar else "")
+    assert_says_default(row[2], parameter)
+
+
+def test_every_option_of_the_installation_is_there():
+    text = section(HOSTS, "## Options of install")
+    known = {option for option, _ in options(MCP.get_command(None, "install"))}
+    assert known == set(re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE))
+
+
+def test_no_setting_is_there_that_does_not_exist():
+    known = {option for one in (SERVE, MCP) for option, _ in options(one)}
+    named = re.findall(r"^\| ([^|]*)\|", SETTINGS, re.MULTILINE)
+    assert known == {option for cell in named for option in re.findall(r"`(--[a-z-]+)`", cell)}
+
+
+def test_every_variable_that_the_sources_name_is_there():
+    read = {
+        name
+        for package in ("mq9", "langchain_mq9", "mcp_server")
+        for source in (ROOT / package).rglob("*.py")
+        for name in re.findall(r"\bMQ9_[A-Z_]+\b", source.read_text("utf-8"))
+    }
+    of_serve = {parameter.envvar for _, parameter in options(SERVE)} | {"MQ9_ADMIN"}
+    assert read - of_serve == set(re.findall(r"`(MQ9_[A-Z_]+)` \|", SETTINGS))
+
+
+def kinds(root=Mq9Error):
+    """Return an error class of the package and all below it."""
+    below = [one for child in root.__subclasses__() for one in kinds(child)]
+    return [one for one in (root, *below) if one.__module__ == errors.__name__]
+
+
+def quoted(*classes):
+    return ", ".join(f"`{one.__name__}`" for one in classes)
+
+
+def test_every_error_is_there_with_its_bases_and_code():
+    page = (REFERENCE / "errors.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`\w+`) \| ([^|]+) \| `(\w+)` \| \S", page, re.MULTILINE)
+    expected = {
+        (
+            f"`{kind.__name__}`",
+            ", ".join(f"`{base.__name__}`" for base in kind.__bases__),
+            kind.code,
+        )
+        for kind in kinds()
+    }
+    assert set(rows) == expected
+    assert len(rows) == len(expected)
+    classes = [one for _, one in inspect.getmembers(errors, inspect.isclass)]
+    assert set(kinds()) == {one for one in classes if issubclass(one, Mq9Error)}
+
+
+LIMITS = {
+    "payload of a message": "max_payload",
+    "registration or report of an agent": "max_registration",
+    "messages in a mailbox": "max_messages",
+    "bytes in a mailbox": "max_bytes",
+    "mailboxes": "max_mailboxes",
+    "registered agents": "max_agents",
+    "consumer groups of a mailbox": "max_groups",
+    "idempotency ids in a mailbox": "max_ids",
+    "what is remembered of redeliveries to a group": "max_redelivered",
+    "steps that a read takes in the storage": "max_read_steps",
+}
+
+
+def test_every_limit_is_there_with_its_default():
+    text = section((REFERENCE / "protocol.md").read_text("utf-8"), "## Limits")
+    rows = [row.strip("|").split("|") for row in text.splitlines() if row.startswith("| ")]
+    shown = {cells[0].partition(":")[0].strip(): cells[1].strip() for cells in rows[2:]}
+    assert {field.name for field in dataclasses.fields(Limits)} == set(LIMITS.values())
+    for what, name in LIMITS.items():
+        assert shown[what].startswith(spelled(getattr(Limits(), name))), what
+
+
+def spelled(number):
+    """Return a limit as the page says it."""
+    for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if number % size == 0:
+            return f"{number // size} {unit}"
+    return f"{number:,}".replace(",", " ")
