@@ -245,7 +245,8 @@ class FileBackend:
         durability: What a reply promises.
         on_news: Called on the writer's thread with the mailbox in which something was taken back,
             and with None after another process wrote to the file.
-        timer: Gives the seconds from some instant, to measure commands with.
+        timer: Gives the seconds that the thread which asks has had of the processor, to measure
+            commands with: what a command waits for is not its asker's doing.
 
     Attributes:
         writing: Held while the writer is at work.
@@ -259,7 +260,7 @@ class FileBackend:
         limits: Limits,
         durability: Durability,
         on_news: Callable[[str | None], None],
-        timer: Callable[[], float] = time.perf_counter,
+        timer: Callable[[], float] = time.thread_time,
     ) -> None:
         self._clock = clock
         self._limits = limits

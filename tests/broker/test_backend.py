@@ -129,6 +129,18 @@ async def test_what_has_queued_up_is_committed_together_and_in_order(path):
     await backend.close()
 
 
+async def test_a_command_that_was_kept_waiting_does_not_put_its_asker_back(backend):
+    others = [BEGUN] * 400
+    async with writer_stopped(backend):
+        tasks = [asyncio.create_task(backend.run(one, "another")) for one in others]
+        mine = asyncio.create_task(backend.run(BEGUN))
+        await until(lambda: len(backend._queue) == 401)
+        since = time.perf_counter()
+        await until(lambda: time.perf_counter() - since > 0.1)
+    assert await mine < 200
+    await asyncio.gather(*tasks)
+
+
 async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, caplog):
     commands = [
         Send(address="inbox", payload=b"before"),
