@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer import Context
 from typer.main import get_command
 
 from mcp_server.cli import app as mq9_mcp
@@ -33,69 +34,85 @@ def row_of(text, option):
     return [cell.strip() for cell in found[0].strip("|").split("|")]
 
 
+class Option:
+    """An option of a command, as the command explains it."""
+
+    def __init__(self, parameter, context):
+        text = parameter.get_help_record(context)[1]
+        self.variable = self._found(r"env var: (\w+)", text)
+        self.default = self._found(r"default: ([\w.]+(?:-\w+)*)[;\]]", text)
+        name = parameter.opts[0].removeprefix("--")
+        if parameter.secondary_opts and self.default == name:
+            [self.name] = parameter.secondary_opts  # it is on, and only turned off
+        else:
+            self.name = f"--{name}"
+        if parameter.secondary_opts:
+            self.default = None
+
+    @staticmethod
+    def _found(pattern, text):
+        found = re.search(pattern, text)
+        return found and found[1]
+
+    @property
+    def defaults(self):
+        """The ways in which a page may say the default."""
+        if re.fullmatch(r"[\d.]+", self.default) and self.default.count(".") < 2:
+            number = int(float(self.default))
+            sizes = [f"{number // 1024**2} MiB", f"{number // 1024**3} GiB"]
+            return [
+                str(number),
+                f"{number:,}".replace(",", " "),
+                *(sizes if number % 1024 == 0 else []),
+            ]
+        return [f"`{self.default}`"]
+
+    def is_told_by(self, cell):
+        """Tell whether the default stands in a cell of a table."""
+        return self.default is None or any(
+            re.search(rf"(^|\W){re.escape(one)}($|\W)", cell) for one in self.defaults
+        )
+
+
 def options(command):
+    context = Context(command)
     return [
-        (option, parameter)
-        for parameter in command.params
-        for option in [*parameter.opts, *parameter.secondary_opts]
-        if option.startswith("--") and option not in {"--help", "--admin"}
+        Option(one, context)
+        for one in command.params
+        if one.opts[0].startswith("--") and "--help" not in one.opts
     ]
 
 
-def assert_says_default(cell, parameter):
-    """Check that a row says the default of its option."""
-    default = parameter.default
-    if isinstance(default, bool) or default is None or callable(default):
-        return
-    if isinstance(default, int | float):
-        size = default // 1024 // 1024
-        grouped = f"{default:,.0f}".replace(",", " ")
-        said = [
-            f"{default:.0f}",
-            grouped,
-            *([f"{size} MiB", f"{size // 1024} GiB"] if size else []),
-        ]
-    else:
-        said = [f"`{default}`"]
-    assert any(re.search(rf"(^|\W){re.escape(one)}($|\W)", cell) for one in said), (cell, default)
+SERVE = options(get_command(mq9).get_command(None, "serve"))
+MCP = options(get_command(mq9_mcp))
+INSTALL = options(get_command(mq9_mcp).get_command(None, "install"))
 
 
-def each_option(command):
-    """Run a test for each option of a command."""
-    found = options(command)
-    names = [name for name, _ in found]
-    return pytest.mark.parametrize(("option", "parameter"), found, ids=names)
+@pytest.mark.parametrize("option", SERVE, ids=lambda option: option.name)
+def test_every_option_of_the_server_is_there_with_its_default(option):
+    row = row_of(section(SETTINGS, "## mq9 serve"), option.name)
+    assert option.is_told_by(row[1]), row
+    name = option.name.removeprefix("--no-").removeprefix("--")
+    assert option.variable == f"MQ9_{name.replace('-', '_').upper()}"
 
 
-SERVE = get_command(mq9).get_command(None, "serve")
-MCP = get_command(mq9_mcp)
-
-
-@each_option(SERVE)
-def test_every_option_of_the_server_is_there_with_its_default(option, parameter):
-    row = row_of(section(SETTINGS, "## mq9 serve"), option)
-    assert_says_default(row[1], parameter)
-    as_variable = option.replace("--", "MQ9_").replace("-", "_").upper()
-    assert option.startswith("--no-") or parameter.envvar == as_variable
-
-
-@each_option(MCP)
-def test_every_option_of_the_mcp_server_is_there_with_variable_and_default(option, parameter):
-    row = row_of(section(SETTINGS, "## mq9-mcp"), option)
-    assert row[1] == (f"`{parameter.envvar}`" if parameter.envvar else "")
-    assert_says_default(row[2], parameter)
+@pytest.mark.parametrize("option", MCP, ids=lambda option: option.name)
+def test_every_option_of_the_mcp_server_is_there_with_variable_and_default(option):
+    row = row_of(section(SETTINGS, "## mq9-mcp"), option.name)
+    assert row[1] == (f"`{option.variable}`" if option.variable else "")
+    assert option.is_told_by(row[2]), row
 
 
 def test_every_option_of_the_installation_is_there():
     text = section(HOSTS, "## Options of install")
-    known = {option for option, _ in options(MCP.get_command(None, "install"))}
-    assert known == set(re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE))
+    named = re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE)
+    assert sorted(named) == sorted(option.name for option in INSTALL)
 
 
 def test_no_setting_is_there_that_does_not_exist():
-    known = {option for one in (SERVE, MCP) for option, _ in options(one)}
-    named = re.findall(r"^\| ([^|]*)\|", SETTINGS, re.MULTILINE)
-    assert known == {option for cell in named for option in re.findall(r"`(--[a-z-]+)`", cell)}
+    cells = re.findall(r"^\| ([^|]*)\|", SETTINGS, re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`(--[a-z-]+)`", cell)}
+    assert named == {option.name for option in (*SERVE, *MCP)}
 
 
 def test_every_variable_that_the_sources_name_is_there():
@@ -105,7 +122,7 @@ def test_every_variable_that_the_sources_name_is_there():
         for source in (ROOT / package).rglob("*.py")
         for name in re.findall(r"\bMQ9_[A-Z_]+\b", source.read_text("utf-8"))
     }
-    of_serve = {parameter.envvar for _, parameter in options(SERVE)} | {"MQ9_ADMIN"}
+    of_serve = {option.variable for option in SERVE}
     assert read - of_serve == set(re.findall(r"`(MQ9_[A-Z_]+)` \|", SETTINGS))
 
 
