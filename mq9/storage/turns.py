@@ -1,8 +1,9 @@
 """A queue that divides one worker's time evenly among those who ask.
 
-It is start-time fair queueing (Goyal, Vin, Cheng 1996): what an asker has used up moves its next
-turn back by as much, on a clock that runs with the turns. So whoever asks for little is served
-soon, however much others have asked for, and the order of one asker's requests is kept.
+It is fair queueing: what an asker has used up moves its next turn back by as much, on a clock that
+runs with the turns. The turn is taken first that would be over first, if it took as long as its
+asker's last one. So whoever asks for little is served soon, however much others have asked for and
+however many they are, and the order of one asker's requests is kept.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ class _Account:
     """What an asker has used.
 
     Attributes:
-        free_at: When, on the queue's clock, its next turn can begin.
+        begin: When, on the queue's clock, the turn begins that it waits for or is served in.
+        free_at: When its next turn can begin.
         last: How many seconds its last turn took.
     """
 
+    begin: float = 0.0
     free_at: float = 0.0
     last: float = 0.0
 
@@ -42,7 +45,8 @@ class FairQueue(Generic[T]):
         self._changed = threading.Condition()
         self._waiting: dict[str, deque[T]] = {}
         self._last: deque[T] = deque()
-        self._turns: list[tuple[float, int, str]] = []  # a heap: one of each asker who waits
+        # A heap with one of each asker who waits: when it would be over, its order, the asker.
+        self._turns: list[tuple[float, int, str]] = []
         self._accounts: dict[str, _Account] = {}
         self._order = itertools.count()
         self._now = 0.0
@@ -103,12 +107,12 @@ class FairQueue(Generic[T]):
             return None
 
     def _take_turn(self, most: float | None) -> T | None:
-        begin, _, asker = self._turns[0]
-        account = self._accounts.setdefault(asker, _Account())
+        *_, asker = self._turns[0]
+        account = self._accounts[asker]
         if most is not None and account.last > most:
             return None
         heapq.heappop(self._turns)
-        self._now = begin
+        self._now = max(self._now, account.begin)
         self._served = asker
         self._length -= 1
         return self._waiting[asker].popleft()
@@ -120,7 +124,7 @@ class FairQueue(Generic[T]):
             if asker is None:
                 return  # it was one of the last
             account = self._accounts[asker]
-            account.free_at = self._now + seconds
+            account.free_at = account.begin + seconds
             account.last = seconds
             if self._waiting[asker]:
                 self._line_up(asker)
@@ -130,9 +134,9 @@ class FairQueue(Generic[T]):
                     self._forget()
 
     def _line_up(self, asker: str) -> None:
-        account = self._accounts.get(asker)
-        begin = self._now if account is None else max(self._now, account.free_at)
-        heapq.heappush(self._turns, (begin, next(self._order), asker))
+        account = self._accounts.setdefault(asker, _Account())
+        account.begin = max(self._now, account.free_at)
+        heapq.heappush(self._turns, (account.begin + account.last, next(self._order), asker))
 
     def _forget(self) -> None:
         """Forget the half of the askers, of whom nothing waits, whose turn would come first."""

@@ -36,6 +36,25 @@ def test_who_asks_for_little_waits_for_one_turn_of_another_at_most():
     assert served == ["greedy", "polite"] * 10
 
 
+def test_who_asks_for_little_waits_for_one_turn_of_another_however_many_ask_for_much():
+    queue = FairQueue()
+    seconds = {"polite": 0.05, "one": 1.0, "two": 1.01, "three": 1.02, "four": 1.03}
+    for asker in seconds:
+        queue.put(asker, (asker, 0))
+    served = []
+    for _ in range(100):
+        asker, _ = queue.take()
+        if asker != "polite" and not queue.waiting("polite"):
+            queue.put("polite", ("polite", 0))
+        queue.charge(seconds[asker])
+        if asker != "polite":
+            queue.put(asker, (asker, 0))
+        served.append(asker)
+    # Only at first nobody knows yet who asks for much.
+    assert served[5::2] == ["polite"] * 48
+    assert {served.count(asker) for asker in seconds if asker != "polite"} <= {12, 13}
+
+
 def test_time_is_divided_evenly_among_those_who_always_want_more():
     queue = FairQueue()
     dice = random.Random(1)
