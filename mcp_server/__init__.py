@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcp_server.callers import Callers
+    from mcp_server.agents.callers import Callers
     from mcp_server.server import make_server
     from mcp_server.settings import Settings
 
 __all__ = ["Callers", "Settings", "make_server"]
 
-_MODULES = {"Callers": "callers", "Settings": "settings", "make_server": "server"}
+_MODULES = {"Callers": "agents.callers", "Settings": "settings", "make_server": "server"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a user may be about to type: the names of agents, the addresses of one's own mailboxes."""
+"""Completion of what a user types: names of agents, addresses of the agent's mailboxes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mcp_types import (
     ResourceTemplateReference,
 )
 
-from mcp_server.callers import Callers, Context
+from mcp_server.agents.callers import Callers, Context
 from mcp_server.resources import MAILBOX, MESSAGE
 from mcp_server.settings import Settings
 from mq9.operations import perform
 from mq9.operations.discovery import DiscoverArguments, agent_discover
 
-_MOST = 100  # as the protocol says
+_MAX_VALUES = 100  # as the protocol says
 _NAME = re.compile(r"[\w.-]{1,64}")  # one word; of other agents the address is offered
 _NOTHING = Completion(values=[], total=0, has_more=False)
 
@@ -27,7 +27,7 @@ class Completions:
     """Completes arguments.
 
     Args:
-        callers: Who types.
+        callers: The agents whose users type.
         settings: What is offered.
     """
 
@@ -48,7 +48,7 @@ class Completions:
 
     async def _agents(self, context: Context, typed: str) -> Completion:
         async with self._callers.calling(context) as caller:
-            found = await perform(agent_discover, caller, DiscoverArguments(limit=_MOST))
+            found = await perform(agent_discover, caller, DiscoverArguments(limit=_MAX_VALUES))
         begun = typed.casefold()
         # A name becomes part of what the user says, and whoever registers can choose any.
         names = [
@@ -56,9 +56,13 @@ class Completions:
             for one in found.agents
             if one.untrusted_name.casefold().startswith(begun)
         ]
-        return Completion(values=list(dict.fromkeys(names)), has_more=len(found.agents) == _MOST)
+        return Completion(
+            values=list(dict.fromkeys(names)), has_more=len(found.agents) == _MAX_VALUES
+        )
 
     def _addresses(self, typed: str) -> Completion:
         own = self._callers.identity().known_addresses
         fitting = [one for one in own if one.startswith(typed)]
-        return Completion(values=fitting[:_MOST], total=len(fitting), has_more=len(fitting) > _MOST)
+        return Completion(
+            values=fitting[:_MAX_VALUES], total=len(fitting), has_more=len(fitting) > _MAX_VALUES
+        )

@@ -16,13 +16,13 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from mcp_server.callers import Context
+from mcp_server.agents.callers import Context
 from mcp_server.timing import in_time
 from mq9.clock import Clock
 
 _logger = logging.getLogger("mq9.mcp")
 
-PATIENCE_S = 300.0  # that a user has to answer
+ANSWER_TIMEOUT_S = 300.0
 
 _KEY = "confirm"
 _NO_FIELDS: ElicitRequestedSchema = {"type": "object", "properties": {}}
@@ -38,7 +38,7 @@ async def ask_user(
         params: The call that it is about. In the current protocol the answer comes with the call
             when it is made again.
         question: What is asked.
-        clock: Measures how long the user takes; after ``PATIENCE_S`` there is no answer.
+        clock: Measures how long the user takes; after ``ANSWER_TIMEOUT_S`` there is no answer.
 
     Returns:
         The answer; what to return so that the client asks and calls again; or None when the user
@@ -67,9 +67,9 @@ async def _asked(context: Context, question: str, clock: Clock) -> bool | None:
         question, _NO_FIELDS, related_request_id=context.request_id
     )
     try:
-        return _meaning(await in_time(clock, PATIENCE_S, asking))
+        return _meaning(await in_time(clock, ANSWER_TIMEOUT_S, asking))
     except TimeoutError:
-        _logger.info("the user did not answer within %g s", PATIENCE_S)
+        _logger.info("the user did not answer within %g s", ANSWER_TIMEOUT_S)
         return None
 
 

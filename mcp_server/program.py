@@ -19,7 +19,7 @@ def main() -> None:
 def _load() -> Callable[..., Any]:
     from mcp_server.startup.begin import begin  # noqa: PLC0415  # it may lack what it needs
 
-    front = begin(sys.argv[1:], os.environ)
+    reader = begin(sys.argv[1:], os.environ)
     from mcp_server.cli import app  # noqa: PLC0415  # what the client asks first is answered by now
 
-    return partial(app, obj=front)
+    return partial(app, obj=reader)

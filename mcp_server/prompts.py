@@ -1,4 +1,4 @@
-"""Prompts: what a user says to have an agent use its mailbox."""
+"""Prompts: what a user can say to have an agent use its mailbox."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mcp_types import (
     TextContent,
 )
 
-from mcp_server.callers import Callers, Context
+from mcp_server.agents.callers import Callers, Context
 from mcp_server.resources import guide
 from mcp_server.settings import Settings
 from mq9.address import shown
 from mq9.operations.untrusted_text import visible
 
-_LONGEST = 100_000  # characters in an argument
+_MAX_ARGUMENT_CHARS = 100_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -89,7 +89,7 @@ class Prompts:
     """Lists the prompts and fills them in.
 
     Args:
-        callers: Who asks.
+        callers: The agents that ask for prompts.
         settings: What is offered: a prompt is there when all the tools are that it speaks of.
     """
 
@@ -103,7 +103,7 @@ class Prompts:
     async def list(
         self, _context: Context, _params: PaginatedRequestParams | None
     ) -> ListPromptsResult:
-        """Say which prompts there are."""
+        """Return the prompts."""
         return ListPromptsResult(prompts=[one.definition for one in self._kinds.values()])
 
     async def get(self, _context: Context, params: GetPromptRequestParams) -> GetPromptResult:
@@ -123,9 +123,10 @@ class Prompts:
                 raise MCPError(
                     INVALID_PARAMS, f"{visible(name[:80])}: {params.name} has no such argument"
                 )
-            if len(value) > _LONGEST:
+            if len(value) > _MAX_ARGUMENT_CHARS:
                 raise MCPError(
-                    INVALID_PARAMS, f"{name}: {len(value)} characters are more than {_LONGEST}"
+                    INVALID_PARAMS,
+                    f"{name}: {len(value)} characters are more than {_MAX_ARGUMENT_CHARS}",
                 )
             if _SURROGATE.search(value):
                 raise MCPError(INVALID_PARAMS, f"{name}: {shown(value)} has half a character")

@@ -21,7 +21,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from mcp_server.callers import Callers, Context
+from mcp_server.agents.callers import Callers, Context
 from mcp_server.settings import Settings
 from mq9.operations import Identity, Operation, OperationError, perform
 from mq9.operations.arguments import Arguments
@@ -59,7 +59,7 @@ class Resources:
     """Lists the resources and reads them, with the rights of the tools.
 
     Args:
-        callers: Who asks.
+        callers: The agents that read.
         settings: What is offered: a resource is there when the operation is that answers it.
     """
 
@@ -72,7 +72,7 @@ class Resources:
     async def list(
         self, _context: Context, _params: PaginatedRequestParams | None
     ) -> ListResourcesResult:
-        """Say which resources there are: the agent's own mailbox, the agents, the protocol."""
+        """Return the resources: the agent's own mailbox, the agents, the protocol."""
         found = [
             Resource(
                 uri=PROTOCOL,
@@ -107,7 +107,7 @@ class Resources:
     async def templates(
         self, _context: Context, _params: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
-        """Say how the URIs of mailboxes and messages are made."""
+        """Return the templates of the URIs of mailboxes and messages."""
         found = [
             ResourceTemplate(
                 uri_template=MAILBOX,

@@ -1,4 +1,4 @@
-"""The MCP server: the parts put together."""
+"""The MCP server: what answers each of its requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PaginatedRequestParams
 
-from mcp_server.callers import Callers, Context
+from mcp_server.agents.callers import Callers, Context
 from mcp_server.completions import Completions
 from mcp_server.instructions import instructions
 from mcp_server.prompts import Prompts
@@ -53,12 +53,12 @@ def make_server(
     """Make an MCP server, to be run over any transport.
 
     Args:
-        callers: The agents that use it. Their connections are closed when it stops running.
+        callers: The agents that use it. Their connections are closed when the server stops.
         settings: What it offers.
         pushes: Whether clients of the older protocol stay connected, so that they can be told of
             new mail.
         state_key: At least 32 characters that nobody else knows, where several servers answer the
-            calls of one client: what one of them gave the client to keep, the others then take.
+            calls of one client: each then accepts the request state that another one has sealed.
 
     Raises:
         InvalidRequest: The key is too short.
@@ -66,10 +66,10 @@ def make_server(
     if state_key is not None and len(state_key) < _KEY_CHARS:
         raise InvalidRequest(f"state_key: {len(state_key)} characters; give {_KEY_CHARS} or more")
 
-    def told(
+    def for_agent(
         handler: Callable[[Context, P], Awaitable[R]],
     ) -> Callable[[Context, P], Awaitable[R]]:
-        return _told(_by_name(callers, handler))
+        return _with_errors(_with_name(callers, handler))
 
     tools = Tools(callers, settings)
     resources = Resources(callers, settings)
@@ -97,19 +97,19 @@ def make_server(
         cache_hints=_HINTS,
         lifespan=lifespan,
         get_tool_input_schema=tools.input_schema,
-        on_list_tools=_told(_on_one_page(tools.list)),
-        on_call_tool=told(tools.call),
-        on_list_resources=told(_on_one_page(resources.list)),
-        on_list_resource_templates=_told(_on_one_page(resources.templates)),
-        on_read_resource=told(resources.read),
-        on_subscribe_resource=told(watches.subscribe) if pushes else None,
-        on_unsubscribe_resource=told(watches.unsubscribe) if pushes else None,
-        on_subscriptions_listen=told(watches.listen),
-        on_list_prompts=_told(_on_one_page(prompts.list)),
-        on_get_prompt=told(prompts.get),
-        on_completion=told(Completions(callers, settings).complete),
+        on_list_tools=_with_errors(_single_page(tools.list)),
+        on_call_tool=for_agent(tools.call),
+        on_list_resources=for_agent(_single_page(resources.list)),
+        on_list_resource_templates=_with_errors(_single_page(resources.templates)),
+        on_read_resource=for_agent(resources.read),
+        on_subscribe_resource=for_agent(watches.subscribe) if pushes else None,
+        on_unsubscribe_resource=for_agent(watches.unsubscribe) if pushes else None,
+        on_subscriptions_listen=for_agent(watches.listen),
+        on_list_prompts=_with_errors(_single_page(prompts.list)),
+        on_get_prompt=for_agent(prompts.get),
+        on_completion=for_agent(Completions(callers, settings).complete),
     )
-    # What a client must give back unchanged is sealed, by default with a key of this process.
+    # The request state that clients return is sealed, by default with a key of this process.
     security = (
         RequestStateSecurity.ephemeral()
         if state_key is None
@@ -119,8 +119,10 @@ def make_server(
     return server
 
 
-def _told(handler: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P], Awaitable[R]]:
-    """Answer with the reason when mq9 refuses."""
+def _with_errors(
+    handler: Callable[[Context, P], Awaitable[R]],
+) -> Callable[[Context, P], Awaitable[R]]:
+    """Return a handler whose errors of mq9 are errors of MCP."""
 
     async def answer(context: Context, params: P) -> R:
         try:
@@ -131,22 +133,22 @@ def _told(handler: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P
     return answer
 
 
-def _by_name(
+def _with_name(
     callers: Callers, handler: Callable[[Context, P], Awaitable[R]]
 ) -> Callable[[Context, P], Awaitable[R]]:
-    """Find out who asks before what is asked is done."""
+    """Return a handler before which the agent is named, where it is named after its host."""
 
     async def answer(context: Context, params: P) -> R:
-        await callers.decide(context)
+        await callers.name_default(context)
         return await handler(context, params)
 
     return answer
 
 
-def _on_one_page(
+def _single_page(
     handler: Callable[[Context, PaginatedRequestParams | None], Awaitable[R]],
 ) -> Callable[[Context, PaginatedRequestParams | None], Awaitable[R]]:
-    """Refuse to go on from a page that this server never gave."""
+    """Return a handler of a list that refuses cursors: the list has one page."""
 
     async def answer(context: Context, params: PaginatedRequestParams | None) -> R:
         if params is not None and params.cursor:

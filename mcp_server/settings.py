@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 PREFIX = "mq9_"
 AUTO = "auto"  # the agent that is named after host and project
 HOST_KEEP_S = 3_600  # some tasks take longer than a lease
-HOST_LEASE_S = 300  # what a host is told to do takes minutes, not seconds
+HOST_LEASE_S = 300  # the tasks of hosts take minutes, not seconds
 
-# Names of tools are at most 64 characters in some hosts, and this leaves room for the longest.
+# Names of tools have at most 64 characters in some hosts; 24 of them are for the operation.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What may be done, by whichever agent asks.
+    """What a server offers to every agent.
 
     Attributes:
         prefix: What stands before the name of each operation in the name of its tool: letters,
@@ -38,12 +38,11 @@ class Settings:
         allow_read: Patterns of mailboxes that an agent may read beside its own.
         allow_send: Patterns of mailboxes that an agent may send to; None for all.
         lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
-        keep_ms: For how long after it was fetched a message stays leased that the session which
-            fetched it has not dealt with, as long as the session lasts; 0 means no longer than the
-            lease. At most 86 400 000.
+        keep_ms: For how many milliseconds after its fetch the lease of a message is renewed while
+            the session lasts that fetched it; 0 means that it is not renewed. At most 86 400 000.
         max_chars: How many characters of other people's text a result may hold, at least 100.
-        registration_ttl: After how many seconds without a sign of life a registration is gone; 0
-            means never.
+        registration_ttl: After how many seconds without a request of the agent its registration
+            expires; 0 means never.
 
     Raises:
         InvalidRequest: One of them is not what it must be.

@@ -18,22 +18,26 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, Req
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_server.callers import Callers, connect_to
-from mcp_server.naming import Surroundings
+from mcp_server.agents.callers import Callers, connect_to
+from mcp_server.agents.naming import WorkingDirectory
 from mcp_server.server import make_server
 from mcp_server.settings import AUTO, Settings
-from mcp_server.startup.front import Front, standard_front
-from mcp_server.startup.opening import ANSWERED, acknowledged
+from mcp_server.startup.early_responder import ANSWERED_ID, acknowledged
+from mcp_server.startup.stdin_reader import StdinReader, read_standard_input
 from mq9.cli.signals import ended_by_signals
 
 _logger = logging.getLogger("mq9.mcp")
 
 Item = SessionMessage | Exception
-_LONGEST_WHOLE = 20  # digits, in a line of which only the id is wanted
+_MAX_DIGITS = 20  # of a number in a line of which only the id is needed
 
 
 async def serve_stdio(
-    settings: Settings, agent: str, mail_address: str | None, url: str | None, front: Front | None
+    settings: Settings,
+    agent: str,
+    mail_address: str | None,
+    url: str | None,
+    reader: StdinReader | None,
 ) -> None:
     """Serve MCP on standard input and output, until that ends.
 
@@ -44,39 +48,39 @@ async def serve_stdio(
         agent: The agent that is served; ``auto`` for one that its first request names.
         mail_address: Its mailbox; the slug of its name when not given.
         url: The broker; None for the default one.
-        front: What has begun to read and answer, if anything has.
+        reader: What has begun to read and answer; None where nothing has.
     """
     callers = Callers(
         connect_to(url),
         settings,
         agent=None if agent == AUTO else agent,
         mail_address=mail_address,
-        surroundings=Surroundings.here() if agent == AUTO else None,
+        working_directory=WorkingDirectory.here() if agent == AUTO else None,
     )
     server = make_server(callers, settings)
-    if front is None:  # a thread of its own reads, for which nothing has to wait at the end
-        front = standard_front(None)
-        front.start()
-    with ended_by_signals(front.end):
-        async with stdio_streams(front) as (reading, writing):
+    if reader is None:  # it has a thread of its own, which nothing waits for at the end
+        reader = read_standard_input(None)
+        reader.start()
+    with ended_by_signals(reader.end):
+        async with stdio_streams(reader) as (reading, writing):
             await server.run(reading, writing, server.create_initialization_options())
 
 
 @asynccontextmanager
 async def stdio_streams(
-    front: Front,
+    reader: StdinReader,
 ) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Item], ObjectSendStream[SessionMessage]]]:
-    """Give the streams of messages that come and go, while inside.
+    """Open the streams of messages from and to the client, while inside.
 
-    The SDK drops what it cannot parse, so that a host would wait for its answer in vain.
+    A line that is no message is answered, which the SDK does not do: a host would wait in vain.
 
     Args:
-        front: What has begun to read, and may have answered.
+        reader: Reads standard input, and may have answered requests.
     """
-    front.take_over()
-    lines = anyio.wrap_file(cast("TextIO", front))
+    reader.take_over()
+    lines = anyio.wrap_file(cast("TextIO", reader))
     async with stdio_server(stdin=lines) as (reading, answering):
-        writing = _Unanswered(answering, front.listening)
+        writing = _WithoutAnswered(answering, reader.listening)
         sending, receiving = anyio.create_memory_object_stream[Item]()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_relay, reading, sending, writing)
@@ -85,8 +89,8 @@ async def stdio_streams(
 
 
 @dataclass(frozen=True, slots=True)
-class _Unanswered(ObjectSendStream[SessionMessage]):
-    """Sends all but what the client has had from the front."""
+class _WithoutAnswered(ObjectSendStream[SessionMessage]):
+    """Sends all but what the client has got from the reader."""
 
     stream: ObjectSendStream[SessionMessage]
     listening: set[int | str]
@@ -95,7 +99,7 @@ class _Unanswered(ObjectSendStream[SessionMessage]):
         number = acknowledged(item.message)
         if number in self.listening:
             self.listening.discard(number)
-        elif getattr(item.message, "id", None) != ANSWERED:
+        elif getattr(item.message, "id", None) != ANSWERED_ID:
             await self.stream.send(item)
 
     async def aclose(self) -> None:
@@ -119,9 +123,9 @@ async def _relay(
 
 
 def refused(error: ValidationError) -> JSONRPCError | None:
-    """Return the answer to a line that is no message; None for one that wants none.
+    """Return the answer to a line that is no message; None where none is expected.
 
-    It bears the line's id wherever that can be told, so that the host knows which call failed.
+    It has the id of the line wherever that can be read, so that the host knows which call failed.
     """
     first, *others = error.errors(include_url=False, include_context=False)
     if first["type"] == "json_invalid":
@@ -129,26 +133,26 @@ def refused(error: ValidationError) -> JSONRPCError | None:
         if not line.strip():
             return None
         message = _loaded(line)
-        said = ErrorData(code=PARSE_ERROR, message=first["msg"])
+        data = ErrorData(code=PARSE_ERROR, message=first["msg"])
     else:
         message = next((one["input"] for one in (first, *others) if _is_of_the_whole(one)), None)
         where = ".".join(str(part)[:80] for part in first["loc"][1:])
         text = f"Not a JSON-RPC 2.0 message: {where and f'{where}: '}{first['msg']}"
-        said = ErrorData(code=INVALID_REQUEST, message=text)
+        data = ErrorData(code=INVALID_REQUEST, message=text)
     if message is None:
-        return JSONRPCError(jsonrpc="2.0", id=None, error=said)
+        return JSONRPCError(jsonrpc="2.0", id=None, error=data)
     if "method" not in message and message.keys() & {"result", "error"}:
         return None  # an answer itself
-    return JSONRPCError(jsonrpc="2.0", id=_id(message.get("id")), error=said)
+    return JSONRPCError(jsonrpc="2.0", id=_id(message.get("id")), error=data)
 
 
 def _is_of_the_whole(detail: ErrorDetails) -> bool:
-    """Tell whether what an error was found in is the message itself: it misses some member."""
+    """Tell whether an error is that the message itself misses some member."""
     return detail["type"] == "missing" and len(detail["loc"]) == 2
 
 
 def _loaded(line: str) -> dict[str, Any] | None:
-    """Return the object in a line, by a parser that takes more than the SDK's; None if it fails."""
+    """Return the object in a line that the SDK's parser refuses; None if it is none."""
     try:
         value = json.loads(line, parse_int=_whole)
     except (ValueError, RecursionError):
@@ -157,7 +161,7 @@ def _loaded(line: str) -> dict[str, Any] | None:
 
 
 def _whole(digits: str) -> int | None:
-    return int(digits) if len(digits) <= _LONGEST_WHOLE else None
+    return int(digits) if len(digits) <= _MAX_DIGITS else None
 
 
 def _id(value: object) -> RequestId | None:

@@ -1,4 +1,4 @@
-"""Work that may take so long and no longer."""
+"""Work with a time limit, measured by a clock that tests can move."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ T = TypeVar("T")
 
 
 async def in_time(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Do some work, unless it takes too long.
+    """Return the result of some work.
+
+    Args:
+        clock: Measures the time.
+        seconds: How long it may take.
+        work: The work.
 
     Raises:
-        TimeoutError: It did, and was cancelled.
+        TimeoutError: It took longer, and was cancelled.
     """
     working = asyncio.ensure_future(work)
     timing = asyncio.ensure_future(sleep(clock, seconds))

@@ -18,7 +18,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from mcp_server.callers import Callers, Context
+from mcp_server.agents.callers import Callers, Context
 from mcp_server.confirmation import ask_user
 from mcp_server.definitions import definitions
 from mcp_server.settings import Settings

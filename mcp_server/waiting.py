@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import anyio
 from starlette.requests import Request
 
-from mcp_server.callers import Context
+from mcp_server.agents.callers import Context
 from mq9 import Unavailable
 from mq9.clock import Clock, sleep
 from mq9.operations import OperationError

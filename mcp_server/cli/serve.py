@@ -15,7 +15,7 @@ from mcp_server.http.serving import serve_http
 from mcp_server.http.settings import http_settings, refuse_http_options
 from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
-from mcp_server.startup.front import Front
+from mcp_server.startup.stdin_reader import StdinReader
 from mcp_server.stdio import serve_stdio
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
@@ -54,9 +54,9 @@ def _serve(context: typer.Context, **given: Any) -> None:
             f"mail_address: {options.mail_address!r} is one mailbox, and agents that are named "
             "automatically have one each; leave it out, or give the agent a name"
         )
-    front = context.obj if isinstance(context.obj, Front) else None
+    reader = context.obj if isinstance(context.obj, StdinReader) else None
     agent = options.known_agent()
-    asyncio.run(serve_stdio(settings, agent, options.mail_address, options.server, front))
+    asyncio.run(serve_stdio(settings, agent, options.mail_address, options.server, reader))
 
 
 def log_level(options: Options) -> int:

@@ -12,7 +12,7 @@ from mcp_server.hosts.launch import Launch
 from mcp_server.hosts.machine import Machine
 from mq9 import InvalidRequest
 
-_PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ def run(machine: Machine, line: Sequence[str]) -> None:
             env=dict(machine.environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_PATIENCE_S,
+            timeout=TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise InvalidRequest(
-            f"`{shown}` did not end within {_PATIENCE_S} s; edit the file, with --edit"
+            f"`{shown}` did not end within {TIMEOUT_S} s; edit the file, with --edit"
         ) from None
     except OSError as error:
         raise InvalidRequest(

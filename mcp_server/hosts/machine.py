@@ -33,7 +33,7 @@ class Machine:
         """Describe this machine, this user and the working directory.
 
         Raises:
-            InvalidRequest: The user has no home directory, or the working directory is gone.
+            InvalidRequest: The user has no home directory, or the working directory was removed.
         """
         try:
             return cls(sys.platform, Path.home(), dict(os.environ), Path.cwd())
@@ -92,7 +92,7 @@ class Machine:
     def program(self, name: str) -> Path | None:
         """Return the program that a name means, if there is one on PATH that can be started safely.
 
-        On Windows only an ``.exe`` is: a script there reads its arguments in a way of its own.
+        On Windows only an ``.exe`` is: a script there splits its arguments by other rules.
         """
         wanted = f"{name}.exe" if self.platform == "win32" else name
         path = shutil.which(wanted, path=self.environment.get("PATH", ""))

@@ -71,8 +71,8 @@ class Plan:
     def diff(self) -> str:
         """What changes in the configuration, as ``diff -u`` shows it; empty where nothing does.
 
-        Passwords and tokens in URLs of brokers are left out. The host's own command may spell it in
-        another way.
+        Passwords and tokens in URLs of brokers are left out. The host's own command may
+        write it differently.
         """
         before, after = self.config.before, self.config.after
         lines = difflib.unified_diff(

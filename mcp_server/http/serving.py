@@ -10,7 +10,7 @@ import typer
 from mcp.server.auth.middleware.auth_context import get_access_token
 from starlette.applications import Starlette
 
-from mcp_server.callers import Callers, Connect, connect_to
+from mcp_server.agents.callers import Callers, Connect, connect_to
 from mcp_server.http.authentication import KnownTokens
 from mcp_server.http.routes import PATH, mcp_routes
 from mcp_server.http.settings import HttpSettings

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from mcp.server.auth.provider import TokenVerifier
 
+from mcp_server.agents.naming import refuse_auto
 from mcp_server.http.authentication import KnownTokens, verifier_named
 from mcp_server.http.claimed_names import check_apart
 from mcp_server.http.trusted_urls import host_of
-from mcp_server.naming import refuse_auto
 from mcp_server.options import DECLARED, Options, flag
 from mcp_server.settings import Settings
 from mq9 import InvalidRequest

@@ -19,7 +19,7 @@ def check_url(name: str, url: Any) -> None:
 
     Raises:
         InvalidRequest: It is neither HTTPS nor HTTP on loopback, has a user, a query or a fragment,
-            or is not written in the usual way.
+            or is not in its usual spelling.
     """
     try:
         known = URL.validate_python(url)

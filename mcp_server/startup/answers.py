@@ -1,6 +1,6 @@
-"""What is answered about the server itself: who it is and what it offers.
+"""The recorded answers about the server itself: what it is and what it offers.
 
-The answers are those of the MCP SDK, which takes a second to load. They are kept in
+They are those of the MCP SDK, which takes a second to load. They are kept in
 ``answers.json``, which ``make generated`` records, and need but be filled in.
 """
 

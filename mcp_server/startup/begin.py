@@ -1,7 +1,7 @@
-"""What hosts start the program with: understood, and answered, before the rest of it is loaded.
+"""The command line, read and served before the libraries are loaded that it is made with.
 
-The command line says what is right and what is wrong. Here only that is understood which is right
-beyond doubt, without the libraries that the command line is made with.
+Only what is valid beyond doubt is understood here. Everything else is left to ``mcp_server.cli``,
+which says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import NoReturn
 from mcp_server.options import FIELDS, FOR_STDIO, LOG_LEVELS, Options, flag, takes_value
 from mcp_server.settings import AUTO, Settings
 from mcp_server.startup.answers import Answers
-from mcp_server.startup.front import Front, standard_front
-from mcp_server.startup.opening import Opening
+from mcp_server.startup.early_responder import EarlyResponder
+from mcp_server.startup.stdin_reader import StdinReader, read_standard_input
 from mq9.errors import InvalidRequest
 from mq9.operations.identity import Identity
 
@@ -39,7 +39,7 @@ class Start:
 
     Attributes:
         settings: What is offered.
-        identity: Who the host is among the agents; None when its first request says that.
+        identity: The agent that the host is; None when its first request says that.
     """
 
     settings: Settings
@@ -47,7 +47,7 @@ class Start:
 
 
 class _Doubt(Exception):
-    """The command line has to look at it."""
+    """The command line may not be valid."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,8 +74,16 @@ def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Star
         return None
 
 
-def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> Front | None:
-    """Answer what is asked first on standard input, if it is served, until the SDK takes over."""
+def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> StdinReader | None:
+    """Answer the first requests on standard input, if that is served, until the SDK takes over.
+
+    Args:
+        arguments: The command line.
+        environment: The environment variables.
+
+    Returns:
+        What reads standard input; None where nothing is answered here.
+    """
     start = None if sys.stdin is None else understood(arguments, environment)
     if start is None:
         return None
@@ -83,15 +91,15 @@ def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> Front | N
     if not is_installed(answers.sdk):
         return None
     let_interrupts_end_it()
-    front = standard_front(Opening(answers))
-    front.start()
-    return front
+    reader = read_standard_input(EarlyResponder(answers))
+    reader.start()
+    return reader
 
 
 def is_installed(version: str) -> bool:
-    """Tell whether a version of the MCP SDK is installed, without what takes long to load.
+    """Tell whether a version of the MCP SDK is installed, without loading the SDK.
 
-    Where that cannot be told, as without the directory that installers leave beside it, it is not.
+    It is not, where that is in doubt: without the directory that installers make beside the SDK.
     """
     found = find_spec("mcp")
     if found is None or found.origin is None:
@@ -100,7 +108,7 @@ def is_installed(version: str) -> bool:
 
 
 def let_interrupts_end_it() -> None:
-    """Let Ctrl-C end the program at once, until the SDK is there, unless it is ignored.
+    """Let Ctrl-C end the program at once, until the SDK is loaded, unless it is ignored.
 
     Python would wait for the thread that reads, and so for the next line, which may not come.
     """

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from mcp_server.cli import app
 
-PATIENCE_S = 60
+TIMEOUT_S = 60
 _SETTINGS = (
     "CLAUDE_CONFIG_DIR",
     "CLINE_DATA_DIR",
@@ -61,5 +61,5 @@ def refused(*arguments, **how):
 def run(*command, **how):
     """Run a program to its end."""
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, **how
+        command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, **how
     )

@@ -21,7 +21,7 @@ _MCPB = _NODE_MODULES / "@anthropic-ai/mcpb/dist/cli/cli.js"
 _OLDER_PYTHON = _TOOLS / "older/bin/python"
 _OLDER_AGENT = Path(__file__).with_name("older_agent.py")
 
-_PATIENCE_S = 60
+TIMEOUT_S = 60
 
 needs_node = pytest.mark.skipif(
     not (_TOOLS / "mcp/.ready").exists(),
@@ -75,7 +75,7 @@ class McpServing:
     def _end(self):
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(_PATIENCE_S)
+            return self._process.wait(TIMEOUT_S)
         finally:
             self._process.kill()  # harmless when it has ended
             self._process.wait()
@@ -119,6 +119,6 @@ def _run(directory, *command):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=_PATIENCE_S,
+        timeout=TIMEOUT_S,
         check=False,
     )

@@ -22,7 +22,7 @@ OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 )
-PATIENCE_S = 60
+TIMEOUT_S = 60
 TOKEN = "the-token-of-ada"
 
 pytestmark = [
@@ -78,7 +78,7 @@ async def seen(site, directory, url):
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await site.told
     finally:
         os.killpg(browser.pid, signal.SIGKILL)  # it and what it has started

@@ -281,7 +281,7 @@ def test_a_command_that_does_not_end_is_told(
     with_home: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(with_home, "codex", "import signal; signal.pause()")
-    monkeypatch.setattr(host_commands, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(host_commands, "TIMEOUT_S", 0.1)
     with pytest.raises(InvalidRequest, match=r"did not end within 0\.1 s; edit the file, with"):
         plan_install(make_entry(CODEX, with_home, server="nats://mail"), with_home).apply()
     assert not CODEX.file(with_home).exists()

@@ -7,7 +7,7 @@ from hosting import ERAS, at_rest
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult, ErrorData
 
-from mcp_server.confirmation import PATIENCE_S
+from mcp_server.confirmation import ANSWER_TIMEOUT_S
 
 
 class User:
@@ -116,7 +116,7 @@ async def test_a_user_who_leaves_the_question_alone_gives_no_answer(
     call = {"mail_address": "desk", "msg_id": 0, **confirmed}
     deleting = asyncio.create_task(host.call("delete_message", **call))
     await asked.wait()
-    await broker.clock.advance(PATIENCE_S - 1)
+    await broker.clock.advance(ANSWER_TIMEOUT_S - 1)
     assert not deleting.done()
 
     await broker.clock.advance(1)

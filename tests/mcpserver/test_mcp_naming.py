@@ -12,7 +12,7 @@ from mcp.client.stdio import stdio_client
 from mcp_types import ErrorData, Implementation, ListRootsResult, Root
 
 from mcp_server import Callers, Settings, make_server
-from mcp_server.naming import Surroundings, directory_in, name_of
+from mcp_server.agents.naming import WorkingDirectory, directory_in, name_of
 from mq9.address import slug
 from tests.mcpserver.calling import refused
 from tests.mcpserver.programs import MQ9_MCP
@@ -71,15 +71,15 @@ def test_a_root_is_called_like_its_directory(uri, name):
     ],
 )
 def test_where_no_project_is_there_is_none(directory, project):
-    here = Surroundings(directory, [HOME, Path("C:/Windows/System32")])
+    here = WorkingDirectory(directory, [HOME, Path("C:/Windows/System32")])
     assert here.project == project
 
 
 def test_the_directory_of_this_process_names_its_project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Surroundings.here().project == tmp_path.name
+    assert WorkingDirectory.here().project == tmp_path.name
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert Surroundings.here().project is None
+    assert WorkingDirectory.here().project is None
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def open_window(broker):
         callers = Callers(
             lambda _agent: broker.client(),
             settings,
-            surroundings=Surroundings(directory, [HOME]),
+            working_directory=WorkingDirectory(directory, [HOME]),
             clock=broker.clock,
         )
         async with Client(

@@ -17,8 +17,8 @@ from record_answers import answered, recorded, requests, text
 
 from mcp_server import Callers, Settings, make_server
 from mcp_server.startup.answers import FILE, Answers
-from mcp_server.startup.front import Front
-from mcp_server.startup.opening import ANSWERED, Opening
+from mcp_server.startup.early_responder import ANSWERED_ID, EarlyResponder
+from mcp_server.startup.stdin_reader import StdinReader
 from mq9 import Mq9Client
 from mq9.operations.listing import NAMES, READ_ONLY
 
@@ -131,8 +131,8 @@ def line(method, params=None, number=1, **more):
 
 def agrees(sdk, *lines):
     """Which of the lines are answered at once, as the SDK answers them when it hears all."""
-    first = Opening(first_answers())
-    heard = [(one, *first.heard(one)) for one in lines]
+    first = EarlyResponder(first_answers())
+    heard = [(one, *first.respond(one)) for one in lines]
     by_sdk = sdk.answers(*lines)
     for said, answer, told in heard:
         if answer is None:
@@ -304,9 +304,9 @@ def test_whatever_clients_say_of_themselves_nobody_hears_two_answers(
 
 def test_the_sdk_is_told_what_opened_the_connection():
     for begin in (greeting(), enveloped("server/discover"), enveloped("tools/list")):
-        answer, told = Opening(first_answers()).heard(begin)
+        answer, told = EarlyResponder(first_answers()).respond(begin)
         assert json.loads(answer)["id"] == "hello"
-        assert json.loads(told) == json.loads(begin) | {"id": ANSWERED}
+        assert json.loads(told) == json.loads(begin) | {"id": ANSWERED_ID}
 
 
 class Pipes:
@@ -319,7 +319,7 @@ class Pipes:
 
         wire, self.saying = pipe("r", "w")
         self.hearing, writing = pipe("r", "wb")
-        self.front = Front(Opening(first_answers()), wire, writing)
+        self.front = StdinReader(EarlyResponder(first_answers()), wire, writing)
         self.front.start()
 
     def say(self, *lines):
@@ -336,7 +336,7 @@ def pipes():
 def test_after_the_sdk_took_over_everything_is_left_to_it(pipes):
     pipes.say(greeting(), line("ping", number=2))
     assert [json.loads(pipes.hearing.readline())["id"] for _ in range(2)] == ["hello", 2]
-    assert json.loads(pipes.front.readline())["id"] == ANSWERED
+    assert json.loads(pipes.front.readline())["id"] == ANSWERED_ID
     pipes.front.take_over()
     pipes.say(line("ping", number=3), "é\n", "no end")
     pipes.saying.close()

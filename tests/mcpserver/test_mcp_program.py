@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from calling import PATIENCE_S, move_to, mq9_mcp, ok, refused, run
+from calling import TIMEOUT_S, move_to, mq9_mcp, ok, refused, run
 from programs import MQ9_MCP
 
 from mcp_server.cli import app
@@ -212,8 +212,8 @@ def test_it_ends_at_once_with_nothing_but_messages_on_its_output(tmp_path, how):
         assert answers == [1, 3, 4]
         if how != "closed":
             process.send_signal(getattr(signal, how))
-            assert process.wait(PATIENCE_S) == 0
-        out, err = process.communicate(timeout=PATIENCE_S)
+            assert process.wait(TIMEOUT_S) == 0
+        out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
     assert err == ""
     for line in out.splitlines():

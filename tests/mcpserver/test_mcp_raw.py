@@ -14,7 +14,7 @@ from over_http import by_hand, served
 from programs import MQ9_MCP
 
 CURRENT, OLDER = ERAS
-PATIENCE_S = 30
+TIMEOUT_S = 30
 HUGE = 10_000_000
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 META = {
@@ -80,7 +80,7 @@ class Program:
         await self.process.stdin.drain()
 
     async def hear(self):
-        text = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)
+        text = await asyncio.wait_for(self.process.stdout.readline(), TIMEOUT_S)
         assert text, "the server has ended"
         return json.loads(text)
 
@@ -161,7 +161,7 @@ async def test_no_line_confuses_the_program(program, tmp_path, era, scale):
     assert '"waiting"' in (await program.ask(whoami))["result"]["content"][0]["text"]
     program.process.stdin.close()
     log = await program.process.stderr.read()
-    assert await asyncio.wait_for(program.process.wait(), PATIENCE_S) == 0
+    assert await asyncio.wait_for(program.process.wait(), TIMEOUT_S) == 0
     assert b"Traceback" not in log
     assert len(log) < 100_000 * scale
 

@@ -19,7 +19,7 @@ from mcp_server.startup.answers import FILE
 from mcp_server.startup.begin import PLAIN_URL, is_installed, understood
 from mq9.transport.open import check_url
 
-PATIENCE_S = 60
+TIMEOUT_S = 60
 OLDER, CURRENT = "2025-11-25", "2026-07-28"
 META = {
     "io.modelcontextprotocol/protocolVersion": CURRENT,
@@ -84,7 +84,7 @@ class Program:
         if not self._is_open:
             self.let_through()
         rest = self.process.stdout.read()
-        assert self.process.wait(PATIENCE_S) == 0
+        assert self.process.wait(TIMEOUT_S) == 0
         return [json.loads(line) for line in rest.splitlines()]
 
 
@@ -262,7 +262,7 @@ def test_what_is_no_proper_start_is_refused_before_anything_is_answered(start):
     program.say("initialize", 1, **HELLO)
     program.let_through()
     assert program.process.stdout.read() == ""
-    assert program.process.wait(PATIENCE_S) == 2
+    assert program.process.wait(TIMEOUT_S) == 2
 
 
 def test_only_the_sdk_that_gave_the_answers_counts_as_installed(tmp_path, monkeypatch):
@@ -278,7 +278,9 @@ def test_only_the_sdk_that_gave_the_answers_counts_as_installed(tmp_path, monkey
     assert is_installed(installed)
 
 
-@pytest.mark.parametrize(("sdk", "begun"), [(version("mcp"), "Front"), ("2.2.999", "NoneType")])
+@pytest.mark.parametrize(
+    ("sdk", "begun"), [(version("mcp"), "StdinReader"), ("2.2.999", "NoneType")]
+)
 def test_nothing_is_answered_for_another_sdk(tmp_path, sdk, begun):
     recorded = tmp_path / "answers.json"
     recorded.write_text(json.dumps(json.loads(FILE.read_text("utf-8")) | {"sdk": sdk}), "utf-8")

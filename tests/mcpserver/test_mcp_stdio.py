@@ -10,7 +10,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from programs import MQ9_MCP
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 pytestmark = pytest.mark.programs
 
@@ -60,7 +60,7 @@ class Process:
         number = next(self._numbers)
         await self.say({"id": number, "method": method, "params": params})
         while True:
-            line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S)
+            line = await asyncio.wait_for(self._process.stdout.readline(), TIMEOUT_S)
             assert line, "the server has ended"
             answer = json.loads(line)
             if answer.get("id") == number:
@@ -80,12 +80,12 @@ class Process:
         """Send it signals, its input being open; its exit code."""
         for name in names:
             self._process.send_signal(getattr(signal, name))
-        return await asyncio.wait_for(self._process.wait(), PATIENCE_S)
+        return await asyncio.wait_for(self._process.wait(), TIMEOUT_S)
 
     async def end(self):
         """Close its input, as a host does; its exit code."""
         self._process.stdin.close()
-        return await asyncio.wait_for(self._process.wait(), PATIENCE_S)
+        return await asyncio.wait_for(self._process.wait(), TIMEOUT_S)
 
 
 async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(environment):

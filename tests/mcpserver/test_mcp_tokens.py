@@ -167,7 +167,7 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
 
 
 async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch):
-    monkeypatch.setattr("mcp_server.callers._MOST_AGENTS", 3)
+    monkeypatch.setattr("mcp_server.agents.callers.MAX_AGENTS", 3)
     names = [f"agent.{number}" for number in range(5)]
     async with served(broker, verifier=Verifier()) as url, AsyncExitStack() as stack:
         hosts = [await stack.enter_async_context(connected(url, token=name)) for name in names]
@@ -185,7 +185,7 @@ async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch)
 
 
 async def test_when_all_agents_are_busy_no_other_comes_in(broker, monkeypatch):
-    monkeypatch.setattr("mcp_server.callers._MOST_AGENTS", 3)
+    monkeypatch.setattr("mcp_server.agents.callers.MAX_AGENTS", 3)
     names = [f"agent.{number}" for number in range(4)]
     async with served(broker, verifier=Verifier()) as url, AsyncExitStack() as stack:
         *busy, late = [

@@ -42,7 +42,7 @@ class Change:
             return False
         try:
             return bool(stat.S_IMODE(self.path.stat().st_mode) & ~_NEW_MODE)
-        except FileNotFoundError:  # it has gone, which is told when the change is made
+        except FileNotFoundError:  # it was removed, which is an error when the change is made
             return False
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""The first questions of a client, which are answered without the MCP SDK."""
+"""The first requests of a client, answered without the MCP SDK."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ import orjson
 
 from mcp_server.startup.answers import CURRENT, OLDER, Answers
 
-# The id under which the SDK is told of the request that opened the connection. The client has its
-# answer, and is not to hear it again.
-ANSWERED = "mq9-mcp:answered"
+# The id under which the SDK gets the request that opened the connection. The client has its answer
+# already, so the one that the SDK gives under this id is not sent.
+ANSWERED_ID = "mq9-mcp:answered"
 
-_MOST_BRACKETS = 100  # the SDK refuses what is nested too deep
+_MAX_BRACKETS = 100  # the SDK refuses what is nested too deep
 _RESERVED = "io.modelcontextprotocol/"
 _VERSION = f"{_RESERVED}protocolVersion"
 _CLIENT = f"{_RESERVED}clientInfo"
 _SUBSCRIPTION = f"{_RESERVED}subscriptionId"
 _ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 _LISTS = {"toolsListChanged", "promptsListChanged", "resourcesListChanged"}
-_SAID_IN_TEXT = {"name", "title", "version", "description", "websiteUrl"}
+_TEXT_MEMBERS = {"name", "title", "version", "description", "websiteUrl"}
 _CAPABILITIES = f"{_RESERVED}clientCapabilities"
 
 
-class Opening:
-    """Answers what the SDK would answer just so, and leaves everything else to it.
+class EarlyResponder:
+    """Answers requests as the SDK would, and leaves to it all that might be answered otherwise.
 
-    What is answered are questions about the server itself, well-formed beyond doubt, from the
-    request on that opens the connection: it decides which protocol is spoken.
+    Answered are requests about the server itself that are well-formed beyond doubt, beginning with
+    the one that opens the connection, which decides the version of the protocol.
 
-    A client that wants to hear when lists change is told at once that it will be, which is never:
-    clients wait for that before they ask for the tools.
+    A request to listen for changes of lists is acknowledged at once, since clients wait for that
+    before they ask for the tools. No list ever changes.
 
     Args:
         answers: The answers.
 
     Attributes:
-        listening: The ids of the requests to listen that were acknowledged, which the SDK will do
-            once more.
+        listening: The ids of the requests to listen that were acknowledged; the SDK acknowledges
+            them once more.
     """
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
-        self._version: str | None = None  # that the connection was opened with
+        self._version: str | None = None  # of the protocol, once the connection is open
         self._is_over = False
         self.listening = set[int | str]()
 
-    def heard(self, line: str) -> tuple[bytes | None, str | None]:
-        """Hear a line.
+    def respond(self, line: str) -> tuple[bytes | None, str | None]:
+        """Answer a line of the client, if that is possible.
 
         Returns:
-            The line that answers it, and the line that the SDK is to be told. One of them is None,
+            The line that answers it, and the line that the SDK is to read. One of them is None,
             except for the request that opens the connection, and one to listen.
         """
         request = None if self._is_over else _request(line)
@@ -62,17 +62,17 @@ class Opening:
         if request is not None and version is not None:
             result = self._answers.result(version, request["method"])
         if request is None or result is None:
-            self._is_over = self._is_over or self._version is None  # the SDK decides what is spoken
+            self._is_over = self._is_over or self._version is None  # the SDK opens the connection
             return None, line
-        told = None
+        for_sdk = None
         if self._version is None:
             self._version = version
-            told = orjson.dumps(request | {"id": ANSWERED}).decode() + "\n"
+            for_sdk = orjson.dumps(request | {"id": ANSWERED_ID}).decode() + "\n"
         answer = {"jsonrpc": "2.0", "id": request["id"], "result": result}
-        return orjson.dumps(answer) + b"\n", told
+        return orjson.dumps(answer) + b"\n", for_sdk
 
     def _only_listens(self, request: dict[str, Any]) -> bool:
-        """Tell whether a request is to hear of lists that change, and of nothing else."""
+        """Tell whether a request listens for changes of lists, and for nothing else."""
         params = request.get("params") or {}
         lists = params.get("notifications")
         return (
@@ -86,21 +86,21 @@ class Opening:
         )
 
     def _version_of(self, request: dict[str, Any]) -> str | None:
-        """Return the version of the protocol that a request is in; None when that is not sure."""
+        """Return the version of the protocol of a request; None when it is in doubt."""
         params = request.get("params") or {}
         meta = params.get("_meta", {})
         if not isinstance(meta, dict):
             return None
-        spoken = None if self._version is None else self._answers.era(self._version)
+        open_era = None if self._version is None else self._answers.era(self._version)
         if request["method"] == "initialize":
             version, era = params.get("protocolVersion"), OLDER
-            is_sure = spoken is None and _is_greeting(params)
+            is_sure = open_era is None and _is_initialize(params)
         elif _VERSION in meta:
             version, era = meta[_VERSION], CURRENT
-            is_sure = spoken in {None, CURRENT} and _is_enveloped(params)
+            is_sure = open_era in {None, CURRENT} and _is_enveloped(params)
         else:
             version, era = self._version, OLDER
-            is_sure = spoken == OLDER and params.keys() <= {"_meta"} and _is_meta(meta)
+            is_sure = open_era == OLDER and params.keys() <= {"_meta"} and _is_meta(meta)
         return version if is_sure and self._answers.era(version) == era else None
 
 
@@ -119,8 +119,8 @@ def acknowledged(message: object) -> int | str | None:
 
 
 def _request(line: str) -> dict[str, Any] | None:
-    """Return the request in a line; None when there is none, or none that is sure to be one."""
-    if line.count("{") + line.count("[") > _MOST_BRACKETS:
+    """Return the request in a line; None when it is none, or in doubt."""
+    if line.count("{") + line.count("[") > _MAX_BRACKETS:
         return None
     try:
         message = orjson.loads(line)
@@ -138,7 +138,7 @@ def _request(line: str) -> dict[str, Any] | None:
     return message
 
 
-def _is_greeting(params: dict[str, Any]) -> bool:
+def _is_initialize(params: dict[str, Any]) -> bool:
     return (
         params.keys() <= {"protocolVersion", "capabilities", "clientInfo", "_meta"}
         and _are_capabilities(params.get("capabilities"))
@@ -165,16 +165,16 @@ def _is_meta(meta: dict[str, Any], reserved: frozenset[str] = frozenset()) -> bo
 
 
 def _is_implementation(about: object) -> bool:
-    """Tell whether a client says who it is, in nothing but text."""
+    """Tell whether a value describes a client, in nothing but text."""
     return (
         isinstance(about, dict)
-        and {"name", "version"} <= about.keys() <= _SAID_IN_TEXT
+        and {"name", "version"} <= about.keys() <= _TEXT_MEMBERS
         and all(isinstance(one, str) for one in about.values())
     )
 
 
 def _are_capabilities(capabilities: object) -> bool:
-    """Tell whether a client says what it can do: everything in objects of objects."""
+    """Tell whether a value lists what a client can do, in objects of objects."""
     return isinstance(capabilities, dict) and all(
         isinstance(one, dict) and all(_is_capability(name, *part) for part in one.items())
         for name, one in capabilities.items()

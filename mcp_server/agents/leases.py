@@ -1,4 +1,4 @@
-"""Leases of what a host's session works on, renewed as long as the session lasts."""
+"""The leases of what sessions have fetched, renewed as long as the session lasts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mq9.operations.deliveries import Delivery
 
 _logger = logging.getLogger("mq9.mcp")
 
-_MOST = 1_000  # messages; the first to be forgotten are those that were fetched first
-_SHORTEST_MS = 1_000  # that a lease may be
-_LOOKS = 4  # in the time of one lease
-_PARTING_S = 3.0  # for giving back what is held
+_MAX_MESSAGES = 1_000  # of one agent; those that were fetched first are dropped first
+_MIN_LEASE_MS = 1_000
+_CHECKS_PER_LEASE = 4
+_GIVE_BACK_TIMEOUT_S = 3.0
 
 _Place = tuple[str, str, str]  # mailbox, group, consumer
 
@@ -28,48 +28,48 @@ class _Held:
     """A lease, by the client's monotonic clock in milliseconds.
 
     Attributes:
-        latest: Until when it may be renewed.
+        renewable_until: The latest end that it may be renewed to.
         until: When it ends.
         batch: The token of the fetch.
     """
 
-    latest: int
+    renewable_until: int
     until: int
     batch: str | None
 
 
 class LeaseKeeper:
-    """Renews what the sessions of one agent hold, each until its session ends.
+    """Renews the leases of one agent, each until the session ends that fetched the message.
 
-    What is acknowledged, given back or lost is held no longer.
+    Leases of what is acknowledged, given back or lost are not renewed.
 
     Args:
         client: The agent's connection.
-        lease_ms: For how long a lease is renewed.
-        most_ms: How long after it was fetched a message is held at the most.
+        lease_ms: For how many milliseconds a lease is renewed.
+        max_ms: How many milliseconds after its fetch a message may be leased at the most.
     """
 
-    def __init__(self, client: Mq9Client, lease_ms: int, most_ms: int) -> None:
+    def __init__(self, client: Mq9Client, lease_ms: int, max_ms: int) -> None:
         self._client = client
         self._lease_ms = lease_ms
-        self._most_ms = most_ms
+        self._max_ms = max_ms
         self._held: OrderedDict[tuple[_Place, int], _Held] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
     def fetched(self, delivery: Delivery, lease_ms: int) -> None:
-        """Hold what was fetched just now."""
+        """Begin to renew the leases of what was fetched just now."""
         now = self._now()
         for msg_id in delivery.msg_ids:
             key = _place(delivery), msg_id
-            self._held[key] = _Held(now + self._most_ms, now + lease_ms, delivery.batch)
+            self._held[key] = _Held(now + self._max_ms, now + lease_ms, delivery.batch)
             self._held.move_to_end(key)
-        while len(self._held) > _MOST:
+        while len(self._held) > _MAX_MESSAGES:
             self._held.popitem(last=False)
         if self._held and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._run())
 
     def extended(self, deliveries: Mapping[int, Delivery], lease_ms: int) -> None:
-        """Note until when leases run that were renewed just now, by somebody who asked for it."""
+        """Note when leases end that the agent has renewed itself just now."""
         until = self._now() + lease_ms
         for msg_id, delivery in deliveries.items():
             held = self._held.get((_place(delivery), msg_id))
@@ -77,11 +77,11 @@ class LeaseKeeper:
                 held.until = until
 
     def let_go(self, deliveries: Mapping[int, Delivery], msg_ids: Iterable[int]) -> None:
-        """Hold messages no longer, which were acknowledged or given back.
+        """Stop renewing messages that were acknowledged or given back.
 
         Args:
             deliveries: Where some messages were fetched, all of them from one place.
-            msg_ids: What was dealt with, of these and of others from there.
+            msg_ids: The messages, these or others from there.
         """
         places = {_place(one) for one in deliveries.values()}
         for msg_id in msg_ids:
@@ -89,7 +89,7 @@ class LeaseKeeper:
                 self._held.pop((place, msg_id), None)
 
     def end(self, consumer: str) -> None:
-        """Hold nothing any more for a consumer, whose session has ended."""
+        """Stop renewing the leases of a consumer, whose session has ended."""
         for key in [key for key in self._held if key[0][2] == consumer]:
             del self._held[key]
 
@@ -104,7 +104,7 @@ class LeaseKeeper:
         if not held:
             return
         try:
-            await in_time(self._client.clock, _PARTING_S, self._give_back(held))
+            await in_time(self._client.clock, _GIVE_BACK_TIMEOUT_S, self._give_back(held))
         except TimeoutError:
             _logger.warning("%d messages could not be given back in time", len(held))
 
@@ -113,14 +113,14 @@ class LeaseKeeper:
             try:
                 await self._client.nack(address, group, msg_id, batch=one.batch, consumer=consumer)
             except MessageNotFound:
-                continue  # it is gone
+                continue  # it was acknowledged, deleted or has expired
             except Mq9Error as error:
                 _logger.warning("what is held could not be given back: %s", error)
                 return
 
     async def _run(self) -> None:
         while self._held:
-            await sleep(self._client.clock, self._lease_ms / _LOOKS / 1000)
+            await sleep(self._client.clock, self._lease_ms / _CHECKS_PER_LEASE / 1000)
             for (place, lease_ms), msg_ids in self._due().items():
                 try:
                     await self._renew(place, lease_ms, msg_ids)
@@ -128,15 +128,15 @@ class LeaseKeeper:
                     _logger.info("leases in %s could not be renewed: %s", place[0], error)
 
     def _due(self) -> dict[tuple[_Place, int], list[int]]:
-        """Return what has to be renewed now, by place and for how long; forget what has ended."""
+        """Return what has to be renewed now, by place and for how long; drop what has ended."""
         now = self._now()
         due: dict[tuple[_Place, int], list[int]] = defaultdict(list)
         for (place, msg_id), held in list(self._held.items()):
-            lease_ms = min(self._lease_ms, held.latest - now)
+            lease_ms = min(self._lease_ms, held.renewable_until - now)
             if held.until <= now:
                 del self._held[place, msg_id]
-            elif held.until - now <= self._lease_ms / 2 and held.until < held.latest:
-                due[place, max(lease_ms, _SHORTEST_MS)].append(msg_id)
+            elif held.until - now <= self._lease_ms / 2 and held.until < held.renewable_until:
+                due[place, max(lease_ms, _MIN_LEASE_MS)].append(msg_id)
         return due
 
     async def _renew(self, place: _Place, lease_ms: int, msg_ids: list[int]) -> None:

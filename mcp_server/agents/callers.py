@@ -1,4 +1,4 @@
-"""The agents that call, each with its connection, and what they may do."""
+"""The agents that call, each with its connection and its leases."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from starlette.requests import Request
 
-from mcp_server.keeping import LeaseKeeper
-from mcp_server.naming import Surroundings, named_after
+from mcp_server.agents.leases import LeaseKeeper
+from mcp_server.agents.naming import WorkingDirectory, named_after
 from mcp_server.settings import Settings
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock
@@ -31,11 +31,11 @@ _logger = logging.getLogger("mq9.mcp")
 Connect = Callable[[str], Mq9Client]
 Context = ServerRequestContext[Any, Any]
 
-_MOST_AGENTS = 1_000  # that are connected at once
+MAX_AGENTS = 1_000  # connected at once
 _SESSION = "mcp-session-id"
 _SESSION_CHARS = 8
 _WITHOUT_SESSION = "http"
-_STATE = "mq9.kept"
+_STATE = "mq9.kept"  # of a connection: the consumers whose leases are renewed
 
 
 def connect_to(url: str | None) -> Connect:
@@ -53,6 +53,8 @@ def connect_to(url: str | None) -> Connect:
 
 @dataclass(slots=True)
 class _Agent:
+    """A connected agent, and how many of its requests are in work."""
+
     identity: Identity
     client: Mq9Client
     keeper: LeaseKeeper
@@ -60,26 +62,26 @@ class _Agent:
     busy: int = 0
 
     async def close(self) -> None:
-        """Give back what it holds, and let go of its connection."""
+        """Give back what it holds, and close its connection."""
         await self.keeper.close()
         await self.client.close()
 
 
 class Callers:
-    """Knows who asks, and gives each agent one connection, made when it is first needed.
+    """The agents of one server, each with one connection, made when it is first needed.
 
     Args:
         connect: Makes the client of an agent, not yet connected.
         settings: What the agents may do.
-        agent: Who asks where no bearer token says so; None when one must.
+        agent: The agent of requests without a bearer token; None where each needs one.
         mail_address: The mailbox of that agent; the slug of its name when not given.
-        instance: A name for this process, by which its fetches are told from those of another.
-        surroundings: Where this process was started, if the first request decides who asks: the
-            agent is then named after the host and its project.
-        clock: Measures how long that host takes to answer.
+        instance: A name for this process, which its consumers have; a random one when not given.
+        working_directory: Where this process was started, if the agent is to be named after the
+            host and the project of the first request.
+        clock: Measures how long that host takes to name its project; the machine's when not given.
 
     Attributes:
-        default: Who asks where no bearer token says so.
+        default: The agent of requests without a bearer token.
 
     Raises:
         InvalidRequest: The agent's name or mailbox is not one, or the name has no slug.
@@ -93,7 +95,7 @@ class Callers:
         agent: str | None = None,
         mail_address: str | None = None,
         instance: str | None = None,
-        surroundings: Surroundings | None = None,
+        working_directory: WorkingDirectory | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._connect = connect
@@ -102,24 +104,24 @@ class Callers:
         self.default = None if agent is None else settings.identity(agent, mail_address)
         self._instance = instance or secrets.token_hex(4)
         self._agents: OrderedDict[str, _Agent] = OrderedDict()
-        self._surroundings = surroundings
+        self._surroundings = working_directory
         self._clock = clock or SystemClock()
-        self._deciding = asyncio.Lock()
+        self._naming = asyncio.Lock()
 
-    async def decide(self, context: Context) -> None:
-        """Name the agent after the host that asks, if that is how it is to be named."""
+    async def name_default(self, context: Context) -> None:
+        """Name the agent after the host of a request, unless it has a name."""
         if self.default is not None or self._surroundings is None:
             return
-        async with self._deciding:
+        async with self._naming:
             if self.default is None:
                 name = await named_after(context, self._clock, self._surroundings)
                 self.default = self._settings.identity(name)
 
     def identity(self) -> Identity:
-        """Return who asks.
+        """Return the agent that makes the request in work.
 
         Raises:
-            Unauthorized: No bearer token says so, and there is no agent for that case.
+            Unauthorized: It has no bearer token, and no agent is set for that.
             InvalidRequest: The token names an agent that cannot be one.
         """
         token = get_access_token()
@@ -133,26 +135,26 @@ class Callers:
 
     @asynccontextmanager
     async def calling(self, context: Context) -> AsyncIterator[Caller]:
-        """Give the caller behind a request, connected, while inside.
+        """Return the caller of the operations that a request needs, connected, while inside.
 
         Raises:
-            OperationError: Nobody is known to ask, or no broker answers.
+            OperationError: The agent is not known, or no broker answers.
         """
         try:
-            agent, left = self._agent()
+            agent, evicted = self._agent()
         except Mq9Error as error:
             raise OperationError(f"{error}. Tell the user.", error.code) from error
         agent.busy += 1
         try:
-            if left is not None:
-                await left.close()
+            if evicted is not None:
+                await evicted.close()
             try:
                 await agent.client.connect()
-            except Exception as error:  # whatever it is, a model can only tell its user
+            except Exception as error:  # a model can only tell its user, whatever it is
                 raise unreachable(error) from error
-            window = self._window(context)
-            consumer = f"{agent.identity.name}/{window or _WITHOUT_SESSION}"
-            keeper = self._keeper(context, agent, consumer) if window else None
+            session = self._session(context)
+            consumer = f"{agent.identity.name}/{session or _WITHOUT_SESSION}"
+            keeper = self._keeper(context, agent, consumer) if session else None
             yield Caller(
                 client=agent.client,
                 consumer=consumer,
@@ -163,7 +165,7 @@ class Callers:
                 read_only=self._settings.read_only,
                 registration_ttl=self._settings.registration_ttl,
                 # Some clients open a session for each call.
-                deliveries=agent.deliveries.of(window, and_others=True),
+                deliveries=agent.deliveries.of(session, and_others=True),
                 leases=keeper,
             )
         finally:
@@ -184,7 +186,7 @@ class Callers:
                     _logger.warning("%s cannot have its mailbox: %s", name, error)
 
     async def close(self) -> None:
-        """Let go of all connections. Whoever asks later is connected anew."""
+        """Close all connections. Agents that call later are connected anew."""
         agents = list(self._agents.values())
         self._agents.clear()
         with anyio.CancelScope(shield=True):  # the server may have been cancelled, too
@@ -192,40 +194,39 @@ class Callers:
                 await agent.close()
 
     def _agent(self) -> tuple[_Agent, _Agent | None]:
-        """Return the agent that asks, and another that has to go to make room for it."""
+        """Return the agent that calls, and another one to close so that no more are connected."""
         identity = self.identity()
         found = self._agents.get(identity.name)
         if found is not None:
             self._agents.move_to_end(identity.name)
             return found, None
-        left = None
-        if len(self._agents) >= _MOST_AGENTS:
-            left = next((one for one in self._agents.values() if not one.busy), None)
-            if left is None:
-                raise LimitReached(f"{_MOST_AGENTS} agents are connected, and all of them are busy")
-            del self._agents[left.identity.name]
+        evicted = None
+        if len(self._agents) >= MAX_AGENTS:
+            evicted = next((one for one in self._agents.values() if not one.busy), None)
+            if evicted is None:
+                raise LimitReached(f"{MAX_AGENTS} agents are connected, and all of them are busy")
+            del self._agents[evicted.identity.name]
         client = self._connect(identity.name)
         keeper = LeaseKeeper(client, self._settings.lease_ms, self._settings.keep_ms)
         agent = self._agents[identity.name] = _Agent(identity, client, keeper)
-        return agent, left
+        return agent, evicted
 
     def _keeper(self, context: Context, agent: _Agent, consumer: str) -> LeaseKeeper | None:
-        """Return what renews the leases of a session, which may end before this process does."""
+        """Return what renews the leases of a session; None where leases are not renewed."""
         if not self._settings.keep_ms:
             return None
         if isinstance(context.request, Request):
-            connection: Connection = context.session._connection  # noqa: SLF001  # no other way
+            connection: Connection = context.session._connection  # noqa: SLF001  # it is not public
             if consumer not in connection.state.setdefault(_STATE, set()):
                 connection.state[_STATE].add(consumer)
                 connection.exit_stack.callback(agent.keeper.end, consumer)
         return agent.keeper
 
-    def _window(self, context: Context) -> str:
-        """Return a name for where the request comes from: this process, or a session over HTTP.
+    def _session(self, context: Context) -> str:
+        """Return the name of a request's session: that of this process, or one over HTTP.
 
-        It is empty for a request without a session. Nobody can tell one window of an agent from
-        another then: all are one consumer, which gets what it has not acknowledged when it
-        fetches again.
+        It is empty for a request without a session. All such requests of an agent are one consumer,
+        which gets what it has not acknowledged when it fetches again.
         """
         if not isinstance(context.request, Request):
             return self._instance

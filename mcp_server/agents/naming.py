@@ -1,4 +1,4 @@
-"""Names for agents that are called after their host and the project that it works on."""
+"""The names of agents that are named after their host and its project."""
 
 from __future__ import annotations
 
@@ -28,15 +28,19 @@ _logger = logging.getLogger("mq9.mcp")
 _HOST_CHARS, _PROJECT_CHARS = 40, 60
 _DIGEST_CHARS = 8
 _UNKNOWN_HOST = "mcp-host"
-_PATIENCE_S = 2.0  # for the client's roots
+_ROOTS_TIMEOUT_S = 2.0
 _OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
 
 
 def refuse_auto(option: str, agent: str | None) -> None:
-    """See that an agent is not to be named after a host where several hosts may call.
+    """Refuse to name an agent after its host where several hosts may call.
+
+    Args:
+        option: The option that names the agent, for the error.
+        agent: The name.
 
     Raises:
-        InvalidRequest: It is.
+        InvalidRequest: The name is ``auto``.
     """
     if agent == AUTO:
         raise InvalidRequest(
@@ -59,20 +63,20 @@ def name_of(host: str | None, project: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Where the program was started.
+class WorkingDirectory:
+    """The directory that the program was started in.
 
     Attributes:
-        directory: The working directory; None if there is none any more.
-        no_projects: Directories in which hosts start programs that belong to no project.
+        directory: Its path; None if it was removed.
+        no_projects: Directories in which hosts start programs outside of projects.
     """
 
     directory: Path | None
     no_projects: Sequence[Path]
 
     @classmethod
-    def here(cls) -> Surroundings:
-        """Return those of this process."""
+    def here(cls) -> WorkingDirectory:
+        """Return that of this process."""
         try:
             directory = Path.cwd()
         except OSError:
@@ -87,7 +91,7 @@ class Surroundings:
 
     @property
     def project(self) -> str | None:
-        """The name of the directory, unless it is that of no project."""
+        """The name of the directory; None where it is no project."""
         directory = self.directory
         if directory is None or directory in self.no_projects:
             return None
@@ -95,18 +99,18 @@ class Surroundings:
 
 
 async def named_after(
-    context: ServerRequestContext[Any, Any], clock: Clock, surroundings: Surroundings
+    context: ServerRequestContext[Any, Any], clock: Clock, working_directory: WorkingDirectory
 ) -> str:
     """Return the name of the agent that a host is, which is the same whenever it is started.
 
     Args:
         context: A request of the host.
         clock: Measures how long the host takes to name its roots.
-        surroundings: What names the project where the host names no roots.
+        working_directory: Names the project where the host names no roots.
     """
     params = context.session.client_params
     host = None if params is None else params.client_info.name
-    return name_of(host, await _root(context, clock) or surroundings.project)
+    return name_of(host, await _root(context, clock) or working_directory.project)
 
 
 async def _root(context: ServerRequestContext[Any, Any], clock: Clock) -> str | None:
@@ -116,7 +120,7 @@ async def _root(context: ServerRequestContext[Any, Any], clock: Clock) -> str | 
         return None
     asking = context.session.send_request(ListRootsRequest(), ListRootsResult)
     try:
-        roots = (await in_time(clock, _PATIENCE_S, asking)).roots
+        roots = (await in_time(clock, _ROOTS_TIMEOUT_S, asking)).roots
     except (MCPError, ValidationError, TimeoutError) as error:
         _logger.info("the client did not name its roots: %s", error)
         return None

@@ -1,0 +1,1 @@
+"""The agents that call: their names, connections and leases."""
