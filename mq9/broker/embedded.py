@@ -12,6 +12,7 @@ from mq9.broker.service import Request, Service
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings
+from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Claimed, Limits
 from mq9.models import Totals
 from mq9.protocol.reserved import Reserved
@@ -76,7 +77,7 @@ class EmbeddedBroker:
     ) -> EmbeddedBroker:
         """Make a broker whose state lives as long as it does."""
         return cls(
-            lambda _: InlineBackend(store.open_memory(), clock, limits),
+            lambda _: InlineBackend(store.open_memory(), clock, limits, AGENT_INDEX),
             clock,
             observer=observer,
             embeddings=embeddings,
@@ -99,7 +100,7 @@ class EmbeddedBroker:
             UnusableFile: The file is damaged, of a newer version or not mq9's.
         """
         return cls(
-            lambda on_news: FileBackend(path, clock, limits, durability, on_news),
+            lambda on_news: FileBackend(path, clock, limits, durability, on_news, AGENT_INDEX),
             clock,
             observer=observer,
             embeddings=embeddings,

@@ -20,7 +20,7 @@ from mq9.broker.payloads import PayloadForm
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings
-from mq9.discovery.finder import Finder
+from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
 from mq9.engine.commands import ANYBODY, Actor, Claimed, Command, Fetched, Start
 from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
@@ -192,7 +192,7 @@ class Service:
         embeddings: Embeddings | None = None,
     ) -> None:
         self._backend = backend
-        self._finder = Finder(backend, embeddings)
+        self._agents = AgentSearch(backend, embeddings)
         self._waiters = waiters
         self._clock = clock
         self._randomness = randomness
@@ -318,8 +318,8 @@ class Service:
         return await self._backend.run(sweep) >= sweep.most
 
     def close(self) -> None:
-        """Let go of what finds agents."""
-        self._finder.close()
+        """Let go of what finds agents by meaning."""
+        self._agents.close()
 
     async def sweep(self) -> None:
         """Remove all that is over, a bounded part at a time."""
@@ -701,7 +701,7 @@ class Service:
 
     async def _discover(self, call: Call) -> dict[str, Any]:
         body = requests.Discover.decode(call.payload)
-        found = await self._finder.find(body, call.actor)
+        found = await self._agents.find(body, call.actor)
         return replies.encode_discover(found.agents, mode=found.mode, has_more=found.has_more)
 
     async def _whoami(self, call: Call) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Rows = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 SPARE = 1.25  # how much room there is for more
@@ -16,9 +16,9 @@ _BLOCK = 128  # scores whose largest is looked at first
 
 
 class Vectors:
-    """A row number and a vector of length 1 for each agent, 4 bytes times the dimension.
+    """An id and a vector of length 1 for each agent, 4 bytes times the dimension.
 
-    Rows ascend. It is for one thread, but what ``compare`` returns is for any, and stays as it is.
+    Ids ascend. It is for one thread, but what ``compare`` returns is for any, and stays as it is.
 
     Attributes:
         count: How many there are.
@@ -26,7 +26,7 @@ class Vectors:
 
     def __init__(self) -> None:
         self.count = 0
-        self._rows: Rows = np.empty(0, np.int64)
+        self._ids: Ids = np.empty(0, np.int64)
         self._matrix: Floats = np.empty((0, 0), np.float32)
 
     @property
@@ -34,8 +34,8 @@ class Vectors:
         """The dimension; 0 while there is none."""
         return int(self._matrix.shape[1])
 
-    def add(self, rows: Sequence[int], vectors: Sequence[Floats]) -> None:
-        """Add rows above all those before.
+    def add(self, ids: Sequence[int], vectors: Sequence[Floats]) -> None:
+        """Add ids above all those before.
 
         Raises:
             ValueError: The vectors are not of one dimension; nothing was added.
@@ -45,25 +45,25 @@ class Vectors:
             self._matrix = np.empty((0, added.shape[1]), np.float32)
         if added.shape[1:] != (self.size,):
             raise ValueError(f"{added.shape[1]} numbers in a vector, and {self.size} before")
-        wanted = self.count + len(rows)
+        wanted = self.count + len(ids)
         if wanted > len(self._matrix):
             room = int(wanted * SPARE)
-            self._rows = _grown(self._rows[: self.count], room)
+            self._ids = _grown(self._ids[: self.count], room)
             self._matrix = _grown(self._matrix[: self.count], room)
-        self._rows[self.count : wanted] = rows
+        self._ids[self.count : wanted] = ids
         self._matrix[self.count : wanted] = added
         self.count = wanted
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop all but those rows."""
-        kept = np.flatnonzero(np.isin(self._rows[: self.count], rows))
-        # Not in place: somebody may still look at the rows as they were.
-        self._rows = _grown(self._rows[kept], len(self._matrix))
+    def keep(self, ids: Sequence[int]) -> None:
+        """Drop all but those ids."""
+        kept = np.flatnonzero(np.isin(self._ids[: self.count], ids))
+        # Not in place: somebody may still look at the ids as they were.
+        self._ids = _grown(self._ids[kept], len(self._matrix))
         self._matrix[: len(kept)] = self._matrix[kept]
         self.count = len(kept)
 
-    def compare(self, vector: Floats) -> tuple[Rows, Floats]:
-        """Return all rows, and the cosine of each one's vector and a vector of length 1.
+    def compare(self, vector: Floats) -> tuple[Ids, Floats]:
+        """Return all ids, and the cosine of each one's vector and a vector of length 1.
 
         Raises:
             ValueError: It is of another dimension.
@@ -71,21 +71,21 @@ class Vectors:
         if vector.shape != (self.size,):
             raise ValueError(f"{len(vector)} numbers in a vector, and {self.size} in others")
         # One thread does this as fast as many, and leaves the others to those who send.
-        return self._rows[: self.count], np.einsum("ij,j->i", self._matrix[: self.count], vector)
+        return self._ids[: self.count], np.einsum("ij,j->i", self._matrix[: self.count], vector)
 
 
-def best(rows: Rows, scores: Floats, most: int) -> tuple[tuple[int, float], ...]:
-    """Return so many of the rows with the largest scores, best first; of equals the lowest row."""
-    at = _largest(scores, min(most, len(rows)))
-    at = at[np.lexsort((rows[at], -scores[at]))]
-    return tuple((int(rows[one]), float(scores[one])) for one in at)
+def best(ids: Ids, scores: Floats, most: int) -> tuple[tuple[int, float], ...]:
+    """Return so many of the ids with the largest scores, best first; of equals the lowest id."""
+    at = _largest(scores, min(most, len(ids)))
+    at = at[np.lexsort((ids[at], -scores[at]))]
+    return tuple((int(ids[one]), float(scores[one])) for one in at)
 
 
-def raise_scores(rows: Rows, scores: Floats, chosen: Sequence[int], by: float) -> None:
-    """Raise the scores of those of the rows that are chosen."""
-    if chosen and len(rows):
-        at = np.searchsorted(rows, chosen).clip(max=len(rows) - 1)
-        scores[at[rows[at] == chosen]] += by
+def raise_scores(ids: Ids, scores: Floats, chosen: Sequence[int], by: float) -> None:
+    """Raise the scores of those of the ids that are chosen."""
+    if chosen and len(ids):
+        at = np.searchsorted(ids, chosen).clip(max=len(ids) - 1)
+        scores[at[ids[at] == chosen]] += by
 
 
 def unit(vectors: Floats) -> Floats:
@@ -102,7 +102,7 @@ def mean(vectors: Sequence[Floats]) -> Floats | None:
     return unit(np.mean(vectors, axis=0, keepdims=True))[0] if len(vectors) else None
 
 
-def _largest(scores: Floats, most: int) -> Rows:
+def _largest(scores: Floats, most: int) -> Ids:
     """Return where the largest scores are.
 
     They lie in as many blocks at the most, which are those whose own largest scores are.
@@ -117,7 +117,7 @@ def _largest(scores: Floats, most: int) -> Rows:
     return np.asarray(candidates[_partition(scores[candidates], most)])
 
 
-def _partition(scores: Floats, most: int) -> Rows:
+def _partition(scores: Floats, most: int) -> Ids:
     if most >= len(scores):
         return np.arange(len(scores))
     return np.argpartition(scores, len(scores) - most)[len(scores) - most :]

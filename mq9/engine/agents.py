@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from mq9.discovery import search
-from mq9.engine import mailboxes
+from mq9.engine import mailboxes, registry
 from mq9.engine.commands import (
     Actor,
     AgentKeys,
@@ -25,13 +24,9 @@ from mq9.engine.commands import (
     Seen,
     Unregister,
 )
+from mq9.engine.registry import ALIVE
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
 
-ALIVE = (
-    "(a.expires_ms IS NULL OR a.expires_ms>:now) AND EXISTS ("
-    "SELECT 1 FROM mailboxes m WHERE m.address=a.mailbox AND m.life=a.life"
-    " AND (m.expires_ms IS NULL OR m.expires_ms>:now))"
-)
 # Noting every sign of life would be wasted writing where a registration lasts much longer.
 _SEEN_GRAIN_MS = 1_000
 _EXACT_TTL_S = 3_600  # up to which every sign is noted
@@ -72,7 +67,7 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
     )
     expires_ms = now + command.ttl_s * 1000 if command.ttl_s else None
     if existing is not None:
-        # Most register again with what they said before; its text and vector can stay.
+        # Most register again with what they said before: then what is derived from it can stay.
         is_renewed = connection.execute(
             "UPDATE agents SET life=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
             " WHERE id=? AND mailbox=? AND registered=?",
@@ -83,11 +78,11 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
         ).rowcount
         if is_renewed:
             return
-        _remove(connection, existing.id)
+        registry.remove(connection, "id=?", (existing.id,))
     else:
-        _remove_stale(connection, key)
+        registry.remove(connection, "key=?", (key,))
         _make_room(connection, now, limits)
-    new_id = connection.execute(
+    connection.execute(
         "INSERT INTO agents"
         " (key, mailbox, life, registered, owner, ttl_s, expires_ms, seen_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
@@ -95,10 +90,6 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
             *(key, command.mailbox, life, command.registered),
             *(command.actor.agent, command.ttl_s, expires_ms, now),
         ),
-    ).lastrowid
-    connection.execute(
-        "INSERT INTO agents_text (rowid, name, description, skills, rest) VALUES (?,?,?,?,?)",
-        (new_id, *search.document(key, orjson.loads(command.registered))),
     )
 
 
@@ -149,18 +140,6 @@ def _refuse_others(registration: _Registration, actor: Actor, name: str) -> None
     raise Forbidden(f"name: {name!r} was registered by another agent")
 
 
-def _remove(connection: sqlite3.Connection, row_id: int) -> None:
-    connection.execute("DELETE FROM agents WHERE id=?", (row_id,))
-    connection.execute("DELETE FROM agents_text WHERE rowid=?", (row_id,))
-    connection.execute("DELETE FROM agents_vectors WHERE agent=?", (row_id,))
-
-
-def _remove_stale(connection: sqlite3.Connection, key: str) -> None:
-    row = connection.execute("SELECT id FROM agents WHERE key=?", (key,)).fetchone()
-    if row is not None:
-        _remove(connection, row[0])
-
-
 def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
     (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
@@ -173,12 +152,12 @@ def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None
 
 def remove_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
     """Remove registrations that were not renewed in time; how many."""
-    rows = connection.execute(
-        "SELECT id FROM agents WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?", (now, most)
-    ).fetchall()
-    for (row_id,) in rows:
-        _remove(connection, row_id)
-    return len(rows)
+    removed = registry.remove(
+        connection,
+        "id IN (SELECT id FROM agents WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?)",
+        (now, most),
+    )
+    return len(removed)
 
 
 def unregister(
@@ -187,7 +166,7 @@ def unregister(
     """Take an agent out of the registry."""
     found = _named(connection, command.name, command.mailbox, command.actor, now)
     _refuse_others(found, command.actor, command.name or command.mailbox or "")
-    _remove(connection, found.id)
+    registry.remove(connection, "id=?", (found.id,))
 
 
 def report(connection: sqlite3.Connection, command: Report, now: int, limits: Limits) -> None:
@@ -253,16 +232,9 @@ def claim(
         if found.owner is None and found.mailbox == address_of.get(agent):
             connection.execute("UPDATE agents SET owner=? WHERE id=?", (agent, found.id))
         else:
-            _remove(connection, found.id)
-            removed.append(key)
+            removed += registry.remove(connection, "id=?", (found.id,))
     for address, agent in command.addresses:
-        rows = connection.execute(
-            "SELECT id, key FROM agents WHERE mailbox=? AND owner IS NOT ? ORDER BY key",
-            (address, agent),
-        ).fetchall()
-        for row_id, key in rows:
-            _remove(connection, row_id)
-            removed.append(key)
+        removed += registry.remove(connection, "mailbox=? AND owner IS NOT ?", (address, agent))
     mailboxes_taken = mailboxes.claim(connection, command, now)
     closed, first_closed = mailboxes.count_closed(connection, now, _MOST_NAMED)
     return Claimed(

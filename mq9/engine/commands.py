@@ -15,7 +15,6 @@ from mq9.models import (
     Extended,
     FetchResult,
     MailboxStatus,
-    Match,
     Message,
     Priority,
     PublicMailbox,
@@ -551,15 +550,6 @@ class ListPublic(Query[tuple[tuple[PublicMailbox, ...], bool]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Discovered:
-    """The outcome of a Discover: what each agent registered, and how it matched."""
-
-    agents: tuple[tuple[bytes, Match], ...]
-    mode: str
-    has_more: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen(Command[int | None]):
     """Note that an agent lives; gives the instant by which it is to be noted again as it waits."""
 
@@ -571,105 +561,3 @@ class IsRegistered(Query[bool]):
     """Whether there is a registration under a name."""
 
     name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreVectors(Command[None]):
-    """Keep the vectors that a model made of agents; those that have gone are passed over.
-
-    Attributes:
-        model: Which model.
-        vectors: The row of each agent, and its vector.
-    """
-
-    model: str
-    vectors: tuple[tuple[int, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentRows(Query[tuple[int, ...]]):
-    """The rows of all agents."""
-
-
-@dataclass(frozen=True, slots=True)
-class Meant:
-    """An agent, for whoever compares meanings.
-
-    Attributes:
-        row: Its row.
-        vector: Its vector, where the model has made it one.
-        parts: What it says of itself, where it has none.
-    """
-
-    row: int
-    vector: bytes | None
-    parts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meanings(Query[tuple[Meant, ...]]):
-    """What the agents after a row mean, in the order of their rows."""
-
-    model: str
-    after: int
-    most: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
-    """What the registry says to a question that is compared with vectors.
-
-    Attributes:
-        rows: The agents whose text has its words, if they are few enough.
-        newest: The row of the agent that registered last; 0 where there is none.
-    """
-
-    rows: tuple[int, ...]
-    newest: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matching(Query[Matched]):
-    """The agents whose text has every word of a question that says something.
-
-    Attributes:
-        text: The question.
-        most: How many at the most; none where there are more.
-    """
-
-    text: str
-    most: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked(Query[Discovered]):
-    """The living of some agents, in the order given.
-
-    Attributes:
-        ranking: Row and score of each.
-        mode: What ranked them.
-        weak_below: The score below which a match is weak.
-    """
-
-    ranking: tuple[tuple[int, float], ...]
-    mode: str
-    weak_below: float = 0.0
-    limit: int = 20
-    page: int = 1
-    actor: Actor = ANYBODY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discover(Query[Discovered]):
-    """Search the registry by text; without text list it by name.
-
-    Attributes:
-        text: Words to look for.
-        min_score: The lowest score that is found.
-    """
-
-    text: str | None = None
-    min_score: float = 0.0
-    limit: int = 20
-    page: int = 1
-    actor: Actor = ANYBODY

@@ -9,10 +9,8 @@ from typing import Any, TypeVar
 from mq9.engine import (
     agents,
     commands,
-    discovery,
     leases,
     mailboxes,
-    meanings,
     messages,
     moves,
     retention,
@@ -144,7 +142,6 @@ _COMMANDS: dict[type, Callable[[sqlite3.Connection, Any, int, Limits], Any]] = {
     commands.Report: agents.report,
     commands.Seen: agents.seen,
     commands.ClaimNames: agents.claim,
-    commands.StoreVectors: meanings.store,
     commands.Sweep: retention.sweep,
 }
 
@@ -159,10 +156,5 @@ _QUERIES: dict[type, Callable[[sqlite3.Connection, Any, int], Any]] = {
     commands.CountAll: totals.count,
     commands.ListPublic: mailboxes.list_public,
     commands.IsRegistered: agents.is_registered,
-    commands.Discover: discovery.discover,
-    commands.AgentRows: meanings.rows,
     commands.AgentKeys: agents.keys,
-    commands.Meanings: meanings.meanings,
-    commands.Matching: meanings.matching,
-    commands.Ranked: discovery.ranked,
 }

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mq9.engine import deliveries
+from mq9.engine import deliveries, registry
 from mq9.engine.commands import (
     Actor,
     ClaimNames,
@@ -373,18 +373,16 @@ def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:
     Returns:
         How many rows were removed.
     """
-    bound = "FROM agents WHERE (mailbox, life)=(SELECT address, life FROM mailboxes WHERE id=?)"
-    for said in ("agents_text WHERE rowid", "agents_vectors WHERE agent"):
-        connection.execute(
-            f"DELETE FROM {said} IN (SELECT id {bound})",  # noqa: S608  # constant text
-            (mailbox_id,),
-        )
-    removed = connection.execute(f"DELETE {bound}", (mailbox_id,)).rowcount
+    removed = registry.remove(
+        connection,
+        "(mailbox, life)=(SELECT address, life FROM mailboxes WHERE id=?)",
+        (mailbox_id,),
+    )
     connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
     rows, is_all = _erase_rows(connection, mailbox_id, _ERASED_AT_ONCE)
     if not is_all:
         connection.execute("INSERT INTO erased VALUES (?)", (mailbox_id,))
-    return removed + 1 + rows
+    return len(removed) + 1 + rows
 
 
 def _erase_rows(connection: sqlite3.Connection, mailbox_id: int, most: int) -> tuple[int, bool]:

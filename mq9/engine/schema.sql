@@ -184,16 +184,11 @@ CREATE TABLE agents (
 CREATE INDEX agents_mailbox ON agents (mailbox);
 CREATE INDEX agents_expiry ON agents (expires_ms) WHERE expires_ms IS NOT NULL;
 
--- What agents say of themselves as vectors, for the model that made them.
-CREATE TABLE agents_vectors (
-  agent INTEGER PRIMARY KEY,        -- agents.id
-  model TEXT NOT NULL,
-  vector BLOB NOT NULL              -- of length 1, 32-bit floats, the least significant byte first
+-- Registrations that were removed, the newest of them: for what is derived from the registry.
+CREATE TABLE agents_removed (
+  number INTEGER PRIMARY KEY,       -- ascending
+  agent INTEGER NOT NULL            -- its agents.id, which is never used again
 ) STRICT;
-
-CREATE VIRTUAL TABLE agents_text USING fts5 (
-  name, description, skills, rest, tokenize = 'porter unicode61 remove_diacritics 2'
-);
 
 -- Tells this file from copies, of whatever age: renewed after each checkpoint of the log.
 CREATE TABLE checkpoints (

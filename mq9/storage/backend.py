@@ -29,6 +29,7 @@ from mq9.engine.machine import Unsettled
 from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable, UnusableFile
 from mq9.storage import store
 from mq9.storage.database_file import DatabaseFile
+from mq9.storage.derived import Derived, DerivedChange, DerivedQuery
 from mq9.storage.readers import Readers, TooLong, no_steps_left, stopped_when, too_long
 from mq9.storage.store import Durability
 from mq9.storage.turns import FairQueue
@@ -84,21 +85,34 @@ def _roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def _apply(connection: sqlite3.Connection, command: Command[R], now: int, limits: Limits) -> R:
-    """Change the state; a sweep shortens the file as well."""
-    if not isinstance(command, Sweep):
-        return machine.apply(connection, command, now, limits)
-    swept: Any = machine.apply(connection, command, now, limits)
-    return cast("R", swept + store.give_back_pages(connection, command.most))
+def _apply(
+    connection: sqlite3.Connection,
+    command: Command[R],
+    now: int,
+    limits: Limits,
+    derived: Derived | None,
+) -> R:
+    """Change the state and what is derived from it; a sweep shortens the file as well."""
+    if isinstance(command, DerivedChange):
+        return cast("R", command.carry_out(connection))
+    result = machine.apply(connection, command, now, limits)
+    if derived is not None:
+        derived.follow(connection)
+    if isinstance(command, Sweep):
+        swept: Any = result
+        return cast("R", swept + store.give_back_pages(connection, command.most))
+    return result
 
 
 def _read(connection: sqlite3.Connection, query: Query[R], now: int) -> R:
-    """Look at the state.
+    """Look at the state, or at what is derived from it.
 
     Raises:
         Unavailable: A newer version of this program has changed the schema meanwhile.
     """
     store.refuse_newer(connection)
+    if isinstance(query, DerivedQuery):
+        return cast("R", query.look(connection, now))
     return machine.read(connection, query, now)
 
 
@@ -109,9 +123,19 @@ class InlineBackend:
         connection: A database of ours; closed with the backend.
         clock: Tells when things happen.
         limits: What the broker takes.
+        derived: What follows the engine's state, if anything does.
     """
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        limits: Limits,
+        derived: Derived | None = None,
+    ) -> None:
+        if derived is not None:
+            derived.open(connection)
+        self._derived = derived
         self._connection = connection
         self._clock = clock
         self._limits = limits
@@ -156,7 +180,7 @@ class InlineBackend:
             try:
                 store.refuse_newer(self._connection)
                 now = self._clock.now_ms()
-                result = _apply(self._connection, command, now, self._limits)
+                result = _apply(self._connection, command, now, self._limits, self._derived)
                 self._connection.execute("COMMIT")
             except BaseException as error:
                 _roll_back(self._connection)
@@ -245,6 +269,7 @@ class FileBackend:
         durability: What a reply promises.
         on_news: Called on the writer's thread with the mailbox in which something was taken back,
             and with None after another process wrote to the file.
+        derived: What follows the engine's state, if anything does.
         timer: Gives the seconds that the thread which asks has had of the processor, to measure
             commands with: what a command waits for is not its asker's doing.
 
@@ -260,14 +285,19 @@ class FileBackend:
         limits: Limits,
         durability: Durability,
         on_news: Callable[[str | None], None],
+        derived: Derived | None = None,
+        *,
         timer: Callable[[], float] = time.thread_time,
     ) -> None:
         self._clock = clock
         self._limits = limits
         self._on_news = on_news
+        self._derived = derived
         self._timer = timer
         self._writer = store.open_file(path, durability)
         try:
+            if derived is not None:
+                derived.open(self._writer)
             self.reading = Readers(path, limits.max_read_steps)
             self._file = DatabaseFile(path, self._writer)
         except (OSError, sqlite3.Error) as error:
@@ -520,7 +550,8 @@ class FileBackend:
         """Carry out one command of several; one that is refused changes nothing."""
         self._writer.execute("SAVEPOINT command")
         try:
-            result = _apply(self._writer, command, self._clock.now_ms(), self._limits)
+            now = self._clock.now_ms()
+            result = _apply(self._writer, command, now, self._limits, self._derived)
         except (sqlite3.OperationalError, sqlite3.NotSupportedError):
             raise  # the storage, not this command
         except Exception as error:

@@ -20,11 +20,10 @@ from mq9.engine import idempotency
 from mq9.errors import Unavailable, UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 4
+VERSION = 5
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {
-    1: "CREATE TABLE agents_vectors"
-    " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT;",
+    1: "",  # agents came to have vectors, whose table is now made by who derives them
     2: "ALTER TABLE messages ADD COLUMN moved TEXT;\n"
     "ALTER TABLE messages ADD COLUMN headers TEXT;\n"
     "ALTER TABLE delayed ADD COLUMN headers TEXT;\n"
@@ -76,6 +75,7 @@ _MIGRATIONS: dict[int, str] = {
     "UPDATE leases AS l SET granted=coalesce((SELECT max(d.reply) FROM deliveries d"
     " WHERE d.group_id=l.group_id AND d.msg_id=l.msg_id AND d.previous IS NULL), reply);\n"
     "DROP TABLE handed;\n",
+    4: "CREATE TABLE agents_removed (number INTEGER PRIMARY KEY, agent INTEGER NOT NULL) STRICT;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

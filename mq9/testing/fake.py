@@ -16,6 +16,7 @@ from mq9.broker.service import Request, Session
 from mq9.client.client import Mq9Client
 from mq9.client.options import ClientOptions
 from mq9.discovery.embeddings import Embeddings, checked
+from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, Unavailable
 from mq9.protocol import subjects
@@ -205,7 +206,7 @@ class FakeBroker:
     def _start(self) -> None:
         path = self._path
         assert path is not None  # noqa: S101  # set on entering
-        backend = InlineBackend(store.open_file(path), self.clock, self._limits)
+        backend = InlineBackend(store.open_file(path), self.clock, self._limits, AGENT_INDEX)
 
         def make_backend(_on_news: Callable[[str | None], None]) -> Backend:
             return backend

@@ -208,7 +208,7 @@ async def test_a_newer_version_that_stands_only_in_the_log_is_noticed(good, tmp_
 async def test_damage_in_a_file_too_large_to_check_shows_when_it_is_read(good, url, monkeypatch):
     monkeypatch.setattr(store, "_CHECKED_BYTES", 0)
     data = good.read_bytes()
-    middle = len(data) // PAGE // 2 * PAGE
+    middle = len(data) // PAGE * 2 // 3 * PAGE
     good.write_bytes(data[:middle] + b"\xa5" * (10 * PAGE) + data[middle + 10 * PAGE :])
     async with Mq9Client(url, reconnect_attempts=0) as client:
         with pytest.raises(Unavailable, match="storage failed: database disk image is malformed"):

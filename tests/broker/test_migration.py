@@ -1,6 +1,7 @@
 """A file written under an older schema holds what it held, and can do what newer ones can."""
 
 import sqlite3
+from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 
@@ -157,3 +158,31 @@ async def test_an_agent_registered_before_its_mailbox_gets_one(tmp_path):
         assert await client.send("kitchen", "x") == 0
         await client.mailbox_drop("kitchen")
         assert await client.agent_discover() == []
+
+
+async def test_agents_from_before_are_indexed_and_keep_their_vectors(tmp_path):
+    path = tmp_path / "mq9.db"
+    registered = (
+        "INSERT INTO mailboxes (id, address, life, description, public, ttl_s)"
+        " VALUES (1, 'kitchen', 'aa', '', 0, 0);"
+        "INSERT INTO agents (id, key, mailbox, life, registered, owner, ttl_s, seen_ms)"
+        " VALUES (7, 'cook', 'kitchen', 'aa',"
+        """ CAST('{"name": "cook", "description": "soup"}' AS BLOB), NULL, 0, :now);"""
+        "INSERT INTO agents_text (rowid, name) VALUES (3, 'removed'), (7, 'by other rules');"
+        "INSERT INTO agents_vectors VALUES (3, 'model', x'00'), (7, 'model', x'01');"
+    )
+    write(path, 2, registered)
+    async with Mq9Client(f"sqlite:///{path.as_posix()}") as client:
+        [agent] = await client.agent_discover(text="soup")
+        assert (agent.match.name, agent.match.mailbox) == ("cook", "kitchen")
+        assert await client.agent_discover(text="rules") == []
+        assert vectors(path) == [(7, b"\x01")]
+        await client.agent_register({"name": "cook", "description": "stew"})
+        assert await client.agent_discover(text="soup") == []
+        [agent] = await client.agent_discover(text="stew")
+    assert vectors(path) == []
+
+
+def vectors(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT agent, vector FROM agents_vectors").fetchall()

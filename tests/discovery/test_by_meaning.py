@@ -20,7 +20,8 @@ from mq9.discovery.embeddings import (
     checked,
     model_of,
 )
-from mq9.discovery.meaning import Meaning
+from mq9.discovery.index import AGENT_INDEX
+from mq9.discovery.semantic_index import SemanticIndex
 from mq9.engine import commands
 from mq9.engine.commands import Limits
 from mq9.storage import store
@@ -170,7 +171,7 @@ async def test_pages_are_slices_of_one_ranking(client):
 
 
 async def test_the_dead_do_not_crowd_out_the_living(client, open_broker, monkeypatch):
-    monkeypatch.setattr("mq9.discovery.finder._FEWEST_RANKED", 4)
+    monkeypatch.setattr("mq9.discovery.search._FEWEST_RANKED", 4)
     for number in range(40):
         await client.agent_register({"name": f"dead{number}", "payload": "soup"}, ttl=1)
     await register(client, alive="rain")
@@ -179,27 +180,27 @@ async def test_the_dead_do_not_crowd_out_the_living(client, open_broker, monkeyp
 
 
 async def test_what_has_gone_does_not_pile_up(broker, client, monkeypatch):
-    monkeypatch.setattr("mq9.discovery.meaning._BATCH", 10)
+    monkeypatch.setattr("mq9.discovery.semantic_index._BATCH", 10)
     await register(client, **{f"agent{number}": "soup" for number in range(20)})
     for number in range(100):
         await register(client, restless=f"stew {number}")
         assert (await found(client, f"stew {number}"))[0] == "restless"
-    assert broker._service._finder._meaning._vectors.count <= 21 * 1.25 + 10
+    assert broker._service._agents._index._vectors.count <= 21 * 1.25 + 10
 
 
 async def test_those_who_left_do_not_crowd_out_those_who_stayed(broker, client, monkeypatch):
-    monkeypatch.setattr("mq9.discovery.finder._FEWEST_RANKED", 4)
+    monkeypatch.setattr("mq9.discovery.search._FEWEST_RANKED", 4)
     await register(client, **{f"gone{number}": "soup" for number in range(40)})
     await register(client, stayed="rain")
     assert len(await found(client, "soup", limit=100)) == 41
     for number in range(40):
         await client.agent_unregister(name=f"gone{number}")
     assert await found(client, "soup", limit=1) == ["stayed"]
-    assert broker._service._finder._meaning._vectors.count == 1
+    assert broker._service._agents._index._vectors.count == 1
 
 
 async def test_who_registers_while_others_leave_is_found(broker, client, monkeypatch):
-    monkeypatch.setattr("mq9.discovery.finder._FEWEST_RANKED", 1)
+    monkeypatch.setattr("mq9.discovery.search._FEWEST_RANKED", 1)
     await register(client, stays="rain")
     for turn in range(20):
         await register(client, **{f"leaves{turn}.{number}": "soup" for number in range(5)})
@@ -267,23 +268,23 @@ class Held(Topics):
 
 
 async def test_a_question_does_not_wait_long_for_the_vectors_of_others():
-    backend = InlineBackend(store.open_memory(), ManualClock(), Limits())
+    backend = InlineBackend(store.open_memory(), ManualClock(), Limits(), AGENT_INDEX)
     card = b'{"name": "cook", "payload": "soup"}'
     await backend.run(commands.Register(name="cook", mailbox="cook", life="a", registered=card))
     held = Held()
-    meaning = Meaning(backend, held, patience=0.01)
+    index = SemanticIndex(backend, held, timeout_s=0.01)
     for _ in range(20):
         with pytest.raises(Unusable, match=r"longer than 0\.01 s; 0 agents have vectors"):
-            await meaning.rank("stew", 10)
+            await index.rank("stew", 10)
     held.may.set()
     async with asyncio.timeout(30):
         ranking = ()
         while not ranking:
             with suppress(Unusable):
-                ranking = await meaning.rank("stew", 10)
+                ranking = await index.rank("stew", 10)
     assert [row for row, _ in ranking] == [1]
     assert held.embedded == ["?", "soup"]
-    meaning.close()
+    index.close()
     await backend.close()
 
 
@@ -338,7 +339,7 @@ async def test_an_agent_that_registers_again_as_it_was_is_not_embedded_again(cli
 
 
 async def test_new_agents_that_take_long_do_not_keep_the_others_from_being_found():
-    backend = InlineBackend(store.open_memory(), ManualClock(), Limits())
+    backend = InlineBackend(store.open_memory(), ManualClock(), Limits(), AGENT_INDEX)
 
     async def register(name, text):
         card = f'{{"name": "{name}", "payload": "{text}"}}'.encode()
@@ -346,17 +347,17 @@ async def test_new_agents_that_take_long_do_not_keep_the_others_from_being_found
 
     held = Held()
     held.may.set()
-    meaning = Meaning(backend, held, patience=30)
+    index = SemanticIndex(backend, held, timeout_s=30)
     await register("cook", "soup")
-    assert [row for row, _ in await meaning.rank("stew", 10)] == [1]
+    assert [row for row, _ in await index.rank("stew", 10)] == [1]
     held.may.clear()
     await register("other", "soup")
-    meaning._patience = 0.2
-    assert [row for row, _ in await meaning.rank("stew", 10)] == [1]
+    index._timeout_s = 0.2
+    assert [row for row, _ in await index.rank("stew", 10)] == [1]
     held.may.set()
-    meaning._patience = 30
-    assert [row for row, _ in await meaning.rank("stew", 10)] == [1, 2]
-    meaning.close()
+    index._timeout_s = 30
+    assert [row for row, _ in await index.rank("stew", 10)] == [1, 2]
+    index.close()
     await backend.close()
 
 

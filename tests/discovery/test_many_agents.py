@@ -3,8 +3,11 @@
 import orjson
 import pytest
 
-from mq9.engine import commands, discovery, machine
-from mq9.engine.commands import Limits
+from mq9.discovery import pages, text_search
+from mq9.discovery.index import AGENT_INDEX
+from mq9.discovery.pages import PageRequest
+from mq9.engine import commands, machine
+from mq9.engine.commands import ANYBODY, Limits
 from mq9.storage import store
 
 
@@ -12,8 +15,9 @@ from mq9.storage import store
 def registry(monkeypatch):
     """Register agents by what they say, when no more than ten are compared."""
     for name, value in (("_MOST_COMPARED", 10), ("_FEW_COMPARED", 5)):
-        monkeypatch.setattr(discovery, name, value)
+        monkeypatch.setattr(text_search, name, value)
     connection = store.open_memory()
+    AGENT_INDEX.open(connection)
 
     def register(*texts, ttl_s=0):
         for text in texts:
@@ -24,9 +28,12 @@ def registry(monkeypatch):
                 name=name, mailbox="box", life="life", registered=said, ttl_s=ttl_s
             )
             machine.apply(connection, command, 1_000, Limits())
+            AGENT_INDEX.follow(connection)
 
     def find(text, limit=100, page=1, now=1_000):
-        found = machine.read(connection, commands.Discover(text=text, limit=limit, page=page), now)
+        ranking = text_search.ranked(connection, text)
+        request = PageRequest(page, limit, ANYBODY)
+        found = pages.of_ranking(connection, ranking, request, "text", 0.0, now)
         return [match.name.split(" #")[0] for _, match in found.agents], [
             match.score for _, match in found.agents
         ]

@@ -1,0 +1,152 @@
+"""The derived tables, and how they follow the registry.
+
+They hold nothing that registrations do not say, and may be dropped at any time: whoever opens the
+database next makes them anew. Each command's changes to the registry are taken in with it, in one
+transaction, whichever process made them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import unicodedata
+from collections.abc import Callable
+
+import orjson
+
+from mq9.discovery import documents
+from mq9.engine import registry
+from mq9.storage.derived import Derived
+
+# By which rules text was indexed: a change of the columns, of `documents.columns`, `tokens` or the
+# tokenizer needs another number. Normalisation depends on Python's Unicode tables, too.
+_RULES = 1
+VERSION = f"{_RULES}, Unicode {unicodedata.unidata_version}"
+_MIXED = "several"  # the version of an index in which programs of several versions have written
+_AT_ONCE = 500  # registrations, and removals, that one transaction takes in
+_TABLES = ("agents_index", "agents_text", "agents_vectors")
+# The version, and how far the text index has followed the registry.
+_INDEX = (
+    "CREATE TABLE agents_index"
+    " (version TEXT NOT NULL, id INTEGER NOT NULL, removal INTEGER NOT NULL) STRICT"
+)
+_TEXT = (
+    "CREATE VIRTUAL TABLE agents_text USING fts5"
+    " (name, description, skills, rest, tokenize='porter unicode61 remove_diacritics 2')"
+)
+# 32-bit floats of length 1, the least significant byte first. Their versions are their models.
+_VECTORS = (
+    "CREATE TABLE IF NOT EXISTS agents_vectors"
+    " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT"
+)
+
+
+def open_index(connection: sqlite3.Connection) -> None:
+    """Make the tables where they are missing or of another version, and bring them up to date.
+
+    That is done a part at a time, so that other processes get their turn between.
+    """
+    if not _is_usable(connection):
+        _in_transaction(connection, _make)
+    while _is_behind(connection):
+        _in_transaction(connection, follow)
+
+
+def follow(connection: sqlite3.Connection) -> None:
+    """Take in, inside a transaction, what was registered and removed since."""
+    version, id_, removal, newest_id, newest_removal = _state(connection)
+    if (id_, removal) == (newest_id, newest_removal):
+        return
+    if removal != newest_removal:
+        removal = _take_in_removals(connection, removal, newest_removal)
+    if id_ != newest_id:
+        id_ = _take_in_registrations(connection, id_, newest_id)
+    connection.execute(
+        "UPDATE agents_index SET version=?, id=?, removal=? WHERE rowid=1",
+        (version if version == VERSION else _MIXED, id_, removal),
+    )
+
+
+AGENT_INDEX = Derived(open=open_index, follow=follow)
+
+
+def _is_usable(connection: sqlite3.Connection) -> bool:
+    (tables,) = connection.execute(
+        "SELECT count(*) FROM sqlite_master WHERE name IN (?,?,?)", _TABLES
+    ).fetchone()
+    return tables == len(_TABLES) and _state(connection)[0] == VERSION
+
+
+def _is_behind(connection: sqlite3.Connection) -> bool:
+    _, id_, removal, newest_id, newest_removal = _state(connection)
+    return (id_, removal) != (newest_id, newest_removal)
+
+
+def _state(connection: sqlite3.Connection) -> tuple[str, int, int, int, int]:
+    """Return the version, how far the index has followed, and how far the registry has come.
+
+    Either is the highest id of a registration and the number of a removal. It is one statement,
+    since every command waits for it.
+    """
+    state: tuple[str, int, int, int, int] = connection.execute(
+        "SELECT version, id, removal, ifnull((SELECT max(id) FROM agents), 0),"
+        " ifnull((SELECT max(number) FROM agents_removed), 0) FROM agents_index"
+    ).fetchone()
+    return state
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    if _is_usable(connection):
+        return  # another process was first
+    for table in ("agents_index", "agents_text"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    for statement in (_INDEX, _TEXT, _VECTORS):
+        connection.execute(statement)
+    connection.execute("INSERT INTO agents_index VALUES (?,0,0)", (VERSION,))
+    newest_removal = _state(connection)[4]
+    connection.execute("UPDATE agents_index SET removal=?", (newest_removal,))
+    _forget_unknown(connection)
+
+
+def _take_in_registrations(connection: sqlite3.Connection, after: int, newest: int) -> int:
+    """Index registrations with higher ids; return the id up to which that is done.
+
+    It is lower than before where the newest was removed: ids are never used again.
+    """
+    added = registry.after(connection, after, _AT_ONCE)
+    for id_, name, registered in added:
+        columns = documents.columns(name, orjson.loads(registered))
+        connection.execute(
+            "INSERT INTO agents_text (rowid, name, description, skills, rest) VALUES (?,?,?,?,?)",
+            (id_, *columns),
+        )
+    return added[-1][0] if len(added) == _AT_ONCE else newest
+
+
+def _take_in_removals(connection: sqlite3.Connection, after: int, newest: int) -> int:
+    """Forget who was removed; return the number of the removal up to which that is done."""
+    removed = registry.removed_after(connection, after, _AT_ONCE)
+    if removed is None:
+        _forget_unknown(connection)
+        return newest
+    for id_ in removed:
+        connection.execute("DELETE FROM agents_text WHERE rowid=?", (id_,))
+        connection.execute("DELETE FROM agents_vectors WHERE agent=?", (id_,))
+    return after + len(removed)
+
+
+def _forget_unknown(connection: sqlite3.Connection) -> None:
+    """Forget whom the registry does not know."""
+    connection.execute("DELETE FROM agents_text WHERE rowid NOT IN (SELECT id FROM agents)")
+    connection.execute("DELETE FROM agents_vectors WHERE agent NOT IN (SELECT id FROM agents)")
+
+
+def _in_transaction(
+    connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], None]
+) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        change(connection)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

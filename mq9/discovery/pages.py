@@ -1,0 +1,114 @@
+"""One page of the agents that are found, as they are shown to whoever asks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from mq9.engine import registry, status
+from mq9.engine.commands import Actor
+from mq9.engine.registry import Registration
+from mq9.models import Match
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the agents that are found.
+
+    Attributes:
+        agents: What each registered, and how it matched; best first.
+        mode: What ranked them: ``all``, ``text`` or ``semantic``.
+        has_more: Whether another page follows.
+    """
+
+    agents: tuple[tuple[bytes, Match], ...]
+    mode: str
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page, and who asks.
+
+    Attributes:
+        number: Counted from 1.
+        limit: Agents on a page.
+        actor: Is told the backlog of mailboxes that it may read.
+    """
+
+    number: int
+    limit: int
+    actor: Actor
+
+    @property
+    def first(self) -> int:
+        """How many agents are on the pages before."""
+        return (self.number - 1) * self.limit
+
+
+def everybody(connection: sqlite3.Connection, request: PageRequest, now: int) -> Page:
+    """Return a page of all agents that are alive, by name."""
+    agents = registry.by_key(connection, now, limit=request.limit + 1, offset=request.first)
+    return _page(connection, [(one, 0.0) for one in agents], request, "all", 0.0, now)
+
+
+def of_ranking(
+    connection: sqlite3.Connection,
+    ranking: Iterable[tuple[int, float]],
+    request: PageRequest,
+    mode: str,
+    weak_below: float,
+    now: int,
+) -> Page:
+    """Return a page of those of a ranking that are alive, and read no more of it than that takes.
+
+    Args:
+        connection: The database.
+        ranking: Id and score of each agent, best first.
+        request: Which page.
+        mode: What ranked them.
+        weak_below: The score below which a match is weak.
+        now: The instant at which they are alive.
+    """
+    found: list[tuple[Registration, float]] = []
+    for id_, score in ranking:
+        agent = registry.look(connection, id_, now)
+        if agent is not None:
+            found.append((agent, score))
+            if len(found) > request.first + request.limit:
+                break
+    return _page(connection, found[request.first :], request, mode, weak_below, now)
+
+
+def _page(
+    connection: sqlite3.Connection,
+    found: list[tuple[Registration, float]],
+    request: PageRequest,
+    mode: str,
+    weak_below: float,
+    now: int,
+) -> Page:
+    """Show agents; one more than the page has room for says that another follows."""
+    return Page(
+        agents=tuple(
+            (
+                agent.registered,
+                Match(
+                    name=agent.key,
+                    mailbox=agent.mailbox,
+                    score=round(score, 6),
+                    last_seen=agent.seen_ms // 1000,
+                    status=None if agent.status is None else orjson.loads(agent.status),
+                    mode=mode,
+                    backlog=status.backlog(connection, agent.mailbox, request.actor, now),
+                    weak=score < weak_below,
+                ),
+            )
+            for agent, score in found[: request.limit]
+        ),
+        mode=mode,
+        has_more=len(found) > request.limit,
+    )

@@ -1,0 +1,144 @@
+"""Agents ranked by the words of a question.
+
+Words that very many agents have tell little, and SQLite's ranking would look at all who have them:
+it is left to the rarer ones. What is common decides only among who would else be equal.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from mq9.discovery import match_expressions
+from mq9.engine import registry
+
+# An agent's name says most of what it is for, then what it lists as skills.
+_RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
+_MOST_COMPARED = 4_000  # agents: ranking takes its time with each
+_FEW_COMPARED = 1_000  # agents with a word that tells little
+_NAMED_SO = 2.0  # the score of who is called exactly what is asked for
+_BRIEF = 200  # bytes of a registration
+
+Ranking = Iterable[tuple[int, float]]  # the id and the score of each agent, best first
+
+
+def ranked(connection: sqlite3.Connection, question: str) -> Ranking:
+    """Yield who is called what is asked for, then who has the words of a question, best first.
+
+    A score is 2 for the name itself, above 1 for every word, and else between 0 and 1. The
+    database is looked into as far as the ranking is read.
+    """
+    named = registry.find_id(connection, question)
+    first = [] if named is None else [(named, _NAMED_SO)]
+    by_words = _by_words(connection, match_expressions.terms(question))
+    return _first_time(itertools.chain(first, by_words))
+
+
+def having_all_words(connection: sqlite3.Connection, question: str, most: int) -> list[int]:
+    """Return the ids of the agents that have every word of a question which is no stop word.
+
+    Where these are more than so many, the words tell nobody from the others, and it is none.
+    """
+    words = match_expressions.terms(question)
+    found = _matching(connection, match_expressions.all_of(words), most + 1) if words else []
+    return found if len(found) <= most else []
+
+
+def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tuple[int, float]]:
+    """Yield agents with every word, then agents with some, else some with words that begin alike.
+
+    An agent may come again, with a lower score. A score is between 0 and 1, and 1 more where an
+    agent has every word. Of the words that are common count only who has all of them, the briefest
+    first, and then who has most.
+    """
+    words, telling = _rarest_first(connection, words)
+    common = words[telling:]
+    ranking: list[tuple[int, float]] = []
+    if telling:
+        ranking = _scored(connection, match_expressions.any_of(words[:telling]))
+        whole = set(_matching(connection, match_expressions.all_of(words), _MOST_COMPARED))
+        yield from ((id_, 1 + score) for id_, score in ranking if id_ in whole)
+        yield from ranking
+    if common:
+        lowest = ranking[-1][1] if ranking else 1.0
+        for id_, score in _briefest(connection, common):
+            yield id_, lowest * (1 + score) / 2 if telling else 1 + score
+        for id_, score in _with_most(connection, common):
+            yield id_, lowest * score / 2
+    if not ranking and not common:
+        for expression in match_expressions.prefixes(words):
+            yield from _scored(connection, expression)
+
+
+def _rarest_first(connection: sqlite3.Connection, words: list[str]) -> tuple[list[str], int]:
+    """Sort words by how many agents have them; so many are rare enough to compare all who do."""
+    any_of = match_expressions.any_of
+    if not words or _count(connection, any_of(words)) <= _MOST_COMPARED:
+        return words, len(words)
+    counts = {word: _count(connection, any_of([word])) for word in words}
+    words = sorted(words, key=counts.__getitem__)
+    together = itertools.accumulate(counts[word] for word in words)
+    return words, sum(1 for _ in itertools.takewhile(_MOST_COMPARED.__ge__, together))
+
+
+def _first_time(ranking: Ranking) -> Iterator[tuple[int, float]]:
+    """Leave out agents that have come before."""
+    seen = set()
+    for id_, score in ranking:
+        if id_ not in seen:
+            seen.add(id_)
+            yield id_, score
+
+
+def _count(connection: sqlite3.Connection, expression: str) -> int:
+    """Count what matches, up to one more than are compared."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM agents_text WHERE agents_text MATCH ? LIMIT ?)",
+        (expression, _MOST_COMPARED + 1),
+    ).fetchone()
+    return int(count)
+
+
+def _matching(connection: sqlite3.Connection, expression: str, most: int) -> list[int]:
+    """Return what matches; of very many the newest."""
+    found = connection.execute(
+        "SELECT rowid FROM agents_text WHERE agents_text MATCH ? ORDER BY rowid DESC LIMIT ?",
+        (expression, most),
+    )
+    return [id_ for (id_,) in found]
+
+
+def _scored(connection: sqlite3.Connection, expression: str) -> list[tuple[int, float]]:
+    """Rank what matches; of very many the newest."""
+    found = connection.execute(
+        f"SELECT rowid, -{_RANK} FROM agents_text WHERE agents_text MATCH ?"  # noqa: S608  # constant text
+        " ORDER BY rowid DESC LIMIT ?",
+        (expression, _MOST_COMPARED),
+    )
+    return _ordered((id_, score / (1 + score)) for id_, score in found)
+
+
+def _briefest(connection: sqlite3.Connection, words: list[str]) -> list[tuple[int, float]]:
+    """Rank the newest agents with all of the words: who says little else comes first."""
+    found = connection.execute(
+        "SELECT a.id, length(a.registered) FROM agents_text t JOIN agents a ON a.id=t.rowid"
+        " WHERE agents_text MATCH ? ORDER BY t.rowid DESC LIMIT ?",
+        (match_expressions.all_of(words), _FEW_COMPARED),
+    )
+    return _ordered((id_, 1 / (1 + length / _BRIEF)) for id_, length in found)
+
+
+def _with_most(connection: sqlite3.Connection, words: list[str]) -> list[tuple[int, float]]:
+    """Rank the newest agents with each of the words by how many of them they have."""
+    counts = Counter(
+        id_
+        for word in words
+        for id_ in _matching(connection, match_expressions.any_of([word]), _FEW_COMPARED)
+    )
+    return _ordered((id_, count / (1 + len(words))) for id_, count in counts.items())
+
+
+def _ordered(ranking: Ranking) -> list[tuple[int, float]]:
+    return sorted(ranking, key=lambda one: (-one[1], one[0]))
