@@ -9,9 +9,13 @@ import pytest
 from typer import Context
 from typer.main import get_command
 
-from mcp_server.cli import app as mq9_mcp
+import langchain_mq9
+import mcp_server
+import mq9
+import mq9.testing
+from mcp_server.cli import app as mcp_app
 from mq9 import errors
-from mq9.cli.app import app as mq9
+from mq9.cli.app import app as mq9_app
 from mq9.engine.commands import Limits
 from mq9.errors import Mq9Error
 
@@ -83,9 +87,9 @@ def options(command):
     ]
 
 
-SERVE = options(get_command(mq9).get_command(None, "serve"))
-MCP = options(get_command(mq9_mcp))
-INSTALL = options(get_command(mq9_mcp).get_command(None, "install"))
+SERVE = options(get_command(mq9_app).get_command(None, "serve"))
+MCP = options(get_command(mcp_app))
+INSTALL = options(get_command(mcp_app).get_command(None, "install"))
 
 
 @pytest.mark.parametrize("option", SERVE, ids=lambda option: option.name)
@@ -182,3 +186,10 @@ def spelled(number):
         if number % size == 0:
             return f"{number // size} {unit}"
     return f"{number:,}".replace(",", " ")
+
+
+@pytest.mark.parametrize("package", [mq9, langchain_mq9, mq9.testing, mcp_server])
+def test_the_pages_of_the_api_name_everything_that_is_public(package):
+    pages = [*(REFERENCE / "python").glob("*.md"), REFERENCE / "errors.md"]
+    words = {word for page in pages for word in re.findall(r"\w+", page.read_text("utf-8"))}
+    assert set(package.__all__) <= words

@@ -22,7 +22,7 @@ OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0"),
 )
 NARROW, WIDE = 390, 1280
-LIMIT_S = 60
+LIMIT_S = 100
 
 pytestmark = [
     pytest.mark.site,
