@@ -13,13 +13,13 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PaginatedRequestParams
 
 from mcp_server.agents.callers import Callers, Context
-from mcp_server.completions import Completions
+from mcp_server.features.completions import Completions
+from mcp_server.features.prompts import Prompts
+from mcp_server.features.resources import Resources
+from mcp_server.features.subscriptions import Subscriptions
+from mcp_server.features.tools import Tools
 from mcp_server.instructions import instructions
-from mcp_server.prompts import Prompts
-from mcp_server.resources import Resources
 from mcp_server.settings import Settings
-from mcp_server.tools import Tools
-from mcp_server.watching import Watches
 from mq9 import InvalidRequest, Mq9Error
 from mq9.address import shown
 from mq9.operations import OperationError
@@ -74,7 +74,7 @@ def make_server(
     tools = Tools(callers, settings)
     resources = Resources(callers, settings)
     prompts = Prompts(callers, settings)
-    watches = Watches(callers)
+    subscriptions = Subscriptions(callers)
     running = 0
 
     @asynccontextmanager
@@ -102,9 +102,9 @@ def make_server(
         on_list_resources=for_agent(_single_page(resources.list)),
         on_list_resource_templates=_with_errors(_single_page(resources.templates)),
         on_read_resource=for_agent(resources.read),
-        on_subscribe_resource=for_agent(watches.subscribe) if pushes else None,
-        on_unsubscribe_resource=for_agent(watches.unsubscribe) if pushes else None,
-        on_subscriptions_listen=for_agent(watches.listen),
+        on_subscribe_resource=for_agent(subscriptions.subscribe) if pushes else None,
+        on_unsubscribe_resource=for_agent(subscriptions.unsubscribe) if pushes else None,
+        on_subscriptions_listen=for_agent(subscriptions.listen),
         on_list_prompts=_with_errors(_single_page(prompts.list)),
         on_get_prompt=for_agent(prompts.get),
         on_completion=for_agent(Completions(callers, settings).complete),

@@ -41,8 +41,8 @@ class Settings:
         keep_ms: For how many milliseconds after its fetch the lease of a message is renewed while
             the session lasts that fetched it; 0 means that it is not renewed. At most 86 400 000.
         max_chars: How many characters of other people's text a result may hold, at least 100.
-        registration_ttl: After how many seconds without a request of the agent its registration
-            expires; 0 means never.
+        registration_ttl: After how many seconds without a sign of life of the agent its
+            registration expires; 0 means never.
 
     Raises:
         InvalidRequest: One of them is not what it must be.

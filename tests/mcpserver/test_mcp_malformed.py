@@ -223,8 +223,8 @@ async def test_a_thousand_malformed_calls_are_refused_and_leave_nothing(
     [agent] = planner.callers._agents.values()
     assert agent.busy == 0
     # Nothing of it counts as being in work, or as watched.
-    monkeypatch.setattr("mcp_server.tools._MOST_AT_ONCE", 1)
-    monkeypatch.setattr("mcp_server.watching._MOST_WATCHED", 1)
+    monkeypatch.setattr("mcp_server.features.tools.MAX_CALLS", 1)
+    monkeypatch.setattr("mcp_server.features.subscriptions.MAX_WATCHED", 1)
     assert (await planner.do("whoami"))["name"] == "planner"
     if planner.client.protocol_version == CURRENT:
         async with planner.client.listen(resource_subscriptions=["mq9://mailbox/planner"]) as one:

@@ -119,7 +119,7 @@ async def test_many_waits_at_once_are_answered_each(host, broker):
 
 
 async def test_there_is_a_bound_to_calls_at_once(host, broker, monkeypatch):
-    monkeypatch.setattr("mcp_server.tools._MOST_AT_ONCE", 2)
+    monkeypatch.setattr("mcp_server.features.tools.MAX_CALLS", 2)
     await host.do("whoami")
     async with anyio.create_task_group() as tasks:
         for number in (2, 4):

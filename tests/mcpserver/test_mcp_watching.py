@@ -184,7 +184,7 @@ async def test_a_broker_that_was_away_is_asked_again(older, broker):
 
 async def test_there_is_a_bound_to_what_is_watched(older, monkeypatch):
     host, _ = older
-    monkeypatch.setattr("mcp_server.watching._MOST_WATCHED", 1)
+    monkeypatch.setattr("mcp_server.features.subscriptions.MAX_WATCHED", 1)
     made = (await host.do("create_mailbox"))["mail_address"]
     await host.client.subscribe_resource(OWN)
     with pytest.raises(MCPError, match="1 mailboxes are watched for desk already"):

@@ -26,9 +26,12 @@ from tests.mcpserver.programs import mcpb, needs_node
 ROOT = Path(__file__).parents[2]
 UV = ROOT / ".tools/uv/bin/uv"
 # Of other extras, and of the plugin for tests: loaded only where they are asked for.
-OPTIONAL = {"numpy", "opentelemetry", "prometheus_client", "pytest", "uvicorn", "wordllama"}
+OPTIONAL = {
+    *("numpy", "opentelemetry", "prometheus_client", "pydantic_settings", "pytest", "uvicorn"),
+    "wordllama",
+}
 # They come with what is listed.
-ALONG = {"anyio", "click", "cryptography", "mcp_types", "pydantic_core"}
+ALONG = {"annotated_types", "anyio", "click", "cryptography", "mcp_types", "pydantic_core"}
 
 pytestmark = pytest.mark.programs
 

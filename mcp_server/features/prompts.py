@@ -19,7 +19,7 @@ from mcp_types import (
 )
 
 from mcp_server.agents.callers import Callers, Context
-from mcp_server.resources import guide
+from mcp_server.features.resources import guide
 from mcp_server.settings import Settings
 from mq9.address import shown
 from mq9.operations.untrusted_text import visible

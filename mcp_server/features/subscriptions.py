@@ -1,4 +1,4 @@
-"""New mail, told to the clients that want to hear of it."""
+"""Subscriptions: clients are notified of new mail in the mailboxes that they name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mcp_types import (
 )
 
 from mcp_server.agents.callers import Callers, Context
-from mcp_server.resources import mailbox_of
+from mcp_server.features.resources import mailbox_of
 from mq9 import Deliver, Forbidden, LimitReached, MailboxNotFound, Mq9Client, Mq9Error
 from mq9.clock import sleep
 from mq9.operations import Caller, OperationError
@@ -35,11 +35,11 @@ _logger = logging.getLogger("mq9.mcp")
 
 _POLL_MS = 45_000
 _FIRST_DELAY_S = 1.0  # after a failure; doubled after each further one
-_LONGEST_DELAY_S = 60.0
-_MOST_WATCHED = 100  # mailboxes, for one agent
+_MAX_DELAY_S = 60.0
+MAX_WATCHED = 100  # mailboxes, for one agent
 _STATE = "mq9.watched"
 
-Tell = Callable[[], Awaitable[None]]
+Notify = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class _Watch:
     begun: asyncio.Future[None]
 
 
-async def watch(client: Mq9Client, mail_address: str, next_id: int, tell: Tell) -> None:
-    """Tell of new mail, until cancelled or until there is no such mailbox any more.
+async def watch(client: Mq9Client, mail_address: str, next_id: int, notify: Notify) -> None:
+    """Notify of new mail, until cancelled or until the mailbox does not exist any more.
 
-    Takes nothing and leases nothing. Several messages that come together are told once.
+    Leases nothing. Messages that come together cause one notification.
 
     Args:
         client: Looks into the mailbox.
         mail_address: The mailbox.
         next_id: The first msg_id that is new.
-        tell: Called when mail has come, and when the mailbox has gone.
+        notify: Called when mail has come, and when the mailbox is no longer there.
     """
     delay = _FIRST_DELAY_S
     while True:
@@ -76,18 +76,18 @@ async def watch(client: Mq9Client, mail_address: str, next_id: int, tell: Tell) 
             )
             if found:
                 next_id = await end_of(client, mail_address)
-                await tell()
+                await notify()
             elif client.clock.monotonic_ms() - began_ms < _POLL_MS:
-                await sleep(client.clock, delay)  # a broker that is about to stop lets nobody wait
+                await sleep(client.clock, delay)  # a broker that is about to stop answers at once
                 continue
             delay = _FIRST_DELAY_S
         except (MailboxNotFound, Forbidden):
-            await tell()
+            await notify()
             return
         except Mq9Error as error:
             _logger.info("%s cannot be watched: %s; again in %g s", mail_address, error, delay)
             await sleep(client.clock, delay)
-            delay = min(2 * delay, _LONGEST_DELAY_S)
+            delay = min(2 * delay, _MAX_DELAY_S)
 
 
 async def end_of(client: Mq9Client, mail_address: str) -> int:
@@ -96,11 +96,11 @@ async def end_of(client: Mq9Client, mail_address: str) -> int:
     return newest[-1].msg_id + 1 if newest else 0
 
 
-class Watches:
+class Subscriptions:
     """Answers subscriptions, in the current protocol and in the older one.
 
     Args:
-        callers: Who subscribes.
+        callers: The agents that subscribe.
     """
 
     def __init__(self, callers: Callers) -> None:
@@ -112,8 +112,7 @@ class Watches:
     ) -> SubscriptionsListenResult:
         """Serve a stream of updates of the current protocol, until the client ends it.
 
-        What is acknowledged are the mailboxes that the agent may read; nothing else is ever
-        updated.
+        Only mailboxes that the agent may read are acknowledged; nothing else is ever updated.
         """
         bus = InMemorySubscriptionBus()
         watches: dict[str, _Watch] = {}
@@ -134,7 +133,7 @@ class Watches:
             await _end(watches)
 
     async def subscribe(self, context: Context, params: SubscribeRequestParams) -> EmptyResult:
-        """Tell a client of the older protocol of updates, as long as it is connected.
+        """Notify a client of the older protocol of updates, as long as it is connected.
 
         A resource that is not a mailbox is never updated.
 
@@ -145,25 +144,25 @@ class Watches:
         if address is None:
             return EmptyResult()
 
-        async def tell() -> None:
+        async def notify() -> None:
             await context.session.send_resource_updated(params.uri)
 
         try:
-            await self._begin(context, self._watches(context), params.uri, address, tell)
+            await self._begin(context, self._watches(context), params.uri, address, notify)
         except OperationError as error:
             raise MCPError(INVALID_PARAMS, str(error), {"uri": params.uri[:500]}) from error
         return EmptyResult()
 
     async def unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> EmptyResult:
-        """Tell a client of no more updates; harmless when it was told of none."""
+        """End a subscription of a client; harmless when it has none."""
         watch_of_it = self._watches(context).pop(params.uri, None)
         if watch_of_it is not None:
             await _end({params.uri: watch_of_it})
         return EmptyResult()
 
     def _watches(self, context: Context) -> dict[str, _Watch]:
-        """Return what is watched for the client that asks, by URI; it ends with the connection."""
-        connection: Connection = context.session._connection  # noqa: SLF001  # no other way to it
+        """Return what is watched for a client, by URI; it ends with the connection."""
+        connection: Connection = context.session._connection  # noqa: SLF001  # it is not public
         watches: dict[str, _Watch] | None = connection.state.get(_STATE)
         if watches is None:
             watches = connection.state[_STATE] = {}
@@ -171,16 +170,16 @@ class Watches:
         return watches
 
     async def _begin(
-        self, context: Context, watches: dict[str, _Watch], uri: str, address: str, tell: Tell
+        self, context: Context, watches: dict[str, _Watch], uri: str, address: str, notify: Notify
     ) -> None:
-        """See that a mailbox is watched, by one task; mail that comes from now on is told of.
+        """Begin to watch a mailbox, unless that is going on; mail from now on is notified.
 
         Raises:
             OperationError: The agent may not read it, or too many are watched.
         """
         found = watches.get(uri)
         if found is None or found.task.done():
-            found = watches[uri] = self._start(context, address, tell)
+            found = watches[uri] = self._start(context, address, notify)
         try:
             await asyncio.wait([found.task, found.begun], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -193,14 +192,14 @@ class Watches:
         if not found.begun.done():
             found.task.result()
 
-    def _start(self, context: Context, address: str, tell: Tell) -> _Watch:
+    def _start(self, context: Context, address: str, notify: Notify) -> _Watch:
         agent = self._callers.identity().name
-        if self._watched[agent] >= _MOST_WATCHED:
+        if self._watched[agent] >= MAX_WATCHED:
             raise OperationError(
-                f"{_MOST_WATCHED} mailboxes are watched for {agent} already", LimitReached.code
+                f"{MAX_WATCHED} mailboxes are watched for {agent} already", LimitReached.code
             )
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._run(context, address, tell, begun))
+        task = asyncio.create_task(self._run(context, address, notify, begun))
         self._watched[agent] += 1
         task.add_done_callback(partial(self._ended, agent))
         return _Watch(task, begun)
@@ -210,10 +209,10 @@ class Watches:
         if not self._watched[agent]:
             del self._watched[agent]
         if not task.cancelled():
-            task.exception()  # whoever started it was told
+            task.exception()  # it was raised where the watch was begun
 
     async def _run(
-        self, context: Context, address: str, tell: Tell, begun: asyncio.Future[None]
+        self, context: Context, address: str, notify: Notify, begun: asyncio.Future[None]
     ) -> None:
         async with self._callers.calling(context) as caller:
             try:
@@ -221,7 +220,7 @@ class Watches:
             except Mq9Error as error:
                 raise explained(error, query_messages, caller.tools) from error
             begun.set_result(None)
-            await watch(caller.client, address, next_id, tell)
+            await watch(caller.client, address, next_id, notify)
 
 
 async def _look(caller: Caller, mail_address: str) -> int:
@@ -232,11 +231,11 @@ async def _look(caller: Caller, mail_address: str) -> int:
     return await end_of(caller.client, address)
 
 
-def _publisher(bus: InMemorySubscriptionBus, uri: str) -> Tell:
-    async def tell() -> None:
+def _publisher(bus: InMemorySubscriptionBus, uri: str) -> Notify:
+    async def notify() -> None:
         await bus.publish(ResourceUpdated(uri))
 
-    return tell
+    return notify
 
 
 async def _end(watches: dict[str, _Watch]) -> None:

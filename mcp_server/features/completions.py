@@ -13,7 +13,7 @@ from mcp_types import (
 )
 
 from mcp_server.agents.callers import Callers, Context
-from mcp_server.resources import MAILBOX, MESSAGE
+from mcp_server.features.resources import MAILBOX, MESSAGE
 from mcp_server.settings import Settings
 from mq9.operations import perform
 from mq9.operations.discovery import DiscoverArguments, agent_discover

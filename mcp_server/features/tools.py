@@ -19,10 +19,10 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from mcp_server.agents.callers import Callers, Context
-from mcp_server.confirmation import ask_user
-from mcp_server.definitions import definitions
+from mcp_server.features.confirmation import ask_user
+from mcp_server.features.definitions import definitions
+from mcp_server.features.progress import with_progress
 from mcp_server.settings import Settings
-from mcp_server.waiting import waited_for
 from mq9 import Mq9Error
 from mq9 import address as addresses
 from mq9.operations import Caller, Operation, OperationError, perform
@@ -30,15 +30,15 @@ from mq9.operations.arguments import Arguments
 from mq9.operations.execution import confirmation
 from mq9.operations.result import Result
 
-_MOST_AT_ONCE = 64  # calls in work, of one agent
-_MOST_SAID = 5  # wrong arguments that are spelled out
+MAX_CALLS = 64  # in work, of one agent
+_MAX_ERRORS = 5  # wrong arguments that are spelled out
 
 
 class Tools:
     """Lists the tools and answers calls.
 
     Args:
-        callers: Who calls.
+        callers: The agents that call.
         settings: What is offered.
     """
 
@@ -51,7 +51,7 @@ class Tools:
     async def list(
         self, _context: Context, _params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        """Say which tools there are."""
+        """Return the tools."""
         return ListToolsResult(tools=self._definitions)
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
@@ -79,8 +79,8 @@ class Tools:
             agent = self._callers.identity().name
         except Mq9Error as error:
             return _failed(f"{error}. Tell the user.")
-        if self._calls[agent] >= _MOST_AT_ONCE:
-            return _failed(f"{_MOST_AT_ONCE} calls are in work already. Try again later.")
+        if self._calls[agent] >= MAX_CALLS:
+            return _failed(f"{MAX_CALLS} calls are in work already. Try again later.")
         self._calls[agent] += 1
         try:
             async with self._callers.calling(context) as caller:
@@ -103,7 +103,7 @@ class Tools:
         refusal = await _unless_confirmed(context, params, caller, operation, arguments)
         if refusal is not None:
             return refusal
-        result: Result = await waited_for(
+        result: Result = await with_progress(
             context,
             caller.client.clock,
             arguments.longest_wait_s,
@@ -143,7 +143,7 @@ def _failed(text: str) -> CallToolResult:
 def _wrong(error: ValidationError, operation: Operation[Any, Any]) -> str:
     """Say which arguments are wrong and why, and what was given for each."""
     found = error.errors(include_url=False, include_context=False)
-    said = [_said(one["loc"], one["msg"], one["type"], one["input"]) for one in found[:_MOST_SAID]]
+    said = [_said(one["loc"], one["msg"], one["type"], one["input"]) for one in found[:_MAX_ERRORS]]
     more = len(found) - len(said)
     text = "; ".join(said) + (f"; and {more} more" if more else "")
     if any(one["type"] == "extra_forbidden" for one in found):

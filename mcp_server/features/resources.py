@@ -170,7 +170,7 @@ class Resources:
 
 def guide(tools: ToolNames, identity: Identity) -> str:
     """Return how mail works, as a page for an agent that is new to it and has these tools."""
-    page = tools.text(files.files("mcp_server").joinpath("guide.md").read_text("utf-8"))
+    page = tools.text(files.files("mcp_server.features").joinpath("guide.md").read_text("utf-8"))
     return page.replace("{name}", identity.name).replace("{address}", identity.mail_address)
 
 

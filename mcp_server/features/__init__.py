@@ -1,0 +1,1 @@
+"""What the server offers: tools, resources with subscriptions, prompts and completions."""
