@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 OWN_FIELDS = frozenset({"name", "mailbox", "ttl"})  # at the top of what an agent registers
-# What an AgentCard says to programs; the rest is for whoever looks for an agent.
+# What an AgentCard says to programs; the rest is text that agents are found by.
 _TECHNICAL = frozenset(
     (
         *("id", "uri", "url", "iconurl", "documentationurl", "version", "protocolversion"),

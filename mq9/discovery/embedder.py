@@ -1,4 +1,4 @@
-"""Embeddings, used on one thread and believed only so far."""
+"""Embeddings used on a thread of their own, and checked."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mq9.discovery.vectors import Floats
 
 T = TypeVar("T")
 
-_TOGETHER = 100  # texts, so that questions get their turn between them
-_PROBE = "?"  # whoever embeds anything embeds this
+_BATCH = 100  # texts, so that questions get their turn between batches
+_PROBE = "?"  # a text that any model embeds
 _SCHEME = "mean of parts"  # how the vector of an agent is made of those of its texts
 
 
 class Embedder:
     """Turns texts into vectors of length 1.
 
-    Its thread does not keep the process from ending.
+    The embeddings are used on one thread only, which does not keep the process from ending.
 
     Args:
-        embeddings: What is used, by one thread at a time.
+        embeddings: Make the vectors.
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
@@ -39,7 +39,7 @@ class Embedder:
     async def model(self) -> str:
         """Return the name of the model, its dimension and how an agent's vector is made.
 
-        Other vectors are of no use.
+        Vectors are comparable when these are the same.
 
         Raises:
             Unusable: The embeddings failed.
@@ -53,13 +53,13 @@ class Embedder:
         Raises:
             Unusable: The embeddings failed.
         """
-        made = await self._apart(lambda: _checked([self._embeddings.embed_query(text)], 1))
+        made = await self._on_thread(lambda: _checked([self._embeddings.embed_query(text)], 1))
         return np.asarray(made[0])
 
     async def agents(self, agents: Sequence[tuple[str, ...]]) -> list[Floats | None]:
         """Return the vectors of agents, each the mean of the vectors of its parts.
 
-        A part that alone is refused is left out; where all are, it is None.
+        A part that cannot be embedded is left out. An agent with no other parts gets None.
 
         Raises:
             Unusable: The embeddings failed with every text, or changed their dimension meanwhile.
@@ -72,16 +72,16 @@ class Embedder:
         return [vectors.mean([one for one in some if one is not None]) for some in found]
 
     def close(self) -> None:
-        """Let the thread end after what it is at."""
+        """Let the thread end after what it is doing."""
         self._work.put(None)
 
     async def _documents(self, texts: list[str]) -> list[Floats | None]:
         made: list[Floats | None] = []
-        for start in range(0, len(texts), _TOGETHER):
-            made += await self._some(texts[start : start + _TOGETHER])
+        for start in range(0, len(texts), _BATCH):
+            made += await self._embed_each(texts[start : start + _BATCH])
         return made
 
-    async def _some(self, texts: list[str]) -> list[Floats | None]:
+    async def _embed_each(self, texts: list[str]) -> list[Floats | None]:
         try:
             return list(await self._embed(texts))
         except Unusable:
@@ -89,27 +89,27 @@ class Embedder:
         if len(texts) == 1:
             return [None]
         half = len(texts) // 2
-        return await self._some(texts[:half]) + await self._some(texts[half:])
+        return await self._embed_each(texts[:half]) + await self._embed_each(texts[half:])
 
     async def _embed(self, texts: list[str]) -> Floats:
-        return await self._apart(
+        return await self._on_thread(
             lambda: _checked(self._embeddings.embed_documents(texts), len(texts))
         )
 
-    async def _apart(self, work: Callable[[], T]) -> T:
+    async def _on_thread(self, work: Callable[[], T]) -> T:
         future: Future[T] = Future()
 
         def run() -> None:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(work())
-                except Exception as error:  # noqa: BLE001  # whoever waits gets it
+                except Exception as error:  # noqa: BLE001  # raised to the caller
                     future.set_exception(error)
 
         self._work.put(run)
         if self._thread is None:
             self._thread = threading.Thread(
-                target=_work_off, args=(self._work,), name="mq9-embedder", daemon=True
+                target=_run_all, args=(self._work,), name="mq9-embedder", daemon=True
             )
             self._thread.start()
         try:
@@ -118,7 +118,7 @@ class Embedder:
             raise Unusable(f"{model_of(self._embeddings)}: {error}") from error
 
 
-def _work_off(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+def _run_all(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
     while (item := work.get()) is not None:
         item()
 

@@ -1,8 +1,8 @@
-"""The derived tables, and how they follow the registry.
+"""The tables that are derived from registrations: the text index and the stored vectors.
 
-They hold nothing that registrations do not say, and may be dropped at any time: whoever opens the
-database next makes them anew. Each command's changes to the registry are taken in with it, in one
-transaction, whichever process made them.
+They are brought up to date in the transaction of the command that changes the registry, so that
+every process sees them in step with it. They may be dropped at any time: they are made anew when
+the database is opened next.
 """
 
 from __future__ import annotations

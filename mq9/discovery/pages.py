@@ -1,4 +1,4 @@
-"""One page of the agents that are found, as they are shown to whoever asks."""
+"""One page of the agents that are found, with what a reply says of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents that are asked for: listed, found by their words, or by their meaning where possible."""
+"""The answer to a DISCOVER: agents by name, by words, or by meaning where that is possible."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AgentSearch:
         self._is_lack_logged = False
 
     async def find(self, asked: Discover, actor: Actor) -> Page:
-        """Return a page of the agents that are asked for, as far as the actor may know them."""
+        """Return the page that is asked for; the actor is told the backlog of what it may read."""
         request = PageRequest(asked.page, asked.limit, actor)
         if asked.semantic is not None:
             try:
@@ -104,7 +104,7 @@ class AgentSearch:
             found = await self._page(ranking, request, weak_below)
             if found.has_more or len(found.agents) == request.limit or len(ranking) < most:
                 return found
-            # Many of the best were removed, or have expired and are still in the registry.
+            # Many of the best were removed, or have expired.
             await index.drop_removed()
             most *= 4
 

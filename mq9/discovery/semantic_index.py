@@ -1,4 +1,4 @@
-"""Agents ranked by what they mean: their vectors in memory, which follow the registry."""
+"""Agents ranked by meaning: their vectors in memory, kept in step with the registry."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ _TIMEOUT_S = 4.0  # less than clients wait for a reply, and enough to load a mod
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """The score of each agent, and whether others had registered by then."""
+    """How much each agent fits a question.
+
+    Attributes:
+        ids: The agents that have a vector.
+        scores: Of each of them.
+        newest: The highest id in the registry.
+        is_behind: Whether agents that registered since have no vector yet.
+    """
 
     ids: Ids
     scores: Floats
@@ -41,10 +48,10 @@ class _Compared:
 
 
 class SemanticIndex:
-    """Ranks agents by what they mean.
+    """Ranks agents by the cosines of their vectors and a question's.
 
-    It keeps a vector for each agent and follows the registry when a question is asked: who is new
-    is embedded, or read where it was stored before. Who was removed is dropped now and then.
+    The vectors are brought up to date when a question is asked: a new agent is embedded, or its
+    vector is read if it was stored before. Agents that were removed are dropped now and then.
 
     All of it runs on an event loop of its own, since clients may be on several.
 
@@ -52,6 +59,9 @@ class SemanticIndex:
         backend: Has the registry.
         embeddings: Turn texts into vectors. They are used on one thread, which is their own.
         timeout_s: Seconds that a question may take.
+
+    Attributes:
+        timeout_s: The same.
     """
 
     def __init__(
@@ -59,46 +69,51 @@ class SemanticIndex:
     ) -> None:
         self._backend = backend
         self._embedder = Embedder(embeddings)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._portal = Portal("mq9-semantic")
         self._model = ""  # and its dimension, known once there is a vector
         self._vectors = Vectors()
-        self._roomy = _BATCH  # so many vectors there may be before the removed are looked for
-        self._changing = asyncio.Lock()  # held by whoever adds vectors or drops them
-        self._turn = asyncio.Lock()  # held by whoever compares
-        self._asking = 0
+        self._most = _BATCH  # vectors; above it, those of agents that were removed are dropped
+        self._changing = asyncio.Lock()  # held while vectors are added or dropped
+        self._comparing = asyncio.Lock()
+        self._questions = 0  # that are being answered
 
         self._seen = 0  # the highest id that was looked at
-        self._wanted = 0  # the highest that somebody asks for
-        self._is_complete = False  # whether the one has been the other
-        self._is_outdated = False  # the model has come to make vectors of another dimension
+        self._wanted = 0  # the highest id that a question waits for
+        self._is_complete = False  # whether all agents have been looked at once
+        self._is_outdated = False  # the model now makes vectors of another dimension
         self._follower: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._stepped = asyncio.Condition()  # notified when the follower is further, or has failed
+
+    @property
+    def count(self) -> int:
+        """How many agents have a vector, those included that were removed and not yet dropped."""
+        return self._vectors.count
 
     async def rank(self, question: str, most: int) -> tuple[tuple[int, float], ...]:
         """Return the agents that fit a question best, expired ones included: id and score of each.
 
         The score is the cosine of the two meanings, and a half more where the agent's text has
-        every word of the question that says something, unless a thousand others have them, too.
-        Where embedding those that are new takes too long, they are left out.
+        every word of the question that is no stop word, unless a thousand others have them, too.
+        New agents whose embedding takes too long are left out.
 
         Raises:
-            Unusable: The embeddings failed, or have not been through the registry once; they go on
-                with it.
+            Unusable: The embeddings failed, or not all agents have been embedded once; that goes
+                on.
         """
         return await self._on_loop(self._rank(question, most))
 
     async def drop_removed(self) -> None:
-        """Drop who is not in the registry any more, without waiting until that is worth its time.
+        """Drop the vectors of agents that were removed; else that is done now and then.
 
         Raises:
             Unusable: The broker is closed.
         """
-        await self._on_loop(self._tidy())
+        await self._on_loop(self._drop_when_free())
 
     def close(self) -> None:
-        """Stop, and let go of the threads."""
+        """Let the threads end; a question that is being answered raises Unusable."""
         self._portal.stop()
         self._embedder.close()
 
@@ -110,9 +125,9 @@ class SemanticIndex:
 
     async def _rank(self, question: str, most: int) -> tuple[tuple[int, float], ...]:
         compared: _Compared | None = None
-        self._asking += 1
+        self._questions += 1
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 asked = await self._embedder.question(question)
                 if self._vectors.count and len(asked) != self._vectors.size:
                     self._is_outdated = True
@@ -125,26 +140,25 @@ class SemanticIndex:
             if compared is None or not self._is_complete:
                 count = self._vectors.count
                 raise Unusable(
-                    f"it takes longer than {self._timeout_s:g} s; "
-                    f"{count} agents have vectors so far"
+                    f"it takes longer than {self.timeout_s:g} s; {count} agents have vectors so far"
                 ) from None
         finally:
-            self._asking -= 1
+            self._questions -= 1
         return vectors.best(compared.ids, compared.scores, most)
 
     async def _compare(self, question: str, asked: Floats) -> _Compared:
         """Compare a question with all vectors, while its words are looked up.
 
-        When others wait, that is done one after the other: together they keep two processors busy,
-        and in a storm of questions those who send would find none.
+        When other questions wait, the two are done one after the other: at once they keep two
+        processors busy, and many questions would leave nothing to SENDs.
         """
-        async with self._turn:
+        async with self._comparing:
             reading = asyncio.ensure_future(self._look_up(question))
             try:
-                if self._asking > 1:
+                if self._questions > 1:
                     await asyncio.wait([reading])
                 else:
-                    await asyncio.sleep(0)  # so that it begins
+                    await asyncio.sleep(0)  # so that the look-up begins
                 seen = self._seen
                 ids, scores = self._cosines(asked)
                 having_all_words, newest = await reading
@@ -198,13 +212,13 @@ class SemanticIndex:
                 async with self._stepped:
                     self._stepped.notify_all()
             self._is_complete = True
-        except (Unusable, Mq9Error) as error:  # whoever waits gets it
+        except (Unusable, Mq9Error) as error:  # raised to the questions that wait
             async with self._stepped:
                 self._failure = error
                 self._stepped.notify_all()
 
     async def _step(self) -> None:
-        """Take in the next agents."""
+        """Add the vectors of the next agents, embedding those that have none yet."""
         if self._is_outdated or not self._model:
             self._model = await self._embedder.model()
             self._vectors, self._seen = Vectors(), 0
@@ -241,7 +255,7 @@ class SemanticIndex:
         self._seen = found[-1].id
         if made:
             await self._store(made)
-        if self._vectors.count > self._roomy:
+        if self._vectors.count > self._most:
             await self._drop_removed()
 
     async def _store(self, made: dict[int, Floats]) -> None:
@@ -254,7 +268,7 @@ class SemanticIndex:
         except Mq9Error as error:  # they are made again when they are wanted again
             logger.warning("vectors of agents could not be stored: %s", error)
 
-    async def _tidy(self) -> None:
+    async def _drop_when_free(self) -> None:
         async with self._changing:
             await self._drop_removed()
 
@@ -263,4 +277,4 @@ class SemanticIndex:
             DerivedQuery(lambda connection, _: registry.ids(connection))
         )
         self._vectors.keep(known)
-        self._roomy = int(self._vectors.count * vectors.SPARE) + _BATCH
+        self._most = int(self._vectors.count * vectors.SPARE) + _BATCH
