@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+import orjson
 import pytest
 
 from mq9 import InvalidRequest, Mq9Client, Mq9Error
@@ -88,6 +89,14 @@ async def broker(open_broker, topics):
     await broker.close()
 
 
+@pytest.fixture
+async def backend():
+    """A backend without a broker, in memory."""
+    backend = InlineBackend(store.open_memory(), ManualClock(), Limits(), AGENT_INDEX)
+    yield backend
+    await backend.close()
+
+
 def client_of(broker):
     async def release():
         """The broker outlives its clients."""
@@ -103,6 +112,13 @@ def client(broker):
 async def register(client, **agents):
     for name, payload in agents.items():
         await client.agent_register({"name": name, "payload": payload})
+
+
+async def register_in(backend, **agents):
+    for name, payload in agents.items():
+        card = orjson.dumps({"name": name, "payload": payload})
+        command = commands.Register(name=name, mailbox=name, life=name, registered=card)
+        await backend.run(command)
 
 
 async def found(client, question, **options):
@@ -145,7 +161,7 @@ async def test_what_is_registered_anew_is_found_as_it_is_now(client, topics):
     ]
 
 
-async def test_who_has_gone_is_not_found(client, open_broker):
+async def test_an_agent_that_was_removed_is_not_found(client, open_broker):
     await register(client, one="soup", two="soup", three="soup")
     assert len(await found(client, "soup")) == 3
     await client.agent_unregister("two")
@@ -170,36 +186,50 @@ async def test_pages_are_slices_of_one_ranking(client):
     assert [name for page in pages for name in page] == everybody
 
 
-async def test_the_dead_do_not_crowd_out_the_living(client, open_broker, monkeypatch):
+async def test_agents_that_expired_do_not_crowd_out_the_others(client, open_broker, monkeypatch):
     monkeypatch.setattr("mq9.discovery.search._FEWEST_RANKED", 4)
     for number in range(40):
-        await client.agent_register({"name": f"dead{number}", "payload": "soup"}, ttl=1)
+        await client.agent_register({"name": f"expired{number}", "payload": "soup"}, ttl=1)
     await register(client, alive="rain")
     await open_broker.clock.advance(1)
     assert await found(client, "soup", limit=1) == ["alive"]
 
 
-async def test_what_has_gone_does_not_pile_up(broker, client, monkeypatch):
+async def test_vectors_of_agents_that_were_removed_do_not_pile_up(backend, topics, monkeypatch):
     monkeypatch.setattr("mq9.discovery.semantic_index._BATCH", 10)
-    await register(client, **{f"agent{number}": "soup" for number in range(20)})
+    index = SemanticIndex(backend, topics)
+    await register_in(backend, **{f"agent{number}": "soup" for number in range(20)})
     for number in range(100):
-        await register(client, restless=f"stew {number}")
-        assert (await found(client, f"stew {number}"))[0] == "restless"
-    assert broker._service._agents._index._vectors.count <= 21 * 1.25 + 10
+        await register_in(backend, restless=f"stew {number}")
+        [(newest, _), *_] = await index.rank(f"stew {number}", 100)
+        assert newest == 21 + number
+    assert index.count <= 21 * 1.25 + 10
+    index.close()
 
 
-async def test_those_who_left_do_not_crowd_out_those_who_stayed(broker, client, monkeypatch):
+async def test_agents_that_were_removed_are_dropped_when_that_is_asked_for(backend, topics):
+    index = SemanticIndex(backend, topics)
+    await register_in(backend, **{f"agent{number}": "soup" for number in range(40)})
+    await index.rank("soup", 1)
+    for number in range(39):
+        command = commands.Unregister(name=f"agent{number}", mailbox=None)
+        await backend.run(command)
+    await index.drop_removed()
+    assert index.count == 1
+    index.close()
+
+
+async def test_agents_that_were_removed_do_not_crowd_out_the_others(client, monkeypatch):
     monkeypatch.setattr("mq9.discovery.search._FEWEST_RANKED", 4)
-    await register(client, **{f"gone{number}": "soup" for number in range(40)})
+    await register(client, **{f"left{number}": "soup" for number in range(40)})
     await register(client, stayed="rain")
     assert len(await found(client, "soup", limit=100)) == 41
     for number in range(40):
-        await client.agent_unregister(name=f"gone{number}")
+        await client.agent_unregister(name=f"left{number}")
     assert await found(client, "soup", limit=1) == ["stayed"]
-    assert broker._service._agents._index._vectors.count == 1
 
 
-async def test_who_registers_while_others_leave_is_found(broker, client, monkeypatch):
+async def test_who_registers_while_others_leave_is_found(client, monkeypatch):
     monkeypatch.setattr("mq9.discovery.search._FEWEST_RANKED", 1)
     await register(client, stays="rain")
     for turn in range(20):
@@ -267,10 +297,8 @@ class Held(Topics):
         return super().embed_documents(texts)
 
 
-async def test_a_question_does_not_wait_long_for_the_vectors_of_others():
-    backend = InlineBackend(store.open_memory(), ManualClock(), Limits(), AGENT_INDEX)
-    card = b'{"name": "cook", "payload": "soup"}'
-    await backend.run(commands.Register(name="cook", mailbox="cook", life="a", registered=card))
+async def test_a_question_does_not_wait_long_for_the_vectors_of_others(backend):
+    await register_in(backend, cook="soup")
     held = Held()
     index = SemanticIndex(backend, held, timeout_s=0.01)
     for _ in range(20):
@@ -282,10 +310,9 @@ async def test_a_question_does_not_wait_long_for_the_vectors_of_others():
         while not ranking:
             with suppress(Unusable):
                 ranking = await index.rank("stew", 10)
-    assert [row for row, _ in ranking] == [1]
+    assert [id_ for id_, _ in ranking] == [1]
     assert held.embedded == ["?", "soup"]
     index.close()
-    await backend.close()
 
 
 class Choosy(Topics):
@@ -338,27 +365,20 @@ async def test_an_agent_that_registers_again_as_it_was_is_not_embedded_again(cli
     assert topics.embedded == ["?", "soup"]
 
 
-async def test_new_agents_that_take_long_do_not_keep_the_others_from_being_found():
-    backend = InlineBackend(store.open_memory(), ManualClock(), Limits(), AGENT_INDEX)
-
-    async def register(name, text):
-        card = f'{{"name": "{name}", "payload": "{text}"}}'.encode()
-        await backend.run(commands.Register(name=name, mailbox=name, life=name, registered=card))
-
+async def test_new_agents_that_take_long_do_not_keep_the_others_from_being_found(backend):
     held = Held()
     held.may.set()
     index = SemanticIndex(backend, held, timeout_s=30)
-    await register("cook", "soup")
-    assert [row for row, _ in await index.rank("stew", 10)] == [1]
+    await register_in(backend, cook="soup")
+    assert [id_ for id_, _ in await index.rank("stew", 10)] == [1]
     held.may.clear()
-    await register("other", "soup")
-    index._timeout_s = 0.2
-    assert [row for row, _ in await index.rank("stew", 10)] == [1]
+    await register_in(backend, other="soup")
+    index.timeout_s = 0.2
+    assert [id_ for id_, _ in await index.rank("stew", 10)] == [1]
     held.may.set()
-    index._timeout_s = 30
-    assert [row for row, _ in await index.rank("stew", 10)] == [1, 2]
+    index.timeout_s = 30
+    assert [id_ for id_, _ in await index.rank("stew", 10)] == [1, 2]
     index.close()
-    await backend.close()
 
 
 async def test_the_vectors_of_a_mailbox_go_with_it(open_broker, client):
