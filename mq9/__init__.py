@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from mq9.client.options import ClientOptions
     from mq9.client.sync_client import SyncConsumer, SyncMq9Client
+    from mq9.client.sync_messages import SyncMessage
     from mq9.errors import (
         AgentNotFound,
         BadReply,
@@ -102,6 +103,7 @@ __all__ = [
     "ReplyMailboxNotFound",
     "Retry",
     "SyncConsumer",
+    "SyncMessage",
     "SyncMq9Client",
     "Unauthorized",
     "Unavailable",
@@ -164,6 +166,7 @@ _NAMES = {
         "SyncConsumer",
         "SyncMq9Client",
     ),
+    "client.sync_messages": ("SyncMessage",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

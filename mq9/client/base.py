@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 
 from mq9 import address as addresses
 from mq9.client.batches import Batches
 from mq9.client.connection import Connection
 from mq9.clock import Clock
+from mq9.models import Message
 
 
-class ClientBase:
+class ClientBase(ABC):
     """A consumer's name and its connection to a broker.
 
     Args:
@@ -49,3 +51,7 @@ class ClientBase:
             InvalidAddress: The prefix is not the beginning of an address.
         """
         return addresses.generate(self._randomness(addresses.RANDOM_BYTES), prefix)
+
+    @abstractmethod
+    def _bind(self, messages: Iterable[Message]) -> None:
+        """Let messages remember the client, which has the methods of every subject."""

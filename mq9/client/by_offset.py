@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from mq9.models import FetchResult, Message
+from mq9.models import FetchResult, Message, StoredMessage
 from mq9.protocol import robustmq
 
 MOST_FETCHED = 1_000  # the protocol's bound on num_msgs
@@ -57,11 +57,11 @@ class Progress:
         lives = (self._lives.get(_key(message), _Life()) for message in fetched)
         return min((life.due_ms for life in lives if not life.done), default=None)
 
-    def done(self, message: Message) -> None:
+    def done(self, message: StoredMessage) -> None:
         """Note that a message needs no more handling."""
         self._life(message).done = True
 
-    def failed(self, message: Message, due_ms: int) -> None:
+    def failed(self, message: StoredMessage, due_ms: int) -> None:
         """Note that a message is to be handled again, and when."""
         life = self._life(message)
         life.deliveries = message.delivery_count
@@ -99,10 +99,10 @@ class Progress:
         for key in self._lives.keys() - there:
             del self._lives[key]
 
-    def _life(self, message: Message) -> _Life:
+    def _life(self, message: StoredMessage) -> _Life:
         return self._lives.setdefault(_key(message), _Life())
 
 
-def _key(message: Message) -> _Key:
+def _key(message: StoredMessage) -> _Key:
     digest = hashlib.blake2b(message.payload, digest_size=16).digest()
     return message.msg_id, message.create_time, digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Self, Unpack
 
@@ -15,7 +15,7 @@ from mq9.client.questions import QuestionMethods
 from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver
+from mq9.models import Deliver, Message, bind
 from mq9.protocol import checks, requests
 from mq9.protocol.reserved import Reserved
 from mq9.transport.base import Transport
@@ -243,3 +243,7 @@ class Mq9Client(QuestionMethods, AgentMethods):
         await started.start(on_end=self._consumers.discard)
         self._consumers.add(started)
         return started
+
+    def _bind(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            bind(message, self)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar, overload
 
 from mq9 import address as addresses
 from mq9.client import arguments, tracing
 from mq9.client.base import ClientBase
+from mq9.client.deliveries import Delivery, of_ids, of_message
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, Extended, FetchResult
+from mq9.models import Deliver, Extended, FetchResult, StoredMessage
 from mq9.protocol import checks, replies, requests
 from mq9.protocol.headers import BASE64
 from mq9.protocol.subjects import Verb
+
+_OfOne = TypeVar("_OfOne", requests.Ack, requests.Nack, requests.Move)
+
+_delay_s = checks.seconds(requests.MAX_LEASE_MS // 1000)
+_lease_s = checks.number(1, requests.MAX_LEASE_MS // 1000)
 
 
 class GroupMethods(ClientBase):
@@ -96,13 +103,19 @@ class GroupMethods(ClientBase):
                 )
                 await self._connection.abandon(Verb.RELEASE, address, release.encode())
             raise
-        fetched = replies.decode_fetch(reply, address, body.group_name)
-        if body.group_name is not None:
+        if body.group_name is None:
+            fetched = replies.decode_fetch(reply, address)
+        else:
             who = body.consumer or self.consumer
+            fetched = replies.decode_fetch(reply, address, body.group_name, who)
             self._batches.remember(address, body.group_name, who, fetched)
+        self._bind(fetched)
         trace(fetched)
         return fetched
 
+    @overload
+    async def ack(self, message: StoredMessage, /, *, individual: bool = True) -> list[int]: ...
+    @overload
     async def ack(
         self,
         mail_address: str,
@@ -113,15 +126,28 @@ class GroupMethods(ClientBase):
         individual: bool = False,
         consumer: str | None = None,
         any_consumer: bool = False,
+    ) -> list[int]: ...
+    async def ack(
+        self,
+        mail_address: StoredMessage | str,
+        group_name: str | None = None,
+        msg_id: int | None = None,
+        *,
+        batch: str | None = None,
+        individual: bool | None = None,
+        consumer: str | None = None,
+        any_consumer: bool = False,
     ) -> list[int]:
-        """Confirm a message and every one before it in the same fetch.
+        """Confirm a message; or, by ids, a message and every one before it in the same fetch.
 
         Args:
-            mail_address: The mailbox it was fetched from.
+            mail_address: A message that a group fetched, with nothing but ``individual``; or the
+                mailbox it was fetched from.
             group_name: The group it was fetched by.
             msg_id: The message.
             batch: The token of the fetch; the client knows it for what it fetched itself.
-            individual: Whether to confirm that one message only.
+            individual: Whether to confirm that one message only; True for a message and False for
+                ids by default.
             consumer: Who fetched it, when not this client as such.
             any_consumer: Whether, without a ``batch``, the latest fetch of the message counts,
                 whichever consumer of the group made it; what ``mq9 ack`` does for a person.
@@ -130,26 +156,42 @@ class GroupMethods(ClientBase):
             The ids that this call confirmed; the same again when it is repeated.
 
         Raises:
-            InvalidRequest: Both ``consumer`` and ``any_consumer`` are given.
+            InvalidRequest: The message was not fetched by a group, or both ``consumer`` and
+                ``any_consumer`` are given.
             MailboxNotFound: The mailbox is not there.
-            MessageNotFound: The message was not handed out to this consumer of the group.
+            MessageNotFound: The message was not delivered to this consumer of the group.
         """
-        address = addresses.parse(mail_address)
-        if checks.flag("any_consumer", any_consumer) and not checks.is_absent(consumer):
-            raise InvalidRequest(f"any_consumer: consumer {checks.shown(consumer)} is named")
+        if isinstance(mail_address, StoredMessage):
+            one = of_message(
+                mail_address,
+                group_name=group_name,
+                msg_id=msg_id,
+                batch=batch,
+                consumer=consumer,
+                any_consumer=any_consumer or None,
+            )
+            individual = individual is None or individual
+        else:
+            if checks.flag("any_consumer", any_consumer) and not checks.is_absent(consumer):
+                raise InvalidRequest(f"any_consumer: consumer {checks.shown(consumer)} is named")
+            one = of_ids(mail_address, group_name, msg_id, consumer=consumer, batch=batch)
         body = requests.Ack(
-            group_name=group_name,
-            mail_address=address,
-            msg_id=msg_id,
-            consumer=None if any_consumer else self._acting(consumer),
-            batch=batch,
-            individual=individual,
+            group_name=one.group_name,
+            mail_address=one.mail_address,
+            msg_id=one.msg_id,
+            consumer=None if any_consumer else self._acting(one.consumer),
+            batch=one.batch,
+            individual=individual or False,
         )
-        if body.batch is None:
-            body = replace(body, batch=self._token(address, body, consumer))
-        reply = await self._connection.request(Verb.ACK, address, body.encode(), idempotent=True)
+        body = self._with_token(body, one)
+        reply = await self._connection.request(
+            Verb.ACK, one.mail_address, body.encode(), idempotent=True
+        )
         return list(reply.get("acked") or ())
 
+    @overload
+    async def nack(self, message: StoredMessage, /, *, delay: float = 0.0) -> None: ...
+    @overload
     async def nack(
         self,
         mail_address: str,
@@ -159,38 +201,79 @@ class GroupMethods(ClientBase):
         batch: str | None = None,
         delay_ms: int = 0,
         consumer: str | None = None,
+    ) -> None: ...
+    async def nack(
+        self,
+        mail_address: StoredMessage | str,
+        group_name: str | None = None,
+        msg_id: int | None = None,
+        *,
+        batch: str | None = None,
+        delay_ms: int | None = None,
+        consumer: str | None = None,
+        delay: float | None = None,
     ) -> None:
         """Give a message back before its lease ends, so that it is delivered again.
 
         Args:
-            mail_address: The mailbox it was fetched from.
+            mail_address: A message that a group fetched, with nothing but ``delay``; or the mailbox
+                it was fetched from.
             group_name: The group it was fetched by.
             msg_id: The message.
             batch: The token of the fetch; the client knows it for what it fetched itself.
-            delay_ms: How long nobody gets it, 0 to 86 400 000.
+            delay_ms: Milliseconds in which nobody gets it, 0 to 86 400 000; 0 by default.
             consumer: Who fetched it, when not this client as such.
+            delay: For a message: seconds in which nobody gets it, 0 to 86 400; 0 by default.
 
         Raises:
+            InvalidRequest: The message was not fetched by a group.
             MailboxNotFound: The mailbox is not there.
-            MessageNotFound: The message was not handed out to this consumer of the group.
+            MessageNotFound: The message was not delivered to this consumer of the group.
         """
-        address = addresses.parse(mail_address)
+        if isinstance(mail_address, StoredMessage):
+            one = of_message(
+                mail_address,
+                group_name=group_name,
+                msg_id=msg_id,
+                batch=batch,
+                delay_ms=delay_ms,
+                consumer=consumer,
+            )
+            delay_ms = None if delay is None else round(_delay_s("delay", delay) * 1000)
+        else:
+            _refuse_with_ids("delay", delay)
+            one = of_ids(mail_address, group_name, msg_id, consumer=consumer, batch=batch)
         body = requests.Nack(
-            group_name=group_name,
-            msg_id=msg_id,
-            consumer=self._acting(consumer),
-            batch=batch,
-            delay_ms=delay_ms,
+            group_name=one.group_name,
+            msg_id=one.msg_id,
+            consumer=self._acting(one.consumer),
+            batch=one.batch,
+            delay_ms=0 if delay_ms is None else delay_ms,
         )
-        if body.batch is None:
-            body = replace(body, batch=self._token(address, body, consumer))
-        await self._connection.request(Verb.NACK, address, body.encode(), idempotent=False)
+        body = self._with_token(body, one)
+        await self._connection.request(Verb.NACK, one.mail_address, body.encode(), idempotent=False)
 
+    @overload
+    async def move(
+        self, message: StoredMessage, /, *, to: str, reason: str | None = None
+    ) -> int | None: ...
+    @overload
     async def move(
         self,
         mail_address: str,
         group_name: str,
         msg_id: int,
+        *,
+        to: str,
+        reason: str | None = None,
+        batch: str | None = None,
+        consumer: str | None = None,
+    ) -> int | None: ...
+    async def move(
+        self,
+        mail_address: StoredMessage | str,
+        group_name: str | None = None,
+        msg_id: int | None = None,
         *,
         to: str,
         reason: str | None = None,
@@ -204,7 +287,8 @@ class GroupMethods(ClientBase):
         this verb; others do not.
 
         Args:
-            mail_address: The mailbox it was fetched from.
+            mail_address: A message that a group fetched, with nothing but ``to`` and ``reason``; or
+                the mailbox it was fetched from.
             group_name: The group it was fetched by; for this group alone it is confirmed.
             msg_id: The message.
             to: The other mailbox.
@@ -214,29 +298,39 @@ class GroupMethods(ClientBase):
 
         Returns:
             Its msg_id in the other mailbox, the same again when the call is repeated; None when
-            there was nothing to move: it was acked or is gone, or another consumer holds it by now.
+            there was nothing to move: it was acked or expired, or another consumer holds it by now.
 
         Raises:
+            InvalidRequest: The message was not fetched by a group, or ``to`` is its own mailbox.
             MailboxNotFound: One of the mailboxes is not there.
-            MessageNotFound: The message was not handed out to this consumer of the group.
+            MessageNotFound: The message was not delivered to this consumer of the group.
             MailboxFull: The other mailbox is at its limit.
         """
-        address = addresses.parse(mail_address)
+        if isinstance(mail_address, StoredMessage):
+            one = of_message(
+                mail_address, group_name=group_name, msg_id=msg_id, batch=batch, consumer=consumer
+            )
+        else:
+            one = of_ids(mail_address, group_name, msg_id, consumer=consumer, batch=batch)
         body = requests.Move(
-            group_name=group_name,
-            msg_id=msg_id,
-            consumer=self._acting(consumer),
-            batch=batch,
+            group_name=one.group_name,
+            msg_id=one.msg_id,
+            consumer=self._acting(one.consumer),
+            batch=one.batch,
             to=to,
             reason=reason,
         )
-        if body.to == address:
-            raise InvalidRequest(f"to: {address} is the mailbox itself")
-        if body.batch is None:
-            body = replace(body, batch=self._token(address, body, consumer))
-        reply = await self._connection.request(Verb.MOVE, address, body.encode(), idempotent=True)
+        if body.to == one.mail_address:
+            raise InvalidRequest(f"to: {body.to} is the mailbox itself")
+        body = self._with_token(body, one)
+        reply = await self._connection.request(
+            Verb.MOVE, one.mail_address, body.encode(), idempotent=True
+        )
         return None if reply.get("msg_id") is None else replies.whole(reply, "msg_id")
 
+    @overload
+    async def extend(self, message: StoredMessage, /, *, lease: float = 60.0) -> Extended: ...
+    @overload
     async def extend(
         self,
         mail_address: str,
@@ -245,28 +339,55 @@ class GroupMethods(ClientBase):
         *,
         lease_ms: int = requests.DEFAULT_LEASE_MS,
         consumer: str | None = None,
+    ) -> Extended: ...
+    async def extend(
+        self,
+        mail_address: StoredMessage | str,
+        group_name: str | None = None,
+        msg_ids: Sequence[int] | None = None,
+        *,
+        lease_ms: int | None = None,
+        consumer: str | None = None,
+        lease: float | None = None,
     ) -> Extended:
-        """Renew leases that are still held; they end ``lease_ms`` from now, sooner or later.
+        """Renew leases that are still held; they may end sooner than before, too.
 
         Args:
-            mail_address: The mailbox.
+            mail_address: A message that a group fetched, with nothing but ``lease``; or the
+                mailbox.
             group_name: The group.
             msg_ids: 1 to 1 000 messages.
-            lease_ms: 1 000 to 86 400 000.
+            lease_ms: Milliseconds from now until the leases end, 1 000 to 86 400 000; 60 000 by
+                default.
             consumer: Who holds them, when not this client as such.
+            lease: For a message: seconds from now until its lease ends, 1 to 86 400; 60 by default.
 
         Returns:
             Which were renewed, and which this consumer no longer holds.
 
         Raises:
+            InvalidRequest: The message was not fetched by a group.
             MailboxNotFound: The mailbox is not there.
         """
-        address = addresses.parse(mail_address)
+        if isinstance(mail_address, StoredMessage):
+            one = of_message(
+                mail_address,
+                group_name=group_name,
+                msg_ids=msg_ids,
+                lease_ms=lease_ms,
+                consumer=consumer,
+            )
+            address, group_name, msg_ids = one.mail_address, one.group_name, [one.msg_id]
+            consumer = one.consumer
+            lease_ms = None if lease is None else round(_lease_s("lease", lease) * 1000)
+        else:
+            _refuse_with_ids("lease", lease)
+            address = addresses.parse(mail_address)
         body = requests.Extend(
-            group_name=group_name,
+            group_name=arguments.given("group_name", group_name),
             consumer=self._acting(consumer),
             msg_ids=checks.msg_ids("msg_ids", msg_ids),
-            lease_ms=lease_ms,
+            lease_ms=requests.DEFAULT_LEASE_MS if lease_ms is None else lease_ms,
         )
         reply = await self._connection.request(
             Verb.EXTEND, address, body.encode(), idempotent=False
@@ -277,11 +398,18 @@ class GroupMethods(ClientBase):
         """Return the consumer that a request is made for."""
         return self.consumer if consumer is None or consumer == "" else consumer
 
-    def _token(
-        self,
-        mail_address: str,
-        body: requests.Ack | requests.Nack | requests.Move,
-        consumer: str | None,
-    ) -> str | None:
-        """Return the token of the fetch that a request speaks of, where this client made it."""
-        return self._batches.token(mail_address, body.group_name, body.msg_id, consumer or None)
+    def _with_token(self, body: _OfOne, one: Delivery) -> _OfOne:
+        """Return a request with the token of the fetch, where it has none and this client knows."""
+        if body.batch is not None:
+            return body
+        token = self._batches.token(
+            one.mail_address, body.group_name, body.msg_id, one.consumer or None
+        )
+        return replace(body, batch=token)
+
+
+def _refuse_with_ids(name: str, value: float | None) -> None:
+    if value is not None:
+        raise InvalidRequest(
+            f"{name}: {checks.shown(value)} goes with a message; with ids it is {name}_ms"
+        )

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from mq9 import address as addresses
 from mq9.client import arguments, payloads, tracing
 from mq9.client.base import ClientBase
-from mq9.client.payloads import Payload
-from mq9.models import FetchResult, Priority
+from mq9.models import FetchResult, Payload, Priority
 from mq9.protocol import checks, replies, requests
 from mq9.protocol.headers import BASE64, SendOptions
 from mq9.protocol.subjects import Verb
@@ -127,7 +126,9 @@ class MessageMethods(ClientBase):
         reply = await self._connection.request(
             Verb.QUERY, address, body.encode(), idempotent=True, extra_headers=[BASE64]
         )
-        return replies.decode_fetch(reply, address)
+        found = replies.decode_fetch(reply, address)
+        self._bind(found)
+        return found
 
     async def delete(self, mail_address: str, msg_id: int) -> None:
         """Remove one message.

@@ -11,7 +11,6 @@ from mq9.client import arguments, payloads, tracing
 from mq9.client.groups import GroupMethods
 from mq9.client.mailboxes import MailboxMethods
 from mq9.client.messages import MessageMethods
-from mq9.client.payloads import Payload
 from mq9.errors import (
     IdConflict,
     InvalidRequest,
@@ -20,7 +19,7 @@ from mq9.errors import (
     NoReply,
     ReplyMailboxNotFound,
 )
-from mq9.models import Deliver, Message, Priority
+from mq9.models import Deliver, Message, Payload, Priority, StoredMessage
 from mq9.protocol import checks
 from mq9.protocol.headers import SendOptions
 
@@ -115,7 +114,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
 
     async def reply(
         self,
-        message: Message,
+        message: StoredMessage,
         payload: Payload,
         *,
         id: str | None = None,  # noqa: A002  # the protocol's word
@@ -144,7 +143,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             IdConflict: The message has been answered with another body, and this is its first
                 delivery, or the id was given.
         """
-        if not isinstance(message, Message):
+        if not isinstance(message, StoredMessage):
             raise InvalidRequest(f"message: {checks.shown(message)} is not a Message")
         if message.reply_to is None:
             raise InvalidRequest(f"reply_to: message {message.msg_id} does not say where to answer")
@@ -176,7 +175,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         return None
 
 
-def _answer_id(message: Message) -> str | None:
+def _answer_id(message: StoredMessage) -> str | None:
     """Return the id of a group's answer, the same for every delivery; None outside groups."""
     if message.group_name is None:
         return None

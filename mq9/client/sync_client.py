@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, Unpack, overload
 
 from mq9.client.client import Mq9Client
 from mq9.client.connection import UnreadWatch
-from mq9.client.consumer import Consumer, ConsumerCounters
+from mq9.client.consumer import Consumer, ConsumerCounters, EventHandler
+from mq9.client.consumer.calls import is_coroutine_function
 from mq9.client.options import ClientOptions
+from mq9.client.sync_messages import SyncMessage, as_sync
 from mq9.clock import Clock
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.errors import InvalidRequest, NotConnected
+from mq9.models import Deliver, Extended, FetchResult, Message, Payload, StoredMessage
+from mq9.protocol.requests import DEFAULT_LEASE_MS
 
+# A plain function may block, and so may the methods of its message; a coroutine function awaits.
+SyncHandler: TypeAlias = (
+    Callable[[SyncMessage], object] | Callable[[Message], Coroutine[Any, Any, object]]
+)
+SyncErrorHandler: TypeAlias = (
+    Callable[[SyncMessage, Exception], object]
+    | Callable[[Message, Exception], Coroutine[Any, Any, object]]
+)
+
+F = TypeVar("F", bound=Callable[..., object])
 S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,15 +63,33 @@ def _blocking(
     return call
 
 
-def _consuming(
-    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, Consumer]],
-) -> Callable[Concatenate[SyncMq9Client, P], SyncConsumer]:
-    """Return a method that starts a consumer as one whose consumer blocks."""
+def _fetching(
+    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, FetchResult]],
+) -> Callable[Concatenate[SyncMq9Client, P], FetchResult[SyncMessage]]:
+    """Return a method that reads messages as one that blocks, and whose messages do."""
 
     @functools.wraps(method)
-    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> SyncConsumer:
-        started = self.run(lambda client: method(client, *args, **kwargs))
-        return SyncConsumer(self, started)
+    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> FetchResult[SyncMessage]:
+        fetched = self.run(lambda client: method(client, *args, **kwargs))
+        return FetchResult(
+            (as_sync(message, self) for message in fetched),
+            batch=fetched.batch,
+            lease_until=fetched.lease_until,
+            more=fetched.more,
+            waiting=fetched.waiting,
+        )
+
+    return call
+
+
+def _asking(
+    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, Message]],
+) -> Callable[Concatenate[SyncMq9Client, P], SyncMessage]:
+    """Return a method that returns a message as one that blocks, and whose message does."""
+
+    @functools.wraps(method)
+    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> SyncMessage:
+        return as_sync(self.run(lambda client: method(client, *args, **kwargs)), self)
 
     return call
 
@@ -74,17 +106,29 @@ def _blocking_consumer(
     return call
 
 
+def _with_signature_of(original: Callable[..., object]) -> Callable[[F], F]:
+    """Return a decorator that lets ``inspect`` show the signature of another method."""
+
+    def decorate(method: F) -> F:
+        functools.update_wrapper(method, original, assigned=(), updated=())
+        return method
+
+    return decorate
+
+
 class SyncMq9Client:
     """Talks to one mq9 broker from code without an event loop.
 
-    It drives an ``Mq9Client`` on a background thread: arguments, results and errors are that one's,
-    and each method blocks until it is done. Use it as a context manager, or call ``connect`` and
-    ``close``. All methods may be called from several threads at once, and from a thread whose event
-    loop is running, which they block meanwhile. A handler that is a plain function may call them,
-    too; one that is a coroutine function runs on the background thread, where they raise
-    ``RuntimeError``. One that closes the client, or calls ``stop`` of its own consumer instead of
-    ``request_stop``, waits for itself until ``stop_timeout``. A child that was forked while it was
-    connected connects anew with its first call, and has none of the parent's consumers.
+    It drives an ``Mq9Client`` on a background thread: arguments, results and errors are that one's
+    and described there, and each method blocks until it is done, as do those of the messages. Use
+    it as a context manager, or call ``connect`` and ``close``. All methods may be called from
+    several threads at once, and from a thread whose event loop is running, which they block
+    meanwhile. A handler that is a plain function may call them, too, and gets a ``SyncMessage``;
+    one that is a coroutine function runs on the background thread, where they raise
+    ``RuntimeError``, and gets a ``Message``. A handler that closes the client, or calls ``stop`` of
+    its own consumer instead of ``request_stop``, waits for itself until ``stop_timeout``. A child
+    that was forked while it was connected connects anew with its first call, and has none of the
+    parent's consumers.
     """
 
     @_with_parameters_of(Mq9Client.__init__)
@@ -186,21 +230,153 @@ class SyncMq9Client:
     mailbox_grant = _blocking(Mq9Client.mailbox_grant)
     mailbox_list = _blocking(Mq9Client.mailbox_list)
     send = _blocking(Mq9Client.send)
-    fetch = _blocking(Mq9Client.fetch)
-    ack = _blocking(Mq9Client.ack)
-    nack = _blocking(Mq9Client.nack)
-    move = _blocking(Mq9Client.move)
-    extend = _blocking(Mq9Client.extend)
-    consume = _consuming(Mq9Client.consume)
-    query = _blocking(Mq9Client.query)
+    fetch = _fetching(Mq9Client.fetch)
+    query = _fetching(Mq9Client.query)
     delete = _blocking(Mq9Client.delete)
     whoami = _blocking(Mq9Client.whoami)
     agent_register = _blocking(Mq9Client.agent_register)
     agent_unregister = _blocking(Mq9Client.agent_unregister)
     agent_report = _blocking(Mq9Client.agent_report)
     agent_discover = _blocking(Mq9Client.agent_discover)
-    request = _blocking(Mq9Client.request)
+    request = _asking(Mq9Client.request)
     reply = _blocking(Mq9Client.reply)
+
+    @overload
+    def ack(self, message: StoredMessage, /, *, individual: bool = True) -> list[int]: ...
+    @overload
+    def ack(
+        self,
+        mail_address: str,
+        group_name: str,
+        msg_id: int,
+        *,
+        batch: str | None = None,
+        individual: bool = False,
+        consumer: str | None = None,
+        any_consumer: bool = False,
+    ) -> list[int]: ...
+    @_with_signature_of(Mq9Client.ack)
+    def ack(self, *args: Any, **kwargs: Any) -> list[int]:
+        """Confirm a message; or, by ids, a message and every one before it in the same fetch."""
+        return self.run(lambda client: client.ack(*args, **kwargs))
+
+    @overload
+    def nack(self, message: StoredMessage, /, *, delay: float = 0.0) -> None: ...
+    @overload
+    def nack(
+        self,
+        mail_address: str,
+        group_name: str,
+        msg_id: int,
+        *,
+        batch: str | None = None,
+        delay_ms: int = 0,
+        consumer: str | None = None,
+    ) -> None: ...
+    @_with_signature_of(Mq9Client.nack)
+    def nack(self, *args: Any, **kwargs: Any) -> None:
+        """Give a message back before its lease ends, so that it is delivered again."""
+        self.run(lambda client: client.nack(*args, **kwargs))
+
+    @overload
+    def move(
+        self, message: StoredMessage, /, *, to: str, reason: str | None = None
+    ) -> int | None: ...
+    @overload
+    def move(
+        self,
+        mail_address: str,
+        group_name: str,
+        msg_id: int,
+        *,
+        to: str,
+        reason: str | None = None,
+        batch: str | None = None,
+        consumer: str | None = None,
+    ) -> int | None: ...
+    @_with_signature_of(Mq9Client.move)
+    def move(self, *args: Any, **kwargs: Any) -> int | None:
+        """Move a fetched message to another mailbox: store it there and confirm it, or neither."""
+        return self.run(lambda client: client.move(*args, **kwargs))
+
+    @overload
+    def extend(self, message: StoredMessage, /, *, lease: float = 60.0) -> Extended: ...
+    @overload
+    def extend(
+        self,
+        mail_address: str,
+        group_name: str,
+        msg_ids: Sequence[int],
+        *,
+        lease_ms: int = DEFAULT_LEASE_MS,
+        consumer: str | None = None,
+    ) -> Extended: ...
+    @_with_signature_of(Mq9Client.extend)
+    def extend(self, *args: Any, **kwargs: Any) -> Extended:
+        """Renew leases that are still held; they may end sooner than before, too."""
+        return self.run(lambda client: client.extend(*args, **kwargs))
+
+    def consume(
+        self,
+        mail_address: str,
+        handler: SyncHandler,
+        *,
+        group_name: str | None = None,
+        deliver: Deliver | str = Deliver.EARLIEST,
+        num_msgs: int = 10,
+        max_wait_ms: int = 30_000,
+        auto_ack: bool = True,
+        error_handler: SyncErrorHandler | None = None,
+        concurrency: int = 1,
+        lease_ms: int = DEFAULT_LEASE_MS,
+        max_deliveries: int = 5,
+        dead_letter: str | None = None,
+        retry_delay: float = 1.0,
+        max_retry_delay: float = 300.0,
+        handler_timeout: float | None = None,
+        stop_timeout: float = 30.0,
+        agent: str | None = None,
+        consumer: str | None = None,
+        on_event: EventHandler | None = None,
+    ) -> SyncConsumer:
+        """Start handling the messages of a mailbox in the background."""
+        started = self.run(
+            lambda client: client.consume(
+                mail_address,
+                self._given_sync_messages(handler),
+                group_name=group_name,
+                deliver=deliver,
+                num_msgs=num_msgs,
+                max_wait_ms=max_wait_ms,
+                auto_ack=auto_ack,
+                error_handler=self._given_sync_messages(error_handler),
+                concurrency=concurrency,
+                lease_ms=lease_ms,
+                max_deliveries=max_deliveries,
+                dead_letter=dead_letter,
+                retry_delay=retry_delay,
+                max_retry_delay=max_retry_delay,
+                handler_timeout=handler_timeout,
+                stop_timeout=stop_timeout,
+                agent=agent,
+                consumer=consumer,
+                on_event=on_event,
+            )
+        )
+        return SyncConsumer(self, started)
+
+    def _given_sync_messages(self, function: Any) -> Any:
+        """Let a plain function have a message whose methods block, in place of its first argument.
+
+        A coroutine function runs where it must not block, and has the message as it is.
+        """
+        if not callable(function) or is_coroutine_function(function):
+            return function
+
+        def call(message: Message, *arguments: object) -> object:
+            return function(as_sync(message, _Handled(self, message)), *arguments)
+
+        return call
 
     def run(self, work: Callable[[Mq9Client], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function on the background thread, with the client that it drives.
@@ -231,6 +407,40 @@ class SyncMq9Client:
                 raise NotConnected("a transport that was given does not survive a fork")
             self._process = os.getpid()
             self._client = self._make_client()
+
+
+class _Handled:
+    """What a message remembers that a consumer gave to a plain function: the consumer's own one."""
+
+    def __init__(self, client: SyncMq9Client, message: Message) -> None:
+        self._client = client
+        self._message = message
+
+    def ack(self, _message: StoredMessage, /, *, individual: bool) -> list[int]:
+        return self._client.run(lambda _: self._message.ack(individual=individual))
+
+    def nack(self, _message: StoredMessage, /, *, delay: float) -> None:
+        self._client.run(lambda _: self._message.nack(delay=delay))
+
+    def extend(self, _message: StoredMessage, /, *, lease: float) -> Extended:
+        return self._client.run(lambda _: self._message.extend(lease=lease))
+
+    def move(self, _message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
+        return self._client.run(lambda _: self._message.move(to, reason=reason))
+
+    def reply(
+        self,
+        _message: StoredMessage,
+        payload: Payload,
+        /,
+        *,
+        id: str | None,  # noqa: A002  # the protocol's word
+        sender: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> int | None:
+        return self._client.run(
+            lambda _: self._message.reply(payload, id=id, sender=sender, headers=headers)
+        )
 
 
 class SyncConsumer:

@@ -1,6 +1,7 @@
 """What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
 
 from mq9.models.agents import AgentMatch, AgentMatches, Match
+from mq9.models.leases import Extended, FetchResult, Leased, Waiting
 from mq9.models.mailboxes import (
     GroupStatus,
     MailboxStatus,
@@ -14,14 +15,14 @@ from mq9.models.messages import (
     NO_HEADERS,
     PRIORITIES,
     Deliver,
-    Extended,
-    FetchResult,
-    Leased,
     Message,
+    MessageClient,
     MessageHeaders,
     Moved,
+    Payload,
     Priority,
-    Waiting,
+    StoredMessage,
+    bind,
 )
 
 __all__ = [
@@ -37,13 +38,17 @@ __all__ = [
     "MailboxStatus",
     "Match",
     "Message",
+    "MessageClient",
     "MessageHeaders",
     "MessageLife",
     "Moved",
+    "Payload",
     "Priority",
     "PublicMailbox",
     "Standing",
+    "StoredMessage",
     "Totals",
     "Unread",
     "Waiting",
+    "bind",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mq9.models.messages import Leased, Priority
+from mq9.models.leases import Leased
+from mq9.models.messages import Priority
 
 
 @dataclass(frozen=True, slots=True)

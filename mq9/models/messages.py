@@ -1,17 +1,24 @@
-"""Messages, and what a FETCH says beside them."""
+"""Messages, and what their reader can do with them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import orjson
 
+from mq9.errors import NotConnected
+
+if TYPE_CHECKING:
+    from mq9.models.leases import Extended
+
+Payload: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any]
+
 
 class Priority(StrEnum):
-    """How soon a message is handed out: critical before urgent before normal."""
+    """How soon a message is delivered: critical before urgent before normal."""
 
     CRITICAL = "critical"
     URGENT = "urgent"
@@ -25,8 +32,8 @@ class Deliver(StrEnum):
     """Where a new consumer group, or a read without a group, starts.
 
     ``earliest``: with everything stored. ``latest``: with the newest stored message. ``new``: with
-    what arrives from now on. ``from_time``: with what became visible at a Unix second or later.
-    ``from_id``: with a msg_id.
+    what arrives from now on. ``from_time``: with what became visible at an instant, in Unix
+    seconds, or later. ``from_id``: with a msg_id.
     """
 
     EARLIEST = "earliest"
@@ -78,8 +85,8 @@ class Moved:
         by: Who moved it: a claim, unless ``by_verified``.
         by_verified: Whether the broker itself knows who moved it.
         reason: Why, in the words of whoever moved it.
-        deliveries: How often the group had been handed it.
-        at: The Unix time, in seconds, at which it was moved.
+        deliveries: How often it had been delivered to the group.
+        at: When it was moved, in Unix seconds.
     """
 
     mailbox: str
@@ -92,15 +99,21 @@ class Moved:
     at: float = 0.0
 
 
+class _ClientSlot:
+    """Has room for a client, which is no field: it takes no part in comparing or pickling."""
+
+    __slots__ = ("_client",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """A stored message, as FETCH and QUERY return it.
+class StoredMessage(_ClientSlot):
+    """What FETCH and QUERY tell of a message; ``Message`` and ``SyncMessage`` can act on it.
 
     Attributes:
         msg_id: Its number in its mailbox; grows in the order in which messages become visible.
         payload: The body, byte for byte as it was sent.
-        priority: Its lane.
-        create_time: The Unix second in which it became visible.
+        priority: Its priority.
+        create_time: When it became visible, in whole Unix seconds.
         key: Its key; at most one visible message has it.
         tags: Its tags.
         sender: Who sent it: a claim, unless ``sender_verified``.
@@ -110,10 +123,11 @@ class Message:
         path: The agents that this conversation has passed through, in order.
         headers: What was sent beside these, such as ``traceparent``.
         moved: Where it was before, if it was moved here; None for one that was sent here.
-        delivery_count: How often it was handed out to this group; 0 outside groups.
+        delivery_count: How often it was delivered to this group; 0 outside groups.
         batch: The token of the FETCH reply it came in; None outside groups.
         mail_address: The mailbox it is stored in.
         group_name: The consumer group that fetched it; None outside groups.
+        consumer: The consumer that fetched it; None outside groups.
     """
 
     msg_id: int
@@ -133,6 +147,7 @@ class Message:
     batch: str | None = None
     mail_address: str = ""
     group_name: str | None = None
+    consumer: str | None = None
 
     @property
     def text(self) -> str:
@@ -143,82 +158,150 @@ class Message:
         """Return the payload parsed as JSON. Raises ValueError when it is not."""
         return orjson.loads(self.payload)
 
+    def __copy__(self) -> Self:
+        return self  # nothing in it can change
 
-@dataclass(frozen=True, slots=True)
-class Leased:
-    """What one consumer holds, or nobody while messages given back wait out their delay.
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
-    Attributes:
-        consumer: Who holds it; None for messages that were given back with a delay.
-        count: How many messages.
-        until: The Unix time, in seconds, at which the first of those leases ends.
-    """
 
-    consumer: str | None
-    count: int
-    until: float
+class MessageClient(Protocol):
+    """What a message needs of the client that fetched it; see ``Mq9Client``."""
+
+    async def ack(self, message: StoredMessage, /, *, individual: bool) -> list[int]:
+        """Confirm a message."""
+
+    async def nack(self, message: StoredMessage, /, *, delay: float) -> None:
+        """Give a message back; ``delay`` in seconds."""
+
+    async def extend(self, message: StoredMessage, /, *, lease: float) -> Extended:
+        """Renew the lease of a message; ``lease`` in seconds."""
+
+    async def move(self, message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
+        """Move a message to another mailbox."""
+
+    async def reply(
+        self,
+        message: StoredMessage,
+        payload: Payload,
+        /,
+        *,
+        id: str | None,  # noqa: A002  # the protocol's word
+        sender: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> int | None:
+        """Answer a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """Why a FETCH returned nothing.
+class Message(StoredMessage):
+    """A message that a client fetched, or found by a query.
 
-    Attributes:
-        stored: How many messages are visible in the mailbox.
-        delayed: How many wait for their due time.
-        next_due: The Unix time, in seconds, of the next of those.
-        leased: What is leased to whom; empty for a read without a group.
-        acked: How many of the stored ones this group has acked.
-        skipped: How many of the stored ones lie before the group's (or the read's) start.
+    It remembers its client, so that it can be acked, given back, extended, moved and answered by
+    itself, wherever it was put meanwhile. A copy made by ``pickle`` or ``dataclasses.replace`` does
+    not: it goes to a method of a client, such as ``client.ack(message)``, which need not be the one
+    that fetched it. Each method raises what that method of ``Mq9Client`` raises, and
+    ``NotConnected`` where the message remembers no client.
     """
 
-    stored: int
-    delayed: int
-    next_due: float | None = None
-    leased: tuple[Leased, ...] = ()
-    acked: int = 0
-    skipped: int = 0
+    async def ack(self, *, individual: bool = True) -> list[int]:
+        """Confirm this message, or with it every one before it in its fetch.
 
+        A broker without leases, RobustMQ, confirms every message of the mailbox with a smaller id.
 
-class FetchResult(list[Message]):
-    """The messages of one FETCH, most pressing first, with what the reply said beside them.
+        Args:
+            individual: Whether to confirm this message only.
 
-    Attributes:
-        batch: The token that acknowledges them together; None without a group or messages.
-        lease_until: The Unix time, in seconds, at which their lease ends.
-        more: Whether the reply was cut, so that another FETCH would return more at once.
-        waiting: Why there is nothing, when there is nothing.
-    """
+        Returns:
+            The ids that this call confirmed; the same again when it is repeated.
 
-    def __init__(
+        Raises:
+            InvalidRequest: It was not fetched by a group.
+            MailboxNotFound: The mailbox is not there.
+        """
+        return await self._its_client().ack(self, individual=individual)
+
+    async def nack(self, *, delay: float = 0.0) -> None:
+        """Give this message back before its lease ends, so that it is delivered again.
+
+        Args:
+            delay: Seconds until it is delivered again, 0 to 86 400.
+
+        Raises:
+            InvalidRequest: It was not fetched by a group.
+            MailboxNotFound: The mailbox is not there.
+        """
+        await self._its_client().nack(self, delay=delay)
+
+    async def extend(self, *, lease: float = 60.0) -> Extended:
+        """Renew the lease of this message, if it is still held.
+
+        Args:
+            lease: Seconds from now until it ends, 1 to 86 400.
+
+        Returns:
+            Whether it was renewed: its id is in ``extended``, else in ``lost``.
+
+        Raises:
+            InvalidRequest: It was not fetched by a group.
+            MailboxNotFound: The mailbox is not there.
+        """
+        return await self._its_client().extend(self, lease=lease)
+
+    async def move(self, to: str, *, reason: str | None = None) -> int | None:
+        """Move this message to another mailbox: store it there, confirm it here, or neither.
+
+        Args:
+            to: The other mailbox.
+            reason: Why, up to 1 024 characters.
+
+        Returns:
+            Its msg_id there; None when there was nothing to move: it was acked or expired, or
+            another consumer holds it by now.
+
+        Raises:
+            InvalidRequest: It was not fetched by a group.
+            MailboxNotFound: One of the mailboxes is not there.
+            MailboxFull: The other mailbox is at its limit.
+        """
+        return await self._its_client().move(self, to=to, reason=reason)
+
+    async def reply(
         self,
-        messages: Iterable[Message] = (),
+        payload: Payload,
         *,
-        batch: str | None = None,
-        lease_until: float | None = None,
-        more: bool = False,
-        waiting: Waiting | None = None,
-    ) -> None:
-        super().__init__(messages)
-        self.batch = batch
-        self.lease_until = lease_until
-        self.more = more
-        self.waiting = waiting
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        sender: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int | None:
+        """Answer this message: to its ``reply_to``, under its ``correlation_id``.
 
-    def __repr__(self) -> str:
-        told = [f"waiting={self.waiting!r}"] if self.waiting is not None else []
-        told += ["more=True"] if self.more else []
-        return f"FetchResult({', '.join([super().__repr__(), *told])})"
+        Args:
+            payload: Bytes as they are, text as UTF-8, anything else as JSON.
+            id: The idempotency id. Needed by each further, different answer to one message.
+            sender: Who answers.
+            headers: The answer's headers.
+
+        Returns:
+            The msg_id of the answer; None where an earlier delivery was answered otherwise.
+
+        Raises:
+            InvalidRequest: It has no ``reply_to``.
+            ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
+            IdConflict: It has been answered with another body; see ``Mq9Client.reply``.
+        """
+        return await self._its_client().reply(self, payload, id=id, sender=sender, headers=headers)
+
+    def _its_client(self) -> MessageClient:
+        client: MessageClient | None = getattr(self, "_client", None)
+        if client is None:
+            raise NotConnected(
+                f"message {self.msg_id} of {self.mail_address} remembers no client; "
+                "pass it to a method of one, such as client.ack(message)"
+            )
+        return client
 
 
-@dataclass(frozen=True, slots=True)
-class Extended:
-    """What EXTEND could do.
-
-    Attributes:
-        extended: The ids whose lease was renewed.
-        lost: The ids that this consumer no longer holds.
-    """
-
-    extended: tuple[int, ...] = field(default=())
-    lost: tuple[int, ...] = field(default=())
+def bind(message: Message, client: MessageClient) -> None:
+    """Let a message remember a client; the one that fetched it does this."""
+    object.__setattr__(message, "_client", client)

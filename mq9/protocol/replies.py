@@ -160,7 +160,11 @@ def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
 
 @_reading()
 def decode_message(
-    item: dict[str, Any], mail_address: str, batch: str | None, group_name: str | None = None
+    item: dict[str, Any],
+    mail_address: str,
+    batch: str | None,
+    group_name: str | None = None,
+    consumer: str | None = None,
 ) -> Message:
     """Read a message of a FETCH or QUERY reply.
 
@@ -193,6 +197,7 @@ def decode_message(
         batch=batch,
         mail_address=mail_address,
         group_name=group_name,
+        consumer=consumer,
     )
 
 
@@ -226,7 +231,10 @@ def encode_fetch(result: FetchResult, *, as_base64: bool) -> dict[str, Any]:
 
 @_reading()
 def decode_fetch(
-    reply: dict[str, Any], mail_address: str, group_name: str | None = None
+    reply: dict[str, Any],
+    mail_address: str,
+    group_name: str | None = None,
+    consumer: str | None = None,
 ) -> FetchResult:
     """Read the reply to a QUERY, or to a FETCH by a consumer group or by none.
 
@@ -237,7 +245,7 @@ def decode_fetch(
     waiting = reply.get("waiting")
     return FetchResult(
         (
-            decode_message(item, mail_address, batch, group_name)
+            decode_message(item, mail_address, batch, group_name, consumer)
             for item in reply.get("messages") or ()
         ),
         batch=batch,

@@ -265,6 +265,18 @@ async def test_a_batch_that_was_forgotten_is_left_to_the_broker(broker, client, 
     ]
 
 
+async def test_ids_mean_the_fetch_that_was_seen_not_one_whose_reply_was_lost(broker, client):
+    for number in range(3):
+        await client.send("inbox", f"{number}")
+    assert len(await client.fetch("inbox", group_name="g")) == 3
+    await client.send("inbox", "fire", priority="critical")
+    async with broker.client(reconnect_attempts=0) as lossy:
+        broker.lose_next_reply("MSG.FETCH")
+        with pytest.raises(Unavailable):
+            await lossy.fetch("inbox", group_name="g", consumer=client.consumer)
+    assert await client.ack("inbox", "g", 2) == [0, 1, 2]  # and not the fire, never seen here
+
+
 @pytest.mark.parametrize("anew", ["dropped by this client", "made by this client"])
 async def test_a_mailbox_made_anew_has_no_batches_of_the_old_one(broker, client, anew):
     await client.mailbox_create(name="short", ttl=10)

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ from mq9 import (
     InvalidRequest,
     MailboxExists,
     MailboxNotFound,
+    Message,
     Mq9Client,
     NotConnected,
     SyncConsumer,
+    SyncMessage,
     SyncMq9Client,
     Unreachable,
 )
@@ -125,6 +128,84 @@ def test_a_message_is_sent_fetched_and_acked(client):
     assert client.mailbox_status(inbox).stored == 1
     client.mailbox_drop(inbox)
     assert client.mailbox_list() == []
+
+
+def test_a_message_blocks_until_it_is_acked_given_back_or_answered(client):
+    inbox = client.mailbox_create(name="inbox")
+    client.mailbox_create(name="other")
+    for number in range(5):
+        client.send(inbox, f"{number}", reply_to="other")
+
+    result = client.fetch(inbox, group_name="g")
+    first, second, third, *rest = result[:4]
+
+    assert isinstance(first, SyncMessage)
+    assert (first.consumer, first.batch) == (client.consumer, result.batch)
+    assert first.ack() == [0]
+    assert second.extend(lease=90).extended == (1,)
+    second.nack()
+    assert third.move("other", reason="not mine") == 0
+    assert [one.ack(individual=False) for one in rest] == [[3]]
+    assert third.reply("done") == 1
+    assert client.ack(result[4]) == [4]
+    assert [one.text for one in client.query("other")] == ["2", "done"]
+    assert [one.msg_id for one in client.fetch(inbox, group_name="g", max_wait_ms=0)] == [1]
+    with pytest.raises(InvalidRequest, match="not fetched by a consumer group"):
+        client.query(inbox)[0].ack()
+
+
+def test_a_copy_of_a_message_goes_to_the_client(client):
+    client.mailbox_create(name="inbox")
+    client.send("inbox", "x")
+    [message] = client.fetch("inbox", group_name="g")
+
+    again = pickle.loads(pickle.dumps(message))  # noqa: S301  # its own
+
+    assert again == message
+    with pytest.raises(NotConnected, match="remembers no client"):
+        again.ack()
+    assert client.ack(again) == [0]
+
+
+def test_a_handler_decides_by_its_message(client):
+    client.mailbox_create(name="inbox")
+    kinds, given_back = [], []
+
+    def handle(message):
+        kinds.append(type(message))
+        if message.delivery_count == 1:
+            message.nack()
+        else:
+            given_back.append(message.ack())
+
+    async def handle_on_the_loop(message):
+        kinds.append(type(message))
+        await message.ack()
+
+    client.send("inbox", "x")
+    with client.consume("inbox", handle, group_name="g") as consumer:
+        until(lambda: consumer.processed_count == 2)
+        assert (consumer.counters.retried, given_back) == (1, [[0]])
+    with client.consume("inbox", handle_on_the_loop, group_name="h") as consumer:
+        until(lambda: consumer.processed_count == 1)
+
+    assert kinds == [SyncMessage, SyncMessage, Message]
+    assert client.mailbox_status("inbox", group_name="g").group.acked == 1
+
+
+def test_an_error_handler_decides_too(client):
+    client.mailbox_create(name="inbox")
+
+    def fail(_message):
+        raise ValueError
+
+    client.send("inbox", "x")
+    with client.consume(
+        "inbox", fail, group_name="g", error_handler=lambda message, _error: message.ack()
+    ) as consumer:
+        until(lambda: client.mailbox_status("inbox", group_name="g").group.acked)
+
+    assert (consumer.failed_count, consumer.counters.retried) == (1, 0)
 
 
 def test_agents_are_registered_and_found(client):
@@ -320,6 +401,8 @@ def test_a_forked_child_connects_anew(tmp_path):
     with SyncMq9Client(f"sqlite:///{tmp_path / 'mq9.db'}") as client:
         client.mailbox_create(name="inbox")
         consumer = client.consume("inbox", print, group_name="g")
+        client.send("inbox", "before")
+        [before] = client.fetch("inbox", group_name="h")
         parent = client.consumer
         child = os.fork()
         if not child:
@@ -327,6 +410,7 @@ def test_a_forked_child_connects_anew(tmp_path):
             try:
                 assert not consumer.is_running
                 client.send("inbox", "from the child")
+                assert before.ack() == [0]
                 assert client.consumer != parent
                 client.close()
                 code = 0
@@ -334,4 +418,4 @@ def test_a_forked_child_connects_anew(tmp_path):
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert consumer.is_running
-        assert [one.text for one in client.query("inbox")] == ["from the child"]
+        assert [one.text for one in client.query("inbox")] == ["before", "from the child"]

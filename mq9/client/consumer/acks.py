@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mq9.client.by_offset import Progress
 from mq9.client.consumer.clients import ConsumerClient
 from mq9.clock import Clock
-from mq9.models import Message
+from mq9.models import Message, StoredMessage
 from mq9.protocol import requests
 
 
@@ -38,37 +38,23 @@ class Acks:
         self._consumer = consumer
         self.progress: Progress | None = None
 
-    async def ack(self, message: Message) -> None:
-        """Confirm one message. Raises Mq9Error."""
+    async def ack(self, message: StoredMessage) -> list[int]:
+        """Confirm one message, and return its id if that was new. Raises Mq9Error."""
         if message.batch is None and self.progress is not None:
             self.progress.done(message)
-            return
-        await self._client.ack(
-            self._address,
-            self.group_name,
-            message.msg_id,
-            batch=message.batch,
-            individual=True,
-            consumer=self._consumer,
-        )
+            return [message.msg_id]
+        return await self._client.ack(message, individual=True)
 
     async def ack_up_to(self, msg_id: int) -> None:
         """Confirm a message and all before it, on a broker without leases. Raises Mq9Error."""
         await self._client.ack(self._address, self.group_name, msg_id, consumer=self._consumer)
 
-    async def give_back(self, message: Message, delay_ms: int) -> None:
-        """Let a message be delivered again after a delay. Raises Mq9Error."""
+    async def give_back(self, message: StoredMessage, delay: float) -> None:
+        """Let a message be delivered again after so many seconds. Raises Mq9Error."""
         if message.batch is None and self.progress is not None:
-            self.progress.failed(message, self._clock.monotonic_ms() + delay_ms)
+            self.progress.failed(message, self._clock.monotonic_ms() + round(delay * 1000))
             return
-        await self._client.nack(
-            self._address,
-            self.group_name,
-            message.msg_id,
-            batch=message.batch,
-            delay_ms=delay_ms,
-            consumer=self._consumer,
-        )
+        await self._client.nack(message, delay=delay)
 
     async def renew(self, messages: Sequence[Message], lease_ms: int) -> set[int]:
         """Renew leases, and return the ids of the messages whose leases are lost. Raises Mq9Error.
@@ -93,15 +79,7 @@ class Acks:
             Mq9Error: It is where it was.
         """
         if message.batch is not None:
-            moved = await self._client.move(
-                self._address,
-                self.group_name,
-                message.msg_id,
-                to=to,
-                reason=_as_reason(reason),
-                batch=message.batch,
-                consumer=self._consumer,
-            )
+            moved = await self._client.move(message, to=to, reason=_as_reason(reason))
             return moved is not None
         await self._client.send(
             to,

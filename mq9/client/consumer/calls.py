@@ -55,14 +55,15 @@ class Call:
         return self.task.result()
 
     async def _run(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
-        if _is_coroutine_function(function):
+        if is_coroutine_function(function):
             return await function(*arguments)
         self._returned = _start_thread(self._clock, function, arguments)
         result = await asyncio.shield(self._returned)
         return await result if inspect.isawaitable(result) else result
 
 
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+def is_coroutine_function(function: object) -> bool:
+    """Tell whether a function, or an object that can be called, is to be awaited."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # an object whose __call__ is async
     )

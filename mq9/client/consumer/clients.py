@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, overload
 
-from mq9.client.payloads import Payload
 from mq9.clock import Clock
-from mq9.models import Deliver, Extended, FetchResult, Message, Priority
+from mq9.models import (
+    Deliver,
+    Extended,
+    FetchResult,
+    MessageClient,
+    Payload,
+    Priority,
+    StoredMessage,
+)
 
 
-class ConsumerClient(Protocol):
+class ConsumerClient(MessageClient, Protocol):
     """The part of ``Mq9Client`` that consumers use; see there."""
 
     @property
@@ -34,43 +41,16 @@ class ConsumerClient(Protocol):
     ) -> FetchResult:
         """Lease messages."""
 
+    @overload
+    async def ack(self, message: StoredMessage, /, *, individual: bool) -> list[int]: ...
+    @overload
     async def ack(
-        self,
-        mail_address: str,
-        group_name: str,
-        msg_id: int,
-        *,
-        batch: str | None = None,
-        individual: bool = False,
-        consumer: str,
-    ) -> list[int]:
-        """Confirm messages."""
+        self, mail_address: str, group_name: str, msg_id: int, *, consumer: str
+    ) -> list[int]: ...
 
-    async def nack(
-        self,
-        mail_address: str,
-        group_name: str,
-        msg_id: int,
-        *,
-        batch: str | None,
-        delay_ms: int,
-        consumer: str,
-    ) -> None:
-        """Give a message back."""
-
-    async def move(
-        self,
-        mail_address: str,
-        group_name: str,
-        msg_id: int,
-        *,
-        to: str,
-        reason: str,
-        batch: str | None,
-        consumer: str,
-    ) -> int | None:
-        """Move a message to another mailbox."""
-
+    @overload
+    async def extend(self, message: StoredMessage, /, *, lease: float) -> Extended: ...
+    @overload
     async def extend(
         self,
         mail_address: str,
@@ -79,8 +59,7 @@ class ConsumerClient(Protocol):
         *,
         lease_ms: int,
         consumer: str,
-    ) -> Extended:
-        """Renew leases."""
+    ) -> Extended: ...
 
     async def send(
         self,
@@ -96,6 +75,3 @@ class ConsumerClient(Protocol):
         headers: Mapping[str, str],
     ) -> int:
         """Send a message."""
-
-    async def reply(self, message: Message, payload: Payload, *, sender: str | None) -> int | None:
-        """Answer a message."""

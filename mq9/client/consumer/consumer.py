@@ -44,7 +44,9 @@ class Consumer:
     A plain function runs in a thread, so that it may block; a coroutine function runs on the event
     loop. Text, bytes, a dict or a list that it returns is sent as the answer to a message that says
     ``reply_to``; anything else that it returns is ignored. A handler that raises ``Reject`` or
-    ``Retry`` decides itself what becomes of its message. When the asker no longer waits for an
+    ``Retry`` decides itself what becomes of its message; so does one that calls ``message.ack``,
+    ``nack`` or ``move``, and whatever it returns or raises afterwards changes nothing. When the
+    asker no longer waits for an
     answer, the message is acked and counted as unanswered.
 
     A handler that takes longer than ``handler_timeout`` has failed. A coroutine is cancelled. A

@@ -21,7 +21,8 @@ class ConsumerEventKind(StrEnum):
     ``unanswered`` (nobody waits for the answer), ``failed`` (it raised, or took too long),
     ``rejected``, or ``interrupted`` (the consumer was stopped before). After ``failed`` and
     ``rejected`` comes what follows, which a handler that raises ``Retry`` asks for directly:
-    ``retried`` (it will be delivered again) or ``dead_lettered`` (it was moved away).
+    ``retried`` (it will be delivered again) or ``dead_lettered`` (it was moved away). ``retried``
+    also follows when the handler gave its message back by ``message.nack``.
     ``lease_lost`` may come at any time while it is handled: another consumer may get it, too.
     """
 

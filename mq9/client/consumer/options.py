@@ -55,7 +55,7 @@ class ConsumerOptions(Checked):
         num_msgs: How many to fetch at once at the most, 1 to 1 000.
         max_wait_ms: How long one fetch waits for a message, 0 to 60 000.
         auto_ack: Whether a message is acked when its handler returns; otherwise that is the
-            handler's to do, before its lease ends.
+            handler's to do (``await message.ack()``), before its lease ends.
         error_handler: Gets the message and what went wrong with it; without it, that is logged.
         concurrency: How many messages are handled at the same time, 1 to 1 000.
         lease_ms: How long a message stays leased if this process dies, 1 000 to 86 400 000.

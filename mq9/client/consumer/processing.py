@@ -12,6 +12,7 @@ from mq9.client.consumer.acks import Acks
 from mq9.client.consumer.calls import Call, wait_for_any
 from mq9.client.consumer.clients import ConsumerClient
 from mq9.client.consumer.events import ConsumerCounters, ConsumerEventKind, Recorder
+from mq9.client.consumer.handling import Decision, Handling
 from mq9.client.consumer.options import ConsumerOptions
 from mq9.client.consumer.outcomes import Reject, Retry
 from mq9.client.consumer.retries import RetryPolicy
@@ -28,23 +29,6 @@ _LAST_REQUESTS_S = 3.0  # for everything that follows when handlers are given no
 
 class _Interrupted(Exception):
     """The consumer was stopped, and gives its handlers no more time."""
-
-
-class _Delivery:
-    """A message that is being handled.
-
-    Attributes:
-        message: The message.
-        is_leased: Whether its lease is to be renewed.
-        is_handled: Whether its handler has ended.
-    """
-
-    __slots__ = ("is_handled", "is_leased", "message")
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self.is_leased = message.batch is not None
-        self.is_handled = False
 
 
 class Processor:
@@ -80,7 +64,7 @@ class Processor:
             longest_delay_ms=round(options.max_retry_delay * 1000),
             max_deliveries=options.max_deliveries,
         )
-        self._running: dict[asyncio.Task[None], _Delivery] = {}
+        self._running: dict[asyncio.Task[None], Handling] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._overdue: set[asyncio.Future[Any]] = set()
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -103,8 +87,9 @@ class Processor:
 
     def begin(self, message: Message) -> None:
         """Handle a message in the background."""
-        task = asyncio.create_task(self._handle(delivery := _Delivery(message)))
-        self._running[task] = delivery
+        handling = Handling(message, self._client, self._acks, self._options)
+        task = asyncio.create_task(self._handle(handling))
+        self._running[task] = handling
 
         def finished(done: asyncio.Task[None]) -> None:
             del self._running[done]
@@ -166,35 +151,36 @@ class Processor:
             ids = [one.message.msg_id for one in lost]
             _logger.warning("%s no longer holds %s, which it is handling", self._name, ids)
 
-    async def _handle(self, delivery: _Delivery) -> None:
-        message, dead_letter = delivery.message, self._options.dead_letter
+    async def _handle(self, handling: Handling) -> None:
+        message, dead_letter = handling.message, self._options.dead_letter
         self._recorder.note(ConsumerEventKind.RECEIVED, message)
         if dead_letter is not None and self._retries.is_exceeded(message):
             reason = f"delivered {message.delivery_count - 1} times and never acked"
             await self._move(message, dead_letter, reason)
             return
-        begun_ms = self._clock.monotonic_ms()
-        error = await self._attempt(delivery)
-        seconds = (self._clock.monotonic_ms() - begun_ms) / 1000
-        await self._conclude(message, error, seconds)
+        with handling:
+            begun_ms = self._clock.monotonic_ms()
+            error = await self._attempt(handling)
+            seconds = (self._clock.monotonic_ms() - begun_ms) / 1000
+            await self._conclude(handling, error, seconds)
 
-    async def _attempt(self, delivery: _Delivery) -> Exception | None:
+    async def _attempt(self, handling: Handling) -> Exception | None:
         """Run the handler and send its answer. Return the error that came of it, if one did."""
-        message = delivery.message
+        message = handling.message
         try:
             with tracing.handling(message, self._acks.group_name):
                 result = await self._call(
                     self._options.handler, message, seconds=self._options.handler_timeout
                 )
                 if message.reply_to is not None and isinstance(result, _ANSWERS):
-                    await self._client.reply(message, result, sender=self._options.agent)
+                    await message.reply(result)
         except (TimeoutError, _Interrupted) as error:
-            delivery.is_leased = False
+            handling.is_leased = False
             return error
         except Exception as error:  # noqa: BLE001  # a handler may raise anything; it is reported
             return error
         finally:
-            delivery.is_handled = True
+            handling.is_handled = True
         return None
 
     async def _call(
@@ -237,8 +223,12 @@ class Processor:
 
         unfinished.add_done_callback(ended)
 
-    async def _conclude(self, message: Message, error: Exception | None, seconds: float) -> None:
-        """Do with a message what follows from how its handling ended."""
+    async def _conclude(self, handling: Handling, error: Exception | None, seconds: float) -> None:
+        """Do with a message what follows from how its handling ended.
+
+        What its handler has done with it itself stands, also when it raises afterwards.
+        """
+        message = handling.message
 
         def note(kind: ConsumerEventKind) -> None:
             self._recorder.note(kind, message, seconds=seconds, error=error)
@@ -246,24 +236,42 @@ class Processor:
         match error:
             case None:
                 note(ConsumerEventKind.PROCESSED)
-                if self._options.auto_ack or message.batch is None:
-                    await self._ack(message)
             case ReplyMailboxNotFound():
                 note(ConsumerEventKind.UNANSWERED)
                 self._log_unanswered(message, error)
-                await self._ack(message)
             case _Interrupted():
                 note(ConsumerEventKind.INTERRUPTED)
-                if self.gives_back:
-                    await self._give_back(message, 0)
             case Reject():
                 note(ConsumerEventKind.REJECTED)
-                await self._reject(message, error)
+                if handling.decision is not None or self._options.dead_letter is None:
+                    await self._report(message, error)
             case Retry():
-                await self._retry(message, error)
+                pass
             case _:
                 note(ConsumerEventKind.FAILED)
                 await self._report(message, error)
+        if handling.decision is None:
+            await self._follow(message, error)
+        elif handling.decision is Decision.GIVEN_BACK:
+            self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
+
+    async def _follow(self, message: Message, error: Exception | None) -> None:
+        """Ack a message, give it back or move it, since its handler has done none of these."""
+        dead_letter = self._options.dead_letter
+        match error:
+            case None:
+                if self._options.auto_ack or message.batch is None:
+                    await self._ack(message)
+            case ReplyMailboxNotFound():
+                await self._ack(message)
+            case _Interrupted():
+                if self.gives_back:
+                    await self._give_back(message, 0)
+            case Reject() if dead_letter is not None:
+                await self._move(message, dead_letter, str(error))
+            case Reject():
+                await self._ack(message)
+            case _:
                 await self._retry(message, error)
 
     def _log_unanswered(self, message: Message, error: ReplyMailboxNotFound) -> None:
@@ -275,13 +283,6 @@ class Processor:
             message.msg_id,
             error,
         )
-
-    async def _reject(self, message: Message, rejection: Reject) -> None:
-        if self._options.dead_letter is not None:
-            await self._move(message, self._options.dead_letter, str(rejection))
-            return
-        await self._report(message, rejection)
-        await self._ack(message)
 
     async def _retry(self, message: Message, error: Exception) -> None:
         """Let a message be delivered again, or move it away if it has been often enough."""
@@ -311,7 +312,7 @@ class Processor:
 
     async def _give_back(self, message: Message, delay_ms: int) -> None:
         try:
-            await self._acks.give_back(message, delay_ms)
+            await self._acks.give_back(message, delay_ms / 1000)
         except Mq9Error as error:
             _logger.warning(
                 "%s could not give back message %d, its lease runs out instead: %s",

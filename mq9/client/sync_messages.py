@@ -1,0 +1,93 @@
+"""Messages for code without an event loop, whose methods block until they are done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from mq9.errors import NotConnected
+from mq9.models import Extended, Payload, StoredMessage
+
+
+class SyncMessageClient(Protocol):
+    """What a message needs of the client that fetched it; see ``SyncMq9Client``."""
+
+    def ack(self, message: StoredMessage, /, *, individual: bool) -> list[int]:
+        """Confirm a message."""
+
+    def nack(self, message: StoredMessage, /, *, delay: float) -> None:
+        """Give a message back; ``delay`` in seconds."""
+
+    def extend(self, message: StoredMessage, /, *, lease: float) -> Extended:
+        """Renew the lease of a message; ``lease`` in seconds."""
+
+    def move(self, message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
+        """Move a message to another mailbox."""
+
+    def reply(
+        self,
+        message: StoredMessage,
+        payload: Payload,
+        /,
+        *,
+        id: str | None,  # noqa: A002  # the protocol's word
+        sender: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> int | None:
+        """Answer a message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncMessage(StoredMessage):
+    """A message that a ``SyncMq9Client`` fetched, or found by a query.
+
+    It does what ``Message`` does, and each method blocks until that is done.
+    """
+
+    def ack(self, *, individual: bool = True) -> list[int]:
+        """Confirm this message, or with it every one before it in its fetch; see ``Message``."""
+        return self._its_client().ack(self, individual=individual)
+
+    def nack(self, *, delay: float = 0.0) -> None:
+        """Give this message back before its lease ends; ``delay`` in seconds; see ``Message``."""
+        self._its_client().nack(self, delay=delay)
+
+    def extend(self, *, lease: float = 60.0) -> Extended:
+        """Renew the lease of this message; ``lease`` in seconds; see ``Message``."""
+        return self._its_client().extend(self, lease=lease)
+
+    def move(self, to: str, *, reason: str | None = None) -> int | None:
+        """Move this message to another mailbox; see ``Message``."""
+        return self._its_client().move(self, to=to, reason=reason)
+
+    def reply(
+        self,
+        payload: Payload,
+        *,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        sender: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int | None:
+        """Answer this message; see ``Message``."""
+        return self._its_client().reply(self, payload, id=id, sender=sender, headers=headers)
+
+    def _its_client(self) -> SyncMessageClient:
+        client: SyncMessageClient | None = getattr(self, "_client", None)
+        if client is None:
+            raise NotConnected(
+                f"message {self.msg_id} of {self.mail_address} remembers no client; "
+                "pass it to a method of one, such as client.ack(message)"
+            )
+        return client
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(StoredMessage))
+
+
+def as_sync(message: StoredMessage, client: SyncMessageClient) -> SyncMessage:
+    """Return a message as one whose methods block, and that remembers a client."""
+    made = SyncMessage(**{name: getattr(message, name) for name in _FIELDS})
+    object.__setattr__(made, "_client", client)
+    return made
