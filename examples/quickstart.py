@@ -24,7 +24,7 @@ async def main(server="memory://quickstart"):
         garden = await client.mailbox_create(name="gardener", renew=True)
 
         async def handle(message):
-            await client.reply(message, f"{message.text}, done")
+            await message.reply(f"{message.text}, done")
 
         async with await client.consume(garden, handle, group_name="helpers"):
             answer = await client.request(garden, "water the plants", timeout=5)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         Moved,
         Priority,
         PublicMailbox,
+        StoredMessage,
         Unread,
         Waiting,
     )
@@ -102,6 +103,7 @@ __all__ = [
     "Reject",
     "ReplyMailboxNotFound",
     "Retry",
+    "StoredMessage",
     "SyncConsumer",
     "SyncMessage",
     "SyncMq9Client",
@@ -159,6 +161,7 @@ _NAMES = {
         "Moved",
         "Priority",
         "PublicMailbox",
+        "StoredMessage",
         "Unread",
         "Waiting",
     ),
