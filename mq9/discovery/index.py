@@ -17,8 +17,9 @@ from mq9.discovery import documents
 from mq9.engine import registry
 from mq9.storage.derived import Derived
 
-# By which rules text was indexed: a change of the columns, of `documents.columns`, `tokens` or the
-# tokenizer needs another number. Normalisation depends on Python's Unicode tables, too.
+# By which rules text was indexed: a change of `documents.columns`, `tokens` or the tokenizer needs
+# another number. Normalisation depends on Python's Unicode tables, too. Other columns need another
+# `store.VERSION` as well, so that an older program which has the file open stops writing to it.
 _RULES = 1
 VERSION = f"{_RULES}, Unicode {unicodedata.unidata_version}"
 _MIXED = "several"  # the version of an index in which programs of several versions have written

@@ -1,4 +1,4 @@
-"""One of several processes on one file: trades in a group, waits for news, or races to open.
+"""One of several processes on one file: trades, waits for news, registers, or races to open.
 
 Says what came of it on stdout, one JSON value a line; "ready" comes first, then it waits for a line
 on stdin, so that all begin together.
@@ -52,6 +52,17 @@ async def listen(client, count):
         say((time.time_ns() - int(message.text)) / 1e6)
 
 
+async def register(client, count):
+    """Register an agent again and again, as told; with a null, unregister it."""
+    for _ in range(count):
+        said = json.loads(sys.stdin.readline())
+        if said is None:
+            await client.agent_unregister(name="agent")
+        else:
+            await client.agent_register({"name": "agent", "payload": said})
+        say("done")
+
+
 async def race(rounds):
     """Open one new file after another, each at an instant that all were told."""
     say("ready")
@@ -76,6 +87,8 @@ async def main():
         sys.stdin.readline()
         if what == "trade":
             await trade(client, rest[0], int(rest[1]), int(rest[2]))
+        elif what == "register":
+            await register(client, int(rest[0]))
         else:
             await listen(client, int(rest[0]))
 

@@ -131,3 +131,16 @@ async def test_many_processes_may_open_a_file_that_is_not_there_yet(tmp_path, ne
         for racer in racers:
             racer.tell(start)
         assert sorted(racer.hear() for racer in racers) == list(range(6))
+
+
+async def test_an_agent_that_one_registers_is_found_by_another_at_once(url, neighbours):
+    said = ["soup", "soup and bread", None, "rain", None]
+    async with Mq9Client(url) as client:
+        neighbour = neighbours(url, "register", len(said))
+        assert neighbour.hear() == "ready"
+        neighbour.tell()
+        for payload in said:
+            neighbour.tell(json.dumps(payload))
+            assert neighbour.hear() == "done"
+            found = await client.agent_discover(text="soup rain")
+            assert [one["payload"] for one in found] == [payload] * (payload is not None)

@@ -1,6 +1,8 @@
 """The text index follows the registry, whoever changes it, and can be made anew at any time."""
 
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import orjson
@@ -105,21 +107,34 @@ def version_in(file):
         return connection.execute("SELECT version FROM agents_index").fetchone()[0]
 
 
-async def test_what_one_process_registers_another_finds_at_once(file):
-    async with client_on(file) as one, client_on(file) as other:
-        for turn in range(5):
-            await register(one, {"cook": f"soup of the day {turn}"})
-            [found] = await other.agent_discover(text=f"soup {turn}", min_score=1)
-            assert found["payload"] == f"soup of the day {turn}"
-            await other.agent_unregister(name="cook")
-            assert await one.agent_discover(text="soup") == []
+def test_several_that_open_the_file_at_once_make_one_index(file, monkeypatch):
+    monkeypatch.setattr(index, "_AT_ONCE", 7)
+    registry = Registry(store.open_file(file))
+    registry.connection.execute("BEGIN")
+    for number in range(200):
+        registry.register(f"{number:03}", "soup")
+    registry.connection.execute("DROP TABLE agents_text")
+    registry.connection.execute("COMMIT")
+    registry.connection.close()
+    together = threading.Barrier(4)
+
+    def open_it():
+        with closing(store.open_file(file)) as connection:
+            together.wait(60)
+            AGENT_INDEX.open(connection)
+            return list(connection.execute("SELECT rowid, name FROM agents_text"))
+
+    with ThreadPoolExecutor(4) as threads:
+        opened = [threads.submit(open_it) for _ in range(4)]
+        for one in opened:
+            assert one.result(60) == [(number + 1, f"{number:03}") for number in range(200)]
 
 
 class Registry:
     """An engine whose changes are indexed when the test says so."""
 
-    def __init__(self):
-        self.connection = store.open_memory()
+    def __init__(self, connection=None):
+        self.connection = connection or store.open_memory()
         AGENT_INDEX.open(self.connection)
 
     def __call__(self, command, now=1_000):
