@@ -21,6 +21,7 @@ from mq9.testing import FakeBroker
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAM = re.compile(r"# \w+\.py\n")  # a file that the reader saves; test_shell runs it
+KINDS = ("python", "sh", "text", "toml", "mq9")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -75,6 +76,13 @@ async def test_the_snippets_of_a_page_run_and_print_what_it_says(page, monkeypat
                 await run_tests_in(namespace)
         if "toolkit" in namespace:
             namespace["toolkit"].close()
+
+
+def test_every_block_of_code_is_of_a_kind_that_is_run_or_compared():
+    for page in PAGES:
+        fences = re.findall(r"^ *```.*$", page.read_text("utf-8"), re.MULTILINE)
+        assert set(fences[::2]) <= {f"```{kind}" for kind in KINDS}, page
+        assert set(fences[1::2]) <= {"```"}, page
 
 
 async def test_the_handler_of_the_readme_is_run_once_for_an_asker_that_has_left():

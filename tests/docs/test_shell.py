@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -150,14 +149,22 @@ def test_the_shell_snippets_of_the_readme_run_twice_on_one_broker(terminal):
             assert '"code"' not in terminal(source)
 
 
-async def test_the_users_file_on_the_page_is_one(tmp_path):
-    page = (ROOT / "docs/how-to/users.md").read_text("utf-8")
-    [text] = [source for language, source in BLOCK.findall(page) if language == "toml"]
-    assert len(tomllib.loads(text)["users"]) == 3
-    path = tmp_path / "users.toml"
+def users_on(page, path):
+    """Read the users file that a page shows."""
+    blocks = BLOCK.findall((ROOT / page).read_text("utf-8"))
+    [text] = [source for language, source in blocks if language == "toml"]
     path.write_text(text)
     path.chmod(0o600)
-    users = Users.from_file(path)
+    return Users.from_file(path)
+
+
+async def test_the_users_file_on_the_page_is_one(tmp_path):
+    users = users_on("docs/how-to/users.md", tmp_path / "users.toml")
     assert await users.admit({"auth_token": "the token of Claude-Desktop"}) == "Claude-Desktop"
     assert await users.admit({"user": "cursor", "pass": "correct horse battery staple"}) == "Cursor"
     assert await users.admit({"auth_token": "an-operator-who-may-read-everything"}) is None
+
+
+async def test_the_tokens_on_the_page_are_such_a_file(tmp_path):
+    users = users_on("docs/how-to/mcp-http.md", tmp_path / "users.toml")
+    assert await users.admit({"auth_token": "a long random text"}) == "Claude-Desktop"
