@@ -113,6 +113,11 @@ class EmbeddedBroker:
         """Answer one request."""
         return await self._service.handle(request)
 
+    @property
+    def waiting(self) -> int:
+        """How many FETCHes and stateless reads wait for mail."""
+        return len(self._waiters)
+
     def stop_waiting(self) -> None:
         """End every wait for mail, those to come included: a FETCH answers with what there is."""
         self._service.stop_waiting()

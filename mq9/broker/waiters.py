@@ -151,6 +151,10 @@ class Waiters:
         self._lock = threading.Lock()
         self._by_address: dict[str, dict[_Name, _Line]] = {}
 
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(len(line.waiters) for line in self._lines(None))
+
     @contextmanager
     def joined(self, address: str, group: str | None) -> Iterator[Waiter]:
         """Be woken by news of a mailbox while inside.

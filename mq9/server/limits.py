@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_HEADER_BYTES = 64 * 1024  # of one request; taken apart, headers fill many times as much
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:

@@ -9,7 +9,7 @@ import logging
 import random
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from mq9.broker.embedded import EmbeddedBroker
@@ -17,20 +17,17 @@ from mq9.broker.service import SWEEP_INTERVAL_MS
 from mq9.clock import Clock, SystemClock, sleep
 from mq9.errors import Mq9Error, Unreachable
 from mq9.protocol.headers import PayloadEncoding
-from mq9.server import link as links
-from mq9.server.limits import ServerLimits
-from mq9.server.link import SocketLink
+from mq9.server.connection import ClientConnection, connection_factory
+from mq9.server.hub import Hub
+from mq9.server.limits import MAX_HEADER_BYTES, ServerLimits
 from mq9.server.outgoing import Quota
-from mq9.server.session import Hub, Session
+from mq9.server.session import Session
 from mq9.server.users import Anybody, Guard
 from mq9.version import VERSION
 from mq9.wire import encoder
 
 logger = logging.getLogger("mq9.broker")
 
-# Clients compare a payload with the limit that the server announces. Headers come on top, so that
-# the largest message may have some.
-_MOST_HEADERS = 64 * 1024
 _LEAST_PAYLOAD = 64 * 1024  # announced where messages have to be smaller; requests must fit
 _BACKLOG = 1_024  # connections that the system holds until they are accepted
 
@@ -75,7 +72,9 @@ class Server:
     ) -> None:
         self._broker = broker
         self._max_payload = max(max_payload, _LEAST_PAYLOAD)
-        self._max_message = self._max_payload + _MOST_HEADERS
+        # Clients compare a payload with the limit that the server announces. Headers come on top,
+        # so that the largest message may have some.
+        self._max_message = self._max_payload + MAX_HEADER_BYTES
         self._limits = limits
         self._tls = tls
         self._timers = timers or SystemClock()
@@ -84,7 +83,7 @@ class Server:
         self._id = randomness(12).hex()
         pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
         self._hub = Hub(broker.handle, guard or Anybody(), limits, pick, encoding)
-        self._links: set[SocketLink] = set()
+        self._clients: set[ClientConnection] = set()
         self._quota = Quota(limits.max_total_pending)
         self._quotas: dict[str, Quota] = {}  # of the agents that are connected
         self._listener: asyncio.Server | None = None
@@ -106,7 +105,35 @@ class Server:
     @property
     def connections(self) -> int:
         """How many clients are connected."""
-        return len(self._links)
+        return len(self._clients)
+
+    @property
+    def clients(self) -> Collection[ClientConnection]:
+        """The connections of the clients."""
+        return tuple(self._clients)
+
+    @property
+    def requests(self) -> int:
+        """How many requests of mq9 are in work."""
+        return len(self._hub.tasks)
+
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions all clients have."""
+        return len(self._hub.router)
+
+    @property
+    def unread(self) -> int:
+        """Bytes that all clients leave unread; what several are sent counts once."""
+        return self._quota.held
+
+    def unread_by(self, agent: str) -> int:
+        """Return the bytes that the clients of an agent leave unread."""
+        return self._quotas[agent].held if agent in self._quotas else 0
+
+    def has_interest(self, subject: str) -> bool:
+        """Tell whether any client is subscribed to a subject."""
+        return self._hub.router.has_interest(subject)
 
     @property
     def is_draining(self) -> bool:
@@ -123,7 +150,7 @@ class Server:
         Raises:
             Unreachable: Nobody can listen there.
         """
-        make = links.make(
+        make = connection_factory(
             self,
             self._max_payload,
             self._max_message,
@@ -154,9 +181,9 @@ class Server:
         self._hub.draining = True
         if self._listener is not None:
             self._listener.close()
-        for link in self._links:
-            if link.session is not None and link.session.takes_info:
-                link.write(self.info(link))  # says that it is about to stop
+        for client in self._clients:
+            if client.session is not None and client.session.takes_info:
+                client.write(self.info(client))  # says that it is about to stop
         self._broker.stop_waiting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -172,10 +199,10 @@ class Server:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         self._chores.clear()
-        while self._links:
-            for link in list(self._links):
-                link.finish("shutdown")
-            await asyncio.wait([link.closed for link in self._links])
+        while self._clients:
+            for client in list(self._clients):
+                client.finish("shutdown")
+            await asyncio.wait([client.closed for client in self._clients])
         while self._hub.tasks:  # commands that were begun end by themselves
             await asyncio.wait(self._hub.tasks)
 
@@ -185,13 +212,13 @@ class Server:
             await work()
 
     async def _ping(self) -> None:
-        for link in list(self._links):
-            if link.session is not None:
-                link.session.ping()
+        for client in list(self._clients):
+            if client.session is not None:
+                client.session.ping()
 
     async def _cut_stalled(self) -> None:
-        for link in list(self._links):
-            link.cut_if_stalled()
+        for client in list(self._clients):
+            client.cut_if_stalled()
 
     async def _sweep(self) -> None:
         try:
@@ -199,21 +226,21 @@ class Server:
         except Mq9Error as error:
             logger.warning("could not sweep: %s", error)
 
-    def opened(self, link: SocketLink) -> str | None:
-        """Note a new link; return what the client is told when there is no room for it."""
-        full = len(self._links) >= self._limits.max_connections
-        self._links.add(link)
+    def add(self, connection: ClientConnection) -> str | None:
+        """Note a new connection; return what the client is told when it cannot be taken."""
+        full = len(self._clients) >= self._limits.max_connections
+        self._clients.add(connection)
         if self._observer is not None:
             self._observer.connection_opened()
         if full:
-            logger.warning("a client was refused: %d are connected", len(self._links) - 1)
+            logger.warning("a client was refused: %d are connected", len(self._clients) - 1)
             return "maximum connections exceeded"
         if self._hub.draining:
             return "Server Shutdown"
         return None
 
-    def info(self, link: SocketLink) -> bytes:
-        """Return what a client is greeted with."""
+    def info(self, connection: ClientConnection) -> bytes:
+        """Return the INFO that a client is sent first."""
         host, port = self._address
         fields = {
             "server_id": self._id,
@@ -225,8 +252,8 @@ class Server:
             "headers": True,
             "max_payload": self._max_payload,
             "max_message": self._max_message,  # with headers; a client of ours reads it
-            "client_id": link.number,
-            "client_ip": link.host,
+            "client_id": connection.number,
+            "client_ip": connection.host,
             "auth_required": not self._hub.guard.is_open,
             "tls_required": self._tls is not None,
         }
@@ -238,24 +265,24 @@ class Server:
         """Return what counts the bytes that the clients of an agent leave unread."""
         return self._quotas.setdefault(agent, Quota(self._limits.max_agent_pending))
 
-    def greeted(self, link: SocketLink) -> Session:
-        """Return the session of a client that may now speak."""
+    def make_session(self, connection: ClientConnection) -> Session:
+        """Return the session of a client that may now send frames."""
         consumer = f"connection.{self._randomness(12).hex()}"
-        session = Session(self._hub, link, link.number, consumer, link.peer)
+        session = Session(self._hub, connection, connection.number, consumer, connection.peer)
 
-        def hurry() -> None:
+        def expire() -> None:
             if not session.has_connected:
-                link.close("auth", "Authentication Timeout")
+                connection.close("auth", "Authentication Timeout")
 
         if not session.has_connected:
-            timer = self._timers.call_later(round(self._limits.connect_s * 1000), hurry)
-            link.closed.add_done_callback(lambda _: timer.cancel())
+            timer = self._timers.call_later(round(self._limits.connect_s * 1000), expire)
+            connection.closed.add_done_callback(lambda _: timer.cancel())
         return session
 
-    def closed(self, link: SocketLink, reason: str) -> None:
-        """Forget a link."""
-        self._links.discard(link)
-        agent = link.session.agent if link.session is not None else None
+    def remove(self, connection: ClientConnection, reason: str) -> None:
+        """Forget a connection that has ended for a reason."""
+        self._clients.discard(connection)
+        agent = connection.session.agent if connection.session is not None else None
         if agent in self._quotas and not self._quotas[agent].members:
             del self._quotas[agent]
         if self._observer is not None:

@@ -1,5 +1,6 @@
 """A server of ours on a port that the system assigns."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import loopback
@@ -16,17 +17,44 @@ from mq9.server.settings import Settings
 from mq9.testing import ManualClock
 
 
+class HeldBroker:
+    """A broker that answers what it is asked only while `released` is set."""
+
+    def __init__(self, broker):
+        self._broker = broker
+        self.released = asyncio.Event()
+        self.released.set()
+
+    async def handle(self, request):
+        await self.released.wait()
+        return await self._broker.handle(request)
+
+    def __getattr__(self, name):
+        return getattr(self._broker, name)
+
+
 class House:
     """A server, its broker, and the clients that a test opens, all closed with it."""
 
-    def __init__(self, stack, **options):
+    def __init__(self, stack, *, wrap=None, **options):
         self.stack = stack
         self.clock = ManualClock(in_transit=loopback.in_transit)
         self.timers = ManualClock(in_transit=loopback.in_transit)
         self.events = []
         self.broker = EmbeddedBroker.in_memory(self.clock)
+        if wrap is not None:
+            self.broker = wrap(self.broker)
         options = {"max_payload": Limits().max_payload, **options}
         self.server = Server(self.broker, timers=self.timers, observer=self, **options)
+
+    async def restart(self, **options):
+        """Start another server in place of this one, on its port, with the same broker."""
+        port = self.server.address[1]
+        await self.server.close()
+        options = {"max_payload": Limits().max_payload, **options}
+        self.server = Server(self.broker, timers=self.timers, observer=self, **options)
+        await self.server.start(port=port)
+        self.stack.push_async_callback(self.server.close)
 
     def connection_opened(self):
         self.events.append("opened")
@@ -77,6 +105,15 @@ async def open_house():
 @pytest.fixture
 async def house(open_house):
     return await open_house()
+
+
+@pytest.fixture
+async def held(open_house):
+    """A server with a mailbox, whose broker answers nothing once its `released` is cleared."""
+    house = await open_house(wrap=HeldBroker)
+    await (await house.client()).mailbox_create(name="inbox")
+    yield house
+    house.broker.released.set()
 
 
 @pytest.fixture(scope="module")

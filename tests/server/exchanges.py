@@ -85,7 +85,7 @@ class Client:
     """One client of an exchange, with what it has been told; INFO is not noted."""
 
     def __init__(self, reader, writer):
-        self._reader, self._writer = reader, writer
+        self._reader, self.writer = reader, writer
         self.told = []
 
     @property
@@ -98,13 +98,13 @@ class Client:
             data = _written(text)
             if len(data) > _LONG:
                 data = await self._rest(data)
-            self._writer.write(data)
+            self.writer.write(data)
             if text.endswith("…"):
                 return
             if data.upper() == b"PING\r\n":
                 await self.listen(keep_pong=True)
                 return
-            self._writer.write(b"PING\r\n")
+            self.writer.write(b"PING\r\n")
         await self.listen()
 
     async def _rest(self, data):
@@ -113,10 +113,10 @@ class Client:
         A server that ends a connection of which it has not read everything loses its last words.
         """
         line, end, rest = data.partition(b"\r\n")
-        self._writer.write(line + end)
+        self.writer.write(line + end)
         try:
             async with asyncio.timeout(0.2):
-                self.told.append(_shown(await self._frame()))
+                self.told.append(_shown(await self.frame()))
         except TimeoutError:
             return rest
         return b""
@@ -125,7 +125,7 @@ class Client:
         """Note what comes up to a PONG or the end."""
         try:
             async with asyncio.timeout(20):
-                while (frame := await self._frame()) != b"PONG\r\n":
+                while (frame := await self.frame()) != b"PONG\r\n":
                     if not frame.startswith(b"INFO "):
                         self.told.append(_shown(frame))
             if keep_pong:
@@ -133,7 +133,7 @@ class Client:
         except (EOFError, ConnectionError):
             self.told.append(_CLOSED)
 
-    async def _frame(self):
+    async def frame(self):
         line = await self._reader.readline()
         if not line.endswith(b"\r\n"):
             raise EOFError
@@ -144,17 +144,17 @@ class Client:
     async def finish(self):
         """Note what has not been heard yet, and go."""
         if not self.is_over:
-            self._writer.write(b"PING\r\n")
+            self.writer.write(b"PING\r\n")
             await self.listen()
-        self._writer.close()
+        self.writer.close()
 
 
 async def _connect(address, who):
     client = Client(*await asyncio.open_connection(*address, limit=4 * 1024 * 1024))
-    greeting = await client._frame()
+    greeting = await client.frame()
     assert greeting.startswith(b"INFO "), greeting
     if who in CONNECTED:
-        client._writer.write(_CONNECT)
+        client.writer.write(_CONNECT)
         await client.listen()
     return client
 

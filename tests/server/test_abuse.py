@@ -79,20 +79,20 @@ async def test_what_arrived_before_the_end_leaves_no_subscription_behind(house, 
     for _ in range(5):
         await asyncio.to_thread(reset, house.server.address, connect() + sends + late)
     await until(lambda: house.server.connections == 1)  # whoever made the mailbox
-    await until(lambda: not house.server._hub.tasks)
-    assert not house.server._hub.router.has_interest("work")
-    assert not house.server._hub.router.has_interest("reply")
+    await until(lambda: not house.server.requests)
+    assert not house.server.has_interest("work")
+    assert not house.server.has_interest("reply")
 
 
 async def test_a_subscription_that_ends_by_itself_takes_its_fetches_along(house, inbox):
     client = await house.raw()
     client.send(b"SUB reply 1\r\nUNSUB 1 1\r\n")
     client.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"))
-    await until(lambda: house.broker._waiters._by_address)
+    await until(lambda: house.broker.waiting)
     client.send(publish("reply", b"stray") + b"PING\r\n")
     assert (await client.frame())[0] == "MSG"
     assert await client.frame() == ("PONG",)
-    await until(lambda: not house.broker._waiters._by_address)
+    await until(lambda: not house.broker.waiting)
     await client.ask(f"$mq9.AI.MSG.SEND.{inbox}", b"x")
     assert await leased(house) == []
 
@@ -100,10 +100,10 @@ async def test_a_subscription_that_ends_by_itself_takes_its_fetches_along(house,
 async def test_a_client_that_is_being_cut_off_is_leased_nothing(house, inbox):
     client = await house.raw()
     client.send(b"SUB reply 1\r\n" + publish(f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"))
-    await until(lambda: house.broker._waiters._by_address)
+    await until(lambda: house.broker.waiting)
     client.send(b"NONSENSE\r\n")
     assert (await client.frame())[0] == "-ERR"
-    await until(lambda: not house.broker._waiters._by_address)
+    await until(lambda: not house.broker.waiting)
     other = await house.raw()
     await other.ask(f"$mq9.AI.MSG.SEND.{inbox}", b"x")
     assert await leased(house) == []
@@ -140,7 +140,7 @@ async def test_one_message_for_many_subscriptions_of_a_client_is_not_copied_for_
     assert len(encoded) < 10
 
 
-async def test_what_one_client_sends_at_once_is_taken_in_turns(house):
+async def test_what_one_client_sends_at_once_is_taken_in_turns(house, monkeypatch):
     """Between two parts of it others are attended to."""
     busy, other = await house.raw(), await house.raw()
     turns = []
@@ -153,15 +153,15 @@ async def test_what_one_client_sends_at_once_is_taken_in_turns(house):
         spent += 0.001
         return time() + spent
 
-    link = next(one for one in house.server._links if one.session.name == "client 1")
-    link._loop = type("Loop", (), {"time": staticmethod(slowly), "call_soon": loop.call_soon})()
-    take = link.session.take
+    session = next(one.session for one in house.server.clients if one.number == 1)
+    take = session.take
 
     def noted(frame):
         turns.append("busy")
         take(frame)
 
-    link.session.take = noted
+    monkeypatch.setattr(loop, "time", slowly)
+    monkeypatch.setattr(session, "take", noted)
     busy.send(b"PUB a 0\r\n\r\n" * 500 + b"PING\r\n")
     other.send(b"PING\r\n")
     assert await other.frame() == ("PONG",)

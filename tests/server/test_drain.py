@@ -1,7 +1,6 @@
 """A server that is told to stop."""
 
 import asyncio
-from contextlib import contextmanager
 
 import orjson
 import pytest
@@ -17,25 +16,8 @@ async def _waiting_fetch(house, client):
     fetch = asyncio.create_task(
         client.fetch("inbox", group_name="g", deliver="new", max_wait_ms=60_000)
     )
-    await until(lambda: bool(house.broker._waiters._by_address))
+    await until(lambda: house.broker.waiting)
     return fetch
-
-
-@contextmanager
-def held_back(broker):
-    """Let commands wait until the event that this gives is set."""
-    release = asyncio.Event()
-    run = broker._backend.run
-
-    async def slowly(command, asker):
-        await release.wait()
-        return await run(command, asker)
-
-    broker._backend.run = slowly
-    try:
-        yield release
-    finally:
-        release.set()
 
 
 async def test_a_waiting_fetch_is_answered_that_there_is_nothing(house):
@@ -50,43 +32,44 @@ async def test_a_waiting_fetch_is_answered_that_there_is_nothing(house):
     assert fetched.waiting.stored == 0
 
 
-async def test_what_was_begun_is_answered_and_what_comes_then_is_refused(house):
-    await (await house.client()).mailbox_create(name="inbox")
+async def test_what_was_begun_is_answered_and_what_comes_then_is_refused(held):
+    house = held
     client = await house.raw()
     client.send(b"SUB in.* 1\r\nPING\r\n")
     assert await client.frame() == ("PONG",)
     address = house.server.address
 
-    with held_back(house.broker) as release:
-        client.send(publish("$mq9.AI.MSG.SEND.inbox", b"before", reply="in.before"))
-        await until(lambda: bool(house.server._hub.tasks))
-        draining = asyncio.create_task(house.server.drain())
-        name, told = await client.frame()
-        assert (name, orjson.loads(told)["ldm"]) == ("INFO", True)
-        client.send(publish("$mq9.AI.MSG.SEND.inbox", b"after", reply="in.after"))
-        _, subject, _, refusal = await client.frame()
-        assert (subject, orjson.loads(refusal)["code"]) == ("in.after", "unavailable")
-        with pytest.raises(OSError):  # noqa: PT011  # refused, or cut off
-            await RawClient.open(address)
-        release.set()
-        _, subject, _, reply = await client.frame()
-        assert (subject, orjson.loads(reply)["msg_id"]) == ("in.before", 0)
-        await draining
+    house.broker.released.clear()
+    client.send(publish("$mq9.AI.MSG.SEND.inbox", b"before", reply="in.before"))
+    await until(lambda: house.server.requests)
+    draining = asyncio.create_task(house.server.drain())
+    name, told = await client.frame()
+    assert (name, orjson.loads(told)["ldm"]) == ("INFO", True)
+    client.send(publish("$mq9.AI.MSG.SEND.inbox", b"after", reply="in.after"))
+    _, subject, _, refusal = await client.frame()
+    assert (subject, orjson.loads(refusal)["code"]) == ("in.after", "unavailable")
+    with pytest.raises(OSError):  # noqa: PT011  # refused, or cut off
+        await RawClient.open(address)
+    house.broker.released.set()
+    _, subject, _, reply = await client.frame()
+    assert (subject, orjson.loads(reply)["msg_id"]) == ("in.before", 0)
+    await draining
 
     assert await client.ended() == []
     assert house.events[-1] == "shutdown"
     assert house.server.is_draining
 
 
-async def test_draining_ends_though_something_hangs(house):
-    await (await house.client()).mailbox_create(name="inbox")
+async def test_draining_ends_though_something_hangs(held):
+    house = held
     client = await house.raw()
     client.send(b"SUB in 1\r\n")
-    with held_back(house.broker):
-        client.send(publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in"))
-        await until(lambda: bool(house.server._hub.tasks))
-        draining = asyncio.create_task(house.server.drain(seconds=0.01))
-        frames = await client.ended()
+    house.broker.released.clear()
+    client.send(publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in"))
+    await until(lambda: house.server.requests)
+    draining = asyncio.create_task(house.server.drain(seconds=0.01))
+    frames = await client.ended()
+    house.broker.released.set()
     await draining
 
     assert [frame[0] for frame in frames] == ["INFO"]
@@ -143,5 +126,5 @@ async def test_closing_answers_nobody_and_loses_nothing_that_was_answered(house)
 
     with pytest.raises(Unavailable, match="the connection broke"):
         await fetch
-    assert not house.broker._waiters._by_address
+    assert not house.broker.waiting
     assert (await house.broker.totals()).messages == 1

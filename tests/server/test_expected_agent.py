@@ -40,9 +40,7 @@ async def test_a_server_that_knows_no_agents_is_refused(house):
 async def test_the_check_is_made_again_when_a_connection_is(guarded):
     ada = await guarded.client("a@", agent="Ada", reconnect_delay=0)
     await ada.mailbox_create(name="ada")
-    guarded.server._hub.guard = Users([User("a", agent="bob")])
-    for link in list(guarded.server._links):
-        link.finish("test")
+    await guarded.restart(guard=Users([User("a", agent="bob")]))
 
     with pytest.raises(Unauthorized, match="for the agent 'bob'"):
         await ada.send("ada", "x")

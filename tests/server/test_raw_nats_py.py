@@ -122,7 +122,7 @@ async def test_a_group_leases_acks_gives_back_and_renews(house, ask, inbox):
 async def test_a_fetch_that_waits_is_woken_by_a_send(ask, inbox, house):
     wait = {**START, "group_name": "g", "config": {"max_wait_ms": 60_000}}
     waiting = asyncio.create_task(ask(f"MSG.FETCH.{inbox}", wait))
-    await until(lambda: house.broker._waiters._by_address)
+    await until(lambda: house.broker.waiting)
     await ask(f"MSG.SEND.{inbox}", b"news")
     assert texts(await waiting) == ["news"]
 
@@ -132,9 +132,9 @@ async def test_a_fetch_whose_asker_unsubscribes_leases_nothing(ask, inbox, house
     subscription = await ask.connection.subscribe(inbox_of_reply)
     body = json.dumps({**START, "group_name": "g", "config": {"max_wait_ms": 60_000}}).encode()
     await ask.connection.publish(f"$mq9.AI.MSG.FETCH.{inbox}", body, reply=inbox_of_reply)
-    await until(lambda: house.broker._waiters._by_address)
+    await until(lambda: house.broker.waiting)
     await subscription.unsubscribe()
-    await until(lambda: not house.broker._waiters._by_address)
+    await until(lambda: not house.broker.waiting)
     await ask(f"MSG.SEND.{inbox}", b"x")
     status = await ask(f"MAILBOX.STATUS.{inbox}", {"group_name": "g"})
     assert (status["group"]["leased"], status["group"]["pending"]["normal"]) == ([], 1)

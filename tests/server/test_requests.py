@@ -18,10 +18,6 @@ async def _leased(client):
     return status.group.leased
 
 
-def _waits(house):
-    return bool(house.broker._waiters._by_address)
-
-
 async def test_a_reply_is_no_business_of_others(house):
     spy = await house.raw()
     spy.send(b"SUB > 1\r\nSUB _INBOX.> 2\r\nSUB $mq9.AI.> 3\r\nPING\r\n")
@@ -53,9 +49,9 @@ async def test_a_waiter_that_unsubscribed_is_given_nothing(house):
     other = await house.raw()
     other.send(b"SUB in 1\r\nSUB in.* 2\r\n")
     other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in"))
-    await until(lambda: _waits(house))
+    await until(lambda: house.broker.waiting)
     other.send(b"UNSUB 1\r\n")
-    await until(lambda: not _waits(house))
+    await until(lambda: not house.broker.waiting)
     await client.send(inbox, "x")
 
     assert await _leased(client) == ()
@@ -66,7 +62,7 @@ async def test_a_waiter_keeps_waiting_while_another_subscription_covers_its_repl
     other = await house.raw()
     other.send(b"SUB in.a 1\r\nSUB in.* 2\r\n")
     other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in.a"))
-    await until(lambda: _waits(house))
+    await until(lambda: house.broker.waiting)
     other.send(b"UNSUB 1\r\nPING\r\n")
     assert await other.frame() == ("PONG",)
     await client.send(inbox, "x")
@@ -80,9 +76,9 @@ async def test_a_waiter_whose_connection_ended_is_given_nothing(house):
     other = await house.raw()
     other.send(b"SUB in 1\r\n")
     other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in"))
-    await until(lambda: _waits(house))
+    await until(lambda: house.broker.waiting)
     await other.close()
-    await until(lambda: not _waits(house))
+    await until(lambda: not house.broker.waiting)
     await client.send(inbox, "x")
 
     assert await _leased(client) == ()

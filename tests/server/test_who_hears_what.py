@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from waiting import until
 
+from mq9.server.hub import Hub
 from mq9.server.limits import ServerLimits
-from mq9.server.session import Hub, Session
+from mq9.server.session import Session
 from mq9.server.users import Anybody
 from mq9.wire.frames import Connect, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import matches
@@ -36,7 +37,7 @@ class Heard:
     def close(self, reason, text):
         raise AssertionError(reason, text)
 
-    def go_on(self):
+    def resume(self):
         """Nothing is ever put off."""
 
     def heard_by(self, subject):

@@ -1,4 +1,4 @@
-"""One client's socket: bytes in to frames, frames out to bytes, and bounds on both.
+"""One client's connection: bytes to frames, replies to bytes, and bounds on both.
 
 What a client has sent but the server not begun is bounded by no longer reading from its socket;
 what it has been sent but not read, by cutting it off: see `mq9.server.outgoing`.
@@ -25,33 +25,33 @@ logger = logging.getLogger("mq9.broker")
 
 HANDSHAKE_S = 5.0
 _CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
-_MOST_AT_ONCE = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
+_READ_BYTES = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
 _REASONS = {
     "Authorization Violation": "auth",
     "Maximum Payload Violation": "max_payload",
 }
 
 
-class Owner(Protocol):
-    """The server, as far as a link knows it."""
+class ConnectionOwner(Protocol):
+    """The server, as far as a connection knows it."""
 
-    def opened(self, link: SocketLink) -> str | None:
-        """Note a new link; return what the client is told when there is no room for it."""
+    def add(self, connection: ClientConnection) -> str | None:
+        """Note a new connection; return what the client is told when it cannot be taken."""
 
-    def info(self, link: SocketLink) -> bytes:
-        """Return what a client is greeted with."""
+    def info(self, connection: ClientConnection) -> bytes:
+        """Return the INFO that a client is sent first."""
 
     def quota_of(self, agent: str) -> Quota:
         """Return what counts the bytes that the clients of an agent leave unread."""
 
-    def greeted(self, link: SocketLink) -> Session:
-        """Return the session of a client that may now speak."""
+    def make_session(self, connection: ClientConnection) -> Session:
+        """Return the session of a client that may now send frames."""
 
-    def closed(self, link: SocketLink, reason: str) -> None:
-        """Forget a link."""
+    def remove(self, connection: ClientConnection, reason: str) -> None:
+        """Forget a connection that has ended for a reason."""
 
 
-class SocketLink(asyncio.BufferedProtocol):
+class ClientConnection(asyncio.BufferedProtocol):
     """Connects one socket to one session.
 
     Args:
@@ -61,14 +61,14 @@ class SocketLink(asyncio.BufferedProtocol):
         max_pending: Bytes that a client may leave unread before it is cut off.
         quota: Counts the bytes that all clients leave unread.
         tls: What to encrypt with, once the client has been greeted.
-        incoming: What is read goes here. Links of one event loop may share it, since each takes
+        incoming: What is read goes here. Connections of one event loop may share it: each takes
             what it has read before another reads.
-        slices: Lets it go on with what takes long; shared by the links of one event loop.
+        slices: Lets it go on with what takes long; shared by the connections of one event loop.
     """
 
     def __init__(
         self,
-        owner: Owner,
+        owner: ConnectionOwner,
         number: int,
         parser: Parser,
         max_pending: int,
@@ -95,18 +95,23 @@ class SocketLink(asyncio.BufferedProtocol):
         self._will_flush = False
         self._reason = "client"
         self._closing = False
-        self._gone = False
+        self._ended = False
         self._upgrade: asyncio.Task[None] | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def session(self) -> Session | None:
-        """The session, once the client may speak."""
+        """The session, once the client may send frames."""
         return self._session
 
     @property
+    def unread(self) -> int:
+        """Bytes that the client has been sent and has not read, shared ones included."""
+        return self._out.pending
+
+    @property
     def peer(self) -> str:
-        """Where the client is, as far as the socket knows."""
+        """The client's address and port, as far as the socket knows."""
         host, port = self._peername
         return f"{host}:{port}" if host else ""
 
@@ -126,14 +131,14 @@ class SocketLink(asyncio.BufferedProtocol):
             return  # TLS has begun on a connection that was made before
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a stream socket
         self._transport = transport
-        refusal = self._owner.opened(self)
+        refusal = self._owner.add(self)
         transport.write(self._owner.info(self))
         if refusal is not None:
             self._out.attach(transport)
             self.close("limit", refusal)
         elif self._tls is None:
             self._out.attach(transport)
-            self._session = self._owner.greeted(self)
+            self._session = self._owner.make_session(self)
         else:
             transport.pause_reading()
             self._upgrade = asyncio.create_task(self._encrypt(transport, self._tls))
@@ -164,7 +169,7 @@ class SocketLink(asyncio.BufferedProtocol):
             return
         self._transport = encrypted
         self._out.attach(encrypted)
-        self._session = self._owner.greeted(self)
+        self._session = self._owner.make_session(self)
         self._pump()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -178,14 +183,14 @@ class SocketLink(asyncio.BufferedProtocol):
         self._backlog.extend(self._parser.feed(self._incoming[:nbytes]))
         self._pump()
 
-    def go_on(self) -> None:
-        """Begin what had been put off, as far as the session has room."""
+    def resume(self) -> None:
+        """Begin what had been put off, as far as the session takes more."""
         if self._backlog or self._paused:
             self._pump()
 
     def _take_slice(self) -> None:
         self._waits_for_slice = False
-        self.go_on()
+        self.resume()
 
     def _pump(self) -> None:
         session = self._session
@@ -223,7 +228,7 @@ class SocketLink(asyncio.BufferedProtocol):
             self._loop.call_soon(self._flush)
         self._out.write(data, body)
 
-    def belongs_to(self, agent: str) -> None:
+    def count_for(self, agent: str) -> None:
         """Count what is left unread for an agent, too."""
         self._out.join(self._owner.quota_of(agent))
 
@@ -280,14 +285,14 @@ class SocketLink(asyncio.BufferedProtocol):
             self._loop.call_later(_CLOSING_S, self._abort)
 
     def _abort(self) -> None:
-        if not self._gone and self._transport is not None:
+        if not self._ended and self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Carry out what had arrived, and forget the client; harmless when repeated."""
-        if self._gone:
+        """Carry out what had arrived, and end the session; harmless when repeated."""
+        if self._ended:
             return
-        self._gone = True
+        self._ended = True
         self._out.clear()
         if self._upgrade is not None and self._upgrade is not asyncio.current_task(self._loop):
             self._upgrade.cancel()
@@ -295,13 +300,13 @@ class SocketLink(asyncio.BufferedProtocol):
             self._session.end()
         if error is not None:
             logger.debug("a connection broke: %s", error)
-        self._owner.closed(self, self._reason)
+        self._owner.remove(self, self._reason)
         if not self.closed.done():
             self.closed.set_result(None)
 
 
-def make(
-    owner: Owner,
+def connection_factory(
+    owner: ConnectionOwner,
     max_payload: int,
     max_message: int,
     max_pending: int,
@@ -309,8 +314,8 @@ def make(
     tls: ssl.SSLContext | None,
     *,
     must_connect: bool,
-) -> Callable[[], SocketLink]:
-    """Return what makes the link of each new connection.
+) -> Callable[[], ClientConnection]:
+    """Return what makes the protocol of each new connection.
 
     Args:
         owner: The server.
@@ -321,13 +326,13 @@ def make(
         tls: What to encrypt with.
         must_connect: Whether a client must say who it is before it may send anything.
     """
-    incoming = memoryview(bytearray(_MOST_AT_ONCE))
+    incoming = memoryview(bytearray(_READ_BYTES))
     numbers = itertools.count(1)
     slices = Slices(asyncio.get_running_loop().call_later)
 
-    def link() -> SocketLink:
+    def make() -> ClientConnection:
         parser = Parser(max_payload, max_message, must_connect=must_connect)
-        return SocketLink(
+        return ClientConnection(
             owner,
             next(numbers),
             parser,
@@ -338,4 +343,4 @@ def make(
             slices=slices,
         )
 
-    return link
+    return make

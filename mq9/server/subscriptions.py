@@ -1,0 +1,151 @@
+"""The subscriptions of one client, and the messages that they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from mq9.protocol import subjects
+from mq9.server.limits import ServerLimits
+from mq9.server.outgoing import Body
+from mq9.server.router import Router
+from mq9.wire import encoder
+from mq9.wire.frames import Publish
+from mq9.wire.subjects import has_wildcards, is_pattern
+
+RESERVED = subjects.ROOT.partition(".")[0]  # the first token of what is mq9's alone
+
+
+class Message:
+    """A message on its way to subscriptions: what follows its line is made once for all of them.
+
+    Args:
+        frame: What was published.
+    """
+
+    __slots__ = ("_bare", "_whole", "frame")
+
+    def __init__(self, frame: Publish) -> None:
+        self.frame = frame
+        self._whole: Body | None = None
+        self._bare: Body | None = None
+
+    @property
+    def whole(self) -> Body:
+        """What follows the line for clients that read headers."""
+        if self._whole is None:
+            self._whole = Body(encoder.body(self.frame.block, self.frame.payload))
+        return self._whole
+
+    @property
+    def bare(self) -> Body:
+        """What follows the line for clients that do not."""
+        if self._bare is None:
+            self._bare = Body(encoder.body(b"", self.frame.payload))
+        return self._bare
+
+
+class Receiver(Protocol):
+    """A session, as far as a subscription knows it."""
+
+    def deliver(self, subscription: Subscription, message: Message) -> None:
+        """Send a message to one of the client's subscriptions."""
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """A subject that a client is subscribed to.
+
+    Attributes:
+        session: The client's.
+        subject: The subject, which may have wildcards.
+        queue: The queue group, of which one member gets each message.
+        sid: The client's name for it.
+        wild: Whether the subject has wildcards.
+        left: Messages until it ends by itself; None if it does not.
+        delivered: Messages that it has been sent.
+    """
+
+    session: Receiver
+    subject: str
+    queue: str | None
+    sid: str
+    wild: bool
+    left: int | None = None
+    delivered: int = 0
+
+
+class Subscriptions:
+    """The subscriptions of one client, which count among those of the server.
+
+    Args:
+        everybody: The subscriptions of all clients.
+        limits: How many a client and the server may have, and of which subjects.
+    """
+
+    def __init__(self, everybody: Router[Subscription], limits: ServerLimits) -> None:
+        self._everybody = everybody
+        self._limits = limits
+        self._by_sid: dict[str, Subscription] = {}
+        self._wildcards = 0  # how many of them have wildcards
+        self._own: Router[Subscription] = Router(lambda members: members[0])
+
+    def __contains__(self, sid: str) -> bool:
+        return sid in self._by_sid
+
+    def get(self, sid: str) -> Subscription | None:
+        """Return a subscription; None where there is none of that name."""
+        return self._by_sid.get(sid)
+
+    def refusal(self, subject: str) -> str | None:
+        """Return why a subject may not be subscribed to, as the client is told; None if it may."""
+        if not is_pattern(subject):
+            return "Invalid Subject"
+        denied = f'Permissions Violation for Subscription to "{subject}"'
+        limits = self._limits
+        if subject.partition(".")[0] == RESERVED:
+            # Nothing is ever published there, and listening would look as if something might be.
+            return denied
+        if subject.count(".") >= limits.max_tokens:
+            return f"{denied}, too many tokens"
+        if len(subject.encode(errors="surrogateescape")) > limits.max_subject:
+            return f"{denied}, too long"
+        if (
+            len(self._by_sid) >= limits.max_subscriptions
+            or len(self._everybody) >= limits.max_total_subscriptions
+            or (has_wildcards(subject) and self._wildcards >= limits.max_wildcards)
+        ):
+            return "maximum subscriptions exceeded"
+        return None
+
+    def add(self, subscription: Subscription) -> None:
+        """Begin a subscription whose name is not taken."""
+        self._by_sid[subscription.sid] = subscription
+        self._wildcards += subscription.wild
+        self._own.add(subscription)
+        self._everybody.add(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """End a subscription."""
+        del self._by_sid[subscription.sid]
+        self._wildcards -= subscription.wild
+        self._own.remove(subscription)
+        self._everybody.remove(subscription)
+
+    def clear(self) -> None:
+        """End all of them."""
+        for subscription in list(self._by_sid.values()):
+            self.remove(subscription)
+
+    def has_interest(self, subject: str) -> bool:
+        """Tell whether the client itself is subscribed to a subject."""
+        return self._own.has_interest(subject)
+
+    def matching(self, subject: str) -> Iterator[Subscription]:
+        """Yield every subscription of the client to a subject."""
+        return self._own.matching(subject)
+
+    def route(self, subject: str) -> list[Subscription]:
+        """Return which of them get a message: each, but one of each queue group."""
+        return self._own.route(subject)
