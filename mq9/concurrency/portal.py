@@ -1,4 +1,8 @@
-"""One event loop on a thread of its own, for callers with a loop, with another, or with none."""
+"""One event loop on a thread of its own, for callers with a loop, with another, or with none.
+
+Not anyio's portal: that cancels a task again at every ``await`` of its cleanup, its thread has to
+be ended by hand, and a forked child inherits it as if it ran.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +95,7 @@ class Portal:
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         self._own_up()
-        # Under the lock, so that nothing is handed to a loop that is already stopping.
+        # Under the lock, so that nothing is given to a loop that is already stopping.
         with self._lock:
             if self._stopped:
                 work.close()
