@@ -25,7 +25,7 @@ _MOST_CHARS = 16 * 1024
 
 
 class CannotVerify(AuthenticationError):
-    """Whether a token is good cannot be told at the moment."""
+    """A token cannot be verified at the moment."""
 
 
 class AccessTokens:
@@ -35,8 +35,8 @@ class AccessTokens:
         issuer: The URL of the authorization server, as its tokens spell it.
         resource: The URL of this server, which a token has to name as its audience.
         clock: Measures the age of the keys.
-        claim: The claim that says which agent it is.
-        scopes: What a token has to be good for.
+        claim: The claim that names the agent.
+        scopes: The scopes that a token must have.
 
     Raises:
         InvalidRequest: A URL, the claim or a scope is none.
@@ -71,10 +71,10 @@ class AccessTokens:
             yield
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return whose token it is; None when it is not good here.
+        """Return what a token stands for; None when it is not valid here.
 
         Raises:
-            CannotVerify: The keys of the authorization server cannot be had.
+            CannotVerify: The keys of the authorization server cannot be fetched.
         """
         if len(token) > _MOST_CHARS:
             return None
@@ -97,11 +97,11 @@ class AccessTokens:
         )
 
     async def _verified(self, token: str) -> dict[str, Any]:
-        """Return the claims of a token that is good.
+        """Return the claims of a valid token.
 
         Raises:
-            PyJWTError: It is not.
-            KeysUnavailable: That cannot be told.
+            PyJWTError: It is not valid.
+            KeysUnavailable: The keys cannot be fetched, so it cannot be verified.
         """
         header = jwt.get_unverified_header(token)
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -122,7 +122,7 @@ class AccessTokens:
 
 
 def _scopes(claims: dict[str, Any]) -> Iterable[str]:
-    """Return what a token is good for, in either of the usual forms."""
+    """Return the scopes of a token, in either of the usual forms."""
     for given in (claims.get("scope"), claims.get("scp")):
         if isinstance(given, str):
             yield from given.split()

@@ -1,4 +1,4 @@
-"""Who may call over HTTP: bearer tokens of a users file, of a verifier, or of an OAuth server."""
+"""Authentication over HTTP: bearer tokens of a users file, a verifier, or an OAuth server."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class KnownTokens:
     """Verifies the bearer tokens of a users file.
 
     Args:
-        users: The users; those with a password, and those that are no agent, cannot come in here.
+        users: The users; those with a password, and those that are no agent, cannot call.
 
     Attributes:
-        agents: The agents among them.
+        agents: The names of the agents among them.
     """
 
     def __init__(self, users: Users) -> None:
@@ -46,7 +46,7 @@ class KnownTokens:
         self.agents = users.agents_with_tokens
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return whose token it is; None when it is nobody's."""
+        """Return what a token stands for; None when it is not known."""
         try:
             agent = await self._users.admit({"auth_token": token})
         except Unauthorized:
@@ -96,7 +96,7 @@ def authenticated(
 
 
 def _try_again(_connection: HTTPConnection, error: AuthenticationError) -> Response:
-    """Tell a client that its token may be good, so that it keeps it."""
+    """Answer that a token cannot be verified now, so that the client keeps it."""
     from mcp_server.http.key_set import RETRY_S  # noqa: PLC0415  # where it is loaded by now
 
     said = {"error": "temporarily_unavailable", "error_description": str(error)}
@@ -104,11 +104,11 @@ def _try_again(_connection: HTTPConnection, error: AuthenticationError) -> Respo
 
 
 class _Challenge:
-    """Names the scopes that are needed where a token is asked for.
+    """Adds the scopes that are needed to answers that ask for a token.
 
     Args:
         app: Asks for it.
-        scopes: What it has to be good for.
+        scopes: The scopes.
     """
 
     def __init__(self, app: ASGIApp, scopes: Sequence[str]) -> None:
@@ -129,9 +129,9 @@ class _Challenge:
 
 
 def metadata_routes(authorization: AccessTokens) -> list[Route]:
-    """Return where clients learn which authorization server there is (RFC 9728).
+    """Return the routes of the metadata that name the authorization server (RFC 9728).
 
-    Some ask at the path of the resource, and some at the root.
+    Some clients ask at the path of the resource, and some at the root.
     """
     [route] = create_protected_resource_routes(
         URL.validate_python(authorization.resource),
@@ -148,7 +148,7 @@ class _Either:
 
     Args:
         authorization: Knows the access tokens.
-        other: Knows the others, and is asked first.
+        other: Knows the others; it is asked first.
     """
 
     def __init__(self, authorization: AccessTokens, other: TokenVerifier | None) -> None:
@@ -156,7 +156,7 @@ class _Either:
         self._other = other
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return whose token it is; None when it is nobody's."""
+        """Return what a token stands for; None when it is not known."""
         known = None if self._other is None else await self._other.verify_token(token)
         if known is not None:
             return known.model_copy(update={"scopes": list(self._authorization.scopes)})

@@ -41,7 +41,7 @@ def agent_named(value: object) -> str:
 
 
 def check_apart(agents: Iterable[str]) -> None:
-    """See that agents with tokens of their own cannot be taken for those of a claim.
+    """Check that agents with tokens of their own cannot be taken for those of a claim.
 
     Raises:
         InvalidRequest: One of them could.

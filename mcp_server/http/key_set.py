@@ -42,7 +42,7 @@ ALGORITHMS = frozenset([*_RSA, *(one for names in _BY_CURVE.values() for one in 
 
 
 class KeysUnavailable(Mq9Error):
-    """The keys cannot be had at the moment, so it is not known whether a token is good."""
+    """The keys cannot be fetched at the moment, so tokens cannot be verified."""
 
     code = "unavailable"
 
@@ -51,8 +51,8 @@ class KeySet:
     """The keys that an authorization server signs with.
 
     They are fetched when it runs, hourly, and for a key that is not there, at most every 30
-    seconds. There is one fetch at a time, of at most 5 seconds, and only who needs an unknown key
-    waits for it.
+    seconds. There is one fetch at a time, of at most 5 seconds, and only requests with an unknown
+    key wait for it.
 
     Args:
         issuer: The URL of the authorization server, whose metadata (RFC 8414 or OpenID Connect)
@@ -89,11 +89,11 @@ class KeySet:
         """Return a key; None when the authorization server has none of that kind.
 
         Args:
-            kid: Its id; None for the only one that there is.
+            kid: Its id; None for the only one of that algorithm.
             algorithm: What it is to be used with, one of ``ALGORITHMS``.
 
         Raises:
-            KeysUnavailable: It is not here, and cannot be fetched.
+            KeysUnavailable: It is not known, and cannot be fetched.
         """
         age_ms = self._age_ms
         found = None if age_ms > _USABLE_MS else self._find(kid, algorithm)
@@ -121,7 +121,7 @@ class KeySet:
         return of_kind[0] if len(of_kind) == 1 else None
 
     def _begin_fetch(self) -> None:
-        """Begin to fetch, unless that is going on or was done just now."""
+        """Begin to fetch, unless that is going on or was done just before."""
         now = self._clock.monotonic_ms()
         pause_ms = RETRY_S * 1000 if self._has_failed else _BETWEEN_MS
         if self._fetching is None and (self._tried_ms is None or now - self._tried_ms >= pause_ms):
@@ -151,10 +151,10 @@ class KeySet:
             self._fetching = None
 
     async def _metadata(self) -> dict[str, Any]:
-        """Return what the authorization server says of itself.
+        """Return the metadata of the authorization server.
 
         Raises:
-            InvalidRequest: It says nothing, or calls itself by another name.
+            InvalidRequest: There is none, or it names another issuer.
         """
         parts = urlsplit(self._issuer)
         root, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
@@ -229,7 +229,7 @@ def _usable(keys: Any) -> dict[tuple[str | None, str], PyJWK]:
 
 
 def _algorithms(jwk: dict[str, Any]) -> Sequence[str]:
-    """Return what a key may be used with; symmetric algorithms are none of it."""
+    """Return the algorithms that a key may be used with; never symmetric ones."""
     kind, curve = jwk.get("kty"), jwk.get("crv")
     possible = _RSA if kind == "RSA" else _BY_CURVE.get(f"{kind} {curve}", ())
     return [one for one in possible if jwk.get("alg", one) == one]

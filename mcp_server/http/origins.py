@@ -1,4 +1,4 @@
-"""By which names clients may call this machine, and which web pages may call it."""
+"""The host names and the web origins that requests over HTTP may have."""
 
 from __future__ import annotations
 

@@ -36,17 +36,17 @@ async def mcp_routes(
     authorization: AccessTokens | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[list[BaseRoute]]:
-    """Give the routes at which a server is served, while inside.
+    """Make the routes of a server, which are served while inside.
 
     Args:
         server: The MCP server.
-        verifier: Knows the bearer tokens; without it and ``authorization`` anybody may come in.
+        verifier: Knows the bearer tokens; without it and ``authorization`` anybody may call.
         stateless: Whether clients of the older protocol get no session.
         hosts: Names, beside those of loopback, by which clients may call this machine.
         origins: Origins of web pages that may call, beside those on loopback.
         sessions: How many sessions there may be, and how long they may be idle.
-        authorization: Knows those of an authorization server, which clients are told of.
-        clock: Measures how long; the machine's when not given.
+        authorization: Knows those of an authorization server, which clients are pointed to.
+        clock: Measures how long sessions are idle; the machine's when not given.
 
     Raises:
         InvalidRequest: An origin is none.
@@ -77,10 +77,10 @@ async def mcp_routes(
 
 
 class _NoReplay:
-    """Opens a new stream for whoever asks to go on with one.
+    """Opens a new stream for a client that asks to resume one.
 
-    Events have no ids here, so a client that names one has it from elsewhere; the SDK, which keeps
-    no events unless it is told to, would not answer it at all.
+    Events have no ids here, so a client that names one has it from elsewhere. The SDK, which keeps
+    no events unless it is given a store, would not answer it at all.
 
     Args:
         app: Answers the requests.

@@ -1,4 +1,4 @@
-"""How many sessions agents may have over HTTP, and when one that nobody uses is closed."""
+"""Limits of sessions over HTTP: how many an agent may have, and when an idle one ends."""
 
 from __future__ import annotations
 
@@ -28,23 +28,33 @@ _VERSION = "mcp-protocol-version"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLimits:
-    """Bounds of the sessions of one server.
+    """Limits of the sessions of one server.
 
     Attributes:
-        most: Sessions at once.
-        most_per_agent: Of them, those of one agent.
-        idle_s: Seconds after which a session is closed that has no request in work and no open
+        max_sessions: How many there may be at once.
+        max_per_agent: How many of them one agent may have.
+        idle_s: After how many seconds a session ends that has no request in work and no open
             stream.
     """
 
-    most: int = 1_000
-    most_per_agent: int = 100
+    max_sessions: int = 1_000
+    max_per_agent: int = 100
     idle_s: int = 60
 
 
 @dataclass(slots=True)
 class _Session:
-    owner: AuthorizationContext | None  # who else names the session is told that there is none
+    """An open session.
+
+    Attributes:
+        owner: The credential that opened it; with another one it is not found.
+        agent: The agent that it counts for.
+        ending: The request that ends it.
+        in_work: How many requests are in work, open streams included.
+        timer: Ends it when it has been idle for too long.
+    """
+
+    owner: AuthorizationContext | None
     agent: str
     ending: Scope
     in_work: int = 0
@@ -52,10 +62,12 @@ class _Session:
 
 
 class Sessions:
-    """Limits the sessions that an app opens, and closes those that are idle.
+    """Limits the sessions that an app opens, and ends those that are idle.
 
-    A session is known by what goes over HTTP: the answer that names it, the requests that name it,
-    and the DELETE that ends it, which is how an idle one is closed, too.
+    It sees what goes over HTTP: the answer that names a session, the requests in it, and the DELETE
+    that ends it. An idle session is ended by such a DELETE, made here: the SDK has no other public
+    way to end one from outside. Its own idle timeout goes by the event loop's clock and reports to
+    nobody which session has ended, so that the sessions of an agent could not be counted.
 
     Args:
         app: Serves streamable HTTP.
@@ -73,7 +85,7 @@ class Sessions:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Close idle sessions, while inside."""
+        """End idle sessions, while inside."""
         try:
             yield
         finally:
@@ -103,21 +115,21 @@ class Sessions:
             await self._use(name, session, scope, receive, send)
 
     def _refusal(self, agent: str) -> Response | None:
-        """Return why an agent cannot have another session; None when it can."""
+        """Return the answer to an agent that has too many sessions; None when it has not."""
         limits = self._limits
         own = self._opening[agent] + sum(one.agent == agent for one in self._sessions.values())
-        if own >= limits.most_per_agent:
-            return self._too_many(429, f"this agent has {limits.most_per_agent} sessions")
-        if len(self._sessions) + self._opening.total() >= limits.most:
-            return self._too_many(503, f"there are {limits.most} sessions")
+        if own >= limits.max_per_agent:
+            return self._too_many(429, f"this agent has {limits.max_per_agent} sessions")
+        if len(self._sessions) + self._opening.total() >= limits.max_sessions:
+            return self._too_many(503, f"there are {limits.max_sessions} sessions")
         return None
 
     def _too_many(self, status: int, what: str) -> Response:
         idle_s = self._limits.idle_s
-        said = (
+        message = (
             f"{what}, which is the limit; end one by DELETE, or wait: after {idle_s} idle s it ends"
         )
-        error = {"code": INTERNAL_ERROR, "message": said}
+        error = {"code": INTERNAL_ERROR, "message": message}
         return Response(
             json.dumps({"jsonrpc": "2.0", "id": None, "error": error}),
             status,
@@ -174,11 +186,11 @@ class Sessions:
             self._end_use(name, session)
 
     def _end_use(self, name: str, session: _Session) -> None:
-        """Count the time from now on, if no other request is in work."""
+        """Count the idle time from now on, unless another request is in work."""
         session.in_work -= 1
         if not session.in_work and self._sessions.get(name) is session:
             session.timer = self._clock.call_later(
-                self._limits.idle_s * 1000, lambda: self._close(name)
+                self._limits.idle_s * 1000, lambda: self._end(name)
             )
 
     def _forget(self, name: str) -> _Session | None:
@@ -187,8 +199,8 @@ class Sessions:
             _stop(session)
         return session
 
-    def _close(self, name: str) -> None:
-        """End a session as its client would."""
+    def _end(self, name: str) -> None:
+        """End a session as its client would, by DELETE."""
         session = self._forget(name)
         if session is not None:
             task = asyncio.create_task(self._send(session.ending))
@@ -212,5 +224,5 @@ def _stop(session: _Session) -> None:
 
 
 def _ending(opening: Scope, name: str) -> Scope:
-    """Return the request that ends a session, as from who sent the one that opened it."""
+    """Return the request that ends a session, with the credential of the one that opened it."""
     return {**opening, "method": "DELETE", "headers": [(_SESSION.encode(), name.encode())]}

@@ -1,4 +1,4 @@
-"""What HTTP is served with, as the options of ``mq9-mcp`` say it."""
+"""The settings of HTTP, from the options of ``mq9-mcp``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HttpSettings:
         resource: The URL by which clients call, which those tokens name as their audience; None for
             the address that is listened on.
         agent_claim: The claim of theirs that names the agent.
-        scopes: What they have to be good for.
+        scopes: The scopes that they must have.
     """
 
     host: str
@@ -62,7 +62,7 @@ class HttpSettings:
         return self.verifier is None and self.authorization_server is None
 
     def authorization(self, url: str, clock: Clock) -> AccessTokens | None:
-        """Return what knows the access tokens.
+        """Return what verifies access tokens; None without an authorization server.
 
         Args:
             url: Where HTTP is served.
@@ -85,11 +85,11 @@ class HttpSettings:
 
 
 def http_settings(options: Options, settings: Settings) -> HttpSettings:
-    """Return what HTTP is to be served with.
+    """Return the settings of HTTP.
 
     Args:
         options: The options of the program.
-        settings: What is offered, by which agents must be possible.
+        settings: What the server offers; its agents must be possible.
 
     Raises:
         InvalidRequest: An option cannot be used, or two of them not together.
@@ -172,7 +172,7 @@ def _verifiers(
 
 
 def _check_authorization(options: Options, http: HttpSettings) -> None:
-    """Check that access tokens can be told from the others, and what they are good for."""
+    """Check that access tokens can be verified, and told from the other tokens."""
     if http.authorization_server is None:
         for name, one in DECLARED.items():
             if one.is_for_authorization and getattr(options, name):

@@ -1,4 +1,4 @@
-"""URLs of what is trusted: an authorization server, its keys, and this server as its resource."""
+"""URLs that tokens are verified by: of an authorization server, its keys, and the resource."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ URL = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
 
 
 def check_url(name: str, url: Any) -> None:
-    """Check a URL that is trusted.
+    """Check such a URL.
+
+    Args:
+        name: What it is called, for the error.
+        url: The URL.
 
     Raises:
         InvalidRequest: It is neither HTTPS nor HTTP on loopback, has a user, a query or a fragment,

@@ -113,7 +113,7 @@ async def test_what_belonged_to_an_idle_session_ends_with_it(broker):
 
 
 async def test_an_agent_has_so_many_sessions_and_no_more(broker):
-    limits = SessionLimits(most=4, most_per_agent=3)
+    limits = SessionLimits(max_sessions=4, max_per_agent=3)
     async with served(broker, verifier=Names(), sessions=limits) as url:
         begun = await asyncio.gather(*(initialize(url, "ada") for _ in range(10)))
         refused = [one for one in begun if one.status_code != 200]
@@ -140,7 +140,7 @@ async def test_an_agent_has_so_many_sessions_and_no_more(broker):
 
 
 async def test_sessions_that_were_idle_make_room(broker):
-    async with served(broker, sessions=SessionLimits(most_per_agent=1)) as url:
+    async with served(broker, sessions=SessionLimits(max_per_agent=1)) as url:
         async with listening(await wire(url).begin()):
             assert (await initialize(url)).status_code == 429
             await broker.clock.advance(60)
@@ -168,7 +168,7 @@ async def test_only_its_owner_keeps_a_session(broker):
 
 @pytest.mark.parametrize("refused", ["tools/list", "initialize"])
 async def test_what_opens_no_session_takes_no_place(broker, refused):
-    async with served(broker, sessions=SessionLimits(most_per_agent=1)) as url:
+    async with served(broker, sessions=SessionLimits(max_per_agent=1)) as url:
         for _ in range(3):
             if refused == "tools/list":
                 told = await wire(url).ask()
@@ -180,7 +180,7 @@ async def test_what_opens_no_session_takes_no_place(broker, refused):
 
 
 async def test_where_there_are_no_sessions_there_is_no_limit(broker):
-    limits = SessionLimits(most=1, most_per_agent=1)
+    limits = SessionLimits(max_sessions=1, max_per_agent=1)
     for era, stateless in ((CURRENT, False), (OLDER, True)):
         async with served(broker, stateless=stateless, sessions=limits) as url:
             clients = [Wire(url, era) for _ in range(5)]
