@@ -108,6 +108,11 @@ class Callers:
         self._clock = clock or SystemClock()
         self._naming = asyncio.Lock()
 
+    @property
+    def in_work(self) -> int:
+        """How many requests of all agents are in work."""
+        return sum(agent.busy for agent in self._agents.values())
+
     async def name_default(self, context: Context) -> None:
         """Name the agent after the host of a request, unless it has a name."""
         if self.default is not None or self._surroundings is None:

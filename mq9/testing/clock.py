@@ -120,6 +120,12 @@ class ManualClock:
             heapq.heappush(self._timers, (self._monotonic_ms + delay_ms, next(self._order), timer))
         return timer
 
+    @property
+    def pending_timers(self) -> int:
+        """How many timers have neither been called nor cancelled."""
+        with lock:
+            return sum(not timer.cancelled for *_, timer in self._timers)
+
     def busy(self, *, unbounded: bool = False) -> Work:
         """Stand still until the work has ended, but for when its thread waits for another.
 

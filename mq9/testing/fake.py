@@ -106,6 +106,11 @@ class FakeBroker:
     async def __aexit__(self, *exception: object) -> None:
         self.__exit__()
 
+    @property
+    def path(self) -> Path | None:
+        """The file that holds its state; None while it is closed, unless a file was given."""
+        return self._path
+
     def client(self, *, agent: str | None = None, **options: Unpack[ClientOptions]) -> Mq9Client:
         """Return a connected client, usable at once and as a context manager.
 

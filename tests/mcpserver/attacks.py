@@ -19,7 +19,7 @@ FORMS = [
 
 def state(broker):
     """Return all that the broker holds."""
-    with closing(sqlite3.connect(broker._path)) as connection:
+    with closing(sqlite3.connect(broker.path)) as connection:
         return list(connection.iterdump())
 
 

@@ -42,20 +42,15 @@ class Host:
         return json.loads(contents.text)
 
 
-def waits(broker):
-    """How many waits for the clock go on."""
-    return sum(not timer.cancelled for *_, timer in broker.clock._timers)
-
-
 async def begin(broker, call, waiting=1):
     """Start a call and return its task, once so many waits for the clock go on."""
     task = asyncio.create_task(call)
-    while not task.done() and waits(broker) < waiting:  # noqa: ASYNC110  # other tasks
+    while not task.done() and broker.clock.pending_timers < waiting:  # noqa: ASYNC110  # other tasks
         await asyncio.sleep(0)
     return task
 
 
 async def at_rest(broker):
     """Let the server's tasks end that wait for the clock."""
-    while waits(broker):  # noqa: ASYNC110  # other tasks
+    while broker.clock.pending_timers:  # noqa: ASYNC110  # other tasks
         await asyncio.sleep(0)

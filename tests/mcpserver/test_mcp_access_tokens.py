@@ -5,7 +5,7 @@ import base64
 import json
 import logging
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx2
 import jwt
@@ -23,7 +23,7 @@ from over_http import OLDER, WAYS, Wire, by_hand, connected, served
 from programs import McpServing
 from waiting import until
 
-from mcp_server.http.access_tokens import AccessTokens
+from mcp_server.http.access_tokens import AccessTokens, CannotVerify
 from mcp_server.http.authentication import KnownTokens
 from mcp_server.http.claimed_names import agent_named, check_apart
 from mq9 import InvalidRequest, Mq9Client
@@ -54,7 +54,8 @@ async def guarded(broker, issuer, *, users=(), origins=(), **given):
     tokens = AccessTokens(issuer.url, RESOURCE, broker.clock, **given)
     others = {"verifier": KnownTokens(Users(users))} if users else {}
     async with served(broker, authorization=tokens, origins=origins, **others) as url:
-        await until(lambda: tokens._keys._fetching is None)
+        with suppress(CannotVerify):
+            await tokens.verify_token(issuer.token())  # which waits for the keys
         yield url
 
 

@@ -220,8 +220,7 @@ async def test_a_thousand_malformed_calls_are_refused_and_leave_nothing(
     assert await tasks_of(broker) == tasks
     assert len(asyncio.all_tasks()) == many
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
-    [agent] = planner.callers._agents.values()
-    assert agent.busy == 0
+    assert planner.callers.in_work == 0
     # Nothing of it counts as being in work, or as watched.
     monkeypatch.setattr("mcp_server.features.tools.MAX_CALLS", 1)
     monkeypatch.setattr("mcp_server.features.subscriptions.MAX_WATCHED", 1)

@@ -81,8 +81,7 @@ async def test_a_stream_that_breaks_leaves_an_idle_session(broker):
         client = await wire(url).begin()
         async with listening(client):
             await broker.clock.advance(600)
-        timers = broker.clock._timers
-        await until(lambda: any(not timer.cancelled for *_, timer in timers))
+        await until(lambda: broker.clock.pending_timers)
         await broker.clock.advance(60)
         assert await status(client) == 404
 
@@ -145,7 +144,7 @@ async def test_sessions_that_were_idle_make_room(broker):
             assert (await initialize(url)).status_code == 429
             await broker.clock.advance(60)
             assert (await initialize(url)).status_code == 429
-        await until(lambda: any(not timer.cancelled for *_, timer in broker.clock._timers))
+        await until(lambda: broker.clock.pending_timers)
         await broker.clock.advance(60)
         assert (await initialize(url)).status_code == 200
 

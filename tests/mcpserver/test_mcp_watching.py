@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hosting import at_rest, waits
+from hosting import at_rest
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification
 
@@ -106,10 +106,10 @@ async def test_a_host_that_is_closed_is_watched_for_no_longer(open_host, broker)
             uri = f"mq9://mailbox/desk.{mode}"
             if mode == "legacy":
                 await client.subscribe_resource(uri)
-                assert waits(broker) == 1
+                assert broker.clock.pending_timers == 1
             else:
                 async with client.listen(resource_subscriptions=[uri]):
-                    assert waits(broker) == 1
+                    assert broker.clock.pending_timers == 1
         await at_rest(broker)
 
 
@@ -117,7 +117,7 @@ async def test_subscribing_twice_is_one_subscription(older, broker):
     host, heard = older
     for _ in range(2):
         await host.client.subscribe_resource(OWN)
-    assert waits(broker) == 1
+    assert broker.clock.pending_timers == 1
     await send(broker)
     await heard.get()
     await host.do("whoami")
@@ -131,7 +131,7 @@ async def test_what_is_no_mailbox_may_be_subscribed_to_and_is_never_updated(olde
     host, heard = older
     for uri in ("mq9://agents", "mq9://protocol", "mq9://message/desk/0", "test://else"):
         await host.client.subscribe_resource(uri)
-    assert waits(broker) == 0
+    assert broker.clock.pending_timers == 0
     await host.do("whoami")  # makes its mailbox
     await send(broker)
     assert heard.empty()
@@ -202,7 +202,7 @@ async def test_without_the_tool_that_looks_nothing_is_watched(open_host):
 async def test_subscribing_at_the_same_time_is_one_subscription(older, broker):
     host, heard = older
     await asyncio.gather(*(host.client.subscribe_resource(OWN) for _ in range(5)))
-    assert waits(broker) == 1
+    assert broker.clock.pending_timers == 1
     await send(broker)
     await heard.get()
     await host.client.unsubscribe_resource(OWN)

@@ -96,7 +96,7 @@ async def test_the_file_is_temporary_unless_one_is_named(tmp_path):
                 assert await client.send("inbox", "x") == number
     assert path.is_file()
     with FakeBroker() as broker:
-        temporary = broker._path
+        temporary = broker.path
         assert temporary.is_file()
     assert not temporary.parent.exists()
 
