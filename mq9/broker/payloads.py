@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from mq9.protocol import requests
+from typing import Any
+
 from mq9.protocol.headers import PayloadEncoding
-from mq9.protocol.subjects import Verb
+from mq9.protocol.request import Body, parse_object
+from mq9.protocol.requests import Fetch
 
 
 class PayloadForm:
@@ -21,12 +23,14 @@ class PayloadForm:
     def __init__(self, setting: PayloadEncoding = PayloadEncoding.AUTO) -> None:
         self._default = setting
 
-    def is_base64(self, asked: PayloadEncoding | None, verb: Verb, payload: bytes) -> bool:
+    def is_base64(
+        self, asked: PayloadEncoding | None, request: type[Body[Any]], payload: bytes
+    ) -> bool:
         """Tell whether the reply to a request is to hold base64.
 
         Args:
             asked: What its header asks for.
-            verb: What is asked.
+            request: What is asked.
             payload: The request's body.
 
         Raises:
@@ -36,8 +40,8 @@ class PayloadForm:
             return asked is PayloadEncoding.BASE64
         if (
             self._default is PayloadEncoding.AUTO
-            and verb is Verb.FETCH
-            and _is_official(requests.parse_object(payload))
+            and request is Fetch
+            and _is_official(parse_object(payload))
         ):
             self._default = PayloadEncoding.BASE64  # from now on
         return self._default is PayloadEncoding.BASE64

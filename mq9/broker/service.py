@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, cast
 
 from mq9 import address as addresses
 from mq9.broker.observer import Observer
@@ -22,20 +22,22 @@ from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
-from mq9.engine.commands import ANYBODY, Actor, Claimed, Command, Fetched, Start
+from mq9.engine.commands import ANYBODY, Actor, Call, Claimed
 from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
 from mq9.models import FetchResult, Totals
 from mq9.protocol import headers, replies, requests, subjects
-from mq9.protocol.headers import Headers, SendOptions
+from mq9.protocol.headers import Headers
+from mq9.protocol.outcomes import Fetched
+from mq9.protocol.request import Body
 from mq9.protocol.reserved import Reserved
-from mq9.protocol.subjects import Verb
+from mq9.protocol.verbs import Verb, Wakes
 from mq9.storage.backend import Backend
 
-R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 SWEEP_INTERVAL_MS = 60_000
 _FAILING_MS = 10_000  # for so long after a write that failed the storage counts as failing
+_TOKEN_BYTES = 8  # of the token of a mailbox that is made
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 
 
@@ -106,34 +108,22 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request whose subject and headers have been read."""
+class Asked:
+    """A request that has been read.
+
+    Attributes:
+        verb: What is asked.
+        call: The request and who makes it.
+        session: The connection that it came by.
+        as_base64: Whether the reply is to hold base64.
+        watch: Measures it.
+    """
 
     verb: Verb
-    address: str
-    msg_id: int | None
-    payload: bytes
-    headers: Headers
+    call: Call[Body[Any]]
     session: Session
     as_base64: bool
     watch: Stopwatch
-
-    @property
-    def agent(self) -> str | None:
-        """The name that whoever asks has authenticated as."""
-        return self.session.agent
-
-    @property
-    def actor(self) -> Actor:
-        """Who asks for the mailbox that the subject names."""
-        return self.session.actor(self.address)
-
-    def works_for(self, consumer: str | None) -> str | None:
-        """Return the agent that a consumer works for: its name up to the first slash.
-
-        Whoever has authenticated as an agent works for that one.
-        """
-        return self.agent or (consumer or "").partition("/")[0] or None
 
 
 class Stopwatch:
@@ -200,26 +190,13 @@ class Service:
         self._timer = timer
         self._stopping = False
         self._next_sweep_ms = clock.monotonic_ms() + SWEEP_INTERVAL_MS
-        self._verbs: dict[Verb, Callable[[Call], Awaitable[dict[str, Any]]]] = {
-            Verb.MAILBOX_CREATE: self._create,
-            Verb.MAILBOX_DROP: self._drop,
-            Verb.MAILBOX_STATUS: self._status,
-            Verb.MAILBOX_GRANT: self._grant,
-            Verb.PUBLIC_LIST: self._public_list,
-            Verb.SEND: self._send,
-            Verb.FETCH: self._fetch,
-            Verb.ACK: self._ack,
-            Verb.NACK: self._nack,
-            Verb.MOVE: self._move,
-            Verb.EXTEND: self._extend,
-            Verb.RELEASE: self._release,
-            Verb.QUERY: self._query,
-            Verb.DELETE: self._delete,
-            Verb.AGENT_REGISTER: self._register,
-            Verb.AGENT_UNREGISTER: self._unregister,
-            Verb.AGENT_REPORT: self._report,
-            Verb.AGENT_DISCOVER: self._discover,
-            Verb.AGENT_WHOAMI: self._whoami,
+        # What takes more than to carry out the call and to write its outcome.
+        self._special: dict[type[Body[Any]], Callable[[Asked], Awaitable[dict[str, Any]]]] = {
+            requests.Fetch: self._fetch,
+            requests.Move: self._move,
+            requests.Query: self._query,
+            requests.Discover: self._discover,
+            requests.Whoami: self._whoami,
         }
 
     def stop_waiting(self) -> None:
@@ -233,12 +210,12 @@ class Service:
         Requests of one asker take effect in the order in which they were begun.
         """
         watch = Stopwatch(self._timer, request.on_wait)
-        verb: str = _UNKNOWN
+        name: str = _UNKNOWN
         code = "ok"
         try:
-            known, address, msg_id = subjects.decode(request.subject)
-            verb = known.value
-            reply = await self._answer(known, address, msg_id, request, watch)
+            verb, address, msg_id = subjects.decode(request.subject)
+            name = verb.name
+            reply = await self._answer(verb, address, msg_id, request, watch)
         except Mq9Error as error:
             code = error.code
             reply = replies.failure(error)
@@ -246,54 +223,92 @@ class Service:
             logger.exception("the broker failed on %s", request.subject)
             code = Unavailable.code
             reply = replies.failure(Unavailable("the broker failed; the outcome is unknown"))
-        self._observer.answered(verb, code, watch.seconds)
+        self._observer.answered(name, code, watch.seconds)
         return replies.encode(reply)
 
     async def _answer(
         self, verb: Verb, address: str, msg_id: int | None, request: Request, watch: Stopwatch
     ) -> dict[str, Any]:
         values = headers.read(request.headers)
-        call = Call(
-            verb,
-            address,
-            msg_id,
-            request.payload,
-            request.headers,
-            request.session,
-            request.session.payloads.is_base64(
-                headers.decode_encoding(values), verb, request.payload
-            ),
-            watch,
-        )
+        session = request.session
+        encoding = headers.decode_encoding(values)
+        as_base64 = session.payloads.is_base64(encoding, verb.request, request.payload)
         unread_of = headers.decode_unread(values)
-        if verb is Verb.FETCH and not request.wants_reply:
+        is_fetch = verb.request is requests.Fetch
+        if is_fetch and not request.wants_reply:
             raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")
-        if unread_of is not None and call.agent is not None:
-            actor = call.session.actor(unread_of[0])
-            await self._backend.read(commands.CheckActor(address=unread_of[0], actor=actor))
-        reply = await self._verbs[verb](call)
+        if unread_of is not None and session.agent is not None:
+            actor = session.actor(unread_of[0])
+            await self._backend.read(Call(commands.CheckActor(), unread_of[0], actor))
+        body = verb.request.read(request.payload, request.headers, msg_id)
+        body.check_address(address)
+        call = self._call(body, address, request, as_text=not as_base64)
+        asked = Asked(verb, call, session, as_base64, watch)
+        special = self._special.get(verb.request)
+        reply = replies.success(await (special or self._carry_out)(asked))
         if unread_of is not None:
-            await self._add_unread(reply, call, *unread_of)
-        if verb is not Verb.FETCH:  # whose lease would be nobody's, were it cancelled here
+            await self._add_unread(reply, asked, *unread_of)
+        if not is_fetch:  # whose lease would be nobody's, were it cancelled here
             await self._sweep_now_and_then()
         return reply
 
-    async def _add_unread(
-        self, reply: dict[str, Any], call: Call, address: str, group: str
-    ) -> None:
-        try:
-            unread = await self._backend.read(
-                commands.CountUnread(
-                    address=address, actor=call.session.actor(address), group=group
-                )
+    def _call(
+        self, body: Body[Any], address: str, request: Request, *, as_text: bool
+    ) -> Call[Body[Any]]:
+        """Put a request together with who makes it, and with what the engine cannot make up.
+
+        Raises:
+            Forbidden: It names an agent in the registry that belongs to another.
+        """
+        session = request.session
+        token = ""
+        actor = None
+        if isinstance(body, requests.CreateMailbox):
+            token = self._randomness(_TOKEN_BYTES).hex()
+            address = body.name or addresses.generate(
+                self._randomness(addresses.RANDOM_BYTES), body.prefix
             )
+        elif isinstance(body, requests.Register):
+            token = self._randomness(_TOKEN_BYTES).hex()
+            address = body.mail_address
+            session.refuse_reserved(body.name, address)
+            actor = session.actor()
+        elif isinstance(body, requests.Unregister | requests.Report):
+            session.refuse_reserved(body.name, body.mailbox)
+        return Call(
+            body,
+            address,
+            actor or session.actor(address),
+            session.consumer,
+            request.payload,
+            token,
+            as_text=as_text,
+        )
+
+    async def _carry_out(self, asked: Asked) -> dict[str, Any]:
+        """Have the engine carry out a call; the fields of the reply."""
+        verb, call = asked.verb, asked.call
+        if verb.reads:
+            outcome = await self._backend.read(call)
+        else:
+            outcome = await self._backend.run(call, asked.session.asker)
+        if verb.wakes is Wakes.ITS_GROUPS:
+            self._waiters.notify(call.address)
+        elif verb.wakes is Wakes.EVERYBODY:
+            self._waiters.wake(call.address)
+        return verb.reply(outcome)
+
+    async def _add_unread(
+        self, reply: dict[str, Any], asked: Asked, address: str, group_name: str
+    ) -> None:
+        count = commands.CountUnread(group_name=group_name)
+        try:
+            unread = await self._backend.read(Call(count, address, asked.session.actor(address)))
         except asyncio.CancelledError:
             if "batch" in reply:  # it was leased, and now nobody is there to take it
-                self._backend.take_back(
-                    commands.Release(address=call.address, batch=reply["batch"]),
-                    call.session.asker,
-                )
-                self._waiters.notify(call.address)
+                undo = commands.Undo(batch=reply["batch"])
+                self._backend.make_undone(Call(undo, asked.call.address), asked.session.asker)
+                self._waiters.notify(asked.call.address)
             raise
         except Mq9Error as error:
             # What was asked for has been done; its reply must not be lost over a courtesy.
@@ -315,7 +330,7 @@ class Service:
         """Remove some of what is over; whether there may be more."""
         self._next_sweep_ms = self._clock.monotonic_ms() + SWEEP_INTERVAL_MS
         sweep = commands.Sweep()
-        return await self._backend.run(sweep) >= sweep.most
+        return await self._backend.run(Call(sweep)) >= sweep.most
 
     def close(self) -> None:
         """Let go of what finds agents by meaning."""
@@ -330,158 +345,63 @@ class Service:
 
     async def claim(self, reserved: Reserved) -> Claimed:
         """Give configured agents what is stored under their names and addresses."""
-        keys = await self._backend.read(commands.AgentKeys())
+        keys = await self._backend.read(Call(commands.AgentKeys()))
         owners = {key: reserved.owner_of_name(key) for key in (*reserved.names, *keys)}
-        return await self._backend.run(
-            commands.ClaimNames(
-                names=tuple((key, agent) for key, agent in owners.items() if agent is not None),
-                addresses=tuple(reserved.addresses.items()),
-            )
+        claim = commands.ClaimNames(
+            names=tuple((key, agent) for key, agent in owners.items() if agent is not None),
+            addresses=tuple(reserved.addresses.items()),
         )
+        return await self._backend.run(Call(claim))
 
     async def check(self) -> None:
         """See whether the storage works: it can be read, and did not refuse a write just now."""
         failed_ms = self._backend.failed_ms
         if failed_ms is not None and self._clock.monotonic_ms() - failed_ms < _FAILING_MS:
             raise Unavailable("the storage refused what was last written")
-        await self._backend.read(commands.Look())
+        await self._backend.read(Call(commands.Look()))
 
     async def totals(self) -> Totals:
         """Count what the broker holds."""
-        return await self._backend.read(commands.CountAll())
+        return await self._backend.read(Call(commands.CountAll()))
 
-    async def _run(self, call: Call, command: Command[R]) -> R:
-        return await self._backend.run(command, call.session.asker)
-
-    async def _create(self, call: Call) -> dict[str, Any]:
-        body = requests.CreateMailbox.decode(call.payload)
-        address = body.name or addresses.generate(
-            self._randomness(addresses.RANDOM_BYTES), body.prefix
-        )
-        await self._run(
-            call,
-            commands.CreateMailbox(
-                address=address,
-                life=self._randomness(8).hex(),
-                ttl_s=body.ttl,
-                description=body.desc,
-                public=body.public,
-                renew=body.renew,
-                actor=call.session.actor(address),
-            ),
-        )
-        self._waiters.wake(address)
-        return replies.success({"mail_address": address})
-
-    async def _drop(self, call: Call) -> dict[str, Any]:
-        await self._run(call, commands.DropMailbox(address=call.address, actor=call.actor))
-        self._waiters.wake(call.address)
-        return replies.success({})
-
-    async def _status(self, call: Call) -> dict[str, Any]:
-        body = requests.MailboxStatusRequest.decode(call.payload)
-        status = await self._backend.read(
-            commands.Status(
-                address=call.address, actor=call.actor, group=body.group_name, msg_id=body.msg_id
-            )
-        )
-        return replies.encode_status(status)
-
-    async def _grant(self, call: Call) -> dict[str, Any]:
-        body = requests.GrantMailbox.decode(call.payload)
-        readers = await self._run(
-            call,
-            commands.GrantMailbox(address=call.address, readers=body.readers, actor=call.actor),
-        )
-        return replies.success({"readers": readers})
-
-    async def _public_list(self, call: Call) -> dict[str, Any]:
-        body = requests.ListPublic.decode(call.payload)
-        listed, more = await self._backend.read(commands.ListPublic(after=body.after or ""))
-        return replies.encode_public(listed, more=more)
-
-    async def _send(self, call: Call) -> dict[str, Any]:
-        options = SendOptions.decode(call.headers)
-        agent = call.agent
-        msg_id = await self._run(
-            call,
-            commands.Send(
-                address=call.address,
-                payload=call.payload,
-                priority=options.priority,
-                key=options.key,
-                delay_s=options.delay or 0,
-                ttl_s=options.ttl,
-                tags=options.tags,
-                id=options.id,
-                sender=options.sender if agent is None else agent,
-                sender_verified=agent is not None,
-                reply_to=options.reply_to,
-                correlation_id=options.correlation_id,
-                path=options.path,
-                headers=options.headers,
-            ),
-        )
-        self._waiters.notify(call.address)
-        return replies.success({"msg_id": msg_id})
-
-    async def _fetch(self, call: Call) -> dict[str, Any]:
-        body = requests.Fetch.decode(call.payload)
-        start = Start(deliver=body.deliver, from_time=body.from_time, from_id=body.from_id)
-        if body.group_name is None:
-            peek = commands.Peek(
-                address=call.address,
-                actor=call.actor,
-                start=start,
-                num_msgs=body.num_msgs,
-                max_bytes=body.max_bytes,
-                as_text=not call.as_base64,
-            )
-            works_for = call.works_for(body.consumer)
-            fetched = await self._wait_for_more(call, body, self._peeking(call, peek, works_for))
-        else:
-            fetch = commands.Fetch(
-                address=call.address,
-                actor=call.actor,
-                group=body.group_name,
-                consumer=body.consumer or call.session.consumer,
-                seen=call.works_for(body.consumer),
-                start=start,
-                force=body.force_deliver,
-                request_id=body.request_id,
-                num_msgs=body.num_msgs,
-                max_bytes=body.max_bytes,
-                as_text=not call.as_base64,
-                lease_ms=body.lease_ms,
-                redeliver_own=body.redeliver_own,
-            )
-            fetched = await self._wait_for_more(call, body, self._fetching(call, fetch))
+    async def _fetch(self, asked: Asked) -> dict[str, Any]:
+        call = cast("Call[requests.Fetch]", asked.call)
+        body = call.request
+        again = self._fetching(asked, call) if body.group_name else self._peeking(asked, call)
+        fetched = await self._wait_for_more(asked, body, again)
         result = fetched.result
         if not result:
-            waiting = await self._backend.read(
-                commands.WhyEmpty(
-                    address=call.address,
-                    actor=call.actor,
-                    group=body.group_name,
-                    position=fetched.position,
-                )
-            )
-            result = FetchResult(waiting=waiting)
+            why = commands.WhyEmpty(group_name=body.group_name, position=fetched.position)
+            result = FetchResult(waiting=await self._backend.read(call.asking(why)))
         elif fetched.refetched or body.force_deliver:
             # A lease may now end earlier than they think, and a reset frees what was leased.
             self._waiters.notify(call.address)
-        again = sum(message.delivery_count > 1 for message in result)
-        if again:
-            self._observer.redelivered(again)
-        return replies.encode_fetch(result, as_base64=call.as_base64)
+        redelivered = sum(message.delivery_count > 1 for message in result)
+        if redelivered:
+            self._observer.redelivered(redelivered)
+        return replies.encode_fetch(result, as_base64=asked.as_base64)
 
-    def _peeking(
-        self, call: Call, peek: commands.Peek, works_for: str | None
+    def _fetching(
+        self, asked: Asked, call: Call[requests.Fetch]
     ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
         async def again(last: Fetched | None) -> Fetched:
-            here = peek if last is None else replace(peek, life=last.life, position=last.position)
-            fetched = await self._backend.read(here)
-            next_sign_ms = await self._note_seen(call, works_for)
+            here = call
+            if last is not None:
+                here = call.asking(replace(call.request, force_deliver=False), last.generation)
+            return await self._backend.run(here, asked.session.asker)
+
+        return again
+
+    def _peeking(
+        self, asked: Asked, call: Call[requests.Fetch]
+    ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
+        async def again(last: Fetched | None) -> Fetched:
+            peek = commands.Peek(
+                fetch=call.request, position=None if last is None else last.position
+            )
+            generation = None if last is None else last.generation
+            fetched = await self._backend.read(call.asking(peek, generation))
+            next_sign_ms = await self._note_seen(asked, call.agent)
             if next_sign_ms is None or fetched.result:
                 return fetched
             change_ms = fetched.next_change_ms
@@ -490,40 +410,30 @@ class Service:
 
         return again
 
-    async def _note_seen(self, call: Call, name: str | None) -> int | None:
+    async def _note_seen(self, asked: Asked, name: str | None) -> int | None:
         """Note that an agent lives that has read without changing anything.
 
         Returns:
             The instant by which to note it again while it waits; None for never.
         """
-        if name is None or not await self._backend.read(commands.IsRegistered(name=name)):
+        if name is None or not await self._backend.read(Call(commands.IsRegistered(name=name))):
             return None
         try:
-            return await self._run(call, commands.Seen(name=name))
+            return await self._backend.run(Call(commands.Seen(name=name)), asked.session.asker)
         except Mq9Error as error:  # what was asked for does not depend on it
             logger.warning("that %r lives could not be noted: %s", name, error)
             return None
 
-    def _fetching(
-        self, call: Call, fetch: commands.Fetch
-    ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
-        async def again(last: Fetched | None) -> Fetched:
-            if last is None:
-                return await self._run(call, fetch)
-            return await self._run(call, replace(fetch, life=last.life, force=False))
-
-        return again
-
     async def _wait_for_more(
         self,
-        call: Call,
+        asked: Asked,
         body: requests.Fetch,
         again: Callable[[Fetched | None], Awaitable[Fetched]],
     ) -> Fetched:
         """Look until there is something or the wait is over; ``again`` gets what it last found."""
         deadline_ms = self._clock.monotonic_ms() + body.max_wait_ms
         fetched = None
-        with self._waiters.joined(call.address, body.group_name) as waiter:
+        with self._waiters.joined(asked.call.address, body.group_name) as waiter:
             while True:
                 waiter.begin()
                 fetched = await again(fetched)
@@ -533,176 +443,25 @@ class Service:
                 change_ms = fetched.next_change_ms
                 if change_ms is not None:
                     change_ms -= self._clock.now_ms()
-                with call.watch.waiting():
+                with asked.watch.waiting():
                     await waiter.wait(self._clock, left_ms, change_ms)
 
-    async def _ack(self, call: Call) -> dict[str, Any]:
-        body = requests.Ack.decode(call.payload)
-        if body.mail_address is not None and body.mail_address != call.address:
-            raise InvalidRequest(
-                f"mail_address: {body.mail_address!r} is not the subject's {call.address!r}"
-            )
-        acked = await self._run(
-            call,
-            commands.Ack(
-                address=call.address,
-                actor=call.actor,
-                group=body.group_name,
-                msg_id=body.msg_id,
-                consumer=body.consumer or call.session.consumer,
-                seen=call.works_for(body.consumer),
-                for_group=body.consumer is None,
-                batch=body.batch,
-                individual=body.individual,
-            ),
-        )
-        return replies.success({"acked": acked})
-
-    async def _nack(self, call: Call) -> dict[str, Any]:
-        body = requests.Nack.decode(call.payload)
-        await self._run(
-            call,
-            commands.Nack(
-                address=call.address,
-                actor=call.actor,
-                group=body.group_name,
-                msg_id=body.msg_id,
-                consumer=body.consumer or call.session.consumer,
-                seen=call.works_for(body.consumer),
-                for_group=body.consumer is None,
-                batch=body.batch,
-                delay_ms=body.delay_ms,
-            ),
-        )
-        self._waiters.notify(call.address)
-        return replies.success({})
-
-    async def _move(self, call: Call) -> dict[str, Any]:
-        body = requests.Move.decode(call.payload)
-        if body.to == call.address:
-            raise InvalidRequest(f"to: {body.to} is the mailbox itself")
-        outcome = await self._run(
-            call,
-            commands.Move(
-                address=call.address,
-                actor=call.actor,
-                group=body.group_name,
-                msg_id=body.msg_id,
-                consumer=body.consumer or call.session.consumer,
-                seen=call.works_for(body.consumer),
-                for_group=body.consumer is None,
-                batch=body.batch,
-                to=body.to,
-                by=call.works_for(body.consumer),
-                by_verified=call.agent is not None,
-                reason=body.reason,
-            ),
-        )
-        if outcome.msg_id is None:
-            return replies.success({})
-        self._waiters.notify(body.to)
+    async def _move(self, asked: Asked) -> dict[str, Any]:
+        call = cast("Call[requests.Move]", asked.call)
+        outcome = await self._backend.run(call, asked.session.asker)
+        if outcome.msg_id is not None:
+            self._waiters.notify(call.request.to)
         if outcome.is_dead_letter:
             self._observer.dead_lettered()
-        return replies.success({"msg_id": outcome.msg_id})
+        return replies.encode_move(outcome)
 
-    async def _extend(self, call: Call) -> dict[str, Any]:
-        body = requests.Extend.decode(call.payload)
-        extended = await self._run(
-            call,
-            commands.Extend(
-                address=call.address,
-                actor=call.actor,
-                group=body.group_name,
-                consumer=body.consumer or call.session.consumer,
-                seen=call.works_for(body.consumer),
-                msg_ids=body.msg_ids,
-                lease_ms=body.lease_ms,
-            ),
-        )
-        self._waiters.notify(call.address)
-        return replies.success({"extended": extended.extended, "lost": extended.lost})
+    async def _query(self, asked: Asked) -> dict[str, Any]:
+        found = await self._backend.read(cast("Call[requests.Query]", asked.call))
+        return replies.encode_query(found, as_base64=asked.as_base64)
 
-    async def _release(self, call: Call) -> dict[str, Any]:
-        body = requests.Release.decode(call.payload)
-        await self._run(
-            call,
-            commands.ReleaseRequest(
-                address=call.address,
-                actor=call.actor,
-                group=body.group_name,
-                consumer=body.consumer or call.session.consumer,
-                request_id=body.request_id,
-            ),
-        )
-        self._waiters.notify(call.address)
-        return replies.success({})
+    async def _discover(self, asked: Asked) -> dict[str, Any]:
+        call = cast("Call[requests.Discover]", asked.call)
+        return replies.encode_discover(await self._agents.find(call.request, call.actor))
 
-    async def _query(self, call: Call) -> dict[str, Any]:
-        body = requests.Query.decode(call.payload)
-        found = await self._backend.read(
-            commands.QueryMessages(
-                address=call.address,
-                actor=call.actor,
-                key=body.key,
-                tags=body.tags,
-                since=body.since,
-                limit=body.limit,
-                msg_id=body.msg_id,
-                max_bytes=body.max_bytes,
-                as_text=not call.as_base64,
-            )
-        )
-        return replies.encode_query(found.messages, more=found.more, as_base64=call.as_base64)
-
-    async def _delete(self, call: Call) -> dict[str, Any]:
-        assert call.msg_id is not None  # noqa: S101  # the subject of a DELETE has one
-        await self._run(
-            call, commands.Delete(address=call.address, actor=call.actor, msg_id=call.msg_id)
-        )
-        return replies.success({"deleted": True})
-
-    async def _register(self, call: Call) -> dict[str, Any]:
-        body = requests.Register.decode(call.payload)
-        name = body.name
-        mailbox = body.mailbox or addresses.slug(name or "")
-        call.session.refuse_reserved(name, mailbox)
-        await self._run(
-            call,
-            commands.Register(
-                name=name,
-                mailbox=mailbox,
-                life=self._randomness(8).hex(),
-                registered=call.payload,
-                ttl_s=body.ttl,
-                actor=call.actor,
-            ),
-        )
-        self._waiters.wake(mailbox)
-        return replies.success({"mailbox": mailbox})
-
-    async def _unregister(self, call: Call) -> dict[str, Any]:
-        body = requests.Unregister.decode(call.payload)
-        call.session.refuse_reserved(body.name, body.mailbox)
-        await self._run(
-            call, commands.Unregister(name=body.name, mailbox=body.mailbox, actor=call.actor)
-        )
-        return replies.success({})
-
-    async def _report(self, call: Call) -> dict[str, Any]:
-        data = requests.parse_object(call.payload)
-        body = requests.Unregister.decode(call.payload)
-        call.session.refuse_reserved(body.name, body.mailbox)
-        status = {name: value for name, value in data.items() if name not in {"name", "mailbox"}}
-        await self._run(
-            call,
-            commands.Report(name=body.name, mailbox=body.mailbox, status=status, actor=call.actor),
-        )
-        return replies.success({})
-
-    async def _discover(self, call: Call) -> dict[str, Any]:
-        body = requests.Discover.decode(call.payload)
-        found = await self._agents.find(body, call.actor)
-        return replies.encode_discover(found.agents, mode=found.mode, has_more=found.has_more)
-
-    async def _whoami(self, call: Call) -> dict[str, Any]:
-        return replies.success({} if call.agent is None else {"agent": call.agent})
+    async def _whoami(self, asked: Asked) -> dict[str, Any]:
+        return replies.encode_whoami(asked.session.agent)

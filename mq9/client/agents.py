@@ -11,7 +11,6 @@ from mq9.client.base import ClientBase
 from mq9.errors import InvalidRequest
 from mq9.models import AgentMatches
 from mq9.protocol import checks, replies, requests
-from mq9.protocol.subjects import Verb
 
 
 class AgentMethods(ClientBase):
@@ -22,7 +21,7 @@ class AgentMethods(ClientBase):
 
         Our broker has this verb; others do not.
         """
-        reply = await self._connection.request(Verb.AGENT_WHOAMI, idempotent=True)
+        reply = await self._connection.request(requests.Whoami())
         return replies.decode_whoami(reply)
 
     async def agent_register(
@@ -43,12 +42,10 @@ class AgentMethods(ClientBase):
         card = dict(checks.json_object("agent_card", agent_card))
         if ttl is not None:
             card["ttl"] = ttl
-        requests.Register(
+        register = requests.Register(
             name=card.get("name"), mailbox=card.get("mailbox"), ttl=card.get("ttl", 0)
         )
-        await self._connection.request(
-            Verb.AGENT_REGISTER, payload=payloads.encode_json("agent_card", card), idempotent=True
-        )
+        await self._connection.request(register, payload=payloads.encode_json("agent_card", card))
 
     async def agent_unregister(
         self, mailbox: str | None = None, *, name: str | None = None
@@ -62,10 +59,7 @@ class AgentMethods(ClientBase):
         Raises:
             AgentNotFound: No agent is registered so.
         """
-        body = requests.Unregister(**_who(mailbox, name))
-        await self._connection.request(
-            Verb.AGENT_UNREGISTER, payload=body.encode(), idempotent=False
-        )
+        await self._connection.request(requests.Unregister(**_who(mailbox, name)))
 
     async def agent_report(self, report: Mapping[str, Any]) -> None:
         """Tell how an agent is doing, and that it lives.
@@ -78,9 +72,9 @@ class AgentMethods(ClientBase):
         """
         given = dict(checks.json_object("report", report))
         who = _who(given.pop("mailbox", None), given.pop("name", None))
-        requests.Unregister(**who)
+        asked = requests.Report(**who)
         payload = payloads.encode_json("report", {**who, **given})
-        await self._connection.request(Verb.AGENT_REPORT, payload=payload, idempotent=False)
+        await self._connection.request(asked, payload=payload)
 
     async def agent_discover(
         self,
@@ -106,11 +100,10 @@ class AgentMethods(ClientBase):
             What the agents registered, best first; by name when nothing is asked. Its ``mode``
             tells what really ranked them: ``text`` where finding by meaning was not possible.
         """
-        body = requests.Discover(
-            text=text, semantic=semantic, min_score=min_score, limit=limit, page=page
-        )
         reply = await self._connection.request(
-            Verb.AGENT_DISCOVER, payload=body.encode(), idempotent=True
+            requests.Discover(
+                text=text, semantic=semantic, min_score=min_score, limit=limit, page=page
+            )
         )
         return replies.decode_discover(reply)
 

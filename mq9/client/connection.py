@@ -15,7 +15,8 @@ from mq9.errors import NotConnected, Unavailable, Unreachable
 from mq9.models import Unread
 from mq9.protocol import checks, headers, replies, subjects
 from mq9.protocol.headers import Headers
-from mq9.protocol.subjects import Verb
+from mq9.protocol.request import Body
+from mq9.protocol.verbs import verb_of
 from mq9.transport.base import Transport
 
 
@@ -113,25 +114,22 @@ class Connection:
 
     async def request(
         self,
-        verb: Verb,
+        asked: Body[Any],
         mail_address: str = "",
-        payload: bytes = b"",
+        payload: bytes | None = None,
         *,
-        idempotent: bool,
         extra_headers: Headers = (),
-        msg_id: int | None = None,
         wait_ms: int = 0,
     ) -> dict[str, Any]:
         """Make a request and return its reply.
 
         Args:
-            verb: What is asked for.
+            asked: What is asked. Where that is safe it is repeated when its reply was lost; what
+                could not even be sent is repeated in any case.
             mail_address: Of which mailbox.
-            payload: The JSON, or the body of a SEND.
-            idempotent: Whether it may be repeated when its reply was lost. What could not even be
-                sent is repeated in any case.
-            extra_headers: Its headers.
-            msg_id: Of which message, for DELETE.
+            payload: What travels, where that is more than the request itself: the message of a
+                SEND, the whole card of a REGISTER.
+            extra_headers: Headers beside those of the request.
             wait_ms: How long the broker may take to answer, beside the timeout.
 
         Raises:
@@ -140,9 +138,15 @@ class Connection:
             Unreachable: No broker answered, however often it was tried; nothing was sent.
             Unavailable: No reply came; the outcome is unknown.
         """
-        subject = subjects.encode(verb, mail_address, msg_id)
+        asked.check_address(mail_address)
+        subject = subjects.encode(type(asked), mail_address, asked.subject_msg_id)
+        if payload is None:
+            payload = asked.encode()
+        is_repeatable = verb_of(type(asked)).repeatable or asked.is_repeatable
         watch = self._watch.get()
-        sent_headers = [*extra_headers, watch.header] if watch is not None else extra_headers
+        sent_headers = [*asked.encode_headers(), *extra_headers]
+        if watch is not None:
+            sent_headers.append(watch.header)
         timeout = self._timeout + wait_ms / 1000
         repetition = 0
         lost: Unavailable | None = None
@@ -151,7 +155,7 @@ class Connection:
                 data = await self._connected().request(subject, payload, sent_headers, timeout)
                 reply = replies.decode(data)
             except Unavailable as error:
-                if not idempotent or repetition == self._attempts:
+                if not is_repeatable or repetition == self._attempts:
                     raise
                 lost = error
             except Unreachable as error:
@@ -167,10 +171,12 @@ class Connection:
                 await sleep(self.clock, self._delay)
             repetition += 1
 
-    async def abandon(self, verb: Verb, mail_address: str, payload: bytes) -> None:
+    async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Send what takes back a request whose caller was cancelled; nobody waits for a reply."""
         if self._transport is not None:
-            await self._transport.abandon(subjects.encode(verb, mail_address), payload)
+            await self._transport.abandon(
+                subjects.encode(type(asked), mail_address), asked.encode()
+            )
 
     @contextmanager
     def watch_unread(self, mail_address: str, group_name: str) -> Iterator[UnreadWatch]:

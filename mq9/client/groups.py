@@ -15,7 +15,6 @@ from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Extended, FetchResult, StoredMessage
 from mq9.protocol import checks, replies, requests
 from mq9.protocol.headers import BASE64
-from mq9.protocol.subjects import Verb
 
 _OfOne = TypeVar("_OfOne", requests.Ack, requests.Nack, requests.Move)
 
@@ -88,12 +87,7 @@ class GroupMethods(ClientBase):
         trace = tracing.fetching(address, body.group_name)
         try:
             reply = await self._connection.request(
-                Verb.FETCH,
-                address,
-                body.encode(),
-                idempotent=True,
-                extra_headers=[BASE64],
-                wait_ms=body.max_wait_ms,
+                body, address, extra_headers=[BASE64], wait_ms=body.max_wait_ms
             )
         except asyncio.CancelledError:
             if body.group_name is not None and body.request_id is not None:
@@ -101,7 +95,7 @@ class GroupMethods(ClientBase):
                 release = requests.Release(
                     group_name=body.group_name, consumer=body.consumer, request_id=body.request_id
                 )
-                await self._connection.abandon(Verb.RELEASE, address, release.encode())
+                await self._connection.abandon(release, address)
             raise
         if body.group_name is None:
             fetched = replies.decode_fetch(reply, address)
@@ -184,9 +178,7 @@ class GroupMethods(ClientBase):
             individual=individual or False,
         )
         body = self._with_token(body, one)
-        reply = await self._connection.request(
-            Verb.ACK, one.mail_address, body.encode(), idempotent=True
-        )
+        reply = await self._connection.request(body, one.mail_address)
         return list(reply.get("acked") or ())
 
     @overload
@@ -250,8 +242,7 @@ class GroupMethods(ClientBase):
             batch=one.batch,
             delay_ms=0 if delay_ms is None else delay_ms,
         )
-        body = self._with_token(body, one)
-        await self._connection.request(Verb.NACK, one.mail_address, body.encode(), idempotent=False)
+        await self._connection.request(self._with_token(body, one), one.mail_address)
 
     @overload
     async def move(
@@ -320,12 +311,7 @@ class GroupMethods(ClientBase):
             to=to,
             reason=reason,
         )
-        if body.to == one.mail_address:
-            raise InvalidRequest(f"to: {body.to} is the mailbox itself")
-        body = self._with_token(body, one)
-        reply = await self._connection.request(
-            Verb.MOVE, one.mail_address, body.encode(), idempotent=True
-        )
+        reply = await self._connection.request(self._with_token(body, one), one.mail_address)
         return None if reply.get("msg_id") is None else replies.whole(reply, "msg_id")
 
     @overload
@@ -389,9 +375,7 @@ class GroupMethods(ClientBase):
             msg_ids=checks.msg_ids("msg_ids", msg_ids),
             lease_ms=requests.DEFAULT_LEASE_MS if lease_ms is None else lease_ms,
         )
-        reply = await self._connection.request(
-            Verb.EXTEND, address, body.encode(), idempotent=False
-        )
+        reply = await self._connection.request(body, address)
         return Extended(replies.ids(reply, "extended"), replies.ids(reply, "lost"))
 
     def _acting(self, consumer: str | None) -> str:

@@ -8,7 +8,6 @@ from mq9 import address as addresses
 from mq9.client.base import ClientBase
 from mq9.models import MailboxStatus, PublicMailbox
 from mq9.protocol import replies, requests
-from mq9.protocol.subjects import Verb
 
 
 class MailboxMethods(ClientBase):
@@ -41,9 +40,7 @@ class MailboxMethods(ClientBase):
         body = requests.CreateMailbox(
             name=name, ttl=ttl, desc=desc, public=public, prefix=prefix, renew=renew
         )
-        reply = await self._connection.request(
-            Verb.MAILBOX_CREATE, payload=body.encode(), idempotent=renew and body.name is not None
-        )
+        reply = await self._connection.request(body)
         address: str = replies.field(reply, "mail_address")
         if not renew:
             self._batches.forget(address)
@@ -56,7 +53,7 @@ class MailboxMethods(ClientBase):
             MailboxNotFound: It is not there.
         """
         address = addresses.parse(mail_address)
-        await self._connection.request(Verb.MAILBOX_DROP, address, idempotent=False)
+        await self._connection.request(requests.DropMailbox(), address)
         self._batches.forget(address)
 
     async def mailbox_status(
@@ -72,10 +69,8 @@ class MailboxMethods(ClientBase):
         Raises:
             MailboxNotFound: The mailbox is not there.
         """
-        body = requests.MailboxStatusRequest(group_name=group_name, msg_id=msg_id)
-        reply = await self._connection.request(
-            Verb.MAILBOX_STATUS, addresses.parse(mail_address), body.encode(), idempotent=True
-        )
+        body = requests.Status(group_name=group_name, msg_id=msg_id)
+        reply = await self._connection.request(body, addresses.parse(mail_address))
         return replies.decode_status(reply)
 
     async def mailbox_grant(self, mail_address: str, readers: Sequence[str]) -> list[str]:
@@ -99,9 +94,7 @@ class MailboxMethods(ClientBase):
             InvalidRequest: A name is not one.
         """
         body = requests.GrantMailbox(readers=tuple(readers))
-        reply = await self._connection.request(
-            Verb.MAILBOX_GRANT, addresses.parse(mail_address), body.encode(), idempotent=True
-        )
+        reply = await self._connection.request(body, addresses.parse(mail_address))
         return list(reply.get("readers") or ())
 
     async def mailbox_list(self) -> list[PublicMailbox]:
@@ -110,9 +103,7 @@ class MailboxMethods(ClientBase):
         more = True
         while more:
             after = listed[-1].mail_address if listed else None
-            reply = await self._connection.request(
-                Verb.PUBLIC_LIST, payload=requests.ListPublic(after=after).encode(), idempotent=True
-            )
+            reply = await self._connection.request(requests.ListPublic(after=after))
             page = replies.decode_public(reply)
             listed += page
             more = bool(page) and reply.get("more") is True

@@ -9,8 +9,7 @@ from mq9.client import arguments, payloads, tracing
 from mq9.client.base import ClientBase
 from mq9.models import FetchResult, Payload, Priority
 from mq9.protocol import checks, replies, requests
-from mq9.protocol.headers import BASE64, SendOptions
-from mq9.protocol.subjects import Verb
+from mq9.protocol.headers import BASE64
 
 
 class MessageMethods(ClientBase):
@@ -63,7 +62,7 @@ class MessageMethods(ClientBase):
             IdConflict: The id was used before with another body.
         """
         address = addresses.parse(mail_address)
-        options = SendOptions(
+        options = requests.Send(
             priority=arguments.priority(priority),
             key=key,
             delay=delay,
@@ -78,13 +77,9 @@ class MessageMethods(ClientBase):
         )
         return await self._send(address, payloads.encode(payload), options)
 
-    async def _send(self, mail_address: str, body: bytes, options: SendOptions) -> int:
+    async def _send(self, mail_address: str, body: bytes, options: requests.Send) -> int:
         with tracing.sending(mail_address, options, len(body)) as message:
-            reply = await self._connection.request(
-                *(Verb.SEND, mail_address, body),
-                idempotent=True,
-                extra_headers=message.options.encode(),
-            )
+            reply = await self._connection.request(message.options, mail_address, body)
             msg_id = replies.whole(reply, "msg_id")
             message.stored_as(msg_id)
         return msg_id
@@ -123,9 +118,7 @@ class MessageMethods(ClientBase):
             msg_id=msg_id,
             max_bytes=max_bytes,
         )
-        reply = await self._connection.request(
-            Verb.QUERY, address, body.encode(), idempotent=True, extra_headers=[BASE64]
-        )
+        reply = await self._connection.request(body, address, extra_headers=[BASE64])
         found = replies.decode_fetch(reply, address)
         self._bind(found)
         return found
@@ -137,7 +130,5 @@ class MessageMethods(ClientBase):
             MailboxNotFound: The mailbox is not there.
             MessageNotFound: The message is not there.
         """
-        number = checks.whole(0, checks.MAX_MSG_ID)("msg_id", msg_id)
-        await self._connection.request(
-            Verb.DELETE, addresses.parse(mail_address), msg_id=number, idempotent=False
-        )
+        body = requests.Delete(msg_id=msg_id)
+        await self._connection.request(body, addresses.parse(mail_address))

@@ -20,8 +20,7 @@ from mq9.errors import (
     ReplyMailboxNotFound,
 )
 from mq9.models import Deliver, Message, Payload, Priority, StoredMessage
-from mq9.protocol import checks
-from mq9.protocol.headers import SendOptions
+from mq9.protocol import checks, requests
 
 _logger = logging.getLogger("mq9.client")
 
@@ -66,7 +65,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         lifetime = min(int(seconds) + _REPLY_GRACE_S, checks.MAX_SECONDS)
         reply_to = self.new_address("reply")
         body = payloads.encode(payload)
-        options = SendOptions(
+        options = requests.Send(
             priority=arguments.priority(priority),
             ttl=lifetime,
             id=self.new_id(),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mq9.errors import InvalidRequest, Mq9Error
 from mq9.models import Message
-from mq9.protocol.headers import SendOptions
+from mq9.protocol.requests import Send
 from mq9.version import VERSION
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Sending:
         options: What it says beside its payload, with the trace context among its headers.
     """
 
-    def __init__(self, options: SendOptions, span: Span | None = None) -> None:
+    def __init__(self, options: Send, span: Span | None = None) -> None:
         self.options = options
         self._span = span
 
@@ -45,7 +45,7 @@ class Sending:
 
 
 @contextmanager
-def sending(mail_address: str, options: SendOptions, size: int) -> Iterator[Sending]:
+def sending(mail_address: str, options: Send, size: int) -> Iterator[Sending]:
     """Trace the sending of a message of ``size`` bytes."""
     api = _api()
     if api is None:
@@ -193,7 +193,7 @@ class _Api:
                 span.set_attribute("error.type", kind_of)
                 raise
 
-    def with_context(self, options: SendOptions) -> SendOptions:
+    def with_context(self, options: Send) -> Send:
         """Return options with the current context among the headers, as far as there is room.
 
         A header that was given stays as it is.

@@ -12,21 +12,7 @@ from mq9.engine import registry, status
 from mq9.engine.commands import Actor
 from mq9.engine.registry import Registration
 from mq9.models import Match
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of the agents that are found.
-
-    Attributes:
-        agents: What each registered, and how it matched; best first.
-        mode: What ranked them: ``all``, ``text`` or ``semantic``.
-        has_more: Whether another page follows.
-    """
-
-    agents: tuple[tuple[bytes, Match], ...]
-    mode: str
-    has_more: bool
+from mq9.protocol.outcomes import Discovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +35,7 @@ class PageRequest:
         return (self.number - 1) * self.limit
 
 
-def everybody(connection: sqlite3.Connection, request: PageRequest, now: int) -> Page:
+def everybody(connection: sqlite3.Connection, request: PageRequest, now: int) -> Discovered:
     """Return a page of all agents that are alive, by name."""
     agents = registry.by_key(connection, now, limit=request.limit + 1, offset=request.first)
     return _page(connection, [(one, 0.0) for one in agents], request, "all", 0.0, now)
@@ -62,7 +48,7 @@ def of_ranking(
     mode: str,
     weak_below: float,
     now: int,
-) -> Page:
+) -> Discovered:
     """Return a page of those of a ranking that are alive, and read no more of it than that takes.
 
     Args:
@@ -90,9 +76,9 @@ def _page(
     mode: str,
     weak_below: float,
     now: int,
-) -> Page:
+) -> Discovered:
     """Show agents; one more than the page has room for says that another follows."""
-    return Page(
+    return Discovered(
         agents=tuple(
             (
                 agent.registered,

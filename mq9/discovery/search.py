@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from mq9.discovery import pages, text_search
 from mq9.discovery.embeddings import Embeddings, Unusable, min_score_of
-from mq9.discovery.pages import Page, PageRequest
-from mq9.engine.commands import Actor
+from mq9.discovery.pages import PageRequest
+from mq9.engine.commands import Actor, Call
+from mq9.protocol.outcomes import Discovered
 from mq9.protocol.requests import Discover
 from mq9.storage.backend import Backend
 from mq9.storage.derived import DerivedQuery
@@ -38,7 +39,7 @@ class AgentSearch:
         self._making = threading.Lock()
         self._is_lack_logged = False
 
-    async def find(self, asked: Discover, actor: Actor) -> Page:
+    async def find(self, asked: Discover, actor: Actor) -> Discovered:
         """Return the page that is asked for; the actor is told the backlog of what it may read."""
         request = PageRequest(asked.page, asked.limit, actor)
         if asked.semantic is not None:
@@ -52,7 +53,9 @@ class AgentSearch:
         question = asked.text if asked.semantic is None else asked.semantic
         if question is None:
             return await self._backend.read(
-                DerivedQuery(lambda connection, now: pages.everybody(connection, request, now))
+                Call(
+                    DerivedQuery(lambda connection, now: pages.everybody(connection, request, now))
+                )
             )
         return await self._by_words(question, asked.min_score or 0.0, request)
 
@@ -63,23 +66,25 @@ class AgentSearch:
         if index is not None:
             index.close()
 
-    async def _by_words(self, question: str, min_score: float, request: PageRequest) -> Page:
+    async def _by_words(self, question: str, min_score: float, request: PageRequest) -> Discovered:
         return await self._backend.read(
-            DerivedQuery(
-                lambda connection, now: pages.of_ranking(
-                    connection,
-                    _at_least(min_score, text_search.ranked(connection, question)),
-                    request,
-                    "text",
-                    0.0,
-                    now,
+            Call(
+                DerivedQuery(
+                    lambda connection, now: pages.of_ranking(
+                        connection,
+                        _at_least(min_score, text_search.ranked(connection, question)),
+                        request,
+                        "text",
+                        0.0,
+                        now,
+                    )
                 )
             )
         )
 
     async def _by_meaning(
         self, question: str, min_score: float | None, request: PageRequest
-    ) -> Page | None:
+    ) -> Discovered | None:
         """Search by meaning; None where there are no embeddings.
 
         Raises:
@@ -118,13 +123,15 @@ class AgentSearch:
 
     async def _page(
         self, ranking: tuple[tuple[int, float], ...], request: PageRequest, weak_below: float
-    ) -> Page:
+    ) -> Discovered:
         if request.first >= len(ranking):
-            return Page(agents=(), mode="semantic", has_more=False)
+            return Discovered(agents=(), mode="semantic", has_more=False)
         return await self._backend.read(
-            DerivedQuery(
-                lambda connection, now: pages.of_ranking(
-                    connection, ranking, request, "semantic", weak_below, now
+            Call(
+                DerivedQuery(
+                    lambda connection, now: pages.of_ranking(
+                        connection, ranking, request, "semantic", weak_below, now
+                    )
                 )
             )
         )

@@ -17,6 +17,7 @@ from mq9.discovery.embedder import Embedder
 from mq9.discovery.embeddings import Embeddings, Unusable
 from mq9.discovery.vectors import Floats, Ids, Vectors
 from mq9.engine import registry
+from mq9.engine.commands import Call
 from mq9.errors import Mq9Error
 from mq9.storage.backend import Backend
 from mq9.storage.derived import DerivedChange, DerivedQuery
@@ -174,7 +175,7 @@ class SemanticIndex:
             ids = text_search.having_all_words(connection, question, _MOST_MATCHING)
             return ids, registry.newest_id(connection)
 
-        return await self._backend.read(DerivedQuery(look))
+        return await self._backend.read(Call(DerivedQuery(look)))
 
     def _cosines(self, asked: Floats) -> tuple[Ids, Floats]:
         if not self._vectors.count:
@@ -225,8 +226,10 @@ class SemanticIndex:
             self._is_complete = self._is_outdated = False
         model, seen = self._model, self._seen
         found = await self._backend.read(
-            DerivedQuery(
-                lambda connection, _: stored_vectors.after(connection, seen, model, _BATCH)
+            Call(
+                DerivedQuery(
+                    lambda connection, _: stored_vectors.after(connection, seen, model, _BATCH)
+                )
             )
         )
         if not found:  # they were removed meanwhile
@@ -263,7 +266,11 @@ class SemanticIndex:
         stored = [(id_, vector.astype("<f4").tobytes()) for id_, vector in made.items()]
         try:
             await self._backend.run(
-                DerivedChange(lambda connection: stored_vectors.store(connection, model, stored))
+                Call(
+                    DerivedChange(
+                        lambda connection: stored_vectors.store(connection, model, stored)
+                    )
+                )
             )
         except Mq9Error as error:  # they are made again when they are wanted again
             logger.warning("vectors of agents could not be stored: %s", error)
@@ -274,7 +281,7 @@ class SemanticIndex:
 
     async def _drop_removed(self) -> None:
         known = await self._backend.read(
-            DerivedQuery(lambda connection, _: registry.ids(connection))
+            Call(DerivedQuery(lambda connection, _: registry.ids(connection)))
         )
         self._vectors.keep(known)
         self._most = int(self._vectors.count * vectors.SPARE) + _BATCH

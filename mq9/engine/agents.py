@@ -11,21 +11,21 @@ from dataclasses import dataclass
 
 import orjson
 
-from mq9.engine import mailboxes, registry
+from mq9.engine import handlers, mailboxes, registry
 from mq9.engine.commands import (
     Actor,
     AgentKeys,
+    Call,
     Claimed,
     ClaimNames,
     IsRegistered,
     Limits,
-    Register,
-    Report,
     Seen,
-    Unregister,
 )
 from mq9.engine.registry import ALIVE
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
+from mq9.protocol.request import parse_object
+from mq9.protocol.requests import Register, Report, Unregister
 
 # Noting every sign of life would be wasted writing where a registration lasts much longer.
 _SEEN_GRAIN_MS = 1_000
@@ -55,29 +55,29 @@ class _Registration:
         )
 
 
-def register(connection: sqlite3.Connection, command: Register, now: int, limits: Limits) -> None:
+@handlers.command(Register)
+def register(connection: sqlite3.Connection, call: Call[Register], now: int, limits: Limits) -> str:
     """Put an agent into the registry, or replace it; its mailbox is made if it is missing."""
-    limits.check_registration(command.registered)
-    key = command.name or command.mailbox
+    limits.check_registration(call.payload)
+    key = call.request.name or call.address
+    ttl_s = call.request.ttl
     existing = _find(connection, "a.key=:value", key, now)
     if existing is not None:
-        _refuse_others(existing, command.actor, key)
-    life = mailboxes.ensure(
-        connection, command.mailbox, command.life, command.actor.agent, now, limits
-    )
-    expires_ms = now + command.ttl_s * 1000 if command.ttl_s else None
+        _refuse_others(existing, call.actor, key)
+    life = mailboxes.ensure(connection, call.address, call.token, call.actor.agent, now, limits)
+    expires_ms = now + ttl_s * 1000 if ttl_s else None
     if existing is not None:
         # Most register again with what they said before: then what is derived from it can stay.
         is_renewed = connection.execute(
             "UPDATE agents SET life=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
             " WHERE id=? AND mailbox=? AND registered=?",
             (
-                *(life, command.actor.agent, command.ttl_s, expires_ms, now),
-                *(existing.id, command.mailbox, command.registered),
+                *(life, call.actor.agent, ttl_s, expires_ms, now),
+                *(existing.id, call.address, call.payload),
             ),
         ).rowcount
         if is_renewed:
-            return
+            return call.address
         registry.remove(connection, "id=?", (existing.id,))
     else:
         registry.remove(connection, "key=?", (key,))
@@ -87,10 +87,11 @@ def register(connection: sqlite3.Connection, command: Register, now: int, limits
         " (key, mailbox, life, registered, owner, ttl_s, expires_ms, seen_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
         (
-            *(key, command.mailbox, life, command.registered),
-            *(command.actor.agent, command.ttl_s, expires_ms, now),
+            *(key, call.address, life, call.payload),
+            *(call.actor.agent, ttl_s, expires_ms, now),
         ),
     )
+    return call.address
 
 
 def _find(
@@ -160,21 +161,26 @@ def remove_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
     return len(removed)
 
 
+@handlers.command(Unregister)
 def unregister(
-    connection: sqlite3.Connection, command: Unregister, now: int, _limits: Limits
+    connection: sqlite3.Connection, call: Call[Unregister], now: int, _limits: Limits
 ) -> None:
     """Take an agent out of the registry."""
-    found = _named(connection, command.name, command.mailbox, command.actor, now)
-    _refuse_others(found, command.actor, command.name or command.mailbox or "")
+    request = call.request
+    found = _named(connection, request.name, request.mailbox, call.actor, now)
+    _refuse_others(found, call.actor, request.name or request.mailbox or "")
     registry.remove(connection, "id=?", (found.id,))
 
 
-def report(connection: sqlite3.Connection, command: Report, now: int, limits: Limits) -> None:
+@handlers.command(Report)
+def report(connection: sqlite3.Connection, call: Call[Report], now: int, limits: Limits) -> None:
     """Keep what an agent says of itself, and that it lives."""
-    said = orjson.dumps(command.status)
+    told = parse_object(call.payload)
+    said = orjson.dumps({key: told[key] for key in told if key not in {"name", "mailbox"}})
     limits.check_registration(said)
-    found = _named(connection, command.name, command.mailbox, command.actor, now)
-    _refuse_others(found, command.actor, command.name or command.mailbox or "")
+    request = call.request
+    found = _named(connection, request.name, request.mailbox, call.actor, now)
+    _refuse_others(found, call.actor, request.name or request.mailbox or "")
     connection.execute(
         "UPDATE agents SET status=?, seen_ms=?,"
         " expires_ms=CASE WHEN ttl_s>0 THEN ?+ttl_s*1000 END WHERE id=?",
@@ -182,16 +188,18 @@ def report(connection: sqlite3.Connection, command: Report, now: int, limits: Li
     )
 
 
-def is_registered(connection: sqlite3.Connection, query: IsRegistered, _now: int) -> bool:
+@handlers.query(IsRegistered)
+def is_registered(connection: sqlite3.Connection, call: Call[IsRegistered], _now: int) -> bool:
     """Tell whether there is a registration of that key."""
-    row = connection.execute("SELECT 1 FROM agents WHERE key=?", (query.name,)).fetchone()
+    row = connection.execute("SELECT 1 FROM agents WHERE key=?", (call.request.name,)).fetchone()
     return row is not None
 
 
-def seen(connection: sqlite3.Connection, command: Seen, now: int, _limits: Limits) -> int | None:
+@handlers.command(Seen)
+def seen(connection: sqlite3.Connection, call: Call[Seen], now: int, _limits: Limits) -> int | None:
     """Note a sign of life; return the instant by which a waiting agent gives the next."""
-    note_seen(connection, command.name, now)
-    return next_sign(connection, command.name, now)
+    note_seen(connection, call.request.name, now)
+    return next_sign(connection, call.request.name, now)
 
 
 def note_seen(connection: sqlite3.Connection, name: str, now: int) -> None:
@@ -214,18 +222,21 @@ def next_sign(connection: sqlite3.Connection, name: str | None, now: int) -> int
     return None if row is None else now + int(row[0]) * 500
 
 
-def keys(connection: sqlite3.Connection, _query: AgentKeys, _now: int) -> tuple[str, ...]:
+@handlers.query(AgentKeys)
+def keys(connection: sqlite3.Connection, _call: Call[AgentKeys], _now: int) -> tuple[str, ...]:
     """Return the keys of all registrations."""
     return tuple(key for (key,) in connection.execute("SELECT key FROM agents ORDER BY key"))
 
 
+@handlers.command(ClaimNames)
 def claim(
-    connection: sqlite3.Connection, command: ClaimNames, now: int, _limits: Limits
+    connection: sqlite3.Connection, call: Call[ClaimNames], now: int, _limits: Limits
 ) -> Claimed:
     """Give configured agents what is stored under their names and addresses."""
-    address_of = {agent: address for address, agent in command.addresses}
+    request = call.request
+    address_of = {agent: address for address, agent in request.addresses}
     removed = []
-    for key, agent in command.names:
+    for key, agent in request.names:
         found = _find(connection, "a.key=:value", key, now)
         if found is None or found.owner == agent:
             continue
@@ -233,9 +244,9 @@ def claim(
             connection.execute("UPDATE agents SET owner=? WHERE id=?", (agent, found.id))
         else:
             removed += registry.remove(connection, "id=?", (found.id,))
-    for address, agent in command.addresses:
+    for address, agent in request.addresses:
         removed += registry.remove(connection, "mailbox=? AND owner IS NOT ?", (address, agent))
-    mailboxes_taken = mailboxes.claim(connection, command, now)
+    mailboxes_taken = mailboxes.claim(connection, request, now)
     closed, first_closed = mailboxes.count_closed(connection, now, _MOST_NAMED)
     return Claimed(
         mailboxes=mailboxes_taken,

@@ -1,7 +1,6 @@
-"""What can be asked of the engine: commands that change it, queries that look.
+"""What the engine is asked: a request, who asks it, and what the broker asks of itself.
 
-Each is a frozen dataclass of plain values, complete in itself: generated addresses, tokens and
-consumer names come in with it. Its type parameter is the type of its result.
+A call is complete in itself: generated addresses, tokens and consumer names come in with it.
 """
 
 from __future__ import annotations
@@ -10,20 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mq9.errors import PayloadTooLarge
-from mq9.models import (
-    Deliver,
-    Extended,
-    FetchResult,
-    MailboxStatus,
-    Message,
-    Priority,
-    PublicMailbox,
-    Totals,
-    Unread,
-    Waiting,
-)
-
-R_co = TypeVar("R_co", covariant=True)
+from mq9.models import Totals, Unread, Waiting
+from mq9.protocol import requests
+from mq9.protocol.outcomes import Fetched
+from mq9.protocol.request import ByConsumer, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +60,6 @@ def _check_size(name: str, payload: bytes, most: int) -> None:
         raise PayloadTooLarge(f"{name}: {len(payload)} bytes are more than {most}")
 
 
-class Command(Generic[R_co]):
-    """Changes the state; gives an ``R_co``."""
-
-    __slots__ = ()
-
-
-class Query(Generic[R_co]):
-    """Looks at the state; gives an ``R_co``.
-
-    Attributes:
-        is_bounded: Whether it is refused when it takes more steps than a read may.
-    """
-
-    __slots__ = ()
-    is_bounded: ClassVar[bool] = True
-
-
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who asks, and what configuration says of what is asked for.
@@ -108,299 +80,127 @@ class Actor:
 ANYBODY = Actor()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Private:
-    """Concerns a mailbox that, of authenticated agents, only its creator and readers may use.
+P = TypeVar("P", bound=Request[Any])
+Q_co = TypeVar("Q_co", bound=Request[Any], covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Q_co]):
+    """A request, with what it does not say itself.
 
     Attributes:
-        address: The mailbox.
+        request: What is asked.
+        address: The mailbox that it concerns; "" for none.
         actor: Who asks.
-    """
-
-    address: str
-    actor: Actor = ANYBODY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ByConsumer(Private):
-    """Concerns what a consumer of a group holds; a sign of life of the agent that it works for.
-
-    Attributes:
-        seen: That agent, where it is known.
-    """
-
-    seen: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateMailbox(Command[str]):
-    """Make a mailbox, or renew one; gives its address.
-
-    Attributes:
-        life: A token that no other mailbox has.
-        actor: Who asks.
-    """
-
-    address: str
-    life: str
-    ttl_s: int = 0
-    description: str = ""
-    public: bool = False
-    renew: bool = False
-    actor: Actor = ANYBODY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrantMailbox(Command[tuple[str, ...]]):
-    """Say which agents may use a mailbox beside its creator; gives them.
-
-    Attributes:
-        readers: All of them: whoever was granted it before and is not named may no longer.
-        actor: Who asks.
-    """
-
-    address: str
-    readers: tuple[str, ...]
-    actor: Actor = ANYBODY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropMailbox(Private, Command[None]):
-    """Remove a mailbox with all that is in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settle(Command[None]):
-    """Make visible what has fallen due in a mailbox, and remove what has expired."""
-
-    address: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Send(Command[int]):
-    """Store a message; gives its msg_id, or -1 while it is delayed."""
-
-    address: str
-    payload: bytes
-    priority: Priority = Priority.NORMAL
-    key: str | None = None
-    delay_s: int = 0
-    ttl_s: int | None = None
-    tags: tuple[str, ...] = ()
-    id: str | None = None
-    sender: str | None = None
-    sender_verified: bool = False
-    reply_to: str | None = None
-    correlation_id: str | None = None
-    path: tuple[str, ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """Where a group or a read begins."""
-
-    deliver: Deliver = Deliver.EARLIEST
-    from_time: int | None = None
-    from_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """The outcome of a Fetch or a Peek.
-
-    Attributes:
-        result: What to answer.
-        position: The first msg_id that this read or group covers.
-        life: The mailbox it was made in, to be waited on.
-        next_change_ms: When, without anybody doing anything, there may be more to hand out.
-        refetched: Whether leases were set anew, so that they may end earlier than others think.
-        copy: Which giving of the reply this is; a repeated FETCH is given the same one again.
-    """
-
-    result: FetchResult
-    life: str
-    position: int = 0
-    next_change_ms: int | None = None
-    refetched: bool = False
-    copy: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch(ByConsumer, Command[Fetched]):
-    """Lease messages to a consumer of a group.
-
-    Attributes:
-        life: The mailbox it must still be; None for whichever has the address.
+        default_consumer: Stands in for the consumer that the request does not name.
+        payload: What travelled as payload: the message of a SEND, the whole object of a REGISTER.
+        token: One that no other call has, for the mailbox that it may make.
+        generation: The mailbox that there must still be at the address; None for whichever it is.
         as_text: Whether the reply is to hold text, which may be longer than base64.
     """
 
-    life: str | None = None
-    group: str
-    consumer: str
-    start: Start = Start()
-    force: bool = False
-    request_id: str | None = None
-    num_msgs: int = 100
-    max_bytes: int = 4 * 1024 * 1024
+    request: Q_co
+    address: str = ""
+    actor: Actor = ANYBODY
+    default_consumer: str = ""
+    payload: bytes = b""
+    token: str = ""
+    generation: str | None = None
     as_text: bool = False
-    lease_ms: int = 60_000
-    redeliver_own: bool = True
 
-    def undo(self, fetched: Fetched) -> Release | None:
-        """Return the command that takes back a reply which reached nobody."""
-        if not fetched.result:
-            return None
-        batch = fetched.result.batch
-        assert batch is not None  # noqa: S101  # a group's messages always have one
-        return Release(address=self.address, batch=batch, copy=fetched.copy)
+    @property
+    def agent(self) -> str | None:
+        """The agent that the asker works for: who has authenticated as one works for that one."""
+        return self.actor.agent or self.request.claimed_agent
+
+    def asking(self, request: P, generation: str | None = None) -> Call[P]:
+        """Return another request by the same asker, for the same mailbox.
+
+        Args:
+            request: The other request.
+            generation: The mailbox that there must still be at the address.
+        """
+        return Call(
+            request,
+            self.address,
+            self.actor,
+            self.default_consumer,
+            generation=generation,
+            as_text=self.as_text,
+        )
+
+
+def consumer_of(call: Call[ByConsumer[Any]]) -> str:
+    """Return the consumer that a call speaks of."""
+    return call.request.consumer or call.default_consumer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release(Command[None]):
-    """Take back a FETCH reply that reached nobody, as if it had not been made.
+class Settle(Request[None]):
+    """Make visible what has fallen due in a mailbox, and remove what has expired."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo(Request[None]):
+    """Make undone a FETCH reply that reached nobody.
 
     Attributes:
+        batch: The reply's token.
         copy: Which giving of it; one that was given again since is left alone.
     """
 
-    address: str
     batch: str
     copy: int = 1
 
 
+def undo_of(call: Call[Any], outcome: Any) -> Call[Undo] | None:
+    """Return the call that makes a reply undone; None where nothing was leased with it."""
+    if not isinstance(call.request, requests.Fetch) or not outcome.result:
+        return None
+    batch = outcome.result.batch
+    assert batch is not None  # noqa: S101  # a group's messages always have one
+    return Call(Undo(batch=batch, copy=outcome.copy), call.address)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRequest(Private, Command[None]):
-    """Take back what a FETCH was given whose asker no longer waits for the reply."""
-
-    group: str
-    consumer: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ack(ByConsumer, Command[tuple[int, ...]]):
-    """Confirm messages; gives the ids confirmed.
+class Peek(Request[Fetched]):
+    """Read without a group: nothing is leased or remembered.
 
     Attributes:
-        for_group: Whether, without a token, a message that only other consumers of the group were
-            handed is meant all the same.
+        fetch: What is wanted.
+        position: Read from this msg_id; None to begin where ``fetch`` says.
     """
 
-    group: str
-    msg_id: int
-    consumer: str
-    for_group: bool = False
-    batch: str | None = None
-    individual: bool = False
+    is_private: ClassVar[bool] = True
+
+    fetch: requests.Fetch
+    position: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MoveOutcome:
-    """The outcome of a Move.
+class WhyEmpty(Request[Waiting]):
+    """Say why there is nothing to hand out."""
 
-    Attributes:
-        msg_id: The number of the copy; None where there was nothing to move.
-        is_dead_letter: Whether this call stored it, and not where an earlier move took it from.
-    """
+    is_private: ClassVar[bool] = True
 
-    msg_id: int | None
-    is_dead_letter: bool = False
+    group_name: str | None
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move(ByConsumer, Command[MoveOutcome]):
-    """Store a message in another mailbox and confirm it in this one.
+class CountUnread(Request[Unread | None]):
+    """Count what a group could be handed; None when the mailbox is not there."""
 
-    Attributes:
-        for_group: Whether, without a token, a message that only other consumers of the group were
-            handed is meant all the same.
-        to: The other mailbox.
-        by: Who moves it.
-        by_verified: Whether that is known, and not a claim.
-        reason: Why.
-    """
+    is_private: ClassVar[bool] = True
 
-    group: str
-    msg_id: int
-    consumer: str
-    for_group: bool = False
-    batch: str | None = None
-    to: str
-    by: str | None = None
-    by_verified: bool = False
-    reason: str | None = None
+    group_name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nack(ByConsumer, Command[None]):
-    """Give a lease back.
+class CheckActor(Request[None]):
+    """Look at nothing but whether the actor may; nobody is refused a mailbox that is not there."""
 
-    Attributes:
-        for_group: Whether, without a token, a message that only other consumers of the group were
-            handed is meant all the same.
-    """
-
-    group: str
-    msg_id: int
-    consumer: str
-    for_group: bool = False
-    batch: str | None = None
-    delay_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extend(ByConsumer, Command[Extended]):
-    """Renew leases."""
-
-    group: str
-    consumer: str
-    msg_ids: tuple[int, ...]
-    lease_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delete(Private, Command[None]):
-    """Remove one message."""
-
-    msg_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Register(Command[None]):
-    """Put an agent into the registry, or replace it.
-
-    Attributes:
-        life: A token that no other mailbox has, for the case that the mailbox is missing.
-        registered: The JSON object as it came.
-        actor: Who asks.
-    """
-
-    name: str | None
-    mailbox: str
-    life: str
-    registered: bytes
-    ttl_s: int = 0
-    actor: Actor = ANYBODY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unregister(Command[None]):
-    """Take an agent out of the registry."""
-
-    name: str | None
-    mailbox: str | None
-    actor: Actor = ANYBODY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report(Command[None]):
-    """Keep what an agent says of itself, and that it lives."""
-
-    name: str | None
-    mailbox: str | None
-    status: dict[str, Any]
-    actor: Actor = ANYBODY
+    is_private: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,7 +221,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimNames(Command[Claimed]):
+class ClaimNames(Request[Claimed]):
     """Give configured agents what is stored under their names and addresses.
 
     A mailbox at such an address gets its agent as creator. A registration under such a name is
@@ -438,12 +238,26 @@ class ClaimNames(Command[Claimed]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentKeys(Query[tuple[str, ...]]):
+class AgentKeys(Request[tuple[str, ...]]):
     """The keys of all registrations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep(Command[int]):
+class Seen(Request[int | None]):
+    """Note that an agent lives; gives the instant by which it is to be noted again as it waits."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsRegistered(Request[bool]):
+    """Whether there is a registration under a name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep(Request[int]):
     """Remove what has expired or need no longer be remembered; gives how many rows went.
 
     When those are fewer than ``most``, nothing is left to remove.
@@ -456,108 +270,12 @@ class Sweep(Command[int]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peek(Private, Query[Fetched]):
-    """Read without a group: nothing is leased or remembered.
-
-    Attributes:
-        life: The mailbox it must still be; None for whichever has the address.
-        position: Read from this msg_id; None to begin at ``start``.
-        as_text: Whether the reply is to hold text, which may be longer than base64.
-    """
-
-    life: str | None = None
-    start: Start = Start()
-    position: int | None = None
-    num_msgs: int = 100
-    max_bytes: int = 4 * 1024 * 1024
-    as_text: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WhyEmpty(Private, Query[Waiting]):
-    """Say why there is nothing to hand out."""
-
-    group: str | None
-    position: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The outcome of a QueryMessages."""
-
-    messages: tuple[Message, ...]
-    more: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryMessages(Private, Query[Found]):
-    """Look at stored messages, the newest that match, oldest first.
-
-    Attributes:
-        as_text: Whether the reply is to hold text, which may be longer than base64.
-    """
-
-    key: str | None = None
-    tags: tuple[str, ...] = ()
-    since: int | None = None
-    limit: int = 100
-    msg_id: int | None = None
-    max_bytes: int = 4 * 1024 * 1024
-    as_text: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status(Private, Query[MailboxStatus]):
-    """Look at a mailbox, and at one group and one message of it."""
-
-    group: str | None = None
-    msg_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountUnread(Private, Query[Unread | None]):
-    """Count what a group could be handed; None when the mailbox is not there."""
-
-    group: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckActor(Private, Query[None]):
-    """Look at nothing but whether the actor may; nobody is refused a mailbox that is not there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look(Query[None]):
+class Look(Request[None]):
     """Read something small, to see whether anything can be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountAll(Query[Totals]):
+class CountAll(Request[Totals]):
     """Count what the broker holds."""
 
     is_bounded: ClassVar[bool] = False  # nobody but the broker itself asks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListPublic(Query[tuple[tuple[PublicMailbox, ...], bool]]):
-    """List the public mailboxes by address; gives some of them, and whether more follow.
-
-    Attributes:
-        after: The address after which to begin.
-    """
-
-    after: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen(Command[int | None]):
-    """Note that an agent lives; gives the instant by which it is to be noted again as it waits."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IsRegistered(Query[bool]):
-    """Whether there is a registration under a name."""
-
-    name: str

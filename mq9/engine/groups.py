@@ -6,10 +6,11 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
-from mq9.engine.commands import Ack, Limits, Move, Nack, Start
+from mq9.engine.commands import Call, Limits, consumer_of
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import InvalidRequest, LimitReached, MessageNotFound
 from mq9.models import Deliver
+from mq9.protocol.requests import Ack, Fetch, Move, Nack
 
 _TOKEN = re.compile(r"([0-9a-z]+)-([0-9]{1,15})")
 # Using a group keeps it for a month; noting that more often than hourly would be wasted writing.
@@ -155,27 +156,29 @@ def reset(
     group.save(connection)
 
 
-def start_position(connection: sqlite3.Connection, mailbox: Mailbox, start: Start, now: int) -> int:
-    """Return the first msg_id that a group or a read with this start covers.
+def start_position(
+    connection: sqlite3.Connection, mailbox: Mailbox, wanted: Fetch, now: int
+) -> int:
+    """Return the first msg_id that a group or a read which begins so covers.
 
     Where there is no message to start with, that is the next one to arrive.
     """
-    if start.deliver is Deliver.EARLIEST:
+    if wanted.deliver is Deliver.EARLIEST:
         return 0
-    if start.deliver is Deliver.FROM_ID and start.from_id is not None:
-        return min(start.from_id, mailbox.next_msg_id)
+    if wanted.deliver is Deliver.FROM_ID and wanted.from_id is not None:
+        return min(wanted.from_id, mailbox.next_msg_id)
     row = None
-    if start.deliver is Deliver.LATEST:
+    if wanted.deliver is Deliver.LATEST:
         row = connection.execute(
             "SELECT msg_id FROM messages WHERE mailbox=?"
             " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id DESC LIMIT 1",
             (mailbox.id, now),
         ).fetchone()
-    elif start.deliver is Deliver.FROM_TIME and start.from_time is not None:
+    elif wanted.deliver is Deliver.FROM_TIME and wanted.from_time is not None:
         row = connection.execute(
             "SELECT msg_id FROM messages WHERE mailbox=? AND visible_ms>=?"
             " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY visible_ms, msg_id LIMIT 1",
-            (mailbox.id, start.from_time * 1000, now),
+            (mailbox.id, wanted.from_time * 1000, now),
         ).fetchone()
     return mailbox.next_msg_id if row is None else int(row[0])
 
@@ -186,7 +189,7 @@ def token(mailbox: Mailbox, number: int) -> str:
 
 
 def chosen_reply(
-    connection: sqlite3.Connection, mailbox: Mailbox, command: Ack | Move | Nack, now: int
+    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Ack | Move | Nack], now: int
 ) -> tuple[Group, Reply] | None:
     """Find the FETCH reply that an ACK, MOVE or NACK speaks of; a use of the group.
 
@@ -197,14 +200,16 @@ def chosen_reply(
     Raises:
         InvalidRequest: The token is none of ours, or its reply did not contain the message.
         MessageNotFound: The id is not assigned yet, was not handed out to the group, or was handed
-            to other consumers only and the command does not speak for the group.
+            to other consumers only and the call names its consumer: one that names none speaks
+            for the group.
     """
-    msg_id = command.msg_id
-    group = find(connection, mailbox, command.group, now)
+    request, consumer = call.request, consumer_of(call)
+    msg_id = request.msg_id
+    group = find(connection, mailbox, request.group_name, now)
     if group is not None:
         group.note_use(connection, now)
-    if command.batch is not None:
-        return _reply_of_token(connection, mailbox, group, msg_id, command.batch, now)
+    if request.batch is not None:
+        return _reply_of_token(connection, mailbox, group, msg_id, request.batch, now)
     if group is not None:
         row = connection.execute(
             "SELECT coalesce(l.reply, d.latest, d.reply) number, r.consumer FROM deliveries d"
@@ -213,17 +218,17 @@ def chosen_reply(
             " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.granted=d.reply"
             " WHERE d.group_id=? AND d.msg_id=? AND d.reply>=? AND d.previous IS NULL"
             " ORDER BY r.consumer=? DESC, d.reply DESC LIMIT 1",
-            (group.id, msg_id, group.first_reply, command.consumer),
+            (group.id, msg_id, group.first_reply, consumer),
         ).fetchone()
         if row is not None:
             reply = Reply(*row)
-            if reply.consumer != command.consumer and not command.for_group:
+            if reply.consumer != consumer and request.consumer is not None:
                 raise MessageNotFound(f"message not found: {msg_id} was handed to another consumer")
             return group, reply
     if msg_id < mailbox.next_msg_id and not _still_to_deliver(connection, mailbox, group, msg_id):
         return None
     raise MessageNotFound(
-        f"message not found: {msg_id} was not handed out to group {command.group}"
+        f"message not found: {msg_id} was not handed out to group {request.group_name}"
         f" of {mailbox.address}"
     )
 

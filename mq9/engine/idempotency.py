@@ -6,9 +6,10 @@ import sqlite3
 from collections import Counter
 from hashlib import blake2b
 
-from mq9.engine.commands import Limits, Send
+from mq9.engine.commands import Call, Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import IdConflict, LimitReached
+from mq9.protocol.requests import Send
 
 REMEMBERED_MS = 7 * 86_400_000
 _FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND makes room by removing
@@ -24,25 +25,25 @@ def _digest(data: bytes) -> bytes:
 
 
 def first_answer(
-    connection: sqlite3.Connection, mailbox: Mailbox, command: Send, now: int
+    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Send], now: int
 ) -> int | None:
     """Return what the first SEND under this id was answered, if there was one.
 
     Raises:
         IdConflict: It had another body.
     """
-    if command.id is None:
+    if call.request.id is None:
         return None
     row = connection.execute(
         "SELECT digest, answer FROM sent_ids WHERE mailbox=? AND id=? AND sent_ms>?",
-        (mailbox.id, key(command.sender or "", command.id), now - REMEMBERED_MS),
+        (mailbox.id, key(call.agent or "", call.request.id), now - REMEMBERED_MS),
     ).fetchone()
     if row is None:
         return None
     known, answer = row
-    if known != _digest(command.payload):
+    if known != _digest(call.payload):
         raise IdConflict(
-            f"id: {command.id!r} was used before in {mailbox.address} with another body"
+            f"id: {call.request.id!r} was used before in {mailbox.address} with another body"
         )
     return int(answer)
 
@@ -50,7 +51,7 @@ def first_answer(
 def remember(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
-    command: Send,
+    call: Call[Send],
     answer: int,
     now: int,
     limits: Limits,
@@ -60,9 +61,9 @@ def remember(
     Raises:
         LimitReached: The mailbox has as many ids as it may.
     """
-    if command.id is None:
+    if call.request.id is None:
         return
-    stored_as = key(command.sender or "", command.id)
+    stored_as = key(call.agent or "", call.request.id)
     mailbox.ids -= connection.execute(
         "DELETE FROM sent_ids WHERE mailbox=? AND id=?", (mailbox.id, stored_as)
     ).rowcount
@@ -76,7 +77,7 @@ def remember(
         )
     connection.execute(
         "INSERT INTO sent_ids VALUES (?,?,?,?,?)",
-        (mailbox.id, stored_as, _digest(command.payload), answer, now),
+        (mailbox.id, stored_as, _digest(call.payload), answer, now),
     )
     mailbox.ids += 1
 

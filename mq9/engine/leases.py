@@ -10,26 +10,17 @@ from __future__ import annotations
 import itertools
 import operator
 import sqlite3
-from dataclasses import replace
 
 import orjson
 
-from mq9.engine import agents, deliveries, groups, mailboxes, replies
-from mq9.engine.commands import (
-    Ack,
-    Extend,
-    Fetch,
-    Fetched,
-    Limits,
-    Nack,
-    Peek,
-    Release,
-    ReleaseRequest,
-)
+from mq9.engine import agents, deliveries, groups, handlers, mailboxes, replies
+from mq9.engine.commands import Call, Limits, Peek, Undo, consumer_of
 from mq9.engine.groups import Group, Reply
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import LANES, load_messages, reply_bytes
 from mq9.models import Extended, FetchResult, Message
+from mq9.protocol.outcomes import Fetched
+from mq9.protocol.requests import Ack, Extend, Fetch, Nack, Release
 
 GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is over
 
@@ -37,42 +28,47 @@ GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is o
 Candidate = tuple[int, int, int, bool]
 
 
-def fetch(connection: sqlite3.Connection, command: Fetch, now: int, limits: Limits) -> Fetched:
-    """Lease messages to a consumer."""
-    mailbox = mailboxes.settle(connection, command.address, now)
-    mailboxes.refuse_another(mailbox, command.life)
-    group = groups.find(connection, mailbox, command.group, now)
+@handlers.command(Fetch)
+def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetched:
+    """Lease messages to a consumer of a group."""
+    request, consumer = call.request, consumer_of(call)
+    assert request.group_name is not None  # noqa: S101  # else it is a Peek
+    mailbox = mailboxes.settle(connection, call.address, now)
+    mailboxes.refuse_another(mailbox, call.generation)
+    group = groups.find(connection, mailbox, request.group_name, now)
     repeated = False
     if group is not None:
         group.note_use(connection, now)
-    if group is not None and command.request_id is not None:
-        number = _latest_reply(connection, group, command)
+    if group is not None and request.request_id is not None:
+        number = _latest_reply(connection, group, call)
         repeated = number is not None
         if number is not None:
-            held = _still_held(connection, mailbox, group, number, command, now)
+            held = _still_held(connection, mailbox, group, number, call, now)
             if held is not None:
                 return held
-    reset = command.force and not repeated
+    reset = request.force_deliver and not repeated
     if group is None or reset:
-        start = groups.start_position(connection, mailbox, command.start, now)
+        start = groups.start_position(connection, mailbox, request, now)
         if group is None:
-            group = groups.create(connection, mailbox, command.group, start, now, limits)
+            group = groups.create(connection, mailbox, request.group_name, start, now, limits)
         else:
             groups.reset(connection, mailbox, group, start, now)
     _free_ended(connection, group, now)
-    picked, more = _pick(connection, mailbox, group, command)
+    picked, more = _pick(
+        connection, mailbox, group, consumer if request.redeliver_own else None, request.num_msgs
+    )
     number = mailbox.next_reply
     batch = groups.token(mailbox, number) if picked else None
-    messages, cut = _load(connection, mailbox, picked, command, batch)
-    until_ms = now + command.lease_ms
-    if messages or (reset and command.request_id is not None):
+    messages, cut = _load(connection, mailbox, picked, request, batch, as_text=call.as_text)
+    until_ms = now + request.lease_ms
+    if messages or (reset and request.request_id is not None):
         given = [(lane, msg_id) for lane, msg_id, *_ in picked[: len(messages)]]
-        cost = replies.cost(group, command, given)
+        cost = replies.cost(group, call, given)
         if cost:
-            replies.charge(connection, mailbox, group, command, cost, now, limits)
-        _write_reply(connection, mailbox, group, command, number, cost, now)
+            replies.charge(connection, mailbox, group, call, cost, now, limits)
+        _write_reply(connection, mailbox, group, call, number, cost, now)
     refetched = _lease(
-        connection, mailbox, group, command, picked[: len(messages)], number, until_ms
+        connection, mailbox, group, consumer, picked[: len(messages)], number, until_ms
     )
     return Fetched(
         result=FetchResult(
@@ -81,24 +77,24 @@ def fetch(connection: sqlite3.Connection, command: Fetch, now: int, limits: Limi
             lease_until=until_ms / 1000 if messages else None,
             more=more or cut,
         ),
-        life=mailbox.life,
+        generation=mailbox.life,
         position=group.start,
         next_change_ms=None
         if messages
         else _sooner(
             next_change(connection, mailbox, group),
-            agents.next_sign(connection, command.seen, now),
+            agents.next_sign(connection, call.agent, now),
         ),
         refetched=refetched,
     )
 
 
 def _latest_reply(
-    connection: sqlite3.Connection, group: Group, command: Fetch | ReleaseRequest
+    connection: sqlite3.Connection, group: Group, call: Call[Fetch | Release]
 ) -> int | None:
     row = connection.execute(
         "SELECT max(number) FROM replies WHERE group_id=? AND request_id=? AND consumer=?",
-        (group.id, command.request_id, command.consumer),
+        (group.id, call.request.request_id, consumer_of(call)),
     ).fetchone()
     return None if row[0] is None else int(row[0])
 
@@ -108,7 +104,7 @@ def _still_held(
     mailbox: Mailbox,
     group: Group,
     number: int,
-    command: Fetch,
+    call: Call[Fetch],
     now: int,
 ) -> Fetched | None:
     """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
@@ -117,7 +113,7 @@ def _still_held(
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id"
         " WHERE d.mailbox=? AND d.reply=? AND l.reply=d.reply AND l.holder=? AND l.until_ms>?"
         " ORDER BY d.position",
-        (mailbox.id, number, command.consumer, now),
+        (mailbox.id, number, consumer_of(call), now),
     ).fetchall()
     if not rows:
         return None
@@ -132,7 +128,7 @@ def _still_held(
     counts = {msg_id: count for msg_id, count, _ in rows}
     stored = {one.msg_id: one for one in load_messages(connection, mailbox, counts, batch)}
     messages = [stored[msg_id] for msg_id, *_ in rows]
-    others, _ = _pick(connection, mailbox, group, replace(command, num_msgs=1, redeliver_own=False))
+    others, _ = _pick(connection, mailbox, group, None, 1)
     return Fetched(
         result=FetchResult(
             messages,
@@ -140,7 +136,7 @@ def _still_held(
             lease_until=min(row[2] for row in rows) / 1000,
             more=bool(others),
         ),
-        life=mailbox.life,
+        generation=mailbox.life,
         position=group.start,
         copy=copy,
     )
@@ -154,13 +150,21 @@ def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
 
 
 def _pick(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, command: Fetch
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, own: str | None, num_msgs: int
 ) -> tuple[list[Candidate], bool]:
-    """Choose what to hand out, in order; whether there was more than ``num_msgs``."""
-    most = command.num_msgs + 1
+    """Choose what to hand out, the most urgent and oldest first, and say whether there is more.
+
+    Args:
+        connection: The database.
+        mailbox: Where the messages are.
+        group: Who is to get them.
+        own: The consumer that is given again what it holds; None for none.
+        num_msgs: How many at the most.
+    """
+    most = num_msgs + 1
     known: list[Candidate] = _known(connection, group, None, most)
-    if command.redeliver_own:
-        known += _known(connection, group, command.consumer, most)
+    if own is not None:
+        known += _known(connection, group, own, most)
     picked: list[Candidate] = []
     for lane, cursor in enumerate(group.cursors):
         room = most - len(picked)
@@ -189,8 +193,10 @@ def _load(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
     picked: list[Candidate],
-    wanted: Fetch | Peek,
+    wanted: Fetch,
     batch: str | None = None,
+    *,
+    as_text: bool,
 ) -> tuple[list[Message], bool]:
     """Read the picked messages until ``max_bytes`` are reached; whether that cut them."""
     messages: list[Message] = []
@@ -198,7 +204,7 @@ def _load(
     for _, lane in itertools.groupby(picked, key=operator.itemgetter(0)):
         counts = {msg_id: before + 1 for _, msg_id, before, _ in lane}
         for message in load_messages(connection, mailbox, counts, batch):
-            room -= reply_bytes(message, as_text=wanted.as_text)
+            room -= reply_bytes(message, as_text=as_text)
             if messages and room < 0:
                 return messages, True
             messages.append(message)
@@ -209,7 +215,7 @@ def _write_reply(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
     group: Group,
-    command: Fetch,
+    call: Call[Fetch],
     number: int,
     cost: int,
     now: int,
@@ -217,7 +223,10 @@ def _write_reply(
     connection.execute(
         "INSERT INTO replies (mailbox, number, group_id, consumer, request_id, made_ms, cost)"
         " VALUES (?,?,?,?,?,?,?)",
-        (mailbox.id, number, group.id, command.consumer, command.request_id, now, cost),
+        (
+            *(mailbox.id, number, group.id),
+            *(consumer_of(call), call.request.request_id, now, cost),
+        ),
     )
     mailbox.next_reply += 1
     mailbox.save(connection)
@@ -227,7 +236,7 @@ def _lease(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
     group: Group,
-    command: Fetch,
+    consumer: str,
     picked: list[Candidate],
     number: int,
     until_ms: int,
@@ -244,7 +253,7 @@ def _lease(
             mailbox.id,
             group.id,
             number,
-            command.consumer,
+            consumer,
             position,
             orjson.dumps(list(is_held)).decode(),
         )
@@ -264,7 +273,7 @@ def _lease(
             " reply, granted) SELECT ?,value,?,?,?,?,1,?,? FROM json_each(?) WHERE true"
             " ON CONFLICT DO UPDATE SET holder=excluded.holder, until_ms=excluded.until_ms,"
             " deliveries=deliveries+1, reply=excluded.reply, granted=excluded.granted",
-            (group.id, mailbox.id, lane, command.consumer, until_ms, number, number, others),
+            (group.id, mailbox.id, lane, consumer, until_ms, number, number, others),
         )
         position += len(is_held)
     moved = False
@@ -297,13 +306,15 @@ def _sooner(*instants: int | None) -> int | None:
     return min((one for one in instants if one is not None), default=None)
 
 
-def peek(connection: sqlite3.Connection, mailbox: Mailbox, query: Peek, now: int) -> Fetched:
+@handlers.query(Peek)
+def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
     """Read without a group."""
-    mailboxes.refuse_another(mailbox, query.life)
-    position = query.position
+    wanted, position = call.request.fetch, call.request.position
+    mailbox = mailboxes.settled(connection, call.address, now)
+    mailboxes.refuse_another(mailbox, call.generation)
     if position is None:
-        position = groups.start_position(connection, mailbox, query.start, now)
-    most = query.num_msgs + 1
+        position = groups.start_position(connection, mailbox, wanted, now)
+    most = wanted.num_msgs + 1
     picked: list[Candidate] = []
     for lane in LANES.values():
         if len(picked) < most:
@@ -312,24 +323,30 @@ def peek(connection: sqlite3.Connection, mailbox: Mailbox, query: Peek, now: int
                 " AND msg_id>=? AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT ?",
                 (mailbox.id, lane, position, now, most - len(picked)),
             ).fetchall()
-    messages, cut = _load(connection, mailbox, picked[: query.num_msgs], query)
+    messages, cut = _load(
+        connection, mailbox, picked[: wanted.num_msgs], wanted, as_text=call.as_text
+    )
     return Fetched(
         result=FetchResult(messages, more=cut or len(picked) == most),
-        life=mailbox.life,
+        generation=mailbox.life,
         position=position,
         next_change_ms=None if messages else next_change(connection, mailbox, None),
     )
 
 
-def ack(connection: sqlite3.Connection, command: Ack, now: int, _limits: Limits) -> tuple[int, ...]:
+@handlers.command(Ack)
+def ack(
+    connection: sqlite3.Connection, call: Call[Ack], now: int, _limits: Limits
+) -> tuple[int, ...]:
     """Confirm a message and, unless it is to be alone, those before it in the same reply."""
-    mailbox = mailboxes.settle(connection, command.address, now)
-    chosen = groups.chosen_reply(connection, mailbox, command, now)
+    request = call.request
+    mailbox = mailboxes.settle(connection, call.address, now)
+    chosen = groups.chosen_reply(connection, mailbox, call, now)
     if chosen is None:
         return ()
     group, reply = chosen
     return confirm(
-        connection, mailbox, group, reply, command.msg_id, now, individual=command.individual
+        connection, mailbox, group, reply, request.msg_id, now, individual=request.individual
     )
 
 
@@ -392,14 +409,16 @@ def confirm(
     return tuple(acked)
 
 
-def nack(connection: sqlite3.Connection, command: Nack, now: int, _limits: Limits) -> None:
+@handlers.command(Nack)
+def nack(connection: sqlite3.Connection, call: Call[Nack], now: int, _limits: Limits) -> None:
     """Give a lease back; nobody gets the message until the delay is over."""
-    mailbox = mailboxes.settle(connection, command.address, now)
-    chosen = groups.chosen_reply(connection, mailbox, command, now)
+    request = call.request
+    mailbox = mailboxes.settle(connection, call.address, now)
+    chosen = groups.chosen_reply(connection, mailbox, call, now)
     if chosen is None:
         return
     group, reply = chosen
-    holder, until_ms = (GIVEN_BACK, now + command.delay_ms) if command.delay_ms else (None, None)
+    holder, until_ms = (GIVEN_BACK, now + request.delay_ms) if request.delay_ms else (None, None)
     connection.execute(
         "UPDATE leases SET holder=?, until_ms=?, returned=?"
         " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
@@ -408,26 +427,30 @@ def nack(connection: sqlite3.Connection, command: Nack, now: int, _limits: Limit
             until_ms,
             mailbox.next_reply,
             group.id,
-            command.msg_id,
+            request.msg_id,
             reply.consumer,
             now,
         ),
     )
 
 
-def extend(connection: sqlite3.Connection, command: Extend, now: int, _limits: Limits) -> Extended:
+@handlers.command(Extend)
+def extend(
+    connection: sqlite3.Connection, call: Call[Extend], now: int, _limits: Limits
+) -> Extended:
     """Renew the leases that the consumer still holds."""
-    mailbox = mailboxes.settle(connection, command.address, now)
-    group = groups.find(connection, mailbox, command.group, now)
+    request, consumer = call.request, consumer_of(call)
+    mailbox = mailboxes.settle(connection, call.address, now)
+    group = groups.find(connection, mailbox, request.group_name, now)
     extended: list[int] = []
     lost: list[int] = []
-    for msg_id in command.msg_ids:
+    for msg_id in request.msg_ids:
         renewed = (
             group is not None
             and connection.execute(
                 "UPDATE leases SET until_ms=?"
                 " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
-                (now + command.lease_ms, group.id, msg_id, command.consumer, now),
+                (now + request.lease_ms, group.id, msg_id, consumer, now),
             ).rowcount
         )
         (extended if renewed else lost).append(msg_id)
@@ -436,28 +459,29 @@ def extend(connection: sqlite3.Connection, command: Extend, now: int, _limits: L
     return Extended(tuple(extended), tuple(lost))
 
 
-def release(connection: sqlite3.Connection, command: Release, now: int, _limits: Limits) -> None:
-    """Take back a reply that reached nobody."""
-    mailbox = mailboxes.look(connection, command.address, now)
-    if mailbox is None or not command.batch.startswith(f"{mailbox.life}-"):
+@handlers.command(Undo)
+def undo(connection: sqlite3.Connection, call: Call[Undo], now: int, _limits: Limits) -> None:
+    """Make a reply undone that reached nobody."""
+    request = call.request
+    mailbox = mailboxes.look(connection, call.address, now)
+    if mailbox is None or not request.batch.startswith(f"{mailbox.life}-"):
         return
-    number = int(command.batch.rpartition("-")[2])
+    number = int(request.batch.rpartition("-")[2])
     latest = connection.execute(
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", (mailbox.id, number)
     ).fetchone()
-    if latest != (command.copy,):
+    if latest != (request.copy,):
         return  # its asker has repeated the FETCH since, and was answered
     deliveries.take_back(connection, mailbox.id, number)
 
 
-def release_request(
-    connection: sqlite3.Connection, command: ReleaseRequest, now: int, _limits: Limits
-) -> None:
-    """Take back what a FETCH was given whose asker no longer waits for the reply."""
-    mailbox = mailboxes.settle(connection, command.address, now)
-    group = groups.find(connection, mailbox, command.group, now)
+@handlers.command(Release)
+def release(connection: sqlite3.Connection, call: Call[Release], now: int, _limits: Limits) -> None:
+    """Make undone what a FETCH was given whose asker no longer waits for the reply."""
+    mailbox = mailboxes.settle(connection, call.address, now)
+    group = groups.find(connection, mailbox, call.request.group_name, now)
     if group is None:
         return
-    number = _latest_reply(connection, group, command)
+    number = _latest_reply(connection, group, call)
     if number is not None and number >= group.first_reply:
         deliveries.take_back(connection, mailbox.id, number)

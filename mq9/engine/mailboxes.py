@@ -10,20 +10,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from mq9.engine import deliveries, registry
-from mq9.engine.commands import (
-    Actor,
-    ClaimNames,
-    CreateMailbox,
-    DropMailbox,
-    GrantMailbox,
-    Limits,
-    ListPublic,
-    Private,
-)
+from mq9.engine import deliveries, handlers, registry
+from mq9.engine.commands import Actor, Call, CheckActor, ClaimNames, Limits, Settle
 from mq9.errors import Forbidden, LimitReached, MailboxExists, MailboxNotFound
 from mq9.models import PublicMailbox
+from mq9.protocol.outcomes import PublicPage
+from mq9.protocol.requests import CreateMailbox, DropMailbox, GrantMailbox, ListPublic
 
 # What belongs to a mailbox: table and key.
 _OF_A_MAILBOX = (
@@ -40,6 +34,7 @@ _ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
 _ERASED_BYTES = 16 * 1024 * 1024  # and of their payloads
 _LISTED_AT_ONCE = 1_000
 _MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
+_PLAIN = CreateMailbox()  # of an agent that registers without one
 _COLUMNS = (
     "id, address, life, description, public, creator, readers, ttl_s, expires_ms, changes_ms, "
     "next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids"
@@ -110,6 +105,14 @@ class Mailbox:
         return tuple(self.readers.split("\n")) if self.readers else ()
 
 
+class Unsettled(Exception):  # not a failure: a hint to the backend
+    """Something in the mailbox has fallen due; ``Settle`` it before reading."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
+
+
 def not_found(address: str) -> MailboxNotFound:
     """Make the error for a mailbox that is not there."""
     return MailboxNotFound(f"mailbox not found: {address} does not exist")
@@ -127,26 +130,26 @@ def look(connection: sqlite3.Connection, address: str, now: int) -> Mailbox | No
     return None if mailbox.expires_ms is not None and mailbox.expires_ms <= now else mailbox
 
 
-def refuse_others(connection: sqlite3.Connection, asked: Private, now: int) -> None:
+def refuse_others(connection: sqlite3.Connection, call: Call[Any], now: int) -> None:
     """Refuse an authenticated agent what is another's. Without authentication anybody may.
 
     Raises:
         Forbidden: The mailbox is there, and is not the actor's to use.
     """
-    if asked.actor.agent is None:
+    if call.actor.agent is None:
         return
-    mailbox = look(connection, asked.address, now)
-    if mailbox is not None and not mailbox.admits(asked.actor):
-        raise _refusal(mailbox, asked.actor)
+    mailbox = look(connection, call.address, now)
+    if mailbox is not None and not mailbox.admits(call.actor):
+        raise _refusal(mailbox, call.actor)
 
 
-def adopt(connection: sqlite3.Connection, asked: Private) -> None:
+def adopt(connection: sqlite3.Connection, call: Call[Any]) -> None:
     """Make the agent whose address it is the creator of a mailbox that it uses."""
-    actor = asked.actor
+    actor = call.actor
     if actor.agent is not None and actor.agent == actor.owner:
         connection.execute(
             "UPDATE mailboxes SET creator=? WHERE address=? AND creator IS NOT ?",
-            (actor.agent, asked.address, actor.agent),
+            (actor.agent, call.address, actor.agent),
         )
 
 
@@ -190,6 +193,34 @@ def settle(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
     if not is_settled(mailbox, now):
         _settle(connection, mailbox, now)
     return mailbox
+
+
+@handlers.command(Settle)
+def settle_now(
+    connection: sqlite3.Connection, call: Call[Settle], now: int, _limits: Limits
+) -> None:
+    """Bring a mailbox up to date."""
+    settle(connection, call.address, now)
+
+
+def settled(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
+    """Return a mailbox that is up to date.
+
+    Raises:
+        MailboxNotFound: It is not there, or its TTL has passed.
+        Unsettled: It is not up to date.
+    """
+    mailbox = look(connection, address, now)
+    if mailbox is None:
+        raise not_found(address)
+    if not is_settled(mailbox, now):
+        raise Unsettled(address)
+    return mailbox
+
+
+@handlers.query(CheckActor)
+def check_actor(_connection: sqlite3.Connection, _call: Call[CheckActor], _now: int) -> None:
+    """Do nothing: whether the actor may was checked before."""
 
 
 def settle_due(connection: sqlite3.Connection, now: int, most: int) -> int:
@@ -457,23 +488,26 @@ def erase_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
     return removed
 
 
-def create(connection: sqlite3.Connection, command: CreateMailbox, now: int, limits: Limits) -> str:
+@handlers.command(CreateMailbox)
+def create(
+    connection: sqlite3.Connection, call: Call[CreateMailbox], now: int, limits: Limits
+) -> str:
     """Make a mailbox, or renew one.
 
     Raises:
         MailboxExists: It is there, and is not to be renewed.
         Forbidden: The address belongs to another agent.
     """
-    address, actor = command.address, command.actor
+    address, actor, request = call.address, call.actor, call.request
     existing = look(connection, address, now)
-    if existing is not None and command.renew:
+    if existing is not None and request.renew:
         _renew(connection, existing, actor, now)
         return address
     if actor.owner not in {None, actor.agent}:
         raise _another_s(address)
     if existing is not None:
         raise MailboxExists(f"mailbox {address} already exists")
-    _make(connection, command, now, limits)
+    _make(connection, address, call.token, actor.agent, request, now, limits)
     return address
 
 
@@ -489,15 +523,20 @@ def ensure(
     existing = look(connection, address, now)
     if existing is not None:
         return existing.life
-    made = CreateMailbox(address=address, life=life, actor=Actor(creator))
-    _make(connection, made, now, limits)
+    _make(connection, address, life, creator, _PLAIN, now, limits)
     return life
 
 
-def _make(connection: sqlite3.Connection, command: CreateMailbox, now: int, limits: Limits) -> None:
-    stale = connection.execute(
-        "SELECT id FROM mailboxes WHERE address=?", (command.address,)
-    ).fetchone()
+def _make(
+    connection: sqlite3.Connection,
+    address: str,
+    life: str,
+    creator: str | None,
+    request: CreateMailbox,
+    now: int,
+    limits: Limits,
+) -> None:
+    stale = connection.execute("SELECT id FROM mailboxes WHERE address=?", (address,)).fetchone()
     if stale is not None:
         erase(connection, stale[0])
     _make_room(connection, now, limits)
@@ -505,13 +544,13 @@ def _make(connection: sqlite3.Connection, command: CreateMailbox, now: int, limi
         "INSERT INTO mailboxes (address, life, description, public, creator, ttl_s, expires_ms)"
         " VALUES (?,?,?,?,?,?,?)",
         (
-            command.address,
-            command.life,
-            command.description,
-            int(command.public),
-            command.actor.agent,
-            command.ttl_s,
-            now + command.ttl_s * 1000 if command.ttl_s else None,
+            address,
+            life,
+            request.desc,
+            int(request.public),
+            creator,
+            request.ttl,
+            now + request.ttl * 1000 if request.ttl else None,
         ),
     )
 
@@ -544,8 +583,9 @@ def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None
         )
 
 
+@handlers.command(GrantMailbox)
 def grant(
-    connection: sqlite3.Connection, command: GrantMailbox, now: int, _limits: Limits
+    connection: sqlite3.Connection, call: Call[GrantMailbox], now: int, _limits: Limits
 ) -> tuple[str, ...]:
     """Say who may read a mailbox beside its creator.
 
@@ -553,32 +593,32 @@ def grant(
         MailboxNotFound: It is not there.
         Forbidden: It is not the actor's to grant.
     """
-    mailbox = look(connection, command.address, now)
+    mailbox = look(connection, call.address, now)
     if mailbox is None:
-        raise not_found(command.address)
-    actor = command.actor
+        raise not_found(call.address)
+    actor = call.actor
     creator = actor.owner or mailbox.creator
     if actor.agent is not None and creator != actor.agent:
         if creator is None and not actor.closed:
             raise Forbidden(
-                f"mail_address: {command.address} has no creator, and is open to whoever knows it"
+                f"mail_address: {call.address} has no creator, and is open to whoever knows it"
             )
         raise _refusal(mailbox, actor)
     connection.execute(
         "UPDATE mailboxes SET readers=?, creator=? WHERE id=?",
-        ("\n".join(command.readers), actor.agent or mailbox.creator, mailbox.id),
+        ("\n".join(call.request.readers), actor.agent or mailbox.creator, mailbox.id),
     )
-    return command.readers
+    return call.request.readers
 
 
-def claim(connection: sqlite3.Connection, command: ClaimNames, now: int) -> tuple[str, ...]:
+def claim(connection: sqlite3.Connection, claimed: ClaimNames, now: int) -> tuple[str, ...]:
     """Give agents the mailboxes at their addresses; the addresses where that changed the creator.
 
     What a mailbox was granted to is forgotten with its earlier creator, and all other mailboxes
     stay as they are.
     """
     changed = []
-    for address, agent in command.addresses:
+    for address, agent in claimed.addresses:
         mailbox = look(connection, address, now)
         if mailbox is None or mailbox.creator == agent:
             continue
@@ -603,26 +643,28 @@ def count_closed(
     return int(count), tuple(address for (address,) in rows)
 
 
-def drop(connection: sqlite3.Connection, command: DropMailbox, now: int, _limits: Limits) -> None:
+@handlers.command(DropMailbox)
+def drop(
+    connection: sqlite3.Connection, call: Call[DropMailbox], now: int, _limits: Limits
+) -> None:
     """Remove a mailbox.
 
     Raises:
         MailboxNotFound: It is not there.
     """
-    mailbox = look(connection, command.address, now)
+    mailbox = look(connection, call.address, now)
     if mailbox is None:
-        raise not_found(command.address)
+        raise not_found(call.address)
     erase(connection, mailbox.id)
 
 
-def list_public(
-    connection: sqlite3.Connection, query: ListPublic, now: int
-) -> tuple[tuple[PublicMailbox, ...], bool]:
+@handlers.query(ListPublic)
+def list_public(connection: sqlite3.Connection, call: Call[ListPublic], now: int) -> PublicPage:
     """List public mailboxes by address, and say whether more follow."""
     rows = connection.execute(
         "SELECT address, description FROM mailboxes WHERE public=1 AND address>?"
         " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY address LIMIT ?",
-        (query.after, now, _LISTED_AT_ONCE + 1),
+        (call.request.after or "", now, _LISTED_AT_ONCE + 1),
     ).fetchall()
     listed = tuple(PublicMailbox(*row) for row in rows[:_LISTED_AT_ONCE])
-    return listed, len(rows) > len(listed)
+    return PublicPage(mailboxes=listed, more=len(rows) > len(listed))

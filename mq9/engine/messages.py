@@ -8,11 +8,13 @@ from typing import Any
 
 import orjson
 
-from mq9.engine import idempotency, mailboxes
-from mq9.engine.commands import Delete, Found, Limits, QueryMessages, Send
+from mq9.engine import handlers, idempotency, mailboxes
+from mq9.engine.commands import Call, Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import Forbidden, MailboxFull, MessageNotFound
 from mq9.models import NO_HEADERS, PRIORITIES, Message, MessageHeaders, Moved
+from mq9.protocol.outcomes import Found
+from mq9.protocol.requests import Delete, Query, Send
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
 COLUMNS = (
@@ -71,14 +73,16 @@ def load_messages(
         yield from_row(row, mailbox.address, deliveries[row[0]], batch)
 
 
-def counted_bytes(sent: Send | Message, moved: Moved | None = None) -> int:
+def counted_bytes(
+    sent: Send | Message, payload: bytes, sender: str | None, moved: Moved | None = None
+) -> int:
     """Return how much a message counts in its mailbox: its payload and all text beside it."""
-    texts = [sent.key, sent.sender, sent.reply_to, sent.correlation_id, *sent.tags, *sent.path]
+    texts = [sent.key, sender, sent.reply_to, sent.correlation_id, *sent.tags, *sent.path]
     for name, value in dict(sent.headers).items():
         texts += [name, value]
     if moved is not None:
         texts += [moved.mailbox, moved.group, moved.by, moved.reason]
-    return len(sent.payload) + sum(len(text.encode()) for text in texts if text)
+    return len(payload) + sum(len(text.encode()) for text in texts if text)
 
 
 def reply_bytes(message: Message, *, as_text: bool) -> int:
@@ -125,37 +129,39 @@ class Full(MailboxFull):
         )
 
 
-def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits) -> int:
+@handlers.command(Send)
+def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Limits) -> int:
     """Store a message; its msg_id, or -1 while it is delayed.
 
     Raises:
         Forbidden: Its key belongs to another sender.
     """
-    size = counted_bytes(command)
-    limits.check_payload(command.payload)
-    mailbox = mailboxes.settle(connection, command.address, now)
-    first = idempotency.first_answer(connection, mailbox, command, now)
+    request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
+    size = counted_bytes(request, call.payload, sender)
+    limits.check_payload(call.payload)
+    mailbox = mailboxes.settle(connection, call.address, now)
+    first = idempotency.first_answer(connection, mailbox, call, now)
     if first is not None:
         return first
-    expires_ms = None if command.ttl_s is None else now + command.ttl_s * 1000
-    instant = now + command.delay_s * 1000
-    if command.key is not None and not mailboxes.may_take_key(
-        connection, mailbox, command.key, command.sender, command.sender_verified, instant
+    expires_ms = None if request.ttl is None else now + request.ttl * 1000
+    instant = now + (request.delay or 0) * 1000
+    if request.key is not None and not mailboxes.may_take_key(
+        connection, mailbox, request.key, sender, is_verified, instant
     ):
-        raise Forbidden(f"key: {command.key!r} in {command.address} belongs to another sender")
-    if command.delay_s:
+        raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
+    if request.delay:
         answer = -1
     else:
         answer = mailbox.next_msg_id
         instant = mailbox.visible_ms = max(mailbox.visible_ms, now)
         mailbox.next_msg_id += 1
-        if command.key is not None:
-            mailboxes.replace_key(connection, mailbox, command.key, instant, answer)
-    make_room(connection, mailbox, size, command.key, now, limits)
+        if request.key is not None:
+            mailboxes.replace_key(connection, mailbox, request.key, instant, answer)
+    make_room(connection, mailbox, size, request.key, now, limits)
     table, first_columns = (
-        ("delayed", "due_ms") if command.delay_s else ("messages", "visible_ms, msg_id")
+        ("delayed", "due_ms") if request.delay else ("messages", "visible_ms, msg_id")
     )
-    values = (instant,) if command.delay_s else (instant, answer)
+    values = (instant,) if request.delay else (instant, answer)
     connection.execute(
         f"INSERT INTO {table} ({first_columns}, sent_ms, mailbox, priority, expires_ms, key, tags,"  # noqa: S608  # constant names
         " sender, sender_verified, reply_to, correlation_id, path, headers, size, payload)"
@@ -164,24 +170,24 @@ def send(connection: sqlite3.Connection, command: Send, now: int, limits: Limits
             *values,
             now,
             mailbox.id,
-            LANES[command.priority],
+            LANES[request.priority],
             expires_ms,
-            command.key,
-            f",{','.join(command.tags)}," if command.tags else "",
-            command.sender,
-            int(command.sender_verified),
-            command.reply_to,
-            command.correlation_id,
-            ",".join(command.path),
-            orjson.dumps(dict(command.headers)).decode() if command.headers else None,
+            request.key,
+            f",{','.join(request.tags)}," if request.tags else "",
+            sender,
+            int(is_verified),
+            request.reply_to,
+            request.correlation_id,
+            ",".join(request.path),
+            orjson.dumps(dict(request.headers)).decode() if request.headers else None,
             size,
-            command.payload,
+            call.payload,
         ),
     )
-    idempotency.remember(connection, mailbox, command, answer, now, limits)
+    idempotency.remember(connection, mailbox, call, answer, now, limits)
     mailbox.messages += 1
     mailbox.bytes += size
-    mailbox.expect_change(instant if command.delay_s else expires_ms)
+    mailbox.expect_change(instant if request.delay else expires_ms)
     mailbox.save(connection)
     return answer
 
@@ -237,53 +243,56 @@ def _oldest_done(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int,
     return row
 
 
-def delete(connection: sqlite3.Connection, command: Delete, now: int, _limits: Limits) -> None:
+@handlers.command(Delete)
+def delete(connection: sqlite3.Connection, call: Call[Delete], now: int, _limits: Limits) -> None:
     """Remove one message."""
-    mailbox = mailboxes.settle(connection, command.address, now)
+    mailbox = mailboxes.settle(connection, call.address, now)
+    msg_id = call.request.msg_id
     row = connection.execute(
-        "SELECT size FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, command.msg_id)
+        "SELECT size FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
     ).fetchone()
     if row is None:
-        raise MessageNotFound(f"message not found: {command.msg_id} is not in {command.address}")
-    mailboxes.remove(connection, mailbox, [(command.msg_id, row[0], now)], "deleted")
+        raise MessageNotFound(f"message not found: {msg_id} is not in {call.address}")
+    mailboxes.remove(connection, mailbox, [(msg_id, row[0], now)], "deleted")
     mailbox.save(connection)
 
 
-def query(
-    connection: sqlite3.Connection, mailbox: Mailbox, command: QueryMessages, now: int
-) -> Found:
+@handlers.query(Query)
+def query(connection: sqlite3.Connection, call: Call[Query], now: int) -> Found:
     """Look at the newest messages that match, oldest first."""
+    mailbox = mailboxes.settled(connection, call.address, now)
+    request = call.request
     conditions = ["mailbox=?", "(expires_ms IS NULL OR expires_ms>?)"]
     values: list[Any] = [mailbox.id, now]
-    if command.msg_id is not None:
+    if request.msg_id is not None:
         conditions.append("msg_id=?")
-        values.append(command.msg_id)
-    if command.key is not None:
+        values.append(request.msg_id)
+    if request.key is not None:
         conditions.append("key=?")
-        values.append(command.key)
-    if command.since is not None:
+        values.append(request.key)
+    if request.since is not None:
         # By id, which grows with time, so that the newest are found without sorting all.
         conditions.append(
             "msg_id>=(SELECT msg_id FROM messages WHERE mailbox=? AND visible_ms>=?"
             " ORDER BY visible_ms, msg_id LIMIT 1)"
         )
-        values += [mailbox.id, command.since * 1000]
+        values += [mailbox.id, request.since * 1000]
     matching = " AND ".join(conditions)
     rows: Iterable[tuple[Any, ...]]
-    if command.tags:
-        rows = _tagged(connection, mailbox, command.tags, matching, values)
+    if request.tags:
+        rows = _tagged(connection, mailbox, request.tags, matching, values)
     else:
         rows = connection.execute(
             f"SELECT {COLUMNS} FROM messages WHERE {matching} ORDER BY msg_id DESC LIMIT ?",  # noqa: S608  # constant text
-            (*values, command.limit + 1),
+            (*values, request.limit + 1),
         )
     newest: list[Message] = []
-    room = command.max_bytes
+    room = request.max_bytes
     more = False
     for row in rows:
         message = from_row(row, mailbox.address, deliveries=0, batch=None)
-        room -= reply_bytes(message, as_text=command.as_text)
-        if len(newest) == command.limit or (newest and room < 0):
+        room -= reply_bytes(message, as_text=call.as_text)
+        if len(newest) == request.limit or (newest and room < 0):
             more = True
             break
         newest.append(message)

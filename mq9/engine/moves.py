@@ -7,15 +7,18 @@ from dataclasses import replace
 
 import orjson
 
-from mq9.engine import groups, leases, mailboxes, messages
-from mq9.engine.commands import Limits, Move, MoveOutcome
+from mq9.engine import groups, handlers, leases, mailboxes, messages
+from mq9.engine.commands import Call, Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import Message, Moved
+from mq9.protocol.outcomes import MoveOutcome
+from mq9.protocol.requests import Move
 
 _NOTHING = MoveOutcome(msg_id=None)
 
 
-def move(connection: sqlite3.Connection, command: Move, now: int, limits: Limits) -> MoveOutcome:
+@handlers.command(Move)
+def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutcome:
     """Store a leased message in another mailbox and confirm it in its group.
 
     Raises:
@@ -23,41 +26,42 @@ def move(connection: sqlite3.Connection, command: Move, now: int, limits: Limits
         MessageNotFound: The message was not handed out to the group.
         MailboxFull: The other mailbox is at its limit.
     """
-    mailbox = mailboxes.settle(connection, command.address, now)
-    chosen = groups.chosen_reply(connection, mailbox, command, now)
+    request = call.request
+    mailbox = mailboxes.settle(connection, call.address, now)
+    chosen = groups.chosen_reply(connection, mailbox, call, now)
     if chosen is None:
         return _NOTHING
     group, reply = chosen
     moved_to, moved_as = connection.execute(
         "SELECT moved_to, moved_as FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
-        (mailbox.id, reply.number, command.msg_id),
+        (mailbox.id, reply.number, request.msg_id),
     ).fetchone()
     if moved_to is not None:  # by this call, made before, or to somewhere else
-        return MoveOutcome(msg_id=moved_as) if moved_to == command.to else _NOTHING
+        return MoveOutcome(msg_id=moved_as) if moved_to == request.to else _NOTHING
     lease = connection.execute(
-        "SELECT deliveries FROM leases WHERE group_id=? AND msg_id=?", (group.id, command.msg_id)
+        "SELECT deliveries FROM leases WHERE group_id=? AND msg_id=?", (group.id, request.msg_id)
     ).fetchone()
-    acked = leases.confirm(connection, mailbox, group, reply, command.msg_id, now, individual=True)
+    acked = leases.confirm(connection, mailbox, group, reply, request.msg_id, now, individual=True)
     if lease is None or not acked:
         return _NOTHING  # acked before, gone, or held by another consumer by now
     moved = Moved(
         mailbox=mailbox.address,
-        group=command.group,
-        msg_id=command.msg_id,
-        by=command.by,
-        by_verified=command.by_verified,
-        reason=command.reason,
+        group=request.group_name,
+        msg_id=request.msg_id,
+        by=call.agent,
+        by_verified=call.actor.agent is not None,
+        reason=request.reason,
         deliveries=lease[0],
         at=now / 1000,
     )
-    target = mailboxes.settle(connection, command.to, now)
-    (original,) = messages.load_messages(connection, mailbox, {command.msg_id: 0})
+    target = mailboxes.settle(connection, request.to, now)
+    (original,) = messages.load_messages(connection, mailbox, {request.msg_id: 0})
     copy = _store_copy(connection, mailbox, original, target, moved, now, limits)
     connection.execute(
         "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
-        (command.to, copy, mailbox.id, reply.number, command.msg_id),
+        (request.to, copy, mailbox.id, reply.number, request.msg_id),
     )
-    is_back = original.moved is not None and original.moved.mailbox == command.to
+    is_back = original.moved is not None and original.moved.mailbox == request.to
     return MoveOutcome(msg_id=copy, is_dead_letter=not is_back)
 
 
@@ -74,7 +78,9 @@ def _store_copy(
 
     The copy has no key, so that it replaces nothing, and does not expire.
     """
-    size = messages.counted_bytes(replace(original, key=None), moved)
+    size = messages.counted_bytes(
+        replace(original, key=None), original.payload, original.sender, moved
+    )
     messages.make_room(connection, target, size, None, now, limits)
     copy = target.next_msg_id
     target.next_msg_id += 1

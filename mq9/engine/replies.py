@@ -11,10 +11,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
-from mq9.engine.commands import Fetch, Limits
+from mq9.engine.commands import Call, Limits, consumer_of
 from mq9.engine.groups import Group
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import LimitReached
+from mq9.protocol.requests import Fetch
 
 # A lost reply is asked for again within seconds; a finished one is remembered for much longer.
 REMEMBERED_MS = 3_600_000
@@ -23,18 +24,18 @@ _REPLY_BYTES = 256  # of a reply in the tables and their indexes, beside the nam
 _MESSAGE_BYTES = 64  # at the most, of each message in it
 
 
-def cost(group: Group, command: Fetch, picked: Sequence[tuple[int, int]]) -> int:
+def cost(group: Group, call: Call[Fetch], picked: Sequence[tuple[int, int]]) -> int:
     """Return how many bytes a reply takes for what the group had been handed before.
 
     Args:
         group: The group, as it was before.
-        command: What asks for the reply.
+        call: What asks for the reply.
         picked: Lane and msg_id of each message in it.
     """
     again = sum(msg_id < max(group.cursors[lane], group.reached) for lane, msg_id in picked)
     size = again * _MESSAGE_BYTES
     if again == len(picked):
-        names = len(command.consumer.encode()) + len((command.request_id or "").encode())
+        names = len(consumer_of(call).encode()) + len((call.request.request_id or "").encode())
         size += _REPLY_BYTES + 4 * names  # in an index as well, long ones in pages of their own
     return size
 
@@ -43,7 +44,7 @@ def charge(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
     group: Group,
-    command: Fetch,
+    call: Call[Fetch],
     size: int,
     now: int,
     limits: Limits,
@@ -59,8 +60,8 @@ def charge(
     if group.redelivered + size > limits.max_redelivered:
         raise LimitReached(
             f"max_redelivered: {group.redelivered} bytes for redeliveries to group "
-            f"{command.group} of {mailbox.address}, and {size} for this one, are more than "
-            f"{limits.max_redelivered}; ack what is held, or wait: they are kept for an hour"
+            f"{call.request.group_name} of {mailbox.address}, and {size} for this one, are more "
+            f"than {limits.max_redelivered}; ack what is held, or wait: they are kept for an hour"
         )
     group.redelivered += size
     group.save(connection)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import agents, groups, idempotency, mailboxes, replies
-from mq9.engine.commands import Limits, Sweep
+from mq9.engine import agents, groups, handlers, idempotency, mailboxes, replies
+from mq9.engine.commands import Call, Limits, Sweep
 
 DAY_MS = 86_400_000
 GONE_MS = 7 * DAY_MS
 
 
-def sweep(connection: sqlite3.Connection, command: Sweep, now: int, _limits: Limits) -> int:
+@handlers.command(Sweep)
+def sweep(connection: sqlite3.Connection, call: Call[Sweep], now: int, _limits: Limits) -> int:
     """Remove what has expired or need no longer be remembered; how many rows went."""
-    most = command.most
+    most = call.request.most
     swept = mailboxes.erase_expired(connection, now, most)
     swept += mailboxes.erase_rest(connection, most)
     swept += mailboxes.settle_due(connection, now, most)

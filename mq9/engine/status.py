@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import groups, mailboxes
-from mq9.engine.commands import Actor, Status, WhyEmpty
+from mq9.engine import groups, handlers, mailboxes
+from mq9.engine.commands import Actor, Call, CountUnread, WhyEmpty
 from mq9.engine.groups import Group
 from mq9.engine.life import life
 from mq9.engine.mailboxes import Mailbox
@@ -17,15 +17,17 @@ from mq9.models import (
     Unread,
     Waiting,
 )
+from mq9.protocol.requests import Status
 
 _MOST_HOLDERS = 20  # of one group, named in one answer
 _LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
 
 
-def status(
-    connection: sqlite3.Connection, mailbox: Mailbox, query: Status, now: int
-) -> MailboxStatus:
+@handlers.query(Status)
+def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> MailboxStatus:
     """Describe a mailbox."""
+    mailbox = mailboxes.settled(connection, call.address, now)
+    group_name, msg_id = call.request.group_name, call.request.msg_id
     delayed, next_due = _delayed(connection, mailbox)
     return MailboxStatus(
         mail_address=mailbox.address,
@@ -37,9 +39,9 @@ def status(
         stored_bytes=mailbox.bytes,
         delayed=delayed,
         next_due=_seconds(next_due),
-        group=_group(connection, mailbox, query.group, now) if query.group is not None else None,
-        message=life(connection, mailbox, query.msg_id, now) if query.msg_id is not None else None,
-        own=_is_own(mailbox, query.actor),
+        group=_group(connection, mailbox, group_name, now) if group_name is not None else None,
+        message=life(connection, mailbox, msg_id, now) if msg_id is not None else None,
+        own=_is_own(mailbox, call.actor),
     )
 
 
@@ -49,14 +51,15 @@ def _is_own(mailbox: Mailbox, actor: Actor) -> bool | None:
     return actor.agent == (actor.owner or mailbox.creator)
 
 
-def why_empty(
-    connection: sqlite3.Connection, mailbox: Mailbox, query: WhyEmpty, now: int
-) -> Waiting:
+@handlers.query(WhyEmpty)
+def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) -> Waiting:
     """Say why a FETCH found nothing."""
+    mailbox = mailboxes.settled(connection, call.address, now)
+    group_name = call.request.group_name
     delayed, next_due = _delayed(connection, mailbox)
     stored = mailbox.messages - delayed
-    group = groups.find(connection, mailbox, query.group, now) if query.group is not None else None
-    start = query.position if group is None else group.start
+    group = None if group_name is None else groups.find(connection, mailbox, group_name, now)
+    start = call.request.position if group is None else group.start
     skipped = _count_before(connection, mailbox, start, now)
     return Waiting(
         stored=stored,
@@ -66,6 +69,17 @@ def why_empty(
         acked=0 if group is None else stored - skipped - _not_acked(connection, mailbox, group),
         skipped=skipped,
     )
+
+
+@handlers.query(CountUnread)
+def count_unread(
+    connection: sqlite3.Connection, call: Call[CountUnread], now: int
+) -> Unread | None:
+    """Count what a group could be handed; None when the mailbox is not there."""
+    if mailboxes.look(connection, call.address, now) is None:
+        return None
+    mailbox = mailboxes.settled(connection, call.address, now)
+    return unread(connection, mailbox, call.request.group_name, now)
 
 
 def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, now: int) -> Unread:

@@ -20,6 +20,7 @@ from mq9.errors import BadReply, Mq9Error, from_reply
 from mq9.models import (
     AgentMatch,
     AgentMatches,
+    Extended,
     FetchResult,
     GroupStatus,
     Leased,
@@ -36,6 +37,7 @@ from mq9.models import (
     Waiting,
 )
 from mq9.protocol import robustmq
+from mq9.protocol.outcomes import Discovered, Found, MoveOutcome, PublicPage
 
 
 @contextmanager
@@ -214,8 +216,58 @@ def _moved(data: dict[str, Any]) -> Moved:
     )
 
 
+def nothing(_outcome: None) -> dict[str, Any]:
+    """Write what a reply that only says that it succeeded has beside that."""
+    return {}
+
+
+def encode_address(mail_address: str) -> dict[str, Any]:
+    """Write what CREATE has made."""
+    return {"mail_address": mail_address}
+
+
+def encode_readers(readers: tuple[str, ...]) -> dict[str, Any]:
+    """Write who a mailbox is granted to."""
+    return {"readers": readers}
+
+
+def encode_msg_id(msg_id: int) -> dict[str, Any]:
+    """Write what SEND has stored."""
+    return {"msg_id": msg_id}
+
+
+def encode_acked(acked: tuple[int, ...]) -> dict[str, Any]:
+    """Write what ACK has confirmed."""
+    return {"acked": acked}
+
+
+def encode_move(outcome: MoveOutcome) -> dict[str, Any]:
+    """Write what MOVE has stored, if it has."""
+    return {} if outcome.msg_id is None else {"msg_id": outcome.msg_id}
+
+
+def encode_extended(extended: Extended) -> dict[str, Any]:
+    """Write which leases EXTEND has renewed and which are lost."""
+    return {"extended": extended.extended, "lost": extended.lost}
+
+
+def encode_deleted(_outcome: None) -> dict[str, Any]:
+    """Write that DELETE has removed the message."""
+    return {"deleted": True}
+
+
+def encode_mailbox(mail_address: str) -> dict[str, Any]:
+    """Write where mail for a registered agent goes."""
+    return {"mailbox": mail_address}
+
+
+def encode_whoami(agent: str | None) -> dict[str, Any]:
+    """Write whom the broker takes the asker for."""
+    return {} if agent is None else {"agent": agent}
+
+
 def encode_fetch(result: FetchResult, *, as_base64: bool) -> dict[str, Any]:
-    """Write the reply to a FETCH."""
+    """Write what a FETCH is given."""
     reply: dict[str, Any] = {
         "messages": [encode_message(message, as_base64=as_base64) for message in result]
     }
@@ -226,7 +278,7 @@ def encode_fetch(result: FetchResult, *, as_base64: bool) -> dict[str, Any]:
         reply["more"] = True
     if result.waiting is not None:
         reply["waiting"] = _without_none(result.waiting)
-    return success(reply)
+    return reply
 
 
 @_reading()
@@ -270,19 +322,19 @@ def _leased(items: Iterable[dict[str, Any]]) -> tuple[Leased, ...]:
     return tuple(Leased(item.get("consumer"), item["count"], item["until"]) for item in items)
 
 
-def encode_query(messages: Iterable[Message], *, more: bool, as_base64: bool) -> dict[str, Any]:
-    """Write the reply to a QUERY."""
-    reply: dict[str, Any] = {
-        "messages": [encode_message(message, as_base64=as_base64) for message in messages]
+def encode_query(found: Found, *, as_base64: bool) -> dict[str, Any]:
+    """Write what a QUERY has found."""
+    fields: dict[str, Any] = {
+        "messages": [encode_message(message, as_base64=as_base64) for message in found.messages]
     }
-    if more:
-        reply["more"] = True
-    return success(reply)
+    if found.more:
+        fields["more"] = True
+    return fields
 
 
 def encode_status(status: MailboxStatus) -> dict[str, Any]:
-    """Write the reply to a STATUS."""
-    return success(_without_none(status))
+    """Write what a mailbox looks like."""
+    return _without_none(status)
 
 
 @_reading()
@@ -363,12 +415,12 @@ def _unread(data: dict[str, int]) -> Unread:
     return Unread(data.get("critical", 0), data.get("urgent", 0), data.get("normal", 0))
 
 
-def encode_public(mailboxes: Iterable[PublicMailbox], *, more: bool) -> dict[str, Any]:
-    """Write the reply to PUBLIC.LIST."""
-    reply: dict[str, Any] = {"mailboxes": [dataclasses.asdict(mailbox) for mailbox in mailboxes]}
-    if more:
-        reply["more"] = True
-    return success(reply)
+def encode_public(page: PublicPage) -> dict[str, Any]:
+    """Write a page of public mailboxes."""
+    fields: dict[str, Any] = {"mailboxes": [dataclasses.asdict(one) for one in page.mailboxes]}
+    if page.more:
+        fields["more"] = True
+    return fields
 
 
 @_reading()
@@ -390,25 +442,14 @@ def decode_whoami(reply: dict[str, Any]) -> str | None:
     return agent if isinstance(agent, str) else None
 
 
-def encode_discover(
-    found: Iterable[tuple[bytes, Match]], *, mode: str, has_more: bool
-) -> dict[str, Any]:
-    """Write the reply to DISCOVER.
-
-    Args:
-        found: What each agent registered, as JSON, and how it matched; best first.
-        mode: What ranked them.
-        has_more: Whether another page follows.
-    """
-    found = list(found)
-    return success(
-        {
-            "agents": [orjson.Fragment(registered) for registered, _ in found],
-            "matches": [dataclasses.asdict(match) for _, match in found],
-            "mode": mode,
-            "has_more": has_more,
-        }
-    )
+def encode_discover(found: Discovered) -> dict[str, Any]:
+    """Write a page of agents, best first: what each registered, as it came, and how it matched."""
+    return {
+        "agents": [orjson.Fragment(registered) for registered, _ in found.agents],
+        "matches": [dataclasses.asdict(match) for _, match in found.agents],
+        "mode": found.mode,
+        "has_more": found.has_more,
+    }
 
 
 @_reading()

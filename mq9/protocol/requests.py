@@ -1,7 +1,6 @@
-"""The JSON of every request: one class each, checked alike when made and when read.
+"""The requests of the protocol, one class each, checked alike when made and when read.
 
-A request that exists is valid. Fields that hold their default are left out on the wire; unknown
-fields are ignored when reading.
+Their fields have the same names on the wire, in the client and in the engine.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-import orjson
-
+from mq9 import address as addresses
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver
-from mq9.protocol import checks
+from mq9.models import Deliver, Extended, MailboxStatus, Priority
+from mq9.protocol import checks, headers
 from mq9.protocol.checked import Checked, given, needed
 from mq9.protocol.checks import (
     MAX_MSG_ID,
@@ -24,13 +22,15 @@ from mq9.protocol.checks import (
     otherwise,
     whole,
 )
+from mq9.protocol.headers import Headers
+from mq9.protocol.outcomes import Discovered, Fetched, Found, MoveOutcome, PublicPage
+from mq9.protocol.request import Body, ByConsumer
 
 DEFAULT_LEASE_MS = 60_000
 MAX_LEASE_MS = 86_400_000
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 100  # messages of a QUERY
 MAX_REASON = 1_024  # characters
-MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
 
 _msg_id = whole(0, MAX_MSG_ID)
 _lease_ms = whole(1_000, MAX_LEASE_MS)
@@ -38,79 +38,9 @@ _max_bytes = whole(1, 64 * 1024 * 1024)
 _count = whole(1, 1_000)
 
 
-def parse_object(payload: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``payload``; an empty payload is the empty object.
-
-    Raises:
-        InvalidRequest: It is not a JSON object.
-    """
-    if not payload:
-        return {}
-    try:
-        data = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"payload: not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise InvalidRequest(f"payload: {checks.shown(data)} is not a JSON object")
-    if _is_nested_deeper(data, MAX_NESTING):
-        raise InvalidRequest(f"payload: the JSON is nested more than {MAX_NESTING} levels deep")
-    return data
-
-
-def _is_nested_deeper(data: Any, most: int) -> bool:
-    level = [data]
-    for _ in range(most + 1):
-        level = [one for one in level if isinstance(one, (dict, list))]
-        if not level:
-            return False
-        level = [
-            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-    return True
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body(Checked):
-    """The JSON object of a request."""
-
-    # Names of fields that travel inside the object "config".
-    CONFIG: ClassVar[frozenset[str]] = frozenset()
-    # Names of fields that travel with their default too, since other brokers have another.
-    ALWAYS: ClassVar[frozenset[str]] = frozenset()
-
-    def encode(self) -> bytes:
-        """Return the request as JSON."""
-        body: dict[str, Any] = {}
-        config: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default or field.name in self.ALWAYS:
-                (config if field.name in self.CONFIG else body)[field.name] = value
-        if config:
-            body["config"] = config
-        return orjson.dumps(body)
-
-    @classmethod
-    def decode(cls, payload: bytes) -> Self:
-        """Read a request from JSON.
-
-        Raises:
-            InvalidRequest: It is not JSON, or a field is wrong.
-        """
-        data = parse_object(payload)
-        config = checks.json_object("config", data.get("config")) if cls.CONFIG else {}
-        values = {}
-        for field in dataclasses.fields(cls):
-            source = config if field.name in cls.CONFIG else data
-            value = source.get(field.name)
-            if not checks.is_absent(value):
-                values[field.name] = value
-        return cls(**values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateMailbox(Body):
-    """MAILBOX.CREATE."""
+class CreateMailbox(Body[str]):
+    """MAILBOX.CREATE; comes to the address."""
 
     name: str | None = given(None, optional(checks.mail_address))
     ttl: int = given(0, otherwise(0, whole(0, MAX_SECONDS)))
@@ -127,31 +57,141 @@ class CreateMailbox(Body):
                 f"prefix: {self.prefix!r} goes with a generated name, not with one"
             )
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether a second one finds the mailbox that the first has made."""
+        return self.renew and self.name is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MailboxStatusRequest(Body):
+class DropMailbox(Body[None]):
+    """MAILBOX.DROP."""
+
+    is_private: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Body[MailboxStatus]):
     """MAILBOX.STATUS."""
+
+    is_private: ClassVar[bool] = True
 
     group_name: str | None = given(None, optional(checks.header_text))
     msg_id: int | None = given(None, optional(_msg_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListPublic(Body):
+class GrantMailbox(Body[tuple[str, ...]]):
+    """MAILBOX.GRANT; comes to the readers, which are all that are granted it from now on."""
+
+    readers: tuple[str, ...] = needed(checks.agents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPublic(Body[PublicPage]):
     """PUBLIC.LIST."""
 
     after: str | None = given(None, optional(checks.mail_address))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GrantMailbox(Body):
-    """MAILBOX.GRANT."""
+class Send(Body[int]):
+    """MSG.SEND: what it says beside its payload, as headers; comes to the msg_id.
 
-    readers: tuple[str, ...] = needed(checks.agents)
+    Names of headers are case-insensitive. A repeated ``mq9-*`` header is an error, and so is an
+    empty one. What a SEND carries beside them, but for the headers of NATS itself, is stored with
+    the message. While a message is delayed its msg_id is -1.
+    """
+
+    shows_life: ClassVar[bool] = True
+
+    priority: Priority = given(Priority.NORMAL, checks.member(Priority), header="mq9-priority")
+    key: str | None = given(None, optional(checks.header_text), header="mq9-key")
+    delay: int | None = given(None, optional(whole(0, MAX_SECONDS)), header="mq9-delay")
+    ttl: int | None = given(None, optional(whole(1, MAX_SECONDS)), header="mq9-ttl")
+    tags: tuple[str, ...] = given((), checks.tags, header="mq9-tags")
+    id: str | None = given(None, optional(checks.header_text), header="mq9-id")
+    sender: str | None = given(None, optional(checks.header_text), header="mq9-from")
+    reply_to: str | None = given(None, optional(checks.mail_address), header="mq9-reply-to")
+    correlation_id: str | None = given(
+        None, optional(checks.header_text), header="mq9-correlation-id"
+    )
+    path: tuple[str, ...] = given((), checks.path, header="mq9-path")
+    headers: tuple[tuple[str, str], ...] = given((), checks.message_headers)
+
+    def __post_init__(self) -> None:
+        """Check every option, and that the message outlives its delay."""
+        Checked.__post_init__(self)
+        if self.ttl is not None and self.delay and self.ttl <= self.delay:
+            raise InvalidRequest(f"ttl: {self.ttl} s is not more than the delay of {self.delay} s")
+
+    def encode_headers(self) -> list[tuple[str, str]]:
+        """Return the headers; an option that holds its default is left out."""
+        encoded = []
+        for name, (header, default) in _OPTIONS.items():
+            value = getattr(self, name)
+            if value != default:
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                encoded.append((header, text))
+        return [*encoded, *self.headers]
+
+    @classmethod
+    def read(cls, payload: bytes, headers: Headers, msg_id: int | None) -> Self:
+        """Read the options from a request's headers.
+
+        Raises:
+            InvalidRequest: A header is repeated or malformed.
+        """
+        return cls.decode_headers(headers)
+
+    @classmethod
+    def decode_headers(cls, found: Headers) -> Self:
+        """Read the options from a request's headers.
+
+        Raises:
+            InvalidRequest: A header is repeated or malformed.
+        """
+        values = headers.read(found)
+        options: dict[str, Any] = {}
+        for name, (header, default) in _OPTIONS.items():
+            if header in values:
+                options[name] = _parse(header, values[header], default, name)
+        free = tuple((name, value) for name, value in found if checks.is_free_header(name))
+        return cls(**options, headers=free)
+
+    @property
+    def claimed_agent(self) -> str | None:
+        """The agent that it says it comes from."""
+        return self.sender
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether a second one stores nothing, since it has the id of the first."""
+        return self.id is not None
+
+
+# Of the options that are a header of their own: its name, and the option's default.
+_OPTIONS = {
+    field.name: (field.metadata["header"], field.default)
+    for field in dataclasses.fields(Send)
+    if "header" in field.metadata
+}
+
+
+def _parse(header: str, text: str, default: object, name: str) -> Any:
+    if not text:
+        raise InvalidRequest(f"{header}: the header is empty")
+    if isinstance(default, tuple):
+        return text.split(",")
+    if name in {"delay", "ttl"}:
+        if not (text.isascii() and text.isdigit() and len(text) <= 20):
+            raise InvalidRequest(f"{header}: {checks.shown(text)} is not a whole number of seconds")
+        return int(text)
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch(Body):
+class Fetch(ByConsumer[Fetched]):
     """MSG.FETCH."""
 
     CONFIG: ClassVar[frozenset[str]] = frozenset(
@@ -169,7 +209,6 @@ class Fetch(Body):
     max_bytes: int = given(DEFAULT_MAX_BYTES, _max_bytes)
     max_wait_ms: int = given(500, whole(0, 60_000))
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
-    consumer: str | None = given(None, optional(checks.header_text))
     redeliver_own: bool = given(True, checks.flag)
 
     def __post_init__(self) -> None:
@@ -180,64 +219,80 @@ class Fetch(Body):
         if self.deliver is Deliver.FROM_ID and self.from_id is None:
             raise InvalidRequest("from_id: needed with deliver=from_id")
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether a second one is given what the first one was."""
+        return self.group_name is None or self.request_id is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ack(Body):
-    """MSG.ACK."""
+class Ack(ByConsumer[tuple[int, ...]]):
+    """MSG.ACK; comes to the ids confirmed."""
 
     group_name: str = needed(checks.header_text)
     mail_address: str | None = given(None, optional(checks.mail_address))
     msg_id: int = needed(_msg_id)
-    consumer: str | None = given(None, optional(checks.header_text))
     batch: str | None = given(None, optional(checks.header_text))
     individual: bool = given(False, checks.flag)
 
+    def check_address(self, mail_address: str) -> None:
+        """Refuse a mailbox that is not the one named in the body."""
+        if self.mail_address is not None and self.mail_address != mail_address:
+            raise InvalidRequest(
+                f"mail_address: {self.mail_address!r} is not the subject's {mail_address!r}"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nack(Body):
+class Nack(ByConsumer[None]):
     """MSG.NACK."""
 
     group_name: str = needed(checks.header_text)
     msg_id: int = needed(_msg_id)
-    consumer: str | None = given(None, optional(checks.header_text))
     batch: str | None = given(None, optional(checks.header_text))
     delay_ms: int = given(0, otherwise(0, whole(0, MAX_LEASE_MS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move(Body):
+class Move(ByConsumer[MoveOutcome]):
     """MSG.MOVE."""
 
     group_name: str = needed(checks.header_text)
     msg_id: int = needed(_msg_id)
-    consumer: str | None = given(None, optional(checks.header_text))
     batch: str | None = given(None, optional(checks.header_text))
     to: str = needed(checks.mail_address)
     reason: str | None = given(None, optional(checks.prose(MAX_REASON)))
 
+    def check_address(self, mail_address: str) -> None:
+        """Refuse a move of a message to where it is."""
+        if self.to == mail_address:
+            raise InvalidRequest(f"to: {self.to} is the mailbox itself")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extend(Body):
+class Extend(ByConsumer[Extended]):
     """MSG.EXTEND."""
 
     group_name: str = needed(checks.header_text)
-    consumer: str | None = given(None, optional(checks.header_text))
     msg_ids: tuple[int, ...] = needed(checks.msg_ids)
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release(Body):
+class Release(ByConsumer[None]):
     """MSG.RELEASE."""
 
+    shows_life: ClassVar[bool] = False
+
     group_name: str = needed(checks.header_text)
-    consumer: str | None = given(None, optional(checks.header_text))
     request_id: str = needed(checks.header_text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query(Body):
+class Query(Body[Found]):
     """MSG.QUERY."""
+
+    is_private: ClassVar[bool] = True
 
     key: str | None = given(None, optional(checks.header_text))
     tags: tuple[str, ...] = given((), checks.tags)
@@ -248,8 +303,35 @@ class Query(Body):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Register(Body):
-    """What the broker reads of AGENT.REGISTER; the whole object is kept as it came."""
+class Delete(Body[None]):
+    """MSG.DELETE; the subject says which message."""
+
+    is_private: ClassVar[bool] = True
+
+    msg_id: int = needed(_msg_id)
+
+    @property
+    def subject_msg_id(self) -> int:
+        """The message."""
+        return self.msg_id
+
+    def encode(self) -> bytes:
+        """Return the payload, which is empty."""
+        return b""
+
+    @classmethod
+    def read(cls, payload: bytes, headers: Headers, msg_id: int | None) -> Self:
+        """Read a request from its subject.
+
+        Raises:
+            InvalidRequest: The id is too large.
+        """
+        return cls(msg_id=msg_id)  # type: ignore[arg-type]  # None is refused like any other value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register(Body[str]):
+    """What the broker reads of AGENT.REGISTER, whose whole object is kept; comes to the mailbox."""
 
     name: str | None = given(None, optional(checks.agent_name))
     mailbox: str | None = given(None, optional(checks.mail_address))
@@ -261,10 +343,15 @@ class Register(Body):
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: an agent needs a name or a mailbox")
 
+    @property
+    def mail_address(self) -> str:
+        """The mailbox, which by default is called like the agent."""
+        return self.mailbox or addresses.slug(self.name or "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unregister(Body):
-    """AGENT.UNREGISTER, and what names the agent in AGENT.REPORT."""
+class _OfAgent(Body[None]):
+    """Names an agent in the registry."""
 
     name: str | None = given(None, optional(checks.agent_name))
     mailbox: str | None = given(None, optional(checks.mail_address))
@@ -277,7 +364,17 @@ class Unregister(Body):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Discover(Body):
+class Unregister(_OfAgent):
+    """AGENT.UNREGISTER."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(_OfAgent):
+    """What the broker reads of AGENT.REPORT; the rest of the object is kept as it came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discover(Body[Discovered]):
     """AGENT.DISCOVER."""
 
     text: str | None = given(None, optional(checks.prose(4_096)))
@@ -285,3 +382,8 @@ class Discover(Body):
     min_score: float | None = given(None, optional(checks.number(0, 2)))
     limit: int = given(20, _count)
     page: int = given(1, whole(1, 1_000_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whoami(Body[str | None]):
+    """AGENT.WHOAMI; comes to the agent that the asker has authenticated as."""

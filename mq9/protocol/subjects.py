@@ -1,68 +1,31 @@
-"""Which NATS subject carries which verb.
-
-A verb's subject is ``$mq9.AI.<verb>``; the verbs in ``ADDRESSED`` are followed by a mail_address,
-and ``MSG.DELETE`` by a message id after that.
-"""
+"""The NATS subjects of requests: ``$mq9.AI.<verb>``, and what the verb concerns."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from typing import Any
 
 from mq9 import address
 from mq9.address import shown
 from mq9.errors import InvalidRequest
+from mq9.protocol.request import Body
+from mq9.protocol.verbs import VERBS, Target, Verb, verb_of
 
 ROOT = "$mq9.AI."
 
 
-class Verb(StrEnum):
-    """What a request asks for."""
+def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None = None) -> str:
+    """Return the subject of a kind of request.
 
-    MAILBOX_CREATE = "MAILBOX.CREATE"
-    MAILBOX_DROP = "MAILBOX.DROP"
-    MAILBOX_STATUS = "MAILBOX.STATUS"
-    MAILBOX_GRANT = "MAILBOX.GRANT"
-    PUBLIC_LIST = "PUBLIC.LIST"
-    SEND = "MSG.SEND"
-    FETCH = "MSG.FETCH"
-    ACK = "MSG.ACK"
-    NACK = "MSG.NACK"
-    MOVE = "MSG.MOVE"
-    EXTEND = "MSG.EXTEND"
-    RELEASE = "MSG.RELEASE"
-    QUERY = "MSG.QUERY"
-    DELETE = "MSG.DELETE"
-    AGENT_REGISTER = "AGENT.REGISTER"
-    AGENT_UNREGISTER = "AGENT.UNREGISTER"
-    AGENT_REPORT = "AGENT.REPORT"
-    AGENT_DISCOVER = "AGENT.DISCOVER"
-    AGENT_WHOAMI = "AGENT.WHOAMI"
-
-
-ADDRESSED = frozenset(
-    {
-        Verb.MAILBOX_DROP,
-        Verb.MAILBOX_STATUS,
-        Verb.MAILBOX_GRANT,
-        Verb.SEND,
-        Verb.FETCH,
-        Verb.ACK,
-        Verb.NACK,
-        Verb.MOVE,
-        Verb.EXTEND,
-        Verb.RELEASE,
-        Verb.QUERY,
-        Verb.DELETE,
-    }
-)
-
-
-def encode(verb: Verb, mail_address: str = "", msg_id: int | None = None) -> str:
-    """Return the subject of a request."""
-    parts = [verb.value]
-    if verb in ADDRESSED:
+    Args:
+        request: What is asked for.
+        mail_address: Of which mailbox, where it concerns one.
+        msg_id: Of which message, where it concerns one.
+    """
+    verb = verb_of(request)
+    parts = [verb.name]
+    if verb.target is not Target.BROKER:
         parts.append(mail_address)
-    if msg_id is not None:
+    if verb.target is Target.MESSAGE:
         parts.append(str(msg_id))
     return ROOT + ".".join(parts)
 
@@ -78,15 +41,14 @@ def decode(subject: str) -> tuple[Verb, str, int | None]:
         raise InvalidRequest(f"subject: {shown(subject)} does not start with {ROOT}")
     first, _, rest = subject.removeprefix(ROOT).partition(".")
     second, _, tail = rest.partition(".")
-    try:
-        verb = Verb(f"{first}.{second}")
-    except ValueError:
-        raise InvalidRequest(f"subject: {shown(subject)} is not a verb of mq9") from None
-    if verb not in ADDRESSED:
-        if subject != encode(verb):
-            raise InvalidRequest(f"subject: {shown(subject)} has more than {verb.value} takes")
+    verb = VERBS.get(f"{first}.{second}")
+    if verb is None:
+        raise InvalidRequest(f"subject: {shown(subject)} is not a verb of mq9")
+    if verb.target is Target.BROKER:
+        if subject != ROOT + verb.name:
+            raise InvalidRequest(f"subject: {shown(subject)} has more than {verb.name} takes")
         return verb, "", None
-    if verb is not Verb.DELETE:
+    if verb.target is Target.MAILBOX:
         return verb, address.parse(tail), None
     mail_address, _, number = tail.rpartition(".")
     if not (number.isascii() and number.isdigit() and len(number) <= 16):

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from mq9.errors import Mq9Error
 from mq9.models import PRIORITIES
-from mq9.protocol.subjects import Verb
+from mq9.protocol.verbs import VERBS
 from mq9.version import VERSION
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Metrics:
         )
         Info("mq9_build", "What runs here.", registry=registry).info({"version": VERSION})
         ProcessCollector(registry=registry)
-        self._verbs = frozenset(verb.value for verb in Verb) | {UNKNOWN}
+        self._verbs = frozenset(VERBS) | {UNKNOWN}
         self._codes = frozenset(_codes(Mq9Error)) | {OK, UNKNOWN}
         # A series that exists from the start shows its first increase.
         for verb in sorted(self._verbs):

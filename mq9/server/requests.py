@@ -17,6 +17,8 @@ from mq9.errors import (
 )
 from mq9.protocol import replies, subjects
 from mq9.protocol.headers import Headers
+from mq9.protocol.requests import Fetch
+from mq9.protocol.verbs import VERBS, verb_of
 from mq9.server.hub import Hub
 from mq9.server.limits import MAX_HEADER_BYTES
 from mq9.server.subscriptions import Subscription, Subscriptions
@@ -26,13 +28,9 @@ from mq9.wire.subjects import matches
 
 logger = logging.getLogger("mq9.broker")
 
-_FETCH = f"{subjects.ROOT}{subjects.Verb.FETCH}."
+_FETCH = f"{subjects.ROOT}{verb_of(Fetch).name}."
 _READS = tuple(
-    f"{subjects.ROOT}{verb}"
-    for verb in (
-        *(subjects.Verb.FETCH, subjects.Verb.QUERY),
-        *(subjects.Verb.AGENT_DISCOVER, subjects.Verb.PUBLIC_LIST),
-    )
+    f"{subjects.ROOT}{verb.name}" for verb in VERBS.values() if verb.reads or verb.request is Fetch
 )
 _READ_BYTES = 64 * 1024  # what a read counts for: it asks in few words for much
 

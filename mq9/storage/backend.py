@@ -24,9 +24,11 @@ from typing import Any, Protocol, TypeVar, cast
 from mq9.clock import Clock
 from mq9.concurrency.activity import Work
 from mq9.engine import machine
-from mq9.engine.commands import Command, Fetch, Limits, Query, Release, Send, Settle, Sweep
-from mq9.engine.machine import Unsettled
+from mq9.engine.commands import Call, Limits, Settle, Sweep, Undo, undo_of
+from mq9.engine.mailboxes import Unsettled
 from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable, UnusableFile
+from mq9.protocol.request import Request
+from mq9.protocol.requests import Fetch, Send
 from mq9.storage import store
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.derived import Derived, DerivedChange, DerivedQuery
@@ -48,24 +50,24 @@ _MOST_SETTLES = 5  # a read whose mailbox keeps changing under it gives up after
 class Backend(Protocol):
     """Carries out commands and queries on one engine."""
 
-    async def run(self, command: Command[R], asker: str = "") -> R:
+    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
         """Carry out a command; when this returns it is as durable as was promised.
 
         A Fetch whose caller is cancelled leases nothing.
 
         Args:
-            command: What to do.
+            call: What to do.
             asker: Whose commands it is to be in order with, and shares its time with.
         """
 
-    async def read(self, query: Query[R]) -> R:
+    async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""
 
     @property
     def failed_ms(self) -> int | None:
         """When the storage refused what was last written; None when it took it."""
 
-    def take_back(self, release: Release, asker: str = "") -> None:
+    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
 
     def watch(self, watching: bool) -> None:
@@ -87,33 +89,32 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 def _apply(
     connection: sqlite3.Connection,
-    command: Command[R],
+    call: Call[Request[R]],
     now: int,
     limits: Limits,
     derived: Derived | None,
 ) -> R:
     """Change the state and what is derived from it; a sweep shortens the file as well."""
-    if isinstance(command, DerivedChange):
-        return cast("R", command.carry_out(connection))
-    result = machine.apply(connection, command, now, limits)
+    if isinstance(call.request, DerivedChange):
+        return cast("R", call.request.carry_out(connection))
+    outcome: Any = machine.apply(connection, call, now, limits)
     if derived is not None:
         derived.follow(connection)
-    if isinstance(command, Sweep):
-        swept: Any = result
-        return cast("R", swept + store.give_back_pages(connection, command.most))
-    return result
+    if isinstance(call.request, Sweep):
+        outcome += store.give_back_pages(connection, call.request.most)
+    return cast("R", outcome)
 
 
-def _read(connection: sqlite3.Connection, query: Query[R], now: int) -> R:
+def _read(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> R:
     """Look at the state, or at what is derived from it.
 
     Raises:
         Unavailable: A newer version of this program has changed the schema meanwhile.
     """
     store.refuse_newer(connection)
-    if isinstance(query, DerivedQuery):
-        return cast("R", query.look(connection, now))
-    return machine.read(connection, query, now)
+    if isinstance(call.request, DerivedQuery):
+        return cast("R", call.request.look(connection, now))
+    return machine.read(connection, call, now)
 
 
 class InlineBackend:
@@ -143,44 +144,44 @@ class InlineBackend:
         self._closed = False
         self.failed_ms: int | None = None
 
-    async def run(self, command: Command[R], asker: str = "") -> R:
+    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
         """Carry out a command."""
         with self._lock:
             self._check_open()
-            return self._transact(command)
+            return self._transact(call)
 
-    async def read(self, query: Query[R]) -> R:
+    async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""
         with self._lock:
             self._check_open()
             now = self._clock.now_ms()
             try:
                 try:
-                    return self._look(query, now)
+                    return self._look(call, now)
                 except Unsettled as unsettled:
-                    self._transact(Settle(address=unsettled.address))
-                    return self._look(query, now)
+                    self._transact(Call(Settle(), unsettled.address))
+                    return self._look(call, now)
             except TooLong:
                 raise too_long(self._limits.max_read_steps) from None
             except sqlite3.Error as error:
                 raise _storage_error(error) from error
 
-    def _look(self, query: Query[R], now: int) -> R:
-        steps = self._limits.max_read_steps if query.is_bounded else None
+    def _look(self, call: Call[Request[R]], now: int) -> R:
+        steps = self._limits.max_read_steps if call.request.is_bounded else None
         with stopped_when(self._connection, no_steps_left(steps)):
-            return _read(self._connection, query, now)
+            return _read(self._connection, call, now)
 
     def _check_open(self) -> None:
         if self._closed:
             raise NotConnected("the broker is closed")
 
-    def _transact(self, command: Command[R]) -> R:
+    def _transact(self, call: Call[Request[R]]) -> R:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 store.refuse_newer(self._connection)
                 now = self._clock.now_ms()
-                result = _apply(self._connection, command, now, self._limits, self._derived)
+                result = _apply(self._connection, call, now, self._limits, self._derived)
                 self._connection.execute("COMMIT")
             except BaseException as error:
                 _roll_back(self._connection)
@@ -193,11 +194,11 @@ class InlineBackend:
         self.failed_ms = None
         return result
 
-    def take_back(self, release: Release, asker: str = "") -> None:
+    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
         """Take back a FETCH reply that reached nobody."""
         with self._lock:
             if not self._closed:
-                self._transact(release)
+                self._transact(undo)
 
     def watch(self, watching: bool) -> None:
         """Nobody else writes here, so there is nothing to look for."""
@@ -218,7 +219,7 @@ class InlineBackend:
 class _Ticket:
     """A command in the writer's queue, and who waits for it, if anybody does."""
 
-    command: Command[Any]
+    call: Call[Any]
     asker: str
     work: Work
     future: asyncio.Future[Any] | None = None
@@ -320,15 +321,15 @@ class FileBackend:
         self._thread = threading.Thread(target=self._write, name="mq9-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, command: Command[R], asker: str = "") -> R:
+    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
         """Carry out a command."""
         if self._closing:
             raise NotConnected("the broker is closed")
-        return await self._answer(command, asker)
+        return await self._answer(call, asker)
 
-    async def _answer(self, command: Command[R], asker: str, *, last: bool = False) -> R:
+    async def _answer(self, call: Call[Request[R]], asker: str, *, last: bool = False) -> R:
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        ticket = self._enqueue(command, asker, future, last=last)
+        ticket = self._enqueue(call, asker, future, last=last)
         try:
             return await future
         except asyncio.CancelledError:
@@ -339,7 +340,7 @@ class FileBackend:
 
     def _enqueue(
         self,
-        command: Command[R],
+        call: Call[Request[R]],
         asker: str,
         future: asyncio.Future[R] | None = None,
         *,
@@ -350,33 +351,33 @@ class FileBackend:
                 raise NotConnected("the broker is closed")
             if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker) and not last:
                 raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-            ticket = _Ticket(command, asker, self._clock.busy(), future)
+            ticket = _Ticket(call, asker, self._clock.busy(), future)
             if last:
                 self._queue.put_last(ticket)
             else:
                 self._queue.put(asker, ticket)
             return ticket
 
-    async def read(self, query: Query[R]) -> R:
+    async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""
         for _ in range(_MOST_SETTLES):
             if self._closed:
                 raise NotConnected("the broker is closed")
             try:
                 with self._clock.busy():
-                    return await self._read(query)
+                    return await self._read(call)
             except Unsettled as unsettled:
-                await self.run(Settle(address=unsettled.address))
+                await self.run(Call(Settle(), unsettled.address))
         raise Unavailable("the mailbox changes faster than it can be read; repeat the request")
 
-    async def _read(self, query: Query[R]) -> R:
+    async def _read(self, call: Call[Request[R]]) -> R:
         self._refuse_lost()
 
         def look(connection: sqlite3.Connection) -> R:
-            return _read(connection, query, self._clock.now_ms())
+            return _read(connection, call, self._clock.now_ms())
 
         try:
-            answer = await self.reading.read(look, is_bounded=query.is_bounded)
+            answer = await self.reading.read(look, is_bounded=call.request.is_bounded)
         except sqlite3.Error as error:
             raise _storage_error(error) from error
         if (moved := self._file.moved()) is not None:
@@ -416,7 +417,7 @@ class FileBackend:
         self._closing = True
         try:
             # Behind this all that was accepted is answered, and what reached nobody is taken back.
-            await self._answer(Sweep(most=1), "", last=True)
+            await self._answer(Call(Sweep(most=1)), "", last=True)
         except Mq9Error as error:
             logger.warning("the broker was closed while it could not work: %s", error)
         finally:
@@ -506,7 +507,7 @@ class FileBackend:
                     taken.append(ticket)
                     begun = self._timer()
                     try:
-                        outcomes.append((ticket, *self._apply(ticket.command)))
+                        outcomes.append((ticket, *self._apply(ticket.call)))
                     finally:
                         took = self._timer() - begun
                         self._queue.charge(took)
@@ -546,19 +547,19 @@ class FileBackend:
             taken.append(ticket)
         return taken
 
-    def _apply(self, command: Command[Any]) -> tuple[Any, Exception | None]:
+    def _apply(self, call: Call[Any]) -> tuple[Any, Exception | None]:
         """Carry out one command of several; one that is refused changes nothing."""
         self._writer.execute("SAVEPOINT command")
         try:
             now = self._clock.now_ms()
-            result = _apply(self._writer, command, now, self._limits, self._derived)
+            result = _apply(self._writer, call, now, self._limits, self._derived)
         except (sqlite3.OperationalError, sqlite3.NotSupportedError):
             raise  # the storage, not this command
         except Exception as error:
             if type(error) is sqlite3.DatabaseError:
                 raise  # so is a damaged file
             if not isinstance(error, Mq9Error):
-                logger.exception("%s failed unexpectedly", type(command).__name__)
+                logger.exception("%s failed unexpectedly", type(call.request).__name__)
             self._writer.execute("ROLLBACK TO command")
             self._writer.execute("RELEASE command")
             if isinstance(error, Mq9Error):
@@ -570,19 +571,19 @@ class FileBackend:
     def _deliver(self, ticket: _Ticket, result: Any, error: Exception | None) -> None:
         future = ticket.future
         if future is None:
-            self._tell_of(ticket.command)  # what was taken back is there for others
+            self._tell_of(ticket.call)  # what was taken back is there for others
             return
         if ticket.abandoned:  # its loop may be about to close
             if error is None:
                 self._undo(ticket, result)
-                self._tell_of(ticket.command)
+                self._tell_of(ticket.call)
             return
 
         def resolve() -> None:
             if future.cancelled():
                 if error is None:
                     self._undo(ticket, result)
-                    self._tell_of(ticket.command)
+                    self._tell_of(ticket.call)
             elif error is not None:
                 future.set_exception(error)
             else:
@@ -594,21 +595,20 @@ class FileBackend:
             if error is None:
                 self._undo(ticket, result)
 
-    def _tell_of(self, command: Command[Any]) -> None:
+    def _tell_of(self, call: Call[Any]) -> None:
         """Tell of what nobody else tells of: its asker is gone."""
-        known = command.address if isinstance(command, Send | Fetch | Release) else None
-        self._on_news(known)
+        concerns_mail = isinstance(call.request, Send | Fetch | Undo)
+        self._on_news(call.address if concerns_mail else None)
 
     def _undo(self, ticket: _Ticket, result: Any) -> None:
         """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
-        command = ticket.command
-        release = command.undo(result) if isinstance(command, Fetch) else None
-        if release is not None:
-            self.take_back(release, ticket.asker)
+        undo = undo_of(ticket.call, result)
+        if undo is not None:
+            self.make_undone(undo, ticket.asker)
 
-    def take_back(self, release: Release, asker: str = "") -> None:
+    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
         try:
-            self._enqueue(release, asker)
+            self._enqueue(undo, asker)
         except Mq9Error as error:
             logger.warning("a lease that reached nobody was left to run out: %s", error)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mq9.engine.commands import Command, Query
+from mq9.protocol.request import Request
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -31,7 +31,7 @@ class Derived:
 
 
 @dataclass(frozen=True, slots=True)
-class DerivedQuery(Query[R_co]):
+class DerivedQuery(Request[R_co]):
     """Looks at derived tables, beside the engine's.
 
     Attributes:
@@ -43,7 +43,7 @@ class DerivedQuery(Query[R_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class DerivedChange(Command[R_co]):
+class DerivedChange(Request[R_co]):
     """Changes derived tables, and nothing of the engine's.
 
     Attributes:

@@ -20,8 +20,9 @@ from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, Unavailable
 from mq9.protocol import subjects
+from mq9.protocol.requests import Fetch
 from mq9.protocol.reserved import Reserved
-from mq9.protocol.subjects import Verb
+from mq9.protocol.verbs import VERBS, Verb
 from mq9.storage import store
 from mq9.storage.backend import Backend, InlineBackend
 from mq9.testing.clock import ManualClock
@@ -153,11 +154,9 @@ class FakeBroker:
         Raises:
             ValueError: There is no such verb.
         """
-        try:
-            self._lost_replies.append(Verb(verb))
-        except ValueError:
-            verbs = ", ".join(Verb)
-            raise ValueError(f"verb: {verb!r} is not one of {verbs}") from None
+        if verb not in VERBS:
+            raise ValueError(f"verb: {verb!r} is not one of {', '.join(VERBS)}")
+        self._lost_replies.append(VERBS[verb])
 
     def crash_after_next_fetch(self) -> None:
         """Let the broker crash after the next FETCH that leases something, before it replies.
@@ -186,15 +185,16 @@ class FakeBroker:
         if broker is None:
             raise NotConnected("the fake broker is not open; use `with FakeBroker() as broker`")
         verb = subjects.decode(request.subject)[0]
-        if verb is Verb.FETCH and request.subject in self._again:
+        is_fetch = verb.request is Fetch
+        if is_fetch and request.subject in self._again:
             return self._again.pop(request.subject)
         reply = await broker.handle(request)
         if self._serving() is not broker:
             raise Unavailable("the broker was restarted; the outcome is unknown")
         if verb in self._lost_replies:
             self._lost_replies.remove(verb)
-            raise Unavailable(f"the reply to {verb.value} was lost; the outcome is unknown")
-        if verb is Verb.FETCH:
+            raise Unavailable(f"the reply to {verb.name} was lost; the outcome is unknown")
+        if is_fetch:
             fetched = orjson.loads(reply)
             if self._duplicate and fetched.get("messages"):
                 self._duplicate = False

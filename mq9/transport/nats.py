@@ -33,7 +33,7 @@ from mq9.errors import (
     Unavailable,
     Unreachable,
 )
-from mq9.protocol import replies, subjects
+from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import Headers
 from mq9.transport.servers import Server, Servers
 
@@ -44,7 +44,7 @@ PING_INTERVAL_S = 10  # two unanswered pings, and the connection counts as broke
 _MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait for a slow server; more requests then wait too
 _LOOK_AGAIN_S = 0.005
 _NO_RESPONDERS = "503"
-_WHOAMI = subjects.encode(subjects.Verb.AGENT_WHOAMI)
+_WHOAMI = subjects.encode(requests.Whoami)
 
 
 class NatsTransport:

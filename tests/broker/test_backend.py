@@ -9,6 +9,7 @@ import time
 
 import orjson
 import pytest
+from calls import call
 
 from mq9 import (
     LimitReached,
@@ -22,17 +23,8 @@ from mq9 import (
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.clock import SystemClock
-from mq9.engine.commands import (
-    Ack,
-    CreateMailbox,
-    Fetch,
-    Limits,
-    QueryMessages,
-    Send,
-    Start,
-    Status,
-)
-from mq9.models import Deliver
+from mq9.engine.commands import Limits
+from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Query, Send, Status
 from mq9.storage import backend as backends
 from mq9.storage import store
 from mq9.storage.backend import FileBackend, InlineBackend
@@ -40,8 +32,8 @@ from mq9.storage.store import Durability
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
-BEGUN = Send(address="inbox", payload=b"begun")
-FETCH = Fetch(address="inbox", group="g", consumer="c", start=Start(deliver=Deliver.EARLIEST))
+BEGUN = call(Send, "inbox", payload=b"begun")
+FETCH = call(Fetch, "inbox", group_name="g", consumer="c")
 
 
 def make(path, *, limits=Limits(), on_news=lambda _: None, **options):
@@ -56,7 +48,7 @@ def path(tmp_path):
 @pytest.fixture
 async def backend(path):
     backend = make(path)
-    await backend.run(CreateMailbox(address="inbox", life="first"))
+    await backend.run(call(CreateMailbox, "inbox", token="first"))
     yield backend
     await backend.close()
 
@@ -98,18 +90,18 @@ async def until(condition):
 
 
 async def send(backend, *payloads):
-    return [await backend.run(Send(address="inbox", payload=payload)) for payload in payloads]
+    return [await backend.run(call(Send, "inbox", payload=payload)) for payload in payloads]
 
 
 async def texts(backend):
-    return [one.text for one in (await backend.read(QueryMessages(address="inbox"))).messages]
+    return [one.text for one in (await backend.read(call(Query, "inbox"))).messages]
 
 
 async def leased(backend):
     """How many messages the group holds, once all that was asked for is done."""
     await send(backend, b"")
     await send(backend, b"")  # what the first made the writer take back is taken back
-    status = await backend.read(Status(address="inbox", group="g"))
+    status = await backend.read(call(Status, "inbox", group_name="g"))
     return sum(one.count for one in status.group.leased)
 
 
@@ -119,9 +111,9 @@ def tasks_for(backend, commands):
 
 async def test_what_has_queued_up_is_committed_together_and_in_order(path):
     backend = make(path, timer=lambda: 0)
-    await backend.run(CreateMailbox(address="inbox", life="first"))
+    await backend.run(call(CreateMailbox, "inbox", token="first"))
     async with writer_stopped(backend) as (_, seen):
-        tasks = tasks_for(backend, [Send(address="inbox", payload=b"%d" % n) for n in range(50)])
+        tasks = tasks_for(backend, [call(Send, "inbox", payload=b"%d" % n) for n in range(50)])
         await until(lambda: len(backend._queue) == 50)
     assert await asyncio.gather(*tasks) == list(range(1, 51))
     assert await texts(backend) == ["begun", *map(str, range(50))]
@@ -143,12 +135,12 @@ async def test_a_command_that_was_kept_waiting_does_not_put_its_asker_back(backe
 
 async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, caplog):
     commands = [
-        Send(address="inbox", payload=b"before"),
-        Send(address="nowhere", payload=b""),
-        Send(address="inbox", payload=b"x" * (Limits().max_payload + 1)),
-        CreateMailbox(address="broken", life="x", description=None),  # no engine takes this
-        Send(address="inbox", payload=b"\0", key="\ud800"),  # nor this
-        Send(address="inbox", payload=b"after"),
+        call(Send, "inbox", payload=b"before"),
+        call(Send, "nowhere", payload=b""),
+        call(Send, "inbox", payload=b"x" * (Limits().max_payload + 1)),
+        call(CreateMailbox, "broken", token=None),  # no engine takes this
+        call(Send, "\ud800"),  # nor this
+        call(Send, "inbox", payload=b"after"),
     ]
     async with writer_stopped(backend):
         tasks = tasks_for(backend, commands)
@@ -168,11 +160,11 @@ async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, capl
 
 async def test_what_a_refused_command_had_already_done_is_undone(path):
     backend = make(path, limits=Limits(max_bytes=100))
-    await backend.run(CreateMailbox(address="inbox", life="first"))
+    await backend.run(call(CreateMailbox, "inbox", token="first"))
     commands = [
-        Send(address="inbox", payload=b"older", key="k"),
-        Send(address="inbox", payload=b"x" * 101, key="k"),  # would first replace the older
-        Send(address="inbox", payload=b"after"),
+        call(Send, "inbox", payload=b"older", key="k"),
+        call(Send, "inbox", payload=b"x" * 101, key="k"),  # would first replace the older
+        call(Send, "inbox", payload=b"after"),
     ]
     async with writer_stopped(backend):
         tasks = tasks_for(backend, commands)
@@ -187,9 +179,9 @@ async def test_what_a_refused_command_had_already_done_is_undone(path):
 async def test_no_more_than_the_queue_holds_is_accepted(path, monkeypatch):
     monkeypatch.setattr(backends, "_MOST_QUEUED", 10)
     backend = make(path)
-    await backend.run(CreateMailbox(address="inbox", life="first"))
+    await backend.run(call(CreateMailbox, "inbox", token="first"))
     async with writer_stopped(backend):
-        tasks = tasks_for(backend, [Send(address="inbox", payload=b"") for _ in range(13)])
+        tasks = tasks_for(backend, [call(Send, "inbox", payload=b"") for _ in range(13)])
         await until(lambda: sum(task.done() for task in tasks) == 3)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     refused = [one for one in outcomes if isinstance(one, LimitReached)]
@@ -243,7 +235,7 @@ async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend):
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    ack = Ack(address="inbox", group="g", msg_id=0, consumer="c", batch=held.batch)
+    ack = call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=held.batch)
     assert await backend.run(ack) == (0,)
 
 
@@ -302,9 +294,9 @@ async def test_whenever_a_fetch_is_cancelled_it_either_returned_or_leased_nothin
 
 async def test_closing_finishes_what_was_accepted(path):
     backend = make(path)
-    await backend.run(CreateMailbox(address="inbox", life="first"))
+    await backend.run(call(CreateMailbox, "inbox", token="first"))
     async with writer_stopped(backend):
-        tasks = tasks_for(backend, [Send(address="inbox", payload=b"%d" % n) for n in range(20)])
+        tasks = tasks_for(backend, [call(Send, "inbox", payload=b"%d" % n) for n in range(20)])
         await until(lambda: len(backend._queue) == 20)
         closing = [asyncio.create_task(backend.close()) for _ in range(2)]
         await until(lambda: len(backend._queue) == 22)
@@ -322,7 +314,7 @@ async def test_closing_finishes_what_was_accepted(path):
 
 async def test_closing_that_is_cancelled_still_lets_go(path):
     backend = make(path)
-    await backend.run(CreateMailbox(address="inbox", life="first"))
+    await backend.run(call(CreateMailbox, "inbox", token="first"))
     async with writer_stopped(backend):
         closing = asyncio.create_task(backend.close())
         await until(lambda: len(backend._queue) == 1)
@@ -341,7 +333,7 @@ async def test_a_request_that_meets_the_closing_is_answered_or_refused(path):
 
         def hammer(backend=backend, counts=counts):
             async def run():
-                await backend.run(CreateMailbox(address="inbox", life="first", renew=True))
+                await backend.run(call(CreateMailbox, "inbox", token="first", renew=True))
                 number = 0
                 with contextlib.suppress(NotConnected):
                     while True:
@@ -394,7 +386,7 @@ async def test_a_disk_that_takes_no_more_of_the_log_is_told_and_harms_nothing(ba
 async def test_an_inline_broker_tells_of_a_full_disk_too(path):
     connection = store.open_file(path)
     backend = InlineBackend(connection, ManualClock(), Limits())
-    await backend.run(CreateMailbox(address="inbox", life="first"))
+    await backend.run(call(CreateMailbox, "inbox", token="first"))
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(Unavailable, match="nothing of this request was stored"):
@@ -453,7 +445,7 @@ async def test_a_broker_whose_storage_fails_can_be_closed(path, other):
 async def test_only_what_others_write_is_news_and_only_while_somebody_waits(path):
     news = threading.Event()
     backend, neighbour = make(path, on_news=lambda _: news.set()), make(path)
-    await backend.run(CreateMailbox(address="inbox", life="first"))
+    await backend.run(call(CreateMailbox, "inbox", token="first"))
     backend.watch(True)
     await send(backend, b"our own")
     await asyncio.sleep(3 * backends.NEWS_INTERVAL_S)

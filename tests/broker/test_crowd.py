@@ -9,7 +9,8 @@ import pytest
 from mq9 import Mq9Client, Mq9Error
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.engine.commands import Fetch, Limits, Peek
+from mq9.engine.commands import Limits, Peek
+from mq9.protocol.requests import Fetch
 from mq9.storage import store
 from mq9.storage.backend import InlineBackend
 from mq9.testing import ManualClock
@@ -24,11 +25,11 @@ class Counting(InlineBackend):
     looks = 0
 
     async def run(self, command, asker=""):
-        self.looks += isinstance(command, Fetch)
+        self.looks += isinstance(command.request, Fetch)
         return await super().run(command, asker)
 
     async def read(self, query):
-        self.looks += isinstance(query, Peek)
+        self.looks += isinstance(query.request, Peek)
         return await super().read(query)
 
 
@@ -162,7 +163,7 @@ async def test_a_waiter_that_may_no_longer_read_passes_the_wake_on(crowd):
     run = crowd.backend.run
 
     async def refuse_the_first(command, asker=""):
-        if isinstance(command, Fetch) and command.consumer == "c0":
+        if isinstance(command.request, Fetch) and command.request.consumer == "c0":
             raise Mq9Error("not any more")
         return await run(command, asker)
 

@@ -8,12 +8,14 @@ import sqlite3
 
 import httpx
 import pytest
+from calls import call
 from serving import Serving
 
 from mq9 import Mq9Client, Unavailable
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.commands import CreateMailbox, Limits, QueryMessages, Send
+from mq9.engine.commands import Limits
+from mq9.protocol.requests import CreateMailbox, Query, Send
 from mq9.storage.backend import FileBackend
 from mq9.storage.store import Durability
 
@@ -121,8 +123,8 @@ async def opened(path):
     """A backend with a mailbox and a message that stand in the log."""
     one = FileBackend(path, SystemClock(), Limits(), Durability.NORMAL, lambda _: None)
     try:
-        await one.run(CreateMailbox(address="inbox", life="first", renew=True))
-        await one.run(Send(address="inbox", payload=b"before"))
+        await one.run(call(CreateMailbox, "inbox", token="first", renew=True))
+        await one.run(call(Send, "inbox", payload=b"before"))
         yield one
     finally:
         await one.close()
@@ -142,9 +144,9 @@ async def test_no_send_succeeds_once_the_file_is_not_what_it_was(
     attack(path, copy)
     for _ in range(2):
         with pytest.raises(Unavailable, match=r"lost its file: .*mq9"):
-            await backend.run(Send(address="inbox", payload=b"after"))
+            await backend.run(call(Send, "inbox", payload=b"after"))
     with pytest.raises(Unavailable, match="lost its file"):
-        await backend.read(QueryMessages(address="inbox"))
+        await backend.read(call(Query, "inbox"))
     [record] = [one for one in caplog.records if one.levelname == "ERROR"]
     assert "requests are refused: put the file back, or a copy of it" in record.getMessage()
 
@@ -175,9 +177,9 @@ async def test_what_stands_in_a_log_that_is_gone_is_kept_when_the_broker_is_clos
     async with opened(path) as backend:
         attack(path, copy)
         with pytest.raises(Unavailable):
-            await backend.run(Send(address="inbox", payload=b"after"))
+            await backend.run(call(Send, "inbox", payload=b"after"))
     async with opened(path) as backend:
-        found = await backend.read(QueryMessages(address="inbox"))
+        found = await backend.read(call(Query, "inbox"))
     assert [one.text for one in found.messages] == ["before", "before"]
 
 
@@ -191,7 +193,7 @@ async def test_an_older_copy_of_the_same_file_is_noticed(path, tmp_path):
     async with opened(path) as backend:
         shutil.copyfile(older, path)
         with pytest.raises(Unavailable, match="was overwritten"):
-            await backend.run(Send(address="inbox", payload=b"after"))
+            await backend.run(call(Send, "inbox", payload=b"after"))
 
 
 async def test_checkpoints_of_any_process_are_no_reason_for_alarm(path):
@@ -200,13 +202,13 @@ async def test_checkpoints_of_any_process_are_no_reason_for_alarm(path):
             outsider = stack.enter_context(contextlib.closing(sqlite3.connect(path)))
             for number in range(24):
                 backend = (one, another)[number % 2]
-                await backend.run(Send(address="inbox", payload=bytes(MIB)))
+                await backend.run(call(Send, "inbox", payload=bytes(MIB)))
                 if number % 5 == 4:
                     mode = ("PASSIVE", "RESTART")[number // 5 % 2]
                     outsider.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             assert path.stat().st_size > 10 * MIB
             for backend in (one, another):
-                found = await backend.read(QueryMessages(address="inbox", max_bytes=1))
+                found = await backend.read(call(Query, "inbox", max_bytes=1))
                 assert found.messages
 
 
@@ -215,16 +217,16 @@ async def test_a_log_that_another_program_has_emptied_into_the_file_is_no_reason
         with contextlib.closing(sqlite3.connect(path)) as outsider:
             outsider.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert beside(path, "-wal").stat().st_size == 0
-        await backend.run(Send(address="inbox", payload=b"after"))
+        await backend.run(call(Send, "inbox", payload=b"after"))
 
 
 async def test_each_checkpoint_renews_what_tells_the_file_from_its_copies(path):
     async with opened(path) as backend:
         seen = set()
         for _ in range(3):
-            await backend.run(Send(address="inbox", payload=b""))
+            await backend.run(call(Send, "inbox", payload=b""))
             backend._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            await backend.run(Send(address="inbox", payload=b""))
+            await backend.run(call(Send, "inbox", payload=b""))
             seen.add(backend._writer.execute("SELECT token FROM checkpoints").fetchone())
     assert len(seen) == 3
 
@@ -234,11 +236,11 @@ async def test_a_file_that_is_put_back_serves_again_after_a_restart(path):
         for suffix in ("", "-wal", "-shm"):
             beside(path, suffix).rename(path.with_name(f"kept{suffix}"))
         with pytest.raises(Unavailable):
-            await backend.run(Send(address="inbox", payload=b"after"))
+            await backend.run(call(Send, "inbox", payload=b"after"))
     for suffix in ("", "-wal", "-shm"):
         path.with_name(f"kept{suffix}").rename(beside(path, suffix))
     async with opened(path) as backend:
-        found = await backend.read(QueryMessages(address="inbox"))
+        found = await backend.read(call(Query, "inbox"))
         assert [one.text for one in found.messages] == ["before", "before"]
 
 

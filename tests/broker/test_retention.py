@@ -1,25 +1,23 @@
 """The sweep: each kind of row goes when it has reached its age, and not before."""
 
 import pytest
+from calls import call
 
 from mq9 import AgentNotFound, IdConflict, MailboxNotFound, MessageNotFound
 from mq9.engine import machine
-from mq9.engine.commands import (
+from mq9.engine.commands import Limits, Sweep
+from mq9.protocol.requests import (
     Ack,
     CreateMailbox,
     Delete,
     DropMailbox,
     Fetch,
-    Limits,
     Nack,
     Register,
     Report,
     Send,
-    Start,
     Status,
-    Sweep,
 )
-from mq9.models import Deliver
 from mq9.storage import store
 from mq9.testing import FakeBroker
 
@@ -51,7 +49,7 @@ class Engine:
 
     def sweep_at(self, now, **options):
         self.now = now
-        return self(Sweep(**options))
+        return self(call(Sweep, **options))
 
     def count(self, table):
         (count,) = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608  # a name of ours
@@ -66,22 +64,21 @@ def engine():
 
 
 def make_mailbox(engine, address="inbox", **options):
-    engine(CreateMailbox(address=address, life=f"life{engine.now}{address}", **options))
+    engine(call(CreateMailbox, address, token=f"life{engine.now}{address}", **options))
 
 
 def fetch(engine, **options):
-    start = Start(deliver=Deliver.EARLIEST)
-    return engine(Fetch(address="inbox", group="g", consumer="c", start=start, **options)).result
+    return engine(call(Fetch, "inbox", group_name="g", consumer="c", **options)).result
 
 
 def test_an_expired_mailbox_goes_with_everything_in_it(engine):
-    make_mailbox(engine, ttl_s=100)
+    make_mailbox(engine, ttl=100)
     make_mailbox(engine, "other")
     for number in range(3):
-        engine(Send(address="inbox", payload=b"x", id=f"{number}"))
-    engine(Send(address="inbox", payload=b"later", delay_s=1_000))
-    engine(Delete(address="inbox", msg_id=2))
-    engine(Register(name="agent", mailbox="inbox", life="made", registered=b"{}"))
+        engine(call(Send, "inbox", payload=b"x", id=f"{number}"))
+    engine(call(Send, "inbox", payload=b"later", delay=1_000))
+    engine(call(Delete, "inbox", msg_id=2))
+    engine(call(Register, "inbox", name="agent", token="made", payload=b"{}"))
     fetch(engine)
 
     assert engine.sweep_at(100 * SECOND - 1) == 0
@@ -97,32 +94,32 @@ def test_an_expired_mailbox_goes_with_everything_in_it(engine):
 
 def test_an_idempotency_id_is_remembered_for_a_week(engine):
     make_mailbox(engine)
-    engine(Send(address="inbox", payload=b"x", id="one"))
+    engine(call(Send, "inbox", payload=b"x", id="one"))
     assert engine.sweep_at(7 * DAY - 1) == 0
     with pytest.raises(IdConflict):
-        engine(Send(address="inbox", payload=b"y", id="one"))
-    assert engine(Send(address="inbox", payload=b"x", id="one")) == 0
+        engine(call(Send, "inbox", payload=b"y", id="one"))
+    assert engine(call(Send, "inbox", payload=b"x", id="one")) == 0
     assert engine.sweep_at(7 * DAY) == 1
-    assert engine(Send(address="inbox", payload=b"y", id="one")) == 1
+    assert engine(call(Send, "inbox", payload=b"y", id="one")) == 1
 
 
 def test_what_became_of_a_message_is_remembered_for_a_week(engine):
     make_mailbox(engine)
-    engine(Send(address="inbox", payload=b"x"))
+    engine(call(Send, "inbox", payload=b"x"))
     engine.now = HOUR
-    engine(Delete(address="inbox", msg_id=0))
+    engine(call(Delete, "inbox", msg_id=0))
     assert engine.sweep_at(HOUR + 7 * DAY - 1) == 0
-    assert engine.read(Status(address="inbox", msg_id=0)).message.state == "deleted"
+    assert engine.read(call(Status, "inbox", msg_id=0)).message.state == "deleted"
     assert engine.sweep_at(HOUR + 7 * DAY) == 1
-    assert engine.read(Status(address="inbox", msg_id=0)).message.state == "unknown"
+    assert engine.read(call(Status, "inbox", msg_id=0)).message.state == "unknown"
 
 
 @pytest.mark.parametrize("used_again", [1, HOUR - 1, HOUR, 5 * DAY])
 def test_a_group_is_remembered_for_thirty_days_after_its_last_use(engine, used_again):
     make_mailbox(engine)
-    engine(Send(address="inbox", payload=b"x"))
+    engine(call(Send, "inbox", payload=b"x"))
     [message] = fetch(engine)
-    engine(Ack(address="inbox", group="g", msg_id=0, consumer="c", batch=message.batch))
+    engine(call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=message.batch))
     engine.now = used_again
     assert fetch(engine) == []
 
@@ -136,36 +133,36 @@ def test_a_group_is_remembered_for_thirty_days_after_its_last_use(engine, used_a
 
 def test_a_finished_reply_is_remembered_for_an_hour(engine):
     make_mailbox(engine)
-    engine(Send(address="inbox", payload=b"x"))
+    engine(call(Send, "inbox", payload=b"x"))
     [message] = fetch(engine, request_id="r")
-    ack = Ack(address="inbox", group="g", msg_id=0, consumer="c", batch=message.batch)
+    ack = call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=message.batch)
     assert engine(ack) == (0,)
     assert engine.sweep_at(HOUR - 1) == 0
     assert engine(ack) == (0,)
     assert engine.sweep_at(HOUR) == 1
     assert engine.count("replies") == engine.count("deliveries") == 0
     assert engine(ack) == ()  # still a success
-    assert engine(Ack(address="inbox", group="g", msg_id=0, consumer="c")) == ()
+    assert engine(call(Ack, "inbox", group_name="g", msg_id=0, consumer="c")) == ()
 
 
 def test_a_reply_is_remembered_as_long_as_something_of_it_is_not_acked(engine):
     make_mailbox(engine)
     for _ in range(3):
-        engine(Send(address="inbox", payload=b"x"))
+        engine(call(Send, "inbox", payload=b"x"))
     batch = fetch(engine, lease_ms=1_000).batch
-    engine(Ack(address="inbox", group="g", msg_id=0, consumer="c", batch=batch))
+    engine(call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=batch))
     for now in (HOUR, 5 * DAY, 29 * DAY):
         assert engine.sweep_at(now) == 0
-    ack = Ack(address="inbox", group="g", msg_id=2, consumer="c", batch=batch)
+    ack = call(Ack, "inbox", group_name="g", msg_id=2, consumer="c", batch=batch)
     assert engine(ack) == (1, 2)
     assert engine.sweep_at(29 * DAY + 1) == 1
 
 
 def test_a_message_given_back_for_a_day_keeps_its_reply(engine):
     make_mailbox(engine)
-    engine(Send(address="inbox", payload=b"x"))
+    engine(call(Send, "inbox", payload=b"x"))
     batch = fetch(engine).batch
-    day = Nack(address="inbox", group="g", msg_id=0, consumer="c", batch=batch, delay_ms=DAY)
+    day = call(Nack, "inbox", group_name="g", msg_id=0, consumer="c", batch=batch, delay_ms=DAY)
     engine(day)
     assert engine.sweep_at(DAY - 1) == 0
     assert fetch(engine) == []
@@ -174,20 +171,20 @@ def test_a_message_given_back_for_a_day_keeps_its_reply(engine):
 
 
 def test_an_agent_goes_when_it_has_not_reported_in_time(engine):
-    engine(Register(name="agent", mailbox="inbox", life="made", registered=b"{}", ttl_s=100))
+    engine(call(Register, "inbox", name="agent", token="made", payload=b"{}", ttl=100))
     assert engine.sweep_at(100 * SECOND - 1) == 0
-    engine(Report(name="agent", mailbox=None, status={}))
+    engine(call(Report, "", name="agent"))
     assert engine.sweep_at(200 * SECOND - 2) == 0
     assert engine.sweep_at(200 * SECOND - 1) == 1
     assert engine.count("agents") == 0
     with pytest.raises(AgentNotFound):
-        engine(Report(name="agent", mailbox=None, status={}))
+        engine(call(Report, "", name="agent"))
 
 
 def test_an_agent_goes_with_its_mailbox(engine):
-    engine(Register(name="agent", mailbox="inbox", life="made", registered=b"{}"))
+    engine(call(Register, "inbox", name="agent", token="made", payload=b"{}"))
     assert engine.sweep_at(365 * DAY) == 0
-    engine(DropMailbox(address="inbox"))
+    engine(call(DropMailbox, "inbox"))
     assert engine.count("agents") == 0
     make_mailbox(engine)
     assert engine.sweep_at(366 * DAY) == 0
@@ -196,17 +193,17 @@ def test_an_agent_goes_with_its_mailbox(engine):
 def test_one_sweep_removes_no_more_than_it_may_and_the_next_goes_on(engine):
     make_mailbox(engine)
     for number in range(5):
-        make_mailbox(engine, f"short{number}", ttl_s=1)
-        engine(Send(address="inbox", payload=b"x", id=f"{number}"))
-        engine(Delete(address="inbox", msg_id=number))
+        make_mailbox(engine, f"short{number}", ttl=1)
+        engine(call(Send, "inbox", payload=b"x", id=f"{number}"))
+        engine(call(Delete, "inbox", msg_id=number))
     assert [engine.sweep_at(8 * DAY, most=2) for _ in range(4)] == [6, 6, 3, 0]
     assert engine.count("mailboxes") == 1
 
 
 def test_what_has_not_reached_its_age_is_left_alone(engine):
-    make_mailbox(engine, ttl_s=0)
-    engine(Send(address="inbox", payload=b"x", delay_s=0, ttl_s=None))
-    engine(Send(address="inbox", payload=b"later", delay_s=3_650 * 86_400))
+    make_mailbox(engine, ttl=0)
+    engine(call(Send, "inbox", payload=b"x", delay=0, ttl=None))
+    engine(call(Send, "inbox", payload=b"later", delay=3_650 * 86_400))
     assert engine.sweep_at(3_649 * DAY) == 0
     assert (engine.count("messages"), engine.count("delayed")) == (1, 1)
 

@@ -236,7 +236,7 @@ async def test_a_cancelled_redrive_gives_back_what_it_held(broker):
         handle, moving = broker.handle, asyncio.Event()
 
         async def stuck(request):
-            if subjects.decode(request.subject)[0] == "MSG.MOVE":
+            if subjects.decode(request.subject)[0].name == "MSG.MOVE":
                 moving.set()
                 await asyncio.Event().wait()
             return await handle(request)

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import orjson
 import pytest
+from calls import call
 
 from mq9 import InvalidRequest, Mq9Client, Mq9Error
 from mq9.broker.embedded import EmbeddedBroker
@@ -23,8 +24,8 @@ from mq9.discovery.embeddings import (
 )
 from mq9.discovery.index import AGENT_INDEX
 from mq9.discovery.semantic_index import SemanticIndex
-from mq9.engine import commands
 from mq9.engine.commands import Limits
+from mq9.protocol import requests
 from mq9.storage import store
 from mq9.storage.backend import InlineBackend
 from mq9.testing import FakeBroker, ManualClock
@@ -117,7 +118,7 @@ async def register(client, **agents):
 async def register_in(backend, **agents):
     for name, payload in agents.items():
         card = orjson.dumps({"name": name, "payload": payload})
-        command = commands.Register(name=name, mailbox=name, life=name, registered=card)
+        command = call(requests.Register, name, name=name, token=name, payload=card)
         await backend.run(command)
 
 
@@ -212,7 +213,7 @@ async def test_agents_that_were_removed_are_dropped_when_that_is_asked_for(backe
     await register_in(backend, **{f"agent{number}": "soup" for number in range(40)})
     await index.rank("soup", 1)
     for number in range(39):
-        command = commands.Unregister(name=f"agent{number}", mailbox=None)
+        command = call(requests.Unregister, "", name=f"agent{number}")
         await backend.run(command)
     await index.drop_removed()
     assert index.count == 1

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import orjson
 import pytest
+from calls import call
 
 from mq9 import Mq9Client
 from mq9.discovery import index, stored_vectors, text_search
@@ -14,6 +15,7 @@ from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import commands, machine
 from mq9.engine import registry as registry_module
 from mq9.engine.commands import Limits
+from mq9.protocol import requests
 from mq9.storage import store
 
 CARDS = {
@@ -143,13 +145,13 @@ class Registry:
     def register(self, name, said, mailbox="box", **options):
         registered = orjson.dumps({"description": said})
         self(
-            commands.Register(
-                name=name, mailbox=mailbox, life=mailbox, registered=registered, **options
+            call(
+                requests.Register, mailbox, name=name, token=mailbox, payload=registered, **options
             )
         )
 
     def unregister(self, name):
-        self(commands.Unregister(name=name, mailbox=None))
+        self(call(requests.Unregister, "", name=name))
 
     def follow(self):
         AGENT_INDEX.follow(self.connection)
@@ -179,10 +181,10 @@ def registry_of(monkeypatch):
 CHANGES = {
     "unregistered": lambda registry: registry.unregister("one"),
     "registered as another": lambda registry: registry.register("one", "rain"),
-    "expired": lambda registry: registry(commands.Sweep(), 61_000),
-    "its mailbox dropped": lambda registry: registry(commands.DropMailbox(address="box")),
+    "expired": lambda registry: registry(call(commands.Sweep), 61_000),
+    "its mailbox dropped": lambda registry: registry(call(requests.DropMailbox)),
     "its name claimed": lambda registry: registry(
-        commands.ClaimNames(names=(("one", "ada"),), addresses=())
+        call(commands.ClaimNames, names=(("one", "ada"),), addresses=())
     ),
 }
 
@@ -190,7 +192,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_removes_a_registration_removes_its_text_and_vector(registry_of, change):
     registry = registry_of()
-    registry.register("one", "soup", ttl_s=60)
+    registry.register("one", "soup", ttl=60)
     registry.register("two", "soup", mailbox="hall")
     registry.follow()
     stored_vectors.store(registry.connection, "model", [(1, b"of one"), (2, b"of two")])

@@ -2,12 +2,14 @@
 
 import orjson
 import pytest
+from calls import call
 
 from mq9.discovery import pages, text_search
 from mq9.discovery.index import AGENT_INDEX
 from mq9.discovery.pages import PageRequest
-from mq9.engine import commands, machine
+from mq9.engine import machine
 from mq9.engine.commands import ANYBODY, Limits
+from mq9.protocol import requests
 from mq9.storage import store
 
 
@@ -24,9 +26,7 @@ def registry(monkeypatch):
             said = orjson.dumps({"description": text})
             name = f"{text} #{register.count}"
             register.count += 1
-            command = commands.Register(
-                name=name, mailbox="box", life="life", registered=said, ttl_s=ttl_s
-            )
+            command = call(requests.Register, name=name, payload=said, ttl=ttl_s)
             machine.apply(connection, command, 1_000, Limits())
             AGENT_INDEX.follow(connection)
 

@@ -10,8 +10,8 @@ import pytest
 from mq9.broker.service import Request, Session
 from mq9.errors import Mq9Error
 from mq9.models import Deliver
-from mq9.protocol import headers, requests
-from mq9.protocol.subjects import ADDRESSED, Verb
+from mq9.protocol import requests
+from mq9.protocol.verbs import VERBS, Target
 from mq9.testing import FakeBroker
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/protocol.md").read_text("utf-8")
@@ -52,46 +52,28 @@ def story():
 
 def section(verb):
     """What the page says of a verb."""
-    [text] = re.findall(
-        rf"^### {re.escape(verb.value)}\b.*?(?=^##)", PAGE, re.MULTILINE | re.DOTALL
-    )
+    [text] = re.findall(rf"^### {re.escape(verb)}\b.*?(?=^##)", PAGE, re.MULTILINE | re.DOTALL)
     return text
 
 
-REQUESTS = {
-    Verb.MAILBOX_CREATE: requests.CreateMailbox,
-    Verb.MAILBOX_STATUS: requests.MailboxStatusRequest,
-    Verb.MAILBOX_GRANT: requests.GrantMailbox,
-    Verb.PUBLIC_LIST: requests.ListPublic,
-    Verb.FETCH: requests.Fetch,
-    Verb.ACK: requests.Ack,
-    Verb.NACK: requests.Nack,
-    Verb.MOVE: requests.Move,
-    Verb.EXTEND: requests.Extend,
-    Verb.RELEASE: requests.Release,
-    Verb.QUERY: requests.Query,
-    Verb.AGENT_REGISTER: requests.Register,
-    Verb.AGENT_UNREGISTER: requests.Unregister,
-    Verb.AGENT_DISCOVER: requests.Discover,
-}
-
-
-@pytest.mark.parametrize("verb", Verb)
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_every_verb_is_there_with_every_field(verb):
-    text = section(verb)
-    assert (".{address}" in text.partition("\n")[0]) == (verb in ADDRESSED)
-    if verb in REQUESTS:
-        for field in dataclasses.fields(REQUESTS[verb]):
+    text = section(verb.name)
+    heading = text.partition("\n")[0]
+    assert (".{address}" in heading) == (verb.target is not Target.BROKER)
+    assert (".{msg_id}" in heading) == (verb.target is Target.MESSAGE)
+    if verb.request is not requests.Send:
+        for field in dataclasses.fields(verb.request):
             assert re.search(rf"\b{field.name}\b", text), field.name
 
 
 def test_every_option_of_a_send_is_there_and_every_start():
-    text = section(Verb.SEND)
-    options = [field.metadata.get("header") for field in dataclasses.fields(headers.SendOptions)]
+    text = section("MSG.SEND")
+    options = [field.metadata.get("header") for field in dataclasses.fields(requests.Send)]
     for header in filter(None, options):
         assert f"`{header}`" in text
     for deliver in Deliver:
-        assert f"| `{deliver.value}`" in section(Verb.FETCH)
+        assert f"| `{deliver.value}`" in section("MSG.FETCH")
 
 
 def test_every_code_that_travels_is_there():

@@ -2,11 +2,12 @@
 
 It is written from the protocol and not from the engine: every message that a group might be handed
 is looked at every time, and what falls due or expires is played through one event after the other.
-It speaks the engine's commands and the public models, so that answers can be compared as they are.
+It speaks the engine's calls and the public models, so that answers can be compared as they are.
 """
 
 from dataclasses import dataclass, field, replace
 
+from mq9.engine.commands import consumer_of
 from mq9.models import (
     PRIORITIES,
     Deliver,
@@ -34,6 +35,7 @@ class Mail:
     """A message that was sent: waiting for its time until it has a `msg_id`."""
 
     sent: object
+    payload: bytes
     due_ms: int
     expires_ms: int | None
     msg_id: int = -1
@@ -46,13 +48,13 @@ class Mail:
         texts = [self.sent.key, self.sent.sender, *self.sent.tags]
         if self.moved is not None:
             texts += [self.moved.mailbox, self.moved.group, self.moved.by, self.moved.reason]
-        return len(self.sent.payload) + sum(len(text) for text in texts if text)
+        return len(self.payload) + sum(len(text) for text in texts if text)
 
     def read(self, address, count=0, batch=None):
         """Return it as a reader sees it."""
         return Message(
             msg_id=self.msg_id,
-            payload=self.sent.payload,
+            payload=self.payload,
             priority=self.sent.priority,
             create_time=self.visible_ms // 1000,
             key=self.sent.key,
@@ -190,33 +192,33 @@ class Mailbox:
         sizes = [mail.size for mail in (*self.stored, *self.delayed)]
         return len(sizes) >= limits.max_messages or sum(sizes) + size > limits.max_bytes
 
-    def chosen_reply(self, command):
+    def chosen_reply(self, call):
         """Return the reply that an ACK or NACK means; None when it succeeds doing nothing."""
-        group = self.groups.get(command.group)
-        if command.batch is not None:
-            return self._reply_of_token(group, command)
+        group = self.groups.get(call.request.group_name)
+        if call.request.batch is not None:
+            return self._reply_of_token(group, call)
         if group is not None:
-            handed = [reply for reply in group.replies if command.msg_id in reply.msg_ids]
-            to_consumer = [reply for reply in handed if reply.consumer == command.consumer]
-            if handed and not to_consumer and not command.for_group:
+            handed = [reply for reply in group.replies if call.request.msg_id in reply.msg_ids]
+            to_consumer = [reply for reply in handed if reply.consumer == consumer_of(call)]
+            if handed and not to_consumer and call.request.consumer is not None:
                 raise Refused("message_not_found")
             if handed:
                 return (to_consumer or handed)[-1]
-        if command.msg_id >= self.next_id or self.find(command.msg_id) is not None:
+        if call.request.msg_id >= self.next_id or self.find(call.request.msg_id) is not None:
             raise Refused("message_not_found")
         return None
 
-    def _reply_of_token(self, group, command):
-        reply = self.replies.get(command.batch)
+    def _reply_of_token(self, group, call):
+        reply = self.replies.get(call.request.batch)
         if reply is None or reply.group not in self.groups.values():
             return None  # of an earlier mailbox, or from before a reset
-        if reply.group is not group or command.msg_id not in reply.msg_ids:
+        if reply.group is not group or call.request.msg_id not in reply.msg_ids:
             raise Refused("invalid_request")
         return reply
 
 
 class Model:
-    """A broker's mailboxes. Each method takes a command or query of the engine and the time."""
+    """A broker's mailboxes. Each method takes a call or query of the engine and the time."""
 
     def __init__(self, limits):
         self.limits = limits
@@ -237,48 +239,48 @@ class Model:
             raise Refused("mailbox_not_found")
         return mailbox
 
-    def create(self, command, now):
-        mailbox = self.mailbox(command.address, now)
+    def create(self, call, now):
+        mailbox = self.mailbox(call.address, now)
         if mailbox is not None:
-            if not command.renew:
+            if not call.request.renew:
                 raise Refused("mailbox_exists")
             if mailbox.ttl_s:
                 mailbox.expires_ms = now + mailbox.ttl_s * 1000
-            return command.address
+            return call.address
         if sum(1 for one in self.mailboxes if self.mailbox(one, now)) >= self.limits.max_mailboxes:
             raise Refused("limit_reached")
-        expires_ms = now + command.ttl_s * 1000 if command.ttl_s else None
-        self.mailboxes[command.address] = Mailbox(command.address, command.ttl_s, expires_ms)
-        return command.address
+        expires_ms = now + call.request.ttl * 1000 if call.request.ttl else None
+        self.mailboxes[call.address] = Mailbox(call.address, call.request.ttl, expires_ms)
+        return call.address
 
-    def drop(self, command, now):
-        self._existing(command.address, now)
-        del self.mailboxes[command.address]
+    def drop(self, call, now):
+        self._existing(call.address, now)
+        del self.mailboxes[call.address]
 
-    def send(self, command, now):
-        if len(command.payload) > self.limits.max_payload:
+    def send(self, call, now):
+        if len(call.payload) > self.limits.max_payload:
             raise Refused("payload_too_large")
-        mailbox = self._existing(command.address, now)
-        known = mailbox.sent_ids.get((command.sender, command.id))
+        mailbox = self._existing(call.address, now)
+        known = mailbox.sent_ids.get((call.agent, call.request.id))
         if known is not None:
             body, answer = known
-            if body != command.payload:
+            if body != call.payload:
                 raise Refused("id_conflict")
             return answer
-        expires_ms = None if command.ttl_s is None else now + command.ttl_s * 1000
-        mail = Mail(command, now + command.delay_s * 1000, expires_ms)
+        expires_ms = None if call.request.ttl is None else now + call.request.ttl * 1000
+        mail = Mail(call.request, call.payload, now + (call.request.delay or 0) * 1000, expires_ms)
         self._make_room(mailbox, mail)
-        if command.delay_s:
+        if call.request.delay:
             mailbox.delayed.append(mail)
         else:
             mailbox.show(mail, now)
-        if command.id is not None:
-            mailbox.sent_ids[command.sender, command.id] = (command.payload, mail.msg_id)
+        if call.request.id is not None:
+            mailbox.sent_ids[call.agent, call.request.id] = (call.payload, mail.msg_id)
         return mail.msg_id
 
     def _make_room(self, mailbox, mail):
         kept = mailbox.stored
-        if mail.sent.key is not None and not mail.sent.delay_s:
+        if mail.sent.key is not None and not mail.sent.delay:
             mailbox.stored = [m for m in kept if m.sent.key != mail.sent.key]
         while mailbox.is_full(mail.size, self.limits):
             oldest = next(filter(mailbox.may_make_room, mailbox.stored), None)
@@ -287,35 +289,35 @@ class Model:
                 raise Refused("mailbox_full")
             mailbox.stored = [m for m in mailbox.stored if m is not oldest]
 
-    def delete(self, command, now):
-        mailbox = self._existing(command.address, now)
-        mail = mailbox.find(command.msg_id)
+    def delete(self, call, now):
+        mailbox = self._existing(call.address, now)
+        mail = mailbox.find(call.request.msg_id)
         if mail is None:
             raise Refused("message_not_found")
         mailbox.stored.remove(mail)
 
-    def fetch(self, command, now):
+    def fetch(self, call, now):
         """Hand out: the messages, the token, the end of the lease, whether there are more.
 
         Whether there are more is None when an earlier reply is given again.
         """
-        mailbox = self._existing(command.address, now)
-        group = mailbox.groups.get(command.group)
-        request = (command.consumer, command.request_id)
-        repeated = group is not None and command.request_id is not None
+        mailbox = self._existing(call.address, now)
+        group = mailbox.groups.get(call.request.group_name)
+        request = (consumer_of(call), call.request.request_id)
+        repeated = group is not None and call.request.request_id is not None
         repeated = repeated and request in group.requests
         if repeated:
             held = self._held_of_request(mailbox, group, request, now)
             if held is not None:
                 return held
-        if group is None or (command.force and not repeated):
+        if group is None or (call.request.force_deliver and not repeated):
             requests = set() if group is None else group.requests
-            group = Group(mailbox.position(command.start), requests)
-            mailbox.groups[command.group] = group
+            group = Group(mailbox.position(call.request), requests)
+            mailbox.groups[call.request.group_name] = group
         group.requests.add(request)
-        own = command.consumer if command.redeliver_own else None
+        own = consumer_of(call) if call.request.redeliver_own else None
         ready = [m for m in mailbox.in_order() if group.may_hand_out(m.msg_id, now, own)]
-        given = ready[: command.num_msgs]
+        given = ready[: call.request.num_msgs]
         if not given:
             return [], None, None, False
         self._tokens += 1
@@ -324,11 +326,11 @@ class Model:
         )
         group.replies.append(reply)
         mailbox.replies[reply.token] = reply
-        until_ms = now + command.lease_ms
+        until_ms = now + call.request.lease_ms
         for msg_id in reply.msg_ids:
             before = group.leases.get(msg_id)
             count = 1 if before is None else before.count + 1
-            group.leases[msg_id] = Lease(command.consumer, until_ms, count, reply)
+            group.leases[msg_id] = Lease(consumer_of(call), until_ms, count, reply)
         messages = [self._leased(mailbox, group, mail.msg_id) for mail in given]
         return messages, reply.token, until_ms / 1000, len(ready) > len(given)
 
@@ -353,40 +355,44 @@ class Model:
         lease = group.leases[msg_id]
         return mailbox.find(msg_id).read(mailbox.address, lease.count, lease.reply.token)
 
-    def fetch_for_nobody(self, command, now):
+    def fetch_for_nobody(self, call, now):
         """Do what is left of a FETCH whose asker has gone.
 
         At the most, there is a group now, and leases that its consumer held are renewed.
         """
-        mailbox = self._existing(command.address, now)
-        group = mailbox.groups.get(command.group)
+        mailbox = self._existing(call.address, now)
+        group = mailbox.groups.get(call.request.group_name)
         if group is None:
-            group = mailbox.groups[command.group] = Group(mailbox.position(command.start), set())
-        own = command.consumer if command.redeliver_own else None
+            group = mailbox.groups[call.request.group_name] = Group(
+                mailbox.position(call.request), set()
+            )
+        own = consumer_of(call) if call.request.redeliver_own else None
         ready = [m for m in mailbox.in_order() if group.may_hand_out(m.msg_id, now, own)]
-        for mail in ready[: command.num_msgs]:
+        for mail in ready[: call.request.num_msgs]:
             lease = group.leases.get(mail.msg_id)
-            if lease is not None and lease.is_of(command.consumer, now):
-                lease.until_ms = now + command.lease_ms
+            if lease is not None and lease.is_of(consumer_of(call), now):
+                lease.until_ms = now + call.request.lease_ms
 
-    def peek(self, command, now):
+    def peek(self, call, now):
         """Read without a group: the messages, and whether there are more."""
-        mailbox = self._existing(command.address, now)
-        start = mailbox.position(command.start) if command.position is None else command.position
+        mailbox = self._existing(call.address, now)
+        wanted, start = call.request.fetch, call.request.position
+        if start is None:
+            start = mailbox.position(wanted)
         ready = [mail for mail in mailbox.in_order() if mail.msg_id >= start]
-        given = ready[: command.num_msgs]
+        given = ready[: wanted.num_msgs]
         return [mail.read(mailbox.address) for mail in given], len(ready) > len(given)
 
-    def ack(self, command, now):
-        mailbox = self._existing(command.address, now)
-        reply = mailbox.chosen_reply(command)
+    def ack(self, call, now):
+        mailbox = self._existing(call.address, now)
+        reply = mailbox.chosen_reply(call)
         if reply is None:
             return ()
         group = reply.group
-        named = command.msg_id
+        named = call.request.msg_id
         acked = []
         for msg_id in reply.msg_ids[: reply.msg_ids.index(named) + 1]:
-            if command.individual and msg_id != named:
+            if call.request.individual and msg_id != named:
                 continue
             if reply.confirmed.get(msg_id) == named:
                 acked.append(msg_id)
@@ -401,83 +407,84 @@ class Model:
                 acked.append(msg_id)
         return tuple(acked)
 
-    def move(self, command, now):
+    def move(self, call, now):
         """Move a message; the id of its copy, or None when there was nothing to move."""
-        mailbox = self._existing(command.address, now)
-        reply = mailbox.chosen_reply(command)
-        named = command.msg_id
+        mailbox = self._existing(call.address, now)
+        reply = mailbox.chosen_reply(call)
+        named = call.request.msg_id
         if reply is None:
             return None
         if named in reply.moved:
             to, copy = reply.moved[named]
-            return copy if to == command.to else None
+            return copy if to == call.request.to else None
         mail = mailbox.find(named)
         group = reply.group
         if mail is None or not group.wants(named):
             return None
         if group.leases[named].is_of_another(reply.consumer, now):
             return None
-        target = self._existing(command.to, now)
+        target = self._existing(call.request.to, now)
         moved = Moved(
-            mailbox=command.address,
-            group=command.group,
+            mailbox=call.address,
+            group=call.request.group_name,
             msg_id=named,
-            by=command.by,
-            by_verified=command.by_verified,
-            reason=command.reason,
+            by=call.agent,
+            by_verified=False,
+            reason=call.request.reason,
             deliveries=group.leases[named].count,
             at=now / 1000,
         )
-        copy = Mail(replace(mail.sent, key=None, delay_s=0), now, None, moved=moved)
+        sent = replace(mail.sent, key=None, delay=None)
+        copy = Mail(sent, mail.payload, now, None, moved=moved)
         self._make_room(target, copy)
         target.show(copy, now)
         group.acked.add(named)
         reply.confirmed[named] = named
-        reply.moved[named] = (command.to, copy.msg_id)
+        reply.moved[named] = (call.request.to, copy.msg_id)
         return copy.msg_id
 
-    def nack(self, command, now):
-        mailbox = self._existing(command.address, now)
-        reply = mailbox.chosen_reply(command)
-        if reply is None or mailbox.find(command.msg_id) is None:
+    def nack(self, call, now):
+        mailbox = self._existing(call.address, now)
+        reply = mailbox.chosen_reply(call)
+        if reply is None or mailbox.find(call.request.msg_id) is None:
             return
-        lease = reply.group.leases[command.msg_id]
-        if reply.group.wants(command.msg_id) and lease.is_of(reply.consumer, now):
+        lease = reply.group.leases[call.request.msg_id]
+        if reply.group.wants(call.request.msg_id) and lease.is_of(reply.consumer, now):
             lease.holder = None
-            lease.until_ms = now + command.delay_ms
+            lease.until_ms = now + call.request.delay_ms
             for earlier in reply.group.replies:
-                earlier.given_back.add(command.msg_id)
+                earlier.given_back.add(call.request.msg_id)
 
-    def extend(self, command, now):
-        mailbox = self._existing(command.address, now)
-        group = mailbox.groups.get(command.group)
+    def extend(self, call, now):
+        mailbox = self._existing(call.address, now)
+        group = mailbox.groups.get(call.request.group_name)
         extended, lost = [], []
-        for msg_id in command.msg_ids:
+        for msg_id in call.request.msg_ids:
             lease = None if group is None else group.leases.get(msg_id)
             if (
                 lease is not None
                 and mailbox.find(msg_id) is not None
                 and group.wants(msg_id)
-                and lease.is_of(command.consumer, now)
+                and lease.is_of(consumer_of(call), now)
             ):
-                lease.until_ms = now + command.lease_ms
+                lease.until_ms = now + call.request.lease_ms
                 extended.append(msg_id)
             else:
                 lost.append(msg_id)
         return Extended(tuple(extended), tuple(lost))
 
-    def query(self, command, now):
+    def query(self, call, now):
         """Look at messages: those found, and whether there are more."""
-        mailbox = self._existing(command.address, now)
+        mailbox = self._existing(call.address, now)
         found = [
             mail.read(mailbox.address)
             for mail in mailbox.stored
-            if command.key in {None, mail.sent.key}
-            and set(command.tags) <= set(mail.sent.tags)
-            and (command.since is None or mail.visible_ms // 1000 >= command.since)
-            and command.msg_id in {None, mail.msg_id}
+            if call.request.key in {None, mail.sent.key}
+            and set(call.request.tags) <= set(mail.sent.tags)
+            and (call.request.since is None or mail.visible_ms // 1000 >= call.request.since)
+            and call.request.msg_id in {None, mail.msg_id}
         ]
-        return tuple(found[-command.limit :]), len(found) > command.limit
+        return tuple(found[-call.request.limit :]), len(found) > call.request.limit
 
     def unread(self, address, name, now):
         """Count what the group could be handed now by somebody new to it."""
@@ -543,10 +550,10 @@ class Model:
             ahead=pending.index(msg_id),
         )
 
-    def why_empty(self, command, now):
-        mailbox = self._existing(command.address, now)
-        group = mailbox.groups.get(command.group)
-        start = command.position if group is None else group.start
+    def why_empty(self, call, now):
+        mailbox = self._existing(call.address, now)
+        group = mailbox.groups.get(call.request.group_name)
+        start = call.request.position if group is None else group.start
         return Waiting(
             stored=len(mailbox.stored),
             delayed=len(mailbox.delayed),

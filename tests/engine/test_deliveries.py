@@ -1,11 +1,13 @@
 """What is fetched again: little is written, and each reply means what it would alone."""
 
 import pytest
+from calls import call
 
 from mq9.engine import commands, machine
 from mq9.engine.commands import Limits
 from mq9.errors import InvalidRequest, MessageNotFound
 from mq9.models import Standing
+from mq9.protocol import requests
 from mq9.storage import store
 
 START_MS = 1_700_000_000_000
@@ -20,7 +22,7 @@ class Broker:
         self.connection = store.open_file(path)
         self.connection.execute("PRAGMA wal_autocheckpoint=0")
         self.now = START_MS
-        self.apply(commands.CreateMailbox(address="box", life="aa"))
+        self.apply(call(requests.CreateMailbox))
 
     def apply(self, command):
         self.connection.execute("BEGIN")
@@ -34,22 +36,20 @@ class Broker:
 
     def send(self, count):
         for _ in range(count):
-            self.apply(commands.Send(address="box", payload=b"x"))
+            self.apply(call(requests.Send, payload=b"x"))
 
     def fetch(self, consumer="one", **options):
         """Fetch: the command, and what came of it."""
         options = {"num_msgs": 1_000, **options}
-        command = commands.Fetch(address="box", group="g", consumer=consumer, **options)
+        command = call(requests.Fetch, group_name="g", consumer=consumer, **options)
         return command, self.apply(command)
 
     def ack(self, msg_id, consumer="one", **options):
-        command = commands.Ack(
-            address="box", group="g", msg_id=msg_id, consumer=consumer, **options
-        )
+        command = call(requests.Ack, group_name="g", msg_id=msg_id, consumer=consumer, **options)
         return self.apply(command)
 
     def vanish(self, command, fetched):
-        self.apply(command.undo(fetched))
+        self.apply(commands.undo_of(command, fetched))
 
     def written(self, work):
         """Do something; how many bytes that wrote."""
@@ -66,7 +66,7 @@ class Broker:
         ]
 
     def life(self, msg_id):
-        status = commands.Status(address="box", msg_id=msg_id)
+        status = call(requests.Status, msg_id=msg_id)
         return machine.read(self.connection, status, self.now).message
 
 
@@ -164,7 +164,7 @@ def test_what_a_fetch_again_gives_back_by_nack_is_named_to_be_confirmed(broker):
     broker.send(2)
     _, first = broker.fetch()
     broker.fetch()
-    nack = commands.Nack(address="box", group="g", msg_id=0, consumer="one", delay_ms=1_000)
+    nack = call(requests.Nack, group_name="g", msg_id=0, consumer="one", delay_ms=1_000)
     broker.apply(nack)
     assert broker.ack(1, batch=first.result.batch) == (1,)
     broker.now += 1_000
@@ -178,11 +178,11 @@ def test_the_first_reply_is_remembered_as_long_as_a_later_one_is_found_by_it(bro
     broker.now += HOUR_MS
     broker.fetch(lease_ms=2 * HOUR_MS)
     assert broker.ack(1) == (0, 1)
-    broker.apply(commands.Sweep())
+    broker.apply(call(commands.Sweep))
     assert broker.ack(1) == (0, 1)
     broker.now += HOUR_MS
     for _ in range(2):
-        broker.apply(commands.Sweep())
+        broker.apply(call(commands.Sweep))
     assert broker.counts() == [1, 0, 0, 0]
 
 
@@ -195,7 +195,7 @@ def test_a_message_that_is_gone_was_given_as_often_as_it_was_fetched(broker):
     broker.fetch(num_msgs=1)
     broker.ack(1)
     for msg_id in range(3):
-        broker.apply(commands.Delete(address="box", msg_id=msg_id))
+        broker.apply(call(requests.Delete, msg_id=msg_id))
     assert [broker.life(msg_id).groups for msg_id in range(3)] == [
         (Standing(group_name="g", state="acked", deliveries=5),),
         (Standing(group_name="g", state="acked", deliveries=6),),
@@ -208,8 +208,8 @@ def test_nothing_is_left_of_a_mailbox_or_a_group_with_what_was_fetched_again(bro
     broker.fetch()
     broker.fetch()
     broker.now += 31 * 86_400_000
-    broker.apply(commands.Sweep())
+    broker.apply(call(commands.Sweep))
     assert broker.counts() == [0, 0, 0, 0]
     broker.fetch()
-    broker.apply(commands.DropMailbox(address="box"))
+    broker.apply(call(requests.DropMailbox))
     assert broker.counts() == [0, 0, 0, 0]

@@ -1,11 +1,12 @@
 """What one client can make a broker remember is bounded, and the others get their work done."""
 
 import pytest
+from calls import call
 
 from mq9.engine import commands, machine
-from mq9.engine.commands import Limits, Start
+from mq9.engine.commands import Limits
 from mq9.errors import LimitReached
-from mq9.models import Deliver
+from mq9.protocol import requests
 from mq9.storage import store
 
 START_MS = 1_700_000_000_000
@@ -54,14 +55,14 @@ class Broker:
 def broker():
     """A broker of narrow limits with a mailbox."""
     broker = Broker(Limits(max_ids=1_000, max_redelivered=LIMIT))
-    broker.apply(commands.CreateMailbox(address="box", life="aa"))
+    broker.apply(call(requests.CreateMailbox))
     yield broker
     broker.connection.close()
 
 
 def send(number, **options):
     options = {"payload": b"x", "id": f"{number}{LONG}"[:256], "sender": LONG, **options}
-    return commands.Send(address="box", **options)
+    return call(requests.Send, **options)
 
 
 def test_ever_new_ids_with_a_key_cost_little_each_and_then_nothing(broker):
@@ -81,7 +82,7 @@ def test_ever_new_ids_with_a_key_cost_little_each_and_then_nothing(broker):
 def test_ever_new_ids_that_expire_cost_little_each_and_then_nothing(broker):
     before = broker.bytes()
     for number in range(3_000):
-        broker.refused([send(number, ttl_s=1)], LimitReached)
+        broker.refused([send(number, ttl=1)], LimitReached)
         broker.now += 1_000
     assert broker.bytes() - before < 1_000 * 300
 
@@ -94,16 +95,14 @@ def test_what_became_of_messages_is_remembered_of_so_many(broker, monkeypatch):
     for number in range(2_400):
         broker.apply(send(number, id=None, key="k"))
     assert broker.bytes() - full < 20_000
-    life = machine.read(
-        broker.connection, commands.Status(address="box", msg_id=2_900), broker.now
-    ).message
+    life = machine.read(broker.connection, call(requests.Status, msg_id=2_900), broker.now).message
     assert (life.state, life.replaced_by) == ("replaced", 2_901)
 
 
 def fetch(number, *, group="g", **options):
-    options = {"num_msgs": 1_000, "start": Start(deliver=Deliver.EARLIEST), **options}
+    options = {"num_msgs": 1_000, **options}
     options = {"consumer": LONG, "request_id": f"{number}{LONG}"[:256], **options}
-    return commands.Fetch(address="box", group=group, **options)
+    return call(requests.Fetch, group_name=group, **options)
 
 
 def fill(broker, count):
@@ -115,7 +114,7 @@ def fill(broker, count):
     "again",
     [
         pytest.param({}, id="all of it"),
-        pytest.param({"force": True}, id="from the start"),
+        pytest.param({"force_deliver": True}, id="from the start"),
         pytest.param({"num_msgs": 1}, id="one at a time"),
         pytest.param({"lease_ms": 1_000, "redeliver_own": False}, id="when its lease has ended"),
     ],
@@ -135,8 +134,8 @@ def test_fetching_the_same_again_and_again_is_bounded_and_a_polite_group_goes_on
     for number in range(20):
         fill(broker, 50)
         fetched = broker.apply(fetch(number, group="polite", consumer="worker", num_msgs=1_000))
-        ack = commands.Ack(
-            address="box", group="polite", msg_id=fetched.result[-1].msg_id, consumer="worker"
+        ack = call(
+            requests.Ack, group_name="polite", msg_id=fetched.result[-1].msg_id, consumer="worker"
         )
         assert len(broker.apply(ack)) == len(fetched.result) > 0
 
@@ -152,7 +151,7 @@ def test_a_fetch_that_is_taken_back_again_and_again_is_bounded(broker):
         except LimitReached:
             refused += 1
         else:
-            broker.apply(command.undo(fetched))
+            broker.apply(commands.undo_of(command, fetched))
     assert refused > 150
     assert broker.bytes() - before < 1.5 * LIMIT
 
@@ -170,7 +169,7 @@ def test_what_is_forgotten_after_an_hour_makes_room_again(broker):
         while not broker.refused([fetch(number)], LimitReached):
             number += 1
         broker.now += 3_600_000
-        broker.apply(commands.Sweep())
+        broker.apply(call(commands.Sweep))
     assert broker.bytes() - full < 1.5 * LIMIT
 
 
@@ -179,7 +178,7 @@ def test_a_group_at_its_bound_still_acks_what_it_holds_and_is_handed_what_is_new
     number = 0
     while not broker.refused([fetch(number)], LimitReached):
         number += 1
-    ack = commands.Ack(address="box", group="g", msg_id=199, consumer=LONG)
+    ack = call(requests.Ack, group_name="g", msg_id=199, consumer=LONG)
     assert len(broker.apply(ack)) == 200
     fill(broker, 10)
     assert len(broker.apply(fetch(number)).result) == 10

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import pytest
+from calls import call
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -15,17 +16,18 @@ from hypothesis.stateful import (
 )
 
 from mq9.engine import commands, machine
-from mq9.engine.commands import Limits, Start
-from mq9.engine.machine import Unsettled
+from mq9.engine.commands import Limits
+from mq9.engine.mailboxes import Unsettled
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, Priority
+from mq9.protocol import requests
 from mq9.storage import store
 
 from .model import Model, Refused
 
 START_MS = 1_700_000_000_400  # within a second, as instants are
 STEPS = 60
-EARLIEST = Start(deliver=Deliver.EARLIEST)
+EARLIEST = {"deliver": Deliver.EARLIEST}
 
 addresses = st.sampled_from(["a", "a", "a", "b"])
 perishable = st.sampled_from(["b", "b", "a"])
@@ -40,14 +42,10 @@ tags = st.sampled_from([(), ("x",), ("y", "x")])
 num_msgs = st.sampled_from([1, 2, 3, 100])
 starts = st.one_of(
     st.just(EARLIEST),
-    st.just(Start(deliver=Deliver.LATEST)),
-    st.just(Start(deliver=Deliver.NEW)),
-    st.builds(Start, deliver=st.just(Deliver.FROM_ID), from_id=ids),
-    st.builds(
-        Start,
-        deliver=st.just(Deliver.FROM_TIME),
-        from_time=seconds,
-    ),
+    st.just({"deliver": Deliver.LATEST}),
+    st.just({"deliver": Deliver.NEW}),
+    st.builds(dict, deliver=st.just(Deliver.FROM_ID), from_id=ids),
+    st.builds(dict, deliver=st.just(Deliver.FROM_TIME), from_time=seconds),
 )
 
 
@@ -88,10 +86,10 @@ class Comparison(RuleBasedStateMachine):
         self.model = Model(self.limits)
         self._create("a")
         for priority in priorities:
-            command = commands.Send(address="a", payload=b"m", priority=priority)
+            command = call(requests.Send, "a", payload=b"m", priority=priority)
             self.carry_out(command, self.model.send)
         return self._fetch(
-            commands.Fetch(address="a", group="g", consumer="one", start=EARLIEST, lease_ms=2_000)
+            call(requests.Fetch, "a", group_name="g", consumer="one", lease_ms=2_000)
         )
 
     def teardown(self):
@@ -114,7 +112,7 @@ class Comparison(RuleBasedStateMachine):
             try:
                 return machine.read(self.connection, query, self.now)
             except Unsettled as unsettled:
-                self.apply(commands.Settle(address=unsettled.address))
+                self.apply(call(commands.Settle, unsettled.address))
                 return machine.read(self.connection, query, self.now)
         except Mq9Error as error:
             return error.code
@@ -131,19 +129,24 @@ class Comparison(RuleBasedStateMachine):
         mailbox = self.model.mailbox(address, self.now)
         return age if mailbox is None else max(0, mailbox.next_id - age)
 
+    def for_model(self, command):
+        """The same with the model's batch token in place of the engine's."""
+        batch = getattr(command.request, "batch", None)
+        if batch is None:
+            return command
+        return replace(command, request=replace(command.request, batch=self.tokens[batch]))
+
     def carry_out(self, command, method):
         """Do it in both; their answers must be the same."""
         answer = self.apply(command)
-        if getattr(command, "batch", None) is not None:
-            command = replace(command, batch=self.tokens[command.batch])
-        assert answer == self.expected(method, command)
+        assert answer == self.expected(method, self.for_model(command))
         self.compare_state()
         return answer
 
     def compare_state(self):
         """What can be seen of the state must be the same."""
         for address in ("a", "b"):
-            query = commands.QueryMessages(address=address, limit=1_000)
+            query = call(requests.Query, address, limit=1_000)
             found = self.expected(self.model.query, query)
             assert self.found(query) == found
             if not isinstance(found, str):
@@ -157,48 +160,48 @@ class Comparison(RuleBasedStateMachine):
         return answer if isinstance(answer, str) else (answer.messages, answer.more)
 
     def compare_group(self, address, group):
-        unread = self.read(commands.CountUnread(address=address, group=group))
+        unread = self.read(call(commands.CountUnread, address, group_name=group))
         assert unread == self.model.unread(address, group, self.now)
-        status = self.read(commands.Status(address=address, group=group))
+        status = self.read(call(requests.Status, address, group_name=group))
         expected = self.model.group_status(address, group, self.now)
         leased = sorted(status.group.leased, key=lambda one: (one.until, one.consumer or ""))
         assert replace(status.group, leased=tuple(leased)) == expected
 
     def compare_message(self, address, msg_id):
-        life = self.read(commands.Status(address=address, msg_id=msg_id)).message
+        life = self.read(call(requests.Status, address, msg_id=msg_id)).message
         assert life.state == "stored"
         assert life.groups == self.model.message_life(address, msg_id, self.now)
 
     def _create(self, address, **options):
         self.lives += 1
-        command = commands.CreateMailbox(address=address, life=f"life{self.lives}", **options)
+        command = call(requests.CreateMailbox, address, token=f"life{self.lives}", **options)
         self.carry_out(command, self.model.create)
 
-    @rule(address=perishable, ttl_s=st.sampled_from([0, 15]), renew=st.booleans())
-    def create(self, address, ttl_s, renew):
-        self._create(address, ttl_s=ttl_s, renew=renew)
+    @rule(address=perishable, ttl=st.sampled_from([0, 15]), renew=st.booleans())
+    def create(self, address, ttl, renew):
+        self._create(address, ttl=ttl, renew=renew)
 
-    @rule(address=perishable, ttl_s=st.sampled_from([0, 0, 15, None]))
-    def drop(self, address, ttl_s):
+    @rule(address=perishable, ttl=st.sampled_from([0, 0, 15, None]))
+    def drop(self, address, ttl):
         """Drop it and, most times, make it anew."""
-        self.carry_out(commands.DropMailbox(address=address), self.model.drop)
-        if ttl_s is not None:
-            self._create(address, ttl_s=ttl_s)
+        self.carry_out(call(requests.DropMailbox, address), self.model.drop)
+        if ttl is not None:
+            self._create(address, ttl=ttl)
 
     @rule(
         address=addresses,
         payload=st.sampled_from([b"", b"x", b"yy", b"yy", b"zzzzz"]),
         priority=st.sampled_from(Priority),
         key=keys,
-        delay_s=st.sampled_from([0, 0, 1, 2, 5]),
+        delay=st.sampled_from([0, 0, 1, 2, 5]),
         lasts_s=st.sampled_from([None, None, 1, 2, 5]),
         tags=tags,
         id=st.sampled_from([None, None, None, "i", "j"]),
         sender=st.sampled_from([None, "s"]),
     )
-    def send(self, address, delay_s, lasts_s, **options):
-        ttl_s = None if lasts_s is None else delay_s + lasts_s
-        command = commands.Send(address=address, delay_s=delay_s, ttl_s=ttl_s, **options)
+    def send(self, address, delay, lasts_s, **options):
+        ttl = None if lasts_s is None else delay + lasts_s
+        command = call(requests.Send, address, delay=delay, ttl=ttl, **options)
         self.carry_out(command, self.model.send)
 
     @rule(
@@ -212,16 +215,10 @@ class Comparison(RuleBasedStateMachine):
     )
     def send_some(self, address, sent, by_ms):
         """Send several, and perhaps do not look before all that is delayed has fallen due."""
-        for priority, key, delay_s in sent:
-            ttl_s = delay_s + 1 if delay_s and key == "k" else None
-            command = commands.Send(
-                address=address,
-                payload=b"m",
-                priority=priority,
-                key=key,
-                delay_s=delay_s,
-                ttl_s=ttl_s,
-            )
+        for priority, key, delay in sent:
+            ttl = delay + 1 if delay and key == "k" else None
+            options = {"priority": priority, "key": key, "delay": delay, "ttl": ttl}
+            command = call(requests.Send, address, payload=b"m", **options)
             self.carry_out(command, self.model.send)
         self.now += by_ms
         self.compare_state()
@@ -229,39 +226,35 @@ class Comparison(RuleBasedStateMachine):
     @rule(
         target=receipts,
         address=addresses,
-        group=groups,
+        group_name=groups,
         consumer=consumers,
         start=starts,
         num_msgs=num_msgs,
         lease_ms=leases_ms,
         redeliver_own=st.booleans(),
     )
-    def fetch(self, **options):
-        return self._fetch(commands.Fetch(**options))
+    def fetch(self, address, start, **options):
+        return self._fetch(call(requests.Fetch, address, **start, **options))
 
     @rule(target=receipts, receipt=receipts, consumer=consumers, num_msgs=num_msgs)
     def fetch_what_another_lost(self, receipt, consumer, num_msgs):
         """Wait until the leases of a reply are over, and fetch for somebody else, perhaps."""
         self.now += 5_000
-        fetch = commands.Fetch(
-            address=receipt.address,
-            group=receipt.group,
-            consumer=consumer,
-            num_msgs=num_msgs,
-            lease_ms=60_000,
-        )
+        options = {"group_name": receipt.group, "consumer": consumer, "num_msgs": num_msgs}
+        fetch = call(requests.Fetch, receipt.address, **options)
         return self._fetch(fetch)
 
     @rule(target=receipts, group=groups, consumer=consumers, num_msgs=num_msgs, start=starts)
     def fetch_anew(self, group, consumer, num_msgs, start):
-        fetch = commands.Fetch(
-            address="a",
-            group=group,
+        fetch = call(
+            requests.Fetch,
+            "a",
+            group_name=group,
             consumer=consumer,
-            force=True,
+            force_deliver=True,
             num_msgs=num_msgs,
-            start=start,
             lease_ms=5_000,
+            **start,
         )
         return self._fetch(fetch)
 
@@ -274,13 +267,13 @@ class Comparison(RuleBasedStateMachine):
         lease_ms=leases_ms,
     )
     def fetch_under_a_request_id(self, group, consumer, force, num_msgs, lease_ms):
-        fetch = commands.Fetch(
-            address="a",
-            group=group,
+        fetch = call(
+            requests.Fetch,
+            "a",
+            group_name=group,
             consumer=consumer,
             request_id="reset" if force else "usual",
-            force=force,
-            start=EARLIEST,
+            force_deliver=force,
             num_msgs=num_msgs,
             lease_ms=lease_ms,
         )
@@ -303,19 +296,19 @@ class Comparison(RuleBasedStateMachine):
             assert result.more == more
         self.compare_state()
         if not result:
-            self.compare_emptiness(answer, fetch.address, fetch.group)
+            self.compare_emptiness(answer, fetch.address, fetch.request.group_name)
             return multiple()
         return Receipt(
             fetch.address,
-            fetch.group,
-            fetch.consumer,
+            fetch.request.group_name,
+            fetch.request.consumer,
             result.batch,
             tuple(message.msg_id for message in result),
         )
 
     def compare_emptiness(self, fetched, address, group):
         """An empty answer says why, and when to look again at the latest."""
-        query = commands.WhyEmpty(address=address, group=group, position=fetched.position)
+        query = call(commands.WhyEmpty, address, group_name=group, position=fetched.position)
         assert self.read(query) == self.model.why_empty(query, self.now)
         mailbox = self.model.mailbox(address, self.now)
         change_ms = min((mail.due_ms for mail in mailbox.delayed), default=None)
@@ -324,22 +317,22 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(
         address=addresses,
-        group=groups,
+        group_name=groups,
         consumer=consumers,
         start=starts,
         num_msgs=num_msgs,
         redeliver_own=st.booleans(),
     )
-    def fetch_and_vanish(self, **options):
-        fetch = commands.Fetch(**options)
+    def fetch_and_vanish(self, address, start, **options):
+        fetch = call(requests.Fetch, address, **start, **options)
         answer = self.apply(fetch)
         expected = self.expected(self.model.fetch_for_nobody, fetch)
         if isinstance(answer, str):
             assert answer == expected
             return
-        release = fetch.undo(answer)
-        if release is not None:
-            self.apply(release)
+        undo = commands.undo_of(fetch, answer)
+        if undo is not None:
+            self.apply(undo)
         self.compare_state()
 
     @rule(
@@ -353,9 +346,10 @@ class Comparison(RuleBasedStateMachine):
     )
     def look(self, start, position, num_msgs, **filters):
         """Read without a group, and query."""
-        query = commands.QueryMessages(address="a", limit=num_msgs, **filters)
+        query = call(requests.Query, "a", limit=num_msgs, **filters)
         assert self.found(query) == self.expected(self.model.query, query)
-        peek = commands.Peek(address="a", start=start, position=position, num_msgs=num_msgs)
+        wanted = requests.Fetch(num_msgs=num_msgs, **start)
+        peek = call(commands.Peek, "a", fetch=wanted, position=position)
         answer = self.read(peek)
         expected = self.expected(self.model.peek, peek)
         if isinstance(answer, str):
@@ -364,6 +358,13 @@ class Comparison(RuleBasedStateMachine):
         assert (list(answer.result), answer.result.more) == expected
         if not answer.result:
             self.compare_emptiness(answer, "a", None)
+
+    @staticmethod
+    def confirm(kind, address, consumer, for_group, **fields):
+        """Confirm or give back as a consumer, which says so unless it speaks for its group."""
+        if for_group:
+            return call(kind, address, connection=consumer, **fields)
+        return call(kind, address, consumer=consumer, **fields)
 
     @rule(
         receipt=receipts,
@@ -375,12 +376,13 @@ class Comparison(RuleBasedStateMachine):
     )
     def ack(self, receipt, place, consumer, for_group, with_token, individual):
         """Confirm what was fetched, perhaps as somebody else; -1 is the last of the reply."""
-        command = commands.Ack(
-            address=receipt.address,
-            group=receipt.group,
+        command = self.confirm(
+            requests.Ack,
+            receipt.address,
+            consumer or receipt.consumer,
+            for_group,
+            group_name=receipt.group,
             msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
-            consumer=consumer or receipt.consumer,
-            for_group=for_group,
             batch=receipt.batch if with_token else None,
             individual=individual,
         )
@@ -389,7 +391,7 @@ class Comparison(RuleBasedStateMachine):
             assert self.carry_out(command, self.model.ack) == answer
 
     @rule(
-        verb=st.sampled_from([commands.Ack, commands.Nack]),
+        verb=st.sampled_from([requests.Ack, requests.Nack]),
         receipt=st.none() | receipts,
         address=addresses,
         group=groups,
@@ -399,17 +401,16 @@ class Comparison(RuleBasedStateMachine):
     )
     def ack_or_nack_anything(self, verb, receipt, address, group, age, consumer, for_group):
         """Name any message of any group, perhaps with a token that does not belong to it."""
-        command = verb(
-            address=address,
-            group=group,
+        command = self.confirm(
+            verb,
+            address,
+            consumer,
+            for_group,
+            group_name=group,
             msg_id=self.msg_id(address, age),
-            consumer=consumer,
-            for_group=for_group,
             batch=None if receipt is None else receipt.batch,
         )
-        self.carry_out(
-            command, self.model.ack if isinstance(command, commands.Ack) else self.model.nack
-        )
+        self.carry_out(command, self.model.ack if verb is requests.Ack else self.model.nack)
 
     @rule(
         receipt=receipts,
@@ -420,12 +421,13 @@ class Comparison(RuleBasedStateMachine):
         delay_ms=st.sampled_from([0, 500, 1_000, 3_000]),
     )
     def nack(self, receipt, place, consumer, for_group, with_token, delay_ms):
-        command = commands.Nack(
-            address=receipt.address,
-            group=receipt.group,
+        command = self.confirm(
+            requests.Nack,
+            receipt.address,
+            consumer or receipt.consumer,
+            for_group,
+            group_name=receipt.group,
             msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
-            consumer=consumer or receipt.consumer,
-            for_group=for_group,
             batch=receipt.batch if with_token else None,
             delay_ms=delay_ms,
         )
@@ -444,18 +446,18 @@ class Comparison(RuleBasedStateMachine):
         """Move what was fetched, perhaps as somebody else, and do so again."""
         if to == receipt.address:
             return
-        command = commands.Move(
-            address=receipt.address,
-            group=receipt.group,
+        command = self.confirm(
+            requests.Move,
+            receipt.address,
+            consumer or receipt.consumer,
+            for_group,
+            group_name=receipt.group,
             msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
-            consumer=consumer or receipt.consumer,
-            for_group=for_group,
             batch=receipt.batch if with_token else None,
             to=to,
-            by="somebody",
             reason=reason,
         )
-        expected = replace(command, batch=command.batch and self.tokens[command.batch])
+        expected = self.for_model(command)
         for _ in range(2):
             answer = self.apply(command)
             copy = answer if isinstance(answer, str) else answer.msg_id
@@ -465,9 +467,10 @@ class Comparison(RuleBasedStateMachine):
     @rule(receipt=receipts, others=st.lists(ages, max_size=2), lease_ms=leases_ms)
     def extend(self, receipt, others, lease_ms):
         msg_ids = [*receipt.msg_ids, *(self.msg_id(receipt.address, age) for age in others)]
-        command = commands.Extend(
-            address=receipt.address,
-            group=receipt.group,
+        command = call(
+            requests.Extend,
+            receipt.address,
+            group_name=receipt.group,
             consumer=receipt.consumer,
             msg_ids=tuple(dict.fromkeys(msg_ids)),
             lease_ms=lease_ms,
@@ -476,7 +479,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(address=addresses, age=ages)
     def delete(self, address, age):
-        command = commands.Delete(address=address, msg_id=self.msg_id(address, age))
+        command = call(requests.Delete, address, msg_id=self.msg_id(address, age))
         self.carry_out(command, self.model.delete)
 
     @rule(by_ms=st.sampled_from([1, 500, 600, 1_000, 2_000, 5_000, 10_000]), swept=st.booleans())
@@ -484,7 +487,7 @@ class Comparison(RuleBasedStateMachine):
         """Let time pass; forgetting what is over changes nothing that can be seen."""
         self.now += by_ms
         if swept:
-            self.apply(commands.Sweep())
+            self.apply(call(commands.Sweep))
         self.compare_state()
 
     @rule(early_ms=st.sampled_from([0, 0, 1]), later=st.integers(0, 2))
@@ -495,8 +498,8 @@ class Comparison(RuleBasedStateMachine):
             self.now = max(self.now, events[-1] - early_ms)
             self.compare_state()
 
-    @rule(by_ms=st.sampled_from([1, 700, 3_000]), delay_s=st.integers(0, 2))
-    def clock_is_set_back(self, by_ms, delay_s):
+    @rule(by_ms=st.sampled_from([1, 700, 3_000]), delay=st.integers(0, 2))
+    def clock_is_set_back(self, by_ms, delay):
         """Set the clock back and send.
 
         It never goes back over the end of a lease or mailbox: whether that end has been is
@@ -504,7 +507,7 @@ class Comparison(RuleBasedStateMachine):
         """
         if not any(self.now - by_ms < end <= self.now for end in self.model.ends()):
             self.now -= by_ms
-            command = commands.Send(address="a", payload=b"t", delay_s=delay_s)
+            command = call(requests.Send, "a", payload=b"t", delay=delay)
             self.carry_out(command, self.model.send)
 
 

@@ -1,0 +1,173 @@
+"""What every request has in common, whether it travels or the broker asks it of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import orjson
+
+from mq9.errors import InvalidRequest
+from mq9.protocol import checks
+from mq9.protocol.checked import Checked, given
+from mq9.protocol.checks import optional
+from mq9.protocol.headers import Headers
+
+R_co = TypeVar("R_co", covariant=True)
+
+MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
+
+
+class Request(Generic[R_co]):
+    """Something that a broker can be asked; its outcome is an ``R_co``.
+
+    Attributes:
+        is_private: Whether it concerns a mailbox that, of authenticated agents, only the creator
+            and the readers may use.
+        is_bounded: Whether, where it only reads, it is refused when it takes more steps than a
+            read may.
+        shows_life: Whether it is a sign of life of the agent that the asker works for.
+    """
+
+    __slots__ = ()
+    is_private: ClassVar[bool] = False
+    is_bounded: ClassVar[bool] = True
+    shows_life: ClassVar[bool] = False
+
+    @property
+    def claimed_agent(self) -> str | None:
+        """The agent that the asker says it works for."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body(Checked, Request[R_co]):
+    """A request that travels, as the JSON object that is its payload.
+
+    A request that exists is valid. Fields that hold their default are left out on the wire;
+    unknown fields are ignored when reading.
+    """
+
+    # Names of fields that travel inside the object "config".
+    CONFIG: ClassVar[frozenset[str]] = frozenset()
+    # Names of fields that travel with their default too, since other brokers have another.
+    ALWAYS: ClassVar[frozenset[str]] = frozenset()
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        body: dict[str, Any] = {}
+        config: dict[str, Any] = {}
+        fields = dataclasses.fields(self)
+        for field in fields:
+            value = getattr(self, field.name)
+            if value != field.default or field.name in self.ALWAYS:
+                (config if field.name in self.CONFIG else body)[field.name] = value
+        if config:
+            body["config"] = config
+        return orjson.dumps(body) if fields else b""
+
+    def encode_headers(self) -> list[tuple[str, str]]:
+        """Return the headers."""
+        return []
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Read a request from its payload; what has no fields does not look at it.
+
+        Raises:
+            InvalidRequest: It is not JSON, or a field is wrong.
+        """
+        fields = dataclasses.fields(cls)
+        data = parse_object(payload) if fields else {}
+        config = checks.json_object("config", data.get("config")) if cls.CONFIG else {}
+        values = {}
+        for field in fields:
+            source = config if field.name in cls.CONFIG else data
+            value = source.get(field.name)
+            if not checks.is_absent(value):
+                values[field.name] = value
+        return cls(**values)
+
+    @classmethod
+    def read(cls, payload: bytes, headers: Headers, msg_id: int | None) -> Self:
+        """Read a request from what travelled.
+
+        Args:
+            payload: The JSON, or what a message carries.
+            headers: Name and value of each.
+            msg_id: The message that the subject names, if it names one.
+
+        Raises:
+            InvalidRequest: Some of it is wrong.
+        """
+        return cls.decode(payload)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be made again when its reply was lost, if its verb does not say so."""
+        return False
+
+    @property
+    def subject_msg_id(self) -> int | None:
+        """The message that the subject names; None where it names none."""
+        return None
+
+    def check_address(self, mail_address: str) -> None:
+        """Refuse a mailbox for which the request makes no sense.
+
+        Raises:
+            InvalidRequest: A field does not go with it.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByConsumer(Body[R_co]):
+    """Concerns what a consumer of a group holds.
+
+    Attributes:
+        consumer: Its name, ``agent`` or ``agent/anything``; None for one that the broker makes up
+            for the connection.
+    """
+
+    is_private: ClassVar[bool] = True
+    shows_life: ClassVar[bool] = True
+
+    consumer: str | None = given(None, optional(checks.header_text))
+
+    @property
+    def claimed_agent(self) -> str | None:
+        """The agent that the consumer works for: its name up to the first slash."""
+        return (self.consumer or "").partition("/")[0] or None
+
+
+def parse_object(payload: bytes) -> dict[str, Any]:
+    """Return the JSON object in ``payload``; an empty payload is the empty object.
+
+    Raises:
+        InvalidRequest: It is not a JSON object.
+    """
+    if not payload:
+        return {}
+    try:
+        data = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"payload: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise InvalidRequest(f"payload: {checks.shown(data)} is not a JSON object")
+    if _is_nested_deeper(data, MAX_NESTING):
+        raise InvalidRequest(f"payload: the JSON is nested more than {MAX_NESTING} levels deep")
+    return data
+
+
+def _is_nested_deeper(data: Any, most: int) -> bool:
+    level = [data]
+    for _ in range(most + 1):
+        level = [one for one in level if isinstance(one, (dict, list))]
+        if not level:
+            return False
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, Mapping) else one)
+        ]
+    return True

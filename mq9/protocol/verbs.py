@@ -1,0 +1,129 @@
+"""The verb table: every verb of the protocol, declared once.
+
+The subject of a request is ``$mq9.AI.<verb>``, followed by a mail_address where the verb concerns a
+mailbox, and by a message id after that where it concerns one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from mq9.protocol import replies, requests
+from mq9.protocol.request import Body
+
+
+class Target(Enum):
+    """What a verb concerns, and so what its subject names."""
+
+    BROKER = 0
+    MAILBOX = 1
+    MESSAGE = 2
+
+
+class Wakes(Enum):
+    """Who, of those that wait for mail, looks again when a request was carried out."""
+
+    NOBODY = 0
+    ITS_GROUPS = 1  # there may be something to lease in the mailbox
+    EVERYBODY = 2  # who waits for that address: it is another mailbox now
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What is to be known of a verb beside what its request says itself.
+
+    Attributes:
+        name: As in the subject.
+        request: What travels.
+        target: What it concerns.
+        reply: Writes the outcome as the fields of the reply.
+        reads: Whether it changes nothing.
+        repeatable: Whether it may be made again when its reply was lost. Where it may not always,
+            the request says so (``Body.is_repeatable``).
+        wakes: Who looks again for mail.
+    """
+
+    name: str
+    request: type[Body[Any]]
+    target: Target
+    reply: Callable[..., dict[str, Any]] = replies.nothing
+    reads: bool = False
+    repeatable: bool = False
+    wakes: Wakes = Wakes.NOBODY
+
+
+_BROKER, _MAILBOX, _MESSAGE = Target
+
+_TABLE = (
+    Verb(
+        "MAILBOX.CREATE",
+        requests.CreateMailbox,
+        _BROKER,
+        replies.encode_address,
+        wakes=Wakes.EVERYBODY,
+    ),
+    Verb("MAILBOX.DROP", requests.DropMailbox, _MAILBOX, wakes=Wakes.EVERYBODY),
+    Verb(
+        "MAILBOX.STATUS",
+        requests.Status,
+        _MAILBOX,
+        replies.encode_status,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb("MAILBOX.GRANT", requests.GrantMailbox, _MAILBOX, replies.encode_readers, repeatable=True),
+    Verb(
+        "PUBLIC.LIST",
+        requests.ListPublic,
+        _BROKER,
+        replies.encode_public,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb("MSG.SEND", requests.Send, _MAILBOX, replies.encode_msg_id, wakes=Wakes.ITS_GROUPS),
+    Verb("MSG.FETCH", requests.Fetch, _MAILBOX, replies.encode_fetch),
+    Verb("MSG.ACK", requests.Ack, _MAILBOX, replies.encode_acked, repeatable=True),
+    Verb("MSG.NACK", requests.Nack, _MAILBOX, wakes=Wakes.ITS_GROUPS),
+    Verb("MSG.MOVE", requests.Move, _MAILBOX, replies.encode_move, repeatable=True),
+    Verb("MSG.EXTEND", requests.Extend, _MAILBOX, replies.encode_extended, wakes=Wakes.ITS_GROUPS),
+    Verb("MSG.RELEASE", requests.Release, _MAILBOX, wakes=Wakes.ITS_GROUPS),
+    Verb("MSG.QUERY", requests.Query, _MAILBOX, replies.encode_query, reads=True, repeatable=True),
+    Verb("MSG.DELETE", requests.Delete, _MESSAGE, replies.encode_deleted),
+    Verb(
+        "AGENT.REGISTER",
+        requests.Register,
+        _BROKER,
+        replies.encode_mailbox,
+        repeatable=True,
+        wakes=Wakes.EVERYBODY,
+    ),
+    Verb("AGENT.UNREGISTER", requests.Unregister, _BROKER),
+    Verb("AGENT.REPORT", requests.Report, _BROKER),
+    Verb(
+        "AGENT.DISCOVER",
+        requests.Discover,
+        _BROKER,
+        replies.encode_discover,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb(
+        "AGENT.WHOAMI",
+        requests.Whoami,
+        _BROKER,
+        replies.encode_whoami,
+        reads=True,
+        repeatable=True,
+    ),
+)
+
+VERBS: Final = {verb.name: verb for verb in _TABLE}
+OF_REQUEST: Final = {verb.request: verb for verb in _TABLE}
+
+
+def verb_of(request: type[Body[Any]]) -> Verb:
+    """Return the verb that a kind of request asks for."""
+    return OF_REQUEST[request]

@@ -1,0 +1,18 @@
+"""Calls of the engine, as the service makes them."""
+
+from mq9.engine.commands import Actor, Call
+
+
+def call(kind, address="box", *, agent=None, connection="", payload=b"", token="aa", **fields):  # noqa: S107  # of a mailbox
+    """A call of the engine.
+
+    Args:
+        kind: What is asked.
+        address: Of which mailbox.
+        agent: Who has authenticated.
+        connection: The consumer, where the request names none.
+        payload: What travels.
+        token: What no other mailbox has.
+        fields: What the request says.
+    """
+    return Call(kind(**fields), address, Actor(agent), connection, payload, token)

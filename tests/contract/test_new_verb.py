@@ -1,0 +1,80 @@
+"""A new verb costs its request, its row in the table, a function of the engine, and a method."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from mq9 import InvalidRequest, MailboxNotFound
+from mq9.client.messages import MessageMethods
+from mq9.engine import handlers, mailboxes
+from mq9.engine.messages import LANES
+from mq9.models import Priority
+from mq9.protocol import checks, replies, verbs
+from mq9.protocol.checked import given
+from mq9.protocol.request import Body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count(Body[int]):
+    """MSG.COUNT."""
+
+    is_private: ClassVar[bool] = True
+
+    priority: Priority = given(Priority.NORMAL, checks.member(Priority))
+
+
+ROW = verbs.Verb(
+    "MSG.COUNT",
+    Count,
+    verbs.Target.MAILBOX,
+    lambda count: {"count": count},
+    reads=True,
+    repeatable=True,
+)
+
+
+def carry_out(connection, call, now):
+    mailbox = mailboxes.settled(connection, call.address, now)
+    (count,) = connection.execute(
+        "SELECT count(*) FROM messages WHERE mailbox=? AND priority=?",
+        (mailbox.id, LANES[call.request.priority]),
+    ).fetchone()
+    return count
+
+
+async def count(self, mail_address, priority="normal"):
+    reply = await self._connection.request(Count(priority=priority), mail_address)
+    return replies.whole(reply, "count")
+
+
+@pytest.fixture(autouse=True)
+def new_verb(monkeypatch):
+    """All that a new verb is."""
+    monkeypatch.setitem(verbs.VERBS, ROW.name, ROW)
+    monkeypatch.setitem(verbs.OF_REQUEST, Count, ROW)
+    monkeypatch.setitem(handlers.QUERIES, Count, None)
+    handlers.query(Count)(carry_out)
+    monkeypatch.setattr(MessageMethods, "count", count, raising=False)
+
+
+async def test_it_is_answered_however_it_is_asked(way, client, inbox):
+    for priority in ("normal", "urgent", "normal"):
+        await client.send(inbox, "x", priority=priority)
+    assert (await client.count(inbox), await client.count(inbox, "urgent")) == (2, 1)
+    assert await way.ask(f"MSG.COUNT.{inbox}", {"priority": "critical"}) == {
+        "error": "",
+        "count": 0,
+    }
+
+
+async def test_its_bad_input_and_its_private_mailboxes_are_refused_alike(way, client, inbox):
+    with pytest.raises(InvalidRequest, match="priority"):
+        await client.count(inbox, "high")
+    refused = await way.ask(f"MSG.COUNT.{inbox}", {"priority": "high"})
+    assert (refused["code"], "priority" in refused["error"]) == ("invalid_request", True)
+    with pytest.raises(MailboxNotFound):
+        await client.count("nowhere")
+    ada = await way.client(agent="ada")
+    await ada.mailbox_create(name="ada.box")
+    assert (await way.ask("MSG.COUNT.ada.box", agent="bob"))["code"] == "forbidden"
