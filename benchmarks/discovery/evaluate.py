@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mq9 import Mq9Client
-from mq9.discovery import search
+from mq9.discovery import documents
 from mq9.discovery.embeddings import default_embeddings
 from mq9.discovery.vectors import mean, unit
 
@@ -61,7 +61,7 @@ async def find(client, query, mode, min_score):
 def find_by_vectors(agents, queries):
     """The same by nothing but the vectors, compared here."""
     embeddings = default_embeddings()
-    said = [search.parts(agent["name"], agent) for agent in agents]
+    said = [documents.parts(agent["name"], agent) for agent in agents]
     matrix = np.asarray([mean(unit(embeddings.embed_documents(list(parts)))) for parts in said])
     for query in queries:
         scores = matrix @ unit(embeddings.embed_documents([query["query"]]))[0]
