@@ -1,7 +1,6 @@
-"""Agents are found by meaning: by a small model that the test made up, and by the real one."""
+"""Agents are found by meaning, by a small model that the tests made up."""
 
 import asyncio
-import logging
 import sqlite3
 import subprocess
 import sys
@@ -18,9 +17,6 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.discovery.embeddings import (
     Unusable,
-    WordLlamaEmbeddings,
-    checked,
-    model_of,
 )
 from mq9.discovery.index import AGENT_INDEX
 from mq9.discovery.semantic_index import SemanticIndex
@@ -31,36 +27,7 @@ from mq9.storage.backend import InlineBackend
 from mq9.testing import FakeBroker, ManualClock
 from mq9.transport.direct import DirectTransport
 
-TOPICS = {"soup": 0, "stew": 0, "rain": 1, "sunny": 1, "tax": 2, "invoice": 2}
-
-
-class Topics:
-    """Embeds by the topics that a text's words are of, and counts what it embedded."""
-
-    model = "topics"
-
-    def __init__(self, size=3):
-        self.size = size
-        self.embedded = []
-        self.error = None
-
-    def embed_documents(self, texts):
-        if self.error is not None:
-            raise self.error
-        self.embedded += texts
-        return [self._vector(text) for text in texts]
-
-    def embed_query(self, text):
-        if self.error is not None:
-            raise self.error
-        return self._vector(text)
-
-    def _vector(self, text):
-        vector = [0.01] * self.size
-        for word in text.lower().split():
-            if word in TOPICS:
-                vector[TOPICS[word]] += 1.0
-        return vector
+from .agents import Topics, found, register
 
 
 @pytest.fixture
@@ -110,20 +77,11 @@ def client(broker):
     return client_of(broker)
 
 
-async def register(client, **agents):
-    for name, payload in agents.items():
-        await client.agent_register({"name": name, "payload": payload})
-
-
 async def register_in(backend, **agents):
     for name, payload in agents.items():
         card = orjson.dumps({"name": name, "payload": payload})
         command = call(requests.Register, name, name=name, token=name, payload=card)
         await backend.run(command)
-
-
-async def found(client, question, **options):
-    return [agent.match.name for agent in await client.agent_discover(semantic=question, **options)]
 
 
 async def test_an_agent_is_found_by_words_that_it_does_not_use(client):
@@ -573,50 +531,6 @@ async def test_without_embeddings_it_is_by_words_and_said_once(open_broker, capl
     await broker.close()
 
 
-@pytest.mark.parametrize("wrong", [7, "text", object(), Topics, lambda texts: texts])
-def test_what_is_no_embeddings_is_refused_at_once(wrong):
-    with pytest.raises(InvalidRequest, match=r"embeddings: .* has no embed_documents and embed"):
-        Mq9Client("memory://x", embeddings=wrong)
-
-
-def test_embeddings_without_what_compares_them_are_refused_at_once(topics, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InvalidRequest, match="embeddings: vectors are compared by numpy, which"):
-        Mq9Client("memory://x", embeddings=topics)
-
-
-async def test_a_client_may_bring_its_own(topics):
-    async with Mq9Client("memory://own.embeddings", embeddings=topics) as client:
-        await register(client, cook="soup")
-        assert await found(client, "stew") == ["cook"]
-    assert "soup" in topics.embedded
-
-
-@pytest.mark.usefixtures("model")
-async def test_the_model_that_is_installed_finds_by_meaning():
-    async with Mq9Client("memory://by.meaning") as client:
-        await register(
-            client,
-            gardener="Looks after flowers, shrubs and lawns",
-            lawyer="Reads contracts and warns of unfair clauses",
-            chef="Plans menus and cooks dinner",
-        )
-        for question, name in (
-            ("my roses are dying", "gardener"),
-            ("is this rental agreement legal?", "lawyer"),
-            ("we are hungry tonight", "chef"),
-        ):
-            [agent] = await client.agent_discover(semantic=question, limit=1)
-            assert (agent.match.name, agent.match.mode) == (name, "semantic")
-
-
-def test_every_word_of_a_text_is_embedded():
-    embeddings = WordLlamaEmbeddings()
-    assert embeddings.embed_query("").shape == (256,)
-    with_stop_words, without = embeddings.embed_documents(["who is it for", "is"])
-    assert with_stop_words.tolist() != without.tolist()
-
-
 CARD = {
     "description": "soup",
     "url": "https://rain.example",
@@ -677,84 +591,3 @@ async def test_who_points_the_other_way_is_found_when_no_score_is_too_low(open_b
     assert await found(client, "stew") == ["other"]
     assert await found(client, "stew", min_score=0.1) == []
     await broker.close()
-
-
-@pytest.mark.parametrize("wrong", [-1, 1.5, "0.2", None, True])
-def test_embeddings_with_a_floor_that_is_none_are_refused_at_once(wrong):
-    embeddings = Topics()
-    embeddings.min_score = wrong
-    with pytest.raises(InvalidRequest, match="embeddings: min_score: "):
-        Mq9Client("memory://x", embeddings=embeddings)
-
-
-def test_to_load_the_model_configures_no_logging():
-    code = (
-        "import logging; from mq9.discovery.embeddings import WordLlamaEmbeddings;"
-        "WordLlamaEmbeddings().embed_query('x'); root = logging.getLogger();"
-        "print(root.level, root.handlers)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == f"{logging.WARNING} []\n"
-
-
-def test_a_toolkit_may_bring_its_own(topics):
-    from langchain_mq9 import Mq9Toolkit
-
-    with Mq9Toolkit("memory://toolkits.embeddings", embeddings=topics) as toolkit:
-        tools = {tool.name: tool for tool in toolkit.get_tools()}
-        tools["agent_register"].invoke({"name": "cook", "capabilities": "soup"})
-        said = tools["agent_discover"].invoke({"query": "stew"})
-    assert '"untrusted_name":"cook"' in said
-    assert '"ranked_by":"semantic"' in said
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("nowhere.to.be:found", "embeddings: 'nowhere.to.be:found': No module named 'nowhere'"),
-        ("mq9.discovery.embeddings:nothing", "embeddings: 'mq9.discovery.embeddings:nothing': "),
-        ("mq9:Mq9Client", "embeddings: Mq9Client has no embed_documents and embed_query"),
-        ("json:loads", "embeddings: function has no embed_documents and embed_query"),
-    ],
-)
-def test_a_server_refuses_embeddings_that_are_none(name, said):
-    from mq9.server.settings import Settings
-
-    with pytest.raises(InvalidRequest) as refused:
-        Settings(embeddings=name).embedder()
-    assert str(refused.value).startswith(said)
-
-
-@pytest.mark.parametrize("name", ["model", "model_name", "model_id", "deployment", "repo_id"])
-def test_models_of_other_names_are_other_models(topics, name):
-    class Named(Topics):
-        model = None
-
-    one, two = Named(), Named()
-    assert model_of(one) == model_of(two)
-    setattr(one, name, "small")
-    setattr(two, name, "large")
-    assert model_of(one) != model_of(two)
-
-
-def test_a_server_over_there_has_embeddings_of_its_own(topics):
-    with pytest.raises(InvalidRequest, match="embeddings: Topics is for a broker inside this"):
-        Mq9Client("nats://127.0.0.1:4222", embeddings=topics)
-
-
-def test_a_server_takes_embeddings_by_name():
-    from mq9.server.settings import Settings
-
-    named = Settings(embeddings="mq9.discovery.embeddings:WordLlamaEmbeddings").embedder()
-    assert isinstance(named, WordLlamaEmbeddings)
-    assert isinstance(Settings().embedder(), WordLlamaEmbeddings)
-
-
-def test_whatever_langchain_embeds_with_is_embeddings():
-    from langchain_core.embeddings import DeterministicFakeEmbedding
-
-    embeddings = DeterministicFakeEmbedding(size=8)
-    assert checked("embeddings", embeddings) is embeddings
-    assert model_of(embeddings).endswith("DeterministicFakeEmbedding")
