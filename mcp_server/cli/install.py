@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from mcp_server.cli.serve import app, log_level
+from mcp_server.cli.serve import app, check_log_level
 from mcp_server.hosts.entry import DEFAULT_KEY, make_entry
 from mcp_server.hosts.host import Host, Scope
 from mcp_server.hosts.known import HOSTS, host_named
@@ -106,7 +106,7 @@ def _check(agent: str, words: Sequence[str]) -> None:
         if any(one.split("=")[0] == flag(name) for one in words):
             raise InvalidRequest(f"with: {given!r} is what {flag(name)} of install is for")
     options.settings().identity(options.known_agent(), options.mail_address)
-    log_level(options)
+    check_log_level(options)
 
 
 def _carry_out(host: Host, plan: Plan, *, yes: bool, dry_run: bool) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import sys
+import os
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -17,6 +16,7 @@ from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
 from mcp_server.startup.stdin_reader import StdinReader
 from mcp_server.stdio import serve_stdio
+from mq9.cli import logs
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
 
@@ -38,11 +38,8 @@ def _serve(context: typer.Context, **given: Any) -> None:
         _refuse_options(context, context.invoked_subcommand)
         return
     options = Options(**given)
-    logging.basicConfig(
-        level=log_level(options),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    check_log_level(options)
+    logs.configure(options.log_level, os.environ.get("MQ9_LOG_FORMAT") or "text")
     settings = options.settings()
     if options.http:
         http = http_settings(options, settings)
@@ -59,8 +56,8 @@ def _serve(context: typer.Context, **given: Any) -> None:
     asyncio.run(serve_stdio(settings, agent, options.mail_address, options.server, reader))
 
 
-def log_level(options: Options) -> int:
-    """Return the number of a level of the log.
+def check_log_level(options: Options) -> None:
+    """Refuse a level of the log that is none.
 
     Raises:
         InvalidRequest: It is none.
@@ -68,7 +65,6 @@ def log_level(options: Options) -> int:
     level = options.log_level
     if level.lower() not in LOG_LEVELS:
         raise InvalidRequest(f"log_level: {level!r} is not debug, info, warning or error")
-    return logging.getLevelNamesMapping()[level.upper()]
 
 
 def _refuse_options(context: typer.Context, command: str) -> None:

@@ -218,3 +218,30 @@ def test_it_ends_at_once_with_nothing_but_messages_on_its_output(tmp_path, how):
     assert err == ""
     for line in out.splitlines():
         assert json.loads(line)["jsonrpc"] == "2.0"
+
+
+def test_its_log_has_the_fields_of_every_program_of_ours(tmp_path):
+    options = (
+        "--agent",
+        "desk",
+        "--server",
+        f"sqlite:///{tmp_path}/mail.db",
+        "--log-level",
+        "info",
+    )
+    asked = "".join(
+        json.dumps({"jsonrpc": "2.0", **message}) + "\n"
+        for message in (*MESSAGES[:2], MESSAGES[-1])
+    )
+    done = subprocess.run(
+        [MQ9_MCP, *options],
+        input=asked,
+        env={**os.environ, "MQ9_LOG_FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= event.keys() for event in events)
+    assert "mq9.client" in [event["logger"] for event in events]
