@@ -11,8 +11,8 @@ from mcp_server.hosts.trial import NotStarted, NotTried, count_tools, file_exist
 from mcp_server.hosts.uses import Use, broker_of, find_uses
 from mq9 import Mq9Client, Mq9Error
 from mq9.cli.call import Call
+from mq9.cli.diagnostics import Check, ok, problem, warning
 from mq9.cli.doctor import examine, report
-from mq9.cli.findings import Finding, ok, problem, warning
 from mq9.errors import InvalidRequest
 from mq9.transport.open import VARIABLE, file_of, shown_url
 
@@ -26,26 +26,26 @@ async def doctor(call: Call) -> int:
     Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
     """
     machine = Machine.here()
-    findings = await examine(call, ["mcp"])
-    findings.append(_command(machine))
+    checks = await examine(call, ["mcp"])
+    checks.append(_command(machine))
     uses, of_others = find_uses(machine)
-    findings += of_others
+    checks += of_others
     slots = asyncio.Semaphore(_AT_ONCE)
     async with asyncio.TaskGroup() as tasks:
         trying = [tasks.create_task(_try(use, machine, slots)) for use in uses]
     tried = [task.result() for task in trying]
-    findings += [finding for finding, _ in tried]
-    findings += _agents(uses)
+    checks += [check for check, _ in tried]
+    checks += _agents(uses)
     brokers = {
         use.name: broker_of(use.url(machine))
         for use, (_, starts) in zip(uses, tried, strict=True)
         if starts
     }
-    findings += meeting({**brokers, _HERE: broker_of(call.full_url)})
-    return report(call, findings)
+    checks += meeting({**brokers, _HERE: broker_of(call.full_url)})
+    return report(call, checks)
 
 
-def meeting(brokers: Mapping[str, str]) -> list[Finding]:
+def meeting(brokers: Mapping[str, str]) -> list[Check]:
     """Return which programs use the same broker; nothing where there is but one program.
 
     Args:
@@ -69,14 +69,14 @@ def meeting(brokers: Mapping[str, str]) -> list[Finding]:
     ]
 
 
-def _command(machine: Machine) -> Finding:
+def _command(machine: Machine) -> Check:
     try:
         return ok("command", str(find_command(machine)))
     except InvalidRequest as error:
         return problem("command", str(error), "install this package with its extra mcp")
 
 
-async def _try(use: Use, machine: Machine, slots: asyncio.Semaphore) -> tuple[Finding, bool]:
+async def _try(use: Use, machine: Machine, slots: asyncio.Semaphore) -> tuple[Check, bool]:
     """Return what is to be said of an entry, and whether the host can start the server by it."""
     try:
         async with slots:
@@ -88,7 +88,7 @@ async def _try(use: Use, machine: Machine, slots: asyncio.Semaphore) -> tuple[Fi
     return await _started(use, machine, count), True
 
 
-async def _started(use: Use, machine: Machine, count: int) -> Finding:
+async def _started(use: Use, machine: Machine, count: int) -> Check:
     """Return what is to be said of a server that has started, and of its broker."""
     agent = use.agent if use.is_shared else "an agent of each project"
     said = f"starts this server as {agent}, with {count} tools, on "
@@ -111,7 +111,7 @@ async def _started(use: Use, machine: Machine, count: int) -> Finding:
     return _place(use, machine, url, said)
 
 
-def _place(use: Use, machine: Machine, url: str, said: str) -> Finding:
+def _place(use: Use, machine: Machine, url: str, said: str) -> Check:
     """Return whether the broker of a host is where others find it."""
     if use.has_relative_file:
         return warning(use.name, f"{said}, another file wherever it is started", use.advice)
@@ -125,7 +125,7 @@ def _place(use: Use, machine: Machine, url: str, said: str) -> Finding:
     return ok(use.name, said)
 
 
-def _agents(uses: Sequence[Use]) -> list[Finding]:
+def _agents(uses: Sequence[Use]) -> list[Check]:
     """Return which hosts are one agent, and so share a mailbox."""
     names: dict[str, list[str]] = {}
     for use in filter(lambda use: use.is_shared, uses):

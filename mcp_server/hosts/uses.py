@@ -13,7 +13,7 @@ from mcp_server.hosts.launch import Launch
 from mcp_server.hosts.machine import Machine
 from mcp_server.hosts.program import PROGRAM, is_ours
 from mcp_server.settings import AUTO
-from mq9.cli.findings import Finding, ok, warning
+from mq9.cli.diagnostics import Check, ok, warning
 from mq9.errors import InvalidRequest
 from mq9.http.loopback import is_loopback
 from mq9.transport import servers
@@ -74,19 +74,19 @@ class Use:
         return self.launch.option("--server") or self.launch.environment.get(VARIABLE)
 
 
-def find_uses(machine: Machine) -> tuple[list[Use], list[Finding]]:
+def find_uses(machine: Machine) -> tuple[list[Use], list[Check]]:
     """Look for this server in the configurations of all hosts.
 
     Returns:
         Its entries, and what is to be said of hosts that have none.
     """
     uses: list[Use] = []
-    findings: list[Finding] = []
+    checks: list[Check] = []
     for host, scope in _places():
         found, said = _look(host, scope, machine)
         uses += found
-        findings += said
-    return uses, findings
+        checks += said
+    return uses, checks
 
 
 def broker_of(url: str | None) -> str:
@@ -118,7 +118,7 @@ def _places() -> Iterator[tuple[Host, Scope]]:
                 yield host, scope
 
 
-def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[Use], list[Finding]]:
+def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[Use], list[Check]]:
     path = host.file(machine, scope)
     advice = f"{PROGRAM} install {host.name}"
     try:

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from mq9.cli import agents, demo, doctor, mailboxes, messages, passwords, plugins, redrive, why
+from mq9.cli import (
+    agents,
+    demo,
+    doctor,
+    hash_password,
+    mailboxes,
+    message_history,
+    messages,
+    plugins,
+    redrive,
+)
 from mq9.cli.call import Common, JsonOption, TimeoutOption, register
 from mq9.cli.extras import MissingExtra, needing
 from mq9.cli.program import Program, new_app
@@ -149,10 +159,10 @@ _COMMANDS = (
     mailboxes.status,
     agents.agents,
     redrive.redrive,
-    why.why,
+    message_history.why,
     doctor.doctor,
     demo.demo,
-    passwords.hash_password,
+    hash_password.hash_password,
 )
 for _command in _COMMANDS:
     register(app, _command.__name__.replace("_", "-"), _command)

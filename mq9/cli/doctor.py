@@ -1,4 +1,4 @@
-"""``mq9 doctor``: is everything as it should be, and what to do where it is not."""
+"""``mq9 doctor``: check the installation, the broker and the ports, and say what to do."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Annotated
 
 import typer
 
-from mq9.cli import shadows, surroundings
+from mq9.cli import local_checks, name_conflicts
 from mq9.cli.call import Call
-from mq9.cli.findings import OK, PROBLEM, Finding, ok, problem, warning
+from mq9.cli.diagnostics import OK, PROBLEM, Check, ok, problem, warning
 from mq9.cli.output import count, one_line
 from mq9.client.client import Mq9Client
 from mq9.errors import Mq9Error, Unauthorized, Unreachable, UnusableFile
 from mq9.transport.open import file_of
 
-_ROOM_S = 60  # how long a mailbox lives when what follows fails
+_MAILBOX_TTL_S = 60  # when what follows fails
 _GROUP = "doctor"
 
 
@@ -41,54 +41,54 @@ async def doctor(
 
     Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
     """
-    findings = await examine(call)
-    findings.append(surroundings.port("port", port, "--port"))
-    findings.append(surroundings.port("admin port", admin_port, "--admin-port"))
-    return report(call, findings)
+    checks = await examine(call)
+    checks.append(local_checks.check_port("port", port, "--port"))
+    checks.append(local_checks.check_port("admin port", admin_port, "--admin-port"))
+    return report(call, checks)
 
 
-async def examine(call: Call, packages: Sequence[str] = ()) -> list[Finding]:
-    """Look at what every program of ours needs: versions, names, the broker and its file.
+async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
+    """Check what every program of ours needs: versions, names, the broker and its file.
 
     Args:
         call: Which broker.
         packages: What has to be installed, beside what mq9 itself needs.
     """
-    findings = [
-        *surroundings.versions(packages),
-        *shadows.look(sys.path, Path.cwd()),
+    checks = [
+        *local_checks.check_versions(packages),
+        *name_conflicts.check_names(sys.path, Path.cwd()),
         *_url(call),
     ]
     broker = await _broker(call)
-    findings += broker
+    checks += broker
     path = file_of(call.full_url)
     if path is not None:
         usable = all(one.state == OK for one in broker)
-        findings += surroundings.file(path, usable=usable)
-    return findings
+        checks += local_checks.check_file(path, usable=usable)
+    return checks
 
 
-def report(call: Call, findings: list[Finding]) -> int:
-    """Print what was found, and return the exit code."""
-    problems = sum(one.state == PROBLEM for one in findings)
-    document = {"ok": not problems, "checks": [dataclasses.asdict(one) for one in findings]}
-    call.out.show(document, *map(_line, findings), _verdict(findings, problems))
+def report(call: Call, checks: list[Check]) -> int:
+    """Print the checks, and return the exit code."""
+    problems = sum(one.state == PROBLEM for one in checks)
+    document = {"ok": not problems, "checks": [dataclasses.asdict(one) for one in checks]}
+    call.out.show(document, *map(_line, checks), _verdict(checks, problems))
     return 1 if problems else 0
 
 
-def _line(finding: Finding) -> str:
-    line = f"{finding.state:<8} {finding.name}: {one_line(finding.text)}"
-    return f"{line}\n         -> {one_line(finding.advice)}" if finding.advice else line
+def _line(check: Check) -> str:
+    line = f"{check.state:<8} {check.name}: {one_line(check.text)}"
+    return f"{line}\n         -> {one_line(check.advice)}" if check.advice else line
 
 
-def _verdict(findings: list[Finding], problems: int) -> str:
-    warnings = len(findings) - problems - sum(one.state == OK for one in findings)
+def _verdict(checks: list[Check], problems: int) -> str:
+    warnings = len(checks) - problems - sum(one.state == OK for one in checks)
     if not problems and not warnings:
         return "all is well"
     return f"{count(problems, 'problem')}, {count(warnings, 'warning')}"
 
 
-def _url(call: Call) -> list[Finding]:
+def _url(call: Call) -> list[Check]:
     """Say which broker is meant, and whether others can be meant by that."""
     if call.is_in_memory:
         return [
@@ -97,7 +97,7 @@ def _url(call: Call) -> list[Finding]:
     return [ok("url", call.shown_url)]
 
 
-async def _broker(call: Call) -> list[Finding]:
+async def _broker(call: Call) -> list[Check]:
     """Connect, and send a message round."""
     try:
         async with call.client() as client:
@@ -118,12 +118,12 @@ async def _broker(call: Call) -> list[Finding]:
         return [problem("broker", str(error), "see what the message says")]
 
 
-async def _round_trip(client: Mq9Client) -> Finding:
+async def _round_trip(client: Mq9Client) -> Check:
     """Create a mailbox, send, fetch, ack and drop it again, and say how long that took."""
     start = time.perf_counter()
     step = "create"
     try:
-        inbox = await client.mailbox_create(prefix="doctor", ttl=_ROOM_S)
+        inbox = await client.mailbox_create(prefix="doctor", ttl=_MAILBOX_TTL_S)
         step = "send"
         sent = await client.send(inbox, "ping")
         step = "fetch"

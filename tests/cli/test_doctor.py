@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from cli.conftest import SECRET, Running, call
-from mq9.cli import shadows, surroundings
+from mq9.cli import local_checks, name_conflicts
 from mq9.server.users import Users
 from mq9.version import VERSION
 
@@ -91,7 +91,7 @@ async def test_refused_credentials_are_a_problem():
 async def test_a_port_that_another_program_has_is_a_warning():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        finding = await asyncio.to_thread(surroundings.port, "port", number, "--port")
+        finding = await asyncio.to_thread(local_checks.check_port, "port", number, "--port")
     assert finding.state == "warning"
     assert "in use by another program" in finding.text
     assert "--port" in finding.advice
@@ -117,13 +117,13 @@ def test_a_file_of_another_program_is_left_alone(mq9, tmp_path, ports):
 
 
 def test_a_file_that_is_none(tmp_path):
-    [finding] = surroundings.file(tmp_path, usable=True)
+    [finding] = local_checks.check_file(tmp_path, usable=True)
     assert (finding.state, finding.text) == ("problem", f"{tmp_path} is not a file")
-    [finding] = surroundings.file(tmp_path / "mail.db", usable=True)
+    [finding] = local_checks.check_file(tmp_path / "mail.db", usable=True)
     assert finding.state == "ok"
     assert "not there yet" in finding.text
     (tmp_path / "x").touch()
-    [finding] = surroundings.file(tmp_path / "x" / "mail.db", usable=True)
+    [finding] = local_checks.check_file(tmp_path / "x" / "mail.db", usable=True)
     assert finding.state == "problem"
 
 
@@ -131,7 +131,7 @@ def test_a_file_of_another_user_is_a_warning(tmp_path, monkeypatch):
     (tmp_path / "mail.db").touch(0o600)
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    [_, rights, _] = surroundings.file(tmp_path / "mail.db", usable=True)
+    [_, rights, _] = local_checks.check_file(tmp_path / "mail.db", usable=True)
     assert rights.state == "warning"
     assert f"belongs to user {owner}, and this is user {owner + 1}" in rights.text
 
@@ -142,7 +142,7 @@ def test_a_file_of_another_user_is_a_warning(tmp_path, monkeypatch):
 def test_a_disk_that_fills_up_is_told(tmp_path, monkeypatch, free, state):
     (tmp_path / "mail.db").touch(0o600)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    [*_, disk] = surroundings.file(tmp_path / "mail.db", usable=True)
+    [*_, disk] = local_checks.check_file(tmp_path / "mail.db", usable=True)
     assert (disk.name, disk.state) == ("disk", state)
 
 
@@ -165,13 +165,16 @@ def test_a_module_of_our_name_where_it_is_started_is_a_problem(mq9, tmp_path, mo
 
 
 def found(path, here):
-    return [(one.state, one.text) for one in shadows.look([str(one) for one in path], here)]
+    return [
+        (one.state, one.text)
+        for one in name_conflicts.check_names([str(one) for one in path], here)
+    ]
 
 
 @pytest.fixture
 def site():
     """Where our own packages are."""
-    return shadows.Path(shadows.mq9.__file__).resolve().parents[1]
+    return name_conflicts.Path(name_conflicts.mq9.__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -232,7 +235,7 @@ def test_the_older_package_of_our_name_is_a_problem_with_advice(here, site, tmp_
     install(older, "0.3.5")
     path = [older, site] if comes_first else [site, older]
 
-    told = {one.text: one for one in shadows.look([str(one) for one in path], here)}
+    told = {one.text: one for one in name_conflicts.check_names([str(one) for one in path], here)}
 
     text = f"langchain-mq9 0.3.5 in {older} is an older package of that name, without mq9"
     assert told[text].state == "problem"

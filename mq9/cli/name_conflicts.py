@@ -1,4 +1,4 @@
-"""Packages and modules of our names, other than ours, that a Python program here would meet."""
+"""Other packages and modules with our names, which a program here may import instead of ours."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from importlib.metadata import Distribution, distributions, packages_distributio
 from pathlib import Path
 
 import mq9
-from mq9.cli.findings import Finding, ok, problem, warning
+from mq9.cli.diagnostics import Check, ok, problem, warning
 from mq9.version import VERSION
 
 NAMES = ("mq9", "langchain_mq9", "mcp_server")
 _OURS = "langchain-mq9"
 
 
-def look(path: Sequence[str], here: Path) -> list[Finding]:
+def check_names(path: Sequence[str], here: Path) -> list[Check]:
     """Look for other modules and packages of our names, and for other versions of ours.
 
     Args:
@@ -27,35 +27,35 @@ def look(path: Sequence[str], here: Path) -> list[Finding]:
     installed = packages_distributions()
     found = []
     for name in NAMES:
-        found += _found_files(name, places, root)
+        found += _check_modules(name, places, root)
         others = {one.lower().replace("_", "-") for one in installed.get(name, ())} - {_OURS}
         found += [_distribution(name, other) for other in sorted(others)]
     found += _other_versions(places)
     return found or [ok("names", f"nothing else is called {', '.join(NAMES)}")]
 
 
-def _found_files(name: str, places: Sequence[str], root: Path) -> list[Finding]:
-    """Report what a search for one name meets before ours, or beside it."""
+def _check_modules(name: str, places: Sequence[str], root: Path) -> list[Check]:
+    """Report the modules of one name before and behind ours on the path."""
     found = []
-    met_ours = False
+    seen_ours = False
     for place in places:
         if Path(place) == root and (root / name).is_dir():
-            met_ours = True
+            seen_ours = True
             continue
         # A directory without __init__.py gives way to any package, so it is none here.
         spec = PathFinder.find_spec(name, [place])
         if spec is None or spec.origin is None:
             continue
-        if met_ours:
-            found.append(_behind(name, spec.origin))
+        if seen_ours:
+            found.append(_shadowed(name, spec.origin))
         elif (root / name).is_dir():
-            found.append(_before(name, spec.origin))
+            found.append(_shadows(name, spec.origin))
         else:
             found.append(_taken(name, spec.origin))
     return found
 
 
-def _before(name: str, where: str) -> Finding:
+def _shadows(name: str, where: str) -> Check:
     return problem(
         "names",
         f"{where} is imported as {name} instead of ours",
@@ -63,7 +63,7 @@ def _before(name: str, where: str) -> Finding:
     )
 
 
-def _behind(name: str, where: str) -> Finding:
+def _shadowed(name: str, where: str) -> Check:
     return warning(
         "names",
         f"{where} is called {name}, too; ours comes first here, not everywhere",
@@ -71,7 +71,7 @@ def _behind(name: str, where: str) -> Finding:
     )
 
 
-def _taken(name: str, where: str) -> Finding:
+def _taken(name: str, where: str) -> Check:
     return warning(
         "names",
         f"{where} is what `python -m {name}` starts here, and is not ours",
@@ -79,7 +79,7 @@ def _taken(name: str, where: str) -> Finding:
     )
 
 
-def _distribution(name: str, other: str) -> Finding:
+def _distribution(name: str, other: str) -> Check:
     return problem(
         "names",
         f"the package {other} installs a module {name}, too: each overwrites the other's files",
@@ -87,13 +87,13 @@ def _distribution(name: str, other: str) -> Finding:
     )
 
 
-def _other_versions(places: Sequence[str]) -> list[Finding]:
+def _other_versions(places: Sequence[str]) -> list[Check]:
     """Report what is installed as our package in another version than the one that runs."""
     installed = distributions(name=_OURS, path=list(places))
     return [_version(one) for one in installed if one.version != VERSION]
 
 
-def _version(installed: Distribution) -> Finding:
+def _version(installed: Distribution) -> Check:
     release, where = f"{_OURS} {installed.version}", installed.locate_file("")
     # Others published releases of that name for an earlier protocol.
     if installed.version.startswith(("0.2.", "0.3.")):

@@ -1,4 +1,4 @@
-"""What the doctor finds without a broker: versions, the file, the ports."""
+"""Checks of ``mq9 doctor`` that need no broker: versions, the file, the ports."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mq9.cli.findings import Finding, ok, problem, warning
+from mq9.cli.diagnostics import Check, ok, problem, warning
 from mq9.version import VERSION
 
-_FEW_BYTES = 100 * 1024 * 1024
-_NO_BYTES = 1024 * 1024
+_LOW_DISK_BYTES = 100 * 1024 * 1024
+_FULL_DISK_BYTES = 1024 * 1024
 _GREETING_S = 1.0
-_MOST_METRICS = 1024 * 1024  # bytes
+_MAX_METRICS_BYTES = 1024 * 1024  # bytes
 
 
-def versions(packages: Sequence[str] = ()) -> list[Finding]:
-    """Look at Python, at our packages and others, and at what SQLite can do."""
+def check_versions(packages: Sequence[str] = ()) -> list[Check]:
+    """Check Python, our packages and others, and what SQLite can do."""
     found = [
         ok("python", f"{platform.python_version()} at {sys.executable}"),
         ok("langchain-mq9", VERSION),
@@ -55,8 +55,8 @@ def versions(packages: Sequence[str] = ()) -> list[Finding]:
     return found
 
 
-def file(path: Path, *, usable: bool) -> list[Finding]:
-    """Look at the broker's file from outside.
+def check_file(path: Path, *, usable: bool) -> list[Check]:
+    """Check the broker's file from outside.
 
     It is never opened: SQLite's locks belong to the process, and closing any descriptor of the file
     would drop those of a broker that runs in it.
@@ -79,7 +79,7 @@ def file(path: Path, *, usable: bool) -> list[Finding]:
     return [ok("file", f"{path}, {size:,} bytes with its log"), *found]
 
 
-def _access(path: Path, status: os.stat_result) -> Finding:
+def _access(path: Path, status: os.stat_result) -> Check:
     if sys.platform == "win32":
         return ok("rights", "as its directory says")
     if status.st_uid != os.geteuid():
@@ -97,18 +97,18 @@ def _access(path: Path, status: os.stat_result) -> Finding:
     return ok("rights", f"{stat.S_IMODE(status.st_mode):o}: its owner only")
 
 
-def _disk(path: Path) -> Finding:
+def _disk(path: Path) -> Check:
     free = shutil.disk_usage(path.parent).free
     text = f"{free // (1024 * 1024):,} MiB free"
-    if free < _NO_BYTES:
+    if free < _FULL_DISK_BYTES:
         return problem("disk", text, "make room: nothing can be stored")
-    if free < _FEW_BYTES:
+    if free < _LOW_DISK_BYTES:
         return warning("disk", text, "make room before nothing can be stored")
     return ok("disk", text)
 
 
-def port(name: str, number: int, option: str) -> Finding:
-    """Look whether a server could listen on a port of this machine.
+def check_port(name: str, number: int, option: str) -> Check:
+    """Check whether a server could listen on a port of this machine.
 
     Args:
         name: What it would serve there.
@@ -152,7 +152,7 @@ def _has_our_metrics(number: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", number, timeout=_GREETING_S)
     try:
         connection.request("GET", "/metrics")
-        return b"mq9_build_info" in connection.getresponse().read(_MOST_METRICS)
+        return b"mq9_build_info" in connection.getresponse().read(_MAX_METRICS_BYTES)
     except (OSError, http.client.HTTPException):  # whatever it is, it is not ours
         return False
     finally:
