@@ -12,7 +12,7 @@ from mq9.clock import Clock, SystemClock
 from mq9.transport.direct import DirectTransport
 
 _LEASE_MS = 1_000
-_PATIENCE_MS = 30_000  # the second fetch waits for the first one's lease to end
+_SECOND_WAIT_MS = 30_000  # the second fetch waits for the first one's lease to end
 Say = Callable[[str], None]
 
 
@@ -32,11 +32,11 @@ async def demo(call: Call) -> int:
 
 
 async def play(say: Say, clock: Clock) -> None:
-    """Let the agents play.
+    """Run the demo.
 
     Args:
         say: Is told each step.
-        clock: The clock that their broker lives by.
+        clock: The clock of their broker.
     """
     broker = EmbeddedBroker.in_memory(clock)
 
@@ -72,7 +72,7 @@ async def _play(say: Say, planner: Mq9Client, translator: Mq9Client) -> None:
     say("translator crashes before it is done: nothing was acked")
 
     [again] = await translator.fetch(
-        inbox, group_name="workers", max_wait_ms=_PATIENCE_MS, consumer="second"
+        inbox, group_name="workers", max_wait_ms=_SECOND_WAIT_MS, consumer="second"
     )
     say(
         f"its successor fetches when the lease is over: message {again.msg_id} again, "

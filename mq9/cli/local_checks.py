@@ -142,7 +142,7 @@ def _greets_as_mq9(number: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", number), timeout=_GREETING_S) as connection:
             greeting = connection.recv(4096)
-    except OSError:  # it has gone meanwhile, or says nothing
+    except OSError:  # it ended meanwhile, or sends nothing
         return False
     return greeting.startswith(b"INFO ") and b'"server_name":"mq9"' in greeting
 

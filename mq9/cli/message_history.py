@@ -1,4 +1,4 @@
-"""``mq9 why``: the life of one message, told in sentences."""
+"""``mq9 why``: what happened to a message, and where it stands with consumer groups."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ async def why(
     async with call.client() as client:
         status = await client.mailbox_status(address, group_name=group, msg_id=msg_id)
         now = client.clock.now_ms() / 1000
-    life = status.message
-    if life is None:  # a broker that does not know lives
-        life = MessageLife(msg_id=msg_id, state="unknown")
+    message = status.message
+    if message is None:  # not every broker tells of single messages
+        message = MessageLife(msg_id=msg_id, state="unknown")
     if group is not None:
-        life = dataclasses.replace(
-            life, groups=tuple(one for one in life.groups if one.group_name == group)
+        message = dataclasses.replace(
+            message, groups=tuple(one for one in message.groups if one.group_name == group)
         )
-    story = tell(status, life, now)
-    document = {"mail_address": address, "message": dataclasses.asdict(life), "story": story}
+    story = tell(status, message, now)
+    document = {"mail_address": address, "message": dataclasses.asdict(message), "story": story}
     call.out.show(document, *story)
-    return NOTHING_THERE if life.state in _UNHEARD_OF else 0
+    return NOTHING_THERE if message.state in _UNHEARD_OF else 0
 
 
-def tell(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
-    """Return the life of a message as sentences.
+def tell(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
+    """Return what happened to a message as sentences.
 
     Args:
         status: The mailbox, and the group that was asked for.
-        life: The message, and where it stands with the groups to tell of.
+        message: The message, and where it stands with the groups to tell of.
         now: The Unix time in seconds.
     """
-    if life.state in _UNHEARD_OF:
-        return _unheard_of(status, life, now)
-    sentences = [*_begin(status, life, now), *_end(status, life, now)]
-    if life.state == "stored":
-        sentences += [_stands(one, now) for one in life.groups]
+    if message.state in _UNHEARD_OF:
+        return _unheard_of(status, message, now)
+    sentences = [*_begin(status, message, now), *_end(status, message, now)]
+    if message.state == "stored":
+        sentences += [_stands(one, now) for one in message.groups]
     else:
-        sentences += [_stood(one) for one in life.groups]
-    if not life.groups:
-        sentences.append(_no_group(status.group, life))
+        sentences += [_stood(one) for one in message.groups]
+    if not message.groups:
+        sentences.append(_no_group(status.group, message))
     return sentences
 
 
-def _unheard_of(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
-    if life.state == "unknown":
-        told = f"Nothing is known of message {life.msg_id} in {status.mail_address}"
+def _unheard_of(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
+    if message.state == "unknown":
+        told = f"Nothing is known of message {message.msg_id} in {status.mail_address}"
         return [f"{told}: if it was there, it went so long ago that nobody remembers."]
-    sentences = [f"No message in {status.mail_address} has had the id {life.msg_id} yet."]
+    sentences = [f"No message in {status.mail_address} has had the id {message.msg_id} yet."]
     if status.delayed:
         due = "" if status.next_due is None else f", the next {_at(status.next_due, now)}"
         sentences.append(
@@ -77,29 +77,29 @@ def _unheard_of(status: MailboxStatus, life: MessageLife, now: float) -> list[st
     return sentences
 
 
-def _begin(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
-    lane = f"{life.priority.value} " if life.priority is not None else ""
-    key = f" under the key {quoted(life.key)}" if life.key is not None else ""
-    told = f"{lane}message {life.msg_id} in {status.mail_address} was sent{key}"
+def _begin(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
+    lane = f"{message.priority.value} " if message.priority is not None else ""
+    key = f" under the key {quoted(message.key)}" if message.key is not None else ""
+    told = f"{lane}message {message.msg_id} in {status.mail_address} was sent{key}"
     told = told[:1].upper() + told[1:]
-    if life.sent is not None:
-        told += f" {_at(life.sent, now)}"
-    if life.sent is None or life.visible is None or life.visible - life.sent < 1:
+    if message.sent is not None:
+        told += f" {_at(message.sent, now)}"
+    if message.sent is None or message.visible is None or message.visible - message.sent < 1:
         return [f"{told}."]
-    return [f"{told}, delayed until {_until(life.visible, now)}."]
+    return [f"{told}, delayed until {_until(message.visible, now)}."]
 
 
-def _end(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
-    since = "" if life.since is None else f" {_at(life.since, now)}"
-    if life.state == "stored":
+def _end(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
+    since = "" if message.since is None else f" {_at(message.since, now)}"
+    if message.state == "stored":
         ends = status.expires_at
-        if life.expires is not None and (ends is None or life.expires <= ends):
-            return [f"It is stored and expires {_at(life.expires, now)}."]
+        if message.expires is not None and (ends is None or message.expires <= ends):
+            return [f"It is stored and expires {_at(message.expires, now)}."]
         if ends is not None:
             return [f"It is stored and goes with its mailbox {_at(ends, now)}."]
         return ["It is stored and does not expire."]
-    if life.state == "replaced":
-        newer = "a newer one" if life.replaced_by is None else f"message {life.replaced_by}"
+    if message.state == "replaced":
+        newer = "a newer one" if message.replaced_by is None else f"message {message.replaced_by}"
         return [f"It is gone: {newer} took its key{since}."]
     reasons = {
         "expired": f"It is gone: it expired{since}.",
@@ -107,7 +107,7 @@ def _end(status: MailboxStatus, life: MessageLife, now: float) -> list[str]:
         "evicted": f"It is gone: it made room in the full mailbox{since}, "
         "when every group was done with it.",
     }
-    return [reasons.get(life.state, f"It is gone ({quoted(life.state)}){since}.")]
+    return [reasons.get(message.state, f"It is gone ({quoted(message.state)}){since}.")]
 
 
 def _stands(standing: Standing, now: float) -> str:
@@ -138,15 +138,15 @@ def _stands(standing: Standing, now: float) -> str:
 
 
 def _stood(standing: Standing) -> str:
-    """Say what a group had done with a message that is gone."""
+    """Say what a group had done with a message that is no longer stored."""
     group = f"Group {quoted(standing.group_name)}"
     times = f"was handed it {count(standing.deliveries, 'time')}"
     acked = "and acked it" if standing.state == "acked" else "and did not ack it"
     return f"{group} {times} {acked}." if standing.deliveries else f"{group} had acked it."
 
 
-def _no_group(asked_for: GroupStatus | None, life: MessageLife) -> str:
-    stored = life.state == "stored"
+def _no_group(asked_for: GroupStatus | None, message: MessageLife) -> str:
+    stored = message.state == "stored"
     if asked_for is None:
         if not stored:
             return "Nothing is known of a group that was handed it."

@@ -42,7 +42,7 @@ def _check_modules(name: str, places: Sequence[str], root: Path) -> list[Check]:
         if Path(place) == root and (root / name).is_dir():
             seen_ours = True
             continue
-        # A directory without __init__.py gives way to any package, so it is none here.
+        # A directory without __init__.py yields to any package, so it is none here.
         spec = PathFinder.find_spec(name, [place])
         if spec is None or spec.origin is None:
             continue

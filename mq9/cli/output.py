@@ -1,6 +1,6 @@
 """What the commands print: text for people, tables for terminals, one JSON document for programs.
 
-Bodies, names and descriptions are written by strangers. Nothing that does not print reaches the
+Bodies, names and descriptions are written by others. Nothing that does not print reaches the
 output: control characters, escape sequences and what turns the direction of writing are shown as
 Python or JSON would escape them.
 """
@@ -22,7 +22,7 @@ _WORD = re.compile(r"[\w.@:/+-]+")
 
 
 class PipeClosed(Exception):
-    """Whoever read the output has gone."""
+    """The reader of the output has closed it."""
 
 
 class CannotWrite(Exception):

@@ -23,7 +23,7 @@ class SingleFlight:
     """Runs an async function once for all who call meanwhile; cancels it with the last of them.
 
     Args:
-        function: What to do. What it makes it keeps itself: whoever asked may be gone by then.
+        function: The work. It keeps its own result: callers may have been cancelled by then.
     """
 
     def __init__(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,8 +1,8 @@
 """How many HTTP connections there may be, and how long one may keep silent.
 
 Whoever sends nothing, a request byte by byte, or reads nothing of its answer is cut off after a
-while. Until then it keeps nobody out: where there are too many connections, the one that has been
-without a request for longest makes room.
+while. Until then it keeps no other out: where there are too many connections, the one that has been
+without a request for longest is closed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Connections:
                 those[connection] = None
 
     def forget(self, connection: Connection) -> None:
-        """Let a connection go; harmless when it has gone."""
+        """Forget a connection; harmless when repeated."""
         self._all.pop(connection, None)
         same = self._by_address[connection.address]
         same.pop(connection, None)

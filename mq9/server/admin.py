@@ -37,7 +37,7 @@ logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
 
 PATHS = ("/metrics", "/healthz", "/readyz")
-PATIENCE_S = 2.0
+TIMEOUT_S = 2.0
 HUNG_S = 30.0
 _REST = 10  # what took longer than that is not asked again for so many times as long
 
@@ -60,12 +60,12 @@ class Drainable(Protocol):
         """Whether it begins nothing new."""
 
 
-class _Question(Generic[T]):
+class _Probe(Generic[T]):
     """Something that the storage is asked, by one at a time: where it hangs, nothing piles up.
 
     Args:
         ask: Asks it.
-        patience_s: Seconds that one who wants the answer waits.
+        timeout_s: Seconds that one who wants the answer waits.
 
     Attributes:
         answer: The last answer, perhaps an older one; None when there was none yet, or when the
@@ -73,9 +73,9 @@ class _Question(Generic[T]):
         answered_at: When it was given, in seconds of the event loop.
     """
 
-    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], patience_s: float) -> None:
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> None:
         self._ask = ask
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = 0.0
         self._took_s = 0.0
@@ -102,16 +102,16 @@ class _Question(Generic[T]):
         """
         now = asyncio.get_running_loop().time()
         if self._asking is None or self._asking.done():
-            if self._took_s > self._patience_s and now - self.answered_at < _REST * self._took_s:
+            if self._took_s > self._timeout_s and now - self.answered_at < _REST * self._took_s:
                 return True
             self._asked_at = now
             self._asking = asyncio.create_task(self._ask_once())
             self._asking.add_done_callback(_retrieve)
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 await asyncio.shield(self._asking)
         except TimeoutError:
-            logger.warning("the storage did not answer within %g s", self._patience_s)
+            logger.warning("the storage did not answer within %g s", self._timeout_s)
             return False
         return True
 
@@ -144,7 +144,7 @@ class Health:
     Args:
         broker: Whose storage is asked.
         server: Whether it drains is asked too, when given.
-        patience_s: Seconds in which the storage must answer.
+        timeout_s: Seconds in which the storage must answer.
         hung_s: Seconds after which a storage that has not answered counts as failing.
     """
 
@@ -153,13 +153,13 @@ class Health:
         broker: Asked,
         server: Drainable | None = None,
         *,
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = TIMEOUT_S,
         hung_s: float = HUNG_S,
     ) -> None:
         self._server = server
         self._hung_s = hung_s
-        self._check = _Question(broker.check, patience_s)
-        self._totals = _Question(broker.totals, patience_s)
+        self._check = _Probe(broker.check, timeout_s)
+        self._totals = _Probe(broker.totals, timeout_s)
 
     async def problem(self) -> str | None:
         """Return why the server should get no traffic: ``draining``, ``storage``; None if none."""
@@ -259,7 +259,7 @@ async def serve_admin(
     *,
     listener: socket.socket | None = None,
     routes: Sequence[BaseRoute] = (),
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = TIMEOUT_S,
     hung_s: float = HUNG_S,
     hosts: Collection[str] = (),
     limits: HttpLimits = HttpLimits(),
@@ -274,7 +274,7 @@ async def serve_admin(
         server: Whether it drains is asked for ``/readyz``.
         listener: A bound stream socket to use instead of ``host`` and ``port``; it is closed.
         routes: What else is served on that port.
-        patience_s: Seconds in which the storage must answer.
+        timeout_s: Seconds in which the storage must answer.
         hung_s: Seconds after which a storage that has not answered counts as failing.
         hosts: Names by which this machine may be called, beside ``localhost`` and its addresses.
         limits: How many connections it takes, and how long they may keep silent.
@@ -290,7 +290,7 @@ async def serve_admin(
         listener = await listening("admin_port", host, port)
     with listener:
         bound_host, bound_port = listener.getsockname()[:2]
-        health = Health(broker, server, patience_s=patience_s, hung_s=hung_s)
+        health = Health(broker, server, timeout_s=timeout_s, hung_s=hung_s)
         try:
             app = admin_app(health, metrics, routes, {host.lower(), *map(str.lower, hosts)})
             async with serving(app, listener, limits=limits, always=PATHS):

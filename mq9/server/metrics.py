@@ -90,7 +90,7 @@ class Metrics:
         )
         self._redeliveries = Counter(
             "mq9_redeliveries",
-            "Messages handed out to a group that had been handed them before.",
+            "Messages delivered to a group again.",
             registry=registry,
         )
         self._dead_letters = Counter(
@@ -134,7 +134,7 @@ class Metrics:
         self._seconds.labels(verb).observe(seconds)
 
     def redelivered(self, count: int) -> None:
-        """Count messages handed out again."""
+        """Count messages delivered again."""
         self._redeliveries.inc(count)
 
     def dead_lettered(self) -> None:
@@ -147,7 +147,7 @@ class Metrics:
         self._opened.inc()
 
     def connection_closed(self, reason: str) -> None:
-        """Count a client that has gone.
+        """Count a client that has disconnected.
 
         Args:
             reason: One of ``CLOSE_REASONS``.
@@ -203,7 +203,7 @@ def _gauges(totals: Totals) -> Iterator[Metric]:
     ):
         yield GaugeMetricFamily(f"mq9_{name}", text, value=value)
     backlog = GaugeMetricFamily(
-        "mq9_backlog", "Messages that groups could be handed now.", labels=["priority"]
+        "mq9_backlog", "Messages that could be delivered to groups now.", labels=["priority"]
     )
     for priority in PRIORITIES:
         backlog.add_metric([priority.value], getattr(totals.backlog, priority.value))

@@ -27,7 +27,7 @@ _WILDCARDS = (ONE, REST)
 
 
 class _Node(Generic[S]):
-    """Who listens to the tokens on the way here, and what lies beyond them.
+    """A node of the tree: the subscriptions that end here, and the nodes that follow.
 
     Attributes:
         stretch: The tokens since the node before.
@@ -86,18 +86,18 @@ class Router(Generic[S]):
 
     def remove(self, subscription: S) -> None:
         """Let a subscription take part no longer. Harmless when it does not."""
-        way = [self._root]
+        path = [self._root]
         rest = subscription.subject
         while rest:
-            following = way[-1].beyond.get(_first(rest))
+            following = path[-1].beyond.get(_first(rest))
             if following is None or not _begins(rest, following.stretch):
                 return
-            way.append(following)
+            path.append(following)
             rest = _without(rest, following.stretch)
-        if way[-1].here.pop(id(subscription), None) is None:
+        if path[-1].here.pop(id(subscription), None) is None:
             return
         self._count -= 1
-        for before, node in zip(way[-2::-1], way[:0:-1], strict=True):
+        for before, node in zip(path[-2::-1], path[:0:-1], strict=True):
             if node.here or len(node.beyond) > 1:
                 break
             first = _first(node.stretch)

@@ -39,7 +39,7 @@ class ConnectionObserver(Protocol):
         """A client has connected."""
 
     def connection_closed(self, reason: str) -> None:
-        """A client has gone, or was cut off for this reason."""
+        """A client has disconnected, or was cut off for this reason."""
 
 
 class Server:

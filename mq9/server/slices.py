@@ -1,4 +1,4 @@
-"""Slices of the event loop for clients that want much of it, with room for others between them."""
+"""Slices of the event loop for clients that want much of it, with time for others between them."""
 
 from __future__ import annotations
 

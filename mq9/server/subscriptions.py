@@ -18,7 +18,7 @@ RESERVED = subjects.ROOT.partition(".")[0]  # the first token of what is mq9's a
 
 
 class Message:
-    """A message on its way to subscriptions: what follows its line is made once for all of them.
+    """A published message: what follows its line is encoded once for all subscriptions.
 
     Args:
         frame: What was published.

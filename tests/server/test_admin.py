@@ -161,40 +161,47 @@ class Counting:
     def __init__(self, broker):
         self.broker = broker
         self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def check(self):
         self.asked += 1
+        await self.answers.wait()
         await self.broker.check()
 
     async def totals(self):
+        await self.answers.wait()
         return await self.broker.totals()
 
 
 async def test_while_the_storage_hangs_nothing_piles_up_and_it_recovers(metrics, tmp_path, caplog):
     broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
     counting = Counting(broker)
-    async with admin(counting, metrics, patience_s=0.05) as client:
-        with broker._backend.reading:
-            ready = await asyncio.gather(*[client.get("/readyz") for _ in range(20)])
-            scraped = await client.get("/metrics")
-            live = await client.get("/healthz")
+    async with admin(counting, metrics, timeout_s=0.05) as client:
+        counting.answers.clear()
+        ready = await asyncio.gather(*[client.get("/readyz") for _ in range(20)])
+        scraped = await client.get("/metrics")
+        live = await client.get("/healthz")
+        counting.answers.set()
         assert {(one.status_code, one.json()["reason"]) for one in ready} == {(503, "storage")}
         assert value(scraped, "mq9_storage_up") == 1  # slow is not down
         assert "mq9_messages" not in scraped.text
         assert live.status_code == 200
         assert counting.asked == 1
         while (await client.get("/readyz")).status_code != 200:
-            pass  # patience is short, and the storage had stopped
+            pass  # it is given little time
     assert "the storage did not answer within 0.05 s" in caplog.text
     await broker.close()
 
 
 async def test_a_storage_that_hangs_for_long_is_down(metrics, tmp_path):
     broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
-    async with admin(broker, metrics, patience_s=0.01, hung_s=0.05) as client:
-        with broker._backend.reading:
-            while value(await client.get("/metrics"), "mq9_storage_up") == 1:
-                pass
+    counting = Counting(broker)
+    async with admin(counting, metrics, timeout_s=0.01, hung_s=0.05) as client:
+        counting.answers.clear()
+        while value(await client.get("/metrics"), "mq9_storage_up") == 1:
+            pass
+        counting.answers.set()
         while value(await client.get("/metrics"), "mq9_storage_up") == 0:
             pass
     await broker.close()
@@ -217,7 +224,7 @@ class SlowCount(Counting):
 async def test_while_counting_takes_long_metrics_answer_with_what_was_counted_last(broker, metrics):
     slow = SlowCount(broker)
     slow.go_on.set()
-    async with admin(slow, metrics, patience_s=0.05) as client:
+    async with admin(slow, metrics, timeout_s=0.05) as client:
         await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
         first = await client.get("/metrics")
         slow.go_on.clear()
@@ -235,9 +242,10 @@ async def test_while_counting_takes_long_metrics_answer_with_what_was_counted_la
 
 async def test_leaving_while_the_storage_hangs_does_not_wait_for_it(metrics, tmp_path):
     broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
-    with broker._backend.reading:
-        async with admin(broker, metrics, patience_s=0.01) as client:
-            assert (await client.get("/readyz")).status_code == 503
+    counting = Counting(broker)
+    counting.answers.clear()
+    async with admin(counting, metrics, timeout_s=0.01) as client:
+        assert (await client.get("/readyz")).status_code == 503
     await broker.close()
 
 
