@@ -204,9 +204,10 @@ async def test_health_and_metrics_answer_while_all_others_are_told_to_come_later
 
 
 async def test_where_all_connections_are_at_work_a_further_one_is_refused(connect):
-    go_on = asyncio.Event()
+    at_work, go_on = asyncio.Semaphore(0), asyncio.Event()
 
     async def wait(_request):
+        at_work.release()
         await go_on.wait()
         return PlainTextResponse("done")
 
@@ -217,7 +218,8 @@ async def test_where_all_connections_are_at_work_a_further_one_is_refused(connec
             address = listener.getsockname()
             asking = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
             waiting = [await connect(address, asking) for _ in range(2)]
-            await asyncio.sleep(0.05)
+            for _ in waiting:
+                await at_work.acquire()
             reader, _ = await connect(address, asking)
             assert await ended(reader) == b""
             go_on.set()

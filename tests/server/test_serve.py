@@ -74,6 +74,12 @@ async def test_what_is_kept_in_memory_goes_with_it(serving):
             assert await client.mailbox_create(name="inbox") == "inbox"
 
 
+async def begun(client):
+    """Return when the FETCH of the group `g` has been begun, which makes the group."""
+    while not (await client.mailbox_status("inbox", group_name="g")).group.exists:
+        pass
+
+
 async def test_two_servers_on_one_file_are_one_broker(tmp_path, serving):
     (tmp_path / "second").mkdir()
     data = ("--data", str(tmp_path / "mail.db"))
@@ -87,7 +93,7 @@ async def test_two_servers_on_one_file_are_one_broker(tmp_path, serving):
         fetch = asyncio.create_task(
             there.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=30_000)
         )
-        await asyncio.sleep(0.2)  # most likely it waits by now; if not, it finds the message
+        await begun(here)
         await here.send("inbox", "news")
         assert [message.text for message in await fetch] == ["news"]
 
@@ -99,7 +105,7 @@ async def test_told_to_stop_it_answers_what_it_has_and_goes(serving):
         fetch = asyncio.create_task(
             client.fetch("inbox", group_name="g", deliver="new", max_wait_ms=60_000)
         )
-        await asyncio.sleep(0.2)
+        await begun(client)
         server.stop()
         fetched = await fetch
         assert fetched == []
