@@ -112,6 +112,12 @@ class FakeBroker:
         """The file that holds its state; None while it is closed, unless a file was given."""
         return self._path
 
+    @property
+    def waiting(self) -> int:
+        """How many FETCHes and stateless reads wait for mail; 0 while it is closed."""
+        broker = self._serving()
+        return 0 if broker is None else broker.waiting
+
     def client(self, *, agent: str | None = None, **options: Unpack[ClientOptions]) -> Mq9Client:
         """Return a connected client, usable at once and as a context manager.
 

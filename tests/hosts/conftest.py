@@ -18,9 +18,9 @@ def _measured():
 
 @pytest.fixture
 def measure(_measured):
-    """Where a test keeps what it measured of a program, in some way of reaching the server."""
+    """Where a test keeps what it measured of a program, by some transport."""
 
-    def of(program, way):
-        return _measured.setdefault(program.name, {}).setdefault(way, {})
+    def of(program, transport):
+        return _measured.setdefault(program.name, {}).setdefault(transport, {})
 
     return of

@@ -39,19 +39,19 @@ class Framework:
         if not (_ENVIRONMENTS / self.name / ".ready").exists():
             pytest.skip(f"pip could not install what frameworks/{self.name}.txt lists")
 
-    def run(self, home, model, steps, way, *target):
+    def run(self, home, model, steps, transport, *target):
         """Let an agent do what the model says; what the model saw.
 
         Args:
             home: A directory to live in.
             model: The model.
             steps: What it says.
-            way: `stdio` or `http`.
+            transport: `stdio` or `http`.
             target: The command of the server, or its URL.
         """
         python = _ENVIRONMENTS / self.name / "bin/python"
         agent = _HERE / f"{self.name}_agent.py"
-        command = [python, agent, f"{model.url}/v1", way, *target]
+        command = [python, agent, f"{model.url}/v1", transport, *target]
         return run_steps(model, steps, command, home=home, directory=home)
 
 

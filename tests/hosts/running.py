@@ -1,4 +1,4 @@
-"""Running programs of others to their end, with nothing of this machine's user, and no way out."""
+"""Running programs of others to their end, with nothing of this user and on loopback only."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import subprocess
 
 from tests.hosts.scripted_model import PROMPT
 
-_PATIENCE_S = 300
+_TIMEOUT_S = 300
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _NO_PROXY = ("NO_PROXY", "no_proxy")
 
@@ -48,7 +48,7 @@ def run(command, *, home, model, directory, path=(), variables=None):
         start_new_session=True,
     ) as process:
         try:
-            printed, _ = process.communicate(timeout=_PATIENCE_S)
+            printed, _ = process.communicate(timeout=_TIMEOUT_S)
         finally:
             _end_group(process.pid)
     assert process.returncode == 0, printed

@@ -53,7 +53,7 @@ def uris(address):
 
 
 async def refusals(host, address):
-    """Try every way into a mailbox, and yield how each was answered."""
+    """Try every call and URI that reaches a mailbox, and yield how each was answered."""
     for tool, arguments in calls(address):
         yield tool, arguments, await refusal(host.call(tool, **arguments))
     for uri in uris(address):

@@ -58,7 +58,7 @@ async def told(tools):
 
 
 async def main(transport, *target):
-    """Reach the server in one of the two ways that the adapters have."""
+    """Reach the server by one of the two transports of the adapters."""
     if transport == "stdio":
         connection = {"transport": "stdio", "command": target[0], "args": list(target[1:])}
         async with MultiServerMCPClient({"mq9": connection}).session("mq9") as session:

@@ -17,7 +17,7 @@ from mq9.http.port import listening, serving
 
 CURRENT, OLDER = ERAS
 # The protocol, and whether the server is stateless.
-WAYS = {"current": (CURRENT, False), "older": (OLDER, False), "no session": (OLDER, True)}
+VARIANTS = {"current": (CURRENT, False), "older": (OLDER, False), "no session": (OLDER, True)}
 # Nothing is encrypted on loopback, and to load all authorities for each client takes its time.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -28,10 +28,10 @@ def by_hand():
 
 
 @asynccontextmanager
-async def served(broker, agent="desk", *, stateless=False, settings=None, **door):
+async def served(broker, agent="desk", *, stateless=False, settings=None, **options):
     """Serve on a port that the system assigns; the URL."""
     settings = settings or Settings()
-    verified = not {"verifier", "authorization"}.isdisjoint(door)
+    verified = not {"verifier", "authorization"}.isdisjoint(options)
     callers = Callers(
         lambda name: broker.client(agent=name if verified else None),
         settings,
@@ -41,7 +41,7 @@ async def served(broker, agent="desk", *, stateless=False, settings=None, **door
     with await listening("port", "127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         async with (
-            mcp_routes(server, stateless=stateless, clock=broker.clock, **door) as routes,
+            mcp_routes(server, stateless=stateless, clock=broker.clock, **options) as routes,
             serving(Starlette(routes=routes), listener),
         ):
             yield f"http://127.0.0.1:{port}/mcp"
@@ -61,7 +61,7 @@ async def connected(url, era=CURRENT, token=None, **client):
 
 
 class Wire:
-    """A client by hand, for what no well-behaved one does."""
+    """A client without the SDK, for what no well-behaved one does."""
 
     def __init__(self, url, era=CURRENT, **headers):
         self.url = url
@@ -108,6 +108,6 @@ class Wire:
             return await http.send(request)
 
 
-async def waits(broker, mailboxes=1):
-    """Return once fetches wait for mail in so many mailboxes."""
-    await until(lambda: len(broker._serving()._waiters._by_address) == mailboxes)
+async def waits(broker, requests=1):
+    """Return once so many requests wait for mail."""
+    await until(lambda: broker.waiting == requests)

@@ -19,7 +19,7 @@ from issuing import EC, ED, HOUR, RESOURCE, RSA, issuing, jwk
 from mcp import Client
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
-from over_http import OLDER, WAYS, Wire, by_hand, connected, served
+from over_http import OLDER, VARIANTS, Wire, by_hand, connected, served
 from programs import McpServing
 from waiting import until
 
@@ -67,9 +67,9 @@ async def status(url, token):
     return (await asking(url, token)).status_code
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-async def test_a_token_says_who_asks(broker, issuer, way):
-    era, stateless = way
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+async def test_a_token_says_who_asks(broker, issuer, variant):
+    era, stateless = variant
     tokens = AccessTokens(issuer.url, RESOURCE, broker.clock)
     async with (
         served(broker, authorization=tokens, stateless=stateless) as url,

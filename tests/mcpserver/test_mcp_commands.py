@@ -220,23 +220,23 @@ def test_people_are_told_the_same(doctor, tmp_path):
 
 def test_a_command_that_is_gone_is_a_problem(doctor, home):
     cursor(home).parent.mkdir()
-    gone = str(home / "gone" / "mq9-mcp")
-    cursor(home).write_text(json.dumps({"mcpServers": {"mail": {"command": gone}}}))
+    missing = str(home / "missing" / "mq9-mcp")
+    cursor(home).write_text(json.dumps({"mcpServers": {"mail": {"command": missing}}}))
     found, code = doctor()
     assert code == 1
     assert (found["cursor"]["state"], found["cursor"]["advice"]) == (
         "problem",
         "mq9-mcp install cursor",
     )
-    assert found["cursor"]["text"].startswith(f"cannot start the server by `{gone}` (")
+    assert found["cursor"]["text"].startswith(f"cannot start the server by `{missing}` (")
 
 
 def test_the_doctor_tells_no_password(doctor, home):
     cursor(home).parent.mkdir()
     words = ["--agent", "a", "--server", "nats://desk:hunter2@127.0.0.1:1"]
-    gone = {"command": str(home / "mq9-mcp"), "args": words}
+    missing = {"command": str(home / "mq9-mcp"), "args": words}
     ours = {"command": str(MQ9_MCP), "args": words}
-    cursor(home).write_text(json.dumps({"mcpServers": {"x": gone}}))
+    cursor(home).write_text(json.dumps({"mcpServers": {"x": missing}}))
     (home / ".gemini").mkdir()
     (home / ".gemini/settings.json").write_text(json.dumps({"mcpServers": {"x": ours}}))
     found, code = doctor()

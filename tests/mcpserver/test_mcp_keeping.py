@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from hosting import at_rest
-from over_http import OLDER, WAYS, connected, served
+from over_http import OLDER, VARIANTS, connected, served
 
 from mcp_server import Settings
 
@@ -145,11 +145,13 @@ async def test_over_http_a_lease_is_kept_until_the_session_ends(broker, other):
         assert await left_for(other) == [0]
 
 
-@pytest.mark.parametrize("way", [WAYS["current"], WAYS["no session"]], ids=["current", "older"])
+@pytest.mark.parametrize(
+    "variant", [VARIANTS["current"], VARIANTS["no session"]], ids=["current", "older"]
+)
 async def test_without_sessions_an_agent_is_given_again_what_it_has_not_confirmed(
-    broker, other, way
+    broker, other, variant
 ):
-    era, stateless = way
+    era, stateless = variant
     async with served(broker, settings=Settings(**KEPT), stateless=stateless) as url:
         async with connected(url, era) as desk:
             assert await take(desk, "a", "b") == [0, 1]

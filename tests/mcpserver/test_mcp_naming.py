@@ -158,8 +158,8 @@ async def test_it_is_the_same_again_and_for_all_windows_of_a_project(open_window
         assert message["untrusted_content"] == "to do"
         held = (await two.do("fetch_messages", wait_seconds=0))["empty"]
         assert held == "1 leased by another consumer for 60 s more"
-    async with open_window(era, directory=HOME / "house") as other:
-        assert (await other.do("whoami"))["name"] == "claude-code-house"
+    async with open_window(era, directory=HOME / "garden") as other:
+        assert (await other.do("whoami"))["name"] == "claude-code-garden"
     async with open_window(era, about="Cursor") as other:
         assert (await other.do("whoami"))["name"] == "cursor-garden"
 

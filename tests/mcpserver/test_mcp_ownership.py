@@ -15,7 +15,7 @@ async def is_shut(host, address):
     """Whether nothing is read in a mailbox, sent there, or answered there; all or nothing."""
     refused = {
         "not " in told and SECRET not in told
-        async for way, given, told in refusals(host, address)
+        async for variant, given, told in refusals(host, address)
         if told is not None and "message not found" not in told
     }
     for arguments in (

@@ -217,7 +217,7 @@ async def test_nothing_confuses_the_server_over_http(broker, caplog):
                     headers=headers | wrong.get("headers", {}),
                     content=content() if callable(content) else content,
                 )
-                if era:  # there are no sessions, and one way to ask
+                if era:  # there are no sessions, and one kind of request
                     assert 400 <= answer.status_code < 500, (wrong, answer.text)
                 else:
                     assert answer.status_code == status, (wrong, answer.text)

@@ -1,4 +1,4 @@
-"""Whose mail an agent gets at, and as whom: every way around that an attacker would try."""
+"""Whose mail an agent gets at, and as whom: whatever an attacker would try."""
 
 import pytest
 from attacks import FORMS, calls, refusal, refusals, state, uris
@@ -56,8 +56,8 @@ async def test_no_form_of_an_address_leads_into_the_mailbox_of_another(desk, cur
     before = state(broker)
 
     for form in (*FORMS, private, beside, alike, f"mq9://x/{alike}"):
-        async for way, given, told in refusals(desk, form):
-            assert told, (way, given)
+        async for variant, given, told in refusals(desk, form):
+            assert told, (variant, given)
             assert SECRET not in told
             assert len(told) < 1_000
 
@@ -129,8 +129,8 @@ async def test_what_may_be_read_is_what_the_patterns_name(open_host, era, cursor
     desk = await open_host("desk", era=era, allow_read=["team.*"])
     await desk.do("whoami")
     for refused in ("team", "teams.one", "my.team.one", "cursor", "team.*", "team.", "team.one/x"):
-        async for way, given, told in refusals(desk, refused):
-            assert told, (way, given)
+        async for variant, given, told in refusals(desk, refused):
+            assert told, (variant, given)
 
     await cursor.send("team.one", "for all")
     assert (await desk.do("query_messages", mail_address=form))["messages"]
@@ -147,8 +147,8 @@ async def test_a_name_that_is_taken_gives_no_rights(desk, broker):
     for form in ("cursor", "mq9://desk/cursor"):
         assert "already exists" in await desk.fail("create_mailbox", name=form)
     assert "prefix: there is no such argument" in await desk.fail("create_mailbox", prefix="cursor")
-    async for way, given, told in refusals(desk, "cursor"):
-        assert told, (way, given)
+    async for variant, given, told in refusals(desk, "cursor"):
+        assert told, (variant, given)
     assert state(broker) == before
 
 
@@ -162,8 +162,8 @@ async def test_what_one_made_is_not_ones_own_when_another_made_it_anew(open_host
     later = await open_host("later", era=era)
     await later.do("send_message", mail_address="later", content=SECRET)
     before = state(broker)
-    async for way, given, told in refusals(desk, "later"):
-        assert told, (way, given)
+    async for variant, given, told in refusals(desk, "later"):
+        assert told, (variant, given)
         assert SECRET not in told
     for where in ({"mail_address": "later"}, {"mail_address": "desk", "reply_to": "later"}):
         assert "may send to team.*" in await desk.fail("send_message", content="x", **where)

@@ -143,7 +143,7 @@ async def test_told_to_stop_it_waits_for_no_listener(tmp_path, era):
         assert "Traceback" not in server.told
         assert " ERROR " not in server.told
         listener.cancel()
-        await asyncio.wait([listener])  # by an error or not: its server has gone
+        await asyncio.wait([listener])  # by an error or not: its server has ended
         if not listener.cancelled():
             assert listener.exception() is not None
 

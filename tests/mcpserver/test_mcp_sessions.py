@@ -186,11 +186,6 @@ async def test_where_there_are_no_sessions_there_is_no_limit(broker):
             waiting = [
                 asyncio.create_task(one.call("fetch_messages", wait_seconds=45)) for one in clients
             ]
-            lines = broker._serving()._waiters._by_address
-            await until(
-                lambda lines=lines: (
-                    sum(len(line.waiters) for line in lines.get("desk", {}).values()) == 5
-                )
-            )
+            await waits(broker, 5)
             await broker.clock.advance(45)
             assert [one.status_code for one in await asyncio.gather(*waiting)] == [200] * 5

@@ -106,7 +106,7 @@ async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(enviro
     cursor = await Process.start(environment, "--agent", "cursor", "--lease", "1")
     assert (await cursor.do("whoami"))["unread"] == "3 unread: call mq9_fetch_messages"
 
-    # What it had taken and not acknowledged when it was killed is handed out again.
+    # What it had taken and not acknowledged when it was killed is delivered again.
     first, *_ = (await cursor.do("fetch_messages", wait_seconds=0))["messages"]
     await cursor.do("ack_messages", msg_id=first["msg_id"])
     await cursor.kill()

@@ -8,7 +8,7 @@ import pytest
 from hosting import ERAS
 from mcp.server.auth.provider import AccessToken
 from mcp.shared.exceptions import MCPError
-from over_http import OLDER, WAYS, Wire, by_hand, connected, served, waits
+from over_http import OLDER, VARIANTS, Wire, by_hand, connected, served, waits
 from programs import McpServing
 
 from mcp_server.http.authentication import KnownTokens
@@ -35,14 +35,14 @@ def broker():
         yield broker
 
 
-@pytest.fixture(params=WAYS)
-def way(request):
-    return WAYS[request.param]
+@pytest.fixture(params=VARIANTS)
+def variant(request):
+    return VARIANTS[request.param]
 
 
 @pytest.fixture
-def era(way):
-    return way[0]
+def era(variant):
+    return variant[0]
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ async def test_without_the_token_of_an_agent_nobody_comes_in(broker, known):
         assert (await Wire(url, Authorization=f"bearer {ADA}").ask()).status_code == 200
 
 
-async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, known, way, era):
+async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, known, variant, era):
     async with (
-        served(broker, verifier=known, stateless=way[1]) as url,
+        served(broker, verifier=known, stateless=variant[1]) as url,
         connected(url, era, ADA) as ada,
         connected(url, era, BOB) as bob,
     ):
@@ -125,9 +125,9 @@ class Verifier:
         return AccessToken(token=token, client_id="a host", subject=token, scopes=[])
 
 
-async def test_a_verified_name_that_can_be_no_agent_is_told(broker, way, era):
+async def test_a_verified_name_that_can_be_no_agent_is_told(broker, variant, era):
     async with (
-        served(broker, verifier=Verifier(), stateless=way[1]) as url,
+        served(broker, verifier=Verifier(), stateless=variant[1]) as url,
         connected(url, era, "!!!") as nobody,
     ):
         told = await nobody.fail("whoami")

@@ -219,4 +219,4 @@ async def test_a_mailbox_that_is_made_anew_can_be_watched_anew(older, broker):
         await send(broker, "desk.more")
         assert await heard.get() == uri
         await broker.clock.advance(10)
-        assert await heard.get() == uri  # it is gone
+        assert await heard.get() == uri  # the mailbox is no longer there

@@ -41,7 +41,7 @@ def test_an_agent_mails_itself_and_clears_away(target, tmp_path):
         ("mq9_agent_unregister", "success"),
     ], told
     refused = told.pop(UNCONFIRMED)
-    who, registered, discovered, made, sent, fetched, acked, found, deleted, left, gone = (
+    who, registered, discovered, made, sent, fetched, acked, found, deleted, left, unregistered = (
         one["data"] for one in told
     )
     assert all(json.loads(one["text"]) == one["data"] for one in told)
@@ -67,4 +67,4 @@ def test_an_agent_mails_itself_and_clears_away(target, tmp_path):
     assert "confirm_address='bee.keeper'" in refused["text"]
     assert deleted["deleted"] == 0
     assert left["messages"] == []
-    assert gone["name"] == "Bee Keeper"
+    assert unregistered["name"] == "Bee Keeper"

@@ -70,7 +70,7 @@ CALLS = (
     ("fetch_messages", {"wait_seconds": 0, "group_name": "other"}),
     ("fetch_messages", {"wait_seconds": 0, "group_name": "other", "new_only": True}),
     ("fetch_messages", {"wait_seconds": 0, "mail_address": WORDS}),
-    ("ack_messages", {"msg_id": 0, "mail_address": "desk"}),  # it was handed to the stranger
+    ("ack_messages", {"msg_id": 0, "mail_address": "desk"}),  # it was delivered to the stranger
     ("ack_messages", {"msg_id": [0, 1], "group_name": "other", "outcome": "more_time"}),
     ("ack_messages", {"msg_id": 1, "group_name": "other"}),
     ("ack_messages", {"msg_id": 1, "group_name": "other", "outcome": "give_back"}),

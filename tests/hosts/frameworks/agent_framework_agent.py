@@ -7,9 +7,9 @@ from agent_framework import Agent, MCPStdioTool, MCPStreamableHTTPTool
 from agent_framework.openai import OpenAIChatCompletionClient
 
 
-async def main(model_url, way, *words):
+async def main(model_url, transport, *words):
     *target, prompt = words
-    if way == "stdio":
+    if transport == "stdio":
         server = MCPStdioTool("mq9", command=target[0], args=target[1:])
     else:
         server = MCPStreamableHTTPTool("mq9", url=target[0])

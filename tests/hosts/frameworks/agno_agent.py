@@ -9,9 +9,9 @@ from agno.tools.mcp import MCPTools
 from mcp import StdioServerParameters
 
 
-async def main(model_url, way, *words):
+async def main(model_url, transport, *words):
     *target, prompt = words
-    if way == "stdio":
+    if transport == "stdio":
         parameters = StdioServerParameters(command=target[0], args=target[1:])
         server = MCPTools(server_params=parameters, transport="stdio", timeout_seconds=60)
     else:

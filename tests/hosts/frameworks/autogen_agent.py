@@ -8,9 +8,9 @@ from autogen_ext.models.openai import OpenAIChatCompletionClient
 from autogen_ext.tools.mcp import McpWorkbench, StdioServerParams, StreamableHttpServerParams
 
 
-async def main(model_url, way, *words):
+async def main(model_url, transport, *words):
     *target, prompt = words
-    if way == "stdio":
+    if transport == "stdio":
         server = StdioServerParams(command=target[0], args=target[1:], read_timeout_seconds=60)
     else:
         server = StreamableHttpServerParams(url=target[0])

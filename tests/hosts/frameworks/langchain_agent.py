@@ -9,9 +9,9 @@ from langchain_mcp_adapters.tools import load_mcp_tools
 from langchain_openai import ChatOpenAI
 
 
-async def main(model_url, way, *words):
+async def main(model_url, transport, *words):
     *target, prompt = words
-    if way == "stdio":
+    if transport == "stdio":
         connection = {"transport": "stdio", "command": target[0], "args": target[1:]}
     else:
         connection = {"transport": "http", "url": target[0]}

@@ -8,10 +8,10 @@ from agents.mcp import MCPServerStdio, MCPServerStreamableHttp
 from openai import AsyncOpenAI
 
 
-async def main(model_url, way, *words):
+async def main(model_url, transport, *words):
     *target, prompt = words
     set_tracing_disabled(True)
-    if way == "stdio":
+    if transport == "stdio":
         parameters = {"command": target[0], "args": target[1:]}
         server = MCPServerStdio(parameters, client_session_timeout_seconds=60)
     else:

@@ -10,9 +10,9 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 
-async def main(model_url, way, *words):
+async def main(model_url, transport, *words):
     *target, prompt = words
-    reached = StdioTransport(target[0], target[1:]) if way == "stdio" else target[0]
+    reached = StdioTransport(target[0], target[1:]) if transport == "stdio" else target[0]
     provider = OpenAIProvider(base_url=model_url, api_key="scripted")
     model = OpenAIChatModel("scripted", provider=provider)
     await Agent(model, toolsets=[MCPToolset(reached)]).run(prompt)

@@ -9,9 +9,9 @@ from strands.models.openai import OpenAIModel
 from strands.tools.mcp import MCPClient
 
 
-def main(model_url, way, *words):
+def main(model_url, transport, *words):
     *target, prompt = words
-    if way == "stdio":
+    if transport == "stdio":
         parameters = StdioServerParameters(command=target[0], args=target[1:])
         server = MCPClient(lambda: stdio_client(parameters), startup_timeout=60)
     else:
