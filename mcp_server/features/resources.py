@@ -38,7 +38,7 @@ MAILBOX = "mq9://mailbox/{address}"
 MESSAGE = "mq9://message/{address}/{msg_id}"
 
 _JSON = "application/json"
-_MOST_AGENTS = 100
+_MAX_AGENTS = 100
 
 _MAILBOX = re.compile(r"mq9://mailbox/([^/]+)")
 _MESSAGE = re.compile(r"mq9://message/([^/]+)/([0-9]{1,16})")
@@ -146,7 +146,7 @@ class Resources:
 
     async def _text(self, context: Context, uri: str) -> str:
         if uri == AGENTS:
-            agents = DiscoverArguments(limit=_MOST_AGENTS)
+            agents = DiscoverArguments(limit=_MAX_AGENTS)
             return (await self._perform(context, agent_discover, agents)).content()
         address = mailbox_of(uri)
         if address is not None:

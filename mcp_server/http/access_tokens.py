@@ -21,7 +21,7 @@ from mq9.clock import Clock
 _logger = logging.getLogger("mq9.mcp")
 
 _LEEWAY_S = 30  # by which two clocks may differ
-_MOST_CHARS = 16 * 1024
+_MAX_CHARS = 16 * 1024
 
 
 class CannotVerify(AuthenticationError):
@@ -76,7 +76,7 @@ class AccessTokens:
         Raises:
             CannotVerify: The keys of the authorization server cannot be fetched.
         """
-        if len(token) > _MOST_CHARS:
+        if len(token) > _MAX_CHARS:
             return None
         try:
             claims = await self._verified(token)

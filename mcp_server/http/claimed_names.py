@@ -14,7 +14,7 @@ _PLAIN = "oauth"
 _HASHED = "oauthx"
 _DIGEST_CHARS = 32
 _READABLE_CHARS = 80
-_MOST_NAME_CHARS = 1_000
+_MAX_NAME_CHARS = 1_000
 
 
 def agent_named(value: object) -> str:
@@ -26,10 +26,10 @@ def agent_named(value: object) -> str:
     Raises:
         InvalidRequest: The value is no text, or too long.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= _MOST_NAME_CHARS:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME_CHARS:
         raise InvalidRequest(
             f"the claim that names the agent is {addresses.shown(value)}, not a text of at most "
-            f"{_MOST_NAME_CHARS} characters"
+            f"{_MAX_NAME_CHARS} characters"
         )
     try:
         return addresses.parse(f"{_PLAIN}.{value}")

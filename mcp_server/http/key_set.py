@@ -27,8 +27,8 @@ _USABLE_MS = 86_400_000  # and for so long where that fails
 _BETWEEN_MS = 30_000  # from one fetch for a key that is not there to the next
 RETRY_S = 5  # after one that failed
 _TIMEOUT_MS = 5_000
-_MOST_BYTES = 256 * 1024
-_MOST_KEYS = 100
+_MAX_BYTES = 256 * 1024
+_MAX_KEYS = 100
 _RSA_BITS = range(2048, 8192 + 1)
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -192,8 +192,8 @@ class KeySet:
             body = b""
             async for piece in response.aiter_raw():
                 body += piece
-                if len(body) > _MOST_BYTES:
-                    raise InvalidRequest(f"{url}: more than {_MOST_BYTES} bytes")
+                if len(body) > _MAX_BYTES:
+                    raise InvalidRequest(f"{url}: more than {_MAX_BYTES} bytes")
         try:
             found = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -209,8 +209,8 @@ def _usable(keys: Any) -> dict[tuple[str | None, str], PyJWK]:
     Raises:
         InvalidRequest: There are none, or too many.
     """
-    if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
-        raise InvalidRequest(f"keys: it is not a list of at most {_MOST_KEYS}")
+    if not isinstance(keys, list) or len(keys) > _MAX_KEYS:
+        raise InvalidRequest(f"keys: it is not a list of at most {_MAX_KEYS}")
     found: dict[tuple[str | None, str], PyJWK] = {}
     for jwk in keys:
         if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":

@@ -5,13 +5,41 @@ import asyncio
 import pytest
 from hosting import ERAS, Host
 from mcp import Client
+from over_http import VARIANTS
 
 from mcp_server import Callers, Settings, make_server
+from mcp_server.hosts.machine import Machine
+from mq9.testing import FakeBroker
 
 
 @pytest.fixture
 def broker(mq9_broker):
     return mq9_broker
+
+
+@pytest.fixture
+def still_broker():
+    """A broker whose clock only the test moves, however long the network takes."""
+    with FakeBroker(autojump=False) as broker:
+        yield broker
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request):
+    """Each protocol over HTTP, with and without sessions."""
+    return VARIANTS[request.param]
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A user with a home and a project, and with the program on PATH."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (tmp_path / "project").mkdir()
+    for name in ("mq9-mcp", "mq9-mcp.exe"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    return Machine("linux", tmp_path / "home", {"PATH": str(programs)}, tmp_path / "project")
 
 
 @pytest.fixture(params=ERAS)

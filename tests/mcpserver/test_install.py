@@ -25,16 +25,6 @@ CURSOR = HOSTS["cursor"]
 URL = "sqlite:////mail/mq9.db"
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Machine:
-    """A user with a home, and with the program on PATH."""
-    program(tmp_path / "programs" / "mq9-mcp")
-    program(tmp_path / "programs" / "mq9-mcp.exe")
-    return Machine(
-        "linux", tmp_path / "home", {"PATH": str(tmp_path / "programs")}, tmp_path / "project"
-    )
-
-
 def program(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n")

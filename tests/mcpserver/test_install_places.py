@@ -22,18 +22,6 @@ SECRET = "nats://desk:hunter2@mail.example:4222"
 IN_PROJECTS = [name for name, host in HOSTS.items() if host.project_files]
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Machine:
-    program = tmp_path / "programs" / "mq9-mcp"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    program.with_suffix(".exe").write_text("")
-    program.with_suffix(".exe").chmod(0o755)
-    (tmp_path / "project").mkdir()
-    return Machine("linux", tmp_path / "home", {"PATH": str(program.parent)}, tmp_path / "project")
-
-
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 

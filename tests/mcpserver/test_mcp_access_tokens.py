@@ -29,17 +29,14 @@ from mcp_server.http.claimed_names import agent_named, check_apart
 from mq9 import InvalidRequest, Mq9Client
 from mq9 import address as addresses
 from mq9.server.users import User, Users
-from mq9.testing import FakeBroker
 
 METADATA = "https://mail.example/.well-known/oauth-protected-resource/mcp"
 ANOTHER = ec.generate_private_key(ec.SECP256R1())
 
 
 @pytest.fixture
-def broker():
-    """Under a clock that only the test moves, however long the network takes."""
-    with FakeBroker(autojump=False) as broker:
-        yield broker
+def broker(still_broker):
+    return still_broker
 
 
 @pytest.fixture

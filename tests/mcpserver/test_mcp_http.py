@@ -6,26 +6,18 @@ import pytest
 from hosting import ERAS
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification
-from over_http import OLDER, VARIANTS, Wire, by_hand, connected, served, waits
+from over_http import OLDER, Wire, by_hand, connected, served, waits
 from waiting import until
 
 from mq9 import InvalidRequest
 from mq9.operations import ALL
-from mq9.testing import FakeBroker
 
 INBOX = "mq9://mailbox/desk"
 
 
 @pytest.fixture
-def broker():
-    """Under a clock that only the test moves, however long the network takes."""
-    with FakeBroker(autojump=False) as broker:
-        yield broker
-
-
-@pytest.fixture(params=VARIANTS)
-def variant(request):
-    return VARIANTS[request.param]
+def broker(still_broker):
+    return still_broker
 
 
 @pytest.fixture

@@ -9,14 +9,11 @@ from over_http import CURRENT, OLDER, Wire, by_hand, served, waits
 from waiting import until
 
 from mcp_server.http.sessions import SessionLimits
-from mq9.testing import FakeBroker
 
 
 @pytest.fixture
-def broker():
-    """Under a clock that only the test moves, however long the network takes."""
-    with FakeBroker(autojump=False) as broker:
-        yield broker
+def broker(still_broker):
+    return still_broker
 
 
 class Names:

@@ -8,13 +8,12 @@ import pytest
 from hosting import ERAS
 from mcp.server.auth.provider import AccessToken
 from mcp.shared.exceptions import MCPError
-from over_http import OLDER, VARIANTS, Wire, by_hand, connected, served, waits
+from over_http import OLDER, Wire, by_hand, connected, served, waits
 from programs import McpServing
 
 from mcp_server.http.authentication import KnownTokens
 from mq9 import Mq9Client
 from mq9.server.users import Users
-from mq9.testing import FakeBroker
 
 ADA, BOB, CY = (f"the-token-of-{name}" for name in ("ada", "bob", "cy"))
 USERS = f"""
@@ -29,15 +28,8 @@ users = [
 
 
 @pytest.fixture
-def broker():
-    """Under a clock that only the test moves, however long the network takes."""
-    with FakeBroker(autojump=False) as broker:
-        yield broker
-
-
-@pytest.fixture(params=VARIANTS)
-def variant(request):
-    return VARIANTS[request.param]
+def broker(still_broker):
+    return still_broker
 
 
 @pytest.fixture
