@@ -1,7 +1,7 @@
 """The registry: agents registered, replaced, reported, removed.
 
-A registration remembers the life of the mailbox it points at, and goes with it. Whoever reads the
-registry passes over what has expired; the sweep removes it.
+A registration remembers the generation of the mailbox it points at, and is removed with it. Whoever
+reads the registry passes over what has expired; the sweep removes it.
 """
 
 from __future__ import annotations
@@ -64,15 +64,17 @@ def register(connection: sqlite3.Connection, call: Call[Register], now: int, lim
     existing = _find(connection, "a.key=:value", key, now)
     if existing is not None:
         _refuse_others(existing, call.actor, key)
-    life = mailboxes.ensure(connection, call.address, call.token, call.actor.agent, now, limits)
+    generation = mailboxes.ensure(
+        connection, call.address, call.token, call.actor.agent, now, limits
+    )
     expires_ms = now + ttl_s * 1000 if ttl_s else None
     if existing is not None:
         # Most register again with what they said before: then what is derived from it can stay.
         is_renewed = connection.execute(
-            "UPDATE agents SET life=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
+            "UPDATE agents SET generation=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
             " WHERE id=? AND mailbox=? AND registered=?",
             (
-                *(life, call.actor.agent, ttl_s, expires_ms, now),
+                *(generation, call.actor.agent, ttl_s, expires_ms, now),
                 *(existing.id, call.address, call.payload),
             ),
         ).rowcount
@@ -84,10 +86,10 @@ def register(connection: sqlite3.Connection, call: Call[Register], now: int, lim
         _make_room(connection, now, limits)
     connection.execute(
         "INSERT INTO agents"
-        " (key, mailbox, life, registered, owner, ttl_s, expires_ms, seen_ms)"
+        " (key, mailbox, generation, registered, owner, ttl_s, expires_ms, seen_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
         (
-            *(key, call.address, life, call.payload),
+            *(key, call.address, generation, call.payload),
             *(call.actor.agent, ttl_s, expires_ms, now),
         ),
     )

@@ -136,7 +136,7 @@ def consumer_of(call: Call[ByConsumer[Any]]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settle(Request[None]):
+class Advance(Request[None]):
     """Make visible what has fallen due in a mailbox, and remove what has expired."""
 
 

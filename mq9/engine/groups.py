@@ -185,7 +185,7 @@ def start_position(
 
 def token(mailbox: Mailbox, number: int) -> str:
     """Return the batch token of a reply."""
-    return f"{mailbox.life}-{number}"
+    return f"{mailbox.generation}-{number}"
 
 
 def chosen_reply(
@@ -195,7 +195,7 @@ def chosen_reply(
 
     Returns:
         The group and its reply; None when the call succeeds without doing anything: the token is
-        from before a reset or of an earlier mailbox, or the message is gone.
+        from before a reset or of an earlier mailbox, or the message was removed.
 
     Raises:
         InvalidRequest: The token is none of ours, or its reply did not contain the message.
@@ -244,8 +244,8 @@ def _reply_of_token(
     match = _TOKEN.fullmatch(batch)
     if match is None:
         raise InvalidRequest(f"batch: {batch!r} is not a token of this broker")
-    life, number = match[1], int(match[2])
-    if life != mailbox.life:
+    generation, number = match[1], int(match[2])
+    if generation != mailbox.generation:
         return None
     if number >= mailbox.next_reply:
         raise InvalidRequest(f"batch: {batch!r} was never given out")

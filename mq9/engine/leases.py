@@ -33,7 +33,7 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
     """Lease messages to a consumer of a group."""
     request, consumer = call.request, consumer_of(call)
     assert request.group_name is not None  # noqa: S101  # else it is a Peek
-    mailbox = mailboxes.settle(connection, call.address, now)
+    mailbox = mailboxes.advance(connection, call.address, now)
     mailboxes.refuse_another(mailbox, call.generation)
     group = groups.find(connection, mailbox, request.group_name, now)
     repeated = False
@@ -77,7 +77,7 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
             lease_until=until_ms / 1000 if messages else None,
             more=more or cut,
         ),
-        generation=mailbox.life,
+        generation=mailbox.generation,
         position=group.start,
         next_change_ms=None
         if messages
@@ -136,7 +136,7 @@ def _still_held(
             lease_until=min(row[2] for row in rows) / 1000,
             more=bool(others),
         ),
-        generation=mailbox.life,
+        generation=mailbox.generation,
         position=group.start,
         copy=copy,
     )
@@ -310,7 +310,7 @@ def _sooner(*instants: int | None) -> int | None:
 def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
     """Read without a group."""
     wanted, position = call.request.fetch, call.request.position
-    mailbox = mailboxes.settled(connection, call.address, now)
+    mailbox = mailboxes.current(connection, call.address, now)
     mailboxes.refuse_another(mailbox, call.generation)
     if position is None:
         position = groups.start_position(connection, mailbox, wanted, now)
@@ -328,7 +328,7 @@ def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
     )
     return Fetched(
         result=FetchResult(messages, more=cut or len(picked) == most),
-        generation=mailbox.life,
+        generation=mailbox.generation,
         position=position,
         next_change_ms=None if messages else next_change(connection, mailbox, None),
     )
@@ -340,7 +340,7 @@ def ack(
 ) -> tuple[int, ...]:
     """Confirm a message and, unless it is to be alone, those before it in the same reply."""
     request = call.request
-    mailbox = mailboxes.settle(connection, call.address, now)
+    mailbox = mailboxes.advance(connection, call.address, now)
     chosen = groups.chosen_reply(connection, mailbox, call, now)
     if chosen is None:
         return ()
@@ -413,7 +413,7 @@ def confirm(
 def nack(connection: sqlite3.Connection, call: Call[Nack], now: int, _limits: Limits) -> None:
     """Give a lease back; nobody gets the message until the delay is over."""
     request = call.request
-    mailbox = mailboxes.settle(connection, call.address, now)
+    mailbox = mailboxes.advance(connection, call.address, now)
     chosen = groups.chosen_reply(connection, mailbox, call, now)
     if chosen is None:
         return
@@ -440,7 +440,7 @@ def extend(
 ) -> Extended:
     """Renew the leases that the consumer still holds."""
     request, consumer = call.request, consumer_of(call)
-    mailbox = mailboxes.settle(connection, call.address, now)
+    mailbox = mailboxes.advance(connection, call.address, now)
     group = groups.find(connection, mailbox, request.group_name, now)
     extended: list[int] = []
     lost: list[int] = []
@@ -464,7 +464,7 @@ def undo(connection: sqlite3.Connection, call: Call[Undo], now: int, _limits: Li
     """Make a reply undone that reached nobody."""
     request = call.request
     mailbox = mailboxes.look(connection, call.address, now)
-    if mailbox is None or not request.batch.startswith(f"{mailbox.life}-"):
+    if mailbox is None or not request.batch.startswith(f"{mailbox.generation}-"):
         return
     number = int(request.batch.rpartition("-")[2])
     latest = connection.execute(
@@ -478,7 +478,7 @@ def undo(connection: sqlite3.Connection, call: Call[Undo], now: int, _limits: Li
 @handlers.command(Release)
 def release(connection: sqlite3.Connection, call: Call[Release], now: int, _limits: Limits) -> None:
     """Make undone what a FETCH was given whose asker no longer waits for the reply."""
-    mailbox = mailboxes.settle(connection, call.address, now)
+    mailbox = mailboxes.advance(connection, call.address, now)
     group = groups.find(connection, mailbox, call.request.group_name, now)
     if group is None:
         return

@@ -34,21 +34,21 @@ def life(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
         )
     if msg_id >= mailbox.next_msg_id:
         return MessageLife(msg_id=msg_id, state="unassigned")
-    gone = connection.execute(
-        "SELECT reason, gone_ms, sent_ms, visible_ms, priority, replaced_by FROM gone"
+    tombstone = connection.execute(
+        "SELECT reason, removed_ms, sent_ms, visible_ms, priority, replaced_by FROM tombstones"
         " WHERE mailbox=? AND msg_id=?",
         (mailbox.id, msg_id),
     ).fetchone()
-    if gone is None:
+    if tombstone is None:
         return MessageLife(msg_id=msg_id, state="unknown")
-    reason, gone_ms, sent_ms, visible_ms, lane, replaced_by = gone
+    reason, removed_ms, sent_ms, visible_ms, lane, replaced_by = tombstone
     return MessageLife(
         msg_id=msg_id,
         state=reason,
-        since=gone_ms / 1000,
+        since=removed_ms / 1000,
         sent=sent_ms / 1000,
         visible=visible_ms / 1000,
-        expires=gone_ms / 1000 if reason == "expired" else None,
+        expires=removed_ms / 1000 if reason == "expired" else None,
         priority=PRIORITIES[lane],
         replaced_by=replaced_by,
         groups=_last_seen(connection, mailbox, msg_id, now),

@@ -62,7 +62,7 @@ def read(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> R:
 
     Raises:
         Mq9Error: The call was refused.
-        Unsettled: A message has fallen due that no command has made visible yet.
+        Outdated: A message has fallen due that no command has made visible yet.
     """
     if call.request.is_private:
         mailboxes.refuse_others(connection, call, now)

@@ -1,6 +1,6 @@
 """Mailboxes: made, found, brought up to date, dropped.
 
-Whatever touches a mailbox settles it first: what has fallen due becomes visible in due order, then
+Whatever touches a mailbox advances it first: what has fallen due becomes visible in due order, then
 what has expired is removed. ``changes_ms`` is a lower bound of the next such instant, so that a
 mailbox in which nothing is due costs one row.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mq9.engine import deliveries, handlers, registry
-from mq9.engine.commands import Actor, Call, CheckActor, ClaimNames, Limits, Settle
+from mq9.engine.commands import Actor, Advance, Call, CheckActor, ClaimNames, Limits
 from mq9.errors import Forbidden, LimitReached, MailboxExists, MailboxNotFound
 from mq9.models import PublicMailbox
 from mq9.protocol.outcomes import PublicPage
@@ -24,7 +24,7 @@ _OF_A_MAILBOX = (
     ("messages", "rowid"),
     ("delayed", "rowid"),
     ("sent_ids", "mailbox, id"),
-    ("gone", "mailbox, msg_id"),
+    ("tombstones", "mailbox, msg_id"),
     ("leases", "group_id, msg_id"),
     ("replies", "mailbox, number"),
     ("deliveries", "mailbox, reply, msg_id"),
@@ -36,8 +36,8 @@ _LISTED_AT_ONCE = 1_000
 _MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
 _PLAIN = CreateMailbox()  # of an agent that registers without one
 _COLUMNS = (
-    "id, address, life, description, public, creator, readers, ttl_s, expires_ms, changes_ms, "
-    "next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids"
+    "id, address, generation, description, public, creator, readers, ttl_s, expires_ms, "
+    "changes_ms, next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids"
 )
 
 
@@ -47,7 +47,7 @@ class Mailbox:
 
     id: int
     address: str
-    life: str
+    generation: str
     description: str
     public: int
     creator: str | None
@@ -105,8 +105,8 @@ class Mailbox:
         return tuple(self.readers.split("\n")) if self.readers else ()
 
 
-class Unsettled(Exception):  # not a failure: a hint to the backend
-    """Something in the mailbox has fallen due; ``Settle`` it before reading."""
+class Outdated(Exception):  # not a failure: a hint to the backend
+    """Something in the mailbox has fallen due; ``Advance`` it before reading."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
@@ -166,22 +166,22 @@ def _another_s(address: str) -> Forbidden:
     return Forbidden(f"mail_address: {address} belongs to another agent")
 
 
-def is_settled(mailbox: Mailbox, now: int) -> bool:
-    """Tell whether nothing has fallen due or expired since the mailbox was last settled."""
+def is_current(mailbox: Mailbox, now: int) -> bool:
+    """Tell whether nothing has fallen due or expired since the mailbox was last advanced."""
     return mailbox.changes_ms is None or mailbox.changes_ms > now
 
 
-def refuse_another(mailbox: Mailbox, life: str | None) -> None:
+def refuse_another(mailbox: Mailbox, generation: str | None) -> None:
     """Refuse a mailbox that has taken the address of the one that was meant.
 
     Raises:
-        MailboxNotFound: The one that was meant is gone.
+        MailboxNotFound: The one that was meant was dropped or has expired.
     """
-    if life is not None and life != mailbox.life:
+    if generation is not None and generation != mailbox.generation:
         raise not_found(mailbox.address)
 
 
-def settle(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
+def advance(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
     """Bring a mailbox up to date and return it.
 
     Raises:
@@ -190,31 +190,31 @@ def settle(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
     mailbox = look(connection, address, now)
     if mailbox is None:
         raise not_found(address)
-    if not is_settled(mailbox, now):
-        _settle(connection, mailbox, now)
+    if not is_current(mailbox, now):
+        _advance(connection, mailbox, now)
     return mailbox
 
 
-@handlers.command(Settle)
-def settle_now(
-    connection: sqlite3.Connection, call: Call[Settle], now: int, _limits: Limits
+@handlers.command(Advance)
+def advance_now(
+    connection: sqlite3.Connection, call: Call[Advance], now: int, _limits: Limits
 ) -> None:
     """Bring a mailbox up to date."""
-    settle(connection, call.address, now)
+    advance(connection, call.address, now)
 
 
-def settled(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
+def current(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
     """Return a mailbox that is up to date.
 
     Raises:
         MailboxNotFound: It is not there, or its TTL has passed.
-        Unsettled: It is not up to date.
+        Outdated: It is not up to date.
     """
     mailbox = look(connection, address, now)
     if mailbox is None:
         raise not_found(address)
-    if not is_settled(mailbox, now):
-        raise Unsettled(address)
+    if not is_current(mailbox, now):
+        raise Outdated(address)
     return mailbox
 
 
@@ -223,24 +223,24 @@ def check_actor(_connection: sqlite3.Connection, _call: Call[CheckActor], _now: 
     """Do nothing: whether the actor may was checked before."""
 
 
-def settle_due(connection: sqlite3.Connection, now: int, most: int) -> int:
-    """Settle mailboxes that nobody touches; how many messages fell due or expired."""
-    unsettled = connection.execute(
+def advance_due(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Advance mailboxes that nobody touches; how many messages fell due or expired."""
+    outdated = connection.execute(
         "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
         " ORDER BY changes_ms, id LIMIT ?",
         (now, now, most),
     ).fetchall()
     changed = 0
-    for (address,) in unsettled:
+    for (address,) in outdated:
         mailbox = look(connection, address, now)
         assert mailbox is not None  # noqa: S101  # it has just been listed
-        changed += max(1, _settle(connection, mailbox, now))
+        changed += max(1, _advance(connection, mailbox, now))
         if changed >= most:
             break
     return changed
 
 
-def _settle(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
+def _advance(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
     changed = _make_due_visible(connection, mailbox, now)
     changed += _remove_expired(connection, mailbox, now)
     (mailbox.changes_ms,) = connection.execute(
@@ -292,8 +292,8 @@ def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) 
     if count == 0:
         return 0
     connection.execute(
-        "INSERT INTO gone SELECT mailbox, msg_id, ?, expires_ms, sent_ms, visible_ms, priority,"
-        f" NULL {expired}",  # constant text
+        "INSERT INTO tombstones SELECT mailbox, msg_id, ?, expires_ms, sent_ms, visible_ms,"
+        f" priority, NULL {expired}",  # constant text
         ("expired", *which),
     )
     connection.execute(
@@ -374,7 +374,7 @@ def remove(
     """
     for msg_id, size, instant in messages:
         connection.execute(
-            "INSERT INTO gone SELECT mailbox, msg_id, ?, ?, sent_ms, visible_ms, priority, ?"
+            "INSERT INTO tombstones SELECT mailbox, msg_id, ?, ?, sent_ms, visible_ms, priority, ?"
             " FROM messages WHERE mailbox=? AND msg_id=?",
             (reason, instant, replaced_by, mailbox.id, msg_id),
         )
@@ -391,7 +391,7 @@ def remove(
 
 def _forget_first_fates(connection: sqlite3.Connection, mailbox: Mailbox) -> None:
     connection.execute(
-        "DELETE FROM gone WHERE mailbox=? AND msg_id<?",
+        "DELETE FROM tombstones WHERE mailbox=? AND msg_id<?",
         (mailbox.id, mailbox.next_msg_id - _MOST_FATES),
     )
 
@@ -399,14 +399,14 @@ def _forget_first_fates(connection: sqlite3.Connection, mailbox: Mailbox) -> Non
 def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:
     """Remove a mailbox with all that is in it and the registrations bound to it.
 
-    It is gone at once. Of what was in it the rows that are too many go with the next sweeps.
+    It is removed at once. Of what was in it the rows that are too many go with the next sweeps.
 
     Returns:
         How many rows were removed.
     """
     removed = registry.remove(
         connection,
-        "(mailbox, life)=(SELECT address, life FROM mailboxes WHERE id=?)",
+        "(mailbox, generation)=(SELECT address, generation FROM mailboxes WHERE id=?)",
         (mailbox_id,),
     )
     connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
@@ -457,7 +457,7 @@ def _first_rows(connection: sqlite3.Connection, table: str, mailbox_id: int, mos
 
 
 def erase_rest(connection: sqlite3.Connection, most: int) -> int:
-    """Remove some of what is left of mailboxes that are gone.
+    """Remove some of what is left of removed mailboxes.
 
     Returns:
         How many rows; at least ``most`` while something is left.
@@ -514,23 +514,23 @@ def create(
 def ensure(
     connection: sqlite3.Connection,
     address: str,
-    life: str,
+    generation: str,
     creator: str | None,
     now: int,
     limits: Limits,
 ) -> str:
-    """Make a mailbox that never expires if it is missing; return the life of the one there is."""
+    """Make a mailbox that never expires, unless there is one; return its generation."""
     existing = look(connection, address, now)
     if existing is not None:
-        return existing.life
-    _make(connection, address, life, creator, _PLAIN, now, limits)
-    return life
+        return existing.generation
+    _make(connection, address, generation, creator, _PLAIN, now, limits)
+    return generation
 
 
 def _make(
     connection: sqlite3.Connection,
     address: str,
-    life: str,
+    generation: str,
     creator: str | None,
     request: CreateMailbox,
     now: int,
@@ -541,11 +541,12 @@ def _make(
         erase(connection, stale[0])
     _make_room(connection, now, limits)
     connection.execute(
-        "INSERT INTO mailboxes (address, life, description, public, creator, ttl_s, expires_ms)"
+        "INSERT INTO mailboxes"
+        " (address, generation, description, public, creator, ttl_s, expires_ms)"
         " VALUES (?,?,?,?,?,?,?)",
         (
             address,
-            life,
+            generation,
             request.desc,
             int(request.public),
             creator,

@@ -139,7 +139,7 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
     request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
     size = counted_bytes(request, call.payload, sender)
     limits.check_payload(call.payload)
-    mailbox = mailboxes.settle(connection, call.address, now)
+    mailbox = mailboxes.advance(connection, call.address, now)
     first = idempotency.first_answer(connection, mailbox, call, now)
     if first is not None:
         return first
@@ -246,7 +246,7 @@ def _oldest_done(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int,
 @handlers.command(Delete)
 def delete(connection: sqlite3.Connection, call: Call[Delete], now: int, _limits: Limits) -> None:
     """Remove one message."""
-    mailbox = mailboxes.settle(connection, call.address, now)
+    mailbox = mailboxes.advance(connection, call.address, now)
     msg_id = call.request.msg_id
     row = connection.execute(
         "SELECT size FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
@@ -260,7 +260,7 @@ def delete(connection: sqlite3.Connection, call: Call[Delete], now: int, _limits
 @handlers.query(Query)
 def query(connection: sqlite3.Connection, call: Call[Query], now: int) -> Found:
     """Look at the newest messages that match, oldest first."""
-    mailbox = mailboxes.settled(connection, call.address, now)
+    mailbox = mailboxes.current(connection, call.address, now)
     request = call.request
     conditions = ["mailbox=?", "(expires_ms IS NULL OR expires_ms>?)"]
     values: list[Any] = [mailbox.id, now]

@@ -27,7 +27,7 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
         MailboxFull: The other mailbox is at its limit.
     """
     request = call.request
-    mailbox = mailboxes.settle(connection, call.address, now)
+    mailbox = mailboxes.advance(connection, call.address, now)
     chosen = groups.chosen_reply(connection, mailbox, call, now)
     if chosen is None:
         return _NOTHING
@@ -43,7 +43,7 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
     ).fetchone()
     acked = leases.confirm(connection, mailbox, group, reply, request.msg_id, now, individual=True)
     if lease is None or not acked:
-        return _NOTHING  # acked before, gone, or held by another consumer by now
+        return _NOTHING  # acked or removed before, or held by another consumer by now
     moved = Moved(
         mailbox=mailbox.address,
         group=request.group_name,
@@ -54,7 +54,7 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
         deliveries=lease[0],
         at=now / 1000,
     )
-    target = mailboxes.settle(connection, request.to, now)
+    target = mailboxes.advance(connection, request.to, now)
     (original,) = messages.load_messages(connection, mailbox, {request.msg_id: 0})
     copy = _store_copy(connection, mailbox, original, target, moved, now, limits)
     connection.execute(

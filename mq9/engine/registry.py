@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 ALIVE = (
     "(a.expires_ms IS NULL OR a.expires_ms>:now) AND EXISTS ("
-    "SELECT 1 FROM mailboxes m WHERE m.address=a.mailbox AND m.life=a.life"
+    "SELECT 1 FROM mailboxes m WHERE m.address=a.mailbox AND m.generation=a.generation"
     " AND (m.expires_ms IS NULL OR m.expires_ms>:now))"
 )
 _REMOVALS_KEPT = 10_000  # that whoever follows the registry may be behind

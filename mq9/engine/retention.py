@@ -8,7 +8,7 @@ from mq9.engine import agents, groups, handlers, idempotency, mailboxes, replies
 from mq9.engine.commands import Call, Limits, Sweep
 
 DAY_MS = 86_400_000
-GONE_MS = 7 * DAY_MS
+TOMBSTONES_MS = 7 * DAY_MS
 
 
 @handlers.command(Sweep)
@@ -17,7 +17,7 @@ def sweep(connection: sqlite3.Connection, call: Call[Sweep], now: int, _limits: 
     most = call.request.most
     swept = mailboxes.erase_expired(connection, now, most)
     swept += mailboxes.erase_rest(connection, most)
-    swept += mailboxes.settle_due(connection, now, most)
+    swept += mailboxes.advance_due(connection, now, most)
     swept += agents.remove_expired(connection, now, most)
     swept += idempotency.forget(connection, now, most)
     swept += _forget_fates(connection, now, most)
@@ -28,10 +28,10 @@ def sweep(connection: sqlite3.Connection, call: Call[Sweep], now: int, _limits: 
 def _forget_fates(connection: sqlite3.Connection, now: int, most: int) -> int:
     """Forget what became of messages that went long ago."""
     old = connection.execute(
-        "SELECT mailbox, msg_id FROM gone WHERE gone_ms<=? ORDER BY gone_ms LIMIT ?",
-        (now - GONE_MS, most),
+        "SELECT mailbox, msg_id FROM tombstones WHERE removed_ms<=? ORDER BY removed_ms LIMIT ?",
+        (now - TOMBSTONES_MS, most),
     ).fetchall()
-    connection.executemany("DELETE FROM gone WHERE mailbox=? AND msg_id=?", old)
+    connection.executemany("DELETE FROM tombstones WHERE mailbox=? AND msg_id=?", old)
     return len(old)
 
 

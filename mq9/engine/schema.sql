@@ -3,7 +3,7 @@
 CREATE TABLE mailboxes (
   id INTEGER PRIMARY KEY AUTOINCREMENT,    -- never used again: rows of an erased one may linger
   address TEXT NOT NULL UNIQUE,
-  life TEXT NOT NULL,               -- tells this mailbox from earlier ones of the same address
+  generation TEXT NOT NULL,         -- tells this mailbox from earlier ones of the same address
   description TEXT NOT NULL,
   public INTEGER NOT NULL,
   creator TEXT,                     -- the authenticated agent that made it
@@ -23,7 +23,7 @@ CREATE INDEX mailboxes_expiry ON mailboxes (expires_ms) WHERE expires_ms IS NOT 
 CREATE INDEX mailboxes_changes ON mailboxes (changes_ms) WHERE changes_ms IS NOT NULL;
 CREATE INDEX mailboxes_public ON mailboxes (address) WHERE public = 1;
 
--- Mailboxes that are gone but whose rows in the tables below were too many to remove at once.
+-- Removed mailboxes whose rows in the tables below were too many to remove at once.
 CREATE TABLE erased (
   mailbox INTEGER PRIMARY KEY
 ) STRICT;
@@ -73,7 +73,7 @@ CREATE TABLE delayed (
 ) STRICT;
 CREATE INDEX delayed_due ON delayed (mailbox, due_ms, id);
 
--- Idempotency ids, kept after their message is gone.
+-- Idempotency ids, kept after their message is removed.
 CREATE TABLE sent_ids (
   mailbox INTEGER NOT NULL,
   id BLOB NOT NULL,                 -- a digest of the sender and the id
@@ -85,18 +85,18 @@ CREATE TABLE sent_ids (
 CREATE INDEX sent_ids_age ON sent_ids (sent_ms);
 
 -- What became of messages that are no longer stored.
-CREATE TABLE gone (
+CREATE TABLE tombstones (
   mailbox INTEGER NOT NULL,
   msg_id INTEGER NOT NULL,
   reason TEXT NOT NULL,
-  gone_ms INTEGER NOT NULL,
+  removed_ms INTEGER NOT NULL,
   sent_ms INTEGER NOT NULL,
   visible_ms INTEGER NOT NULL,
   priority INTEGER NOT NULL,
   replaced_by INTEGER,              -- the message that took its key
   PRIMARY KEY (mailbox, msg_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX gone_age ON gone (gone_ms);
+CREATE INDEX tombstones_age ON tombstones (removed_ms);
 
 -- Consumer groups. Everything below a lane's cursor and not before the start was handed out;
 -- of that, what has a row in leases is not acked yet.
@@ -173,7 +173,7 @@ CREATE TABLE agents (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   key TEXT NOT NULL UNIQUE,         -- the name, else the mailbox
   mailbox TEXT NOT NULL,
-  life TEXT NOT NULL,               -- of the mailbox it points at
+  generation TEXT NOT NULL,         -- of the mailbox it points at
   registered BLOB NOT NULL,         -- the JSON object as it came
   owner TEXT,                       -- the authenticated agent that registered it
   ttl_s INTEGER NOT NULL,

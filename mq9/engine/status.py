@@ -26,7 +26,7 @@ _LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
 @handlers.query(Status)
 def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> MailboxStatus:
     """Describe a mailbox."""
-    mailbox = mailboxes.settled(connection, call.address, now)
+    mailbox = mailboxes.current(connection, call.address, now)
     group_name, msg_id = call.request.group_name, call.request.msg_id
     delayed, next_due = _delayed(connection, mailbox)
     return MailboxStatus(
@@ -54,7 +54,7 @@ def _is_own(mailbox: Mailbox, actor: Actor) -> bool | None:
 @handlers.query(WhyEmpty)
 def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) -> Waiting:
     """Say why a FETCH found nothing."""
-    mailbox = mailboxes.settled(connection, call.address, now)
+    mailbox = mailboxes.current(connection, call.address, now)
     group_name = call.request.group_name
     delayed, next_due = _delayed(connection, mailbox)
     stored = mailbox.messages - delayed
@@ -78,7 +78,7 @@ def count_unread(
     """Count what a group could be handed; None when the mailbox is not there."""
     if mailboxes.look(connection, call.address, now) is None:
         return None
-    mailbox = mailboxes.settled(connection, call.address, now)
+    mailbox = mailboxes.current(connection, call.address, now)
     return unread(connection, mailbox, call.request.group_name, now)
 
 

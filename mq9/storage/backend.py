@@ -24,8 +24,8 @@ from typing import Any, Protocol, TypeVar, cast
 from mq9.clock import Clock
 from mq9.concurrency.activity import Work
 from mq9.engine import machine
-from mq9.engine.commands import Call, Limits, Settle, Sweep, Undo, undo_of
-from mq9.engine.mailboxes import Unsettled
+from mq9.engine.commands import Advance, Call, Limits, Sweep, Undo, undo_of
+from mq9.engine.mailboxes import Outdated
 from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable, UnusableFile
 from mq9.protocol.request import Request
 from mq9.protocol.requests import Fetch, Send
@@ -44,7 +44,7 @@ _FILE_INTERVAL_S = 0.5  # how often it is looked whether the file is still there
 _MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
 _MOST_TOGETHER = 256  # commands in one commit
 _COMMIT_S = 0.005  # of work in one commit, so that what took little is answered soon
-_MOST_SETTLES = 5  # a read whose mailbox keeps changing under it gives up after these
+_MOST_ADVANCES = 5  # a read whose mailbox keeps changing under it gives up after these
 
 
 class Backend(Protocol):
@@ -158,8 +158,8 @@ class InlineBackend:
             try:
                 try:
                     return self._look(call, now)
-                except Unsettled as unsettled:
-                    self._transact(Call(Settle(), unsettled.address))
+                except Outdated as outdated:
+                    self._transact(Call(Advance(), outdated.address))
                     return self._look(call, now)
             except TooLong:
                 raise too_long(self._limits.max_read_steps) from None
@@ -360,14 +360,14 @@ class FileBackend:
 
     async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""
-        for _ in range(_MOST_SETTLES):
+        for _ in range(_MOST_ADVANCES):
             if self._closed:
                 raise NotConnected("the broker is closed")
             try:
                 with self._clock.busy():
                     return await self._read(call)
-            except Unsettled as unsettled:
-                await self.run(Call(Settle(), unsettled.address))
+            except Outdated as outdated:
+                await self.run(Call(Advance(), outdated.address))
         raise Unavailable("the mailbox changes faster than it can be read; repeat the request")
 
     async def _read(self, call: Call[Request[R]]) -> R:
@@ -516,7 +516,7 @@ class FileBackend:
             except BaseException:
                 _roll_back(self._writer)
                 raise
-            self._check_file()  # what was committed to a file that is gone is not success
+            self._check_file()  # what was committed to a file that was removed is not success
             self._refuse_lost()
             self.failed_ms = None
         except sqlite3.Error as error:
@@ -596,7 +596,7 @@ class FileBackend:
                 self._undo(ticket, result)
 
     def _tell_of(self, call: Call[Any]) -> None:
-        """Tell of what nobody else tells of: its asker is gone."""
+        """Tell of what nobody else tells of, since nobody waits for the outcome any more."""
         concerns_mail = isinstance(call.request, Send | Fetch | Undo)
         self._on_news(call.address if concerns_mail else None)
 

@@ -18,7 +18,7 @@ from mq9.storage.store import LOG_BYTES
 _RIGHTS = 0o600  # what the owner of the file must keep
 _ATTEMPTS = 5  # to read a page that another process may be writing
 _PAUSE_S = 0.01  # between two of them
-_SETTLED_NS = 1_000_000_000  # a change so recent may hide a second one: timestamps are coarse
+_CONCLUSIVE_NS = 1_000_000_000  # a change so recent may hide a second one: timestamps are coarse
 _AGAIN_S = 0.1  # after which such a file is looked into again
 
 
@@ -64,7 +64,7 @@ class DatabaseFile:
         self._log_size = 0
         self._is_cut = False
         self._stamp: tuple[int, ...] | None = None
-        self._is_settled = False
+        self._is_conclusive = False
         self._seen = _token_in(path)
         if self._seen is None:  # a new file: what it holds stands in the log
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -147,7 +147,7 @@ class DatabaseFile:
         status = self._main.stat()
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         now = time.monotonic()
-        if stamp == self._stamp and (self._is_settled or now - self._checked_at < _AGAIN_S):
+        if stamp == self._stamp and (self._is_conclusive or now - self._checked_at < _AGAIN_S):
             return None
         for attempt in range(_ATTEMPTS):
             if attempt:
@@ -168,7 +168,7 @@ class DatabaseFile:
         self._stamp = stamp
         self._checked_at = now
         age_ns = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
-        self._is_settled = age_ns > _SETTLED_NS
+        self._is_conclusive = age_ns > _CONCLUSIVE_NS
         return None
 
 

@@ -20,7 +20,7 @@ from mq9.engine import idempotency
 from mq9.errors import Unavailable, UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 5
+VERSION = 6
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {
     1: "",  # agents came to have vectors, whose table is now made by who derives them
@@ -76,6 +76,12 @@ _MIGRATIONS: dict[int, str] = {
     " WHERE d.group_id=l.group_id AND d.msg_id=l.msg_id AND d.previous IS NULL), reply);\n"
     "DROP TABLE handed;\n",
     4: "CREATE TABLE agents_removed (number INTEGER PRIMARY KEY, agent INTEGER NOT NULL) STRICT;\n",
+    5: "ALTER TABLE mailboxes RENAME COLUMN life TO generation;\n"
+    "ALTER TABLE agents RENAME COLUMN life TO generation;\n"
+    "ALTER TABLE gone RENAME TO tombstones;\n"
+    "ALTER TABLE tombstones RENAME COLUMN gone_ms TO removed_ms;\n"
+    "DROP INDEX gone_age;\n"
+    "CREATE INDEX tombstones_age ON tombstones (removed_ms);\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -86,7 +86,16 @@ def test_an_expired_mailbox_goes_with_everything_in_it(engine):
     assert engine.sweep_at(100 * SECOND) == 15
     assert engine.count("mailboxes") == 1
     for table in (
-        *("messages", "delayed", "sent_ids", "gone", "leases", "replies", "deliveries", "groups"),
+        *(
+            "messages",
+            "delayed",
+            "sent_ids",
+            "tombstones",
+            "leases",
+            "replies",
+            "deliveries",
+            "groups",
+        ),
         "agents",
     ):
         assert engine.count(table) == 0, table

@@ -35,7 +35,7 @@ ROW = verbs.Verb(
 
 
 def carry_out(connection, call, now):
-    mailbox = mailboxes.settled(connection, call.address, now)
+    mailbox = mailboxes.current(connection, call.address, now)
     (count,) = connection.execute(
         "SELECT count(*) FROM messages WHERE mailbox=? AND priority=?",
         (mailbox.id, LANES[call.request.priority]),

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from mq9.engine import commands, machine
 from mq9.engine.commands import Limits
-from mq9.engine.mailboxes import Unsettled
+from mq9.engine.mailboxes import Outdated
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, Priority
 from mq9.protocol import requests
@@ -111,8 +111,8 @@ class Comparison(RuleBasedStateMachine):
         try:
             try:
                 return machine.read(self.connection, query, self.now)
-            except Unsettled as unsettled:
-                self.apply(call(commands.Settle, unsettled.address))
+            except Outdated as outdated:
+                self.apply(call(commands.Advance, outdated.address))
                 return machine.read(self.connection, query, self.now)
         except Mq9Error as error:
             return error.code
