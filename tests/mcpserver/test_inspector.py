@@ -4,22 +4,12 @@ import json
 
 import pytest
 
+from mq9.operations import ALL
 from tests.mcpserver.programs import MQ9_MCP, McpServing, inspector, needs_node
 
 pytestmark = [pytest.mark.programs, needs_node]
 
-TOOLS = {
-    "mq9_ack_messages",
-    "mq9_agent_discover",
-    "mq9_agent_register",
-    "mq9_agent_unregister",
-    "mq9_create_mailbox",
-    "mq9_delete_message",
-    "mq9_fetch_messages",
-    "mq9_query_messages",
-    "mq9_send_message",
-    "mq9_whoami",
-}
+TOOLS = {f"mq9_{name}" for name in ALL}
 
 
 class Inspector:

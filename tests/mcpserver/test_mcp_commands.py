@@ -14,6 +14,7 @@ from mcp_server.hosts.machine import Machine
 from mcp_server.hosts.project_launch import own_launch
 from mcp_server.options import FOR_STDIO, flag, takes_value
 from mq9 import InvalidRequest
+from mq9.operations import ALL
 
 
 @pytest.fixture(autouse=True)
@@ -195,9 +196,8 @@ def test_the_doctor_finds_all_well(doctor, home, tmp_path):
     found, code = doctor()  # the doctor's own variable names another broker than the entry
     assert (code, found["cursor"]["state"], found["meeting"]["state"]) == (0, "ok", "warning")
     default = f"{home}/data/mq9/mq9.db"
-    assert (
-        found["cursor"]["text"]
-        == f"starts this server as Desk, with 10 tools, on sqlite:///{default}, not there yet"
+    assert found["cursor"]["text"] == (
+        f"starts this server as Desk, with {len(ALL)} tools, on sqlite:///{default}, not there yet"
     )
     assert not Path(default).parent.exists()
     assert found["meeting"]["text"] == (
@@ -257,7 +257,7 @@ def test_a_host_is_started_as_it_would_be(doctor, home, tmp_path):
         ok("install", host, "--yes", "--agent", "Desk", "--server", url)
     found, code = doctor()
     assert (code, found["cursor"]["state"], found["vscode"]["state"]) == (0, "ok", "ok")
-    assert found["cursor"]["text"] == f"starts this server as Desk, with 10 tools, on {url}"
+    assert found["cursor"]["text"] == f"starts this server as Desk, with {len(ALL)} tools, on {url}"
     assert found["agents"]["state"] == "warning"
     assert found["agents"]["text"] == "cursor and vscode are all Desk, and share its mailbox"
     assert found["meeting"] == {
@@ -382,7 +382,7 @@ def test_looking_creates_no_broker(doctor, home, tmp_path, monkeypatch, by_optio
     found, code = doctor()
     assert (code, found["cursor"]["state"]) == (0, "ok")
     for name in ("cursor", "claude-code (project)"):
-        assert found[name]["text"].endswith(f"with 10 tools, on {url}, not there yet")
+        assert found[name]["text"].endswith(f"with {len(ALL)} tools, on {url}, not there yet")
     assert [one.name for one in project.iterdir()] == [".mcp.json"]
 
 
@@ -430,7 +430,7 @@ def test_a_project_is_looked_at_as_well(doctor, home, tmp_path, monkeypatch):
     found, code = doctor()
     assert (code, found["vscode (project)"]["state"]) == (0, "ok")
     assert found["vscode (project)"]["text"] == (
-        f"starts this server as an agent of each project, with 10 tools, on sqlite:///{project}/mail.db,"
+        f"starts this server as an agent of each project, with {len(ALL)} tools, on sqlite:///{project}/mail.db,"
         " not there yet"
     )
     assert f"vscode (project) on {project}/mail.db" in found["meeting"]["text"]

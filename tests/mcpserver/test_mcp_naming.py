@@ -14,6 +14,7 @@ from mcp_types import ErrorData, Implementation, ListRootsResult, Root
 from mcp_server import Callers, Settings, make_server
 from mcp_server.agents.naming import WorkingDirectory, directory_in, name_of
 from mq9.address import slug
+from mq9.operations import ALL
 from tests.mcpserver.calling import refused
 from tests.mcpserver.programs import MQ9_MCP
 
@@ -213,7 +214,7 @@ async def test_a_program_is_named_after_its_directory(tmp_path, era):
         client_info=Implementation(name="claude-code", version="1"),
     ) as client:
         told = client.instructions
-        assert len((await client.list_tools()).tools) == 10
+        assert len((await client.list_tools()).tools) == len(ALL)
         listed = (await client.list_resources()).resources
         who = await client.call_tool("mq9_whoami", {})
 

@@ -41,21 +41,22 @@ def test_the_readme_lists_the_tools():
     assert number == NUMBERS[len(OPERATIONS)]
 
 
-def test_the_page_on_hosts_lists_the_further_tools():
-    text = (ROOT / "docs/how-to/mcp-hosts.md").read_text("utf-8")
+def test_the_reference_lists_the_tools():
+    for page, operations in (("tools", OPERATIONS), ("mcp", MCP_OPERATIONS)):
+        text = (ROOT / f"docs/reference/{page}.md").read_text("utf-8")
+        assert rows(text) == [one.name for one in operations]
 
-    assert rows(text) == [one.name for one in MCP_OPERATIONS]
-    assert set(NAME.findall(text)) <= set(ALL)
 
+def test_the_docs_say_which_tools_only_read_reach_others_and_remove_something():
+    hosts = (ROOT / "docs/how-to/mcp-hosts.md").read_text("utf-8")
+    reference = (ROOT / "docs/reference/mcp.md").read_text("utf-8")
+    [reading] = re.findall(r"^\| `--read-only` \|.*$", hosts, re.MULTILINE)
+    [reaching] = re.findall(r"Only ([^.]*)\(`openWorldHint`\)", reference)
+    [removing] = re.findall(r"Only ([^.]*)\(`destructiveHint`\)", reference)
 
-def test_the_page_on_hosts_says_which_tools_only_read_and_which_remove():
-    text = (ROOT / "docs/how-to/mcp-hosts.md").read_text("utf-8")
-    [switch] = re.findall(r"^\| `--read-only` \|.*$", text, re.MULTILINE)
-    [sentence] = re.findall(r"[^.]*\(`destructiveHint`\)", text)
-
-    assert NAME.findall(switch) == [one.name for one in ALL.values() if one.read_only]
-    destructive = [one.name for one in ALL.values() if one.destructive]
-    assert set(NAME.findall(sentence)) >= set(destructive)
+    assert NAME.findall(reading) == [one.name for one in ALL.values() if one.read_only]
+    assert NAME.findall(reaching) == [one.name for one in ALL.values() if one.open_world]
+    assert NAME.findall(removing) == [one.name for one in ALL.values() if one.destructive]
 
 
 def test_there_is_an_example_of_each_operation():
