@@ -12,17 +12,28 @@ from mq9.concurrency.portal import Portal, Stopped
 T = TypeVar("T")
 
 
-class ToolConnection:
-    """Connects when it is first used, and again in a forked child.
+def toolkit_closed() -> NotConnected:
+    """Return the error of a call after the toolkit was closed."""
+    return NotConnected("the toolkit is closed")
 
-    Usable from several threads and event loops at once.
+
+class ToolConnection:
+    """A client on a background thread, connected when it is first used.
+
+    A forked child connects anew. Usable from several threads and event loops at once.
 
     Args:
         make_client: Makes a client that is not connected yet.
+
+    Attributes:
+        is_closed: Whether it was closed.
+
+    Raises:
+        Mq9Error: No client can be made.
     """
 
     def __init__(self, make_client: Callable[[], Mq9Client]) -> None:
-        make_client()  # a wrong argument is told now, not in the middle of a run
+        make_client()  # so that a wrong argument is refused now, not during a run
         self._make_client = make_client
         self._portal = Portal("mq9-tools")
         self._client: Mq9Client | None = None
@@ -30,28 +41,28 @@ class ToolConnection:
         self.is_closed = False
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the background loop, and block until it is done.
+        """Run a coroutine on the background loop, and block until it is done.
 
         Raises:
-            NotConnected: The connection is closed, or was meanwhile.
+            NotConnected: The connection is closed, or was closed during the call.
         """
-        self._begin_after_fork()
+        self._forget_parents_client()
         try:
             return self._portal.call(work)
         except Stopped:
-            raise self.closed() from None
+            raise toolkit_closed() from None
 
     async def await_(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the background loop, awaited on any other.
+        """Run a coroutine on the background loop, awaited on any other.
 
         Raises:
-            NotConnected: The connection is closed, or was meanwhile.
+            NotConnected: The connection is closed, or was closed during the call.
         """
-        self._begin_after_fork()
+        self._forget_parents_client()
         try:
             return await self._portal.await_(work)
         except Stopped:
-            raise self.closed() from None
+            raise toolkit_closed() from None
 
     async def client(self) -> Mq9Client:
         """Return the client, connected; to be awaited on the background loop.
@@ -61,7 +72,7 @@ class ToolConnection:
             Mq9Error: No broker can be reached.
         """
         if self.is_closed:
-            raise self.closed()
+            raise toolkit_closed()
         if self._client is None:
             # No await between these, so that all callers get the one client.
             self._client = self._make_client()
@@ -70,20 +81,15 @@ class ToolConnection:
             await client.connect()
         return client
 
-    @staticmethod
-    def closed() -> NotConnected:
-        """Return the error of whoever uses it after it was closed."""
-        return NotConnected("the toolkit is closed")
-
     def close(self) -> None:
-        """Let go of the broker and the thread. Harmless when repeated."""
-        self._begin_after_fork()
+        """Close the client and end the thread. May be repeated."""
+        self._forget_parents_client()
         self.is_closed = True
         try:
             if self._client is not None:
                 self._portal.call(self._close())
         except Stopped:
-            pass  # closed by another thread meanwhile
+            pass  # another thread has closed it
         finally:
             self._portal.stop()
 
@@ -92,8 +98,8 @@ class ToolConnection:
         if client is not None:
             await client.close()
 
-    def _begin_after_fork(self) -> None:
-        """In a forked child, leave the parent's client alone."""
+    def _forget_parents_client(self) -> None:
+        """In a forked child, forget the client, which is the parent's."""
         if self._process != os.getpid():
             self._process = os.getpid()
             self._client = None

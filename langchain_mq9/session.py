@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import secrets
-import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.runtime import get_runtime
 
-from langchain_mq9.connection import ToolConnection
-from langchain_mq9.runs import run_headers
+from langchain_mq9.connection import ToolConnection, toolkit_closed
+from langchain_mq9.consumer_names import ConsumerNames
+from langchain_mq9.langsmith_headers import run_headers
 from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import Arguments
@@ -26,11 +22,24 @@ from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
 R = TypeVar("R", bound=Result)
-_LONGEST_CONSUMER = 200
+
+
+class SessionOptions(TypedDict, total=False):
+    """Arguments of ``Session`` that a tool by itself takes; see there."""
+
+    server: str | None
+    agent: str | None
+    mail_address: str | None
+    allow_read: Sequence[str]
+    allow_send: Sequence[str] | None
+    lease_ms: int
+    max_chars: int
+    registration_ttl: int
+    client_options: ClientOptions | None
 
 
 class Session:
-    """An agent at a broker, for any number of tools.
+    """An agent at a broker, shared by any number of tools.
 
     Usable from several threads and event loops at once.
 
@@ -40,12 +49,12 @@ class Session:
         mail_address: The agent's mailbox, when the slug of its name will not do.
         allow_read: Patterns of mailboxes that the agent may read beside its own.
         allow_send: Patterns of mailboxes that the agent may send to; None for all.
-        lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
-        max_chars: How many characters of message bodies one result may hold.
+        lease_ms: How many milliseconds fetched messages stay leased, 1 000 to 86 400 000.
+        max_chars: How many characters of message bodies one result may hold, at least 100.
         registration_ttl: After how many seconds without a sign of life the agent's registration is
             gone; 0 means never.
         client_options: Further arguments of ``Mq9Client``.
-        tools: The operations that the agent has tools for; all by default.
+        tools: The names of the operations that the agent has tools for; all by default.
         connection: The connection of another session, to be used instead of one to ``server`` and
             left open when this session is closed.
 
@@ -76,25 +85,50 @@ class Session:
             raise InvalidRequest("mail_address: it is the mailbox of an agent; give the agent")
         names = [one.name for one in OPERATIONS] if tools is None else tools
         self.tools = ToolNames({name: name for name in names})
-        self.agent = agent
-        self.identity = (
+        self._identity = (
             None if agent is None else Identity(agent, allow_read, mail_address, allow_send)
         )
-        self.lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
-        self.max_chars = checks.whole(100, HIGHEST_MAX_CHARS)("max_chars", max_chars)
-        self.registration_ttl = checks.whole(0, checks.MAX_SECONDS)(
+        self._lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
+        self._max_chars = checks.whole(100, HIGHEST_MAX_CHARS)("max_chars", max_chars)
+        self._registration_ttl = checks.whole(0, checks.MAX_SECONDS)(
             "registration_ttl", registration_ttl
         )
         self._owns_connection = connection is None
-        self.connection = connection or ToolConnection(
+        self._connection = connection or ToolConnection(
             lambda: Mq9Client(server, **(client_options or ClientOptions()))
         )
-        self._client: Mq9Client | None = None  # the latest one in use
+        self._client: Mq9Client | None = None  # the latest one used
         self._closed = False
-        self._process = os.getpid()
-        self._name = secrets.token_hex(4)
         self._deliveries = DeliveryMemory()
-        self._runs: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._consumers = ConsumerNames(agent)
+
+    def for_agent(
+        self,
+        agent: str,
+        *,
+        mail_address: str | None = None,
+        allow_read: Sequence[str] = (),
+        allow_send: Sequence[str] | None = None,
+        tools: Iterable[str] | None = None,
+    ) -> Session:
+        """Return a session of another agent, with the same limits, on the same connection.
+
+        For the arguments see ``Session``.
+
+        Raises:
+            InvalidRequest: An argument is not what it must be.
+        """
+        return Session(
+            agent=agent,
+            mail_address=mail_address,
+            allow_read=allow_read,
+            allow_send=allow_send,
+            lease_ms=self._lease_ms,
+            max_chars=self._max_chars,
+            registration_ttl=self._registration_ttl,
+            tools=tools,
+            connection=self._connection,
+        )
 
     def perform(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
@@ -102,7 +136,7 @@ class Session:
         """Perform an operation and block until it is done."""
         work = self._performing(operation, arguments, config)
         try:
-            return self.connection.call(work)
+            return self._connection.call(work)
         except NotConnected as error:
             raise unreachable(error) from None
 
@@ -112,7 +146,7 @@ class Session:
         """Perform an operation, awaited on any event loop."""
         work = self._performing(operation, arguments, config)
         try:
-            return await self.connection.await_(work)
+            return await self._connection.await_(work)
         except NotConnected as error:
             raise unreachable(error) from None
 
@@ -124,24 +158,25 @@ class Session:
             AgentNotFound: It is not registered.
             Mq9Error: The broker refuses, or cannot be reached.
         """
-        self.connection.call(self._unregister())
+        self._connection.call(self._unregister())
 
     async def aunregister(self) -> None:
         """Do the same, awaited on any event loop."""
-        await self.connection.await_(self._unregister())
+        await self._connection.await_(self._unregister())
 
     async def _unregister(self) -> None:
-        if self.identity is None:
+        if self._identity is None:
             raise InvalidRequest("agent: these tools belong to no agent that could be unregistered")
         client = await self._connected()
         # By its name alone: somebody else may be registered at its mailbox, too.
-        await client.agent_unregister(name=self.identity.name)
+        await client.agent_unregister(name=self._identity.name)
 
     def _performing(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> Coroutine[Any, Any, R]:
-        """Return what performs an operation; who asks is told by where this is called."""
-        return self._perform(operation, arguments, self.consumer(config), run_headers())
+        # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
+        consumer = self._consumers.current(config)
+        return self._perform(operation, arguments, consumer, run_headers())
 
     async def _perform(
         self,
@@ -157,10 +192,10 @@ class Session:
         caller = Caller(
             client=client,
             consumer=consumer,
-            identity=self.identity,
-            lease_ms=self.lease_ms,
-            max_chars=self.max_chars,
-            registration_ttl=self.registration_ttl,
+            identity=self._identity,
+            lease_ms=self._lease_ms,
+            max_chars=self._max_chars,
+            registration_ttl=self._registration_ttl,
             tools=self.tools,
             deliveries=self._deliveries.of(consumer),
             headers=headers,
@@ -168,52 +203,25 @@ class Session:
         try:
             return await perform(operation, caller, arguments)
         except OperationError as error:
-            if self.connection.is_closed:
-                raise unreachable(ToolConnection.closed()) from error
+            if self._connection.is_closed:
+                raise unreachable(toolkit_closed()) from error
             raise
 
     async def _connected(self) -> Mq9Client:
         if self._closed:
-            raise ToolConnection.closed()
-        client = await self.connection.client()
+            raise toolkit_closed()
+        client = await self._connection.client()
         if client is not self._client:
             self._client = client
-            if self.identity is not None:
-                self.identity.has_mailbox = False
+            if self._identity is not None:
+                self._identity.has_mailbox = False
         return client
-
-    def consumer(self, config: RunnableConfig) -> str:
-        """Return who fetches: the agent, and the LangGraph thread or run it fetches in.
-
-        A run that is repeated in its thread is the same consumer and gets what it had not acked.
-        """
-        thread = config.get("configurable", {}).get("thread_id")
-        run = self._run_name() if thread is None else str(thread)
-        name = f"{self.agent or 'agent'}/{run}"
-        if len(name) > _LONGEST_CONSUMER or not name.isprintable() or name != name.strip():
-            digest = hashlib.sha256(run.encode("utf-8", "backslashreplace")).hexdigest()
-            name = f"{self.agent or 'agent'}/{digest[:16]}"
-        return name
-
-    def _run_name(self) -> str:
-        """Return a name for the graph run that is going on; outside of one, this session's."""
-        try:
-            # The stream writer is made anew for each run and is the same throughout it.
-            run = getattr(get_runtime(), "stream_writer", None)
-        except (RuntimeError, KeyError):
-            run = None
-        if run is None:
-            if self._process != os.getpid():  # a forked child is another consumer
-                self._process = os.getpid()
-                self._name = secrets.token_hex(4)
-            return self._name
-        return self._runs.setdefault(run, f"run-{secrets.token_hex(4)}")
 
     def close(self) -> None:
         """End the session, and the connection if it is its own. Harmless when repeated."""
         self._closed = True
         if self._owns_connection:
-            self.connection.close()
+            self._connection.close()
 
     async def aclose(self) -> None:
         """End the session, and the connection if it is its own. Harmless when repeated."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from types import new_class
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import ArgsSchema
 from pydantic import PrivateAttr
 
-from langchain_mq9.session import Session
+from langchain_mq9.session import Session, SessionOptions
 from mq9.operations import Operation, OperationError
 from mq9.operations.result import Result
 from mq9.operations.tool_names import ToolNames
@@ -38,7 +38,9 @@ class Mq9Tool(BaseTool):
     _session: Session = PrivateAttr()
     _own_session: Session | None = PrivateAttr(default=None)
 
-    def __init__(self, *, session: Session | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, session: Session | None = None, **options: Unpack[SessionOptions]
+    ) -> None:
         operation = self.operation
         used = Session(**options) if session is None else session
         super().__init__(
@@ -50,12 +52,12 @@ class Mq9Tool(BaseTool):
         self._own_session = used if session is None else None
 
     def close(self) -> None:
-        """Let go of the tool's own connection; a shared one is left alone. May be repeated."""
+        """Close the tool's own connection, and leave a shared one open. May be repeated."""
         if self._own_session is not None:
             self._own_session.close()
 
     async def aclose(self) -> None:
-        """Let go of the tool's own connection; a shared one is left alone. May be repeated."""
+        """Close the tool's own connection, and leave a shared one open. May be repeated."""
         if self._own_session is not None:
             await self._own_session.aclose()
 

@@ -61,7 +61,7 @@ class Mq9Toolkit(BaseToolkit):
     ) -> None:
         super().__init__()
         kinds = _chosen(tools)
-        self._session = Session(
+        session = Session(
             server,
             agent=agent,
             mail_address=mail_address,
@@ -73,7 +73,7 @@ class Mq9Toolkit(BaseToolkit):
             client_options=client_options,
             tools=[kind.operation.name for kind in kinds],
         )
-        self._tools = [kind(session=self._session) for kind in kinds]
+        self._bind(session, kinds)
 
     def for_agent(
         self,
@@ -102,21 +102,22 @@ class Mq9Toolkit(BaseToolkit):
             InvalidRequest: An argument is not what it must be.
         """
         kinds = _chosen(tools)
-        session = Session(
-            agent=agent,
-            mail_address=mail_address,
-            allow_read=allow_read,
-            allow_send=allow_send,
-            lease_ms=self._session.lease_ms,
-            max_chars=self._session.max_chars,
-            registration_ttl=self._session.registration_ttl,
-            tools=[kind.operation.name for kind in kinds],
-            connection=self._session.connection,
-        )
         toolkit = self.model_construct()
-        toolkit._session = session  # noqa: SLF001  # of its own class
-        toolkit._tools = [kind(session=session) for kind in kinds]  # noqa: SLF001  # see above
+        toolkit._bind(  # noqa: SLF001  # its own class
+            self._session.for_agent(
+                agent,
+                mail_address=mail_address,
+                allow_read=allow_read,
+                allow_send=allow_send,
+                tools=[kind.operation.name for kind in kinds],
+            ),
+            kinds,
+        )
         return toolkit
+
+    def _bind(self, session: Session, kinds: Sequence[type[Mq9Tool]]) -> None:
+        self._session = session
+        self._tools = [kind(session=session) for kind in kinds]
 
     def get_tools(self) -> list[BaseTool]:
         """Return the tools; the same ones each time."""

@@ -28,12 +28,26 @@ READ_ONLY = frozenset(
 _STUB = '''\
 """The tool classes, one for each operation. Written by ``make generated``."""
 
+from typing import Unpack
+
+from langchain_mq9.session import Session, SessionOptions
 from langchain_mq9.tool import Mq9Tool
 
 __all__ = [
 {names}]
 
 TOOLS: tuple[type[Mq9Tool], ...]
+'''
+_CLASS = '''
+class {name}(Mq9Tool):
+    """{title}
+
+{description}
+    """
+
+    def __init__(
+        self, *, session: Session | None = None, **options: Unpack[SessionOptions]
+    ) -> None: ...
 '''
 
 
@@ -50,8 +64,8 @@ def stub() -> str:
     text = _STUB.format(names=_quoted(4, sorted(kind.__name__ for kind in TOOLS)))
     for kind in TOOLS:
         title, _, description = (kind.__doc__ or "").partition("\n\n")
-        docstring = f'"""{title}\n\n{fill(description, 90)}\n"""\n'
-        text += f"\nclass {kind.__name__}(Mq9Tool):\n{indent(docstring, '    ')}"
+        wrapped = indent(fill(description, 90), "    ")
+        text += _CLASS.format(name=kind.__name__, title=title, description=wrapped)
     return text
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import threading
 
 import pytest
 
-from langchain_mq9 import Mq9Toolkit
+from langchain_mq9 import FetchMessagesTool, Mq9Toolkit, Session
+from langchain_mq9.connection import ToolConnection
 from mq9 import InvalidRequest
 
 from .tool_calls import TOOLS, ado, bodies, do, fail, fetch, tool
@@ -56,14 +58,26 @@ def test_agents_of_one_connection_remember_each_what_they_fetched(planner, write
     assert do(planner, "ack_messages", msg_id=0)["mail_address"] == "planner"
 
 
-async def test_there_is_one_connection_and_one_thread(broker, planner):
-    writers = [planner.for_agent(f"writer.{number}") for number in range(5)]
+async def test_there_is_one_connection_and_one_thread(broker):
+    made = []
 
-    await asyncio.gather(*(ado(one, "fetch_messages", wait_seconds=0) for one in writers))
+    def make_client():
+        made.append(broker.client())
+        return made[-1]
 
-    connection = planner._session.connection
-    assert {one._session.connection for one in writers} == {connection}
-    assert {id(one._session._client) for one in writers} == {id(connection._client)}
+    before = set(threading.enumerate())
+    connection = ToolConnection(make_client)
+    checked = len(made)
+    first = Session(agent="planner", connection=connection)
+    sessions = [first, *(first.for_agent(f"writer.{number}") for number in range(5))]
+    tools = [FetchMessagesTool(session=one) for one in sessions]
+
+    await asyncio.gather(*(one.ainvoke({"wait_seconds": 0}) for one in tools))
+
+    names = [one.name for one in set(threading.enumerate()) - before]
+    connection.close()
+    assert len(made) == checked + 1
+    assert [name for name in names if name.startswith("mq9-tools")] == ["mq9-tools"]
 
 
 def test_closing_the_second_leaves_the_connection_open(planner, writer):

@@ -12,7 +12,8 @@ from itertools import chain
 
 import pytest
 
-from langchain_mq9 import Mq9Toolkit
+from langchain_mq9 import Mq9Toolkit, QueryMessagesTool, Session
+from langchain_mq9.connection import ToolConnection
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.testing import FakeBroker
 
@@ -235,24 +236,31 @@ def test_a_toolkit_that_is_forgotten_takes_its_thread_along(broker):
     assert tool_threads() == []
 
 
-def test_the_portal_refuses_to_wait_for_itself(planner):
-    send(planner, "x")
-    portal = planner._session.connection._portal
+@pytest.fixture
+def connection(broker):
+    """A connection whose background loop the test can use."""
+    made = ToolConnection(broker.client)
+    yield made
+    made.close()
+
+
+def test_a_tool_refuses_to_block_its_own_loop(connection):
+    alone = QueryMessagesTool(session=Session(agent="planner", connection=connection))
 
     async def call_a_tool():
-        return fetch(planner)
+        return alone.invoke({})
 
     with pytest.raises(RuntimeError, match="called synchronously from its own event loop"):
-        portal.call(call_a_tool())
+        connection.call(call_a_tool())
 
 
-def test_async_calls_work_on_the_portals_own_loop(planner):
-    send(planner, "x")
+def test_async_calls_work_on_the_tools_own_loop(connection):
+    alone = QueryMessagesTool(session=Session(agent="planner", connection=connection))
 
     async def call_a_tool():
-        return await ado(planner, "query_messages")
+        return await alone.ainvoke({})
 
-    assert bodies(planner._session.connection._portal.call(call_a_tool())) == ["x"]
+    assert connection.call(call_a_tool()) == '{"mail_address":"planner","messages":[]}'
 
 
 def test_a_stopped_portal_runs_nothing():

@@ -1,0 +1,58 @@
+"""The names of the consumers that the tools of one agent fetch as."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import weakref
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import get_runtime
+
+_LONGEST = 200  # characters
+
+
+class ConsumerNames:
+    """Names a consumer for each LangGraph thread, or for each run of a graph without a thread.
+
+    A run that is repeated in its thread is the same consumer, and gets what it had not acked.
+
+    Args:
+        agent: The agent, with whose name those of its consumers begin.
+    """
+
+    def __init__(self, agent: str | None) -> None:
+        self._agent = agent or "agent"
+        self._runs: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._outside_runs = secrets.token_hex(4)
+        self._process = os.getpid()
+
+    def current(self, config: RunnableConfig) -> str:
+        """Return the name of the consumer that a tool is called by, where it is called.
+
+        Args:
+            config: The configuration of the call.
+        """
+        thread = config.get("configurable", {}).get("thread_id")
+        run = self._run() if thread is None else str(thread)
+        name = f"{self._agent}/{run}"
+        if len(name) > _LONGEST or not name.isprintable() or name != name.strip():
+            digest = hashlib.sha256(run.encode("utf-8", "backslashreplace")).hexdigest()
+            name = f"{self._agent}/{digest[:16]}"
+        return name
+
+    def _run(self) -> str:
+        """Return a name for the current run of a graph, or else for this process."""
+        try:
+            # The stream writer is made anew for each run and is the same throughout it.
+            run = getattr(get_runtime(), "stream_writer", None)
+        except (RuntimeError, KeyError):
+            run = None
+        if run is not None:
+            return self._runs.setdefault(run, f"run-{secrets.token_hex(4)}")
+        if self._process != os.getpid():  # a forked child is another consumer
+            self._process = os.getpid()
+            self._outside_runs = secrets.token_hex(4)
+        return self._outside_runs
