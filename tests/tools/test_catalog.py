@@ -14,7 +14,21 @@ from mq9.operations.tool_names import ToolNames
 
 from .examples import VALID
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBERS = [
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 ROW = re.compile(r"^\| `(?:mq9_)?([a-z_]+)` \|", re.MULTILINE)
 NAME = re.compile(r"`mq9_([a-z_]+)`")
 
