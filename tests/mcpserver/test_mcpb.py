@@ -31,7 +31,10 @@ OPTIONAL = {
     "wordllama",
 }
 # They come with what is listed.
-ALONG = {"annotated_types", "anyio", "click", "cryptography", "mcp_types", "pydantic_core"}
+ALONG = {
+    *("annotated_types", "anyio", "click", "cryptography", "mcp_types", "pydantic_core"),
+    "typing_extensions",
+}
 
 pytestmark = pytest.mark.programs
 
