@@ -321,9 +321,7 @@ def _instant(name: str, text: str | None) -> int | None:
 
 def _document(found: FetchResult) -> dict[str, Any]:
     """Return what a fetch or query found, named as in the protocol."""
-    document: dict[str, Any] = replies.encode_fetch(found, as_base64=False)
-    del document["error"]
-    return {**document, "more": found.more}
+    return {**replies.encode_fetch(found, as_base64=False), "more": found.more}
 
 
 def _message(message: Message) -> str:
