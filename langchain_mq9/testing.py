@@ -13,6 +13,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
 # What the model says next: text, a message, or what makes a message of the conversation so far.
+__all__ = ["ScriptedModel", "Step", "call"]
+
 Step = str | AIMessage | Callable[[Sequence[BaseMessage]], AIMessage]
 
 _numbers = itertools.count(1)

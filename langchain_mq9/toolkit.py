@@ -32,7 +32,7 @@ class Mq9Toolkit(BaseToolkit):
         tools: The names of the tools to give; all by default.
         allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
         allow_send: Patterns of mailboxes that the agent may send to; all by default.
-        lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
+        lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold, at least 100.
         registration_ttl: After how many seconds without a sign of life the agent's registration is
             gone; 30 days by default, 0 means never.

@@ -4,8 +4,9 @@
 ``mcp``. What is named here is loaded when it is used, so that the program can say what it lacks.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mq9.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mcp_server.agents.callers import Callers
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Callers", "Settings", "make_server"]
 
-_MODULES = {"Callers": "agents.callers", "Settings": "settings", "make_server": "server"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # which would let every name pass
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "agents.callers": ("Callers",),
+            "server": ("make_server",),
+            "settings": ("Settings",),
+        },
+    )

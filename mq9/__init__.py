@@ -6,24 +6,29 @@ loop. Errors are in ``mq9.errors``, what a test needs in ``mq9.testing``. What i
 loaded when it is used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+from mq9.lazy import lazy_names
 from mq9.version import VERSION
 
+TYPE_CHECKING = False  # importing it from typing takes longer than all that is done here
 if TYPE_CHECKING:
     from mq9.client.client import Mq9Client
+    from mq9.client.connection import UnreadWatch
     from mq9.client.consumer import (
         Consumer,
         ConsumerCounters,
         ConsumerEvent,
         ConsumerEventKind,
+        ErrorHandler,
+        EventHandler,
+        Handler,
         Reject,
         Retry,
     )
     from mq9.client.options import ClientOptions
-    from mq9.client.sync_client import SyncConsumer, SyncMq9Client
+    from mq9.client.sync_client import SyncConsumer, SyncErrorHandler, SyncHandler, SyncMq9Client
     from mq9.client.sync_messages import SyncMessage
+    from mq9.clock import Clock
+    from mq9.discovery.embeddings import Embeddings
     from mq9.errors import (
         AgentNotFound,
         BadReply,
@@ -52,17 +57,23 @@ if TYPE_CHECKING:
         Deliver,
         Extended,
         FetchResult,
+        GroupStatus,
+        Leased,
         MailboxStatus,
         Match,
         Message,
         MessageHeaders,
+        MessageLife,
         Moved,
+        Payload,
         Priority,
         PublicMailbox,
+        Standing,
         StoredMessage,
         Unread,
         Waiting,
     )
+    from mq9.transport.base import Transport
 
 __version__ = VERSION
 
@@ -72,17 +83,24 @@ __all__ = [
     "AgentNotFound",
     "BadReply",
     "ClientOptions",
+    "Clock",
     "Consumer",
     "ConsumerCounters",
     "ConsumerEvent",
     "ConsumerEventKind",
     "Deliver",
+    "Embeddings",
+    "ErrorHandler",
+    "EventHandler",
     "Extended",
     "FetchResult",
     "Forbidden",
+    "GroupStatus",
+    "Handler",
     "IdConflict",
     "InvalidAddress",
     "InvalidRequest",
+    "Leased",
     "LimitReached",
     "MailboxExists",
     "MailboxFull",
@@ -91,97 +109,108 @@ __all__ = [
     "Match",
     "Message",
     "MessageHeaders",
+    "MessageLife",
     "MessageNotFound",
     "Moved",
     "Mq9Client",
     "Mq9Error",
     "NoReply",
     "NotConnected",
+    "Payload",
     "PayloadTooLarge",
     "Priority",
     "PublicMailbox",
     "Reject",
     "ReplyMailboxNotFound",
     "Retry",
+    "Standing",
     "StoredMessage",
     "SyncConsumer",
+    "SyncErrorHandler",
+    "SyncHandler",
     "SyncMessage",
     "SyncMq9Client",
+    "Transport",
     "Unauthorized",
     "Unavailable",
     "Unreachable",
     "Unread",
+    "UnreadWatch",
     "UnusableFile",
     "Waiting",
 ]
 
-_NAMES = {
-    "client.client": ("Mq9Client",),
-    "client.consumer": (
-        "Consumer",
-        "ConsumerCounters",
-        "ConsumerEvent",
-        "ConsumerEventKind",
-        "Reject",
-        "Retry",
-    ),
-    "client.options": ("ClientOptions",),
-    "errors": (
-        "AgentNotFound",
-        "BadReply",
-        "Forbidden",
-        "IdConflict",
-        "InvalidAddress",
-        "InvalidRequest",
-        "LimitReached",
-        "MailboxExists",
-        "MailboxFull",
-        "MailboxNotFound",
-        "MessageNotFound",
-        "Mq9Error",
-        "NoReply",
-        "NotConnected",
-        "PayloadTooLarge",
-        "ReplyMailboxNotFound",
-        "Unauthorized",
-        "Unavailable",
-        "Unreachable",
-        "UnusableFile",
-    ),
-    "models": (
-        "AgentMatch",
-        "AgentMatches",
-        "Deliver",
-        "Extended",
-        "FetchResult",
-        "MailboxStatus",
-        "Match",
-        "Message",
-        "MessageHeaders",
-        "Moved",
-        "Priority",
-        "PublicMailbox",
-        "StoredMessage",
-        "Unread",
-        "Waiting",
-    ),
-    "client.sync_client": (
-        "SyncConsumer",
-        "SyncMq9Client",
-    ),
-    "client.sync_messages": ("SyncMessage",),
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if any(module.split(".")[0] == name for module in _NAMES):
-        return import_module(f"{__name__}.{name}")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # which would let every name pass
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "client.client": ("Mq9Client",),
+            "client.connection": ("UnreadWatch",),
+            "client.consumer": (
+                "Consumer",
+                "ConsumerCounters",
+                "ConsumerEvent",
+                "ConsumerEventKind",
+                "ErrorHandler",
+                "EventHandler",
+                "Handler",
+                "Reject",
+                "Retry",
+            ),
+            "client.options": ("ClientOptions",),
+            "client.sync_client": (
+                "SyncConsumer",
+                "SyncErrorHandler",
+                "SyncHandler",
+                "SyncMq9Client",
+            ),
+            "client.sync_messages": ("SyncMessage",),
+            "clock": ("Clock",),
+            "discovery.embeddings": ("Embeddings",),
+            "errors": (
+                "AgentNotFound",
+                "BadReply",
+                "Forbidden",
+                "IdConflict",
+                "InvalidAddress",
+                "InvalidRequest",
+                "LimitReached",
+                "MailboxExists",
+                "MailboxFull",
+                "MailboxNotFound",
+                "MessageNotFound",
+                "Mq9Error",
+                "NoReply",
+                "NotConnected",
+                "PayloadTooLarge",
+                "ReplyMailboxNotFound",
+                "Unauthorized",
+                "Unavailable",
+                "Unreachable",
+                "UnusableFile",
+            ),
+            "models": (
+                "AgentMatch",
+                "AgentMatches",
+                "Deliver",
+                "Extended",
+                "FetchResult",
+                "GroupStatus",
+                "Leased",
+                "MailboxStatus",
+                "Match",
+                "Message",
+                "MessageHeaders",
+                "MessageLife",
+                "Moved",
+                "Payload",
+                "Priority",
+                "PublicMailbox",
+                "Standing",
+                "StoredMessage",
+                "Unread",
+                "Waiting",
+            ),
+            "transport.base": ("Transport",),
+        },
+    )

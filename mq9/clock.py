@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+__all__ = ["Clock", "SystemClock", "Timer", "Work", "sleep"]
+
+
 class Timer(Protocol):
     """A callback that has not run yet."""
 

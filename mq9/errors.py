@@ -31,6 +31,30 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+__all__ = [
+    "AgentNotFound",
+    "BadReply",
+    "Forbidden",
+    "IdConflict",
+    "InvalidAddress",
+    "InvalidRequest",
+    "LimitReached",
+    "MailboxExists",
+    "MailboxFull",
+    "MailboxNotFound",
+    "MessageNotFound",
+    "Mq9Error",
+    "NoReply",
+    "NotConnected",
+    "PayloadTooLarge",
+    "ReplyMailboxNotFound",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+    "UnusableFile",
+    "from_reply",
+]
+
 
 class Mq9Error(Exception):
     """The broker refused a request, or the client could not make it.

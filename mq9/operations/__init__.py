@@ -5,8 +5,9 @@ An ``Operation`` has a name, a description, a class of arguments, a class of res
 model what to do next. A name is imported when it is used, since pydantic takes long to load.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mq9.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mq9.operations.caller import Caller
@@ -27,19 +28,19 @@ __all__ = [
     "perform",
 ]
 
-_MODULES = {
-    "ALL": "catalog",
-    "MCP_OPERATIONS": "catalog",
-    "OPERATIONS": "catalog",
-    "Caller": "caller",
-    "Identity": "identity",
-    "Operation": "operation",
-    "OperationError": "errors",
-    "perform": "execution",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # which would let every name pass
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "caller": ("Caller",),
+            "catalog": (
+                "ALL",
+                "MCP_OPERATIONS",
+                "OPERATIONS",
+            ),
+            "errors": ("OperationError",),
+            "execution": ("perform",),
+            "identity": ("Identity",),
+            "operation": ("Operation",),
+        },
+    )

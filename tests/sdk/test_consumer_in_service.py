@@ -416,7 +416,7 @@ async def test_counters_and_events_tell_everything_once(broker, client):
         assert getattr(counters, name) == kinds.count(kind)
     assert (counters.in_flight, counters.overdue) == (0, 0)
     [slow] = [one for one in events if one.kind is ConsumerEventKind.INTERRUPTED]
-    assert slow.seconds == 5
+    assert slow.duration == 5
     [rejected] = [one for one in events if one.kind is ConsumerEventKind.REJECTED]
     assert isinstance(rejected.error, Reject)
 

@@ -45,14 +45,14 @@ class ConsumerEvent:
         kind: What happened.
         message: The message, with its ``mail_address`` and ``group_name``.
         consumer: The consumer's name.
-        seconds: How long the handler has taken, where ``kind`` says how handling ended.
+        duration: Seconds that the handler has taken, where ``kind`` says how handling ended.
         error: What was raised, if something was.
     """
 
     kind: ConsumerEventKind
     message: Message
     consumer: str
-    seconds: float | None = None
+    duration: float | None = None
     error: Exception | None = None
 
 
@@ -108,7 +108,7 @@ class Recorder:
         kind: ConsumerEventKind,
         message: Message,
         *,
-        seconds: float | None = None,
+        duration: float | None = None,
         error: Exception | None = None,
     ) -> None:
         """Count an event and tell it."""
@@ -116,7 +116,7 @@ class Recorder:
         if self._on_event is None:
             return
         event = ConsumerEvent(
-            kind=kind, message=message, consumer=self._consumer, seconds=seconds, error=error
+            kind=kind, message=message, consumer=self._consumer, duration=duration, error=error
         )
         try:
             self._on_event(event)

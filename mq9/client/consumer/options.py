@@ -53,12 +53,13 @@ class ConsumerOptions(Checked):
             ``deliver``.
         deliver: Where a new group starts.
         num_msgs: How many to fetch at once at the most, 1 to 1 000.
-        max_wait_ms: How long one fetch waits for a message, 0 to 60 000.
+        max_wait_ms: Milliseconds that one fetch waits for a message, 0 to 60 000.
         auto_ack: Whether a message is acked when its handler returns; otherwise that is the
             handler's to do (``await message.ack()``), before its lease ends.
         error_handler: Gets the message and what went wrong with it; without it, that is logged.
         concurrency: How many messages are handled at the same time, 1 to 1 000.
-        lease_ms: How long a message stays leased if this process dies, 1 000 to 86 400 000.
+        lease_ms: Milliseconds that a message stays leased if this process dies, 1 000 to
+            86 400 000.
         max_deliveries: After how many deliveries a message is moved to ``dead_letter``.
         dead_letter: The mailbox for messages that cannot be handled.
         retry_delay: Seconds before a failed message is delivered again for the first time.

@@ -231,7 +231,7 @@ class Processor:
         message = handling.message
 
         def note(kind: ConsumerEventKind) -> None:
-            self._recorder.note(kind, message, seconds=seconds, error=error)
+            self._recorder.note(kind, message, duration=seconds, error=error)
 
         match error:
             case None:
