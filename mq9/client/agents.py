@@ -32,8 +32,8 @@ class AgentMethods(ClientBase):
         Args:
             agent_card: Any JSON object with a ``name`` or a ``mailbox``, such as an A2A AgentCard
                 with a mailbox. Kept and returned unchanged.
-            ttl: Seconds without a sign of life after which the registration is gone. Registering,
-                reporting, sending as the agent, and fetching or acking for it are such signs.
+            ttl: Seconds without activity of the agent after which its registration expires.
+                Registering, reporting, sending as the agent, and fetching or acking for it count.
 
         Raises:
             LimitReached: The registry holds as many agents as it may.
@@ -62,7 +62,7 @@ class AgentMethods(ClientBase):
         await self._connection.request(requests.Unregister(**_who(mailbox, name)))
 
     async def agent_report(self, report: Mapping[str, Any]) -> None:
-        """Tell how an agent is doing, and that it lives.
+        """Report the status of an agent, which counts as activity.
 
         Args:
             report: ``mailbox`` or ``name``, beside whatever it wants to be known.

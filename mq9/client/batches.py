@@ -43,6 +43,6 @@ class Batches:
         return self._tokens.get((mail_address, group_name, msg_id, consumer))
 
     def forget(self, mail_address: str) -> None:
-        """Forget a mailbox, because it is gone or was made anew."""
+        """Forget a mailbox that was removed or created anew."""
         for key in [key for key in self._tokens if key[0] == mail_address]:
             del self._tokens[key]

@@ -18,7 +18,7 @@ _Key: TypeAlias = tuple[int, int, bytes]
 
 
 @dataclass(slots=True)
-class _Life:
+class _State:
     """What became of a message so far."""
 
     deliveries: int = 0
@@ -27,16 +27,20 @@ class _Life:
 
 
 class Progress:
-    """Which of the messages that a broker hands out again and again have been handled here.
+    """Which of the messages that a broker delivers again and again have been handled here.
 
     Args:
-        num_msgs: How many to fetch at once while nothing stands in the way.
+        num_msgs: How many to fetch at once while what is fetched can be acked.
     """
 
     def __init__(self, num_msgs: int) -> None:
         self._usual = num_msgs
-        self._lives: OrderedDict[_Key, _Life] = OrderedDict()
+        self._states: OrderedDict[_Key, _State] = OrderedDict()
         self.num_msgs = num_msgs
+
+    def __len__(self) -> int:
+        """Return how many messages are remembered."""
+        return len(self._states)
 
     def due(self, fetched: FetchResult, now_ms: int) -> list[Message]:
         """Return the messages of a reply that are to be handled now.
@@ -45,32 +49,32 @@ class Progress:
         """
         due = []
         for message in fetched:
-            life = self._lives.setdefault(_key(message), _Life())
-            if not life.done and life.due_ms <= now_ms:
-                due.append(replace(message, delivery_count=life.deliveries + 1))
-        while len(self._lives) > max(_MOST_REMEMBERED, len(fetched)):
-            self._lives.popitem(last=False)
+            state = self._states.setdefault(_key(message), _State())
+            if not state.done and state.due_ms <= now_ms:
+                due.append(replace(message, delivery_count=state.deliveries + 1))
+        while len(self._states) > max(_MOST_REMEMBERED, len(fetched)):
+            self._states.popitem(last=False)
         return due
 
     def next_due_ms(self, fetched: FetchResult) -> int | None:
         """Return when the first message of a reply that waits is due; None when none waits."""
-        lives = (self._lives.get(_key(message), _Life()) for message in fetched)
-        return min((life.due_ms for life in lives if not life.done), default=None)
+        states = (self._states.get(_key(message), _State()) for message in fetched)
+        return min((state.due_ms for state in states if not state.done), default=None)
 
     def done(self, message: StoredMessage) -> None:
         """Note that a message needs no more handling."""
-        self._life(message).done = True
+        self._state_of(message).done = True
 
     def failed(self, message: StoredMessage, due_ms: int) -> None:
         """Note that a message is to be handled again, and when."""
-        life = self._life(message)
-        life.deliveries = message.delivery_count
-        life.due_ms = due_ms
+        state = self._state_of(message)
+        state.deliveries = message.delivery_count
+        state.due_ms = due_ms
 
     def confirmed(self, fetched: FetchResult, asked: int) -> int | None:
         """Return the last id of a reply that may be acked; None when none may.
 
-        That is the last before which nothing can be that was not handled. Also settles how many
+        That is the last before which nothing can be that was not handled. Also sets how many
         messages to fetch next: more, as long as too few were seen to ack all that was handled.
 
         Args:
@@ -81,7 +85,7 @@ class Progress:
         last = None
         unhandled = False
         for message in sorted(fetched, key=lambda one: one.msg_id):
-            unhandled = unhandled or not self._life(message).done
+            unhandled = unhandled or not self._state_of(message).done
             if known is not None and message.msg_id <= known and not unhandled:
                 last = message.msg_id
         is_full = len(fetched) >= asked
@@ -94,13 +98,13 @@ class Progress:
         return last
 
     def _keep_only(self, fetched: FetchResult) -> None:
-        """Forget what is acked or gone, and so will not be handed out again."""
+        """Forget what is acked or expired, and so will not be delivered again."""
         there = {_key(message) for message in fetched}
-        for key in self._lives.keys() - there:
-            del self._lives[key]
+        for key in self._states.keys() - there:
+            del self._states[key]
 
-    def _life(self, message: StoredMessage) -> _Life:
-        return self._lives.setdefault(_key(message), _Life())
+    def _state_of(self, message: StoredMessage) -> _State:
+        return self._states.setdefault(_key(message), _State())
 
 
 def _key(message: StoredMessage) -> _Key:

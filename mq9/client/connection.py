@@ -1,4 +1,4 @@
-"""The client's way to its broker: connect, ask, ask again where that is safe."""
+"""The connection of a client: opening it, requests, and repeating them where that is safe."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Connection:
     """Makes requests to one broker.
 
     Args:
-        open_transport: Opens the way to the broker.
-        transport: A way that is open already.
+        open_transport: Opens a transport to the broker.
+        transport: A transport that is open already.
         request_timeout: Seconds to wait for a reply, beside what the request itself waits.
         attempts: How often a request that may be repeated is repeated.
         delay: Seconds before each repetition but the first, which is made at once.
@@ -172,7 +172,7 @@ class Connection:
             repetition += 1
 
     async def abandon(self, asked: Body[Any], mail_address: str) -> None:
-        """Send what takes back a request whose caller was cancelled; nobody waits for a reply."""
+        """Send what undoes a request whose caller was cancelled; nobody waits for a reply."""
         if self._transport is not None:
             await self._transport.abandon(
                 subjects.encode(type(asked), mail_address), asked.encode()

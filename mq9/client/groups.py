@@ -91,7 +91,7 @@ class GroupMethods(ClientBase):
             )
         except asyncio.CancelledError:
             if body.group_name is not None and body.request_id is not None:
-                # The reply, and with it a lease, may be on its way.
+                # It may have been leased, and the reply not have come yet.
                 release = requests.Release(
                     group_name=body.group_name, consumer=body.consumer, request_id=body.request_id
                 )

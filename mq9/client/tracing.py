@@ -28,7 +28,7 @@ _REPLY_MAILBOX = re.compile(r"reply\.[a-z2-7]{24,}")  # as Mq9Client.request nam
 
 
 class Sending:
-    """A message on its way to the broker.
+    """A message that is being sent.
 
     Attributes:
         options: What it says beside its payload, with the trace context among its headers.
@@ -194,7 +194,7 @@ class _Api:
                 raise
 
     def with_context(self, options: Send) -> Send:
-        """Return options with the current context among the headers, as far as there is room.
+        """Return options with the current context among the headers, as far as it fits.
 
         A header that was given stays as it is.
         """

@@ -15,7 +15,8 @@ class Match:
         name: The name it registered under, or the mailbox where it gave none.
         mailbox: The address that reaches it.
         score: Larger is better; comparable within one reply only.
-        last_seen: The Unix second of its last sign of life, such as a report, a send or a fetch.
+        last_seen: When it was last active, such as by a report, a send or a fetch, in whole Unix
+            seconds.
         status: What it last reported.
         mode: What ranked the answer: ``all``, ``text`` or ``semantic``.
         backlog: How many messages wait in its mailbox for the group of the same name, which is the

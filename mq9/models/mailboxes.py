@@ -10,7 +10,7 @@ from mq9.models.messages import Priority
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """How many messages a group could be handed now, by priority."""
+    """How many messages could be delivered to a group now, by priority."""
 
     critical: int = 0
     urgent: int = 0
@@ -29,7 +29,7 @@ class GroupStatus:
     Attributes:
         group_name: The group.
         exists: False when no FETCH has created it; the rest then says what ``earliest`` would see.
-        pending: What it could be handed now.
+        pending: What could be delivered to it now.
         leased: What is leased to whom.
         acked: How many of the stored messages it has acked.
     """
@@ -47,13 +47,13 @@ class Standing:
 
     Attributes:
         group_name: The group.
-        state: ``pending`` (the group can be handed it now), ``leased``, ``given_back`` (nobody gets
+        state: ``pending`` (it can be delivered now), ``leased``, ``given_back`` (nobody gets
             it until the delay is over), ``acked``, or ``skipped`` (it lies before the group's
-            start). Of a message that is gone: ``acked``, or ``delivered`` without an ack.
+            start). Of one that is no longer stored: ``acked``, or ``delivered`` without an ack.
         consumer: Who holds the lease.
-        until: The Unix time, in seconds, at which the lease or the delay ends.
-        deliveries: How often the group was handed it; 0 when it was not, or after it was acked.
-        ahead: Of a pending one, how many messages the group would be handed before it.
+        until: When the lease or the delay ends, in Unix seconds.
+        deliveries: How often it was delivered to the group; 0 after it was acked.
+        ahead: Of a pending one, how many messages would be delivered before it.
     """
 
     group_name: str
@@ -66,22 +66,22 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageLife:
-    """What happened to one message. All times are Unix times in seconds.
+    """What happened to one message. All instants are in Unix seconds.
 
     Attributes:
         msg_id: Its number.
-        state: ``stored``, or why it is gone: ``expired``, ``deleted``, ``replaced``, ``evicted``;
-            ``unassigned`` when no message has had that id yet; ``unknown`` when it went so long ago
-            that nobody remembers.
+        state: ``stored``, or why it is not: ``expired``, ``deleted``, ``replaced``, ``evicted``;
+            ``unassigned`` when no message has had that id yet; ``unknown`` when that was so long
+            ago that it is not remembered.
         since: When it became what ``state`` says.
         sent: When it was sent.
         visible: When it became visible: when it was sent, or when its delay was over.
         expires: When it expires.
-        priority: Its lane.
+        priority: Its priority.
         key: Its key.
         replaced_by: The newer message that took its key.
         groups: Where it stands with each group, by name; at most 100 of them. Of a message that is
-            gone it is known for an hour after a group was handed it.
+            no longer stored it is known for an hour after it was delivered.
     """
 
     msg_id: int
@@ -105,12 +105,12 @@ class MailboxStatus:
         desc: What its creator says of it.
         public: Whether PUBLIC.LIST names it.
         ttl: Its lifetime in seconds; 0 means that it never expires.
-        expires_at: The Unix time, in seconds, at which it expires.
+        expires_at: When it expires, in Unix seconds.
         stored: How many messages are visible.
         stored_bytes: How much all messages count, delayed ones included: payloads, and all text
             that is stored with them.
         delayed: How many wait for their due time.
-        next_due: The Unix time, in seconds, of the next of those.
+        next_due: When the next of those is due, in Unix seconds.
         group: The asked-for group.
         message: The asked-for message.
         own: Whether the agent that asks created it, or has its address; None for who asks as no
@@ -143,7 +143,7 @@ class Totals:
         delayed: How many wait for their due time.
         bytes: How much all messages count, delayed ones included: payloads, and all text beside.
         leases: How many messages consumers hold.
-        backlog: How many messages groups could be handed now, each counted once for each group.
+        backlog: How many messages could be delivered now, each counted once for each group.
     """
 
     mailboxes: int = 0

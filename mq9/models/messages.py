@@ -100,7 +100,7 @@ class Moved:
 
 
 class _ClientSlot:
-    """Has room for a client, which is no field: it takes no part in comparing or pickling."""
+    """Holds a client, which is no field: it takes no part in comparing or pickling."""
 
     __slots__ = ("_client",)
 

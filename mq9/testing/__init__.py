@@ -7,7 +7,8 @@
             ...
             await mq9_broker.clock.advance(60)
 
-``mq9_broker`` is a pytest fixture that comes with the package; ``FakeBroker`` is the same by hand.
+``mq9_broker`` is a pytest fixture that comes with the package. It is a ``FakeBroker``, which works
+without pytest, too.
 """
 
 from mq9.engine.commands import Limits

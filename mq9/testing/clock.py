@@ -71,7 +71,7 @@ class ManualClock:
             soon as nothing can run before. A timer of asyncio that comes before that instant holds
             it for its last second: so a test may sleep for a moment. A longer one is taken for a
             timeout.
-        in_transit: Tells whether something is on its way to an event loop that cannot be seen
+        in_transit: Tells whether something was sent to an event loop that cannot be seen
             there yet; until it says no, something can run.
 
     Raises:

@@ -150,7 +150,7 @@ class FakeBroker:
         self._start()
 
     def lose_next_reply(self, verb: str = "MSG.SEND") -> None:
-        """Let the next request of this verb be carried out, and its reply be lost on the way.
+        """Let the next request of this verb be carried out, and its reply be lost.
 
         The client repeats it where that is safe, and otherwise raises ``Unavailable``.
 

@@ -523,9 +523,9 @@ def test_what_is_remembered_is_bounded(monkeypatch):
         for message in progress.due(fetched, 0):
             progress.done(message)
         progress.confirmed(fetched, 5)
-        assert len(progress._lives) <= 10
+        assert len(progress) <= 10
     progress.confirmed(reply("n200"), 5)
-    assert len(progress._lives) == 1
+    assert len(progress) == 1
 
 
 def test_a_message_without_encoding_and_header_is_base64():

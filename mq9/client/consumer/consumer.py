@@ -26,7 +26,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("mq9.consumer")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
-_IDLE_PAUSE_S = 1.0  # where a broker hands out again what is handled, instead of waiting
+_IDLE_PAUSE_S = 1.0  # where a broker delivers again what is handled, instead of waiting
 
 
 class Consumer:
@@ -264,7 +264,7 @@ class Consumer:
             await self._idle(progress.next_due_ms(fetched), crowded=len(fetched) >= MOST_FETCHED)
 
     async def _idle(self, due_ms: int | None, *, crowded: bool) -> None:
-        """Pause, since the broker does not: it hands out what is handled and cannot be acked."""
+        """Pause, since the broker does not: it delivers what is handled and cannot be acked."""
         if crowded:
             _logger.warning(
                 "%r has %d messages that it cannot ack before those that wait behind them",
