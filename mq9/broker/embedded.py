@@ -17,7 +17,9 @@ from mq9.engine.commands import Claimed, Limits
 from mq9.models import Totals
 from mq9.protocol.reserved import Reserved
 from mq9.storage import store
-from mq9.storage.backend import Backend, FileBackend, InlineBackend
+from mq9.storage.backend import Backend
+from mq9.storage.file_backend import FileBackend
+from mq9.storage.inline_backend import InlineBackend
 from mq9.storage.store import Durability
 
 Randomness = Callable[[int], bytes]

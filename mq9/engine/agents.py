@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from mq9.engine import handlers, mailboxes, registry
+from mq9.engine import access, erasure, handlers, lifecycle, registry
 from mq9.engine.commands import (
     Actor,
     AgentKeys,
@@ -64,7 +64,7 @@ def register(connection: sqlite3.Connection, call: Call[Register], now: int, lim
     existing = _find(connection, "a.key=:value", key, now)
     if existing is not None:
         _refuse_others(existing, call.actor, key)
-    generation = mailboxes.ensure(
+    generation = lifecycle.ensure(
         connection, call.address, call.token, call.actor.agent, now, limits
     )
     expires_ms = now + ttl_s * 1000 if ttl_s else None
@@ -147,7 +147,7 @@ def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None
     (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
         remove_expired(connection, now, most=_MOST_AT_ONCE)
-        mailboxes.erase_expired(connection, now, most=_MOST_AT_ONCE)
+        erasure.erase_expired(connection, now, most=_MOST_AT_ONCE)
         (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
         raise LimitReached(f"max_agents: {count} agents reach the limit of {limits.max_agents}")
@@ -248,8 +248,8 @@ def claim(
             removed += registry.remove(connection, "id=?", (found.id,))
     for address, agent in request.addresses:
         removed += registry.remove(connection, "mailbox=? AND owner IS NOT ?", (address, agent))
-    mailboxes_taken = mailboxes.claim(connection, request, now)
-    closed, first_closed = mailboxes.count_closed(connection, now, _MOST_NAMED)
+    mailboxes_taken = access.claim(connection, request, now)
+    closed, first_closed = access.count_closed(connection, now, _MOST_NAMED)
     return Claimed(
         mailboxes=mailboxes_taken,
         removed=tuple(removed),

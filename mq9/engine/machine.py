@@ -7,8 +7,11 @@ from typing import TypeVar
 
 # Each registers the functions in it.
 from mq9.engine import (  # noqa: F401
+    access,
     agents,
+    erasure,
     leases,
+    lifecycle,
     mailboxes,
     messages,
     moves,
@@ -38,8 +41,8 @@ def apply(connection: sqlite3.Connection, call: Call[Request[R]], now: int, limi
     """
     request = call.request
     if request.is_private:
-        mailboxes.refuse_others(connection, call, now)
-        mailboxes.adopt(connection, call)
+        access.refuse_others(connection, call, now)
+        access.adopt(connection, call)
     outcome: R = COMMANDS[type(request)](connection, call, now, limits)
     if request.shows_life and call.agent is not None:
         agents.note_seen(connection, call.agent, now)
@@ -65,6 +68,6 @@ def read(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> R:
         Outdated: A message has fallen due that no command has made visible yet.
     """
     if call.request.is_private:
-        mailboxes.refuse_others(connection, call, now)
+        access.refuse_others(connection, call, now)
     outcome: R = QUERIES[type(call.request)](connection, call, now)
     return outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import agents, groups, handlers, idempotency, mailboxes, replies
+from mq9.engine import agents, erasure, groups, handlers, idempotency, mailboxes, replies
 from mq9.engine.commands import Call, Limits, Sweep
 
 DAY_MS = 86_400_000
@@ -15,8 +15,8 @@ TOMBSTONES_MS = 7 * DAY_MS
 def sweep(connection: sqlite3.Connection, call: Call[Sweep], now: int, _limits: Limits) -> int:
     """Remove what has expired or need no longer be remembered; how many rows went."""
     most = call.request.most
-    swept = mailboxes.erase_expired(connection, now, most)
-    swept += mailboxes.erase_rest(connection, most)
+    swept = erasure.erase_expired(connection, now, most)
+    swept += erasure.erase_rest(connection, most)
     swept += mailboxes.advance_due(connection, now, most)
     swept += agents.remove_expired(connection, now, most)
     swept += idempotency.forget(connection, now, most)

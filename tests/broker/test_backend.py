@@ -25,9 +25,10 @@ from mq9.broker.service import Request, Session
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
 from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Query, Send, Status
-from mq9.storage import backend as backends
+from mq9.storage import file_backend as backends
 from mq9.storage import store
-from mq9.storage.backend import FileBackend, InlineBackend
+from mq9.storage.file_backend import FileBackend
+from mq9.storage.inline_backend import InlineBackend
 from mq9.storage.store import Durability
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport

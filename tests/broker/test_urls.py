@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from mq9 import InvalidRequest, Mq9Client, NotConnected, Unreachable, UnusableFile
-from mq9.storage.backend import _open_backends
+from mq9.storage.file_backend import _open_backends
 from mq9.transport import open as opening
 from mq9.transport.open import default_url, open_transport
 

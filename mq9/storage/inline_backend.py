@@ -1,0 +1,120 @@
+"""Calls carried out at once, on the caller's thread, in memory or on a file."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from typing import TypeVar
+
+from mq9.clock import Clock
+from mq9.engine import machine
+from mq9.engine.commands import Advance, Call, Limits, Undo
+from mq9.engine.mailboxes import Outdated
+from mq9.errors import Mq9Error, NotConnected
+from mq9.protocol.request import Request
+from mq9.storage import store
+from mq9.storage.backend import apply, read, roll_back, storage_error
+from mq9.storage.derived import Derived
+from mq9.storage.readers import TooLong, no_steps_left, stopped_when, too_long
+
+R = TypeVar("R")
+logger = logging.getLogger("mq9.broker")
+
+
+class InlineBackend:
+    """Carries everything out at once, on the caller's thread.
+
+    Args:
+        connection: A database of ours; closed with the backend.
+        clock: Tells when things happen.
+        limits: What the broker takes.
+        derived: What follows the engine's state, if anything does.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        limits: Limits,
+        derived: Derived | None = None,
+    ) -> None:
+        if derived is not None:
+            derived.open(connection)
+        self._derived = derived
+        self._connection = connection
+        self._clock = clock
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._closed = False
+        self.failed_ms: int | None = None
+
+    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
+        """Carry out a command."""
+        with self._lock:
+            self._check_open()
+            return self._transact(call)
+
+    async def read(self, call: Call[Request[R]]) -> R:
+        """Answer a query."""
+        with self._lock:
+            self._check_open()
+            now = self._clock.now_ms()
+            try:
+                try:
+                    return self._look(call, now)
+                except Outdated as outdated:
+                    self._transact(Call(Advance(), outdated.address))
+                    return self._look(call, now)
+            except TooLong:
+                raise too_long(self._limits.max_read_steps) from None
+            except sqlite3.Error as error:
+                raise storage_error(error) from error
+
+    def _look(self, call: Call[Request[R]], now: int) -> R:
+        steps = self._limits.max_read_steps if call.request.is_bounded else None
+        with stopped_when(self._connection, no_steps_left(steps)):
+            return read(self._connection, call, now)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotConnected("the broker is closed")
+
+    def _transact(self, call: Call[Request[R]]) -> R:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                store.refuse_newer(self._connection)
+                now = self._clock.now_ms()
+                result = apply(self._connection, call, now, self._limits, self._derived)
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                roll_back(self._connection)
+                if isinstance(error, Mq9Error):
+                    machine.note_refusal(self._connection, error)
+                raise
+        except sqlite3.Error as error:
+            self.failed_ms = self._clock.monotonic_ms()
+            raise storage_error(error) from error
+        self.failed_ms = None
+        return result
+
+    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+        """Take back a FETCH reply that reached nobody."""
+        with self._lock:
+            if not self._closed:
+                self._transact(undo)
+
+    def watch(self, watching: bool) -> None:
+        """Nobody else writes here, so there is nothing to look for."""
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Let go of the database, without an event loop."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._connection.close()
