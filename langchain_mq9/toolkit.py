@@ -34,7 +34,7 @@ class Mq9Toolkit(BaseToolkit):
         allow_send: Patterns of mailboxes that the agent may send to; all by default.
         lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold, at least 100.
-        registration_ttl: After how many seconds without a sign of life the agent's registration is
+        registration_ttl: After how many seconds of silence the agent's registration is
             gone; 30 days by default, 0 means never.
         client_options: Further arguments of ``Mq9Client``.
 
@@ -86,7 +86,7 @@ class Mq9Toolkit(BaseToolkit):
     ) -> Self:
         """Return a toolkit for another agent, on the connection of this one.
 
-        It has an identity and a memory of what it fetched of its own; lease, room for text and
+        It has an identity and a memory of what it fetched of its own; lease, limit of text and
         registration are those of this toolkit. Closing it leaves the connection open, and closing
         this one closes it for both. Where a server knows agents by their credentials, the
         connection stays that of the agent it was made for: give each agent a toolkit of its own.

@@ -30,7 +30,7 @@ class Caller:
         max_chars: How many characters of other people's text a result may hold.
         tools: The operations that it may perform, and what their tools are called.
         read_only: Whether it may only perform operations that change nothing.
-        registration_ttl: After how many seconds without a sign of life its registration is gone; 0
+        registration_ttl: After how many seconds of silence its registration is gone; 0
             means never.
         deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
         leases: Who renews the leases of what it fetches; None for nobody.

@@ -128,9 +128,11 @@ async def agent_discover(caller: Caller, arguments: DiscoverArguments) -> Discov
     shown = ranked[: arguments.limit or (_FEW if are_few else _SHOWN)]
     own_name = None if caller.identity is None else caller.identity.name
     count = max(1, len(shown))
-    room = min(_CARD_CHARS, max(_CARD_LINE, _CARDS_CHARS // count), caller.max_chars // (2 * count))
+    max_chars = min(
+        _CARD_CHARS, max(_CARD_LINE, _CARDS_CHARS // count), caller.max_chars // (2 * count)
+    )
     return DiscoverResult(
-        agents=[_describe(agent, weak, own_name, now, room) for agent, weak in shown],
+        agents=[_describe(agent, weak, own_name, now, max_chars) for agent, weak in shown],
         ranked_by=", ".join(modes),
         note=_note(ranked, shown, asked=bool(rankings), anybody=bool(everybody)),
     )
@@ -179,7 +181,7 @@ def _is_stale(last_seen: int | None, now: int) -> bool:
 
 
 def _describe(
-    agent: AgentMatch, weak: bool, own_name: str | None, now: int, room: int
+    agent: AgentMatch, weak: bool, own_name: str | None, now: int, max_chars: int
 ) -> FoundAgent:
     match = agent.match
     card = cards.for_people(agent)
@@ -188,14 +190,16 @@ def _describe(
         mail_address=match.mailbox,
         weak=weak or None,
         you=True if match.name == own_name else None,
-        untrusted_card=_shortened(card["payload"] if list(card) == ["payload"] else card, room),
+        untrusted_card=_shortened(
+            card["payload"] if list(card) == ["payload"] else card, max_chars
+        ),
         stale=_is_stale(match.last_seen, now) or None,
         waiting=match.backlog or None,
-        untrusted_status=None if match.status is None else _shortened(match.status, room),
+        untrusted_status=None if match.status is None else _shortened(match.status, max_chars),
     )
 
 
-def _shortened(value: Any, room: int) -> str:
+def _shortened(value: Any, max_chars: int) -> str:
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     shown = visible(text)
-    return shown if len(shown) <= room else f"{shown[:room]}… ({len(shown)} characters)"
+    return shown if len(shown) <= max_chars else f"{shown[:max_chars]}… ({len(shown)} characters)"

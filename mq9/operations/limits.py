@@ -1,6 +1,6 @@
 """Limits that a caller of the operations has by default, and the highest it may be given."""
 
 DEFAULT_MAX_CHARS = 20_000
-# Room for the largest payload, were each byte of it written as an escape such as <U+200B>.
+# Enough for the largest payload, were each byte of it written as an escape such as <U+200B>.
 HIGHEST_MAX_CHARS = 10_000_000
 DEFAULT_REGISTRATION_TTL_S = 30 * 86_400

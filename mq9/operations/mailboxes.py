@@ -12,7 +12,7 @@ from mq9.operations.identity import address_in
 from mq9.operations.operation import operation
 from mq9.operations.result import Result
 
-_LONGEST_PREFIX = 90  # longer ones leave no room in an address for what is made up
+_LONGEST_PREFIX = 90  # an address made of a longer one would be too long
 
 
 class CreateMailboxArguments(Arguments):

@@ -65,15 +65,15 @@ def views(messages: Sequence[Message], max_chars: int, rest: str) -> list[Messag
 
     Args:
         messages: In their order.
-        max_chars: How many characters of body there is room for.
+        max_chars: How many characters of bodies may be shown.
         rest: What a model does to get the rest of a body that was cut.
     """
     shown = []
-    room = max_chars
+    left = max_chars
     for message in messages:
         body, encoding = readable(message.payload)
-        part = body[: max(0, room)]
-        room -= len(part)
+        part = body[: max(0, left)]
+        left -= len(part)
         cut = None
         if len(part) < len(body):
             how = rest.format(chars=len(body), msg_id=message.msg_id)
@@ -104,12 +104,12 @@ def _view(message: Message, body: str, encoding: str | None, cut: Cut | None) ->
 
 
 def _tags(tags: Sequence[str]) -> list[str]:
-    """Show tags as far as there is room: spelled out, they may be longer than any body."""
+    """Show tags up to a limit: with characters written out, they may be longer than any body."""
     shown: list[str] = []
-    room = _MOST_TAGS
+    left = _MOST_TAGS
     for tag in map(visible, tags):
-        room -= len(tag)
-        if room < 0:
+        left -= len(tag)
+        if left < 0:
             return [*shown, "…"]
         shown.append(tag)
     return shown

@@ -1,4 +1,4 @@
-"""The tools in the hands of agents, made by either of the two functions that make agents."""
+"""The tools, used by agents that are made by either of the two functions that make agents."""
 
 import asyncio
 import json
