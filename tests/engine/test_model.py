@@ -1,6 +1,10 @@
-"""The engine does what the model of the contract does, whatever is asked in whatever order."""
+"""A backend does what the model of the contract does, whatever is asked in whatever order."""
 
+import asyncio
+import queue
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from calls import call
@@ -15,13 +19,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from mq9.engine import commands, machine
+from mq9.discovery.index import AGENT_INDEX
+from mq9.engine import commands
 from mq9.engine.commands import Limits
-from mq9.engine.mailboxes import Outdated
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, Priority
 from mq9.protocol import requests
 from mq9.storage import store
+from mq9.storage.file_backend import FileBackend
+from mq9.storage.inline_backend import InlineBackend
+from mq9.storage.store import Durability
+from mq9.testing import ManualClock
 
 from .model import Model, Refused
 
@@ -60,15 +68,25 @@ class Receipt:
     msg_ids: tuple[int, ...]
 
 
+def answer_or_code(answer):
+    """Return an answer as it is, and the code of a refusal."""
+    if isinstance(answer, Mq9Error):
+        return answer.code
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
 class Comparison(RuleBasedStateMachine):
-    """One engine and one model, asked the same at the same instants."""
+    """One backend and one model, asked the same at the same instants."""
 
     receipts = Bundle("receipts")
 
     def __init__(self):
         super().__init__()
-        self.connection = store.open_memory()
-        self.now = START_MS
+        self.runner = asyncio.Runner()
+        self.clock = ManualClock(START_MS / 1000)
+        self.backend = None
         self.lives = 0
         self.tokens = {}  # the engine's: the model's
 
@@ -83,6 +101,7 @@ class Comparison(RuleBasedStateMachine):
         self.limits = Limits(
             max_payload=4, max_messages=messages, max_bytes=size, max_mailboxes=mailboxes
         )
+        self.backend = self.open_backend()
         self.model = Model(self.limits)
         self._create("a")
         for priority in priorities:
@@ -92,28 +111,43 @@ class Comparison(RuleBasedStateMachine):
             call(requests.Fetch, "a", group_name="g", consumer="one", lease_ms=2_000)
         )
 
-    def teardown(self):
-        self.connection.close()
+    def open_backend(self):
+        """Return a new backend, with the limits and the clock of this comparison."""
+        raise NotImplementedError
 
-    def apply(self, command):
-        """Return what the engine answers to a command, or the code of its refusal."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            result = machine.apply(self.connection, command, self.now, self.limits)
-        except Mq9Error as error:
-            self.connection.execute("ROLLBACK")
-            return error.code
-        self.connection.execute("COMMIT")
-        return result
+    def teardown(self):
+        if self.backend is not None:
+            self.runner.run(self.backend.close())
+        self.runner.close()
+
+    @property
+    def now(self):
+        return self.clock.now_ms()
+
+    def pass_ms(self, by_ms):
+        self.runner.run(self.clock.advance(by_ms / 1000))
+
+    def apply(self, *calls):
+        """Return what the backend answers to a command, or the code of its refusal.
+
+        Several are begun together, which a file stores in one commit, and answered with a list.
+        """
+
+        async def run_all():
+            tasks = [asyncio.create_task(self.backend.run(one, "asker")) for one in calls]
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        answers = [answer_or_code(answer) for answer in self.runner.run(run_all())]
+        return answers if len(calls) > 1 else answers[0]
+
+    def undo(self, undo):
+        """Take a FETCH reply back, and return once that is done."""
+        self.backend.make_undone(undo, "asker")
 
     def read(self, query):
-        """Return what the engine answers to a query, or the code of its refusal."""
+        """Return what the backend answers to a query, or the code of its refusal."""
         try:
-            try:
-                return machine.read(self.connection, query, self.now)
-            except Outdated as outdated:
-                self.apply(call(commands.Advance, outdated.address))
-                return machine.read(self.connection, query, self.now)
+            return self.runner.run(self.backend.read(query))
         except Mq9Error as error:
             return error.code
 
@@ -214,13 +248,14 @@ class Comparison(RuleBasedStateMachine):
         by_ms=st.sampled_from([0, 0, 1_000, 5_000]),
     )
     def send_some(self, address, sent, by_ms):
-        """Send several, and perhaps do not look before all that is delayed has fallen due."""
+        """Send several at once, and look perhaps only when all that is delayed has fallen due."""
+        sends = []
         for priority, key, delay in sent:
             ttl = delay + 1 if delay and key == "k" else None
             options = {"priority": priority, "key": key, "delay": delay, "ttl": ttl}
-            command = call(requests.Send, address, payload=b"m", **options)
-            self.carry_out(command, self.model.send)
-        self.now += by_ms
+            sends.append(call(requests.Send, address, payload=b"m", **options))
+        assert self.apply(*sends) == [self.expected(self.model.send, one) for one in sends]
+        self.pass_ms(by_ms)
         self.compare_state()
 
     @rule(
@@ -239,7 +274,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(target=receipts, receipt=receipts, consumer=consumers, num_msgs=num_msgs)
     def fetch_what_another_lost(self, receipt, consumer, num_msgs):
         """Wait until the leases of a reply are over, and fetch for somebody else, perhaps."""
-        self.now += 5_000
+        self.pass_ms(5_000)
         options = {"group_name": receipt.group, "consumer": consumer, "num_msgs": num_msgs}
         fetch = call(requests.Fetch, receipt.address, **options)
         return self._fetch(fetch)
@@ -332,7 +367,7 @@ class Comparison(RuleBasedStateMachine):
             return
         undo = commands.undo_of(fetch, answer)
         if undo is not None:
-            self.apply(undo)
+            self.undo(undo)
         self.compare_state()
 
     @rule(
@@ -485,7 +520,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(by_ms=st.sampled_from([1, 500, 600, 1_000, 2_000, 5_000, 10_000]), swept=st.booleans())
     def time_passes(self, by_ms, swept):
         """Let time pass; forgetting what is over changes nothing that can be seen."""
-        self.now += by_ms
+        self.pass_ms(by_ms)
         if swept:
             self.apply(call(commands.Sweep))
         self.compare_state()
@@ -495,7 +530,7 @@ class Comparison(RuleBasedStateMachine):
         """Go to the very instant at which something ends or falls due, or just before."""
         events = sorted({one for one in self.model.events() if one > self.now})[: later + 1]
         if events:
-            self.now = max(self.now, events[-1] - early_ms)
+            self.pass_ms(max(0, events[-1] - early_ms - self.now))
             self.compare_state()
 
     @rule(by_ms=st.sampled_from([1, 700, 3_000]), delay=st.integers(0, 2))
@@ -506,19 +541,44 @@ class Comparison(RuleBasedStateMachine):
         nothing that the contract says.
         """
         if not any(self.now - by_ms < end <= self.now for end in self.model.ends()):
-            self.now -= by_ms
+            self.clock.set_back(by_ms / 1000)
             command = call(requests.Send, "a", payload=b"t", delay=delay)
             self.carry_out(command, self.model.send)
 
 
+class InMemory(Comparison):
+    def open_backend(self):
+        return InlineBackend(store.open_memory(), self.clock, self.limits, AGENT_INDEX)
+
+
+class OnFile(Comparison):
+    def open_backend(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.news = queue.SimpleQueue()
+        path = Path(self.folder.name, "mq9.db")
+        return FileBackend(
+            path, self.clock, self.limits, Durability.NORMAL, self.news.put, AGENT_INDEX
+        )
+
+    def undo(self, undo):
+        super().undo(undo)
+        assert self.news.get(timeout=60) == undo.address
+
+    def teardown(self):
+        super().teardown()
+        if self.backend is not None:
+            self.folder.cleanup()
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
-def test_the_engine_and_the_model_agree(scale):
+@pytest.mark.parametrize(("comparison", "examples"), [(InMemory, 50), (OnFile, 10)])
+def test_the_backend_and_the_model_agree(scale, comparison, examples):
     """Ask both the same, some thousand times."""
     run_state_machine_as_test(
-        Comparison,
+        comparison,
         settings=settings(
-            max_examples=50 * scale,
+            max_examples=examples * scale,
             stateful_step_count=STEPS,
             deadline=None,
             database=None,
