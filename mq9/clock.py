@@ -2,7 +2,7 @@
 
 Instants are whole milliseconds since the Unix epoch. How long something takes is measured by a
 clock that never steps, whatever becomes of the wall clock meanwhile. Nothing below the broker reads
-a clock; whoever needs the time is handed a ``Clock``.
+a clock; whoever needs the time is given a ``Clock``.
 """
 
 from __future__ import annotations

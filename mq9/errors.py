@@ -97,7 +97,7 @@ class ReplyMailboxNotFound(MailboxNotFound):
 
 
 class MessageNotFound(Mq9Error):
-    """No such message, or none that was handed out to that consumer group."""
+    """No such message, or none that was delivered to that consumer group."""
 
     code = "message_not_found"
 

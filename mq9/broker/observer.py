@@ -18,7 +18,7 @@ class Observer(Protocol):
         """
 
     def redelivered(self, count: int) -> None:
-        """A FETCH handed out messages that had been handed out to that group before."""
+        """A FETCH delivered messages that had been delivered to that group before."""
 
     def dead_lettered(self) -> None:
         """A message was moved to another mailbox, and not back to where it came from."""

@@ -86,7 +86,7 @@ class Waiter:
 
 
 class _Line:
-    """Those who wait on one event loop for the same: what one group is to be handed, or any news.
+    """Those who wait on one event loop for the same: what one group is to be given, or any news.
 
     Attributes:
         is_group: Whether what is new is for one of them only.

@@ -11,7 +11,7 @@ from mq9 import address as addresses
 from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.messages import Address
 from mq9.cli.output import count, quoted, span, when
-from mq9.models import GroupStatus, MailboxStatus, MessageLife, Standing
+from mq9.models import GroupStatus, MailboxStatus, MessageHistory, Standing
 
 _UNHEARD_OF = ("unassigned", "unknown")
 
@@ -32,7 +32,7 @@ async def why(
         now = client.clock.now_ms() / 1000
     message = status.message
     if message is None:  # not every broker tells of single messages
-        message = MessageLife(msg_id=msg_id, state="unknown")
+        message = MessageHistory(msg_id=msg_id, state="unknown")
     if group is not None:
         message = dataclasses.replace(
             message, groups=tuple(one for one in message.groups if one.group_name == group)
@@ -43,7 +43,7 @@ async def why(
     return NOTHING_THERE if message.state in _UNHEARD_OF else 0
 
 
-def tell(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
+def tell(status: MailboxStatus, message: MessageHistory, now: float) -> list[str]:
     """Return what happened to a message as sentences.
 
     Args:
@@ -63,7 +63,7 @@ def tell(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
     return sentences
 
 
-def _unheard_of(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
+def _unheard_of(status: MailboxStatus, message: MessageHistory, now: float) -> list[str]:
     if message.state == "unknown":
         told = f"Nothing is known of message {message.msg_id} in {status.mail_address}"
         return [f"{told}: if it was there, it went so long ago that nobody remembers."]
@@ -77,7 +77,7 @@ def _unheard_of(status: MailboxStatus, message: MessageLife, now: float) -> list
     return sentences
 
 
-def _begin(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
+def _begin(status: MailboxStatus, message: MessageHistory, now: float) -> list[str]:
     lane = f"{message.priority.value} " if message.priority is not None else ""
     key = f" under the key {quoted(message.key)}" if message.key is not None else ""
     told = f"{lane}message {message.msg_id} in {status.mail_address} was sent{key}"
@@ -89,7 +89,7 @@ def _begin(status: MailboxStatus, message: MessageLife, now: float) -> list[str]
     return [f"{told}, delayed until {_until(message.visible, now)}."]
 
 
-def _end(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
+def _end(status: MailboxStatus, message: MessageHistory, now: float) -> list[str]:
     since = "" if message.since is None else f" {_at(message.since, now)}"
     if message.state == "stored":
         ends = status.expires_at
@@ -113,7 +113,7 @@ def _end(status: MailboxStatus, message: MessageLife, now: float) -> list[str]:
 def _stands(standing: Standing, now: float) -> str:
     """Say whether a group sees a stored message, and why."""
     group = f"Group {quoted(standing.group_name)}"
-    times = f"handed it {count(standing.deliveries, 'time')}"
+    times = f"given it {count(standing.deliveries, 'time')}"
     until = "" if standing.until is None else f" until {_until(standing.until, now)}"
     if standing.state == "pending":
         before = f", after {count(standing.ahead, 'other')}" if standing.ahead else ", next"
@@ -140,16 +140,16 @@ def _stands(standing: Standing, now: float) -> str:
 def _stood(standing: Standing) -> str:
     """Say what a group had done with a message that is no longer stored."""
     group = f"Group {quoted(standing.group_name)}"
-    times = f"was handed it {count(standing.deliveries, 'time')}"
+    times = f"was given it {count(standing.deliveries, 'time')}"
     acked = "and acked it" if standing.state == "acked" else "and did not ack it"
     return f"{group} {times} {acked}." if standing.deliveries else f"{group} had acked it."
 
 
-def _no_group(asked_for: GroupStatus | None, message: MessageLife) -> str:
+def _no_group(asked_for: GroupStatus | None, message: MessageHistory) -> str:
     stored = message.state == "stored"
     if asked_for is None:
         if not stored:
-            return "Nothing is known of a group that was handed it."
+            return "Nothing is known of a group that was given it."
         return "No group has fetched here yet: a new one sees it."
     group = f"Group {quoted(asked_for.group_name)}"
     if not asked_for.exists:
@@ -157,7 +157,7 @@ def _no_group(asked_for: GroupStatus | None, message: MessageLife) -> str:
         return f"{group} does not exist here: it has never fetched{sees}."
     if stored:
         return f"{group} is one of too many to be told apart here."
-    return f"{group} was not handed it, or that is more than an hour ago."
+    return f"{group} was not given it, or that is more than an hour ago."
 
 
 def _at(instant: float, now: float) -> str:

@@ -360,5 +360,5 @@ def _moved(moved: Moved) -> str:
     why = "" if moved.reason is None else f": {output.one_line(moved.reason)}"
     return (
         f"moved at {when(moved.at)}{by} from {moved.mailbox}, message {moved.msg_id}, where group"
-        f" {quoted(moved.group)} was handed it {count(moved.deliveries, 'time')}{why}"
+        f" {quoted(moved.group)} was given it {count(moved.deliveries, 'time')}{why}"
     )

@@ -30,7 +30,7 @@ class Limits:
         max_groups: Consumer groups of one mailbox.
         max_ids: Idempotency ids that one mailbox remembers.
         max_redelivered: Bytes that are remembered of replies to one group, for what it had been
-            handed before.
+            given before.
         max_read_steps: Steps of SQLite's machine that one read may take; a million are some
             hundredths of a second.
     """
@@ -179,7 +179,7 @@ class Peek(Request[Fetched]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhyEmpty(Request[Waiting]):
-    """Say why there is nothing to hand out."""
+    """Say why there is nothing to deliver."""
 
     is_private: ClassVar[bool] = True
 
@@ -189,7 +189,7 @@ class WhyEmpty(Request[Waiting]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountUnread(Request[Unread | None]):
-    """Count what a group could be handed; None when the mailbox is not there."""
+    """Count what a group could be given; None when the mailbox is not there."""
 
     is_private: ClassVar[bool] = True
 

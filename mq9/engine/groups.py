@@ -1,4 +1,4 @@
-"""Consumer groups: where one starts, what it has been handed, how a batch token reads."""
+"""Consumer groups: where one starts, what it has been given, how a batch token reads."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A FETCH reply that handed something out."""
+    """A FETCH reply that delivered something."""
 
     number: int
     consumer: str
@@ -199,9 +199,9 @@ def chosen_reply(
 
     Raises:
         InvalidRequest: The token is none of ours, or its reply did not contain the message.
-        MessageNotFound: The id is not assigned yet, was not handed out to the group, or was handed
-            to other consumers only and the call names its consumer: one that names none speaks
-            for the group.
+        MessageNotFound: The id is not assigned yet, was not delivered to the group, or only to
+            other consumers of it while the call names its own: one that names none speaks for the
+            group.
     """
     request, consumer = call.request, consumer_of(call)
     msg_id = request.msg_id
@@ -223,12 +223,14 @@ def chosen_reply(
         if row is not None:
             reply = Reply(*row)
             if reply.consumer != consumer and request.consumer is not None:
-                raise MessageNotFound(f"message not found: {msg_id} was handed to another consumer")
+                raise MessageNotFound(
+                    f"message not found: {msg_id} was delivered to another consumer"
+                )
             return group, reply
     if msg_id < mailbox.next_msg_id and not _still_to_deliver(connection, mailbox, group, msg_id):
         return None
     raise MessageNotFound(
-        f"message not found: {msg_id} was not handed out to group {request.group_name}"
+        f"message not found: {msg_id} was not delivered to group {request.group_name}"
         f" of {mailbox.address}"
     )
 
@@ -273,7 +275,7 @@ def _reply_of_token(
 def _still_to_deliver(
     connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None, msg_id: int
 ) -> bool:
-    """Tell whether an assigned message is stored and was never handed out to the group."""
+    """Tell whether an assigned message is stored and was never delivered to the group."""
     row = connection.execute(
         "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
     ).fetchone()
@@ -282,7 +284,7 @@ def _still_to_deliver(
     if group is None or msg_id < group.start or msg_id >= group.cursors[row[0]]:
         return True
     # Below the cursor without a reply that we remember: acked long ago, unless the reply that
-    # handed it out reached nobody.
+    # delivered it reached nobody.
     untouched = connection.execute(
         "SELECT 1 FROM leases WHERE group_id=? AND msg_id=?", (group.id, msg_id)
     ).fetchone()

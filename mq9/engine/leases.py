@@ -1,7 +1,7 @@
-"""Leases: messages handed out to consumers, confirmed, given back, renewed.
+"""Leases: messages delivered to consumers, confirmed, given back, renewed.
 
 Within a lane new messages have the highest id so far, so a group's position is one cursor a lane,
-plus a row for each message that was handed out and is not acked. A row whose lease has ended is
+plus a row for each message that was delivered and is not acked. A row whose lease has ended is
 free for anyone.
 """
 
@@ -24,7 +24,7 @@ from mq9.protocol.requests import Ack, Extend, Fetch, Nack, Release
 
 GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is over
 
-# What a fetch may hand out: lane, msg_id, deliveries so far, whether the consumer holds it.
+# What a fetch may deliver: lane, msg_id, deliveries so far, whether the consumer holds it.
 Candidate = tuple[int, int, int, bool]
 
 
@@ -152,7 +152,7 @@ def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
 def _pick(
     connection: sqlite3.Connection, mailbox: Mailbox, group: Group, own: str | None, num_msgs: int
 ) -> tuple[list[Candidate], bool]:
-    """Choose what to hand out, the most urgent and oldest first, and say whether there is more.
+    """Choose what to deliver, the most urgent and oldest first, and say whether there is more.
 
     Args:
         connection: The database.

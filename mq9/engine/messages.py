@@ -61,7 +61,7 @@ def load_messages(
     Args:
         connection: The database.
         mailbox: Where they are.
-        deliveries: How often each was handed out, by msg_id.
+        deliveries: How often each was delivered, by msg_id.
         batch: The token of the reply that they are read for.
     """
     rows = connection.execute(

@@ -23,7 +23,7 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
 
     Raises:
         MailboxNotFound: One of the mailboxes is not there.
-        MessageNotFound: The message was not handed out to the group.
+        MessageNotFound: The message was not delivered to the group.
         MailboxFull: The other mailbox is at its limit.
     """
     request = call.request

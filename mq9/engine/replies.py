@@ -1,7 +1,7 @@
 """What is remembered of FETCH replies, how much that takes, and when it is forgotten.
 
-Each message that is handed out for the first time has its place in a reply, so that these grow with
-what is sent. What a group is handed again has a budget, since it can fetch that as often as it
+Each message that is delivered for the first time has its place in a reply, so that these grow with
+what is sent. What a group is given again has a budget, since it can fetch that as often as it
 likes.
 """
 
@@ -25,7 +25,7 @@ _MESSAGE_BYTES = 64  # at the most, of each message in it
 
 
 def cost(group: Group, call: Call[Fetch], picked: Sequence[tuple[int, int]]) -> int:
-    """Return how many bytes a reply takes for what the group had been handed before.
+    """Return how many bytes a reply takes for what the group had been given before.
 
     Args:
         group: The group, as it was before.
@@ -49,7 +49,7 @@ def charge(
     now: int,
     limits: Limits,
 ) -> None:
-    """Count what a reply takes for what the group had been handed before.
+    """Count what a reply takes for what the group had been given before.
 
     Raises:
         LimitReached: Together with what is remembered it would be too much.
@@ -80,7 +80,7 @@ _Finished = tuple[int, int, int, int]  # a reply's mailbox, number, group and co
 def _finished(
     connection: sqlite3.Connection, now: int, most: int, group: Group | None = None
 ) -> list[_Finished]:
-    """Find old replies of which nothing is outstanding that was not handed out again since."""
+    """Find old replies of which nothing is outstanding that was not delivered again since."""
     of_group, order = ("", "made_ms") if group is None else ("group_id=? AND", "number")
     values = (() if group is None else (group.id,)) + (now - REMEMBERED_MS, most)
     return connection.execute(

@@ -98,7 +98,7 @@ CREATE TABLE tombstones (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tombstones_age ON tombstones (removed_ms);
 
--- Consumer groups. Everything below a lane's cursor and not before the start was handed out;
+-- Consumer groups. Everything below a lane's cursor and not before the start was delivered;
 -- of that, what has a row in leases is not acked yet.
 CREATE TABLE groups (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -142,7 +142,7 @@ CREATE TABLE replies (
   request_id TEXT,
   made_ms INTEGER NOT NULL,
   copies INTEGER NOT NULL DEFAULT 1,   -- how often it was given: a FETCH may be repeated
-  cost INTEGER NOT NULL DEFAULT 0,     -- bytes that it takes for messages handed out before
+  cost INTEGER NOT NULL DEFAULT 0,     -- bytes that it takes for messages delivered before
   PRIMARY KEY (mailbox, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX replies_request ON replies (group_id, request_id, consumer, number)

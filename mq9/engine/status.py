@@ -7,7 +7,7 @@ import sqlite3
 from mq9.engine import groups, handlers, mailboxes
 from mq9.engine.commands import Actor, Call, CountUnread, WhyEmpty
 from mq9.engine.groups import Group
-from mq9.engine.life import life
+from mq9.engine.history import history
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import (
     PRIORITIES,
@@ -40,7 +40,7 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
         delayed=delayed,
         next_due=_seconds(next_due),
         group=_group(connection, mailbox, group_name, now) if group_name is not None else None,
-        message=life(connection, mailbox, msg_id, now) if msg_id is not None else None,
+        message=history(connection, mailbox, msg_id, now) if msg_id is not None else None,
         own=_is_own(mailbox, call.actor),
     )
 
@@ -75,7 +75,7 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
 def count_unread(
     connection: sqlite3.Connection, call: Call[CountUnread], now: int
 ) -> Unread | None:
-    """Count what a group could be handed; None when the mailbox is not there."""
+    """Count what a group could be given; None when the mailbox is not there."""
     if mailboxes.look(connection, call.address, now) is None:
         return None
     mailbox = mailboxes.current(connection, call.address, now)
@@ -83,7 +83,7 @@ def count_unread(
 
 
 def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, now: int) -> Unread:
-    """Count what a group could be handed now; one that is not there counts as ``earliest``."""
+    """Count what a group could be given now; one that is not there counts as ``earliest``."""
     group = groups.find(connection, mailbox, group_name, now)
     cursors = group.cursors if group is not None else [0, 0, 0]
     counts = []
@@ -186,7 +186,7 @@ def _count_before(connection: sqlite3.Connection, mailbox: Mailbox, start: int, 
 
 
 def _not_acked(connection: sqlite3.Connection, mailbox: Mailbox, group: Group) -> int:
-    """Count what the group has still to be handed or to ack."""
+    """Count what the group has still to be given or to ack."""
     (total,) = connection.execute(
         "SELECT count(*) FROM leases WHERE group_id=?", (group.id,)
     ).fetchone()

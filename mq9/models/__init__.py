@@ -5,7 +5,7 @@ from mq9.models.leases import Extended, FetchResult, Leased, Waiting
 from mq9.models.mailboxes import (
     GroupStatus,
     MailboxStatus,
-    MessageLife,
+    MessageHistory,
     PublicMailbox,
     Standing,
     Totals,
@@ -40,7 +40,7 @@ __all__ = [
     "Message",
     "MessageClient",
     "MessageHeaders",
-    "MessageLife",
+    "MessageHistory",
     "Moved",
     "Payload",
     "Priority",

@@ -65,7 +65,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessageLife:
+class MessageHistory:
     """What happened to one message. All instants are in Unix seconds.
 
     Attributes:
@@ -127,7 +127,7 @@ class MailboxStatus:
     delayed: int = 0
     next_due: float | None = None
     group: GroupStatus | None = None
-    message: MessageLife | None = None
+    message: MessageHistory | None = None
     own: bool | None = None
 
 

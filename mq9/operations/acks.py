@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
-from mq9.models import MessageLife
+from mq9.models import MessageHistory
 from mq9.operations.arguments import Arguments, Group, Number, OwnMailbox
 from mq9.operations.caller import Caller
 from mq9.operations.deliveries import Delivery
@@ -169,7 +169,7 @@ async def _not_fetched(caller: Caller, msg_id: int, group_name: str | None) -> s
     if caller.identity is not None:
         address = caller.identity.mail_address
         group = caller.group_to_use(group_name, address)
-        held = _held(await _life(caller, msg_id, address, group), group, caller)
+        held = _held(await _history(caller, msg_id, address, group), group, caller)
         if held is not None:
             return f"{told}In {address} {held}. If you mean another mailbox, give its mail_address"
     return f"{told}If it was fetched before this program was restarted, give its mail_address"
@@ -223,8 +223,8 @@ async def _confirm(caller: Caller, found: dict[int, Delivery], *, through: bool)
         msg_id, first = next(iter(refused.items()))
         one = found[msg_id]
         if not one.msg_ids:
-            life = await _life(caller, msg_id, one.mail_address, one.group_name)
-            held = _held(life, one.group_name, caller)
+            history = await _history(caller, msg_id, one.mail_address, one.group_name)
+            held = _held(history, one.group_name, caller)
             if held is not None:
                 raise MessageNotFound(f"{first}. There {held}") from first
         raise first
@@ -321,14 +321,16 @@ async def _lost(
 
 
 async def _reason(caller: Caller, msg_id: int, one: Delivery) -> str:
-    life = await _life(caller, msg_id, one.mail_address, one.group_name)
-    if life is None:
+    history = await _history(caller, msg_id, one.mail_address, one.group_name)
+    if history is None:
         return _UNEXPLAINED
-    held = None if one.msg_ids else _held(life, one.group_name, caller)
-    return held or _explained(life, one)
+    held = None if one.msg_ids else _held(history, one.group_name, caller)
+    return held or _explained(history, one)
 
 
-async def _life(caller: Caller, msg_id: int, address: str, group_name: str) -> MessageLife | None:
+async def _history(
+    caller: Caller, msg_id: int, address: str, group_name: str
+) -> MessageHistory | None:
     """Return what happened to a message; None without the mailbox, or if the broker won't tell."""
     try:
         status = await caller.client.mailbox_status(address, group_name=group_name, msg_id=msg_id)
@@ -337,15 +339,15 @@ async def _life(caller: Caller, msg_id: int, address: str, group_name: str) -> M
     return status.message
 
 
-def _held(life: MessageLife | None, group_name: str, caller: Caller) -> str | None:
+def _held(history: MessageHistory | None, group_name: str, caller: Caller) -> str | None:
     """Say who holds a message and what to do; None when no other consumer does.
 
     Args:
-        life: What happened to the message, if that is known.
+        history: What happened to the message, if that is known.
         group_name: The group that it was fetched by.
         caller: Who asks.
     """
-    for one in () if life is None else life.groups:
+    for one in () if history is None else history.groups:
         if one.group_name == group_name and one.state == "leased":
             if one.until is None or one.consumer == caller.consumer:
                 return None
@@ -359,15 +361,15 @@ def _held(life: MessageLife | None, group_name: str, caller: Caller) -> str | No
     return None
 
 
-def _explained(life: MessageLife, one: Delivery) -> str:
-    standing = next((own for own in life.groups if own.group_name == one.group_name), None)
+def _explained(history: MessageHistory, one: Delivery) -> str:
+    standing = next((own for own in history.groups if own.group_name == one.group_name), None)
     state = None if standing is None else standing.state
     if state == "acked":
         return "confirmed already"
-    if life.state in {"expired", "deleted", "replaced", "evicted"}:
-        return f"gone: {life.state}"
+    if history.state in {"expired", "deleted", "replaced", "evicted"}:
+        return f"gone: {history.state}"
     if standing is not None and standing.consumer not in {None, one.consumer}:
         return "another consumer has it now"
     if state in {"pending", "given_back"}:
-        return "your lease has ended, and it will be handed out again"
+        return "your lease has ended, and it will be delivered again"
     return _UNEXPLAINED

@@ -56,7 +56,7 @@ class MessageView(BaseModel):
     encoding: str | None = Field(default=None, description="base64 when the body is not text.")
     cut: Annotated[Cut | None, WithJsonSchema({"type": "object"})] = None
     delivery_count: int | None = Field(
-        default=None, description="More than 1: it was handed out before and not acked."
+        default=None, description="More than 1: it was delivered before and not acked."
     )
 
 

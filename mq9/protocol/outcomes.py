@@ -15,7 +15,7 @@ class Fetched:
         result: What to answer.
         generation: The mailbox it was made in, to be waited on.
         position: The first msg_id that this read or group covers.
-        next_change_ms: When, without anybody doing anything, there may be more to hand out; in
+        next_change_ms: When, without anybody doing anything, there may be more to deliver; in
             milliseconds since the Unix epoch.
         refetched: Whether leases were set anew, so that they may end earlier than others think.
         copy: Which giving of the reply this is; a repeated FETCH is given the same one again.

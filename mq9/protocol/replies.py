@@ -28,7 +28,7 @@ from mq9.models import (
     Match,
     Message,
     MessageHeaders,
-    MessageLife,
+    MessageHistory,
     Moved,
     Priority,
     PublicMailbox,
@@ -345,7 +345,7 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
         BadReply: A field is missing or wrong.
     """
     group = reply.get("group")
-    life = reply.get("message")
+    message = reply.get("message")
     return MailboxStatus(
         mail_address=field(reply, "mail_address"),
         desc=reply.get("desc", ""),
@@ -364,14 +364,14 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
             _leased(group.get("leased") or ()),
             group.get("acked", 0),
         ),
-        message=_life(life) if life else None,
+        message=_history(message) if message else None,
         own=reply.get("own"),
     )
 
 
-def _life(data: dict[str, Any]) -> MessageLife:
+def _history(data: dict[str, Any]) -> MessageHistory:
     priority = data.get("priority")
-    return MessageLife(
+    return MessageHistory(
         msg_id=data["msg_id"],
         state=data["state"],
         since=data.get("since"),

@@ -2,7 +2,7 @@
 
 Its messages are plain text and carry a ``header`` field. Its DISCOVER answers with ``{name,
 agent_info}``. Its groups are one offset over all priorities: there are no leases and no batches, an
-ack confirms every smaller id, and a FETCH hands out again whatever lies behind the offset.
+ack confirms every smaller id, and a FETCH delivers again whatever lies behind the offset.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Diary:
         elif verb == "sent":
             self.sent[what] = int(rest[0])
         elif verb == "fetched":
-            assert int(what) not in self.acked, "an acked message was handed out again"
+            assert int(what) not in self.acked, "an acked message was delivered again"
         else:
             getattr(self, verb).add(int(what))
 
@@ -123,7 +123,7 @@ async def check(client, diary):
             [found] = await client.query("inbox", msg_id=msg_id)
             assert found.text == diary.body(word)
 
-    assert not left_for_the_group.keys() & diary.acked, "acked, and handed out again"
+    assert not left_for_the_group.keys() & diary.acked, "acked, and delivered again"
     assert stored.keys() - diary.acking <= left_for_the_group.keys(), "lost to its group"
 
 

@@ -143,7 +143,7 @@ def test_an_ack_that_comes_too_late_says_so(timed):
 def test_an_ack_of_what_nobody_fetched_is_nothing_there(mq9, inbox):
     done = mq9("ack", inbox, "g", 5)
     assert done.code == 4
-    assert done.err == "error: message not found: 5 was not handed out to group g of inbox\n"
+    assert done.err == "error: message not found: 5 was not delivered to group g of inbox\n"
 
 
 def test_a_cut_answer_says_that_there_is_more(mq9, inbox):
@@ -247,7 +247,7 @@ def test_a_message_that_was_moved_says_from_where_by_whom_and_why(timed):
 
     timed.sdk(give_up)
     shown = timed.ok("query", "dead").out
-    assert "by ada (claimed) from inbox, message 0, where group g was handed it 1 time" in shown
+    assert "by ada (claimed) from inbox, message 0, where group g was given it 1 time" in shown
     assert r": no\n\x1b[2J" in shown
 
 

@@ -48,7 +48,7 @@ def test_pending_again_says_that_it_was_handed_out(timed):
     fetch(timed)
     timed.pass_time(60)
     assert story(timed, 0)[-1] == (
-        "Group g sees it: pending, next; it was handed it 1 time and did not ack."
+        "Group g sees it: pending, next; it was given it 1 time and did not ack."
     )
 
 
@@ -58,7 +58,7 @@ def test_leased_says_by_whom_until_when(timed):
     fetch(timed, "g", "--consumer", "ann 2")
     last = story(timed, 0)[-1]
     assert last.startswith("Group g does not see it: leased by 'ann 2' until 20")
-    assert "(in 60 s), having been handed it 2 times" in last
+    assert "(in 60 s), having been given it 2 times" in last
 
 
 def test_given_back_says_until_when(timed):
@@ -71,7 +71,7 @@ def test_given_back_says_until_when(timed):
     timed.sdk(give_back)
     last = story(timed, 0)[-1]
     assert last.startswith("Group g does not see it: given back, and kept from everybody until 20")
-    assert "(in 30 s); handed it 1 time." in last
+    assert "(in 30 s); given it 1 time." in last
 
 
 def test_acked_and_skipped(timed):
@@ -121,8 +121,8 @@ def test_expired_deleted_and_what_groups_had_done(timed):
     assert expired[1].endswith("(3 s ago).")
     assert deleted[1].startswith("It is gone: somebody deleted it at 20")
     assert deleted[2:] == [
-        "Group busy was handed it 1 time and did not ack it.",
-        "Group done was handed it 1 time and acked it.",
+        "Group busy was given it 1 time and did not ack it.",
+        "Group done was given it 1 time and acked it.",
     ]
     assert story(timed, 1, "--group", "busy")[2:] == [deleted[2]]
     assert story(timed, 1, "--group", "other")[2:] == [
@@ -130,9 +130,9 @@ def test_expired_deleted_and_what_groups_had_done(timed):
     ]
     timed.ok("send", "inbox", "quick", "--ttl", 1)
     timed.pass_time(2)
-    assert story(timed, 2)[2:] == ["Nothing is known of a group that was handed it."]
+    assert story(timed, 2)[2:] == ["Nothing is known of a group that was given it."]
     assert story(timed, 2, "--group", "busy")[2:] == [
-        "Group busy was not handed it, or that is more than an hour ago."
+        "Group busy was not given it, or that is more than an hour ago."
     ]
 
 
@@ -169,7 +169,7 @@ def test_evicted_says_that_it_made_room(timed):
     _, gone, group = story(timed, 0)
     assert gone.startswith("It is gone: it made room in the full mailbox at 20")
     assert gone.endswith("when every group was done with it.")
-    assert group == "Group g was handed it 1 time and acked it."
+    assert group == "Group g was given it 1 time and acked it."
 
 
 def test_a_group_that_a_stranger_named_stays_in_its_quotes(timed):

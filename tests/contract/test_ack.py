@@ -151,7 +151,7 @@ async def test_an_ack_without_a_token_confirms_nothing_that_was_handed_to_others
     await send_all(one, inbox, "a", "b")
     await one.fetch(inbox, group_name="g", deliver="earliest")
 
-    with pytest.raises(MessageNotFound, match="message not found: 1 was handed to another cons"):
+    with pytest.raises(MessageNotFound, match="message not found: 1 was delivered to another cons"):
         await other.ack(inbox, "g", 1)
     assert [lease.count for lease in await _leased(one, inbox)] == [2]
 

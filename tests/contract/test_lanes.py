@@ -1,4 +1,4 @@
-"""Priorities: what is handed out first, and what a cut reply leaves for the next."""
+"""Priorities: what is delivered first, and what a cut reply leaves for the next."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """The contract of mailboxes as a model: plain, slow, and without a thought for storage.
 
-It is written from the protocol and not from the engine: every message that a group might be handed
+It is written from the protocol and not from the engine: every message that a group might be given
 is looked at every time, and what falls due or expires is played through one event after the other.
 It speaks the engine's calls and the public models, so that answers can be compared as they are.
 """
@@ -85,7 +85,7 @@ class Lease:
 
 @dataclass(eq=False)
 class Reply:
-    """A FETCH reply that handed something out, and what became of each message in it."""
+    """A FETCH reply that delivered something, and what became of each message in it."""
 
     token: str
     group: "Group"
@@ -198,12 +198,12 @@ class Mailbox:
         if call.request.batch is not None:
             return self._reply_of_token(group, call)
         if group is not None:
-            handed = [reply for reply in group.replies if call.request.msg_id in reply.msg_ids]
-            to_consumer = [reply for reply in handed if reply.consumer == consumer_of(call)]
-            if handed and not to_consumer and call.request.consumer is not None:
+            given = [reply for reply in group.replies if call.request.msg_id in reply.msg_ids]
+            to_consumer = [reply for reply in given if reply.consumer == consumer_of(call)]
+            if given and not to_consumer and call.request.consumer is not None:
                 raise Refused("message_not_found")
-            if handed:
-                return (to_consumer or handed)[-1]
+            if given:
+                return (to_consumer or given)[-1]
         if call.request.msg_id >= self.next_id or self.find(call.request.msg_id) is not None:
             raise Refused("message_not_found")
         return None
@@ -487,7 +487,7 @@ class Model:
         return tuple(found[-call.request.limit :]), len(found) > call.request.limit
 
     def unread(self, address, name, now):
-        """Count what the group could be handed now by somebody new to it."""
+        """Count what the group could be given now by somebody new to it."""
         mailbox = self._existing(address, now)
         group = mailbox.groups.get(name, Group(0, set()))
         counts = dict.fromkeys(PRIORITIES, 0)

@@ -43,7 +43,7 @@ NOT_RUN = {
 COUNTS = {"python-sdk.md": 24, "for-engineer.md": 8}
 PRINTED = [(page, number) for page, count in COUNTS.items() for number in range(count)]
 # Ids are the broker's: ours counts from 0, and one message has been sent to that mailbox.
-REFUSED = {5: "message not found: 3 was not handed out"}
+REFUSED = {5: "message not found: 3 was not delivered"}
 
 
 def page(name):

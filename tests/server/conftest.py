@@ -33,7 +33,7 @@ class HeldBroker:
         return getattr(self._broker, name)
 
 
-class House:
+class Hosted:
     """A server, its broker, and the clients that a test opens, all closed with it."""
 
     def __init__(self, stack, *, wrap=None, **options):
@@ -88,32 +88,32 @@ class House:
 
 
 @pytest.fixture
-async def open_house():
+async def open_hosted():
     """Open servers with options of the test's choice."""
     async with AsyncExitStack() as stack:
 
         async def open_one(**options):
-            house = House(stack, **options)
-            stack.push_async_callback(house.broker.close)
-            await house.server.start(port=0)
-            stack.push_async_callback(house.server.close)
-            return house
+            hosted = Hosted(stack, **options)
+            stack.push_async_callback(hosted.broker.close)
+            await hosted.server.start(port=0)
+            stack.push_async_callback(hosted.server.close)
+            return hosted
 
         yield open_one
 
 
 @pytest.fixture
-async def house(open_house):
-    return await open_house()
+async def hosted(open_hosted):
+    return await open_hosted()
 
 
 @pytest.fixture
-async def held(open_house):
+async def held(open_hosted):
     """A server with a mailbox, whose broker answers nothing once its `released` is cleared."""
-    house = await open_house(wrap=HeldBroker)
-    await (await house.client()).mailbox_create(name="inbox")
-    yield house
-    house.broker.released.set()
+    hosted = await open_hosted(wrap=HeldBroker)
+    await (await hosted.client()).mailbox_create(name="inbox")
+    yield hosted
+    hosted.broker.released.set()
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,6 @@ def files(authority, tmp_path):
 
 
 @pytest.fixture
-async def encrypted(open_house, files):
+async def encrypted(open_hosted, files):
     tls = Settings(tls_cert=files / "cert.pem", tls_key=files / "key.pem").tls()
-    return await open_house(tls=tls)
+    return await open_hosted(tls=tls)

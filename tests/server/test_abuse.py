@@ -23,15 +23,15 @@ def reset(address, data=b""):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-async def leased(house, box="inbox"):
-    client = await house.raw()
+async def leased(hosted, box="inbox"):
+    client = await hosted.raw()
     status = orjson.loads(await client.ask(f"$mq9.AI.MAILBOX.STATUS.{box}", b'{"group_name":"g"}'))
     return status["group"]["leased"]
 
 
 @pytest.fixture
-async def inbox(house):
-    return await (await house.client()).mailbox_create(name="inbox")
+async def inbox(hosted):
+    return await (await hosted.client()).mailbox_create(name="inbox")
 
 
 async def test_a_tls_handshake_that_is_broken_off_is_forgotten(encrypted):
@@ -52,14 +52,14 @@ async def test_a_server_stops_though_a_tls_handshake_never_ends(encrypted):
     await silent.close()
 
 
-async def test_nobody_is_made_to_ask_for_another(open_house, tmp_path):
+async def test_nobody_is_made_to_ask_for_another(open_hosted, tmp_path):
     users = tmp_path / "users.toml"
     users.write_text(
         '[[users]]\nagent = "Bob"\ntoken = "bobs"\n[[users]]\nagent = "Mallory"\ntoken = "hers"\n'
     )
     users.chmod(0o600)
-    house = await open_house(guard=Users.from_file(users))
-    bob, mallory = [await house.raw(auth_token=token) for token in ("bobs", "hers")]
+    hosted = await open_hosted(guard=Users.from_file(users))
+    bob, mallory = [await hosted.raw(auth_token=token) for token in ("bobs", "hers")]
     await bob.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"bob"}')
     bob.send(b"SUB service 1\r\nPING\r\n")  # he answers whoever asks
     assert await bob.frame() == ("PONG",)
@@ -73,58 +73,58 @@ async def test_nobody_is_made_to_ask_for_another(open_house, tmp_path):
     assert await bob.frame() == ("PONG",)  # and nothing else came
 
 
-async def test_what_arrived_before_the_end_leaves_no_subscription_behind(house, inbox):
+async def test_what_arrived_before_the_end_leaves_no_subscription_behind(hosted, inbox):
     sends = publish(f"$mq9.AI.MSG.SEND.{inbox}", b"x") * 200
     late = b"SUB work q 1\r\nSUB reply 2\r\n"
     for _ in range(5):
-        await asyncio.to_thread(reset, house.server.address, connect() + sends + late)
-    await until(lambda: house.server.connections == 1)  # whoever made the mailbox
-    await until(lambda: not house.server.requests)
-    assert not house.server.has_interest("work")
-    assert not house.server.has_interest("reply")
+        await asyncio.to_thread(reset, hosted.server.address, connect() + sends + late)
+    await until(lambda: hosted.server.connections == 1)  # whoever made the mailbox
+    await until(lambda: not hosted.server.requests)
+    assert not hosted.server.has_interest("work")
+    assert not hosted.server.has_interest("reply")
 
 
-async def test_a_subscription_that_ends_by_itself_takes_its_fetches_along(house, inbox):
-    client = await house.raw()
+async def test_a_subscription_that_ends_by_itself_takes_its_fetches_along(hosted, inbox):
+    client = await hosted.raw()
     client.send(b"SUB reply 1\r\nUNSUB 1 1\r\n")
     client.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"))
-    await until(lambda: house.broker.waiting)
+    await until(lambda: hosted.broker.waiting)
     client.send(publish("reply", b"stray") + b"PING\r\n")
     assert (await client.frame())[0] == "MSG"
     assert await client.frame() == ("PONG",)
-    await until(lambda: not house.broker.waiting)
+    await until(lambda: not hosted.broker.waiting)
     await client.ask(f"$mq9.AI.MSG.SEND.{inbox}", b"x")
-    assert await leased(house) == []
+    assert await leased(hosted) == []
 
 
-async def test_a_client_that_is_being_cut_off_is_leased_nothing(house, inbox):
-    client = await house.raw()
+async def test_a_client_that_is_being_cut_off_is_leased_nothing(hosted, inbox):
+    client = await hosted.raw()
     client.send(b"SUB reply 1\r\n" + publish(f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"))
-    await until(lambda: house.broker.waiting)
+    await until(lambda: hosted.broker.waiting)
     client.send(b"NONSENSE\r\n")
     assert (await client.frame())[0] == "-ERR"
-    await until(lambda: not house.broker.waiting)
-    other = await house.raw()
+    await until(lambda: not hosted.broker.waiting)
+    other = await hosted.raw()
     await other.ask(f"$mq9.AI.MSG.SEND.{inbox}", b"x")
-    assert await leased(house) == []
+    assert await leased(hosted) == []
 
 
-async def test_a_stranger_may_park_nothing(open_house):
-    house = await open_house(guard=Users.with_token("secret"))
-    stranger = await house.stranger()
+async def test_a_stranger_may_park_nothing(open_hosted):
+    hosted = await open_hosted(guard=Users.with_token("secret"))
+    stranger = await hosted.stranger()
     stranger.send(b"PUB a 1000000\r\n")
     assert await stranger.ended() == [("-ERR", "'Authorization Violation'")]
-    known = await house.stranger()
+    known = await hosted.stranger()
     known.send(connect(auth_token="secret") + publish("a", b"x") + b"PING\r\n")
     assert await known.frame() == ("PONG",)
 
 
 async def test_one_message_for_many_subscriptions_of_a_client_is_not_copied_for_nothing(
-    open_house, monkeypatch
+    open_hosted, monkeypatch
 ):
     limits = ServerLimits(max_pending=1024 * 1024)
-    house = await open_house(limits=limits)
-    client, talker = await house.raw(), await house.raw()
+    hosted = await open_hosted(limits=limits)
+    client, talker = await hosted.raw(), await hosted.raw()
     client.send(b"".join(b"SUB a %d\r\n" % number for number in range(1_000)) + b"PING\r\n")
     assert await client.frame() == ("PONG",)
     encoded = []
@@ -136,13 +136,13 @@ async def test_one_message_for_many_subscriptions_of_a_client_is_not_copied_for_
     )
     talker.send(publish("a", bytes(500_000)) + b"PING\r\n")
     assert await talker.frame() == ("PONG",)
-    await until(lambda: "slow_consumer" in house.events)
+    await until(lambda: "slow_consumer" in hosted.events)
     assert len(encoded) < 10
 
 
-async def test_what_one_client_sends_at_once_is_taken_in_turns(house, monkeypatch):
+async def test_what_one_client_sends_at_once_is_taken_in_turns(hosted, monkeypatch):
     """Between two parts of it others are attended to."""
-    busy, other = await house.raw(), await house.raw()
+    busy, other = await hosted.raw(), await hosted.raw()
     turns = []
     loop = asyncio.get_running_loop()
     time = loop.time
@@ -153,7 +153,7 @@ async def test_what_one_client_sends_at_once_is_taken_in_turns(house, monkeypatc
         spent += 0.001
         return time() + spent
 
-    session = next(one.session for one in house.server.clients if one.number == 1)
+    session = next(one.session for one in hosted.server.clients if one.number == 1)
     take = session.take
 
     def noted(frame):
@@ -182,22 +182,22 @@ async def test_an_agent_reports_and_leaves_though_another_registered_at_its_mail
 
 
 @pytest.fixture
-async def way_to_agents(open_house, tmp_path):
+async def way_to_agents(open_hosted, tmp_path):
     users = tmp_path / "users.toml"
     users.write_text(
         '[[users]]\nagent = "Ada"\ntoken = "a"\n[[users]]\nagent = "Mallory"\ntoken = "m"\n'
     )
     users.chmod(0o600)
-    house = await open_house(guard=Users.from_file(users))
-    return [await house.client(f"{token}@") for token in "am"]
+    hosted = await open_hosted(guard=Users.from_file(users))
+    return [await hosted.client(f"{token}@") for token in "am"]
 
 
-async def test_public_mailboxes_are_listed_in_parts_that_the_client_puts_together(house):
-    client = await house.client()
+async def test_public_mailboxes_are_listed_in_parts_that_the_client_puts_together(hosted):
+    client = await hosted.client()
     names = [f"box{number:04}" for number in range(1_005)]
     for name in names:
         await client.mailbox_create(name=name, public=True)
-    raw = await house.raw()
+    raw = await hosted.raw()
     first = json.loads(await raw.ask("$mq9.AI.PUBLIC.LIST"))
     assert (len(first["mailboxes"]), first["more"]) == (1_000, True)
     rest = json.loads(await raw.ask("$mq9.AI.PUBLIC.LIST", b'{"after":"box0999"}'))

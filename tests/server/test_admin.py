@@ -41,7 +41,7 @@ async def broker(metrics):
 
 @asynccontextmanager
 async def admin(broker, metrics, server=None, **options):
-    """Serve, and hand out an HTTP client of it."""
+    """Serve, and make an HTTP client of it."""
     async with (
         serve_admin(broker, metrics, HOST, 0, server, **options) as (host, port),
         httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as client,

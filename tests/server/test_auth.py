@@ -39,14 +39,14 @@ def users_file(tmp_path):
 
 
 @pytest.fixture
-async def guarded(open_house, users_file):
+async def guarded(open_hosted, users_file):
     """A server that knows Ada, Bob and an operator."""
-    return await open_house(guard=Users.from_file(users_file))
+    return await open_hosted(guard=Users.from_file(users_file))
 
 
 @pytest.fixture
-async def with_token(open_house):
-    return await open_house(guard=Users.with_token(SECRET))
+async def with_token(open_hosted):
+    return await open_hosted(guard=Users.with_token(SECRET))
 
 
 async def test_whoever_knows_the_token_is_let_in(with_token):

@@ -26,51 +26,51 @@ FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_
         (b"CONNECT nonsense\r\n", "Parser Error", "protocol"),
     ],
 )
-async def test_who_does_not_speak_the_protocol_is_told_so_and_cut_off(house, sent, told, reason):
-    client = await house.raw()
-    other = await house.raw()
+async def test_who_does_not_speak_the_protocol_is_told_so_and_cut_off(hosted, sent, told, reason):
+    client = await hosted.raw()
+    other = await hosted.raw()
     client.send(b"SUB a 1\r\n" + publish("a", b"before") + sent)
 
     assert await client.ended() == [("MSG", "a", b"", b"before"), ("-ERR", f"'{told}'")]
     other.send(b"PING\r\n")
     assert await other.frame() == ("PONG",)
-    await until(lambda: house.events.count(reason) == 1)
+    await until(lambda: hosted.events.count(reason) == 1)
 
 
-async def test_a_subject_that_cannot_be_is_refused_and_no_more(house):
-    client = await house.raw()
+async def test_a_subject_that_cannot_be_is_refused_and_no_more(hosted):
+    client = await hosted.raw()
     client.send(b"SUB a..b 1\r\nSUB >.a 2\r\nSUB . 3\r\nPING\r\n")
 
     frames = [await client.frame() for _ in range(4)]
     assert frames == [("-ERR", "'Invalid Subject'")] * 3 + [("PONG",)]
-    assert house.server.subscriptions == 0
+    assert hosted.server.subscriptions == 0
 
 
-async def test_clients_beyond_the_limit_are_told_so(open_house):
-    house = await open_house(limits=ServerLimits(max_connections=2))
-    one, _ = await house.raw(), await house.raw()
-    third = await RawClient.open(house.server.address)
+async def test_clients_beyond_the_limit_are_told_so(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_connections=2))
+    one, _ = await hosted.raw(), await hosted.raw()
+    third = await RawClient.open(hosted.server.address)
 
     assert await third.ended() == [("-ERR", "'maximum connections exceeded'")]
     await third.close()
     await one.close()
-    await until(lambda: house.server.connections == 1)
-    assert (await house.raw()).info["server_name"] == "mq9"
+    await until(lambda: hosted.server.connections == 1)
+    assert (await hosted.raw()).info["server_name"] == "mq9"
 
 
-async def test_a_subscription_too_many_is_refused(open_house):
-    house = await open_house(limits=ServerLimits(max_subscriptions=3))
-    client = await house.raw()
+async def test_a_subscription_too_many_is_refused(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_subscriptions=3))
+    client = await hosted.raw()
     client.send(b"".join(b"SUB a%d %d\r\n" % (n, n) for n in range(4)) + b"PING\r\n")
 
     assert await client.frame() == ("-ERR", "'maximum subscriptions exceeded'")
     assert await client.frame() == ("PONG",)
-    assert house.server.subscriptions == 3
+    assert hosted.server.subscriptions == 3
 
 
-async def test_subscriptions_of_all_clients_together_are_limited(open_house):
-    house = await open_house(limits=ServerLimits(max_total_subscriptions=3))
-    one, two = await house.raw(), await house.raw()
+async def test_subscriptions_of_all_clients_together_are_limited(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_total_subscriptions=3))
+    one, two = await hosted.raw(), await hosted.raw()
     one.send(b"SUB a 1\r\nSUB b 2\r\nPING\r\n")
     assert await one.frame() == ("PONG",)
     two.send(b"SUB a 1\r\nSUB b 2\r\n")
@@ -82,9 +82,9 @@ async def test_subscriptions_of_all_clients_together_are_limited(open_house):
     assert await two.frame() == ("PONG",)
 
 
-async def test_subscriptions_with_wildcards_are_limited_for_each_client(open_house):
-    house = await open_house(limits=ServerLimits(max_wildcards=2))
-    client = await house.raw()
+async def test_subscriptions_with_wildcards_are_limited_for_each_client(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_wildcards=2))
+    client = await hosted.raw()
     client.send(b"SUB a.* 1\r\nSUB > 2\r\nSUB b 3\r\nSUB *.c 4\r\n")
 
     assert await client.frame() == ("-ERR", "'maximum subscriptions exceeded'")
@@ -97,31 +97,31 @@ async def test_subscriptions_with_wildcards_are_limited_for_each_client(open_hou
     ("subject", "told"),
     [("a." * 32 + "b", "too many tokens"), ("*." * 32 + ">", "too many tokens")],
 )
-async def test_a_subject_of_a_subscription_may_have_so_many_tokens(house, subject, told):
-    client = await house.raw()
+async def test_a_subject_of_a_subscription_may_have_so_many_tokens(hosted, subject, told):
+    client = await hosted.raw()
     client.send(f"SUB {subject} 1\r\nSUB {subject[2:]} 2\r\nPING\r\n".encode())
 
     text = f"'Permissions Violation for Subscription to \"{subject}\", {told}'"
     assert await client.frame() == ("-ERR", text)
     assert await client.frame() == ("PONG",)
-    assert house.server.subscriptions == 1
+    assert hosted.server.subscriptions == 1
 
 
-async def test_a_subject_of_a_subscription_may_be_so_long(house):
-    client = await house.raw()
+async def test_a_subject_of_a_subscription_may_be_so_long(hosted):
+    client = await hosted.raw()
     client.send(b"SUB %b 1\r\nSUB %b 2\r\nPING\r\n" % (b"a" * 1_025, "ü".encode() * 512))
 
     name, text = await client.frame()
     assert name == "-ERR"
     assert text.endswith("aa\", too long'")
     assert await client.frame() == ("PONG",)
-    assert house.server.subscriptions == 1
+    assert hosted.server.subscriptions == 1
 
 
-async def test_fetches_that_wait_are_limited_for_each_connection(open_house):
-    house = await open_house(limits=ServerLimits(max_waiting=3))
-    await (await house.client()).mailbox_create(name="inbox")
-    client = await house.raw()
+async def test_fetches_that_wait_are_limited_for_each_connection(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_waiting=3))
+    await (await hosted.client()).mailbox_create(name="inbox")
+    client = await hosted.raw()
     client.send(b"SUB in.* 1\r\n")
     for number in range(5):
         client.send(publish("$mq9.AI.MSG.FETCH.inbox", orjson.dumps(FETCH), reply=f"in.{number}"))
@@ -132,15 +132,15 @@ async def test_fetches_that_wait_are_limited_for_each_connection(open_house):
     assert b"max_waiting: 3" in refusals[0][3]
 
 
-async def test_a_client_that_never_reads_is_cut_off_and_memory_stays_bounded(open_house, caplog):
-    house = await open_house(limits=ServerLimits(max_pending=256 * 1024))
-    deaf, talker = await house.raw(), await house.raw()
+async def test_a_client_that_never_reads_is_cut_off_and_memory_stays_bounded(open_hosted, caplog):
+    hosted = await open_hosted(limits=ServerLimits(max_pending=256 * 1024))
+    deaf, talker = await hosted.raw(), await hosted.raw()
     deaf.send(b"SUB news 1\r\nPING\r\n")
     assert await deaf.frame() == ("PONG",)
     tracemalloc.start()
     try:
         async with asyncio.timeout(60):
-            while "slow_consumer" not in house.events:
+            while "slow_consumer" not in hosted.events:
                 await talker.send_all(publish("news", bytes(64 * 1024)) + b"PING\r\n")
                 assert await talker.frame() == ("PONG",)
         _, most = tracemalloc.get_traced_memory()
@@ -149,15 +149,15 @@ async def test_a_client_that_never_reads_is_cut_off_and_memory_stays_bounded(ope
 
     assert most < 8 * 1024 * 1024
     assert "cut off" in caplog.text
-    assert house.server.connections == 1
+    assert hosted.server.connections == 1
 
 
-async def test_a_client_that_asks_and_never_reads_is_cut_off_too(open_house):
-    house = await open_house(limits=ServerLimits(max_pending=256 * 1024))
-    client = await house.client()
+async def test_a_client_that_asks_and_never_reads_is_cut_off_too(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_pending=256 * 1024))
+    client = await hosted.client()
     await client.mailbox_create(name="inbox")
     await client.send("inbox", bytes(1024 * 1024))
-    deaf = await house.raw()
+    deaf = await hosted.raw()
     deaf.send(b"SUB in 1\r\n")
 
     async def ask():
@@ -165,62 +165,62 @@ async def test_a_client_that_asks_and_never_reads_is_cut_off_too(open_house):
             await deaf.send_all(publish("$mq9.AI.MSG.QUERY.inbox", b"", reply="in"))
 
     asking = asyncio.create_task(ask())
-    await until(lambda: "slow_consumer" in house.events)
+    await until(lambda: "slow_consumer" in hosted.events)
     asking.cancel()
     await asyncio.wait([asking])
 
     assert len(await client.query("inbox")) == 1
 
 
-async def test_a_flood_of_requests_is_taken_as_fast_as_it_is_worked_off(open_house):
-    house = await open_house(limits=ServerLimits(max_busy=8))
-    await (await house.client()).mailbox_create(name="inbox")
-    flooder = await house.raw()
+async def test_a_flood_of_requests_is_taken_as_fast_as_it_is_worked_off(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_busy=8))
+    await (await hosted.client()).mailbox_create(name="inbox")
+    flooder = await hosted.raw()
     flooder.send(b"SUB in 1\r\n")
     flood = publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in") * 20_000
     sending = asyncio.create_task(flooder.send_all(flood))
     most = 0
     for _ in range(20_000):
         await flooder.frame()
-        most = max(most, house.server.requests)
+        most = max(most, hosted.server.requests)
     await sending
 
     assert most <= 8
 
 
-async def most_in_work(house, request, bodies):
+async def most_in_work(hosted, request, bodies):
     """Flood with requests; how many of them were in work at once."""
-    flooder = await house.raw()
+    flooder = await hosted.raw()
     flooder.send(b"SUB in 1\r\n")
     flood = b"".join(publish(request, body, reply="in") for body in bodies)
     sending = asyncio.create_task(flooder.send_all(flood))
     most = 0
     for _ in bodies:
         await flooder.frame()
-        most = max(most, house.server.requests)
+        most = max(most, hosted.server.requests)
     await sending
     return most
 
 
-async def test_large_requests_are_taken_a_few_at_a_time(open_house):
-    house = await open_house(limits=ServerLimits(max_busy_bytes=2_000))
-    await (await house.client()).mailbox_create(name="inbox")
+async def test_large_requests_are_taken_a_few_at_a_time(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_busy_bytes=2_000))
+    await (await hosted.client()).mailbox_create(name="inbox")
     bodies = [bytes(1_500)] * 500
-    assert await most_in_work(house, "$mq9.AI.MSG.SEND.inbox", bodies) <= 2
+    assert await most_in_work(hosted, "$mq9.AI.MSG.SEND.inbox", bodies) <= 2
 
 
-async def test_reads_are_taken_a_few_at_a_time(open_house):
-    house = await open_house(limits=ServerLimits(max_busy_bytes=200_000))
-    await (await house.client()).mailbox_create(name="inbox")
+async def test_reads_are_taken_a_few_at_a_time(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_busy_bytes=200_000))
+    await (await hosted.client()).mailbox_create(name="inbox")
     for verb in ("MSG.QUERY.inbox", "MSG.FETCH.inbox", "AGENT.DISCOVER"):
         bodies = [b'{"config":{"max_wait_ms":0}}'] * 500
-        assert await most_in_work(house, f"$mq9.AI.{verb}", bodies) <= 4
+        assert await most_in_work(hosted, f"$mq9.AI.{verb}", bodies) <= 4
 
 
-async def test_fetches_that_wait_or_are_given_up_hold_up_nothing(open_house):
-    house = await open_house(limits=ServerLimits(max_busy_bytes=1))
-    await (await house.client()).mailbox_create(name="inbox")
-    asker = await house.raw()
+async def test_fetches_that_wait_or_are_given_up_hold_up_nothing(open_hosted):
+    hosted = await open_hosted(limits=ServerLimits(max_busy_bytes=1))
+    await (await hosted.client()).mailbox_create(name="inbox")
+    asker = await hosted.raw()
     wait = b'{"group_name":"g","config":{"max_wait_ms":60000}}'
     fetch = publish("$mq9.AI.MSG.FETCH.inbox", wait, reply="in")
     for _ in range(100):
@@ -229,7 +229,7 @@ async def test_fetches_that_wait_or_are_given_up_hold_up_nothing(open_house):
     assert orjson.loads(await asker.ask("$mq9.AI.MSG.SEND.inbox", b"x"))["error"] == ""
 
 
-async def test_tiny_frames_are_taken_a_few_at_a_time(house, monkeypatch):
+async def test_tiny_frames_are_taken_a_few_at_a_time(hosted, monkeypatch):
     taken = []
     take = ClientConnection.buffer_updated
 
@@ -238,17 +238,17 @@ async def test_tiny_frames_are_taken_a_few_at_a_time(house, monkeypatch):
         take(link, nbytes)
 
     monkeypatch.setattr(ClientConnection, "buffer_updated", count)
-    flooder = await house.raw()
+    flooder = await hosted.raw()
     await flooder.send_all(b"PING\r\n" * 100_000)
     for _ in range(100_000):
         assert await flooder.frame() == ("PONG",)
     assert max(taken) <= 16 * 1024
 
 
-async def test_a_flood_from_one_client_does_not_starve_another(house):
-    patient = await house.client()
+async def test_a_flood_from_one_client_does_not_starve_another(hosted):
+    patient = await hosted.client()
     await patient.mailbox_create(name="inbox")
-    flooder = await house.raw()
+    flooder = await hosted.raw()
     flooder.send(b"SUB in 1\r\n")
     flood = publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in") * 30_000
     sending = asyncio.create_task(flooder.send_all(flood))
@@ -272,11 +272,11 @@ async def test_a_flood_from_one_client_does_not_starve_another(house):
     assert between < 20_000  # ten requests did not wait for the flood to end
 
 
-async def test_a_thousand_connections_idle_while_two_hundred_work(house):
-    client = await house.client()
+async def test_a_thousand_connections_idle_while_two_hundred_work(hosted):
+    client = await hosted.client()
     await client.mailbox_create(name="inbox")
-    idle = [await house.raw() for _ in range(1_000)]
-    busy = [await house.raw() for _ in range(200)]
+    idle = [await hosted.raw() for _ in range(1_000)]
+    busy = [await hosted.raw() for _ in range(200)]
 
     async def work(one, number):
         for turn in range(5):
@@ -287,18 +287,18 @@ async def test_a_thousand_connections_idle_while_two_hundred_work(house):
     await asyncio.gather(*(work(one, number) for number, one in enumerate(busy)))
 
     assert (await client.mailbox_status("inbox")).stored == 1_000
-    assert house.server.connections == 1_201
+    assert hosted.server.connections == 1_201
     for one in idle:
         one.send(b"PING\r\n")
     assert {await one.frame() for one in idle} == {("PONG",)}
 
 
-async def test_garbage_at_any_place_of_a_stream_harms_nobody_else(house, caplog):
+async def test_garbage_at_any_place_of_a_stream_harms_nobody_else(hosted, caplog):
     caplog.set_level(logging.ERROR)
-    other = await house.raw()
+    other = await hosted.raw()
     good = connect() + b"SUB a.* 1\r\nUNSUB 1 5\r\n" + publish("a.b", b"x" * 20) + b"PING\r\n"
     for cut in range(0, len(good), 3):
-        client = await house.stranger()
+        client = await hosted.stranger()
         client.send(good[:cut] + b"\0\xff garbage \r\n" + good[cut:])
         frames = await client.ended()
         assert frames[-1][0] == "-ERR"
@@ -309,12 +309,12 @@ async def test_garbage_at_any_place_of_a_stream_harms_nobody_else(house, caplog)
     assert caplog.records == []
 
 
-async def test_a_stream_cut_anywhere_is_understood(house):
-    await (await house.client()).mailbox_create(name="inbox")
+async def test_a_stream_cut_anywhere_is_understood(hosted):
+    await (await hosted.client()).mailbox_create(name="inbox")
     body = publish("$mq9.AI.MSG.SEND.inbox", b"hello", headers=[("mq9-key", "k")], reply="in")
     stream = connect() + b"SUB in 1\r\n" + body
     for cut in range(1, len(stream)):
-        client = await house.stranger()
+        client = await hosted.stranger()
         await client.send_all(stream[:cut])
         client.send(b"")
         await asyncio.sleep(0)

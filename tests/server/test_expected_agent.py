@@ -7,9 +7,9 @@ from mq9.server.users import User, Users
 
 
 @pytest.fixture
-async def guarded(open_house):
+async def guarded(open_hosted):
     users = [User("a", agent="Ada"), User("b", agent="bob"), User("o")]
-    return await open_house(guard=Users(users))
+    return await open_hosted(guard=Users(users))
 
 
 async def test_the_right_credentials_connect_and_send_as_that_agent(guarded):
@@ -32,9 +32,9 @@ async def test_those_of_anybody_else_are_refused_and_nothing_stays_open(guarded,
     assert guarded.server.connections == 0
 
 
-async def test_a_server_that_knows_no_agents_is_refused(house):
+async def test_a_server_that_knows_no_agents_is_refused(hosted):
     with pytest.raises(Unauthorized, match="for no agent, not for 'Ada'"):
-        await house.client(agent="Ada")
+        await hosted.client(agent="Ada")
 
 
 async def test_the_check_is_made_again_when_a_connection_is(guarded):

@@ -43,8 +43,8 @@ class Shell(Typist):
 
 
 @pytest.fixture
-async def shell(house, tmp_path):
-    shell = Shell(house.server.url, tmp_path)
+async def shell(hosted, tmp_path):
+    shell = Shell(hosted.server.url, tmp_path)
     yield shell
     await shell.close()
 
@@ -165,18 +165,18 @@ async def test_nobody_answers_on_a_subject_of_nobody(shell):
     assert "No responders" in printed
 
 
-async def test_it_publishes_and_subscribes_as_at_any_nats_server(house, shell):
+async def test_it_publishes_and_subscribes_as_at_any_nats_server(hosted, shell):
     listening = await shell.begin("sub", "--raw", "--count", "2", "news.>")
-    await until(lambda: house.server.has_interest("news.x"))
+    await until(lambda: hosted.server.has_interest("news.x"))
     await shell("pub", "news.sport", "one", "--count", "2")
     out, _ = await asyncio.wait_for(listening.communicate(), 30)
     assert out.split() == [b"one", b"one"]
 
 
-async def test_it_answers_requests_of_others_and_they_share_the_work(house, shell):
+async def test_it_answers_requests_of_others_and_they_share_the_work(hosted, shell):
     for _ in range(2):
         await shell.begin("reply", "--queue", "workers", "--echo", "service")
-    await until(lambda: house.server.connections == 2)
+    await until(lambda: hosted.server.connections == 2)
     replies = [
         (await shell("request", "--raw", "service", f"n{number}")).strip() for number in range(4)
     ]
@@ -201,12 +201,12 @@ async def test_it_speaks_tls(encrypted, files):
     assert "x509" in await shell("request", "$mq9.AI.PUBLIC.LIST", "", code=1)
 
 
-async def test_it_logs_in_and_is_then_the_sender(open_house, tmp_path):
+async def test_it_logs_in_and_is_then_the_sender(open_hosted, tmp_path):
     users = tmp_path / "users.toml"
     users.write_text('[[users]]\nuser = "ada"\npassword = "secret"\nagent = "Ada"\n')
     users.chmod(0o600)
-    house = await open_house(guard=Users.from_file(users))
-    shell = Shell(house.server.url, tmp_path)
+    hosted = await open_hosted(guard=Users.from_file(users))
+    shell = Shell(hosted.server.url, tmp_path)
     who = ("--user", "ada", "--password", "secret")
     await shell.request("MAILBOX.CREATE", '{"name":"ada"}', *who)
     await shell.request("MSG.SEND.ada", "x", *who, "-H", "mq9-from:Mallory")

@@ -25,50 +25,50 @@ async def group_of(connection):
 
 
 @pytest.fixture
-async def connection(house):
+async def connection(hosted):
     """Return a connection of nats-py that has made a mailbox `inbox`."""
-    connection = await house.nats()
+    connection = await hosted.nats()
     assert (await ask(connection, "MAILBOX.CREATE", {"name": "inbox"}))["error"] == ""
     return connection
 
 
-async def test_a_request_that_timed_out_leaves_no_lease(house, connection):
-    impatient = await house.nats()
+async def test_a_request_that_timed_out_leaves_no_lease(hosted, connection):
+    impatient = await hosted.nats()
     with pytest.raises(NatsTimeoutError):
         # In the old style a request has a subscription of its own, which ends with the request.
         await impatient.request("$mq9.AI.MSG.FETCH.inbox", WAITING_FETCH, 0.1, old_style=True)
     await impatient.flush()
-    await until(lambda: not house.server.requests)
+    await until(lambda: not hosted.server.requests)
     await ask(connection, "MSG.SEND.inbox", b"x")
 
     assert (await group_of(connection))["leased"] == []
 
 
-async def test_a_waiter_that_closed_its_connection_leaves_no_lease(house, connection):
-    gone = await house.nats()
+async def test_a_waiter_that_closed_its_connection_leaves_no_lease(hosted, connection):
+    gone = await hosted.nats()
     asking = asyncio.create_task(ask(gone, "MSG.FETCH.inbox", WAITING_FETCH))
-    await until(lambda: house.broker.waiting)
+    await until(lambda: hosted.broker.waiting)
     await gone.close()
     asking.cancel()  # nats-py leaves its caller waiting
     await asyncio.gather(asking, return_exceptions=True)
-    await until(lambda: not house.broker.waiting)
+    await until(lambda: not hosted.broker.waiting)
     await ask(connection, "MSG.SEND.inbox", b"x")
 
     assert (await group_of(connection))["leased"] == []
 
 
-async def test_a_fetch_without_a_reply_subject_does_not_even_make_a_group(house, connection):
+async def test_a_fetch_without_a_reply_subject_does_not_even_make_a_group(hosted, connection):
     await ask(connection, "MSG.SEND.inbox", b"x")
     await connection.publish("$mq9.AI.MSG.FETCH.inbox", WAITING_FETCH)
     await connection.flush()
-    await until(lambda: not house.server.requests)
+    await until(lambda: not hosted.server.requests)
 
     assert (await group_of(connection))["exists"] is False
 
 
-async def test_a_mailbox_that_goes_tells_one_who_waits(house, connection):
-    asking = asyncio.create_task(ask(await house.nats(), "MSG.FETCH.inbox", WAITING_FETCH))
-    await until(lambda: house.broker.waiting)
+async def test_a_mailbox_that_goes_tells_one_who_waits(hosted, connection):
+    asking = asyncio.create_task(ask(await hosted.nats(), "MSG.FETCH.inbox", WAITING_FETCH))
+    await until(lambda: hosted.broker.waiting)
     await ask(connection, "MAILBOX.DROP.inbox")
 
     assert (await asking)["code"] == "mailbox_not_found"
@@ -82,8 +82,8 @@ async def test_many_requests_at_once_get_each_its_own_reply(connection):
     assert [reply["mail_address"] for reply in made] == names
 
 
-async def test_a_drained_connection_has_heard_what_was_on_its_way(house, connection):
-    leaving, heard = await house.nats(), []
+async def test_a_drained_connection_has_heard_what_was_on_its_way(hosted, connection):
+    leaving, heard = await hosted.nats(), []
 
     async def hear(message):
         heard.append(message.data)
@@ -99,10 +99,10 @@ async def test_a_drained_connection_has_heard_what_was_on_its_way(house, connect
 
     assert leaving.is_closed
     assert heard == sent
-    await until(lambda: house.server.connections == 1)
+    await until(lambda: hosted.server.connections == 1)
 
 
-async def test_what_a_client_listened_to_it_hears_again_after_a_restart(house):
+async def test_what_a_client_listened_to_it_hears_again_after_a_restart(hosted):
     back = asyncio.Event()
 
     async def note_back():
@@ -111,7 +111,7 @@ async def test_what_a_client_listened_to_it_hears_again_after_a_restart(house):
     async def quiet(_error):
         """The server is away for a moment."""
 
-    connection = await house.nats(
+    connection = await hosted.nats(
         allow_reconnect=True,
         reconnected_cb=note_back,
         error_cb=quiet,
@@ -120,11 +120,11 @@ async def test_what_a_client_listened_to_it_hears_again_after_a_restart(house):
     )
     news = await connection.subscribe("news.*")
     await ask(connection, "MAILBOX.CREATE", {"name": "inbox"})
-    _, port = house.server.address
+    _, port = hosted.server.address
 
-    await house.server.close()
+    await hosted.server.close()
     await until(lambda: not connection.is_connected)
-    await house.server.start(port=port)
+    await hosted.server.start(port=port)
     await asyncio.wait_for(back.wait(), 60)
 
     await connection.publish("news.today", b"x", headers={"A": "b"})

@@ -22,13 +22,13 @@ def deaf():
     """Connect clients that read nothing beyond what their small receive buffers take."""
     sockets = []
 
-    async def listen(house, *subjects, **options):
+    async def listen(hosted, *subjects, **options):
         one = socket.socket()
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.setblocking(False)
         sockets.append(one)
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(one, house.server.address)
+        await loop.sock_connect(one, hosted.server.address)
         await loop.sock_sendall(one, connect(**options))
         for number, subject in enumerate(subjects):
             await loop.sock_sendall(one, f"SUB {subject} {number}\r\n".encode())
@@ -51,14 +51,14 @@ async def say(talker, *messages):
     assert await talker.frame() == ("PONG",)
 
 
-def unread(house):
-    return [client.unread for client in house.server.clients]
+def unread(hosted):
+    return [client.unread for client in hosted.server.clients]
 
 
-async def test_what_goes_to_many_that_do_not_read_is_kept_once(house, deaf):
-    talker = await house.raw()
+async def test_what_goes_to_many_that_do_not_read_is_kept_once(hosted, deaf):
+    talker = await hosted.raw()
     for _ in range(80):
-        await deaf(house, "news")
+        await deaf(hosted, "news")
     tracemalloc.start()
     try:
         for number in range(12):
@@ -67,91 +67,91 @@ async def test_what_goes_to_many_that_do_not_read_is_kept_once(house, deaf):
     finally:
         tracemalloc.stop()
 
-    assert sum(unread(house)) > 400 * MIB
-    assert house.server.unread < 12 * MIB + 80 * 80 * 1024
+    assert sum(unread(hosted)) > 400 * MIB
+    assert hosted.server.unread < 12 * MIB + 80 * 80 * 1024
     assert held < 32 * MIB
-    assert house.server.connections == 81
+    assert hosted.server.connections == 81
 
 
-async def test_clients_that_read_no_headers_share_a_body_of_their_own(house, deaf):
-    talker = await house.raw()
+async def test_clients_that_read_no_headers_share_a_body_of_their_own(hosted, deaf):
+    talker = await hosted.raw()
     for headers in (True, False) * 10:
-        await deaf(house, "news", headers=headers, no_responders=headers)
+        await deaf(hosted, "news", headers=headers, no_responders=headers)
     talker.send(publish("news", bytes(8 * MIB // 8), headers=[("a", "b")]) * 8)
     await say(talker)
-    assert sum(unread(house)) > 100 * MIB
-    assert 8 * MIB < house.server.unread < 2 * 8 * MIB + 20 * 80 * 1024
+    assert sum(unread(hosted)) > 100 * MIB
+    assert 8 * MIB < hosted.server.unread < 2 * 8 * MIB + 20 * 80 * 1024
 
 
-async def test_beyond_what_all_may_leave_unread_the_one_with_most_is_cut_off(open_house, deaf):
+async def test_beyond_what_all_may_leave_unread_the_one_with_most_is_cut_off(open_hosted, deaf):
     limits = ServerLimits(max_total_pending=12 * MIB)
-    house = await open_house(limits=limits)
-    talker, reader = await house.raw(), await house.raw()
+    hosted = await open_hosted(limits=limits)
+    talker, reader = await hosted.raw(), await hosted.raw()
     reader.send(b"SUB small 1\r\nPING\r\n")
     assert await reader.frame() == ("PONG",)
-    await deaf(house, "small")
-    await deaf(house, "large")
+    await deaf(hosted, "small")
+    await deaf(hosted, "large")
     for _ in range(6):
         await say(talker, ("small", bytes(MIB)))
     for _ in range(13):
         await say(talker, ("large", bytes(MIB)))
 
-    assert house.events.count("slow_consumer") == 1
-    assert house.server.connections == 3
-    assert house.server.unread <= 12 * MIB
+    assert hosted.events.count("slow_consumer") == 1
+    assert hosted.server.connections == 3
+    assert hosted.server.unread <= 12 * MIB
     for _ in range(6):
         assert (await reader.frame())[3] == bytes(MIB)
 
 
-async def test_an_agent_beyond_its_share_is_cut_off_and_others_are_not(open_house, deaf):
+async def test_an_agent_beyond_its_share_is_cut_off_and_others_are_not(open_hosted, deaf):
     guard = Users([User("a", agent="Ada"), User("b", agent="Bob"), User("o")])
     limits = ServerLimits(max_agent_pending=6 * MIB)
-    house = await open_house(limits=limits, guard=guard)
-    talker = await house.raw(auth_token="o")
-    await deaf(house, "ada.1", auth_token="a")
-    await deaf(house, "ada.2", auth_token="a")
-    await deaf(house, "bob", auth_token="b")
+    hosted = await open_hosted(limits=limits, guard=guard)
+    talker = await hosted.raw(auth_token="o")
+    await deaf(hosted, "ada.1", auth_token="a")
+    await deaf(hosted, "ada.2", auth_token="a")
+    await deaf(hosted, "bob", auth_token="b")
     for subject, count in (("bob", 6), ("ada.1", 5), ("ada.2", 6)):
         for _ in range(count):
             await say(talker, (subject, bytes(MIB)))
-    await until(lambda: house.events.count("slow_consumer") == 1)
+    await until(lambda: hosted.events.count("slow_consumer") == 1)
 
-    agents = sorted(client.session.agent or "" for client in house.server.clients)
+    agents = sorted(client.session.agent or "" for client in hosted.server.clients)
     assert agents == ["", "Ada", "Bob"]
-    assert house.server.unread_by("Ada") <= 6 * MIB
+    assert hosted.server.unread_by("Ada") <= 6 * MIB
 
 
-async def test_who_reads_nothing_for_long_is_cut_off_and_who_reads_slowly_is_not(open_house, deaf):
-    house = await open_house()
-    talker = await house.raw()
-    await deaf(house, "news")
-    slow = await deaf(house, "news")
+async def test_who_reads_nothing_for_long_is_cut_off_and_who_reads_slowly_is_not(open_hosted, deaf):
+    hosted = await open_hosted()
+    talker = await hosted.raw()
+    await deaf(hosted, "news")
+    slow = await deaf(hosted, "news")
     await say(talker, *[("news", bytes(MIB))] * 14)
     for _ in range(2):
-        await house.timers.advance(10)
-        last = max(house.server.clients, key=lambda one: one.number)
+        await hosted.timers.advance(10)
+        last = max(hosted.server.clients, key=lambda one: one.number)
         before = last.unread
         while last.unread == before:
             await asyncio.get_running_loop().sock_recv(slow, 65_536)
 
-    assert house.events.count("slow_consumer") == 1
-    assert house.server.connections == 2
+    assert hosted.events.count("slow_consumer") == 1
+    assert hosted.server.connections == 2
 
 
-async def test_nothing_is_counted_when_everybody_has_left(open_house, deaf):
+async def test_nothing_is_counted_when_everybody_has_left(open_hosted, deaf):
     guard = Users([User("a", agent="Ada"), User("o")])
-    house = await open_house(guard=guard)
-    talker = await house.raw(auth_token="o")
-    listeners = [await deaf(house, "news", auth_token="a") for _ in range(5)]
+    hosted = await open_hosted(guard=guard)
+    talker = await hosted.raw(auth_token="o")
+    listeners = [await deaf(hosted, "news", auth_token="a") for _ in range(5)]
     await say(talker, *[("news", bytes(MIB))] * 4)
-    assert house.server.unread_by("Ada") > MIB
+    assert hosted.server.unread_by("Ada") > MIB
     for one in listeners:
         one.close()
     await talker.close()
-    await until(lambda: house.server.connections == 0)
+    await until(lambda: hosted.server.connections == 0)
 
-    quota = house.server._quota
-    assert (quota.held, quota.members, quota._holders, house.server._quotas) == (0, set(), {}, {})
+    quota = hosted.server._quota
+    assert (quota.held, quota.members, quota._holders, hosted.server._quotas) == (0, set(), {}, {})
 
 
 class Sender(asyncio.Protocol):

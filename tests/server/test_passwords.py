@@ -32,8 +32,8 @@ def known():
 
 
 @pytest.fixture
-async def guarded(open_house, known):
-    return await open_house(guard=Users(known))
+async def guarded(open_hosted, known):
+    return await open_hosted(guard=Users(known))
 
 
 def test_a_hash_is_of_its_password_and_its_salt_alone():

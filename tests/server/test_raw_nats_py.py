@@ -29,8 +29,8 @@ class Asker:
 
 
 @pytest.fixture
-async def ask(house):
-    return Asker(await house.nats())
+async def ask(hosted):
+    return Asker(await hosted.nats())
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def texts(reply):
     return [message["payload"] for message in reply["messages"]]
 
 
-async def test_a_mailbox_is_made_renewed_described_and_dropped(house, ask):
+async def test_a_mailbox_is_made_renewed_described_and_dropped(hosted, ask):
     made = await ask("MAILBOX.CREATE", {"name": "box", "ttl": 60, "desc": "d", "public": True})
     assert made["mail_address"] == "box"
     again = await ask("MAILBOX.CREATE", {"name": "box"})
     assert (again["code"], again["error"]) == ("mailbox_exists", "mailbox box already exists")
-    await house.clock.advance(59)
+    await hosted.clock.advance(59)
     assert (await ask("MAILBOX.CREATE", {"name": "box", "renew": True}))["error"] == ""
-    await house.clock.advance(59)
+    await hosted.clock.advance(59)
     status = await ask("MAILBOX.STATUS.box")
     assert (status["ttl"], status["stored"], status["desc"]) == (60, 0, "d")
     assert await ask("PUBLIC.LIST") == {
@@ -92,7 +92,7 @@ async def test_bytes_come_back_in_base64_where_asked_or_needed(ask, inbox):
     assert [base64.b64decode(one["payload"]) for one in encoded] == [b"\xff\x00", "grüße".encode()]
 
 
-async def test_a_group_leases_acks_gives_back_and_renews(house, ask, inbox):
+async def test_a_group_leases_acks_gives_back_and_renews(hosted, ask, inbox):
     for number in range(3):
         await ask(f"MSG.SEND.{inbox}", f"{number}".encode())
     work = {**START, "group_name": "g", "config": {"consumer": "one", "num_msgs": 2}}
@@ -111,7 +111,7 @@ async def test_a_group_leases_acks_gives_back_and_renews(house, ask, inbox):
     assert [one["delivery_count"] for one in again["messages"]] == [2, 2]
     ack = {"group_name": "g", "mail_address": inbox, "msg_id": 2, "consumer": "two"}
     assert (await ask(f"MSG.ACK.{inbox}", {**ack, "batch": again["batch"]}))["acked"] == [1, 2]
-    await house.clock.advance(91)
+    await hosted.clock.advance(91)
     assert texts(await ask(f"MSG.FETCH.{inbox}", other)) == ["0"]
     status = await ask(f"MAILBOX.STATUS.{inbox}", {"group_name": "g", "msg_id": 0})
     assert status["group"]["acked"] == 2
@@ -119,28 +119,28 @@ async def test_a_group_leases_acks_gives_back_and_renews(house, ask, inbox):
     assert (standing["state"], standing["consumer"], standing["deliveries"]) == ("leased", "two", 2)
 
 
-async def test_a_fetch_that_waits_is_woken_by_a_send(ask, inbox, house):
+async def test_a_fetch_that_waits_is_woken_by_a_send(ask, inbox, hosted):
     wait = {**START, "group_name": "g", "config": {"max_wait_ms": 60_000}}
     waiting = asyncio.create_task(ask(f"MSG.FETCH.{inbox}", wait))
-    await until(lambda: house.broker.waiting)
+    await until(lambda: hosted.broker.waiting)
     await ask(f"MSG.SEND.{inbox}", b"news")
     assert texts(await waiting) == ["news"]
 
 
-async def test_a_fetch_whose_asker_unsubscribes_leases_nothing(ask, inbox, house):
+async def test_a_fetch_whose_asker_unsubscribes_leases_nothing(ask, inbox, hosted):
     inbox_of_reply = ask.connection.new_inbox()
     subscription = await ask.connection.subscribe(inbox_of_reply)
     body = json.dumps({**START, "group_name": "g", "config": {"max_wait_ms": 60_000}}).encode()
     await ask.connection.publish(f"$mq9.AI.MSG.FETCH.{inbox}", body, reply=inbox_of_reply)
-    await until(lambda: house.broker.waiting)
+    await until(lambda: hosted.broker.waiting)
     await subscription.unsubscribe()
-    await until(lambda: not house.broker.waiting)
+    await until(lambda: not hosted.broker.waiting)
     await ask(f"MSG.SEND.{inbox}", b"x")
     status = await ask(f"MAILBOX.STATUS.{inbox}", {"group_name": "g"})
     assert (status["group"]["leased"], status["group"]["pending"]["normal"]) == ([], 1)
 
 
-async def test_keys_tags_delays_lifetimes_ids_and_the_envelope(ask, inbox, house):
+async def test_keys_tags_delays_lifetimes_ids_and_the_envelope(ask, inbox, hosted):
     await ask(f"MSG.SEND.{inbox}", b"old", mq9_key="k")
     envelope = {
         "mq9_from": "planner",
@@ -164,7 +164,7 @@ async def test_keys_tags_delays_lifetimes_ids_and_the_envelope(ask, inbox, house
         "answers",
     )
     assert (tagged["correlation_id"], tagged["path"]) == ("q1", ["a", "b"])
-    await house.clock.advance(60)
+    await hosted.clock.advance(60)
     assert texts(await ask(f"MSG.QUERY.{inbox}")) == ["new", "later"]
     assert texts(await ask(f"MSG.QUERY.{inbox}", {"limit": 1})) == ["later"]
     assert texts(await ask(f"MSG.QUERY.{inbox}", {"msg_id": 1})) == ["new"]
@@ -211,7 +211,7 @@ async def test_a_request_without_a_reply_subject_is_carried_out_but_leases_nothi
     assert texts(await ask(f"MSG.FETCH.{inbox}", {**START, "group_name": "g"})) == ["silent"]
 
 
-async def test_it_is_a_nats_server_too(ask, house):
+async def test_it_is_a_nats_server_too(ask, hosted):
     with pytest.raises(NoRespondersError):
         await ask.connection.request("nobody.listens", b"", timeout=30)
     heard = []
@@ -223,7 +223,7 @@ async def test_it_is_a_nats_server_too(ask, house):
 
     await ask.connection.subscribe("news.*", cb=hear)
     await ask.connection.subscribe("work.>", queue="q", cb=hear)
-    other = await house.nats()
+    other = await hosted.nats()
     await other.subscribe("work.>", queue="q", cb=hear)
     await other.flush()
     reply = await ask.connection.request("news.sport", b"1", timeout=30)

@@ -8,8 +8,8 @@ from waiting import until
 FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_000}}
 
 
-async def _inbox(house):
-    client = await house.client()
+async def _inbox(hosted):
+    client = await hosted.client()
     return client, await client.mailbox_create(name="inbox")
 
 
@@ -18,14 +18,14 @@ async def _leased(client):
     return status.group.leased
 
 
-async def test_a_reply_is_no_business_of_others(house):
-    spy = await house.raw()
+async def test_a_reply_is_no_business_of_others(hosted):
+    spy = await hosted.raw()
     spy.send(b"SUB > 1\r\nSUB _INBOX.> 2\r\nSUB $mq9.AI.> 3\r\nPING\r\n")
     assert (await spy.frame())[0] == "-ERR"
     assert await spy.frame() == ("PONG",)
-    client, inbox = await _inbox(house)
+    client, inbox = await _inbox(hosted)
     await client.send(inbox, "secret")
-    other = await house.raw()
+    other = await hosted.raw()
     other.send(publish(f"$mq9.AI.MSG.QUERY.{inbox}", b"", reply="_INBOX.of.the.spy") + b"PING\r\n")
     assert await other.frame() == ("PONG",)
 
@@ -34,35 +34,35 @@ async def test_a_reply_is_no_business_of_others(house):
     assert await spy.frame() == ("PONG",)
 
 
-async def test_a_fetch_whose_reply_nobody_reads_leases_nothing(house):
-    client, inbox = await _inbox(house)
+async def test_a_fetch_whose_reply_nobody_reads_leases_nothing(hosted):
+    client, inbox = await _inbox(hosted)
     await client.send(inbox, "x")
-    other = await house.raw()
+    other = await hosted.raw()
     other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in") + b"PING\r\n")
     assert await other.frame() == ("PONG",)
 
     assert await _leased(client) == ()
 
 
-async def test_a_waiter_that_unsubscribed_is_given_nothing(house):
-    client, inbox = await _inbox(house)
-    other = await house.raw()
+async def test_a_waiter_that_unsubscribed_is_given_nothing(hosted):
+    client, inbox = await _inbox(hosted)
+    other = await hosted.raw()
     other.send(b"SUB in 1\r\nSUB in.* 2\r\n")
     other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in"))
-    await until(lambda: house.broker.waiting)
+    await until(lambda: hosted.broker.waiting)
     other.send(b"UNSUB 1\r\n")
-    await until(lambda: not house.broker.waiting)
+    await until(lambda: not hosted.broker.waiting)
     await client.send(inbox, "x")
 
     assert await _leased(client) == ()
 
 
-async def test_a_waiter_keeps_waiting_while_another_subscription_covers_its_reply(house):
-    client, inbox = await _inbox(house)
-    other = await house.raw()
+async def test_a_waiter_keeps_waiting_while_another_subscription_covers_its_reply(hosted):
+    client, inbox = await _inbox(hosted)
+    other = await hosted.raw()
     other.send(b"SUB in.a 1\r\nSUB in.* 2\r\n")
     other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in.a"))
-    await until(lambda: house.broker.waiting)
+    await until(lambda: hosted.broker.waiting)
     other.send(b"UNSUB 1\r\nPING\r\n")
     assert await other.frame() == ("PONG",)
     await client.send(inbox, "x")
@@ -71,47 +71,47 @@ async def test_a_waiter_keeps_waiting_while_another_subscription_covers_its_repl
     assert [item["payload"] for item in orjson.loads(reply)["messages"]] == ["x"]
 
 
-async def test_a_waiter_whose_connection_ended_is_given_nothing(house):
-    client, inbox = await _inbox(house)
-    other = await house.raw()
+async def test_a_waiter_whose_connection_ended_is_given_nothing(hosted):
+    client, inbox = await _inbox(hosted)
+    other = await hosted.raw()
     other.send(b"SUB in 1\r\n")
     other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in"))
-    await until(lambda: house.broker.waiting)
+    await until(lambda: hosted.broker.waiting)
     await other.close()
-    await until(lambda: not house.broker.waiting)
+    await until(lambda: not hosted.broker.waiting)
     await client.send(inbox, "x")
 
     assert await _leased(client) == ()
 
 
-async def test_what_was_sent_before_the_end_of_a_connection_is_stored(house):
-    client, inbox = await _inbox(house)
-    other = await house.raw()
+async def test_what_was_sent_before_the_end_of_a_connection_is_stored(hosted):
+    client, inbox = await _inbox(hosted)
+    other = await hosted.raw()
     await other.send_all(publish(f"$mq9.AI.MSG.SEND.{inbox}", b"x") * 500)
     await other.close()
-    await until(lambda: house.server.connections == 1)
+    await until(lambda: hosted.server.connections == 1)
 
     assert (await client.mailbox_status(inbox)).stored == 500
 
 
-async def test_requests_of_one_connection_take_effect_in_order(house):
-    client, inbox = await _inbox(house)
-    await house.clock.advance(120)  # so that a sweep is due among them
-    other = await house.raw()
+async def test_requests_of_one_connection_take_effect_in_order(hosted):
+    client, inbox = await _inbox(hosted)
+    await hosted.clock.advance(120)  # so that a sweep is due among them
+    other = await hosted.raw()
     for number in range(300):
         other.send(publish(f"$mq9.AI.MSG.SEND.{inbox}", str(number).encode()))
     other.send(b"PING\r\n")
     assert await other.frame() == ("PONG",)
-    await until(lambda: not house.server._hub.tasks)
+    await until(lambda: not hosted.server._hub.tasks)
 
     stored = await client.query(inbox, limit=1_000)
     assert [int(message.text) for message in stored] == list(range(300))
 
 
-async def test_each_connection_without_a_consumer_is_one_of_its_own(house):
-    client, inbox = await _inbox(house)
+async def test_each_connection_without_a_consumer_is_one_of_its_own(hosted):
+    client, inbox = await _inbox(hosted)
     await client.send(inbox, "x")
-    one, two = await house.nats(), await house.nats()
+    one, two = await hosted.nats(), await hosted.nats()
     body = orjson.dumps({**FETCH, "config": {"max_wait_ms": 0}})
 
     async def fetched_by(connection):
@@ -121,10 +121,10 @@ async def test_each_connection_without_a_consumer_is_one_of_its_own(house):
     assert [await fetched_by(one), await fetched_by(two), await fetched_by(one)] == [1, 0, 1]
 
 
-async def test_the_largest_message_goes_through_with_headers(house):
-    client, inbox = await _inbox(house)
+async def test_the_largest_message_goes_through_with_headers(hosted):
+    client, inbox = await _inbox(hosted)
     largest = bytes(1024 * 1024)
-    other = await house.raw()
+    other = await hosted.raw()
 
     headers = [("mq9-key", "k" * 256), ("mq9-tags", ",".join(f"{n:0200}" for n in range(64)))]
     stored = orjson.loads(await other.ask(f"$mq9.AI.MSG.SEND.{inbox}", largest, headers))
@@ -132,8 +132,8 @@ async def test_the_largest_message_goes_through_with_headers(house):
     assert (await client.query(inbox))[0].payload == largest
 
 
-async def test_a_reply_may_be_larger_than_a_message(house):
-    client, inbox = await _inbox(house)
+async def test_a_reply_may_be_larger_than_a_message(hosted):
+    client, inbox = await _inbox(hosted)
     for number in range(8):
         await client.send(inbox, bytes([number]) * 1024 * 1024)
 
@@ -150,9 +150,9 @@ async def test_a_reply_may_be_larger_than_a_message(house):
         (b"NATS/1.0\r\na: " + b"x" * 70_000 + b"\r\n\r\n", "70017 bytes are more than 65536"),
     ],
 )
-async def test_headers_that_cannot_be_read_are_named_and_nothing_is_done(house, block, told):
-    client, inbox = await _inbox(house)
-    other = await house.raw()
+async def test_headers_that_cannot_be_read_are_named_and_nothing_is_done(hosted, block, told):
+    client, inbox = await _inbox(hosted)
+    other = await hosted.raw()
     other.send(b"SUB in 1\r\nHPUB $mq9.AI.MSG.SEND.%b in " % inbox.encode())
     other.send(b"%d %d\r\n%bx\r\n" % (len(block), len(block) + 1, block))
 
@@ -161,8 +161,8 @@ async def test_headers_that_cannot_be_read_are_named_and_nothing_is_done(house, 
     assert (await client.mailbox_status(inbox)).stored == 0
 
 
-async def test_a_subject_of_any_bytes_is_answered(house):
-    client = await house.raw()
+async def test_a_subject_of_any_bytes_is_answered(hosted):
+    client = await hosted.raw()
     client.send(b"SUB in 1\r\nPUB $mq9.AI.MSG.SEND.\xff\x00 in 0\r\n\r\n")
     _, _, _, reply = await client.frame()
     assert orjson.loads(reply)["code"] == "invalid_address"

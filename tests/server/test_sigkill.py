@@ -51,7 +51,7 @@ async def work(client, ledger):
             "inbox", group_name="workers", deliver="earliest", num_msgs=10, max_wait_ms=200
         )
         again = {message.msg_id for message in fetched} & ledger.acked
-        assert not again, f"acked, and handed out again: {again}"
+        assert not again, f"acked, and delivered again: {again}"
         if fetched:
             acked = await client.ack("inbox", "workers", fetched[-1].msg_id)
             ledger.acked |= set(acked)

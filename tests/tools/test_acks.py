@@ -156,11 +156,11 @@ def test_with_the_mailbox_the_broker_decides(planner, inbox):
 
     told = fail(planner, "ack_messages", msg_id=2, mail_address="planner")
 
-    assert told.startswith("message not found: 2 was not handed out to group planner")
+    assert told.startswith("message not found: 2 was not delivered to group planner")
     said = ack(planner, [0, 2], mail_address="planner")
     assert said["acked"] == [0]
     assert list(said["lost"]) == ["2"]
-    assert "was not handed out" in said["lost"]["2"]
+    assert "was not delivered" in said["lost"]["2"]
 
 
 def test_an_ack_counts_after_a_restart_in_the_same_thread(open_toolkit, worker):
@@ -193,7 +193,7 @@ def test_what_another_thread_was_handed_is_refused_with_the_mailbox_too(planner,
         planner, "ack_messages", config=run_in("two"), msg_id=0, mail_address="planner"
     )
 
-    assert refused.content.startswith("message not found: 0 was handed to another consumer.")
+    assert refused.content.startswith("message not found: 0 was delivered to another consumer.")
 
 
 async def test_what_others_have_by_now_is_lost_and_the_rest_confirmed(broker, planner, inbox):
@@ -257,7 +257,7 @@ async def test_more_time_keeps_messages_and_says_until_when(broker, planner, inb
     await broker.clock.advance(20)
     late = await ado(planner, "ack_messages", msg_id=[0, 2], outcome="more_time", seconds=600)
     assert (late["extended"], late["leased_seconds"]) == ([0], 600)
-    assert late["lost"] == {"2": "your lease has ended, and it will be handed out again"}
+    assert late["lost"] == {"2": "your lease has ended, and it will be delivered again"}
 
 
 @pytest.mark.parametrize("outcome", ["give_back", "more_time"])

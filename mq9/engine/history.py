@@ -1,4 +1,4 @@
-"""The life of one message, and where it stands with each group."""
+"""The history of one message, and where it stands with each group."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from mq9.engine import groups
 from mq9.engine.mailboxes import Mailbox
-from mq9.models import PRIORITIES, MessageLife, Standing
+from mq9.models import PRIORITIES, MessageHistory, Standing
 
 _MOST_GROUPS = 100
 
 
-def life(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int) -> MessageLife:
+def history(
+    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
+) -> MessageHistory:
     """Tell what happened to a message."""
     stored = connection.execute(
         "SELECT sent_ms, visible_ms, priority, expires_ms, key FROM messages"
@@ -21,7 +23,7 @@ def life(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
     ).fetchone()
     if stored is not None:
         sent_ms, visible_ms, lane, expires_ms, key = stored
-        return MessageLife(
+        return MessageHistory(
             msg_id=msg_id,
             state="stored",
             since=visible_ms / 1000,
@@ -33,16 +35,16 @@ def life(connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
             groups=_standings(connection, mailbox, msg_id, lane, now),
         )
     if msg_id >= mailbox.next_msg_id:
-        return MessageLife(msg_id=msg_id, state="unassigned")
+        return MessageHistory(msg_id=msg_id, state="unassigned")
     tombstone = connection.execute(
         "SELECT reason, removed_ms, sent_ms, visible_ms, priority, replaced_by FROM tombstones"
         " WHERE mailbox=? AND msg_id=?",
         (mailbox.id, msg_id),
     ).fetchone()
     if tombstone is None:
-        return MessageLife(msg_id=msg_id, state="unknown")
+        return MessageHistory(msg_id=msg_id, state="unknown")
     reason, removed_ms, sent_ms, visible_ms, lane, replaced_by = tombstone
-    return MessageLife(
+    return MessageHistory(
         msg_id=msg_id,
         state=reason,
         since=removed_ms / 1000,
@@ -120,7 +122,7 @@ def _count_ahead(
     lane: int,
     now: int,
 ) -> int:
-    """Count what the group would be handed before a message."""
+    """Count what the group would be given before a message."""
     (ahead,) = connection.execute(
         "SELECT count(*) FROM leases WHERE group_id=? AND (until_ms IS NULL OR until_ms<=?)"
         " AND (priority, msg_id)<(?, ?)",
@@ -140,7 +142,7 @@ def _count_ahead(
 def _last_seen(
     connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
 ) -> tuple[Standing, ...]:
-    """Tell which groups were handed a message that is gone, as long as that is remembered."""
+    """Tell which groups were given a message that was removed, as long as that is remembered."""
     standings = []
     for group in _known(connection, mailbox, now):
         deliveries, acked = connection.execute(
