@@ -130,8 +130,8 @@ class TestAFloodOfWrongPasswords:
     async def test_that_hangs_up_leaves_nothing_to_compare(self, guarded, flood):
         guessing = await flood(_MANY)
         await asyncio.sleep(0)
-        for link in list(guarded.server._links):
-            link.finish("test")
+        for connection in guarded.server.clients:
+            connection.finish("test")
         await asyncio.wait(guessing)
 
         assert await (await guarded.client("bob:builder@")).whoami() == "bob"
