@@ -264,13 +264,13 @@ def _check(path: Path, *, alone: bool) -> None:
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
     """Write to a log beside the file, so that reading and writing do not block each other."""
-    patience = time.monotonic() + _BUSY_MS / 1000
+    deadline = time.monotonic() + _BUSY_MS / 1000
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
             # Of several that switch at once all but one are told so at once, whatever the timeout.
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.005)
         else:

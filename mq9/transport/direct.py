@@ -44,14 +44,14 @@ class DirectTransport:
         if os.getpid() != self._process:
             raise NotConnected("the process was forked; connect a new client in the child")
         try:
-            async with asyncio.timeout(timeout) as patience:
-                self._waiting.add(patience)
+            async with asyncio.timeout(timeout) as deadline:
+                self._waiting.add(deadline)
                 try:
                     return await self._broker.handle(
                         Request(subject, payload, headers, self._session)
                     )
                 finally:
-                    self._waiting.discard(patience)
+                    self._waiting.discard(deadline)
         except TimeoutError:
             raise self._no_reply(subject, timeout) from None
 
@@ -66,8 +66,8 @@ class DirectTransport:
         """Let go of the broker; whoever still waits for a reply gets none."""
         if self._broker is not None:
             self._broker = None
-            for patience in self._waiting:
-                if not patience.expired():
-                    patience.reschedule(0)
+            for deadline in self._waiting:
+                if not deadline.expired():
+                    deadline.reschedule(0)
             if os.getpid() == self._process:
                 await self._release()
