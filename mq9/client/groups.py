@@ -164,7 +164,7 @@ class GroupMethods(ClientBase):
                 consumer=consumer,
                 any_consumer=any_consumer or None,
             )
-            individual = individual is None or individual
+            individual = True if individual is None else individual
         else:
             if checks.flag("any_consumer", any_consumer) and not checks.is_absent(consumer):
                 raise InvalidRequest(f"any_consumer: consumer {checks.shown(consumer)} is named")
@@ -175,7 +175,7 @@ class GroupMethods(ClientBase):
             msg_id=one.msg_id,
             consumer=None if any_consumer else self._acting(one.consumer),
             batch=one.batch,
-            individual=individual or False,
+            individual=False if individual is None else individual,
         )
         body = self._with_token(body, one)
         reply = await self._connection.request(body, one.mail_address)

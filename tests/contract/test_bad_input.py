@@ -138,7 +138,7 @@ CLIENT = [
             "mail_address": ADDRESS + REQUIRED,
             "group_name": WORD + REQUIRED,
             "msg_ids": IDS,
-            "lease_ms": [*whole(1_000, 86_400_000), *REQUIRED],
+            "lease_ms": [*whole(1_000, 86_400_000), ""],
             "consumer": WORD,
         },
     ),
