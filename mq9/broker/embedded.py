@@ -13,7 +13,8 @@ from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine.commands import Claimed, Limits
+from mq9.engine.commands import Claimed
+from mq9.engine.limits import Limits
 from mq9.models import Totals
 from mq9.protocol.reserved import Reserved
 from mq9.storage import store

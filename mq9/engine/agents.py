@@ -12,16 +12,8 @@ from dataclasses import dataclass
 import orjson
 
 from mq9.engine import access, erasure, handlers, lifecycle, registry
-from mq9.engine.commands import (
-    Actor,
-    AgentKeys,
-    Call,
-    Claimed,
-    ClaimNames,
-    IsRegistered,
-    Limits,
-    Seen,
-)
+from mq9.engine.commands import Actor, AgentKeys, Call, Claimed, ClaimNames, IsRegistered, Seen
+from mq9.engine.limits import Limits
 from mq9.engine.registry import ALIVE
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
 from mq9.protocol.request import parse_object

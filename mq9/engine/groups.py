@@ -6,7 +6,8 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
-from mq9.engine.commands import Call, Limits, consumer_of
+from mq9.engine.commands import Call, consumer_of
+from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import InvalidRequest, LimitReached, MessageNotFound
 from mq9.models import Deliver

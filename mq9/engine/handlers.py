@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mq9.engine.commands import Call, Limits
+from mq9.engine.commands import Call
+from mq9.engine.limits import Limits
 from mq9.protocol.request import Request
 
 Q = TypeVar("Q", bound=Request[Any])

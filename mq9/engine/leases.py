@@ -14,8 +14,9 @@ import sqlite3
 import orjson
 
 from mq9.engine import agents, deliveries, groups, handlers, mailboxes, replies
-from mq9.engine.commands import Call, Limits, Peek, Undo, consumer_of
+from mq9.engine.commands import Call, Peek, Undo, consumer_of
 from mq9.engine.groups import Group, Reply
+from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import LANES, load_messages, reply_bytes
 from mq9.models import Extended, FetchResult, Message

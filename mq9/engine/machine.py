@@ -19,8 +19,9 @@ from mq9.engine import (  # noqa: F401
     status,
     totals,
 )
-from mq9.engine.commands import Call, Limits
+from mq9.engine.commands import Call
 from mq9.engine.handlers import COMMANDS, QUERIES
+from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error
 from mq9.protocol.request import Request
 

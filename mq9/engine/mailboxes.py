@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mq9.engine import deliveries, handlers
-from mq9.engine.commands import Actor, Advance, Call, Limits
+from mq9.engine.commands import Actor, Advance, Call
+from mq9.engine.limits import Limits
 from mq9.errors import MailboxNotFound
 
 _MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered

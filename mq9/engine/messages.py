@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from mq9.engine import handlers, idempotency, mailboxes
-from mq9.engine.commands import Call, Limits
+from mq9.engine.commands import Call
+from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import Forbidden, MailboxFull, MessageNotFound
 from mq9.models import NO_HEADERS, PRIORITIES, Message, MessageHeaders, Moved

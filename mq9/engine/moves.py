@@ -8,7 +8,8 @@ from dataclasses import replace
 import orjson
 
 from mq9.engine import groups, handlers, leases, mailboxes, messages
-from mq9.engine.commands import Call, Limits
+from mq9.engine.commands import Call
+from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import Message, Moved
 from mq9.protocol.outcomes import MoveOutcome

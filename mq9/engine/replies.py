@@ -11,8 +11,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
-from mq9.engine.commands import Call, Limits, consumer_of
+from mq9.engine.commands import Call, consumer_of
 from mq9.engine.groups import Group
+from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import LimitReached
 from mq9.protocol.requests import Fetch

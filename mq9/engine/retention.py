@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 
 from mq9.engine import agents, erasure, groups, handlers, idempotency, mailboxes, replies
-from mq9.engine.commands import Call, Limits, Sweep
+from mq9.engine.commands import Call, Sweep
+from mq9.engine.limits import Limits
 
 DAY_MS = 86_400_000
 TOMBSTONES_MS = 7 * DAY_MS

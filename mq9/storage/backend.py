@@ -10,7 +10,8 @@ import sqlite3
 from typing import Any, Protocol, TypeVar, cast
 
 from mq9.engine import machine
-from mq9.engine.commands import Call, Limits, Sweep, Undo
+from mq9.engine.commands import Call, Sweep, Undo
+from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error, Unavailable
 from mq9.protocol.request import Request
 from mq9.storage import store

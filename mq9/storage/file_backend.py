@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from mq9.clock import Clock
 from mq9.concurrency.activity import Work
 from mq9.engine import machine
-from mq9.engine.commands import Advance, Call, Limits, Sweep, Undo, undo_of
+from mq9.engine.commands import Advance, Call, Sweep, Undo, undo_of
+from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Outdated
 from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable, UnusableFile
 from mq9.protocol.request import Request

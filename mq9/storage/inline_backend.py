@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from mq9.clock import Clock
 from mq9.engine import machine
-from mq9.engine.commands import Advance, Call, Limits, Undo
+from mq9.engine.commands import Advance, Call, Undo
+from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Outdated
 from mq9.errors import Mq9Error, NotConnected
 from mq9.protocol.request import Request

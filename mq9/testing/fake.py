@@ -17,7 +17,7 @@ from mq9.client.client import Mq9Client
 from mq9.client.options import ClientOptions
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine.commands import Limits
+from mq9.engine.limits import Limits
 from mq9.errors import NotConnected, Unavailable
 from mq9.protocol import subjects
 from mq9.protocol.requests import Fetch

@@ -5,7 +5,8 @@ from calls import call
 
 from mq9 import AgentNotFound, IdConflict, MailboxNotFound, MessageNotFound
 from mq9.engine import machine
-from mq9.engine.commands import Limits, Sweep
+from mq9.engine.commands import Sweep
+from mq9.engine.limits import Limits
 from mq9.protocol.requests import (
     Ack,
     CreateMailbox,

@@ -12,7 +12,7 @@ from mq9 import (
     MessageNotFound,
     Moved,
 )
-from mq9.engine.commands import Limits
+from mq9.engine.limits import Limits
 
 from .reading import START, bodies, ids, send_all
 

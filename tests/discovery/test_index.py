@@ -14,7 +14,7 @@ from mq9.discovery import index, stored_vectors, text_search
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import commands, machine
 from mq9.engine import registry as registry_module
-from mq9.engine.commands import Limits
+from mq9.engine.limits import Limits
 from mq9.protocol import requests
 from mq9.storage import store
 

@@ -8,7 +8,8 @@ from mq9.discovery import pages, text_search
 from mq9.discovery.index import AGENT_INDEX
 from mq9.discovery.pages import PageRequest
 from mq9.engine import machine
-from mq9.engine.commands import ANYBODY, Limits
+from mq9.engine.commands import ANYBODY
+from mq9.engine.limits import Limits
 from mq9.protocol import requests
 from mq9.storage import store
 

@@ -14,7 +14,7 @@ import pytest
 from langchain_mq9.testing import ScriptedModel, call
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.commands import Limits
+from mq9.engine.limits import Limits
 from mq9.server.server import Server
 from mq9.testing import FakeBroker
 

@@ -4,7 +4,7 @@ import pytest
 from calls import call
 
 from mq9.engine import commands, machine
-from mq9.engine.commands import Limits
+from mq9.engine.limits import Limits
 from mq9.errors import InvalidRequest, MessageNotFound
 from mq9.models import Standing
 from mq9.protocol import requests

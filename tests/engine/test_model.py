@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import commands
-from mq9.engine.commands import Limits
+from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, Priority
 from mq9.protocol import requests
