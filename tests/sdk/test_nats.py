@@ -832,12 +832,18 @@ async def test_a_consumer_outlives_an_outage(server, client):
         assert not consumer.is_running
 
 
+def freeze(pid):
+    """Stop a program of ours, and return when it has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+
+
 @on_both
 async def test_a_server_that_is_frozen_is_found_out_by_pings(server, responder, monkeypatch):
     monkeypatch.setattr(transport, "PING_INTERVAL_S", 0.05)
     async with Mq9Client(server.url, reconnect_attempts=0, request_timeout=60) as client:
         await client.mailbox_create(name="inbox")
-        os.kill(server.pid, signal.SIGSTOP)
+        freeze(server.pid)
         try:
             with pytest.raises(Unavailable, match="connection broke"):
                 await client.mailbox_drop("inbox")
@@ -849,7 +855,7 @@ async def test_a_server_that_takes_nothing_holds_up_no_close(server, monkeypatch
     monkeypatch.setattr(transport, "_MOST_UNSENT", 1024 * 1024)
     body = bytes(1_000_000)
     async with Mq9Client(server.url, reconnect_attempts=0, request_timeout=0.5) as client:
-        os.kill(server.pid, signal.SIGSTOP)
+        freeze(server.pid)
         try:
             sent = await asyncio.gather(
                 *(client.send("inbox", body) for _ in range(40)), return_exceptions=True
