@@ -142,7 +142,7 @@ class Connection:
         subject = subjects.encode(type(asked), mail_address, asked.subject_msg_id)
         if payload is None:
             payload = asked.encode()
-        is_repeatable = verb_of(type(asked)).repeatable or asked.is_repeatable
+        is_repeatable = verb_of(type(asked)).may_repeat(asked)
         watch = self._watch.get()
         sent_headers = [*asked.encode_headers(), *extra_headers]
         if watch is not None:

@@ -105,11 +105,6 @@ class Body(Checked, Request[R_co]):
         return cls.decode(payload)
 
     @property
-    def is_repeatable(self) -> bool:
-        """Whether it may be made again when its reply was lost, if its verb does not say so."""
-        return False
-
-    @property
     def subject_msg_id(self) -> int | None:
         """The message that the subject names; None where it names none."""
         return None

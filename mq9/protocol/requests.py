@@ -57,11 +57,6 @@ class CreateMailbox(Body[str]):
                 f"prefix: {self.prefix!r} goes with a generated name, not with one"
             )
 
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether a second one finds the mailbox that the first has made."""
-        return self.renew and self.name is not None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropMailbox(Body[None]):
@@ -164,11 +159,6 @@ class Send(Body[int]):
         """The agent that it says it comes from."""
         return self.sender
 
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether a second one stores nothing, since it has the id of the first."""
-        return self.id is not None
-
 
 # Of the options that are a header of their own: its name, and the option's default.
 _OPTIONS = {
@@ -218,11 +208,6 @@ class Fetch(ByConsumer[Fetched]):
             raise InvalidRequest("from_time: needed with deliver=from_time")
         if self.deliver is Deliver.FROM_ID and self.from_id is None:
             raise InvalidRequest("from_id: needed with deliver=from_id")
-
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether a second one is given what the first one was."""
-        return self.group_name is None or self.request_id is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

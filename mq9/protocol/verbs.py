@@ -41,8 +41,8 @@ class Verb:
         target: What it concerns.
         reply: Writes the outcome as the fields of the reply.
         reads: Whether it changes nothing.
-        repeatable: Whether it may be made again when its reply was lost. Where it may not always,
-            the request says so (``Body.is_repeatable``).
+        repeatable: Whether it may be made again when its reply was lost; where that depends on
+            the request, a function of it.
         wakes: Who looks again for mail.
     """
 
@@ -51,8 +51,24 @@ class Verb:
     target: Target
     reply: Callable[..., dict[str, Any]] = replies.nothing
     reads: bool = False
-    repeatable: bool = False
+    repeatable: bool | Callable[[Any], bool] = False
     wakes: Wakes = Wakes.NOBODY
+
+    def may_repeat(self, request: Body[Any]) -> bool:
+        """Tell whether a request of the verb may be made again when its reply was lost."""
+        return self.repeatable(request) if callable(self.repeatable) else self.repeatable
+
+
+def _finds_what_it_made(request: requests.CreateMailbox) -> bool:
+    return request.renew and request.name is not None
+
+
+def _is_stored_once(request: requests.Send) -> bool:
+    return request.id is not None
+
+
+def _gives_the_same_again(request: requests.Fetch) -> bool:
+    return request.group_name is None or request.request_id is not None
 
 
 _BROKER, _MAILBOX, _MESSAGE = Target
@@ -63,6 +79,7 @@ _TABLE = (
         requests.CreateMailbox,
         _BROKER,
         replies.encode_address,
+        repeatable=_finds_what_it_made,
         wakes=Wakes.EVERYBODY,
     ),
     Verb("MAILBOX.DROP", requests.DropMailbox, _MAILBOX, wakes=Wakes.EVERYBODY),
@@ -83,8 +100,21 @@ _TABLE = (
         reads=True,
         repeatable=True,
     ),
-    Verb("MSG.SEND", requests.Send, _MAILBOX, replies.encode_msg_id, wakes=Wakes.ITS_GROUPS),
-    Verb("MSG.FETCH", requests.Fetch, _MAILBOX, replies.encode_fetch),
+    Verb(
+        "MSG.SEND",
+        requests.Send,
+        _MAILBOX,
+        replies.encode_msg_id,
+        repeatable=_is_stored_once,
+        wakes=Wakes.ITS_GROUPS,
+    ),
+    Verb(
+        "MSG.FETCH",
+        requests.Fetch,
+        _MAILBOX,
+        replies.encode_fetch,
+        repeatable=_gives_the_same_again,
+    ),
     Verb("MSG.ACK", requests.Ack, _MAILBOX, replies.encode_acked, repeatable=True),
     Verb("MSG.NACK", requests.Nack, _MAILBOX, wakes=Wakes.ITS_GROUPS),
     Verb("MSG.MOVE", requests.Move, _MAILBOX, replies.encode_move, repeatable=True),
