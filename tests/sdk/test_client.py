@@ -19,6 +19,7 @@ from mq9 import (
 )
 from mq9.broker.service import Session
 from mq9.client import batches
+from mq9.protocol.verbs import VERBS
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
@@ -111,26 +112,29 @@ async def test_each_client_is_a_consumer_of_its_own(broker):
         await client.close()
 
 
-# What is lost on the way: the request that makes it, and what is true afterwards.
-IDEMPOTENT = {
+# The requests whose replies are lost, as a client makes them.
+REPEATED = {
     "MAILBOX.CREATE": lambda client: client.mailbox_create(name="inbox", renew=True),
     "MAILBOX.STATUS": lambda client: client.mailbox_status("inbox"),
+    "MAILBOX.GRANT": lambda client: client.mailbox_grant("inbox", ["bob"]),
     "PUBLIC.LIST": lambda client: client.mailbox_list(),
     "MSG.SEND": lambda client: client.send("inbox", "twice?"),
     "MSG.FETCH": lambda client: client.fetch("inbox", group_name="new", deliver="earliest"),
     "MSG.ACK": lambda client: client.ack("inbox", "g", 0),
+    "MSG.MOVE": lambda client: client.move("inbox", "g", 0, to="other"),
     "MSG.QUERY": lambda client: client.query("inbox"),
-    "AGENT.REGISTER": lambda client: client.agent_register({"name": "other"}),
+    "AGENT.REGISTER": lambda client: client.agent_register({"name": "another"}),
     "AGENT.DISCOVER": lambda client: client.agent_discover(),
+    "AGENT.WHOAMI": lambda client: client.whoami(),
 }
-NOT_IDEMPOTENT = {
-    "MSG.EXTEND": lambda client: client.extend("inbox", "g", [0]),
-    "AGENT.REPORT": lambda client: client.agent_report({"name": "agent", "load": 1}),
-    "MAILBOX.CREATE": lambda client: client.mailbox_create(name="other"),
+NOT_REPEATED = {
+    "MAILBOX.CREATE": lambda client: client.mailbox_create(name="new"),
     "MAILBOX.DROP": lambda client: client.mailbox_drop("inbox"),
     "MSG.NACK": lambda client: client.nack("inbox", "g", 0),
+    "MSG.EXTEND": lambda client: client.extend("inbox", "g", [0]),
     "MSG.DELETE": lambda client: client.delete("inbox", 0),
     "AGENT.UNREGISTER": lambda client: client.agent_unregister(name="agent"),
+    "AGENT.REPORT": lambda client: client.agent_report({"name": "agent", "load": 1}),
 }
 
 
@@ -140,13 +144,20 @@ async def busy(client):
     await client.send("inbox", "first")
     await client.fetch("inbox", group_name="g", deliver="earliest")
     await client.agent_register({"name": "agent"})
+    await client.mailbox_create(name="other")
     return client
 
 
-@pytest.mark.parametrize("verb", IDEMPOTENT)
+def test_the_reply_of_every_verb_is_lost():
+    assert REPEATED.keys() == {name for name, verb in VERBS.items() if verb.repeatable}
+    without_reply = {"MSG.RELEASE"}  # nobody waits for it
+    assert REPEATED.keys() | NOT_REPEATED.keys() == VERBS.keys() - without_reply
+
+
+@pytest.mark.parametrize("verb", REPEATED)
 async def test_a_lost_reply_is_asked_for_again_where_that_changes_nothing(broker, busy, verb):
     broker.lose_next_reply(verb)
-    result = await IDEMPOTENT[verb](busy)
+    result = await REPEATED[verb](busy)
     assert broker.clock.now_ms() == 1_800_000_000_000  # the first repetition comes at once
     assert len(await busy.query("inbox")) == 1 + (verb == "MSG.SEND")
     if verb == "MSG.FETCH":
@@ -155,11 +166,11 @@ async def test_a_lost_reply_is_asked_for_again_where_that_changes_nothing(broker
         assert result == [0]
 
 
-@pytest.mark.parametrize("verb", NOT_IDEMPOTENT)
+@pytest.mark.parametrize("verb", NOT_REPEATED)
 async def test_a_lost_reply_to_anything_else_is_told_at_once(broker, busy, verb):
     broker.lose_next_reply(verb)
     with pytest.raises(Unavailable, match="the outcome is unknown"):
-        await NOT_IDEMPOTENT[verb](busy)
+        await NOT_REPEATED[verb](busy)
 
 
 async def test_repetitions_are_counted_and_their_pauses_go_by_the_clock(broker):
