@@ -5,6 +5,7 @@ from contextlib import closing
 from urllib.parse import quote
 
 from mcp.shared.exceptions import MCPError
+from tools.examples import arguments_at
 
 # The mailbox of another, in every form that a careless check might take for something else.
 FORMS = [
@@ -33,16 +34,15 @@ async def refusal(work):
 
 
 def calls(address):
-    """Every call that reads in a mailbox or changes something there."""
+    """Every call that uses a mailbox otherwise than to send there, and variants of some."""
     there = {"mail_address": address}
+    plain = arguments_at(address)
+    plain["ack_messages"]["group_name"] = "cursor"
     return [
-        ("fetch_messages", {**there, "wait_seconds": 0}),
+        *plain.items(),
         ("fetch_messages", {**there, "wait_seconds": 0, "group_name": "cursor"}),
-        ("query_messages", there),
         ("query_messages", {**there, "msg_id": 0, "max_chars": 10_000_000}),
-        ("ack_messages", {**there, "msg_id": 0, "group_name": "cursor"}),
-        ("delete_message", {**there, "msg_id": 0, "confirm_address": address}),
-        ("agent_register", {"name": "desk", "capabilities": "x", **there}),
+        ("agent_register", {**there, "name": "desk", "capabilities": "x"}),
     ]
 
 

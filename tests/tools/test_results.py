@@ -5,8 +5,10 @@ import unicodedata
 
 import pytest
 
+from mq9.operations import OPERATIONS
 from mq9.operations.untrusted_text import visible
 
+from .examples import REQUIRED
 from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, result, run_in, tool
 
 
@@ -253,33 +255,23 @@ async def test_an_inbox_is_empty_for_several_reasons(planner, inbox, client):
     )
 
 
-CALLS = {
-    "agent_register": {"name": "planner", "capabilities": "Plans"},
-    "agent_discover": {},
-    "create_mailbox": {},
-    "send_message": {"mail_address": "desk", "content": "x"},
-    "fetch_messages": {"mail_address": "desk", "wait_seconds": 0},
-    "ack_messages": {"mail_address": "desk", "msg_id": 0},
-    "query_messages": {},
-    "delete_message": {"mail_address": "desk", "msg_id": 0},
-}
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_every_result_has_a_line_on_unread_mail_when_there_is_some(open_toolkit, anyone, name):
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_every_result_has_a_line_on_unread_mail_when_there_is_some(open_toolkit, anyone, operation):
+    arguments = dict(REQUIRED[operation.name])
+    if "mail_address" in operation.arguments.model_fields:
+        arguments["mail_address"] = "desk"
     toolkit = open_toolkit("planner", allow_read=["desk"])
     do(toolkit, "create_mailbox", name="desk")
     send(toolkit, "x", mail_address="desk")
     fetch(toolkit, mail_address="desk")
-    assert "unread" not in do(toolkit, name, **CALLS[name])
+    assert "unread" not in do(toolkit, operation.name, **arguments)
 
-    if name == "delete_message":
-        send(toolkit, "x", mail_address="desk")
+    if operation.name == "delete_message":
+        arguments["msg_id"] = send(toolkit, "x", mail_address="desk")["msg_id"]
     for priority in ("normal", "urgent", "critical", "critical"):
         send(anyone, "x", priority=priority)
 
-    arguments = {**CALLS[name], "msg_id": 1} if name == "delete_message" else CALLS[name]
-    assert do(toolkit, name, **arguments)["unread"] == (
+    assert do(toolkit, operation.name, **arguments)["unread"] == (
         "4 unread (2 critical, 1 urgent): call fetch_messages"
     )
 
