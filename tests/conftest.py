@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sqlite3
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from urllib.parse import quote
 
 import loopback
@@ -18,9 +18,12 @@ from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.discovery.embeddings import WordLlamaEmbeddings
+from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.limits import Limits
 from mq9.protocol.reserved import Reserved
 from mq9.server.server import Server
+from mq9.storage import store
+from mq9.storage.inline_backend import InlineBackend
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
@@ -67,11 +70,11 @@ class Way:
 
     capabilities = frozenset({"any subject"})
 
-    def __init__(self, broker, clock, stack, file=None, agents=None):
+    def __init__(self, broker, clock, stack, database, agents=None):
         self.broker = broker
         self.clock = clock
         self._stack = stack
-        self._file = file
+        self._database = database
         self._clients = 0
         self._reserved = None if agents is None else Reserved(agents)
 
@@ -124,25 +127,17 @@ class Way:
 
     def state(self):
         """Return all that the broker holds, for comparison."""
-        if self._file is None:
-            return _rows(self.broker._backend._connection)
-        connection = sqlite3.connect(self._file)
-        try:
-            return _rows(connection)
-        finally:
-            connection.close()
-
-
-def _rows(connection):
-    tables = [
-        name
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-        if not name.startswith("agents_text_") and name != "checkpoints"
-    ]
-    return {
-        name: sorted(map(repr, connection.execute(f"SELECT * FROM {name}")))  # noqa: S608  # our tables
-        for name in tables
-    }
+        tables = [
+            name
+            for (name,) in self._database.execute(
+                "SELECT name FROM sqlite_master WHERE type='table'"
+            )
+            if not name.startswith("agents_text_") and name != "checkpoints"
+        ]
+        return {
+            name: sorted(map(repr, self._database.execute(f"SELECT * FROM {name}")))  # noqa: S608  # our tables
+            for name in tables
+        }
 
 
 class TrustingGuard:
@@ -160,8 +155,8 @@ class TcpWay(Way):
 
     capabilities = frozenset()
 
-    def __init__(self, broker, clock, stack, limits, agents=None):
-        super().__init__(broker, clock, stack)
+    def __init__(self, broker, clock, stack, database, limits, agents=None):
+        super().__init__(broker, clock, stack, database)
         self._guard = TrustingGuard()
         # Its own clock stands still: pings and sweeps are not what these tests are about.
         self._server = Server(
@@ -251,15 +246,18 @@ async def open_way(way_name, tmp_path):
 
         def open_one(limits=Limits(), agents=None):
             clock = ManualClock(in_transit=loopback.in_transit if way_name == "tcp" else None)
-            file = tmp_path / "mq9.db" if way_name == "file" else None
-            if file is None:
-                broker = EmbeddedBroker.in_memory(clock, limits=limits, embeddings=_MEANINGS)
-            else:
+            if way_name == "file":
+                file = tmp_path / "mq9.db"
                 broker = EmbeddedBroker.on_file(file, clock, limits=limits, embeddings=_MEANINGS)
+                database = stack.enter_context(closing(sqlite3.connect(file)))
+            else:
+                database = store.open_memory()
+                backend = InlineBackend(database, clock, limits, AGENT_INDEX)
+                broker = EmbeddedBroker(lambda _: backend, clock, embeddings=_MEANINGS)
             stack.push_async_callback(broker.close)
             if way_name == "tcp":
-                return TcpWay(broker, clock, stack, limits, agents)
-            return Way(broker, clock, stack, file, agents)
+                return TcpWay(broker, clock, stack, database, limits, agents)
+            return Way(broker, clock, stack, database, agents)
 
         yield open_one
 

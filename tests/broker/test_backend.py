@@ -10,6 +10,7 @@ import time
 import orjson
 import pytest
 from calls import call
+from waiting import until
 
 from mq9 import (
     LimitReached,
@@ -27,6 +28,7 @@ from mq9.engine.limits import Limits
 from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Query, Send, Status
 from mq9.storage import file_backend as backends
 from mq9.storage import store
+from mq9.storage.derived import Derived
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.inline_backend import InlineBackend
 from mq9.storage.store import Durability
@@ -37,8 +39,42 @@ BEGUN = call(Send, "inbox", payload=b"begun")
 FETCH = call(Fetch, "inbox", group_name="g", consumer="c")
 
 
-def make(path, *, limits=Limits(), on_news=lambda _: None, **options):
-    return FileBackend(path, ManualClock(), limits, Durability.NORMAL, on_news, **options)
+class Follower:
+    """What is derived from the engine's state: asked after each command, on the writer's thread."""
+
+    def __init__(self):
+        self._begun, self._may_go_on = threading.Event(), threading.Event()
+        self._may_go_on.set()
+        self.on_follow = lambda: None
+
+    def open(self, connection):
+        """Keep the writer's connection, and let it not wait for locks as long as it would."""
+        self.writer = connection
+        connection.execute("PRAGMA busy_timeout=50")
+
+    def follow(self, _connection):
+        self._begun.set()
+        self._may_go_on.wait(60)
+        self.on_follow()
+
+    @contextlib.asynccontextmanager
+    async def writer_stopped(self, backend, command=BEGUN):
+        """Inside, the writer has carried out a command and cannot commit it; the command's task."""
+        self._begun.clear()
+        self._may_go_on.clear()
+        task = asyncio.create_task(backend.run(command))
+        try:
+            await until(self._begun.is_set)
+            yield task
+        finally:
+            self._may_go_on.set()
+            await asyncio.wait([task])
+
+
+def make(path, follower=None, *, clock=None, limits=Limits(), on_news=lambda _: None, **options):
+    derived = None if follower is None else Derived(follower.open, follower.follow)
+    clock = clock or ManualClock()
+    return FileBackend(path, clock, limits, Durability.NORMAL, on_news, derived, **options)
 
 
 @pytest.fixture
@@ -47,8 +83,13 @@ def path(tmp_path):
 
 
 @pytest.fixture
-async def backend(path):
-    backend = make(path)
+def follower():
+    return Follower()
+
+
+@pytest.fixture
+async def backend(path, follower):
+    backend = make(path, follower)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
     yield backend
     await backend.close()
@@ -60,34 +101,6 @@ def other(path):
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     yield connection
     connection.close()
-
-
-@contextlib.asynccontextmanager
-async def writer_stopped(backend, command=BEGUN):
-    """Inside, the writer has begun a command and cannot go on; its task, and what SQLite does."""
-    begun, may_go_on = threading.Event(), threading.Event()
-    seen = []
-
-    def hold(statement):
-        seen.append(statement)
-        if statement.startswith("SAVEPOINT"):
-            begun.set()
-            may_go_on.wait(60)
-
-    backend._writer.set_trace_callback(hold)
-    task = asyncio.create_task(backend.run(command))
-    try:
-        await until(begun.is_set)
-        yield task, seen
-    finally:
-        may_go_on.set()
-        await asyncio.wait([task])
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # the writer's thread knows no events of ours
-            await asyncio.sleep(0.001)
 
 
 async def send(backend, *payloads):
@@ -110,21 +123,23 @@ def tasks_for(backend, commands):
     return [asyncio.create_task(backend.run(command)) for command in commands]
 
 
-async def test_what_has_queued_up_is_committed_together_and_in_order(path):
-    backend = make(path, timer=lambda: 0)
+async def test_what_has_queued_up_is_committed_together_and_in_order(path, other, follower):
+    backend = make(path, follower, timer=lambda: 0)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
-    async with writer_stopped(backend) as (_, seen):
+    seen = []
+    async with follower.writer_stopped(backend):
+        follower.on_follow = lambda: seen.extend(other.execute("SELECT count(*) FROM messages"))
         tasks = tasks_for(backend, [call(Send, "inbox", payload=b"%d" % n) for n in range(50)])
         await asyncio.sleep(0)  # each queues its command on its first turn
     assert await asyncio.gather(*tasks) == list(range(1, 51))
+    assert seen == [(0,)] * 51  # while each was carried out, others saw nothing of any
     assert await texts(backend) == ["begun", *map(str, range(50))]
-    assert seen.count("COMMIT") == 1
     await backend.close()
 
 
-async def test_a_command_that_was_kept_waiting_does_not_put_its_asker_back(backend):
+async def test_a_command_that_was_kept_waiting_does_not_put_its_asker_back(backend, follower):
     others = [BEGUN] * 400
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         tasks = [asyncio.create_task(backend.run(one, "another")) for one in others]
         mine = asyncio.create_task(backend.run(BEGUN))
         await asyncio.sleep(0)  # each queues its command on its first turn
@@ -134,7 +149,7 @@ async def test_a_command_that_was_kept_waiting_does_not_put_its_asker_back(backe
     await asyncio.gather(*tasks)
 
 
-async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, caplog):
+async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, caplog, follower):
     commands = [
         call(Send, "inbox", payload=b"before"),
         call(Send, "nowhere", payload=b""),
@@ -143,7 +158,7 @@ async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, capl
         call(Send, "\ud800"),  # nor this
         call(Send, "inbox", payload=b"after"),
     ]
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         tasks = tasks_for(backend, commands)
         await asyncio.sleep(0)  # each queues its command on its first turn
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -159,15 +174,15 @@ async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, capl
     assert "CreateMailbox failed unexpectedly" in caplog.text
 
 
-async def test_what_a_refused_command_had_already_done_is_undone(path):
-    backend = make(path, limits=Limits(max_bytes=100))
+async def test_what_a_refused_command_had_already_done_is_undone(path, follower):
+    backend = make(path, follower, limits=Limits(max_bytes=100))
     await backend.run(call(CreateMailbox, "inbox", token="first"))
     commands = [
         call(Send, "inbox", payload=b"older", key="k"),
         call(Send, "inbox", payload=b"x" * 101, key="k"),  # would first replace the older
         call(Send, "inbox", payload=b"after"),
     ]
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         tasks = tasks_for(backend, commands)
         await asyncio.sleep(0)  # each queues its command on its first turn
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,11 +192,11 @@ async def test_what_a_refused_command_had_already_done_is_undone(path):
     await backend.close()
 
 
-async def test_no_more_than_the_queue_holds_is_accepted(path, monkeypatch):
+async def test_no_more_than_the_queue_holds_is_accepted(path, monkeypatch, follower):
     monkeypatch.setattr(backends, "_MOST_QUEUED", 10)
-    backend = make(path)
+    backend = make(path, follower)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         tasks = tasks_for(backend, [call(Send, "inbox", payload=b"") for _ in range(13)])
         await until(lambda: sum(task.done() for task in tasks) == 3)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -191,9 +206,9 @@ async def test_no_more_than_the_queue_holds_is_accepted(path, monkeypatch):
     await backend.close()
 
 
-async def test_a_fetch_cancelled_in_the_queue_leases_nothing(backend):
+async def test_a_fetch_cancelled_in_the_queue_leases_nothing(backend, follower):
     await send(backend, b"task")
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         [task] = tasks_for(backend, [FETCH])
         await asyncio.sleep(0)  # each queues its command on its first turn
         task.cancel()
@@ -202,9 +217,9 @@ async def test_a_fetch_cancelled_in_the_queue_leases_nothing(backend):
     assert await leased(backend) == 0
 
 
-async def test_a_fetch_cancelled_while_it_is_carried_out_leases_nothing(backend):
+async def test_a_fetch_cancelled_while_it_is_carried_out_leases_nothing(backend, follower):
     await send(backend, b"task")
-    async with writer_stopped(backend, FETCH) as (task, _):
+    async with follower.writer_stopped(backend, FETCH) as task:
         task.cancel()
     assert task.cancelled()
     assert await leased(backend) == 0
@@ -215,21 +230,22 @@ async def test_a_fetch_cancelled_when_its_reply_is_there_but_not_yet_taken_lease
 ):
     await send(backend, b"task")
     [task] = tasks_for(backend, [FETCH])
-    await asyncio.sleep(0)
-    patience = time.monotonic() + 10
-    while not other.execute("SELECT 1 FROM leases").fetchone():
-        assert time.monotonic() < patience
-    time.sleep(0.05)  # noqa: ASYNC251  # this loop must not see the reply before it is told to cancel
+    await asyncio.sleep(0)  # it queues its command on its first turn
+    # While this loop is held up, another gets an answer, and so this one has got its own before.
+    another = threading.Thread(target=asyncio.run, args=(send(backend, b"more"),))
+    another.start()
+    another.join()
+    assert other.execute("SELECT 1 FROM leases").fetchone()
     asyncio.get_running_loop().call_soon(task.cancel)  # behind the reply, before the task goes on
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await leased(backend) == 0
 
 
-async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend):
+async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend, follower):
     await send(backend, b"task")
     held = (await backend.run(FETCH)).result
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         [task] = tasks_for(backend, [FETCH])
         await asyncio.sleep(0)  # each queues its command on its first turn
     task.cancel()
@@ -239,7 +255,7 @@ async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend):
     assert await backend.run(ack) == (0,)
 
 
-async def test_a_fetch_of_a_loop_that_was_closed_leases_nothing(backend, caplog):
+async def test_a_fetch_of_a_loop_that_was_closed_leases_nothing(backend, caplog, follower):
     await send(backend, b"task")
 
     def ask_and_go():
@@ -249,7 +265,7 @@ async def test_a_fetch_of_a_loop_that_was_closed_leases_nothing(backend, caplog)
         loop.close()
         return task
 
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         task = await asyncio.to_thread(ask_and_go)
     assert await leased(backend) == 0
     task.get_coro().close()
@@ -292,10 +308,10 @@ async def test_whenever_a_fetch_is_cancelled_it_either_returned_or_leased_nothin
     assert 0 < returned < 150
 
 
-async def test_closing_finishes_what_was_accepted(path):
-    backend = make(path)
+async def test_closing_finishes_what_was_accepted(path, follower):
+    backend = make(path, follower)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         tasks = tasks_for(backend, [call(Send, "inbox", payload=b"%d" % n) for n in range(20)])
         await asyncio.sleep(0)  # each queues its command on its first turn
         closing = [asyncio.create_task(backend.close()) for _ in range(2)]
@@ -312,55 +328,55 @@ async def test_closing_finishes_what_was_accepted(path):
     await again.close()
 
 
-async def test_closing_that_is_cancelled_still_lets_go(path):
-    backend = make(path)
+async def test_closing_that_is_cancelled_still_lets_go(path, follower):
+    backend = make(path, follower)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         closing = asyncio.create_task(backend.close())
         await asyncio.sleep(0)  # each queues its command on its first turn
         closing.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert not backend._thread.is_alive()
+    assert list(path.parent.iterdir()) == [path]  # SQLite has it open no more
 
 
 async def test_a_request_that_meets_the_closing_is_answered_or_refused(path):
     """From other threads, with loops of their own."""
-    for _ in range(20):
+    sent = []
+
+    async def hammer(backend):
+        with contextlib.suppress(NotConnected):
+            await backend.run(call(CreateMailbox, "inbox", token="first", renew=True))
+            while True:
+                sent.extend(await send(backend, b""))
+
+    for count in range(20):
         backend = make(path)
-        counts = []
-
-        def hammer(backend=backend, counts=counts):
-            async def run():
-                await backend.run(call(CreateMailbox, "inbox", token="first", renew=True))
-                number = 0
-                with contextlib.suppress(NotConnected):
-                    while True:
-                        await send(backend, b"")
-                        number += 1
-                counts.append(number)
-
-            with contextlib.suppress(NotConnected):
-                asyncio.run(asyncio.wait_for(run(), 30))
-
-        threads = [threading.Thread(target=hammer) for _ in range(3)]
+        before = len(sent)
+        threads = [
+            threading.Thread(target=asyncio.run, args=(asyncio.wait_for(hammer(backend), 30),))
+            for _ in range(3)
+        ]
         for thread in threads:
             thread.start()
-        await asyncio.sleep(0.01)
+        await until(lambda enough=before + count: len(sent) >= enough)
         await backend.close()
         for thread in threads:
             await asyncio.to_thread(thread.join)
+    again = make(path)
+    assert (await again.read(call(Status, "inbox"))).stored == len(sent)
+    await again.close()
 
 
-async def test_a_full_disk_is_told_and_over_when_there_is_room_again(backend, path):
+async def test_a_full_disk_is_told_and_over_when_there_is_room_again(backend, path, follower):
     await send(backend, b"kept")
-    (pages,) = backend._writer.execute("PRAGMA page_count").fetchone()
-    backend._writer.execute(f"PRAGMA max_page_count={pages}")
+    (pages,) = follower.writer.execute("PRAGMA page_count").fetchone()
+    follower.writer.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(Unavailable, match=r"full; nothing of this request was stored"):
         await send(backend, b"x" * 100_000)
     assert await texts(backend) == ["kept"]
-    backend._writer.execute("PRAGMA max_page_count=100000")
+    follower.writer.execute("PRAGMA max_page_count=100000")
     assert await send(backend, b"y" * 100_000) == [1]
     check = sqlite3.connect(path)
     assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -397,7 +413,6 @@ async def test_an_inline_broker_tells_of_a_full_disk_too(path):
 
 
 async def test_a_file_that_another_process_keeps_locked_is_told(backend, other):
-    backend._writer.execute("PRAGMA busy_timeout=50")
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable, match="locked; nothing of this request was stored"):
         await send(backend, b"")
@@ -406,10 +421,13 @@ async def test_a_file_that_another_process_keeps_locked_is_told(backend, other):
     assert await send(backend, b"") == [0]
 
 
-async def test_a_storage_that_refused_a_write_counts_as_failing_for_ten_seconds(path, other):
+async def test_a_storage_that_refused_a_write_counts_as_failing_for_ten_seconds(
+    path, other, follower
+):
     clock = ManualClock()
-    broker = EmbeddedBroker.on_file(path, clock)
-    broker._backend._writer.execute("PRAGMA busy_timeout=50")
+    broker = EmbeddedBroker(
+        lambda on_news: make(path, follower, clock=clock, on_news=on_news), clock
+    )
 
     async def create(name):
         body = f'{{"name":"{name}"}}'.encode()
@@ -433,13 +451,13 @@ async def test_a_storage_that_refused_a_write_counts_as_failing_for_ten_seconds(
     await broker.close()
 
 
-async def test_a_broker_whose_storage_fails_can_be_closed(path, other):
-    backend = make(path)
-    backend._writer.execute("PRAGMA busy_timeout=50")
+async def test_a_broker_whose_storage_fails_can_be_closed(path, other, follower):
+    backend = make(path, follower)
     other.execute("BEGIN IMMEDIATE")
     await backend.close()
     other.execute("ROLLBACK")
-    assert not backend._thread.is_alive()
+    other.close()
+    assert list(path.parent.iterdir()) == [path]  # which the last to close it leaves so
 
 
 async def test_only_what_others_write_is_news_and_only_while_somebody_waits(path):
@@ -447,16 +465,16 @@ async def test_only_what_others_write_is_news_and_only_while_somebody_waits(path
     backend, neighbour = make(path, on_news=lambda _: news.set()), make(path)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
     backend.watch(True)
-    await send(backend, b"our own")
-    await asyncio.sleep(3 * backends.NEWS_INTERVAL_S)
+    # Between two commits the writer looks for news.
+    await send(backend, b"our own", b"and another")
     assert not news.is_set()
     await send(neighbour, b"theirs")
     assert await asyncio.to_thread(news.wait, 10)
     backend.watch(False)
-    await send(backend, b"the writer has noticed that nobody waits")
+    await send(backend, b"the writer", b"has noticed that nobody waits")
     news.clear()
     await send(neighbour, b"unseen")
-    await asyncio.sleep(3 * backends.NEWS_INTERVAL_S)
+    await send(backend, b"the writer", b"has been there since")
     assert not news.is_set()
     backend.watch(True)
     assert await asyncio.to_thread(news.wait, 10)
@@ -473,9 +491,9 @@ async def test_a_waiter_is_told_when_the_broker_closes(way):
         await waiting
 
 
-async def test_a_reader_does_not_wait_for_the_writer(backend):
+async def test_a_reader_does_not_wait_for_the_writer(backend, follower):
     await send(backend, b"stored")
-    async with writer_stopped(backend):
+    async with follower.writer_stopped(backend):
         assert await texts(backend) == ["stored"]
 
 

@@ -1,5 +1,8 @@
 """The sweep: each kind of row goes when it has reached its age, and not before."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from calls import call
 
@@ -218,19 +221,24 @@ def test_what_has_not_reached_its_age_is_left_alone(engine):
     assert (engine.count("messages"), engine.count("delayed")) == (1, 1)
 
 
+def mailboxes_on_file(broker):
+    """How many the file holds, those included that are over and not yet removed."""
+    with closing(sqlite3.connect(broker.path)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
+        return count
+
+
 async def test_a_broker_in_use_sweeps_by_itself():
     with FakeBroker() as broker:
         async with broker.client() as client:
             await client.mailbox_create(name="inbox", ttl=30)
             await client.mailbox_create(name="other")
             await broker.clock.advance(59)
-            count = "SELECT count(*) FROM mailboxes"
-            connection = broker._running[1]._connection
             await client.send("other", "too early for a sweep")
-            assert connection.execute(count).fetchone() == (2,)
+            assert mailboxes_on_file(broker) == 2
             await broker.clock.advance(1)
             await client.send("other", "now")
-            assert connection.execute(count).fetchone() == (1,)
+            assert mailboxes_on_file(broker) == 1
             with pytest.raises(MailboxNotFound):
                 await client.query("inbox")
 
@@ -244,8 +252,7 @@ async def test_a_broker_sweeps_until_nothing_is_left_to_remove():
             await broker.clock.advance(60)
             for _ in range(2):
                 await client.send("inbox", "whatever")
-            count = "SELECT count(*) FROM mailboxes"
-            assert broker._running[1]._connection.execute(count).fetchone() == (1,)
+            assert mailboxes_on_file(broker) == 1
 
 
 async def test_a_forgotten_group_can_still_be_spoken_of():

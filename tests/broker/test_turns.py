@@ -2,6 +2,7 @@
 
 import random
 import threading
+import weakref
 
 from mq9.storage.turns import FairQueue
 
@@ -120,14 +121,24 @@ def test_what_comes_while_its_asker_is_served_keeps_its_place():
     assert queue.take() == 2
 
 
+class Asker(str):
+    """A name of which can be told whether anybody remembers it."""
+
+    __slots__ = ("__weakref__",)
+
+
 def test_askers_that_came_once_are_forgotten(monkeypatch):
     monkeypatch.setattr("mq9.storage.turns._MOST_REMEMBERED", 10)
     queue = FairQueue()
+    remembered = weakref.WeakSet()
     for number in range(1_000):
-        queue.put(f"asker {number}", number)
+        asker = Asker(f"asker {number}")
+        remembered.add(asker)
+        queue.put(asker, number)
         assert queue.take() == number
         queue.charge(1.0)
-    assert len(queue._accounts) <= 11
+    del asker
+    assert 5 <= len(remembered) <= 10
 
 
 def test_the_consumer_is_woken_by_an_item_and_by_a_call():
