@@ -7,7 +7,7 @@ import pytest
 from attacks import refusal, state
 from hosting import ERAS, at_rest
 from mcp_types import PromptReference
-from tools.examples import valid_arguments
+from tools.examples import valid_arguments, with_mailbox
 
 from mq9.operations import ALL
 
@@ -16,12 +16,26 @@ ARGUMENTS = valid_arguments("desk")
 LOOKING = {name for name, one in ALL.items() if one.read_only}
 
 
+PLAYED = "play.*"
+
+
+def played_at(name):
+    """A mailbox in which no other tool is used."""
+    return PLAYED.replace("*", name.replace("_", "."))
+
+
 @pytest.fixture
 async def cursor(broker):
-    """Another agent, which can do to its broker whatever a program can."""
+    """Another agent, which can do to its broker whatever a program can.
+
+    There is mail for each tool.
+    """
     async with broker.client() as client:
         await client.mailbox_create(name="cursor")
         await client.agent_register({"name": "cursor", "mailbox": "cursor", "payload": "Edits"})
+        for name in ALL:
+            await client.mailbox_create(name=played_at(name))
+            await client.send(played_at(name), "hello")
         yield client
 
 
@@ -33,10 +47,17 @@ async def desk(open_host, era, cursor):
 
 
 async def touch_everything(host, prefix="mq9_"):
-    """Use all that a server may offer; how each was refused."""
+    """Use all that a server may offer; how each was refused.
+
+    The host may read what is at `PLAYED`.
+    """
     told = {}
     for name in ALL:
-        told[name] = await refusal(host.client.call_tool(prefix + name, ARGUMENTS[name]))
+        arguments = with_mailbox(name, ARGUMENTS[name], played_at(name))
+        if "msg_id" in arguments:
+            fetch = {"mail_address": played_at(name), "wait_seconds": 0}
+            await refusal(host.client.call_tool(prefix + "fetch_messages", fetch))
+        told[name] = await refusal(host.client.call_tool(prefix + name, arguments))
     await host.client.list_tools()
     await host.client.list_prompts()
     await host.client.list_resources()
@@ -66,7 +87,7 @@ async def test_a_reader_changes_nothing_at_all(open_host, era, cursor, broker, h
             await cursor.send("desk", "hello")
         await cursor.agent_register({"name": "desk", "mailbox": "desk"})
     before = state(broker)
-    desk = await open_host("desk", era=era, read_only=True)
+    desk = await open_host("desk", era=era, read_only=True, allow_read=[PLAYED])
 
     told = await touch_everything(desk)
     await at_rest(broker)
@@ -100,7 +121,8 @@ GOES_WITH = {
 
 @pytest.mark.parametrize("withheld", ALL)
 async def test_what_is_not_offered_is_nowhere(open_host, era, cursor, withheld):
-    desk = await open_host("desk", era=era, tools=[name for name in ALL if name != withheld])
+    offered = [name for name in ALL if name != withheld]
+    desk = await open_host("desk", era=era, tools=offered, allow_read=[PLAYED])
     await cursor.mailbox_create(name="desk")
     for _ in range(2):
         await cursor.send("desk", "hello")
@@ -116,7 +138,14 @@ async def test_what_is_not_offered_is_nowhere(open_host, era, cursor, withheld):
 
 async def test_a_reader_keeps_to_it_whatever_is_named(open_host, era, cursor, broker):
     before = state(broker)
-    desk = await open_host("desk", era=era, read_only=True, prefix="x-", tools=[*ALL, "x-whoami"])
+    desk = await open_host(
+        "desk",
+        era=era,
+        read_only=True,
+        prefix="x-",
+        tools=[*ALL, "x-whoami"],
+        allow_read=[PLAYED],
+    )
     await touch_everything(desk, "x-")
     await touch_everything(desk)
     await at_rest(broker)

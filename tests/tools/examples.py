@@ -35,20 +35,26 @@ def required_arguments(agent):
     }
 
 
+def with_mailbox(name, arguments, mail_address):
+    """Arguments of an operation, with another mailbox in those that name one."""
+    named = ALL[name].arguments.model_fields.keys() & {"mail_address", "confirm_address"}
+    return arguments | dict.fromkeys(named, mail_address)
+
+
 def arguments_at(mail_address):
     """For each operation that uses a mailbox otherwise than to send there: arguments that name it.
 
     They leave out who the agent is.
     """
     return {
-        name: {argument: value for argument, value in arguments.items() if argument != "name"}
-        | dict.fromkeys(ALL[name].arguments.model_fields.keys() & OF_MAILBOX, mail_address)
+        name: with_mailbox(
+            name, {one: value for one, value in arguments.items() if one != "name"}, mail_address
+        )
         for name, arguments in valid_arguments(mail_address).items()
         if name != "send_message" and "mail_address" in ALL[name].arguments.model_fields
     }
 
 
-OF_MAILBOX = {"mail_address", "confirm_address"}
 VALID = valid_arguments("planner")
 REQUIRED = required_arguments("planner")
 

@@ -8,7 +8,7 @@ import pytest
 from mq9.operations import OPERATIONS
 from mq9.operations.untrusted_text import visible
 
-from .examples import REQUIRED
+from .examples import REQUIRED, with_mailbox
 from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, result, run_in, tool
 
 
@@ -257,9 +257,7 @@ async def test_an_inbox_is_empty_for_several_reasons(planner, inbox, client):
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_every_result_has_a_line_on_unread_mail_when_there_is_some(open_toolkit, anyone, operation):
-    arguments = dict(REQUIRED[operation.name])
-    if "mail_address" in operation.arguments.model_fields:
-        arguments["mail_address"] = "desk"
+    arguments = with_mailbox(operation.name, REQUIRED[operation.name], "desk")
     toolkit = open_toolkit("planner", allow_read=["desk"])
     do(toolkit, "create_mailbox", name="desk")
     send(toolkit, "x", mail_address="desk")
