@@ -24,7 +24,7 @@ from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
 from mq9.engine.commands import ANYBODY, Actor, Call, Claimed
 from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
-from mq9.models import FetchResult, Totals
+from mq9.models import Totals
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.outcomes import Fetched
@@ -369,17 +369,16 @@ class Service:
         body = call.request
         again = self._fetching(asked, call) if body.group_name else self._peeking(asked, call)
         fetched = await self._wait_for_more(asked, body, again)
-        result = fetched.result
-        if not result:
+        if not fetched.messages:
             why = commands.WhyEmpty(group_name=body.group_name, position=fetched.position)
-            result = FetchResult(waiting=await self._backend.read(call.asking(why)))
+            fetched = replace(fetched, waiting=await self._backend.read(call.asking(why)))
         elif fetched.refetched or body.force_deliver:
             # A lease may now end earlier than they think, and a reset frees what was leased.
             self._waiters.notify(call.address)
-        redelivered = sum(message.delivery_count > 1 for message in result)
+        redelivered = sum(message.delivery_count > 1 for message in fetched.messages)
         if redelivered:
             self._observer.redelivered(redelivered)
-        return replies.encode_fetch(result, as_base64=asked.as_base64)
+        return replies.encode_fetch(fetched, as_base64=asked.as_base64)
 
     def _fetching(
         self, asked: Asked, call: Call[requests.Fetch]
@@ -402,7 +401,7 @@ class Service:
             generation = None if last is None else last.generation
             fetched = await self._backend.read(call.asking(peek, generation))
             next_sign_ms = await self._note_seen(asked, call.agent)
-            if next_sign_ms is None or fetched.result:
+            if next_sign_ms is None or fetched.messages:
                 return fetched
             change_ms = fetched.next_change_ms
             sooner_ms = next_sign_ms if change_ms is None else min(change_ms, next_sign_ms)
@@ -438,7 +437,7 @@ class Service:
                 waiter.begin()
                 fetched = await again(fetched)
                 left_ms = deadline_ms - self._clock.monotonic_ms()
-                if fetched.result or self._stopping or left_ms <= 0:
+                if fetched.messages or self._stopping or left_ms <= 0:
                     return fetched
                 change_ms = fetched.next_change_ms
                 if change_ms is not None:

@@ -17,6 +17,7 @@ from mq9.cli.output import count, quoted, span, when
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, FetchResult, Message, Moved, Priority, Waiting
 from mq9.protocol import checks, replies
+from mq9.protocol.outcomes import Stored
 
 _MOST_STDIN = 64 * 1024 * 1024  # no broker of ours takes a larger message
 _DIGITS = re.compile(r"\d{1,12}")
@@ -321,7 +322,36 @@ def _instant(name: str, text: str | None) -> int | None:
 
 def _document(found: FetchResult) -> dict[str, Any]:
     """Return what a fetch or query found, named as in the protocol."""
-    return {**replies.encode_fetch(found, as_base64=False), "more": found.more}
+    document: dict[str, Any] = {"messages": [_fields(message) for message in found]}
+    if found.batch is not None:
+        document["batch"] = found.batch
+        document["lease_until"] = found.lease_until
+    if found.waiting is not None:
+        document["waiting"] = replies.without_none(found.waiting)
+    return {**document, "more": found.more}
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    envelope = {
+        "key": message.key,
+        "tags": message.tags,
+        "from": message.sender,
+        "from_verified": message.sender_verified,
+        "reply_to": message.reply_to,
+        "correlation_id": message.correlation_id,
+        "path": message.path,
+        "headers": dict(message.headers),
+        "moved": message.moved and replies.without_none(message.moved),
+    }
+    stored = Stored(
+        message.msg_id,
+        message.payload,
+        message.priority,
+        message.create_time,
+        message.delivery_count,
+        {name: value for name, value in envelope.items() if value},
+    )
+    return replies.encode_message(stored, as_base64=False)
 
 
 def _message(message: Message) -> str:

@@ -109,11 +109,9 @@ class Undo(Request[None]):
 
 def undo_of(call: Call[Any], outcome: Any) -> Call[Undo] | None:
     """Return the call that makes a reply undone; None where nothing was leased with it."""
-    if not isinstance(call.request, requests.Fetch) or not outcome.result:
+    if not isinstance(call.request, requests.Fetch) or outcome.batch is None:
         return None
-    batch = outcome.result.batch
-    assert batch is not None  # noqa: S101  # a group's messages always have one
-    return Call(Undo(batch=batch, copy=outcome.copy), call.address)
+    return Call(Undo(batch=outcome.batch, copy=outcome.copy), call.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

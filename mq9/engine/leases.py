@@ -19,8 +19,8 @@ from mq9.engine.groups import Group, Reply
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import LANES, load_messages, reply_bytes
-from mq9.models import Extended, FetchResult, Message
-from mq9.protocol.outcomes import Fetched
+from mq9.models import Extended
+from mq9.protocol.outcomes import Fetched, Stored
 from mq9.protocol.requests import Ack, Extend, Fetch, Nack, Release
 
 GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is over
@@ -60,7 +60,7 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
     )
     number = mailbox.next_reply
     batch = groups.token(mailbox, number) if picked else None
-    messages, cut = _load(connection, mailbox, picked, request, batch, as_text=call.as_text)
+    messages, cut = _load(connection, mailbox, picked, request, as_text=call.as_text)
     until_ms = now + request.lease_ms
     if messages or (reset and request.request_id is not None):
         given = [(lane, msg_id) for lane, msg_id, *_ in picked[: len(messages)]]
@@ -72,13 +72,11 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
         connection, mailbox, group, consumer, picked[: len(messages)], number, until_ms
     )
     return Fetched(
-        result=FetchResult(
-            messages,
-            batch=batch,
-            lease_until=until_ms / 1000 if messages else None,
-            more=more or cut,
-        ),
         generation=mailbox.generation,
+        messages=messages,
+        batch=batch,
+        lease_until=until_ms / 1000 if messages else None,
+        more=more or cut,
         position=group.start,
         next_change_ms=None
         if messages
@@ -125,19 +123,15 @@ def _still_held(
     (copy,) = connection.execute(
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", this_reply
     ).fetchone()
-    batch = groups.token(mailbox, number)
     counts = {msg_id: count for msg_id, count, _ in rows}
-    stored = {one.msg_id: one for one in load_messages(connection, mailbox, counts, batch)}
-    messages = [stored[msg_id] for msg_id, *_ in rows]
+    stored = {one.msg_id: one for one in load_messages(connection, mailbox, counts)}
     others, _ = _pick(connection, mailbox, group, None, 1)
     return Fetched(
-        result=FetchResult(
-            messages,
-            batch=batch,
-            lease_until=min(row[2] for row in rows) / 1000,
-            more=bool(others),
-        ),
         generation=mailbox.generation,
+        messages=tuple(stored[msg_id] for msg_id in counts),
+        batch=groups.token(mailbox, number),
+        lease_until=min(until_ms for *_, until_ms in rows) / 1000,
+        more=bool(others),
         position=group.start,
         copy=copy,
     )
@@ -195,21 +189,20 @@ def _load(
     mailbox: Mailbox,
     picked: list[Candidate],
     wanted: Fetch,
-    batch: str | None = None,
     *,
     as_text: bool,
-) -> tuple[list[Message], bool]:
+) -> tuple[tuple[Stored, ...], bool]:
     """Read the picked messages until ``max_bytes`` are reached; whether that cut them."""
-    messages: list[Message] = []
+    messages: list[Stored] = []
     room = wanted.max_bytes
     for _, lane in itertools.groupby(picked, key=operator.itemgetter(0)):
         counts = {msg_id: before + 1 for _, msg_id, before, _ in lane}
-        for message in load_messages(connection, mailbox, counts, batch):
+        for message in load_messages(connection, mailbox, counts):
             room -= reply_bytes(message, as_text=as_text)
             if messages and room < 0:
-                return messages, True
+                return tuple(messages), True
             messages.append(message)
-    return messages, False
+    return tuple(messages), False
 
 
 def _write_reply(
@@ -328,8 +321,9 @@ def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
         connection, mailbox, picked[: wanted.num_msgs], wanted, as_text=call.as_text
     )
     return Fetched(
-        result=FetchResult(messages, more=cut or len(picked) == most),
         generation=mailbox.generation,
+        messages=messages,
+        more=cut or len(picked) == most,
         position=position,
         next_change_ms=None if messages else next_change(connection, mailbox, None),
     )

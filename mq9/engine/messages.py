@@ -13,8 +13,8 @@ from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import Forbidden, MailboxFull, MessageNotFound
-from mq9.models import NO_HEADERS, PRIORITIES, Message, MessageHeaders, Moved
-from mq9.protocol.outcomes import Found
+from mq9.models import PRIORITIES
+from mq9.protocol.outcomes import Found, Stored
 from mq9.protocol.requests import Delete, Query, Send
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
@@ -27,43 +27,48 @@ _CONTROL = bytes(range(0x20))
 _ESCAPED = _CONTROL + b'"\\'  # what takes more in JSON than by itself
 
 
-def from_row(row: tuple[Any, ...], address: str, deliveries: int, batch: str | None) -> Message:
+def from_row(row: tuple[Any, ...], deliveries: int = 0) -> Stored:
     """Return the message in a row of ``COLUMNS``."""
-    msg_id, payload, lane, visible_ms, key, tags, sender, verified, *envelope = row
-    reply_to, correlation, path, headers, moved = envelope
-    return Message(
-        msg_id=msg_id,
-        payload=payload,
-        priority=PRIORITIES[lane],
-        create_time=visible_ms // 1000,
-        key=key,
-        tags=tuple(tags.strip(",").split(",")) if tags else (),
-        sender=sender,
-        sender_verified=bool(verified),
-        reply_to=reply_to,
-        correlation_id=correlation,
-        path=tuple(path.split(",")) if path else (),
-        headers=NO_HEADERS if headers is None else MessageHeaders(orjson.loads(headers)),
-        moved=None if moved is None else Moved(**orjson.loads(moved)),
-        delivery_count=deliveries,
-        batch=batch,
-        mail_address=address,
+    msg_id, payload, lane, visible_ms, *beside = row
+    return Stored(
+        msg_id,
+        payload,
+        PRIORITIES[lane],
+        visible_ms // 1000,
+        deliveries,
+        _envelope(beside) if any(beside) else None,  # of thousands in one FETCH, most have none
     )
 
 
+def _envelope(beside: list[Any]) -> dict[str, Any]:
+    key, tags, sender, verified, reply_to, correlation_id, path, headers, moved = beside
+    fields = {
+        "key": key,
+        "tags": tags and tags.strip(",").split(","),
+        "from": sender,
+        "from_verified": bool(verified),
+        "reply_to": reply_to,
+        "correlation_id": correlation_id,
+        "path": path and path.split(","),
+        "headers": headers and orjson.loads(headers),
+        "moved": moved and _without_none(orjson.loads(moved)),
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def load_messages(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    deliveries: dict[int, int],
-    batch: str | None = None,
-) -> Iterator[Message]:
+    connection: sqlite3.Connection, mailbox: Mailbox, deliveries: dict[int, int]
+) -> Iterator[Stored]:
     """Yield messages that are stored, by msg_id, each read when it is asked for.
 
     Args:
         connection: The database.
         mailbox: Where they are.
         deliveries: How often each was delivered, by msg_id.
-        batch: The token of the reply that they are read for.
     """
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM messages WHERE mailbox=?"  # noqa: S608  # constant columns
@@ -71,30 +76,25 @@ def load_messages(
         (mailbox.id, orjson.dumps(list(deliveries)).decode()),
     )
     for row in rows:
-        yield from_row(row, mailbox.address, deliveries[row[0]], batch)
+        yield from_row(row, deliveries[row[0]])
 
 
-def counted_bytes(
-    sent: Send | Message, payload: bytes, sender: str | None, moved: Moved | None = None
-) -> int:
+def counted_bytes(sent: Send, payload: bytes, sender: str | None) -> int:
     """Return how much a message counts in its mailbox: its payload and all text beside it."""
     texts = [sent.key, sender, sent.reply_to, sent.correlation_id, *sent.tags, *sent.path]
     for name, value in dict(sent.headers).items():
         texts += [name, value]
-    if moved is not None:
-        texts += [moved.mailbox, moved.group, moved.by, moved.reason]
-    return len(payload) + sum(len(text.encode()) for text in texts if text)
+    return len(payload) + text_bytes(*texts)
 
 
-def reply_bytes(message: Message, *, as_text: bool) -> int:
+def text_bytes(*texts: str | None) -> int:
+    """Return how many bytes texts are in UTF-8 together."""
+    return sum(len(text.encode()) for text in texts if text)
+
+
+def reply_bytes(message: Stored, *, as_text: bool) -> int:
     """Return at least as many bytes as the message takes in a reply, in base64 or as text."""
-    named = (message.key, message.sender, message.reply_to, message.correlation_id)
-    texts = (*named, *message.tags, *message.path)
-    envelope = sum(4 * len(text) for text in texts if text) if any(texts) else 0
-    if message.headers:
-        envelope += len(orjson.dumps(dict(message.headers)))
-    if message.moved is not None:
-        envelope += len(orjson.dumps(message.moved))
+    envelope = len(orjson.dumps(message.envelope)) if message.envelope else 0
     size = (len(message.payload) * 4) // 3 + 4
     if as_text:
         size = max(size, _json_bytes(message.payload))
@@ -287,11 +287,11 @@ def query(connection: sqlite3.Connection, call: Call[Query], now: int) -> Found:
             f"SELECT {COLUMNS} FROM messages WHERE {matching} ORDER BY msg_id DESC LIMIT ?",  # noqa: S608  # constant text
             (*values, request.limit + 1),
         )
-    newest: list[Message] = []
+    newest: list[Stored] = []
     room = request.max_bytes
     more = False
     for row in rows:
-        message = from_row(row, mailbox.address, deliveries=0, batch=None)
+        message = from_row(row)
         room -= reply_bytes(message, as_text=call.as_text)
         if len(newest) == request.limit or (newest and room < 0):
             more = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 
 import orjson
 
@@ -11,7 +10,7 @@ from mq9.engine import groups, handlers, leases, mailboxes, messages
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
-from mq9.models import Message, Moved
+from mq9.models import Moved
 from mq9.protocol.outcomes import MoveOutcome
 from mq9.protocol.requests import Move
 
@@ -56,41 +55,46 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
         at=now / 1000,
     )
     target = mailboxes.advance(connection, request.to, now)
-    (original,) = messages.load_messages(connection, mailbox, {request.msg_id: 0})
-    copy = _store_copy(connection, mailbox, original, target, moved, now, limits)
+    copy, came_from = _store_copy(connection, mailbox, request.msg_id, target, moved, now, limits)
     connection.execute(
         "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
         (request.to, copy, mailbox.id, reply.number, request.msg_id),
     )
-    is_back = original.moved is not None and original.moved.mailbox == request.to
-    return MoveOutcome(msg_id=copy, is_dead_letter=not is_back)
+    return MoveOutcome(msg_id=copy, is_dead_letter=came_from != request.to)
 
 
 def _store_copy(
     connection: sqlite3.Connection,
     source: Mailbox,
-    original: Message,
+    msg_id: int,
     target: Mailbox,
     moved: Moved,
     now: int,
     limits: Limits,
-) -> int:
-    """Store a message in another mailbox as well; its number there.
+) -> tuple[int, str | None]:
+    """Store a message in another mailbox as well.
 
     The copy has no key, so that it replaces nothing, and does not expire.
+
+    Returns:
+        Its number there, and the mailbox from which the original had been moved, if it had.
     """
-    size = messages.counted_bytes(
-        replace(original, key=None), original.payload, original.sender, moved
-    )
+    size, key, moved_before = connection.execute(
+        "SELECT size, key, moved FROM messages WHERE mailbox=? AND msg_id=?", (source.id, msg_id)
+    ).fetchone()
+    before = None if moved_before is None else Moved(**orjson.loads(moved_before))
+    size += _counted_bytes(moved) - messages.text_bytes(key)
+    if before is not None:
+        size -= _counted_bytes(before)
     messages.make_room(connection, target, size, None, now, limits)
     copy = target.next_msg_id
     target.next_msg_id += 1
     target.visible_ms = max(target.visible_ms, now)
     connection.execute(
-        "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, priority, tags, sender,"
-        " sender_verified, reply_to, correlation_id, path, headers, size, payload)"
-        " SELECT ?,?,?,?,?, priority, tags, sender,"
-        " sender_verified, reply_to, correlation_id, path, headers, size, payload"
+        "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, size, priority, tags,"
+        " sender, sender_verified, reply_to, correlation_id, path, headers, payload)"
+        " SELECT ?,?,?,?,?,?, priority, tags,"
+        " sender, sender_verified, reply_to, correlation_id, path, headers, payload"
         " FROM messages WHERE mailbox=? AND msg_id=?",
         (
             target.id,
@@ -98,11 +102,16 @@ def _store_copy(
             target.visible_ms,
             now,
             orjson.dumps(moved).decode(),
+            size,
             source.id,
-            original.msg_id,
+            msg_id,
         ),
     )
     target.messages += 1
     target.bytes += size
     target.save(connection)
-    return copy
+    return copy, None if before is None else before.mailbox
+
+
+def _counted_bytes(moved: Moved) -> int:
+    return messages.text_bytes(moved.mailbox, moved.group, moved.by, moved.reason)

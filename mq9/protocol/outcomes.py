@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from mq9.models import FetchResult, Match, Message, PublicMailbox
+from mq9.models import Match, Priority, PublicMailbox, Waiting
+
+
+class Stored(NamedTuple):
+    """A message as FETCH and QUERY read it.
+
+    Attributes:
+        msg_id: Its number in its mailbox.
+        payload: The body.
+        priority: Its priority.
+        create_time: When it became visible, in whole Unix seconds.
+        delivery_count: How often it was delivered to the group; 0 outside groups.
+        envelope: What stands beside these in a reply, under the protocol's names.
+    """
+
+    msg_id: int
+    payload: bytes
+    priority: Priority
+    create_time: int
+    delivery_count: int = 0
+    envelope: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,8 +34,12 @@ class Fetched:
     """The outcome of a FETCH.
 
     Attributes:
-        result: What to answer.
         generation: The mailbox it was made in, to be waited on.
+        messages: What is delivered, most urgent first.
+        batch: The token that acknowledges them together; None without a group or messages.
+        lease_until: When their leases end, in Unix seconds; None without a group or messages.
+        more: Whether another FETCH would return more at once.
+        waiting: Why there is nothing, when there is nothing.
         position: The first msg_id that this read or group covers.
         next_change_ms: When, without anybody doing anything, there may be more to deliver; in
             milliseconds since the Unix epoch.
@@ -21,8 +47,12 @@ class Fetched:
         copy: Which giving of the reply this is; a repeated FETCH is given the same one again.
     """
 
-    result: FetchResult
     generation: str
+    messages: tuple[Stored, ...] = ()
+    batch: str | None = None
+    lease_until: float | None = None
+    more: bool = False
+    waiting: Waiting | None = None
     position: int = 0
     next_change_ms: int | None = None
     refetched: bool = False
@@ -46,7 +76,7 @@ class MoveOutcome:
 class Found:
     """The outcome of a QUERY: messages, oldest first, and whether more match."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[Stored, ...]
     more: bool
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import itertools
-import operator
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,7 +36,7 @@ from mq9.models import (
     Waiting,
 )
 from mq9.protocol import robustmq
-from mq9.protocol.outcomes import Discovered, Found, MoveOutcome, PublicPage
+from mq9.protocol.outcomes import Discovered, Fetched, Found, MoveOutcome, PublicPage, Stored
 
 
 @contextmanager
@@ -120,13 +119,7 @@ def ids(reply: dict[str, Any], name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-_envelope = operator.attrgetter(
-    "key", "tags", "sender", "sender_verified", "reply_to", "correlation_id", "path"
-)
-_ENVELOPE = ("key", "tags", "from", "from_verified", "reply_to", "correlation_id", "path")
-
-
-def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
+def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     """Write a message of a FETCH or QUERY reply.
 
     Args:
@@ -150,13 +143,8 @@ def encode_message(message: Message, *, as_base64: bool) -> dict[str, Any]:
     item["priority"] = message.priority.value
     item["create_time"] = message.create_time
     item["delivery_count"] = message.delivery_count
-    envelope = _envelope(message)
-    if any(envelope):  # of thousands in one FETCH, most have nothing of it
-        item.update((name, value) for name, value in zip(_ENVELOPE, envelope, strict=True) if value)
-    if message.headers:
-        item["headers"] = dict(message.headers)
-    if message.moved is not None:
-        item["moved"] = _without_none(message.moved)
+    if message.envelope is not None:
+        item.update(message.envelope)
     return item
 
 
@@ -266,18 +254,18 @@ def encode_whoami(agent: str | None) -> dict[str, Any]:
     return {} if agent is None else {"agent": agent}
 
 
-def encode_fetch(result: FetchResult, *, as_base64: bool) -> dict[str, Any]:
+def encode_fetch(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
     """Write what a FETCH is given."""
     reply: dict[str, Any] = {
-        "messages": [encode_message(message, as_base64=as_base64) for message in result]
+        "messages": [encode_message(message, as_base64=as_base64) for message in fetched.messages]
     }
-    if result.batch is not None:
-        reply["batch"] = result.batch
-        reply["lease_until"] = result.lease_until
-    if result.more:
+    if fetched.batch is not None:
+        reply["batch"] = fetched.batch
+        reply["lease_until"] = fetched.lease_until
+    if fetched.more:
         reply["more"] = True
-    if result.waiting is not None:
-        reply["waiting"] = _without_none(result.waiting)
+    if fetched.waiting is not None:
+        reply["waiting"] = without_none(fetched.waiting)
     return reply
 
 
@@ -334,7 +322,7 @@ def encode_query(found: Found, *, as_base64: bool) -> dict[str, Any]:
 
 def encode_status(status: MailboxStatus) -> dict[str, Any]:
     """Write what a mailbox looks like."""
-    return _without_none(status)
+    return without_none(status)
 
 
 @_reading()
@@ -491,7 +479,8 @@ def decode_match(data: dict[str, Any]) -> Match:
     )
 
 
-def _without_none(value: Any) -> dict[str, Any]:
+def without_none(value: Any) -> dict[str, Any]:
+    """Return a dataclass as a dictionary, without the fields that are None."""
     return dataclasses.asdict(
         value, dict_factory=lambda items: {k: v for k, v in items if v is not None}
     )

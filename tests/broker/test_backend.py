@@ -108,7 +108,7 @@ async def send(backend, *payloads):
 
 
 async def texts(backend):
-    return [one.text for one in (await backend.read(call(Query, "inbox"))).messages]
+    return [one.payload.decode() for one in (await backend.read(call(Query, "inbox"))).messages]
 
 
 async def leased(backend):
@@ -244,7 +244,7 @@ async def test_a_fetch_cancelled_when_its_reply_is_there_but_not_yet_taken_lease
 
 async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend, follower):
     await send(backend, b"task")
-    held = (await backend.run(FETCH)).result
+    held = await backend.run(FETCH)
     async with follower.writer_stopped(backend):
         [task] = tasks_for(backend, [FETCH])
         await asyncio.sleep(0)  # each queues its command on its first turn

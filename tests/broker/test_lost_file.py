@@ -178,7 +178,7 @@ async def test_what_stands_in_a_log_that_is_gone_is_kept_when_the_broker_is_clos
             await backend.run(call(Send, "inbox", payload=b"after"))
     async with opened(path) as backend:
         found = await backend.read(call(Query, "inbox"))
-    assert [one.text for one in found.messages] == ["before", "before"]
+    assert [one.payload for one in found.messages] == [b"before", b"before"]
 
 
 async def test_an_older_copy_of_the_same_file_is_noticed(path, tmp_path):
@@ -240,7 +240,7 @@ async def test_a_file_that_is_put_back_serves_again_after_a_restart(path):
         path.with_name(f"kept{suffix}").rename(beside(path, suffix))
     async with opened(path) as backend:
         found = await backend.read(call(Query, "inbox"))
-        assert [one.text for one in found.messages] == ["before", "before"]
+        assert [one.payload for one in found.messages] == [b"before", b"before"]
 
 
 async def test_an_embedded_broker_is_not_ready_without_its_file(path):

@@ -72,7 +72,7 @@ def make_mailbox(engine, address="inbox", **options):
 
 
 def fetch(engine, **options):
-    return engine(call(Fetch, "inbox", group_name="g", consumer="c", **options)).result
+    return engine(call(Fetch, "inbox", group_name="g", consumer="c", **options))
 
 
 def test_an_expired_mailbox_goes_with_everything_in_it(engine):
@@ -131,24 +131,24 @@ def test_what_became_of_a_message_is_remembered_for_a_week(engine):
 def test_a_group_is_remembered_for_thirty_days_after_its_last_use(engine, used_again):
     make_mailbox(engine)
     engine(call(Send, "inbox", payload=b"x"))
-    [message] = fetch(engine)
-    engine(call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=message.batch))
+    batch = fetch(engine).batch
+    engine(call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=batch))
     engine.now = used_again
-    assert fetch(engine) == []
+    assert not fetch(engine).messages
 
     engine.sweep_at(used_again + 30 * DAY - 1)
     assert engine.count("groups") == 1
     engine.sweep_at(used_again + 30 * DAY + HOUR)  # a use is noted once an hour
     assert engine.count("groups") == engine.count("leases") == 0
     assert engine.count("replies") == engine.count("deliveries") == 0
-    assert len(fetch(engine)) == 1  # and it starts again as a new group
+    assert len(fetch(engine).messages) == 1  # and it starts again as a new group
 
 
 def test_a_finished_reply_is_remembered_for_an_hour(engine):
     make_mailbox(engine)
     engine(call(Send, "inbox", payload=b"x"))
-    [message] = fetch(engine, request_id="r")
-    ack = call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=message.batch)
+    batch = fetch(engine, request_id="r").batch
+    ack = call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=batch)
     assert engine(ack) == (0,)
     assert engine.sweep_at(HOUR - 1) == 0
     assert engine(ack) == (0,)
@@ -178,9 +178,9 @@ def test_a_message_given_back_for_a_day_keeps_its_reply(engine):
     day = call(Nack, "inbox", group_name="g", msg_id=0, consumer="c", batch=batch, delay_ms=DAY)
     engine(day)
     assert engine.sweep_at(DAY - 1) == 0
-    assert fetch(engine) == []
+    assert not fetch(engine).messages
     engine.now = DAY
-    assert [message.delivery_count for message in fetch(engine)] == [2]
+    assert [message.delivery_count for message in fetch(engine).messages] == [2]
 
 
 def test_an_agent_goes_when_it_has_not_reported_in_time(engine):

@@ -328,3 +328,16 @@ async def test_a_move_that_makes_no_sense_is_refused(
     assert reply["code"] == error.code
     assert told in reply["error"]
     assert way.state() == before
+
+
+async def test_a_copy_counts_with_where_it_was_and_leaves_nothing_when_it_is_removed(
+    client, inbox, dead
+):
+    await client.send(inbox, b"body", key="key")
+    await fetched(client, inbox)
+    await client.move(inbox, "g", 0, to=dead, reason="because")
+    [copy] = await client.query(dead)
+    counted = len("body") + len(f"{inbox}g{copy.moved.by or ''}because")
+    assert (await client.mailbox_status(dead)).stored_bytes == counted
+    await client.delete(dead, 0)
+    assert (await client.mailbox_status(dead)).stored_bytes == 0

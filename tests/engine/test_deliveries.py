@@ -97,7 +97,7 @@ def test_the_latest_of_many_replies_is_meant_without_a_token(broker):
     broker.fetch()
     _, latest = broker.fetch(num_msgs=2)
     assert broker.ack(4) == (3, 4)
-    assert broker.ack(4, batch=latest.result.batch) == (3, 4)
+    assert broker.ack(4, batch=latest.batch) == (3, 4)
 
 
 def test_an_ack_is_repeated_with_the_reply_it_meant_once_the_lease_is_over(broker):
@@ -105,11 +105,11 @@ def test_an_ack_is_repeated_with_the_reply_it_meant_once_the_lease_is_over(broke
     _, first = broker.fetch()
     _, second = broker.fetch()
     broker.fetch()
-    assert broker.ack(1, batch=second.result.batch) == (0, 1)
-    assert broker.ack(1, batch=second.result.batch) == (0, 1)
+    assert broker.ack(1, batch=second.batch) == (0, 1)
+    assert broker.ack(1, batch=second.batch) == (0, 1)
     assert broker.ack(1) == ()  # the third, which was never named
     assert broker.ack(2) == (2,)
-    assert broker.ack(2, batch=first.result.batch) == ()
+    assert broker.ack(2, batch=first.batch) == ()
 
 
 def test_a_consumer_that_lost_what_it_had_fetched_again_means_its_own_last_reply(broker):
@@ -118,7 +118,7 @@ def test_a_consumer_that_lost_what_it_had_fetched_again_means_its_own_last_reply
     broker.fetch(lease_ms=1_000, num_msgs=1)
     broker.now += 1_000
     _, others = broker.fetch("two", num_msgs=1)
-    assert [one.delivery_count for one in others.result] == [3]
+    assert [one.delivery_count for one in others.messages] == [3]
     assert broker.ack(0) == ()  # somebody else's by now
     with pytest.raises(MessageNotFound):
         broker.ack(1, "two")
@@ -130,11 +130,11 @@ def test_a_fetch_again_that_reaches_nobody_leaves_everything_with_its_consumer(b
     broker.send(3)
     command, first = broker.fetch(request_id="first")
     broker.vanish(*broker.fetch())
-    assert broker.apply(command).result.batch == first.result.batch  # it is the latest again
-    assert [one.delivery_count for one in broker.apply(command).result] == [1, 1, 1]
-    assert broker.fetch("two")[1].result == []
+    assert broker.apply(command).batch == first.batch  # it is the latest again
+    assert [one.delivery_count for one in broker.apply(command).messages] == [1, 1, 1]
+    assert broker.fetch("two")[1].messages == ()
     assert broker.ack(1) == (0, 1)
-    assert broker.ack(2, batch=first.result.batch) == (2,)
+    assert broker.ack(2, batch=first.batch) == (2,)
 
 
 def test_fetches_that_reach_nobody_one_after_the_other_are_all_undone(broker):
@@ -145,9 +145,9 @@ def test_fetches_that_reach_nobody_one_after_the_other_are_all_undone(broker):
     for command, fetched in lost:
         broker.vanish(command, fetched)
     assert broker.life(0).groups[0].deliveries == 3  # the one before the last is known too late
-    assert broker.ack(1) == broker.ack(1, batch=held.result.batch) == (0, 1)
+    assert broker.ack(1) == broker.ack(1, batch=held.batch) == (0, 1)
     with pytest.raises(InvalidRequest):
-        broker.ack(2, batch=lost[1][1].result.batch)
+        broker.ack(2, batch=lost[1][1].batch)
 
 
 def test_a_first_fetch_that_reached_nobody_and_was_followed_by_another_takes_nothing(broker):
@@ -155,7 +155,7 @@ def test_a_first_fetch_that_reached_nobody_and_was_followed_by_another_takes_not
     lost = broker.fetch()
     broker.fetch()
     broker.vanish(*lost)
-    assert broker.fetch("two")[1].result == []
+    assert broker.fetch("two")[1].messages == ()
     assert broker.ack(1) == (0, 1)
     assert broker.ack(1) == (0, 1)
 
@@ -166,10 +166,10 @@ def test_what_a_fetch_again_gives_back_by_nack_is_named_to_be_confirmed(broker):
     broker.fetch()
     nack = call(requests.Nack, group_name="g", msg_id=0, consumer="one", delay_ms=1_000)
     broker.apply(nack)
-    assert broker.ack(1, batch=first.result.batch) == (1,)
+    assert broker.ack(1, batch=first.batch) == (1,)
     broker.now += 1_000
     _, again = broker.fetch()
-    assert broker.ack(0, batch=again.result.batch) == (0,)
+    assert broker.ack(0, batch=again.batch) == (0,)
 
 
 def test_the_first_reply_is_remembered_as_long_as_a_later_one_is_found_by_it(broker):
@@ -191,7 +191,7 @@ def test_a_message_that_is_gone_was_given_as_often_as_it_was_fetched(broker):
     _, first = broker.fetch()
     for _ in range(4):
         broker.fetch()
-    broker.ack(0, batch=first.result.batch)
+    broker.ack(0, batch=first.batch)
     broker.fetch(num_msgs=1)
     broker.ack(1)
     for msg_id in range(3):

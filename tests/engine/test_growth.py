@@ -135,9 +135,9 @@ def test_fetching_the_same_again_and_again_is_bounded_and_a_polite_group_goes_on
         fill(broker, 50)
         fetched = broker.apply(fetch(number, group="polite", consumer="worker", num_msgs=1_000))
         ack = call(
-            requests.Ack, group_name="polite", msg_id=fetched.result[-1].msg_id, consumer="worker"
+            requests.Ack, group_name="polite", msg_id=fetched.messages[-1].msg_id, consumer="worker"
         )
-        assert len(broker.apply(ack)) == len(fetched.result) > 0
+        assert len(broker.apply(ack)) == len(fetched.messages) > 0
 
 
 def test_a_fetch_that_is_taken_back_again_and_again_is_bounded(broker):
@@ -163,7 +163,7 @@ def test_what_is_forgotten_after_an_hour_makes_room_again(broker):
         number += 1
     broker.now += 3_600_000
     fetched = broker.apply(fetch(number))
-    assert len(fetched.result) == 200
+    assert len(fetched.messages) == 200
     full = broker.bytes()
     for _ in range(3):
         while not broker.refused([fetch(number)], LimitReached):
@@ -181,4 +181,4 @@ def test_a_group_at_its_bound_still_acks_what_it_holds_and_is_handed_what_is_new
     ack = call(requests.Ack, group_name="g", msg_id=199, consumer=LONG)
     assert len(broker.apply(ack)) == 200
     fill(broker, 10)
-    assert len(broker.apply(fetch(number)).result) == 10
+    assert len(broker.apply(fetch(number)).messages) == 10

@@ -24,7 +24,7 @@ from mq9.engine import commands
 from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, Priority
-from mq9.protocol import requests
+from mq9.protocol import replies, requests
 from mq9.storage import store
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.inline_backend import InlineBackend
@@ -191,7 +191,10 @@ class Comparison(RuleBasedStateMachine):
 
     def found(self, query):
         answer = self.read(query)
-        return answer if isinstance(answer, str) else (answer.messages, answer.more)
+        if isinstance(answer, str):
+            return answer
+        told = replies.decode_fetch(replies.encode_query(answer, as_base64=True), query.address)
+        return tuple(told), told.more
 
     def compare_group(self, address, group):
         unread = self.read(call(commands.CountUnread, address, group_name=group))
@@ -320,7 +323,7 @@ class Comparison(RuleBasedStateMachine):
         if isinstance(answer, str):
             assert answer == expected
             return multiple()
-        result = answer.result
+        result = self.told(answer, fetch.address)
         messages, token, lease_until, more = expected
         assert (result.batch is None) == (token is None)
         if token is not None:
@@ -340,6 +343,11 @@ class Comparison(RuleBasedStateMachine):
             result.batch,
             tuple(message.msg_id for message in result),
         )
+
+    @staticmethod
+    def told(fetched, address):
+        """What a client makes of the reply."""
+        return replies.decode_fetch(replies.encode_fetch(fetched, as_base64=True), address)
 
     def compare_emptiness(self, fetched, address, group):
         """An empty answer says why, and when to look again at the latest."""
@@ -390,8 +398,9 @@ class Comparison(RuleBasedStateMachine):
         if isinstance(answer, str):
             assert answer == expected
             return
-        assert (list(answer.result), answer.result.more) == expected
-        if not answer.result:
+        result = self.told(answer, "a")
+        assert (list(result), result.more) == expected
+        if not result:
             self.compare_emptiness(answer, "a", None)
 
     @staticmethod
