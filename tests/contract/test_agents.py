@@ -435,8 +435,7 @@ async def test_registering_leaves_a_mailbox_that_is_there_as_it_is(way, client):
     assert (await client.mailbox_status("weather.in")).stored == 0
 
 
-async def test_the_registering_agent_is_the_creator_of_the_mailbox(way):
-    ada, bob = await way.client(agent="ada"), await way.client(agent="bob")
+async def test_the_registering_agent_is_the_creator_of_the_mailbox(ada, bob):
     await ada.agent_register({"name": "ada", "mailbox": "study"})
     await bob.send("study", "x")
 
@@ -445,8 +444,7 @@ async def test_the_registering_agent_is_the_creator_of_the_mailbox(way):
         await bob.fetch("study", group_name="g")
 
 
-async def test_a_refused_registration_makes_no_mailbox(way):
-    ada, bob = await way.client(agent="ada"), await way.client(agent="bob")
+async def test_a_refused_registration_makes_no_mailbox(way, ada, bob):
     await ada.agent_register({"name": "ada"})
     before = way.state()
 
@@ -600,8 +598,7 @@ async def test_an_agent_that_waits_for_mail_lives(way, client, inbox, group_name
     assert await _names(client) == []
 
 
-async def test_an_authenticated_agent_is_the_one_that_is_seen(way):
-    ada = await way.client(agent="ada")
+async def test_an_authenticated_agent_is_the_one_that_is_seen(way, ada):
     await ada.agent_register({"name": "ada"})
     await ada.agent_register({"name": "Bot"})
     await way.clock.advance(10)

@@ -20,11 +20,6 @@ async def ada(way):
 
 
 @pytest.fixture
-async def bob(way):
-    return await way.client(agent="bob")
-
-
-@pytest.fixture
 async def operator(way):
     return await way.client()
 

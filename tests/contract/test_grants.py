@@ -26,16 +26,6 @@ EVERYTHING = {"fetch", "read", "query", "status"}
 
 
 @pytest.fixture
-async def ada(way):
-    return await way.client(agent="ada")
-
-
-@pytest.fixture
-async def bob(way):
-    return await way.client(agent="bob")
-
-
-@pytest.fixture
 async def box(ada):
     return await ada.mailbox_create(name="box")
 

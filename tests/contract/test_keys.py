@@ -129,14 +129,6 @@ async def test_what_fell_due_and_expired_unseen_has_still_replaced_its_key(way, 
 class TestAKeyIsItsSenders:
     """Where senders are verified, nobody replaces what another has sent."""
 
-    @pytest.fixture
-    async def ada(self, way):
-        return await way.client(agent="ada")
-
-    @pytest.fixture
-    async def bob(self, way):
-        return await way.client(agent="bob")
-
     async def test_only_the_verified_sender_replaces_its_message(
         self, way, client, inbox, ada, bob
     ):

@@ -68,13 +68,12 @@ async def test_it_is_answered_however_it_is_asked(way, client, inbox):
     }
 
 
-async def test_its_bad_input_and_its_private_mailboxes_are_refused_alike(way, client, inbox):
+async def test_its_bad_input_and_its_private_mailboxes_are_refused_alike(way, client, ada, inbox):
     with pytest.raises(InvalidRequest, match="priority"):
         await client.count(inbox, "high")
     refused = await way.ask(f"MSG.COUNT.{inbox}", {"priority": "high"})
     assert (refused["code"], "priority" in refused["error"]) == ("invalid_request", True)
     with pytest.raises(MailboxNotFound):
         await client.count("nowhere")
-    ada = await way.client(agent="ada")
     await ada.mailbox_create(name="ada.box")
     assert (await way.ask("MSG.COUNT.ada.box", agent="bob"))["code"] == "forbidden"

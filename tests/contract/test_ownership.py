@@ -8,16 +8,6 @@ from .reading import bodies
 
 
 @pytest.fixture
-async def ada(way):
-    return await way.client(agent="ada")
-
-
-@pytest.fixture
-async def bob(way):
-    return await way.client(agent="bob")
-
-
-@pytest.fixture
 async def box(ada):
     """A mailbox that Ada made."""
     return await ada.mailbox_create(name="adas.box")
