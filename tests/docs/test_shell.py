@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from users_file import write_users
 
 from mq9.server.users import Users
 
@@ -149,22 +150,20 @@ def test_the_shell_snippets_of_the_readme_run_twice_on_one_broker(terminal):
             assert '"code"' not in terminal(source)
 
 
-def users_on(page, path):
+def users_on(page, directory):
     """Read the users file that a page shows."""
     blocks = BLOCK.findall((ROOT / page).read_text("utf-8"))
     [text] = [source for language, source in blocks if language == "toml"]
-    path.write_text(text)
-    path.chmod(0o600)
-    return Users.from_file(path)
+    return Users.from_file(write_users(directory, text))
 
 
 async def test_the_users_file_on_the_page_is_one(tmp_path):
-    users = users_on("docs/how-to/users.md", tmp_path / "users.toml")
+    users = users_on("docs/how-to/users.md", tmp_path)
     assert await users.admit({"auth_token": "the token of Claude-Desktop"}) == "Claude-Desktop"
     assert await users.admit({"user": "cursor", "pass": "correct horse battery staple"}) == "Cursor"
     assert await users.admit({"auth_token": "an-operator-who-may-read-everything"}) is None
 
 
 async def test_the_tokens_on_the_page_are_such_a_file(tmp_path):
-    users = users_on("docs/how-to/mcp-http.md", tmp_path / "users.toml")
+    users = users_on("docs/how-to/mcp-http.md", tmp_path)
     assert await users.admit({"auth_token": "a long random text"}) == "Claude-Desktop"

@@ -13,6 +13,7 @@ from programs import McpServing
 from starlette.applications import Starlette
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
+from users_file import write_users
 
 from mq9.http.port import listening, serving
 
@@ -87,10 +88,7 @@ async def seen(site, directory, url):
 
 @pytest.fixture
 def users(tmp_path):
-    path = tmp_path / "users.toml"
-    path.write_text(f'users = [{{agent = "ada", token = "{TOKEN}"}}]\n')
-    path.chmod(0o600)
-    return path
+    return write_users(tmp_path, f'users = [{{agent = "ada", token = "{TOKEN}"}}]\n')
 
 
 async def test_a_page_of_an_origin_that_is_given_calls_tools(tmp_path, users):

@@ -21,6 +21,7 @@ from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuth
 from mcp.client.streamable_http import streamable_http_client
 from over_http import OLDER, VARIANTS, Wire, by_hand, connected, served
 from programs import McpServing
+from users_file import write_users
 from waiting import until
 
 from mcp_server.http.access_tokens import AccessTokens, CannotVerify
@@ -430,9 +431,7 @@ def test_two_values_are_two_agents_with_two_mailboxes(values):
 def test_no_agent_of_the_file_is_named_so(tmp_path):
     check_apart(["ada", "oauth2.ada", "My OAuth"])
     for name in ("oauth.ada", "OAuth Ada", "-oauthx/ada", "oauth"):
-        users = tmp_path / "users.toml"
-        users.write_text(f'users = [{{agent = "{name}", token = "x"}}]\n')
-        users.chmod(0o600)
+        users = write_users(tmp_path, f'users = [{{agent = "{name}", token = "x"}}]\n')
         told = refused(
             "--http", "--tokens", str(users), "--authorization-server", "https://as.example"
         )
@@ -441,9 +440,7 @@ def test_no_agent_of_the_file_is_named_so(tmp_path):
 
 @pytest.mark.programs
 async def test_both_kinds_of_tokens_may_be_used_on_one_server(tmp_path, issuer):
-    users = tmp_path / "users.toml"
-    users.write_text('users = [{agent = "cy", token = "the-token-of-cy"}]\n')
-    users.chmod(0o600)
+    users = write_users(tmp_path, 'users = [{agent = "cy", token = "the-token-of-cy"}]\n')
     options = ("--tokens", str(users), "--authorization-server", issuer.url)
     url = f"sqlite:///{tmp_path / 'mail.db'}"
     async with Mq9Client(url) as before:

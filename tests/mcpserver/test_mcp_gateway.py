@@ -9,6 +9,7 @@ import pytest
 from over_http import connected
 from programs import MQ9_MCP, McpServing
 from serving import Serving
+from users_file import write_users
 
 from mq9 import Mq9Client
 
@@ -22,18 +23,11 @@ users = [
 """
 
 
-def users_file(directory, text=USERS, name="users.toml"):
-    path = directory / name
-    path.write_text(text)
-    path.chmod(0o600)
-    return str(path)
-
-
 @asynccontextmanager
 async def gateway(directory, broker_users=USERS):
     """A broker, a gateway to it, and a host of each agent."""
-    users = users_file(directory)
-    theirs = users_file(directory, broker_users, "broker.toml")
+    users = str(write_users(directory, USERS))
+    theirs = str(write_users(directory, broker_users, "broker.toml"))
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Serving(directory, "--users", theirs, "--memory"))
         mcp = await asyncio.to_thread(
@@ -113,14 +107,14 @@ async def refusal(*options, **environment):
 
 async def test_a_broker_that_lets_anybody_in_is_refused_at_the_start(tmp_path):
     async with Serving(tmp_path, "--memory") as broker:
-        said = await refusal("--tokens", users_file(tmp_path), "--server", broker.url)
+        said = await refusal("--tokens", str(write_users(tmp_path, USERS)), "--server", broker.url)
     assert "lets anybody in, so it cannot tell the agents of --tokens apart" in said
     assert "start it with the same file as --users" in said
 
 
 async def test_one_login_for_all_agents_is_refused_at_the_start(tmp_path):
     url = "nats://operator:of-all@127.0.0.1:1"
-    said = await refusal("--tokens", users_file(tmp_path), "--server", url)
+    said = await refusal("--tokens", str(write_users(tmp_path, USERS)), "--server", url)
     assert "names a user or token, but with --tokens each agent connects with its own" in said
     assert "of-all" not in said
 

@@ -11,6 +11,7 @@ import sys
 import pytest
 from calling import TIMEOUT_S, move_to, mq9_mcp, ok, refused, run
 from programs import MQ9_MCP
+from users_file import write_users
 
 from mcp_server.cli import app
 from mq9.cli.app import app as mq9_app
@@ -30,10 +31,7 @@ def tokens(tmp_path):
     """A file with a token for one agent."""
 
     def write(agent="desk"):
-        path = tmp_path / "tokens.toml"
-        path.write_text(TOKENS.format(agent))
-        path.chmod(0o600)
-        return str(path)
+        return str(write_users(tmp_path, TOKENS.format(agent), "tokens.toml"))
 
     return write
 

@@ -10,6 +10,7 @@ import pytest
 from hosting import ERAS
 from over_http import CURRENT, OLDER, Wire, by_hand, connected
 from serving import Serving
+from users_file import write_users
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
 from mq9.server.settings import Settings
@@ -40,10 +41,7 @@ def era(request):
 
 @pytest.fixture
 def users_file(tmp_path):
-    path = tmp_path / "users.toml"
-    path.write_text(USERS)
-    path.chmod(0o600)
-    return str(path)
+    return str(write_users(tmp_path, USERS))
 
 
 def mcp_url(server):
@@ -159,9 +157,7 @@ async def test_told_to_stop_it_waits_for_no_listener(tmp_path, era):
     ],
 )
 def test_what_contradicts_itself_is_refused(tmp_path, options, complaint):
-    path = tmp_path / "users.toml"
-    path.write_text('[[users]]\nagent = "!!!"\ntoken = "x"\n')
-    path.chmod(0o600)
+    write_users(tmp_path, '[[users]]\nagent = "!!!"\ntoken = "x"\n')
     code, line = refused(tmp_path, *options)
     assert code == 2
     assert line.startswith(f"error: {complaint}")

@@ -10,6 +10,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.shared.exceptions import MCPError
 from over_http import OLDER, Wire, by_hand, connected, served, waits
 from programs import McpServing
+from users_file import write_users
 
 from mcp_server.http.authentication import KnownTokens
 from mq9 import Mq9Client
@@ -39,10 +40,7 @@ def era(variant):
 
 @pytest.fixture
 def users_file(tmp_path):
-    path = tmp_path / "users.toml"
-    path.write_text(USERS)
-    path.chmod(0o600)
-    return path
+    return write_users(tmp_path, USERS)
 
 
 @pytest.fixture

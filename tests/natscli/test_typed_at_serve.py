@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 from serving import Serving
 from typed import PROGRAM, Typist
+from users_file import write_users
 
 pytestmark = pytest.mark.skipif(
     not PROGRAM.exists(), reason="make builds the nats command only where there is Go"
@@ -218,12 +219,11 @@ async def test_a_token_goes_into_the_url_and_appears_nowhere_else(serve, typist)
 
 
 async def test_users_log_in_and_read_only_what_is_theirs(serve, typist, tmp_path):
-    users = tmp_path / "users.toml"
-    users.write_text(
+    users = write_users(
+        tmp_path,
         '[[users]]\nuser = "ada"\npassword = "one"\nagent = "Ada"\n'
-        '[[users]]\nuser = "bob"\npassword = "two"\nagent = "Bob"\n'
+        '[[users]]\nuser = "bob"\npassword = "two"\nagent = "Bob"\n',
     )
-    users.chmod(0o600)
     server = await serve("--memory", "--users", str(users))
     ada, bob = ("--user=ada", "--password=one"), ("--user=bob", "--password=two")
     await request(typist, server.url, "MAILBOX.CREATE", '{"name":"ada"}', *ada)

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from users_file import write_users
 
 from langchain_mq9 import Mq9Toolkit
 from mq9 import (
@@ -521,9 +522,7 @@ async def test_credentials_are_taken_or_refused(tmp_path, caplog, options, right
 )
 async def test_our_server_takes_or_refuses_them_alike(tmp_path, monkeypatch, options, right, wrong):
     monkeypatch.chdir(tmp_path)
-    users = tmp_path / "users.toml"
-    users.write_text('[[users]]\nuser = "u@ser"\npassword = "p:w/d"\n')
-    users.chmod(0o600)
+    write_users(tmp_path, '[[users]]\nuser = "u@ser"\npassword = "p:w/d"\n')
     async with Serving(tmp_path, "--memory", *options) as server:
         for credentials in wrong:
             with pytest.raises(Unauthorized, match="refused the user or token"):

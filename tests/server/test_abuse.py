@@ -8,6 +8,7 @@ import struct
 import orjson
 import pytest
 from raw import RawClient, connect, publish
+from users_file import write_users
 from waiting import until
 
 from mq9.server.limits import ServerLimits
@@ -53,11 +54,10 @@ async def test_a_server_stops_though_a_tls_handshake_never_ends(encrypted):
 
 
 async def test_nobody_is_made_to_ask_for_another(open_hosted, tmp_path):
-    users = tmp_path / "users.toml"
-    users.write_text(
-        '[[users]]\nagent = "Bob"\ntoken = "bobs"\n[[users]]\nagent = "Mallory"\ntoken = "hers"\n'
+    users = write_users(
+        tmp_path,
+        '[[users]]\nagent = "Bob"\ntoken = "bobs"\n[[users]]\nagent = "Mallory"\ntoken = "hers"\n',
     )
-    users.chmod(0o600)
     hosted = await open_hosted(guard=Users.from_file(users))
     bob, mallory = [await hosted.raw(auth_token=token) for token in ("bobs", "hers")]
     await bob.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"bob"}')
@@ -183,11 +183,10 @@ async def test_an_agent_reports_and_leaves_though_another_registered_at_its_mail
 
 @pytest.fixture
 async def way_to_agents(open_hosted, tmp_path):
-    users = tmp_path / "users.toml"
-    users.write_text(
-        '[[users]]\nagent = "Ada"\ntoken = "a"\n[[users]]\nagent = "Mallory"\ntoken = "m"\n'
+    users = write_users(
+        tmp_path,
+        '[[users]]\nagent = "Ada"\ntoken = "a"\n[[users]]\nagent = "Mallory"\ntoken = "m"\n',
     )
-    users.chmod(0o600)
     hosted = await open_hosted(guard=Users.from_file(users))
     return [await hosted.client(f"{token}@") for token in "am"]
 

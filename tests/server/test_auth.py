@@ -7,6 +7,7 @@ import os
 import orjson
 import pytest
 from raw import connect, publish
+from users_file import write_users
 from waiting import until
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client, Unauthorized
@@ -32,10 +33,7 @@ token = "the operator's"
 
 @pytest.fixture
 def users_file(tmp_path):
-    path = tmp_path / "users.toml"
-    path.write_text(USERS)
-    path.chmod(0o600)
-    return path
+    return write_users(tmp_path, USERS)
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """A server that is started with users, on a file from before."""
 
 import logging
-from pathlib import Path
 
 import pytest
+from users_file import write_users
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
 from mq9.cli.serve import running
@@ -29,9 +29,7 @@ password = "of all"
 
 @pytest.fixture
 def settings(tmp_path):
-    users = tmp_path / "users.toml"
-    users.write_text(USERS)
-    users.chmod(0o600)
+    users = write_users(tmp_path, USERS)
     return Settings(data=tmp_path / "mq9.db", users=users, port=0, admin=False)
 
 
@@ -107,11 +105,10 @@ async def test_a_start_with_nothing_to_close_says_nothing(settings, caplog):
 
 
 def test_two_agents_with_one_mailbox_are_refused(tmp_path):
-    path = Path(tmp_path / "users.toml")
-    path.write_text(
-        '[[users]]\nagent = "Ada L."\ntoken = "a"\n[[users]]\nagent = "ada-l"\ntoken = "b"\n'
+    path = write_users(
+        tmp_path,
+        '[[users]]\nagent = "Ada L."\ntoken = "a"\n[[users]]\nagent = "ada-l"\ntoken = "b"\n',
     )
-    path.chmod(0o600)
 
     with pytest.raises(InvalidRequest, match=r"'Ada L\.' and 'ada-l' both have the mailbox ada\.l"):
         Users.from_file(path)

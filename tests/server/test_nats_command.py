@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from users_file import write_users
 from waiting import until
 
 from mq9.server.users import Users
@@ -202,9 +203,7 @@ async def test_it_speaks_tls(encrypted, files):
 
 
 async def test_it_logs_in_and_is_then_the_sender(open_hosted, tmp_path):
-    users = tmp_path / "users.toml"
-    users.write_text('[[users]]\nuser = "ada"\npassword = "secret"\nagent = "Ada"\n')
-    users.chmod(0o600)
+    users = write_users(tmp_path, '[[users]]\nuser = "ada"\npassword = "secret"\nagent = "Ada"\n')
     hosted = await open_hosted(guard=Users.from_file(users))
     shell = Shell(hosted.server.url, tmp_path)
     who = ("--user", "ada", "--password", "secret")
