@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
+import subscribed
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -14,13 +15,8 @@ from mq9.server import router as routers
 from mq9.server.router import Router
 from mq9.wire.subjects import matches
 
-tokens = st.sampled_from(["a", "b", "c"])
-subjects = st.lists(tokens, min_size=1, max_size=4).map(".".join)
-patterns = st.builds(
-    lambda head, rest: ".".join([*head, ">"] if rest else head),
-    st.lists(st.one_of(tokens, st.just("*")), min_size=1, max_size=3),
-    st.booleans(),
-) | st.just(">")
+SUBJECTS = subscribed.subjects(["a", "b", "c"], most=4)
+PATTERNS = subscribed.patterns(["a", "b", "c"], most=3)
 
 
 @dataclass(eq=False)
@@ -35,7 +31,7 @@ class Routers(RuleBasedStateMachine):
         self.router = Router(lambda members: members[-1])
         self.listeners = []
 
-    @rule(subject=patterns, queue=st.sampled_from([None, None, "q", "r"]))
+    @rule(subject=PATTERNS, queue=st.sampled_from([None, None, "q", "r"]))
     def add(self, subject, queue):
         listener = Listener(subject, queue)
         self.listeners.append(listener)
@@ -47,11 +43,11 @@ class Routers(RuleBasedStateMachine):
             index = data.draw(st.integers(0, len(self.listeners) - 1))
             self.router.remove(self.listeners.pop(index))
 
-    @rule(subject=patterns)
+    @rule(subject=PATTERNS)
     def remove_what_is_not_there(self, subject):
         self.router.remove(Listener(subject, None))
 
-    @rule(subject=subjects)
+    @rule(subject=SUBJECTS)
     def route(self, subject):
         wanted = [one for one in self.listeners if matches(one.subject, subject)]
         routed = self.router.route(subject)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import subscribed
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -15,13 +16,8 @@ from mq9.server.users import Anybody
 from mq9.wire.frames import Connect, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import matches
 
-tokens = st.sampled_from(["a", "b"])
-subjects = st.lists(tokens, min_size=1, max_size=2).map(".".join)
-patterns = st.builds(
-    lambda head, rest: ".".join([*head, ">"] if rest else head),
-    st.lists(st.one_of(tokens, st.just("*")), min_size=1, max_size=2),
-    st.booleans(),
-) | st.just(">")
+SUBJECTS = subscribed.subjects(["a", "b"], most=2)
+PATTERNS = subscribed.patterns(["a", "b"], most=2)
 sids = st.sampled_from(["1", "2"])
 
 
@@ -99,7 +95,7 @@ class Clients(RuleBasedStateMachine):
         self.expected = [one for one in self.expected if one.client != number]
 
     @precondition(lambda self: self.sessions)
-    @rule(data=st.data(), pattern=patterns, queue=st.sampled_from([None, None, "q", "r"]), sid=sids)
+    @rule(data=st.data(), pattern=PATTERNS, queue=st.sampled_from([None, None, "q", "r"]), sid=sids)
     def listen(self, data, pattern, queue, sid):
         number = self.pick(data)
         self.sessions[number].take(Subscribe(pattern, queue, sid))
@@ -117,7 +113,7 @@ class Clients(RuleBasedStateMachine):
             self.end_if_done(one)
 
     @precondition(lambda self: self.sessions)
-    @rule(data=st.data(), subject=subjects, times=st.integers(1, 3))
+    @rule(data=st.data(), subject=SUBJECTS, times=st.integers(1, 3))
     def speak(self, data, subject, times):
         speaker = self.pick(data)
         for _ in range(times):
