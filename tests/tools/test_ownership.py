@@ -18,14 +18,8 @@ from mq9.operations.ownership import agent_key, load_key
 from mq9.server.server import Server
 from mq9.server.users import User, Users
 
+from .examples import arguments_at
 from .tool_calls import aanswer, ado, do, fail
-
-LOOKS = [
-    ("fetch_messages", {"wait_seconds": 0}),
-    ("query_messages", {}),
-    ("delete_message", {"msg_id": 0}),
-    ("agent_register", {"capabilities": "x"}),
-]
 
 
 async def is_shut(toolkit, address):
@@ -35,7 +29,7 @@ async def is_shut(toolkit, address):
         {"mail_address": "team.one", "content": "x", "reply_to": address},
     ]
     calls = [
-        *((name, {"mail_address": address, **arguments}) for name, arguments in LOOKS),
+        *arguments_at(address).items(),
         *(("send_message", arguments) for arguments in sends),
     ]
     said = [(await aanswer(toolkit, name, **arguments)).content for name, arguments in calls]
