@@ -2,6 +2,7 @@
 
 import ssl
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import httpx
 import httpx2
@@ -16,8 +17,20 @@ from mcp_server.http.routes import mcp_routes
 from mq9.http.port import listening, serving
 
 CURRENT, OLDER = ERAS
-# The protocol, and whether the server is stateless.
-VARIANTS = {"current": (CURRENT, False), "older": (OLDER, False), "no session": (OLDER, True)}
+
+
+class Variant(NamedTuple):
+    """How a server speaks over HTTP."""
+
+    era: str
+    stateless: bool
+
+
+VARIANTS = {
+    "current": Variant(CURRENT, stateless=False),
+    "older": Variant(OLDER, stateless=False),
+    "no session": Variant(OLDER, stateless=True),
+}
 # Nothing is encrypted on loopback, and to load all authorities for each client takes its time.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

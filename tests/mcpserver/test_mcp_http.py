@@ -20,13 +20,11 @@ def broker(still_broker):
     return still_broker
 
 
-@pytest.fixture
-def era(variant):
-    return variant[0]
-
-
-async def test_every_tool_resource_and_prompt_is_reached(broker, variant, era):
-    async with served(broker, stateless=variant[1]) as url, connected(url, era) as desk:
+async def test_every_tool_resource_and_prompt_is_reached(broker, variant):
+    async with (
+        served(broker, stateless=variant.stateless) as url,
+        connected(url, variant.era) as desk,
+    ):
         assert len((await desk.client.list_tools()).tools) == len(ALL)
         await desk.do("agent_register", name="desk", capabilities="Writes")
         assert len((await desk.do("agent_discover"))["agents"]) == 1
@@ -48,8 +46,11 @@ async def test_every_tool_resource_and_prompt_is_reached(broker, variant, era):
         await desk.do("agent_unregister")
 
 
-async def test_what_was_fetched_is_confirmed_given_back_or_kept(broker, variant, era):
-    async with served(broker, stateless=variant[1]) as url, connected(url, era) as desk:
+async def test_what_was_fetched_is_confirmed_given_back_or_kept(broker, variant):
+    async with (
+        served(broker, stateless=variant.stateless) as url,
+        connected(url, variant.era) as desk,
+    ):
         for _ in range(3):
             await desk.do("send_message", mail_address="desk", content="x")
         private = (await desk.do("create_mailbox"))["mail_address"]
@@ -69,13 +70,16 @@ async def test_what_was_fetched_is_confirmed_given_back_or_kept(broker, variant,
         assert (again["msg_id"], again["delivery_count"]) == (2, 2)
 
 
-async def test_a_host_hears_that_a_wait_goes_on(broker, variant, era):
+async def test_a_host_hears_that_a_wait_goes_on(broker, variant):
     heard = []
 
     async def hear(progress, total, _message):
         heard.append((progress, total))
 
-    async with served(broker, stateless=variant[1]) as url, connected(url, era) as desk:
+    async with (
+        served(broker, stateless=variant.stateless) as url,
+        connected(url, variant.era) as desk,
+    ):
         waiting = asyncio.create_task(
             desk.client.call_tool(
                 "mq9_fetch_messages", {"wait_seconds": 12}, progress_callback=hear
@@ -111,10 +115,10 @@ async def test_a_call_that_is_given_up_takes_nothing(broker, era):
         await desk.do("whoami")
 
 
-async def test_a_call_whose_connection_breaks_takes_nothing(broker, variant, era):
-    async with served(broker, stateless=variant[1]) as url:
-        wire = Wire(url, era)
-        if era == OLDER:
+async def test_a_call_whose_connection_breaks_takes_nothing(broker, variant):
+    async with served(broker, stateless=variant.stateless) as url:
+        wire = Wire(url, variant.era)
+        if variant.era == OLDER:
             await wire.begin()
         waiting = asyncio.create_task(wire.call("fetch_messages", wait_seconds=45))
         await waits(broker)
@@ -201,7 +205,7 @@ async def status(url, variant, method="POST", **headers):
 
 
 async def test_by_another_name_this_machine_is_not_called(broker, variant):
-    async with served(broker, stateless=variant[1]) as url:
+    async with served(broker, stateless=variant.stateless) as url:
         for name in LOOPBACK:
             assert await status(url, variant, Host=name) == 200
         for name in (
@@ -215,7 +219,7 @@ async def test_by_another_name_this_machine_is_not_called(broker, variant):
             "[::1",
         ):
             assert await status(url, variant, Host=name) == 421, name
-    async with served(broker, stateless=variant[1], hosts=["Mail.example"]) as url:
+    async with served(broker, stateless=variant.stateless, hosts=["Mail.example"]) as url:
         for name in ("mail.example", "MAIL.example.:443", *LOOPBACK):
             assert await status(url, variant, Host=name) == 200
         for name in ("x.mail.example", "mail.example.evil"):
@@ -223,7 +227,7 @@ async def test_by_another_name_this_machine_is_not_called(broker, variant):
 
 
 async def test_other_web_pages_do_not_call(broker, variant):
-    async with served(broker, stateless=variant[1]) as url:
+    async with served(broker, stateless=variant.stateless) as url:
         for page in ("http://localhost", "http://localhost:6274", "http://127.0.0.1:1"):
             assert await status(url, variant, Origin=page) == 200
         for page in (
@@ -233,7 +237,7 @@ async def test_other_web_pages_do_not_call(broker, variant):
             "null",
         ):
             assert await status(url, variant, Origin=page) == 403, page
-    async with served(broker, stateless=variant[1], origins=["https://app.example"]) as url:
+    async with served(broker, stateless=variant.stateless, origins=["https://app.example"]) as url:
         for page in ("https://app.example", "http://localhost:6274"):
             assert await status(url, variant, Origin=page) == 200
         for page in ("http://app.example", "https://app.example:8443", "https://x.app.example"):
@@ -241,9 +245,9 @@ async def test_other_web_pages_do_not_call(broker, variant):
 
 
 async def test_that_holds_whatever_is_asked(broker, variant):
-    async with served(broker, stateless=variant[1]) as url, by_hand() as http:
-        wire = Wire(url, variant[0])
-        if variant[0] == OLDER:
+    async with served(broker, stateless=variant.stateless) as url, by_hand() as http:
+        wire = Wire(url, variant.era)
+        if variant.era == OLDER:
             await wire.begin()
         for method in ("GET", "DELETE", "PUT", "OPTIONS"):
             for name, value, answer in (("Host", "evil.example", 421), ("Origin", "null", 403)):
@@ -271,7 +275,7 @@ def preflight(origin, method="POST", headers=ASKED):
 async def test_a_browser_may_ask_before_it_sends_a_token(broker, variant):
     # Nobody's token is known, and none is needed to ask.
     async with (
-        served(broker, verifier=Nobody(), stateless=variant[1], origins=[APP]) as url,
+        served(broker, verifier=Nobody(), stateless=variant.stateless, origins=[APP]) as url,
         by_hand() as http,
     ):
         for method in ("GET", "POST", "DELETE"):
@@ -296,15 +300,17 @@ class Nobody:
 
 
 async def test_a_page_reads_answers_and_refusals_if_its_origin_is_given(broker, variant):
-    async with served(broker, stateless=variant[1], origins=[APP, "http://localhost:*"]) as url:
+    async with served(
+        broker, stateless=variant.stateless, origins=[APP, "http://localhost:*"]
+    ) as url:
         for page in (APP, "http://localhost", "http://localhost:6274"):
-            told = await Wire(url, variant[0], Origin=page).ask("initialize", **BEGIN)
+            told = await Wire(url, variant.era, Origin=page).ask("initialize", **BEGIN)
             assert told.headers["Access-Control-Allow-Origin"] == page
             assert told.headers["Vary"] == "Origin"
             exposed = told.headers["Access-Control-Expose-Headers"].split(", ")
             assert {"Mcp-Session-Id", "MCP-Protocol-Version", "WWW-Authenticate"} <= set(exposed)
-    async with served(broker, verifier=Nobody(), stateless=variant[1], origins=[APP]) as url:
-        told = await Wire(url, variant[0], Origin=APP).ask()
+    async with served(broker, verifier=Nobody(), stateless=variant.stateless, origins=[APP]) as url:
+        told = await Wire(url, variant.era, Origin=APP).ask()
         assert (told.status_code, told.headers["Access-Control-Allow-Origin"]) == (401, APP)
         assert "WWW-Authenticate" in told.headers
 
@@ -313,15 +319,15 @@ async def test_no_other_page_reads_anything(broker, variant):
     def allows(told):
         return [name for name in told.headers if name.startswith("access-control-allow-origin")]
 
-    async with served(broker, stateless=variant[1], origins=[APP]) as url, by_hand() as http:
+    async with served(broker, stateless=variant.stateless, origins=[APP]) as url, by_hand() as http:
         for page in ("http://localhost:6274", "https://evil.example", f"{APP}.evil", "null"):
             told = await http.options(url, headers=preflight(page))
             assert told.status_code in {400, 403}
             assert not allows(told)
-            assert not allows(await Wire(url, variant[0], Origin=page).ask("initialize", **BEGIN))
+            assert not allows(await Wire(url, variant.era, Origin=page).ask("initialize", **BEGIN))
         rebound = preflight(APP) | {"Host": "evil.example"}
         assert (await http.options(url, headers=rebound)).status_code == 421
-    async with served(broker, stateless=variant[1]) as url, by_hand() as http:
+    async with served(broker, stateless=variant.stateless) as url, by_hand() as http:
         assert not allows(await http.options(url, headers=preflight("http://localhost")))
 
 
@@ -401,8 +407,8 @@ async def test_a_body_of_more_than_4_mib_is_refused(broker, variant):
         for _ in range(5):
             yield b" " * 1024 * 1024
 
-    async with served(broker, stateless=variant[1]) as url, by_hand() as http:
-        wire = Wire(url, variant[0])
+    async with served(broker, stateless=variant.stateless) as url, by_hand() as http:
+        wire = Wire(url, variant.era)
         for body in (b" " * (4 * 1024 * 1024 + 1), in_pieces()):
             headers = {**wire.headers, "Content-Type": "application/json"}
             assert (await http.post(url, content=body, headers=headers)).status_code == 413

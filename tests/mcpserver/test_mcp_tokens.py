@@ -34,11 +34,6 @@ def broker(still_broker):
 
 
 @pytest.fixture
-def era(variant):
-    return variant[0]
-
-
-@pytest.fixture
 def users_file(tmp_path):
     return write_users(tmp_path, USERS)
 
@@ -66,11 +61,11 @@ async def test_without_the_token_of_an_agent_nobody_comes_in(broker, known):
         assert (await Wire(url, Authorization=f"bearer {ADA}").ask()).status_code == 200
 
 
-async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, known, variant, era):
+async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, known, variant):
     async with (
-        served(broker, verifier=known, stateless=variant[1]) as url,
-        connected(url, era, ADA) as ada,
-        connected(url, era, BOB) as bob,
+        served(broker, verifier=known, stateless=variant.stateless) as url,
+        connected(url, variant.era, ADA) as ada,
+        connected(url, variant.era, BOB) as bob,
     ):
         hosts = {"ada": ada, "bob": bob}
 
@@ -115,10 +110,10 @@ class Verifier:
         return AccessToken(token=token, client_id="a host", subject=token, scopes=[])
 
 
-async def test_a_verified_name_that_can_be_no_agent_is_told(broker, variant, era):
+async def test_a_verified_name_that_can_be_no_agent_is_told(broker, variant):
     async with (
-        served(broker, verifier=Verifier(), stateless=variant[1]) as url,
-        connected(url, era, "!!!") as nobody,
+        served(broker, verifier=Verifier(), stateless=variant.stateless) as url,
+        connected(url, variant.era, "!!!") as nobody,
     ):
         told = await nobody.fail("whoami")
         assert told.startswith("mail_address: '!!!' has no letter a-z and no digit to make one of")
