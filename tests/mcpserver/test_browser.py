@@ -1,14 +1,12 @@
 """A web page that calls tools, in a browser."""
 
 import asyncio
-import os
-import shutil
-import signal
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from browser import browsing, needs_browser
 from programs import McpServing
 from starlette.applications import Starlette
 from starlette.responses import FileResponse, Response
@@ -18,21 +16,10 @@ from users_file import write_users
 from mq9.http.port import listening, serving
 
 PAGE = Path(__file__).with_name("page.html")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-)
-TIMEOUT_S = 60
+LIMIT_S = 60
 TOKEN = "the-token-of-ada"
 
-pytestmark = [
-    pytest.mark.programs,
-    pytest.mark.skipif(
-        CHROMIUM is None,
-        reason="there is no Chromium, which make browser installs on Debian for its superuser",
-    ),
-]
+pytestmark = [pytest.mark.programs, needs_browser]
 
 
 class Site:
@@ -67,23 +54,9 @@ async def site():
 
 async def seen(site, directory, url):
     """Open the page in a browser; what it says of a server."""
-    browser = await asyncio.create_subprocess_exec(
-        CHROMIUM,
-        *OPTIONS,
-        f"--user-data-dir={directory / 'profile'}",
-        f"{site.origin}/?{urlencode({'url': url, 'token': TOKEN})}",
-        env={"HOME": str(directory), "PATH": os.defpath},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            return await site.told
-    finally:
-        os.killpg(browser.pid, signal.SIGKILL)  # it and what it has started
-        await browser.wait()
+    async with browsing(directory, LIMIT_S) as tab:
+        await tab.open(f"{site.origin}/?{urlencode({'url': url, 'token': TOKEN})}")
+        return await site.told
 
 
 @pytest.fixture
