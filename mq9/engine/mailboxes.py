@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import orjson
+
 from mq9.engine import deliveries, handlers
 from mq9.engine.commands import Actor, Advance, Call
 from mq9.engine.limits import Limits
@@ -223,29 +225,10 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
 
 
 def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
-    """Remove what has expired, as ``remove`` does, but all at once: it may be a whole mailbox."""
-    expired = "FROM messages WHERE mailbox=? AND expires_ms<=?"
-    which = (mailbox.id, now)
-    count, size = connection.execute(
-        f"SELECT count(*), coalesce(sum(size), 0) {expired}",  # constant text
-        which,
-    ).fetchone()
-    if count == 0:
-        return 0
-    connection.execute(
-        "INSERT INTO tombstones SELECT mailbox, msg_id, ?, expires_ms, sent_ms, visible_ms,"
-        f" priority, NULL {expired}",  # constant text
-        ("expired", *which),
+    expired = connection.execute(
+        "SELECT msg_id FROM messages WHERE mailbox=? AND expires_ms<=?", (mailbox.id, now)
     )
-    connection.execute(
-        f"DELETE FROM leases WHERE mailbox=? AND msg_id IN (SELECT msg_id {expired})",  # noqa: S608  # constant text
-        (mailbox.id, *which),
-    )
-    connection.execute(f"DELETE {expired}", which)  # constant text
-    mailbox.messages -= count
-    mailbox.bytes -= size
-    _forget_first_fates(connection, mailbox)
-    return int(count)
+    return remove(connection, mailbox, (msg_id for (msg_id,) in expired), "expired", now)
 
 
 def may_take_key(
@@ -282,56 +265,63 @@ def may_take_key(
 
 def replace_key(
     connection: sqlite3.Connection, mailbox: Mailbox, key: str, instant: int, newer: int
-) -> None:
-    """Remove the visible message of a key, because ``newer`` takes its place."""
+) -> int:
+    """Remove the visible message of a key, whose place ``newer`` takes; how many there were."""
     older = connection.execute(
-        "SELECT msg_id, size, expires_ms FROM messages WHERE mailbox=? AND key=?",
-        (mailbox.id, key),
-    ).fetchone()
-    if older is None:
-        return
-    msg_id, size, expires_ms = older
-    if expires_ms is not None and expires_ms <= instant:
-        remove(connection, mailbox, [(msg_id, size, expires_ms)], "expired")
-    else:
-        remove(connection, mailbox, [(msg_id, size, instant)], "replaced", newer)
+        "SELECT msg_id FROM messages WHERE mailbox=? AND key=?", (mailbox.id, key)
+    )
+    return remove(connection, mailbox, (msg_id for (msg_id,) in older), "replaced", instant, newer)
 
 
 def remove(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
-    messages: Iterable[tuple[int, int, int]],
+    msg_ids: Iterable[int],
     reason: str,
+    instant: int,
     replaced_by: int | None = None,
-) -> None:
+) -> int:
     """Remove visible messages, void their leases and remember why; ``save`` is the caller's.
 
     Args:
         connection: The database.
         mailbox: Their mailbox.
-        messages: Of each, the msg_id, the size and the instant at which it went.
-        reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``.
-        replaced_by: The message that took its key.
+        msg_ids: The messages. There may be as many as the mailbox has: this takes a few statements.
+        reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``; what had expired by
+            ``instant`` has expired, whatever else is said.
+        instant: When they went, in milliseconds since the Unix epoch.
+        replaced_by: The message that takes their place.
+
+    Returns:
+        How many of them there were.
     """
-    for msg_id, size, instant in messages:
-        connection.execute(
-            "INSERT INTO tombstones SELECT mailbox, msg_id, ?, ?, sent_ms, visible_ms, priority, ?"
-            " FROM messages WHERE mailbox=? AND msg_id=?",
-            (reason, instant, replaced_by, mailbox.id, msg_id),
-        )
-        connection.execute(
-            "DELETE FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
-        )
-        of_message = (mailbox.id, msg_id)
-        deliveries.keep_latest(connection, "l.mailbox=? AND l.msg_id=?", of_message)
-        connection.execute("DELETE FROM leases WHERE mailbox=? AND msg_id=?", of_message)
-        mailbox.messages -= 1
-        mailbox.bytes -= size
-    _forget_first_fates(connection, mailbox)
-
-
-def _forget_first_fates(connection: sqlite3.Connection, mailbox: Mailbox) -> None:
+    ids = list(msg_ids)
+    if not ids:
+        return 0
+    which: tuple[int, int | str]
+    if len(ids) == 1:  # by far the most frequent
+        is_chosen, which = "msg_id=?", (mailbox.id, ids[0])
+    else:
+        is_chosen = "msg_id IN (SELECT value FROM json_each(?))"
+        which = (mailbox.id, orjson.dumps(ids).decode())
+    chosen = f"mailbox=? AND {is_chosen}"
+    count, size = connection.execute(
+        f"SELECT count(*), coalesce(sum(size), 0) FROM messages WHERE {chosen}",  # noqa: S608  # constant text
+        which,
+    ).fetchone()
+    connection.execute(
+        "INSERT INTO tombstones SELECT mailbox, msg_id, iif(expires_ms<=?, 'expired', ?),"  # noqa: S608  # constant text
+        " iif(expires_ms<=?, expires_ms, ?), sent_ms, visible_ms, priority,"
+        f" iif(expires_ms<=?, NULL, ?) FROM messages WHERE {chosen}",
+        (instant, reason, instant, instant, instant, replaced_by, *which),
+    )
+    connection.execute(f"DELETE FROM messages WHERE {chosen}", which)  # noqa: S608  # constant text
+    deliveries.keep_latest(connection, f"l.mailbox=? AND l.{is_chosen}", which)
+    connection.execute(f"DELETE FROM leases WHERE {chosen}", which)  # noqa: S608  # constant text
     connection.execute(
         "DELETE FROM tombstones WHERE mailbox=? AND msg_id<?",
         (mailbox.id, mailbox.next_msg_id - _MOST_FATES),
     )
+    mailbox.messages -= count
+    mailbox.bytes -= size
+    return int(count)

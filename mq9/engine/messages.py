@@ -150,6 +150,7 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
         connection, mailbox, request.key, sender, is_verified, instant
     ):
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
+    replaced = 0
     if request.delay:
         answer = -1
     else:
@@ -157,8 +158,8 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
         instant = mailbox.visible_ms = max(mailbox.visible_ms, now)
         mailbox.next_msg_id += 1
         if request.key is not None:
-            mailboxes.replace_key(connection, mailbox, request.key, instant, answer)
-    make_room(connection, mailbox, size, request.key, now, limits)
+            replaced = mailboxes.replace_key(connection, mailbox, request.key, instant, answer)
+    make_room(connection, mailbox, size, now, limits, has_replaced=replaced > 0)
     table, first_columns = (
         ("delayed", "due_ms") if request.delay else ("messages", "visible_ms, msg_id")
     )
@@ -197,51 +198,66 @@ def make_room(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
     size: int,
-    key: str | None,
     now: int,
     limits: Limits,
+    *,
+    has_replaced: bool,
 ) -> None:
-    """Evict the oldest messages that nobody needs until one of ``size`` bytes fits."""
-    found_from: int | None = None
-    while mailbox.messages >= limits.max_messages or mailbox.bytes + size > limits.max_bytes:
-        oldest = _oldest_done(connection, mailbox)
-        if found_from is None:
-            found_from = mailbox.evict_from  # what is evicted below comes back with a refusal
-        if oldest is None:
-            if mailbox.messages >= limits.max_messages:
-                met = f"max_messages: {mailbox.messages} messages reach {limits.max_messages}"
-            else:
-                met = (
-                    f"max_bytes: {mailbox.bytes} and {size} bytes are more than {limits.max_bytes}"
-                )
-            # What a key replaced in vain may make room; so nothing is remembered of such a search.
-            raise Full(
-                f"mailbox {mailbox.address} is full: {met}, none of them acked by all",
-                mailbox.id,
-                0 if key is not None else found_from,
-            )
-        mailboxes.remove(connection, mailbox, [(*oldest, now)], "evicted")
+    """Evict the oldest messages that nobody needs until one of ``size`` bytes fits.
+
+    Args:
+        connection: The database.
+        mailbox: The mailbox.
+        size: What the message counts that is to fit.
+        now: The time, in milliseconds since the Unix epoch.
+        limits: How much a mailbox may hold.
+        has_replaced: Whether the message has replaced another, which comes back with a refusal.
+
+    Raises:
+        Full: There are not enough of them.
+    """
+    count, total = mailbox.messages, mailbox.bytes
+    if count < limits.max_messages and total + size <= limits.max_bytes:
+        return
+    evicted: list[int] = []
+    for msg_id, its_size in _done(connection, mailbox):
+        evicted.append(msg_id)
+        count -= 1
+        total -= its_size
+        if count < limits.max_messages and total + size <= limits.max_bytes:
+            # What was passed over is not looked at again until an ACK or a reset says so.
+            mailbox.evict_from = msg_id
+            mailboxes.remove(connection, mailbox, evicted, "evicted", now)
+            return
+    if count >= limits.max_messages:
+        met = f"max_messages: {count} messages reach {limits.max_messages}"
+    else:
+        met = f"max_bytes: {total} and {size} bytes are more than {limits.max_bytes}"
+    found_from = evicted[0] if evicted else mailbox.next_msg_id
+    # What was replaced in vain may make room; so nothing is remembered of such a search.
+    raise Full(
+        f"mailbox {mailbox.address} is full: {met}, none of them acked by all",
+        mailbox.id,
+        0 if has_replaced else found_from,
+    )
 
 
-def _oldest_done(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int, int] | None:
-    """Return id and size of the oldest message that a group has acked and none has yet to get."""
+def _done(connection: sqlite3.Connection, mailbox: Mailbox) -> Iterator[tuple[int, int]]:
+    """Yield id and size of messages that a group has acked and none has yet to get, by id."""
     bounds = connection.execute(
         "SELECT min(start), min(critical), min(urgent), min(normal) FROM groups WHERE mailbox=?",
         (mailbox.id,),
     ).fetchone()
     start, *cursors = bounds
     if start is None:
-        return None
-    row: tuple[int, int] | None = connection.execute(
+        return
+    yield from connection.execute(
         "SELECT msg_id, size FROM messages m WHERE mailbox=? AND msg_id>=? AND msg_id<?"
         " AND msg_id<CASE priority WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END AND NOT EXISTS ("
         "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
-        " ORDER BY msg_id LIMIT 1",
+        " ORDER BY msg_id",
         (mailbox.id, max(start, mailbox.evict_from), max(cursors), *cursors),
-    ).fetchone()
-    # What was passed over is not looked at again until an ACK or a reset says so.
-    mailbox.evict_from = mailbox.next_msg_id if row is None else row[0]
-    return row
+    )
 
 
 @handlers.command(Delete)
@@ -249,12 +265,8 @@ def delete(connection: sqlite3.Connection, call: Call[Delete], now: int, _limits
     """Remove one message."""
     mailbox = mailboxes.advance(connection, call.address, now)
     msg_id = call.request.msg_id
-    row = connection.execute(
-        "SELECT size FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
-    ).fetchone()
-    if row is None:
+    if not mailboxes.remove(connection, mailbox, [msg_id], "deleted", now):
         raise MessageNotFound(f"message not found: {msg_id} is not in {call.address}")
-    mailboxes.remove(connection, mailbox, [(msg_id, row[0], now)], "deleted")
     mailbox.save(connection)
 
 

@@ -86,7 +86,7 @@ def _store_copy(
     size += _counted_bytes(moved) - messages.text_bytes(key)
     if before is not None:
         size -= _counted_bytes(before)
-    messages.make_room(connection, target, size, None, now, limits)
+    messages.make_room(connection, target, size, now, limits, has_replaced=False)
     copy = target.next_msg_id
     target.next_msg_id += 1
     target.visible_ms = max(target.visible_ms, now)

@@ -106,6 +106,19 @@ async def test_an_expired_message_is_gone_for_every_reader(way, client, inbox):
     assert (status.message.state, status.message.since) == ("expired", START + 60)
 
 
+async def test_of_an_expired_message_its_latest_fetch_is_remembered(way, client, inbox):
+    await client.send(inbox, "brief", ttl=60)
+    await client.fetch(inbox, group_name="g", consumer="c", deliver="earliest")
+    await client.send(inbox, "pressing", priority="urgent")
+    await client.fetch(inbox, group_name="g", consumer="c", lease_ms=3_600_000)
+    await way.clock.advance(60)
+
+    [standing] = (await client.mailbox_status(inbox, msg_id=0)).message.groups
+    assert (standing.state, standing.deliveries) == ("delivered", 2)
+    without_token = await way.client()
+    assert await without_token.ack(inbox, "g", 0, consumer="c") == [1]
+
+
 async def test_the_ttl_of_a_message_does_not_depend_on_the_mailbox(way, client):
     box = await client.mailbox_create(name="brief", ttl=100)
     await client.send(box, "long", ttl=1_000)
