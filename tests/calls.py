@@ -1,6 +1,8 @@
 """Calls of the engine, as the service makes them."""
 
+from mq9.engine import machine
 from mq9.engine.commands import Actor, Call
+from mq9.engine.limits import Limits
 
 
 def call(kind, address="box", *, agent=None, connection="", payload=b"", token="aa", **fields):  # noqa: S107  # of a mailbox
@@ -16,3 +18,15 @@ def call(kind, address="box", *, agent=None, connection="", payload=b"", token="
         fields: What the request says.
     """
     return Call(kind(**fields), address, Actor(agent), connection, payload, token)
+
+
+def carry_out(connection, command, now, limits=Limits()):
+    """Have the engine carry out a call at an instant, in a transaction of its own; its outcome."""
+    connection.execute("BEGIN")
+    try:
+        outcome = machine.apply(connection, command, now, limits)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    return outcome

@@ -4,12 +4,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from calls import call
+from calls import call, carry_out
 
 from mq9 import AgentNotFound, IdConflict, MailboxNotFound, MessageNotFound
 from mq9.engine import machine
 from mq9.engine.commands import Sweep
-from mq9.engine.limits import Limits
 from mq9.protocol.requests import (
     Ack,
     CreateMailbox,
@@ -39,14 +38,7 @@ class Engine:
         self.connection = store.open_memory()
 
     def __call__(self, command):
-        self.connection.execute("BEGIN")
-        try:
-            result = machine.apply(self.connection, command, START + self.now, Limits())
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
-        return result
+        return carry_out(self.connection, command, START + self.now)
 
     def read(self, query):
         return machine.read(self.connection, query, START + self.now)

@@ -1,10 +1,9 @@
 """What is fetched again: little is written, and each reply means what it would alone."""
 
 import pytest
-from calls import call
+from calls import call, carry_out
 
 from mq9.engine import commands, machine
-from mq9.engine.limits import Limits
 from mq9.errors import InvalidRequest, MessageNotFound
 from mq9.models import Standing
 from mq9.protocol import requests
@@ -25,14 +24,7 @@ class Broker:
         self.apply(call(requests.CreateMailbox))
 
     def apply(self, command):
-        self.connection.execute("BEGIN")
-        try:
-            result = machine.apply(self.connection, command, self.now, Limits())
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
-        return result
+        return carry_out(self.connection, command, self.now)
 
     def send(self, count):
         for _ in range(count):

@@ -1,7 +1,7 @@
 """What one client can make a broker remember is bounded, and the others get their work done."""
 
 import pytest
-from calls import call
+from calls import call, carry_out
 
 from mq9.engine import commands, machine
 from mq9.engine.limits import Limits
@@ -23,14 +23,7 @@ class Broker:
         self.now = START_MS
 
     def apply(self, command):
-        self.connection.execute("BEGIN")
-        try:
-            result = machine.apply(self.connection, command, self.now, self.limits)
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
-        return result
+        return carry_out(self.connection, command, self.now, self.limits)
 
     def refused(self, commands, error):
         """Carry out commands; how many were refused."""
