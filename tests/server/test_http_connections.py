@@ -136,19 +136,35 @@ async def test_whoever_does_not_read_the_answer_is_cut_off(connect):
             await given_up.wait()
 
 
+class Work:
+    """What requests ask for that are at work until the test lets them go on."""
+
+    REQUEST = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    def __init__(self):
+        self.route = Route("/wait", self._wait)
+        self.go_on = asyncio.Event()
+        self._begun = asyncio.Semaphore(0)
+
+    async def _wait(self, _request):
+        self._begun.release()
+        await self.go_on.wait()
+        return PlainTextResponse("done")
+
+    async def begun(self, requests):
+        """Return once so many more are at work."""
+        for _ in range(requests):
+            await self._begun.acquire()
+
+
 async def test_an_answer_that_takes_long_is_waited_for(connect):
-    go_on = asyncio.Event()
-
-    async def wait(_request):
-        await go_on.wait()
-        return PlainTextResponse("at last")
-
+    work = Work()
     brief = HttpLimits(head_s=0.05, body_s=0.05, write_s=0.05)
-    async with port(brief, [Route("/wait", wait)]) as address:
-        reader, _ = await connect(address, b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with port(brief, [work.route]) as address:
+        reader, _ = await connect(address, work.REQUEST)
         await asyncio.sleep(0.2)
-        go_on.set()
-        assert (await reader.readuntil(b"at last")).startswith(b"HTTP/1.1 200")
+        work.go_on.set()
+        assert (await reader.readuntil(b"done")).startswith(b"HTTP/1.1 200")
 
 
 async def test_a_thousand_silent_connections_keep_nobody_out(connect):
@@ -178,51 +194,33 @@ async def test_who_has_been_without_a_request_for_longest_makes_room(connect):
 
 
 async def test_health_and_metrics_answer_while_all_others_are_told_to_come_later(connect):
-    at_work, go_on = asyncio.Semaphore(0), asyncio.Event()
-
-    async def wait(_request):
-        at_work.release()
-        await go_on.wait()
-        return PlainTextResponse("done")
-
+    work = Work()
     limits = HttpLimits(most=3, most_per_address=3, reserve=2)
-    async with port(limits, [Route("/wait", wait)]) as address:
-        waiting = [
-            await connect(address, b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            for _ in range(3)
-        ]
-        for _ in waiting:
-            await at_work.acquire()
+    async with port(limits, [work.route]) as address:
+        waiting = [await connect(address, work.REQUEST) for _ in range(3)]
+        await work.begun(3)
         refused = await get(address, "/wait")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         for path in ("/healthz", "/readyz", "/metrics"):
             assert (await get(address, path)).status_code == 200
-        go_on.set()
+        work.go_on.set()
         for reader, _ in waiting:
             await reader.readuntil(b"done")
         assert (await get(address, "/wait")).status_code == 200
 
 
 async def test_where_all_connections_are_at_work_a_further_one_is_refused(connect):
-    at_work, go_on = asyncio.Semaphore(0), asyncio.Event()
-
-    async def wait(_request):
-        at_work.release()
-        await go_on.wait()
-        return PlainTextResponse("done")
-
+    work = Work()
     limits = HttpLimits(most=1, most_per_address=1, reserve=1)
-    app = Starlette(routes=[Route("/wait", wait)])
+    app = Starlette(routes=[work.route])
     with await listening("port", HOST, 0) as listener:
         async with serving(app, listener, limits=limits, always=("/wait",)):
             address = listener.getsockname()
-            asking = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            waiting = [await connect(address, asking) for _ in range(2)]
-            for _ in waiting:
-                await at_work.acquire()
-            reader, _ = await connect(address, asking)
+            waiting = [await connect(address, work.REQUEST) for _ in range(2)]
+            await work.begun(2)
+            reader, _ = await connect(address, work.REQUEST)
             assert await ended(reader) == b""
-            go_on.set()
+            work.go_on.set()
             for reader, _ in waiting:
                 await reader.readuntil(b"done")
 
