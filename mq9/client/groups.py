@@ -12,7 +12,7 @@ from mq9.client import arguments, tracing
 from mq9.client.base import ClientBase
 from mq9.client.deliveries import Delivery, of_ids, of_message
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, Extended, FetchResult, StoredMessage
+from mq9.models import Deliver, Extended, FetchResult, Priority, StoredMessage
 from mq9.protocol import checks, replies, requests
 from mq9.protocol.headers import BASE64
 
@@ -33,6 +33,7 @@ class GroupMethods(ClientBase):
         deliver: Deliver | str = Deliver.EARLIEST,
         from_time: int | None = None,
         from_id: int | None = None,
+        priority: Priority | str | None = None,
         force_deliver: bool = False,
         num_msgs: int = 100,
         max_wait_ms: int = 500,
@@ -55,6 +56,7 @@ class GroupMethods(ClientBase):
                 without a group, during this wait), ``from_time`` or ``from_id``.
             from_time: An instant in Unix seconds, for ``deliver="from_time"``.
             from_id: The first msg_id, for ``deliver="from_id"``.
+            priority: Without a group: only messages of this priority.
             force_deliver: Whether the group forgets position, leases and acks and starts again.
             num_msgs: How many at the most, 1 to 1 000.
             max_wait_ms: Milliseconds to wait for a first message, 0 to 60 000.
@@ -75,6 +77,7 @@ class GroupMethods(ClientBase):
             deliver=arguments.deliver(deliver),
             from_time=from_time,
             from_id=from_id,
+            priority=None if priority is None else arguments.priority(priority),
             force_deliver=force_deliver,
             request_id=None if checks.is_absent(group_name) else self.new_id(),
             num_msgs=num_msgs,

@@ -310,8 +310,8 @@ def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
         position = groups.start_position(connection, mailbox, wanted, now)
     most = wanted.num_msgs + 1
     picked: list[Candidate] = []
-    for lane in LANES.values():
-        if len(picked) < most:
+    for priority, lane in LANES.items():
+        if len(picked) < most and wanted.priority in {None, priority}:
             picked += connection.execute(
                 "SELECT priority, msg_id, -1, 0 FROM messages WHERE mailbox=? AND priority=?"
                 " AND msg_id>=? AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT ?",

@@ -193,6 +193,7 @@ class Fetch(ByConsumer[Fetched]):
     deliver: Deliver = given(Deliver.EARLIEST, otherwise(Deliver.EARLIEST, checks.member(Deliver)))
     from_time: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
     from_id: int | None = given(None, optional(_msg_id))
+    priority: Priority | None = given(None, optional(checks.member(Priority)))
     force_deliver: bool = given(False, checks.flag)
     request_id: str | None = given(None, optional(checks.header_text))
     num_msgs: int = given(100, _count)
@@ -202,12 +203,14 @@ class Fetch(ByConsumer[Fetched]):
     redeliver_own: bool = given(True, checks.flag)
 
     def __post_init__(self) -> None:
-        """Check every field, and that a start by time or id says which."""
+        """Check every field, that a start says which, and that a group has all priorities."""
         Checked.__post_init__(self)
         if self.deliver is Deliver.FROM_TIME and self.from_time is None:
             raise InvalidRequest("from_time: needed with deliver=from_time")
         if self.deliver is Deliver.FROM_ID and self.from_id is None:
             raise InvalidRequest("from_id: needed with deliver=from_id")
+        if self.priority is not None and self.group_name is not None:
+            raise InvalidRequest(f"priority: {self.priority} goes with a read without a group")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9 import InvalidRequest
+from mq9 import InvalidRequest, Priority
 
 from .reading import bodies, ids, send_all
 
@@ -73,3 +73,37 @@ async def test_there_is_nothing_to_ack(client, inbox):
 
     with pytest.raises(InvalidRequest, match="group_name"):
         await client.ack(inbox, "", message.msg_id)
+
+
+async def test_a_read_of_one_priority_goes_through_it_page_by_page(client, inbox):
+    for number in range(9):
+        await client.send(inbox, str(number), priority=list(Priority)[number % 3])
+
+    async def read(priority, **options):
+        return await client.fetch(
+            inbox, deliver="from_id", priority=priority, max_wait_ms=0, **options
+        )
+
+    page = await read("urgent", from_id=0, num_msgs=2)
+    rest = await read(Priority.URGENT, from_id=page[-1].msg_id + 1, num_msgs=2)
+
+    assert (bodies(page), page.more) == (["1", "4"], True)
+    assert (bodies(rest), rest.more) == (["7"], False)
+    assert bodies(await read("critical", from_id=0)) == ["0", "3", "6"]
+    assert await read("normal", from_id=9) == []
+
+
+async def test_a_read_of_one_priority_waits_for_that_one(way, client, inbox):
+    waiting = await way.begin(client.fetch(inbox, priority="critical", max_wait_ms=60_000))
+
+    await client.send(inbox, "urgent", priority="urgent")
+    await way.clock.advance(0)
+    assert not waiting.done()
+    await client.send(inbox, "critical", priority="critical")
+
+    assert bodies(await waiting) == ["critical"]
+
+
+async def test_a_group_is_of_all_priorities(client, inbox):
+    with pytest.raises(InvalidRequest, match=r"^priority: urgent goes with a read without a group"):
+        await client.fetch(inbox, group_name="g", priority="urgent")

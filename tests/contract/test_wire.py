@@ -359,7 +359,7 @@ async def test_null_and_the_empty_text_stand_for_absent(way, client, inbox, abse
     await client.send(inbox, "x")
     nothing = {"name": "new", "ttl": absent, "desc": absent, "public": absent, "prefix": absent}
     assert (await way.ask("MAILBOX.CREATE", {**nothing, "renew": absent}))["error"] == ""
-    optional = ("from_time", "from_id", "force_deliver", "request_id")
+    optional = ("from_time", "from_id", "priority", "force_deliver", "request_id")
     config = ("num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer")
     fetched = await way.ask(
         f"MSG.FETCH.{inbox}",
