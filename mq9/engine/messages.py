@@ -225,15 +225,13 @@ def make_room(
         count -= 1
         total -= its_size
         if count < limits.max_messages and total + size <= limits.max_bytes:
-            # What was passed over is not looked at again until an ACK or a reset says so.
-            mailbox.evict_from = msg_id
             mailboxes.remove(connection, mailbox, evicted, "evicted", now)
             return
     if count >= limits.max_messages:
         met = f"max_messages: {count} messages reach {limits.max_messages}"
     else:
         met = f"max_bytes: {total} and {size} bytes are more than {limits.max_bytes}"
-    found_from = evicted[0] if evicted else mailbox.next_msg_id
+    found_from = evicted[0] if evicted else mailbox.evict_from
     # What was replaced in vain may make room; so nothing is remembered of such a search.
     raise Full(
         f"mailbox {mailbox.address} is full: {met}, none of them acked by all",
@@ -251,13 +249,18 @@ def _done(connection: sqlite3.Connection, mailbox: Mailbox) -> Iterator[tuple[in
     start, *cursors = bounds
     if start is None:
         return
-    yield from connection.execute(
+    done = connection.execute(
         "SELECT msg_id, size FROM messages m WHERE mailbox=? AND msg_id>=? AND msg_id<?"
         " AND msg_id<CASE priority WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END AND NOT EXISTS ("
         "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
         " ORDER BY msg_id",
         (mailbox.id, max(start, mailbox.evict_from), max(cursors), *cursors),
     )
+    for msg_id, size in done:
+        # What was passed over is not looked at again until an ACK or a reset says so.
+        mailbox.evict_from = msg_id
+        yield msg_id, size
+    mailbox.evict_from = mailbox.next_msg_id
 
 
 @handlers.command(Delete)
