@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
-from importlib.metadata import Distribution, distributions, packages_distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import mq9
@@ -13,6 +14,8 @@ from mq9.version import VERSION
 
 NAMES = ("mq9", "langchain_mq9", "mcp_server")
 _OURS = "langchain-mq9"
+# A line of top_level.txt, or of RECORD: a file in a package, a module of one file.
+_TOP_LEVEL = re.compile(rf"^({'|'.join(NAMES)})(?:$|/|\.[^/\n]*,)", re.MULTILINE)
 
 
 def check_names(path: Sequence[str], here: Path) -> list[Check]:
@@ -24,14 +27,28 @@ def check_names(path: Sequence[str], here: Path) -> list[Check]:
     """
     places = list(dict.fromkeys(str(Path(here, entry).resolve()) for entry in ("", *path)))
     root = Path(mq9.__file__).resolve().parents[1]
-    installed = packages_distributions()
+    installers = _installers()
     found = []
     for name in NAMES:
         found += _check_modules(name, places, root)
-        others = {one.lower().replace("_", "-") for one in installed.get(name, ())} - {_OURS}
+        others = {one.lower().replace("_", "-") for one in installers[name]} - {_OURS}
         found += [_distribution(name, other) for other in sorted(others)]
     found += _other_versions(places)
     return found or [ok("names", f"nothing else is called {', '.join(NAMES)}")]
+
+
+def _installers() -> dict[str, set[str]]:
+    """Return the names of the distributions that install each of our modules.
+
+    `importlib.metadata.packages_distributions` says so of every module there is, and takes a
+    third of a second.
+    """
+    found: dict[str, set[str]] = {name: set() for name in NAMES}
+    for distribution in distributions():
+        modules = distribution.read_text("top_level.txt") or distribution.read_text("RECORD") or ""
+        for name in set(_TOP_LEVEL.findall(modules)):
+            found[name].add(distribution.name)
+    return found
 
 
 def _check_modules(name: str, places: Sequence[str], root: Path) -> list[Check]:

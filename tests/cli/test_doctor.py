@@ -277,15 +277,34 @@ def test_both_doctors_tell_of_the_older_package(tmp_path, program):
 
 
 @pytest.mark.parametrize("name", ["mq9", "mcp_server"])
+@pytest.mark.parametrize(
+    ("list_name", "text"),
+    [
+        ("RECORD", "other/{0}.py,,\n{0}/__init__.py,,\n"),
+        ("RECORD", "{0}.py,sha256=x,1\n"),
+        ("RECORD", "{0}.cpython-311-x86_64-linux-gnu.so,,\n"),
+        ("top_level.txt", "other\n{0}\n"),
+    ],
+)
 def test_a_distribution_that_installs_our_name_is_a_problem(
-    here, site, tmp_path, monkeypatch, name
+    here, site, tmp_path, monkeypatch, name, list_name, text
 ):
     for distribution in ("other-thing", "langchain_mq9"):
         metadata = tmp_path / "site" / f"{distribution}-1.0.dist-info"
         metadata.mkdir(parents=True)
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\n")
-        (metadata / "RECORD").write_text(f"{name}/__init__.py,,\n")
+        (metadata / list_name).write_text(text.format(name))
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
-    [(state, text)] = found([site], here)
+    [(state, told)] = found([site], here)
     assert state == "problem"
-    assert f"the package other-thing installs a module {name}, too" in text
+    assert f"the package other-thing installs a module {name}, too" in told
+
+
+def test_a_distribution_with_such_a_name_somewhere_is_none(here, site, tmp_path, monkeypatch):
+    metadata = tmp_path / "site" / "other_thing-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other-thing\n")
+    names = ("other/mq9.py", "mq9.libs/x.so", "mq9_more/__init__.py", "xmq9.py", "mcp_server-1/x")
+    (metadata / "RECORD").write_text("".join(f"{name},,\n" for name in names))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    assert [state for state, _ in found([site], here)] == ["ok"]
