@@ -1,13 +1,20 @@
-"""The program ``mq9-mcp``: serving, ``install`` and ``doctor``."""
+"""The program ``mq9-mcp``: serving, ``install`` and ``doctor``.
 
-from __future__ import annotations
+It is loaded when it is used, so that ``mq9 --help`` can list it without.
+"""
 
-from mcp_server.cli.install import install
-from mcp_server.cli.serve import app
-from mcp_server.hosts.doctor import doctor
-from mq9.cli.call import register
+from typing import TYPE_CHECKING
 
-__all__ = ["app"]
+from mq9.lazy import lazy_names
 
-app.command()(install)
-register(app, "doctor", doctor)
+if TYPE_CHECKING:
+    from mcp_server.cli.commands import app
+
+__all__ = ["SUMMARY", "app"]
+
+SUMMARY = (
+    "A mailbox for an MCP host, such as Claude Desktop, Claude Code, Codex, Cursor or VS Code."
+)
+
+if not TYPE_CHECKING:  # which would let every name pass
+    __getattr__, __dir__ = lazy_names(__name__, {"commands": ("app",)})

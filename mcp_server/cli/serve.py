@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from mcp_server.cli import SUMMARY
 from mcp_server.http.serving import serve_http
 from mcp_server.http.settings import http_settings, refuse_http_options
 from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
@@ -20,7 +21,7 @@ from mq9.cli import logs
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
 
-_HELP = """A mailbox for an MCP host, such as Claude Desktop, Claude Code, Codex, Cursor or VS Code.
+_HELP = f"""{SUMMARY}
 
 Without a command it serves MCP on standard input and output, which is how hosts start it:
 `mq9-mcp install HOST` writes that into a host's configuration. With --http it serves streamable

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+import typer.core
 import typer.main
 
 from mq9.cli import (
@@ -37,6 +38,9 @@ word}, is one line of JSON on standard output.
 """
 
 
+_SERVE = "Run a broker that any NATS client can talk to, until it is told to stop."
+
+
 class _Mq9(Program):
     """Loads ``serve`` and the commands of other packages when they are called, as they need much.
 
@@ -55,6 +59,16 @@ class _Mq9(Program):
             elif cmd_name in plugins.names(plugins.COMMANDS):
                 self.commands[cmd_name] = _without_common_options(_plugin(cmd_name), cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands in the help of the program, without loading any."""
+        said = {name: plugins.summary(name) for name in plugins.names(plugins.COMMANDS)}
+        listed: dict[str, Any] = {
+            name: typer.core.TyperCommand(name, help=text)
+            for name, text in {"serve": _SERVE, **said}.items()
+        }
+        listed |= self.commands
+        typer.core.TyperGroup(commands=dict(sorted(listed.items()))).format_commands(ctx, formatter)
 
 
 def _without_common_options(one: typer.Typer, extra: str) -> Any:

@@ -6,13 +6,14 @@ that installs what it needs.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from mq9.cli.extras import needing
+from mq9.cli.extras import MissingExtra, needing
 from mq9.errors import InvalidRequest
 
-COMMANDS = "mq9.commands"  # each is a typer.Typer
+COMMANDS = "mq9.commands"  # each is a typer.Typer, in a module that says in SUMMARY what it does
 ROUTES = "mq9.http_routes"  # each is an ``mq9.cli.http_routes.MakeRoutes``
 
 
@@ -28,6 +29,26 @@ def load(group: str, name: str) -> Any:
         InvalidRequest: No package has such an entry point, or several have.
         MissingExtra: It needs a module that is not installed.
     """
+    entry = _find(group, name)
+    with needing(name, f"{name}: it"):
+        return entry.load()
+
+
+def summary(name: str) -> str:
+    """Return what a command does, or what its package lacks, in a sentence, without loading it.
+
+    Raises:
+        InvalidRequest: No package has such a command, or several have.
+    """
+    entry = _find(COMMANDS, name)
+    try:
+        with needing(name, f"{name}: it"):
+            return str(getattr(import_module(entry.module), "SUMMARY", ""))
+    except MissingExtra as error:
+        return f"{error}."
+
+
+def _find(group: str, name: str) -> EntryPoint:
     found = list(entry_points(group=group, name=name))
     if len(found) != 1:
         values = " and ".join(sorted(one.value for one in found)) or "none"
@@ -35,5 +56,4 @@ def load(group: str, name: str) -> Any:
             f"{name}: one installed package has to have an entry point of that name in the group "
             f"{group}, and there is {values}; install this package anew"
         )
-    with needing(name, f"{name}: it"):
-        return found[0].load()
+    return found[0]

@@ -43,3 +43,10 @@ def test_what_its_package_lacks_is_told(distribution, monkeypatch):
     distribution("one", "extra = tomlkit:parse")
     with pytest.raises(MissingExtra, match=r"^extra: it needs tomlkit, which the extra `extra`"):
         plugins.load(plugins.COMMANDS, "extra")
+
+
+def test_its_summary_is_there_without_it(distribution, monkeypatch):
+    distribution("one", "other = json:dumps", "extra = tomlkit:parse")
+    assert plugins.summary("other") == ""
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    assert plugins.summary("extra").startswith("extra: it needs tomlkit, which the extra `extra`")
