@@ -452,15 +452,15 @@ class Service:
             self._waiters.notify(call.request.to)
         if outcome.is_dead_letter:
             self._observer.dead_lettered()
-        return replies.encode_move(outcome)
+        return asked.verb.reply(outcome)
 
     async def _query(self, asked: Asked) -> dict[str, Any]:
         found = await self._backend.read(cast("Call[requests.Query]", asked.call))
-        return replies.encode_query(found, as_base64=asked.as_base64)
+        return asked.verb.reply(found, as_base64=asked.as_base64)
 
     async def _discover(self, asked: Asked) -> dict[str, Any]:
         call = cast("Call[requests.Discover]", asked.call)
-        return replies.encode_discover(await self._agents.find(call.request, call.actor))
+        return asked.verb.reply(await self._agents.find(call.request, call.actor))
 
     async def _whoami(self, asked: Asked) -> dict[str, Any]:
-        return replies.encode_whoami(asked.session.agent)
+        return asked.verb.reply(asked.session.agent)
