@@ -30,6 +30,43 @@ class Delivery:
     batch: str | None = None
 
 
+def of_call(
+    target: StoredMessage | str,
+    group_name: str | None,
+    msg_id: int | None,
+    *,
+    consumer: str | None,
+    batch: str | None,
+    **others: object,
+) -> Delivery:
+    """Return the delivery that a method is called for, with a message or with ids.
+
+    Args:
+        target: The message, or the mailbox.
+        group_name: The consumer group, with ids.
+        msg_id: The message's id, with ids.
+        consumer: Who fetched it, with ids.
+        batch: The token of the fetch, with ids.
+        others: Further arguments that belong to the form by ids, and must be None with a message.
+
+    Raises:
+        InvalidAddress: ``target`` is no address.
+        InvalidRequest: The message was not fetched by a group, an argument does not go with it, or
+            an id is not given.
+    """
+    if isinstance(target, StoredMessage):
+        return of_message(
+            target, group_name=group_name, msg_id=msg_id, consumer=consumer, batch=batch, **others
+        )
+    return Delivery(
+        mail_address=addresses.parse(target),
+        group_name=arguments.given("group_name", group_name),
+        msg_id=arguments.given("msg_id", msg_id),
+        consumer=consumer,
+        batch=batch,
+    )
+
+
 def of_message(message: StoredMessage, **given: object) -> Delivery:
     """Return the delivery of a message.
 
@@ -54,27 +91,4 @@ def of_message(message: StoredMessage, **given: object) -> Delivery:
         msg_id=message.msg_id,
         consumer=message.consumer,
         batch=message.batch,
-    )
-
-
-def of_ids(
-    mail_address: str,
-    group_name: str | None,
-    msg_id: int | None,
-    *,
-    consumer: str | None,
-    batch: str | None,
-) -> Delivery:
-    """Return a delivery that is told by its ids.
-
-    Raises:
-        InvalidAddress: ``mail_address`` is not one.
-        InvalidRequest: The group or the message is not given.
-    """
-    return Delivery(
-        mail_address=addresses.parse(mail_address),
-        group_name=arguments.given("group_name", group_name),
-        msg_id=arguments.given("msg_id", msg_id),
-        consumer=consumer,
-        batch=batch,
     )

@@ -10,7 +10,7 @@ from typing import TypeVar, overload
 from mq9 import address as addresses
 from mq9.client import arguments, tracing
 from mq9.client.base import ClientBase
-from mq9.client.deliveries import Delivery, of_ids, of_message
+from mq9.client.deliveries import Delivery, of_call, of_message
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Extended, FetchResult, Priority, StoredMessage
 from mq9.protocol import checks, replies, requests
@@ -158,27 +158,25 @@ class GroupMethods(ClientBase):
             MailboxNotFound: The mailbox is not there.
             MessageNotFound: The message was not delivered to this consumer of the group.
         """
-        if isinstance(mail_address, StoredMessage):
-            one = of_message(
-                mail_address,
-                group_name=group_name,
-                msg_id=msg_id,
-                batch=batch,
-                consumer=consumer,
-                any_consumer=any_consumer or None,
-            )
-            individual = True if individual is None else individual
-        else:
-            if checks.flag("any_consumer", any_consumer) and not checks.is_absent(consumer):
-                raise InvalidRequest(f"any_consumer: consumer {checks.shown(consumer)} is named")
-            one = of_ids(mail_address, group_name, msg_id, consumer=consumer, batch=batch)
+        if checks.flag("any_consumer", any_consumer) and not checks.is_absent(consumer):
+            raise InvalidRequest(f"any_consumer: consumer {checks.shown(consumer)} is named")
+        one = of_call(
+            mail_address,
+            group_name,
+            msg_id,
+            consumer=consumer,
+            batch=batch,
+            any_consumer=any_consumer or None,
+        )
+        if individual is None:
+            individual = isinstance(mail_address, StoredMessage)
         body = requests.Ack(
             group_name=one.group_name,
             mail_address=one.mail_address,
             msg_id=one.msg_id,
             consumer=None if any_consumer else self._acting(one.consumer),
             batch=one.batch,
-            individual=False if individual is None else individual,
+            individual=individual,
         )
         body = self._with_token(body, one)
         reply = await self._connection.request(body, one.mail_address)
@@ -225,19 +223,13 @@ class GroupMethods(ClientBase):
             MailboxNotFound: The mailbox is not there.
             MessageNotFound: The message was not delivered to this consumer of the group.
         """
-        if isinstance(mail_address, StoredMessage):
-            one = of_message(
-                mail_address,
-                group_name=group_name,
-                msg_id=msg_id,
-                batch=batch,
-                delay_ms=delay_ms,
-                consumer=consumer,
-            )
-            delay_ms = None if delay is None else round(_delay_s("delay", delay) * 1000)
-        else:
+        one = of_call(
+            mail_address, group_name, msg_id, consumer=consumer, batch=batch, delay_ms=delay_ms
+        )
+        if not isinstance(mail_address, StoredMessage):
             _refuse_with_ids("delay", delay)
-            one = of_ids(mail_address, group_name, msg_id, consumer=consumer, batch=batch)
+        elif delay is not None:
+            delay_ms = round(_delay_s("delay", delay) * 1000)
         body = requests.Nack(
             group_name=one.group_name,
             msg_id=one.msg_id,
@@ -300,12 +292,7 @@ class GroupMethods(ClientBase):
             MessageNotFound: The message was not delivered to this consumer of the group.
             MailboxFull: The other mailbox is at its limit.
         """
-        if isinstance(mail_address, StoredMessage):
-            one = of_message(
-                mail_address, group_name=group_name, msg_id=msg_id, batch=batch, consumer=consumer
-            )
-        else:
-            one = of_ids(mail_address, group_name, msg_id, consumer=consumer, batch=batch)
+        one = of_call(mail_address, group_name, msg_id, consumer=consumer, batch=batch)
         body = requests.Move(
             group_name=one.group_name,
             msg_id=one.msg_id,
