@@ -378,7 +378,7 @@ class Service:
         redelivered = sum(message.delivery_count > 1 for message in fetched.messages)
         if redelivered:
             self._observer.redelivered(redelivered)
-        return replies.encode_fetch(fetched, as_base64=asked.as_base64)
+        return asked.verb.reply(fetched, as_base64=asked.as_base64)
 
     def _fetching(
         self, asked: Asked, call: Call[requests.Fetch]
