@@ -59,7 +59,7 @@ def keep_latest(
     )
 
 
-def take_back(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
+def undo(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
     """Undo the deliveries of a reply, as if it had not been made."""
     reply = {"mailbox": mailbox_id, "number": number}
     # What its consumer held before stays with it; the rest is free, and this delivery never was.

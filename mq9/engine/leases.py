@@ -467,7 +467,7 @@ def undo(connection: sqlite3.Connection, call: Call[Undo], now: int, _limits: Li
     ).fetchone()
     if latest != (request.copy,):
         return  # its asker has repeated the FETCH since, and was answered
-    deliveries.take_back(connection, mailbox.id, number)
+    deliveries.undo(connection, mailbox.id, number)
 
 
 @handlers.command(Release)
@@ -479,4 +479,4 @@ def release(connection: sqlite3.Connection, call: Call[Release], now: int, _limi
         return
     number = _latest_reply(connection, group, call)
     if number is not None and number >= group.first_reply:
-        deliveries.take_back(connection, mailbox.id, number)
+        deliveries.undo(connection, mailbox.id, number)
