@@ -51,8 +51,8 @@ class Session:
         allow_send: Patterns of mailboxes that the agent may send to; None for all.
         lease_ms: How many milliseconds fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold, at least 100.
-        registration_ttl: After how many seconds of silence the agent's registration is
-            gone; 0 means never.
+        registration_ttl: After how many seconds of silence the agent's registration
+            expires; 0 means never.
         client_options: Further arguments of ``Mq9Client``.
         tools: The names of the operations that the agent has tools for; all by default.
         connection: The connection of another session, to be used instead of one to ``server`` and

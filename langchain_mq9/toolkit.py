@@ -34,8 +34,8 @@ class Mq9Toolkit(BaseToolkit):
         allow_send: Patterns of mailboxes that the agent may send to; all by default.
         lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000.
         max_chars: How many characters of message bodies one result may hold, at least 100.
-        registration_ttl: After how many seconds of silence the agent's registration is
-            gone; 30 days by default, 0 means never.
+        registration_ttl: After how many seconds of silence the agent's registration
+            expires; 30 days by default, 0 means never.
         client_options: Further arguments of ``Mq9Client``.
 
     Raises:

@@ -143,7 +143,7 @@ class Waiters:
     """The waiters of one broker, by mailbox; usable from several threads.
 
     Args:
-        watch: Told when the first begins to wait and when the last has gone.
+        watch: Told when the first begins to wait and when the last has stopped.
     """
 
     def __init__(self, watch: Callable[[bool], None]) -> None:

@@ -23,7 +23,7 @@ async def create(
         str | None, typer.Argument(help="Its address; without it, one that nobody can guess.")
     ] = None,
     ttl: Annotated[
-        int, typer.Option(min=0, help="Seconds until it is gone with all its mail; 0: never.")
+        int, typer.Option(min=0, help="Seconds until it is removed with all its mail; 0: never.")
     ] = 0,
     desc: Annotated[str, typer.Option(help="What it is for.")] = "",
     public: Annotated[

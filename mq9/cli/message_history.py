@@ -100,14 +100,14 @@ def _end(status: MailboxStatus, message: MessageHistory, now: float) -> list[str
         return ["It is stored and does not expire."]
     if message.state == "replaced":
         newer = "a newer one" if message.replaced_by is None else f"message {message.replaced_by}"
-        return [f"It is gone: {newer} took its key{since}."]
+        return [f"It is no longer stored: {newer} took its key{since}."]
     reasons = {
-        "expired": f"It is gone: it expired{since}.",
-        "deleted": f"It is gone: somebody deleted it{since}.",
-        "evicted": f"It is gone: it made room in the full mailbox{since}, "
+        "expired": f"It is no longer stored: it expired{since}.",
+        "deleted": f"It is no longer stored: somebody deleted it{since}.",
+        "evicted": f"It is no longer stored: it made room in the full mailbox{since}, "
         "when every group was done with it.",
     }
-    return [reasons.get(message.state, f"It is gone ({quoted(message.state)}){since}.")]
+    return [reasons.get(message.state, f"It is no longer stored ({quoted(message.state)}){since}.")]
 
 
 def _stands(standing: Standing, now: float) -> str:

@@ -297,11 +297,11 @@ def _address(found: dict[int, Delivery]) -> str:
 
 
 def _without(meant: dict[int, Delivery], dealt_with: Iterable[int]) -> dict[int, Delivery]:
-    gone = set(dealt_with)
-    return {msg_id: one for msg_id, one in meant.items() if msg_id not in gone}
+    done = set(dealt_with)
+    return {msg_id: one for msg_id, one in meant.items() if msg_id not in done}
 
 
-_UNEXPLAINED = "confirmed already, gone, or held by another consumer now"
+_UNEXPLAINED = "confirmed already, no longer stored, or held by another consumer now"
 
 
 async def _lost(
@@ -367,7 +367,7 @@ def _explained(history: MessageHistory, one: Delivery) -> str:
     if state == "acked":
         return "confirmed already"
     if history.state in {"expired", "deleted", "replaced", "evicted"}:
-        return f"gone: {history.state}"
+        return f"no longer stored: {history.state}"
     if standing is not None and standing.consumer not in {None, one.consumer}:
         return "another consumer has it now"
     if state in {"pending", "given_back"}:

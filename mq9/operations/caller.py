@@ -30,7 +30,7 @@ class Caller:
         max_chars: How many characters of other people's text a result may hold.
         tools: The operations that it may perform, and what their tools are called.
         read_only: Whether it may only perform operations that change nothing.
-        registration_ttl: After how many seconds of silence its registration is gone; 0
+        registration_ttl: After how many seconds of silence its registration expires; 0
             means never.
         deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
         leases: Who renews the leases of what it fetches; None for nobody.
@@ -55,7 +55,7 @@ class Caller:
         Raises:
             InvalidRequest: None is given, and the tools are bound to no agent.
             Forbidden: The agent may not read it.
-            MailboxNotFound: The agent made it, and it is gone.
+            MailboxNotFound: The agent made it, and it no longer exists.
         """
         if mail_address is None:
             if self.identity is None:
@@ -74,7 +74,7 @@ class Caller:
         agent's tools write. Neither can be written by others.
 
         Raises:
-            MailboxNotFound: It made one, which is gone.
+            MailboxNotFound: It made one, which no longer exists.
         """
         try:
             status = await self.client.mailbox_status(address)
@@ -99,7 +99,7 @@ class Caller:
         Raises:
             InvalidAddress: It is no address.
             Forbidden: The agent may not send there.
-            MailboxNotFound: The agent made it, and it is gone.
+            MailboxNotFound: The agent made it, and it no longer exists.
         """
         address = address_in(argument, mail_address)
         identity = self.identity

@@ -129,7 +129,7 @@ class Identity:
     def may_read(self, mail_address: str) -> bool:
         """Tell whether the agent may read a mailbox, as far as it is known without asking.
 
-        None that it made is known so: it may have gone, and been made again by somebody else.
+        None that it made is known so: it may have been removed, and made again by somebody else.
         """
         return mail_address == self.mail_address or any(
             fnmatchcase(mail_address, pattern) for pattern in self._allow_read

@@ -23,7 +23,7 @@ class CreateMailboxArguments(Arguments):
         Field(description="Address to have: a-z, 0-9 and dots; else a private one is made up."),
     ] = None
     ttl: Annotated[
-        Seconds, Field(description="Seconds until it is gone with its mail; 0 or null: never.")
+        Seconds, Field(description="Seconds until it is removed with its mail; 0 or null: never.")
     ] = None
 
 

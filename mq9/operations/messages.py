@@ -56,7 +56,7 @@ class SendArguments(Arguments):
     delay: Annotated[Seconds, Field(description="Seconds until it can be read.")] = None
     ttl: Annotated[
         Seconds,
-        Field(description="Seconds until it is gone, read or not; more than delay; 0: never."),
+        Field(description="Seconds until it is removed, read or not; more than delay; 0: never."),
     ] = None
     tags: Annotated[Tags, Field(description="Words to find it by, without commas.")] = None
     reply_to: Annotated[str | None, Field(description="Mailbox for the answer; else your own.")] = (
@@ -232,7 +232,7 @@ class DeleteResult(Result):
     """Result of delete_message."""
 
     mail_address: str
-    deleted: int = Field(description="The msg_id that is gone.")
+    deleted: int = Field(description="The msg_id of the removed message.")
 
 
 async def _confirm_deletion(caller: Caller, arguments: DeleteArguments) -> Confirmation:

@@ -380,7 +380,7 @@ class _Client(Client):
             raise foreign.SecureConnFailedError
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        """Close at once, where nats-py would first send the rest to a peer that may be gone."""
+        """Close at once, where nats-py would first send the rest to a peer that may have left."""
         self._on_end()
         self._pending.clear()
         self._pending_data_size = 0

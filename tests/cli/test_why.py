@@ -101,7 +101,7 @@ def test_one_group_only(timed):
 def test_replaced_names_the_newer_one(timed):
     timed.ok("send", "inbox", "old", "--key", "k")
     timed.ok("send", "inbox", "new", "--key", "k")
-    assert story(timed, 0)[1].startswith("It is gone: message 1 took its key at 20")
+    assert story(timed, 0)[1].startswith("It is no longer stored: message 1 took its key at 20")
 
 
 def test_expired_deleted_and_what_groups_had_done(timed):
@@ -117,9 +117,9 @@ def test_expired_deleted_and_what_groups_had_done(timed):
     timed.sdk(delete)
     timed.pass_time(8)
     expired, deleted = story(timed, 0), story(timed, 1)
-    assert expired[1].startswith("It is gone: it expired at 20")
+    assert expired[1].startswith("It is no longer stored: it expired at 20")
     assert expired[1].endswith("(3 s ago).")
-    assert deleted[1].startswith("It is gone: somebody deleted it at 20")
+    assert deleted[1].startswith("It is no longer stored: somebody deleted it at 20")
     assert deleted[2:] == [
         "Group busy was given it 1 time and did not ack it.",
         "Group done was given it 1 time and acked it.",
@@ -167,7 +167,7 @@ def test_evicted_says_that_it_made_room(timed):
     timed.ok("ack", "inbox", "g", 0)
     timed.ok("send", "inbox", "new")
     _, gone, group = story(timed, 0)
-    assert gone.startswith("It is gone: it made room in the full mailbox at 20")
+    assert gone.startswith("It is no longer stored: it made room in the full mailbox at 20")
     assert gone.endswith("when every group was done with it.")
     assert group == "Group g was given it 1 time and acked it."
 

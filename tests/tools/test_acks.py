@@ -216,7 +216,7 @@ def test_what_is_confirmed_already_or_deleted_is_told_so(planner, inbox):
     said = ack(planner, [0, 2])
 
     assert said["acked"] == []
-    assert said["lost"] == {"0": "confirmed already", "2": "gone: deleted"}
+    assert said["lost"] == {"0": "confirmed already", "2": "no longer stored: deleted"}
 
 
 def test_what_is_given_back_goes_to_others_at_once(planner, inbox):
