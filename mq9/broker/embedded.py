@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from mq9.broker.feed import Feed
 from mq9.broker.observer import Observer, Silent
-from mq9.broker.service import Request, Service
+from mq9.broker.service import Request, Service, Session
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
+from mq9.dialects import Dialects, older_verbs
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Claimed
@@ -46,6 +48,11 @@ class EmbeddedBroker:
         randomness: Gives that many unpredictable bytes.
         observer: Is told what happens.
         embeddings: Let agents be found by meaning; without any they are found by their words.
+        dialects: The generations of the protocol that it speaks.
+
+    Attributes:
+        clock: The clock.
+        dialects: The generations.
     """
 
     def __init__(
@@ -56,8 +63,10 @@ class EmbeddedBroker:
         *,
         observer: Observer | None = None,
         embeddings: Embeddings | None = None,
+        dialects: Dialects = Dialects.ALL,
     ) -> None:
         self.clock = clock
+        self.dialects = dialects
         self._waiters = Waiters(self._watch)
         self._backend = make_backend(self._waiters.notify)
         self._service = Service(
@@ -67,6 +76,7 @@ class EmbeddedBroker:
             randomness,
             observer=observer or Silent(),
             embeddings=embeddings,
+            older=older_verbs(dialects),
         )
 
     @classmethod
@@ -77,6 +87,7 @@ class EmbeddedBroker:
         limits: Limits = Limits(),
         observer: Observer | None = None,
         embeddings: Embeddings | None = None,
+        dialects: Dialects = Dialects.ALL,
     ) -> EmbeddedBroker:
         """Make a broker whose state lives as long as it does."""
         return cls(
@@ -84,6 +95,7 @@ class EmbeddedBroker:
             clock,
             observer=observer,
             embeddings=embeddings,
+            dialects=dialects,
         )
 
     @classmethod
@@ -96,6 +108,7 @@ class EmbeddedBroker:
         durability: Durability = Durability.NORMAL,
         observer: Observer | None = None,
         embeddings: Embeddings | None = None,
+        dialects: Dialects = Dialects.ALL,
     ) -> EmbeddedBroker:
         """Make a broker on a file, which other processes may share.
 
@@ -107,6 +120,7 @@ class EmbeddedBroker:
             clock,
             observer=observer,
             embeddings=embeddings,
+            dialects=dialects,
         )
 
     def _watch(self, watching: bool) -> None:
@@ -115,6 +129,12 @@ class EmbeddedBroker:
     async def handle(self, request: Request) -> bytes:
         """Answer one request."""
         return await self._service.handle(request)
+
+    def feed(
+        self, session: Session, mail_address: str, group_name: str | None, read_by: str | None
+    ) -> Feed:
+        """Return what gives a subscription the mail of a mailbox; see `Service.feed`."""
+        return self._service.feed(session, mail_address, group_name, read_by)
 
     @property
     def waiting(self) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from mq9 import address as addresses
+from mq9.broker.feed import Feed
 from mq9.broker.observer import Observer
 from mq9.broker.payloads import PayloadForm
 from mq9.broker.waiters import Waiters
@@ -28,9 +29,9 @@ from mq9.models import Totals
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.outcomes import Fetched
-from mq9.protocol.request import Body
+from mq9.protocol.request import Body, Named
 from mq9.protocol.reserved import Reserved
-from mq9.protocol.verbs import Verb, Wakes
+from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs, Verb, Wakes
 from mq9.storage.backend import Backend
 
 logger = logging.getLogger("mq9.broker")
@@ -168,6 +169,7 @@ class Service:
         observer: Is told what happens.
         timer: Gives the seconds from some instant, to measure with.
         embeddings: Let agents be found by meaning; without any they are found by their words.
+        older: What it answers beside the verbs of the current generation.
     """
 
     def __init__(
@@ -180,8 +182,10 @@ class Service:
         observer: Observer,
         timer: Callable[[], float] = time.perf_counter,
         embeddings: Embeddings | None = None,
+        older: OlderVerbs = NO_OLDER_VERBS,
     ) -> None:
         self._backend = backend
+        self._older = older
         self._agents = AgentSearch(backend, embeddings)
         self._waiters = waiters
         self._clock = clock
@@ -213,9 +217,9 @@ class Service:
         name: str = _UNKNOWN
         code = "ok"
         try:
-            verb, address, msg_id = subjects.decode(request.subject)
+            verb, named = subjects.decode(request.subject, request.payload, self._older)
             name = verb.name
-            reply = await self._answer(verb, address, msg_id, request, watch)
+            reply = await self._answer(verb, named, request, watch)
         except Mq9Error as error:
             code = error.code
             reply = replies.failure(error)
@@ -227,7 +231,7 @@ class Service:
         return replies.encode(reply)
 
     async def _answer(
-        self, verb: Verb, address: str, msg_id: int | None, request: Request, watch: Stopwatch
+        self, verb: Verb, named: Named, request: Request, watch: Stopwatch
     ) -> dict[str, Any]:
         values = headers.read(request.headers)
         session = request.session
@@ -240,9 +244,11 @@ class Service:
         if unread_of is not None and session.agent is not None:
             actor = session.actor(unread_of[0])
             await self._backend.read(Call(commands.CheckActor(), unread_of[0], actor))
-        body = verb.request.read(request.payload, request.headers, msg_id)
-        body.check_address(address)
-        call = self._call(body, address, request, as_text=not as_base64)
+        body = verb.read(request.payload, request.headers, named)
+        body.check_address(named.mail_address)
+        call = self._call(body, named.mail_address, request, as_text=not as_base64)
+        if verb.generation is not None:
+            call = replace(call, generation=verb.generation(request.payload))
         asked = Asked(verb, call, session, as_base64, watch)
         special = self._special.get(verb.request)
         reply = replies.success(await (special or self._carry_out)(asked))
@@ -359,6 +365,30 @@ class Service:
         if failed_ms is not None and self._clock.monotonic_ms() - failed_ms < _FAILING_MS:
             raise Unavailable("the storage refused what was last written")
         await self._backend.read(Call(commands.Look()))
+
+    def feed(
+        self, session: Session, mail_address: str, group_name: str | None, read_by: str | None
+    ) -> Feed:
+        """Return what gives a subscription the mail of a mailbox.
+
+        Args:
+            session: Whose subscription it is.
+            mail_address: The mailbox; there need not be one yet.
+            group_name: The consumer group that competes for the messages; None where everybody is
+                given all of them.
+            read_by: The group for which what everybody is given counts as read; None for none.
+        """
+        call = Call(commands.Advance(), mail_address, session.actor(mail_address), session.consumer)
+        return Feed(
+            self._backend,
+            self._waiters,
+            self._clock,
+            call,
+            session.asker,
+            group_name=group_name,
+            read_by=read_by,
+            is_stopping=lambda: self._stopping,
+        )
 
     async def totals(self) -> Totals:
         """Count what the broker holds."""

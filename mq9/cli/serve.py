@@ -126,7 +126,11 @@ def _open(data: Path | None, settings: Settings, metrics: Metrics) -> EmbeddedBr
     clock = SystemClock()
     if data is None:
         return EmbeddedBroker.in_memory(
-            clock, limits=settings.limits, observer=metrics, embeddings=settings.embedder()
+            clock,
+            limits=settings.limits,
+            observer=metrics,
+            embeddings=settings.embedder(),
+            dialects=settings.dialects,
         )
     return EmbeddedBroker.on_file(
         data,
@@ -135,6 +139,7 @@ def _open(data: Path | None, settings: Settings, metrics: Metrics) -> EmbeddedBr
         durability=settings.durability,
         observer=metrics,
         embeddings=settings.embedder(),
+        dialects=settings.dialects,
     )
 
 

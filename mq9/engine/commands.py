@@ -121,12 +121,14 @@ class Peek(Request[Fetched]):
     Attributes:
         fetch: What is wanted.
         position: Read from this msg_id; None to begin where ``fetch`` says.
+        cursors: Of each lane, the msg_id to read from; None to read all of them from ``position``.
     """
 
     is_private: ClassVar[bool] = True
 
     fetch: requests.Fetch
     position: int | None = None
+    cursors: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

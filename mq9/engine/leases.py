@@ -19,7 +19,7 @@ from mq9.engine.groups import Group, Reply
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import LANES, load_messages, reply_bytes
-from mq9.models import Extended
+from mq9.models import PRIORITIES, Extended
 from mq9.protocol.outcomes import Fetched, Stored
 from mq9.protocol.requests import Ack, Extend, Fetch, Nack, Release
 
@@ -72,6 +72,7 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
         connection, mailbox, group, consumer, picked[: len(messages)], number, until_ms
     )
     return Fetched(
+        mail_address=mailbox.address,
         generation=mailbox.generation,
         messages=messages,
         batch=batch,
@@ -127,6 +128,7 @@ def _still_held(
     stored = {one.msg_id: one for one in load_messages(connection, mailbox, counts)}
     others, _ = _pick(connection, mailbox, group, None, 1)
     return Fetched(
+        mail_address=mailbox.address,
         generation=mailbox.generation,
         messages=tuple(stored[msg_id] for msg_id in counts),
         batch=groups.token(mailbox, number),
@@ -308,23 +310,28 @@ def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
     mailboxes.refuse_another(mailbox, call.generation)
     if position is None:
         position = groups.start_position(connection, mailbox, wanted, now)
+    cursors = list(call.request.cursors or [position] * len(LANES))
     most = wanted.num_msgs + 1
     picked: list[Candidate] = []
-    for priority, lane in LANES.items():
-        if len(picked) < most and wanted.priority in {None, priority}:
+    for lane, cursor in enumerate(cursors):
+        if len(picked) < most and wanted.priority in {None, PRIORITIES[lane]}:
             picked += connection.execute(
                 "SELECT priority, msg_id, -1, 0 FROM messages WHERE mailbox=? AND priority=?"
                 " AND msg_id>=? AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT ?",
-                (mailbox.id, lane, position, now, most - len(picked)),
+                (mailbox.id, lane, cursor, now, most - len(picked)),
             ).fetchall()
     messages, cut = _load(
         connection, mailbox, picked[: wanted.num_msgs], wanted, as_text=call.as_text
     )
+    for message in messages:
+        cursors[LANES[message.priority]] = message.msg_id + 1
     return Fetched(
+        mail_address=mailbox.address,
         generation=mailbox.generation,
         messages=messages,
         more=cut or len(picked) == most,
         position=position,
+        cursors=tuple(cursors),
         next_change_ms=None if messages else next_change(connection, mailbox, None),
     )
 

@@ -10,7 +10,7 @@ from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import LimitReached, MailboxExists
 from mq9.models import PublicMailbox
-from mq9.protocol.outcomes import PublicPage
+from mq9.protocol.outcomes import Created, PublicPage
 from mq9.protocol.requests import CreateMailbox, DropMailbox, ListPublic
 
 _LISTED_AT_ONCE = 1_000
@@ -21,7 +21,7 @@ _PLAIN = CreateMailbox()  # of an agent that registers without one
 @handlers.command(CreateMailbox)
 def create(
     connection: sqlite3.Connection, call: Call[CreateMailbox], now: int, limits: Limits
-) -> str:
+) -> Created:
     """Make a mailbox, or renew one.
 
     Raises:
@@ -32,13 +32,13 @@ def create(
     existing = mailboxes.look(connection, address, now)
     if existing is not None and request.renew:
         _renew(connection, existing, actor, now)
-        return address
+        return Created(address, existing.generation)
     if actor.owner not in {None, actor.agent}:
         raise access.belongs_to_another(address)
     if existing is not None:
         raise MailboxExists(f"mailbox {address} already exists")
     _make(connection, address, call.token, actor.agent, request, now, limits)
-    return address
+    return Created(address, call.token)
 
 
 def ensure(

@@ -34,19 +34,22 @@ class Fetched:
     """The outcome of a FETCH.
 
     Attributes:
-        generation: The mailbox it was made in, to be waited on.
+        mail_address: The mailbox.
+        generation: Which of those at that address it was made in, to be waited on.
         messages: What is delivered, most urgent first.
         batch: The token that acknowledges them together; None without a group or messages.
         lease_until: When their leases end, in Unix seconds; None without a group or messages.
         more: Whether another FETCH would return more at once.
         waiting: Why there is nothing, when there is nothing.
         position: The first msg_id that this read or group covers.
+        cursors: Of each lane, the msg_id from which to read on, for a read without a group.
         next_change_ms: When, without anybody doing anything, there may be more to deliver; in
             milliseconds since the Unix epoch.
         refetched: Whether leases were set anew, so that they may end earlier than others think.
         copy: Which giving of the reply this is; a repeated FETCH is given the same one again.
     """
 
+    mail_address: str
     generation: str
     messages: tuple[Stored, ...] = ()
     batch: str | None = None
@@ -54,9 +57,22 @@ class Fetched:
     more: bool = False
     waiting: Waiting | None = None
     position: int = 0
+    cursors: tuple[int, ...] | None = None
     next_change_ms: int | None = None
     refetched: bool = False
     copy: int = 1
+
+
+class Created(NamedTuple):
+    """The outcome of a CREATE.
+
+    Attributes:
+        mail_address: The mailbox.
+        generation: Which of the mailboxes that ever were at that address it is.
+    """
+
+    mail_address: str
+    generation: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,15 @@ from mq9.models import (
     Waiting,
 )
 from mq9.protocol import robustmq
-from mq9.protocol.outcomes import Discovered, Fetched, Found, MoveOutcome, PublicPage, Stored
+from mq9.protocol.outcomes import (
+    Created,
+    Discovered,
+    Fetched,
+    Found,
+    MoveOutcome,
+    PublicPage,
+    Stored,
+)
 
 
 @contextmanager
@@ -209,9 +217,9 @@ def nothing(_outcome: None) -> dict[str, Any]:
     return {}
 
 
-def encode_address(mail_address: str) -> dict[str, Any]:
+def encode_created(created: Created) -> dict[str, Any]:
     """Write what CREATE has made."""
-    return {"mail_address": mail_address}
+    return {"mail_address": created.mail_address}
 
 
 def encode_readers(readers: tuple[str, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import orjson
 
@@ -18,6 +18,20 @@ from mq9.protocol.headers import Headers
 R_co = TypeVar("R_co", covariant=True)
 
 MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
+
+
+class Named(NamedTuple):
+    """What the subject of a request names beside its verb.
+
+    Attributes:
+        mail_address: The mailbox; "" for none.
+        msg_id: The message, where the verb concerns one.
+        priority: In older generations, the priority of what is sent there; "" for none.
+    """
+
+    mail_address: str = ""
+    msg_id: int | None = None
+    priority: str = ""
 
 
 class Request(Generic[R_co]):

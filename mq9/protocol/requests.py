@@ -23,7 +23,7 @@ from mq9.protocol.checks import (
     whole,
 )
 from mq9.protocol.headers import Headers
-from mq9.protocol.outcomes import Discovered, Fetched, Found, MoveOutcome, PublicPage
+from mq9.protocol.outcomes import Created, Discovered, Fetched, Found, MoveOutcome, PublicPage
 from mq9.protocol.request import Body, ByConsumer
 
 DEFAULT_LEASE_MS = 60_000
@@ -39,8 +39,11 @@ _count = whole(1, 1_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateMailbox(Body[str]):
-    """MAILBOX.CREATE; comes to the address."""
+class CreateMailbox(Body[Created]):
+    """MAILBOX.CREATE."""
+
+    # An older generation renews a public one, unless the request says that it is not of it.
+    ALWAYS: ClassVar[frozenset[str]] = frozenset({"renew"})
 
     name: str | None = given(None, optional(checks.mail_address))
     ttl: int = given(0, otherwise(0, whole(0, MAX_SECONDS)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from mq9 import address
 from mq9.address import shown
 from mq9.errors import InvalidRequest
-from mq9.protocol.request import Body
-from mq9.protocol.verbs import VERBS, Target, Verb, verb_of
+from mq9.protocol.older_priorities import STORED_AS
+from mq9.protocol.request import Body, Named
+from mq9.protocol.verbs import NO_OLDER_VERBS, VERBS, OlderVerbs, Target, Verb, verb_of
 
 ROOT = "$mq9.AI."
+_MOST_COMPARED = 64  # characters of a subject that is no verb
 
 
 def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None = None) -> str:
@@ -30,29 +33,53 @@ def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None 
     return ROOT + ".".join(parts)
 
 
-def decode(subject: str) -> tuple[Verb, str, int | None]:
-    """Return the verb, the mail_address (``""`` where there is none) and the id in a subject.
+def decode(
+    subject: str, payload: bytes = b"", older: OlderVerbs = NO_OLDER_VERBS
+) -> tuple[Verb, Named]:
+    """Return the verb in a subject, and what else the subject names.
+
+    Args:
+        subject: Where the request was published.
+        payload: What was; it tells verbs of different generations with one name apart.
+        older: The verbs that there are beside those of the current generation.
 
     Raises:
-        InvalidRequest: No verb of the protocol has that subject.
+        InvalidRequest: No verb has that subject.
         InvalidAddress: The address in it is not one.
     """
     if not subject.startswith(ROOT):
         raise InvalidRequest(f"subject: {shown(subject)} does not start with {ROOT}")
     first, _, rest = subject.removeprefix(ROOT).partition(".")
     second, _, tail = rest.partition(".")
-    verb = VERBS.get(f"{first}.{second}")
-    if verb is None:
-        raise InvalidRequest(f"subject: {shown(subject)} is not a verb of mq9")
+    name = f"{first}.{second}"
+    if name not in older and name not in VERBS and first in older:
+        name, tail = first, rest
+    for verb in older.get(name, ()):
+        if verb.claims is None or verb.claims(payload):
+            return verb, _named(subject, verb, tail)
+    if (current := VERBS.get(name)) is not None:
+        return current, _named(subject, current, tail)
+    raise InvalidRequest(f"subject: {shown(subject)} is not a verb of mq9{_nearest(name, older)}")
+
+
+def _named(subject: str, verb: Verb, tail: str) -> Named:
     if verb.target is Target.BROKER:
         if subject != ROOT + verb.name:
             raise InvalidRequest(f"subject: {shown(subject)} has more than {verb.name} takes")
-        return verb, "", None
+        return Named()
     if verb.target is Target.MAILBOX:
-        return verb, address.parse(tail), None
-    mail_address, _, number = tail.rpartition(".")
-    if not (number.isascii() and number.isdigit() and len(number) <= 16):
-        raise InvalidRequest(
-            f"msg_id: {shown(number)} at the end of the subject is not a message id"
-        )
-    return verb, address.parse(mail_address), int(number)
+        return Named(address.parse(tail))
+    mail_address, _, last = tail.rpartition(".")
+    if verb.target is Target.PRIORITY:
+        if mail_address and last in STORED_AS:
+            return Named(address.parse(mail_address), priority=last)
+        return Named(address.parse(tail))
+    if not (last.isascii() and last.isdigit() and len(last) <= 16):
+        raise InvalidRequest(f"msg_id: {shown(last)} at the end of the subject is not a message id")
+    return Named(address.parse(mail_address), int(last))
+
+
+def _nearest(name: str, older: OlderVerbs) -> str:
+    """Return what an error says of the verb that may have been meant; "" where none is near."""
+    near = difflib.get_close_matches(name[:_MOST_COMPARED].upper(), {**VERBS, **older}, n=1)
+    return f"; {near[0]} is one" if near else ""

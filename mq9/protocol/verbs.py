@@ -6,13 +6,14 @@ mailbox, and by a message id after that where it concerns one message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from mq9.protocol import replies, requests
-from mq9.protocol.request import Body
+from mq9.protocol.headers import Headers
+from mq9.protocol.request import Body, Named
 
 
 class Target(Enum):
@@ -21,6 +22,7 @@ class Target(Enum):
     BROKER = 0
     MAILBOX = 1
     MESSAGE = 2
+    PRIORITY = 3  # of older generations: a mailbox, and perhaps the priority of what is sent there
 
 
 class Wakes(Enum):
@@ -44,6 +46,10 @@ class Verb:
         repeatable: Whether it may be made again when its reply was lost; where that depends on
             the request, a function of it.
         wakes: Who looks again for mail.
+        decode: Reads the request from its payload, its headers and what its subject names, where
+            that differs from how ``request`` travels in the current generation.
+        claims: Of several verbs with one name, tells by the payload which is meant.
+        generation: Reads from the payload of which mailbox at the address it is, where it says so.
     """
 
     name: str
@@ -53,10 +59,33 @@ class Verb:
     reads: bool = False
     repeatable: bool | Callable[[Any], bool] = False
     wakes: Wakes = Wakes.NOBODY
+    decode: Callable[[bytes, Headers, Named], Body[Any]] | None = None
+    claims: Callable[[bytes], bool] | None = None
+    generation: Callable[[bytes], str] | None = None
+
+    def read(self, payload: bytes, headers: Headers, named: Named) -> Body[Any]:
+        """Read a request of the verb.
+
+        Args:
+            payload: The JSON, or what a message carries.
+            headers: Name and value of each.
+            named: What the subject names.
+
+        Raises:
+            InvalidRequest: Some of it is wrong.
+        """
+        if self.decode is not None:
+            return self.decode(payload, headers, named)
+        return self.request.read(payload, headers, named.msg_id)
 
     def may_repeat(self, request: Body[Any]) -> bool:
         """Tell whether a request of the verb may be made again when its reply was lost."""
         return self.repeatable(request) if callable(self.repeatable) else self.repeatable
+
+
+# Verbs of older generations, by name; a subject means the first of its name that claims it.
+OlderVerbs = Mapping[str, tuple[Verb, ...]]
+NO_OLDER_VERBS: Final[OlderVerbs] = {}
 
 
 def _finds_what_it_made(request: requests.CreateMailbox) -> bool:
@@ -71,14 +100,14 @@ def _gives_the_same_again(request: requests.Fetch) -> bool:
     return request.group_name is None or request.request_id is not None
 
 
-_BROKER, _MAILBOX, _MESSAGE = Target
+_BROKER, _MAILBOX, _MESSAGE, _ = Target
 
 _TABLE = (
     Verb(
         "MAILBOX.CREATE",
         requests.CreateMailbox,
         _BROKER,
-        replies.encode_address,
+        replies.encode_created,
         repeatable=_finds_what_it_made,
         wakes=Wakes.EVERYBODY,
     ),

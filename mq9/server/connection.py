@@ -228,6 +228,10 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._loop.call_soon(self._flush)
         self._out.write(data, body)
 
+    async def emptied(self) -> None:
+        """Return when the socket has taken everything that was written."""
+        await self._out.emptied()
+
     def count_for(self, agent: str) -> None:
         """Count what is left unread for an agent, too."""
         self._out.join(self._owner.quota_of(agent))

@@ -18,6 +18,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mq9.dialects import OLDER
 from mq9.errors import Mq9Error
 from mq9.models import PRIORITIES
 from mq9.protocol.verbs import VERBS
@@ -110,9 +111,14 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self._unheard = Counter(
+            "mq9_publishes_unheard",
+            "Publishes, other than requests of mq9, that nobody was subscribed to.",
+            registry=registry,
+        )
         Info("mq9_build", "What runs here.", registry=registry).info({"version": VERSION})
         ProcessCollector(registry=registry)
-        self._verbs = frozenset(VERBS) | {UNKNOWN}
+        self._verbs = frozenset(OLDER) | frozenset(VERBS) | {UNKNOWN}
         self._codes = frozenset(_codes(Mq9Error)) | {OK, UNKNOWN}
         # A series that exists from the start shows its first increase.
         for verb in sorted(self._verbs):
@@ -140,6 +146,10 @@ class Metrics:
     def dead_lettered(self) -> None:
         """Count a message that was moved to another mailbox."""
         self._dead_letters.inc()
+
+    def publish_unheard(self) -> None:
+        """Count a publish that nobody was subscribed to."""
+        self._unheard.inc()
 
     def connection_opened(self) -> None:
         """Count a client that connected."""

@@ -81,6 +81,7 @@ class Outgoing:
         self._paused = False
         self._looks = 0
         self._at_end: Callable[[], None] | None = None
+        self._emptied: asyncio.Future[None] | None = None
 
     @property
     def pending(self) -> int:
@@ -136,8 +137,12 @@ class Outgoing:
         if self._waiting:
             for quota in list(self._quotas):
                 quota.keep()
-        elif self._at_end is not None:
-            self._at_end()
+        else:
+            if self._emptied is not None and not self._paused:
+                self._emptied.set_result(None)
+                self._emptied = None
+            if self._at_end is not None:
+                self._at_end()
 
     def _next(self) -> bytes | bytearray | memoryview:
         """Take what is sent next: about as much as a transport is given at once."""
@@ -172,6 +177,13 @@ class Outgoing:
         self._counted += change
         for quota in self._quotas:
             quota.held += change
+
+    async def emptied(self) -> None:
+        """Return when the socket has taken everything; never where it does not."""
+        if self._waiting or self._paused:
+            if self._emptied is None:
+                self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._emptied)
 
     def pause(self) -> None:
         """Wait for the client: the transport keeps something."""

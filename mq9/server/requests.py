@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from mq9.broker.service import Request
 from mq9.broker.service import Session as Asker
+from mq9.dialects import OLDER
 from mq9.errors import (
     InvalidRequest,
     LimitReached,
@@ -18,7 +19,7 @@ from mq9.errors import (
 from mq9.protocol import replies, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.requests import Fetch
-from mq9.protocol.verbs import VERBS, verb_of
+from mq9.protocol.verbs import VERBS
 from mq9.server.hub import Hub
 from mq9.server.limits import MAX_HEADER_BYTES
 from mq9.server.subscriptions import Subscription, Subscriptions
@@ -28,10 +29,9 @@ from mq9.wire.subjects import matches
 
 logger = logging.getLogger("mq9.broker")
 
-_FETCH = f"{subjects.ROOT}{verb_of(Fetch).name}."
-_READS = tuple(
-    f"{subjects.ROOT}{verb.name}" for verb in VERBS.values() if verb.reads or verb.request is Fetch
-)
+_VERBS = [*VERBS.values(), *(verb for verbs in OLDER.values() for verb in verbs)]
+_FETCHES = tuple(f"{subjects.ROOT}{verb.name}." for verb in _VERBS if verb.request is Fetch)
+_READS = (*_FETCHES, *(f"{subjects.ROOT}{verb.name}" for verb in _VERBS if verb.reads))
 _READ_BYTES = 64 * 1024  # what a read counts for: it asks in few words for much
 
 
@@ -80,7 +80,7 @@ class Requests:
             frame: What the client published.
             asker: Who the client is.
         """
-        is_fetch = frame.subject.startswith(_FETCH)
+        is_fetch = frame.subject.startswith(_FETCHES)
         try:
             self._check(is_fetch)
             headers = _read(frame.block)

@@ -33,13 +33,16 @@ _BACKLOG = 1_024  # connections that the system holds until they are accepted
 
 
 class ConnectionObserver(Protocol):
-    """Is told of connections that come and go."""
+    """Is told of connections that come and go, and of what they publish in vain."""
 
     def connection_opened(self) -> None:
         """A client has connected."""
 
     def connection_closed(self, reason: str) -> None:
         """A client has disconnected, or was cut off for this reason."""
+
+    def publish_unheard(self) -> None:
+        """A client has published what nobody is subscribed to."""
 
 
 class Server:
@@ -82,7 +85,17 @@ class Server:
         self._randomness = randomness
         self._id = randomness(12).hex()
         pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
-        self._hub = Hub(broker.handle, guard or Anybody(), limits, pick, encoding)
+        self._hub = Hub(
+            broker.handle,
+            broker.feed,
+            broker.dialects,
+            guard or Anybody(),
+            limits,
+            pick,
+            encoding,
+        )
+        if observer is not None:
+            self._hub.unheard = observer.publish_unheard
         self._clients: set[ClientConnection] = set()
         self._quota = Quota(limits.max_total_pending)
         self._quotas: dict[str, Quota] = {}  # of the agents that are connected

@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 from mq9.broker.payloads import PayloadForm
 from mq9.broker.service import Session as Asker
-from mq9.errors import Unauthorized
+from mq9.dialects.listening import Broadcast, Mail
+from mq9.errors import Mq9Error, Unauthorized
 from mq9.protocol import subjects
 from mq9.server.hub import Hub
 from mq9.server.outgoing import Body
+from mq9.server.pushes import Pushes
 from mq9.server.requests import Requests
-from mq9.server.subscriptions import RESERVED, Message, Subscription, Subscriptions
+from mq9.server.subscriptions import RESERVED, Message, Refused, Subscription, Subscriptions
 from mq9.wire import encoder
 from mq9.wire.frames import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import has_wildcards, is_subject
@@ -34,6 +36,9 @@ class Connection(Protocol):
 
     def write(self, data: bytes, body: Body | None = None) -> None:
         """Send something; a client that does not read what it is sent is cut off."""
+
+    async def emptied(self) -> None:
+        """Return when the client's socket has taken everything that was written."""
 
     def count_for(self, agent: str) -> None:
         """Count what the client leaves unread for the agent that it is, too."""
@@ -84,6 +89,7 @@ class Session:
         self._requests = Requests(
             hub, self._subscriptions, self._answer, connection.resume, self.name
         )
+        self._pushes = Pushes(hub, self._subscriptions, connection, self.deliver, self.name)
         self._connected = False
         self._admission: asyncio.Task[None] | None = None  # while it is decided who the client is
         # What holds for a client until it says otherwise.
@@ -147,6 +153,7 @@ class Session:
         if self._admission is not None:
             self._admission.cancel()
         self._requests.cancel_fetches()
+        self._pushes.clear()
 
     def end(self) -> None:
         """Forget the client. What it had sent is carried out; nothing is leased any more."""
@@ -224,12 +231,36 @@ class Session:
         if self._stopped:
             return
         if frame.sid not in self._subscriptions:
-            if (refusal := self._subscriptions.refusal(frame.subject)) is not None:
-                self._connection.write(encoder.error(refusal))
+            try:
+                self._listen(frame)
+            except Refused as refused:
+                self._connection.write(encoder.error(str(refused)))
                 return
-            wild = has_wildcards(frame.subject)
-            self._subscriptions.add(Subscription(self, frame.subject, frame.queue, frame.sid, wild))
         self._ok()
+
+    def _listen(self, frame: Subscribe) -> None:
+        """Begin a subscription.
+
+        Raises:
+            Refused: It may not be.
+        """
+        subject = frame.subject
+        listening = None
+        if subject.startswith(subjects.ROOT):
+            try:
+                listening = self._hub.listen(subject)
+            except Mq9Error as error:
+                raise Refused.of(subject, str(error)) from error
+            if isinstance(listening, Broadcast):
+                subject = listening.pattern
+        self._subscriptions.check(subject, is_of_mq9=listening is not None)
+        wild = has_wildcards(subject)
+        subscription = Subscription(self, subject, frame.queue, frame.sid, wild)
+        if isinstance(listening, Mail):
+            self._pushes.check(subscription, listening)
+        self._subscriptions.add(subscription)
+        if isinstance(listening, Mail):
+            self._pushes.begin(subscription, listening, self._asker)
 
     def _unsubscribe(self, frame: Unsubscribe) -> None:
         subscription = self._subscriptions.get(frame.sid)
@@ -239,6 +270,7 @@ class Session:
             subscription.left = frame.max_messages - subscription.delivered
             return
         self._subscriptions.remove(subscription)
+        self._pushes.end(subscription)
         self._requests.cancel_unheard(subscription)
 
     def _publish(self, frame: Publish) -> None:
@@ -248,7 +280,7 @@ class Session:
         if self._pedantic and not is_subject(frame.subject):
             self._connection.write(encoder.error("Invalid Publish Subject"))
         self._ok()
-        if frame.subject.startswith(subjects.ROOT):
+        if frame.subject.startswith(subjects.ROOT) and not self._hub.is_broadcast(frame.subject):
             self._requests.begin(frame, self._asker)
             return
         if frame.reply is not None and frame.reply.partition(".")[0] == RESERVED:
@@ -261,8 +293,11 @@ class Session:
         message = Message(frame)
         for to in receivers:
             to.session.deliver(to, message)
-        if not receivers and frame.reply is not None and self._wants_503:
-            self._say_that_nobody_listens(frame.subject, frame.reply)
+        if not receivers:
+            self._hub.unheard()
+            logger.debug("%s published to %s, which nobody hears", self.name, frame.subject)
+            if frame.reply is not None and self._wants_503:
+                self._say_that_nobody_listens(frame.subject, frame.reply)
 
     def _is_not_mine(self, subscription: Subscription) -> bool:
         return subscription.session is not self

@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from mq9.address import shown
+from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings, checked, default_embeddings
 from mq9.engine.limits import Limits
 from mq9.errors import InvalidRequest
@@ -111,6 +112,11 @@ class Settings(BaseSettings):
         PayloadEncoding.AUTO,
         description="How bodies stand in replies to who does not say: as text, as base64, or as "
         "the client is known to read them.",
+    )
+    dialects: Dialects = Field(
+        Dialects.ALL,
+        description="Which generations of the protocol are spoken: the current one, or the older "
+        "ones, too.",
     )
     embeddings: str | None = Field(
         None,

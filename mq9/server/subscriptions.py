@@ -17,6 +17,21 @@ from mq9.wire.subjects import has_wildcards, is_pattern
 RESERVED = subjects.ROOT.partition(".")[0]  # the first token of what is mq9's alone
 
 
+class Refused(Exception):  # what the client is told
+    """A subscription may not be; its text is what the client is told."""
+
+    @classmethod
+    def of(cls, subject: str, why: str = "") -> Refused:
+        """Return the refusal of a subject, and why."""
+        text = f'Permissions Violation for Subscription to "{subject}"'
+        return cls(f"{text}, {why}" if why else text)
+
+    @classmethod
+    def too_many(cls) -> Refused:
+        """Return the refusal of one more subscription."""
+        return cls("maximum subscriptions exceeded")
+
+
 class Message:
     """A published message: what follows its line is encoded once for all subscriptions.
 
@@ -98,26 +113,32 @@ class Subscriptions:
         """Return a subscription; None where there is none of that name."""
         return self._by_sid.get(sid)
 
-    def refusal(self, subject: str) -> str | None:
-        """Return why a subject may not be subscribed to, as the client is told; None if it may."""
+    def check(self, subject: str, *, is_of_mq9: bool) -> None:
+        """Refuse a subject that may not be subscribed to.
+
+        Args:
+            subject: What is subscribed to.
+            is_of_mq9: Whether mq9 itself sends something there.
+
+        Raises:
+            Refused: It may not be.
+        """
         if not is_pattern(subject):
-            return "Invalid Subject"
-        denied = f'Permissions Violation for Subscription to "{subject}"'
+            raise Refused("Invalid Subject")
         limits = self._limits
-        if subject.partition(".")[0] == RESERVED:
+        if subject.partition(".")[0] == RESERVED and not is_of_mq9:
             # Nothing is ever published there, and listening would look as if something might be.
-            return denied
+            raise Refused.of(subject)
         if subject.count(".") >= limits.max_tokens:
-            return f"{denied}, too many tokens"
+            raise Refused.of(subject, "too many tokens")
         if len(subject.encode(errors="surrogateescape")) > limits.max_subject:
-            return f"{denied}, too long"
+            raise Refused.of(subject, "too long")
         if (
             len(self._by_sid) >= limits.max_subscriptions
             or len(self._everybody) >= limits.max_total_subscriptions
             or (has_wildcards(subject) and self._wildcards >= limits.max_wildcards)
         ):
-            return "maximum subscriptions exceeded"
-        return None
+            raise Refused.too_many()
 
     def add(self, subscription: Subscription) -> None:
         """Begin a subscription whose name is not taken."""

@@ -6,8 +6,16 @@ all of them ended by CR LF. A server relays it as it is; it is taken apart only 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _VERSION = "NATS/1.0"
 _END = "\r\n"
+
+
+def encode(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return the block of some headers, none of which has a line break."""
+    lines = (f"{name}: {value}{_END}" for name, value in headers)
+    return f"{_VERSION}{_END}{''.join(lines)}{_END}".encode()
 
 
 def decode(block: bytes) -> tuple[tuple[str, str], ...]:

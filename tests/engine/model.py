@@ -20,6 +20,7 @@ from mq9.models import (
     Unread,
     Waiting,
 )
+from mq9.protocol.outcomes import Created
 
 
 class Refused(Exception):
@@ -125,6 +126,7 @@ class Mailbox:
     address: str
     ttl_s: int
     expires_ms: int | None
+    generation: str
     stored: list = field(default_factory=list)  # by msg_id
     delayed: list = field(default_factory=list)  # as they were sent
     next_id: int = 0
@@ -246,12 +248,14 @@ class Model:
                 raise Refused("mailbox_exists")
             if mailbox.ttl_s:
                 mailbox.expires_ms = now + mailbox.ttl_s * 1000
-            return call.address
+            return Created(call.address, mailbox.generation)
         if sum(1 for one in self.mailboxes if self.mailbox(one, now)) >= self.limits.max_mailboxes:
             raise Refused("limit_reached")
         expires_ms = now + call.request.ttl * 1000 if call.request.ttl else None
-        self.mailboxes[call.address] = Mailbox(call.address, call.request.ttl, expires_ms)
-        return call.address
+        self.mailboxes[call.address] = Mailbox(
+            call.address, call.request.ttl, expires_ms, call.token
+        )
+        return Created(call.address, call.token)
 
     def drop(self, call, now):
         self._existing(call.address, now)

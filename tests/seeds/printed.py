@@ -3,7 +3,9 @@
 What follows a snippet is glued to its last line, as in `print(x)Next heading`.
 """
 
+import itertools
 import re
+from typing import NamedTuple
 
 # A bracket followed at once by a letter or by a comment of another language ends a snippet.
 _END = re.compile(r"(?<=[)])(?=[A-Za-z]|//)")
@@ -87,3 +89,50 @@ def _statements(lines):
             open_brackets, statement = 0, []
     if statement:
         yield statement
+
+
+_TOP = re.compile(r"(?:async )?def \w+\(\):|asyncio\.run\(")
+_LOOP = re.compile(r"for (\w+) in ")
+_BOUND = re.compile(r"(\w+) = ")
+
+
+def program(text):
+    """Return the lines from the first import to the end as a program, indented again.
+
+    A function without parameters stands at the top, and what follows is in it. A function with
+    parameters is a handler: it ends before the next one and before a statement that names any. A
+    loop ends before a statement that uses no name that was bound in it.
+    """
+    lines = text[re.search(r"^import ", text, re.MULTILINE).start() :].splitlines()
+    blocks, handlers, written = [], set(), []
+    for statement in _statements(lines):
+        first = statement[0]
+        words = set(re.findall(r"\w+", " ".join(statement)))
+        handler = None if _TOP.match(first) else _DEF.match(first)
+        if _TOP.match(first):
+            blocks, handlers = [], set()
+        elif not first.startswith("#"):
+            if handler or words & handlers:
+                blocks = list(itertools.takewhile(lambda block: block.kind != "handler", blocks))
+            while blocks and blocks[-1].is_over(words):
+                blocks.pop()
+        written += ["    " * len(blocks) + line for line in statement]
+        bound = {found[1] for found in (_LOOP.match(first), _BOUND.match(first), handler) if found}
+        if handler:
+            handlers.add(handler[1])
+        for block in blocks:
+            block.bound.update(bound)
+        if first.endswith(":"):
+            kind = "handler" if handler else "loop" if _LOOP.match(first) else "other"
+            blocks.append(_Block(kind, bound))
+    return "\n".join(written) + "\n"
+
+
+class _Block(NamedTuple):
+    """What is open at a place of a program, and the names that were bound in it."""
+
+    kind: str
+    bound: set
+
+    def is_over(self, words):
+        return self.kind == "loop" and not words & self.bound

@@ -62,6 +62,9 @@ class Hosted:
     def connection_closed(self, reason):
         self.events.append(reason)
 
+    def publish_unheard(self):
+        self.events.append("unheard")
+
     async def raw(self, **options):
         """Return a raw client that has said who it is."""
         return await self.stack.enter_async_context(

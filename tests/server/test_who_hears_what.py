@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from waiting import until
 
+from mq9.dialects import Dialects
 from mq9.server.hub import Hub
 from mq9.server.limits import ServerLimits
 from mq9.server.session import Session
@@ -61,7 +62,7 @@ class Clients(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.hub = Hub(nobody, Anybody(), ServerLimits(), random.Random(1))
+        self.hub = Hub(nobody, nobody, Dialects.ALL, Anybody(), ServerLimits(), random.Random(1))
         self.sessions = {}
         self.echo = {}
         self.links = {}

@@ -1,0 +1,126 @@
+"""The first generation: ``INBOX``, ``BROADCAST``, ``MAILBOX.QUERY`` with a token.
+
+Whoever makes a mailbox is given a ``mail_id`` to be sent mail under, and a token for QUERY. The
+token is the generation of the mailbox, which nobody learns who does not read in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from mq9.dialects import second
+from mq9.dialects.listening import Broadcast, Listening, Mail, place
+from mq9.dialects.second import fields_of
+from mq9.errors import InvalidRequest
+from mq9.protocol import checks, replies, requests, subjects
+from mq9.protocol.headers import Headers
+from mq9.protocol.outcomes import Created, Fetched, Stored
+from mq9.protocol.request import Named, parse_object
+from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
+
+READERS = "mq9.inbox"  # the group by which is known what is unread
+# Not the name of an agent, and the same for each QUERY, so that it is told again what it was told.
+_ASKER = "/query"
+_NOTIFY_TTL_S = 86_400  # of what is sent as background, unless it says another
+# By place in the order of delivery.
+_PRIORITIES = ("urgent", "urgent", "normal", "notify")
+
+
+def _is_typed(payload: bytes) -> bool:
+    """Tell whether a CREATE is of this generation, in which each has a type."""
+    fields = fields_of(payload)
+    return "type" in fields and "renew" not in fields
+
+
+def _created(created: Created) -> dict[str, Any]:
+    return {
+        "mail_id": created.mail_address,
+        "token": created.generation,
+        "inbox": f"{_INBOX}{created.mail_address}",
+    }
+
+
+def _send(payload: bytes, headers: Headers, named: Named) -> requests.Send:
+    message = second.send(payload, headers, named)
+    if named.priority == "notify" and message.ttl is None:
+        return replace(message, ttl=_NOTIFY_TTL_S + (message.delay or 0))
+    return message
+
+
+def _query(payload: bytes, _headers: Headers, _named: Named) -> requests.Fetch:
+    """Read a QUERY: what was not sent to a subscription, as often as it is asked."""
+    return requests.Fetch(
+        group_name=READERS, consumer=_ASKER, num_msgs=1_000, max_wait_ms=0, lease_ms=1_000
+    )
+
+
+def _token(payload: bytes) -> str:
+    token = parse_object(payload).get("token")
+    if not isinstance(token, str) or not token:
+        raise InvalidRequest(
+            f"token: {checks.shown(token)} is not the token that CREATE has answered"
+        )
+    return token
+
+
+def _unread(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
+    reply = replies.encode_fetch(fetched, as_base64=as_base64)
+    more = {"more": True} if fetched.more else {}
+    return {
+        "mail_id": fetched.mail_address,
+        "unread": len(fetched.messages),
+        "messages": reply["messages"],
+        **more,
+    }
+
+
+_TABLE = (
+    replace(verb_of(requests.CreateMailbox), claims=_is_typed, reply=_created),
+    Verb(
+        "INBOX",
+        requests.Send,
+        Target.PRIORITY,
+        replies.encode_msg_id,
+        wakes=Wakes.ITS_GROUPS,
+        decode=_send,
+    ),
+    Verb(
+        "MAILBOX.QUERY",
+        requests.Fetch,
+        Target.MAILBOX,
+        _unread,
+        decode=_query,
+        generation=_token,
+    ),
+)
+VERBS: Final[OlderVerbs] = {verb.name: (verb,) for verb in _TABLE}
+_INBOX = f"{subjects.ROOT}INBOX."
+BROADCAST: Final = f"{subjects.ROOT}BROADCAST."
+_ALL = ("*", ">")  # what may follow a mailbox, to be sent all priorities
+
+
+def listen(subject: str) -> Listening | None:
+    """Return what a subscription to a subject is sent; None for one of another generation.
+
+    In a broadcast's subject ``#`` at the end is ``>``.
+
+    Raises:
+        InvalidAddress: The mailbox in it is not an address.
+    """
+    if subject.startswith(BROADCAST):
+        return Broadcast(f"{subject[:-1]}>" if subject.endswith(".#") else subject)
+    if not subject.startswith(_INBOX):
+        return None
+    inbox, _, last = subject.rpartition(".")
+    _, named = subjects.decode(inbox if last in _ALL else subject, older=VERBS)
+
+    def subject_of(message: Stored) -> str:
+        return f"{_INBOX}{named.mail_address}.{_PRIORITIES[place(message)]}"
+
+    def wants(message: Stored) -> bool:
+        return _PRIORITIES[place(message)] == named.priority
+
+    if named.priority:
+        return Mail(named.mail_address, subject_of, wants)
+    return Mail(named.mail_address, subject_of, read_by=READERS)

@@ -1,0 +1,82 @@
+"""What a subscription of an older generation is sent, and in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from mq9.protocol.older_priorities import rank
+from mq9.protocol.outcomes import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A subscription to what is published, and not stored.
+
+    Attributes:
+        pattern: The subject, with the wildcards of NATS.
+    """
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A subscription to a mailbox: what is stored in it, then what arrives.
+
+    Attributes:
+        mail_address: The mailbox.
+        subject_of: Gives the subject that a message is sent with.
+        wants: Tells whether a message is sent; None where all are.
+        read_by: The group for which all that it is sent counts as read; None for none.
+    """
+
+    mail_address: str
+    subject_of: Callable[[Stored], str]
+    wants: Callable[[Stored], bool] | None = None
+    read_by: str | None = None
+
+    def chosen(self, messages: Iterable[Stored]) -> list[Stored]:
+        """Return what is sent of messages that were read together, the most urgent first."""
+        return sorted(messages if self.wants is None else filter(self.wants, messages), key=place)
+
+
+Listening = Broadcast | Mail
+
+
+def place(message: Stored) -> int:
+    """Return the place of a message in the order of delivery, 0 for the most urgent."""
+    envelope = message.envelope or {}
+    return rank(message.priority, envelope.get("headers", {}))
+
+
+_HEADERS = {
+    "key": "mq9-key",
+    "from": "mq9-from",
+    "reply_to": "mq9-reply-to",
+    "correlation_id": "mq9-correlation-id",
+}
+_LISTS = {"tags": "mq9-tags", "path": "mq9-path"}
+
+
+def headers_of(message: Stored) -> list[tuple[str, str]]:
+    """Return the headers that a message is sent with: its own, and as a SEND has them.
+
+    ``mq9-msg-id``, ``mq9-create-time`` and, where the broker itself knows the sender,
+    ``mq9-from-verified`` are added.
+    """
+    headers = [
+        ("mq9-msg-id", str(message.msg_id)),
+        ("mq9-priority", message.priority.value),
+        ("mq9-create-time", str(message.create_time)),
+    ]
+    envelope = message.envelope
+    if envelope is None:
+        return headers
+    headers += [(_HEADERS[name], value) for name, value in envelope.items() if name in _HEADERS]
+    headers += [
+        (_LISTS[name], ",".join(value)) for name, value in envelope.items() if name in _LISTS
+    ]
+    if envelope.get("from_verified"):
+        headers.append(("mq9-from-verified", "true"))
+    return [*headers, *envelope.get("headers", {}).items()]
