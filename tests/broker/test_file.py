@@ -7,6 +7,7 @@ import sqlite3
 import stat
 
 import pytest
+from waiting import until
 
 from mq9 import Mq9Client, Unavailable, UnusableFile
 from mq9.storage import store
@@ -87,14 +88,14 @@ async def test_a_database_that_was_made_and_never_filled_is_filled(path, url):
         assert await client.mailbox_create(name="inbox") == "inbox"
 
 
-async def test_who_opens_a_file_that_another_is_about_to_fill_waits(path, url):
+async def test_who_opens_a_file_that_another_is_about_to_fill_waits(path, url, statements):
     path.parent.mkdir()
     first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     first.execute("CREATE TABLE t (x)")
     first.execute("DROP TABLE t")
     first.execute("BEGIN IMMEDIATE")
     opening = asyncio.create_task(asyncio.to_thread(store.open_file, path))
-    await asyncio.sleep(0.1)
+    await until(lambda: "PRAGMA journal_mode=WAL" in statements)
     assert not opening.done()
     first.execute("ROLLBACK")
     first.close()

@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 
 import pytest
+from waiting import until_fetching
 
 from langchain_mq9 import Mq9Toolkit
 from mq9 import Mq9Client, Unavailable, UnusableFile
@@ -142,10 +143,10 @@ async def test_a_client_that_has_it_open_is_refused_from_the_moment_it_is_migrat
 async def test_who_waits_for_mail_is_told(path):
     url = f"sqlite:///{path}"
     async with Mq9Client(url, reconnect_attempts=0) as client:
-        [message] = await client.fetch("inbox", group_name="g", deliver="earliest")
-        await client.ack("inbox", "g", message.msg_id)
-        waiting = asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=30_000))
-        await asyncio.sleep(0.1)  # so that it waits; it is refused at once otherwise
+        waiting = asyncio.create_task(
+            client.fetch("inbox", group_name="g", deliver="new", max_wait_ms=30_000)
+        )
+        await until_fetching(client, "inbox", "g")
         migrate(path)
 
         with pytest.raises(Unavailable, match="newer version"):
@@ -177,13 +178,14 @@ async def test_two_clients_of_it_in_one_process_are_refused_as_one(path):
 
 
 def test_a_file_that_is_migrated_while_it_is_opened_is_not_taken_back(path, monkeypatch):
-    check = store._refuse_unusable
+    connect = sqlite3.connect
 
-    def check_and_be_late(checked):
-        check(checked)
-        migrate(checked)
+    def connect_late(database, *args, **options):
+        if database == str(path):  # to write to it, once it was checked
+            migrate(path)
+        return connect(database, *args, **options)
 
-    monkeypatch.setattr(store, "_refuse_unusable", check_and_be_late)
+    monkeypatch.setattr(sqlite3, "connect", connect_late)
     with pytest.raises(UnusableFile, match="newer version"):
         store.open_file(path)
     with closing(sqlite3.connect(path)) as connection:

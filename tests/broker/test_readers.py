@@ -82,10 +82,11 @@ async def test_what_is_not_bounded_is_not_stopped(open_readers):
 
 
 async def test_nobody_reads_while_they_are_held(open_readers):
-    readers = open_readers()
+    readers, others = open_readers(), open_readers()
     with readers:
         reading = asyncio.create_task(readers.read(count_to(1)))
-        await asyncio.sleep(0.02)
+        for _ in range(20):
+            assert await others.read(count_to(1)) == 1
         assert not reading.done()
     assert await reading == 1
 

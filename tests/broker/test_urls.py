@@ -9,10 +9,9 @@ import sys
 import threading
 
 import pytest
+from waiting import until, until_fetching
 
 from mq9 import InvalidRequest, Mq9Client, NotConnected, Unreachable, UnusableFile
-from mq9.storage.file_backend import _open_backends
-from mq9.transport import open as opening
 from mq9.transport.open import default_url, open_transport
 
 
@@ -21,6 +20,11 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MQ9_SERVER", raising=False)
     return tmp_path
+
+
+def writers():
+    """The threads that write to files: a broker on one has one."""
+    return {thread for thread in threading.enumerate() if thread.name == "mq9-writer"}
 
 
 async def assert_opens(url, path):
@@ -132,19 +136,21 @@ async def test_memory_is_shared_by_name_and_outlives_its_clients():
 
 async def test_clients_of_one_file_share_one_broker_until_the_last_has_gone(here):
     spellings = ["sqlite:///mail.db", f"sqlite:///{here.as_posix()}/mail.db", "sqlite:///./mail.db"]
+    before = writers()
     transports = [await open_transport(url, "c") for url in spellings]
-    assert len({id(transport._broker) for transport in transports}) == 1
+    assert len(writers() - before) == 1
     full = await open_transport("sqlite:///mail.db?durability=full", "c")
-    assert full._broker is not transports[0]._broker
+    assert len(writers() - before) == 2
     await full.close()
-    broker = transports[0]._broker
     for transport in transports:
+        assert len(writers() - before) == 1
         await transport.close()
         await transport.close()  # harmless
-    assert not opening._files
+    assert writers() == before
     again = await open_transport(spellings[0], "c")
-    assert again._broker is not broker
+    assert len(writers() - before) == 1
     await again.close()
+    assert list(here.iterdir()) == [here / "mail.db"]
 
 
 async def test_a_file_may_be_closed_and_opened_again_and_again():
@@ -203,36 +209,36 @@ async def test_a_locked_file_holds_up_nobody_else(locked_file):
     await client.close()
 
 
-async def test_a_cancelled_connect_leaves_no_file_open(locked_file):
+async def test_a_cancelled_connect_leaves_no_file_open(locked_file, statements, here):
     connecting = [asyncio.create_task(Mq9Client.connect("sqlite:///mail.db")) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await until(lambda: statements)
     for task in connecting:
         task.cancel()
     for task in connecting:
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert not opening._files
     locked_file.set()
     async with Mq9Client("sqlite:///mail.db") as client:
         await client.mailbox_create(name="inbox")
-    async with asyncio.timeout(30):
-        while any(not backend._closed for backend in _open_backends):  # noqa: ASYNC110  # a thread
-            await asyncio.sleep(0.01)
+    # A thread that was opening it closes it again.
+    await until(lambda: list(here.iterdir()) == [here / "mail.db"])
 
 
-async def test_a_connect_that_is_cancelled_takes_no_file_from_another(locked_file):
+async def test_a_connect_that_is_cancelled_takes_no_file_from_another(
+    locked_file, statements, here
+):
     one, two = (asyncio.create_task(Mq9Client.connect("sqlite:///mail.db")) for _ in range(2))
-    await asyncio.sleep(0.05)
+    await until(lambda: statements)
     one.cancel()
     locked_file.set()
     client = await two
     assert await client.mailbox_create(name="inbox") == "inbox"
     await client.close()
-    assert not opening._files
+    assert list(here.iterdir()) == [here / "mail.db"]
 
 
 @pytest.mark.parametrize("url", ["sqlite:///mail.db", "memory://urls-threads"])
-def test_event_loops_in_several_threads_share_one_broker(url):
+def test_event_loops_in_several_threads_share_one_broker(url, here):
     handled = []
     count, threads = 30, 4
 
@@ -257,7 +263,7 @@ def test_event_loops_in_several_threads_share_one_broker(url):
     for worker in workers:
         worker.join()
     assert sorted(handled) == sorted(f"{n}.{task}" for n in range(threads) for task in range(count))
-    assert not opening._files
+    assert [one.name for one in here.iterdir()] == (["mail.db"] if "sqlite" in url else [])
 
 
 @pytest.mark.parametrize("url", ["sqlite:///mail.db", "memory://urls-wake"])
@@ -267,7 +273,7 @@ async def test_a_waiter_in_one_event_loop_is_woken_by_a_send_in_another(url):
         waiting = asyncio.create_task(
             client.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=60_000)
         )
-        await asyncio.sleep(0.05)
+        await until_fetching(client, "inbox", "g")
 
         async def send():
             async with Mq9Client(url) as another:
@@ -278,7 +284,7 @@ async def test_a_waiter_in_one_event_loop_is_woken_by_a_send_in_another(url):
             assert [message.text for message in await waiting] == ["news"]
 
 
-async def test_many_may_connect_and_leave_at_the_same_time():
+async def test_many_may_connect_and_leave_at_the_same_time(here):
     async def come_and_go(number):
         for _ in range(5):
             async with Mq9Client("sqlite:///mail.db") as client:
@@ -286,7 +292,7 @@ async def test_many_may_connect_and_leave_at_the_same_time():
                 await client.send(f"inbox{number}", "hello")
 
     await asyncio.gather(*(come_and_go(number) for number in range(10)))
-    assert not opening._files
+    assert list(here.iterdir()) == [here / "mail.db"]
     async with Mq9Client("sqlite:///mail.db") as client:
         stored = [(await client.mailbox_status(f"inbox{number}")).stored for number in range(10)]
     assert stored == [5] * 10
@@ -362,11 +368,14 @@ def test_a_forked_child_opens_its_own_and_leaves_its_parents_alone(url, told, he
 
 async def test_after_closing_nothing_is_sent():
     client = await Mq9Client.connect("sqlite:///mail.db")
-    transport = client._connection._transport
     await client.close()
     with pytest.raises(NotConnected):
-        await transport.request("$mq9.AI.PUBLIC.LIST", b"", (), 1)
+        await client.mailbox_list()
     await client.close()  # harmless
+    transport = await open_transport("sqlite:///mail.db", "c")
+    await transport.close()
+    with pytest.raises(NotConnected):
+        await transport.request("$mq9.AI.PUBLIC.LIST", b"", (), 1)
 
 
 async def test_which_broker_is_used_is_logged_once(caplog, monkeypatch):
