@@ -30,15 +30,18 @@ class NatsServer:
         directory: Where it may write.
         options: Of its command line.
         config: The text of a configuration file.
+
+    Attributes:
+        options: What it is started with the next time.
     """
 
     def __init__(self, directory, *options, config=""):
         self._directory = Path(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._options = list(options)
+        self.options = list(options)
         if config:
             (self._directory / "server.conf").write_text(config)
-            self._options += ["-c", str(self._directory / "server.conf")]
+            self.options += ["-c", str(self._directory / "server.conf")]
         self._process = None
         self._monitor = None
         self.port = -1
@@ -60,7 +63,7 @@ class NatsServer:
 
     def start(self):
         command = [binary(), "-a", "127.0.0.1", "-p", str(self.port), "-m", "-1"]
-        command += ["--ports_file_dir", str(self._directory), *self._options]
+        command += ["--ports_file_dir", str(self._directory), *self.options]
         log = self._directory / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
