@@ -1,24 +1,32 @@
 """Passwords that are hashed by scrypt, and what a flood of wrong ones does to others."""
 
 import asyncio
+import hashlib
 import hmac
+import os
 import secrets
 
 import pytest
 from raw import RawClient, connect, publish
 
 from mq9 import Unauthorized
-from mq9.server import passwords, users
+from mq9.server import passwords
 from mq9.server.users import User, Users
 
 _SALT = b"0123456789abcdef"
 _LOG2N = 13  # a cost at which a few are compared soon, however busy the machine is
-_MANY = 200 * users._THREADS  # guesses: more than are compared while somebody else is served
+# Guesses: more than all processors compare while somebody else is served.
+_MANY = 100 * max(2, os.cpu_count() or 1)
+
+
+def made_by_scrypt(password, log2n, r, p, size):
+    cost = {"n": 2**log2n, "r": r, "p": p, "maxmem": 2**30}
+    key = hashlib.scrypt(password.encode(), salt=_SALT, dklen=size, **cost)
+    return passwords.PasswordHash(log2n, r, p, _SALT, key)
 
 
 def hashed(password):
-    key = passwords._scrypt(password, _SALT, _LOG2N, 8, 1, 32)
-    return str(passwords.PasswordHash(_LOG2N, 8, 1, _SALT, key))
+    return str(made_by_scrypt(password, _LOG2N, 8, 1, 32))
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +58,7 @@ def test_a_hash_is_of_its_password_and_its_salt_alone():
 
 
 def test_a_hash_with_other_costs_says_so_itself():
-    key = passwords._scrypt("x", _SALT, 10, 4, 1, 16)
-    kept = passwords.PasswordHash(10, 4, 1, _SALT, key)
+    kept = made_by_scrypt("x", 10, 4, 1, 16)
     assert passwords.parse("password", str(kept)).matches("x")
 
 

@@ -102,8 +102,11 @@ async def test_requests_of_one_connection_take_effect_in_order(hosted):
         other.send(publish(f"$mq9.AI.MSG.SEND.{inbox}", str(number).encode()))
     other.send(b"PING\r\n")
     assert await other.frame() == ("PONG",)
-    await until(lambda: not hosted.server._hub.tasks)
 
+    async def all_are_stored():
+        return (await client.mailbox_status(inbox)).stored == 300
+
+    await until(all_are_stored)
     stored = await client.query(inbox, limit=1_000)
     assert [int(message.text) for message in stored] == list(range(300))
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.aio.client import Client
+from nats.protocol.parser import Parser as NatsParser
 from strategies import block, subjects
 
 from mq9.wire import encoder
@@ -65,8 +66,9 @@ def test_nats_py_reads_what_we_write(messages, step):
 
     async def read():
         reader = Reader()
+        parser = NatsParser(reader)
         for place in range(0, len(data), step):
-            await reader._ps.parse(data[place : place + step])
+            await parser.parse(data[place : place + step])
         return reader
 
     reader = asyncio.run(read())
@@ -79,8 +81,9 @@ async def test_nats_py_reads_whatever_else_we_write(step):
     fields = {"server_name": "mq9", "max_payload": 1_048_576}
     told = encoder.info(fields) + encoder.OK + encoder.PONG + encoder.error("Stale Connection")
     reader = Reader()
+    parser = NatsParser(reader)
     for place in range(0, len(told), step):
-        await reader._ps.parse(told[place : place + step])
+        await parser.parse(told[place : place + step])
     assert reader.others == [fields, "PONG", "'stale connection'"]
 
 
