@@ -24,8 +24,9 @@ async def raw(host, method, params):
     session = host.client.session
     data, options = {"method": method, "params": params}, {}
     with contextlib.suppress(UnicodeEncodeError):  # for a header, which nobody reads in a process
-        session._stamp(data, options)
-    return await session._dispatcher.send_raw_request(method, data["params"], options)
+        session._stamp(data, options)  # noqa: SLF001  # the SDK sends only what it has checked
+    dispatcher = session._dispatcher  # noqa: SLF001  # as above
+    return await dispatcher.send_raw_request(method, data["params"], options)
 
 
 async def refusal(host, method, params):

@@ -9,6 +9,7 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from programs import MQ9_MCP
+from waiting import until
 
 from mq9.operations import ALL
 
@@ -75,8 +76,7 @@ class Process:
 
     async def kill(self):
         self._process.kill()
-        await self._process.wait()
-        self._process._transport.close()
+        await self._process.communicate()
 
     async def signal(self, *names):
         """Send it signals, its input being open; its exit code."""
@@ -151,8 +151,7 @@ async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
                 progress_callback=hear,
             )
         )
-        while not heard:  # noqa: ASYNC110  # five seconds
-            await asyncio.sleep(0.05)
+        await until(lambda: heard)  # for five seconds
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up

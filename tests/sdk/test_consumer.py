@@ -850,7 +850,7 @@ async def test_a_handler_that_raises_a_cancellation_has_failed(broker, client):
     await client.send("inbox", "x")
     async with consuming(client, handle, error_handler=lambda _, error: errors.append(str(error))):
         await broker.clock.advance(0)
-        await asyncio.sleep(0.05)
+        await until(lambda: errors)
     assert errors[0] == "the handler raised CancelledError()"
 
 

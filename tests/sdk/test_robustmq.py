@@ -6,6 +6,7 @@ import random
 from collections import Counter
 
 import pytest
+from waiting import until
 
 from mq9 import (
     AgentNotFound,
@@ -46,10 +47,14 @@ def quick(monkeypatch):
     monkeypatch.setattr(consumer, "_IDLE_PAUSE_S", 0.01)
 
 
-async def until(condition):
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  # the imitation has no events for this
-            await asyncio.sleep(0.005)
+async def until_fetched_again(broker, times=5):
+    """Return when it has been asked so often for what it has answered before."""
+    enough = fetches(broker) + times
+    await until(lambda: fetches(broker) >= enough)
+
+
+def fetches(broker):
+    return sum(subject.startswith("$mq9.AI.MSG.FETCH") for subject in broker.requests)
 
 
 class Worker:
@@ -294,13 +299,21 @@ async def test_nothing_is_lost_though_the_worker_dies_again_and_again(broker, cl
     broker.on_ack = lambda _address, msg_id: passed_over.extend(
         text for text in sent[: msg_id + 1] if not worker.handled[text]
     )
+
+    async def die(enough):
+        """Work until so many were handled, and break off whatever else runs on this event loop."""
+        own = await Mq9Client.connect(broker.url, reconnect_delay=0.01)
+        await consume(own, worker, num_msgs=7)
+        await until(lambda: worker.handled.total() >= enough or len(worker.handled) == len(sent))
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await own.close()
+
     for _ in range(12):
-        handled = worker.handled.total()
-        running = await consume(client, worker, num_msgs=7)
-        enough = handled + chance.randrange(1, 12)
-        await until(lambda: worker.handled.total() >= enough or len(worker.handled) == len(sent))  # noqa: B023  # awaited at once
-        running._loop_task.cancel()
-        await asyncio.gather(running._loop_task, return_exceptions=True)
+        enough = worker.handled.total() + chance.randrange(1, 12)
+        await asyncio.to_thread(asyncio.run, die(enough))
     async with await consume(client, worker):
         await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == 79)
     assert passed_over == []
@@ -389,7 +402,7 @@ async def test_what_cannot_be_moved_stays_and_is_not_run_again(broker, client):
         await client.send("inbox", text)
     async with await consume(client, worker, dead_letter="dead", max_deliveries=2) as running:
         await until(lambda: worker.handled["good"])
-        await asyncio.sleep(0.2)
+        await until_fetched_again(broker)
         assert worker.attempts["bad"] == 2
         assert broker.acks == []
         await client.mailbox_create(name="dead")
@@ -418,7 +431,7 @@ async def test_without_auto_ack_the_handler_decides(broker, client):
         await client.send("inbox", f"{number}")
     async with await consume(client, worker, auto_ack=False):
         await until(lambda: worker.handled.total() == 3)
-        await asyncio.sleep(0.1)
+        await until_fetched_again(broker)
     assert broker.acks == []
     assert set(worker.handled.values()) == {1}
 
@@ -455,10 +468,9 @@ async def test_it_stops_in_the_middle_of_a_reply(broker, client):
         await client.send("inbox", f"{number}")
     running = await consume(client, handler)
     await started.wait()
-    stopping = asyncio.create_task(running.stop())
-    await asyncio.sleep(0.05)
+    running.request_stop()
     gate.set()
-    await stopping
+    await running.wait()
     assert handled == ["0", "1", "2", "3"]
     assert broker.mailboxes["inbox"].offsets.get("g") == 3
     again = Worker()

@@ -12,16 +12,39 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mq9 import MailboxNotFound, NoReply
-from mq9.client import tracing
+
+
+class TracerOfTheTest(trace.Tracer):
+    """Passes everything on to a tracer that can be changed; it traces nothing by itself."""
+
+    used = trace.NoOpTracer()
+
+    def start_span(self, *args, **options):
+        return self.used.start_span(*args, **options)
+
+    def start_as_current_span(self, *args, **options):
+        return self.used.start_as_current_span(*args, **options)
+
+
+class ProviderOfTheTest(trace.TracerProvider):
+    """The provider of this process, since it can be set only once in one."""
+
+    def get_tracer(self, *_args, **_options):
+        return TracerOfTheTest()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _provider():
+    trace.set_tracer_provider(ProviderOfTheTest())
 
 
 @pytest.fixture
 def exporter(monkeypatch):
-    """What has been exported; the tracer of this test is its own."""
+    """What has been exported during this test."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing._api(), "_tracer", provider.get_tracer("mq9"))
+    monkeypatch.setattr(TracerOfTheTest, "used", provider.get_tracer("mq9"))
     return exporter
 
 
@@ -176,7 +199,7 @@ async def test_a_plain_function_is_in_the_trace_too(exporter, client, inbox):
 
 
 async def test_a_consumer_does_not_stay_in_the_trace_that_started_it(exporter, client, inbox):
-    with tracing._api()._tracer.start_as_current_span("start") as start:
+    with trace.get_tracer("a program").start_as_current_span("start") as start:
         start.set_attribute("messaging.operation.name", "start")
         consumer = await client.consume(inbox, lambda _: None, group_name="g", deliver="earliest")
     await client.send(inbox, "x")

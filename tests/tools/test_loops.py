@@ -228,7 +228,8 @@ def test_a_toolkit_that_is_forgotten_takes_its_thread_along(broker):
     send(toolkit, "x")
     [thread] = tool_threads()
 
-    with threading._active_limbo_lock:  # which a thread needs to end, and somebody may hold
+    limbo = threading._active_limbo_lock  # noqa: SLF001  # of the standard library
+    with limbo:  # which a thread needs to end, and somebody may hold
         del toolkit
         gc.collect()
 

@@ -5,6 +5,7 @@ import json
 
 import orjson
 from langchain_core.messages import ToolMessage
+from waiting import until
 
 from mq9.operations import OPERATIONS
 
@@ -78,8 +79,7 @@ def run_in(thread_id):
 
 
 async def begin(broker, call, waiting=1):
-    """Start an async call and return its task, once so many calls wait for the clock."""
+    """Start an async call and return its task, once so many calls wait for mail."""
     task = asyncio.create_task(call)
-    while not task.done() and len(broker.clock._timers) < waiting:  # noqa: ASYNC110  # other threads
-        await asyncio.sleep(0)
+    await until(lambda: task.done() or broker.waiting >= waiting)
     return task
