@@ -26,6 +26,7 @@ PORTS = ["4222", "9090", "8765"]
 
 pytestmark = [
     pytest.mark.programs,
+    pytest.mark.unmeasured,
     pytest.mark.skipif(sys.platform == "win32", reason="the snippets are for a shell"),
 ]
 

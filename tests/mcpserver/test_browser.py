@@ -19,7 +19,7 @@ PAGE = Path(__file__).with_name("page.html")
 LIMIT_S = 60
 TOKEN = "the-token-of-ada"
 
-pytestmark = [pytest.mark.programs, needs_browser]
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured, needs_browser]
 
 
 class Site:

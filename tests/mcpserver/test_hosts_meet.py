@@ -9,7 +9,7 @@ from mcp_server.hosts.machine import Machine
 from tests.mcpserver.calling import move_to, ok
 from tests.mcpserver.programs import MQ9_MCP
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 
 def started_by(name, folder):

@@ -7,7 +7,7 @@ import pytest
 from mq9.operations import ALL
 from tests.mcpserver.programs import MQ9_MCP, McpServing, inspector, needs_node
 
-pytestmark = [pytest.mark.programs, needs_node]
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured, needs_node]
 
 TOOLS = {f"mq9_{name}" for name in ALL}
 

@@ -13,7 +13,7 @@ from waiting import until
 
 from mq9 import Mq9Client
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 KILLS = 30
 SENDERS = 3
@@ -80,7 +80,7 @@ async def test_whatever_was_acknowledged_survives_thirty_kills_and_clients_go_on
         )
 
         async def connect():
-            client = Mq9Client(server.url, reconnect_attempts=1_000, reconnect_delay=0.02)
+            client = Mq9Client(server.url, reconnect_attempts=1_000, reconnect_delay=0.1)
             return await stack.enter_async_context(client)
 
         first = await connect()
