@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import operator
 import sqlite3
+from typing import Any
 
 import orjson
 
@@ -165,11 +166,12 @@ def _pick(
     picked: list[Candidate] = []
     for lane, cursor in enumerate(group.cursors):
         room = most - len(picked)
-        fresh = connection.execute(
-            "SELECT priority, msg_id, 0, 0 FROM messages WHERE mailbox=? AND priority=?"
-            " AND msg_id>=? ORDER BY msg_id LIMIT ?",
+        fresh = _rows(
+            connection,
+            "SELECT priority, msg_id, 0 AS deliveries, 0 AS held FROM messages"
+            " WHERE mailbox=? AND priority=? AND msg_id>=? ORDER BY msg_id LIMIT ?",
             (mailbox.id, lane, cursor, room),
-        ).fetchall()
+        )
         picked += sorted([*(one for one in known if one[0] == lane), *fresh])[:room]
         if len(picked) == most:
             return picked[:-1], True
@@ -179,11 +181,22 @@ def _pick(
 def _known(
     connection: sqlite3.Connection, group: Group, holder: str | None, most: int
 ) -> list[Candidate]:
-    return connection.execute(
-        "SELECT priority, msg_id, deliveries, holder IS NOT NULL FROM leases"
+    return _rows(
+        connection,
+        "SELECT priority, msg_id, deliveries, holder IS NOT NULL AS held FROM leases"
         " WHERE group_id=? AND holder IS ? ORDER BY priority, msg_id LIMIT ?",
         (group.id, holder, most),
-    ).fetchall()
+    )
+
+
+def _rows(connection: sqlite3.Connection, select: str, values: tuple[Any, ...]) -> list[Candidate]:
+    """Return candidates in one step, since after each one other threads may go first."""
+    (rows,) = connection.execute(
+        "SELECT json_group_array(json_array(priority, msg_id, deliveries, held)) FROM"  # noqa: S608  # constant text
+        f" ({select})",
+        values,
+    ).fetchone()
+    return list(map(tuple, orjson.loads(rows)))
 
 
 def _load(
