@@ -359,11 +359,14 @@ async def test_the_vectors_of_a_mailbox_go_with_it(open_broker, client):
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_process_ends_while_something_is_embedded(tmp_path, url, closed):
     program = f"""
-import asyncio, time
+import asyncio, threading, time
 from mq9 import Mq9Client
+
+begun = threading.Event()
 
 class Slow:
     def embed_documents(self, texts):
+        begun.set()
         time.sleep(600)
 
     embed_query = embed_documents
@@ -372,7 +375,7 @@ async def main():
     client = await Mq9Client.connect({url!r}, embeddings=Slow())
     await client.agent_register({{"name": "cook", "payload": "soup"}})
     asked = asyncio.create_task(client.agent_discover(semantic="stew"))
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(begun.wait)
     if {closed}:
         await client.close()
     asked.cancel()

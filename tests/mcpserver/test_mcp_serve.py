@@ -11,6 +11,7 @@ from hosting import ERAS
 from over_http import CURRENT, OLDER, Wire, by_hand, connected
 from serving import Serving
 from users_file import write_users
+from waiting import until_fetching
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
 from mq9.server.settings import Settings
@@ -112,7 +113,8 @@ async def test_told_to_stop_it_answers_a_fetch_that_waits(tmp_path, era):
             await wire.begin()
         await wire.call("whoami")
         waiting = asyncio.create_task(wire.call("fetch_messages", wait_seconds=45))
-        await asyncio.sleep(0.3)  # most likely it waits by now; if not, it is answered the same
+        async with Mq9Client(server.url) as client:
+            await until_fetching(client, "desk", "desk")
         server.stop()
         assert '"empty":"nothing stored"' in (await waiting).text
         assert await server.ended() == 0

@@ -178,8 +178,8 @@ async def fan_out(attack):
     """Publish megabytes to 64 subscribers that read nothing."""
     silent = [await attack.connect() for _ in range(64)]
     for client in silent:
-        client.send(b"SUB crowd 1\r\n")
-    await asyncio.sleep(0.2)
+        client.send(b"SUB crowd 1\r\nPING\r\n")
+        assert await client.frame() == ("PONG",)
     attack.begin()
     while attack.goes_on:
         sender = await attack.connect()

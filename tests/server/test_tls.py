@@ -1,10 +1,10 @@
 """Connections that are encrypted."""
 
-import asyncio
 import ssl
 
 import pytest
 from raw import RawClient, connect
+from waiting import until
 
 from mq9 import InvalidRequest, Mq9Client, Unreachable
 from mq9.server.settings import Settings
@@ -26,9 +26,7 @@ async def test_our_client_and_nats_py_speak_over_tls(encrypted, files):
 async def test_a_certificate_of_an_unknown_authority_is_refused_by_the_client(encrypted):
     with pytest.raises(Unreachable, match="not trusted"):
         await Mq9Client.connect(encrypted.server.url)
-    async with asyncio.timeout(10):
-        while encrypted.events.count("tls") < 1:  # noqa: ASYNC110  # sends no event
-            await asyncio.sleep(0.001)
+    await until(lambda: encrypted.events.count("tls"))
 
 
 async def test_who_does_not_encrypt_is_cut_off(encrypted):

@@ -393,12 +393,17 @@ def test_a_toolkit_that_is_used_while_the_interpreter_waits_to_end_works(tmp_pat
     program = """
         import asyncio, sys
         from langchain_mq9 import Mq9Toolkit
+        from mq9 import Mq9Client
 
         async def main():
             toolkit = Mq9Toolkit(sys.argv[1], agent="planner")
             tools = {tool.name: tool for tool in toolkit.get_tools()}
-            waiting = asyncio.create_task(tools["fetch_messages"].ainvoke({"wait_seconds": 45}))
-            await asyncio.sleep(0.2)
+            await tools["query_messages"].ainvoke({})  # which makes the mailbox
+            arguments = {"wait_seconds": 45, "group_name": "g"}
+            waiting = asyncio.create_task(tools["fetch_messages"].ainvoke(arguments))
+            async with Mq9Client(sys.argv[1]) as client:
+                while not (await client.mailbox_status("planner", group_name="g")).group.exists:
+                    await asyncio.sleep(0.01)
             return waiting
 
         asyncio.run(main())
