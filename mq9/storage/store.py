@@ -20,7 +20,7 @@ from mq9.engine import idempotency
 from mq9.errors import Unavailable, UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 6
+VERSION = 7
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {
     1: "",  # agents came to have vectors, whose table is now made by who derives them
@@ -82,6 +82,10 @@ _MIGRATIONS: dict[int, str] = {
     "ALTER TABLE tombstones RENAME COLUMN gone_ms TO removed_ms;\n"
     "DROP INDEX gone_age;\n"
     "CREATE INDEX tombstones_age ON tombstones (removed_ms);\n",
+    # A moved copy was counted with another size than it was stored with.
+    6: "UPDATE mailboxes SET (messages, bytes)=(SELECT count(*), coalesce(sum(size), 0) FROM"
+    " (SELECT size FROM messages WHERE mailbox=mailboxes.id"
+    " UNION ALL SELECT size FROM delayed WHERE mailbox=mailboxes.id));\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

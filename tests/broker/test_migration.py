@@ -48,6 +48,9 @@ INSERT INTO handed VALUES (1, 0, 1, 1, 1, 0, 1, NULL), (1, 1, 0, 0, 1, 1, 0, NUL
   (1, 1, 1, 1, 1, 1, 1, NULL), (1, 2, 0, 1, 1, 0, 0, NULL);
 """
 
+# As a mailbox was left by moved copies, which were counted with more than they were stored with.
+MISCOUNTED = "UPDATE mailboxes SET messages=5, bytes=70 WHERE id=1;"
+
 
 def write(path, version, mail):
     """Make a file as it was under schema 1 or 2."""
@@ -132,6 +135,19 @@ async def test_what_was_delayed_before_falls_due(opened):
     await opened.clock.advance(5)
     later = (await opened.query("inbox"))[-1]
     assert (later.msg_id, later.text, later.tags, later.moved) == (2, "c", ("c",), None)
+
+
+@pytest.mark.parametrize("opened", [MISCOUNTED], indirect=True)
+async def test_what_a_mailbox_holds_is_counted_anew(opened):
+    status = await opened.mailbox_status("inbox")
+    assert (status.stored, status.delayed, status.stored_bytes) == (2, 1, 3)
+    await opened.clock.advance(5)
+    for msg_id in range(3):
+        await opened.delete("inbox", msg_id)
+    status = await opened.mailbox_status("inbox")
+    assert (status.stored, status.delayed, status.stored_bytes) == (0, 0, 0)
+    status = await opened.mailbox_status("dead")
+    assert (status.stored, status.delayed, status.stored_bytes) == (0, 0, 0)
 
 
 async def test_a_file_from_before_there_were_tokens_notices_that_it_is_overwritten(tmp_path):
