@@ -13,7 +13,7 @@ from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.messages import Address
 from mq9.cli.output import Table, count, quoted, span, when
 from mq9.errors import InvalidRequest
-from mq9.models import GroupStatus, MailboxStatus
+from mq9.models import GroupStatus, MailboxStatus, MailboxType
 
 
 async def create(
@@ -33,11 +33,20 @@ async def create(
         bool, typer.Option("--renew", help="Fine if it exists; its TTL starts again.")
     ] = False,
     prefix: Annotated[str | None, typer.Option(help="What a made-up address starts with.")] = None,
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Keep the newest message only, whoever sends it.")
+    ] = False,
 ) -> int:
     """Create a mailbox and print its address."""
     async with call.client() as client:
         address = await client.mailbox_create(
-            name=name, ttl=ttl, desc=desc, public=public, prefix=prefix, renew=renew
+            name=name,
+            ttl=ttl,
+            desc=desc,
+            public=public,
+            prefix=prefix,
+            renew=renew,
+            type=MailboxType.LATEST if latest else MailboxType.STANDARD,
         )
     call.warn_of_memory()
     call.out.show({"mail_address": address}, address)
@@ -102,6 +111,8 @@ def _mailbox(status: MailboxStatus, now: float) -> list[tuple[str, str]]:
     rows = [("mailbox", status.mail_address)]
     if status.desc:
         rows.append(("description", status.desc))
+    if status.type is MailboxType.LATEST:
+        rows.append(("keeps", "the newest message only"))
     rows.append(("listed", "yes, it is public" if status.public else "no"))
     expiry = "never" if status.expires_at is None else _in(status.expires_at, now)
     size = f"{status.stored_bytes:,} bytes"

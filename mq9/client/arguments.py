@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, Priority
+from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol import checks
 
 T = TypeVar("T")
 
 _priority = checks.member(Priority)
 _deliver = checks.member(Deliver)
+_mailbox_type = checks.member(MailboxType)
 
 
 def given(name: str, value: T | None) -> T:
@@ -41,6 +42,18 @@ def deliver(value: Deliver | str) -> Deliver:
     if checks.is_absent(value):
         return Deliver.EARLIEST
     checked: Deliver = _deliver("deliver", value)
+    return checked
+
+
+def mailbox_type(value: MailboxType | str) -> MailboxType:
+    """Return what a mailbox keeps; ``standard`` for None and the empty text.
+
+    Raises:
+        InvalidRequest: It is none of the words.
+    """
+    if checks.is_absent(value):
+        return MailboxType.STANDARD
+    checked: MailboxType = _mailbox_type("type", value)
     return checked
 
 

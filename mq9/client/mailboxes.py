@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mq9 import address as addresses
+from mq9.client import arguments
 from mq9.client.base import ClientBase
-from mq9.models import MailboxStatus, PublicMailbox
+from mq9.errors import BadReply
+from mq9.models import MailboxStatus, MailboxType, PublicMailbox
 from mq9.protocol import replies, requests
 
 
@@ -22,6 +24,7 @@ class MailboxMethods(ClientBase):
         public: bool = False,
         prefix: str | None = None,
         renew: bool = False,
+        type: MailboxType | str = MailboxType.STANDARD,  # noqa: A002  # the protocol's word
     ) -> str:
         """Create a mailbox and return its mail_address.
 
@@ -31,17 +34,33 @@ class MailboxMethods(ClientBase):
             desc: What it is for, up to 1 024 characters.
             public: Whether ``mailbox_list`` names it.
             prefix: What a generated address starts with, before a dot.
-            renew: Whether an existing mailbox is fine; its TTL is then started again.
+            renew: Whether an existing mailbox is fine; its TTL is then started again, and the rest
+                of it stays as it is.
+            type: ``standard`` keeps all messages. ``latest`` keeps the newest visible one only,
+                whatever its key and priority and whoever sends it. Our broker knows types; others
+                do not.
 
         Raises:
+            BadReply: The broker does not know types. It made a mailbox that keeps all messages.
             MailboxExists: It is there already, and ``renew`` is not set.
             LimitReached: The broker holds as many mailboxes as it may.
         """
         body = requests.CreateMailbox(
-            name=name, ttl=ttl, desc=desc, public=public, prefix=prefix, renew=renew
+            name=name,
+            ttl=ttl,
+            desc=desc,
+            public=public,
+            prefix=prefix,
+            renew=renew,
+            type=arguments.mailbox_type(type),
         )
         reply = await self._connection.request(body)
         address: str = replies.field(reply, "mail_address")
+        if body.type is not MailboxType.STANDARD and "type" not in reply:
+            raise BadReply(
+                f"type: the broker does not know {body.type.value!r};"
+                f" it made {address}, which keeps all messages"
+            )
         if not renew:
             self._batches.forget(address)
         return address

@@ -9,7 +9,7 @@ from mq9.engine.commands import Actor, Call
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import LimitReached, MailboxExists
-from mq9.models import PublicMailbox
+from mq9.models import MailboxType, PublicMailbox
 from mq9.protocol.outcomes import Created, PublicPage
 from mq9.protocol.requests import CreateMailbox, DropMailbox, ListPublic
 
@@ -32,13 +32,18 @@ def create(
     existing = mailboxes.look(connection, address, now)
     if existing is not None and request.renew:
         _renew(connection, existing, actor, now)
-        return Created(address, existing.generation)
+        return _created(request, address, existing.generation, existing.type)
     if actor.owner not in {None, actor.agent}:
         raise access.belongs_to_another(address)
     if existing is not None:
         raise MailboxExists(f"mailbox {address} already exists")
     _make(connection, address, call.token, actor.agent, request, now, limits)
-    return Created(address, call.token)
+    return _created(request, address, call.token, request.type)
+
+
+def _created(request: CreateMailbox, address: str, generation: str, kept: str) -> Created:
+    asked = request.type is not MailboxType.STANDARD
+    return Created(address, generation, MailboxType(kept) if asked else None)
 
 
 def ensure(
@@ -72,13 +77,14 @@ def _make(
     _make_room(connection, now, limits)
     connection.execute(
         "INSERT INTO mailboxes"
-        " (address, generation, description, public, creator, ttl_s, expires_ms)"
-        " VALUES (?,?,?,?,?,?,?)",
+        " (address, generation, description, public, type, creator, ttl_s, expires_ms)"
+        " VALUES (?,?,?,?,?,?,?,?)",
         (
             address,
             generation,
             request.desc,
             int(request.public),
+            request.type.value,
             creator,
             request.ttl,
             now + request.ttl * 1000 if request.ttl else None,

@@ -17,10 +17,11 @@ from mq9.engine import deliveries, handlers
 from mq9.engine.commands import Actor, Advance, Call
 from mq9.engine.limits import Limits
 from mq9.errors import MailboxNotFound
+from mq9.models import MailboxType
 
 _MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
 _COLUMNS = (
-    "id, address, generation, description, public, creator, readers, ttl_s, expires_ms, "
+    "id, address, generation, description, public, type, creator, readers, ttl_s, expires_ms, "
     "changes_ms, next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids"
 )
 
@@ -34,6 +35,7 @@ class Mailbox:
     generation: str
     description: str
     public: int
+    type: str
     creator: str | None
     readers: str
     ttl_s: int
@@ -203,12 +205,10 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
         (mailbox.id, now),
     ).fetchall()
     for row_id, due_ms, wanted, sender, verified in due:
-        key = None  # without it where another sender has it by now: nothing may be lost
-        if wanted is not None and may_take_key(
-            connection, mailbox, wanted, sender, verified, due_ms
-        ):
-            key = wanted
-            replace_key(connection, mailbox, key, due_ms, mailbox.next_msg_id)
+        key = wanted
+        if not may_replace(connection, mailbox, key, sender, verified, due_ms):
+            key = None  # another sender has it by now, and nothing may be lost
+        replace_older(connection, mailbox, key, due_ms, mailbox.next_msg_id)
         mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
         connection.execute(
             "INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
@@ -231,27 +231,30 @@ def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) 
     return remove(connection, mailbox, (msg_id for (msg_id,) in expired), "expired", now)
 
 
-def may_take_key(
+def may_replace(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
-    key: str,
+    key: str | None,
     sender: str | None,
     verified: bool,
     instant: int,
 ) -> bool:
-    """Tell whether a message may replace the one that is visible under its key at an instant.
+    """Tell whether a message may replace what it would take the place of at an instant.
 
-    One from a verified sender is replaced only by that sender, and a verified sender replaces only
-    what bears its name.
+    Under a key, what is from a verified sender is replaced only by that sender, and a verified
+    sender replaces only what bears its name. In a mailbox that keeps the newest only, whoever may
+    send may replace.
 
     Args:
         connection: The database.
         mailbox: Where the message goes.
-        key: Its key.
+        key: Its key, if it has one.
         sender: Who sends it.
         verified: Whether that is known, and not a claim.
         instant: When it becomes visible, in milliseconds since the Unix epoch.
     """
+    if key is None or mailbox.type == MailboxType.LATEST:
+        return True
     older = connection.execute(
         "SELECT sender, sender_verified FROM messages WHERE mailbox=? AND key=?"
         " AND (expires_ms IS NULL OR expires_ms>?)",
@@ -263,14 +266,33 @@ def may_take_key(
     return bool(older_sender == sender if verified else not older_verified)
 
 
-def replace_key(
-    connection: sqlite3.Connection, mailbox: Mailbox, key: str, instant: int, newer: int
-) -> int:
-    """Remove the visible message of a key, whose place ``newer`` takes; how many there were."""
-    older = connection.execute(
-        "SELECT msg_id FROM messages WHERE mailbox=? AND key=?", (mailbox.id, key)
-    )
-    return remove(connection, mailbox, (msg_id for (msg_id,) in older), "replaced", instant, newer)
+def replace_older(
+    connection: sqlite3.Connection, mailbox: Mailbox, key: str | None, instant: int, newer: int
+) -> bool:
+    """Remove what a message takes the place of when it becomes visible.
+
+    That is the message of its key, or, in a mailbox that keeps the newest only, whatever is there.
+
+    Args:
+        connection: The database.
+        mailbox: Where the message goes; ``save`` is the caller's.
+        key: Its key, if it has one.
+        instant: When it becomes visible, in milliseconds since the Unix epoch.
+        newer: Its msg_id.
+
+    Returns:
+        Whether there was anything.
+    """
+    if mailbox.type == MailboxType.LATEST:
+        older = connection.execute("SELECT msg_id FROM messages WHERE mailbox=?", (mailbox.id,))
+    elif key is not None:
+        older = connection.execute(
+            "SELECT msg_id FROM messages WHERE mailbox=? AND key=?", (mailbox.id, key)
+        )
+    else:
+        return False
+    replaced = (msg_id for (msg_id,) in older)
+    return remove(connection, mailbox, replaced, "replaced", instant, newer) > 0
 
 
 def remove(

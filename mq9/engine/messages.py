@@ -146,20 +146,17 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
         return first
     expires_ms = None if request.ttl is None else now + request.ttl * 1000
     instant = now + (request.delay or 0) * 1000
-    if request.key is not None and not mailboxes.may_take_key(
-        connection, mailbox, request.key, sender, is_verified, instant
-    ):
+    if not mailboxes.may_replace(connection, mailbox, request.key, sender, is_verified, instant):
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
-    replaced = 0
+    has_replaced = False
     if request.delay:
         answer = -1
     else:
         answer = mailbox.next_msg_id
         instant = mailbox.visible_ms = max(mailbox.visible_ms, now)
         mailbox.next_msg_id += 1
-        if request.key is not None:
-            replaced = mailboxes.replace_key(connection, mailbox, request.key, instant, answer)
-    make_room(connection, mailbox, size, now, limits, has_replaced=replaced > 0)
+        has_replaced = mailboxes.replace_older(connection, mailbox, request.key, instant, answer)
+    make_room(connection, mailbox, size, now, limits, has_replaced=has_replaced)
     table, first_columns = (
         ("delayed", "due_ms") if request.delay else ("messages", "visible_ms, msg_id")
     )

@@ -74,7 +74,8 @@ def _store_copy(
 ) -> tuple[int, str | None]:
     """Store a message in another mailbox as well.
 
-    The copy has no key, so that it replaces nothing, and does not expire.
+    The copy has no key, so that it replaces nothing except in a mailbox that keeps the newest only,
+    and does not expire.
 
     Returns:
         Its number there, and the mailbox from which the original had been moved, if it had.
@@ -86,10 +87,11 @@ def _store_copy(
     size += _counted_bytes(moved) - messages.text_bytes(key)
     if before is not None:
         size -= _counted_bytes(before)
-    messages.make_room(connection, target, size, now, limits, has_replaced=False)
     copy = target.next_msg_id
     target.next_msg_id += 1
     target.visible_ms = max(target.visible_ms, now)
+    has_replaced = mailboxes.replace_older(connection, target, None, target.visible_ms, copy)
+    messages.make_room(connection, target, size, now, limits, has_replaced=has_replaced)
     connection.execute(
         "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, size, priority, tags,"
         " sender, sender_verified, reply_to, correlation_id, path, headers, payload)"

@@ -6,6 +6,7 @@ CREATE TABLE mailboxes (
   generation TEXT NOT NULL,         -- tells this mailbox from earlier ones of the same address
   description TEXT NOT NULL,
   public INTEGER NOT NULL,
+  type TEXT NOT NULL DEFAULT 'standard',   -- latest: of the visible messages it keeps the newest
   creator TEXT,                     -- the authenticated agent that made it
   readers TEXT NOT NULL DEFAULT '',        -- agents it was granted to, one a line
   ttl_s INTEGER NOT NULL,           -- 0: never expires

@@ -14,6 +14,7 @@ from mq9.models import (
     GroupStatus,
     Leased,
     MailboxStatus,
+    MailboxType,
     Unread,
     Waiting,
 )
@@ -31,6 +32,7 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
     delayed, next_due = _delayed(connection, mailbox)
     return MailboxStatus(
         mail_address=mailbox.address,
+        type=MailboxType(mailbox.type),
         desc=mailbox.description,
         public=bool(mailbox.public),
         ttl=mailbox.ttl_s,

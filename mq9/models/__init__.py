@@ -5,6 +5,7 @@ from mq9.models.leases import Extended, FetchResult, Leased, Waiting
 from mq9.models.mailboxes import (
     GroupStatus,
     MailboxStatus,
+    MailboxType,
     MessageHistory,
     PublicMailbox,
     Standing,
@@ -36,6 +37,7 @@ __all__ = [
     "GroupStatus",
     "Leased",
     "MailboxStatus",
+    "MailboxType",
     "Match",
     "Message",
     "MessageClient",

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from mq9.models.leases import Leased
 from mq9.models.messages import Priority
+
+
+class MailboxType(StrEnum):
+    """What a mailbox keeps: ``standard`` all messages, ``latest`` the newest visible one only."""
+
+    STANDARD = "standard"
+    LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,8 @@ class MessageHistory:
         expires: When it expires.
         priority: Its priority.
         key: Its key.
-        replaced_by: The newer message that took its key.
+        replaced_by: The newer message that took its key, or its place in a mailbox that keeps the
+            newest only.
         groups: Where it stands with each group, by name; at most 100 of them. Of a message that is
             no longer stored it is known for an hour after it was delivered.
     """
@@ -102,6 +111,7 @@ class MailboxStatus:
 
     Attributes:
         mail_address: The mailbox.
+        type: What it keeps.
         desc: What its creator says of it.
         public: Whether PUBLIC.LIST names it.
         ttl: Its lifetime in seconds; 0 means that it never expires.
@@ -118,6 +128,7 @@ class MailboxStatus:
     """
 
     mail_address: str
+    type: MailboxType = MailboxType.STANDARD
     desc: str = ""
     public: bool = False
     ttl: int = 0

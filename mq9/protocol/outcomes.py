@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mq9.models import Match, Priority, PublicMailbox, Waiting
+from mq9.models import MailboxType, Match, Priority, PublicMailbox, Waiting
 
 
 class Stored(NamedTuple):
@@ -69,10 +69,13 @@ class Created(NamedTuple):
     Attributes:
         mail_address: The mailbox.
         generation: Which of the mailboxes that ever were at that address it is.
+        type: What it keeps, where the request asked for another type than ``standard``: so the
+            asker sees that the broker knows types.
     """
 
     mail_address: str
     generation: str
+    type: MailboxType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from mq9.models import (
     GroupStatus,
     Leased,
     MailboxStatus,
+    MailboxType,
     Match,
     Message,
     MessageHeaders,
@@ -219,7 +220,10 @@ def nothing(_outcome: None) -> dict[str, Any]:
 
 def encode_created(created: Created) -> dict[str, Any]:
     """Write what CREATE has made."""
-    return {"mail_address": created.mail_address}
+    fields: dict[str, Any] = {"mail_address": created.mail_address}
+    if created.type is not None:
+        fields["type"] = created.type
+    return fields
 
 
 def encode_readers(readers: tuple[str, ...]) -> dict[str, Any]:
@@ -344,6 +348,7 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
     message = reply.get("message")
     return MailboxStatus(
         mail_address=field(reply, "mail_address"),
+        type=MailboxType(reply.get("type", MailboxType.STANDARD)),
         desc=reply.get("desc", ""),
         public=reply.get("public", False),
         ttl=reply.get("ttl", 0),

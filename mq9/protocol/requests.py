@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from mq9 import address as addresses
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, Extended, MailboxStatus, Priority
+from mq9.models import Deliver, Extended, MailboxStatus, MailboxType, Priority
 from mq9.protocol import checks, headers
 from mq9.protocol.checked import Checked, given, needed
 from mq9.protocol.checks import (
@@ -46,6 +46,9 @@ class CreateMailbox(Body[Created]):
     ALWAYS: ClassVar[frozenset[str]] = frozenset({"renew"})
 
     name: str | None = given(None, optional(checks.mail_address))
+    type: MailboxType = given(
+        MailboxType.STANDARD, otherwise(MailboxType.STANDARD, checks.member(MailboxType))
+    )
     ttl: int = given(0, otherwise(0, whole(0, MAX_SECONDS)))
     desc: str = given("", checks.prose(1_024))
     public: bool = given(False, checks.flag)

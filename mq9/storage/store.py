@@ -82,8 +82,9 @@ _MIGRATIONS: dict[int, str] = {
     "ALTER TABLE tombstones RENAME COLUMN gone_ms TO removed_ms;\n"
     "DROP INDEX gone_age;\n"
     "CREATE INDEX tombstones_age ON tombstones (removed_ms);\n",
+    6: "ALTER TABLE mailboxes ADD COLUMN type TEXT NOT NULL DEFAULT 'standard';\n"
     # A moved copy was counted with another size than it was stored with.
-    6: "UPDATE mailboxes SET (messages, bytes)=(SELECT count(*), coalesce(sum(size), 0) FROM"
+    "UPDATE mailboxes SET (messages, bytes)=(SELECT count(*), coalesce(sum(size), 0) FROM"
     " (SELECT size FROM messages WHERE mailbox=mailboxes.id"
     " UNION ALL SELECT size FROM delayed WHERE mailbox=mailboxes.id));\n",
 }

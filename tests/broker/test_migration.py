@@ -11,6 +11,7 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.client.client import Mq9Client
 from mq9.errors import IdConflict, Unavailable
+from mq9.models import MailboxType
 from mq9.storage import store
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
@@ -148,6 +149,16 @@ async def test_what_a_mailbox_holds_is_counted_anew(opened):
     assert (status.stored, status.delayed, status.stored_bytes) == (0, 0, 0)
     status = await opened.mailbox_status("dead")
     assert (status.stored, status.delayed, status.stored_bytes) == (0, 0, 0)
+
+
+async def test_mailboxes_from_before_there_were_types_keep_all_messages(opened):
+    assert (await opened.mailbox_status("inbox")).type is MailboxType.STANDARD
+    await opened.send("inbox", "c")
+    assert [one.text for one in await opened.query("inbox")] == ["a", "b", "c"]
+    await opened.mailbox_create(name="state", type="latest")
+    for text in "ab":
+        await opened.send("state", text)
+    assert [one.text for one in await opened.query("state")] == ["b"]
 
 
 async def test_a_file_from_before_there_were_tokens_notices_that_it_is_overwritten(tmp_path):

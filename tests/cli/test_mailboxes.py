@@ -72,6 +72,7 @@ def test_status_of_a_mailbox(timed):
     assert document.pop("expires_at") == document.pop("next_due") + 540
     assert document == {
         "mail_address": "box",
+        "type": "standard",
         "desc": "a box",
         "public": True,
         "ttl": 600,
@@ -81,6 +82,18 @@ def test_status_of_a_mailbox(timed):
         "group": None,
         "own": None,
     }
+
+
+def test_a_mailbox_that_keeps_the_newest_message_only(timed):
+    assert timed.ok("create", "state", "--latest").out == "state\n"
+    timed.ok("send", "state", "one")
+    timed.ok("send", "state", "two!")
+
+    shown = timed.ok("status", "state").out
+    assert "keeps    the newest message only\n" in shown
+    assert "stored   1 message, 4 bytes\n" in shown
+    assert timed.ok("status", "state", "--json").document["type"] == "latest"
+    assert "keeps" not in timed.ok("status", "inbox").out
 
 
 def test_status_of_a_group(timed):

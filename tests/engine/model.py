@@ -14,6 +14,7 @@ from mq9.models import (
     Extended,
     GroupStatus,
     Leased,
+    MailboxType,
     Message,
     Moved,
     Standing,
@@ -127,6 +128,7 @@ class Mailbox:
     ttl_s: int
     expires_ms: int | None
     generation: str
+    type: MailboxType
     stored: list = field(default_factory=list)  # by msg_id
     delayed: list = field(default_factory=list)  # as they were sent
     next_id: int = 0
@@ -151,14 +153,19 @@ class Mailbox:
                 self.stored.remove(mail)
 
     def show(self, mail, instant):
-        """Make a message visible; it takes the place of the one under its key."""
-        if mail.sent.key is not None:
-            self.stored = [m for m in self.stored if m.sent.key != mail.sent.key]
+        """Make a message visible; it takes the place of those that it replaces."""
+        self.stored = self.beside(mail)
         self.newest_ms = max(self.newest_ms, instant)
         mail.visible_ms = self.newest_ms
         mail.msg_id = self.next_id
         self.next_id += 1
         self.stored.append(mail)
+
+    def beside(self, mail):
+        """Return what stays visible when a message becomes so."""
+        if self.type is MailboxType.LATEST:
+            return []
+        return [m for m in self.stored if mail.sent.key is None or m.sent.key != mail.sent.key]
 
     def find(self, msg_id):
         return next((mail for mail in self.stored if mail.msg_id == msg_id), None)
@@ -248,14 +255,17 @@ class Model:
                 raise Refused("mailbox_exists")
             if mailbox.ttl_s:
                 mailbox.expires_ms = now + mailbox.ttl_s * 1000
-            return Created(call.address, mailbox.generation)
+            return self._created(call, mailbox)
         if sum(1 for one in self.mailboxes if self.mailbox(one, now)) >= self.limits.max_mailboxes:
             raise Refused("limit_reached")
         expires_ms = now + call.request.ttl * 1000 if call.request.ttl else None
-        self.mailboxes[call.address] = Mailbox(
-            call.address, call.request.ttl, expires_ms, call.token
-        )
-        return Created(call.address, call.token)
+        mailbox = Mailbox(call.address, call.request.ttl, expires_ms, call.token, call.request.type)
+        self.mailboxes[call.address] = mailbox
+        return self._created(call, mailbox)
+
+    def _created(self, call, mailbox):
+        asked = call.request.type is not MailboxType.STANDARD
+        return Created(call.address, mailbox.generation, mailbox.type if asked else None)
 
     def drop(self, call, now):
         self._existing(call.address, now)
@@ -284,8 +294,8 @@ class Model:
 
     def _make_room(self, mailbox, mail):
         kept = mailbox.stored
-        if mail.sent.key is not None and not mail.sent.delay:
-            mailbox.stored = [m for m in kept if m.sent.key != mail.sent.key]
+        if not mail.sent.delay:
+            mailbox.stored = mailbox.beside(mail)
         while mailbox.is_full(mail.size, self.limits):
             oldest = next(filter(mailbox.may_make_room, mailbox.stored), None)
             if oldest is None:

@@ -23,7 +23,7 @@ from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import commands
 from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error
-from mq9.models import Deliver, Priority
+from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol import replies, requests
 from mq9.storage import store
 from mq9.storage.file_backend import FileBackend
@@ -39,6 +39,7 @@ EARLIEST = {"deliver": Deliver.EARLIEST}
 
 addresses = st.sampled_from(["a", "a", "a", "b"])
 perishable = st.sampled_from(["b", "b", "a"])
+types = st.sampled_from([MailboxType.STANDARD, MailboxType.STANDARD, MailboxType.LATEST])
 groups = st.sampled_from(["g", "g", "h"])
 consumers = st.sampled_from(["one", "two", "three"])
 ids = st.integers(0, 12)
@@ -95,15 +96,16 @@ class Comparison(RuleBasedStateMachine):
         messages=st.sampled_from([4, 8, 100]),
         size=st.sampled_from([12, 40, 1_000]),
         mailboxes=st.sampled_from([1, 2, 2]),
+        type=types,
         priorities=st.lists(st.sampled_from(Priority), min_size=1, max_size=4),
     )
-    def begin(self, messages, size, mailboxes, priorities):
+    def begin(self, messages, size, mailboxes, type, priorities):  # noqa: A002  # the protocol's word
         self.limits = Limits(
             max_payload=4, max_messages=messages, max_bytes=size, max_mailboxes=mailboxes
         )
         self.backend = self.open_backend()
         self.model = Model(self.limits)
-        self._create("a")
+        self._create("a", type=type)
         for priority in priorities:
             command = call(requests.Send, "a", payload=b"m", priority=priority)
             self.carry_out(command, self.model.send)
@@ -203,6 +205,7 @@ class Comparison(RuleBasedStateMachine):
         expected = self.model.group_status(address, group, self.now)
         leased = sorted(status.group.leased, key=lambda one: (one.until, one.consumer or ""))
         assert replace(status.group, leased=tuple(leased)) == expected
+        assert status.type is self.model.mailboxes[address].type
 
     def compare_message(self, address, msg_id):
         life = self.read(call(requests.Status, address, msg_id=msg_id)).message
@@ -214,16 +217,16 @@ class Comparison(RuleBasedStateMachine):
         command = call(requests.CreateMailbox, address, token=f"life{self.lives}", **options)
         self.carry_out(command, self.model.create)
 
-    @rule(address=perishable, ttl=st.sampled_from([0, 15]), renew=st.booleans())
-    def create(self, address, ttl, renew):
-        self._create(address, ttl=ttl, renew=renew)
+    @rule(address=perishable, ttl=st.sampled_from([0, 15]), renew=st.booleans(), type=types)
+    def create(self, address, **options):
+        self._create(address, **options)
 
-    @rule(address=perishable, ttl=st.sampled_from([0, 0, 15, None]))
-    def drop(self, address, ttl):
+    @rule(address=perishable, ttl=st.sampled_from([0, 0, 15, None]), type=types)
+    def drop(self, address, ttl, type):  # noqa: A002  # the protocol's word
         """Drop it and, most times, make it anew."""
         self.carry_out(call(requests.DropMailbox, address), self.model.drop)
         if ttl is not None:
-            self._create(address, ttl=ttl)
+            self._create(address, ttl=ttl, type=type)
 
     @rule(
         address=addresses,

@@ -10,6 +10,7 @@ from waiting import until
 
 from mq9 import (
     AgentNotFound,
+    BadReply,
     InvalidRequest,
     MailboxExists,
     MailboxNotFound,
@@ -175,6 +176,12 @@ def test_an_agent_info_that_our_broker_keeps_is_left_alone():
 def test_an_agent_info_may_be_an_object(item):
     registered, match = robustmq.decode_agent(item)
     assert (registered, match.mailbox) == ({"mailbox": "b"}, "b")
+
+
+async def test_a_type_that_it_does_not_know_is_told(client):
+    with pytest.raises(BadReply, match=r"type: .* know 'latest'; it made state, which keeps all"):
+        await client.mailbox_create(name="state", type="latest")
+    assert await client.mailbox_create(name="usual", type="standard") == "usual"
 
 
 async def test_a_verb_that_is_not_there_is_told(broker):
