@@ -5,9 +5,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := .venv/.ready
 # Tests in as many processes as there are processors, up to four.
 PARALLEL := -n auto --maxprocesses 4
+# Else each of the hundreds of programs that the tests start would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance hosts mcpb soak generated format constraints browser docs
+.PHONY: help demo test check conformance hosts mcpb soak generated format constraints browser docs tools
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -92,6 +94,8 @@ FRAMEWORKS := $(patsubst tests/hosts/frameworks/%.txt,.tools/frameworks/%/.ready
 
 demo: $(READY) ## Two agents talk, one crashes, nothing is lost
 	@$(BIN)/python examples/two_agents.py $(if $(MODEL),--model $(MODEL))
+
+tools: $(TOOLS) ## Install what others made, for the tests that run it
 
 test: $(READY) $(TOOLS) ## Run the tests, and see that they cover the code
 	$(BIN)/coverage erase
