@@ -65,7 +65,8 @@ def _token(payload: bytes) -> str:
 
 
 def _unread(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
-    reply = replies.encode_fetch(fetched, as_base64=as_base64)
+    messages = tuple(sorted(fetched.messages, key=place))
+    reply = replies.encode_fetch(replace(fetched, messages=messages), as_base64=as_base64)
     more = {"more": True} if fetched.more else {}
     return {
         "mail_id": fetched.mail_address,
