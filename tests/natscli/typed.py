@@ -35,7 +35,9 @@ class Typist:
         self._home = home
         self._running = []
 
-    async def start(self, url, *words, stdin=asyncio.subprocess.DEVNULL):
+    async def start(
+        self, url, *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+    ):
         """Start a command that goes on until it has what it wants."""
         process = await asyncio.create_subprocess_exec(
             PROGRAM,
@@ -47,7 +49,7 @@ class Typist:
                 "NATS_URL": url,
             },
             stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
         )
         self._running.append(process)
