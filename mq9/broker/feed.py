@@ -18,7 +18,6 @@ from mq9.clock import Clock
 from mq9.engine import commands
 from mq9.engine.commands import Call
 from mq9.errors import MailboxNotFound, Unavailable
-from mq9.models import Deliver
 from mq9.protocol import requests
 from mq9.protocol.outcomes import Fetched
 from mq9.storage.backend import Backend
@@ -141,12 +140,9 @@ class Feed:
                 await self._backend.run(self._call.asking(ack), self._asker)
             if not are_all:
                 self.return_unread(fetched)
-        elif self._read_by is not None and not fetched.more:
-            # What arrives meanwhile is given to the subscription next.
-            fetch = requests.Fetch(
-                group_name=self._read_by, deliver=Deliver.NEW, force_deliver=True, num_msgs=1
-            )
-            await self._backend.run(self._call.asking(fetch, fetched.generation), self._asker)
+        elif self._read_by is not None and fetched.cursors is not None:
+            note = commands.NoteRead(group_name=self._read_by, cursors=fetched.cursors)
+            await self._backend.run(self._call.asking(note, fetched.generation), self._asker)
 
     def return_unread(self, fetched: Fetched) -> None:
         """Give messages that the connection did not take to the other members of the group."""

@@ -199,6 +199,7 @@ class Service:
             requests.Fetch: self._fetch,
             requests.Move: self._move,
             requests.Query: self._query,
+            requests.Unread: self._query,
             requests.Discover: self._discover,
             requests.Whoami: self._whoami,
         }
@@ -247,8 +248,6 @@ class Service:
         body = verb.read(request.payload, request.headers, named)
         body.check_address(named.mail_address)
         call = self._call(body, named.mail_address, request, as_text=not as_base64)
-        if verb.generation is not None:
-            call = replace(call, generation=verb.generation(request.payload))
         asked = Asked(verb, call, session, as_base64, watch)
         special = self._special.get(verb.request)
         reply = replies.success(await (special or self._carry_out)(asked))
@@ -378,7 +377,9 @@ class Service:
                 given all of them.
             read_by: The group for which what everybody is given counts as read; None for none.
         """
-        call = Call(commands.Advance(), mail_address, session.actor(mail_address), session.consumer)
+        actor = session.actor(mail_address)
+        # A consumer of its own: what it holds is not given again to a FETCH of the connection.
+        call = Call(commands.Advance(), mail_address, actor, f"{session.consumer}/feed")
         return Feed(
             self._backend,
             self._waiters,
@@ -485,8 +486,7 @@ class Service:
         return asked.verb.reply(outcome)
 
     async def _query(self, asked: Asked) -> dict[str, Any]:
-        found = await self._backend.read(cast("Call[requests.Query]", asked.call))
-        return asked.verb.reply(found, as_base64=asked.as_base64)
+        return asked.verb.reply(await self._backend.read(asked.call), as_base64=asked.as_base64)
 
     async def _discover(self, asked: Asked) -> dict[str, Any]:
         call = cast("Call[requests.Discover]", asked.call)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from mq9 import address
 from mq9.dialects import second
-from mq9.dialects.listening import Broadcast, Listening, Mail, place
+from mq9.dialects.listening import Broadcast, Listening, Mail, place, place_of
 from mq9.dialects.second import fields_of
 from mq9.errors import InvalidRequest
 from mq9.protocol import checks, replies, requests, subjects
@@ -20,8 +21,6 @@ from mq9.protocol.request import Named, parse_object
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
 READERS = "mq9.inbox"  # the group by which is known what is unread
-# Not the name of an agent, and the same for each QUERY, so that it is told again what it was told.
-_ASKER = "/query"
 _NOTIFY_TTL_S = 86_400  # of what is sent as background, unless it says another
 # By place in the order of delivery.
 _PRIORITIES = ("urgent", "urgent", "normal", "notify")
@@ -48,20 +47,13 @@ def _send(payload: bytes, headers: Headers, named: Named) -> requests.Send:
     return message
 
 
-def _query(payload: bytes, _headers: Headers, _named: Named) -> requests.Fetch:
-    """Read a QUERY: what was not sent to a subscription, as often as it is asked."""
-    return requests.Fetch(
-        group_name=READERS, consumer=_ASKER, num_msgs=1_000, max_wait_ms=0, lease_ms=1_000
-    )
-
-
-def _token(payload: bytes) -> str:
+def _query(payload: bytes, _headers: Headers, _named: Named) -> requests.Unread:
     token = parse_object(payload).get("token")
     if not isinstance(token, str) or not token:
         raise InvalidRequest(
             f"token: {checks.shown(token)} is not the token that CREATE has answered"
         )
-    return token
+    return requests.Unread(group_name=READERS, generation=token)
 
 
 def _unread(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
@@ -88,11 +80,11 @@ _TABLE = (
     ),
     Verb(
         "MAILBOX.QUERY",
-        requests.Fetch,
+        requests.Unread,
         Target.MAILBOX,
         _unread,
+        reads=True,
         decode=_query,
-        generation=_token,
     ),
 )
 VERBS: Final[OlderVerbs] = {verb.name: (verb,) for verb in _TABLE}
@@ -113,15 +105,21 @@ def listen(subject: str) -> Listening | None:
         return Broadcast(f"{subject[:-1]}>" if subject.endswith(".#") else subject)
     if not subject.startswith(_INBOX):
         return None
-    inbox, _, last = subject.rpartition(".")
-    _, named = subjects.decode(inbox if last in _ALL else subject, older=VERBS)
+    inbox, _, last = subject.removeprefix(_INBOX).rpartition(".")
+    if last in _ALL:
+        named = Named(address.parse(inbox))  # though it may end in the name of a priority
+    else:
+        _, named = subjects.decode(subject, older=VERBS)
+    mail_address = named.mail_address
 
     def subject_of(message: Stored) -> str:
-        return f"{_INBOX}{named.mail_address}.{_PRIORITIES[place(message)]}"
+        return f"{_INBOX}{mail_address}.{_PRIORITIES[place(message)]}"
+
+    if not named.priority:
+        return Mail(mail_address, subject_of, read_by=READERS)
+    wanted = _PRIORITIES[place_of(named.priority)]
 
     def wants(message: Stored) -> bool:
-        return _PRIORITIES[place(message)] == named.priority
+        return _PRIORITIES[place(message)] == wanted
 
-    if named.priority:
-        return Mail(named.mail_address, subject_of, wants)
-    return Mail(named.mail_address, subject_of, read_by=READERS)
+    return Mail(mail_address, lambda _: subject, wants)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from mq9.protocol.older_priorities import rank
+from mq9.protocol.older_priorities import rank, stored_as
 from mq9.protocol.outcomes import Stored
 
 
@@ -48,6 +48,12 @@ def place(message: Stored) -> int:
     """Return the place of a message in the order of delivery, 0 for the most urgent."""
     envelope = message.envelope or {}
     return rank(message.priority, envelope.get("headers", {}))
+
+
+def place_of(priority: str) -> int:
+    """Return the same of messages that are sent with a priority of an older generation."""
+    stored, headers = stored_as(priority)
+    return rank(stored, dict(headers))
 
 
 _HEADERS = {

@@ -11,10 +11,10 @@ from typing import Final
 
 import orjson
 
-from mq9.dialects.listening import Mail, place
+from mq9.dialects.listening import Mail, place, place_of
 from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import Headers
-from mq9.protocol.older_priorities import rank, stored_as
+from mq9.protocol.older_priorities import stored_as
 from mq9.protocol.request import Named
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
@@ -39,7 +39,8 @@ def send(payload: bytes, headers: Headers, named: Named) -> requests.Send:
     if not named.priority:
         return message
     priority, added = stored_as(named.priority)
-    return replace(message, priority=priority, headers=(*message.headers, *added))
+    own = {**dict(message.headers), **dict(added)}  # the subject counts, not a header beside it
+    return replace(message, priority=priority, headers=tuple(own.items()))
 
 
 def _list(_payload: bytes, _headers: Headers, _named: Named) -> requests.Query:
@@ -91,6 +92,5 @@ def listen(subject: str) -> Mail | None:
     mail = Mail(named.mail_address, subject_of=lambda _: subject)
     if not named.priority:
         return mail
-    priority, headers = stored_as(named.priority)
-    wanted = rank(priority, dict(headers))
+    wanted = place_of(named.priority)
     return replace(mail, wants=lambda message: place(message) == wanted)

@@ -132,6 +132,21 @@ class Peek(Request[Fetched]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteRead(Request[None]):
+    """Note that a group has read the messages of each lane up to some msg_id, or further.
+
+    Attributes:
+        group_name: The group, which leases nothing.
+        cursors: Of each lane, the first msg_id that is unread.
+    """
+
+    is_private: ClassVar[bool] = True
+
+    group_name: str
+    cursors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WhyEmpty(Request[Waiting]):
     """Say why there is nothing to deliver."""
 

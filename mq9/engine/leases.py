@@ -10,20 +10,23 @@ from __future__ import annotations
 import itertools
 import operator
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from mq9.engine import agents, deliveries, groups, handlers, mailboxes, replies
-from mq9.engine.commands import Call, Peek, Undo, consumer_of
+from mq9.engine.commands import Call, NoteRead, Peek, Undo, consumer_of
 from mq9.engine.groups import Group, Reply
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import LANES, load_messages, reply_bytes
+from mq9.errors import Forbidden
 from mq9.models import PRIORITIES, Extended
 from mq9.protocol.outcomes import Fetched, Stored
-from mq9.protocol.requests import Ack, Extend, Fetch, Nack, Release
+from mq9.protocol.requests import Ack, Extend, Fetch, Nack, Release, Unread
 
+_MOST_UNREAD = 1_000  # messages of one answer
 GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is over
 
 # What a fetch may deliver: lane, msg_id, deliveries so far, whether the consumer holds it.
@@ -324,6 +327,57 @@ def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
     if position is None:
         position = groups.start_position(connection, mailbox, wanted, now)
     cursors = list(call.request.cursors or [position] * len(LANES))
+    fetched = _read(connection, mailbox, cursors, wanted, now, as_text=call.as_text)
+    return replace(fetched, position=position)
+
+
+@handlers.query(Unread)
+def unread(connection: sqlite3.Connection, call: Call[Unread], now: int) -> Fetched:
+    """Read what a group has not read.
+
+    Raises:
+        Forbidden: It is another mailbox than the asker knows of.
+    """
+    request = call.request
+    mailbox = mailboxes.current(connection, call.address, now)
+    if request.generation != mailbox.generation:
+        raise Forbidden(f"token: it is not the one that CREATE answered for {mailbox.address}")
+    group = groups.find(connection, mailbox, request.group_name, now)
+    cursors = [0] * len(LANES) if group is None else group.cursors
+    wanted = Fetch(num_msgs=_MOST_UNREAD)
+    return _read(connection, mailbox, cursors, wanted, now, as_text=call.as_text)
+
+
+@handlers.command(NoteRead)
+def note_read(
+    connection: sqlite3.Connection, call: Call[NoteRead], now: int, limits: Limits
+) -> None:
+    """Note how far a group has read that leases nothing; it is made where there is none."""
+    mailbox = mailboxes.advance(connection, call.address, now)
+    mailboxes.refuse_another(mailbox, call.generation)
+    name = call.request.group_name
+    group = groups.find(connection, mailbox, name, now)
+    if group is None:
+        group = groups.create(connection, mailbox, name, 0, now, limits)
+    group.note_use(connection, now)
+    cursors = list(map(max, group.cursors, call.request.cursors))
+    if cursors != group.cursors:
+        group.cursors = cursors
+        group.save(connection)
+        mailbox.may_evict(connection, 0)
+
+
+def _read(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    start: list[int],
+    wanted: Fetch,
+    now: int,
+    *,
+    as_text: bool,
+) -> Fetched:
+    """Read messages, the most urgent and oldest first, from a msg_id in each lane."""
+    cursors = list(start)
     most = wanted.num_msgs + 1
     picked: list[Candidate] = []
     for lane, cursor in enumerate(cursors):
@@ -333,9 +387,7 @@ def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
                 " AND msg_id>=? AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT ?",
                 (mailbox.id, lane, cursor, now, most - len(picked)),
             ).fetchall()
-    messages, cut = _load(
-        connection, mailbox, picked[: wanted.num_msgs], wanted, as_text=call.as_text
-    )
+    messages, cut = _load(connection, mailbox, picked[: wanted.num_msgs], wanted, as_text=as_text)
     for message in messages:
         cursors[LANES[message.priority]] = message.msg_id + 1
     return Fetched(
@@ -343,7 +395,6 @@ def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
         generation=mailbox.generation,
         messages=messages,
         more=cut or len(picked) == most,
-        position=position,
         cursors=tuple(cursors),
         next_change_ms=None if messages else next_change(connection, mailbox, None),
     )

@@ -297,6 +297,21 @@ class Query(Body[Found]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unread(Body[Fetched]):
+    """What a group was not given yet, which stays as it is; of an older generation.
+
+    Attributes:
+        group_name: The group.
+        generation: Which of the mailboxes at the address it is, which nobody is told but readers.
+    """
+
+    is_private: ClassVar[bool] = True
+
+    group_name: str = needed(checks.header_text)
+    generation: str = needed(checks.header_text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delete(Body[None]):
     """MSG.DELETE; the subject says which message."""
 

@@ -49,7 +49,6 @@ class Verb:
         decode: Reads the request from its payload, its headers and what its subject names, where
             that differs from how ``request`` travels in the current generation.
         claims: Of several verbs with one name, tells by the payload which is meant.
-        generation: Reads from the payload of which mailbox at the address it is, where it says so.
     """
 
     name: str
@@ -61,7 +60,6 @@ class Verb:
     wakes: Wakes = Wakes.NOBODY
     decode: Callable[[bytes, Headers, Named], Body[Any]] | None = None
     claims: Callable[[bytes], bool] | None = None
-    generation: Callable[[bytes], str] | None = None
 
     def read(self, payload: bytes, headers: Headers, named: Named) -> Body[Any]:
         """Read a request of the verb.
