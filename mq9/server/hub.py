@@ -37,7 +37,8 @@ class Hub:
         pick: Picks among the members of a queue group.
         encoding: How payloads stand in replies to requests that do not say.
         draining: Whether the server is about to stop, and begins nothing new.
-        tasks: The requests in work, and the subscriptions that are sent mail.
+        tasks: The requests in work.
+        pushes: The subscriptions that are sent mail, and what confirms it.
         unheard: Called for each publish that reaches nobody.
         router: All subscriptions.
     """
@@ -51,6 +52,7 @@ class Hub:
     encoding: PayloadEncoding = PayloadEncoding.AUTO
     draining: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    pushes: set[asyncio.Task[None]] = field(default_factory=set)
     unheard: Callable[[], None] = _ignore
     router: Router[Subscription] = field(init=False)
 

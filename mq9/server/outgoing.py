@@ -179,8 +179,8 @@ class Outgoing:
             quota.held += change
 
     async def emptied(self) -> None:
-        """Return when the socket has taken everything; never where it does not."""
-        if self._waiting or self._paused:
+        """Return when the socket has taken everything; never where it does not, or not any more."""
+        if self._waiting or self._paused or self._transport is None:
             if self._emptied is None:
                 self._emptied = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._emptied)

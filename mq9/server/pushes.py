@@ -14,7 +14,7 @@ from typing import Protocol
 from mq9.broker.feed import Feed
 from mq9.broker.service import Session as Asker
 from mq9.dialects.listening import Mail, headers_of
-from mq9.errors import Mq9Error
+from mq9.errors import MailboxNotFound, Mq9Error
 from mq9.protocol.outcomes import Fetched
 from mq9.server.hub import Hub
 from mq9.server.subscriptions import Message, Refused, Subscription, Subscriptions
@@ -62,6 +62,7 @@ class Pushes:
         self._deliver = deliver
         self._name = name
         self._tasks: dict[Subscription, asyncio.Task[None]] = {}
+        self._sending: set[Subscription] = set()  # which the client's socket must take
 
     def check(self, subscription: Subscription, mail: Mail) -> None:
         """Refuse a subscription that cannot be sent mail.
@@ -82,12 +83,13 @@ class Pushes:
         feed = self._hub.feed(asker, mail.mail_address, group, None if group else read_by)
         task = asyncio.create_task(self._push(subscription, mail, feed))
         self._tasks[subscription] = task
-        self._hub.tasks.add(task)
+        self._hub.pushes.add(task)
         task.add_done_callback(lambda task: self._done(subscription, task))
 
     def end(self, subscription: Subscription) -> None:
-        """Send a subscription nothing more."""
-        if (task := self._tasks.get(subscription)) is not None:
+        """Send a subscription nothing more; what it was sent before is confirmed nevertheless."""
+        task = self._tasks.get(subscription)
+        if task is not None and subscription not in self._sending:
             task.cancel()
 
     def clear(self) -> None:
@@ -105,9 +107,13 @@ class Pushes:
                 await self._send(subscription, mail, fetched, feed)
         except Mq9Error as error:
             logger.info("%s is sent nothing of %s: %s", self._name, mail.mail_address, error)
-            self._connection.write(encoder.error(str(Refused.of(subscription.subject, str(error)))))
-            if self._goes_on(subscription):
-                self._subscriptions.remove(subscription)
+            self._refuse(subscription, str(error))
+
+    def _refuse(self, subscription: Subscription, why: str) -> None:
+        """Tell the client that it is sent nothing more, and why."""
+        if self._goes_on(subscription):
+            self._connection.write(encoder.error(str(Refused.of(subscription.subject, why))))
+            self._subscriptions.remove(subscription)
 
     def _goes_on(self, subscription: Subscription) -> bool:
         return self._subscriptions.get(subscription.sid) is subscription
@@ -117,6 +123,7 @@ class Pushes:
     ) -> None:
         """Send messages, and confirm them once the socket has taken them."""
         sent = []
+        self._sending.add(subscription)
         try:
             for message in mail.chosen(fetched.messages):
                 if not self._goes_on(subscription):
@@ -129,18 +136,22 @@ class Pushes:
         except BaseException:
             feed.return_unread(fetched)
             raise
+        finally:
+            self._sending.discard(subscription)
         # Whoever unsubscribes, or leaves, has them nevertheless.
         confirmed = asyncio.create_task(self._confirm(feed, fetched, sent))
-        self._hub.tasks.add(confirmed)
-        confirmed.add_done_callback(self._hub.tasks.discard)
+        self._hub.pushes.add(confirmed)
+        confirmed.add_done_callback(self._hub.pushes.discard)
         await asyncio.shield(confirmed)
 
     async def _confirm(self, feed: Feed, fetched: Fetched, sent: list[int]) -> None:
         try:
             await feed.taken(fetched, sent)
+        except MailboxNotFound:
+            pass  # with all that was to be confirmed
         except Mq9Error as error:
             logger.warning(
-                "%s was sent mail of %s that could not be confirmed, and is delivered again: %s",
+                "%s was sent mail of %s that could not be confirmed: %s",
                 self._name,
                 fetched.mail_address,
                 error,
@@ -148,6 +159,7 @@ class Pushes:
 
     def _done(self, subscription: Subscription, task: asyncio.Task[None]) -> None:
         del self._tasks[subscription]
-        self._hub.tasks.discard(task)
+        self._hub.pushes.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical("%s: a subscription failed unexpectedly", self._name, exc_info=error)
+            self._refuse(subscription, "the broker failed")

@@ -200,8 +200,8 @@ class Server:
         self._broker.stop_waiting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._hub.tasks:
-                    await asyncio.wait(self._hub.tasks)
+                while begun := self._hub.tasks | self._hub.pushes:
+                    await asyncio.wait(begun)
         await self.close()
 
     async def close(self) -> None:
@@ -216,8 +216,8 @@ class Server:
             for client in list(self._clients):
                 client.finish("shutdown")
             await asyncio.wait([client.closed for client in self._clients])
-        while self._hub.tasks:  # commands that were begun end by themselves
-            await asyncio.wait(self._hub.tasks)
+        while begun := self._hub.tasks | self._hub.pushes:
+            await asyncio.wait(begun)  # commands that were begun end by themselves
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
