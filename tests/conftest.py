@@ -13,6 +13,7 @@ import loopback
 import nats
 import orjson
 import pytest
+from hosted import Hosted
 from raw import RawClient, publish
 
 from mq9 import Mq9Client
@@ -277,6 +278,26 @@ async def client(way):
 async def inbox(client):
     """A mailbox to play with."""
     return await client.mailbox_create(name="inbox")
+
+
+@pytest.fixture
+async def open_hosted():
+    """Open servers with options of the test's choice."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(**options):
+            hosted = Hosted(stack, **options)
+            stack.push_async_callback(hosted.broker.close)
+            await hosted.server.start(port=0)
+            stack.push_async_callback(hosted.server.close)
+            return hosted
+
+        yield open_one
+
+
+@pytest.fixture
+async def hosted(open_hosted):
+    return await open_hosted()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,0 +1,68 @@
+"""A server in this process, with its broker, on a port that the system assigns."""
+
+import loopback
+import nats
+from raw import RawClient
+
+from mq9 import Mq9Client
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.engine.limits import Limits
+from mq9.server.server import Server
+from mq9.testing import ManualClock
+
+
+class Hosted:
+    """A server, its broker, and the clients that a test opens, all closed with it."""
+
+    def __init__(self, stack, *, wrap=None, **options):
+        self.stack = stack
+        self.clock = ManualClock(in_transit=loopback.in_transit)
+        self.timers = ManualClock(in_transit=loopback.in_transit)
+        self.events = []
+        self.broker = EmbeddedBroker.in_memory(self.clock)
+        if wrap is not None:
+            self.broker = wrap(self.broker)
+        options = {"max_payload": Limits().max_payload, **options}
+        self.server = Server(self.broker, timers=self.timers, observer=self, **options)
+
+    async def restart(self, **options):
+        """Start another server in place of this one, on its port, with the same broker."""
+        port = self.server.address[1]
+        await self.server.close()
+        options = {"max_payload": Limits().max_payload, **options}
+        self.server = Server(self.broker, timers=self.timers, observer=self, **options)
+        await self.server.start(port=port)
+        self.stack.push_async_callback(self.server.close)
+
+    def connection_opened(self):
+        self.events.append("opened")
+
+    def connection_closed(self, reason):
+        self.events.append(reason)
+
+    def publish_unheard(self):
+        self.events.append("unheard")
+
+    async def raw(self, **options):
+        """Return a raw client that has said who it is."""
+        return await self.stack.enter_async_context(
+            await RawClient.connect(self.server.address, **options)
+        )
+
+    async def stranger(self):
+        """Return a raw client that has said nothing."""
+        return await self.stack.enter_async_context(await RawClient.open(self.server.address))
+
+    async def nats(self, **options):
+        """Return a client of nats-py."""
+        client = await nats.connect(self.server.url, **{"allow_reconnect": False, **options})
+        self.stack.push_async_callback(client.close)
+        return client
+
+    async def client(self, credentials="", **options):
+        """Return a client of ours."""
+        host, port = self.server.address
+        url = f"nats://{credentials}{host}:{port}"
+        return await self.stack.enter_async_context(
+            Mq9Client(url, **{"clock": self.clock, **options})
+        )
