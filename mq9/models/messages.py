@@ -158,6 +158,14 @@ class StoredMessage(_ClientSlot):
         """Return the payload parsed as JSON. Raises ValueError when it is not."""
         return orjson.loads(self.payload)
 
+    def __str__(self) -> str:
+        try:
+            body = self.text if self.text.isprintable() else repr(self.text)
+        except UnicodeDecodeError:
+            body = repr(self.payload)
+        sender = f" from {self.sender}" if self.sender is not None else ""
+        return f"message {self.msg_id} of {self.mail_address}, {self.priority}{sender}: {body}"
+
     def __copy__(self) -> Self:
         return self  # nothing in it can change
 
