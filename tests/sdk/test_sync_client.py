@@ -23,39 +23,7 @@ from mq9 import (
     SyncMq9Client,
     Unreachable,
 )
-from mq9.broker.embedded import EmbeddedBroker
-from mq9.clock import SystemClock
-from mq9.concurrency.portal import Portal
-from mq9.engine.limits import Limits
-from mq9.server.server import Server
 from mq9.testing import FakeBroker
-
-
-@pytest.fixture(params=["memory", "file", "server"])
-def url(request, tmp_path):
-    """Each way to reach a broker."""
-    if request.param == "memory":
-        yield f"memory://{tmp_path.name}"
-        return
-    if request.param == "file":
-        yield f"sqlite:///{tmp_path / 'mq9.db'}"
-        return
-    portal = Portal("server")
-
-    async def start():
-        broker = EmbeddedBroker.in_memory(SystemClock())
-        server = Server(broker, max_payload=Limits().max_payload)
-        await server.start(port=0)
-        return broker, server
-
-    async def stop():
-        await server.close()
-        await broker.close()
-
-    broker, server = portal.call(start())
-    yield server.url
-    portal.call(stop())
-    portal.stop()
 
 
 @pytest.fixture
@@ -74,7 +42,7 @@ def public(kind):
 
 # What only one of the two has, since it makes no sense for the other.
 ONLY_SYNC = {"run"}
-ONLY_ASYNC = {"start"}  # a consumer is started by its client
+ONLY_ASYNC = {"start", "end_with"}  # of a consumer, for who makes it
 ATTRIBUTES = {"consumer"}  # set when an object is made
 
 

@@ -24,8 +24,8 @@ from mq9.protocol.robustmq import goes_by_offset, keeps_start
 T = TypeVar("T")
 
 _logger = logging.getLogger("mq9.consumer")
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
 _IDLE_PAUSE_S = 1.0  # where a broker delivers again what is handled, instead of waiting
 
 
@@ -86,6 +86,8 @@ class Consumer:
         self._interruptible: asyncio.Task[Any] | None = None
         self._deadlines: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._ends_with: tuple[type[Mq9Error], ...] = ()
+        self._error: Mq9Error | None = None  # that it ended with
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "stopped"
@@ -141,6 +143,19 @@ class Consumer:
             self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
         self._loop_task.add_done_callback(log_unexpected)
         self._loop_task.add_done_callback(lambda _: on_end(self))
+
+    def end_with(
+        self, errors: tuple[type[Mq9Error], ...], on_end: Callable[[Mq9Error | None], object]
+    ) -> None:
+        """Let it end with some errors of a FETCH, after which it would otherwise try again.
+
+        Args:
+            errors: Which.
+            on_end: Called when it has ended, with such an error or, when it was stopped, None.
+        """
+        self._ends_with = errors
+        if self._loop_task is not None:
+            self._loop_task.add_done_callback(lambda _: on_end(self._error))
 
     async def wait(self) -> None:
         """Return when it has been stopped, by another task or with its client."""
@@ -216,7 +231,7 @@ class Consumer:
                     task.cancel()
 
     async def _consume(self, fetched: FetchResult) -> None:
-        pause = _FIRST_PAUSE_S
+        pause = FIRST_PAUSE_S
         while True:
             if goes_by_offset(fetched):
                 await self._consume_by_offset(fetched)
@@ -230,15 +245,18 @@ class Consumer:
                 fetched = await self._until_stopped(
                     self._fetch(self._options.max_wait_ms), FetchResult()
                 )
-                pause = _FIRST_PAUSE_S
+                pause = FIRST_PAUSE_S
             except Mq9Error as error:
                 if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
                     _logger.info("%r ends, because its client was closed", self)
                     return
+                if isinstance(error, self._ends_with):
+                    self._error = error
+                    return
                 _logger.warning("%r could not fetch, trying again in %g s: %s", self, pause, error)
                 fetched = FetchResult()
                 await self._until_stopped(sleep(self._clock, pause), None)
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _consume_by_offset(self, fetched: FetchResult) -> None:
         """Handle what is due of a reply, then ack as far as nothing before it is left."""
