@@ -2,8 +2,8 @@
 
 ``Mq9Client`` speaks to a broker: ``nats://host`` is a server, ``memory://name`` and
 ``sqlite:///path`` are brokers inside this process. ``SyncMq9Client`` does the same without an event
-loop. Errors are in ``mq9.errors``, what a test needs in ``mq9.testing``. What is named here is
-loaded when it is used.
+loop, ``Mailbox`` six operations of it. Errors are in ``mq9.errors``, what a test needs in
+``mq9.testing``. What is named here is loaded when it is used.
 """
 
 from mq9.lazy import lazy_names
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
         Reject,
         Retry,
     )
+    from mq9.client.mailbox import Mailbox
     from mq9.client.options import ClientOptions
+    from mq9.client.receiver import MessageCallback, Receiver
     from mq9.client.sync_client import SyncConsumer, SyncErrorHandler, SyncHandler, SyncMq9Client
     from mq9.client.sync_messages import SyncMessage
     from mq9.clock import Clock
@@ -103,6 +105,7 @@ __all__ = [
     "InvalidRequest",
     "Leased",
     "LimitReached",
+    "Mailbox",
     "MailboxExists",
     "MailboxFull",
     "MailboxNotFound",
@@ -110,6 +113,7 @@ __all__ = [
     "MailboxType",
     "Match",
     "Message",
+    "MessageCallback",
     "MessageHeaders",
     "MessageHistory",
     "MessageNotFound",
@@ -122,6 +126,7 @@ __all__ = [
     "PayloadTooLarge",
     "Priority",
     "PublicMailbox",
+    "Receiver",
     "Reject",
     "ReplyMailboxNotFound",
     "Retry",
@@ -159,7 +164,9 @@ if not TYPE_CHECKING:  # which would let every name pass
                 "Reject",
                 "Retry",
             ),
+            "client.mailbox": ("Mailbox",),
             "client.options": ("ClientOptions",),
+            "client.receiver": ("MessageCallback", "Receiver"),
             "client.sync_client": (
                 "SyncConsumer",
                 "SyncErrorHandler",

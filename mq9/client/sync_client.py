@@ -374,7 +374,7 @@ class SyncMq9Client:
             return function
 
         def call(message: Message, *arguments: object) -> object:
-            return function(as_sync(message, _Handled(self, message)), *arguments)
+            return function(handled_by(self, message), *arguments)
 
         return call
 
@@ -441,6 +441,11 @@ class _Handled:
         return self._client.run(
             lambda _: self._message.reply(payload, id=id, sender=sender, headers=headers)
         )
+
+
+def handled_by(client: SyncMq9Client, message: Message) -> SyncMessage:
+    """Return a message that a consumer handles as one whose methods block and tell the consumer."""
+    return as_sync(message, _Handled(client, message))
 
 
 class SyncConsumer:

@@ -30,7 +30,7 @@ MODULES = [
 LAZY = ["mcp_server", "mq9", "mq9.operations"]
 OFFERED = [(module, name) for module in MODULES for name in import_module(module).__all__]
 # Made by a client, not by its user.
-MADE_FOR_THEM = {mq9.Consumer, mq9.SyncConsumer, mq9.UnreadWatch}
+MADE_FOR_THEM = {mq9.Consumer, mq9.Receiver, mq9.SyncConsumer, mq9.UnreadWatch}
 
 
 @pytest.mark.parametrize(("module", "name"), OFFERED)

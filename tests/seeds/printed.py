@@ -14,6 +14,11 @@ _SHELL = re.compile(r"^nats (?:\\\n|[^'\n]|'[^']*')*", re.MULTILINE)
 _DEF = re.compile(r"(?:async )?def (\w+)")
 
 
+def fenced(text, language):
+    """Return the blocks of a language on a page that has kept its fences."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def marked_python(text):
     """Return what stands after the word `python` at the end of a line, each up to its end."""
     return [_up_to_the_end(after.splitlines()) for after in re.split(r"python\n", text)[1:]]

@@ -1,0 +1,190 @@
+"""Reading a mailbox without a group, in order: what is stored, then what arrives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from mq9 import address as addresses
+from mq9.client.consumer.consumer import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from mq9.clock import Clock, sleep
+from mq9.errors import (
+    Forbidden,
+    InvalidRequest,
+    MailboxNotFound,
+    Mq9Error,
+    NotConnected,
+    Unauthorized,
+    Unreachable,
+)
+from mq9.models import PRIORITIES, Deliver, FetchResult, Message, Priority, StoredMessage
+from mq9.protocol.older_priorities import rank
+
+M = TypeVar("M", bound=StoredMessage)
+
+_logger = logging.getLogger("mq9.mailbox")
+
+# What a FETCH does not recover from; after any other error it may succeed later.
+FINAL_ERRORS = (Forbidden, InvalidRequest, MailboxNotFound, Unauthorized)
+
+_PAGE = 1_000  # messages, the most that a reply holds
+_WAIT_MS = 30_000
+_NORMAL_RANK = PRIORITIES.index(Priority.NORMAL)
+_LOW_RANK = len(PRIORITIES)
+
+
+class ReadingClient(Protocol):
+    """The part of ``Mq9Client`` that a reading uses; see there."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock to go by."""
+
+    async def fetch(
+        self,
+        mail_address: str,
+        *,
+        deliver: Deliver | str,
+        from_id: int | None = None,
+        priority: Priority | str | None = None,
+        num_msgs: int,
+        max_wait_ms: int,
+    ) -> FetchResult:
+        """Read messages."""
+
+
+def in_order(messages: Iterable[M]) -> list[M]:
+    """Return messages most urgent first, low ones last, within a rank by their ids."""
+    return sorted(messages, key=lambda one: (rank(one.priority, one.headers), one.msg_id))
+
+
+@dataclass(slots=True)
+class _LongRound:
+    """A round of more messages than one reply holds, which is read rank by rank.
+
+    Attributes:
+        start: The first msg_id of the round.
+        last: The newest message of the round.
+        rank: The rank that is being read.
+        position: The msg_id from which to read on.
+        first_low: The first low message that was met among the normal ones.
+    """
+
+    start: int
+    last: int
+    rank: int
+    position: int
+    first_low: int | None = None
+
+
+class OrderedReading:
+    """Reads all messages of a mailbox, each once, in rounds; nothing is leased or remembered.
+
+    A round is what is stored when it begins and was in no round before. Its messages come most
+    urgent first, however many they are, then those that arrived meanwhile in the next one. What is
+    deleted or expires before its turn does not come.
+
+    A broker that neither cuts its replies with ``more`` nor reads single priorities, RobustMQ,
+    shows of a round no more than the 1 000 most urgent.
+
+    Args:
+        client: The client to read with.
+        mail_address: The mailbox.
+    """
+
+    def __init__(self, client: ReadingClient, mail_address: str) -> None:
+        self._client = client
+        self._address = addresses.parse(mail_address)
+        self._next_id = 0  # the first that was in no round
+        self._long: _LongRound | None = None
+        self._pause = FIRST_PAUSE_S
+
+    async def look(self) -> list[Message]:
+        """Return what comes next as far as it is stored; perhaps nothing.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+        """
+        return await self._read(max_wait_ms=0)
+
+    async def next_page(self) -> list[Message]:
+        """Return what comes next, at least one message; waits for as long as it takes.
+
+        While no broker answers it tries again.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there any more, or was made anew.
+            Forbidden: It may no longer be read.
+            NotConnected: The client was closed.
+        """
+        while True:
+            try:
+                page = await self._read(max_wait_ms=_WAIT_MS)
+            except FINAL_ERRORS:
+                raise
+            except Mq9Error as error:
+                if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
+                    raise
+                _logger.warning(
+                    "could not read %s, trying again in %g s: %s", self._address, self._pause, error
+                )
+                await sleep(self._client.clock, self._pause)
+                self._pause = min(self._pause * 2, LONGEST_PAUSE_S)
+                continue
+            self._pause = FIRST_PAUSE_S
+            if page:
+                return page
+
+    async def _read(self, max_wait_ms: int) -> list[Message]:
+        if self._long is not None:
+            return await self._read_on(self._long)
+        page = await self._fetch(self._next_id, max_wait_ms=max_wait_ms)
+        if page.more:
+            newest = await self._client.fetch(
+                self._address, deliver=Deliver.LATEST, num_msgs=1, max_wait_ms=0
+            )
+            last = max(message.msg_id for message in (*page, *newest))
+            self._long = _LongRound(self._next_id, last, rank=0, position=self._next_id)
+            return await self._read_on(self._long)
+        if page:
+            self._next_id = max(message.msg_id for message in page) + 1
+        return in_order(page)
+
+    async def _read_on(self, long: _LongRound) -> list[Message]:
+        """Return more of one rank of a long round, and go on to the next one after the last."""
+        priority = PRIORITIES[min(long.rank, _NORMAL_RANK)]
+        page = await self._fetch(long.position, priority=priority)
+        ranked = [
+            (rank(message.priority, message.headers), message)
+            for message in page
+            if message.msg_id <= long.last
+        ]
+        if long.first_low is None:
+            long.first_low = next((one.msg_id for at, one in ranked if at == _LOW_RANK), None)
+        found = [message for at, message in ranked if at == long.rank]
+        if page.more and page[-1].msg_id < long.last:
+            long.position = page[-1].msg_id + 1
+        elif long.rank < _NORMAL_RANK:
+            long.rank, long.position = long.rank + 1, long.start
+        elif long.rank == _NORMAL_RANK and long.first_low is not None:
+            long.rank, long.position = _LOW_RANK, long.first_low
+        else:
+            self._next_id, self._long = long.last + 1, None
+        return found
+
+    async def _fetch(
+        self, from_id: int, *, priority: Priority | None = None, max_wait_ms: int = 0
+    ) -> FetchResult:
+        page = await self._client.fetch(
+            self._address,
+            deliver=Deliver.FROM_ID,
+            from_id=from_id,
+            priority=priority,
+            num_msgs=_PAGE,
+            max_wait_ms=max_wait_ms,
+        )
+        if page and min(message.msg_id for message in page) < from_id:
+            raise MailboxNotFound(f"mailbox not found: {self._address} was removed and made anew")
+        return page

@@ -1,0 +1,174 @@
+"""Where the messages of ``Mailbox.receive`` come from; all of it runs on the client's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, Protocol
+
+from mq9.client.client import Mq9Client
+from mq9.client.consumer import Consumer
+from mq9.client.ordered_reading import FINAL_ERRORS, OrderedReading
+from mq9.client.sync_client import SyncMq9Client, handled_by
+from mq9.client.sync_messages import SyncMessage, as_sync
+from mq9.errors import Mq9Error
+from mq9.models import Message
+
+
+class Source(Protocol):
+    """Where a receiver's messages come from.
+
+    Attributes:
+        logs_failures: Whether it logs what the callback raises.
+    """
+
+    logs_failures: ClassVar[bool]
+
+    async def start(self, client: Mq9Client, mail_address: str) -> None:
+        """Make sure that messages can come from a mailbox.
+
+        Raises:
+            MailboxNotFound: It is not there.
+        """
+
+    async def next_page(self, failure: Exception | None) -> list[SyncMessage]:
+        """Return the next messages; none at the end.
+
+        Args:
+            failure: What the callback raised for the last message of the page before.
+
+        Raises:
+            Mq9Error: No more can come.
+        """
+
+    async def stop(self, timeout: float) -> None:
+        """Let no more messages come; returns at once.
+
+        Args:
+            timeout: Seconds that the callback is given.
+        """
+
+    async def ended(self) -> None:
+        """Return when nothing goes on after ``stop``."""
+
+
+class WholeMailbox:
+    """All messages of a mailbox, whoever else reads them.
+
+    Args:
+        owner: What the messages remember as their client.
+    """
+
+    logs_failures: ClassVar[bool] = False
+
+    def __init__(self, owner: SyncMq9Client) -> None:
+        self._owner = owner
+        self._reading: OrderedReading
+        self._first: list[Message] = []
+        self._waiting: asyncio.Task[list[Message]] | None = None
+        self._is_stopped = False
+
+    async def start(self, client: Mq9Client, mail_address: str) -> None:
+        """Read what is stored, or some of it."""
+        self._reading = OrderedReading(client, mail_address)
+        self._first = await self._reading.look()
+
+    async def next_page(self, failure: Exception | None) -> list[SyncMessage]:
+        """Return the next messages; none when it was stopped."""
+        page, self._first = self._first, []
+        if not page and not self._is_stopped:
+            page = await self._until_stopped(self._reading)
+        return [as_sync(message, self._owner) for message in page]
+
+    async def _until_stopped(self, reading: OrderedReading) -> list[Message]:
+        task = self._waiting = asyncio.create_task(reading.next_page())
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._waiting = None
+            task.cancel()  # harmless when it is done
+        return [] if task.cancelled() else task.result()
+
+    async def stop(self, timeout: float) -> None:
+        """Let no more messages come."""
+        self._is_stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def ended(self) -> None:
+        """Return: nothing goes on between two pages."""
+
+
+class GroupMember:
+    """What a consumer group gives to one of its members, a message at a time.
+
+    A message is confirmed when the next one is asked for, and delivered again when its callback
+    failed; see ``Consumer``.
+
+    Args:
+        owner: The client that the messages' methods use.
+        group_name: The group.
+        max_deliveries: How often a message is delivered before it is moved to ``dead_letter``.
+        dead_letter: The mailbox that messages are moved to whose callback keeps failing.
+    """
+
+    logs_failures: ClassVar[bool] = True
+
+    def __init__(
+        self, owner: SyncMq9Client, group_name: str, max_deliveries: int, dead_letter: str | None
+    ) -> None:
+        self._owner = owner
+        self._group_name = group_name
+        self._max_deliveries = max_deliveries
+        self._dead_letter = dead_letter
+        self._consumer: Consumer | None = None
+        self._given: asyncio.Queue[tuple[Message, asyncio.Future[None]] | None] = asyncio.Queue()
+        self._handled: asyncio.Future[None] | None = None
+        self._error: Mq9Error | None = None
+
+    async def start(self, client: Mq9Client, mail_address: str) -> None:
+        """Become a member of the group, which is made where it is missing."""
+        self._consumer = await client.consume(
+            mail_address,
+            self._handle,
+            group_name=self._group_name,
+            max_deliveries=self._max_deliveries,
+            dead_letter=self._dead_letter,
+        )
+        self._consumer.end_with(FINAL_ERRORS, self._ended)
+
+    async def next_page(self, failure: Exception | None) -> list[SyncMessage]:
+        """Say how the message before was handled, and return the next one."""
+        handled, self._handled = self._handled, None
+        if handled is not None and not handled.done():  # else the consumer waits no longer
+            if failure is None:
+                handled.set_result(None)
+            else:
+                handled.set_exception(failure)
+        while (given := await self._given.get()) is not None:
+            message, handled = given
+            if not handled.done():
+                self._handled = handled
+                return [handled_by(self._owner, message)]
+        if self._error is not None:
+            raise self._error
+        return []
+
+    async def stop(self, timeout: float) -> None:
+        """Let no more messages come, and give what is not handled in time to others."""
+        if self._consumer is not None:
+            self._consumer.request_stop(timeout)
+
+    async def ended(self) -> None:
+        """Return when what was handled is confirmed, and the rest given back."""
+        if self._consumer is not None:
+            await self._consumer.wait()
+
+    async def _handle(self, message: Message) -> None:
+        """Return when the callback has, or raise what it raised."""
+        handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._given.put_nowait((message, handled))
+        await handled
+
+    def _ended(self, error: Mq9Error | None) -> None:
+        self._error = error
+        self._given.put_nowait(None)

@@ -1,0 +1,775 @@
+"""The six operations of `Mailbox`: on every broker, and as the page that describes them."""
+
+import asyncio
+import queue
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+
+from mq9 import (
+    InvalidAddress,
+    InvalidRequest,
+    Mailbox,
+    MailboxExists,
+    MailboxNotFound,
+    MessageNotFound,
+    NotConnected,
+    Priority,
+    SyncMessage,
+    SyncMq9Client,
+    Unavailable,
+    Unreachable,
+)
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.clock import SystemClock
+from mq9.concurrency.portal import Portal
+from mq9.engine.limits import Limits
+from mq9.protocol.older_priorities import stored_as
+from mq9.server.server import Server
+
+PRIORITIES = ["high", "critical", "urgent", "normal", "low"]
+RANKS = {"high": 0, "critical": 0, "urgent": 1, "normal": 2, "low": 3}
+
+
+@pytest.fixture
+def mb(url):
+    with Mailbox(url) as one:
+        yield one
+
+
+@pytest.fixture
+def client(url):
+    """The client of others, of the same broker."""
+    with SyncMq9Client(url) as one:
+        yield one
+
+
+@pytest.fixture
+def inbox(mb):
+    return mb.create(name="inbox")["mail_id"]
+
+
+@pytest.fixture
+def moved(broker):
+    """A mailbox on a clock that goes on when everybody waits."""
+    with Mailbox(broker.url) as one:
+        one.create(name="inbox")
+        yield one
+
+
+@pytest.fixture
+def other(broker):
+    """The client of others, of the broker on that clock."""
+    with SyncMq9Client(broker.url) as one:
+        yield one
+
+
+class Received(queue.Queue):
+    """A callback that keeps what it gets."""
+
+    def __call__(self, message):
+        self.put(message.text)
+
+    def texts(self, count):
+        return [self.get(timeout=30) for _ in range(count)]
+
+
+def texts(messages):
+    return [message.text for message in messages]
+
+
+# The operations
+
+
+def test_a_mailbox_is_created_written_read_and_listed(mb):
+    box = mb.create(ttl=3600)
+    assert list(box) == ["mail_id"]
+    assert mb.send(box["mail_id"], {"type": "task"}, sender="me", tags=["a"]) == 0
+
+    [message] = mb.fetch(box["mail_id"])
+
+    assert (message.json(), message.sender, message.tags) == ({"type": "task"}, "me", ("a",))
+    assert isinstance(message, SyncMessage)
+    assert texts(mb.fetch(box["mail_id"])) == ['{"type":"task"}']  # it was not leased
+    mb.delete(box["mail_id"], 0)
+    assert mb.fetch(box["mail_id"]) == []
+    with pytest.raises(MessageNotFound):
+        mb.delete(box["mail_id"], 0)
+    assert mb.list() == []
+    assert mb.create(prefix="team")["mail_id"].startswith("team.")
+
+
+def test_a_message_is_readable_when_it_is_printed(mb, inbox):
+    mb.send(inbox, {"type": "task"}, sender="ada")
+    mb.send(inbox, "two\nlines", "high")
+    mb.send(inbox, b"\xff")
+
+    assert [str(message) for message in mb.fetch(inbox)] == [
+        "message 1 of inbox, critical: 'two\\nlines'",
+        'message 0 of inbox, normal from ada: {"type":"task"}',
+        "message 2 of inbox, normal: b'\\xff'",
+    ]
+
+
+def test_a_public_name_is_created_again_and_a_private_one_is_not(mb):
+    again = [mb.create(ttl=60, public=True, name="task.queue", desc="tasks") for _ in range(2)]
+
+    assert again == [{"mail_id": "task.queue"}] * 2
+    assert mb.list() == [{"mail_id": "task.queue", "desc": "tasks"}]
+    mb.create(name="mine")
+    with pytest.raises(MailboxExists):
+        mb.create(name="mine")
+
+
+def test_created_again_it_lives_as_long_again(broker, moved):
+    for _ in range(3):
+        moved.create(ttl=60, public=True, name="task.queue")
+        asyncio.run(broker.clock.advance(40))
+    assert [one["mail_id"] for one in moved.list()] == ["task.queue"]
+    asyncio.run(broker.clock.advance(20))
+    assert moved.list() == []
+
+
+def test_every_public_mailbox_is_listed(moved):
+    names = [f"box.{number:04}" for number in range(1_100)]
+    for name in names:
+        moved.create(public=True, name=name)
+
+    assert [one["mail_id"] for one in moved.list()] == names
+
+
+def test_priorities_are_stored_as_the_others_know_them(client, mb, inbox):
+    for priority in PRIORITIES:
+        mb.send(inbox, priority, priority, headers={"x": "y"})
+
+    stored = client.query(inbox)
+
+    assert [(one.text, one.priority, dict(one.headers)) for one in stored] == [
+        ("high", Priority.CRITICAL, {"x": "y"}),
+        ("critical", Priority.CRITICAL, {"x": "y"}),
+        ("urgent", Priority.URGENT, {"x": "y"}),
+        ("normal", Priority.NORMAL, {"x": "y"}),
+        ("low", Priority.NORMAL, {"x": "y", "priority": "low"}),
+    ]
+
+
+def test_the_most_urgent_is_fetched_first_and_low_ones_last(mb, inbox):
+    for priority in [*reversed(PRIORITIES), *PRIORITIES]:
+        mb.send(inbox, priority, priority)
+
+    fetched = mb.fetch(inbox)
+
+    assert [RANKS[one.text] for one in fetched] == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert [one.msg_id for one in fetched] == [3, 4, 5, 6, 2, 7, 1, 8, 0, 9]
+    assert [one.msg_id for one in mb.fetch(inbox, num=2)] == [3, 4]
+
+
+# Receiving without a group
+
+
+def test_what_is_stored_is_received_by_priority_and_then_what_arrives(mb, inbox):
+    received = Received()
+    for priority in reversed(PRIORITIES):
+        mb.send(inbox, priority, priority)
+
+    with mb.receive(inbox, received) as receiver:
+        assert received.texts(5) == ["critical", "high", "urgent", "normal", "low"]
+        mb.send(inbox, "later", "low")
+        assert received.texts(1) == ["later"]
+        mb.send(inbox, "at last")
+        assert received.texts(1) == ["at last"]
+        assert receiver.is_running
+
+    assert not receiver.is_running
+    assert repr(receiver) == "<Receiver of inbox, stopped>"
+
+
+def test_everybody_gets_everything_and_nothing_is_remembered(mb, inbox):
+    mb.send(inbox, "a")
+    first, second = Received(), Received()
+    receivers = [mb.receive(inbox, first), mb.receive(inbox, second)]
+    mb.send(inbox, "b")
+
+    assert (first.texts(2), second.texts(2)) == (["a", "b"], ["a", "b"])
+    for receiver in receivers:
+        receiver.stop()
+    again = Received()
+    with mb.receive(inbox, again):
+        assert again.texts(2) == ["a", "b"]
+
+
+def test_the_callback_is_called_on_one_thread(mb, inbox):
+    threads = queue.Queue()
+    for number in range(3):
+        mb.send(inbox, str(number))
+
+    with mb.receive(inbox, lambda _: threads.put(threading.current_thread())):
+        called = {threads.get(timeout=30) for _ in range(3)}
+
+    assert len(called) == 1
+    assert called != {threading.current_thread()}
+
+
+SENT = 1_500  # more than a reply holds, those that are not normal too
+
+
+def send_many(client, priorities):
+    """Send a message of each of these priorities, which has its place as its msg_id."""
+
+    async def send(plain):
+        return await asyncio.gather(
+            *(
+                plain.send("inbox", f"{number}", priority=stored_as(priority)[0])
+                for number, priority in enumerate(priorities)
+            )
+        )
+
+    assert client.run(send) == list(range(len(priorities)))
+
+
+@pytest.mark.parametrize("order", ["mixed", "the least urgent first", "the most urgent first"])
+def test_however_much_is_stored_comes_once_and_in_order(client, mb, inbox, order):
+    priorities = random.Random(7).choices(["high", "high", "urgent", "normal"], k=SENT)
+    if order != "mixed":
+        priorities.sort(key=RANKS.get, reverse=order == "the least urgent first")
+    send_many(client, priorities)
+    for _ in range(3):
+        mb.send(inbox, "low", "low")
+    mb.send(inbox, "normal last")
+    received = []
+
+    for message in mb.receive(inbox):
+        received.append(message)
+        if len(received) == 10:
+            mb.send(inbox, "meanwhile", "high")
+        if len(received) == SENT + 5:
+            break
+
+    ids = {
+        rank: [number for number, one in enumerate(priorities) if RANKS[one] == rank]
+        for rank in range(3)
+    }
+    expected = [*ids[0], *ids[1], *ids[2], SENT + 3, SENT, SENT + 1, SENT + 2, SENT + 4]
+    assert [message.msg_id for message in received] == expected
+    assert received[-1].text == "meanwhile"
+
+
+def test_what_was_deleted_before_its_turn_does_not_come(client, mb, inbox):
+    send_many(client, ["normal"] * 1_200)
+    receiver = iter(mb.receive(inbox))
+    assert next(receiver).msg_id == 0
+    mb.delete(inbox, 1_100)
+
+    assert [next(receiver).msg_id for _ in range(1_198)] == [*range(1, 1_100), *range(1_101, 1_200)]
+
+
+def test_a_callback_that_raises_is_logged_and_the_next_message_follows(mb, inbox, caplog):
+    received = Received()
+
+    def callback(message):
+        if message.text == "bad":
+            raise ValueError("no good")
+        if message.text == "worse":
+            sys.exit(3)
+        received(message)
+
+    for text in ("bad", "worse", "good"):
+        mb.send(inbox, text)
+    with mb.receive(inbox, callback) as receiver:
+        assert received.texts(1) == ["good"]
+        assert receiver.is_running
+
+    logged = [record for record in caplog.records if record.name == "mq9.mailbox"]
+    assert [str(record.exc_info[1]) for record in logged] == [
+        "no good",
+        "the callback raised SystemExit(3)",
+    ]
+    assert [record.getMessage() for record in logged] == [
+        f"the callback failed on message {msg_id} of inbox" for msg_id in range(2)
+    ]
+
+
+def test_without_a_callback_one_iterates(mb, inbox):
+    mb.send(inbox, "a")
+    with mb.receive(inbox) as receiver:
+        assert next(receiver).text == "a"
+        threading.Thread(target=mb.send, args=(inbox, "b")).start()
+        assert next(receiver).text == "b"
+        receiver.stop()
+        assert list(receiver) == []
+        assert not receiver.is_running
+    with mb.receive(inbox, print) as receiver, pytest.raises(InvalidRequest, match=r"^callback: "):
+        next(receiver)
+
+
+# Receiving as a group
+
+
+def test_members_compete_and_each_message_goes_to_one(client, mb, inbox):
+    received = queue.Queue()
+    both = threading.Barrier(2)  # each holds its first message until the other has one
+
+    def member(name):
+        is_first = True
+
+        def callback(message):
+            nonlocal is_first
+            if is_first:
+                is_first = False
+                both.wait(30)
+            received.put((name, message.text))
+
+        return callback
+
+    for number in range(10):
+        mb.send(inbox, str(number))
+    receivers = [mb.receive(inbox, member(name), resume="workers") for name in "ab"]
+    handled = [received.get(timeout=30) for _ in range(10)]
+    for receiver in receivers:
+        receiver.stop()
+
+    assert sorted(text for _, text in handled) == [str(number) for number in range(10)]
+    assert {name for name, _ in handled} == {"a", "b"}
+    group = client.mailbox_status(inbox, group_name="workers").group
+    assert (group.acked, group.leased) == (10, ())
+
+
+def test_a_member_that_comes_later_goes_on_where_the_group_was(mb, inbox):
+    mb.send(inbox, "before")
+    received = Received()
+    with mb.receive(inbox, received, resume="workers"):
+        assert received.texts(1) == ["before"]
+    mb.send(inbox, "after", "low")
+    mb.send(inbox, "fire", "high")
+    with mb.receive(inbox, received, resume="workers"):
+        assert received.texts(2) == ["fire", "after"]
+    other = Received()
+    with mb.receive(inbox, other, resume="others"):
+        assert other.texts(3) == ["fire", "before", "after"]
+
+
+def test_what_the_callback_failed_on_is_delivered_again(broker, moved, other, caplog):
+    attempts = []
+
+    def callback(message):
+        attempts.append((message.delivery_count, broker.clock.now_ms() // 1000))
+        if len(attempts) < 4:
+            raise ValueError("not this time")
+        receiver.request_stop()
+
+    moved.send("inbox", "x")
+    receiver = moved.receive("inbox", callback, resume="workers")
+
+    assert receiver.join()
+    assert [count for count, _ in attempts] == [1, 2, 3, 4]
+    assert [later[1] - sooner[1] for sooner, later in pairwise(attempts)] == [1, 2, 4]
+    assert [record.name for record in caplog.records] == ["mq9.consumer"] * 3
+    status = other.mailbox_status("inbox", group_name="workers")
+    assert (status.group.acked, status.group.leased) == (1, ())
+
+
+def test_what_keeps_failing_moves_to_the_dead_letters(moved, other, caplog):
+    moved.create(name="dead")
+    attempts = []
+
+    def callback(message):
+        attempts.append(message.delivery_count)
+        raise ValueError("never")
+
+    moved.send("inbox", "poison")
+    with moved.receive(
+        "inbox", callback, resume="workers", dead_letter="dead", max_deliveries=2
+    ) as receiver:
+        [dead] = other.fetch("dead", max_wait_ms=60_000)
+        assert receiver.is_running
+
+    assert attempts == [1, 2]
+    assert (dead.text, dead.moved.reason) == ("poison", "ValueError: never")
+
+
+def test_what_a_lost_member_held_is_delivered_again(broker, moved):
+    moved.send("inbox", "x")
+    with SyncMq9Client(broker.url) as lost:
+        lost.fetch("inbox", group_name="workers")
+    before = broker.clock.now_ms()
+    counts = []
+
+    def callback(message):
+        counts.append((message.delivery_count, broker.clock.now_ms() - before))
+        receiver.request_stop()
+
+    receiver = moved.receive("inbox", callback, resume="workers")
+
+    assert receiver.join()
+    assert counts == [(2, 60_000)]
+
+
+def test_a_callback_decides_by_its_message(mb, inbox):
+    handled = queue.Queue()
+
+    def callback(message):
+        if message.delivery_count == 1:
+            message.nack()
+            handled.put("given back")
+        else:
+            handled.put(message.reply("done"))
+
+    mb.create(name="answers")
+    mb.send(inbox, "question", reply_to="answers", correlation_id="7")
+    with mb.receive(inbox, callback, resume="workers"):
+        assert [handled.get(timeout=30) for _ in range(2)] == ["given back", 0]
+
+    [answer] = mb.fetch("answers")
+    assert (answer.text, answer.correlation_id) == ("done", "7")
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("resume", [None, "workers"])
+def test_a_mailbox_that_is_not_there_is_told_at_once(mb, resume):
+    with pytest.raises(MailboxNotFound, match="nowhere does not exist"):
+        mb.receive("nowhere", print, resume=resume)
+
+
+@pytest.mark.parametrize("resume", [None, "workers"])
+def test_it_ends_when_the_mailbox_expires(moved, resume, caplog):
+    moved.create(name="short", ttl=90)
+    received = Received()
+    moved.send("short", "x")
+    receiver = moved.receive("short", received, resume=resume)
+
+    with pytest.raises(MailboxNotFound):
+        receiver.join()
+
+    assert received.texts(1) == ["x"]
+    assert not receiver.is_running
+    assert "<Receiver of short, running> ends" in caplog.text
+    with pytest.raises(MailboxNotFound), receiver:
+        pass
+
+
+def test_an_iteration_ends_when_the_mailbox_expires(moved):
+    moved.create(name="short", ttl=90)
+    receiver = moved.receive("short")
+
+    with pytest.raises(MailboxNotFound):
+        next(receiver)
+    assert not receiver.is_running
+
+
+def test_a_mailbox_made_anew_is_another(broker, moved, other):
+    for text in ("a", "b", "c"):
+        moved.send("inbox", text)
+    receiver = moved.receive("inbox")
+    assert [next(receiver).text for _ in range(3)] == ["a", "b", "c"]
+    other.mailbox_drop("inbox")
+    moved.create(name="inbox")
+
+    def send():
+        while not broker.waiting:
+            time.sleep(0.001)
+        moved.send("inbox", "of the other")
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(MailboxNotFound, match="made anew"):
+        next(receiver)
+    sender.join()
+
+
+@pytest.mark.parametrize("resume", [None, "workers"])
+def test_stopping_waits_for_the_callback_that_runs(client, mb, inbox, resume):
+    began, may_end = threading.Event(), threading.Event()
+    ended = []
+
+    def callback(message):
+        began.set()
+        assert may_end.wait(30)
+        ended.append(message.text)
+
+    mb.send(inbox, "a")
+    mb.send(inbox, "b")
+    receiver = mb.receive(inbox, callback, resume=resume)
+    assert began.wait(30)
+    receiver.request_stop()
+    assert receiver.is_running
+    assert not receiver.join(0)
+    may_end.set()
+    receiver.stop()
+    receiver.stop()
+
+    assert (ended, receiver.is_running, receiver.join()) == (["a"], False, True)
+    if resume:
+        group = client.mailbox_status(inbox, group_name="workers").group
+        assert (group.acked, group.leased, group.pending.normal) == (1, (), 1)
+
+
+def test_what_a_callback_does_not_finish_in_time_goes_to_another_member(mb, inbox):
+    began, may_end = threading.Event(), threading.Event()
+
+    def stuck(_message):
+        began.set()
+        assert may_end.wait(30)
+
+    mb.send(inbox, "a")
+    receiver = mb.receive(inbox, stuck, resume="workers")
+    assert began.wait(30)
+    receiver.stop(timeout=0)
+    received = Received()
+
+    with mb.receive(inbox, received, resume="workers"):
+        assert received.texts(1) == ["a"]
+
+    may_end.set()
+    assert receiver.join(30)
+
+
+@pytest.mark.parametrize("resume", [None, "workers"])
+def test_a_callback_stops_its_own_receiver(mb, inbox, resume):
+    handled = []
+    has_receiver = threading.Event()
+
+    def callback(message):
+        assert has_receiver.wait(30)
+        handled.append(message.text)
+        receiver.stop()
+
+    mb.send(inbox, "a")
+    mb.send(inbox, "b")
+    receiver = mb.receive(inbox, callback, resume=resume)
+    has_receiver.set()
+
+    assert receiver.join(30)
+    assert handled == ["a"]
+
+
+def test_closing_ends_all_that_receives(url):
+    mb = Mailbox(url)
+    boxes = [mb.create()["mail_id"] for _ in range(3)]
+    received = Received()
+    receivers = [mb.receive(box, received) for box in boxes]
+    receivers.append(mb.receive(boxes[0], received, resume="workers"))
+    for box in boxes:
+        mb.send(box, box)
+    assert sorted(received.texts(4)) == sorted([*boxes, boxes[0]])
+
+    mb.close()
+    mb.close()
+
+    assert [receiver.is_running for receiver in receivers] == [False] * 4
+    assert all(receiver.join() for receiver in receivers)
+    assert not {one.name for one in threading.enumerate()} & {"mq9-client", "mq9-receive"}
+    with pytest.raises(NotConnected, match="the Mailbox was closed"):
+        mb.fetch(boxes[0])
+    assert "not connected" in repr(mb)
+
+
+@pytest.mark.parametrize("resume", [None, "workers"])
+def test_it_goes_on_when_the_server_is_there_again(resume, caplog):
+    portal = Portal("server")
+    broker = EmbeddedBroker.in_memory(SystemClock())
+
+    async def serve(port=0):
+        server = Server(broker, max_payload=Limits().max_payload)
+        await server.start(port=port)
+        return server
+
+    server = portal.call(serve())
+    received = Received()
+    with Mailbox(server.url, reconnect_attempts=0) as mb:
+        mb.create(name="inbox")
+        receiver = mb.receive("inbox", received, resume=resume)
+        mb.send("inbox", "before")
+        assert received.texts(1) == ["before"]
+        portal.call(server.close())
+        with pytest.raises((Unavailable, Unreachable)):
+            mb.fetch("inbox")
+        server = portal.call(serve(server.address[1]))
+        with Mailbox(server.url) as other:
+            other.send("inbox", "after")
+        assert received.texts(1) == ["after"]
+        assert receiver.is_running
+    portal.call(server.close())
+    portal.call(broker.close())
+    portal.stop()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda mb: mb.create(ttl=-1), "ttl: -1 "),
+        (lambda mb: mb.create(public="yes", name="x"), "public: 'yes' "),
+        (lambda mb: mb.create(name="x", prefix="y"), "prefix: 'y' "),
+        (lambda mb: mb.create(desc=1), "desc: 1 "),
+        (lambda mb: mb.send("inbox", "x", "hi"), "priority: 'hi' is not one of critical, high, "),
+        (lambda mb: mb.send("inbox", "x", None), "priority: None "),
+        (lambda mb: mb.send("inbox", "x", headers=7), "headers: 7 "),
+        (lambda mb: mb.send("inbox", "x", "low", headers=7), "headers: 7 "),
+        (
+            lambda mb: mb.send("inbox", "x", "low", headers={"Priority": "high"}),
+            "headers: priority 'high' contradicts the priority low",
+        ),
+        (lambda mb: mb.send("inbox", 7), "payload: "),
+        (lambda mb: mb.fetch("inbox", num=0), "num: 0 "),
+        (lambda mb: mb.fetch("inbox", "all"), "num: 'all' "),
+        (lambda mb: mb.delete("inbox", "x"), "msg_id: 'x' "),
+        (lambda mb: mb.receive("inbox", 7), "callback: 7 cannot be called"),
+        (lambda mb: mb.receive("inbox", resume="w"), "callback: needed with resume='w'"),
+        (lambda mb: mb.receive("inbox", print, resume=7), "resume: 7 "),
+        (lambda mb: mb.receive("inbox", print, dead_letter="d"), "dead_letter: 'd' goes with "),
+        (
+            lambda mb: mb.receive("inbox", print, resume="w", max_deliveries=0),
+            "max_deliveries: 0 ",
+        ),
+        (lambda mb: mb.receive("inbox").stop(timeout="x"), "timeout: 'x' "),
+        (lambda mb: mb.receive("inbox").join(timeout=-1), "timeout: -1 "),
+    ],
+)
+def test_what_cannot_be_is_named_with_its_value(moved, call, told):
+    with pytest.raises(InvalidRequest) as raised:
+        call(moved)
+    assert str(raised.value).startswith(told)
+
+
+@pytest.mark.parametrize("bad", ["", "UPPER", None, 7, {"mail_id": "inbox"}])
+def test_a_mail_id_that_cannot_be_is_told(moved, bad):
+    calls = [
+        lambda: moved.send(bad, "x"),
+        lambda: moved.fetch(bad),
+        lambda: moved.delete(bad, 0),
+        lambda: moved.receive(bad, print),
+        lambda: moved.receive(bad, print, resume="w"),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidAddress, match="invalid mail_address"):
+            call()
+
+
+def test_a_coroutine_function_is_no_callback(moved):
+    async def callback(_message):
+        """Nothing would await it."""
+
+    with pytest.raises(InvalidRequest, match=r"^callback: .* is a coroutine function"):
+        moved.receive("inbox", callback)
+
+
+def test_a_url_that_cannot_be_is_told():
+    with pytest.raises(InvalidRequest, match="http://x"):
+        Mailbox("http://x")
+    with pytest.raises(InvalidRequest, match="request_timeout"):
+        Mailbox("memory://x", request_timeout=0)
+    with pytest.raises(Unreachable):
+        Mailbox("nats://127.0.0.1:1")
+
+
+# The program that it runs in
+
+
+class Program:
+    """A program that receives from a file, and sends to itself."""
+
+    def __init__(self, path, *lines):
+        head = (
+            "import signal, sys, threading",
+            # An interpreter that is started in the background of a shell ignores it.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)",
+            "from mq9 import Mailbox",
+            f"mb = Mailbox('sqlite:///{path}')",
+            "mb.create(public=True, name='inbox')",
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "\n".join([*head, *lines])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+    def reads(self, line):
+        assert self.process.stdout.readline() == f"{line}\n"
+
+    def ends(self):
+        return self.process.stdout.read(), self.process.stderr.read(), self.process.wait(60)
+
+
+PRINTING = "mb.receive('inbox', lambda message: print(message.text, flush=True), resume={})"
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("resume", [None, "workers"])
+def test_a_program_receives_after_its_last_line_until_ctrl_c(tmp_path, resume):
+    path = tmp_path / "mq9.db"
+    with (
+        Program(path, PRINTING.format(repr(resume))) as program,
+        Mailbox(f"sqlite:///{path}") as mb,
+    ):
+        mb.create(public=True, name="inbox")
+        for text in ("a", "b"):
+            mb.send("inbox", text)
+            program.reads(text)
+        program.process.send_signal(signal.SIGINT)
+
+        assert program.ends() == ("", "", 0)
+
+
+@pytest.mark.programs
+def test_what_is_being_handled_at_ctrl_c_is_finished(tmp_path):
+    path = tmp_path / "mq9.db"
+    handle = (
+        "def handle(message):",
+        "    print('begins', flush=True)",
+        "    sys.stdin.readline()",
+        "    print('ends', flush=True)",
+        "mb.send('inbox', 'x')",
+        "mb.receive('inbox', handle, resume='workers')",
+    )
+    with Program(path, *handle) as program:
+        program.reads("begins")
+        program.process.send_signal(signal.SIGINT)
+        print(file=program.process.stdin, flush=True)
+        out, err, code = program.ends()
+
+    assert (out, err, code) == ("ends\n", "", 0)
+    with SyncMq9Client(f"sqlite:///{path}") as client:
+        assert client.mailbox_status("inbox", group_name="workers").group.acked == 1
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("end", ["signal.raise_signal(signal.SIGINT)", "raise ValueError('x')"])
+def test_a_program_that_fails_does_not_go_on_receiving(tmp_path, end):
+    with Program(tmp_path / "mq9.db", PRINTING.format(None), end) as program:
+        out, err, code = program.ends()
+
+    assert out == ""
+    assert err.strip().endswith("KeyboardInterrupt" if "SIGINT" in end else "ValueError: x")
+    assert code != 0
+
+
+@pytest.mark.programs
+def test_a_program_ends_when_its_receivers_have_been_stopped(tmp_path):
+    lines = (
+        "def handle(message):",
+        "    print(message.text)",
+        "    receiver.stop()",
+        "receiver = mb.receive('inbox', handle)",
+        "mb.send('inbox', 'x')",
+    )
+    with Program(tmp_path / "mq9.db", *lines) as program:
+        assert program.ends() == ("x\n", "", 0)
