@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from mq9 import address
 from mq9.address import shown
-from mq9.errors import InvalidRequest
+from mq9.errors import InvalidAddress, InvalidRequest
+from mq9.protocol.mistakes import form, nearest
 from mq9.protocol.older_priorities import STORED_AS
 from mq9.protocol.request import Body, Named
 from mq9.protocol.verbs import NO_OLDER_VERBS, VERBS, OlderVerbs, Target, Verb, verb_of
 
 ROOT = "$mq9.AI."
-_MOST_COMPARED = 64  # characters of a subject that is no verb
 
 
 def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None = None) -> str:
@@ -59,27 +58,35 @@ def decode(
             return verb, _named(subject, verb, tail)
     if (current := VERBS.get(name)) is not None:
         return current, _named(subject, current, tail)
-    raise InvalidRequest(f"subject: {shown(subject)} is not a verb of mq9{_nearest(name, older)}")
+    raise InvalidRequest(f"subject: {shown(subject)} is not a verb of mq9; {nearest(name, older)}")
 
 
 def _named(subject: str, verb: Verb, tail: str) -> Named:
     if verb.target is Target.BROKER:
         if subject != ROOT + verb.name:
-            raise InvalidRequest(f"subject: {shown(subject)} has more than {verb.name} takes")
+            raise InvalidRequest(
+                f"subject: {shown(subject)} has more than {verb.name} takes; the rest is its body"
+            )
         return Named()
     if verb.target is Target.MAILBOX:
-        return Named(address.parse(tail))
+        return Named(_address(subject, verb, tail))
     mail_address, _, last = tail.rpartition(".")
     if verb.target is Target.PRIORITY:
-        if mail_address and last in STORED_AS:
-            return Named(address.parse(mail_address), priority=last)
-        return Named(address.parse(tail))
+        if last in STORED_AS:
+            return Named(_address(subject, verb, mail_address), priority=last)
+        return Named(_address(subject, verb, tail))
     if not (last.isascii() and last.isdigit() and len(last) <= 16):
-        raise InvalidRequest(f"msg_id: {shown(last)} at the end of the subject is not a message id")
-    return Named(address.parse(mail_address), int(last))
+        raise InvalidRequest(
+            f"msg_id: {shown(last)} at the end of the subject is not a message id; "
+            f"the subject is {ROOT}{form(verb)}"
+        )
+    return Named(_address(subject, verb, mail_address), int(last))
 
 
-def _nearest(name: str, older: OlderVerbs) -> str:
-    """Return what an error says of the verb that may have been meant; "" where none is near."""
-    near = difflib.get_close_matches(name[:_MOST_COMPARED].upper(), {**VERBS, **older}, n=1)
-    return f"; {near[0]} is one" if near else ""
+def _address(subject: str, verb: Verb, mail_address: str) -> str:
+    if not mail_address:
+        raise InvalidAddress(
+            f"invalid mail_address: {shown(subject)} names no mailbox; "
+            f"the subject is {ROOT}{form(verb)}"
+        )
+    return address.parse(mail_address)
