@@ -131,28 +131,3 @@ async def test_nobody_without_the_right_to_read_is_told_a_token(open_way):
     assert stolen["code"] == "forbidden"  # the token is no way around the creator
     kept = await way.ask(f"MAILBOX.QUERY.{address}", {"token": token}, agent="ada")
     assert kept["unread"] == 2
-
-
-@pytest.mark.parametrize(
-    ("subject", "near"),
-    [
-        ("MAILBOX.MSGS.box", "MAILBOX.MSG"),
-        ("MAILBOX.LISTS.box", "MAILBOX.LIST"),
-        ("MAILBOX.DELTE.box.1", "MAILBOX.DELETE"),
-        ("mailbox.query.box", "MAILBOX.QUERY"),
-        ("MAILBOX.CRATE", "MAILBOX.CREATE"),
-        ("INBX.box.normal", "INBOX"),
-        ("MSG.SEDN.box", "MSG.SEND"),
-    ],
-)
-async def test_what_is_no_verb_of_any_names_the_nearest(way, subject, near):
-    reply = await way.ask(subject, b"x")
-
-    assert reply["code"] == "invalid_request"
-    assert reply["error"].endswith(f"is not a verb of mq9; {near} is one")
-
-
-async def test_what_is_near_nothing_names_nothing(way):
-    reply = await way.ask("WEATHER.TODAY", b"x")
-
-    assert reply["error"].endswith("is not a verb of mq9")
