@@ -1,10 +1,11 @@
-"""The contract of mailboxes as a model: plain, slow, and without a thought for storage.
+"""The contract of mailboxes and agents as a model: plain, slow, and without a thought for storage.
 
 It is written from the protocol and not from the engine: every message that a group might be given
 is looked at every time, and what falls due or expires is played through one event after the other.
 It speaks the engine's calls and the public models, so that answers can be compared as they are.
 """
 
+import json
 from dataclasses import dataclass, field, replace
 
 from mq9.engine.commands import consumer_of
@@ -226,12 +227,36 @@ class Mailbox:
         return reply
 
 
+@dataclass(eq=False)
+class Agent:
+    """A registration, from when it was made or replaced."""
+
+    key: str
+    mailbox: Mailbox  # as it then was: another one at its address is not the agent's
+    card: bytes
+    ttl_s: int
+    seen_ms: int
+    status: str | None = None
+
+    @property
+    def expires_ms(self):
+        return self.seen_ms + self.ttl_s * 1000 if self.ttl_s else None
+
+    def shown(self):
+        """Return it as others see it."""
+        return self.key, self.mailbox.address, self.card, self.seen_ms, self.status
+
+
 class Model:
-    """A broker's mailboxes. Each method takes a call or query of the engine and the time."""
+    """A broker's mailboxes and agents.
+
+    Each method takes a call or query of the engine and the time.
+    """
 
     def __init__(self, limits):
         self.limits = limits
         self.mailboxes = {}
+        self.registered = {}  # by key
         self._tokens = 0
 
     def mailbox(self, address, now):
@@ -256,16 +281,20 @@ class Model:
             if mailbox.ttl_s:
                 mailbox.expires_ms = now + mailbox.ttl_s * 1000
             return self._created(call, mailbox)
-        if sum(1 for one in self.mailboxes if self.mailbox(one, now)) >= self.limits.max_mailboxes:
-            raise Refused("limit_reached")
-        expires_ms = now + call.request.ttl * 1000 if call.request.ttl else None
-        mailbox = Mailbox(call.address, call.request.ttl, expires_ms, call.token, call.request.type)
-        self.mailboxes[call.address] = mailbox
+        request = call.request
+        mailbox = self._make(call.address, request.ttl, now, call.token, request.type)
         return self._created(call, mailbox)
 
     def _created(self, call, mailbox):
         asked = call.request.type is not MailboxType.STANDARD
         return Created(call.address, mailbox.generation, mailbox.type if asked else None)
+
+    def _make(self, address, ttl_s, now, generation, kind=MailboxType.STANDARD):
+        if sum(1 for one in self.mailboxes if self.mailbox(one, now)) >= self.limits.max_mailboxes:
+            raise Refused("limit_reached")
+        expires_ms = now + ttl_s * 1000 if ttl_s else None
+        self.mailboxes[address] = Mailbox(address, ttl_s, expires_ms, generation, kind)
+        return self.mailboxes[address]
 
     def drop(self, call, now):
         self._existing(call.address, now)
@@ -577,8 +606,54 @@ class Model:
             skipped=sum(mail.msg_id < start for mail in mailbox.stored),
         )
 
+    def register(self, call, now):
+        mailbox = self.mailbox(call.address, now) or self._make(call.address, 0, now, call.token)
+        key = call.request.name or call.address
+        self.registered[key] = Agent(key, mailbox, call.payload, call.request.ttl, now)
+        return call.address
+
+    def unregister(self, call, now):
+        del self.registered[self._named(call.request, now).key]
+
+    def report(self, call, now):
+        agent = self._named(call.request, now)
+        said = json.loads(call.payload)
+        told = {name: value for name, value in said.items() if name not in {"name", "mailbox"}}
+        agent.status = json.dumps(told, separators=(",", ":"))
+        agent.seen_ms = now
+
+    def _named(self, request, now):
+        """Return the agent at a mailbox, of several the one of the name; else that of the name."""
+        agents = self.agents(now)
+        there = [one for one in agents if one.mailbox.address == request.mailbox]
+        found = [
+            *(one for one in there if one.key == request.name),
+            *there,
+            *(one for one in agents if one.key == request.name),
+        ]
+        if not found:
+            raise Refused("agent_not_found")
+        return found[0]
+
+    def agents(self, now):
+        """Return the registrations that have not ended, by key."""
+        return [
+            one
+            for _, one in sorted(self.registered.items())
+            if self.mailbox(one.mailbox.address, now) is one.mailbox
+            and (one.expires_ms is None or one.expires_ms > now)
+        ]
+
+    def lives(self, key, now):
+        """Note a sign of life of an agent."""
+        for agent in self.agents(now):
+            apart_ms = 1 if 0 < agent.ttl_s <= 3_600 else 1_000
+            if agent.key == key and agent.seen_ms <= now - apart_ms:
+                agent.seen_ms = now
+
     def ends(self):
-        """Return the instants at which leases and mailboxes end, or ended."""
+        """Return the instants at which leases, mailboxes and registrations end, or ended."""
+        yield from (one.expires_ms for one in self.registered.values() if one.ttl_s)
         for mailbox in self.mailboxes.values():
             if mailbox.expires_ms is not None:
                 yield mailbox.expires_ms

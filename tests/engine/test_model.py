@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import orjson
 import pytest
 from calls import call
 from hypothesis import HealthCheck, settings
@@ -20,12 +21,14 @@ from hypothesis.stateful import (
 )
 
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine import commands
+from mq9.engine import commands, registry
+from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol import replies, requests
 from mq9.storage import store
+from mq9.storage.derived import DerivedQuery
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.inline_backend import InlineBackend
 from mq9.storage.store import Durability
@@ -49,6 +52,11 @@ leases_ms = st.sampled_from([1_000, 2_000, 2_500, 5_000, 60_000])
 keys = st.sampled_from([None, None, "k", "l"])
 tags = st.sampled_from([(), ("x",), ("y", "x")])
 num_msgs = st.sampled_from([1, 2, 3, 100])
+names = st.sampled_from(["one", "two", "s"])  # of agents: consumers and a sender are among them
+SIGNS_OF_LIFE = (
+    *(requests.Send, requests.Fetch, requests.Ack, requests.Nack, requests.Extend),
+    requests.Move,
+)
 starts = st.one_of(
     st.just(EARLIEST),
     st.just({"deliver": Deliver.LATEST}),
@@ -98,14 +106,24 @@ class Comparison(RuleBasedStateMachine):
         mailboxes=st.sampled_from([1, 2, 2]),
         type=types,
         priorities=st.lists(st.sampled_from(Priority), min_size=1, max_size=4),
+        ttl=st.sampled_from([0, 5, 20, 5_000]),
     )
-    def begin(self, messages, size, mailboxes, type, priorities):  # noqa: A002  # the protocol's word
+    def begin(
+        self,
+        messages,
+        size,
+        mailboxes,
+        type,  # noqa: A002  # the protocol's word
+        priorities,
+        ttl,
+    ):
         self.limits = Limits(
             max_payload=4, max_messages=messages, max_bytes=size, max_mailboxes=mailboxes
         )
         self.backend = self.open_backend()
         self.model = Model(self.limits)
         self._create("a", type=type)
+        self._register("a", name="one", ttl=ttl, payload=b'{"v":1}')
         for priority in priorities:
             command = call(requests.Send, "a", payload=b"m", priority=priority)
             self.carry_out(command, self.model.send)
@@ -156,9 +174,12 @@ class Comparison(RuleBasedStateMachine):
     def expected(self, method, *arguments):
         """Return what the model answers, or the code of its refusal."""
         try:
-            return method(*arguments, self.now)
+            answer = method(*arguments, self.now)
         except Refused as refused:
             return refused.code
+        if isinstance(arguments[0].request, SIGNS_OF_LIFE):
+            self.model.lives(arguments[0].agent, self.now)
+        return answer
 
     def msg_id(self, address, age):
         """Return the id of the message that is so many behind the next."""
@@ -190,6 +211,7 @@ class Comparison(RuleBasedStateMachine):
                     self.compare_group(address, group)
                 for message in found[0]:
                     self.compare_message(address, message.msg_id)
+        self.compare_agents()
 
     def found(self, query):
         answer = self.read(query)
@@ -211,6 +233,16 @@ class Comparison(RuleBasedStateMachine):
         life = self.read(call(requests.Status, address, msg_id=msg_id)).message
         assert life.state == "stored"
         assert life.groups == self.model.message_life(address, msg_id, self.now)
+
+    def compare_agents(self):
+        def look(connection, now):
+            return registry.by_key(connection, now, limit=10, offset=0)
+
+        shown = [
+            (one.key, one.mailbox, one.registered, one.seen_ms, one.status)
+            for one in self.read(Call(DerivedQuery(look)))
+        ]
+        assert shown == [one.shown() for one in self.model.agents(self.now)]
 
     def _create(self, address, **options):
         self.lives += 1
@@ -528,6 +560,34 @@ class Comparison(RuleBasedStateMachine):
     def delete(self, address, age):
         command = call(requests.Delete, address, msg_id=self.msg_id(address, age))
         self.carry_out(command, self.model.delete)
+
+    @rule(
+        address=perishable,
+        name=st.none() | names,
+        ttl=st.sampled_from([0, 5, 20, 5_000]),
+        card=st.sampled_from([b'{"v":1}', b'{"v":2}']),
+    )
+    def register(self, address, name, ttl, card):
+        self._register(address, name=name, ttl=ttl, payload=card)
+
+    def _register(self, address, **options):
+        self.lives += 1
+        command = call(
+            requests.Register, address, mailbox=address, token=f"life{self.lives}", **options
+        )
+        self.carry_out(command, self.model.register)
+
+    @rule(name=st.none() | names, mailbox=st.none() | addresses, said=st.none() | st.integers(1, 2))
+    def report_or_unregister(self, name, mailbox, said):
+        if name is None and mailbox is None:
+            return
+        fields = {"name": name, "mailbox": mailbox}
+        if said is None:
+            self.carry_out(call(requests.Unregister, "", **fields), self.model.unregister)
+        else:
+            payload = orjson.dumps({**fields, "said": said})
+            command = call(requests.Report, "", payload=payload, **fields)
+            self.carry_out(command, self.model.report)
 
     @rule(by_ms=st.sampled_from([1, 500, 600, 1_000, 2_000, 5_000, 10_000]), swept=st.booleans())
     def time_passes(self, by_ms, swept):
