@@ -128,8 +128,8 @@ class Feed:
         Raises:
             Mq9Error: They could not be confirmed; their lease runs out.
         """
+        are_all = len(sent) == len(fetched.messages)
         if self._group_name is not None:
-            are_all = len(sent) == len(fetched.messages)
             for msg_id in (fetched.messages[-1].msg_id,) if are_all else sent:
                 ack = requests.Ack(
                     group_name=self._group_name,
@@ -140,7 +140,7 @@ class Feed:
                 await self._backend.run(self._call.asking(ack), self._asker)
             if not are_all:
                 self.return_unread(fetched)
-        elif self._read_by is not None and fetched.cursors is not None:
+        elif self._read_by is not None and fetched.cursors is not None and are_all:
             note = commands.NoteRead(group_name=self._read_by, cursors=fetched.cursors)
             await self._backend.run(self._call.asking(note, fetched.generation), self._asker)
 

@@ -1,0 +1,285 @@
+"""Subscriptions with a queue group: each message goes to one member, once."""
+
+import asyncio
+from collections import Counter
+
+import orjson
+import pytest
+from raw import publish
+from waiting import until
+
+from mq9.broker.service import Request, Session
+from mq9.server.limits import ServerLimits
+
+from .hearing import Post
+
+WORKERS = "workers"
+MIB = 1024 * 1024
+
+
+async def fill(post, member):
+    """Let a member read no more, and fill what its socket holds."""
+    member.raw.send(b"SUB noise 0\r\nPING\r\n")
+    assert await member.raw.frame() == ("PONG",)
+    talker = await post.hosted.raw()
+    while post.hosted.server.unread < MIB:
+        await talker.send_all(publish("noise", bytes(MIB)) + b"PING\r\n")
+        assert await talker.frame() == ("PONG",)
+    await talker.close()
+
+
+async def mail(member, count):
+    """Read on, and return so many messages that are no noise."""
+    bodies = []
+    while len(bodies) < count:
+        frame = await member.raw.frame()
+        if frame[1] != "noise":
+            bodies.append(frame[3].decode())
+    return bodies
+
+
+async def test_each_message_goes_to_one_member_of_each_group(post):
+    await post.send(*map(str, range(150)))
+    groups = {
+        name: [await post.listen(queue=name) for _ in range(3)] for name in (WORKERS, "audit")
+    }
+    alone = await post.listen()
+    await post.send(*map(str, range(150, 300)))
+
+    expected = Counter(map(str, range(300)))
+    for name, members in groups.items():
+        heard = Counter()
+        for member in members:
+            heard.update(await member.heard())
+        assert heard == expected
+        group = await post.group(name)
+        assert (group["leased"], group["pending"]) == ([], {"critical": 0, "urgent": 0, "normal": 0})
+    assert Counter(await alone.heard()) == expected
+
+
+async def test_a_group_goes_by_priority_and_low_comes_after_normal(post):
+    for word in ("low", "normal", "urgent", "critical"):
+        await post.send(word, to=f"box.{word}")
+
+    member = await post.listen(queue=WORKERS)
+
+    assert await member.heard() == ["critical", "urgent", "normal", "low"]
+
+
+async def test_members_come_and_go_and_nothing_is_lost_or_comes_twice(post):
+    heard = []
+    members = [await post.listen(queue=WORKERS)]
+    for number in range(40):
+        await post.send(f"{number}.a", f"{number}.b")
+        if number % 3 == 0:
+            members.append(await post.listen(queue=WORKERS))
+        if number % 4 == 3:
+            leaving = members.pop(0)
+            heard += await leaving.heard()
+            if number % 8 == 3:
+                await leaving.leave()
+            else:
+                await leaving.unsubscribe()
+    for member in members:
+        heard += await member.heard()
+
+    assert sorted(heard) == sorted(f"{number}.{x}" for number in range(40) for x in "ab")
+
+
+async def test_one_connection_may_be_two_members(post):
+    member = await post.listen(queue=WORKERS)
+    await member.subscribe(queue=WORKERS)
+    await member.subscribe(queue="other")
+
+    await post.send(*"abc")
+
+    assert sorted(await member.heard()) == sorted("aabbcc")
+
+
+async def test_without_members_it_waits_for_the_next(post):
+    await (await post.listen(queue=WORKERS)).leave()
+    await post.send("x")
+    assert (await post.group(WORKERS))["pending"]["normal"] == 1
+
+    assert await (await post.listen(queue=WORKERS)).heard() == ["x"]
+    assert await (await post.listen(queue=WORKERS)).heard() == []
+
+
+async def test_consumers_of_the_current_generation_are_members_too(post):
+    fetch = orjson.dumps({"group_name": WORKERS, "config": {"max_wait_ms": 0}})
+    await post.send("fetched")
+    reply = await post.ask("MSG.FETCH.box", fetch)
+    [fetched] = reply["messages"]
+    member = await post.listen(queue=WORKERS)
+    await post.send("pushed")
+
+    assert await member.heard() == ["pushed"]
+    assert [one["payload"] for one in (await post.ask("MSG.FETCH.box", fetch))["messages"]] == [
+        "fetched"  # to whom it is leased
+    ]
+    nack = orjson.dumps({"group_name": WORKERS, "msg_id": fetched["msg_id"]})
+    assert (await post.ask("MSG.NACK.box", nack))["error"] == ""
+    assert await member.heard() == ["fetched"]
+    assert (await post.ask("MSG.FETCH.box", fetch))["messages"] == []
+    await post.clock.advance(60)
+    assert await member.heard() == []
+
+
+async def test_what_a_subscription_holds_is_not_given_to_a_fetch_of_its_connection(post):
+    await post.send("x")
+    session = Session("connection.1")
+    broker = post.hosted.broker
+    feed = broker.feed(session, "box", WORKERS, None)
+    held = await feed.read()
+    assert len(held.messages) == 1
+
+    fetch = orjson.dumps({"group_name": WORKERS, "config": {"max_wait_ms": 0}})
+    reply = await broker.handle(Request("$mq9.AI.MSG.FETCH.box", fetch, (), session))
+
+    assert orjson.loads(reply)["messages"] == []
+
+
+async def test_the_share_of_one_that_never_reads_goes_to_the_others_after_a_lease(post):
+    deaf = await post.listen(queue=WORKERS)
+    await fill(post, deaf)
+    await post.send("a", "b")  # one for it, the other when the first is taken
+    await post.settle()
+    [lease] = (await post.group(WORKERS))["leased"]
+    assert lease["count"] == 1
+
+    member = await post.listen(queue=WORKERS)
+    assert await member.heard() == ["b"]
+    await post.clock.advance(59)
+    assert await member.heard() == []
+    await post.clock.advance(1)
+
+    assert await member.heard() == ["a"]
+    assert (await post.group(WORKERS))["leased"] == []
+
+
+async def test_it_goes_to_the_others_at_once_when_its_connection_ends(post):
+    deaf = await post.listen(queue=WORKERS)
+    await fill(post, deaf)
+    await post.send(*"abc")
+    member = await post.listen(queue=WORKERS)
+    assert await member.heard() == ["b", "c"]
+
+    await deaf.leave()
+    await until(lambda: post.hosted.server.connections == 2)
+
+    assert await member.heard() == ["a"]
+
+
+async def test_a_member_that_is_cut_off_has_had_nothing(post):
+    deaf = await post.listen(queue=WORKERS)
+    await fill(post, deaf)
+    await post.send(*"abc")
+    member = await post.listen(queue=WORKERS)
+    assert await member.heard() == ["b", "c"]
+
+    for _ in range(3):
+        await post.hosted.timers.advance(10)
+    await until(lambda: post.hosted.server.connections == 2)
+
+    assert "slow_consumer" in post.hosted.events
+    assert await member.heard() == ["a"]
+
+
+async def test_who_unsubscribes_while_it_is_sent_something_has_it_and_nobody_else(post):
+    slow = await post.listen(queue=WORKERS)
+    await fill(post, slow)
+    await post.send("a")
+    await post.settle()
+    await slow.unsubscribe()
+    await post.send("b")
+    member = await post.listen(queue=WORKERS)
+
+    assert await mail(slow, 1) == ["a"]
+    assert await member.heard() == ["b"]
+    await post.clock.advance(60)
+    assert await member.heard() == []
+    assert (await post.group(WORKERS))["leased"] == []
+
+
+async def test_of_a_batch_whose_writing_cuts_a_client_off_nothing_is_confirmed(open_hosted):
+    post = Post(await open_hosted(limits=ServerLimits(max_pending=200_000)))
+    await post.ask("MAILBOX.CREATE", b'{"name":"box"}')
+    await post.send(*(f"{number} ".ljust(5_000, "x") for number in range(100)))
+
+    cut = await post.hosted.raw()
+    cut.send(b"SUB $mq9.AI.MAILBOX.MSG.box workers 1\r\n")
+    await cut.ended()
+    await post.settle()
+
+    group = await post.group(WORKERS)
+    assert (group["leased"], group["pending"]["normal"]) == ([], 100)
+
+
+async def test_a_group_that_a_mailbox_has_no_room_for_is_told_so(post):
+    replies = [
+        await post.ask(
+            "MSG.FETCH.box", orjson.dumps({"group_name": f"g{n}", "config": {"max_wait_ms": 0}})
+        )
+        for n in range(1_100)
+    ]
+    assert replies[-1]["code"] == "limit_reached"
+
+    member = await post.listen(queue=WORKERS)
+
+    [(name, text)] = await member.frames()
+    assert name == "-ERR"
+    assert text.startswith(
+        '\'Permissions Violation for Subscription to "$mq9.AI.MAILBOX.MSG.box", max_groups: '
+    )
+    assert not post.hosted.broker.waiting
+    assert not post.hosted.server.has_interest("$mq9.AI.MAILBOX.MSG.box")
+
+
+@pytest.mark.parametrize("priority", ["MAILBOX.MSG.box.urgent", "INBOX.box.notify"])
+async def test_a_group_is_not_for_one_priority(post, priority):
+    member = await post.listen(priority, WORKERS)
+
+    [(name, text)] = await member.frames()
+    assert name == "-ERR"
+    assert "a queue group is given messages of every priority" in text
+
+
+async def test_two_hundred_members_of_which_one_never_reads(post):
+    deaf = await post.listen(queue=WORKERS)
+    await fill(post, deaf)
+    subscribing = [await post.hosted.raw() for _ in range(199)]
+    for raw in subscribing:
+        raw.send(b"SUB $mq9.AI.MAILBOX.MSG.box workers 1\r\nPING\r\n")
+        assert await raw.frame() == ("PONG",)
+    await post.settle()
+    sent = [str(number) for number in range(400)]
+    await post.send(*sent)
+    await post.clock.advance(60)
+
+    heard = Counter()
+    for raw in subscribing:
+        raw.send(b"PING\r\n")
+        while (frame := await raw.frame()) != ("PONG",):
+            heard[frame[3].decode()] += 1
+    assert heard == Counter(sent)
+
+
+async def test_two_hundred_subscriptions_of_which_one_never_reads(post):
+    deaf = await post.listen()
+    await fill(post, deaf)
+    others = [await post.hosted.raw() for _ in range(199)]
+    for raw in others:
+        raw.send(b"SUB $mq9.AI.MAILBOX.MSG.box 1\r\n")
+    sent = [f"{number} ".ljust(100_000, "x") for number in range(60)]  # 6 MB
+
+    async def read(raw):
+        return [(await raw.frame())[3].decode() for _ in sent]
+
+    reading = [asyncio.create_task(read(raw)) for raw in others]
+    before = post.hosted.server.unread
+    await post.send(*sent)
+    for one in asyncio.as_completed(reading):
+        assert await one == sent
+
+    await post.settle()
+    assert post.hosted.server.unread <= before + 2 * MIB  # a batch, and what is encoded of it
