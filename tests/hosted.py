@@ -6,6 +6,7 @@ from raw import RawClient
 
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
+from mq9.dialects import Dialects
 from mq9.engine.limits import Limits
 from mq9.server.server import Server
 from mq9.testing import ManualClock
@@ -14,12 +15,12 @@ from mq9.testing import ManualClock
 class Hosted:
     """A server, its broker, and the clients that a test opens, all closed with it."""
 
-    def __init__(self, stack, *, wrap=None, **options):
+    def __init__(self, stack, *, wrap=None, dialects=Dialects.ALL, **options):
         self.stack = stack
         self.clock = ManualClock(in_transit=loopback.in_transit)
         self.timers = ManualClock(in_transit=loopback.in_transit)
         self.events = []
-        self.broker = EmbeddedBroker.in_memory(self.clock)
+        self.broker = EmbeddedBroker.in_memory(self.clock, dialects=dialects)
         if wrap is not None:
             self.broker = wrap(self.broker)
         options = {"max_payload": Limits().max_payload, **options}

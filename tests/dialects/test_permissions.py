@@ -1,0 +1,136 @@
+"""Who may: where users are configured, an older generation opens nothing more."""
+
+import orjson
+import pytest
+from raw import publish
+from users_file import write_users
+
+from mq9.server.users import Users
+
+from .hearing import PONG, ROOT, Post, headers_of
+
+USERS = """
+[[users]]
+agent = "ada"
+token = "adas"
+
+[[users]]
+agent = "bob"
+token = "bobs"
+
+[[users]]
+token = "operators"
+"""
+ADA, BOB, OPERATOR = [{"auth_token": token} for token in ("adas", "bobs", "operators")]
+
+
+@pytest.fixture
+async def post(open_hosted, tmp_path):
+    """A server at which ada has made the mailbox ``box`` and has mail."""
+    guard = Users.from_file(write_users(tmp_path, USERS))
+    post = Post(await open_hosted(guard=guard))
+    made = await post.ask("MAILBOX.CREATE", b'{"public":true,"name":"box"}', **ADA)
+    assert made["error"] == ""
+    assert (await post.ask("MAILBOX.MSG.box", b"for ada", **BOB))["error"] == ""
+    return post
+
+
+async def grant(post, *readers):
+    body = orjson.dumps({"readers": readers})
+    assert (await post.ask("MAILBOX.GRANT.box", body, **ADA))["error"] == ""
+
+
+def refusal(subject):
+    why = "mail_address: box belongs to another agent"
+    return "-ERR", f"'Permissions Violation for Subscription to \"{ROOT}{subject}\", {why}'"
+
+
+@pytest.mark.parametrize("queue", ["", "workers"])
+@pytest.mark.parametrize("subject", ["MAILBOX.MSG.box", "INBOX.box.>", "INBOX.box"])
+async def test_mail_of_another_is_refused_and_nothing_leaks(post, subject, queue):
+    bob = await post.listen(subject, queue, **BOB)
+    await post.ask("MAILBOX.MSG.box", b"more", **BOB)
+
+    assert await bob.frames() == [refusal(subject)]
+    assert not post.hosted.broker.waiting
+    assert not post.hosted.server.has_interest(ROOT + subject)
+    status = await post.ask("MAILBOX.STATUS.box", b'{"group_name":"workers"}', **ADA)
+    assert status["group"]["exists"] is False
+
+
+@pytest.mark.parametrize("queue", ["", "workers"])
+async def test_its_creator_and_an_operator_are_sent_it(post, queue):
+    for who in (ADA, OPERATOR):
+        listener = await post.listen(queue=queue and f"{queue}.{who['auth_token']}", **who)
+        assert await listener.heard() == ["for ada"]
+
+
+async def test_who_sent_it_is_said_by_the_broker(post):
+    for verb in ("MAILBOX.MSG.box", "INBOX.box.normal"):
+        await post.ask(verb, b"forged", [("mq9-from", "ada")], **BOB)
+    await post.ask("MAILBOX.MSG.box", b"claimed", [("mq9-from", "ada")], **OPERATOR)
+
+    ada = await post.listen(**ADA)
+
+    frames = await ada.frames()
+    verified = ("bob", "true")
+    assert [
+        (headers.get("mq9-from"), headers.get("mq9-from-verified"))
+        for headers in map(dict, map(headers_of, frames))
+    ] == [verified, verified, verified, ("ada", None)]
+
+
+@pytest.mark.parametrize("queue", ["", "workers"])
+async def test_whoever_is_granted_it_is_sent_it_until_that_is_revoked(post, queue):
+    await grant(post, "bob")
+    bob = await post.listen(queue=queue, **BOB)
+    assert await bob.heard() == ["for ada"]
+
+    await grant(post)
+    await post.ask("MAILBOX.MSG.box", b"for ada alone", **BOB)
+
+    assert await bob.frames() == [refusal("MAILBOX.MSG.box")]
+    assert await bob.heard() == []
+    await grant(post, "bob")
+    again = await post.listen(queue=queue, **BOB)
+    assert "for ada alone" in await again.heard()
+
+
+@pytest.mark.parametrize("queue", ["", "workers"])
+async def test_who_waits_for_a_mailbox_that_another_makes_is_refused_then(post, queue):
+    bob = await post.listen("MAILBOX.MSG.later", queue, **BOB)
+    assert await bob.frames() == []
+
+    await post.ask("MAILBOX.CREATE", b'{"name":"later"}', **ADA)
+    await post.ask("MAILBOX.MSG.later", b"for ada", **BOB)
+
+    [(name, text)] = await bob.frames()
+    assert name == "-ERR"
+    assert text.endswith("mail_address: later belongs to another agent'")
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("MAILBOX.LIST.box", b""),
+        ("MAILBOX.DELETE.box.0", b""),
+        ("MAILBOX.QUERY.box", b'{"token":"x"}'),
+        ("MAILBOX.CREATE", b'{"public":true,"name":"box"}'),
+    ],
+)
+async def test_every_other_request_is_refused_as_in_the_current_generation(post, verb, body):
+    assert (await post.ask(verb, body, **BOB))["code"] == "forbidden"
+    assert [one["payload"] for one in (await post.ask("MAILBOX.LIST.box", **ADA))["messages"]] == [
+        "for ada"
+    ]
+
+
+async def test_publishing_to_it_is_open_as_sending_is(post):
+    bob = await post.hosted.raw(**BOB)
+    for verb in ("MAILBOX.MSG.box.urgent", "INBOX.box.notify"):
+        await bob.send_all(publish(ROOT + verb, verb.encode()))
+    bob.send(b"PING\r\n")
+    assert await bob.frame() == PONG
+
+    ada = await post.listen(**ADA)
+    assert await ada.heard() == ["MAILBOX.MSG.box.urgent", "for ada", "INBOX.box.notify"]
