@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mq9 import address
 from mq9.dialects import second
-from mq9.dialects.listening import Broadcast, Listening, Mail, place, place_of
+from mq9.dialects.listening import ALL, Broadcast, Listening, Mail, place, place_of
 from mq9.dialects.second import fields_of
 from mq9.errors import InvalidRequest
 from mq9.protocol import checks, replies, requests, subjects
@@ -90,7 +90,6 @@ _TABLE = (
 VERBS: Final[OlderVerbs] = {verb.name: (verb,) for verb in _TABLE}
 _INBOX = f"{subjects.ROOT}INBOX."
 BROADCAST: Final = f"{subjects.ROOT}BROADCAST."
-_ALL = ("*", ">")  # what may follow a mailbox, to be sent all priorities
 
 
 def listen(subject: str) -> Listening | None:
@@ -106,7 +105,7 @@ def listen(subject: str) -> Listening | None:
     if not subject.startswith(_INBOX):
         return None
     inbox, _, last = subject.removeprefix(_INBOX).rpartition(".")
-    if last in _ALL:
+    if last in ALL:
         named = Named(address.parse(inbox))  # though it may end in the name of a priority
     else:
         _, named = subjects.decode(subject, older=VERBS)

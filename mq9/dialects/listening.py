@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from mq9.protocol.older_priorities import rank, stored_as
 from mq9.protocol.outcomes import Stored
 
+ALL = ("*", ">")  # what may follow a mailbox in a subscription, to be sent all priorities
+
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:

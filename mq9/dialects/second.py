@@ -11,7 +11,8 @@ from typing import Final
 
 import orjson
 
-from mq9.dialects.listening import Mail, place, place_of
+from mq9 import address
+from mq9.dialects.listening import ALL, Mail, place, place_of
 from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.older_priorities import stored_as
@@ -20,6 +21,8 @@ from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
 _MSG = "MAILBOX.MSG"
 _LISTED = 1_000  # messages of a LIST, the newest ones
+# By place in the order of delivery, in the words of the clients that subscribe to all of them.
+_PRIORITIES = ("high", "urgent", "normal", "low")
 
 
 def _is_public(payload: bytes) -> bool:
@@ -88,6 +91,10 @@ def listen(subject: str) -> Mail | None:
     """
     if not subject.startswith(_SUBJECT):
         return None
+    mailbox, _, last = subject.removeprefix(_SUBJECT).rpartition(".")
+    if last in ALL:
+        inbox = f"{_SUBJECT}{mailbox}."
+        return Mail(address.parse(mailbox), lambda message: inbox + _PRIORITIES[place(message)])
     _, named = subjects.decode(subject, older=VERBS)
     mail = Mail(named.mail_address, subject_of=lambda _: subject)
     if not named.priority:
