@@ -204,7 +204,7 @@ class Receiver(Iterator[SyncMessage]):
                         exc_info=self._failure,
                     )
         except Exception as raised:
-            _logger.exception("%r ends", self)
+            _logger.exception("no more is received from %s", self._address)
             error = raised
         finally:
             work.end()

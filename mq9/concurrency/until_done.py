@@ -38,7 +38,7 @@ def keep_alive(work: Work) -> None:
     _works.add(work)
     if not _registered:
         # There is no public function: those of `atexit` are called when no thread can be started.
-        threading._register_atexit(_wait_for_all)  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+        threading._register_atexit(wait_for_all)  # type: ignore[attr-defined]  # noqa: SLF001  # see above
         _registered = True
 
 
@@ -47,7 +47,7 @@ def let_go(work: Work) -> None:
     _works.discard(work)
 
 
-def _wait_for_all() -> None:
+def wait_for_all() -> None:
     """Wait for all work; called on the main thread when it has nothing left to do."""
     failed = getattr(sys, "last_type", None) is not None  # set by what the main program raised
     try:

@@ -1,6 +1,7 @@
 """The six operations of `Mailbox`: on every broker, and as the page that describes them."""
 
 import asyncio
+import os
 import queue
 import random
 import signal
@@ -28,6 +29,7 @@ from mq9 import (
 )
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
+from mq9.concurrency import until_done
 from mq9.concurrency.portal import Portal
 from mq9.engine.limits import Limits
 from mq9.protocol.older_priorities import stored_as
@@ -450,7 +452,7 @@ def test_it_ends_when_the_mailbox_expires(moved, resume, caplog):
 
     assert received.texts(1) == ["x"]
     assert not receiver.is_running
-    assert "<Receiver of short, running> ends" in caplog.text
+    assert "no more is received from short" in caplog.text
     with pytest.raises(MailboxNotFound), receiver:
         pass
 
@@ -599,6 +601,34 @@ def test_it_goes_on_when_the_server_is_there_again(resume, caplog):
     portal.call(server.close())
     portal.call(broker.close())
     portal.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_does_not_receive_and_can(tmp_path):
+    received = Received()
+    with Mailbox(f"sqlite:///{tmp_path / 'mq9.db'}") as mb:
+        mb.create(name="inbox")
+        receiver = mb.receive("inbox", received)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                assert not receiver.is_running
+                receiver.stop()
+                with pytest.raises(NotConnected, match="not in the child"):
+                    receiver.join()
+                until_done.wait_for_all()  # as its interpreter does at the end
+                mb.send("inbox", "from the child")
+                with mb.receive("inbox", received):
+                    assert received.texts(1) == ["from the child"]
+                mb.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert received.texts(1) == ["from the child"]
+        assert receiver.is_running
 
 
 # Bad input

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import queue
 import random
 from collections import Counter
 
@@ -12,6 +13,7 @@ from mq9 import (
     AgentNotFound,
     BadReply,
     InvalidRequest,
+    Mailbox,
     MailboxExists,
     MailboxNotFound,
     Mq9Client,
@@ -551,3 +553,34 @@ def test_a_message_without_encoding_and_header_is_base64():
     item = {"msg_id": 0, "payload": base64.b64encode(b"\xff").decode()}
     assert replies.decode_message(item, "inbox", None, None).payload == b"\xff"
     assert not robustmq.is_plain_text(item)
+
+
+# The six operations
+
+
+def use_six_operations(url):
+    """Use a Mailbox; what comes in which order, to everybody and to a group."""
+    with Mailbox(url, reconnect_delay=0.01) as mb:
+        made = [mb.create(public=True, name="tasks")["mail_id"] for _ in range(2)]
+        assert made == ["tasks", "tasks"]
+        with pytest.raises(MailboxExists):
+            mb.create(name="tasks")
+        for priority in ("low", "normal", "high"):
+            mb.send("tasks", priority, priority)
+        received = [queue.Queue(), queue.Queue()]
+        mb.receive("tasks", lambda message: received[0].put(message.text))
+        mb.receive("tasks", lambda message: received[1].put(message.text), resume="workers")
+        texts = [[one.get(timeout=30) for _ in range(3)] for one in received]
+        mb.send("tasks", "later")
+        texts += [[one.get(timeout=30)] for one in received]
+        assert [message.text for message in mb.fetch("tasks", num=2)] == ["high", "low"]
+        mb.delete("tasks", 0)
+        return texts
+
+
+async def test_six_operations_are_there(broker):
+    in_order = ["high", "low", "normal"]  # low is not kept
+
+    texts = await asyncio.to_thread(use_six_operations, broker.url)
+
+    assert texts == [in_order, in_order, ["later"], ["later"]]

@@ -13,10 +13,12 @@ from mq9 import (
     ConsumerEvent,
     Extended,
     FetchResult,
+    Mailbox,
     MailboxNotFound,
     Message,
     Mq9Client,
     Priority,
+    Receiver,
     StoredMessage,
     SyncConsumer,
     SyncMessage,
@@ -100,6 +102,20 @@ def block(server: str) -> None:
         consumer.stop()
         answer: SyncMessage = client.request("inbox", "?")
         answer.ack()
+
+
+def use_six_operations(server: str) -> None:
+    with Mailbox(server, request_timeout=2) as mb:
+        inbox: str = mb.create(ttl=60, public=True, name="inbox")["mail_id"]
+        msg_id: int = mb.send(inbox, {"task": "x"}, "high", tags=["a"])
+        received: Receiver = mb.receive(inbox, handle_blocking, resume="workers")
+        mb.receive(inbox, callback=lambda message: print(message.text))
+        for message in mb.receive(inbox):
+            print(message.json())
+        waiting: list[SyncMessage] = mb.fetch(inbox, num=10)
+        listed: list[dict[str, str]] = mb.list()
+        mb.delete(inbox, msg_id)
+        print(waiting, listed, received.join(timeout=1))
 
 
 async def give_tools() -> list[BaseTool]:
