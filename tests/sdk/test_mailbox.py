@@ -218,7 +218,7 @@ def test_the_callback_is_called_on_one_thread(mb, inbox):
     assert called != {threading.current_thread()}
 
 
-SENT = 1_500  # more than a reply holds, those that are not normal too
+SENT = 1_600  # of which more are high than a reply holds
 
 
 def send_many(client, priorities):
@@ -237,7 +237,7 @@ def send_many(client, priorities):
 
 @pytest.mark.parametrize("order", ["mixed", "the least urgent first", "the most urgent first"])
 def test_however_much_is_stored_comes_once_and_in_order(client, mb, inbox, order):
-    priorities = random.Random(7).choices(["high", "high", "urgent", "normal"], k=SENT)
+    priorities = random.Random(7).choices(["high"] * 6 + ["urgent", "normal"], k=SENT)
     if order != "mixed":
         priorities.sort(key=RANKS.get, reverse=order == "the least urgent first")
     send_many(client, priorities)
@@ -249,17 +249,20 @@ def test_however_much_is_stored_comes_once_and_in_order(client, mb, inbox, order
     for message in mb.receive(inbox):
         received.append(message)
         if len(received) == 10:
+            mb.send(inbox, "meanwhile")
             mb.send(inbox, "meanwhile", "high")
-        if len(received) == SENT + 5:
+        if len(received) == SENT + 6:
             break
 
     ids = {
         rank: [number for number, one in enumerate(priorities) if RANKS[one] == rank]
         for rank in range(3)
     }
-    expected = [*ids[0], *ids[1], *ids[2], SENT + 3, SENT, SENT + 1, SENT + 2, SENT + 4]
+    assert len(ids[0]) > 1_000
+    normal, *low = SENT + 3, SENT, SENT + 1, SENT + 2
+    meanwhile = [SENT + 5, SENT + 4]
+    expected = [*ids[0], *ids[1], *ids[2], normal, *low, *meanwhile]
     assert [message.msg_id for message in received] == expected
-    assert received[-1].text == "meanwhile"
 
 
 def test_what_was_deleted_before_its_turn_does_not_come(client, mb, inbox):
@@ -571,6 +574,28 @@ def test_closing_ends_all_that_receives(url):
     with pytest.raises(NotConnected, match="the Mailbox was closed"):
         mb.fetch(boxes[0])
     assert "not connected" in repr(mb)
+
+
+def test_closing_waits_for_the_callback_that_runs(url, client):
+    mb = Mailbox(url)
+    mb.create(name="inbox")
+    mb.send("inbox", "a")
+    began, may_end = threading.Event(), threading.Event()
+
+    def callback(_message):
+        began.set()
+        assert may_end.wait(30)
+        mb.send("inbox", "b")
+
+    mb.receive("inbox", callback, resume="workers")
+    assert began.wait(30)
+    closing = threading.Thread(target=mb.close)
+    closing.start()
+    may_end.set()
+    closing.join()
+
+    group = client.mailbox_status("inbox", group_name="workers").group
+    assert (group.acked, group.leased, group.pending.normal) == (1, (), 1)
 
 
 @pytest.mark.parametrize("resume", [None, "workers"])
