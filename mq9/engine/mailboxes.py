@@ -8,8 +8,9 @@ mailbox in which nothing is due costs one row.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -199,28 +200,53 @@ def _advance(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
 
 
 def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
+    """Make visible what has fallen due; how many messages: there may be a whole mailbox of them."""
     due = connection.execute(
-        "SELECT id, due_ms, key, sender, sender_verified FROM delayed"
+        "SELECT id, due_ms, key, expires_ms, sender, sender_verified FROM delayed"
         " WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
         (mailbox.id, now),
     ).fetchall()
-    for row_id, due_ms, wanted, sender, verified in due:
-        key = wanted
-        if not may_replace(connection, mailbox, key, sender, verified, due_ms):
-            key = None  # another sender has it by now, and nothing may be lost
-        replace_older(connection, mailbox, key, due_ms, mailbox.next_msg_id)
+    if not due:
+        return 0
+    visible: dict[str, _Older | None] = {}  # by place
+    first = mailbox.next_msg_id
+    keys: dict[int, str | None] = {}  # of those that stay visible
+    shown: list[tuple[int, int, int]] = []
+    removals: list[Removal] = []
+    for row_id, due_ms, wanted, expires_ms, sender, verified in due:
+        key, msg_id = wanted, mailbox.next_msg_id
+        place = _place(mailbox, key)
+        older = None
+        if place is not None:
+            if place not in visible:
+                visible[place] = _at_place(connection, mailbox, key)
+            older = visible[place]
+        if older is not None and not _yields(mailbox, older, sender, verified, due_ms):
+            key = place = older = None  # another sender has it by now, and nothing may be lost
+        if older is not None:
+            removals.append(Removal(older.msg_id, due_ms, msg_id))
+            keys.pop(older.msg_id, None)
+        if place is not None:
+            visible[place] = _Older(msg_id, expires_ms, sender, verified)
         mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
-        connection.execute(
-            "INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
-            " tags, sender, sender_verified, reply_to, correlation_id, path, headers, size,"
-            " payload)"
-            " SELECT mailbox, ?, priority, ?, sent_ms, expires_ms, ?, tags,"
-            " sender, sender_verified, reply_to, correlation_id, path, headers, size, payload"
-            " FROM delayed WHERE id=?",
-            (mailbox.next_msg_id, mailbox.visible_ms, key, row_id),
-        )
-        connection.execute("DELETE FROM delayed WHERE id=?", (row_id,))
+        shown.append((row_id, msg_id, mailbox.visible_ms))
+        keys[msg_id] = key
         mailbox.next_msg_id += 1
+    remove(connection, mailbox, [one for one in removals if one.msg_id < first], "replaced")
+    # A cross join: SQLite cannot know how little is in the JSON, and might begin with the table.
+    connection.execute(
+        "WITH shown (row_id, new_id, shown_ms, new_key) AS (SELECT json_extract(value, '$[0]'),"
+        " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
+        " FROM json_each(?))"
+        " INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
+        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, size, payload)"
+        " SELECT mailbox, new_id, priority, shown_ms, sent_ms, expires_ms, new_key,"
+        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, size, payload"
+        " FROM shown CROSS JOIN delayed ON id=row_id",
+        (orjson.dumps([(*one, keys.get(one[1])) for one in shown]).decode(),),
+    )
+    connection.execute("DELETE FROM delayed WHERE mailbox=? AND due_ms<=?", (mailbox.id, now))
+    remove(connection, mailbox, [one for one in removals if one.msg_id >= first], "replaced")
     return len(due)
 
 
@@ -228,7 +254,53 @@ def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) 
     expired = connection.execute(
         "SELECT msg_id FROM messages WHERE mailbox=? AND expires_ms<=?", (mailbox.id, now)
     )
-    return remove(connection, mailbox, (msg_id for (msg_id,) in expired), "expired", now)
+    return remove(connection, mailbox, [Removal(msg_id, now) for (msg_id,) in expired], "expired")
+
+
+class _Older(NamedTuple):
+    """A message whose place a newer one may take."""
+
+    msg_id: int
+    expires_ms: int | None
+    sender: str | None
+    sender_verified: bool
+
+
+def _place(mailbox: Mailbox, key: str | None) -> str | None:
+    """Return what only one visible message can have: its key, or in some mailboxes all the same."""
+    return "" if mailbox.type == MailboxType.LATEST else key
+
+
+def _at_place(connection: sqlite3.Connection, mailbox: Mailbox, key: str | None) -> _Older | None:
+    """Return the visible message whose place one of a key would take, if there is one."""
+    values: tuple[object, ...]
+    if mailbox.type == MailboxType.LATEST:
+        where, values = "mailbox=?", (mailbox.id,)
+    elif key is not None:
+        where, values = "mailbox=? AND key=?", (mailbox.id, key)
+    else:
+        return None
+    row = connection.execute(
+        f"SELECT msg_id, expires_ms, sender, sender_verified FROM messages WHERE {where}",  # noqa: S608  # constant text
+        values,
+    ).fetchone()
+    return None if row is None else _Older(*row)
+
+
+def _yields(
+    mailbox: Mailbox, older: _Older, sender: str | None, verified: bool, instant: int
+) -> bool:
+    """Tell whether a message that becomes visible at an instant may replace another.
+
+    Under a key, what is from a verified sender is replaced only by that sender, and a verified
+    sender replaces only what bears its name. In a mailbox that keeps the newest only, whoever may
+    send may replace.
+    """
+    if mailbox.type == MailboxType.LATEST:
+        return True
+    if older.expires_ms is not None and older.expires_ms <= instant:
+        return True
+    return older.sender == sender if verified else not older.sender_verified
 
 
 def may_replace(
@@ -239,11 +311,7 @@ def may_replace(
     verified: bool,
     instant: int,
 ) -> bool:
-    """Tell whether a message may replace what it would take the place of at an instant.
-
-    Under a key, what is from a verified sender is replaced only by that sender, and a verified
-    sender replaces only what bears its name. In a mailbox that keeps the newest only, whoever may
-    send may replace.
+    """Tell whether a message may take the place of what is there, if anything is.
 
     Args:
         connection: The database.
@@ -253,17 +321,8 @@ def may_replace(
         verified: Whether that is known, and not a claim.
         instant: When it becomes visible, in milliseconds since the Unix epoch.
     """
-    if key is None or mailbox.type == MailboxType.LATEST:
-        return True
-    older = connection.execute(
-        "SELECT sender, sender_verified FROM messages WHERE mailbox=? AND key=?"
-        " AND (expires_ms IS NULL OR expires_ms>?)",
-        (mailbox.id, key, instant),
-    ).fetchone()
-    if older is None:
-        return True
-    older_sender, older_verified = older
-    return bool(older_sender == sender if verified else not older_verified)
+    older = _at_place(connection, mailbox, key)
+    return older is None or _yields(mailbox, older, sender, verified, instant)
 
 
 def replace_older(
@@ -283,59 +342,70 @@ def replace_older(
     Returns:
         Whether there was anything.
     """
-    if mailbox.type == MailboxType.LATEST:
-        older = connection.execute("SELECT msg_id FROM messages WHERE mailbox=?", (mailbox.id,))
-    elif key is not None:
-        older = connection.execute(
-            "SELECT msg_id FROM messages WHERE mailbox=? AND key=?", (mailbox.id, key)
-        )
-    else:
+    older = _at_place(connection, mailbox, key)
+    if older is None:
         return False
-    replaced = (msg_id for (msg_id,) in older)
-    return remove(connection, mailbox, replaced, "replaced", instant, newer) > 0
+    remove(connection, mailbox, [Removal(older.msg_id, instant, newer)], "replaced")
+    return True
+
+
+class Removal(NamedTuple):
+    """A message that is removed.
+
+    Attributes:
+        msg_id: The message.
+        instant: When it goes, in milliseconds since the Unix epoch.
+        replaced_by: The message that takes its place.
+    """
+
+    msg_id: int
+    instant: int
+    replaced_by: int | None = None
 
 
 def remove(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    msg_ids: Iterable[int],
-    reason: str,
-    instant: int,
-    replaced_by: int | None = None,
+    connection: sqlite3.Connection, mailbox: Mailbox, removals: Sequence[Removal], reason: str
 ) -> int:
     """Remove visible messages, void their leases and remember why; ``save`` is the caller's.
 
     Args:
         connection: The database.
         mailbox: Their mailbox.
-        msg_ids: The messages. There may be as many as the mailbox has: this takes a few statements.
-        reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``; what had expired by
-            ``instant`` has expired, whatever else is said.
-        instant: When they went, in milliseconds since the Unix epoch.
-        replaced_by: The message that takes their place.
+        removals: There may be as many as the mailbox has messages: this takes a few statements.
+        reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``; what had expired by the
+            instant at which it is to go has expired, whatever else is said.
 
     Returns:
-        How many of them there were.
+        How many of the messages there were.
     """
-    ids = list(msg_ids)
-    if not ids:
+    if not removals:
         return 0
+    values: tuple[object, ...]
     which: tuple[int, int | str]
-    if len(ids) == 1:  # by far the most frequent
-        is_chosen, which = "msg_id=?", (mailbox.id, ids[0])
+    if len(removals) == 1:  # by far the most frequent
+        went, values = "VALUES (?,?,?)", tuple(removals[0])
+        is_chosen, which = "msg_id=?", (mailbox.id, removals[0].msg_id)
     else:
+        went = (
+            "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
+            " json_extract(value, '$[2]') FROM json_each(?)"
+        )
+        values = (orjson.dumps([tuple(one) for one in removals]).decode(),)
         is_chosen = "msg_id IN (SELECT value FROM json_each(?))"
-        which = (mailbox.id, orjson.dumps(ids).decode())
+        which = (mailbox.id, orjson.dumps([one.msg_id for one in removals]).decode())
     chosen = f"mailbox=? AND {is_chosen}"
     count, size = connection.execute(
         f"SELECT count(*), coalesce(sum(size), 0) FROM messages WHERE {chosen}",  # noqa: S608  # constant text
         which,
     ).fetchone()
+    # A cross join, as above.
     connection.execute(
-        "INSERT INTO tombstones SELECT mailbox, msg_id, iif(expires_ms<=?, 'expired', ?),"  # noqa: S608  # constant text
-        " iif(expires_ms<=?, expires_ms, ?), sent_ms, visible_ms, priority,"
-        f" iif(expires_ms<=?, NULL, ?) FROM messages WHERE {chosen}",
-        (instant, reason, instant, instant, instant, replaced_by, *which),
+        f"WITH went (id, instant, newer) AS ({went}) INSERT INTO tombstones"  # noqa: S608  # constant text
+        " SELECT mailbox, msg_id, iif(expires_ms<=instant, 'expired', ?),"
+        " iif(expires_ms<=instant, expires_ms, instant), sent_ms, visible_ms, priority,"
+        " iif(expires_ms<=instant, NULL, newer) FROM went CROSS JOIN messages"
+        " WHERE mailbox=? AND msg_id=id",
+        (*values, reason, mailbox.id),
     )
     connection.execute(f"DELETE FROM messages WHERE {chosen}", which)  # noqa: S608  # constant text
     deliveries.keep_latest(connection, f"l.mailbox=? AND l.{is_chosen}", which)

@@ -11,7 +11,7 @@ import orjson
 from mq9.engine import handlers, idempotency, mailboxes
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import Mailbox, Removal
 from mq9.errors import Forbidden, MailboxFull, MessageNotFound
 from mq9.models import PRIORITIES
 from mq9.protocol.outcomes import Found, Stored
@@ -222,7 +222,8 @@ def make_room(
         count -= 1
         total -= its_size
         if count < limits.max_messages and total + size <= limits.max_bytes:
-            mailboxes.remove(connection, mailbox, evicted, "evicted", now)
+            removals = [Removal(one, now) for one in evicted]
+            mailboxes.remove(connection, mailbox, removals, "evicted")
             return
     if count >= limits.max_messages:
         met = f"max_messages: {count} messages reach {limits.max_messages}"
@@ -265,7 +266,7 @@ def delete(connection: sqlite3.Connection, call: Call[Delete], now: int, _limits
     """Remove one message."""
     mailbox = mailboxes.advance(connection, call.address, now)
     msg_id = call.request.msg_id
-    if not mailboxes.remove(connection, mailbox, [msg_id], "deleted", now):
+    if not mailboxes.remove(connection, mailbox, [Removal(msg_id, now)], "deleted"):
         raise MessageNotFound(f"message not found: {msg_id} is not in {call.address}")
     mailbox.save(connection)
 

@@ -4,7 +4,7 @@ import pytest
 
 from mq9 import Forbidden
 
-from .reading import bodies, ids
+from .reading import START, bodies, ids
 
 
 async def test_a_newer_message_replaces_the_older_and_takes_a_new_id(client, inbox):
@@ -112,6 +112,32 @@ async def test_two_delayed_messages_of_one_key_replace_each_other_in_due_order(w
     assert bodies(await client.query(inbox)) == ["first"]
     await way.clock.advance(5)
     assert bodies(await client.query(inbox)) == ["second"]
+
+
+async def test_what_falls_due_together_replaces_one_after_the_other(way, client, inbox):
+    await client.send(inbox, "stored", key="k")
+    await client.send(inbox, "first", key="k", delay=10, tags=["a"])
+    await client.send(inbox, "last", key="k", delay=30)
+    await client.send(inbox, "second", key="k", delay=20, ttl=25)
+    await client.send(inbox, "other", key="l", delay=5)
+    await client.send(inbox, "plain", delay=25)
+
+    await way.clock.advance(100)
+
+    found = await client.query(inbox)
+    assert [(one.msg_id, one.text, one.key, one.create_time - START) for one in found] == [
+        (1, "other", "l", 5),
+        (4, "plain", None, 25),
+        (5, "last", "k", 30),
+    ]
+    lives = [(await client.mailbox_status(inbox, msg_id=one)).message for one in (0, 2, 3)]
+    assert [(life.state, life.since - START, life.replaced_by) for life in lives] == [
+        ("replaced", 10, 2),
+        ("replaced", 20, 3),
+        ("expired", 25, None),
+    ]
+    status = await client.mailbox_status(inbox)
+    assert (status.stored, status.stored_bytes) == (3, len("otherl" + "plain" + "lastk"))
 
 
 async def test_what_fell_due_and_expired_unseen_has_still_replaced_its_key(way, client, inbox):
