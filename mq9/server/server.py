@@ -131,6 +131,11 @@ class Server:
         return len(self._hub.tasks)
 
     @property
+    def pushes(self) -> int:
+        """How many subscriptions are sent mail, or wait for some."""
+        return len(self._hub.pushes)
+
+    @property
     def subscriptions(self) -> int:
         """How many subscriptions all clients have."""
         return len(self._hub.router)

@@ -1,7 +1,6 @@
 """Clients of a server, what they are subscribed to and what they have been sent."""
 
 import orjson
-from raw import publish
 
 ROOT = "$mq9.AI."
 PONG = ("PONG",)
@@ -100,8 +99,3 @@ def headers_of(frame):
     first, *lines = frame[2].decode().removesuffix("\r\n\r\n").split("\r\n")
     assert first == "NATS/1.0"
     return [tuple(line.split(": ", 1)) for line in lines]
-
-
-def send(to, body, headers=()):
-    """Return the frame that publishes a message to a mailbox, and wants no reply."""
-    return publish(f"{ROOT}MAILBOX.MSG.{to}", body, headers=headers)
