@@ -62,7 +62,11 @@ class Mailbox:
         self.close()
 
     def close(self) -> None:
-        """Stop what receives, as its ``stop`` does, and let go of the broker; may be repeated."""
+        """Stop what receives, as its ``stop`` does, and let go of the broker; may be repeated.
+
+        A callback of a group that calls this waits for itself, for 30 s, and its message goes to
+        another member; it should stop its receiver.
+        """
         for receiver in list(self._receivers):
             receiver.request_stop()
         for receiver in list(self._receivers):

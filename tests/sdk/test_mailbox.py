@@ -576,6 +576,24 @@ def test_closing_ends_all_that_receives(url):
     assert "not connected" in repr(mb)
 
 
+def test_a_callback_closes_everything(url):
+    mb = Mailbox(url)
+    mb.create(name="inbox")
+    mb.send("inbox", "a")
+    mb.send("inbox", "b")
+    handled = []
+
+    def callback(message):
+        handled.append(message.text)
+        mb.close()
+
+    receiver = mb.receive("inbox", callback)
+
+    assert receiver.join(30)
+    assert handled == ["a"]
+    receiver.stop()
+
+
 def test_closing_waits_for_the_callback_that_runs(url, client):
     mb = Mailbox(url)
     mb.create(name="inbox")
