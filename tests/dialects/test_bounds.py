@@ -39,7 +39,6 @@ async def nothing_is_left(post, connections=1):
         "MAILBOX.MSG.*",
         "MAILBOX.MSG.>",
         "MAILBOX.MSG.*.urgent",
-        "MAILBOX.MSG.box.*",
         "MAILBOX.MSG.a.*.b",
         "MAILBOX.MSG",
         "MAILBOX.MSG.",

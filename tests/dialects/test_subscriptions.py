@@ -9,7 +9,13 @@ from .hearing import headers_of
 WORDS = ["low", "normal", "urgent", "high", "critical"]
 
 
-@pytest.mark.parametrize("subject", ["MAILBOX.MSG.box", "INBOX.box.*", "INBOX.box.>", "INBOX.box"])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *("MAILBOX.MSG.box", "MAILBOX.MSG.box.*", "MAILBOX.MSG.box.>"),
+        *("INBOX.box", "INBOX.box.*", "INBOX.box.>"),
+    ],
+)
 async def test_what_is_stored_comes_first_by_priority_then_what_arrives(post, subject):
     for word in WORDS * 2:
         await post.send(word, to=f"box.{word}")
@@ -93,9 +99,11 @@ async def test_all_priorities_of_an_address_that_ends_like_one(post):
     await post.send("for box", to="box.normal")
     await post.ask("INBOX.box.normal.urgent", b"for box.normal")
 
-    listener = await post.listen("INBOX.box.normal.*")
-
-    assert await listener.heard() == ["for box.normal"]
+    for verb in ("INBOX", "MAILBOX.MSG"):
+        listener = await post.listen(f"{verb}.box.normal.*")
+        [frame] = await listener.frames()
+        assert frame[1] == f"$mq9.AI.{verb}.box.normal.urgent"
+        assert frame[3] == b"for box.normal"
 
 
 @pytest.mark.parametrize("subject", ["MAILBOX.MSG.later", "INBOX.later.*"])
