@@ -1,0 +1,313 @@
+"""FETCH by a consumer group: what is picked, read and leased.
+
+Within a lane new messages have the highest id so far, so a group's position is one cursor a lane,
+plus a row for each message that was delivered and is not acked. A row whose lease has ended is
+free for anyone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import sqlite3
+from typing import Any
+
+import orjson
+
+from mq9.engine import agents, deliveries, groups, handlers, mailboxes, replies
+from mq9.engine.commands import Call, consumer_of
+from mq9.engine.groups import Group
+from mq9.engine.limits import Limits
+from mq9.engine.mailboxes import Mailbox
+from mq9.engine.messages import load_messages, reply_bytes
+from mq9.protocol.outcomes import Fetched, Stored
+from mq9.protocol.requests import Fetch, Release
+
+# What a fetch may deliver: lane, msg_id, deliveries so far, whether the consumer holds it.
+Candidate = tuple[int, int, int, bool]
+
+
+@handlers.command(Fetch)
+def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetched:
+    """Lease messages to a consumer of a group."""
+    request, consumer = call.request, consumer_of(call)
+    assert request.group_name is not None  # noqa: S101  # else it is a Peek
+    mailbox = mailboxes.advance(connection, call.address, now)
+    mailboxes.refuse_another(mailbox, call.generation)
+    group = groups.find(connection, mailbox, request.group_name, now)
+    repeated = False
+    if group is not None:
+        group.note_use(connection, now)
+    if group is not None and request.request_id is not None:
+        number = latest_reply(connection, group, call)
+        repeated = number is not None
+        if number is not None:
+            held = _still_held(connection, mailbox, group, number, call, now)
+            if held is not None:
+                return held
+    reset = request.force_deliver and not repeated
+    if group is None or reset:
+        start = groups.start_position(connection, mailbox, request, now)
+        if group is None:
+            group = groups.create(connection, mailbox, request.group_name, start, now, limits)
+        else:
+            groups.reset(connection, mailbox, group, start, now)
+    _free_ended(connection, group, now)
+    picked, more = _pick(
+        connection, mailbox, group, consumer if request.redeliver_own else None, request.num_msgs
+    )
+    number = mailbox.next_reply
+    batch = groups.token(mailbox, number) if picked else None
+    messages, cut = load(connection, mailbox, picked, request, as_text=call.as_text)
+    until_ms = now + request.lease_ms
+    if messages or (reset and request.request_id is not None):
+        given = [(lane, msg_id) for lane, msg_id, *_ in picked[: len(messages)]]
+        cost = replies.cost(group, call, given)
+        if cost:
+            replies.charge(connection, mailbox, group, call, cost, now, limits)
+        _write_reply(connection, mailbox, group, call, number, cost, now)
+    refetched = _lease(
+        connection, mailbox, group, consumer, picked[: len(messages)], number, until_ms
+    )
+    return Fetched(
+        mail_address=mailbox.address,
+        generation=mailbox.generation,
+        messages=messages,
+        batch=batch,
+        lease_until=until_ms / 1000 if messages else None,
+        more=more or cut,
+        position=group.start,
+        next_change_ms=None
+        if messages
+        else _sooner(
+            next_change(connection, mailbox, group),
+            agents.next_sign(connection, call.agent, now),
+        ),
+        refetched=refetched,
+    )
+
+
+def latest_reply(
+    connection: sqlite3.Connection, group: Group, call: Call[Fetch | Release]
+) -> int | None:
+    """Return the last reply that a request of that id was given; None where there is none."""
+    row = connection.execute(
+        "SELECT max(number) FROM replies WHERE group_id=? AND request_id=? AND consumer=?",
+        (group.id, call.request.request_id, consumer_of(call)),
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def _still_held(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    number: int,
+    call: Call[Fetch],
+    now: int,
+) -> Fetched | None:
+    """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
+    rows = connection.execute(
+        "SELECT l.msg_id, l.deliveries, l.until_ms FROM deliveries d JOIN leases l"
+        " ON l.group_id=d.group_id AND l.msg_id=d.msg_id"
+        " WHERE d.mailbox=? AND d.reply=? AND l.reply=d.reply AND l.holder=? AND l.until_ms>?"
+        " ORDER BY d.position",
+        (mailbox.id, number, consumer_of(call), now),
+    ).fetchall()
+    if not rows:
+        return None
+    this_reply = (mailbox.id, number)
+    connection.execute(
+        "UPDATE replies SET copies=copies+1 WHERE mailbox=? AND number=?", this_reply
+    )
+    (copy,) = connection.execute(
+        "SELECT copies FROM replies WHERE mailbox=? AND number=?", this_reply
+    ).fetchone()
+    counts = {msg_id: count for msg_id, count, _ in rows}
+    stored = {one.msg_id: one for one in load_messages(connection, mailbox, counts)}
+    others, _ = _pick(connection, mailbox, group, None, 1)
+    return Fetched(
+        mail_address=mailbox.address,
+        generation=mailbox.generation,
+        messages=tuple(stored[msg_id] for msg_id in counts),
+        batch=groups.token(mailbox, number),
+        lease_until=min(until_ms for *_, until_ms in rows) / 1000,
+        more=bool(others),
+        position=group.start,
+        copy=copy,
+    )
+
+
+def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
+    connection.execute(
+        "UPDATE leases SET holder=NULL, until_ms=NULL WHERE group_id=? AND until_ms<=?",
+        (group.id, now),
+    )
+
+
+def _pick(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, own: str | None, num_msgs: int
+) -> tuple[list[Candidate], bool]:
+    """Choose what to deliver, the most urgent and oldest first, and say whether there is more.
+
+    Args:
+        connection: The database.
+        mailbox: Where the messages are.
+        group: Who is to get them.
+        own: The consumer that is given again what it holds; None for none.
+        num_msgs: How many at the most.
+    """
+    most = num_msgs + 1
+    known: list[Candidate] = _known(connection, group, None, most)
+    if own is not None:
+        known += _known(connection, group, own, most)
+    picked: list[Candidate] = []
+    for lane, cursor in enumerate(group.cursors):
+        room = most - len(picked)
+        fresh = _rows(
+            connection,
+            "SELECT priority, msg_id, 0 AS deliveries, 0 AS held FROM messages"
+            " WHERE mailbox=? AND priority=? AND msg_id>=? ORDER BY msg_id LIMIT ?",
+            (mailbox.id, lane, cursor, room),
+        )
+        picked += sorted([*(one for one in known if one[0] == lane), *fresh])[:room]
+        if len(picked) == most:
+            return picked[:-1], True
+    return picked, False
+
+
+def _known(
+    connection: sqlite3.Connection, group: Group, holder: str | None, most: int
+) -> list[Candidate]:
+    return _rows(
+        connection,
+        "SELECT priority, msg_id, deliveries, holder IS NOT NULL AS held FROM leases"
+        " WHERE group_id=? AND holder IS ? ORDER BY priority, msg_id LIMIT ?",
+        (group.id, holder, most),
+    )
+
+
+def _rows(connection: sqlite3.Connection, select: str, values: tuple[Any, ...]) -> list[Candidate]:
+    """Return candidates in one step, since after each one other threads may go first."""
+    (rows,) = connection.execute(
+        "SELECT json_group_array(json_array(priority, msg_id, deliveries, held)) FROM"  # noqa: S608  # constant text
+        f" ({select})",
+        values,
+    ).fetchone()
+    return list(map(tuple, orjson.loads(rows)))
+
+
+def load(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    picked: list[Candidate],
+    wanted: Fetch,
+    *,
+    as_text: bool,
+) -> tuple[tuple[Stored, ...], bool]:
+    """Read the picked messages until ``max_bytes`` are reached; whether that cut them."""
+    messages: list[Stored] = []
+    room = wanted.max_bytes
+    for _, lane in itertools.groupby(picked, key=operator.itemgetter(0)):
+        counts = {msg_id: before + 1 for _, msg_id, before, _ in lane}
+        for message in load_messages(connection, mailbox, counts):
+            room -= reply_bytes(message, as_text=as_text)
+            if messages and room < 0:
+                return tuple(messages), True
+            messages.append(message)
+    return tuple(messages), False
+
+
+def _write_reply(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    call: Call[Fetch],
+    number: int,
+    cost: int,
+    now: int,
+) -> None:
+    connection.execute(
+        "INSERT INTO replies (mailbox, number, group_id, consumer, request_id, made_ms, cost)"
+        " VALUES (?,?,?,?,?,?,?)",
+        (
+            *(mailbox.id, number, group.id),
+            *(consumer_of(call), call.request.request_id, now, cost),
+        ),
+    )
+    mailbox.next_reply += 1
+    mailbox.save(connection)
+
+
+def _lease(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    consumer: str,
+    picked: list[Candidate],
+    number: int,
+    until_ms: int,
+) -> bool:
+    """Write the leases of a reply; whether one of them took the place of a running one."""
+    position = 0
+    for lane, ones in itertools.groupby(picked, key=operator.itemgetter(0)):
+        is_held = {msg_id: held for _, msg_id, _, held in ones}
+        held = orjson.dumps([one for one in is_held if is_held[one]]).decode()
+        others = orjson.dumps([one for one in is_held if not is_held[one]]).decode()
+        # Each is one step of SQLite's, during which Python is free for others.
+        deliveries.add(
+            connection,
+            mailbox.id,
+            group.id,
+            number,
+            consumer,
+            position,
+            orjson.dumps(list(is_held)).decode(),
+        )
+        deliveries.keep_latest(
+            connection,
+            "l.group_id=? AND l.msg_id IN (SELECT value FROM json_each(?))",
+            (group.id, others),
+        )
+        # Without its holder, so that the index of holders stays as it is.
+        connection.execute(
+            "UPDATE leases SET until_ms=?, deliveries=deliveries+1, reply=?"
+            " WHERE group_id=? AND msg_id IN (SELECT value FROM json_each(?))",
+            (until_ms, number, group.id, held),
+        )
+        connection.execute(
+            "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
+            " reply, granted) SELECT ?,value,?,?,?,?,1,?,? FROM json_each(?) WHERE true"
+            " ON CONFLICT DO UPDATE SET holder=excluded.holder, until_ms=excluded.until_ms,"
+            " deliveries=deliveries+1, reply=excluded.reply, granted=excluded.granted",
+            (group.id, mailbox.id, lane, consumer, until_ms, number, number, others),
+        )
+        position += len(is_held)
+    moved = False
+    for lane, msg_id, _, _ in picked:
+        if msg_id >= group.cursors[lane]:
+            group.cursors[lane] = msg_id + 1
+            moved = True
+    if moved:
+        group.save(connection)
+    return any(held for *_, held in picked)
+
+
+def next_change(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None
+) -> int | None:
+    """Return the instant at which, if nobody does anything, a FETCH could find more."""
+    (due_ms,) = connection.execute(
+        "SELECT min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
+    ).fetchone()
+    until_ms = None
+    if group is not None:
+        (until_ms,) = connection.execute(
+            "SELECT min(until_ms) FROM leases WHERE group_id=? AND until_ms IS NOT NULL",
+            (group.id,),
+        ).fetchone()
+    return _sooner(due_ms, until_ms, mailbox.expires_ms)
+
+
+def _sooner(*instants: int | None) -> int | None:
+    return min((one for one in instants if one is not None), default=None)
