@@ -156,16 +156,6 @@ async def test_a_python_snippet_runs_as_printed(name, number, served, client, mo
                 await closed
 
 
-@pytest.mark.parametrize("number", sorted(SIGNATURES))
-def test_every_parameter_of_a_printed_signature_is_one_of_ours(number):
-    code = python("python-sdk.md")[number]
-    name = re.match(r"(?:\w+ = )?(?:await client\.)?(\w+)\(", code)[1]
-    ours = inspect.signature(Mq9Client if name == "Mq9Client" else getattr(Mq9Client, name))
-    parameters = re.findall(r"(?:^|\()(\w+): ", code, re.MULTILINE)
-    assert parameters
-    assert set(parameters) <= ours.parameters.keys()
-
-
 @pytest.mark.skipif(not NATS.exists(), reason="make builds the nats command only with Go")
 async def test_the_shell_lines_run_in_order_as_printed(served, client, tmp_path):
     lines = shell(page("for-engineer.md"))
