@@ -137,16 +137,7 @@ class Send(Body[int]):
         return [*encoded, *self.headers]
 
     @classmethod
-    def read(cls, payload: bytes, headers: Headers, msg_id: int | None) -> Self:
-        """Read the options from a request's headers.
-
-        Raises:
-            InvalidRequest: A header is repeated or malformed.
-        """
-        return cls.decode_headers(headers)
-
-    @classmethod
-    def decode_headers(cls, found: Headers) -> Self:
+    def read(cls, payload: bytes, found: Headers, msg_id: int | None) -> Self:
         """Read the options from a request's headers.
 
         Raises:
