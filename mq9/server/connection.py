@@ -228,9 +228,9 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._loop.call_soon(self._flush)
         self._out.write(data, body)
 
-    async def emptied(self) -> None:
-        """Return when the socket has taken everything that was written."""
-        await self._out.emptied()
+    async def taken(self) -> None:
+        """Return when the socket has taken what was written so far."""
+        await self._out.taken()
 
     def count_for(self, agent: str) -> None:
         """Count what is left unread for an agent, too."""

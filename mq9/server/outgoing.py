@@ -74,6 +74,7 @@ class Outgoing:
         quota.members.add(self)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[bytearray | Body] = deque()  # short pieces are one bytearray
+        self._written = 0  # bytes, in all
         self._bytes = 0  # of what waits
         self._joined = 0  # of these, what is in no body
         self._begun = 0  # bytes of the first body that the transport has been given
@@ -81,7 +82,8 @@ class Outgoing:
         self._paused = False
         self._looks = 0
         self._at_end: Callable[[], None] | None = None
-        self._emptied: asyncio.Future[None] | None = None
+        # Who waits for the socket to have taken so many bytes in all, in order.
+        self._takers: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def pending(self) -> int:
@@ -113,6 +115,7 @@ class Outgoing:
             self._append(data)
             self._waiting.append(body)
             self._bytes += len(body.data)
+            self._written += len(body.data)
             for quota in self._quotas:
                 quota.hold(body)
 
@@ -123,6 +126,7 @@ class Outgoing:
         else:
             self._waiting.append(bytearray(data))
         self._bytes += len(data)
+        self._written += len(data)
         self._joined += len(data)
 
     def flush(self) -> None:
@@ -130,19 +134,17 @@ class Outgoing:
         transport = self._transport
         if transport is None:
             return
+        self._tell_takers()
         while self._waiting and not self._paused:
             transport.write(self._next())
+        self._tell_takers()
         if self._paused or self._counted:
             self._count(transport.get_write_buffer_size())
         if self._waiting:
             for quota in list(self._quotas):
                 quota.keep()
-        else:
-            if self._emptied is not None and not self._paused:
-                self._emptied.set_result(None)
-                self._emptied = None
-            if self._at_end is not None:
-                self._at_end()
+        elif self._at_end is not None:
+            self._at_end()
 
     def _next(self) -> bytes | bytearray | memoryview:
         """Take what is sent next: about as much as a transport is given at once."""
@@ -178,12 +180,20 @@ class Outgoing:
         for quota in self._quotas:
             quota.held += change
 
-    async def emptied(self) -> None:
-        """Return when the socket has taken everything; never where it does not, or not any more."""
+    async def taken(self) -> None:
+        """Return when the socket has taken what was written; never where it cannot any more."""
         if self._waiting or self._paused or self._transport is None:
-            if self._emptied is None:
-                self._emptied = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._emptied)
+            taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._takers.append((self._written, taken))
+            await taken
+
+    def _tell_takers(self) -> None:
+        """Tell who waits for it what the socket has taken, if the transport keeps nothing."""
+        given = self._written - self._bytes
+        while not self._paused and self._takers and self._takers[0][0] <= given:
+            _, taken = self._takers.popleft()
+            if not taken.done():  # cancelled
+                taken.set_result(None)
 
     def pause(self) -> None:
         """Wait for the client: the transport keeps something."""
@@ -216,4 +226,5 @@ class Outgoing:
                     quota.release(piece)
         self._quotas.clear()
         self._waiting.clear()
+        self._takers.clear()
         self._bytes = self._joined = self._begun = self._counted = 0

@@ -33,8 +33,8 @@ class Connection(Protocol):
     def write(self, data: bytes) -> None:
         """Send something."""
 
-    async def emptied(self) -> None:
-        """Return when the client's socket has taken everything that was written."""
+    async def taken(self) -> None:
+        """Return when the client's socket has taken what was written so far."""
 
 
 class Pushes:
@@ -132,7 +132,7 @@ class Pushes:
                 frame = Publish(mail.subject_of(message), None, block, message.payload)
                 self._deliver(subscription, Message(frame))
                 sent.append(message.msg_id)
-            await self._connection.emptied()
+            await self._connection.taken()
         except BaseException:
             feed.return_unread(fetched)
             raise

@@ -37,8 +37,8 @@ class Connection(Protocol):
     def write(self, data: bytes, body: Body | None = None) -> None:
         """Send something; a client that does not read what it is sent is cut off."""
 
-    async def emptied(self) -> None:
-        """Return when the client's socket has taken everything that was written."""
+    async def taken(self) -> None:
+        """Return when the client's socket has taken what was written so far."""
 
     def count_for(self, agent: str) -> None:
         """Count what the client leaves unread for the agent that it is, too."""

@@ -21,8 +21,13 @@ async def fill(post, member):
     """Let a member read no more, and fill what its socket holds."""
     member.raw.send(b"SUB noise 0\r\nPING\r\n")
     assert await member.raw.frame() == ("PONG",)
+    await make_noise(post, MIB)
+
+
+async def make_noise(post, least):
+    """Send what nobody waits for until so many bytes of it are left unread."""
     talker = await post.hosted.raw()
-    while post.hosted.server.unread < MIB:
+    while post.hosted.server.unread < least:
         await talker.send_all(publish("noise", bytes(MIB)) + b"PING\r\n")
         assert await talker.frame() == ("PONG",)
     await talker.close()
@@ -199,6 +204,22 @@ async def test_who_unsubscribes_while_it_is_sent_something_has_it_and_nobody_els
     assert await member.heard() == ["b"]
     await post.clock.advance(60)
     assert await member.heard() == []
+    assert (await post.group(WORKERS))["leased"] == []
+
+
+async def test_it_is_confirmed_when_it_was_taken_though_more_waits_for_the_client(open_hosted):
+    post = Post(await open_hosted(limits=ServerLimits(max_pending=64 * MIB)))
+    await post.ask("MAILBOX.CREATE", b'{"name":"box"}')
+    slow = await post.listen(queue=WORKERS)
+    await fill(post, slow)
+    await post.send("a")
+    await post.settle()
+    await make_noise(post, 24 * MIB)
+
+    assert await mail(slow, 1) == ["a"]
+
+    await post.settle()
+    assert post.hosted.server.unread > MIB
     assert (await post.group(WORKERS))["leased"] == []
 
 

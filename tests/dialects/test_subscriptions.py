@@ -304,6 +304,21 @@ async def test_what_was_sent_to_an_inbox_is_no_longer_unread(post):
     assert await unread() == []
 
 
+async def test_what_was_read_stays_read_though_another_is_sent_the_beginning_of_it(post):
+    made = await post.ask("MAILBOX.CREATE", b'{"type":"standard"}')
+    subject = f"INBOX.{made['mail_id']}.*"
+    await post.send(*"abc", to=made["mail_id"])
+    assert await (await post.listen(subject)).heard() == list("abc")
+
+    other = await post.hosted.raw()
+    other.send(f"SUB $mq9.AI.{subject} 1\r\nUNSUB 1 1\r\n".encode())
+    await other.frame()
+    await post.settle()
+
+    body = f'{{"token":"{made["token"]}"}}'.encode()
+    assert (await post.ask(f"MAILBOX.QUERY.{made['mail_id']}", body))["unread"] == 0
+
+
 async def test_a_large_mailbox_is_unread_as_far_as_it_was_not_sent(post):
     made = await post.ask("MAILBOX.CREATE", b'{"type":"standard"}')
     await post.send(*map(str, range(250)), to=made["mail_id"])
