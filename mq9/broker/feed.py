@@ -10,7 +10,7 @@ it has confirmed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mq9.broker.waiters import Waiters
@@ -40,6 +40,7 @@ class Feed:
         clock: Tells the time.
         call: Who is subscribed to which mailbox; what it asks does not matter.
         asker: Whose turn the commands take.
+        peek: Reads without a group.
         group_name: The group that competes for the messages; None where everybody is given all.
         read_by: The group for which what everybody is given counts as read; None for none.
         is_stopping: Tells whether the broker ends every wait.
@@ -52,6 +53,7 @@ class Feed:
         clock: Clock,
         call: Call[Any],
         asker: str,
+        peek: Callable[[Call[commands.Peek]], Awaitable[Fetched]],
         *,
         group_name: str | None,
         read_by: str | None,
@@ -62,6 +64,7 @@ class Feed:
         self._clock = clock
         self._call = call
         self._asker = asker
+        self._peek = peek
         self._group_name = group_name
         self._read_by = read_by
         self._is_stopping = is_stopping
@@ -115,7 +118,7 @@ class Feed:
         last = self._last
         peek = commands.Peek(fetch=fetch, cursors=None if last is None else last.cursors)
         call = self._call.asking(peek, None if last is None else last.generation)
-        self._last = await self._backend.read(call)
+        self._last = await self._peek(call)
         return self._last
 
     async def taken(self, fetched: Fetched, sent: Sequence[int]) -> None:

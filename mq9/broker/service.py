@@ -386,6 +386,7 @@ class Service:
             self._clock,
             call,
             session.asker,
+            lambda peek: self._peek(peek, session, session.agent),
             group_name=group_name,
             read_by=read_by,
             is_stopping=lambda: self._stopping,
@@ -430,17 +431,23 @@ class Service:
                 fetch=call.request, position=None if last is None else last.position
             )
             generation = None if last is None else last.generation
-            fetched = await self._backend.read(call.asking(peek, generation))
-            next_sign_ms = await self._note_seen(asked, call.agent)
-            if next_sign_ms is None or fetched.messages:
-                return fetched
-            change_ms = fetched.next_change_ms
-            sooner_ms = next_sign_ms if change_ms is None else min(change_ms, next_sign_ms)
-            return replace(fetched, next_change_ms=sooner_ms)
+            return await self._peek(call.asking(peek, generation), asked.session, call.agent)
 
         return again
 
-    async def _note_seen(self, asked: Asked, name: str | None) -> int | None:
+    async def _peek(
+        self, call: Call[commands.Peek], session: Session, agent: str | None
+    ) -> Fetched:
+        """Read without a group, which is a sign of life of an agent all the same."""
+        fetched = await self._backend.read(call)
+        next_sign_ms = await self._note_seen(session, agent)
+        if next_sign_ms is None or fetched.messages:
+            return fetched
+        change_ms = fetched.next_change_ms
+        sooner_ms = next_sign_ms if change_ms is None else min(change_ms, next_sign_ms)
+        return replace(fetched, next_change_ms=sooner_ms)
+
+    async def _note_seen(self, session: Session, name: str | None) -> int | None:
         """Note that an agent lives that has read without changing anything.
 
         Returns:
@@ -449,7 +456,7 @@ class Service:
         if name is None or not await self._backend.read(Call(commands.IsRegistered(name=name))):
             return None
         try:
-            return await self._backend.run(Call(commands.Seen(name=name)), asked.session.asker)
+            return await self._backend.run(Call(commands.Seen(name=name)), session.asker)
         except Mq9Error as error:  # what was asked for does not depend on it
             logger.warning("that %r lives could not be noted: %s", name, error)
             return None

@@ -134,3 +134,20 @@ async def test_publishing_to_it_is_open_as_sending_is(post):
 
     ada = await post.listen(**ADA)
     assert await ada.heard() == ["MAILBOX.MSG.box.urgent", "for ada", "INBOX.box.notify"]
+
+
+@pytest.mark.parametrize("queue", ["", "workers"])
+async def test_an_agent_that_waits_for_mail_lives(post, queue):
+    await post.ask("AGENT.REGISTER", b'{"name":"ada","mailbox":"box","ttl":100}', **ADA)
+    ada = await post.listen(queue=queue, **ADA)
+
+    async def is_known():
+        found = await post.ask("AGENT.DISCOVER", **OPERATOR)
+        return [one["name"] for one in found["matches"]] == ["ada"]
+
+    for _ in range(5):
+        await post.clock.advance(99)
+        assert await is_known()
+    await ada.leave()
+    await post.clock.advance(100)
+    assert not await is_known()
