@@ -27,7 +27,8 @@ class ServerLimits:
         max_subject: Bytes in the subject of a subscription.
         max_busy: Requests of one client in work; further ones are read when these are done.
         max_busy_bytes: Bytes that these carry, or may bring back; further ones are read later.
-        max_waiting: FETCHes of one client that wait for mail; further ones are refused.
+        max_waiting: FETCHes of one client that wait for mail, and its subscriptions that are sent
+            mail; further ones of either are refused.
         connect_s: Seconds in which a client must say who it is, where it must.
         ping_s: Seconds between two PINGs; a client that misses two is cut off.
     """
