@@ -1,4 +1,4 @@
-"""The client that others published of the second generation, `robustmq` 0.3: what it writes.
+"""The client that others published of the second generation, `robustmq`: what it writes.
 
 It sends by a publish to a priority, and subscribes to all of them with a wildcard at the end.
 """
