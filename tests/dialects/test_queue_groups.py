@@ -1,6 +1,7 @@
 """Subscriptions with a queue group: each message goes to one member, once."""
 
 import asyncio
+import random
 from collections import Counter
 
 import orjson
@@ -90,6 +91,42 @@ async def test_members_come_and_go_and_nothing_is_lost_or_comes_twice(post):
         heard += await member.heard()
 
     assert sorted(heard) == sorted(f"{number}.{x}" for number in range(40) for x in "ab")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_members_do_each_message_is_heard_once(post, seed, scale):
+    dice = random.Random(seed)
+    heard, sent, members = Counter(), 0, []
+    waits = await post.listen(queue=WORKERS)
+    for _ in range(60 * scale):
+        does = dice.choice(
+            ["send", "send", "send", "join", "join", "twice", "end", "most", "leave"]
+        )
+        member = dice.choice(members) if members else None
+        if does == "send":
+            many = dice.choice([1, 1, 3, 120])
+            await post.send(*(f"{sent + number}" for number in range(many)))
+            sent += many
+        elif does == "join":
+            members.append(await post.listen(queue=WORKERS))
+        elif member is None:
+            continue
+        elif does == "twice":
+            await member.subscribe(queue=WORKERS)
+        elif does == "end":
+            await member.unsubscribe(dice.randint(1, 3))
+        elif does == "most":
+            await member.unsubscribe(dice.randint(1, 3), dice.randint(1, 150))
+        else:
+            heard.update(await member.heard())
+            members.remove(member)
+            await member.leave()
+    for member in (waits, *members):
+        heard.update(await member.heard())
+
+    assert heard == Counter(map(str, range(sent)))
+    group = await post.group(WORKERS)
+    assert (group["leased"], set(group["pending"].values())) == ([], {0})
 
 
 async def test_one_connection_may_be_two_members(post):
