@@ -107,3 +107,20 @@ class Settings:
             InvalidRequest: The name or the mailbox is not one, or the name has no slug.
         """
         return Identity(agent, self.allow_read, mail_address, self.allow_send)
+
+
+def refuse_auto(option: str, agent: str | None) -> None:
+    """Refuse to name an agent after its host where several hosts may call.
+
+    Args:
+        option: The option that names the agent, for the error.
+        agent: The name.
+
+    Raises:
+        InvalidRequest: The name is ``auto``.
+    """
+    if agent == AUTO:
+        raise InvalidRequest(
+            f"{option}: {AUTO!r} names the agent after the one host that starts this program; over "
+            "HTTP give a name, or let tokens say who asks"
+        )

@@ -18,9 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ListRootsRequest, ListRootsResult
 from pydantic import ValidationError
 
-from mcp_server.settings import AUTO
 from mcp_server.timing import in_time
-from mq9 import InvalidRequest
 from mq9.clock import Clock
 
 _logger = logging.getLogger("mq9.mcp")
@@ -30,23 +28,6 @@ _DIGEST_CHARS = 8
 _UNKNOWN_HOST = "mcp-host"
 _ROOTS_TIMEOUT_S = 2.0
 _OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
-
-
-def refuse_auto(option: str, agent: str | None) -> None:
-    """Refuse to name an agent after its host where several hosts may call.
-
-    Args:
-        option: The option that names the agent, for the error.
-        agent: The name.
-
-    Raises:
-        InvalidRequest: The name is ``auto``.
-    """
-    if agent == AUTO:
-        raise InvalidRequest(
-            f"{option}: {AUTO!r} names the agent after the one host that starts this program; over "
-            "HTTP give a name, or let tokens say who asks"
-        )
 
 
 def name_of(host: str | None, project: str | None) -> str:

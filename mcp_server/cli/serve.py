@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from mcp_server.cli import SUMMARY
-from mcp_server.http.serving import serve_http
 from mcp_server.http.settings import http_settings, refuse_http_options
 from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
 from mcp_server.startup.stdin_reader import StdinReader
-from mcp_server.stdio import serve_stdio
 from mq9.cli import logs
 from mq9.cli.program import Program, new_app
 from mq9.errors import InvalidRequest
@@ -35,6 +34,8 @@ app = new_app(cls=Program, help=_HELP)
 
 
 def _serve(context: typer.Context, **given: Any) -> None:
+    if find_spec("mcp") is None:  # what needs it is loaded when it is used
+        raise ModuleNotFoundError("No module named 'mcp'", name="mcp")
     if context.invoked_subcommand is not None:
         _refuse_options(context, context.invoked_subcommand)
         return
@@ -44,6 +45,8 @@ def _serve(context: typer.Context, **given: Any) -> None:
     settings = options.settings()
     if options.http:
         http = http_settings(options, settings)
+        from mcp_server.http.serving import serve_http  # noqa: PLC0415  # the SDK takes a second
+
         asyncio.run(serve_http(settings, options.agent, options.mail_address, options.server, http))
         return
     refuse_http_options(options)
@@ -54,6 +57,8 @@ def _serve(context: typer.Context, **given: Any) -> None:
         )
     reader = context.obj if isinstance(context.obj, StdinReader) else None
     agent = options.known_agent()
+    from mcp_server.stdio import serve_stdio  # noqa: PLC0415  # the SDK takes a second
+
     asyncio.run(serve_stdio(settings, agent, options.mail_address, options.server, reader))
 
 

@@ -6,10 +6,7 @@ import asyncio
 import os
 import shlex
 import tempfile
-from typing import IO
-
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
+from typing import IO, TYPE_CHECKING
 
 from mcp_server.hosts.broker_url import without_credentials
 from mcp_server.hosts.launch import Launch
@@ -18,6 +15,9 @@ from mcp_server.hosts.project_launch import own_launch
 from mcp_server.hosts.uses import Use
 from mq9.errors import InvalidRequest
 from mq9.transport.open import VARIABLE, default_file, file_of
+
+if TYPE_CHECKING:  # it takes a second to load, and most commands start no server
+    from mcp import StdioServerParameters
 
 _START_TIMEOUT_S = 20.0
 _IN_MEMORY = "memory://doctor"
@@ -47,6 +47,9 @@ async def count_tools(use: Use, machine: Machine) -> int:
         launch = own_launch(use.launch, machine) if use.scope == "project" else use.launch
     except InvalidRequest as error:
         raise NotTried(f"`{line}` was not started: {error}") from error
+    from mcp import Client  # noqa: PLC0415  # as above
+    from mcp.client.stdio import stdio_client  # noqa: PLC0415
+
     parameters = _parameters(use, launch, machine)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         try:
@@ -76,6 +79,8 @@ def file_exists(url: str | None) -> bool:
 
 def _parameters(use: Use, launch: Launch, machine: Machine) -> StdioServerParameters:
     """Return how to start the server, with the broker that it would have, or one in memory."""
+    from mcp import StdioServerParameters  # noqa: PLC0415  # as above
+
     url = use.url(machine)
     environment = {key: one for key, one in machine.environment.items() if key != VARIABLE}
     environment |= launch.environment

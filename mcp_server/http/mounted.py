@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 from starlette.routing import BaseRoute
 
 from mcp_server.agents.callers import Callers
-from mcp_server.agents.naming import refuse_auto
 from mcp_server.http.authentication import KnownTokens
 from mcp_server.http.routes import mcp_routes
 from mcp_server.http.settings import check_names
 from mcp_server.server import make_server
-from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, Settings
+from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, Settings, refuse_auto
 from mq9.cli.http_routes import RouteContext
 from mq9.http.loopback import is_loopback
 

@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp.server.auth.provider import TokenVerifier
-
-from mcp_server.agents.naming import refuse_auto
-from mcp_server.http.authentication import KnownTokens, verifier_named
 from mcp_server.http.claimed_names import check_apart
 from mcp_server.http.trusted_urls import host_of
 from mcp_server.options import DECLARED, Options, flag
-from mcp_server.settings import Settings
+from mcp_server.settings import Settings, refuse_auto
 from mq9 import InvalidRequest
 from mq9.clock import Clock
 from mq9.http.loopback import is_loopback
 from mq9.server.users import Users
 
-if TYPE_CHECKING:  # it takes its time to load, and is not always needed
+if TYPE_CHECKING:  # they take their time to load, and are not always needed
+    from mcp.server.auth.provider import TokenVerifier
+
     from mcp_server.http.access_tokens import AccessTokens
+    from mcp_server.http.authentication import KnownTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +157,11 @@ def _verifiers(
     options: Options, settings: Settings
 ) -> tuple[KnownTokens | None, TokenVerifier | None]:
     """Return what verifies bearer tokens: those of a file, or what an option names."""
+    from mcp_server.http.authentication import (  # noqa: PLC0415  # as above
+        KnownTokens,
+        verifier_named,
+    )
+
     tokens, verifier = options.tokens, options.verifier
     if tokens is not None and verifier is not None:
         raise InvalidRequest("verifier: give either --tokens or --verifier")

@@ -160,12 +160,16 @@ def test_without_the_package_the_other_commands_are_there(tmp_path):
 def test_as_a_module_without_the_package_it_says_so_in_a_sentence(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mcp'] = None\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    for arguments in ([], ["--agent", "a"], ["install", "cursor"], ["--help"]):
+    for arguments in ([], ["--agent", "a"], ["install", "cursor"], ["doctor"]):
         done = run(sys.executable, "-m", "mcp_server", *arguments, env=environment)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("error: the command line needs mcp")
         assert done.stderr.endswith("pip install '.[mcp]'\n")
         assert done.stderr.count("\n") == 1
+
+    done = run(sys.executable, "-m", "mcp_server", "--help", env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\n  install " in done.stdout
 
 
 MESSAGES = [
