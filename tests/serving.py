@@ -1,4 +1,4 @@
-"""`mq9 serve` in a process of its own."""
+"""`mq9 serve`: in a process of its own, or in this one where it is to be refused."""
 
 import asyncio
 import os
@@ -7,7 +7,27 @@ import signal
 import subprocess
 import sys
 
+from typer.testing import CliRunner
+
+from mq9.cli.app import app
+
 _PATIENCE_S = 30
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # that it heeds
+
+
+def refusal(*options):
+    """Call it in this process with what cannot be; the exit code, and what it says in one line."""
+    handlers = {one: signal.getsignal(one) for one in signal.Signals if one.name in _SIGNALS}
+    try:
+        done = CliRunner().invoke(app, ["serve", "--port", "0", *options], catch_exceptions=False)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert done.stdout == ""
+    *logged, line = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert all(" INFO " in one for one in logged), done.stderr
+    return done.exit_code, line
 
 
 class Serving:

@@ -2,14 +2,12 @@
 
 import asyncio
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hosting import ERAS
 from over_http import CURRENT, OLDER, Wire, by_hand, connected
-from serving import Serving
+from serving import Serving, refusal
 from users_file import write_users
 from waiting import until_fetching
 
@@ -158,9 +156,10 @@ async def test_told_to_stop_it_waits_for_no_listener(tmp_path, era):
         (["--mcp", "--users", "users.toml"], "mail_address: '!!!' has no letter a-z and no digit"),
     ],
 )
-def test_what_contradicts_itself_is_refused(tmp_path, options, complaint):
+def test_what_contradicts_itself_is_refused(tmp_path, monkeypatch, options, complaint):
+    monkeypatch.chdir(tmp_path)
     write_users(tmp_path, '[[users]]\nagent = "!!!"\ntoken = "x"\n')
-    code, line = refused(tmp_path, *options)
+    code, line = refusal("--memory", "--admin-port", "0", *options)
     assert code == 2
     assert line.startswith(f"error: {complaint}")
 
@@ -178,30 +177,13 @@ def test_so_is_all_that_would_let_somebody_in_by_mistake(settings, complaint):
         Settings(mcp=True, **settings)
 
 
-def test_a_port_that_is_taken_is_told(tmp_path):
+def test_a_port_that_is_taken_is_told():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         options = ("--mcp", "--mcp-agent", "desk", "--admin-port", port)
-        code, line = refused(tmp_path, *options)
+        code, line = refusal("--memory", "--admin-port", "0", *options)
     assert code == 3
     assert f"127.0.0.1:{port} cannot be listened on" in line
-
-
-def refused(directory, *options):
-    """Run a command that cannot work; its exit code and what it says."""
-    serve = (sys.executable, "-m", "mq9", "serve", "--memory", "--port", "0")
-    done = subprocess.run(
-        [*serve, "--admin-port", "0", *options],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.stdout == ""
-    *logged, line = done.stderr.splitlines()
-    assert all(" INFO " in one for one in logged), done.stderr
-    return done.returncode, line
 
 
 async def test_the_mailboxes_of_those_with_tokens_are_theirs_from_the_start(tmp_path, users_file):

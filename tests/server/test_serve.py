@@ -13,31 +13,16 @@ import httpx
 import orjson
 import pytest
 from raw import RawClient, publish
-from serving import Serving
+from serving import Serving, refusal
+from typer.testing import CliRunner
 
 from mq9 import Mq9Client, Unauthorized, Unreachable
+from mq9.cli.app import app
 from mq9.cli.serve import running
 from mq9.server.settings import Settings
 
 SECRET = "correct-horse"
 USERS = f'[[users]]\nagent = "Ada"\ntoken = "{SECRET}"\n'
-
-
-def refusal(*options, **environment):
-    """Run a command that cannot work; what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mq9", "serve", "--port", "0", *options],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env=environment or None,
-    )
-    assert done.stdout == ""
-    *logged, line = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert all(" INFO " in one for one in logged), done.stderr
-    return done.returncode, line
 
 
 @pytest.fixture
@@ -191,22 +176,24 @@ def test_it_is_not_reached_from_other_machines_without_authentication():
 
 @pytest.mark.parametrize("option", [["--url", "sqlite:///x.db"], ["--json"]])
 def test_what_is_for_other_commands_is_not_taken_silently(option):
-    done = subprocess.run(
-        [sys.executable, "-m", "mq9", *option, "serve", "--memory", "--no-admin"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 2
+    done = CliRunner().invoke(app, [*option, "serve", "--memory", "--no-admin"])
+    assert done.exit_code == 2
     assert "stands behind its name" in done.stderr + done.stdout
 
 
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        code, line = refusal("--memory", "--port", port, "--no-admin")
-        assert (code, port in line) == (3, True)
+        done = subprocess.run(
+            [sys.executable, "-m", "mq9", "serve", "--memory", "--port", port, "--no-admin"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.startswith("error: ")
+        assert port in done.stderr
         code, line = refusal("--memory", "--admin-port", port)
         assert (code, port in line) == (3, True)
 
@@ -242,14 +229,8 @@ def test_an_option_that_makes_no_sense_is_named(options, told):
 )
 def test_a_variable_that_makes_no_sense_is_named(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    done = subprocess.run(
-        [sys.executable, "-m", "mq9", "serve", "--memory", "--no-admin"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 2
+    done = CliRunner().invoke(app, ["serve", "--memory", "--no-admin"])
+    assert done.exit_code == 2
     told = done.stderr.lower().replace("-", "_")
     assert name.removeprefix("MQ9_").lower() in told
 
