@@ -300,11 +300,20 @@ async def hosted(open_hosted):
     return await open_hosted()
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the long ones, so that at the end no processor waits for one of them."""
+    items.sort(key=lambda item: not _is_long(item))
+
+
+def _is_long(item):
+    return any(map(item.get_closest_marker, ("soak", "unmeasured")))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Measure no coverage, which takes half as long again, where other tests run the same code."""
     measuring = coverage.Coverage.current()
-    if measuring is None or not any(map(item.get_closest_marker, ("soak", "unmeasured"))):
+    if measuring is None or not _is_long(item):
         return (yield)
     measuring.stop()
     with pytest.MonkeyPatch.context() as patch:
