@@ -36,7 +36,7 @@ ALONG = {
     "typing_extensions",
 }
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 
 def build(folder):
