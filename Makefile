@@ -3,8 +3,8 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := .venv/.ready
-# Tests in as many processes as there are processors, up to four.
-PARALLEL := -n auto --maxprocesses 4
+# Tests in a process more than there are processors, since they wait for programs; up to four.
+PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
 # Else each of the hundreds of programs that the tests start would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
