@@ -1,0 +1,29 @@
+"""The private mailbox of a LangGraph thread, where what the thread sends is answered."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from mq9.operations.ownership import agent_key
+
+_PREFIX = "thread"
+_CODE_CHARS = 32  # of hexadecimal: 128 bits
+
+
+def thread_mailbox(agent: str, thread_id: str) -> str:
+    """Return the address of the private mailbox of an agent's thread.
+
+    It is the same in every process of this user, so that a thread that is resumed elsewhere finds
+    its answers, and nobody without the key of the user's agents can guess it.
+
+    Args:
+        agent: The name of the agent that the tools act as.
+        thread_id: The ``thread_id`` of the configuration that the graph runs with.
+
+    Raises:
+        InvalidRequest: The key of this user's agents cannot be used; see ``MQ9_AGENT_KEY``.
+    """
+    text = f"thread mailbox\0{agent}\0{thread_id}".encode("utf-8", "backslashreplace")
+    code = hmac.new(agent_key(), text, hashlib.sha256).hexdigest()[:_CODE_CHARS]
+    return f"{_PREFIX}.{code}"
