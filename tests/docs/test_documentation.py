@@ -12,10 +12,6 @@ from pathlib import Path
 import pytest
 
 from langchain_mq9.testing import ScriptedModel, call
-from mq9.broker.embedded import EmbeddedBroker
-from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
-from mq9.server.server import Server
 from mq9.testing import FakeBroker
 
 ROOT = Path(__file__).parents[2]
@@ -47,17 +43,6 @@ async def run_tests_in(namespace):
             result = namespace.pop(name)(broker)
             if inspect.isawaitable(result):
                 await result
-
-
-@pytest.fixture
-async def server():
-    """What `mq9 serve` would run, on a port that is free here."""
-    broker = EmbeddedBroker.in_memory(SystemClock())
-    server = Server(broker, max_payload=Limits().max_payload)
-    await server.start(port=0)
-    yield server
-    await server.close()
-    await broker.close()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

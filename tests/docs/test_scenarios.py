@@ -1,0 +1,72 @@
+"""The scenarios come to what they are there to show, on every kind of broker."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parents[2] / "examples/scenarios"
+CHAPTERS = [f"chapter {number:02}" for number in range(1, 13)]
+
+OUTCOMES = {
+    "alert": {
+        "pager": ["Payments are slow", "Payments fail"],
+        "auditor": ["Payments fail", "Payments are slow"],
+    },
+    "ask_offline": {
+        "from": "ben",
+        "reply_to": "ben",
+        "correlation_id": "how-far",
+        "content": "The library is 72 % done.",
+    },
+    "capability_routing": {
+        "Translate this Chinese letter": "translator does it",
+        "Is this contract unfair?": "jurist does it",
+        "Simulate a quantum circuit": "nobody can do that",
+    },
+    "edge_commands": {
+        "done": [
+            {"do": "stop the pump"},
+            {"do": "restart"},
+            {"do": "report"},
+            {"do": "set interval", "seconds": 30},
+        ],
+        "left": 0,
+    },
+    "fan_out": {"crashed with": CHAPTERS[:2], "done": CHAPTERS, "acked": len(CHAPTERS)},
+    "task_result": {
+        "text": "It was a good year.",
+        "words": 5,
+        "summary": "5 words, beginning with 'It was a goo'",
+    },
+    "worker_status": {"ada": {"load": 0.9}, "bob": {"load": 0.3}},
+}
+
+
+def program(name):
+    return PROGRAMS / f"{name}.py"
+
+
+@pytest.fixture(params=["memory", "file", "server"])
+async def url(request, tmp_path, server):
+    urls = {"memory": f"memory://{tmp_path.name}", "file": f"sqlite:///{tmp_path}/mq9.db"}
+    return urls.get(request.param, server.url)
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+async def test_a_scenario_comes_to_what_it_is_there_to_show(name, url):
+    main = runpy.run_path(str(program(name)))["main"]
+    assert await main(url) == OUTCOMES[name]
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_a_scenario_runs_by_itself_and_tells_what_happens(name, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [name])
+    runpy.run_path(str(program(name)), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+def test_every_scenario_is_tested_and_fits_on_a_page():
+    assert {path.stem for path in PROGRAMS.iterdir() if path.suffix == ".py"} == set(OUTCOMES)
+    for name in OUTCOMES:
+        assert len(program(name).read_text("utf-8").splitlines()) < 60, name
