@@ -20,12 +20,12 @@ async def report(client, worker, ttl=60, **status):
 
 
 async def overview(client):
-    """Return the newest report of each worker that reports."""
+    """Return what each worker that reports has reported; that is its newest report."""
     found = {}
     for mailbox in await client.mailbox_list():
         if mailbox.mail_address.startswith("status."):
-            for newest in await client.query(mailbox.mail_address):
-                found[mailbox.mail_address.removeprefix("status.")] = newest.json()
+            reports = await client.query(mailbox.mail_address)
+            found[mailbox.mail_address.removeprefix("status.")] = [one.json() for one in reports]
     return found
 
 
@@ -47,8 +47,8 @@ async def main(server="memory://worker.status"):
 
         await expired(client, crashed)
         seen = await overview(client)
-        for worker, status in seen.items():
-            print(worker, status)
+        for worker, reports in seen.items():
+            print(worker, *reports)
         print("eve no longer reports")
         return seen
 

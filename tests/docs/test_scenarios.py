@@ -39,7 +39,7 @@ OUTCOMES = {
         "words": 5,
         "summary": "5 words, beginning with 'It was a goo'",
     },
-    "worker_status": {"ada": {"load": 0.9}, "bob": {"load": 0.3}},
+    "worker_status": {"ada": [{"load": 0.9}], "bob": [{"load": 0.3}]},
 }
 
 

@@ -50,6 +50,7 @@ class Terminal:
             program = directory / "bin" / name
             program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
             program.chmod(0o755)
+        (directory / "examples").symlink_to(ROOT / "examples")
         self._directory = directory
         self._ports = dict(zip(PORTS, ports, strict=True))
         self._environment = {
