@@ -1,0 +1,1 @@
+"""Interrupts of a graph as mailed questions: ``interrupts`` reads them, ``records`` keeps them."""

@@ -1,0 +1,238 @@
+"""From what a graph interrupts with to a question, and from an answer to what resumes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from pydantic_core import to_jsonable_python
+
+from mq9.questions import DECISIONS, Action, Question, decisions_of
+
+_TEXT_FIELDS = ("text", "question", "message", "description", "query")
+_ALLOWED = {  # what a HumanInterrupt of the Agent Inbox schema may allow
+    "approve": "allow_accept",
+    "edit": "allow_edit",
+    "reject": "allow_ignore",
+    "respond": "allow_respond",
+}
+_AGENT_INBOX = {"approve": "accept", "edit": "edit", "reject": "ignore", "respond": "response"}
+
+
+class Kind(StrEnum):
+    """What an interrupt's value is, and so what resumes it.
+
+    ``review``: a request of LangChain's ``HumanInTheLoopMiddleware``. ``approval``: its request for
+    a single tool call. ``agent_inbox``: a ``HumanInterrupt``; ``agent_inboxes``: a list of them.
+    ``message``: ``{"type": "question", "to": …, "text": …}``, which names who is asked. ``value``:
+    anything else.
+    """
+
+    REVIEW = "review"
+    APPROVAL = "approval"
+    AGENT_INBOX = "agent_inbox"
+    AGENT_INBOXES = "agent_inboxes"
+    MESSAGE = "message"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What an interrupt asks.
+
+    Attributes:
+        kind: What its value is.
+        question: The question to a person.
+        to: Whom it names to be asked: a mailbox; None for the worker's ``human``.
+        body: What is mailed in place of the question, where the interrupt names whom to ask.
+    """
+
+    kind: Kind
+    question: Question
+    to: str | None = None
+    body: Any = None
+
+
+def asked(value: Any, response_schema: Any = None) -> Asked:
+    """Return what an interrupt asks.
+
+    Args:
+        value: The interrupt's value. What JSON cannot hold is asked as its text.
+        response_schema: The JSON schema that the interrupt gives for its answer; None when none.
+    """
+    plain = to_jsonable_python(value, fallback=str)
+    kind = _kind(plain)
+    actions: tuple[Action, ...] = ()
+    match kind:
+        case Kind.REVIEW:
+            actions = tuple(_reviewed(plain))
+        case Kind.APPROVAL:
+            actions = (_approval(plain, response_schema),)
+        case Kind.AGENT_INBOX:
+            actions = (_agent_inbox(plain),)
+        case Kind.AGENT_INBOXES:
+            actions = tuple(map(_agent_inbox, plain))
+        case Kind.MESSAGE:
+            body = plain["content"] if "content" in plain else plain["text"]
+            question = Question(text=body if isinstance(body, str) else _compact(body))
+            return Asked(kind=kind, question=question, to=plain["to"], body=body)
+        case Kind.VALUE:
+            pass
+    text = "\n\n".join(one.text or one.name for one in actions) if actions else _text(plain)
+    return Asked(kind=kind, question=Question(text=text, value=plain, actions=actions))
+
+
+def resume_value(kind: Kind, question: Question, answer: Any) -> Any:
+    """Return what an interrupt is resumed with.
+
+    Args:
+        kind: What the interrupt's value was.
+        question: What was asked.
+        answer: The answer: JSON, or a text.
+
+    Raises:
+        InvalidAnswer: It does not fit the question.
+    """
+    if not question.actions:
+        return answer
+    decisions = decisions_of(question.actions, answer)
+    match kind:
+        case Kind.APPROVAL:
+            return decisions[0]
+        case Kind.AGENT_INBOX:
+            return _human_response(decisions[0])
+        case Kind.AGENT_INBOXES:
+            return [_human_response(one) for one in decisions]
+        case _:
+            return {"decisions": decisions}
+
+
+def _kind(value: Any) -> Kind:
+    is_one = isinstance(value, dict)
+    tests = {
+        Kind.AGENT_INBOXES: isinstance(value, list)
+        and bool(value)
+        and all(map(_is_human_interrupt, value)),
+        Kind.AGENT_INBOX: _is_human_interrupt(value),
+        Kind.REVIEW: is_one and _is_review(value),
+        Kind.APPROVAL: is_one
+        and value.get("type") == "tool_approval"
+        and isinstance(value.get("name"), str),
+        Kind.MESSAGE: is_one
+        and value.get("type") == "question"
+        and isinstance(value.get("to"), str)
+        and ("text" in value or "content" in value),
+    }
+    return next((kind for kind, is_so in tests.items() if is_so), Kind.VALUE)
+
+
+def _is_review(value: Mapping[str, Any]) -> bool:
+    requests = value.get("action_requests")
+    return (
+        _is_list_of_objects(requests)
+        and "review_configs" in value
+        and all(isinstance(one.get("name"), str) for one in requests or ())
+    )
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def _is_human_interrupt(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
+        return False
+    request = value.get("action_request")
+    return isinstance(request, dict) and isinstance(request.get("action"), str)
+
+
+def _reviewed(request: Mapping[str, Any]) -> Iterator[Action]:
+    """Give the actions of a ``HITLRequest``, each with the decisions that its policy allows."""
+    policies = request["review_configs"]
+    allowed = {
+        one.get("action_name"): one.get("allowed_decisions")
+        for one in (policies if _is_list_of_objects(policies) else [])
+    }
+    for one in request["action_requests"]:
+        yield Action(
+            name=one["name"],
+            args=_object(one.get("args")),
+            text=str(one.get("description", "")),
+            decisions=_known(allowed.get(one["name"])),
+        )
+
+
+def _approval(request: Mapping[str, Any], schema: Any) -> Action:
+    """Return the action of a ``ToolApprovalRequest``, whose schema says what is allowed."""
+    return Action(
+        name=request["name"],
+        args=_object(request.get("args")),
+        text=str(request.get("description", "")),
+        decisions=_known(_types(schema)),
+    )
+
+
+def _agent_inbox(request: Mapping[str, Any]) -> Action:
+    """Return the action of a ``HumanInterrupt``."""
+    action, config = request["action_request"], request["config"]
+    return Action(
+        name=action["action"],
+        args=_object(action.get("args")),
+        text=str(request.get("description") or ""),
+        decisions=tuple(word for word, allowed in _ALLOWED.items() if config.get(allowed)),
+    )
+
+
+def _human_response(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a decision as a ``HumanResponse``, which has no place for why it was rejected."""
+    args: Any = None
+    if decision["type"] == "edit":
+        edited = decision["edited_action"]
+        args = {"action": edited["name"], "args": edited["args"]}
+    elif decision["type"] == "respond":
+        args = decision["message"]
+    return {"type": _AGENT_INBOX[decision["type"]], "args": args}
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _known(decisions: Any) -> tuple[str, ...]:
+    """Return the decisions that are known, in our order; all when none is said."""
+    if decisions is None:
+        return DECISIONS
+    return tuple(one for one in DECISIONS if one in decisions)
+
+
+def _types(schema: Any) -> set[str] | None:
+    """Return which words a JSON schema allows as ``type``; None where it does not say."""
+    if not isinstance(schema, dict):
+        return None
+    one_of = schema.get("oneOf", schema.get("anyOf", [schema]))
+    found: set[str] = set()
+    for branch in one_of if isinstance(one_of, list) else []:
+        name = str(_object(branch).get("$ref", "")).removeprefix("#/$defs/")
+        described = _object(_object(schema.get("$defs")).get(name)) or _object(branch)
+        word = _object(_object(described.get("properties")).get("type")).get("const")
+        if isinstance(word, str):
+            found.add(word)
+    return found or None
+
+
+def _text(value: Any) -> str:
+    """Return what a person is asked by a value."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        for name in _TEXT_FIELDS:
+            if isinstance(value.get(name), str) and value[name].strip():
+                return str(value[name])
+    return _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return orjson.dumps(value).decode()

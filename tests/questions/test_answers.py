@@ -1,0 +1,129 @@
+"""Questions as JSON, and which answers fit them."""
+
+import orjson
+import pytest
+
+from mq9.questions import Action, InvalidAnswer, Question, answer_of, decisions_of
+
+SEND = Action(name="send_email", args={"to": "ada"}, decisions=("approve", "edit", "reject"))
+DROP = Action(name="drop_table", args={}, text="Really?", decisions=("approve", "reject"))
+ASK = Action(name="ask_user", args={}, decisions=("respond",))
+EDITED = {"type": "edit", "edited_action": {"name": "send_email", "args": {"to": "bob"}}}
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question(text="May I?"),
+        Question(text="May I?", value={"a": [1]}, expires=1_700_000_000, problem="No."),
+        Question(text="Really?", actions=(SEND, DROP)),
+    ],
+)
+def test_a_question_is_read_as_it_was_written(question):
+    assert Question.from_payload(orjson.dumps(question.to_json())) == question
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"What is your name?",
+        b"\xff",
+        b'{"text": "no type"}',
+        b'{"type": "question", "text": 1}',
+        b'{"type": "question", "text": "x", "expires": "soon"}',
+        b'{"type": "question", "text": "x", "problem": 1}',
+        *(
+            b'{"type": "question", "text": "x", "actions": %s}' % actions
+            for actions in (
+                b"{}",
+                b"[1]",
+                b'[{"name": "a"}]',
+                b'[{"name": "a", "args": {}, "decisions": 1}]',
+                b'[{"name": "a", "args": {}, "decisions": ["x"]}]',
+            )
+        ),
+    ],
+)
+def test_what_is_not_in_our_format_asks_what_it_says(payload):
+    assert Question.from_payload(payload) == Question(
+        text=payload.decode("utf-8", "backslashreplace")
+    )
+
+
+@pytest.mark.parametrize(
+    ("payload", "answer"),
+    [(b"yes", "yes"), (b'{"a": 1}', {"a": 1}), (b"42", 42), (b'"42"', "42"), (b"", "")],
+)
+def test_an_answer_is_json_or_else_text(payload, answer):
+    assert answer_of(payload) == answer
+
+
+def test_an_answer_that_is_neither_is_refused():
+    with pytest.raises(InvalidAnswer, match="text or JSON, not 2 other bytes"):
+        answer_of(b"\xff\xfe")
+
+
+@pytest.mark.parametrize(
+    ("actions", "answer", "decisions"),
+    [
+        ([SEND], "approve", [{"type": "approve"}]),
+        ([SEND], " Accept\n", [{"type": "approve"}]),
+        ([SEND], {"type": "approve", "more": 1}, [{"type": "approve"}]),
+        ([SEND], {"decisions": [EDITED]}, [EDITED]),
+        ([SEND], [EDITED], [EDITED]),
+        (
+            [SEND],
+            {"type": "edit", "args": {"action": "send_email", "args": {"to": "bob"}}},
+            [EDITED],
+        ),
+        ([SEND], {"type": "edit", "edited_action": {"args": {"to": "bob"}}}, [EDITED]),
+        ([SEND], {"type": "ignore", "args": None}, [{"type": "reject"}]),
+        ([SEND], {"type": "reject", "message": "no"}, [{"type": "reject", "message": "no"}]),
+        ([ASK], {"type": "respond", "message": "7"}, [{"type": "respond", "message": "7"}]),
+        ([ASK], {"type": "response", "args": "7"}, [{"type": "respond", "message": "7"}]),
+        ([SEND, DROP], "approve", [{"type": "approve"}, {"type": "approve"}]),
+        ([SEND, DROP], {"type": "reject"}, [{"type": "reject"}, {"type": "reject"}]),
+        ([SEND, DROP], ["approve", "reject"], [{"type": "approve"}, {"type": "reject"}]),
+        ([SEND, DROP], [EDITED, {"type": "reject"}], [EDITED, {"type": "reject"}]),
+    ],
+)
+def test_decisions_are_understood_in_each_form(actions, answer, decisions):
+    assert decisions_of(actions, answer) == decisions
+
+
+@pytest.mark.parametrize(
+    ("actions", "answer", "complaint"),
+    [
+        (
+            [SEND],
+            "Yes, please",
+            "send_email: 'Yes, please' is not possible here; answer approve or",
+        ),
+        ([SEND], 1, "1 is no decision; answer approve or edit or reject or respond"),
+        ([SEND], None, "None is no decision"),
+        ([SEND], {}, "send_email: {} is no decision"),
+        ([SEND], {"type": ["edit"]}, "is no decision"),
+        ([DROP], EDITED, "drop_table: 'edit' is not possible here; answer approve or reject"),
+        ([SEND], {"type": "respond", "message": "x"}, "'respond' is not possible here"),
+        ([SEND], {"type": "edit"}, "edit takes an edited_action, which is an object with name"),
+        ([SEND], {"type": "edit", "edited_action": {"name": "send_email"}}, "name and args"),
+        (
+            [SEND],
+            {"type": "edit", "edited_action": {"name": "drop_table", "args": {}}},
+            "send_email: an edit changes what it is done with and cannot make it 'drop_table'",
+        ),
+        ([SEND], {"type": "reject", "message": 1}, "reject takes a message, which is a text"),
+        ([ASK], {"type": "respond"}, "respond takes a message"),
+        ([ASK], "respond", "respond takes a message"),
+        ([SEND], {"decisions": "approve"}, "decisions: 'approve' is not a list"),
+        ([SEND], [], "0 decisions came for 1 action (send_email)"),
+        ([SEND, DROP], ["approve"], "1 decision came for 2 actions (send_email, drop_table)"),
+        ([SEND, DROP], EDITED, "drop_table: 'edit' is not possible here"),
+        ([SEND, SEND], EDITED, "edit cannot be said of 2 actions at once"),
+        ([SEND, DROP], ["approve", "edit"], "drop_table: 'edit' is not possible here"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_reason(actions, answer, complaint):
+    with pytest.raises(InvalidAnswer) as refused:
+        decisions_of(actions, answer)
+    assert complaint in str(refused.value)
