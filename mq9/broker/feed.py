@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.engine import commands
-from mq9.engine.commands import Call
+from mq9.engine.commands import Actor, Call
 from mq9.errors import MailboxNotFound, Unavailable
 from mq9.protocol import requests
 from mq9.protocol.outcomes import Fetched
+from mq9.protocol.request import Request
 from mq9.storage.backend import Backend
+
+P = TypeVar("P", bound=Request[Any])
 
 logger = logging.getLogger("mq9.broker")
 
@@ -38,9 +41,11 @@ class Feed:
         backend: Carries out the commands.
         waiters: Who waits for news.
         clock: Tells the time.
-        call: Who is subscribed to which mailbox; what it asks does not matter.
-        asker: Whose turn the commands take.
         peek: Reads without a group.
+        mail_address: The mailbox.
+        actor: Who is subscribed.
+        consumer: Which consumer of the group it is.
+        asker: Whose turn the commands take.
         group_name: The group that competes for the messages; None where everybody is given all.
         read_by: The group for which what everybody is given counts as read; None for none.
         is_stopping: Tells whether the broker ends every wait.
@@ -51,10 +56,12 @@ class Feed:
         backend: Backend,
         waiters: Waiters,
         clock: Clock,
-        call: Call[Any],
-        asker: str,
         peek: Callable[[Call[commands.Peek]], Awaitable[Fetched]],
         *,
+        mail_address: str,
+        actor: Actor,
+        consumer: str,
+        asker: str,
         group_name: str | None,
         read_by: str | None,
         is_stopping: Callable[[], bool],
@@ -62,7 +69,9 @@ class Feed:
         self._backend = backend
         self._waiters = waiters
         self._clock = clock
-        self._call = call
+        self._address = mail_address
+        self._actor = actor
+        self._consumer = consumer
         self._asker = asker
         self._peek = peek
         self._group_name = group_name
@@ -83,7 +92,7 @@ class Feed:
             LimitReached: The group has been given too much again.
         """
         most = min(most, _MOST)
-        with self._waiters.joined(self._call.address, self._group_name) as waiter:
+        with self._waiters.joined(self._address, self._group_name) as waiter:
             while not self._is_stopping():
                 waiter.begin()
                 wait_ms, change_ms = _LOOK_MS, None
@@ -94,7 +103,7 @@ class Feed:
                         self._last = None  # another one may have taken the address already
                         continue
                 except Unavailable as error:
-                    logger.warning("%s could not be read: %s", self._call.address, error)
+                    logger.warning("%s could not be read: %s", self._address, error)
                     wait_ms = _RETRY_MS
                 else:
                     if fetched.messages:
@@ -114,10 +123,10 @@ class Feed:
             redeliver_own=False,
         )
         if self._group_name is not None:
-            return await self._backend.run(self._call.asking(fetch), self._asker)
+            return await self._backend.run(self._call(fetch), self._asker)
         last = self._last
         peek = commands.Peek(fetch=fetch, cursors=None if last is None else last.cursors)
-        call = self._call.asking(peek, None if last is None else last.generation)
+        call = self._call(peek, None if last is None else last.generation)
         self._last = await self._peek(call)
         return self._last
 
@@ -140,16 +149,19 @@ class Feed:
                     batch=fetched.batch,
                     individual=not are_all,
                 )
-                await self._backend.run(self._call.asking(ack), self._asker)
+                await self._backend.run(self._call(ack), self._asker)
             if not are_all:
                 self.return_unread(fetched)
         elif self._read_by is not None and fetched.cursors is not None and are_all:
             note = commands.NoteRead(group_name=self._read_by, cursors=fetched.cursors)
-            await self._backend.run(self._call.asking(note, fetched.generation), self._asker)
+            await self._backend.run(self._call(note, fetched.generation), self._asker)
 
     def return_unread(self, fetched: Fetched) -> None:
         """Give messages that the connection did not take to the other members of the group."""
         if fetched.batch is not None:
             undo = commands.Undo(batch=fetched.batch, copy=fetched.copy)
-            self._backend.make_undone(self._call.asking(undo), self._asker)
-            self._waiters.notify(self._call.address)
+            self._backend.make_undone(self._call(undo), self._asker)
+            self._waiters.notify(self._address)
+
+    def _call(self, request: P, generation: str | None = None) -> Call[P]:
+        return Call(request, self._address, self._actor, self._consumer, generation=generation)

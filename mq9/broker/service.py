@@ -377,16 +377,16 @@ class Service:
                 given all of them.
             read_by: The group for which what everybody is given counts as read; None for none.
         """
-        actor = session.actor(mail_address)
-        # A consumer of its own: what it holds is not given again to a FETCH of the connection.
-        call = Call(commands.Advance(), mail_address, actor, f"{session.consumer}/feed")
         return Feed(
             self._backend,
             self._waiters,
             self._clock,
-            call,
-            session.asker,
             lambda peek: self._peek(peek, session, session.agent),
+            mail_address=mail_address,
+            actor=session.actor(mail_address),
+            # One of its own: what it holds is not given again to a FETCH of the connection.
+            consumer=f"{session.consumer}/feed",
+            asker=session.asker,
             group_name=group_name,
             read_by=read_by,
             is_stopping=lambda: self._stopping,
