@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import TypeVar
 
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, MailboxType, Priority
+from mq9.models import Priority
 from mq9.protocol import checks
 
 T = TypeVar("T")
+W = TypeVar("W", bound=StrEnum)
 
 _priority = checks.member(Priority)
-_deliver = checks.member(Deliver)
-_mailbox_type = checks.member(MailboxType)
 
 
 def given(name: str, value: T | None) -> T:
@@ -29,32 +29,18 @@ def given(name: str, value: T | None) -> T:
 
 def priority(value: Priority | str) -> Priority:
     """Return a priority. Raises InvalidRequest."""
-    checked: Priority = _priority("priority", value)
-    return checked
+    return _priority("priority", value)
 
 
-def deliver(value: Deliver | str) -> Deliver:
-    """Return where a group starts; ``earliest`` for None and the empty text.
-
-    Raises:
-        InvalidRequest: It is none of the words.
-    """
-    if checks.is_absent(value):
-        return Deliver.EARLIEST
-    checked: Deliver = _deliver("deliver", value)
-    return checked
-
-
-def mailbox_type(value: MailboxType | str) -> MailboxType:
-    """Return what a mailbox keeps; ``standard`` for None and the empty text.
+def member(name: str, value: W | str, default: W) -> W:
+    """Return a word of an enumeration; the default for None and the empty text.
 
     Raises:
         InvalidRequest: It is none of the words.
     """
     if checks.is_absent(value):
-        return MailboxType.STANDARD
-    checked: MailboxType = _mailbox_type("type", value)
-    return checked
+        return default
+    return checks.member(type(default))(name, value)
 
 
 def tags(value: Sequence[str] | None) -> tuple[str, ...]:

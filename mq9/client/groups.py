@@ -74,7 +74,7 @@ class GroupMethods(ClientBase):
         address = addresses.parse(mail_address)
         body = requests.Fetch(
             group_name=group_name,
-            deliver=arguments.deliver(deliver),
+            deliver=arguments.member("deliver", deliver, Deliver.EARLIEST),
             from_time=from_time,
             from_id=from_id,
             priority=None if priority is None else arguments.priority(priority),

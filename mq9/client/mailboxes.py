@@ -52,7 +52,7 @@ class MailboxMethods(ClientBase):
             public=public,
             prefix=prefix,
             renew=renew,
-            type=arguments.mailbox_type(type),
+            type=arguments.member("type", type, MailboxType.STANDARD),
         )
         reply = await self._connection.request(body)
         address: str = replies.field(reply, "mail_address")
