@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-import orjson
-
 from mq9 import address
 from mq9.dialects.listening import ALL, Mail, place, place_of
 from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.older_priorities import stored_as
-from mq9.protocol.request import Named
+from mq9.protocol.request import Named, fields_of
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
 _MSG = "MAILBOX.MSG"
@@ -48,15 +46,6 @@ def send(payload: bytes, headers: Headers, named: Named) -> requests.Send:
 
 def _list(_payload: bytes, _headers: Headers, _named: Named) -> requests.Query:
     return requests.Query(limit=_LISTED)
-
-
-def fields_of(payload: bytes) -> dict[str, object]:
-    """Return the fields of a JSON object; none of anything else."""
-    try:
-        fields = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 _TABLE = (

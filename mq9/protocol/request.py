@@ -170,6 +170,15 @@ def parse_object(payload: bytes) -> dict[str, Any]:
     return data
 
 
+def fields_of(payload: bytes) -> dict[str, object]:
+    """Return the fields of a JSON object; none of anything else."""
+    try:
+        fields = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
 def _is_nested_deeper(data: Any, most: int) -> bool:
     level = [data]
     for _ in range(most + 1):
