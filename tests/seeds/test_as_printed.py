@@ -19,9 +19,8 @@ from pathlib import Path
 import pytest
 
 from langchain_mq9.testing import ScriptedModel, call
-from mq9 import MailboxNotFound, Mq9Client, Priority
+from mq9 import MailboxNotFound, Priority
 from tests.seeds.printed import marked_python, shell, unmarked_python
-from tests.serving import Serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT.parent / "shared/seeds"
@@ -52,18 +51,6 @@ def page(name):
 
 def python(name):
     return marked_python(page(name)) if name == "python-sdk.md" else unmarked_python(page(name))
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with Serving(tmp_path_factory.mktemp("served"), "--memory") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(served):
-    async with Mq9Client(served.url) as client:
-        yield client
 
 
 class Mailboxes:

@@ -13,10 +13,8 @@ from pathlib import Path
 import nats
 import pytest
 
-from mq9 import Mq9Client
 from tests.natscli.typed import PROGRAM, Typist
 from tests.seeds.printed import shell
-from tests.serving import Serving
 from tests.waiting import until
 
 PAGES = Path(__file__).parents[3] / "shared/seeds"
@@ -133,19 +131,6 @@ class Terminal:
             return all(one.is_probed for one in subscribers)
 
         await until(have_all)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with Serving(tmp_path_factory.mktemp("served"), "--memory") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(served):
-    """A client of the current generation."""
-    async with Mq9Client(served.url) as client:
-        yield client
 
 
 @pytest.fixture
