@@ -14,12 +14,16 @@ from langchain_mq9.langsmith_headers import run_headers
 from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import Arguments
+from mq9.operations.conversations import Conversations
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.errors import unreachable
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S, HIGHEST_MAX_CHARS
+from mq9.operations.paths import DEFAULT_MAX_HOPS
 from mq9.operations.result import Result
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
+
+PATH = "mq9_path"  # in a run's configuration: that of the message which the run works on
 
 R = TypeVar("R", bound=Result)
 
@@ -35,6 +39,8 @@ class SessionOptions(TypedDict, total=False):
     lease_ms: int
     max_chars: int
     registration_ttl: int
+    max_hops: int
+    dead_letter: str | None
     client_options: ClientOptions | None
 
 
@@ -53,6 +59,9 @@ class Session:
         max_chars: How many characters of message bodies one result may hold, at least 100.
         registration_ttl: After how many seconds of silence the agent's registration
             expires; 0 means never.
+        max_hops: How many agents a conversation may have passed through, 1 to 63.
+        dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
+            default the agent's own with ``.dead`` behind it.
         client_options: Further arguments of ``Mq9Client``.
         tools: The names of the operations that the agent has tools for; all by default.
         connection: The connection of another session, to be used instead of one to ``server`` and
@@ -73,6 +82,8 @@ class Session:
         lease_ms: int = 60_000,
         max_chars: int = DEFAULT_MAX_CHARS,
         registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
+        max_hops: int = DEFAULT_MAX_HOPS,
+        dead_letter: str | None = None,
         client_options: ClientOptions | None = None,
         tools: Iterable[str] | None = None,
         connection: ToolConnection | None = None,
@@ -100,6 +111,7 @@ class Session:
         self._client: Mq9Client | None = None  # the latest one used
         self._closed = False
         self._deliveries = DeliveryMemory()
+        self._conversations = Conversations(max_hops=max_hops, dead_letter=dead_letter)
         self._consumers = ConsumerNames(agent)
 
     def for_agent(
@@ -126,6 +138,7 @@ class Session:
             lease_ms=self._lease_ms,
             max_chars=self._max_chars,
             registration_ttl=self._registration_ttl,
+            max_hops=self._conversations.max_hops,
             tools=tools,
             connection=self._connection,
         )
@@ -176,7 +189,8 @@ class Session:
     ) -> Coroutine[Any, Any, R]:
         # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
         consumer = self._consumers.current(config)
-        return self._perform(operation, arguments, consumer, run_headers())
+        task = config.get("configurable", {}).get(PATH) or ()
+        return self._perform(operation, arguments, consumer, run_headers(), tuple(task))
 
     async def _perform(
         self,
@@ -184,6 +198,7 @@ class Session:
         arguments: Arguments,
         consumer: str,
         headers: Mapping[str, str],
+        task: tuple[str, ...],
     ) -> R:
         try:
             client = await self._connected()
@@ -199,6 +214,8 @@ class Session:
             tools=self.tools,
             deliveries=self._deliveries.of(consumer),
             headers=headers,
+            conversations=self._conversations,
+            task=task,
         )
         try:
             return await perform(operation, caller, arguments)

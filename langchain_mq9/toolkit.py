@@ -13,6 +13,7 @@ from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.tools import TOOLS
 from mq9 import ClientOptions, InvalidRequest
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
+from mq9.operations.paths import DEFAULT_MAX_HOPS
 
 
 class Mq9Toolkit(BaseToolkit):
@@ -36,6 +37,9 @@ class Mq9Toolkit(BaseToolkit):
         max_chars: How many characters of message bodies one result may hold, at least 100.
         registration_ttl: After how many seconds of silence the agent's registration
             expires; 30 days by default, 0 means never.
+        max_hops: How many agents a conversation may have passed through, 1 to 63.
+        dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
+            default the agent's own with ``.dead`` behind it.
         client_options: Further arguments of ``Mq9Client``.
 
     Raises:
@@ -57,6 +61,8 @@ class Mq9Toolkit(BaseToolkit):
         lease_ms: int = 60_000,
         max_chars: int = DEFAULT_MAX_CHARS,
         registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
+        max_hops: int = DEFAULT_MAX_HOPS,
+        dead_letter: str | None = None,
         **client_options: Unpack[ClientOptions],
     ) -> None:
         super().__init__()
@@ -70,6 +76,8 @@ class Mq9Toolkit(BaseToolkit):
             lease_ms=lease_ms,
             max_chars=max_chars,
             registration_ttl=registration_ttl,
+            max_hops=max_hops,
+            dead_letter=dead_letter,
             client_options=client_options,
             tools=[kind.operation.name for kind in kinds],
         )

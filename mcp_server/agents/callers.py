@@ -23,6 +23,7 @@ from mcp_server.settings import Settings
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock
 from mq9.operations import Caller, Identity, OperationError
+from mq9.operations.conversations import Conversations
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.errors import unreachable
 
@@ -59,6 +60,7 @@ class _Agent:
     client: Mq9Client
     keeper: LeaseKeeper
     deliveries: DeliveryMemory = field(default_factory=DeliveryMemory)
+    conversations: Conversations = field(default_factory=Conversations)
     busy: int = 0
 
     async def close(self) -> None:
@@ -172,6 +174,7 @@ class Callers:
                 # Some clients open a session for each call.
                 deliveries=agent.deliveries.of(session, and_others=True),
                 leases=keeper,
+                conversations=agent.conversations,
             )
         finally:
             agent.busy -= 1

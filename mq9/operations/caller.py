@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mq9 import address as addresses
 from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound
+from mq9.operations import paths
+from mq9.operations.conversations import Conversations
 from mq9.operations.deliveries import Deliveries, DeliveryMemory, Leases
 from mq9.operations.identity import Identity, address_in
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
@@ -35,6 +37,8 @@ class Caller:
         deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
         leases: Who renews the leases of what it fetches; None for nobody.
         headers: What goes with each message that it sends.
+        conversations: What it fetched and asked lately, and when a conversation is stopped.
+        task: The path of the message that it works on, where that is known.
     """
 
     client: Mq9Client
@@ -48,6 +52,8 @@ class Caller:
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
     leases: Leases | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    conversations: Conversations = field(default_factory=Conversations)
+    task: Sequence[str] = ()
 
     async def mailbox_to_read(self, mail_address: str | None) -> str:
         """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
@@ -112,6 +118,26 @@ class Caller:
         if group_name is not None:
             return group_name
         return mail_address if self.identity is None else self.identity.mail_address
+
+    def is_addressed_at(self, mail_address: str) -> bool:
+        """Tell whether mail at an address is for the agent, or for others with it.
+
+        Elsewhere, in a mailbox that it made to be answered at, it answers what the agent asked.
+        """
+        return self.identity is None or self.identity.may_read(mail_address)
+
+    def path_to(self, mail_address: str, correlation_id: str | None) -> tuple[str, ...]:
+        """Return the path of what the agent sends; empty where the tools belong to no agent."""
+        if self.identity is None:
+            return ()
+        before = self.conversations.path_before(
+            self.consumer,
+            mail_address,
+            correlation_id,
+            task=self.task,
+            now_ms=self.client.clock.monotonic_ms(),
+        )
+        return paths.extended(before, self.identity.name)
 
     async def ensure_mailbox(self) -> None:
         """Make the agent's own mailbox, once, if it is missing; who may only read, makes none."""

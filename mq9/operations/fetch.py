@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from mq9.models import Deliver, Waiting
 from mq9.operations.arguments import Arguments, Group, MaxChars, OwnMailbox
@@ -13,6 +13,7 @@ from mq9.operations.deliveries import Delivery
 from mq9.operations.message_views import MessageView, views
 from mq9.operations.operation import operation
 from mq9.operations.result import Result
+from mq9.operations.stopping import StoppedView, stop_loops
 
 MAX_WAIT_S = 45  # hosts give up on a tool after about a minute
 _WAIT_S = 1  # unless it is said
@@ -49,6 +50,9 @@ class FetchResult(Result):
     messages: list[MessageView] = Field(description="Most pressing first.")
     empty: str | None = Field(
         default=None, description="Why there is nothing, when there is nothing."
+    )
+    stopped: Annotated[StoppedView | None, WithJsonSchema({"type": "object"})] = Field(
+        default=None, description="Messages moved away: their conversation went in a circle."
     )
     more: str | None = Field(default=None, description="What to do to get what did not fit.")
     leased_seconds: int | None = Field(
@@ -90,7 +94,10 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchResu
         redeliver_own=not arguments.new_only,
         consumer=caller.consumer,
     )
-    ids = tuple(message.msg_id for message in fetched)
+    messages, stopped = await stop_loops(
+        caller, fetched, are_answers=not caller.is_addressed_at(address)
+    )
+    ids = tuple(message.msg_id for message in messages)
     delivery = Delivery(address, group, caller.consumer, fetched.batch, ids)
     caller.deliveries.remember(delivery)
     if caller.leases is not None and fetched.lease_until is not None:
@@ -98,10 +105,11 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchResu
     now_ms = caller.client.clock.now_ms()
     return FetchResult(
         mail_address=address,
-        messages=views(fetched, max_chars, caller.tools.text(_REST)),
+        messages=views(messages, max_chars, caller.tools.text(_REST)),
         empty=None
         if fetched.waiting is None
         else explain(fetched.waiting, caller.consumer, now_ms / 1000),
+        stopped=stopped,
         more=caller.tools.text(_MORE) if fetched.more else None,
         leased_seconds=(
             None

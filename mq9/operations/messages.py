@@ -121,10 +121,12 @@ async def _send_to(
             sender=None if caller.identity is None else caller.identity.name,
             reply_to=reply_to,
             correlation_id=arguments.correlation_id,
+            path=caller.path_to(address, arguments.correlation_id),
             headers=caller.headers,
         )
     except PayloadTooLarge as error:
         raise PayloadTooLarge(f"content: {error}") from None
+    caller.conversations.sent(address, arguments.correlation_id)
     if msg_id < 0:
         return SendResult(mail_address=address, readable_in_seconds=arguments.delay)
     return SendResult(mail_address=address, msg_id=msg_id)

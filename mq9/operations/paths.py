@@ -61,6 +61,11 @@ def reason_to_stop(
     return None
 
 
+def is_return(path: Sequence[str], agent: str) -> bool:
+    """Tell whether a message comes directly from whoever the agent asked last."""
+    return _written(agent) in _open(path)[-2:-1]
+
+
 def _open(path: Sequence[str]) -> list[str]:
     """Return the agents whose questions are open, in the order in which they asked."""
     asking: list[str] = []

@@ -1,11 +1,19 @@
 """Paths of conversations: what a sent message gets, and what stops a taken one."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_mq9 import Mq9Toolkit
+from mq9 import Mq9Error
+from mq9.engine.limits import Limits
 from mq9.operations.paths import HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks
+from mq9.testing import FakeBroker
+
+from .tool_calls import answer, bodies, do, fetch, ids
 
 NAMES = st.text(st.sampled_from("ab,é"), min_size=1, max_size=128)
 
@@ -75,3 +83,203 @@ class TestTheRules:
         assert "40 of at most 32: 0, 1, 2, " in reason
         assert "9, …, 30" in reason
         assert reason.endswith("38, 39")
+
+
+class Agents:
+    """Agents on one broker, each with tools of its own."""
+
+    def __init__(self, open_toolkit, **options):
+        self._open = open_toolkit
+        self._options = options
+        self._toolkits = {}
+
+    def __getitem__(self, name):
+        if name not in self._toolkits:
+            self._toolkits[name] = self._open(name, **self._options)
+            do(self._toolkits[name], "agent_discover")  # makes its mailbox
+        return self._toolkits[name]
+
+    def send(self, sender, recipient, content="hello", **options):
+        """Send from one to another."""
+        for name in (sender, recipient):
+            self[name]
+        address = options.pop("mail_address", recipient.lower())
+        do(self[sender], "send_message", mail_address=address, content=content, **options)
+
+    def take(self, name, **options):
+        """Fetch what is there, and confirm it."""
+        said = fetch(self[name], **options)
+        if said["messages"]:
+            do(self[name], "ack_messages", msg_id=ids(said))
+        return said
+
+
+@pytest.fixture
+def agents(open_toolkit):
+    return Agents(open_toolkit)
+
+
+async def paths_in(broker, address):
+    return [message.path for message in await broker.client().query(address)]
+
+
+class TestInTheTools:
+    async def test_a_circle_is_stopped_with_its_path(self, agents, broker, caplog):
+        for sender, recipient in itertools.pairwise("ABCA"):
+            agents.send(sender, recipient, "please see to it")
+            said = agents.take(recipient)
+        assert said["messages"] == []
+        assert said["stopped"] == {
+            "msg_ids": [0],
+            "moved_to": "a.dead",
+            "untrusted_reasons": ["a circle: A, B, C, A"],
+        }
+        assert "message 0 of a was moved to a.dead: a circle: A, B, C, A" in caplog.text
+        [dead] = await broker.client().query("a.dead")
+        assert (dead.text, dead.path) == ("please see to it", ("A", "B", "C"))
+        assert dead.moved.reason == "a circle: A, B, C, A"
+        assert fetch(agents["A"])["empty"] == "1 already acked"
+
+    def test_the_agent_may_look_at_what_was_stopped(self, agents):
+        for sender, recipient in itertools.pairwise("ABCA"):
+            agents.send(sender, recipient, "please see to it")
+            agents.take(recipient)
+        for tool in ("query_messages", "fetch_messages"):
+            assert bodies(do(agents["A"], tool, mail_address="a.dead")) == ["please see to it"]
+
+    def test_two_polite_agents_are_stopped_by_the_hop_limit(self, agents):
+        agents.send("A", "B", "thank you")
+        rounds = 0
+        for name, other in itertools.cycle([("B", "A"), ("A", "B")]):
+            said = agents.take(name)
+            if not said["messages"]:
+                break
+            rounds += 1
+            reply_to = said["messages"][0]["untrusted_envelope"]["reply_to"]
+            agents.send(name, other, "no, thank you", mail_address=reply_to)
+        assert rounds == 32
+        [reason] = said["stopped"]["untrusted_reasons"]
+        ends = ", ".join("ABABABABAB"), ", ".join("BABABABABA")
+        assert reason == f"too many hops, 33 of at most 32: {ends[0]}, …, {ends[1]}"
+
+    async def test_what_is_asked_again_and_again_does_not_come_nearer_to_the_limit(
+        self, agents, broker
+    ):
+        for number in range(40):
+            agents.send("A", "B", "?", correlation_id=f"q{number}")
+            [question] = agents.take("B")["messages"]
+            envelope = question["untrusted_envelope"]
+            agents.send(
+                "B",
+                "A",
+                "!",
+                mail_address=envelope["reply_to"],
+                correlation_id=envelope["correlation_id"],
+            )
+            assert bodies(agents.take("A")) == ["!"]
+        assert set(await paths_in(broker, "b")) == {("A",)}
+        assert set(await paths_in(broker, "a")) == {("A", "B")}
+
+    def test_an_answer_through_others_is_known_by_its_correlation_id(self, agents):
+        for asked in ("q", None):
+            agents.send("A", "B", "who knows?", correlation_id=asked)
+            agents.take("B")
+            agents.send("B", "C", "tell A", reply_to="a", correlation_id=asked)
+            agents.take("C")
+            agents.send("C", "A", "I know", correlation_id=asked)
+            said = agents.take("A")
+            assert bodies(said) == (["I know"] if asked else [])
+
+    def test_an_answer_through_others_is_known_by_the_mailbox_it_was_asked_to(self, agents):
+        private = do(agents["A"], "create_mailbox")["mail_address"]
+        agents.send("A", "B", "who knows?", reply_to=private)
+        agents.take("B")
+        agents.send("B", "C", "tell A", reply_to=private)
+        agents.take("C")
+        agents.send("C", "A", "I know", mail_address=private)
+        assert bodies(agents.take("A", mail_address=private)) == ["I know"]
+
+    async def test_each_message_goes_on_with_the_one_that_it_answers(self, agents, broker):
+        agents.send("B", "A", "from B")
+        agents.send("C", "B", "to B")
+        agents.take("B")
+        agents.send("B", "A", "for C", reply_to="b.private", correlation_id="1")
+        agents.send("D", "A", "from D")
+        agents.take("A")
+        client = broker.client()
+        await client.mailbox_create(name="b.private")
+        agents.send("A", "B", "answers the first", mail_address="b")
+        agents.send("A", "B", "answers the second", mail_address="b.private")
+        agents.send("A", "E", "that of the second", correlation_id="1")
+        agents.send("A", "E", "a question, for the one from D")
+        agents.send("A", "D", "answers that")
+        agents.send("A", "E", "no answer to anything")
+        assert (await paths_in(broker, "b"))[-1:] == [("B", "A")]
+        assert await paths_in(broker, "b.private") == [("C", "B", "A")]
+        assert await paths_in(broker, "e") == [("C", "B", "A"), ("D", "A"), ("A",)]
+
+    async def test_what_was_fetched_an_hour_ago_is_not_gone_on_with(self, agents, broker):
+        agents.send("B", "A")
+        agents.take("A")
+        await broker.clock.advance(3600)
+        agents.send("A", "C")
+        await broker.clock.advance(0.001)
+        agents.send("A", "C")
+        assert await paths_in(broker, "c") == [("B", "A"), ("A",)]
+
+    async def test_the_path_of_the_run_is_gone_on_with(self, agents, broker):
+        await broker.client().mailbox_create(name="b")
+        message = answer(
+            agents["A"],
+            "send_message",
+            config={"configurable": {"thread_id": "1", "mq9_path": ["X", "Y"]}},
+            mail_address="b",
+            content="hello",
+        )
+        assert message.status == "success"
+        assert await paths_in(broker, "b") == [("X", "Y", "A")]
+
+    async def test_tools_of_no_agent_add_nothing_and_stop_nothing(self, agents, anyone, broker):
+        for sender, recipient in itertools.pairwise("ABCA"):
+            agents.send(sender, recipient)
+            fetch(anyone, mail_address=recipient.lower(), group_name="anyone")
+            agents.take(recipient)
+        do(anyone, "send_message", mail_address="b", content="from nobody")
+        assert (await paths_in(broker, "b"))[-1] == ()
+        assert len(fetch(anyone, mail_address="a", group_name="others")["messages"]) == 1
+
+    def test_the_limit_and_the_mailbox_are_options(self, open_toolkit, broker):
+        agents = Agents(open_toolkit, max_hops=1, dead_letter="lost.and.found")
+        agents.send("A", "B")
+        agents.take("B")
+        agents.send("B", "C")
+        agents.send("A", "C", "this one")
+        said = agents.take("C")
+        assert bodies(said) == ["this one"]
+        assert said["stopped"] == {
+            "msg_ids": [0],
+            "moved_to": "lost.and.found",
+            "untrusted_reasons": ["too many hops, 2 of at most 1: A, B"],
+        }
+
+    @pytest.mark.parametrize("options", [{"max_hops": 64}, {"max_hops": 0}, {"dead_letter": "A B"}])
+    def test_options_are_checked(self, open_toolkit, options):
+        with pytest.raises(Mq9Error, match=next(iter(options)).replace("dead_letter", "mail_addr")):
+            open_toolkit("A", **options)
+
+    async def test_what_cannot_be_moved_is_given_back_for_a_while(self):
+        with FakeBroker(limits=Limits(max_messages=1)) as broker:
+            client = broker.client()
+            await client.mailbox_create(name="dead")
+            await client.mailbox_create(name="b")
+            stuck = await client.send("dead", "fills it")
+            await client.send("b", "far travelled", path=["X", "Y"])
+            with Mq9Toolkit(broker.url, agent="B", max_hops=1, dead_letter="dead") as toolkit:
+                said = fetch(toolkit)
+                assert said["messages"] == []
+                assert "stopped" not in said
+                assert fetch(toolkit)["empty"] == "1 given back, held for 600 s more"
+                await client.delete("dead", stuck)
+                await broker.clock.advance(600)
+                assert fetch(toolkit)["stopped"]["moved_to"] == "dead"
+            assert [one.text for one in await client.query("dead")] == ["far travelled"]

@@ -1,0 +1,129 @@
+"""Which conversations an agent's messages belong to: what path each that it sends goes on with."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mq9.models import StoredMessage
+from mq9.operations import paths
+from mq9.protocol import checks
+
+_MOST = 2_000  # messages that are remembered
+_MOST_ASKED = 10_000  # correlation ids
+_CONTINUED_MS = 3_600_000  # how long after it was fetched last
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What is remembered of a message that the agent fetched."""
+
+    scope: str
+    reply_to: str | None
+    correlation_id: str | None
+    path: tuple[str, ...]
+    is_answer: bool
+    at_ms: int
+    is_answered: bool = False
+
+    def is_followed_by(self, mail_address: str, correlation_id: str | None) -> bool:
+        """Tell whether a message that is sent goes on with its conversation."""
+        if correlation_id is not None and self.correlation_id is not None:
+            return correlation_id == self.correlation_id
+        return mail_address == self.reply_to
+
+
+class Conversations:
+    """What an agent fetched and asked lately, by which its messages get their paths.
+
+    A message that answers a fetched one goes on with that one's path. It does so by the
+    correlation id or, where one of the two has none, by going to its ``reply_to``. Any other goes
+    on with the task at hand: what the same scope fetched last that is no answer, and was not
+    answered. What was fetched more than an hour ago is not gone on with.
+
+    Args:
+        max_hops: How many agents a conversation may have passed through, 1 to 63.
+        dead_letter: The mailbox for messages that are stopped; None for the agent's own with
+            ``.dead`` behind it.
+
+    Raises:
+        InvalidRequest: An argument is not what it must be.
+    """
+
+    def __init__(
+        self, *, max_hops: int = paths.DEFAULT_MAX_HOPS, dead_letter: str | None = None
+    ) -> None:
+        self.max_hops = checks.whole(1, paths.HIGHEST_MAX_HOPS)("max_hops", max_hops)
+        self.dead_letter: str | None = checks.optional(checks.mail_address)(
+            "dead_letter", dead_letter
+        )
+        self._taken: OrderedDict[tuple[str, str, int], _Taken] = OrderedDict()
+        self._asked: deque[str] = deque(maxlen=_MOST_ASKED)
+
+    def is_answer(self, message: StoredMessage) -> bool:
+        """Tell whether a message is known by its correlation id to answer what the agent asked."""
+        return message.correlation_id is not None and message.correlation_id in self._asked
+
+    def taken(self, scope: str, message: StoredMessage, *, is_answer: bool, now_ms: int) -> None:
+        """Remember a message that the agent fetched.
+
+        Args:
+            scope: In which of its threads or runs.
+            message: The message.
+            is_answer: Whether it answers what the agent asked, and so is no task of its own.
+            now_ms: The client's monotonic time, in milliseconds.
+        """
+        key = scope, message.mail_address, message.msg_id
+        known = self._taken.pop(key, None)
+        self._taken[key] = _Taken(
+            scope=scope,
+            reply_to=message.reply_to,
+            correlation_id=message.correlation_id,
+            path=message.path,
+            is_answer=is_answer,
+            at_ms=now_ms,
+            is_answered=known is not None and known.is_answered,
+        )
+        while len(self._taken) > _MOST:
+            self._taken.popitem(last=False)
+
+    def path_before(
+        self,
+        scope: str,
+        mail_address: str,
+        correlation_id: str | None,
+        *,
+        task: Sequence[str] = (),
+        now_ms: int,
+    ) -> tuple[str, ...]:
+        """Return the path of the message that the agent sends another one for.
+
+        Args:
+            scope: In which of its threads or runs it sends.
+            mail_address: Where it sends to.
+            correlation_id: What it sends it under.
+            task: The path of the message that the scope works on, if that is known.
+            now_ms: The client's monotonic time, in milliseconds.
+        """
+        lately = [
+            one for one in reversed(self._taken.values()) if now_ms - one.at_ms <= _CONTINUED_MS
+        ]
+        for one in lately:
+            if one.is_followed_by(mail_address, correlation_id):
+                return one.path
+        if task:
+            return tuple(task)
+        for one in lately:
+            if one.scope == scope and not (one.is_answer or one.is_answered):
+                return one.path
+        return ()
+
+    def sent(self, mail_address: str, correlation_id: str | None) -> None:
+        """Note a message that was sent: an answer, or a question with a correlation id."""
+        for one in reversed(self._taken.values()):
+            if one.reply_to == mail_address and one.is_followed_by(mail_address, correlation_id):
+                one.is_answered = True
+                return
+        if correlation_id is not None and correlation_id not in self._asked:
+            self._asked.append(correlation_id)
