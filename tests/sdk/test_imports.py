@@ -7,9 +7,10 @@ import sys
 HEAVY = ("pydantic", "nats", "numpy", "mcp", "langchain_core", "platformdirs", "pytest", "sqlite3")
 
 
-def modules_after(statement):
-    """The top-level names that a fresh interpreter has loaded after a statement."""
-    script = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+def modules_after(statement, *, whole=False):
+    """What a fresh interpreter has loaded after a statement: top-level names, or whole ones."""
+    name = "name" if whole else "name.partition('.')[0]"
+    script = f"{statement}\nimport sys\nprint(*{{{name} for name in sys.modules}})"
     # Measuring coverage loads modules of its own.
     environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
     done = subprocess.run(
@@ -42,3 +43,12 @@ def test_using_a_broker_in_this_process_needs_no_other_package():
     )
     assert not loaded & {*HEAVY} - {"sqlite3"}
     assert "sqlite3" in loaded
+
+
+def test_importing_the_tools_loads_no_worker():
+    loaded = modules_after("import langchain_mq9", whole=True)
+    assert "langchain_mq9.session" in loaded
+    assert not [name for name in loaded if name.startswith("langchain_mq9.worker")]
+    assert "langchain_mq9.worker" in modules_after(
+        "from langchain_mq9 import MailboxWorker", whole=True
+    )

@@ -288,7 +288,7 @@ class Processor:
         """Let a message be delivered again, or move it away if it has been often enough."""
         dead_letter = self._options.dead_letter
         if dead_letter is not None and self._retries.is_exhausted(message):
-            await self._move(message, dead_letter, f"{type(error).__name__}: {error}")
+            await self._move(message, dead_letter, _reason(error))
             return
         self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
         await self._give_back(message, self._retries.delay_ms(message, error))
@@ -336,6 +336,12 @@ class Processor:
                 message.msg_id,
                 error,
             )
+
+
+def _reason(error: Exception) -> str:
+    """Return an error as the reason of a move, with the notes that were added to it."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return "\n".join([f"{type(error).__name__}: {error}", *notes])
 
 
 def log_unexpected(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,78 @@
+"""Messages that tell, while a run goes on, what it has done so far."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from mq9 import IdConflict, MailboxNotFound, Message, Mq9Client, Mq9Error
+
+logger = logging.getLogger("mq9.worker")
+
+PROGRESS = "progress"  # the header that tells such a message from an answer
+OF = "progress-of"  # the header that names the question
+_LONGEST_HEADER = 256
+
+
+class Progress:
+    """Tells whoever waits for the answer to a message what its run does.
+
+    These messages have no ``correlation_id``, which is the answer's alone: who waits for that does
+    not take them for it.
+
+    Args:
+        client: The connection.
+        agent: Who tells it.
+        message: The message; it has a ``reply_to``.
+        key: The key of the message.
+    """
+
+    def __init__(self, client: Mq9Client, agent: str, message: Message, key: str) -> None:
+        self._client = client
+        self._agent = agent
+        self._message = message
+        self._key = key
+        self.sent = 0
+
+    async def listen(self, mode: str, event: Any) -> None:
+        """Tell of a node that has ended, or what a node has written for its listeners."""
+        if mode == "custom":
+            await self._send("custom", {"type": "progress", "value": event}, None)
+        elif "result" in event and not event.get("error") and not event.get("interrupts"):
+            name = str(event["name"])
+            await self._send(name, {"type": "progress", "node": name}, str(event["id"]))
+
+    async def _send(self, name: str, body: dict[str, Any], task: str | None) -> None:
+        assert self._message.reply_to is not None  # noqa: S101  # see above
+        try:
+            payload = to_json(body)
+        except (PydanticSerializationError, ValueError) as error:
+            logger.warning("what a node wrote for its listeners is no JSON: %s", error)
+            return
+        headers = {PROGRESS: _header(name)}
+        if self._message.correlation_id is not None:
+            headers[OF] = self._message.correlation_id
+        # The same again when the step is: a run that was cut off repeats what was not stored.
+        what = f"{self._key}\0{task or ''}\0".encode() + payload
+        try:
+            await self._client.send(
+                self._message.reply_to,
+                payload,
+                id=f"progress.{hashlib.sha256(what).hexdigest()}",
+                sender=self._agent,
+                headers=headers,
+            )
+        except (MailboxNotFound, IdConflict) as error:
+            logger.debug("nobody is told of progress: %s", error)
+        except Mq9Error as error:
+            logger.warning("progress could not be told: %s", error)
+        else:
+            self.sent += 1
+
+
+def _header(name: str) -> str:
+    text = "".join(one if one.isprintable() else "?" for one in name).strip()
+    return text[:_LONGEST_HEADER] or "node"

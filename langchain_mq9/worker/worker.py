@@ -1,0 +1,384 @@
+"""A graph that is run by the mail of an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from typing import Any, Literal, Self, TypeVar, Unpack
+
+from langgraph.types import StateSnapshot
+
+from langchain_mq9.worker.bodies import Bodies, InputFunction, OutputFunction
+from langchain_mq9.worker.conversations import message_key, message_of_key, thread_id
+from langchain_mq9.worker.counters import WorkerCounters
+from langchain_mq9.worker.presence import Presence
+from langchain_mq9.worker.progress import Progress
+from langchain_mq9.worker.runs import How, Run, Runs
+from langchain_mq9.worker.turns import Turns
+from mq9 import (
+    ClientOptions,
+    Consumer,
+    ConsumerCounters,
+    EventHandler,
+    InvalidRequest,
+    Message,
+    Mq9Client,
+    Payload,
+    Reject,
+    Retry,
+)
+from mq9 import address as addresses
+from mq9.cli.signals import stop_on_signals
+from mq9.client.consumer.calls import wait_for_any
+from mq9.operations.identity import slug
+from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, reason_to_stop
+from mq9.protocol import checks, requests
+
+T = TypeVar("T")
+
+logger = logging.getLogger("mq9.worker")
+
+_FRAMES_OF_A_REASON = 6  # of the traceback, the innermost ones
+
+
+class MailboxWorker:
+    """Runs a graph once for each message that comes to an agent's mailbox, and answers it.
+
+    Each sender has a thread of its own for each conversation: what the header ``conversation``
+    names, else the mailbox that answers go to. One thread runs one message at a time, whichever
+    process of the agent runs it. The graph is compiled with a checkpointer, which all processes of
+    the agent share: a message whose worker died goes on from its last checkpoint, and one whose run
+    had ended is only answered.
+
+    By default a JSON object is the graph's input, and the final state is the answer, as JSON. A
+    graph over ``messages`` is given the body as a text, and answers with the text of its last
+    message. A body that does not fit is moved to the dead-letter mailbox, as is what fails too
+    often, with the reason.
+
+    ::
+
+        async with MailboxWorker(graph, agent="lawyer", capabilities="contracts"):
+            ...  # it works until the end of the block
+
+    In a program of its own: ``await worker.arun(signals=True)``, or ``worker.run()`` where no event
+    loop runs yet.
+
+    Args:
+        graph: A compiled graph with a checkpointer, or whatever else runs in threads and tells
+            their state, such as a ``RemoteGraph``.
+        agent: The agent that it works as.
+        server: The broker; see ``Mq9Client``.
+        client: A connected client to use instead of one to ``server``; it stays open.
+        mail_address: The agent's mailbox, when the slug of its name will not do. It is made if it
+            is missing.
+        capabilities: What the agent can do, by which others find it: a text, or an AgentCard.
+            Without it the agent is not registered.
+        registration_ttl: After how many seconds of silence the registration expires, 30 or more.
+        input: Makes the graph's input of a ``Message``, perhaps as a coroutine.
+        output: Makes the answer of the final state, perhaps as a coroutine; None for no answer.
+        concurrency: How many messages are handled at the same time, 1 to 1 000.
+        handler_timeout: Seconds that one run may take; None for any.
+        stop_timeout: Seconds that runs are given to finish when the worker is stopped; then their
+            messages are given back, and go on elsewhere from their last checkpoints.
+        human: Not used yet: a graph that interrupts itself has failed.
+        dead_letter: The mailbox for messages that cannot be handled; by default the agent's own
+            with ``.dead`` behind it. It is made if it is missing.
+        max_deliveries: After how many deliveries a message that fails is moved there.
+        progress: ``mailbox`` to tell whoever waits for an answer of each node that has ended, and
+            of what nodes write with a stream writer. These messages have a header ``progress``,
+            and no correlation id, which is the answer's alone.
+        max_hops: Through how many agents a conversation may have passed, 1 to 63.
+        retry_delay: Seconds before a failed message is delivered again for the first time.
+        max_retry_delay: The longest that delay grows to, in seconds; up to a day.
+        lease_ms: Milliseconds after which another worker goes on if this process dies, 1 000 to
+            86 400 000.
+        on_event: Is told what happens to messages; see ``ConsumerOptions``.
+        client_options: Further arguments of ``Mq9Client``, with ``server``.
+
+    Raises:
+        InvalidRequest: An argument is not what it must be.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        *,
+        agent: str,
+        server: str | None = None,
+        client: Mq9Client | None = None,
+        mail_address: str | None = None,
+        capabilities: str | Mapping[str, Any] | None = None,
+        registration_ttl: int = 120,
+        input: InputFunction | None = None,  # noqa: A002  # what the graph's is called
+        output: OutputFunction | None = None,
+        concurrency: int = 8,
+        handler_timeout: float | None = 600.0,
+        stop_timeout: float = 30.0,
+        human: str | None = None,
+        dead_letter: str | None = None,
+        max_deliveries: int = 5,
+        progress: Literal["mailbox"] | None = None,
+        max_hops: int = DEFAULT_MAX_HOPS,
+        retry_delay: float = 1.0,
+        max_retry_delay: float = 300.0,
+        lease_ms: int = requests.DEFAULT_LEASE_MS,
+        on_event: EventHandler | None = None,
+        **client_options: Unpack[ClientOptions],
+    ) -> None:
+        if client is not None and (server is not None or client_options):
+            raise InvalidRequest("client: it has its server and options; give either")
+        if progress not in {None, "mailbox"}:
+            raise InvalidRequest(f"progress: {progress!r} is not 'mailbox'")
+        self.agent: str = checks.agent_name("agent", agent)
+        self.mail_address = slug(agent) if mail_address is None else addresses.parse(mail_address)
+        self.dead_letter = (
+            f"{self.mail_address}.dead" if dead_letter is None else addresses.parse(dead_letter)
+        )
+        self._runs = Runs(graph)
+        self._bodies = Bodies(graph, input, output)
+        self._handler_timeout: float | None = checks.optional(checks.seconds(above_zero=True))(
+            "handler_timeout", handler_timeout
+        )
+        self._human = human
+        self._tells_progress = progress is not None
+        self._max_hops: int = checks.whole(1, HIGHEST_MAX_HOPS)("max_hops", max_hops)
+        self._options: dict[str, Any] = {
+            "concurrency": checks.whole(1, 1_000)("concurrency", concurrency),
+            "num_msgs": concurrency,
+            "stop_timeout": checks.seconds()("stop_timeout", stop_timeout),
+            "max_deliveries": checks.whole(1, 1_000_000)("max_deliveries", max_deliveries),
+            "retry_delay": retry_delay,
+            "max_retry_delay": max_retry_delay,
+            "lease_ms": checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms),
+            "on_event": on_event,
+        }
+        self._owns_client = client is None
+        self._client = client or Mq9Client(server, **client_options)
+        self._turns = Turns(
+            self._client, agent=self.agent, mail_address=self.mail_address, lease_ms=lease_ms
+        )
+        self._consumer: Consumer | None = None
+        self._presence = (
+            None
+            if capabilities is None
+            else Presence(
+                self._client,
+                agent=self.agent,
+                mail_address=self.mail_address,
+                capabilities=capabilities,
+                ttl=checks.whole(30, checks.MAX_SECONDS)("registration_ttl", registration_ttl),
+            )
+        )
+        self._done: Counter[str] = Counter()
+
+    @property
+    def counters(self) -> WorkerCounters:
+        """What it has done so far."""
+        mail = ConsumerCounters() if self._consumer is None else self._consumer.counters
+        return WorkerCounters(mail=mail, **self._done)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes messages, or still finishes what it took."""
+        return self._consumer is not None and self._consumer.is_running
+
+    async def start(self) -> None:
+        """Make the mailboxes, register, and begin to take messages; returns then.
+
+        Raises:
+            InvalidRequest: It was started before, an argument is not what it must be, or the
+                broker has no leases.
+            Mq9Error: The broker refuses, or cannot be reached.
+            Exception: What the graph raises when it is asked for the state of a thread.
+        """
+        if self._consumer is not None:
+            raise InvalidRequest("worker: it was started before; make another one")
+        await self._runs.check()
+        if not self._client.is_connected:
+            await self._client.connect()
+        try:
+            await self._begin()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _begin(self) -> None:
+        for name in (self.mail_address, self.dead_letter):
+            await self._client.mailbox_create(name=name, renew=True)
+        await self._turns.check()
+        if self._presence is not None:
+            await self._presence.start(lambda: {"in_flight": self.counters.mail.in_flight})
+        self._consumer = await self._client.consume(
+            self.mail_address,
+            self._handle,
+            group_name=self.mail_address,
+            agent=self.agent,
+            dead_letter=self.dead_letter,
+            error_handler=self._log_failure,
+            **self._options,
+        )
+        logger.info("working", extra={"agent": self.agent, "mailbox": self.mail_address})
+
+    def request_stop(self, timeout: float | None = None) -> None:
+        """Take no more messages, and let what runs finish in time; returns at once.
+
+        Args:
+            timeout: Seconds that runs are given; ``stop_timeout`` by default.
+        """
+        if self._consumer is not None:
+            self._consumer.request_stop(timeout)
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Stop as ``request_stop`` does, and return when it has ended. May be repeated."""
+        self.request_stop(timeout)
+        await self._finish()
+
+    async def _finish(self) -> None:
+        try:
+            if self._consumer is not None:
+                await self._consumer.wait()
+        finally:
+            if self._presence is not None:
+                await self._presence.stop()
+            if self._owns_client:
+                await self._client.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    async def arun(self, *, signals: bool = False) -> None:
+        """Work until it is stopped.
+
+        Args:
+            signals: Whether SIGTERM, SIGINT and SIGHUP stop it; the second one ends the process.
+                For programs, whose main thread runs the event loop.
+        """
+        async with self:
+            if signals:
+                stop_on_signals(self.request_stop)
+            await self._wait()
+        counters = self.counters
+        logger.info(
+            "stopped",
+            extra={
+                "agent": self.agent,
+                "processed": counters.mail.processed,
+                "interrupted": counters.mail.interrupted,
+            },
+        )
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT; where no event loop runs."""
+        asyncio.run(self.arun(signals=True))
+
+    async def _wait(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.wait()
+
+    async def _handle(self, message: Message) -> Payload | None:
+        """Run the graph for a message, and return what to answer."""
+        reason = reason_to_stop(message.path, self.agent, max_hops=self._max_hops)
+        if reason is not None:
+            raise Reject(reason)
+        run = Run(
+            thread_id=thread_id(self.agent, message),
+            message=message_key(message),
+            path=message.path,
+            is_redelivered=message.delivery_count > 1,
+        )
+        fields = _fields(message) | {"thread_id": run.thread_id}
+        logger.debug("waiting for its turn", extra=fields)
+        async with self._turns.take(run.thread_id) as lost:
+            begun_ms = self._client.clock.monotonic_ms()
+            how, state = await self._in_time(self._settle(message, run), lost)
+        self._done[how] += 1
+        seconds = (self._client.clock.monotonic_ms() - begun_ms) / 1000
+        logger.info("run ended", extra=fields | {"how": str(how), "seconds": seconds})
+        if state.interrupts:
+            raise Reject(
+                f"the graph interrupted itself to ask {state.interrupts[0].value!r}, "
+                "and this worker has nobody to ask"
+            )
+        if message.reply_to is None:
+            return None
+        return await self._bodies.answer_of(state.values)
+
+    async def _settle(self, message: Message, run: Run) -> tuple[How, StateSnapshot]:
+        progress = None
+        if self._tells_progress and message.reply_to is not None:
+            progress = Progress(self._client, self.agent, message, run.message)
+        try:
+            return await self._runs.settle(
+                run,
+                lambda: self._bodies.input_of(message),
+                is_to_finish=self._is_outstanding,
+                listener=None if progress is None else progress.listen,
+            )
+        except Reject:
+            raise
+        except Exception as error:
+            error.add_note(_where(error))
+            raise
+        finally:
+            if progress is not None:
+                self._done["progress"] += progress.sent
+
+    async def _is_outstanding(self, key: str) -> bool:
+        """Tell of a message, by its key, whether it will be delivered to this agent again."""
+        known = message_of_key(key)
+        if known is None or known[0] != self.mail_address:
+            return False
+        status = await self._client.mailbox_status(known[0], msg_id=known[1])
+        if status.message is None or status.message.state != "stored":
+            return False
+        standings = {one.group_name: one.state for one in status.message.groups}
+        return standings.get(self.mail_address) in {"pending", "leased", "given_back"}
+
+    async def _in_time(self, work: Coroutine[Any, Any, T], lost: asyncio.Future[None]) -> T:
+        """Await a run as long as it may take and the turn lasts.
+
+        The time that it waited for its turn does not count. A run that is cancelled has ended when
+        this raises, so that nothing of it goes on when another one has its turn.
+
+        Raises:
+            TimeoutError: It takes too long.
+            Retry: The turn was lost.
+        """
+        task = asyncio.create_task(work)
+        try:
+            await wait_for_any(self._client.clock, self._handler_timeout, task, lost)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if not task.cancelled():
+            return task.result()
+        if lost.done():
+            raise Retry("the worker was cut off from the broker for longer than a lease")
+        raise TimeoutError(f"the run took longer than {self._handler_timeout:g} s")
+
+    def _log_failure(self, message: Message, error: Exception) -> None:
+        logger.error("a message failed", exc_info=error, extra=_fields(message))
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    return {
+        "mailbox": message.mail_address,
+        "msg_id": message.msg_id,
+        "sender": message.sender,
+        "delivery": message.delivery_count,
+    }
+
+
+def _where(error: BaseException) -> str:
+    """Return where an error was raised: the innermost frames, the last one first."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_OF_A_REASON:]
+    lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
+    return "\n".join(reversed(lines))
