@@ -61,7 +61,9 @@ async def send(
 ) -> int:
     """Send a message; when this returns, it is stored."""
     headers = _headers(header or [])
-    payload = _stdin() if body is None or body == "-" else body.encode("utf-8", "surrogateescape")
+    payload = (
+        stdin_payload() if body is None or body == "-" else body.encode("utf-8", "surrogateescape")
+    )
     address = addresses.parse(address)
     async with call.client() as client:
         msg_id = await client.send(
@@ -102,7 +104,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
-def _stdin() -> bytes:
+def stdin_payload() -> bytes:
     """Read a message from standard input."""
     if sys.stdin is None or sys.stdin.isatty():
         raise InvalidRequest("body: give it as an argument, or pipe it in")

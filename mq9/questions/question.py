@@ -29,6 +29,15 @@ class Action:
     text: str = ""
     decisions: tuple[str, ...] = DECISIONS
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it stands in the body of a question."""
+        return {
+            "name": self.name,
+            "args": dict(self.args),
+            "text": self.text,
+            "decisions": list(self.decisions),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
@@ -52,15 +61,7 @@ class Question:
         """Return the body of the message that asks it."""
         body: dict[str, Any] = {"type": TYPE, "text": self.text, "value": self.value}
         if self.actions:
-            body["actions"] = [
-                {
-                    "name": one.name,
-                    "args": dict(one.args),
-                    "text": one.text,
-                    "decisions": list(one.decisions),
-                }
-                for one in self.actions
-            ]
+            body["actions"] = [one.to_json() for one in self.actions]
         if self.expires is not None:
             body["expires"] = self.expires
         if self.problem is not None:

@@ -1,0 +1,292 @@
+"""inbox, reply: people see what they are asked, and answer it without copying ids."""
+
+import sys
+
+import pytest
+
+from cli.conftest import Running, call
+from mq9 import Mq9Client
+from mq9.questions import TAG, Action, Question
+from mq9.server.users import User, Users
+
+SEND = Action(name="send_email", args={"to": "ada"}, text="Send it?")
+DROP = Action(name="drop_table", args={}, text="Drop it?", decisions=("approve", "reject"))
+PLAIN = Question(text="Which\ncolour?", value={"ask": "colour"})
+
+
+@pytest.fixture
+def mq9(mq9):
+    for name in ("boss", "lawyer.answers"):
+        mq9.ok("create", name)
+    return mq9
+
+
+def ask(program, *questions, tags=(TAG,), **options):
+    """Mail questions to the boss."""
+
+    async def send(client):
+        for number, question in enumerate(questions):
+            body = question.to_json() if isinstance(question, Question) else question
+            await client.send(
+                "boss",
+                body,
+                tags=tags,
+                sender="lawyer",
+                reply_to="lawyer.answers",
+                correlation_id=f"q{number}",
+                **options,
+            )
+
+    program.sdk(send)
+
+
+def answers(program):
+    """What the lawyer was answered: correlation id, sender and body."""
+
+    async def look(client):
+        found = await client.query("lawyer.answers")
+        return [(one.correlation_id, one.sender, one.payload) for one in found]
+
+    return program.sdk(look)
+
+
+def listed(program):
+    return [one["msg_id"] for one in program("inbox", "boss", "--json").document["questions"]]
+
+
+def test_open_questions_are_listed_with_what_may_be_answered(mq9):
+    problem = Question(text="Really?", actions=(SEND, DROP), problem="edit what?")
+    ask(mq9, PLAIN, problem, "Is it legal?")
+
+    shown = mq9.ok("inbox", "boss").out
+    assert shown.splitlines()[0].split() == [
+        *("ID", "FROM", "ASKED", "EXPIRES", "QUESTION", "ACTIONS", "ANSWERS")
+    ]
+    [plain, actions, text] = shown.splitlines()[1:]
+    assert plain.startswith("0   lawyer  20")
+    assert plain.split("  ")[-1].strip() == "any text"
+    assert "  never" in plain
+    assert r"  Which\ncolour?  " in plain
+    assert "Really? (your answer was not possible: edit what?)" in actions
+    assert 'send_email {"to": "ada"}; drop_table {}' in actions
+    assert actions.endswith("approve|edit|reject|respond; approve|reject")
+    assert "  Is it legal?  " in text
+
+    document = mq9.ok("inbox", "boss", "--json").document
+    assert document["mail_address"] == "boss"
+    assert document["more"] is False
+    [first, second, _] = document["questions"]
+    assert first.pop("asked") > 1_700_000_000
+    assert first == {
+        "msg_id": 0,
+        "from": "lawyer",
+        "from_verified": False,
+        "type": "question",
+        "text": "Which\ncolour?",
+        "value": {"ask": "colour"},
+        "actions": [],
+        "expires": None,
+        "reply_to": "lawyer.answers",
+        "correlation_id": "q0",
+    }
+    assert second["problem"] == "edit what?"
+    assert [one["decisions"] for one in second["actions"]][1] == ["approve", "reject"]
+
+
+def test_what_is_no_question_is_not_listed(mq9):
+    ask(mq9, "Only mail.", tags=())
+    done = mq9("inbox", "boss")
+    assert (done.code, done.out, done.err) == (4, "", "boss has no open questions\n")
+    assert mq9("inbox", "boss", "--json").document["questions"] == []
+
+
+def test_what_an_agent_has_acked_by_its_tools_is_not_listed(mq9):
+    ask(mq9, PLAIN, PLAIN)
+    mq9.ok("fetch", "boss", "--group", "boss", "--num", 1)
+    assert listed(mq9) == [0, 1]
+    mq9.ok("ack", "boss", "boss", 0)
+    assert listed(mq9) == [1]
+
+
+def test_a_text_answers_a_plain_question_which_leaves_the_inbox(mq9):
+    ask(mq9, PLAIN, PLAIN)
+    done = mq9.ok("reply", "boss", 1, "deep blue")
+    assert done.out == "answered message 1 of boss, to lawyer.answers\n"
+    assert answers(mq9) == [("q1", "boss", b"deep blue")]
+    assert listed(mq9) == [0]
+    done = mq9.ok("reply", "boss", 0, "-", "--from", "Boss", "--json", stdin=b'{"rgb": 7}')
+    assert done.document == {
+        "mail_address": "boss",
+        "msg_id": 0,
+        "reply_to": "lawyer.answers",
+        "answered_as": 1,
+    }
+    assert answers(mq9)[1] == ("q0", "Boss", b'{"rgb": 7}')
+    assert mq9("inbox", "boss").code == 4
+
+
+def test_mail_that_is_no_question_is_answered_and_stays(mq9):
+    ask(mq9, "Only mail.", tags=())
+    mq9.ok("reply", "boss", 0, "Thanks.")
+    assert answers(mq9) == [("q0", "boss", b"Thanks.")]
+    assert mq9.ok("query", "boss", "--msg-id", 0)
+
+
+EDITED = b'{"type":"edit","edited_action":{"name":"send_email","args":{"to":"bob"}}}'
+
+
+@pytest.mark.parametrize(
+    ("actions", "words", "decisions"),
+    [
+        ([SEND], ["approve"], b'{"type":"approve"}'),
+        ([SEND], ["reject"], b'{"type":"reject"}'),
+        ([SEND], ["reject", "--message", "no"], b'{"type":"reject","message":"no"}'),
+        ([SEND], ["respond", "--message", "7"], b'{"type":"respond","message":"7"}'),
+        ([SEND], ["edit", "--args", '{"to":"bob"}'], EDITED),
+        ([SEND, DROP], ["approve"], b'{"type":"approve"},{"type":"approve"}'),
+        ([SEND, DROP], ["approve", "reject"], b'{"type":"approve"},{"type":"reject"}'),
+        (
+            [SEND, DROP, SEND],
+            ["edit", "reject", "edit", "--args", '{"to":"bob"}', "--args", '{"to":"bob"}'],
+            EDITED + b',{"type":"reject"},' + EDITED,
+        ),
+    ],
+)
+def test_actions_are_decided_by_words(mq9, actions, words, decisions):
+    ask(mq9, Question(text="?", actions=tuple(actions)))
+    mq9.ok("reply", "boss", 0, *words)
+    assert answers(mq9) == [("q0", "boss", b'{"decisions":[%s]}' % decisions)]
+    assert listed(mq9) == []
+
+
+@pytest.mark.parametrize(
+    ("actions", "words", "complaint"),
+    [
+        ([DROP], ["edit"], "answer: drop_table: 'edit' is not possible here; answer approve or"),
+        ([DROP], ["yes"], "answer: drop_table: 'yes' is not possible here"),
+        ([SEND], ["edit"], "args: say what send_email is to be done with instead"),
+        ([SEND], ["edit", "--args", "{"], "args: '{' is no JSON"),
+        ([SEND], ["edit", "--args", "[]"], "args: '[]' is no JSON object"),
+        ([SEND], ["approve", "--args", "{}"], "args: 1 object more than there are edits"),
+        ([SEND], ["approve", "--message", "x"], "message: it goes with reject and respond"),
+        ([SEND], ["respond"], "answer: send_email: respond takes a message"),
+        ([SEND, DROP], ["approve"] * 3, "answer: 3 decisions came for 2 actions"),
+        ([SEND, SEND], ["edit", "--args", "{}"], "answer: edit cannot be said of 2 actions"),
+        ([], ["deep", "blue"], "answer: 2 words were given; put them in quotes"),
+        ([], ["blue", "--message", "x"], "answer: the question is about no action"),
+        ([], ["edit", "--args", "{}"], "answer: the question is about no action"),
+    ],
+)
+def test_what_the_question_does_not_allow_is_not_sent(mq9, actions, words, complaint):
+    ask(mq9, Question(text="?", actions=tuple(actions)))
+    done = mq9("reply", "boss", 0, *words)
+    assert done.code == 2
+    assert complaint in done.err
+    assert answers(mq9) == []
+    assert listed(mq9) == [0]
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch):
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True)
+
+
+@pytest.fixture
+def editor(tmp_path):
+    """An editor that puts bob in the place of ada, if it is to succeed."""
+    program = tmp_path / "editor.py"
+    program.write_text(
+        "import pathlib, sys\n"
+        "file = pathlib.Path(sys.argv[1])\n"
+        "text = file.read_text()\n"
+        "file.write_text(text.replace('ada', 'bob'))\n"
+        "sys.exit('ada' not in text)\n"
+    )
+    return f"'{sys.executable}' '{program}'"
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_at_a_terminal_an_edit_is_made_in_an_editor(mq9, editor):
+    ask(mq9, Question(text="?", actions=(SEND,)))
+    mq9.ok("reply", "boss", 0, "edit", env={"VISUAL": editor})
+    assert answers(mq9) == [("q0", "boss", b'{"decisions":[%s]}' % EDITED)]
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_an_editor_that_fails_answers_nothing(mq9, editor):
+    ask(mq9, Question(text="?", actions=(Action(name="send_email", args={}),)))
+    done = mq9("reply", "boss", 0, "edit", env={"VISUAL": "", "EDITOR": editor})
+    assert done.code == 2
+    assert done.err.startswith("error: the editor ")
+    assert answers(mq9) == []
+
+
+def test_a_question_that_has_expired_is_neither_listed_nor_answered(timed):
+    timed.ok("create", "boss")
+    timed.ok("create", "lawyer.answers")
+
+    async def ask_for_a_minute(client):
+        expires = client.clock.now_ms() // 1000 + 60
+        question = Question(text="?", expires=expires).to_json()
+        await client.send("boss", question, tags=[TAG], reply_to="lawyer.answers")
+
+    timed.sdk(ask_for_a_minute)
+    assert "in 60 s" in timed.ok("inbox", "boss").out
+    timed.pass_time(60)
+    assert timed("inbox", "boss").code == 4
+    done = timed("reply", "boss", 0, "blue")
+    assert (done.code, "the question has expired at 20" in done.err) == (2, True)
+    assert answers(timed) == []
+
+
+def test_an_answer_that_is_repeated_is_stored_once_and_another_is_refused(mq9, monkeypatch):
+    """As after a crash between the answer and the removal of the question."""
+    ask(mq9, PLAIN)
+
+    async def keep(*_):
+        """The program ends here."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mq9Client, "delete", keep)
+        mq9.ok("reply", "boss", 0, "blue")
+    refused = mq9("reply", "boss", 0, "red")
+    assert (refused.code, "id" in refused.err) == (1, True)
+    mq9.ok("reply", "boss", 0, "blue")
+    assert answers(mq9) == [("q0", "boss", b"blue")]
+    assert listed(mq9) == []
+
+
+def test_what_cannot_be_answered_stays(mq9):
+    assert mq9("reply", "boss", 7, "x").code == 4
+
+    async def ask_nobody(client):
+        await client.send("boss", "?", tags=[TAG])
+        await client.send("boss", "?", tags=[TAG], reply_to="nobody")
+
+    mq9.sdk(ask_nobody)
+    done = mq9("reply", "boss", 0, "x")
+    assert (done.code, done.err) == (2, "error: reply_to: message 0 does not say where to answer\n")
+    done = mq9("reply", "boss", 1, "x")
+    assert (done.code, "nobody does not exist" in done.err) == (1, True)
+    assert listed(mq9) == [0, 1]
+
+
+def test_without_an_agent_in_the_url_the_mailbox_has_to_be_named(mq9):
+    done = mq9("inbox")
+    assert (done.code, "address: say whose mailbox it is" in done.err) == (2, True)
+
+
+async def test_an_agent_of_a_server_sees_its_own_inbox_and_answers_as_itself():
+    guard = Users([User("b", agent="The-Boss"), User("l", agent="Lawyer")])
+    async with Running(guard) as server, Mq9Client(f"nats://l@{server.address}") as lawyer:
+        boss = f"nats://b@{server.address}"
+        await call(boss, "create", "the.boss")
+        await lawyer.mailbox_create(name="lawyer.answers")
+        await lawyer.send("the.boss", "?", tags=[TAG], reply_to="lawyer.answers")
+
+        shown = await call(boss, "inbox")
+        assert "  Lawyer (verified)  " in shown.out
+        done = await call(boss, "reply", "the.boss", 0, "yes", "--from", "Somebody")
+        assert done.code == 0, done.err
+        [answer] = await lawyer.query("lawyer.answers")
+        assert (answer.sender, answer.sender_verified) == ("The-Boss", True)
