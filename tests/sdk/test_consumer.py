@@ -854,14 +854,15 @@ async def test_a_handler_that_raises_a_cancellation_has_failed(broker, client):
     assert errors[0] == "the handler raised CancelledError()"
 
 
-async def test_a_long_retry_delay_does_not_delay_the_next_fetch(broker, client, handler):
-    async with consuming(
-        client, handler, retry_delay=3_600, max_retry_delay=3_600, max_wait_ms=500
+async def test_a_long_retry_delay_does_not_delay_the_next_fetch(broker, client, handler, caplog):
+    async with (
+        broker.client(reconnect_attempts=0) as own,
+        consuming(own, handler, retry_delay=3_600, max_retry_delay=3_600),
     ):
         await broker.clock.advance(0)
-        for _ in range(8):
-            broker.lose_next_reply("MSG.FETCH")
-        await broker.clock.advance(60)
+        await broker.restart()
+        await broker.clock.advance(0)
+        assert "could not fetch, trying again in 1 s" in caplog.text
         await client.send("inbox", "x")
         await broker.clock.advance(5)
         assert handler.texts == ["x"]

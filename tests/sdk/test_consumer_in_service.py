@@ -8,7 +8,11 @@ import threading
 
 import pytest
 
-from mq9 import ConsumerEventKind, InvalidRequest, Reject, Retry
+from mq9 import ConsumerEventKind, InvalidRequest, Mq9Client, Reject, Retry
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Session
+from mq9.testing import ManualClock
+from mq9.transport.direct import DirectTransport
 from tests.sdk.consuming import Handler, acked, consuming, held, until
 
 
@@ -345,18 +349,50 @@ async def test_a_stop_that_cannot_be_is_refused(client, handler, name, value):
         assert consumer.is_running
 
 
-async def test_an_idle_consumer_asks_twice_a_minute(broker, client, handler):
+def note_fetches(client):
+    """Note the instant of each FETCH that a client is about to make."""
     instants = []
     fetch = client.fetch
 
     async def noted(*args, **options):
-        instants.append(broker.clock.now_ms())
+        instants.append(client.clock.now_ms())
         return await fetch(*args, **options)
 
     client.fetch = noted
+    return instants
+
+
+async def test_an_idle_consumer_asks_twice_a_minute(tmp_path, handler):
+    clock = ManualClock()
+    broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", clock)
+    async with Mq9Client(transport=DirectTransport(broker, Session("c"), broker.close)) as client:
+        await client.mailbox_create(name="inbox")
+        instants = note_fetches(client)
+        async with consuming(client, handler):
+            await clock.advance(120)
+    assert [one - instants[0] for one in instants] == [0, 0, 30_000, 60_000, 90_000, 120_000]
+
+
+async def test_an_idle_consumer_of_a_fake_broker_wakes_for_mail_only(broker, client, handler):
+    instants = note_fetches(client)
     async with consuming(client, handler):
-        await broker.clock.advance(120)
-    assert [later - instants[0] for later in instants] == [0, 0, 30_000, 60_000, 90_000, 120_000]
+        await broker.clock.advance(86_400)
+        await client.send("inbox", "x", delay=3_600)
+        await broker.clock.advance(86_400)
+        assert handler.texts == ["x"]
+    assert [one - instants[0] for one in instants] == [0, 0, 90_000_000]
+
+
+async def test_an_idle_consumer_of_a_fake_broker_keeps_its_agent_registered(
+    broker, client, handler
+):
+    card = {"name": "worker", "mailbox": "inbox", "description": "sweeps"}
+    await client.agent_register(card, ttl=3_600)
+    async with consuming(client, handler, agent="worker"):
+        await broker.clock.advance(86_400)
+        assert len(await client.agent_discover(text="sweeps")) == 1
+    await broker.clock.advance(3_600)
+    assert await client.agent_discover(text="sweeps") == []
 
 
 async def test_counters_and_events_tell_everything_once(broker, client):

@@ -20,6 +20,7 @@ from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
 from mq9.models import Deliver, FetchResult
 from mq9.protocol import checks
 from mq9.protocol.robustmq import goes_by_offset, keeps_start
+from mq9.transport.base import asks_again
 
 T = TypeVar("T")
 
@@ -207,27 +208,29 @@ class Consumer:
             self._asked = min(self._options.num_msgs, self._processor.free_slots)
         else:
             self._asked = progress.num_msgs
-        return await self._client.fetch(
-            self._address,
-            group_name=self._group,
-            deliver=self._deliver,
-            num_msgs=self._asked,
-            max_wait_ms=max_wait_ms,
-            lease_ms=self._options.lease_ms,
-            redeliver_own=False,
-            consumer=self._name,
-        )
+        outer = asks_again.set(max_wait_ms > 0)
+        try:
+            return await self._client.fetch(
+                self._address,
+                group_name=self._group,
+                deliver=self._deliver,
+                num_msgs=self._asked,
+                max_wait_ms=max_wait_ms,
+                lease_ms=self._options.lease_ms,
+                redeliver_own=False,
+                consumer=self._name,
+            )
+        finally:
+            asks_again.reset(outer)
 
     async def _run(self, fetched: FetchResult) -> None:
-        renewal = asyncio.create_task(self._processor.renew_leases())
-        renewal.add_done_callback(log_unexpected)
         try:
             await self._consume(fetched)
         finally:
             try:
                 await self._processor.finish()
             finally:
-                for task in (renewal, *self._deadlines):
+                for task in self._deadlines:
                     task.cancel()
 
     async def _consume(self, fetched: FetchResult) -> None:

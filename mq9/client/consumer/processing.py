@@ -67,6 +67,7 @@ class Processor:
         self._running: dict[asyncio.Task[None], Handling] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._overdue: set[asyncio.Future[Any]] = set()
+        self._renewal: asyncio.Task[None] | None = None
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gives_back = True
 
@@ -90,6 +91,9 @@ class Processor:
         handling = Handling(message, self._client, self._acks, self._options)
         task = asyncio.create_task(self._handle(handling))
         self._running[task] = handling
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew_leases())
+            self._renewal.add_done_callback(log_unexpected)
 
         def finished(done: asyncio.Task[None]) -> None:
             del self._running[done]
@@ -110,9 +114,17 @@ class Processor:
 
     async def finish(self) -> None:
         """Return when nothing is being handled; within a few seconds once interrupted."""
-        while self._running and not self._interrupted.done():
-            waiting = [*self._running, self._interrupted]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            while self._running and not self._interrupted.done():
+                waiting = [*self._running, self._interrupted]
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await self._cut_short()
+        finally:
+            if self._renewal is not None:
+                self._renewal.cancel()
+
+    async def _cut_short(self) -> None:
+        """Return when nothing is being handled, within a few seconds."""
         if not self._running:
             return
         late = set(self._running)
@@ -124,9 +136,9 @@ class Processor:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def renew_leases(self) -> None:
-        """Renew, three times a lease, what is being handled."""
-        while True:
+    async def _renew_leases(self) -> None:
+        """Renew, three times a lease, what is being handled, until nothing is."""
+        while self._running:
             await sleep(self._clock, self._options.lease_ms / 3000)
             held = [one for one in self._running.values() if one.is_leased]
             if not held:
