@@ -111,7 +111,7 @@ class MailboxWorker:
         client: Mq9Client | None = None,
         mail_address: str | None = None,
         capabilities: str | Mapping[str, Any] | None = None,
-        registration_ttl: int = 120,
+        registration_ttl: int = 3_600,
         input: InputFunction | None = None,  # noqa: A002  # what the graph's is called
         output: OutputFunction | None = None,
         concurrency: int = 8,
