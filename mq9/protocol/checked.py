@@ -10,6 +10,8 @@ from mq9.protocol.checks import Check, is_absent, shown
 
 T = TypeVar("T")
 
+_checks_of: dict[type[Checked], tuple[tuple[str, Check, object], ...]] = {}
+
 
 def given(default: T, check: Check, **metadata: Any) -> T:
     """Declare a field that may be left out.
@@ -38,9 +40,31 @@ class Checked:
     """Holds only values that passed their checks. Raises InvalidRequest naming field and value."""
 
     def __post_init__(self) -> None:
-        """Check every field, and put the value to use in its place."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            checked = field.metadata["check"](field.name, value)
+        """Check every field that does not hold its default, and put the value to use in place."""
+        for name, check, default in _checks(type(self)):
+            value = getattr(self, name)
+            if value is default:
+                continue
+            checked = check(name, value)
             if checked is not value:
-                object.__setattr__(self, field.name, checked)
+                object.__setattr__(self, name, checked)
+
+
+def _checks(kind: type[Checked]) -> tuple[tuple[str, Check, object], ...]:
+    """Return name and check of each field, and its default where that needs no check."""
+    checks = _checks_of.get(kind)
+    if checks is None:
+        checks = _checks_of[kind] = tuple(
+            (field.name, field.metadata["check"], _valid_default(field))
+            for field in dataclasses.fields(kind)
+        )
+    return checks
+
+
+def _valid_default(field: dataclasses.Field[Any]) -> object:
+    """Return a field's default if it passes the check as it is, else what no value is."""
+    try:
+        passes = field.metadata["check"](field.name, field.default) is field.default
+    except InvalidRequest:
+        passes = False
+    return field.default if passes else object()

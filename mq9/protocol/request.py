@@ -17,6 +17,8 @@ from mq9.protocol.headers import Headers
 
 R_co = TypeVar("R_co", covariant=True)
 
+_defaults_of: dict[type[Body[Any]], dict[str, object]] = {}
+
 MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
 
 
@@ -73,11 +75,11 @@ class Body(Checked, Request[R_co]):
         """Return the payload."""
         body: dict[str, Any] = {}
         config: dict[str, Any] = {}
-        fields = dataclasses.fields(self)
-        for field in fields:
-            value = getattr(self, field.name)
-            if value != field.default or field.name in self.ALWAYS:
-                (config if field.name in self.CONFIG else body)[field.name] = value
+        fields = _defaults(type(self))
+        for name, default in fields.items():
+            value = getattr(self, name)
+            if value != default or name in self.ALWAYS:
+                (config if name in self.CONFIG else body)[name] = value
         if config:
             body["config"] = config
         return orjson.dumps(body) if fields else b""
@@ -93,15 +95,15 @@ class Body(Checked, Request[R_co]):
         Raises:
             InvalidRequest: It is not JSON, or a field is wrong.
         """
-        fields = dataclasses.fields(cls)
+        fields = _defaults(cls)
         data = parse_object(payload) if fields else {}
         config = checks.json_object("config", data.get("config")) if cls.CONFIG else {}
         values = {}
-        for field in fields:
-            source = config if field.name in cls.CONFIG else data
-            value = source.get(field.name)
+        for name in fields:
+            source = config if name in cls.CONFIG else data
+            value = source.get(name)
             if not checks.is_absent(value):
-                values[field.name] = value
+                values[name] = value
         return cls(**values)
 
     @classmethod
@@ -129,6 +131,15 @@ class Body(Checked, Request[R_co]):
         Raises:
             InvalidRequest: A field does not go with it.
         """
+
+
+def _defaults(kind: type[Body[Any]]) -> dict[str, object]:
+    """Return the default of each field, by its name."""
+    defaults = _defaults_of.get(kind)
+    if defaults is None:
+        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+        _defaults_of[kind] = defaults
+    return defaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
