@@ -1,15 +1,18 @@
 """A planner gives each task to an agent that can do it, and knows none of them beforehand.
 
-Scenario 8, agents say what they can do and others find them; and the pattern of capability routing.
-What nobody can do is not given to whoever comes nearest.
+Scenario 8, agents are found by what they can do; and the pattern of capability routing. What nobody
+can do is not given to whoever comes nearest.
 """
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from typing import TypedDict
 
-from langgraph.graph import END, START, StateGraph
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, StateGraph
 
+from langchain_mq9 import MailboxWorker
 from mq9 import Mq9Client
 
 SKILLS = {
@@ -19,39 +22,38 @@ SKILLS = {
 TASKS = ["Translate this Chinese letter", "Is this contract unfair?", "Simulate a quantum circuit"]
 
 
-class Routing(TypedDict, total=False):
+class State(TypedDict, total=False):
     task: str
     mailbox: str
     answer: str
 
 
+def specialist(name):
+    graph = StateGraph(State).add_node("work", lambda state: {"answer": f"{name} does it"})
+    return graph.set_entry_point("work").compile(InMemorySaver())
+
+
 def planner(client):
-    async def find(routing: Routing) -> Routing:
-        found = await client.agent_discover(semantic=routing["task"], limit=1)
+    async def find(state: State) -> State:
+        found = await client.agent_discover(semantic=state["task"], limit=1)
         return {"mailbox": found[0].match.mailbox} if found else {"answer": "nobody can do that"}
 
-    async def ask(routing: Routing) -> Routing:
-        return {"answer": (await client.request(routing["mailbox"], routing["task"])).text}
+    async def ask(state: State) -> State:
+        return (await client.request(state["mailbox"], {"task": state["task"]})).json()
 
-    graph = StateGraph(Routing).add_node(find).add_node(ask).add_edge(START, "find")
-    graph.add_conditional_edges("find", lambda routing: "ask" if "mailbox" in routing else END)
+    graph = StateGraph(State).add_node(find).add_node(ask).set_entry_point("find")
+    graph.add_conditional_edges("find", lambda state: "ask" if "mailbox" in state else END)
     return graph.compile()
 
 
-async def start(client, name, skills):
-    await client.agent_register({"name": name, "payload": skills})
-    await client.consume(name, lambda task: f"{name} does it", group_name=name, agent=name)
-
-
 async def main(server="memory://capability.routing"):
-    async with Mq9Client(server) as client:
+    async with Mq9Client(server) as client, AsyncExitStack() as workers:
         for name, skills in SKILLS.items():
-            await start(client, name, skills)
-        results = [await planner(client).ainvoke({"task": task}) for task in TASKS]
-        for result in results:
-            print(f"{result['task']}: {result['answer']}")
-        return {result["task"]: result["answer"] for result in results}
+            worker = MailboxWorker(specialist(name), agent=name, capabilities=skills, client=client)
+            await workers.enter_async_context(worker)
+        done = await planner(client).abatch([{"task": task} for task in TASKS])
+    return {state["task"]: state["answer"] for state in done}
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    print(*asyncio.run(main(*sys.argv[1:])).items(), sep="\n")

@@ -1,52 +1,58 @@
 """Workers share a queue: each task goes to one of them, and a crash loses none.
 
-Scenario 3, tasks for workers that compete; and the pattern of the worker queue. All workers are one
-consumer group, which is all that they have in common: they may come and go. One takes two tasks and
-crashes. When its lease has ended, the others get them.
+Scenario 3, tasks for workers that compete; and the pattern of the worker queue. The workers are one
+agent; they may come and go. One takes two tasks and crashes. When its lease has ended, others get
+them. Each result arrives once.
 """
 
 import asyncio
 import sys
+from typing import TypedDict
 
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+
+from langchain_mq9 import MailboxWorker
 from mq9 import Mq9Client
 
-TASKS = [f"chapter {number:02}" for number in range(1, 13)]
+
+class Chapter(TypedDict, total=False):
+    text: str
+    translation: str
 
 
-async def crash(server, queue):
-    """Take two tasks for a second, and never be heard of again."""
+def translate(chapter: Chapter) -> Chapter:
+    return {"translation": chapter["text"].upper()}
+
+
+graph = StateGraph(Chapter).add_node(translate).add_edge(START, "translate")
+translator = graph.compile(InMemorySaver())  # several processes share one on disk
+
+
+async def crash(server):
     async with Mq9Client(server) as client:
-        taken = await client.fetch(queue, group_name="translators", num_msgs=2, lease_ms=1_000)
-    return [message.text for message in taken]
+        options = {"num_msgs": 2, "lease_ms": 1_000}  # for a second
+        taken = await client.fetch("translator", group_name="translator", **options)
+    print("a worker crashes with", *(message.json()["text"] for message in taken))
 
 
 async def main(server="memory://fan.out"):
-    done = []
-    all_done = asyncio.Event()
-
-    def worker(name):
-        async def translate(message):
-            print(f"{name}: {message.text}, delivery {message.delivery_count}")
-            done.append(message.text)
-            if len(done) == len(TASKS):
-                all_done.set()
-
-        return translate
-
     async with Mq9Client(server) as client:
-        queue = await client.mailbox_create(name="translations", renew=True)
-        for task in TASKS:
-            await client.send(queue, task)
-        lost = await crash(server, queue)
-        print("a worker crashes with:", ", ".join(lost))
+        await client.mailbox_create(name="translator", renew=True)
+        book = await client.mailbox_create(prefix="book", ttl=3600)
+        for number in range(1, 13):
+            await client.send("translator", {"text": f"chapter {number:02}"}, reply_to=book)
+        await crash(server)
 
-        async with (
-            await client.consume(queue, worker("ada"), group_name="translators"),
-            await client.consume(queue, worker("bob"), group_name="translators"),
-        ):
-            await all_done.wait()
-        status = await client.mailbox_status(queue, group_name="translators")
-    return {"crashed with": lost, "done": sorted(done), "acked": status.group.acked}
+        chapters = []
+        ada, bob = (MailboxWorker(translator, agent="translator", server=server) for _ in "ab")
+        async with ada, bob:
+            while len(chapters) < 12:
+                for message in await client.fetch(book, group_name="press", max_wait_ms=60_000):
+                    chapters.append(message.json()["translation"])
+                    await message.ack()
+    print("ada did", ada.counters.started, "and bob", bob.counters.started)
+    return sorted(chapters)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = Path(__file__).parents[2] / "examples/scenarios"
-CHAPTERS = [f"chapter {number:02}" for number in range(1, 13)]
 
 OUTCOMES = {
     "alert": {
@@ -33,7 +32,7 @@ OUTCOMES = {
         ],
         "left": 0,
     },
-    "fan_out": {"crashed with": CHAPTERS[:2], "done": CHAPTERS, "acked": len(CHAPTERS)},
+    "fan_out": [f"CHAPTER {number:02}" for number in range(1, 13)],
     "task_result": {
         "text": "It was a good year.",
         "words": 5,
