@@ -275,6 +275,9 @@ async def query(
     tag: Annotated[
         list[str] | None, typer.Option(help="Only those with this tag; repeated, with all of them.")
     ] = None,
+    correlation_id: Annotated[
+        str | None, typer.Option(help="Only those of this question, and its answers.")
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(help="Only those from then on: Unix seconds, or 2026-11-21T07:09."),
@@ -291,6 +294,7 @@ async def query(
             address,
             key=key,
             tags=tag,
+            correlation_id=correlation_id,
             since=_instant("since", since),
             limit=limit,
             msg_id=msg_id,

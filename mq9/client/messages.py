@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from mq9 import address as addresses
 from mq9.client import arguments, payloads, tracing
 from mq9.client.base import ClientBase
+from mq9.errors import BadReply
 from mq9.models import FetchResult, Payload, Priority
 from mq9.protocol import checks, replies, requests
 from mq9.protocol.headers import BASE64
@@ -90,6 +91,7 @@ class MessageMethods(ClientBase):
         *,
         key: str | None = None,
         tags: Sequence[str] | None = None,
+        correlation_id: str | None = None,
         since: int | None = None,
         limit: int | None = None,
         msg_id: int | None = None,
@@ -101,6 +103,7 @@ class MessageMethods(ClientBase):
             mail_address: The mailbox.
             key: Only the message with this key.
             tags: Only messages with all of these tags.
+            correlation_id: Only messages with this correlation id.
             since: Only messages that became visible at this instant, in Unix seconds, or later.
             limit: How many at the most, 1 to 1 000; 100 by default.
             msg_id: Only the message with this number.
@@ -108,11 +111,13 @@ class MessageMethods(ClientBase):
 
         Raises:
             MailboxNotFound: The mailbox is not there.
+            BadReply: The broker cannot look for correlation ids, and answered with others.
         """
         address = addresses.parse(mail_address)
         body = requests.Query(
             key=key,
             tags=arguments.tags(tags),
+            correlation_id=correlation_id,
             since=since,
             limit=requests.DEFAULT_LIMIT if limit is None else limit,
             msg_id=msg_id,
@@ -120,6 +125,9 @@ class MessageMethods(ClientBase):
         )
         reply = await self._connection.request(body, address, extra_headers=[BASE64])
         found = replies.decode_fetch(reply, address)
+        wanted = body.correlation_id
+        if wanted is not None and any(one.correlation_id != wanted for one in found):
+            raise BadReply("correlation_id: the broker does not know how to look for one")
         self._bind(found)
         return found
 

@@ -284,6 +284,9 @@ def query(connection: sqlite3.Connection, call: Call[Query], now: int) -> Found:
     if request.key is not None:
         conditions.append("key=?")
         values.append(request.key)
+    if request.correlation_id is not None:
+        conditions.append("correlation_id=?")
+        values.append(request.correlation_id)
     if request.since is not None:
         # By id, which grows with time, so that the newest are found without sorting all.
         conditions.append(

@@ -51,6 +51,8 @@ CREATE TABLE messages (
 ) STRICT;
 CREATE INDEX messages_lane ON messages (mailbox, priority, msg_id, expires_ms);
 CREATE UNIQUE INDEX messages_key ON messages (mailbox, key) WHERE key IS NOT NULL;
+CREATE INDEX messages_correlation ON messages (mailbox, correlation_id, msg_id)
+  WHERE correlation_id IS NOT NULL;
 CREATE INDEX messages_expiry ON messages (mailbox, expires_ms) WHERE expires_ms IS NOT NULL;
 CREATE INDEX messages_time ON messages (mailbox, visible_ms, msg_id);
 

@@ -281,6 +281,7 @@ class Query(Body[Found]):
 
     key: str | None = given(None, optional(checks.header_text))
     tags: tuple[str, ...] = given((), checks.tags)
+    correlation_id: str | None = given(None, optional(checks.header_text))
     since: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
     limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
     msg_id: int | None = given(None, optional(_msg_id))

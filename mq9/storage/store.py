@@ -20,7 +20,7 @@ from mq9.engine import idempotency
 from mq9.errors import Unavailable, UnusableFile
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 7
+VERSION = 8
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {
     1: "",  # agents came to have vectors, whose table is now made by who derives them
@@ -87,6 +87,8 @@ _MIGRATIONS: dict[int, str] = {
     "UPDATE mailboxes SET (messages, bytes)=(SELECT count(*), coalesce(sum(size), 0) FROM"
     " (SELECT size FROM messages WHERE mailbox=mailboxes.id"
     " UNION ALL SELECT size FROM delayed WHERE mailbox=mailboxes.id));\n",
+    7: "CREATE INDEX messages_correlation ON messages (mailbox, correlation_id, msg_id)"
+    " WHERE correlation_id IS NOT NULL;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

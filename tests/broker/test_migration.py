@@ -93,6 +93,15 @@ async def test_a_file_from_before_there_were_vectors_gets_room_for_them(tmp_path
         assert agent.match.mode == "semantic"
 
 
+async def test_what_new_files_find_messages_by_is_in_older_ones_too(opened, tmp_path):
+    def indices(path):
+        with closing(store.open_file(path)) as connection:
+            shown = connection.execute("SELECT name FROM sqlite_master WHERE type='index'")
+            return {name for (name,) in shown}
+
+    assert indices(tmp_path / "mq9.db") == indices(tmp_path / "new.db")
+
+
 async def test_mail_from_before_is_read_leased_and_moved(opened):
     await opened.move("inbox", "g", 0, to="dead", consumer="one", reason="old")
     [moved] = await opened.query("dead")

@@ -220,7 +220,7 @@ def test_an_empty_fetch_says_why_in_json(mq9, inbox):
 
 def test_a_query_filters(mq9, inbox):
     mq9.ok("send", inbox, "a", "--tag", "x")
-    mq9.ok("send", inbox, "b", "--tag", "x", "--tag", "y", "--key", "k")
+    mq9.ok("send", inbox, "b", "--tag", "x", "--tag", "y", "--key", "k", "--correlation-id", "q")
 
     def ids(*options):
         return [
@@ -230,6 +230,8 @@ def test_a_query_filters(mq9, inbox):
     assert ids() == [0, 1]
     assert ids("--tag", "x", "--tag", "y") == [1]
     assert ids("--key", "k") == [1]
+    assert ids("--correlation-id", "q") == [1]
+    assert ids("--correlation-id", "r") == []
     assert ids("--msg-id", 0) == [0]
     assert ids("--limit", 1) == [1]
     assert ids("--since", "2001-02-03") == [0, 1]

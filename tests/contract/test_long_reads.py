@@ -32,3 +32,15 @@ async def test_a_query_that_takes_too_long_is_refused_and_smaller_ones_are_not(o
     assert bodies(await client.query(inbox, tags=["common"], limit=2)) == ["1498", "1499"]
     assert bodies(await client.query(inbox, msg_id=7)) == ["7"]
     assert await client.send(inbox, "still served") == 1_500
+
+
+async def test_to_find_a_correlation_id_others_are_not_looked_at(open_way):
+    way = open_way(Limits(max_read_steps=2_000))
+    client = await way.client(reconnect_attempts=0)
+    inbox = await client.mailbox_create(name="inbox")
+    for number in range(500):
+        await client.send(inbox, str(number), correlation_id=f"q{number}")
+
+    assert bodies(await client.query(inbox, correlation_id="q7")) == ["7"]
+    assert await client.query(inbox, correlation_id="of no message") == []
+    assert await client.query(inbox, correlation_id="q7", key="of another") == []

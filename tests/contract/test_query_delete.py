@@ -52,6 +52,67 @@ async def test_a_tag_matches_itself_alone(client, inbox, tag):
     assert bodies(await client.query(inbox, tags=[tag])) == ["wanted"]
 
 
+@pytest.mark.parametrize("wanted", ["q", "Q", "%", "_", "q*", "雪", "x" * 256])
+async def test_a_correlation_id_matches_itself_alone(client, inbox, wanted):
+    await client.send(inbox, "about nothing")
+    for other in {"q", "Q", "%", "_", "q*", "qq", "雪", "x" * 255} - {wanted}:
+        await client.send(inbox, other, correlation_id=other)
+    assert await client.query(inbox, correlation_id=wanted) == []
+
+    await client.send(inbox, "question", correlation_id=wanted, reply_to="asker")
+    await client.send(inbox, "answer", correlation_id=wanted, priority="critical")
+
+    assert bodies(await client.query(inbox, correlation_id=wanted)) == ["question", "answer"]
+    assert bodies(await client.query(inbox, correlation_id=wanted, limit=1)) == ["answer"]
+
+
+async def test_a_correlation_id_is_found_whatever_became_of_its_message_but_its_end(
+    way, client, inbox
+):
+    await client.send(inbox, "acked", correlation_id="q")
+    await client.send(inbox, "expired", correlation_id="q", ttl=5)
+    await client.send(inbox, "deleted", correlation_id="q")
+    await client.send(inbox, "replaced", correlation_id="q", key="k")
+    await client.send(inbox, "newer", correlation_id="other", key="k")
+    await client.send(inbox, "delayed", correlation_id="q", delay=10)
+    await client.fetch(inbox, group_name="g")
+    await client.ack(inbox, "g", 0)
+    await client.delete(inbox, 2)
+    await way.clock.advance(5)
+    assert bodies(await client.query(inbox, correlation_id="q")) == ["acked"]
+
+    await way.clock.advance(5)
+    assert bodies(await client.query(inbox, correlation_id="q")) == ["acked", "delayed"]
+
+
+async def test_a_moved_message_keeps_its_correlation_id(client, inbox):
+    await client.mailbox_create(name="other")
+    await client.send(inbox, "question", correlation_id="q")
+    [message] = await client.fetch(inbox, group_name="g")
+
+    await message.move("other")
+
+    assert bodies(await client.query("other", correlation_id="q")) == ["question"]
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+async def test_no_correlation_id_means_all_messages(way, client, inbox, absent):
+    await client.send(inbox, "a", correlation_id="q")
+    await client.send(inbox, "b")
+
+    assert bodies(await client.query(inbox, correlation_id=absent)) == ["a", "b"]
+    shown = await way.ask(f"MSG.QUERY.{inbox}", {"correlation_id": absent})
+    assert len(shown["messages"]) == 2
+
+
+@pytest.mark.parametrize("wrong", [7, ["q"], " q", "q\n", "x" * 257])
+async def test_what_is_no_correlation_id_is_refused(way, inbox, wrong):
+    reply = await way.ask(f"MSG.QUERY.{inbox}", {"correlation_id": wrong})
+
+    assert reply["code"] == "invalid_request"
+    assert "correlation_id" in reply["error"]
+
+
 async def test_since_is_inclusive(way, client, inbox):
     await client.send(inbox, "a")
     await way.clock.advance(10.5)
@@ -76,6 +137,9 @@ async def test_all_given_filters_must_hold_together(way, client, inbox):
     assert await client.query(inbox, key="l", tags=["t"]) == []
     assert await client.query(inbox, key="k", msg_id=0) == []
     assert bodies(await client.query(inbox, tags=["t"], limit=1)) == ["right"]
+    await client.send(inbox, "asked", tags=["t"], correlation_id="q")
+    await client.send(inbox, "untagged", correlation_id="q")
+    assert bodies(await client.query(inbox, tags=["t"], correlation_id="q")) == ["asked"]
 
 
 async def test_by_msg_id_it_is_that_message_or_none(client, inbox):

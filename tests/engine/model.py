@@ -63,6 +63,7 @@ class Mail:
             key=self.sent.key,
             tags=self.sent.tags,
             sender=self.sent.sender,
+            correlation_id=self.sent.correlation_id,
             moved=self.moved,
             delivery_count=count,
             batch=batch,
@@ -524,6 +525,7 @@ class Model:
             for mail in mailbox.stored
             if call.request.key in {None, mail.sent.key}
             and set(call.request.tags) <= set(mail.sent.tags)
+            and call.request.correlation_id in {None, mail.sent.correlation_id}
             and (call.request.since is None or mail.visible_ms // 1000 >= call.request.since)
             and call.request.msg_id in {None, mail.msg_id}
         ]

@@ -51,6 +51,7 @@ seconds = st.integers(START_MS // 1000 - 1, START_MS // 1000 + 40)
 leases_ms = st.sampled_from([1_000, 2_000, 2_500, 5_000, 60_000])
 keys = st.sampled_from([None, None, "k", "l"])
 tags = st.sampled_from([(), ("x",), ("y", "x")])
+questions = st.sampled_from([None, None, "q", "r"])
 num_msgs = st.sampled_from([1, 2, 3, 100])
 names = st.sampled_from(["one", "two", "s"])  # of agents: consumers and a sender are among them
 SIGNS_OF_LIFE = (
@@ -268,6 +269,7 @@ class Comparison(RuleBasedStateMachine):
         delay=st.sampled_from([0, 0, 1, 2, 5]),
         lasts_s=st.sampled_from([None, None, 1, 2, 5]),
         tags=tags,
+        correlation_id=questions,
         id=st.sampled_from([None, None, None, "i", "j"]),
         sender=st.sampled_from([None, "s"]),
     )
@@ -419,6 +421,7 @@ class Comparison(RuleBasedStateMachine):
         num_msgs=num_msgs,
         key=keys,
         tags=tags,
+        correlation_id=questions,
         since=st.none() | seconds,
         msg_id=st.none() | st.none() | ids,
     )

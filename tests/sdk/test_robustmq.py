@@ -210,6 +210,14 @@ async def test_no_option_of_ours_makes_a_request_that_is_refused(client):
     await client.query("inbox", tags=["a"], since=0, limit=5, msg_id=0)
 
 
+async def test_a_query_for_a_correlation_id_is_not_taken_for_answered(client):
+    assert await client.query("inbox", correlation_id="q") == []
+    await client.send("inbox", "a", correlation_id="q")
+
+    with pytest.raises(BadReply, match="correlation_id"):
+        await client.query("inbox", correlation_id="q")
+
+
 async def test_a_read_names_its_start_and_begins_with_what_is_stored(broker, client):
     await client.send("inbox", "a")
     await client.send("inbox", "b")
