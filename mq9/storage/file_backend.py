@@ -9,11 +9,12 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mq9.clock import Clock
 from mq9.concurrency.activity import Work
@@ -52,6 +53,14 @@ class _Ticket:
     work: Work
     future: asyncio.Future[Any] | None = None
     abandoned: bool = False
+
+
+class _Outcome(NamedTuple):
+    """What became of a command: a result, or an error."""
+
+    ticket: _Ticket
+    result: Any
+    error: Exception | None
 
 
 # SQLite's connections do not survive a fork, and until they are closed in the child it believes to
@@ -284,9 +293,7 @@ class FileBackend:
             with self.writing:
                 self._check_file()
                 outcomes = self._commit() if self._queue else []
-            for ticket, result, error in outcomes:
-                self._deliver(ticket, result, error)
-                ticket.work.end()
+            self._deliver(outcomes)
             if self._watching and self._lost is None and not self._stopping:
                 with self.writing:
                     newest = self._data_version()
@@ -315,10 +322,10 @@ class FileBackend:
             return -1
         return int(version)
 
-    def _commit(self) -> list[tuple[_Ticket, Any, Exception | None]]:
+    def _commit(self) -> list[_Outcome]:
         """Carry out, in one transaction, those whose turn it is; the outcome of each."""
         taken: list[_Ticket] = []
-        outcomes: list[tuple[_Ticket, Any, Exception | None]] = []
+        outcomes: list[_Outcome] = []
         failure: Mq9Error
         try:
             self._refuse_lost()
@@ -335,7 +342,7 @@ class FileBackend:
                     taken.append(ticket)
                     begun = self._timer()
                     try:
-                        outcomes.append((ticket, *self._apply(ticket.call)))
+                        outcomes.append(_Outcome(ticket, *self._apply(ticket.call)))
                     finally:
                         took = self._timer() - begun
                         self._queue.charge(took)
@@ -354,7 +361,7 @@ class FileBackend:
             failure = error
         else:
             return outcomes
-        return [(ticket, None, failure) for ticket in taken or self._take_waiting()]
+        return [_Outcome(ticket, None, failure) for ticket in taken or self._take_waiting()]
 
     def _take(self, most: float | None) -> _Ticket | None:
         """Take the next command that somebody waits for; None if there is none.
@@ -396,32 +403,39 @@ class FileBackend:
         self._writer.execute("RELEASE command")
         return result, None
 
-    def _deliver(self, ticket: _Ticket, result: Any, error: Exception | None) -> None:
-        future = ticket.future
-        if future is None:
-            self._tell_of(ticket.call)  # what was taken back is there for others
-            return
-        if ticket.abandoned:  # its loop may be about to close
-            if error is None:
-                self._undo(ticket, result)
-                self._tell_of(ticket.call)
-            return
+    def _deliver(self, outcomes: list[_Outcome]) -> None:
+        """Give outcomes to those who wait for them, all of one event loop by one call."""
+        awaited: dict[asyncio.AbstractEventLoop, list[_Outcome]] = defaultdict(list)
+        for one in outcomes:
+            if one.ticket.future is None:
+                self._tell_of(one.ticket.call)  # what was taken back is there for others
+            elif one.ticket.abandoned:  # its loop may be about to close
+                if one.error is None:
+                    self._undo(one.ticket, one.result)
+                    self._tell_of(one.ticket.call)
+            else:
+                awaited[one.ticket.future.get_loop()].append(one)
+        for loop, ones in awaited.items():
+            try:
+                loop.call_soon_threadsafe(self._resolve, ones)
+            except RuntimeError:  # the loop that asked is closed
+                for one in ones:
+                    if one.error is None:
+                        self._undo(one.ticket, one.result)
+        for one in outcomes:
+            one.ticket.work.end()
 
-        def resolve() -> None:
-            if future.cancelled():
+    def _resolve(self, outcomes: list[_Outcome]) -> None:
+        for ticket, result, error in outcomes:
+            assert ticket.future is not None  # noqa: S101  # only these are awaited
+            if ticket.future.cancelled():
                 if error is None:
                     self._undo(ticket, result)
                     self._tell_of(ticket.call)
             elif error is not None:
-                future.set_exception(error)
+                ticket.future.set_exception(error)
             else:
-                future.set_result(result)
-
-        try:
-            future.get_loop().call_soon_threadsafe(resolve)
-        except RuntimeError:  # the loop that asked is closed
-            if error is None:
-                self._undo(ticket, result)
+                ticket.future.set_result(result)
 
     def _tell_of(self, call: Call[Any]) -> None:
         """Tell of what nobody else tells of, since nobody waits for the outcome any more."""
