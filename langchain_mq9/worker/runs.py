@@ -113,15 +113,13 @@ class Runs:
         """
         state = await self._state(run.config)
         if _message(state) == run.message:
-            if not state.next:
+            if _has_ended(state) or state.interrupts:
                 return How.REPEATED, state
-            if not state.interrupts:
-                await self._go_on(None, run.config, listener)
-                return How.CONTINUED, await self._state(run.config)
-            return How.REPEATED, state
+            await self._go_on(None, run.config, listener)
+            return How.CONTINUED, await self._state(run.config)
         if run.is_redelivered:
             earlier = await self._latest_of(run)
-            if earlier is not None and not earlier.next:
+            if earlier is not None and _has_ended(earlier):
                 return How.REPEATED, earlier
         await self._finish_other(state, run, is_to_finish)
         await self._go_on(await make_input(), run.config, listener)
@@ -179,6 +177,16 @@ def _message(state: StateSnapshot) -> str | None:
     return metadata.get(MESSAGE)
 
 
+def _has_ended(state: StateSnapshot) -> bool:
+    """Tell whether a run has ended.
+
+    ``next`` does not tell: it leaves out tasks that are done and whose step is not stored yet.
+    """
+    return not state.tasks
+
+
 def _is_cut_off(state: StateSnapshot) -> bool:
     """Tell whether a run neither ended nor failed nor asks anything."""
-    return bool(state.next) and not state.interrupts and not any(one.error for one in state.tasks)
+    return (
+        not _has_ended(state) and not state.interrupts and not any(one.error for one in state.tasks)
+    )

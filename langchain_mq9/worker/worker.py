@@ -364,7 +364,7 @@ class MailboxWorker:
             raise Retry("the worker was cut off from the broker for longer than a lease")
         raise TimeoutError(f"the run took longer than {self._handler_timeout:g} s")
 
-    def _log_failure(self, message: Message, error: Exception) -> None:
+    async def _log_failure(self, message: Message, error: Exception) -> None:
         logger.error("a message failed", exc_info=error, extra=_fields(message))
 
 
