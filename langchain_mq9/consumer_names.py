@@ -11,6 +11,8 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import get_runtime
 
+from langchain_mq9.calls import thread_of
+
 _LONGEST = 200  # characters
 
 
@@ -35,8 +37,8 @@ class ConsumerNames:
         Args:
             config: The configuration of the call.
         """
-        thread = config.get("configurable", {}).get("thread_id")
-        run = self._run() if thread is None else str(thread)
+        thread = thread_of(config)
+        run = self._run() if thread is None else thread
         name = f"{self._agent}/{run}"
         if len(name) > _LONGEST or not name.isprintable() or name != name.strip():
             digest = hashlib.sha256(run.encode("utf-8", "backslashreplace")).hexdigest()

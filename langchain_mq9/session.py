@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Literal, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
+from langchain_mq9.calls import Call, task_path, thread_of
 from langchain_mq9.connection import ToolConnection, toolkit_closed
 from langchain_mq9.consumer_names import ConsumerNames
 from langchain_mq9.langsmith_headers import run_headers
+from langchain_mq9.threads import thread_mailbox
 from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import Arguments
@@ -19,13 +21,15 @@ from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.errors import unreachable
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S, HIGHEST_MAX_CHARS
 from mq9.operations.paths import DEFAULT_MAX_HOPS
+from mq9.operations.private_mailbox import PrivateMailbox, PrivateMailboxes
 from mq9.operations.result import Result
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
-PATH = "mq9_path"  # in a run's configuration: that of the message which the run works on
-
 R = TypeVar("R", bound=Result)
+
+Inbox = Literal["thread", "agent"]
+_INBOXES = ("thread", "agent")
 
 
 class SessionOptions(TypedDict, total=False):
@@ -41,6 +45,7 @@ class SessionOptions(TypedDict, total=False):
     registration_ttl: int
     max_hops: int
     dead_letter: str | None
+    inbox: Inbox
     client_options: ClientOptions | None
 
 
@@ -62,6 +67,8 @@ class Session:
         max_hops: How many agents a conversation may have passed through, 1 to 63.
         dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
             default the agent's own with ``.dead`` behind it.
+        inbox: Where what a LangGraph thread sends is answered: in a private mailbox of the
+            ``thread``, or in that of the ``agent``.
         client_options: Further arguments of ``Mq9Client``.
         tools: The names of the operations that the agent has tools for; all by default.
         connection: The connection of another session, to be used instead of one to ``server`` and
@@ -84,6 +91,7 @@ class Session:
         registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
         max_hops: int = DEFAULT_MAX_HOPS,
         dead_letter: str | None = None,
+        inbox: Inbox = "thread",
         client_options: ClientOptions | None = None,
         tools: Iterable[str] | None = None,
         connection: ToolConnection | None = None,
@@ -104,6 +112,10 @@ class Session:
         self._registration_ttl = checks.whole(0, checks.MAX_SECONDS)(
             "registration_ttl", registration_ttl
         )
+        if inbox not in _INBOXES:
+            raise InvalidRequest(f"inbox: {inbox!r} is not one of {', '.join(_INBOXES)}")
+        self._inbox: Inbox = inbox
+        self._private = PrivateMailboxes(agent) if agent and inbox == "thread" else None
         self._owns_connection = connection is None
         self._connection = connection or ToolConnection(
             lambda: Mq9Client(server, **(client_options or ClientOptions()))
@@ -139,6 +151,7 @@ class Session:
             max_chars=self._max_chars,
             registration_ttl=self._registration_ttl,
             max_hops=self._conversations.max_hops,
+            inbox=self._inbox,
             tools=tools,
             connection=self._connection,
         )
@@ -188,41 +201,46 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> Coroutine[Any, Any, R]:
         # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
-        consumer = self._consumers.current(config)
-        task = config.get("configurable", {}).get(PATH) or ()
-        return self._perform(operation, arguments, consumer, run_headers(), tuple(task))
+        call = Call(
+            consumer=self._consumers.current(config),
+            thread_id=thread_of(config),
+            headers=run_headers(),
+            task=task_path(config),
+        )
+        return self._perform(operation, arguments, call)
 
-    async def _perform(
-        self,
-        operation: Operation[Any, R],
-        arguments: Arguments,
-        consumer: str,
-        headers: Mapping[str, str],
-        task: tuple[str, ...],
-    ) -> R:
+    async def _perform(self, operation: Operation[Any, R], arguments: Arguments, call: Call) -> R:
         try:
             client = await self._connected()
         except Exception as error:
             raise unreachable(error) from error
-        caller = Caller(
+        try:
+            return await perform(operation, self._caller(client, call), arguments)
+        except OperationError as error:
+            if self._connection.is_closed:
+                raise unreachable(toolkit_closed()) from error
+            raise
+
+    def _caller(self, client: Mq9Client, call: Call) -> Caller:
+        return Caller(
             client=client,
-            consumer=consumer,
+            consumer=call.consumer,
             identity=self._identity,
             lease_ms=self._lease_ms,
             max_chars=self._max_chars,
             registration_ttl=self._registration_ttl,
             tools=self.tools,
-            deliveries=self._deliveries.of(consumer),
-            headers=headers,
+            deliveries=self._deliveries.of(call.consumer),
+            headers=call.headers,
+            private=self._private_mailbox(call.thread_id),
             conversations=self._conversations,
-            task=task,
+            task=call.task,
         )
-        try:
-            return await perform(operation, caller, arguments)
-        except OperationError as error:
-            if self._connection.is_closed:
-                raise unreachable(toolkit_closed()) from error
-            raise
+
+    def _private_mailbox(self, thread_id: str | None) -> PrivateMailbox | None:
+        if self._identity is None or self._private is None or thread_id is None:
+            return None
+        return self._private.at(thread_mailbox(self._identity.name, thread_id))
 
     async def _connected(self) -> Mq9Client:
         if self._closed:
@@ -232,6 +250,8 @@ class Session:
             self._client = client
             if self._identity is not None:
                 self._identity.has_mailbox = False
+            if self._private is not None:
+                self._private.forget()
         return client
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Self, Unpack
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import PrivateAttr
 
-from langchain_mq9.session import Session
+from langchain_mq9.session import Inbox, Session
 from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.tools import TOOLS
 from mq9 import ClientOptions, InvalidRequest
@@ -40,6 +40,9 @@ class Mq9Toolkit(BaseToolkit):
         max_hops: How many agents a conversation may have passed through, 1 to 63.
         dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
             default the agent's own with ``.dead`` behind it.
+        inbox: With ``"thread"``, what the agent sends in a LangGraph thread is answered in a
+            private mailbox of that thread, from which it fetches first; with ``"agent"`` all
+            threads share the agent's mailbox.
         client_options: Further arguments of ``Mq9Client``.
 
     Raises:
@@ -63,6 +66,7 @@ class Mq9Toolkit(BaseToolkit):
         registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
         max_hops: int = DEFAULT_MAX_HOPS,
         dead_letter: str | None = None,
+        inbox: Inbox = "thread",
         **client_options: Unpack[ClientOptions],
     ) -> None:
         super().__init__()
@@ -78,6 +82,7 @@ class Mq9Toolkit(BaseToolkit):
             registration_ttl=registration_ttl,
             max_hops=max_hops,
             dead_letter=dead_letter,
+            inbox=inbox,
             client_options=client_options,
             tools=[kind.operation.name for kind in kinds],
         )
@@ -94,9 +99,9 @@ class Mq9Toolkit(BaseToolkit):
     ) -> Self:
         """Return a toolkit for another agent, on the connection of this one.
 
-        It has an identity and a memory of what it fetched of its own; lease, limit of text and
-        registration are those of this toolkit. Closing it leaves the connection open, and closing
-        this one closes it for both. Where a server knows agents by their credentials, the
+        It has an identity and a memory of what it fetched of its own; lease, limit of text,
+        registration and inbox are those of this toolkit. Closing it leaves the connection open, and
+        closing this one closes it for both. Where a server knows agents by their credentials, the
         connection stays that of the agent it was made for: give each agent a toolkit of its own.
 
         Args:

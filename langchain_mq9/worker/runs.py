@@ -12,12 +12,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
 
+from langchain_mq9.calls import PATH
 from mq9 import InvalidRequest
 
 logger = logging.getLogger("mq9.worker")
 
 MESSAGE = "mq9_message"  # in the metadata of a run's checkpoints: the key of its message
-PATH = "mq9_path"  # in what a run is configured with: whom the conversation passed through
 
 # Takes part in what a run streams: the mode, and what was streamed.
 Listener = Callable[[str, Any], Awaitable[None]]

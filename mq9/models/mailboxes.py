@@ -29,6 +29,11 @@ class Unread:
         """All of them together."""
         return self.critical + self.urgent + self.normal
 
+    def __add__(self, other: Unread) -> Unread:
+        return Unread(
+            self.critical + other.critical, self.urgent + other.urgent, self.normal + other.normal
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:

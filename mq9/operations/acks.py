@@ -150,6 +150,8 @@ def _delivery(
         if address is None:
             return None
         return Delivery(address, caller.group_to_use(group_name, address), caller.consumer)
+    if caller.private is not None:  # in a thread, calls are made one after the other
+        found = caller.deliveries.held(found, msg_id)
     mailboxes = list(dict.fromkeys(one.mail_address for one in reversed(found)))
     if len(mailboxes) > 1:
         raise InvalidRequest(
@@ -228,10 +230,18 @@ async def _confirm(caller: Caller, found: dict[int, Delivery], *, through: bool)
             if held is not None:
                 raise MessageNotFound(f"{first}. There {held}") from first
         raise first
-    if caller.leases is not None:
-        caller.leases.let_go(found, acked)
+    _let_go(caller, found, acked)
     lost = await _lost(caller, {one: found[one] for one in found if one not in acked}, refused)
     return AckResult(mail_address=_address(found), acked=list(acked), lost=lost)
+
+
+def _let_go(caller: Caller, fetched: dict[int, Delivery], msg_ids: Iterable[int]) -> None:
+    """Note that messages were dealt with or given back, fetched where the former were."""
+    if caller.leases is not None:
+        caller.leases.let_go(fetched, msg_ids)
+    [*_, place] = fetched.values()
+    for msg_id in msg_ids:
+        caller.deliveries.let_go(fetched.get(msg_id, place), msg_id)
 
 
 async def _give_back(caller: Caller, meant: dict[int, Delivery], seconds: int) -> AckResult:
@@ -252,8 +262,7 @@ async def _give_back(caller: Caller, meant: dict[int, Delivery], seconds: int) -
         except MessageNotFound:
             continue  # deleted in between
         given_back.append(msg_id)
-    if caller.leases is not None:
-        caller.leases.let_go(meant, given_back)
+    _let_go(caller, meant, given_back)
     lost = await _lost(caller, _without(meant, given_back))
     return AckResult(mail_address=_address(meant), given_back=given_back, lost=lost)
 

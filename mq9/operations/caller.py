@@ -13,6 +13,7 @@ from mq9.operations.conversations import Conversations
 from mq9.operations.deliveries import Deliveries, DeliveryMemory, Leases
 from mq9.operations.identity import Identity, address_in
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
+from mq9.operations.private_mailbox import PrivateMailbox, description
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import requests
 
@@ -39,6 +40,8 @@ class Caller:
         headers: What goes with each message that it sends.
         conversations: What it fetched and asked lately, and when a conversation is stopped.
         task: The path of the message that it works on, where that is known.
+        private: The mailbox of the agent's thread that calls, where its answers come; None for the
+            agent's own.
     """
 
     client: Mq9Client
@@ -54,6 +57,7 @@ class Caller:
     headers: Mapping[str, str] = field(default_factory=dict)
     conversations: Conversations = field(default_factory=Conversations)
     task: Sequence[str] = ()
+    private: PrivateMailbox | None = None
 
     async def mailbox_to_read(self, mail_address: str | None) -> str:
         """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
@@ -69,9 +73,17 @@ class Caller:
             return self.identity.mail_address
         address = addresses.parse(mail_address)
         identity = self.identity
-        if identity is None or identity.may_read(address) or await self._made(identity, address):
+        if (
+            identity is None
+            or identity.may_read(address)
+            or self._is_private(address)
+            or await self._made(identity, address)
+        ):
             return address
         raise Forbidden(f"mail_address: {identity.readable}, not {address}")
+
+    def _is_private(self, address: str) -> bool:
+        return self.private is not None and address == self.private.mail_address
 
     async def _made(self, identity: Identity, address: str) -> bool:
         """Tell whether the agent made the mailbox that is there now, in whichever process.
@@ -90,7 +102,7 @@ class Caller:
             return False  # said like any refusal, which does not tell whether it exists
         except Forbidden:
             return False
-        if status.own is False:
+        if status.own is False or status.desc == description(identity.name):
             return False
         if identity.describes(status.desc, address) or (
             status.own and await self.client.whoami() == identity.name
@@ -109,7 +121,12 @@ class Caller:
         """
         address = address_in(argument, mail_address)
         identity = self.identity
-        if identity is None or identity.may_send(address) or await self._made(identity, address):
+        if (
+            identity is None
+            or identity.may_send(address)
+            or self._is_private(address)
+            or await self._made(identity, address)
+        ):
             return address
         raise Forbidden(f"{argument}: {identity.sendable}, not to {address}")
 
@@ -144,6 +161,12 @@ class Caller:
         if self.identity is not None and not self.identity.has_mailbox and not self.read_only:
             await self.client.mailbox_create(name=self.identity.mail_address, renew=True)
             self.identity.has_mailbox = True
+
+    async def mailbox_for_answers(self) -> str | None:
+        """Return where what it sends is answered, unless it says otherwise; None for nowhere."""
+        if self.private is not None:
+            return await self.private.ensure(self.client)
+        return None if self.identity is None else self.identity.mail_address
 
     def require_identity(self) -> Identity:
         """Return the agent.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class DeliveryMemory:
         self._most = most
         # One message in a scope may have come from several mailboxes and groups.
         self._order: OrderedDict[tuple[str, int, str, str], None] = OrderedDict()
+        self._let_go: dict[tuple[str, int, str, str], int] = {}  # which, and in what order
+        self._numbers = itertools.count()
         self._found: dict[tuple[str, int], dict[tuple[str, str], Delivery]] = {}
 
     def of(self, scope: str, *, and_others: bool = False) -> Deliveries:
@@ -76,12 +79,25 @@ class DeliveryMemory:
             key = (scope, msg_id, *place)
             self._order[key] = None
             self._order.move_to_end(key)
+            self._let_go.pop(key, None)
         while len(self._order) > self._most:
-            (old_scope, msg_id, *old_place), _ = self._order.popitem(last=False)
+            oldest, _ = self._order.popitem(last=False)
+            self._let_go.pop(oldest, None)
+            old_scope, msg_id, *old_place = oldest
             places = self._found[old_scope, msg_id]
             del places[old_place[0], old_place[1]]
             if not places:
                 del self._found[old_scope, msg_id]
+
+    def let_go(self, scope: str, delivery: Delivery, msg_id: int) -> None:
+        """Note that a message was dealt with or given back."""
+        key = (scope, msg_id, delivery.mail_address, delivery.group_name)
+        if key in self._order:
+            self._let_go[key] = next(self._numbers)
+
+    def when_let_go(self, scope: str, delivery: Delivery, msg_id: int) -> int | None:
+        """Return a number that grows with time; None for a message that is held."""
+        return self._let_go.get((scope, msg_id, delivery.mail_address, delivery.group_name))
 
     def find(self, scope: str, msg_id: int) -> list[Delivery]:
         """Return the latest result with a message, for each mailbox and group it came from."""
@@ -109,9 +125,25 @@ class Deliveries:
         """Note a fetch result for each of its messages."""
         self._memory.remember(self._scope, delivery)
 
+    def let_go(self, delivery: Delivery, msg_id: int) -> None:
+        """Note that a message was dealt with or given back."""
+        self._memory.let_go(self._scope, delivery, msg_id)
+
     def find(self, msg_id: int) -> list[Delivery]:
         """Return the latest result with a message, for each mailbox and group it came from."""
         return self._memory.find(self._scope, msg_id)
+
+    def held(self, found: list[Delivery], msg_id: int) -> list[Delivery]:
+        """Return which results with a message can be meant by who deals with it in order.
+
+        That is where it is still held, or else where it was let go of last, by a call that is made
+        again.
+        """
+        held = [one for one in found if self._when(one, msg_id) is None]
+        return held or sorted(found, key=lambda one: self._when(one, msg_id) or 0)[-1:]
+
+    def _when(self, delivery: Delivery, msg_id: int) -> int | None:
+        return self._memory.when_let_go(self._scope, delivery, msg_id)
 
     def find_elsewhere(self, msg_id: int) -> list[Delivery]:
         """Return the results of other scopes with a message; none where those are not its own."""

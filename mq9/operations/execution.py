@@ -51,7 +51,7 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         address = caller.identity.mail_address
         with caller.client.watch_unread(address, address) as watch:
             result: R = await operation.function(caller, arguments)
-        line = unread_line(watch.unread, caller)
+        line = unread_line(await _with_answers(caller, watch.unread), caller)
         return result if line is None else result.model_copy(update={"unread": line})
     except Mq9Error as error:
         if isinstance(error, MailboxNotFound) and caller.identity is not None:
@@ -62,6 +62,14 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         _logger.exception("%s failed unexpectedly", operation.name)
         name = caller.tools.text(f"@{operation.name}")
         raise OperationError(f"{name} failed: {error}. {ADVICE_OTHERWISE}", "error") from error
+
+
+async def _with_answers(caller: Caller, unread: Unread | None) -> Unread | None:
+    """Add to what waits in the agent's mailbox what waits in that of the thread which calls."""
+    if unread is None or caller.private is None or caller.identity is None:
+        return unread
+    group = caller.identity.mail_address
+    return unread + await caller.private.unread(caller.client, group)
 
 
 def unread_line(unread: Unread | None, caller: Caller) -> str | None:

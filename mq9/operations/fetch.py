@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
-from mq9.models import Deliver, Waiting
+from mq9.models import Waiting
 from mq9.operations.arguments import Arguments, Group, MaxChars, OwnMailbox
 from mq9.operations.caller import Caller
-from mq9.operations.deliveries import Delivery
 from mq9.operations.message_views import MessageView, views
 from mq9.operations.operation import operation
 from mq9.operations.result import Result
 from mq9.operations.stopping import StoppedView, stop_loops
+from mq9.operations.taking import Wanted, take, take_from_either
 
 MAX_WAIT_S = 45  # hosts give up on a tool after about a minute
 _WAIT_S = 1  # unless it is said
@@ -78,27 +79,27 @@ _MORE = "[[confirm these with @ack_messages, then ]]call @fetch_messages again"
 )
 async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchResult:
     """Lease messages of a mailbox to the caller."""
-    address = await caller.mailbox_to_read(arguments.mail_address)
-    group = caller.group_to_use(arguments.group_name, address)
+    own = await caller.mailbox_to_read(arguments.mail_address)
     max_chars = arguments.max_chars or caller.max_chars
     # A message takes more bytes in a reply than its text has characters, so what fits the bytes
     # fits the characters, and what does not is left with the broker, not leased.
-    fetched = await caller.client.fetch(
-        address,
-        group_name=group,
-        deliver=Deliver.EARLIEST,
+    wanted = Wanted(
+        group_name=arguments.group_name,
         num_msgs=arguments.num_msgs or _TAKEN,
-        max_wait_ms=arguments.longest_wait_s * 1000,
-        lease_ms=caller.lease_ms,
         max_bytes=max_chars,
+        wait_ms=arguments.longest_wait_s * 1000,
         redeliver_own=not arguments.new_only,
-        consumer=caller.consumer,
     )
+    if arguments.mail_address is None and caller.private is not None:
+        taken = await take_from_either(caller, caller.private, own, wanted)
+    else:
+        taken = await take(caller, own, wanted)
+    fetched, address = taken.fetched, taken.delivery.mail_address
     messages, stopped = await stop_loops(
         caller, fetched, are_answers=not caller.is_addressed_at(address)
     )
     ids = tuple(message.msg_id for message in messages)
-    delivery = Delivery(address, group, caller.consumer, fetched.batch, ids)
+    delivery = replace(taken.delivery, msg_ids=ids)
     caller.deliveries.remember(delivery)
     if caller.leases is not None and fetched.lease_until is not None:
         caller.leases.fetched(delivery, caller.lease_ms)

@@ -89,9 +89,10 @@ class SendResult(Result):
 )
 async def send_message(caller: Caller, arguments: SendArguments) -> SendResult:
     """Send a message to a mailbox, given by its address or by the name of its agent."""
-    identity = caller.identity
-    reply_to = None if identity is None else identity.mail_address
-    if arguments.reply_to is not None:
+    reply_to: str | None
+    if arguments.reply_to is None:
+        reply_to = await caller.mailbox_for_answers()
+    else:
         reply_to = await caller.mailbox_to_send(arguments.reply_to, "reply_to")
     address = await _recipient(caller, arguments.mail_address)
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from mq9.operations.deliveries import Delivery, DeliveryMemory
 
-from .tool_calls import ado, answer, begin, bodies, do, fail, fetch, ids, result, run_in
+from .tool_calls import ado, answer, begin, bodies, do, fail, fetch, ids, run_in, within
 
 
 @pytest.fixture
@@ -30,11 +30,6 @@ def replies(planner, worker):
 
 def ack(toolkit, msg_id, **arguments):
     return do(toolkit, "ack_messages", msg_id=msg_id, **arguments)
-
-
-def within(thread, toolkit, name, /, **arguments):
-    """Call a tool that succeeds in a LangGraph thread; its result."""
-    return result(answer(toolkit, name, config=run_in(thread), **arguments))
 
 
 def test_an_ack_confirms_the_named_messages_alone(planner, inbox):

@@ -78,6 +78,16 @@ def run_in(thread_id):
     return {"configurable": {"thread_id": thread_id}}
 
 
+def within(thread, toolkit, name, /, **arguments):
+    """Call a tool that succeeds in a LangGraph thread; its result."""
+    return result(answer(toolkit, name, config=run_in(thread), **arguments))
+
+
+async def awithin(thread, toolkit, name, /, **arguments):
+    """The same from async code."""
+    return result(await aanswer(toolkit, name, config=run_in(thread), **arguments))
+
+
 async def begin(broker, call, waiting=1):
     """Start an async call and return its task, once so many calls wait for mail."""
     task = asyncio.create_task(call)
