@@ -93,7 +93,7 @@ def fetching(mail_address: str, group_name: str | None) -> Callable[[Sequence[Me
 @contextmanager
 def handling(message: Message, group_name: str) -> Iterator[None]:
     """Trace the handling of a message, in the trace and with the baggage that it carries."""
-    api = _api()
+    api = _installed()  # which hands on what the message carries, though nothing be traced here
     if api is None:
         yield
         return
@@ -132,8 +132,14 @@ def _conversation(correlation_id: str | None) -> dict[str, Any]:
     return {"messaging.message.conversation_id": correlation_id}
 
 
-@functools.cache
 def _api() -> _Api | None:
+    """Return OpenTelemetry's API where it is installed and there is something to trace."""
+    api = _installed()
+    return None if api is None or api.is_idle else api
+
+
+@functools.cache
+def _installed() -> _Api | None:
     """Return OpenTelemetry's API where it is installed; it is imported when first needed."""
     try:
         return _Api()
@@ -155,6 +161,13 @@ class _Api:
         self.empty = context.Context
         self._context, self._propagate, self._trace = context, propagate, trace
         self._tracer = trace.get_tracer("mq9", VERSION)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no program traces anything here, and there is no context to be handed on."""
+        return not self._context.get_current() and isinstance(
+            self._trace.get_tracer_provider(), self._trace.ProxyTracerProvider
+        )
 
     @contextmanager
     def span(
