@@ -256,7 +256,7 @@ class ManualClock:
             or any(
                 monitor.is_running
                 and not activity.is_blocked(monitor.thread)
-                and (not monitor.is_idle or monitor.has_events())
+                and (not monitor.is_idle or monitor.works_in_threads() or monitor.has_events())
                 for monitor in self._monitors
             )
             or (self._in_transit is not None and self._in_transit())

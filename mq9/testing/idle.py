@@ -11,11 +11,15 @@ from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
+from mq9.concurrency import activity
+from mq9.concurrency.activity import Work
+
 # One lock for all loops and clocks: what they know of each other must fit together.
 lock = threading.RLock()
 
 _MOST_TURNS = 200_000  # of a loop, all with something to run, until that counts as endless
 _AGAIN_S = 0.002
+_SHORT_WORK_S = 1.0  # of real time
 
 
 class Listener(Protocol):
@@ -56,7 +60,10 @@ class LoopMonitor:
         self.thread: int | None = None
         self.is_idle = False
         self._until_timer: float | None = None
+        self._in_threads: dict[Work, float] = {}  # and when they began
         selector.select = self._watched_select
+        watched: Any = loop
+        watched.run_in_executor = self._watched(loop.run_in_executor)
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> LoopMonitor:
@@ -84,6 +91,16 @@ class LoopMonitor:
         """Tell whether the loop waits for a timer of asyncio that runs in less real time."""
         return self.is_idle and self._until_timer is not None and self._until_timer < seconds
 
+    def works_in_threads(self) -> bool:
+        """Tell whether the loop awaits a thread of its executors that began a moment ago.
+
+        One that waits in a synchronous call for another thread does not count.
+        """
+        latest = time.monotonic() - _SHORT_WORK_S
+        with lock:
+            works = list(self._in_threads.items())
+        return any(begun > latest and not activity.is_blocked(work.thread) for work, begun in works)
+
     def add_listener(self, listener: Listener) -> None:
         """Tell a listener, as long as it exists, when the loop has nothing to run."""
         with lock:
@@ -104,6 +121,23 @@ class LoopMonitor:
                 return
             self.is_idle = False
             loop.call_soon_threadsafe(callback)
+
+    def _watched(
+        self, run_in_executor: Callable[..., asyncio.Future[Any]]
+    ) -> Callable[..., asyncio.Future[Any]]:
+        def watched(executor: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+            work = Work()
+            with lock:
+                self._in_threads[work] = time.monotonic()
+            try:
+                future = run_in_executor(executor, work.run, function, *args)
+            except BaseException:
+                self._in_threads.pop(work)
+                raise
+            future.add_done_callback(lambda _: self._in_threads.pop(work))
+            return future
+
+        return watched
 
     def _watched_select(self, timeout: float | None = None) -> list[Any]:
         self.thread = threading.get_ident()

@@ -617,6 +617,32 @@ async def test_a_clock_does_not_jump_while_a_handler_is_at_work_on_a_thread(mq9_
     assert passed == [0]
 
 
+async def test_a_clock_waits_for_what_a_loop_has_given_to_an_executor():
+    clock = ManualClock(100)
+    seen = []
+
+    async def work(seconds):
+        await sleep(clock, seconds)
+        await asyncio.to_thread(time.sleep, 0.1)
+        seen.append((seconds, clock.now_ms()))
+
+    tasks = [asyncio.create_task(work(seconds)) for seconds in (1, 2)]
+    await clock.advance(60)
+    assert seen == [(1, 101_000), (2, 102_000)]
+    await asyncio.gather(*tasks)
+
+
+async def test_a_clock_does_not_wait_long_for_an_executor(monkeypatch):
+    monkeypatch.setattr(idle, "_SHORT_WORK_S", 0.05)
+    clock = ManualClock(100)
+    stop = threading.Event()
+    waiting = asyncio.create_task(asyncio.to_thread(stop.wait))
+    await clock.advance(60)
+    assert not waiting.done()
+    stop.set()
+    await waiting
+
+
 def test_a_handler_on_a_thread_may_wait_for_mail(mq9_broker):
     with Mq9Toolkit(mq9_broker.url, agent="planner", tools=["fetch_messages"]) as toolkit:
         [fetch] = toolkit.get_tools()
