@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mq9 import address as addresses
 from mq9.client import arguments, payloads, tracing
@@ -119,6 +119,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
         headers: Mapping[str, str] | None = None,
+        path: Sequence[str] | None = None,
     ) -> int | None:
         """Answer a message: to its ``reply_to``, under its ``correlation_id``.
 
@@ -132,6 +133,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             id: The idempotency id. Needed by each further, different answer to one message.
             sender: Who answers.
             headers: The answer's headers; see ``send``.
+            path: The agents that the conversation has passed through.
 
         Returns:
             The msg_id of the answer; None where an earlier delivery was answered otherwise.
@@ -154,6 +156,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
                 id=own_id or _answer_id(message),
                 correlation_id=message.correlation_id,
                 sender=sender,
+                path=path,
                 headers=headers,
             )
         except MailboxNotFound as error:

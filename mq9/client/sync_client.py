@@ -437,9 +437,10 @@ class _Handled:
         id: str | None,  # noqa: A002  # the protocol's word
         sender: str | None,
         headers: Mapping[str, str] | None,
+        path: Sequence[str] | None,
     ) -> int | None:
         return self._client.run(
-            lambda _: self._message.reply(payload, id=id, sender=sender, headers=headers)
+            lambda _: self._message.reply(payload, id=id, sender=sender, headers=headers, path=path)
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,7 @@ class SyncMessageClient(Protocol):
         id: str | None,  # noqa: A002  # the protocol's word
         sender: str | None,
         headers: Mapping[str, str] | None,
+        path: Sequence[str] | None,
     ) -> int | None:
         """Answer a message."""
 
@@ -69,9 +70,12 @@ class SyncMessage(StoredMessage):
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
         headers: Mapping[str, str] | None = None,
+        path: Sequence[str] | None = None,
     ) -> int | None:
         """Answer this message; see ``Message``."""
-        return self._its_client().reply(self, payload, id=id, sender=sender, headers=headers)
+        return self._its_client().reply(
+            self, payload, id=id, sender=sender, headers=headers, path=path
+        )
 
     def _its_client(self) -> SyncMessageClient:
         client: SyncMessageClient | None = getattr(self, "_client", None)

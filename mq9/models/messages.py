@@ -197,6 +197,7 @@ class MessageClient(Protocol):
         id: str | None,  # noqa: A002  # the protocol's word
         sender: str | None,
         headers: Mapping[str, str] | None,
+        path: Sequence[str] | None,
     ) -> int | None:
         """Answer a message."""
 
@@ -281,6 +282,7 @@ class Message(StoredMessage):
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
         headers: Mapping[str, str] | None = None,
+        path: Sequence[str] | None = None,
     ) -> int | None:
         """Answer this message: to its ``reply_to``, under its ``correlation_id``.
 
@@ -289,6 +291,7 @@ class Message(StoredMessage):
             id: The idempotency id. Needed by each further, different answer to one message.
             sender: Who answers.
             headers: The answer's headers.
+            path: The agents that the conversation has passed through.
 
         Returns:
             The msg_id of the answer; None where an earlier delivery was answered otherwise.
@@ -298,7 +301,9 @@ class Message(StoredMessage):
             ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
             IdConflict: It has been answered with another body; see ``Mq9Client.reply``.
         """
-        return await self._its_client().reply(self, payload, id=id, sender=sender, headers=headers)
+        return await self._its_client().reply(
+            self, payload, id=id, sender=sender, headers=headers, path=path
+        )
 
     def _its_client(self) -> MessageClient:
         client: MessageClient | None = getattr(self, "_client", None)

@@ -114,7 +114,7 @@ def test_a_message_blocks_until_it_is_acked_given_back_or_answered(client):
     second.nack()
     assert third.move("other", reason="not mine") == 0
     assert [one.ack(individual=False) for one in rest] == [[3]]
-    assert third.reply("done") == 1
+    assert third.reply("done", path=["ada"]) == 1
     assert client.ack(result[4]) == [4]
     assert [one.text for one in client.query("other")] == ["2", "done"]
     assert [one.msg_id for one in client.fetch(inbox, group_name="g", max_wait_ms=0)] == [1]

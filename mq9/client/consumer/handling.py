@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from mq9.client.consumer.acks import Acks
@@ -86,10 +86,16 @@ class Handling:
         id: str | None,  # noqa: A002  # the protocol's word
         sender: str | None,
         headers: Mapping[str, str] | None,
+        path: Sequence[str] | None,
     ) -> int | None:
         """Answer the message, in the name of the consumer's agent unless told otherwise."""
         return await self._client.reply(
-            message, payload, id=id, sender=sender or self._options.agent, headers=headers
+            message,
+            payload,
+            id=id,
+            sender=sender or self._options.agent,
+            headers=headers,
+            path=path,
         )
 
     def _decide(self, decision: Decision) -> None:
