@@ -27,6 +27,20 @@ _GROUPS = 512  # in each; a broker allows 1 000
 _LONGEST_WAIT_MS = 60_000
 
 
+def place_of_turn(mail_address: str, thread_id: str) -> tuple[str, str]:
+    """Return the mailbox and the group in which the turn of a thread is leased.
+
+    Args:
+        mail_address: The agent's mailbox.
+        thread_id: The thread.
+    """
+    number = int.from_bytes(hashlib.sha256(thread_id.encode()).digest()[:4])
+    return (
+        f"{mail_address}.turns.{number % _MAILBOXES}",
+        f"turn.{number // _MAILBOXES % _GROUPS}",
+    )
+
+
 class Turns:
     """Gives runs of a thread their turn, one after the other.
 
@@ -66,9 +80,7 @@ class Turns:
         Raises:
             Mq9Error: The broker refuses, or cannot be reached.
         """
-        number = int.from_bytes(hashlib.sha256(thread_id.encode()).digest()[:4])
-        address = f"{self._address}.turns.{number % _MAILBOXES}"
-        turn = await self._wait(address, f"turn.{number // _MAILBOXES % _GROUPS}")
+        turn = await self._wait(*place_of_turn(self._address, thread_id))
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         renewal = asyncio.create_task(self._renew(turn, lost))
         try:

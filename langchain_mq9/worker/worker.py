@@ -26,7 +26,6 @@ from mq9 import (
     InvalidRequest,
     Message,
     Mq9Client,
-    Payload,
     Reject,
     Retry,
 )
@@ -34,7 +33,7 @@ from mq9 import address as addresses
 from mq9.cli.signals import stop_on_signals
 from mq9.client.consumer.calls import wait_for_any
 from mq9.operations.identity import slug
-from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, reason_to_stop
+from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks, requests
 
 T = TypeVar("T")
@@ -282,8 +281,8 @@ class MailboxWorker:
         if self._consumer is not None:
             await self._consumer.wait()
 
-    async def _handle(self, message: Message) -> Payload | None:
-        """Run the graph for a message, and return what to answer."""
+    async def _handle(self, message: Message) -> None:
+        """Run the graph for a message, and answer it."""
         reason = reason_to_stop(message.path, self.agent, max_hops=self._max_hops)
         if reason is not None:
             raise Reject(reason)
@@ -307,8 +306,10 @@ class MailboxWorker:
                 "and this worker has nobody to ask"
             )
         if message.reply_to is None:
-            return None
-        return await self._bodies.answer_of(state.values)
+            return
+        answer = await self._bodies.answer_of(state.values)
+        if answer is not None:
+            await message.reply(answer, path=extended(message.path, self.agent))
 
     async def _settle(self, message: Message, run: Run) -> tuple[How, StateSnapshot]:
         progress = None

@@ -1,9 +1,19 @@
 """What a worker makes of a message: input, run, answer, or dead letter."""
 
 import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+from langgraph.prebuilt import create_react_agent
+from langgraph.types import interrupt
+from pydantic import BaseModel
+from typing_extensions import TypedDict
 
+from langchain_mq9.testing import ScriptedModel
 from mq9 import InvalidRequest
-from tests.worker.graphs import Steps, echo, held, working
+from tests.worker.graphs import State, Steps, echo, held, working
 
 
 async def test_a_json_object_goes_in_and_the_final_state_comes_back(client):
@@ -69,3 +79,142 @@ async def test_a_graph_that_could_not_go_on_after_a_crash_is_refused(client, gra
     with pytest.raises(InvalidRequest, match=reason):
         async with working(client, graph):
             pass
+
+
+async def test_a_graph_knows_the_path_of_its_message_and_the_answer_goes_on_with_it(client):
+    paths = []
+
+    async def look(state, config):
+        paths.append(config["configurable"]["mq9_path"])
+
+    await client.mailbox_create(name="asker")
+    async with working(client, Steps("read", read=look).compile()):
+        await client.send("lawyer", {"topic": "tea"}, path=["ada", "clerk"], reply_to="asker")
+        await client.clock.advance(0)
+    [answer] = await client.query("asker")
+    assert (paths, answer.path) == ([["ada", "clerk"]], ("ada", "clerk", "lawyer"))
+
+
+async def test_a_circle_and_too_many_hops_are_moved_away_with_the_path(client):
+    steps = Steps("read")
+    async with working(client, steps.compile(), max_hops=3):
+        for path in (["lawyer", "clerk", "ada"], ["a", "b", "c", "d"]):
+            await client.send("lawyer", {"topic": "tea"}, path=path)
+        await client.clock.advance(0)
+    assert [one.moved.reason for one in await client.query("lawyer.dead")] == [
+        "a circle: lawyer, clerk, ada, lawyer",
+        "too many hops, 4 of at most 3: a, b, c, d",
+    ]
+    assert steps.ran == []
+
+
+async def test_functions_make_the_input_and_the_answer(client):
+    async def from_message(message):
+        return {"topic": message.text.upper()}
+
+    def to_answer(values):
+        return {"about": values["topic"]} if values["topic"] != "RICE" else None
+
+    await client.mailbox_create(name="asker")
+    functions = {"input": from_message, "output": to_answer}
+    async with working(client, Steps("read").compile(), **functions) as worker:
+        for text in ("tea", "rice"):
+            await client.send("lawyer", text, reply_to="asker")
+        await client.clock.advance(0)
+        assert worker.counters.mail.processed == 2
+    assert [one.json() for one in await client.query("asker")] == [{"about": "TEA"}]
+
+
+async def test_a_final_state_that_is_no_json_is_told_of(client):
+    builder = StateGraph(State)
+    builder.add_node("read", lambda state: {"trail": [b"\xff"]})
+    builder.add_edge(START, "read")
+    await client.mailbox_create(name="asker")
+    async with working(client, builder.compile(checkpointer=InMemorySaver())):
+        await client.send("lawyer", {"topic": "tea"}, reply_to="asker")
+        await client.clock.advance(0)
+    [moved] = await client.query("lawyer.dead")
+    assert moved.moved.reason.startswith("the graph's final state is no JSON, so that the worker")
+
+
+async def test_a_state_of_pydantic_says_what_fits(client):
+    class Count(BaseModel):
+        number: int
+        words: list[str] = []
+
+    builder = StateGraph(Count)
+    builder.add_node("count", lambda state: {"number": state.number + 1})
+    builder.add_edge(START, "count")
+    async with working(client, builder.compile(checkpointer=InMemorySaver())):
+        answer = await client.request("lawyer", {"number": 3})
+        assert answer.json() == {"number": 4}
+        await client.send("lawyer", {"number": "many"})
+        await client.clock.advance(0)
+    [moved] = await client.query("lawyer.dead")
+    assert moved.moved.reason.startswith("the body does not fit: 1 validation error for Count")
+
+
+async def test_what_a_graph_keeps_to_itself_is_not_answered(client):
+    class Answer(TypedDict):
+        topic: str
+
+    builder = StateGraph(State, output_schema=Answer)
+    builder.add_node("read", lambda state: {"trail": ["read"]})
+    builder.add_edge(START, "read")
+    async with working(client, builder.compile(checkpointer=InMemorySaver())):
+        answer = await client.request("lawyer", {"topic": "tea"})
+        assert answer.json() == {"topic": "tea"}
+
+
+@pytest.mark.parametrize("make", [create_agent, create_react_agent])
+async def test_an_agent_answers_in_words_and_remembers_the_conversation(client, make):
+    model = ScriptedModel("Good day.", lambda said: AIMessage(f"{len(said)} messages"))
+    agent = make(model, [], checkpointer=InMemorySaver())
+    async with working(client, agent):
+        answers = [
+            await client.request("lawyer", text, sender="ada", headers={"conversation": "1"})
+            for text in ("Good day!", "How many?")
+        ]
+    assert [one.text for one in answers] == ["Good day.", "3 messages"]
+
+
+async def test_a_graph_of_the_functional_api_runs_too(client):
+    @task
+    async def double(number):
+        return 2 * number
+
+    @entrypoint(checkpointer=InMemorySaver())
+    async def work(order):
+        return {"doubled": await double(order["number"])}
+
+    async with working(client, work):
+        answer = await client.request("lawyer", {"number": 4})
+        assert answer.json() == {"doubled": 8}
+
+
+async def test_a_subgraph_that_failed_goes_on_inside(client):
+    failures = [ValueError("busy")]
+
+    async def fail_once(state, config):
+        if failures:
+            raise failures.pop()
+
+    inner = Steps("read", "write", write=fail_once)
+    builder = StateGraph(State)
+    builder.add_node("inner", inner.builder.compile())
+    builder.add_edge(START, "inner")
+    async with working(client, builder.compile(checkpointer=InMemorySaver())):
+        answer = await client.request("lawyer", {"topic": "tea"})
+        assert answer.json()["trail"] == ["read", "write"]
+    assert inner.ran == ["read", "write", "write"]
+
+
+async def test_a_graph_that_asks_is_moved_away_where_there_is_nobody_to_ask(client):
+    async def ask(state, config):
+        interrupt("May I?")
+
+    async with working(client, Steps("read", read=ask).compile()):
+        await client.send("lawyer", {"topic": "tea"})
+        await client.clock.advance(0)
+    [moved] = await client.query("lawyer.dead")
+    assert moved.moved.reason.startswith("the graph interrupted itself to ask 'May I?'")

@@ -1,0 +1,152 @@
+"""Which messages share a thread, and that one thread runs one message at a time."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from langchain_mq9.worker.conversations import message_key, message_of_key, thread_id
+from langchain_mq9.worker.turns import place_of_turn
+from mq9.models import Message, MessageHeaders
+from tests.worker.graphs import Steps, echo, held, working
+
+NUMBERS = itertools.count()
+
+
+def message(**fields):
+    headers = MessageHeaders(fields.pop("headers", {}))
+    named = {"mail_address": "lawyer", "payload": b"x", "create_time": 0, **fields}
+    return Message(msg_id=next(NUMBERS), headers=headers, **named)
+
+
+def named(conversation, **fields):
+    return message(headers={"conversation": conversation}, **fields)
+
+
+def same(one, other):
+    return thread_id("lawyer", one) == thread_id("lawyer", other)
+
+
+def test_a_conversation_is_that_of_a_sender_and_a_name_or_a_reply_mailbox():
+    assert same(named("x", sender="ada"), named("x", sender="ada", reply_to="elsewhere"))
+    assert same(message(sender="ada", reply_to="r"), message(sender="ada", reply_to="r"))
+    assert same(message(reply_to="r"), message(reply_to="r"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (named("x", sender="ada"), named("y", sender="ada")),
+        (named("x", sender="ada"), named("x", sender="bob")),
+        (named("x", sender="ada", sender_verified=True), named("x", sender="ada")),
+        (named("x", sender="ada"), message(sender="ada", reply_to="x")),
+        (message(sender="ada", reply_to="r"), message(sender="bob", reply_to="r")),
+        (message(sender="ada", reply_to="r"), message(sender="ada", reply_to="s")),
+        (message(sender="ada"), message(sender="ada")),
+        (named("x"), named("x")),  # who has no name meets nobody by that of a conversation
+        (named("x", reply_to="r"), named("x", reply_to="s")),
+    ],
+)
+def test_others_do_not_meet_in_it(one, other):
+    assert not same(one, other)
+
+
+def test_each_agent_has_threads_of_its_own():
+    one = named("x", sender="ada")
+    assert thread_id("lawyer", one) != thread_id("clerk", one)
+
+
+def test_the_key_of_a_message_tells_where_it_is():
+    one = message()
+    assert message_of_key(message_key(one)) == ("lawyer", one.msg_id)
+    assert message_of_key("of somebody else") is None
+
+
+async def test_a_conversation_goes_on_where_it_was(client):
+    async with working(client, echo()):
+        for number, sender in enumerate(["ada", "ada", "bob"]):
+            answer = await client.request(
+                "lawyer", f"{number}", sender=sender, headers={"conversation": "1"}
+            )
+            assert answer.text == ["1: 0", "3: 1", "1: 2"][number]
+
+
+class Crowd:
+    """Counts how many are inside at once, for each thread and together."""
+
+    def __init__(self):
+        self.inside = {}
+        self.most_of_a_thread = 0
+        self.most = 0
+        self.free = asyncio.Event()
+
+    async def __call__(self, state, config):
+        thread = config["configurable"]["thread_id"]
+        self.inside[thread] = self.inside.get(thread, 0) + 1
+        self.most_of_a_thread = max(self.most_of_a_thread, *self.inside.values())
+        self.most = max(self.most, sum(self.inside.values()))
+        await self.free.wait()
+        self.inside[thread] -= 1
+
+
+@pytest.fixture
+def crowd():
+    return Crowd()
+
+
+async def ask(client, conversation):
+    await client.send(
+        "lawyer", {"topic": "tea"}, sender="ada", headers={"conversation": conversation}
+    )
+
+
+async def test_two_workers_run_a_thread_one_after_the_other(broker, client, crowd):
+    graph = Steps("read", read=crowd).compile()
+    async with broker.client() as other, working(client, graph), working(other, graph):
+        for conversation in "xxxxyy":
+            await ask(client, conversation)
+        await broker.clock.advance(30)
+        assert (crowd.most_of_a_thread, crowd.most) == (1, 2)
+        crowd.free.set()
+        await broker.clock.advance(1)
+        assert crowd.most_of_a_thread == 1
+        assert await held(client) == 0
+        status = await client.mailbox_status("lawyer", group_name="lawyer")
+        assert status.group.acked == 6
+
+
+async def test_a_run_that_lost_its_turn_ends_before_another_has_it(broker, client, crowd):
+    graph = Steps("read", read=crowd).compile()
+    async with working(client, graph, lease_ms=30_000) as worker:
+        await ask(client, "x")
+        await broker.clock.advance(0)
+        assert crowd.most == 1
+        [sent] = await client.query("lawyer")
+        turns, group = place_of_turn("lawyer", thread_id("lawyer", sent))
+        status = await client.mailbox_status(turns, group_name=group)
+        assert [one.count for one in status.group.leased] == [1]
+        await client.mailbox_drop(turns)
+        await broker.clock.advance(29)
+        assert worker.counters.mail.retried == 0  # until its lease would have ended it has it
+        await broker.clock.advance(2)
+        assert worker.counters.mail.retried == 1
+        crowd.free.set()
+        await broker.clock.advance(60)
+        assert (worker.counters.mail.processed, worker.counters.continued) == (1, 1)
+
+
+async def test_waiting_for_a_turn_takes_no_time_of_the_run(broker, client, crowd):
+    graph = Steps("read", read=crowd).compile()
+    async with working(client, graph, handler_timeout=100) as worker:
+        await ask(client, "x")
+        await broker.clock.advance(60)
+        await ask(client, "x")
+        await broker.clock.advance(39)
+        assert worker.counters.mail.failed == 0
+        await broker.clock.advance(2)
+        assert worker.counters.mail.failed == 1
+        await broker.clock.advance(97)
+        assert worker.counters.mail.failed == 1
+        crowd.free.set()
+        await broker.clock.advance(60)
+        assert (worker.counters.mail.failed, worker.counters.mail.processed) == (1, 2)
