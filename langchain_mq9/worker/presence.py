@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mq9 import AgentNotFound, InvalidRequest, Mq9Client, Mq9Error
+from mq9 import AgentNotFound, InvalidRequest, Mq9Client, Mq9Error, NotConnected, Unreachable
 from mq9.clock import sleep
 
 logger = logging.getLogger("mq9.worker")
@@ -79,4 +79,6 @@ class Presence:
                 except AgentNotFound:
                     await self._register()
             except Mq9Error as error:
+                if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
+                    return  # the client was closed
                 logger.warning("the agent could not report: %s", error)

@@ -152,6 +152,16 @@ class Mq9Client(QuestionMethods, AgentMethods):
         finally:
             await self._connection.close()
 
+    def abort(self) -> None:
+        """End at once, as if the process had been killed; to be called on its event loop.
+
+        Consumers end as their ``abort`` does, and whatever is asked, or waits for an answer, fails
+        with ``NotConnected`` or ``Unavailable``. Harmless when repeated.
+        """
+        for consumer in list(self._consumers):
+            consumer.abort()
+        self._connection.abort()
+
     async def __aenter__(self) -> Self:
         await self._connection.open()
         return self

@@ -54,6 +54,7 @@ class Connection:
         self._transport = transport
         self._opening = SingleFlight(self._open)
         self._closings = 0
+        self._aborted: set[asyncio.Task[None]] = set()
         self._timeout = request_timeout
         self._attempts = attempts
         self._delay = delay
@@ -106,6 +107,18 @@ class Connection:
             await transport.close()
         if opening is not None:
             await asyncio.wait([opening])
+        if self._aborted:
+            await asyncio.wait(self._aborted)
+
+    def abort(self) -> None:
+        """Have no connection from now on; the transport is closed in the background."""
+        self._closings += 1
+        self._opening.abandon()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            closing = asyncio.create_task(transport.close())
+            self._aborted.add(closing)
+            closing.add_done_callback(self._aborted.discard)
 
     def _connected(self) -> Transport:
         if self._transport is None:

@@ -194,6 +194,14 @@ class SyncMq9Client:
         finally:
             portal.stop()
 
+    @_with_signature_of(Mq9Client.abort)
+    def abort(self) -> None:
+        """End at once, as if the process had been killed; ``close`` then ends the thread."""
+        self._begin_after_fork()
+        was_open, self._is_open = self._is_open, False
+        if was_open:
+            self._call(_aborted(self._client))
+
     @property
     def is_connected(self) -> bool:
         """Whether requests can be made: it was connected and not closed since."""
@@ -409,6 +417,11 @@ class SyncMq9Client:
             self._client = self._make_client()
 
 
+async def _aborted(aborted: Mq9Client | Consumer) -> None:
+    """Abort a client or a consumer, on its event loop."""
+    aborted.abort()
+
+
 class _Handled:
     """What a message remembers that a consumer gave to a plain function: the consumer's own one."""
 
@@ -510,6 +523,11 @@ class SyncConsumer:
             consumer.request_stop(*args, **kwargs)
 
         self.run(request)
+
+    @_with_signature_of(Consumer.abort)
+    def abort(self) -> None:
+        """End at once, as if the process had been killed."""
+        self.run(_aborted)
 
     stop = _blocking_consumer(Consumer.stop)
     wait = _blocking_consumer(Consumer.wait)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self, Unpack
+from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -15,11 +17,13 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.client.client import Mq9Client
 from mq9.client.options import ClientOptions
+from mq9.client.sync_client import SyncMq9Client
+from mq9.clock import sleep
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.limits import Limits
 from mq9.errors import NotConnected, Unavailable
-from mq9.protocol import subjects
+from mq9.protocol import checks, subjects
 from mq9.protocol.requests import Fetch
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import VERBS, Verb
@@ -27,6 +31,7 @@ from mq9.storage import store
 from mq9.storage.backend import Backend
 from mq9.storage.inline_backend import InlineBackend
 from mq9.testing.clock import ManualClock
+from mq9.testing.kills import Kills
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import share, unshare
 
@@ -85,6 +90,9 @@ class FakeBroker:
         self._crash_after_fetch = False
         self._duplicate = False
         self._again: dict[str, bytes] = {}
+        self._kills = Kills()
+        self._delays: dict[Verb | None, float] = {}
+        self._sessions: WeakKeyDictionary[Mq9Client, str] = WeakKeyDictionary()
 
     def __enter__(self) -> Self:
         if self._path is None:
@@ -144,7 +152,9 @@ class FakeBroker:
             **options,
             "agents": None,  # the session knows them
         }
-        return Mq9Client(self.url, transport=transport, **chosen)
+        client = Mq9Client(self.url, transport=transport, **chosen)
+        self._sessions[client] = consumer
+        return client
 
     async def restart(self) -> None:
         """Kill the broker and start it again on the same file.
@@ -165,9 +175,7 @@ class FakeBroker:
         Raises:
             ValueError: There is no such verb.
         """
-        if verb not in VERBS:
-            raise ValueError(f"verb: {verb!r} is not one of {', '.join(VERBS)}")
-        self._lost_replies.append(VERBS[verb])
+        self._lost_replies.append(_verb(verb))
 
     def crash_after_next_fetch(self) -> None:
         """Let the broker crash after the next FETCH that leases something, before it replies.
@@ -185,6 +193,70 @@ class FakeBroker:
         """
         self._duplicate = True
 
+    def kill(self, client: Mq9Client | SyncMq9Client) -> None:
+        """Let a client end at once, as if its process had been killed by SIGKILL.
+
+        Its consumers and requests end without another word to the broker: nothing is acked or given
+        back, and what it leased is delivered again when the leases end. Handlers that are
+        coroutines are cancelled; a plain function runs on, and what it asks of the client fails.
+        A handler that kills its own client does not get past its next ``await``.
+
+        Args:
+            client: An ``Mq9Client``, on whose event loop this is called, or a ``SyncMq9Client``.
+        """
+        client.abort()
+
+    def kill_before(self, client: Mq9Client, verb: str, *, count: int = 1) -> None:
+        """Kill a client when it makes a request, before that is carried out.
+
+        ``kill_before(client, "MSG.ACK")`` lets a consumer die when its handler has returned.
+
+        Args:
+            client: The client.
+            verb: Which request, as in the protocol: ``MSG.ACK``, ``MSG.SEND``, ...
+            count: Which of its requests of that verb from now on, 1 for the next.
+
+        Raises:
+            ValueError: There is no such verb, or ``count`` is no positive number.
+        """
+        self._order(client, verb, count, is_after=False)
+
+    def kill_after(self, client: Mq9Client, verb: str, *, count: int = 1) -> None:
+        """Kill a client when a request of its was carried out, before it learns of that.
+
+        ``kill_after(client, "MSG.SEND")`` lets a consumer die when it has answered, and not acked.
+
+        Args:
+            client: The client.
+            verb: Which request, as in the protocol. A FETCH counts if it found something.
+            count: Which of its requests of that verb from now on, 1 for the next.
+
+        Raises:
+            ValueError: There is no such verb, or ``count`` is no positive number.
+        """
+        self._order(client, verb, count, is_after=True)
+
+    def _order(self, client: Mq9Client, verb: str, count: int, *, is_after: bool) -> None:
+        if count < 1:
+            raise ValueError(f"count: {count} is not a positive number")
+        session = self._sessions.get(client, client.consumer)
+        self._kills.order(client, session, _verb(verb), count, is_after=is_after)
+
+    def slow_down(self, seconds: float, verb: str | None = None) -> None:
+        """Let replies come late from now on, by the clock; what is asked is carried out before.
+
+        A client's ``request_timeout`` is measured in real time, and so does not pass.
+
+        Args:
+            seconds: How late; 0 for no longer.
+            verb: To which requests; by default to all that have no delay of their own.
+
+        Raises:
+            ValueError: There is no such verb.
+            InvalidRequest: ``seconds`` is not a number of seconds.
+        """
+        self._delays[None if verb is None else _verb(verb)] = checks.seconds()("seconds", seconds)
+
     async def handle(self, request: Request) -> bytes:
         """Answer one request, or do to it what was ordered.
 
@@ -196,12 +268,20 @@ class FakeBroker:
         if broker is None:
             raise NotConnected("the fake broker is not open; use `with FakeBroker() as broker`")
         verb = subjects.decode(request.subject)[0]
+        session = request.session.consumer
+        if self._kills.before(session, verb):
+            await _end_with_client()
         is_fetch = verb.request is Fetch
         if is_fetch and request.subject in self._again:
             return self._again.pop(request.subject)
         reply = await broker.handle(request)
         if self._serving() is not broker:
             raise Unavailable("the broker was restarted; the outcome is unknown")
+        if self._kills.after(session, verb, reply):
+            await _end_with_client()
+        delay = self._delays.get(verb, self._delays.get(None, 0.0))
+        if delay:
+            await sleep(self.clock, delay)
         if verb in self._lost_replies:
             self._lost_replies.remove(verb)
             raise Unavailable(f"the reply to {verb.name} was lost; the outcome is unknown")
@@ -242,3 +322,19 @@ class FakeBroker:
             self._running = None
             backend.close_now()
             broker.closed()
+
+
+def _verb(name: str) -> Verb:
+    """Return the verb of a name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if name not in VERBS:
+        raise ValueError(f"verb: {name!r} is not one of {', '.join(VERBS)}")
+    return VERBS[name]
+
+
+async def _end_with_client() -> None:
+    """Wait for the end of a request whose client was killed."""
+    await asyncio.get_running_loop().create_future()

@@ -198,6 +198,18 @@ class Consumer:
         if not self._processor.is_calling_this_task:
             await self.wait()
 
+    def abort(self) -> None:
+        """End at once, as if the process had been killed; to be called on its event loop.
+
+        Handlers that are coroutines are cancelled, a calling one at its next ``await``. Plain
+        functions run on. Nothing is acked or given back: messages are delivered again when their
+        leases end. Harmless when it has ended.
+        """
+        self._stopping = True
+        if self._interruptible is not None:
+            self._interruptible.cancel()
+        self._processor.abort()
+
     async def _interrupt_after(self, seconds: float) -> None:
         await sleep(self._clock, seconds)
         self._processor.interrupt()

@@ -112,6 +112,11 @@ class Processor:
         if not self._interrupted.done():
             self._interrupted.set_result(None)
 
+    def abort(self) -> None:
+        """Cancel all handlers, and tell the broker nothing of their messages."""
+        for task in (*self._running, *self._calls):
+            task.cancel()
+
     async def finish(self) -> None:
         """Return when nothing is being handled; within a few seconds once interrupted."""
         try:
