@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from langchain_core.runnables import RunnableConfig
 
 PATH = "mq9_path"  # in a run's configuration: that of the message which the run works on
+_TOOL_CALL = "mq9_tool_call_id"  # in the configuration that a tool is given: the id of the call
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +21,15 @@ class Call:
     Attributes:
         consumer: Who fetches.
         thread_id: The LangGraph thread that it is made in; None outside of threads.
+        idempotency_id: Its id, the same when a thread that is resumed makes it again; None for a
+            call that cannot be told from others.
         headers: What goes with each message that it sends.
         task: The path of the message that the run works on, where that is known.
     """
 
     consumer: str
     thread_id: str | None = None
+    idempotency_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     task: tuple[str, ...] = ()
 
@@ -36,3 +43,33 @@ def thread_of(config: RunnableConfig) -> str | None:
 def task_path(config: RunnableConfig) -> tuple[str, ...]:
     """Return the path of the message that a run works on; empty where it is not known."""
     return tuple(config.get("configurable", {}).get(PATH) or ())
+
+
+def with_tool_call(config: RunnableConfig, tool_call_id: str | None) -> RunnableConfig:
+    """Return a configuration that says which of a model's tool calls is made with it."""
+    if tool_call_id is None:
+        return config
+    configurable = {**config.get("configurable", {}), _TOOL_CALL: tool_call_id}
+    return cast(RunnableConfig, {**config, "configurable": configurable})
+
+
+def tool_call_of(config: RunnableConfig) -> str | None:
+    """Return the id of the model's tool call that is made; None for a call by other code."""
+    tool_call_id: str | None = config.get("configurable", {}).get(_TOOL_CALL)
+    return tool_call_id
+
+
+def idempotency_id(config: RunnableConfig) -> str | None:
+    """Return the id of a tool call, the same when its thread is resumed and makes it again.
+
+    It is a digest of the thread, of the checkpoint namespace, which names the step that the call
+    belongs to, and of the tool call's own id, since some models count theirs from one in each step.
+
+    Returns:
+        The id; None outside of a graph's thread, and for a call without an id of its own.
+    """
+    namespace = config.get("configurable", {}).get("checkpoint_ns")
+    parts = (thread_of(config), namespace, tool_call_of(config))
+    if None in parts or not namespace:
+        return None
+    return f"call.{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_mq9.calls import Call, task_path, thread_of
+from langchain_mq9.calls import Call, idempotency_id, task_path, thread_of
 from langchain_mq9.connection import ToolConnection, toolkit_closed
 from langchain_mq9.consumer_names import ConsumerNames
 from langchain_mq9.langsmith_headers import run_headers
@@ -204,6 +204,7 @@ class Session:
         call = Call(
             consumer=self._consumers.current(config),
             thread_id=thread_of(config),
+            idempotency_id=idempotency_id(config),
             headers=run_headers(),
             task=task_path(config),
         )
@@ -232,6 +233,7 @@ class Session:
             tools=self.tools,
             deliveries=self._deliveries.of(call.consumer),
             headers=call.headers,
+            idempotency_id=call.idempotency_id,
             private=self._private_mailbox(call.thread_id),
             conversations=self._conversations,
             task=call.task,

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-
-from mq9.operations.ownership import agent_key
-
-_PREFIX = "thread"
-_CODE_CHARS = 32  # of hexadecimal: 128 bits
+from mq9.operations.ownership import agent_key, code
 
 
 def thread_mailbox(agent: str, thread_id: str) -> str:
@@ -24,6 +18,4 @@ def thread_mailbox(agent: str, thread_id: str) -> str:
     Raises:
         InvalidRequest: The key of this user's agents cannot be used; see ``MQ9_AGENT_KEY``.
     """
-    text = f"thread mailbox\0{agent}\0{thread_id}".encode("utf-8", "backslashreplace")
-    code = hmac.new(agent_key(), text, hashlib.sha256).hexdigest()[:_CODE_CHARS]
-    return f"{_PREFIX}.{code}"
+    return f"thread.{code(agent_key(), 'thread mailbox', agent, thread_id)}"

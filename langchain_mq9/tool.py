@@ -10,6 +10,7 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import ArgsSchema
 from pydantic import PrivateAttr
 
+from langchain_mq9.calls import with_tool_call
 from langchain_mq9.session import Session, SessionOptions
 from mq9.operations import Operation, OperationError
 from mq9.operations.result import Result
@@ -60,6 +61,32 @@ class Mq9Tool(BaseTool):
         """Close the tool's own connection, and leave a shared one open. May be repeated."""
         if self._own_session is not None:
             await self._own_session.aclose()
+
+    def run(
+        self,
+        tool_input: str | dict[str, Any],
+        *args: Any,
+        config: RunnableConfig | None = None,
+        tool_call_id: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the tool, as ``BaseTool.run`` does, and let it know which tool call that is."""
+        known = with_tool_call(config or {}, tool_call_id)
+        return super().run(tool_input, *args, config=known, tool_call_id=tool_call_id, **kwargs)
+
+    async def arun(
+        self,
+        tool_input: str | dict[str, Any],
+        *args: Any,
+        config: RunnableConfig | None = None,
+        tool_call_id: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the tool, as ``BaseTool.arun`` does, and let it know which tool call that is."""
+        known = with_tool_call(config or {}, tool_call_id)
+        return await super().arun(
+            tool_input, *args, config=known, tool_call_id=tool_call_id, **kwargs
+        )
 
     def _run(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
         try:

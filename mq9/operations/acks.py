@@ -117,6 +117,8 @@ async def _resolve(
     for msg_id in named:
         delivery = _delivery(caller, msg_id, address, arguments.group_name)
         if delivery is None:
+            delivery = await _fetched_before(caller, msg_id, arguments.group_name)
+        if delivery is None:
             raise MessageNotFound(await _not_fetched(caller, msg_id, arguments.group_name))
         found[msg_id] = delivery
     first = found[named[0]]
@@ -162,6 +164,30 @@ def _delivery(
             f"group_name: you fetched {msg_id} by {len(found)} groups; say by which"
         )
     return found[0]
+
+
+async def _fetched_before(caller: Caller, msg_id: int, group_name: str | None) -> Delivery | None:
+    """Return where the caller fetched a message before this program was restarted, if it is clear.
+
+    The broker knows who holds it. A message that is confirmed may be so by this call, when it was
+    made before; the broker refuses it to who was not given it.
+    """
+    if caller.identity is None:
+        return None
+    held, confirmed = [], []
+    own = caller.identity.mail_address
+    for address in [own] if caller.private is None else [caller.private.mail_address, own]:
+        group = caller.group_to_use(group_name, address)
+        history = await _history(caller, msg_id, address, group)
+        for one in () if history is None else history.groups:
+            if one.group_name != group:
+                continue
+            if one.state == "leased" and one.consumer is not None and caller.acts_as(one.consumer):
+                held.append(Delivery(address, group, one.consumer))
+            elif one.state == "acked" and caller.idempotency_id is not None:
+                confirmed.append(Delivery(address, group, caller.consumer))
+    found = held or confirmed
+    return found[0] if len(found) == 1 else None
 
 
 async def _not_fetched(caller: Caller, msg_id: int, group_name: str | None) -> str:

@@ -38,6 +38,8 @@ class Caller:
         deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
         leases: Who renews the leases of what it fetches; None for nobody.
         headers: What goes with each message that it sends.
+        idempotency_id: The id of this call, the same when it is made again; None for one that
+            cannot be told from others.
         conversations: What it fetched and asked lately, and when a conversation is stopped.
         task: The path of the message that it works on, where that is known.
         private: The mailbox of the agent's thread that calls, where its answers come; None for the
@@ -55,6 +57,7 @@ class Caller:
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
     leases: Leases | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    idempotency_id: str | None = None
     conversations: Conversations = field(default_factory=Conversations)
     task: Sequence[str] = ()
     private: PrivateMailbox | None = None
@@ -135,6 +138,10 @@ class Caller:
         if group_name is not None:
             return group_name
         return mail_address if self.identity is None else self.identity.mail_address
+
+    def acts_as(self, consumer: str) -> bool:
+        """Tell whether a consumer is the caller, or a parallel branch of its graph."""
+        return consumer == self.consumer or consumer.startswith(f"{self.consumer}#")
 
     def is_addressed_at(self, mail_address: str) -> bool:
         """Tell whether mail at an address is for the agent, or for others with it.

@@ -54,7 +54,7 @@ _ADVICE: tuple[tuple[type[Mq9Error], str], ...] = (
     (PayloadTooLarge, "Send less at once, or say where the rest can be found."),
     (MailboxFull, "Its reader has fallen behind; try again later or write to another agent."),
     (LimitReached, "Try again later."),
-    (IdConflict, "Use another id."),
+    (IdConflict, "If this is to be sent as well, call again."),
     (Unauthorized, "Tell the user: the credentials of this connection are wrong."),
     (Forbidden, "This is not allowed to you; go on without it or tell the user."),
     (NotConnected, "Tell the user: the connection to the broker is closed."),

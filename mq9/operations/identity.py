@@ -12,6 +12,7 @@ from mq9.operations.ownership import agent_key, proof, proves
 from mq9.protocol import checks
 
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
+_BY_CALL = ", by "
 _PATTERN = re.compile(r"[a-z0-9.*?\[\]!-]{1,128}")
 
 
@@ -86,14 +87,21 @@ class Identity:
         while len(self._made) > _MOST_MADE:
             del self._made[next(iter(self._made))]
 
-    def description(self, mail_address: str) -> str:
-        """Return the description of a mailbox that the agent makes, which proves that it did."""
-        return f"{self._made_by}{proof(self._key(), self.name, mail_address)}"
+    def description(self, mail_address: str, call: str | None = None) -> str:
+        """Return the description of a mailbox that the agent makes, which proves that it did.
+
+        Args:
+            mail_address: The mailbox.
+            call: The id of the call that makes it, to know it by when the call is made again.
+        """
+        by = "" if call is None else f"{_BY_CALL}{call}"
+        return f"{self._made_by}{proof(self._key(), self.name, mail_address)}{by}"
 
     def describes(self, desc: str, mail_address: str) -> bool:
         """Tell whether a description proves that this agent made the mailbox."""
-        made_by, code = desc[: len(self._made_by)], desc[len(self._made_by) :]
-        return made_by == self._made_by and proves(code, self._key(), self.name, mail_address)
+        made_by, rest = desc[: len(self._made_by)], desc[len(self._made_by) :]
+        given, _, _ = rest.partition(_BY_CALL)
+        return made_by == self._made_by and proves(given, self._key(), self.name, mail_address)
 
     @property
     def _made_by(self) -> str:

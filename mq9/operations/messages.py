@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mq9 import address as addresses
 from mq9.errors import (
+    IdConflict,
     InvalidAddress,
     InvalidRequest,
     MailboxNotFound,
@@ -119,6 +120,7 @@ async def _send_to(
             delay=arguments.delay,
             ttl=arguments.ttl or None,
             tags=arguments.tags,
+            id=caller.idempotency_id,
             sender=None if caller.identity is None else caller.identity.name,
             reply_to=reply_to,
             correlation_id=arguments.correlation_id,
@@ -127,6 +129,10 @@ async def _send_to(
         )
     except PayloadTooLarge as error:
         raise PayloadTooLarge(f"content: {error}") from None
+    except IdConflict:
+        raise IdConflict(
+            f"content: this call has sent {address} another text, which stands"
+        ) from None
     caller.conversations.sent(address, arguments.correlation_id)
     if msg_id < 0:
         return SendResult(mail_address=address, readable_in_seconds=arguments.delay)
@@ -271,5 +277,17 @@ async def delete_message(caller: Caller, arguments: DeleteArguments) -> DeleteRe
     repeated = arguments.confirm_address
     if repeated is not None and address_in("confirm_address", repeated) != address:
         raise InvalidRequest(f"confirm_address: {addresses.shown(repeated)} is not {address}")
-    await caller.client.delete(address, arguments.msg_id)
+    try:
+        await caller.client.delete(address, arguments.msg_id)
+    except MessageNotFound:
+        if caller.idempotency_id is None or not await _is_deleted(
+            caller, address, arguments.msg_id
+        ):
+            raise
     return DeleteResult(mail_address=address, deleted=arguments.msg_id)
+
+
+async def _is_deleted(caller: Caller, address: str, msg_id: int) -> bool:
+    """Tell whether a message was deleted, perhaps by this call when it was made before."""
+    status = await caller.client.mailbox_status(address, msg_id=msg_id)
+    return status.message is not None and status.message.state == "deleted"

@@ -25,15 +25,20 @@ _BYTES = 32
 _CODE_CHARS = 32  # of hexadecimal: 128 bits
 
 
-def proof(key: bytes, agent: str, mail_address: str) -> str:
-    """Return the code that stands for a mailbox that the agent's tools made."""
-    text = f"{agent}\0{mail_address}".encode()
+def code(key: bytes, *parts: str) -> str:
+    """Return a code for some texts without NUL that nobody can guess who has not the key."""
+    text = "\0".join(parts).encode("utf-8", "backslashreplace")
     return hmac.new(key, text, hashlib.sha256).hexdigest()[:_CODE_CHARS]
 
 
-def proves(code: str, key: bytes, agent: str, mail_address: str) -> bool:
+def proof(key: bytes, agent: str, mail_address: str) -> str:
+    """Return the code that stands for a mailbox that the agent's tools made."""
+    return code(key, agent, mail_address)
+
+
+def proves(given: str, key: bytes, agent: str, mail_address: str) -> bool:
     """Tell whether a code is the one for that agent and mailbox."""
-    return hmac.compare_digest(code.encode(), proof(key, agent, mail_address).encode())
+    return hmac.compare_digest(given.encode(), proof(key, agent, mail_address).encode())
 
 
 @functools.cache

@@ -166,8 +166,9 @@ def test_an_ack_counts_after_a_restart_in_the_same_thread(open_toolkit, worker):
     within("t", before, "fetch_messages", wait_seconds=0)
     before.close()
 
-    refused = answer(after, "ack_messages", config=run_in("t"), msg_id=0)
+    refused = answer(after, "ack_messages", config=run_in("another"), msg_id=0)
     assert "give its mail_address" in refused.content
+    assert within("t", after, "ack_messages", msg_id=0)["acked"] == [0]
     said = within("t", after, "ack_messages", msg_id=0, mail_address="planner")
     assert said["acked"] == [0]
 
