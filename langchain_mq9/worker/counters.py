@@ -18,6 +18,13 @@ class WorkerCounters:
             their process had died.
         repeated: Messages that came again after their run had ended, and were only answered.
         progress: Progress messages that were sent.
+        asked: Questions that people were asked.
+        answered: Those whose answers let their runs go on.
+        refused: Answers that were not accepted, and moved to the dead-letter mailbox.
+        escalated: Questions that were sent to a second person.
+        expired: Questions that nobody answered in time, whose runs were given up.
+        parked: Messages that came while their conversation waited for a person, and were moved
+            aside until it went on.
     """
 
     mail: ConsumerCounters
@@ -25,3 +32,9 @@ class WorkerCounters:
     continued: int = 0
     repeated: int = 0
     progress: int = 0
+    asked: int = 0
+    answered: int = 0
+    refused: int = 0
+    escalated: int = 0
+    expired: int = 0
+    parked: int = 0

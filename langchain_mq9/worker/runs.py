@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph import errors
 from langgraph.pregel import Pregel
-from langgraph.types import StateSnapshot
+from langgraph.types import Command, StateSnapshot
 
 from langchain_mq9.calls import PATH
 from mq9 import InvalidRequest
@@ -29,6 +30,7 @@ class How(StrEnum):
     STARTED = "started"
     CONTINUED = "continued"
     REPEATED = "repeated"
+    WAITING = "waiting"  # for a person, whom an earlier message of the thread made it ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ class Runs:
         make_input: Callable[[], Awaitable[Any]],
         *,
         is_to_finish: Callable[[str], Awaitable[bool]],
+        is_waiting: Callable[[], Awaitable[bool]],
         listener: Listener | None = None,
     ) -> tuple[How, StateSnapshot]:
         """Bring the run of a message to its end, and return the state that it ends with.
@@ -106,6 +109,7 @@ class Runs:
             make_input: Makes its input, where it begins.
             is_to_finish: Tells of another message, by its key, whose run was cut off in this
                 thread, whether that run is to be ended first.
+            is_waiting: Tells whether the thread waits for a person, so that nothing else may run.
             listener: Is told of what the run streams.
 
         Raises:
@@ -121,9 +125,45 @@ class Runs:
             earlier = await self._latest_of(run)
             if earlier is not None and _has_ended(earlier):
                 return How.REPEATED, earlier
+        if not _has_ended(state) and await is_waiting():
+            return How.WAITING, state
         await self._finish_other(state, run, is_to_finish)
         await self._go_on(await make_input(), run.config, listener)
         return How.STARTED, await self._state(run.config)
+
+    async def resume(
+        self, run: Run, interrupt_id: str, value: Any, *, is_repeated: bool
+    ) -> StateSnapshot | None:
+        """Let the run of a message go on with the answer to what it interrupted itself for.
+
+        Args:
+            run: The run, which has its thread for itself meanwhile.
+            interrupt_id: The interrupt.
+            value: The answer.
+            is_repeated: Whether this was tried before, and perhaps done.
+
+        Returns:
+            The state that it ends with; None when it is over without this answer.
+
+        Raises:
+            Exception: What the graph raises.
+        """
+        state = await self._state(run.config)
+        if _message(state) != run.message:
+            latest = await self._latest_of(run) if is_repeated else None
+            return latest if latest is not None and _has_ended(latest) else None
+        if not is_repeated and not _asks(state, interrupt_id):
+            return None
+        if is_repeated and _asks(state, interrupt_id):
+            # The answer may be stored in the checkpoint, although the interrupt shows: given again,
+            # it would answer the next question of the same node.
+            await self._go_on(None, run.config, None)
+            state = await self._state(run.config)
+        if _asks(state, interrupt_id):
+            await self._go_on(Command(resume={interrupt_id: value}), run.config, None)
+        elif not _has_ended(state) and not state.interrupts:
+            await self._go_on(None, run.config, None)
+        return await self._state(run.config)
 
     async def _finish_other(
         self,
@@ -171,6 +211,12 @@ class Runs:
         return None
 
 
+def refuses_answer(error: Exception) -> bool:
+    """Tell whether a graph has raised an error since it does not take an answer, and waits on."""
+    tells = getattr(errors, "is_invalid_resume", None)  # older versions check no answers
+    return tells is not None and bool(tells(error))
+
+
 def _message(state: StateSnapshot) -> str | None:
     """Return the key of the message that a state belongs to."""
     metadata: Mapping[str, Any] = state.metadata or {}
@@ -183,6 +229,11 @@ def _has_ended(state: StateSnapshot) -> bool:
     ``next`` does not tell: it leaves out tasks that are done and whose step is not stored yet.
     """
     return not state.tasks
+
+
+def _asks(state: StateSnapshot, interrupt_id: str) -> bool:
+    """Tell whether a state waits for the answer to an interrupt."""
+    return any(one.id == interrupt_id for one in state.interrupts)
 
 
 def _is_cut_off(state: StateSnapshot) -> bool:

@@ -10,13 +10,16 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from langgraph.types import StateSnapshot
+from pydantic import ValidationError
 
+from langchain_mq9.questions.questions import Policy, Questions, Resumed, mailbox_of
+from langchain_mq9.questions.records import Origin, Record
 from langchain_mq9.worker.bodies import Bodies, InputFunction, OutputFunction
 from langchain_mq9.worker.conversations import message_key, message_of_key, thread_id
 from langchain_mq9.worker.counters import WorkerCounters
 from langchain_mq9.worker.presence import Presence
 from langchain_mq9.worker.progress import Progress
-from langchain_mq9.worker.runs import How, Run, Runs
+from langchain_mq9.worker.runs import How, Run, Runs, refuses_answer
 from langchain_mq9.worker.turns import Turns
 from mq9 import (
     ClientOptions,
@@ -32,9 +35,12 @@ from mq9 import (
 from mq9 import address as addresses
 from mq9.cli.signals import stop_on_signals
 from mq9.client.consumer.calls import wait_for_any
+from mq9.client.consumer.options import Handler
+from mq9.client.questions import answer_id
 from mq9.operations.identity import slug
 from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks, requests
+from mq9.questions import InvalidAnswer
 
 T = TypeVar("T")
 
@@ -82,7 +88,13 @@ class MailboxWorker:
         handler_timeout: Seconds that one run may take; None for any.
         stop_timeout: Seconds that runs are given to finish when the worker is stopped; then their
             messages are given back, and go on elsewhere from their last checkpoints.
-        human: Not used yet: a graph that interrupts itself has failed.
+        human: Who is asked when the graph interrupts itself: a mailbox, or the name of an agent;
+            the mailbox has to be there. The question is mailed, and the run goes on with its
+            answer. Without it, an interrupt that names nobody has failed.
+        escalate_to: Who is asked, too, when there was no answer for ``escalate_after`` seconds.
+        escalate_after: Seconds, 1 or more.
+        expires: Seconds after which a question is given up, and with it its run: whoever waits for
+            the run's answer is told so. None for never.
         dead_letter: The mailbox for messages that cannot be handled; by default the agent's own
             with ``.dead`` behind it. It is made if it is missing.
         max_deliveries: After how many deliveries a message that fails is moved there.
@@ -117,6 +129,9 @@ class MailboxWorker:
         handler_timeout: float | None = 600.0,
         stop_timeout: float = 30.0,
         human: str | None = None,
+        escalate_to: str | None = None,
+        escalate_after: int | None = None,
+        expires: int | None = None,
         dead_letter: str | None = None,
         max_deliveries: int = 5,
         progress: Literal["mailbox"] | None = None,
@@ -141,7 +156,6 @@ class MailboxWorker:
         self._handler_timeout: float | None = checks.optional(checks.seconds(above_zero=True))(
             "handler_timeout", handler_timeout
         )
-        self._human = human
         self._tells_progress = progress is not None
         self._max_hops: int = checks.whole(1, HIGHEST_MAX_HOPS)("max_hops", max_hops)
         self._options: dict[str, Any] = {
@@ -159,7 +173,23 @@ class MailboxWorker:
         self._turns = Turns(
             self._client, agent=self.agent, mail_address=self.mail_address, lease_ms=lease_ms
         )
+        seconds = checks.optional(checks.whole(1, checks.MAX_SECONDS))
+        self._questions = Questions(
+            self._client,
+            agent=self.agent,
+            mail_address=self.mail_address,
+            policy=Policy(
+                human=None if human is None else mailbox_of(human),
+                expires=seconds("expires", expires),
+                escalate_to=None if escalate_to is None else mailbox_of(escalate_to),
+                escalate_after=seconds("escalate_after", escalate_after),
+            ),
+            take_turn=self._turns.take,
+            resume=self._resume,
+            count=self._count,
+        )
         self._consumer: Consumer | None = None
+        self._answers: Consumer | None = None
         self._presence = (
             None
             if capabilities is None
@@ -208,18 +238,23 @@ class MailboxWorker:
         for name in (self.mail_address, self.dead_letter):
             await self._client.mailbox_create(name=name, renew=True)
         await self._turns.check()
+        await self._questions.prepare()
         if self._presence is not None:
             await self._presence.start(lambda: {"in_flight": self.counters.mail.in_flight})
-        self._consumer = await self._client.consume(
-            self.mail_address,
-            self._handle,
+        self._answers = await self._consume(self._questions.answers, self._questions.handle)
+        self._consumer = await self._consume(self.mail_address, self._handle)
+        logger.info("working", extra={"agent": self.agent, "mailbox": self.mail_address})
+
+    async def _consume(self, mail_address: str, handler: Handler) -> Consumer:
+        return await self._client.consume(
+            mail_address,
+            handler,
             group_name=self.mail_address,
             agent=self.agent,
             dead_letter=self.dead_letter,
             error_handler=self._log_failure,
             **self._options,
         )
-        logger.info("working", extra={"agent": self.agent, "mailbox": self.mail_address})
 
     def request_stop(self, timeout: float | None = None) -> None:
         """Take no more messages, and let what runs finish in time; returns at once.
@@ -227,8 +262,9 @@ class MailboxWorker:
         Args:
             timeout: Seconds that runs are given; ``stop_timeout`` by default.
         """
-        if self._consumer is not None:
-            self._consumer.request_stop(timeout)
+        for consumer in (self._consumer, self._answers):
+            if consumer is not None:
+                consumer.request_stop(timeout)
 
     async def stop(self, timeout: float | None = None) -> None:
         """Stop as ``request_stop`` does, and return when it has ended. May be repeated."""
@@ -237,8 +273,9 @@ class MailboxWorker:
 
     async def _finish(self) -> None:
         try:
-            if self._consumer is not None:
-                await self._consumer.wait()
+            for consumer in (self._consumer, self._answers):
+                if consumer is not None:
+                    await consumer.wait()
         finally:
             if self._presence is not None:
                 await self._presence.stop()
@@ -297,19 +334,40 @@ class MailboxWorker:
         async with self._turns.take(run.thread_id) as lost:
             begun_ms = self._client.clock.monotonic_ms()
             how, state = await self._in_time(self._settle(message, run), lost)
-        self._done[how] += 1
+            if how is How.WAITING:
+                await self._questions.park(message, run.thread_id)
+                return
+            if state.interrupts:
+                await self._questions.ask(_origin(message, run), run.thread_id, state.interrupts)
+        self._count(how)
         seconds = (self._client.clock.monotonic_ms() - begun_ms) / 1000
         logger.info("run ended", extra=fields | {"how": str(how), "seconds": seconds})
-        if state.interrupts:
-            raise Reject(
-                f"the graph interrupted itself to ask {state.interrupts[0].value!r}, "
-                "and this worker has nobody to ask"
-            )
-        if message.reply_to is None:
+        if state.interrupts or message.reply_to is None:
             return
         answer = await self._bodies.answer_of(state.values)
         if answer is not None:
             await message.reply(answer, path=extended(message.path, self.agent))
+
+    async def _resume(
+        self, record: Record, value: Any, lost: asyncio.Future[None], *, is_repeated: bool
+    ) -> Resumed | None:
+        """Let a run go on with the answer to its question; see ``Resume``."""
+        origin = record.origin
+        run = Run(thread_id=record.thread_id, message=origin.message, path=origin.path)
+        work = self._runs.resume(run, record.interrupt_id, value, is_repeated=is_repeated)
+        try:
+            state = await self._in_time(work, lost)
+        except Exception as error:
+            if isinstance(error, ValidationError) and refuses_answer(error):
+                raise InvalidAnswer(_told(error)) from error
+            error.add_note(_where(error))
+            raise
+        if state is None or state.interrupts or origin.reply_to is None:
+            return None if state is None else Resumed(interrupts=state.interrupts)
+        return Resumed(answer=await self._bodies.answer_of(state.values))
+
+    def _count(self, what: str) -> None:
+        self._done[what] += 1
 
     async def _settle(self, message: Message, run: Run) -> tuple[How, StateSnapshot]:
         progress = None
@@ -320,6 +378,7 @@ class MailboxWorker:
                 run,
                 lambda: self._bodies.input_of(message),
                 is_to_finish=self._is_outstanding,
+                is_waiting=lambda: self._questions.is_waiting(run.thread_id),
                 listener=None if progress is None else progress.listen,
             )
         except Reject:
@@ -376,6 +435,24 @@ def _fields(message: Message) -> dict[str, Any]:
         "sender": message.sender,
         "delivery": message.delivery_count,
     }
+
+
+def _origin(message: Message, run: Run) -> Origin:
+    return Origin(
+        message=run.message,
+        path=run.path,
+        reply_to=message.reply_to,
+        correlation_id=message.correlation_id,
+        answer_id=answer_id(message),
+    )
+
+
+def _told(error: ValidationError) -> str:
+    """Return in one line why the graph refuses an answer."""
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"]
+        for one in error.errors()
+    )
 
 
 def _where(error: BaseException) -> str:

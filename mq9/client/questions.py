@@ -153,7 +153,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             return await self.send(
                 message.reply_to,
                 payload,
-                id=own_id or _answer_id(message),
+                id=own_id or answer_id(message),
                 correlation_id=message.correlation_id,
                 sender=sender,
                 path=path,
@@ -177,7 +177,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         return None
 
 
-def _answer_id(message: StoredMessage) -> str | None:
+def answer_id(message: StoredMessage) -> str | None:
     """Return the id of a group's answer, the same for every delivery; None outside groups."""
     if message.group_name is None:
         return None

@@ -1,0 +1,206 @@
+"""The questions of an agent's graphs, kept in a mailbox until they are answered."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from langchain_mq9.questions.interrupts import Kind
+from mq9 import IdConflict, Mq9Client
+from mq9.models import Message
+from mq9.questions import Question
+
+KEPT_S = 7 * 86_400  # how long it is known of a closed question how it ended
+_MOST_OPEN = 1_000  # of one thread
+
+
+class State(StrEnum):
+    """Where a question stands: it waits for an answer, was answered, or will get none."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The message whose run asks, and where that run's answer goes.
+
+    Attributes:
+        message: The key of the message.
+        path: The agents that the conversation had passed through.
+        reply_to: Where to answer; None where nobody waits for that.
+        correlation_id: What to answer under.
+        answer_id: The idempotency id of that answer.
+    """
+
+    message: str
+    path: tuple[str, ...] = ()
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    answer_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A question that was asked.
+
+    Attributes:
+        id: Its correlation id.
+        identity: Tells the interrupt from all others; see ``identity_of``.
+        thread_id: The thread that waits.
+        interrupt_id: The interrupt that it resumes.
+        kind: What the interrupt's value was.
+        question: What is asked.
+        body: What is mailed in place of the question; None for the question.
+        asked: The mailboxes it was sent to, the first one first.
+        asked_at: When, in Unix seconds.
+        origin: The message whose run asks.
+        escalate_to: Who is asked, too, when there is no answer; None for nobody.
+        escalate_at: When that is, in Unix seconds.
+        state: Where it stands.
+        answer: Tells the answer that was accepted from all others; None while there is none.
+        answered_by: Who gave that answer.
+        refused: How many answers did not fit what the graph takes.
+    """
+
+    id: str
+    identity: str
+    thread_id: str
+    interrupt_id: str
+    kind: Kind
+    question: Question
+    body: Any = None
+    asked: tuple[str, ...]
+    asked_at: int
+    origin: Origin
+    escalate_to: str | None = None
+    escalate_at: int | None = None
+    state: State = State.OPEN
+    answer: str | None = None
+    answered_by: str | None = None
+    refused: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it is stored."""
+        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {
+            **fields,
+            "question": self.question.to_json(),
+            "origin": dataclasses.asdict(self.origin),
+        }
+
+    @classmethod
+    def from_message(cls, message: Message) -> Record:
+        """Read what is stored."""
+        fields = message.json()
+        question = Question.from_json(fields["question"])
+        assert question is not None  # noqa: S101  # we wrote it
+        origin = Origin(**fields["origin"] | {"path": tuple(fields["origin"]["path"])})
+        return cls(
+            **fields
+            | {
+                "kind": Kind(fields["kind"]),
+                "question": question,
+                "asked": tuple(fields["asked"]),
+                "origin": origin,
+                "state": State(fields["state"]),
+            }
+        )
+
+
+def identity_of(thread_id: str, interrupt_id: str, value: Any, after: str | None = None) -> str:
+    """Return what tells an interrupt from all others, the same whenever its thread is looked at.
+
+    Args:
+        thread_id: Its thread.
+        interrupt_id: Its id. Older versions of LangGraph give it again to the next interrupt of
+            the same task.
+        value: Its value, as JSON.
+        after: The correlation id of the question that was answered just before, where that was of
+            the same interrupt; None else.
+    """
+    told = [thread_id, interrupt_id, value, after]
+    return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+class Records:
+    """Keeps the records of an agent in a mailbox, each under its correlation id as the key.
+
+    Args:
+        client: The connection.
+        agent: The agent.
+        mail_address: The mailbox; only the agent reads it.
+    """
+
+    def __init__(self, client: Mq9Client, *, agent: str, mail_address: str) -> None:
+        self._client = client
+        self._agent = agent
+        self._address = mail_address
+
+    async def prepare(self) -> None:
+        """Make the mailbox if it is missing."""
+        await self._client.mailbox_create(name=self._address, renew=True)
+
+    async def get(self, correlation_id: str) -> Record | None:
+        """Return the record of a correlation id."""
+        found = await self._client.query(self._address, key=correlation_id)
+        return Record.from_message(found[-1]) if found else None
+
+    async def find(self, identity: str) -> Record | None:
+        """Return the record of an interrupt."""
+        found = await self._client.query(self._address, tags=[identity], limit=1)
+        return Record.from_message(found[-1]) if found else None
+
+    async def open_in(self, thread_id: str) -> list[Record]:
+        """Return the open questions of a thread, in the order in which they were asked."""
+        tags = [State.OPEN, thread_id]
+        found = await self._client.query(self._address, tags=tags, limit=_MOST_OPEN)
+        return [Record.from_message(one) for one in found]
+
+    async def add(self, record: Record) -> Record:
+        """Store a new record, and return it; or that which is stored of its interrupt already."""
+        try:
+            await self._store(record, f"asked.{record.identity}")
+        except IdConflict:
+            stored = await self.find(record.identity)
+            if stored is None:
+                raise
+            return stored
+        return record
+
+    async def claim(self, record: Record) -> bool:
+        """Store which answer is accepted, and tell whether it is this one and no faster one."""
+        try:
+            await self._store(record, f"claimed.{record.id}.{record.refused}")
+        except IdConflict:
+            return False
+        return True
+
+    async def reopen(self, record: Record) -> None:
+        """Store that the accepted answer was refused after all: another may be given."""
+        await self._store(record, f"reopened.{record.id}.{record.refused}")
+
+    async def escalate(self, record: Record) -> None:
+        """Store whom it is sent to as well."""
+        await self._store(record, f"escalated.{record.id}.{record.refused}")
+
+    async def close(self, record: Record) -> None:
+        """Store how it ended."""
+        await self._store(record, f"closed.{record.id}")
+
+    async def _store(self, record: Record, idempotency_id: str) -> None:
+        await self._client.send(
+            self._address,
+            record.to_json(),
+            key=record.id,
+            id=idempotency_id,
+            tags=[record.state, record.thread_id, record.identity],
+            ttl=None if record.state is State.OPEN else KEPT_S,
+            sender=self._agent,
+        )

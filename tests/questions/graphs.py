@@ -1,0 +1,119 @@
+"""Graphs that ask, a person's side of it, and a worker for them."""
+
+import contextlib
+import operator
+from typing import Annotated
+
+import orjson
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import interrupt
+from typing_extensions import TypedDict
+
+from langchain_mq9 import MailboxWorker
+from mq9.questions import Question
+
+
+class State(TypedDict, total=False):
+    topic: str
+    trail: Annotated[list[str], operator.add]
+
+
+class Asking:
+    """Three steps, of which the second asks `values`, one after the other; `ran` is what ran.
+
+    After each answer the step awaits `act` with the number of answers so far.
+    """
+
+    def __init__(self, *values, act=None, saver=None):
+        self.ran = []
+        self._act = act
+        builder = StateGraph(State)
+
+        async def read(state):
+            self.ran.append("read")
+            return {"trail": ["read"]}
+
+        async def ask(state):
+            self.ran.append("ask")
+            answers = []
+            for one in values:
+                answers.append(interrupt(one))
+                if self._act is not None:
+                    await self._act(len(answers))
+            self.ran.append("asked")
+            return {"trail": [orjson.dumps(one).decode() for one in answers]}
+
+        async def write(state):
+            self.ran.append("write")
+            return {"trail": ["write"]}
+
+        before = START
+        for step in (read, ask, write):
+            builder.add_node(step.__name__, step)
+            builder.add_edge(before, step.__name__)
+            before = step.__name__
+        builder.add_edge(before, END)
+        self.graph = builder.compile(checkpointer=saver or InMemorySaver())
+
+
+@contextlib.asynccontextmanager
+async def working(client, graph, **options):
+    """Run a worker of agent `lawyer`, whose human is `boss`, while inside."""
+    options = {"human": "boss", **options}
+    async with MailboxWorker(graph, agent="lawyer", client=client, **options) as worker:
+        yield worker
+
+
+async def ask_lawyer(client, body=None, **options):
+    """Send the lawyer something to do; its answers come to the mailbox `asker`."""
+    options = {"reply_to": "asker", "correlation_id": "task", "sender": "ada", **options}
+    await client.send("lawyer", body or {"topic": "tea"}, **options)
+    await settle(client)
+
+
+async def settle(client, seconds=0):
+    """Let so much time pass, after the worker has done what there is to do now, and then again.
+
+    Graphs work on threads as well, of which the clock does not know.
+    """
+    await _done(client)
+    await client.clock.advance(seconds)
+    await _done(client)
+
+
+async def _done(client):
+    while await _is_at_work(client):
+        await client.clock.advance(0)
+
+
+async def _is_at_work(client):
+    """Tell whether there is mail for the worker, or the worker has some."""
+    for address in ("lawyer", "lawyer.answers"):
+        status = await client.mailbox_status(address, group_name="lawyer")
+        held = any(one.consumer is not None for one in status.group.leased)
+        if held or status.group.pending.total:
+            return True
+    return False
+
+
+async def asked(client, mailbox="boss"):
+    """The questions in a mailbox: each message with what it asks."""
+    found = await client.query(mailbox, tags=["question"])
+    return [(message, Question.from_payload(message.payload)) for message in found]
+
+
+async def answer(client, question, body, **options):
+    """Answer a question, and let the worker deal with that."""
+    await client.reply(question, body, **{"sender": "boss", **options})
+    await settle(client)
+
+
+async def outcome(client):
+    """What the asker was answered."""
+    return [one.json() for one in await client.query("asker")]
+
+
+async def refusals(client):
+    """Why answers, or messages, were moved to the dead-letter mailbox."""
+    return [one.moved.reason for one in await client.query("lawyer.dead")]

@@ -1,0 +1,152 @@
+"""Answers that nobody asked for, that come second, or too late, are kept and change nothing."""
+
+import pytest
+
+from mq9.server.users import User, Users
+from tests.questions.graphs import (
+    Asking,
+    answer,
+    ask_lawyer,
+    asked,
+    outcome,
+    refusals,
+    settle,
+    working,
+)
+
+
+async def forge(client, correlation_id, *, sender="mallory", lawyer=None):
+    await client.send("lawyer.answers", "yes", correlation_id=correlation_id, sender=sender)
+    await settle(lawyer or client)
+
+
+async def test_a_forged_answer_is_refused_and_kept(client):
+    asking = Asking("May I?")
+    async with working(client, asking.graph) as worker:
+        await ask_lawyer(client)
+        await forge(client, "00" * 24)
+        await forge(client, None)
+        assert await refusals(client) == [
+            f"no question has the correlation id '{'00' * 24}'",
+            "it has no correlation id, and so answers nothing",
+        ]
+        [kept, _] = await client.query("lawyer.dead")
+        assert (kept.text, kept.sender, kept.moved.mailbox) == ("yes", "mallory", "lawyer.answers")
+        assert worker.counters.refused == 2
+        assert asking.ran == ["read", "ask"]
+
+
+@pytest.mark.parametrize("second", ["no", "yes"])
+async def test_a_second_answer_is_refused_and_kept(client, second):
+    asking = Asking("May I?")
+    async with working(client, asking.graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        await answer(client, message, second)
+        assert await refusals(client) == ["the question has been answered by 'boss'"]
+        assert len(await outcome(client)) == 1
+    assert asking.ran.count("write") == 1
+
+
+async def test_a_second_answer_while_the_first_is_at_work_is_refused(client):
+    """The run that the first one let go on fails for now."""
+    fails = True
+
+    async def fail(_answers):
+        if fails:
+            raise ConnectionError("the archive is down")
+
+    asking = Asking("May I?", act=fail)
+    async with working(client, asking.graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        await answer(client, message, "no")
+        assert await refusals(client) == ["the question has been answered by another message"]
+        fails = False
+        await settle(client, 60)
+        assert await outcome(client) == [{"topic": "tea", "trail": ["read", '"yes"', "write"]}]
+
+
+async def test_an_answer_is_used_once_though_its_run_failed_before_the_next_question(client):
+    """It is in the checkpoint by then: given again, it would answer the second question."""
+    failures = [ConnectionError("the archive is down")]
+
+    async def fail(_answers):
+        if failures:
+            raise failures.pop()
+
+    asking = Asking("May I send it?", "May I delete it?", act=fail)
+    async with working(client, asking.graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        await settle(client, 60)
+        assert await outcome(client) == []
+        [_, (message, question)] = await asked(client)
+        assert question.text == "May I delete it?"
+        await answer(client, message, "no")
+        assert await outcome(client) == [
+            {"topic": "tea", "trail": ["read", '"yes"', '"no"', "write"]}
+        ]
+
+
+async def test_an_answer_to_a_run_that_is_over_is_refused(client):
+    """Somebody else has resumed the thread meanwhile."""
+    asking = Asking("May I?")
+    async with working(client, asking.graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        [thread] = {
+            one.config["configurable"]["thread_id"] for one in asking.graph.checkpointer.list(None)
+        }
+        config = {"configurable": {"thread_id": thread}}
+        await asking.graph.ainvoke({"topic": "other"}, config)
+        await answer(client, message, "yes")
+        assert await refusals(client) == ["the run that asked is over"]
+        assert await outcome(client) == []
+
+
+@pytest.fixture
+async def people(open_hosted):
+    """A server that knows its users, and a client of each."""
+    names = {"l": "lawyer", "b": "Boss", "m": "mallory", "o": None}
+    server = await open_hosted(
+        guard=Users([User(token, agent=name) for token, name in names.items()])
+    )
+    return {name: await server.client(f"{token}@") for token, name in names.items()}
+
+
+async def test_where_senders_are_verified_only_who_was_asked_may_answer(people):
+    """Even somebody who has learned the correlation id may not."""
+    lawyer, boss, mallory, operator = (people[one] for one in ("lawyer", "Boss", "mallory", None))
+    await boss.mailbox_create(name="boss")
+    await lawyer.mailbox_create(name="asker")
+    async with working(lawyer, Asking("May I?").graph, human="Boss"):
+        await ask_lawyer(lawyer)
+        [(message, _)] = await asked(boss)
+        assert message.sender_verified
+        await forge(mallory, message.correlation_id, lawyer=lawyer)
+        await forge(operator, message.correlation_id, sender="Boss", lawyer=lawyer)
+        assert await refusals(lawyer) == [
+            "'mallory' was not asked",
+            "the broker does not know its sender",
+        ]
+        await boss.reply(message, "yes")
+        await settle(lawyer)
+        assert [one["trail"][1] for one in await outcome(lawyer)] == ['"yes"']
+
+
+async def test_an_agent_may_answer_for_the_mailbox_that_it_is_registered_with(people):
+    lawyer, boss, mallory = (people[one] for one in ("lawyer", "Boss", "mallory"))
+    await boss.mailbox_create(name="approvals")
+    await boss.agent_register({"name": "Boss", "mailbox": "approvals"})
+    async with working(lawyer, Asking("May I?").graph, human="approvals") as worker:
+        await ask_lawyer(lawyer, reply_to=None)
+        [(message, _)] = await asked(boss, "approvals")
+        await forge(mallory, message.correlation_id, lawyer=lawyer)
+        assert (worker.counters.refused, worker.counters.answered) == (1, 0)
+        await boss.reply(message, "yes")
+        await settle(lawyer)
+        assert (worker.counters.refused, worker.counters.answered) == (1, 1)

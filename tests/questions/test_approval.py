@@ -1,0 +1,330 @@
+"""A worker's graph asks people by mail, and goes on with what they answer."""
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
+from typing_extensions import TypedDict
+
+from langchain_mq9.testing import ScriptedModel
+from mq9 import InvalidRequest
+from mq9.questions import Question
+from tests.questions.graphs import (
+    Asking,
+    answer,
+    ask_lawyer,
+    asked,
+    outcome,
+    refusals,
+    settle,
+    working,
+)
+
+DAY = 86_400
+
+
+async def test_a_question_is_mailed_and_its_answer_lets_the_run_go_on(client):
+    asking = Asking({"text": "May I?", "n": 1})
+    async with working(client, asking.graph) as worker:
+        await ask_lawyer(client, path=["ada"])
+        [(message, question)] = await asked(client)
+        assert question == Question(text="May I?", value={"text": "May I?", "n": 1})
+        assert (message.sender, message.reply_to) == ("lawyer", "lawyer.answers")
+        assert len(message.correlation_id) >= 32
+        assert message.path == ("ada", "lawyer")
+        assert await outcome(client) == []
+        assert (await client.mailbox_status("lawyer", group_name="lawyer")).group.acked == 1
+
+        await answer(client, message, {"yes": True})
+        assert await outcome(client) == [
+            {"topic": "tea", "trail": ["read", '{"yes":true}', "write"]}
+        ]
+        [reply] = await client.query("asker")
+        assert (reply.correlation_id, reply.sender) == ("task", "lawyer")
+        assert reply.path == ("ada", "lawyer")
+        assert asking.ran == ["read", "ask", "ask", "asked", "write"]
+        assert (worker.counters.asked, worker.counters.answered) == (1, 1)
+    assert await refusals(client) == []
+
+
+async def test_an_answer_after_thirty_days_and_a_restart_is_as_good_as_any(client):
+    saver = InMemorySaver()
+    async with working(client, Asking("May I?", saver=saver).graph):
+        await ask_lawyer(client)
+    await client.clock.advance(30 * DAY)
+    [(message, _)] = await asked(client)
+    await client.reply(message, "yes", sender="boss")
+    asking = Asking("May I?", saver=saver)
+    async with working(client, asking.graph):
+        await settle(client)
+        assert await outcome(client) == [{"topic": "tea", "trail": ["read", '"yes"', "write"]}]
+    assert asking.ran == ["ask", "asked", "write"]
+    assert await refusals(client) == []
+
+
+async def test_a_run_that_nobody_waits_for_asks_and_goes_on_all_the_same(client):
+    asking = Asking("May I?")
+    async with working(client, asking.graph):
+        await ask_lawyer(client, reply_to=None)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+    assert asking.ran[-1] == "write"
+    assert await outcome(client) == []
+
+
+async def test_an_asker_that_has_left_is_not_waited_for(client):
+    asking = Asking("May I?")
+    async with working(client, asking.graph) as worker:
+        await ask_lawyer(client, reply_to="nobody")
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        assert worker.counters.answered == 1
+    assert await refusals(client) == []
+
+
+async def test_a_graph_that_asks_again_is_answered_again(client):
+    asking = Asking("May I?", "Really?", "May I?")
+    async with working(client, asking.graph):
+        await ask_lawyer(client)
+        for number in range(3):
+            questions = await asked(client)
+            assert len(questions) == number + 1
+            await answer(client, questions[-1][0], str(number))
+        assert [question.text for _, question in questions] == ["May I?", "Really?", "May I?"]
+        assert await outcome(client) == [{"topic": "tea", "trail": ["read", *"012", "write"]}]
+    assert asking.ran.count("read") == asking.ran.count("write") == 1
+
+
+class Both(TypedDict, total=False):
+    left: str
+    right: str
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_two_interrupts_of_one_run_are_two_questions_answered_in_any_order(client, order):
+    builder = StateGraph(Both)
+    for name in ("left", "right"):
+        builder.add_node(name, lambda _, name=name: {name: interrupt(f"{name}?")})
+        builder.add_edge(START, name)
+    async with working(client, builder.compile(checkpointer=InMemorySaver())) as worker:
+        await ask_lawyer(client, {"left": "?"})
+        questions = {question.text: message for message, question in await asked(client)}
+        assert set(questions) == {"left?", "right?"}
+        for number in order:
+            assert await outcome(client) == []
+            text = ("left?", "right?")[number]
+            await answer(client, questions[text], text.upper())
+        assert await outcome(client) == [{"left": "LEFT?", "right": "RIGHT?"}]
+        assert len(await asked(client)) == 2
+        assert (worker.counters.asked, worker.counters.answered) == (2, 2)
+
+
+class Agent:
+    """An agent whose two tools a person has to allow; `done` is what the tools have done."""
+
+    def __init__(self, **how):
+        self.done = []
+
+        @tool
+        def send_email(to: str) -> str:
+            """Send it."""
+            self.done.append(f"sent to {to}")
+            return "sent"
+
+        @tool
+        def drop_table(name: str) -> str:
+            """Drop it."""
+            self.done.append(f"dropped {name}")
+            return "dropped"
+
+        calls = [
+            {"name": "send_email", "args": {"to": "ada"}, "id": "1"},
+            {"name": "drop_table", "args": {"name": "users"}, "id": "2"},
+        ]
+        allowed = {"allowed_decisions": ["approve", "reject"]}
+        self.graph = create_agent(
+            ScriptedModel(AIMessage("", tool_calls=calls), "Done."),
+            [send_email, drop_table],
+            middleware=[
+                HumanInTheLoopMiddleware({"send_email": True, "drop_table": allowed}, **how)
+            ],
+            checkpointer=InMemorySaver(),
+        )
+
+
+EDIT = {"type": "edit", "edited_action": {"name": "send_email", "args": {"to": "bob"}}}
+
+
+async def test_tool_calls_are_approved_edited_and_rejected_by_mail(client):
+    agent = Agent()
+    async with working(client, agent.graph):
+        await ask_lawyer(client, "Go.")
+        [(message, question)] = await asked(client)
+        assert [one.name for one in question.actions] == ["send_email", "drop_table"]
+        await answer(client, message, {"decisions": [EDIT, {"type": "reject"}]})
+        assert agent.done == ["sent to bob"]
+        assert [one.text for one in await client.query("asker")] == ["Done."]
+
+
+async def test_tool_calls_that_are_asked_one_by_one_are_decided_one_by_one(client):
+    agent = Agent(interrupt_mode="per_call")
+    async with working(client, agent.graph):
+        await ask_lawyer(client, "Go.")
+        questions = {question.actions[0].name: one for one, question in await asked(client)}
+        await answer(client, questions["send_email"], EDIT)
+        assert agent.done == ["sent to bob"]
+        await answer(client, questions["drop_table"], "reject")
+        assert agent.done == ["sent to bob"]
+        assert [one.text for one in await client.query("asker")] == ["Done."]
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ("Fine!", "send_email: 'Fine!' is not possible here; answer approve or edit"),
+        (["approve"], "1 decision came for 2 actions (send_email, drop_table)"),
+        (["approve", EDIT], "drop_table: 'edit' is not possible here; answer approve or reject"),
+        (
+            [
+                {"type": "edit", "edited_action": {"name": "format_disk", "args": {}}},
+                "approve",
+            ],
+            "send_email: an edit changes what it is done with and cannot make it 'format_disk'",
+        ),
+        (b"\xff", "an answer is text or JSON, not 1 other bytes"),
+    ],
+)
+async def test_an_answer_that_does_not_fit_is_kept_and_the_person_is_told(client, bad, problem):
+    agent = Agent()
+    async with working(client, agent.graph) as worker:
+        await ask_lawyer(client, "Go.")
+        [(message, question)] = await asked(client)
+        await answer(client, message, bad)
+        [(again, asked_again)] = await asked(client)  # in the place of the first
+        assert again.correlation_id == message.correlation_id
+        assert problem in asked_again.problem
+        assert asked_again.actions == question.actions
+        [reason] = await refusals(client)
+        assert reason == f"it does not fit the question: {asked_again.problem}"
+        assert agent.done == []
+        assert worker.counters.refused == 1
+
+        await answer(client, again, "approve")
+        assert agent.done == ["sent to ada", "dropped users"]
+
+
+class Form(TypedDict):
+    stars: int
+
+
+async def test_an_answer_that_the_graph_refuses_leaves_the_question_open(client):
+    def ask(_state):
+        return {"stars": interrupt("How good was it?", response_schema=Form)["stars"]}
+
+    builder = StateGraph(Form)
+    builder.add_node("ask", ask)
+    builder.add_edge(START, "ask")
+    async with working(client, builder.compile(checkpointer=InMemorySaver())):
+        await ask_lawyer(client, {"stars": 0})
+        for number, bad in enumerate(({"stars": "many"}, {"stars": "many"}, "five")):
+            [(message, _)] = await asked(client)
+            await answer(client, message, bad)
+            [(again, question)] = await asked(client)
+            assert again.msg_id > message.msg_id
+            assert ("stars: Input should be a valid integer" in question.problem) == (number < 2)
+        await answer(client, again, {"stars": 5})
+        assert await outcome(client) == [{"stars": 5}]
+    assert len(await refusals(client)) == 3
+
+
+async def test_a_question_to_somebody_else_is_mailed_as_it_is(client):
+    await client.mailbox_create(name="notary")
+    asking = Asking(
+        {"type": "question", "to": "notary", "text": "Is it valid?"},
+        {"type": "question", "to": "Notary", "content": {"clause": 7}},
+    )
+    async with working(client, asking.graph, human=None):
+        await ask_lawyer(client)
+        [message] = await client.query("notary")
+        assert (message.text, message.key) == ("Is it valid?", None)
+        await answer(client, message, "It is.", sender="notary")
+        [_, message] = await client.query("notary")
+        assert message.json() == {"clause": 7}
+        await answer(client, message, {"valid": False}, sender="notary")
+        assert await outcome(client) == [
+            {"topic": "tea", "trail": ["read", '"It is."', '{"valid":false}', "write"]}
+        ]
+
+
+async def test_a_graph_that_has_nobody_to_ask_has_failed(client):
+    async with working(client, Asking("May I?").graph, human=None):
+        await ask_lawyer(client)
+    [reason] = await refusals(client)
+    assert reason == (
+        "the graph interrupted itself to ask 'May I?', and this worker has nobody to ask: "
+        "it needs human="
+    )
+
+
+async def test_a_person_without_a_mailbox_is_asked_when_it_is_there(client):
+    asking = Asking("May I?")
+    async with working(client, asking.graph, human="owner"):
+        await ask_lawyer(client)
+        await client.mailbox_create(name="owner")
+        await settle(client, 60)
+        [(message, _)] = await asked(client, "owner")
+        await answer(client, message, "yes", sender="owner")
+    assert asking.ran == ["read", "ask", "ask", "asked", "write"]
+
+
+async def test_what_comes_while_the_conversation_waits_is_done_afterwards(client):
+    asking = Asking("May I?")
+    async with working(client, asking.graph) as worker:
+        await ask_lawyer(client, headers={"conversation": "one"})
+        for topic in ("milk", "sugar"):
+            body = {"topic": topic}
+            await ask_lawyer(client, body, headers={"conversation": "one"}, correlation_id=topic)
+        await ask_lawyer(client, headers={"conversation": "two"}, correlation_id="other")
+        await settle(client, DAY)
+        [first, other] = [message for message, _ in await asked(client)]
+        assert worker.counters.parked == 2
+
+        await answer(client, first, "yes")
+        [_, _, second] = [message for message, _ in await asked(client)]
+        await answer(client, second, "for milk")
+        await answer(client, (await asked(client))[-1][0], "for sugar")
+        await answer(client, other, "no")
+    replies = {one.correlation_id: one.json() for one in await client.query("asker")}
+    assert replies["task"]["trail"] == ["read", '"yes"', "write"]
+    assert replies["milk"]["trail"][3:] == ["read", '"for milk"', "write"]
+    assert replies["sugar"]["trail"][6:] == ["read", '"for sugar"', "write"]
+    assert replies["other"]["trail"] == ["read", '"no"', "write"]
+    assert await refusals(client) == []
+    assert asking.ran.count("read") == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"human": "!"}, "name: '!' has no letter"),
+        ({"expires": 0}, "expires: 0 is not between 1"),
+        ({"escalate_to": "chief"}, "escalate_to: give it with escalate_after, or neither"),
+        ({"escalate_after": 5}, "escalate_to: give it with escalate_after, or neither"),
+        (
+            {"human": None, "escalate_to": "chief", "escalate_after": 5},
+            "escalate_to: there is nobody before; give human, too",
+        ),
+        (
+            {"escalate_to": "chief", "escalate_after": 60, "expires": 60},
+            "escalate_after: 60 is not less than expires, 60",
+        ),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused(client, options, complaint):
+    with pytest.raises(InvalidRequest, match=complaint):
+        async with working(client, Asking("May I?").graph, **options):
+            pass
