@@ -30,6 +30,10 @@ class Timer(Protocol):
 class Clock(Protocol):
     """Tells the time, measures it, and calls back when some has passed."""
 
+    @property
+    def longest_poll_ms(self) -> int:
+        """For how many milliseconds one may wait for news without looking again."""
+
     def now_ms(self) -> int:
         """Return the present instant. It may step, back as well, when the clock is corrected."""
 
@@ -53,6 +57,11 @@ class Clock(Protocol):
 
 class SystemClock:
     """The machine's clocks."""
+
+    @property
+    def longest_poll_ms(self) -> int:
+        """Half a minute: a network or the machine may have fallen asleep meanwhile."""
+        return 30_000
 
     def now_ms(self) -> int:
         """Return the present instant."""

@@ -35,10 +35,6 @@ class Broker(Protocol):
     def clock(self) -> Clock:
         """The clock that the broker lives by."""
 
-    @property
-    def keeps_waiting(self) -> bool:
-        """Whether a FETCH whose asker would only ask again waits until there is mail."""
-
     async def handle(self, request: Request) -> bytes:
         """Answer one request."""
 
@@ -53,13 +49,10 @@ class EmbeddedBroker:
         observer: Is told what happens.
         embeddings: Let agents be found by meaning; without any they are found by their words.
         dialects: The generations of the protocol that it speaks.
-        keeps_waiting: Whether a FETCH whose asker would only ask again waits until there is mail,
-            however long it says. A wait without an end needs a clock that never steps or stops.
 
     Attributes:
         clock: The clock.
         dialects: The generations.
-        keeps_waiting: Whether a FETCH whose asker would only ask again waits until there is mail.
     """
 
     def __init__(
@@ -71,11 +64,9 @@ class EmbeddedBroker:
         observer: Observer | None = None,
         embeddings: Embeddings | None = None,
         dialects: Dialects = Dialects.ALL,
-        keeps_waiting: bool = False,
     ) -> None:
         self.clock = clock
         self.dialects = dialects
-        self.keeps_waiting = keeps_waiting
         self._waiters = Waiters(self._watch)
         self._backend = make_backend(self._waiters.notify)
         self._service = Service(
@@ -86,7 +77,6 @@ class EmbeddedBroker:
             observer=observer or Silent(),
             embeddings=embeddings,
             older=older_verbs(dialects),
-            keeps_waiting=keeps_waiting,
         )
 
     @classmethod

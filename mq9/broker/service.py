@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -99,7 +98,6 @@ class Request:
         session: Who asks.
         wants_reply: Whether the asker can be answered; a FETCH that cannot leases nothing.
         on_wait: Called when a FETCH begins to wait for mail.
-        asks_again: Whether a FETCH that finds nothing is followed by another at once.
     """
 
     subject: str
@@ -108,7 +106,6 @@ class Request:
     session: Session
     wants_reply: bool = True
     on_wait: Callable[[], None] | None = None
-    asks_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,6 @@ class Asked:
         call: The request and who makes it.
         session: The connection that it came by.
         as_base64: Whether the reply is to hold base64.
-        asks_again: Whether a FETCH that finds nothing is followed by another at once.
         watch: Measures it.
     """
 
@@ -128,7 +124,6 @@ class Asked:
     call: Call[Body[Any]]
     session: Session
     as_base64: bool
-    asks_again: bool
     watch: Stopwatch
 
 
@@ -175,7 +170,6 @@ class Service:
         timer: Gives the seconds from some instant, to measure with.
         embeddings: Let agents be found by meaning; without any they are found by their words.
         older: What it answers beside the verbs of the current generation.
-        keeps_waiting: Whether a FETCH whose asker would only ask again waits until there is mail.
     """
 
     def __init__(
@@ -189,10 +183,8 @@ class Service:
         timer: Callable[[], float] = time.perf_counter,
         embeddings: Embeddings | None = None,
         older: OlderVerbs = NO_OLDER_VERBS,
-        keeps_waiting: bool = False,
     ) -> None:
         self._backend = backend
-        self._keeps_waiting = keeps_waiting
         self._older = older
         self._agents = AgentSearch(backend, embeddings)
         self._waiters = waiters
@@ -256,7 +248,7 @@ class Service:
         body = verb.read(request.payload, request.headers, named)
         body.check_address(named.mail_address)
         call = self._call(body, named.mail_address, request, as_text=not as_base64)
-        asked = Asked(verb, call, session, as_base64, request.asks_again, watch)
+        asked = Asked(verb, call, session, as_base64, watch)
         special = self._special.get(verb.request)
         reply = replies.success(await (special or self._carry_out)(asked))
         if unread_of is not None:
@@ -476,9 +468,7 @@ class Service:
         again: Callable[[Fetched | None], Awaitable[Fetched]],
     ) -> Fetched:
         """Look until there is something or the wait is over; ``again`` gets what it last found."""
-        deadline_ms: float = self._clock.monotonic_ms() + body.max_wait_ms
-        if asked.asks_again and self._keeps_waiting:
-            deadline_ms = math.inf
+        deadline_ms = self._clock.monotonic_ms() + body.max_wait_ms
         fetched = None
         with self._waiters.joined(asked.call.address, body.group_name) as waiter:
             while True:

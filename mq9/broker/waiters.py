@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,21 +43,19 @@ class Waiter:
             if self._line.scout is self:
                 self._line.scout = None
 
-    async def wait(self, clock: Clock, timeout_ms: float, change_ms: int | None) -> None:
+    async def wait(self, clock: Clock, timeout_ms: int, change_ms: int | None) -> None:
         """Return when woken, having found nothing.
 
         Args:
             clock: Measures the time.
-            timeout_ms: In how many milliseconds the waiter is woken in any case; inf for never.
+            timeout_ms: In how many milliseconds the waiter is woken in any case.
             change_ms: In how many milliseconds, as it has just seen, there may be something for one
                 of the line. It looks again then, unless another has looked since.
         """
         with self._lock:
             self.has_news = False
             self._line.sentinel = None if change_ms is None else self
-        timers = []
-        if timeout_ms != math.inf:
-            timers.append(clock.call_later(math.ceil(timeout_ms), self._end))
+        timers = [clock.call_later(timeout_ms, self._end)]
         if change_ms is not None and change_ms < timeout_ms:
             timers.append(clock.call_later(change_ms, self._change))
         self.is_waiting = True

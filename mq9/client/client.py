@@ -202,7 +202,7 @@ class Mq9Client(QuestionMethods, AgentMethods):
         group_name: str | None = None,
         deliver: Deliver | str = Deliver.EARLIEST,
         num_msgs: int = 10,
-        max_wait_ms: int = 30_000,
+        max_wait_ms: int | None = None,
         auto_ack: bool = True,
         error_handler: ErrorHandler | None = None,
         concurrency: int = 1,

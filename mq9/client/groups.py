@@ -59,7 +59,7 @@ class GroupMethods(ClientBase):
             priority: Without a group: only messages of this priority.
             force_deliver: Whether the group forgets position, leases and acks and starts again.
             num_msgs: How many at the most, 1 to 1 000.
-            max_wait_ms: Milliseconds to wait for a first message, 0 to 60 000.
+            max_wait_ms: Milliseconds to wait for a first message, 0 to 86 400 000.
             lease_ms: Milliseconds that they stay leased, 1 000 to 86 400 000.
             max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
             redeliver_own: Whether what this consumer has not acked comes again.

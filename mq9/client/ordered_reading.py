@@ -30,7 +30,6 @@ _logger = logging.getLogger("mq9.mailbox")
 FINAL_ERRORS = (Forbidden, InvalidRequest, MailboxNotFound, Unauthorized)
 
 _PAGE = 1_000  # messages, the most that a reply holds
-_WAIT_MS = 30_000
 _NORMAL_RANK = PRIORITIES.index(Priority.NORMAL)
 _LOW_RANK = len(PRIORITIES)
 
@@ -121,7 +120,7 @@ class OrderedReading:
         """
         while True:
             try:
-                page = await self._read(max_wait_ms=_WAIT_MS)
+                page = await self._read(max_wait_ms=self._client.clock.longest_poll_ms)
             except FINAL_ERRORS:
                 raise
             except Mq9Error as error:

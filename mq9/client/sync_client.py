@@ -332,7 +332,7 @@ class SyncMq9Client:
         group_name: str | None = None,
         deliver: Deliver | str = Deliver.EARLIEST,
         num_msgs: int = 10,
-        max_wait_ms: int = 30_000,
+        max_wait_ms: int | None = None,
         auto_ack: bool = True,
         error_handler: SyncErrorHandler | None = None,
         concurrency: int = 1,

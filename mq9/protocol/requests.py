@@ -28,6 +28,7 @@ from mq9.protocol.request import Body, ByConsumer
 
 DEFAULT_LEASE_MS = 60_000
 MAX_LEASE_MS = 86_400_000
+MAX_WAIT_MS = 86_400_000
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 100  # messages of a QUERY
 MAX_REASON = 1_024  # characters
@@ -195,7 +196,7 @@ class Fetch(ByConsumer[Fetched]):
     request_id: str | None = given(None, optional(checks.header_text))
     num_msgs: int = given(100, _count)
     max_bytes: int = given(DEFAULT_MAX_BYTES, _max_bytes)
-    max_wait_ms: int = given(500, whole(0, 60_000))
+    max_wait_ms: int = given(500, whole(0, MAX_WAIT_MS))
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
     redeliver_own: bool = given(True, checks.flag)
 

@@ -79,6 +79,9 @@ class ManualClock:
         ValueError: ``start`` is not finite.
     """
 
+    # Nothing falls asleep under it, and for whoever looks again a day of it has to stop.
+    longest_poll_ms = 86_400_000
+
     def __init__(
         self,
         start: float = 1_800_000_000.0,

@@ -56,12 +56,8 @@ class FakeBroker:
     Attributes:
         clock: The clock that this broker and its clients live by.
         url: What ``Mq9Client`` and ``Mq9Toolkit`` reach it by while it is open.
-        keeps_waiting: Consumers wait here until there is mail. Elsewhere they ask again twice a
-            minute, in case a network or a machine fell asleep, for which a clock that is moved by a
-            day would have to stop.
     """
 
-    keeps_waiting = True
     _opened = 0
 
     def __init__(
@@ -308,11 +304,7 @@ class FakeBroker:
             return backend
 
         broker = EmbeddedBroker(
-            make_backend,
-            self.clock,
-            self._randomness,
-            embeddings=self._embeddings,
-            keeps_waiting=self.keeps_waiting,
+            make_backend, self.clock, self._randomness, embeddings=self._embeddings
         )
         self._running = broker, backend
 

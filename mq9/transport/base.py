@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import Protocol
 
 from mq9.clock import Clock
 from mq9.protocol.headers import Headers
-
-# Set around a FETCH by who makes it again at once when it finds nothing. A broker in this process
-# may then let it wait for longer than it says.
-asks_again: ContextVar[bool] = ContextVar("mq9_asks_again", default=False)
 
 
 class Transport(Protocol):

@@ -11,7 +11,6 @@ from mq9.broker.service import Request, Session
 from mq9.clock import Clock
 from mq9.errors import NotConnected, Unavailable
 from mq9.protocol.headers import Headers
-from mq9.transport.base import asks_again
 
 
 class DirectTransport:
@@ -44,14 +43,13 @@ class DirectTransport:
             raise NotConnected("the client is closed")
         if os.getpid() != self._process:
             raise NotConnected("the process was forked; connect a new client in the child")
-        again = asks_again.get()
-        endless = again and self._broker.keeps_waiting
-        request = Request(subject, payload, headers, self._session, asks_again=again)
         try:
-            async with asyncio.timeout(None if endless else timeout) as deadline:
+            async with asyncio.timeout(timeout) as deadline:
                 self._waiting.add(deadline)
                 try:
-                    return await self._broker.handle(request)
+                    return await self._broker.handle(
+                        Request(subject, payload, headers, self._session)
+                    )
                 finally:
                     self._waiting.discard(deadline)
         except TimeoutError:

@@ -219,7 +219,6 @@ async def test_a_reply_that_does_not_come_in_time_is_unavailable():
         """A broker that never answers."""
 
         clock = ManualClock()
-        keeps_waiting = False
         asked = 0
 
         async def handle(self, _request):

@@ -20,7 +20,6 @@ from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
 from mq9.models import Deliver, FetchResult
 from mq9.protocol import checks
 from mq9.protocol.robustmq import goes_by_offset, keeps_start
-from mq9.transport.base import asks_again
 
 T = TypeVar("T")
 
@@ -74,6 +73,8 @@ class Consumer:
         self._group = options.group_name or own_name
         self._name = _name(options.agent, options.consumer or own_name)
         self._clock = client.clock  # still there when the client is closed
+        asked_for = options.max_wait_ms
+        self._max_wait_ms = self._clock.longest_poll_ms if asked_for is None else asked_for
         self._acks = Acks(client, self._address, self._group, self._name)
         self._processor = Processor(
             f"the consumer of {self._address}, group {self._group},",
@@ -220,20 +221,16 @@ class Consumer:
             self._asked = min(self._options.num_msgs, self._processor.free_slots)
         else:
             self._asked = progress.num_msgs
-        outer = asks_again.set(max_wait_ms > 0)
-        try:
-            return await self._client.fetch(
-                self._address,
-                group_name=self._group,
-                deliver=self._deliver,
-                num_msgs=self._asked,
-                max_wait_ms=max_wait_ms,
-                lease_ms=self._options.lease_ms,
-                redeliver_own=False,
-                consumer=self._name,
-            )
-        finally:
-            asks_again.reset(outer)
+        return await self._client.fetch(
+            self._address,
+            group_name=self._group,
+            deliver=self._deliver,
+            num_msgs=self._asked,
+            max_wait_ms=max_wait_ms,
+            lease_ms=self._options.lease_ms,
+            redeliver_own=False,
+            consumer=self._name,
+        )
 
     async def _run(self, fetched: FetchResult) -> None:
         try:
@@ -257,9 +254,7 @@ class Consumer:
             if self._stopping:
                 return
             try:
-                fetched = await self._until_stopped(
-                    self._fetch(self._options.max_wait_ms), FetchResult()
-                )
+                fetched = await self._until_stopped(self._fetch(self._max_wait_ms), FetchResult())
                 pause = FIRST_PAUSE_S
             except Mq9Error as error:
                 if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
