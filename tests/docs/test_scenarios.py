@@ -12,6 +12,7 @@ OUTCOMES = {
         "pager": ["Payments are slow", "Payments fail"],
         "auditor": ["Payments fail", "Payments are slow"],
     },
+    "approval": {"paid": [90], "answer": "The invoice is paid."},
     "ask_offline": {
         "from": "ben",
         "reply_to": "ben",
