@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -12,6 +14,9 @@ from langchain_core.runnables import RunnableConfig
 
 PATH = "mq9_path"  # in a run's configuration: that of the message which the run works on
 _TOOL_CALL = "mq9_tool_call_id"  # in the configuration that a tool is given: the id of the call
+
+
+send_hops: ContextVar[int | None] = ContextVar("send_hops", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Call:
             call that cannot be told from others.
         headers: What goes with each message that it sends.
         task: The path of the message that the run works on, where that is known.
+        send_hops: How many names the path of what it sends may have; None for any number.
     """
 
     consumer: str
@@ -32,6 +38,7 @@ class Call:
     idempotency_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     task: tuple[str, ...] = ()
+    send_hops: int | None = None
 
 
 def thread_of(config: RunnableConfig) -> str | None:
@@ -43,6 +50,16 @@ def thread_of(config: RunnableConfig) -> str | None:
 def task_path(config: RunnableConfig) -> tuple[str, ...]:
     """Return the path of the message that a run works on; empty where it is not known."""
     return tuple(config.get("configurable", {}).get(PATH) or ())
+
+
+@contextmanager
+def hops_limited(most: int | None) -> Iterator[None]:
+    """Let the path of what is sent by calls inside have no more names; None for any number."""
+    token = send_hops.set(most)
+    try:
+        yield
+    finally:
+        send_hops.reset(token)
 
 
 def with_tool_call(config: RunnableConfig, tool_call_id: str | None) -> RunnableConfig:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Literal, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_mq9.calls import Call, idempotency_id, task_path, thread_of
+from langchain_mq9.calls import Call, idempotency_id, send_hops, task_path, thread_of
 from langchain_mq9.connection import ToolConnection, toolkit_closed
 from langchain_mq9.consumer_names import ConsumerNames
 from langchain_mq9.langsmith_headers import run_headers
@@ -27,6 +27,7 @@ from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
 R = TypeVar("R", bound=Result)
+T = TypeVar("T")
 
 Inbox = Literal["thread", "agent"]
 _INBOXES = ("thread", "agent")
@@ -126,6 +127,11 @@ class Session:
         self._conversations = Conversations(max_hops=max_hops, dead_letter=dead_letter)
         self._consumers = ConsumerNames(agent)
 
+    @property
+    def agent(self) -> str | None:
+        """The agent that the tools act as; None where they belong to none."""
+        return None if self._identity is None else self._identity.name
+
     def for_agent(
         self,
         agent: str,
@@ -176,6 +182,26 @@ class Session:
         except NotConnected as error:
             raise unreachable(error) from None
 
+    def run(self, work: Callable[[Caller], Awaitable[T]], config: RunnableConfig) -> T:
+        """Do some work as the agent, and block until it is done.
+
+        Args:
+            work: A coroutine function of the caller, for the connection's event loop.
+            config: The configuration of the run that it is done in.
+
+        Raises:
+            NotConnected: The session is closed, or was closed during the work.
+            Mq9Error: The broker refuses, or cannot be reached.
+        """
+        return self._connection.call(self._run(work, self._call(config)))
+
+    async def arun(self, work: Callable[[Caller], Awaitable[T]], config: RunnableConfig) -> T:
+        """Do the same, awaited on any event loop."""
+        return await self._connection.await_(self._run(work, self._call(config)))
+
+    async def _run(self, work: Callable[[Caller], Awaitable[T]], call: Call) -> T:
+        return await work(self._caller(await self._connected(), call))
+
     def unregister(self) -> None:
         """Take the agent out of the registry, and block until that is done.
 
@@ -200,15 +226,18 @@ class Session:
     def _performing(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> Coroutine[Any, Any, R]:
+        return self._perform(operation, arguments, self._call(config))
+
+    def _call(self, config: RunnableConfig) -> Call:
         # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
-        call = Call(
+        return Call(
             consumer=self._consumers.current(config),
             thread_id=thread_of(config),
             idempotency_id=idempotency_id(config),
             headers=run_headers(),
             task=task_path(config),
+            send_hops=send_hops.get(),
         )
-        return self._perform(operation, arguments, call)
 
     async def _perform(self, operation: Operation[Any, R], arguments: Arguments, call: Call) -> R:
         try:
@@ -237,6 +266,7 @@ class Session:
             private=self._private_mailbox(call.thread_id),
             conversations=self._conversations,
             task=call.task,
+            send_hops=call.send_hops,
         )
 
     def _private_mailbox(self, thread_id: str | None) -> PrivateMailbox | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self, Unpack
 
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import PrivateAttr
 
@@ -12,8 +13,10 @@ from langchain_mq9.session import Inbox, Session
 from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.tools import TOOLS
 from mq9 import ClientOptions, InvalidRequest
+from mq9.models import Unread
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 from mq9.operations.paths import DEFAULT_MAX_HOPS
+from mq9.operations.waiting import unread_of
 
 
 class Mq9Toolkit(BaseToolkit):
@@ -135,6 +138,27 @@ class Mq9Toolkit(BaseToolkit):
     def get_tools(self) -> list[BaseTool]:
         """Return the tools; the same ones each time."""
         return list(self._tools)
+
+    @property
+    def session(self) -> Session:
+        """What the tools share."""
+        return self._session
+
+    def unread(self, config: RunnableConfig | None = None) -> Unread:
+        """Return how much mail waits for the agent, and takes none of it.
+
+        Args:
+            config: The configuration of a run, whose thread's private mailbox is counted, too.
+
+        Raises:
+            InvalidRequest: The tools belong to no agent.
+            Mq9Error: The broker refuses, or cannot be reached.
+        """
+        return self._session.run(unread_of, config or {})
+
+    async def aunread(self, config: RunnableConfig | None = None) -> Unread:
+        """Return how much mail waits for the agent, from async code; see ``unread``."""
+        return await self._session.arun(unread_of, config or {})
 
     def unregister(self) -> None:
         """Take the agent out of the registry; its mailbox stays.

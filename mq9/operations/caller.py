@@ -42,6 +42,7 @@ class Caller:
             cannot be told from others.
         conversations: What it fetched and asked lately, and when a conversation is stopped.
         task: The path of the message that it works on, where that is known.
+        send_hops: How many names the path of what it sends may have; None for any number.
         private: The mailbox of the agent's thread that calls, where its answers come; None for the
             agent's own.
     """
@@ -60,7 +61,15 @@ class Caller:
     idempotency_id: str | None = None
     conversations: Conversations = field(default_factory=Conversations)
     task: Sequence[str] = ()
+    send_hops: int | None = None
     private: PrivateMailbox | None = None
+
+    @property
+    def inboxes(self) -> list[str]:
+        """The mailboxes from which it fetches unless told otherwise, which need not exist."""
+        private = [] if self.private is None else [self.private.mail_address]
+        own = [] if self.identity is None else [self.identity.mail_address]
+        return [*private, *own]
 
     async def mailbox_to_read(self, mail_address: str | None) -> str:
         """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
@@ -151,7 +160,11 @@ class Caller:
         return self.identity is None or self.identity.may_read(mail_address)
 
     def path_to(self, mail_address: str, correlation_id: str | None) -> tuple[str, ...]:
-        """Return the path of what the agent sends; empty where the tools belong to no agent."""
+        """Return the path of what the agent sends; empty where the tools belong to no agent.
+
+        Raises:
+            Forbidden: It has more names than what the caller sends may have.
+        """
         if self.identity is None:
             return ()
         before = self.conversations.path_before(
@@ -161,6 +174,11 @@ class Caller:
             task=self.task,
             now_ms=self.client.clock.monotonic_ms(),
         )
+        if self.send_hops is not None and len(before) >= self.send_hops:
+            raise Forbidden(
+                f"mail_address: this conversation has passed through {len(before)} agents, and may "
+                "not be sent on"
+            )
         return paths.extended(before, self.identity.name)
 
     async def ensure_mailbox(self) -> None:

@@ -4,6 +4,9 @@ import pytest
 
 from langchain_mq9 import Mq9Toolkit
 
+from .agent_runs import ainvoke, astream, invoke, stream
+from .tool_calls import do
+
 
 def pytest_configure(config):
     # Importing LangChain's standard tests needs the marks of plugins that are not used here.
@@ -47,3 +50,22 @@ def worker(open_toolkit):
 def anyone(open_toolkit):
     """Tools that are bound to no agent."""
     return open_toolkit()
+
+
+@pytest.fixture
+def inbox(planner):
+    """The planner, which has its mailbox."""
+    do(planner, "agent_discover")
+    return planner
+
+
+@pytest.fixture(params=[invoke, astream])
+def run(request):
+    """How an agent is run: blocking, and streaming in async code."""
+    return request.param
+
+
+@pytest.fixture(params=[invoke, ainvoke, stream, astream])
+def any_run(request):
+    """How an agent is run: in each of the four manners."""
+    return request.param

@@ -1,0 +1,19 @@
+"""Middleware for ``langchain.agents.create_agent``.
+
+It needs LangChain itself, which the extra ``agents`` installs.
+"""
+
+try:
+    import langchain.agents.middleware  # noqa: F401  # tells what is missing before anything else
+except ModuleNotFoundError as error:
+    if error.name != "langchain":
+        raise
+    raise ModuleNotFoundError(
+        "langchain_mq9.middleware needs langchain, which the extra `agents` of this package "
+        "installs; in a clone of it: pip install '.[agents]'",
+        name="langchain",
+    ) from error
+
+from langchain_mq9.middleware.inbox import InboxMiddleware
+
+__all__ = ["InboxMiddleware"]
