@@ -1,4 +1,4 @@
-"""Middleware for ``langchain.agents.create_agent``.
+"""Middleware for ``langchain.agents.create_agent``: unread mail, and limits of what is sent.
 
 It needs LangChain itself, which the extra ``agents`` installs.
 """
@@ -15,5 +15,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 from langchain_mq9.middleware.inbox import InboxMiddleware
+from langchain_mq9.middleware.send_limits import SendLimitExceeded, SendLimitMiddleware
 
-__all__ = ["InboxMiddleware"]
+__all__ = ["InboxMiddleware", "SendLimitExceeded", "SendLimitMiddleware"]
