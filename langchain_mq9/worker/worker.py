@@ -299,7 +299,7 @@ class MailboxWorker:
         async with self:
             if signals:
                 stop_on_signals(self.request_stop)
-            await self._wait()
+            await self.wait()
         counters = self.counters
         logger.info(
             "stopped",
@@ -314,7 +314,8 @@ class MailboxWorker:
         """Work until SIGTERM or SIGINT; where no event loop runs."""
         asyncio.run(self.arun(signals=True))
 
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
+        """Return when it has been stopped; started before."""
         if self._consumer is not None:
             await self._consumer.wait()
 

@@ -24,7 +24,7 @@ def distribution(tmp_path, monkeypatch):
 
 
 def test_ours_are_found():
-    assert plugins.names(plugins.COMMANDS) == {"mcp"}
+    assert plugins.names(plugins.COMMANDS) == {"mcp", "worker"}
     assert plugins.names(plugins.ROUTES) == {"mcp"}
 
 

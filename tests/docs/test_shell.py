@@ -86,7 +86,7 @@ class Terminal:
             "env": {**self._environment, **self._exported},
             "encoding": "utf-8",
         }
-        if re.fullmatch(r"mq9 serve.*\n|mq9-mcp --http.*\n|python worker.py\n", source):
+        if re.fullmatch(r"mq9 (serve|worker).*\n|mq9-mcp --http.*\n|python worker.py\n", source):
             server = subprocess.Popen(
                 ["/bin/sh", "-euc", f"exec {source}"],
                 stdin=subprocess.DEVNULL,
