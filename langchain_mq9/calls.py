@@ -25,6 +25,7 @@ class Call:
 
     Attributes:
         consumer: Who fetches.
+        run: The name of the thread or run, which its parallel branches have in common.
         thread_id: The LangGraph thread that it is made in; None outside of threads.
         idempotency_id: Its id, the same when a thread that is resumed makes it again; None for a
             call that cannot be told from others.
@@ -34,6 +35,7 @@ class Call:
     """
 
     consumer: str
+    run: str
     thread_id: str | None = None
     idempotency_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)

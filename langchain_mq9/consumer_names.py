@@ -6,20 +6,38 @@ import hashlib
 import os
 import secrets
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import get_runtime
 
+from langchain_mq9.branches import Branches
 from langchain_mq9.calls import thread_of
 
 _LONGEST = 200  # characters
+_BRANCH = "#"  # before the number of a branch
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who fetches.
+
+    Attributes:
+        name: Its name. That of a parallel branch begins with the run's.
+        run: The name of its thread or run, whatever the branch.
+    """
+
+    name: str
+    run: str
 
 
 class ConsumerNames:
     """Names a consumer for each LangGraph thread, or for each run of a graph without a thread.
 
-    A run that is repeated in its thread is the same consumer, and gets what it had not acked.
+    A run that is repeated in its thread is the same consumer, and gets what it had not acked. Its
+    parallel branches are consumers of their own, but for the first, so that each gets other
+    messages.
 
     Args:
         agent: The agent, with whose name those of its consumers begin.
@@ -27,20 +45,26 @@ class ConsumerNames:
 
     def __init__(self, agent: str | None) -> None:
         self._agent = agent or "agent"
+        self._branches = Branches()
         self._runs: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._outside_runs = secrets.token_hex(4)
         self._process = os.getpid()
 
-    def current(self, config: RunnableConfig) -> str:
-        """Return the name of the consumer that a tool is called by, where it is called.
+    def current(self, config: RunnableConfig) -> Consumer:
+        """Return the consumer that a tool is called by, where it is called.
 
         Args:
             config: The configuration of the call.
         """
         thread = thread_of(config)
-        run = self._run() if thread is None else thread
+        run = self._named(self._run() if thread is None else thread)
+        numbers = self._branches.current(run, config)
+        branch = "".join(f"{_BRANCH}{number}" for number in numbers)
+        return Consumer(name=f"{run}{branch}", run=run)
+
+    def _named(self, run: str) -> str:
         name = f"{self._agent}/{run}"
-        if len(name) > _LONGEST or not name.isprintable() or name != name.strip():
+        if len(name) > _LONGEST or not name.isprintable() or name != name.strip() or _BRANCH in run:
             digest = hashlib.sha256(run.encode("utf-8", "backslashreplace")).hexdigest()
             name = f"{self._agent}/{digest[:16]}"
         return name

@@ -230,8 +230,10 @@ class Session:
 
     def _call(self, config: RunnableConfig) -> Call:
         # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
+        consumer = self._consumers.current(config)
         return Call(
-            consumer=self._consumers.current(config),
+            consumer=consumer.name,
+            run=consumer.run,
             thread_id=thread_of(config),
             idempotency_id=idempotency_id(config),
             headers=run_headers(),
@@ -260,7 +262,7 @@ class Session:
             max_chars=self._max_chars,
             registration_ttl=self._registration_ttl,
             tools=self.tools,
-            deliveries=self._deliveries.of(call.consumer),
+            deliveries=self._deliveries.of(call.run),
             headers=call.headers,
             idempotency_id=call.idempotency_id,
             private=self._private_mailbox(call.thread_id),
