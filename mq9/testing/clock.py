@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from weakref import WeakSet
+from typing import Protocol
 
-from mq9.clock import Timer
-from mq9.concurrency import activity
-from mq9.concurrency.activity import Work
 from mq9.testing.idle import LoopMonitor, lock
-
-_SHORT_SLEEP_S = 1.0  # of real time
-
-
-class _ManualTimer:
-    __slots__ = ("_callback", "cancelled", "monitor")
-
-    def __init__(self, callback: Callable[[], None], monitor: LoopMonitor) -> None:
-        self._callback = callback
-        self.monitor = monitor
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    def run(self) -> None:
-        if not self.cancelled:  # by one that ran just before
-            self._callback()
+from mq9.testing.watched_clock import SHORT_SLEEP_S, WatchedClock
 
 
 class _Rest:
@@ -58,7 +35,17 @@ class _Rest:
         await self._future
 
 
-class ManualClock:
+class Follower(Protocol):
+    """Another process, whose clock follows this one."""
+
+    def moved(self) -> None:
+        """The clock has moved."""
+
+    def comes_within(self, seconds: float) -> bool:
+        """Tell whether it waits for a timer of asyncio that runs in less real time."""
+
+
+class ManualClock(WatchedClock):
     """A clock that stands still until a test moves it, or until it has to go on.
 
     It knows what can run: the event loops that use it, what those have given to threads of the
@@ -79,9 +66,6 @@ class ManualClock:
         ValueError: ``start`` is not finite.
     """
 
-    # Nothing falls asleep under it, and for whoever looks again a day of it has to stop.
-    longest_poll_ms = 86_400_000
-
     def __init__(
         self,
         start: float = 1_800_000_000.0,
@@ -89,60 +73,12 @@ class ManualClock:
         autojump: bool = False,
         in_transit: Callable[[], bool] | None = None,
     ) -> None:
-        self._wall_ms = _milliseconds("start", start)
-        self._monotonic_ms = 0
+        super().__init__(_milliseconds("start", start))
         self._autojump = autojump
         self._in_transit = in_transit
-        self._timers: list[tuple[int, int, _ManualTimer]] = []
-        self._order = itertools.count()
-        self._monitors: WeakSet[LoopMonitor] = WeakSet()
-        self._works: set[Work] = set()
-        self._owner: int | None = None
         self._resting: deque[_Rest] = deque()
         self._advancing = 0
-        activity.add_observer(self)
-
-    def now_ms(self) -> int:
-        """Return the instant that the test has moved to."""
-        self._follow_running_loop()
-        return self._wall_ms
-
-    def monotonic_ms(self) -> int:
-        """Return by how many milliseconds the clock has been moved forward."""
-        self._follow_running_loop()
-        return self._monotonic_ms
-
-    def call_later(self, delay_ms: int, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` on the running event loop when the clock has moved so far."""
-        loop = asyncio.get_running_loop()
-        monitor = self._follow(loop)
-        if delay_ms <= 0:
-            return loop.call_soon(callback)
-        timer = _ManualTimer(callback, monitor)
-        with lock:
-            heapq.heappush(self._timers, (self._monotonic_ms + delay_ms, next(self._order), timer))
-        return timer
-
-    @property
-    def pending_timers(self) -> int:
-        """How many timers have neither been called nor cancelled."""
-        with lock:
-            return sum(not timer.cancelled for *_, timer in self._timers)
-
-    def busy(self, *, unbounded: bool = False) -> Work:
-        """Stand still until the work has ended, but for when its thread waits for another.
-
-        Unbounded work holds up no ``advance``.
-        """
-        self._follow_running_loop()
-        work = Work(self._ended, unbounded=unbounded)
-        with lock:
-            self._works.add(work)
-        return work
-
-    def _ended(self, work: Work) -> None:
-        with lock:
-            self._works.discard(work)
+        self._followers: set[Follower] = set()
 
     async def advance(self, seconds: float) -> None:
         """Move the clock forward, stopping at every instant at which somebody waits.
@@ -188,6 +124,7 @@ class ManualClock:
         delta_ms = _milliseconds("seconds", seconds)
         with lock:
             self._wall_ms -= delta_ms
+            self._tell_followers()
 
     def hold_for_this_thread(self) -> None:
         """Do not jump while this thread runs something other than an event loop.
@@ -196,13 +133,15 @@ class ManualClock:
         """
         self._owner = threading.get_ident()
 
-    def follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the clock stand still while an event loop has something to run.
+    def add_follower(self, follower: Follower) -> None:
+        """Tell another process of each move."""
+        with lock:
+            self._followers.add(follower)
 
-        Raises:
-            TypeError: It is no event loop of asyncio.
-        """
-        self._follow(loop)
+    def remove_follower(self, follower: Follower) -> None:
+        """Tell it no more."""
+        with lock:
+            self._followers.discard(follower)
 
     def look(self) -> bool:
         """Let an ``advance`` go on, or jump, if nothing can run; whether that may come to pass."""
@@ -210,7 +149,7 @@ class ManualClock:
             jumps = self._autojump and not self._advancing and math.isfinite(self._next_ms())
             if not self._resting and not jumps:
                 return False
-            if not self._something_can_run():
+            if not self._something_can_run(but_unbounded=bool(self._resting)):
                 if self._resting:
                     self._resting.popleft().end()
                 elif self._may_jump():
@@ -225,18 +164,6 @@ class ManualClock:
                     RuntimeError("what runs at this instant never waits, so the clock cannot move")
                 )
 
-    def _follow_running_loop(self) -> None:
-        with suppress(RuntimeError):  # none runs on this thread
-            self._follow(asyncio.get_running_loop())
-
-    def _follow(self, loop: asyncio.AbstractEventLoop) -> LoopMonitor:
-        monitor = LoopMonitor.of(loop)
-        if monitor not in self._monitors:
-            with lock:
-                self._monitors.add(monitor)
-                monitor.add_listener(self)
-        return monitor
-
     async def _rest(self) -> None:
         """Return when nothing can run."""
         rest = _Rest(self._follow(asyncio.get_running_loop()))
@@ -249,55 +176,37 @@ class ManualClock:
                 if rest in self._resting:
                     self._resting.remove(rest)
 
-    def _something_can_run(self) -> bool:
-        return (
-            any(
-                not activity.is_blocked(work.thread)
-                for work in self._works
-                if not (work.unbounded and self._resting)
-            )
-            or any(
-                monitor.is_running
-                and not activity.is_blocked(monitor.thread)
-                and (not monitor.is_idle or monitor.works_in_threads() or monitor.has_events())
-                for monitor in self._monitors
-            )
-            or (self._in_transit is not None and self._in_transit())
+    def _something_can_run(self, *, but_unbounded: bool = False) -> bool:
+        return super()._something_can_run(but_unbounded=but_unbounded) or (
+            self._in_transit is not None and self._in_transit()
         )
 
     def _may_jump(self) -> bool:
         """Tell whether neither the owner's thread nor a timer of asyncio comes first."""
         delay_s = (self._next_ms() - self._monotonic_ms) / 1000
-        running = [monitor for monitor in self._monitors if monitor.is_running]
-        if any(one.comes_within(min(delay_s, _SHORT_SLEEP_S)) for one in running):
-            return False
-        return (
-            self._owner is None
-            or activity.any_blocked()
-            or any(monitor.thread == self._owner for monitor in running)
-            or all(thread.ident != self._owner for thread in threading.enumerate())
+        soon_s = min(delay_s, SHORT_SLEEP_S)
+        return not (
+            any(monitor.comes_within(soon_s) for monitor in self._running_monitors())
+            or any(follower.comes_within(soon_s) for follower in self._followers)
+            or self._owner_is_at_work()
         )
-
-    def _next_ms(self) -> float:
-        """Return the next instant that somebody waits for; infinite when nobody does."""
-        with lock:
-            while self._timers and self._timers[0][2].cancelled:
-                heapq.heappop(self._timers)
-            return self._timers[0][0] if self._timers else math.inf
 
     def _go_to_next(self) -> None:
         """Go to the next instant that somebody waits for, and wake them in order."""
         with lock:
             instant = self._timers[0][0]
             self._go_to(instant)
-            while self._timers and self._timers[0][0] == instant:
-                timer = heapq.heappop(self._timers)[2]
-                if not timer.cancelled:
-                    timer.monitor.call(timer.run)
+            self._wake_until(instant)
 
     def _go_to(self, monotonic_ms: int) -> None:
-        self._wall_ms += monotonic_ms - self._monotonic_ms
-        self._monotonic_ms = monotonic_ms
+        if monotonic_ms != self._monotonic_ms:
+            self._wall_ms += monotonic_ms - self._monotonic_ms
+            self._monotonic_ms = monotonic_ms
+            self._tell_followers()
+
+    def _tell_followers(self) -> None:
+        for follower in self._followers:
+            follower.moved()
 
 
 def _milliseconds(name: str, seconds: float) -> int:

@@ -32,8 +32,11 @@ from mq9.storage.backend import Backend
 from mq9.storage.inline_backend import InlineBackend
 from mq9.testing.clock import ManualClock
 from mq9.testing.kills import Kills
+from mq9.testing.shared.serving import Serving
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import share, unshare
+
+_NOT_OPEN = "the fake broker is not open; use `with FakeBroker() as broker`"
 
 
 class FakeBroker:
@@ -82,6 +85,7 @@ class FakeBroker:
         self._path = path
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._running: tuple[EmbeddedBroker, InlineBackend] | None = None
+        self._serving: Serving | None = None
         self._lost_replies: list[Verb] = []
         self._crash_after_fetch = False
         self._duplicate = False
@@ -105,6 +109,9 @@ class FakeBroker:
 
     def __exit__(self, *exception: object) -> None:
         unshare(self._name)
+        if self._serving is not None:
+            self._serving.close()
+            self._serving = None
         self._stop()
         if self._directory is not None:
             self._directory.cleanup()
@@ -124,7 +131,7 @@ class FakeBroker:
     @property
     def waiting(self) -> int:
         """How many FETCHes and stateless reads wait for mail; 0 while it is closed."""
-        broker = self._serving()
+        broker = self._open_broker()
         return 0 if broker is None else broker.waiting
 
     def client(self, *, agent: str | None = None, **options: Unpack[ClientOptions]) -> Mq9Client:
@@ -159,6 +166,26 @@ class FakeBroker:
         """
         self._stop()
         self._start()
+
+    def serve(self) -> str:
+        """Return a URL by which another process may use this broker, with its clock.
+
+        Clients by that URL live by this clock: it goes on only when nothing can run in that process
+        either, and stops at every instant that something waits for there. From this call on that
+        process counts as running, until it has connected and nothing can run in it; or for 30 s
+        of real time, where it never comes. It counts no longer when its connection ends.
+
+        Of a process its event loops count, as here, and its main thread. Further processes may use
+        the same URL; they count from when they have connected.
+
+        Raises:
+            NotConnected: The broker is not open.
+        """
+        if self._running is None:
+            raise NotConnected(_NOT_OPEN)
+        if self._serving is None:
+            self._serving = Serving(self.handle, self.clock, lambda: self._randomness(8).hex())
+        return self._serving.expect()
 
     def lose_next_reply(self, verb: str = "MSG.SEND") -> None:
         """Let the next request of this verb be carried out, and its reply be lost.
@@ -260,9 +287,9 @@ class FakeBroker:
             NotConnected: The broker is not open.
             Unavailable: The reply is lost.
         """
-        broker = self._serving()
+        broker = self._open_broker()
         if broker is None:
-            raise NotConnected("the fake broker is not open; use `with FakeBroker() as broker`")
+            raise NotConnected(_NOT_OPEN)
         verb = subjects.decode(request.subject)[0]
         session = request.session.consumer
         if self._kills.before(session, verb):
@@ -271,7 +298,7 @@ class FakeBroker:
         if is_fetch and request.subject in self._again:
             return self._again.pop(request.subject)
         reply = await broker.handle(request)
-        if self._serving() is not broker:
+        if self._open_broker() is not broker:
             raise Unavailable("the broker was restarted; the outcome is unknown")
         if self._kills.after(session, verb, reply):
             await _end_with_client()
@@ -292,7 +319,7 @@ class FakeBroker:
                 raise Unavailable("the broker crashed; the outcome is unknown")
         return reply
 
-    def _serving(self) -> EmbeddedBroker | None:
+    def _open_broker(self) -> EmbeddedBroker | None:
         return None if self._running is None else self._running[0]
 
     def _start(self) -> None:

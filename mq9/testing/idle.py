@@ -44,6 +44,7 @@ class LoopMonitor:
     Attributes:
         thread: Which thread the loop runs on; None while that is not known.
         is_idle: Whether it waits in its selector.
+        until_timer: In how many seconds, as it began to wait, its next timer comes; None for none.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -59,7 +60,7 @@ class LoopMonitor:
         self._turns = 0
         self.thread: int | None = None
         self.is_idle = False
-        self._until_timer: float | None = None
+        self.until_timer: float | None = None
         self._in_threads: dict[Work, float] = {}  # and when they began
         selector.select = self._watched_select
         watched: Any = loop
@@ -89,7 +90,7 @@ class LoopMonitor:
 
     def comes_within(self, seconds: float) -> bool:
         """Tell whether the loop waits for a timer of asyncio that runs in less real time."""
-        return self.is_idle and self._until_timer is not None and self._until_timer < seconds
+        return self.is_idle and self.until_timer is not None and self.until_timer < seconds
 
     def works_in_threads(self) -> bool:
         """Tell whether the loop awaits a thread of its executors that began a moment ago.
@@ -139,6 +140,12 @@ class LoopMonitor:
 
         return watched
 
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Call something on the loop after so much real time."""
+        loop = self._loop()
+        if loop is not None:
+            self.call(lambda: loop.call_later(seconds, callback))
+
     def _watched_select(self, timeout: float | None = None) -> list[Any]:
         self.thread = threading.get_ident()
         events = self._select(0)
@@ -156,7 +163,7 @@ class LoopMonitor:
         while True:
             with lock:
                 self.is_idle = True
-                self._until_timer = timeout
+                self.until_timer = timeout
                 listeners = list(self._listeners)
             # Who finds others at work asks again: nobody tells when a thread has ended. All are
             # asked, whatever the first says.
