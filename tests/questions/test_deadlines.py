@@ -1,0 +1,170 @@
+"""What becomes of a question that nobody answers: a second person is asked, and it is given up."""
+
+import pytest
+
+from mq9.questions import Question
+from tests.questions.graphs import (
+    Asking,
+    answer,
+    ask_lawyer,
+    asked,
+    outcome,
+    refusals,
+    settle,
+    working,
+)
+
+HOUR = 3_600
+ESCALATION = {"escalate_to": "chief", "escalate_after": HOUR}
+
+
+async def texts(client, mailbox):
+    """What stands in a mailbox."""
+    return [one.json()["type"] for one in await client.query(mailbox)]
+
+
+async def test_after_a_time_a_second_person_is_asked_as_well(client):
+    async with working(client, Asking("May I?").graph, **ESCALATION) as worker:
+        await ask_lawyer(client)
+        await settle(client, HOUR - 1)
+        assert await asked(client, "chief") == []
+        await settle(client, 1)
+        [(message, question)] = await asked(client, "chief")
+        assert question == Question(text="May I?", value="May I?")
+        assert len(await asked(client)) == 1
+        assert worker.counters.escalated == 1
+
+        await answer(client, message, "yes", sender="chief")
+        assert await outcome(client) == [{"topic": "tea", "trail": ["read", '"yes"', "write"]}]
+        [note] = await client.query("boss")
+        assert note.json() == {
+            "type": "question_closed",
+            "text": "chief has answered it",
+            "question": "May I?",
+        }
+        assert await texts(client, "chief") == ["question"]
+
+
+async def test_the_first_person_may_answer_all_the_same_and_the_second_is_too_late(client):
+    async with working(client, Asking("May I?").graph, **ESCALATION):
+        await ask_lawyer(client)
+        await settle(client, HOUR)
+        [(second, _)] = await asked(client, "chief")
+        [(first, _)] = await asked(client)
+        await answer(client, first, "yes")
+        assert await texts(client, "chief") == ["question_closed"]
+        await answer(client, second, "no", sender="chief")
+        assert await refusals(client) == ["the question has been answered by 'boss'"]
+        assert len(await outcome(client)) == 1
+
+
+async def test_an_answer_in_time_asks_nobody_else(client):
+    async with working(client, Asking("May I?").graph, **ESCALATION) as worker:
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        await settle(client, 2 * HOUR)
+        assert await client.query("chief") == []
+        assert worker.counters.escalated == 0
+    assert await refusals(client) == []
+
+
+async def test_whom_a_question_names_is_not_passed_over(client):
+    await client.mailbox_create(name="notary")
+    value = {"type": "question", "to": "notary", "text": "Is it valid?"}
+    async with working(client, Asking(value).graph, **ESCALATION):
+        await ask_lawyer(client)
+        await settle(client, 2 * HOUR)
+    assert await client.query("chief") == []
+
+
+async def test_a_worker_that_was_stopped_meanwhile_asks_the_second_person_when_it_is_back(client):
+    asking = Asking("May I?")
+    async with working(client, asking.graph, **ESCALATION):
+        await ask_lawyer(client)
+    await client.clock.advance(24 * HOUR)
+    async with working(client, asking.graph, **ESCALATION):
+        await settle(client)
+        assert len(await asked(client, "chief")) == 1
+
+
+async def test_a_question_that_expires_is_given_up_and_whoever_waits_is_told(client):
+    asking = Asking("May I?", "Really?")
+    async with working(client, asking.graph, expires=HOUR) as worker:
+        await ask_lawyer(client, headers={"conversation": "one"})
+        [(message, question)] = await asked(client)
+        assert question.expires == client.clock.now_ms() // 1000 + HOUR
+        await ask_lawyer(client, headers={"conversation": "one"}, correlation_id="next")
+        await settle(client, HOUR)
+        [reply] = await client.query("asker")
+        assert reply.json() == {"error": "nobody has answered in time: May I?"}
+        assert reply.correlation_id == "task"
+        assert worker.counters.expired == 1
+        [(another, _)] = await asked(client)  # of what waited: the first one has expired, too
+        assert another.correlation_id != message.correlation_id
+
+        await answer(client, message, "yes")
+        assert await refusals(client) == ["it is too late: the question was given up"]
+        await answer(client, another, "yes")
+        [_, (last, _)] = await asked(client)
+        await answer(client, last, "yes")
+        [_, reply] = await client.query("asker")
+        assert reply.correlation_id == "next"
+        assert reply.json()["trail"][-3:] == ['"yes"', '"yes"', "write"]
+
+
+async def test_an_answer_that_was_given_in_time_counts_though_the_worker_was_away(client):
+    asking = Asking("May I?")
+    async with working(client, asking.graph, expires=HOUR):
+        await ask_lawyer(client)
+    [(message, _)] = await asked(client)
+    await client.clock.advance(HOUR - 1)
+    await client.reply(message, "yes", sender="boss")
+    await client.clock.advance(HOUR)
+    async with working(client, asking.graph, expires=HOUR):
+        await settle(client)
+        assert [one["trail"][1] for one in await outcome(client)] == ['"yes"']
+
+
+async def test_an_answer_that_was_given_too_late_does_not_count_though_the_worker_was_away(client):
+    asking = Asking("May I?")
+    async with working(client, asking.graph, expires=HOUR):
+        await ask_lawyer(client)
+    [(message, _)] = await asked(client)
+    await client.clock.advance(HOUR)
+    await client.reply(message, "yes", sender="boss")
+    async with working(client, asking.graph, expires=HOUR):
+        await settle(client)
+        assert await outcome(client) == [{"error": "nobody has answered in time: May I?"}]
+        [reason] = await refusals(client)
+        assert reason.startswith("it is too late: ")
+
+
+@pytest.mark.parametrize("due", ["escalation", "expiry", "never"])
+async def test_a_forged_timer_changes_nothing(client, due):
+    options = ESCALATION | {"expires": 2 * HOUR}
+    async with working(client, Asking("May I?").graph, **options):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await client.send(
+            "lawyer.answers",
+            {"type": "timer", "due": due},
+            tags=["timer"],
+            correlation_id="00" * 24 if due == "never" else message.correlation_id,
+        )
+        await settle(client)
+        assert len(await refusals(client)) == 1
+        assert await client.query("chief") == await outcome(client) == []
+        assert len(await asked(client)) == 1
+
+
+@pytest.mark.parametrize("body", ["no JSON", '{"type": "timer"}', "[]"])
+async def test_what_only_looks_like_a_timer_is_an_answer(client, body):
+    async with working(client, Asking("May I?").graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await client.send(
+            "lawyer.answers", body, tags=["timer"], correlation_id=message.correlation_id
+        )
+        await settle(client)
+        assert len(await outcome(client)) == 1
