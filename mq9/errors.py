@@ -29,7 +29,7 @@ for people and may change, ``code`` is for programs and does not.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AgentNotFound",
@@ -169,9 +169,18 @@ class Unreachable(NotConnected):
 
 
 class NoReply(Mq9Error, TimeoutError):
-    """The question was delivered, and no answer came in time."""
+    """The question was delivered, and no answer came in time.
+
+    Args:
+        text: What is said.
+        gathered: Of several questions, the answers that came, as a ``Gathered``; else None.
+    """
 
     code = "no_reply"
+
+    def __init__(self, text: str, gathered: Any = None) -> None:
+        super().__init__(text)
+        self.gathered = gathered
 
 
 class UnusableFile(Mq9Error):

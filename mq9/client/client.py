@@ -10,8 +10,8 @@ from typing import Self, Unpack
 from mq9.client.agents import AgentMethods
 from mq9.client.connection import Connection, UnreadWatch
 from mq9.client.consumer import Consumer, ConsumerOptions, ErrorHandler, EventHandler, Handler
+from mq9.client.gathering import GatherMethods
 from mq9.client.options import ClientOptions
-from mq9.client.questions import QuestionMethods
 from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.errors import InvalidRequest
@@ -22,7 +22,7 @@ from mq9.transport.base import Transport
 from mq9.transport.open import check_url, default_url, open_transport, shown_url
 
 
-class Mq9Client(QuestionMethods, AgentMethods):
+class Mq9Client(GatherMethods, AgentMethods):
     """Talks to one mq9 broker.
 
     Use it as an async context manager, or call ``connect`` and ``close``; ``await

@@ -91,22 +91,43 @@ class OrderedReading:
     Args:
         client: The client to read with.
         mail_address: The mailbox.
+        from_id: The first msg_id to read.
     """
 
-    def __init__(self, client: ReadingClient, mail_address: str) -> None:
+    def __init__(self, client: ReadingClient, mail_address: str, from_id: int = 0) -> None:
         self._client = client
         self._address = addresses.parse(mail_address)
-        self._next_id = 0  # the first that was in no round
+        self._next_id = from_id  # the first that was in no round
         self._long: _LongRound | None = None
         self._pause = FIRST_PAUSE_S
 
-    async def look(self) -> list[Message]:
-        """Return what comes next as far as it is stored; perhaps nothing.
+    @property
+    def is_within_round(self) -> bool:
+        """Whether more of the round is to be read, though the latest page may have been empty."""
+        return self._long is not None
+
+    async def read(self, max_wait_ms: int) -> list[Message]:
+        """Return what comes next, perhaps nothing.
+
+        Args:
+            max_wait_ms: Milliseconds to wait for it where nothing is stored, 0 to 60 000.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox is not there any more, or was made anew.
         """
-        return await self._read(max_wait_ms=0)
+        if self._long is not None:
+            return await self._read_on(self._long)
+        page = await self._fetch(self._next_id, max_wait_ms=max_wait_ms)
+        if page.more:
+            newest = await self._client.fetch(
+                self._address, deliver=Deliver.LATEST, num_msgs=1, max_wait_ms=0
+            )
+            last = max(message.msg_id for message in (*page, *newest))
+            self._long = _LongRound(self._next_id, last, rank=0, position=self._next_id)
+            return await self._read_on(self._long)
+        if page:
+            self._next_id = max(message.msg_id for message in page) + 1
+        return in_order(page)
 
     async def next_page(self) -> list[Message]:
         """Return what comes next, at least one message; waits for as long as it takes.
@@ -120,7 +141,7 @@ class OrderedReading:
         """
         while True:
             try:
-                page = await self._read(max_wait_ms=self._client.clock.longest_poll_ms)
+                page = await self.read(self._client.clock.longest_poll_ms)
             except FINAL_ERRORS:
                 raise
             except Mq9Error as error:
@@ -135,21 +156,6 @@ class OrderedReading:
             self._pause = FIRST_PAUSE_S
             if page:
                 return page
-
-    async def _read(self, max_wait_ms: int) -> list[Message]:
-        if self._long is not None:
-            return await self._read_on(self._long)
-        page = await self._fetch(self._next_id, max_wait_ms=max_wait_ms)
-        if page.more:
-            newest = await self._client.fetch(
-                self._address, deliver=Deliver.LATEST, num_msgs=1, max_wait_ms=0
-            )
-            last = max(message.msg_id for message in (*page, *newest))
-            self._long = _LongRound(self._next_id, last, rank=0, position=self._next_id)
-            return await self._read_on(self._long)
-        if page:
-            self._next_id = max(message.msg_id for message in page) + 1
-        return in_order(page)
 
     async def _read_on(self, long: _LongRound) -> list[Message]:
         """Return more of one rank of a long round, and go on to the next one after the last."""

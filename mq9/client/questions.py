@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from mq9 import address as addresses
 from mq9.client import arguments, payloads, tracing
+from mq9.client.answers import first_answers
 from mq9.client.groups import GroupMethods
 from mq9.client.mailboxes import MailboxMethods
 from mq9.client.messages import MessageMethods
+from mq9.client.ordered_reading import OrderedReading
 from mq9.errors import (
     IdConflict,
     InvalidRequest,
@@ -19,13 +22,17 @@ from mq9.errors import (
     NoReply,
     ReplyMailboxNotFound,
 )
-from mq9.models import Deliver, Message, Payload, Priority, StoredMessage
+from mq9.models import Message, Payload, Priority, StoredMessage
 from mq9.protocol import checks, requests
 
 _logger = logging.getLogger("mq9.client")
 
-_REPLY_GRACE_S = 60  # how much longer than its question a private reply mailbox exists
-_LONGEST_WAIT_MS = 60_000
+_GRACE_S = 60  # how much longer than its question a private reply mailbox exists
+
+
+def lifetime_s(timeout: float) -> int:
+    """Return how many seconds questions exist, and where they are answered, with that timeout."""
+    return min(int(timeout) + _GRACE_S, checks.MAX_SECONDS)
 
 
 class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
@@ -62,7 +69,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         address = addresses.parse(mail_address)
         seconds = checks.seconds(above_zero=True)("timeout", timeout)
         correlation_id = self.new_id()
-        lifetime = min(int(seconds) + _REPLY_GRACE_S, checks.MAX_SECONDS)
+        lifetime = lifetime_s(seconds)
         reply_to = self.new_address("reply")
         body = payloads.encode(payload)
         options = requests.Send(
@@ -75,34 +82,25 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             headers=arguments.headers(headers),
         )
         with tracing.requesting(address) as answers:
-            await self.mailbox_create(name=reply_to, ttl=lifetime, renew=True)
-            try:
+            async with self._private_mailbox(reply_to, lifetime):
                 await self._send(address, body, options)
-                answer = await self._await_answer(reply_to, correlation_id, seconds)
-            finally:
-                await self._discard(reply_to)
-            if answer is None:
+                reading = OrderedReading(self, reply_to)
+                found = await first_answers(
+                    reading, {correlation_id}, clock=self.clock, seconds=seconds
+                )
+            answers.extend(found.values())
+            if not found:
                 raise NoReply(f"no answer from {address} within {seconds:g} s")
-            answers.append(answer)
-        return answer
+        return found[correlation_id]
 
-    async def _await_answer(
-        self, reply_to: str, correlation_id: str, seconds: float
-    ) -> Message | None:
-        deadline_ms = self.clock.monotonic_ms() + round(seconds * 1000)
-        while True:
-            left_ms = max(0, deadline_ms - self.clock.monotonic_ms())
-            for message in await self.fetch(
-                reply_to,
-                group_name="asker",
-                deliver=Deliver.EARLIEST,
-                max_wait_ms=min(left_ms, _LONGEST_WAIT_MS),
-                redeliver_own=False,
-            ):
-                if message.correlation_id == correlation_id:
-                    return message
-            if left_ms == 0:
-                return None
+    @asynccontextmanager
+    async def _private_mailbox(self, mail_address: str, lifetime: int) -> AsyncIterator[None]:
+        """Have a mailbox for as long as it is needed; ``lifetime`` in seconds at the most."""
+        await self.mailbox_create(name=mail_address, ttl=lifetime, renew=True)
+        try:
+            yield
+        finally:
+            await self._discard(mail_address)
 
     async def _discard(self, mail_address: str) -> None:
         """Drop a private mailbox; if that fails, its TTL removes it."""

@@ -70,7 +70,7 @@ class WholeMailbox:
     async def start(self, client: Mq9Client, mail_address: str) -> None:
         """Read what is stored, or some of it."""
         self._reading = OrderedReading(client, mail_address)
-        self._first = await self._reading.look()
+        self._first = await self._reading.read(max_wait_ms=0)
 
     async def next_page(self, failure: Exception | None) -> list[SyncMessage]:
         """Return the next messages; none when it was stopped."""

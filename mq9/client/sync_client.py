@@ -16,8 +16,8 @@ from mq9.client.options import ClientOptions
 from mq9.client.sync_messages import SyncMessage, as_sync
 from mq9.clock import Clock
 from mq9.concurrency.portal import Portal, Stopped
-from mq9.errors import InvalidRequest, NotConnected
-from mq9.models import Deliver, Extended, FetchResult, Message, Payload, StoredMessage
+from mq9.errors import InvalidRequest, NoReply, NotConnected
+from mq9.models import Deliver, Extended, FetchResult, Gathered, Message, Payload, StoredMessage
 from mq9.protocol.requests import DEFAULT_LEASE_MS
 
 # A plain function may block, and so may the methods of its message; a coroutine function awaits.
@@ -90,6 +90,27 @@ def _asking(
     @functools.wraps(method)
     def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> SyncMessage:
         return as_sync(self.run(lambda client: method(client, *args, **kwargs)), self)
+
+    return call
+
+
+def _gathering(
+    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, Gathered]],
+) -> Callable[Concatenate[SyncMq9Client, P], Gathered[SyncMessage]]:
+    """Return a method that returns messages as one that blocks, and whose messages do."""
+
+    def synchronous(client: SyncMq9Client, gathered: Gathered) -> Gathered[SyncMessage]:
+        answers = (None if one is None else as_sync(one, client) for one in gathered)
+        return Gathered(answers, refused=gathered.refused)
+
+    @functools.wraps(method)
+    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> Gathered[SyncMessage]:
+        try:
+            return synchronous(self, self.run(lambda client: method(client, *args, **kwargs)))
+        except NoReply as error:
+            if error.gathered is not None:
+                error.gathered = synchronous(self, error.gathered)
+            raise
 
     return call
 
@@ -247,6 +268,7 @@ class SyncMq9Client:
     agent_report = _blocking(Mq9Client.agent_report)
     agent_discover = _blocking(Mq9Client.agent_discover)
     request = _asking(Mq9Client.request)
+    gather = _gathering(Mq9Client.gather)
     reply = _blocking(Mq9Client.reply)
 
     @overload

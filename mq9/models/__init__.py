@@ -1,6 +1,7 @@
 """What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
 
 from mq9.models.agents import AgentMatch, AgentMatches, Match
+from mq9.models.gathered import Gathered
 from mq9.models.leases import Extended, FetchResult, Leased, Waiting
 from mq9.models.mailboxes import (
     GroupStatus,
@@ -34,6 +35,7 @@ __all__ = [
     "Deliver",
     "Extended",
     "FetchResult",
+    "Gathered",
     "GroupStatus",
     "Leased",
     "MailboxStatus",

@@ -1,0 +1,251 @@
+"""Several questions at once, and their answers, also after the program was killed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from mq9 import address as addresses
+from mq9.client import arguments, payloads
+from mq9.client.answers import first_answers
+from mq9.client.ordered_reading import OrderedReading
+from mq9.client.questions import QuestionMethods, lifetime_s
+from mq9.errors import Forbidden, InvalidRequest, LimitReached, MailboxNotFound, Mq9Error, NoReply
+from mq9.models import Gathered, Message, Payload, Priority
+from mq9.protocol import checks, requests
+
+MOST_QUESTIONS = 1_000
+FEWEST_ID_CHARS = 32
+# As long as the broker remembers an idempotency id: a question that is older is in no mailbox.
+QUESTION_TTL_S = 7 * 86_400
+KEPT_S = 30 * 86_400  # how long answers are kept after the last call with an id
+
+_CODE_CHARS = 32  # of hexadecimal: 128 bits
+_AT_ONCE = 64  # requests
+_MOST_ANSWERS = 1_000  # messages of one correlation id that are looked at
+
+# Why one question cannot be sent while others can.
+_REFUSALS = (Forbidden, LimitReached, MailboxNotFound)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question as it is sent.
+
+    Attributes:
+        mail_address: Whom it is for.
+        body: What is asked.
+        correlation_id: What tells its answer from others.
+    """
+
+    mail_address: str
+    body: bytes
+    correlation_id: str
+
+
+class GatherMethods(QuestionMethods):
+    """Ask several questions at once."""
+
+    async def gather(
+        self,
+        questions: Iterable[tuple[str, Payload]],
+        *,
+        timeout: float = 30.0,
+        minimum: int | None = None,
+        id: str | None = None,  # noqa: A002  # as send calls it
+        reply_to: str | None = None,
+        priority: Priority | str = Priority.NORMAL,
+        sender: str | None = None,
+        path: Sequence[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Gathered:
+        """Ask several questions at once and return their answers, in the order of the questions.
+
+        Without ``id`` they are answered to a private mailbox, dropped afterwards, as ``request``
+        does it.
+
+        With ``id`` they are answered to a mailbox that stays for 30 days after the last call, so
+        that a program that was killed may make the same call again: it asks nobody twice, and
+        returns what came before and since, each answer once. A question is the same when its
+        mailbox and its body are. It can be read for seven days; a later call asks it anew if it was
+        not answered. The first answer to a question counts.
+
+        Args:
+            questions: Pairs of whom to ask, a mailbox, and what, see ``send``; up to 1 000.
+            timeout: Seconds to wait for the answers; more than 0.
+            minimum: With how many answers to be content at the end of that time; all by default.
+            id: An unguessable text of 32 to 256 characters, such as ``secrets.token_hex(16)``, that
+                is kept with the work. Who knows it can tell where the answers are.
+            reply_to: With ``id``, a mailbox to use that is there, in place of one for this id.
+            priority: The priority of the questions.
+            sender: Who asks; with ``id``, the same each time.
+            path: The agents that this conversation has passed through.
+            headers: The headers of the questions; see ``send``.
+
+        Returns:
+            A list of messages; None where no answer came.
+
+        Raises:
+            NoReply: Fewer than ``minimum`` answers came in time, which are its ``gathered``.
+            MailboxNotFound: So many mailboxes are not there that ``minimum`` cannot be reached.
+            LimitReached: The same, where they are full or the questions too large.
+            Forbidden: The same, where one may not send there.
+        """
+        asked = _checked(questions)
+        seconds = checks.seconds(above_zero=True)("timeout", timeout)
+        enough = len(asked)
+        if minimum is not None:
+            enough = checks.whole(0, len(asked))("minimum", minimum)
+        secret = None if checks.is_absent(id) else _checked_id(id)
+        if secret is None and not checks.is_absent(reply_to):
+            raise InvalidRequest("reply_to: it goes with an id")
+        if secret is None:
+            answered_at = self.new_address("reply")
+        elif reply_to:
+            answered_at = addresses.parse(reply_to)
+        else:
+            answered_at = f"gather.{_code(secret, b'reply mailbox')}"
+        options = requests.Send(
+            priority=arguments.priority(priority),
+            ttl=lifetime_s(seconds) if secret is None else QUESTION_TTL_S,
+            sender=sender,
+            reply_to=answered_at,
+            path=arguments.path(path),
+            headers=arguments.headers(headers),
+        )
+        wanted = _with_correlation_ids(secret or self.new_id(), asked)
+        mailbox: AbstractAsyncContextManager[None] = nullcontext()
+        if secret is None:
+            mailbox = self._private_mailbox(answered_at, lifetime_s(seconds))
+        elif not reply_to:
+            await self.mailbox_create(name=answered_at, ttl=KEPT_S, renew=True)
+        async with mailbox:
+            found: dict[str, Message] = {}
+            from_id = 0
+            if secret is not None:
+                found, from_id = await self._answered_before(answered_at, wanted)
+            left = [one for one in wanted if one.correlation_id not in found]
+            refused = await self._ask(left, options)
+            if len(wanted) - len(refused) < enough:
+                raise next(iter(refused.values()))
+            found |= await first_answers(
+                OrderedReading(self, answered_at, from_id),
+                {one.correlation_id for one in left if one.correlation_id not in refused},
+                clock=self.clock,
+                seconds=seconds,
+            )
+        places = {one.correlation_id: place for place, one in enumerate(wanted)}
+        gathered = Gathered(
+            (found.get(one.correlation_id) for one in wanted),
+            refused={places[which]: error for which, error in refused.items()},
+        )
+        came = len(gathered.answers)
+        if came < enough:
+            raise NoReply(
+                f"{came} of {len(wanted)} answers came within {seconds:g} s, {enough} are needed",
+                gathered,
+            )
+        return gathered
+
+    async def _answered_before(
+        self, mail_address: str, questions: Sequence[_Question]
+    ) -> tuple[dict[str, Message], int]:
+        """Return the answers that are there, and the first msg_id that was not looked at."""
+
+        async def answer(question: _Question) -> Message | None:
+            found = await self.query(
+                mail_address, correlation_id=question.correlation_id, limit=_MOST_ANSWERS
+            )
+            return found[0] if found else None
+
+        newest = await self.query(mail_address, limit=1, max_bytes=1)
+        if not newest:
+            return {}, 0
+        answers = await _at_once(answer, questions)
+        found = zip(questions, answers, strict=True)
+        came = {one.correlation_id: answer for one, answer in found if answer is not None}
+        return came, newest[0].msg_id + 1
+
+    async def _ask(
+        self, questions: Sequence[_Question], options: requests.Send
+    ) -> dict[str, Mq9Error]:
+        """Send questions; return, by correlation id, why some could not be sent."""
+
+        async def ask(question: _Question) -> Mq9Error | None:
+            which = question.correlation_id
+            named = replace(options, id=f"question.{which}", correlation_id=which)
+            try:
+                await self._send(question.mail_address, question.body, named)
+            except _REFUSALS as error:
+                return error
+            return None
+
+        refusals = zip(questions, await _at_once(ask, questions), strict=True)
+        return {one.correlation_id: error for one, error in refusals if error is not None}
+
+
+def _checked(questions: Iterable[tuple[str, Payload]]) -> list[tuple[str, bytes]]:
+    """Return questions as they are sent.
+
+    Raises:
+        InvalidRequest: One is no pair of a mailbox and a body, or there are too many.
+    """
+    asked: list[tuple[str, bytes]] = []
+    for question in questions:
+        if len(asked) == MOST_QUESTIONS:
+            raise InvalidRequest(f"questions: there are more than {MOST_QUESTIONS}")
+        try:
+            address, body = question
+        except (TypeError, ValueError):
+            raise InvalidRequest(
+                f"questions: {checks.shown(question)} is not a pair (mail_address, payload)"
+            ) from None
+        asked.append((addresses.parse(address), payloads.encode(body)))
+    return asked
+
+
+def _checked_id(value: object) -> str:
+    text: str = checks.header_text("id", value)
+    if len(text) < FEWEST_ID_CHARS:
+        raise InvalidRequest(
+            f"id: {len(text)} characters may be guessed, and with them where the answers are; "
+            f"give {FEWEST_ID_CHARS} or more, such as secrets.token_hex(16)"
+        )
+    return text
+
+
+def _with_correlation_ids(secret: str, asked: Iterable[tuple[str, bytes]]) -> list[_Question]:
+    """Give each question a correlation id, the same for the same question each time.
+
+    A question that is asked several times at once has several. Who knows one cannot tell another.
+    """
+    times: Counter[tuple[str, bytes]] = Counter()
+    questions = []
+    for address, body in asked:
+        number = times[address, body]
+        code = _code(secret, f"question\0{address}\0{number}\0".encode() + body)
+        questions.append(_Question(address, body, code))
+        times[address, body] += 1
+    return questions
+
+
+def _code(secret: str, what: bytes) -> str:
+    return hmac.new(secret.encode(), what, hashlib.sha256).hexdigest()[:_CODE_CHARS]
+
+
+async def _at_once(call: Callable[[T], Awaitable[R]], arguments: Sequence[T]) -> list[R]:
+    """Call a coroutine function with each argument, so many at once as a server works on."""
+    results: list[R] = []
+    for start in range(0, len(arguments), _AT_ONCE):
+        several = (call(one) for one in arguments[start : start + _AT_ONCE])
+        results += await asyncio.gather(*several)
+    return results

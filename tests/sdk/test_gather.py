@@ -1,0 +1,82 @@
+"""Gathering answers without an event loop, on every kind of broker, and across a SIGKILL."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mq9 import NoReply, SyncMessage, SyncMq9Client
+
+WORKERS = ["ada", "bob", "eve"]
+WORK = "kept with the work: 0123456789abcdef"
+
+SUPERVISOR = """
+import sys
+from mq9 import SyncMq9Client
+
+url, work, *workers = sys.argv[1:]
+with SyncMq9Client(url) as client:
+    print(*(one.text for one in client.gather([(name, "q") for name in workers], id=work)))
+"""
+
+
+@pytest.fixture
+def client(url):
+    """A client of a broker on which three workers have mailboxes."""
+    with SyncMq9Client(url) as client:
+        for name in WORKERS:
+            client.mailbox_create(name=name)
+        yield client
+
+
+def test_a_client_without_an_event_loop_gathers_messages_that_block(client):
+    questions = [(name, "q") for name in WORKERS]
+    with (
+        client.consume("bob", lambda message: message.text.upper()),
+        pytest.raises(NoReply, match="1 of 3") as raised,
+    ):
+        client.gather(questions, timeout=0.2)
+    [came] = raised.value.gathered.answers
+    assert isinstance(came, SyncMessage)
+    assert (came.text, raised.value.gathered.missing) == ("Q", [0, 2])
+
+    with (
+        client.consume("ada", lambda _: "1"),
+        client.consume("bob", lambda _: "2"),
+        client.consume("eve", lambda _: "3"),
+    ):
+        gathered = client.gather(questions)
+    assert [one.text for one in gathered] == ["1", "2", "3"]
+    assert all(isinstance(one, SyncMessage) for one in gathered)
+
+
+@pytest.mark.programs
+def test_a_supervisor_killed_between_answers_gets_each_once_and_asks_nobody_twice(tmp_path):
+    url = f"sqlite:///{tmp_path / 'mq9.db'}"
+
+    def start():
+        command = [sys.executable, "-c", SUPERVISOR, url, WORK, *WORKERS]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def answer(name):
+        [question] = client.fetch(name, group_name=name, max_wait_ms=30_000)
+        question.reply(f"{name} answers")
+        question.ack()
+
+    with SyncMq9Client(url) as client:
+        for name in WORKERS:
+            client.mailbox_create(name=name)
+        for name in WORKERS[:2]:
+            with start() as supervisor:
+                answer(name)
+                while len(client.query("eve")) == 0:  # it has asked everybody
+                    time.sleep(0.01)
+                supervisor.send_signal(signal.SIGKILL)
+        with start() as supervisor:
+            answer("eve")
+            printed, _ = supervisor.communicate(timeout=60)
+
+        assert printed == "ada answers bob answers eve answers\n"
+        assert [len(client.query(name)) for name in WORKERS] == [1, 1, 1]
