@@ -13,6 +13,9 @@ from typing import cast
 from langchain_core.runnables import RunnableConfig
 
 PATH = "mq9_path"  # in a run's configuration: that of the message which the run works on
+# In the metadata of a worker's run, and so of its checkpoints: the key of its message, which begins
+# with the mailbox that the message came to.
+MESSAGE = "mq9_message"
 _TOOL_CALL = "mq9_tool_call_id"  # in the configuration that a tool is given: the id of the call
 
 
@@ -32,6 +35,8 @@ class Call:
         headers: What goes with each message that it sends.
         task: The path of the message that the run works on, where that is known.
         send_hops: How many names the path of what it sends may have; None for any number.
+        worked: The mailbox whose mail a worker takes, for a message of which it runs the graph;
+            None where no worker runs it.
     """
 
     consumer: str
@@ -41,6 +46,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     task: tuple[str, ...] = ()
     send_hops: int | None = None
+    worked: str | None = None
 
 
 def thread_of(config: RunnableConfig) -> str | None:
@@ -52,6 +58,12 @@ def thread_of(config: RunnableConfig) -> str | None:
 def task_path(config: RunnableConfig) -> tuple[str, ...]:
     """Return the path of the message that a run works on; empty where it is not known."""
     return tuple(config.get("configurable", {}).get(PATH) or ())
+
+
+def worked_mailbox(config: RunnableConfig) -> str | None:
+    """Return the mailbox whose mail a worker runs the graph for; None where no worker does."""
+    key = config.get("metadata", {}).get(MESSAGE)
+    return None if key is None else str(key).partition("/")[0]
 
 
 @contextmanager

@@ -8,7 +8,14 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_mq9.calls import Call, idempotency_id, send_hops, task_path, thread_of
+from langchain_mq9.calls import (
+    Call,
+    idempotency_id,
+    send_hops,
+    task_path,
+    thread_of,
+    worked_mailbox,
+)
 from langchain_mq9.connection import ToolConnection, toolkit_closed
 from langchain_mq9.consumer_names import ConsumerNames
 from langchain_mq9.langsmith_headers import run_headers
@@ -239,6 +246,7 @@ class Session:
             headers=run_headers(),
             task=task_path(config),
             send_hops=send_hops.get(),
+            worked=worked_mailbox(config),
         )
 
     async def _perform(self, operation: Operation[Any, R], arguments: Arguments, call: Call) -> R:
@@ -269,6 +277,7 @@ class Session:
             conversations=self._conversations,
             task=call.task,
             send_hops=call.send_hops,
+            has_worker=self._identity is not None and call.worked == self._identity.mail_address,
         )
 
     def _private_mailbox(self, thread_id: str | None) -> PrivateMailbox | None:

@@ -13,12 +13,10 @@ from langgraph import errors
 from langgraph.pregel import Pregel
 from langgraph.types import Command, StateSnapshot
 
-from langchain_mq9.calls import PATH
+from langchain_mq9.calls import MESSAGE, PATH
 from mq9 import InvalidRequest
 
 logger = logging.getLogger("mq9.worker")
-
-MESSAGE = "mq9_message"  # in the metadata of a run's checkpoints: the key of its message
 
 # Takes part in what a run streams: the mode, and what was streamed.
 Listener = Callable[[str, Any], Awaitable[None]]

@@ -45,6 +45,8 @@ class Caller:
         send_hops: How many names the path of what it sends may have; None for any number.
         private: The mailbox of the agent's thread that calls, where its answers come; None for the
             agent's own.
+        has_worker: Whether a worker of the agent runs it for one message: the worker takes what
+            comes to the agent's own mailbox, and it may read only what comes to its thread.
     """
 
     client: Mq9Client
@@ -63,16 +65,20 @@ class Caller:
     task: Sequence[str] = ()
     send_hops: int | None = None
     private: PrivateMailbox | None = None
+    has_worker: bool = False
 
     @property
     def inboxes(self) -> list[str]:
         """The mailboxes from which it fetches unless told otherwise, which need not exist."""
         private = [] if self.private is None else [self.private.mail_address]
-        own = [] if self.identity is None else [self.identity.mail_address]
+        own = [] if self.identity is None or self.has_worker else [self.identity.mail_address]
         return [*private, *own]
 
     async def mailbox_to_read(self, mail_address: str | None) -> str:
         """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
+
+        A caller that a worker runs has no other than its thread's: what comes to the agent's own
+        is of other threads, perhaps of other users.
 
         Raises:
             InvalidRequest: None is given, and the tools are bound to no agent.
@@ -82,9 +88,15 @@ class Caller:
         if mail_address is None:
             if self.identity is None:
                 raise InvalidRequest("mail_address: say which mailbox to read")
-            return self.identity.mail_address
+            if self.has_worker and self.private is not None:
+                return await self.private.ensure(self.client)
+            mail_address = self.identity.mail_address
         address = addresses.parse(mail_address)
         identity = self.identity
+        if self.has_worker and identity is not None and address == identity.mail_address:
+            raise Forbidden(
+                f"mail_address: what comes to {address} is given to you one by one, and not fetched"
+            )
         if (
             identity is None
             or identity.may_read(address)

@@ -51,7 +51,8 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         address = caller.identity.mail_address
         with caller.client.watch_unread(address, address) as watch:
             result: R = await operation.function(caller, arguments)
-        line = unread_line(await _with_answers(caller, watch.unread), caller)
+        unread = Unread() if caller.has_worker else watch.unread
+        line = unread_line(await _with_answers(caller, unread), caller)
         return result if line is None else result.model_copy(update={"unread": line})
     except Mq9Error as error:
         if isinstance(error, MailboxNotFound) and caller.identity is not None:

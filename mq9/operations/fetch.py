@@ -90,7 +90,7 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchResu
         wait_ms=arguments.longest_wait_s * 1000,
         redeliver_own=not arguments.new_only,
     )
-    if arguments.mail_address is None and caller.private is not None:
+    if arguments.mail_address is None and caller.private is not None and len(caller.inboxes) > 1:
         taken = await take_from_either(caller, caller.private, own, wanted)
     else:
         taken = await take(caller, own, wanted)
