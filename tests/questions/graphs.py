@@ -22,30 +22,35 @@ class State(TypedDict, total=False):
 class Asking:
     """Three steps, of which the second asks `values`, one after the other; `ran` is what ran.
 
-    After each answer the step awaits `act` with the number of answers so far.
+    After each answer the step awaits `act` with the number of answers so far. Each step awaits
+    `note` with its name and its configuration, the second one when it has all answers.
     """
 
-    def __init__(self, *values, act=None, saver=None):
+    def __init__(self, *values, act=None, note=None, saver=None):
         self.ran = []
-        self._act = act
         builder = StateGraph(State)
 
-        async def read(state):
-            self.ran.append("read")
+        async def done(step, config):
+            self.ran.append(step)
+            if note is not None:
+                await note(step, config)
+
+        async def read(state, config):
+            await done("read", config)
             return {"trail": ["read"]}
 
-        async def ask(state):
+        async def ask(state, config):
             self.ran.append("ask")
             answers = []
             for one in values:
                 answers.append(interrupt(one))
-                if self._act is not None:
-                    await self._act(len(answers))
-            self.ran.append("asked")
+                if act is not None:
+                    await act(len(answers))
+            await done("asked", config)
             return {"trail": [orjson.dumps(one).decode() for one in answers]}
 
-        async def write(state):
-            self.ran.append("write")
+        async def write(state, config):
+            await done("write", config)
             return {"trail": ["write"]}
 
         before = START

@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("killed_runs.py")
 
 
-def kill_at_points(directory, step, tasks):
+def kill_at_points(directory, step, tasks, program=PROGRAM):
     """Return what was found after each kill."""
     # What coverage writes does not survive a kill, so none is measured there.
     environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
     done = subprocess.run(
-        [sys.executable, PROGRAM, directory, str(step), str(tasks)],
+        [sys.executable, program, directory, str(step), str(tasks)],
         env=environment | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
