@@ -11,12 +11,25 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph import errors
 from langgraph.pregel import Pregel
+from langgraph.pregel.protocol import PregelProtocol
 from langgraph.types import Command, StateSnapshot
 
 from langchain_mq9.calls import MESSAGE, PATH
 from mq9 import InvalidRequest
 
 logger = logging.getLogger("mq9.worker")
+
+_NOT_FOUND = 404  # as servers of LangGraph answer
+_NO_STATE = StateSnapshot(
+    values={},
+    next=(),
+    config={},
+    metadata=None,
+    created_at=None,
+    parent_config=None,
+    tasks=(),
+    interrupts=(),
+)
 
 # Takes part in what a run streams: the mode, and what was streamed.
 Listener = Callable[[str, Any], Awaitable[None]]
@@ -71,16 +84,15 @@ class Runs:
         if not all(hasattr(graph, name) for name in ("astream", "ainvoke", "aget_state")):
             kind = type(graph).__qualname__
             raise InvalidRequest(f"graph: {kind} does not run in threads; give a compiled graph")
-        if isinstance(graph, Pregel):
-            if not graph.checkpointer or graph.checkpointer is True:
-                raise InvalidRequest(
-                    "graph: it has no checkpointer, and could not go on after a crash; compile it "
-                    "with one, such as AsyncSqliteSaver, or InMemorySaver in a test"
-                )
-            # A step begins when the one before is stored: it will not be run again.
-            self._options: dict[str, Any] = {"durability": "sync"}
-        else:
-            self._options = {}
+        if isinstance(graph, Pregel) and (not graph.checkpointer or graph.checkpointer is True):
+            raise InvalidRequest(
+                "graph: it has no checkpointer, and could not go on after a crash; compile it with "
+                "one, such as AsyncSqliteSaver, or InMemorySaver in a test"
+            )
+        # A step begins when the one before is stored, so that it will not be run again.
+        self._options: dict[str, Any] = (
+            {"durability": "sync"} if isinstance(graph, PregelProtocol) else {}
+        )
         self._graph = graph
 
     async def check(self) -> None:
@@ -189,13 +201,18 @@ class Runs:
             await self._graph.ainvoke(given, config, **self._options)
             return
         modes = ["tasks", "custom"]
-        async for mode, event in self._graph.astream(
+        async for mode, event, *_ in self._graph.astream(  # a remote graph adds an id
             given, config, stream_mode=modes, **self._options
         ):
             await listener(mode, event)
 
     async def _state(self, config: RunnableConfig) -> StateSnapshot:
-        state: StateSnapshot = await self._graph.aget_state(config)
+        try:
+            state: StateSnapshot = await self._graph.aget_state(config)
+        except Exception as error:
+            if getattr(error, "status_code", None) == _NOT_FOUND:
+                return _NO_STATE  # a server of LangGraph makes a thread with its first run
+            raise
         return state
 
     async def _latest_of(self, run: Run) -> StateSnapshot | None:
