@@ -56,6 +56,24 @@ def worker(  # noqa: PLR0917  # typer passes every option by name
     max_deliveries: Annotated[
         int, typer.Option(help="Deliveries after which what fails goes there.")
     ] = 5,
+    human: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Whom the graph asks when it interrupts itself: agent or mailbox.",
+        ),
+    ] = None,
+    escalate_to: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Who is asked, too, after --escalate-after."),
+    ] = None,
+    escalate_after: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="When, if there was no answer.")
+    ] = None,
+    expires: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", help="When a question is given up.  [default: never]"),
+    ] = None,
     progress: Annotated[
         bool, typer.Option("--progress", help="Tell whoever asks of each node that has ended.")
     ] = False,
@@ -86,6 +104,10 @@ def worker(  # noqa: PLR0917  # typer passes every option by name
         "stop_timeout": stop_timeout,
         "dead_letter": dead_letter,
         "max_deliveries": max_deliveries,
+        "human": human,
+        "escalate_to": escalate_to,
+        "escalate_after": escalate_after,
+        "expires": expires,
         "progress": "mailbox" if progress else None,
     }
     asyncio.run(_run(find(graph, app_dir), checkpoint, options))

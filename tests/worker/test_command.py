@@ -116,6 +116,8 @@ async def test_what_keeps_a_file_is_asked_for_by_the_name_of_its_extra(tmp_path,
         (["--card", "list.json"], "card: list.json holds no JSON object"),
         (["--card", "list.json", "--capabilities", "x"], "card: --capabilities is given as well"),
         (["--checkpoint", "threads.db", "--concurrency", "0"], "concurrency: "),
+        (["--checkpoint", "threads.db", "--expires", "0"], "expires: "),
+        (["--checkpoint", "threads.db", "--human", "..."], "'...'"),
         ([], "graph: it has no checkpointer"),
     ],
 )

@@ -150,3 +150,78 @@ async def test_waiting_for_a_turn_takes_no_time_of_the_run(broker, client, crowd
         crowd.free.set()
         await broker.clock.advance(60)
         assert (worker.counters.mail.failed, worker.counters.mail.processed) == (1, 2)
+
+
+@pytest.fixture
+async def cut_off(broker, client):
+    """A graph whose run for a first message was cut off in its second step, by a kill."""
+    blocked = [asyncio.Event()]
+
+    async def wait_once(state, config):
+        if blocked:
+            await blocked.pop().wait()
+
+    steps = Steps("read", "think", "write", think=wait_once)
+    graph = steps.compile()
+    await client.mailbox_create(name="asker")
+    doomed = broker.client()
+    async with working(doomed, graph):
+        await ask_with_answer(client, "first")
+        await broker.clock.advance(0)
+        assert steps.ran == ["read", "think"]
+        broker.kill(doomed)
+    return steps, graph
+
+
+async def ask_with_answer(client, name):
+    await client.send(
+        "lawyer",
+        {"topic": name},
+        sender="ada",
+        reply_to="asker",
+        correlation_id=name,
+        headers={"conversation": "x"},
+    )
+
+
+async def answers_after_a_minute(client, graph):
+    async with working(client, graph):
+        await ask_with_answer(client, "second")
+        await client.clock.advance(90)
+    return {one.correlation_id: one.json()["trail"] for one in await client.query("asker")}
+
+
+async def test_what_was_cut_off_is_ended_before_the_conversation_goes_on(client, cut_off):
+    steps, graph = cut_off
+    answers = await answers_after_a_minute(client, graph)
+    assert steps.ran == ["read", "think", "think", "write", "read", "think", "write"]
+    assert answers == {
+        "first": ["read", "think", "write"],
+        "second": ["read", "think", "write", "read", "think", "write"],
+    }
+
+
+async def test_what_was_cut_off_and_comes_no_more_is_left(client, cut_off):
+    _, graph = cut_off
+    await client.delete("lawyer", 0)
+    answers = await answers_after_a_minute(client, graph)
+    assert answers == {"second": ["read", "read", "think", "write"]}
+
+
+async def test_a_message_that_failed_does_not_hold_up_its_conversation(broker, client):
+    failures = [ValueError("busy")]
+
+    async def fail_once(state, config):
+        if failures:
+            raise failures.pop()
+
+    graph = Steps("read", "write", write=fail_once).compile()
+    await client.mailbox_create(name="asker")
+    async with working(client, graph, retry_delay=60) as worker:
+        for name in ("first", "second"):
+            await ask_with_answer(client, name)
+        await broker.clock.advance(30)
+        assert [one.correlation_id for one in await client.query("asker")] == ["second"]
+        await broker.clock.advance(60)
+        assert [one.correlation_id for one in await client.query("asker")] == ["second", "first"]
+        assert worker.counters.started == 2
