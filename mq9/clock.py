@@ -40,10 +40,18 @@ class Clock(Protocol):
     def monotonic_ms(self) -> int:
         """Return the milliseconds since some fixed instant; never less than before."""
 
-    def call_later(self, delay_ms: int, callback: Callable[[], None]) -> Timer:
+    def call_later(
+        self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
+    ) -> Timer:
         """Call ``callback`` once on the running event loop when so many milliseconds have passed.
 
         Nothing, or less, has passed on the next turn of the loop.
+
+        Args:
+            delay_ms: How many milliseconds.
+            callback: What to call.
+            background: Whether nobody waits for it, as for what is done again and again. Time that
+                goes on by itself for those who wait does not go on for this.
         """
 
     def busy(self, *, unbounded: bool = False) -> Work:
@@ -71,7 +79,9 @@ class SystemClock:
         """Return the milliseconds since some fixed instant."""
         return time.monotonic_ns() // 1_000_000
 
-    def call_later(self, delay_ms: int, callback: Callable[[], None]) -> Timer:
+    def call_later(
+        self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
+    ) -> Timer:
         """Call ``callback`` on the running event loop when so many milliseconds have passed."""
         return asyncio.get_running_loop().call_later(delay_ms / 1000, callback)
 
@@ -80,15 +90,15 @@ class SystemClock:
         return Work(unbounded=unbounded)
 
 
-async def sleep(clock: Clock, seconds: float) -> None:
-    """Wait until ``seconds`` have passed on ``clock``."""
+async def sleep(clock: Clock, seconds: float, *, background: bool = False) -> None:
+    """Wait until ``seconds`` have passed on ``clock``; see ``Clock.call_later``."""
     woken = asyncio.get_running_loop().create_future()
 
     def wake() -> None:
         if not woken.done():
             woken.set_result(None)
 
-    timer = clock.call_later(round(seconds * 1000), wake)
+    timer = clock.call_later(round(seconds * 1000), wake, background=background)
     try:
         await woken
     finally:

@@ -146,7 +146,7 @@ class ManualClock(WatchedClock):
     def look(self) -> bool:
         """Let an ``advance`` go on, or jump, if nothing can run; whether that may come to pass."""
         with lock:
-            jumps = self._autojump and not self._advancing and math.isfinite(self._next_ms())
+            jumps = self._autojump and not self._advancing and self._is_awaited()
             if not self._resting and not jumps:
                 return False
             if not self._something_can_run(but_unbounded=bool(self._resting)):
@@ -194,7 +194,7 @@ class ManualClock(WatchedClock):
     def _go_to_next(self) -> None:
         """Go to the next instant that somebody waits for, and wake them in order."""
         with lock:
-            instant = self._timers[0][0]
+            instant = round(self._next_ms())
             self._go_to(instant)
             self._wake_until(instant)
 

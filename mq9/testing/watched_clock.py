@@ -23,11 +23,14 @@ SHORT_SLEEP_S = 1.0  # of real time
 class ManualTimer:
     """A callback that runs on an event loop when the clock has moved so far."""
 
-    __slots__ = ("_callback", "cancelled", "monitor")
+    __slots__ = ("_callback", "background", "cancelled", "monitor")
 
-    def __init__(self, callback: Callable[[], None], monitor: LoopMonitor) -> None:
+    def __init__(
+        self, callback: Callable[[], None], monitor: LoopMonitor, *, background: bool
+    ) -> None:
         self._callback = callback
         self.monitor = monitor
+        self.background = background
         self.cancelled = False
 
     def cancel(self) -> None:
@@ -73,13 +76,18 @@ class WatchedClock(ABC):
         self._follow_running_loop()
         return self._monotonic_ms
 
-    def call_later(self, delay_ms: int, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` on the running event loop when the clock has moved so far."""
+    def call_later(
+        self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
+    ) -> Timer:
+        """Call ``callback`` on the running event loop when the clock has moved so far.
+
+        It does not go on by itself for what is done in the ``background``.
+        """
         loop = asyncio.get_running_loop()
         monitor = self._follow(loop)
         if delay_ms <= 0:
             return loop.call_soon(callback)
-        timer = ManualTimer(callback, monitor)
+        timer = ManualTimer(callback, monitor, background=background)
         with lock:
             heapq.heappush(self._timers, (self._monotonic_ms + delay_ms, next(self._order), timer))
         return timer
@@ -158,11 +166,16 @@ class WatchedClock(ABC):
         )
 
     def _next_ms(self) -> float:
-        """Return the next instant that somebody waits for; infinite when nobody does."""
+        """Return the next instant at which something happens; infinite when nothing does."""
         with lock:
             while self._timers and self._timers[0][2].cancelled:
                 heapq.heappop(self._timers)
             return self._timers[0][0] if self._timers else math.inf
+
+    def _is_awaited(self) -> bool:
+        """Tell whether somebody waits for an instant, other than in the background."""
+        with lock:
+            return any(not (one.cancelled or one.background) for *_, one in self._timers)
 
     def _wake_until(self, instant: int) -> None:
         """Wake, in order, whoever waits for an instant or for one before it."""

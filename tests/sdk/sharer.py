@@ -29,6 +29,14 @@ async def ticks(client):
         await client.send("inbox", str(client.clock.now_ms()), id=str(number))
 
 
+async def ticks_in_the_background(client):
+    """Send a message every ten seconds for which nobody waits."""
+    say("begun")
+    for number in range(6):
+        await sleep(client.clock, 10, background=True)
+        await client.send("inbox", str(client.clock.now_ms()), id=str(number))
+
+
 async def computes(client):
     """Work for a while before it sends."""
     time.sleep(0.3)  # noqa: ASYNC251  # that is work

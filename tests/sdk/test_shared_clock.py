@@ -56,6 +56,16 @@ async def test_a_sleep_elsewhere_ends_by_itself_at_its_instant(broker):
     assert broker.clock.now_ms() == START_MS + 3_600_000
 
 
+async def test_the_clock_does_not_jump_for_what_is_done_elsewhere_in_the_background(broker):
+    client = broker.client()
+    await client.mailbox_create(name="inbox")
+    async with sharing(broker, "ticks_in_the_background") as process:
+        assert await line(process) == "begun"
+        await client.fetch("inbox", max_wait_ms=35_000, deliver="new", priority="critical")
+        texts = [one.text for one in await client.query("inbox")]
+    assert texts == [str(START_MS + tick * 10_000) for tick in (1, 2, 3)]
+
+
 async def test_what_waits_elsewhere_is_stopped_at_when_the_clock_is_advanced():
     with FakeBroker(autojump=False) as broker:
         client = broker.client()

@@ -579,6 +579,32 @@ async def test_a_timeout_of_asyncio_holds_no_clock():
     assert clock.monotonic_ms() == 3_600_000
 
 
+async def in_real_time(seconds):
+    """Wait without a timer of asyncio, which would hold the clock."""
+    loop, waited = asyncio.get_running_loop(), asyncio.Event()
+    threading.Timer(seconds, loop.call_soon_threadsafe, [waited.set]).start()
+    await waited.wait()
+
+
+async def test_a_clock_does_not_jump_for_what_is_done_in_the_background():
+    clock = ManualClock(100, autojump=True)
+    seen = []
+
+    async def tick():
+        while True:
+            await sleep(clock, 10, background=True)
+            seen.append(clock.monotonic_ms())
+
+    ticking = asyncio.create_task(tick())
+    await in_real_time(0.05)
+    assert (seen, clock.monotonic_ms()) == ([], 0)
+    await sleep(clock, 35)
+    assert seen == [10_000, 20_000, 30_000]
+    await clock.advance(10)
+    assert seen == [10_000, 20_000, 30_000, 40_000]
+    ticking.cancel()
+
+
 async def test_a_clock_does_not_jump_while_another_event_loop_is_at_work():
     clock = ManualClock(100, autojump=True)
     begun, jumped = threading.Event(), []

@@ -20,11 +20,13 @@ class State:
     Attributes:
         seen: How many frames of the owner it has received.
         next_ms: The next instant, of the monotonic clock; None where it waits for none.
+        is_awaited: Whether somebody waits for that or a later one, other than in the background.
         soon_s: In how much real time a timer of asyncio comes, where that is soon.
     """
 
     seen: int
     next_ms: int | None
+    is_awaited: bool
     soon_s: float | None
 
 
@@ -65,11 +67,13 @@ class FollowingClock(WatchedClock):
                 delay_s = max(0, instant - self._monotonic_ms) / 1000
                 timer.monitor.call_later(delay_s, timer.run)
 
-    def call_later(self, delay_ms: int, callback: Callable[[], None]) -> Timer:
+    def call_later(
+        self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
+    ) -> Timer:
         """Call ``callback`` on the running event loop when the clock has moved so far."""
         if not self._follows:
             return asyncio.get_running_loop().call_later(delay_ms / 1000, callback)
-        return super().call_later(delay_ms, callback)
+        return super().call_later(delay_ms, callback, background=background)
 
     def call_on(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Call something on an event loop of this process."""
@@ -83,7 +87,8 @@ class FollowingClock(WatchedClock):
             if self._something_can_run() or self._owner_is_at_work():
                 return True
             next_ms = self._next_ms()
-            state = State(self._seen, None if next_ms == math.inf else int(next_ms), self._soon_s())
+            instant = None if next_ms == math.inf else int(next_ms)
+            state = State(self._seen, instant, self._is_awaited(), self._soon_s())
             if state != self._reported:
                 self._reported = state
                 self._report(state)

@@ -256,7 +256,12 @@ class _Link:
             return
         told: dict[str, Any] = {"endless": True}
         if state is not None:
-            told = {"idle": state.seen, "next_ms": state.next_ms, "soon_s": state.soon_s}
+            told = {
+                "idle": state.seen,
+                "next_ms": state.next_ms,
+                "is_awaited": state.is_awaited,
+                "soon_s": state.soon_s,
+            }
         self.clock.call_on(self._loop, lambda: writer.write(frames.encode(told)))
 
 

@@ -134,7 +134,7 @@ class _Member:
             self._clock.remove_follower(self)
             for task in self._tasks.values():
                 task.cancel()
-            self._rest(None)
+            self._rest(None, is_awaited=False)
 
     def end(self) -> None:
         """End the connection."""
@@ -151,10 +151,10 @@ class _Member:
 
     def _take(self, frame: Frame, payload: bytes) -> None:
         match frame:
-            case {"idle": seen, "next_ms": next_ms, "soon_s": soon_s}:
+            case {"idle": seen, "next_ms": next_ms, "is_awaited": is_awaited, "soon_s": soon_s}:
                 if seen == self._sent:
                     self._soon_s = soon_s
-                    self._rest(next_ms)
+                    self._rest(next_ms, is_awaited=is_awaited)
             case {"endless": True}:
                 self._clock.never_idle()
             case {"cancel": number}:
@@ -189,14 +189,15 @@ class _Member:
         if self._work is None:
             self._work = self._clock.busy()
 
-    def _rest(self, next_ms: int | None) -> None:
-        """Let the clock go on, to an instant that the process waits for."""
+    def _rest(self, next_ms: int | None, *, is_awaited: bool) -> None:
+        """Let the clock go on, to an instant at which something happens in the process."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if next_ms is not None:
             # It has to stop there; that it does is told to all.
-            self._timer = self._clock.call_later(next_ms - self._clock.monotonic_ms(), _nothing)
+            delay_ms = next_ms - self._clock.monotonic_ms()
+            self._timer = self._clock.call_later(delay_ms, _nothing, background=not is_awaited)
         work, self._work = self._work, None
         if work is not None:
             work.end()
