@@ -34,6 +34,7 @@ from mq9 import (
 )
 from mq9 import address as addresses
 from mq9.cli.signals import stop_on_signals
+from mq9.client import tracing
 from mq9.client.consumer.calls import wait_for_any
 from mq9.client.consumer.options import Handler
 from mq9.client.questions import answer_id
@@ -334,7 +335,7 @@ class MailboxWorker:
         logger.debug("waiting for its turn", extra=fields)
         async with self._turns.take(run.thread_id) as lost:
             begun_ms = self._client.clock.monotonic_ms()
-            how, state = await self._in_time(self._settle(message, run), lost)
+            how, state = await self._in_time(self._settle(message, run), run, lost)
             if how is How.WAITING:
                 await self._questions.park(message, run.thread_id)
                 return
@@ -357,7 +358,7 @@ class MailboxWorker:
         run = Run(thread_id=record.thread_id, message=origin.message, path=origin.path)
         work = self._runs.resume(run, record.interrupt_id, value, is_repeated=is_repeated)
         try:
-            state = await self._in_time(work, lost)
+            state = await self._in_time(work, run, lost)
         except Exception as error:
             if isinstance(error, ValidationError) and refuses_answer(error):
                 raise InvalidAnswer(_told(error)) from error
@@ -402,8 +403,10 @@ class MailboxWorker:
         standings = {one.group_name: one.state for one in status.message.groups}
         return standings.get(self.mail_address) in {"pending", "leased", "given_back"}
 
-    async def _in_time(self, work: Coroutine[Any, Any, T], lost: asyncio.Future[None]) -> T:
-        """Await a run as long as it may take and the turn lasts.
+    async def _in_time(
+        self, work: Coroutine[Any, Any, T], run: Run, lost: asyncio.Future[None]
+    ) -> T:
+        """Await a run as long as it may take and the turn lasts, in a span of its own.
 
         The time that it waited for its turn does not count. A run that is cancelled has ended when
         this raises, so that nothing of it goes on when another one has its turn.
@@ -411,19 +414,25 @@ class MailboxWorker:
         Raises:
             TimeoutError: It takes too long.
             Retry: The turn was lost.
+            RuntimeError: It raised CancelledError.
+            Exception: What else it raises.
         """
-        task = asyncio.create_task(work)
-        try:
-            await wait_for_any(self._client.clock, self._handler_timeout, task, lost)
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-        if not task.cancelled():
-            return task.result()
-        if lost.done():
-            raise Retry("the worker was cut off from the broker for longer than a lease")
-        raise TimeoutError(f"the run took longer than {self._handler_timeout:g} s")
+        with tracing.running(self.agent, run.thread_id):
+            task = asyncio.create_task(work)
+            try:
+                await wait_for_any(self._client.clock, self._handler_timeout, task, lost)
+                is_in_time = task.done()
+            finally:
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait([task])
+            if not task.cancelled():
+                return task.result()
+            if is_in_time:
+                raise RuntimeError("the run raised CancelledError()")
+            if lost.done():
+                raise Retry("the worker was cut off from the broker for longer than a lease")
+            raise TimeoutError(f"the run took longer than {self._handler_timeout:g} s")
 
     async def _log_failure(self, message: Message, error: Exception) -> None:
         logger.error("a message failed", exc_info=error, extra=_fields(message))

@@ -112,6 +112,22 @@ def handling(message: Message, group_name: str) -> Iterator[None]:
 
 
 @contextmanager
+def running(agent: str, thread_id: str) -> Iterator[None]:
+    """Trace a run of an agent in a thread, by the conventions for generative AI."""
+    api = _api()
+    if api is None:
+        yield
+        return
+    attributes = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": agent,
+        "gen_ai.conversation.id": thread_id,
+    }
+    with api.current(f"invoke_agent {agent}", api.kinds.INTERNAL, attributes):
+        yield
+
+
+@contextmanager
 def detached() -> Iterator[None]:
     """Let what is started inside belong to no trace: it goes on when the current one is over."""
     api = _api()
@@ -179,7 +195,7 @@ class _Api:
         links: Sequence[Link] = (),
         began_ns: int | None = None,
     ) -> Iterator[Span]:
-        """Be in a span, which notes what is raised inside."""
+        """Be in a span of messaging, which notes what is raised inside."""
         # Names of spans are few, though a reply mailbox has a name of its own.
         is_temporary = _REPLY_MAILBOX.fullmatch(mail_address) is not None
         said = {
@@ -192,12 +208,22 @@ class _Api:
             said["messaging.operation.type"] = operation
         if is_temporary:
             said["messaging.destination.temporary"] = True
+        name = f"{operation} {'(temporary)' if is_temporary else mail_address}"
+        with self.current(name, kind, said, links, began_ns) as span:
+            yield span
+
+    @contextmanager
+    def current(
+        self,
+        name: str,
+        kind: SpanKind,
+        attributes: Mapping[str, Any],
+        links: Sequence[Link] = (),
+        began_ns: int | None = None,
+    ) -> Iterator[Span]:
+        """Be in a span of any name, which notes what is raised inside."""
         with self._tracer.start_as_current_span(
-            f"{operation} {'(temporary)' if is_temporary else mail_address}",
-            kind=kind,
-            attributes=said,
-            links=links,
-            start_time=began_ns,
+            name, kind=kind, attributes=attributes, links=links, start_time=began_ns
         ) as span:
             try:
                 yield span

@@ -3,15 +3,23 @@
 import asyncio
 import subprocess
 import sys
+from typing import TypedDict
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from langchain_mq9 import MailboxWorker
 from mq9 import MailboxNotFound, NoReply
+
+
+class Order(TypedDict, total=False):
+    topic: str
 
 
 class TracerOfTheTest(trace.Tracer):
@@ -62,7 +70,7 @@ def spans(exporter, operation):
     return [
         span
         for span in exporter.get_finished_spans()
-        if span.attributes["messaging.operation.name"] == operation
+        if span.attributes.get("messaging.operation.name") == operation
     ]
 
 
@@ -250,3 +258,27 @@ asyncio.run(main())
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "hello\n['opentelemetry.trace']\n", done.stderr
+
+
+async def test_a_run_of_a_worker_is_in_the_trace_of_its_message(exporter, client):
+    inside = []
+
+    def read(state):
+        inside.append(trace.get_current_span().get_span_context())
+        return {"topic": "rice"}
+
+    graph = StateGraph(Order).add_node(read).add_edge(START, "read")
+    compiled = graph.compile(checkpointer=InMemorySaver())
+    async with MailboxWorker(compiled, agent="clerk", client=client):
+        await client.request("clerk", {"topic": "tea"})
+    [run] = [one for one in exporter.get_finished_spans() if one.name == "invoke_agent clerk"]
+    [processed] = spans(exporter, "process")
+    assert run.parent.span_id == processed.context.span_id
+    assert [one.span_id for one in inside] == [run.context.span_id]
+    thread = run.attributes["gen_ai.conversation.id"]
+    assert dict(run.attributes) == {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "clerk",
+        "gen_ai.conversation.id": thread,
+    }
+    assert compiled.get_state({"configurable": {"thread_id": thread}}).values == {"topic": "rice"}

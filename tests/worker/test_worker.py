@@ -1,5 +1,7 @@
 """What a worker makes of a message: input, run, answer, or dead letter."""
 
+import asyncio
+
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
@@ -218,3 +220,14 @@ async def test_a_graph_that_asks_is_moved_away_where_there_is_nobody_to_ask(clie
         await client.clock.advance(0)
     [moved] = await client.query("lawyer.dead")
     assert moved.moved.reason.startswith("the graph interrupted itself to ask 'May I?'")
+
+
+async def test_what_cancels_itself_has_failed(client):
+    async def cancel(message):
+        raise asyncio.CancelledError
+
+    async with working(client, Steps("read").compile(), input=cancel, max_deliveries=1):
+        await client.send("lawyer", {"topic": "tea"})
+        await client.clock.advance(1)
+    [moved] = await client.query("lawyer.dead")
+    assert moved.moved.reason == "RuntimeError: the run raised CancelledError()"
