@@ -34,29 +34,26 @@ async def inbox(
         str | None,
         typer.Argument(help="Whose mailbox.  [default: that of the agent of the URL]"),
     ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, max=60, help="Seconds to wait for a first one.")
+    ] = 0.0,
 ) -> int:
     """List the open questions of a person, oldest first, without taking anything."""
     async with call.client() as client:
         mailbox = addresses.parse(address) if address else await _own_mailbox(client)
-        found = await client.query(mailbox, tags=[TAG], limit=_MOST_QUESTIONS)
+        open_, has_more = await _wait_for_open(client, mailbox, wait)
         now = client.clock.now_ms() / 1000
-        asked = [(message, Question.from_payload(message.payload)) for message in found]
-        open_ = [
-            (message, question)
-            for message, question in asked
-            if not _has_expired(question, now) and not await _is_acked(client, message)
-        ]
     document = {
         "mail_address": mailbox,
         "questions": [_document(message, question) for message, question in open_],
-        "more": found.more,
+        "more": has_more,
     }
     if not open_:
         call.out.show(document)
         call.out.notice(f"{mailbox} has no open questions")
         return NOTHING_THERE
     call.out.show(document, Table(_COLUMNS, [_row(*one, now) for one in open_]))
-    if found.more:
+    if has_more:
         call.out.notice("there are older ones, too")
     return 0
 
@@ -115,6 +112,32 @@ async def reply(
     }
     call.out.show(document, f"answered message {msg_id} of {address}, to {asked.reply_to}")
     return 0
+
+
+async def _wait_for_open(
+    client: Mq9Client, mailbox: str, seconds: float
+) -> tuple[list[tuple[Message, Question]], bool]:
+    """Return the open questions, once there are any or the time is up, and whether there are more.
+
+    Raises:
+        MailboxNotFound: The mailbox is not there.
+    """
+    deadline_ms = client.clock.monotonic_ms() + round(seconds * 1000)
+    while True:
+        newest = await client.query(mailbox, limit=1)
+        found = await client.query(mailbox, tags=[TAG], limit=_MOST_QUESTIONS)
+        now = client.clock.now_ms() / 1000
+        asked = [(message, Question.from_payload(message.payload)) for message in found]
+        open_ = [
+            (message, question)
+            for message, question in asked
+            if not _has_expired(question, now) and not await _is_acked(client, message)
+        ]
+        left_ms = deadline_ms - client.clock.monotonic_ms()
+        if open_ or left_ms <= 0:
+            return open_, found.more
+        after = newest[0].msg_id + 1 if newest else 0
+        await client.fetch(mailbox, deliver="from_id", from_id=after, max_wait_ms=left_ms)
 
 
 async def _own_mailbox(client: Mq9Client) -> str:

@@ -221,6 +221,21 @@ def test_an_editor_that_fails_answers_nothing(mq9, editor):
     assert answers(mq9) == []
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_first_question_is_waited_for(timed, before):
+    timed.ok("create", "boss")
+    for _ in range(before):
+        timed.ok("send", "boss", "Only mail.")
+
+    async def ask_later(client):
+        await client.send("boss", "Only mail.", delay=10)
+        await client.send("boss", PLAIN.to_json(), tags=[TAG], delay=20)
+
+    timed.sdk(ask_later)
+    assert timed("inbox", "boss", "--wait", 15).code == 4
+    assert len(timed.ok("inbox", "boss", "--wait", 15, "--json").document["questions"]) == 1
+
+
 def test_a_question_that_has_expired_is_neither_listed_nor_answered(timed):
     timed.ok("create", "boss")
     timed.ok("create", "lawyer.answers")
