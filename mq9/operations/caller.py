@@ -113,7 +113,8 @@ class Caller:
         """Tell whether the agent made the mailbox that is there now, in whichever process.
 
         What the broker recorded of an authenticated agent counts, and else the proof that the
-        agent's tools write. Neither can be written by others.
+        agent's tools write. Neither can be written by others. In a run of a worker only the proof
+        counts, since the worker made mailboxes for itself.
 
         Raises:
             MailboxNotFound: It made one, which no longer exists.
@@ -129,7 +130,7 @@ class Caller:
         if status.own is False or status.desc == description(identity.name):
             return False
         if identity.describes(status.desc, address) or (
-            status.own and await self.client.whoami() == identity.name
+            status.own and not self.has_worker and await self.client.whoami() == identity.name
         ):
             identity.made(address)
             return True

@@ -10,6 +10,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.middleware import InboxMiddleware
 from langchain_mq9.testing import ScriptedModel, call
+from mq9 import Mq9Client
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.clock import SystemClock
+from mq9.engine.limits import Limits
+from mq9.server.server import Server
 from tests.worker.graphs import echo, held, working
 
 USERS = ("ada", "bob", "eve")
@@ -116,6 +121,37 @@ async def test_a_run_whose_threads_share_an_inbox_leaves_it_to_the_worker(client
             found = await answers(client)
     assert_nobody_reads_of_others(found)
     assert all("given to you one by one" in text for text in found.values())
+
+
+class TrustingGuard:
+    """Takes every client for the agent that it says it is."""
+
+    is_open = True
+    reserved = None
+
+    async def admit(self, credentials):
+        return credentials.get("user")
+
+
+@pytest.fixture
+async def lawyer_url():
+    """The URL of a server that knows who comes by it."""
+    broker = EmbeddedBroker.in_memory(SystemClock())
+    server = Server(broker, max_payload=Limits().max_payload, guard=TrustingGuard())
+    await server.start(port=0)
+    yield server.url.replace("//", "//lawyer:x@")
+    await server.close()
+    await broker.close()
+
+
+@pytest.mark.parametrize("name", ["dead", "answers", "questions", "turns.0"])
+async def test_a_run_does_not_see_what_its_worker_keeps(lawyer_url, name):
+    async with Mq9Client(lawyer_url) as client, Mq9Toolkit(lawyer_url, agent="lawyer") as toolkit:
+        graph = agent(toolkit, call("query_messages", mail_address=f"lawyer.{name}"), tell)
+        async with working(client, graph):
+            answer = await client.request("lawyer", "Look around.")
+        assert "not allowed" in answer.text
+        assert (await client.mailbox_status(f"lawyer.{name}")).own
 
 
 async def test_the_same_tools_outside_of_the_worker_read_the_mail_of_the_agent(client, lawyer):
