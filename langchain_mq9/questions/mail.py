@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from langchain_mq9.headers import CONVERSATION
 from langchain_mq9.questions.interrupts import Kind
 from langchain_mq9.questions.records import KEPT_S, Origin, Record
 from mq9 import IdConflict, MailboxNotFound, Mq9Client, Payload
@@ -144,6 +145,8 @@ class QuestionMail:
             reply_to=self._answers,
             correlation_id=record.id,
             path=extended(record.origin.path, self._agent),
+            # An agent that is asked has a conversation with each thread that asks it.
+            headers={CONVERSATION: record.thread_id},
             sender=self._agent,
         )
 

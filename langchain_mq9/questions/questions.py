@@ -163,7 +163,7 @@ class Questions:
 
     async def is_waiting(self, thread_id: str) -> bool:
         """Tell whether a thread waits for an answer, or for its run to end after one."""
-        return bool(await self._records.open_in(thread_id))
+        return bool(await self._records.open_in(thread_id, limit=1))
 
     async def park(self, message: Message, thread_id: str) -> None:
         """Move a message aside until its thread waits no more; the caller has its turn."""

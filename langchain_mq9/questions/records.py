@@ -157,10 +157,10 @@ class Records:
         found = await self._client.query(self._address, tags=[identity], limit=1)
         return Record.from_message(found[-1]) if found else None
 
-    async def open_in(self, thread_id: str) -> list[Record]:
-        """Return the open questions of a thread, in the order in which they were asked."""
+    async def open_in(self, thread_id: str, *, limit: int = _MOST_OPEN) -> list[Record]:
+        """Return the open questions of a thread, the newest ones where there are more."""
         tags = [State.OPEN, thread_id]
-        found = await self._client.query(self._address, tags=tags, limit=_MOST_OPEN)
+        found = await self._client.query(self._address, tags=tags, limit=limit)
         return [Record.from_message(one) for one in found]
 
     async def add(self, record: Record) -> Record:

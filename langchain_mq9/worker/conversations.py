@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import uuid
 
+from langchain_mq9.headers import CONVERSATION
 from mq9.models import StoredMessage
-
-CONVERSATION = "conversation"  # the header by which a sender names a conversation
 
 
 def thread_id(agent: str, message: StoredMessage) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from mq9 import IdConflict, MailboxNotFound, Message, Mq9Client, Mq9Error
+from mq9 import IdConflict, MailboxNotFound, Mq9Client, Mq9Error
 
 logger = logging.getLogger("mq9.worker")
 
@@ -26,15 +26,25 @@ class Progress:
     Args:
         client: The connection.
         agent: Who tells it.
-        message: The message; it has a ``reply_to``.
-        key: The key of the message.
+        message: The key of the message.
+        reply_to: Where it is answered.
+        correlation_id: What it is answered under.
     """
 
-    def __init__(self, client: Mq9Client, agent: str, message: Message, key: str) -> None:
+    def __init__(
+        self,
+        client: Mq9Client,
+        agent: str,
+        *,
+        message: str,
+        reply_to: str,
+        correlation_id: str | None,
+    ) -> None:
         self._client = client
         self._agent = agent
         self._message = message
-        self._key = key
+        self._reply_to = reply_to
+        self._correlation_id = correlation_id
         self.sent = 0
 
     async def listen(self, mode: str, event: Any) -> None:
@@ -46,20 +56,19 @@ class Progress:
             await self._send(name, {"type": "progress", "node": name}, str(event["id"]))
 
     async def _send(self, name: str, body: dict[str, Any], task: str | None) -> None:
-        assert self._message.reply_to is not None  # noqa: S101  # see above
         try:
             payload = to_json(body)
         except (PydanticSerializationError, ValueError) as error:
             logger.warning("what a node wrote for its listeners is no JSON: %s", error)
             return
         headers = {PROGRESS: _header(name)}
-        if self._message.correlation_id is not None:
-            headers[OF] = self._message.correlation_id
+        if self._correlation_id is not None:
+            headers[OF] = self._correlation_id
         # The same again when the step is: a run that was cut off repeats what was not stored.
-        what = f"{self._key}\0{task or ''}\0".encode() + payload
+        what = f"{self._message}\0{task or ''}\0".encode() + payload
         try:
             await self._client.send(
-                self._message.reply_to,
+                self._reply_to,
                 payload,
                 id=f"progress.{hashlib.sha256(what).hexdigest()}",
                 sender=self._agent,

@@ -142,7 +142,13 @@ class Runs:
         return How.STARTED, await self._state(run.config)
 
     async def resume(
-        self, run: Run, interrupt_id: str, value: Any, *, is_repeated: bool
+        self,
+        run: Run,
+        interrupt_id: str,
+        value: Any,
+        *,
+        is_repeated: bool,
+        listener: Listener | None = None,
     ) -> StateSnapshot | None:
         """Let the run of a message go on with the answer to what it interrupted itself for.
 
@@ -151,6 +157,7 @@ class Runs:
             interrupt_id: The interrupt.
             value: The answer.
             is_repeated: Whether this was tried before, and perhaps done.
+            listener: Is told of what the run streams.
 
         Returns:
             The state that it ends with; None when it is over without this answer.
@@ -167,12 +174,12 @@ class Runs:
         if is_repeated and _asks(state, interrupt_id):
             # The answer may be stored in the checkpoint, although the interrupt shows: given again,
             # it would answer the next question of the same node.
-            await self._go_on(None, run.config, None)
+            await self._go_on(None, run.config, listener)
             state = await self._state(run.config)
         if _asks(state, interrupt_id):
-            await self._go_on(Command(resume={interrupt_id: value}), run.config, None)
+            await self._go_on(Command(resume={interrupt_id: value}), run.config, listener)
         elif not _has_ended(state) and not state.interrupts:
-            await self._go_on(None, run.config, None)
+            await self._go_on(None, run.config, listener)
         return await self._state(run.config)
 
     async def _finish_other(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from langgraph.types import StateSnapshot
@@ -19,7 +20,7 @@ from langchain_mq9.worker.conversations import message_key, message_of_key, thre
 from langchain_mq9.worker.counters import WorkerCounters
 from langchain_mq9.worker.presence import Presence
 from langchain_mq9.worker.progress import Progress
-from langchain_mq9.worker.runs import How, Run, Runs, refuses_answer
+from langchain_mq9.worker.runs import How, Listener, Run, Runs, refuses_answer
 from langchain_mq9.worker.turns import Turns
 from mq9 import (
     ClientOptions,
@@ -356,14 +357,17 @@ class MailboxWorker:
         """Let a run go on with the answer to its question; see ``Resume``."""
         origin = record.origin
         run = Run(thread_id=record.thread_id, message=origin.message, path=origin.path)
-        work = self._runs.resume(run, record.interrupt_id, value, is_repeated=is_repeated)
-        try:
-            state = await self._in_time(work, run, lost)
-        except Exception as error:
-            if isinstance(error, ValidationError) and refuses_answer(error):
-                raise InvalidAnswer(_told(error)) from error
-            error.add_note(_where(error))
-            raise
+        with self._progress(run, origin.reply_to, origin.correlation_id) as listener:
+            work = self._runs.resume(
+                run, record.interrupt_id, value, is_repeated=is_repeated, listener=listener
+            )
+            try:
+                state = await self._in_time(work, run, lost)
+            except Exception as error:
+                if isinstance(error, ValidationError) and refuses_answer(error):
+                    raise InvalidAnswer(_told(error)) from error
+                error.add_note(_where(error))
+                raise
         if state is None or state.interrupts or origin.reply_to is None:
             return None if state is None else Resumed(interrupts=state.interrupts)
         return Resumed(answer=await self._bodies.answer_of(state.values))
@@ -372,25 +376,40 @@ class MailboxWorker:
         self._done[what] += 1
 
     async def _settle(self, message: Message, run: Run) -> tuple[How, StateSnapshot]:
-        progress = None
-        if self._tells_progress and message.reply_to is not None:
-            progress = Progress(self._client, self.agent, message, run.message)
+        with self._progress(run, message.reply_to, message.correlation_id) as listener:
+            try:
+                return await self._runs.settle(
+                    run,
+                    lambda: self._bodies.input_of(message),
+                    is_to_finish=self._is_outstanding,
+                    is_waiting=lambda: self._questions.is_waiting(run.thread_id),
+                    listener=listener,
+                )
+            except Reject:
+                raise
+            except Exception as error:
+                error.add_note(_where(error))
+                raise
+
+    @contextlib.contextmanager
+    def _progress(
+        self, run: Run, reply_to: str | None, correlation_id: str | None
+    ) -> Iterator[Listener | None]:
+        """Give what tells of the progress of a run; None where nobody wants to know."""
+        if not self._tells_progress or reply_to is None:
+            yield None
+            return
+        progress = Progress(
+            self._client,
+            self.agent,
+            message=run.message,
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+        )
         try:
-            return await self._runs.settle(
-                run,
-                lambda: self._bodies.input_of(message),
-                is_to_finish=self._is_outstanding,
-                is_waiting=lambda: self._questions.is_waiting(run.thread_id),
-                listener=None if progress is None else progress.listen,
-            )
-        except Reject:
-            raise
-        except Exception as error:
-            error.add_note(_where(error))
-            raise
+            yield progress.listen
         finally:
-            if progress is not None:
-                self._done["progress"] += progress.sent
+            self._done["progress"] += progress.sent
 
     async def _is_outstanding(self, key: str) -> bool:
         """Tell of a message, by its key, whether it will be delivered to this agent again."""

@@ -1,6 +1,7 @@
 """Answers that nobody asked for, that come second, or too late, are kept and change nothing."""
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
 from mq9.server.users import User, Users
 from tests.questions.graphs import (
@@ -150,3 +151,23 @@ async def test_an_agent_may_answer_for_the_mailbox_that_it_is_registered_with(pe
         await boss.reply(message, "yes")
         await settle(lawyer)
         assert (worker.counters.refused, worker.counters.answered) == (1, 1)
+
+
+async def test_of_two_answers_at_once_to_two_workers_one_is_accepted(broker, client):
+    saver = InMemorySaver()
+    asking = Asking("May I?", saver=saver)
+    async with (
+        broker.client() as other,
+        working(client, asking.graph) as one,
+        working(other, asking.graph) as another,
+    ):
+        for number in range(5):
+            await ask_lawyer(client, correlation_id=str(number))
+            [*_, (message, _)] = await asked(client)
+            await client.reply(message, "yes", sender="boss")
+            await client.reply(message, "no", sender="chief")
+            await settle(client)
+            assert len(await outcome(client)) == len(await refusals(client)) == number + 1
+        done = [worker.counters for worker in (one, another)]
+        assert sum(worker.answered for worker in done) == 5
+        assert asking.ran.count("asked") == asking.ran.count("write") == 5

@@ -10,6 +10,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
+from langchain_mq9 import MailboxWorker
 from langchain_mq9.testing import ScriptedModel
 from mq9 import InvalidRequest
 from mq9.questions import Question
@@ -23,6 +24,7 @@ from tests.questions.graphs import (
     settle,
     working,
 )
+from tests.worker.graphs import echo
 
 DAY = 86_400
 
@@ -328,3 +330,64 @@ async def test_what_cannot_be_meant_is_refused(client, options, complaint):
     with pytest.raises(InvalidRequest, match=complaint):
         async with working(client, Asking("May I?").graph, **options):
             pass
+
+
+async def test_an_agent_that_is_asked_has_a_conversation_with_each_thread_that_asks(client):
+    """Otherwise it would mix up the users of whoever asks."""
+    asking = Asking(*({"type": "question", "to": "notary", "text": text} for text in ("a", "b")))
+    notary = MailboxWorker(echo(), agent="notary", client=client)
+    async with working(client, asking.graph), notary:
+        for number in range(2):
+            await ask_lawyer(client, correlation_id=str(number), reply_to=None)
+        while asking.ran.count("write") < 2:
+            await client.clock.advance(0)
+        await settle(client)
+    answers = {one.correlation_id: one.text for one in await client.query("lawyer.answers")}
+    assert sorted(answers.values()) == ["1: a", "1: a", "3: b", "3: b"]
+
+
+async def test_progress_is_told_before_the_question_and_after_the_answer(client):
+    async with working(client, Asking("May I?").graph, progress="mailbox") as worker:
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        assert worker.counters.progress == 3
+    [*told, reply] = await client.query("asker")
+    assert [one.headers["progress"] for one in told] == ["read", "ask", "write"]
+    assert [one.headers["progress-of"] for one in told] == ["task"] * 3
+    assert reply.correlation_id == "task"
+
+
+async def test_a_subgraph_asks_like_its_parent(client):
+    inner = StateGraph(Both)
+    inner.add_node("left", lambda _: {"left": interrupt("left?")})
+    inner.add_edge(START, "left")
+    outer = StateGraph(Both)
+    outer.add_node("inner", inner.compile())
+    outer.add_edge(START, "inner")
+    async with working(client, outer.compile(checkpointer=InMemorySaver())):
+        await ask_lawyer(client, {"right": "?"})
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        assert await outcome(client) == [{"left": "yes", "right": "?"}]
+
+
+async def test_an_answer_whose_run_failed_for_good_is_used_when_it_is_moved_back(client):
+    """As mq9 redrive does."""
+    failures = [ConnectionError("the archive is down")] * 3
+
+    async def fail(_answers):
+        if failures:
+            raise failures.pop()
+
+    async with working(client, Asking("May I?", act=fail).graph, max_deliveries=3):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        await settle(client, 60)
+        [reason] = await refusals(client)
+        assert reason.startswith("ConnectionError: the archive is down")
+        [dead] = await client.fetch("lawyer.dead", group_name="redrive")
+        await dead.move("lawyer.answers")
+        await settle(client)
+        assert [one["trail"][1] for one in await outcome(client)] == ['"yes"']
