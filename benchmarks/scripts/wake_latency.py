@@ -1,7 +1,7 @@
 # a script
 """How soon a waiter sees what another process sends to the same file.
 
-    python benchmarks/wake_latency.py [messages]
+    python benchmarks/scripts/wake_latency.py [messages]
 
 One process waits in a long poll, another sends at random moments; the time between sending and
 seeing is measured by the wall clock that both share. Prints the median and the 99th percentile.

@@ -4,7 +4,7 @@ Beside it, in turn, how long it takes to import the MCP SDK, which serves all fu
 `python -c "import mcp"` takes, and what `python -c pass` takes of that. The median of each is
 printed, and the first as a share of the second.
 
-    python benchmarks/mcp_start.py [rounds]
+    python benchmarks/scripts/mcp_start.py [rounds]
 """
 
 import json

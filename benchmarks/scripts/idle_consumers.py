@@ -1,6 +1,6 @@
 """What idle consumers cost, with short polls and with the long polls that are the default.
 
-Run it with `.venv/bin/python benchmarks/idle_consumers.py`. It takes a minute and a half.
+Run it with `.venv/bin/python benchmarks/scripts/idle_consumers.py`. It takes a minute and a half.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Does one client that floods a server starve another? What a SEND takes, alone and beside it.
 
-Run it with `.venv/bin/python benchmarks/fairness.py`. It takes about a minute and talks to a server
-on this machine only. Each flood is a program of its own that writes as fast as it is read.
+Run it with `.venv/bin/python benchmarks/scripts/fairness.py`. It takes about a minute, on a
+server on this machine only. Each flood is a program of its own that writes as fast as it is read.
 """
 
 import asyncio

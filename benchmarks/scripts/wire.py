@@ -1,6 +1,6 @@
 """How fast are the parser and the encoder? Frames and megabytes a second, and nats-py's parser.
 
-Run it with `.venv/bin/python benchmarks/wire.py`. It takes some seconds and opens no socket:
+Run it with `.venv/bin/python benchmarks/scripts/wire.py`. It takes some seconds, opens no socket:
 bytes are fed in pieces as large as the server reads at once. nats-py has only the reading half
 of a client, so that it is given the MSG of the same message; its callbacks do nothing.
 """
