@@ -9,10 +9,10 @@ PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() +
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance hosts mcpb soak generated format constraints browser docs tools
+.PHONY: help demo test check conformance hosts mcpb soak bench bench-peers generated format constraints browser docs tools
 
 help: ## Say what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -129,6 +129,26 @@ hosts: $(READY) $(HOST_TOOLS) $(FRAMEWORKS) ## Run MCP hosts and frameworks of o
 soak: $(READY) ## The long versions of the kill, fuzz and model tests
 	MQ9_TEST_SCALE=10 $(BIN)/python -m pytest -m soak --timeout 3600
 
+# Each case starts what it needs and stops it; what it keeps, such as large files, is in build/bench.
+bench: $(READY) ## Measure beside what others would pick: make bench ONLY=send ROUNDS=5 SCALE=0.1
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SCALE),--scale $(SCALE))
+
+# Debian keeps no older versions of redis-server, so it is not pinned. Where services are started
+# for installed packages, Debian starts it as one; make bench starts its own.
+bench-peers: $(READY) ## Install what make bench measures beside; redis-server on Debian, for its superuser
+	@$(PIP) install --quiet --constraint constraints.txt --group bench
+	@if command -v redis-server >/dev/null; then \
+		echo "There is a redis-server."; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing redis-server (once) ..."; \
+		apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes redis-server \
+			>/dev/null; \
+	else \
+		echo "Install redis-server; without it the table says that it is not installed."; \
+	fi
+
 # Debian keeps no older versions of it, so it is not pinned.
 browser: ## Chromium, for the test that opens a page; only on Debian, for its superuser
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then \
@@ -158,5 +178,5 @@ format: $(READY) ## Format the code and mend what the linter can
 constraints: ## Pin the newest versions of everything for development
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@$(PIP) install --quiet --upgrade pip
-	@$(PIP) install --quiet --editable '.[all]' --group dev
+	@$(PIP) install --quiet --editable '.[all]' --group dev --group bench
 	@$(PIP) freeze --all --exclude-editable > constraints.txt

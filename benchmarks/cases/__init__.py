@@ -1,0 +1,30 @@
+"""All cases, in the order of the table."""
+
+from benchmarks.cases import (
+    backlog,
+    fetch,
+    file,
+    imports,
+    langchain,
+    mailboxes,
+    mcp,
+    sdk,
+    send,
+    tail,
+)
+
+CASES = (
+    sdk.CASE,
+    send.SEND,
+    fetch.CASE,
+    send.FSYNC,
+    file.CASE,
+    langchain.CASE,
+    mcp.CASE,
+    backlog.FETCH,
+    mailboxes.CASE,
+    backlog.OPENING,
+    backlog.DISK,
+    imports.CASE,
+    tail.CASE,
+)

@@ -1,0 +1,57 @@
+"""A file in this process, beside a Redis that is imitated in this process and keeps no file."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from benchmarks import load
+from benchmarks.case import Case, Comparison, Contestants, NotInstalled, Setting, at_least
+from mq9 import Mq9Client
+
+_SENDS = 2_000
+_SEQUENTIAL, _TOGETHER = "sequential", "64 in flight"
+_FILE, _FAKEREDIS = "sqlite:///", "fakeredis, memory only"
+
+
+async def _fakeredis(stack: AsyncExitStack) -> load.Call | NotInstalled:
+    try:
+        from fakeredis import FakeAsyncRedis  # noqa: PLC0415  # it may be missing
+    except ImportError:
+        return NotInstalled("fakeredis")
+    client = await stack.enter_async_context(FakeAsyncRedis())
+    return lambda: client.xadd("inbox", {"body": load.BODY})
+
+
+async def _open(setting: Setting, stack: AsyncExitStack) -> Contestants:
+    url = f"sqlite:///{setting.directory('file').as_posix()}/mail.db"
+    client = await stack.enter_async_context(Mq9Client(url))
+    await client.mailbox_create(name="inbox")
+    fakeredis = await _fakeredis(stack)
+    count = setting.size(_SENDS, load.AT_ONCE)
+
+    def contestant(call):
+        async def measure():
+            return {
+                _SEQUENTIAL: await load.rate(call, count),
+                _TOGETHER: await load.rate(call, count, load.AT_ONCE),
+            }
+
+        return measure
+
+    return {
+        _FILE: contestant(lambda: client.send("inbox", load.BODY)),
+        _FAKEREDIS: fakeredis if isinstance(fakeredis, NotInstalled) else contestant(fakeredis),
+    }
+
+
+CASE = Case(
+    "file",
+    f"send to a file in this process, {_SENDS} each, beside XADD to fakeredis, which keeps "
+    "everything in memory",
+    {_SEQUENTIAL: "sends/s", _TOGETHER: "sends/s"},
+    [
+        Comparison(_SEQUENTIAL, _FILE, _FAKEREDIS, at_least(2)),
+        Comparison(_TOGETHER, _FILE, _FAKEREDIS, at_least(6)),
+    ],
+    _open,
+)

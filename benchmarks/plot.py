@@ -1,0 +1,61 @@
+"""How far each comparison is from its goal, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from benchmarks.case import Goal
+from benchmarks.report import Row, rows
+from benchmarks.rounds import Results
+
+_ROW_INCHES = 0.32
+_LEAST = 1e-3  # what a figure of 0 is drawn as, for the axis has none
+
+
+def write(all_results: Sequence[Results], path: Path) -> None:
+    """Write a picture of all comparisons that have a goal and were measured."""
+    drawn = [
+        row
+        for results in all_results
+        for row in rows(results)
+        if row.comparison.goal is not None and row.compared is not None
+    ]
+    figure = Figure(figsize=(11, 1.5 + _ROW_INCHES * len(drawn)), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    for height, row in enumerate(reversed(drawn)):
+        middle, low, high = _reached(row)
+        colour = "tab:green" if row.is_met else "tab:red"
+        axes.errorbar(
+            middle, height, xerr=[[middle - low], [high - middle]], fmt="o", color=colour, capsize=3
+        )
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(drawn)), [_label(row) for row in reversed(drawn)], fontsize=8)
+    axes.set_xlabel("reached, as a share of the goal: at 1 or to the right of it the goal is met")
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(path, format="svg")
+
+
+def _reached(row: Row) -> tuple[float, float, float]:
+    """Return which shares of the goal the median and, from low to high, the quartiles reach."""
+    goal, compared = row.comparison.goal, row.compared
+    if goal is None or compared is None:
+        raise ValueError("there is nothing to draw")
+    shares = [_share(figure, goal) for figure in (compared.lower, compared.upper)]
+    return _share(compared.median, goal), min(shares), max(shares)
+
+
+def _share(figure: float, goal: Goal) -> float:
+    figure = max(figure, _LEAST)
+    return figure / goal.limit if goal.is_least else goal.limit / figure
+
+
+def _label(row: Row) -> str:
+    one = row.comparison
+    beside = f" / {one.beside}" if one.beside else ""
+    return f"{row.results.case.name}, {one.measure}: {one.ours}{beside} {one.goal}"
