@@ -108,6 +108,7 @@ def test_the_commands_of_every_page_are_targets_that_ci_runs_or_a_test_does():
         "conformance",
         "hosts",
         "mcpb",
+        "bench",
         "constraints",
         "browser",
         "docs",
