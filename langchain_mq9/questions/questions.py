@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from langgraph.types import Interrupt
 
+from langchain_mq9.headers import PROGRESS
 from langchain_mq9.questions.interrupts import Asked, asked, resume_value
 from langchain_mq9.questions.mail import Due, QuestionMail, digest_of, due_of
 from langchain_mq9.questions.parking import Parking
@@ -177,6 +178,8 @@ class Questions:
             Reject: An answer is not accepted.
             Exception: What the graph raises, or the broker.
         """
+        if message.correlation_id is None and PROGRESS in message.headers:
+            return  # of an agent that is at work on a question
         due = due_of(message)
         try:
             record = await self._record_of(message)

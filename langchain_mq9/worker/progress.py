@@ -8,12 +8,11 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from langchain_mq9.headers import PROGRESS, PROGRESS_OF
 from mq9 import IdConflict, MailboxNotFound, Mq9Client, Mq9Error
 
 logger = logging.getLogger("mq9.worker")
 
-PROGRESS = "progress"  # the header that tells such a message from an answer
-OF = "progress-of"  # the header that names the question
 _LONGEST_HEADER = 256
 
 
@@ -63,7 +62,7 @@ class Progress:
             return
         headers = {PROGRESS: _header(name)}
         if self._correlation_id is not None:
-            headers[OF] = self._correlation_id
+            headers[PROGRESS_OF] = self._correlation_id
         # The same again when the step is: a run that was cut off repeats what was not stored.
         what = f"{self._message}\0{task or ''}\0".encode() + payload
         try:
