@@ -1,5 +1,7 @@
 """The scenarios come to what they are there to show, on every kind of broker."""
 
+import ast
+import re
 import runpy
 from pathlib import Path
 
@@ -7,6 +9,14 @@ import pytest
 
 PROGRAMS = Path(__file__).parents[2] / "examples/scenarios"
 
+PATTERNS = [
+    "capability routing",
+    "sub-agent's result",
+    "worker queue",
+    "cloud to edge",
+    "human approval",
+    "request and reply",
+]
 OUTCOMES = {
     "alert": {
         "pager": ["Payments are slow", "Payments fail"],
@@ -66,7 +76,13 @@ def test_a_scenario_runs_by_itself_and_tells_what_happens(name, capsys, monkeypa
     assert capsys.readouterr().out
 
 
-def test_every_scenario_is_tested_and_fits_on_a_page():
-    assert {path.stem for path in PROGRAMS.iterdir() if path.suffix == ".py"} == set(OUTCOMES)
-    for name in OUTCOMES:
-        assert len(program(name).read_text("utf-8").splitlines()) < 60, name
+def test_every_scenario_and_pattern_has_a_program_that_fits_on_a_page():
+    assert {path.stem for path in PROGRAMS.glob("*.py")} == set(OUTCOMES)
+    sources = {name: program(name).read_text("utf-8") for name in OUTCOMES}
+    shown = [ast.get_docstring(ast.parse(source)) for source in sources.values()]
+    numbers = re.findall(r"^Scenario (\d)", "\n".join(shown), re.MULTILINE)
+    assert sorted(numbers) == list("12345678")
+    for pattern in PATTERNS:
+        assert sum(pattern in " ".join(one.split()) for one in shown) == 1, pattern
+    for name, source in sources.items():
+        assert len(source.splitlines()) < 60, name
