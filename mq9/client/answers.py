@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol, TypeVar
 
 from mq9.client.ordered_reading import OrderedReading
 from mq9.clock import Clock
-from mq9.models import Message
+from mq9.models import FetchResult, Message
 
 _LONGEST_WAIT_MS = 60_000
+_MOST_ANSWERS = 1_000  # messages of one correlation id that are looked at
+_AT_ONCE = 64  # requests, as many of one client as a server works on
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class QueryingClient(Protocol):
+    """The part of ``Mq9Client`` that finds answers; see there."""
+
+    async def query(
+        self,
+        mail_address: str,
+        *,
+        correlation_id: str | None = None,
+        limit: int | None = None,
+        max_bytes: int = ...,
+    ) -> FetchResult:
+        """Look at stored messages."""
+
+
+async def stored_answers(
+    client: QueryingClient, mail_address: str, correlation_ids: Sequence[str]
+) -> tuple[dict[str, Message], int]:
+    """Return the first message of each correlation id, and the first msg_id not looked at.
+
+    Args:
+        client: The client to look with.
+        mail_address: Where the answers are.
+        correlation_ids: The correlation ids.
+
+    Raises:
+        MailboxNotFound: The mailbox is not there.
+    """
+
+    async def find(correlation_id: str) -> Message | None:
+        found = await client.query(mail_address, correlation_id=correlation_id, limit=_MOST_ANSWERS)
+        return found[0] if found else None
+
+    newest = await client.query(mail_address, limit=1, max_bytes=1)
+    if not newest:
+        return {}, 0
+    found = zip(correlation_ids, await at_once(find, correlation_ids), strict=True)
+    return {which: one for which, one in found if one is not None}, newest[0].msg_id + 1
 
 
 async def first_answers(
@@ -36,3 +82,12 @@ async def first_answers(
         if left_ms == 0 and not reading.is_within_round:
             break
     return found
+
+
+async def at_once(call: Callable[[T], Awaitable[R]], arguments: Sequence[T]) -> list[R]:
+    """Call a coroutine function with each argument, several at once; return what they return."""
+    results: list[R] = []
+    for start in range(0, len(arguments), _AT_ONCE):
+        several = (call(one) for one in arguments[start : start + _AT_ONCE])
+        results += await asyncio.gather(*several)
+    return results

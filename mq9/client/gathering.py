@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from mq9 import address as addresses
 from mq9.client import arguments, payloads
-from mq9.client.answers import first_answers
+from mq9.client.answers import at_once, first_answers, stored_answers
 from mq9.client.ordered_reading import OrderedReading
 from mq9.client.questions import QuestionMethods, lifetime_s
 from mq9.errors import Forbidden, InvalidRequest, LimitReached, MailboxNotFound, Mq9Error, NoReply
@@ -27,14 +25,9 @@ QUESTION_TTL_S = 7 * 86_400
 KEPT_S = 30 * 86_400  # how long answers are kept after the last call with an id
 
 _CODE_CHARS = 32  # of hexadecimal: 128 bits
-_AT_ONCE = 64  # requests
-_MOST_ANSWERS = 1_000  # messages of one correlation id that are looked at
 
 # Why one question cannot be sent while others can.
 _REFUSALS = (Forbidden, LimitReached, MailboxNotFound)
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +125,8 @@ class GatherMethods(QuestionMethods):
             found: dict[str, Message] = {}
             from_id = 0
             if secret is not None:
-                found, from_id = await self._answered_before(answered_at, wanted)
+                ids = [one.correlation_id for one in wanted]
+                found, from_id = await stored_answers(self, answered_at, ids)
             left = [one for one in wanted if one.correlation_id not in found]
             refused = await self._ask(left, options)
             if len(wanted) - len(refused) < enough:
@@ -146,6 +140,7 @@ class GatherMethods(QuestionMethods):
         places = {one.correlation_id: place for place, one in enumerate(wanted)}
         gathered = Gathered(
             (found.get(one.correlation_id) for one in wanted),
+            correlation_ids=(one.correlation_id for one in wanted),
             refused={places[which]: error for which, error in refused.items()},
         )
         came = len(gathered.answers)
@@ -155,25 +150,6 @@ class GatherMethods(QuestionMethods):
                 gathered,
             )
         return gathered
-
-    async def _answered_before(
-        self, mail_address: str, questions: Sequence[_Question]
-    ) -> tuple[dict[str, Message], int]:
-        """Return the answers that are there, and the first msg_id that was not looked at."""
-
-        async def answer(question: _Question) -> Message | None:
-            found = await self.query(
-                mail_address, correlation_id=question.correlation_id, limit=_MOST_ANSWERS
-            )
-            return found[0] if found else None
-
-        newest = await self.query(mail_address, limit=1, max_bytes=1)
-        if not newest:
-            return {}, 0
-        answers = await _at_once(answer, questions)
-        found = zip(questions, answers, strict=True)
-        came = {one.correlation_id: answer for one, answer in found if answer is not None}
-        return came, newest[0].msg_id + 1
 
     async def _ask(
         self, questions: Sequence[_Question], options: requests.Send
@@ -189,7 +165,7 @@ class GatherMethods(QuestionMethods):
                 return error
             return None
 
-        refusals = zip(questions, await _at_once(ask, questions), strict=True)
+        refusals = zip(questions, await at_once(ask, questions), strict=True)
         return {one.correlation_id: error for one, error in refusals if error is not None}
 
 
@@ -240,12 +216,3 @@ def _with_correlation_ids(secret: str, asked: Iterable[tuple[str, bytes]]) -> li
 
 def _code(secret: str, what: bytes) -> str:
     return hmac.new(secret.encode(), what, hashlib.sha256).hexdigest()[:_CODE_CHARS]
-
-
-async def _at_once(call: Callable[[T], Awaitable[R]], arguments: Sequence[T]) -> list[R]:
-    """Call a coroutine function with each argument, so many at once as a server works on."""
-    results: list[R] = []
-    for start in range(0, len(arguments), _AT_ONCE):
-        several = (call(one) for one in arguments[start : start + _AT_ONCE])
-        results += await asyncio.gather(*several)
-    return results

@@ -101,7 +101,8 @@ def _gathering(
 
     def synchronous(client: SyncMq9Client, gathered: Gathered) -> Gathered[SyncMessage]:
         answers = (None if one is None else as_sync(one, client) for one in gathered)
-        return Gathered(answers, refused=gathered.refused)
+        ids = gathered.correlation_ids
+        return Gathered(answers, correlation_ids=ids, refused=gathered.refused)
 
     @functools.wraps(method)
     def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> Gathered[SyncMessage]:

@@ -22,6 +22,7 @@ class Gathered(list[M | None]):
     """The answers to several questions, in the order of the questions; None where none came.
 
     Attributes:
+        correlation_ids: That of each question.
         refused: By its place, why a question could not be sent. It is missing, too.
     """
 
@@ -29,9 +30,11 @@ class Gathered(list[M | None]):
         self,
         answers: Iterable[M | None] = (),
         *,
+        correlation_ids: Iterable[str] = (),
         refused: Mapping[int, Mq9Error] | None = None,
     ) -> None:
         super().__init__(answers)
+        self.correlation_ids = tuple(correlation_ids)
         self.refused = dict(refused or {})
 
     @property

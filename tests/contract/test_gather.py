@@ -91,6 +91,7 @@ async def test_answers_come_in_the_order_of_the_questions(way, client):
     gathered = await gathering
     assert texts(gathered) == ["re 1", 're {"n":2}', "re 3"]
     assert (gathered.missing, gathered.refused, gathered.answers) == ([], {}, list(gathered))
+    assert [one.correlation_id for one in gathered] == list(gathered.correlation_ids)
 
 
 async def test_nothing_is_asked_of_nobody(client, work):
