@@ -16,10 +16,22 @@ from langchain_mq9.tools import *  # noqa: F403  # a class for each operation of
 from mq9.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_mq9.asking import AskAgentTool, Question
     from langchain_mq9.worker import MailboxWorker, WorkerCounters
 
-__all__ = ["MailboxWorker", "Mq9Tool", "Mq9Toolkit", "Session", "WorkerCounters"]
+__all__ = [
+    "AskAgentTool",
+    "MailboxWorker",
+    "Mq9Tool",
+    "Mq9Toolkit",
+    "Question",
+    "Session",
+    "WorkerCounters",
+]
 __all__ += tools.__all__
 
 if not TYPE_CHECKING:  # what most programs do not need is loaded when it is used
-    __getattr__, __dir__ = lazy_names(__name__, {"worker": ("MailboxWorker", "WorkerCounters")})
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {"asking": ("AskAgentTool", "Question"), "worker": ("MailboxWorker", "WorkerCounters")},
+    )

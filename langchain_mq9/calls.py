@@ -12,10 +12,13 @@ from typing import cast
 
 from langchain_core.runnables import RunnableConfig
 
+from mq9.operations.steps import Step
+
 PATH = "mq9_path"  # in a run's configuration: that of the message which the run works on
 # In the metadata of a worker's run, and so of its checkpoints: the key of its message, which begins
 # with the mailbox that the message came to.
 MESSAGE = "mq9_message"
+_STEP = "mq9_step_id"  # in the configuration of a call: what tells it from others of its node
 _TOOL_CALL = "mq9_tool_call_id"  # in the configuration that a tool is given: the id of the call
 
 
@@ -34,6 +37,7 @@ class Call:
             call that cannot be told from others.
         headers: What goes with each message that it sends.
         task: The path of the message that the run works on, where that is known.
+        step: The step of the thread that it is made in; None outside of threads.
         send_hops: How many names the path of what it sends may have; None for any number.
         worked: The mailbox whose mail a worker takes, for a message of which it runs the graph;
             None where no worker runs it.
@@ -46,6 +50,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     task: tuple[str, ...] = ()
     send_hops: int | None = None
+    step: Step | None = None
     worked: str | None = None
 
 
@@ -82,6 +87,20 @@ def with_tool_call(config: RunnableConfig, tool_call_id: str | None) -> Runnable
         return config
     configurable = {**config.get("configurable", {}), _TOOL_CALL: tool_call_id}
     return cast(RunnableConfig, {**config, "configurable": configurable})
+
+
+def with_step_id(config: RunnableConfig, step_id: str | None) -> RunnableConfig:
+    """Return a configuration that says what of its node's questions is asked with it."""
+    if step_id is None:
+        return config
+    configurable = {**config.get("configurable", {}), _STEP: step_id}
+    return cast(RunnableConfig, {**config, "configurable": configurable})
+
+
+def step_id_of(config: RunnableConfig) -> str | None:
+    """Return what tells a node's questions from others of the node; None for nothing."""
+    step_id: str | None = config.get("configurable", {}).get(_STEP)
+    return step_id
 
 
 def tool_call_of(config: RunnableConfig) -> str | None:

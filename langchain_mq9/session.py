@@ -19,10 +19,11 @@ from langchain_mq9.calls import (
 from langchain_mq9.connection import ToolConnection, toolkit_closed
 from langchain_mq9.consumer_names import ConsumerNames
 from langchain_mq9.langsmith_headers import run_headers
-from langchain_mq9.threads import thread_mailbox
+from langchain_mq9.threads import thread_mailbox, thread_step
 from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.arguments import Arguments
+from mq9.operations.asking import ask_agent
 from mq9.operations.conversations import Conversations
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.errors import unreachable
@@ -111,7 +112,8 @@ class Session:
         if mail_address is not None and agent is None:
             raise InvalidRequest("mail_address: it is the mailbox of an agent; give the agent")
         names = [one.name for one in OPERATIONS] if tools is None else tools
-        self.tools = ToolNames({name: name for name in names})
+        # A tool for asking is given only to who asks for it.
+        self.tools = ToolNames({name: name for name in (*names, ask_agent.name)})
         self._identity = (
             None if agent is None else Identity(agent, allow_read, mail_address, allow_send)
         )
@@ -245,6 +247,7 @@ class Session:
             idempotency_id=idempotency_id(config),
             headers=run_headers(),
             task=task_path(config),
+            step=None if self.agent is None else thread_step(self.agent, config),
             send_hops=send_hops.get(),
             worked=worked_mailbox(config),
         )
@@ -276,6 +279,7 @@ class Session:
             private=self._private_mailbox(call.thread_id),
             conversations=self._conversations,
             task=call.task,
+            step=call.step,
             send_hops=call.send_hops,
             has_worker=self._identity is not None and call.worked == self._identity.mail_address,
         )

@@ -9,6 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import PrivateAttr
 
+from langchain_mq9.asking import AskingMethods
 from langchain_mq9.session import Inbox, Session
 from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.tools import TOOLS
@@ -19,7 +20,7 @@ from mq9.operations.paths import DEFAULT_MAX_HOPS
 from mq9.operations.waiting import unread_of
 
 
-class Mq9Toolkit(BaseToolkit):
+class Mq9Toolkit(AskingMethods, BaseToolkit):
     """Gives an agent its mailbox, as tools for ``create_react_agent`` or ``create_agent``.
 
     All tools share one connection, made when it is first needed; they may be used from sync and

@@ -14,6 +14,7 @@ from mq9.operations.deliveries import Deliveries, DeliveryMemory, Leases
 from mq9.operations.identity import Identity, address_in
 from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 from mq9.operations.private_mailbox import PrivateMailbox, description
+from mq9.operations.steps import Step
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import requests
 
@@ -43,6 +44,8 @@ class Caller:
         conversations: What it fetched and asked lately, and when a conversation is stopped.
         task: The path of the message that it works on, where that is known.
         send_hops: How many names the path of what it sends may have; None for any number.
+        step: The step of a thread that calls, by which what it asks is known when it is taken
+            again; None outside of threads.
         private: The mailbox of the agent's thread that calls, where its answers come; None for the
             agent's own.
         has_worker: Whether a worker of the agent runs it for one message: the worker takes what
@@ -65,6 +68,7 @@ class Caller:
     task: Sequence[str] = ()
     send_hops: int | None = None
     private: PrivateMailbox | None = None
+    step: Step | None = None
     has_worker: bool = False
 
     @property

@@ -117,7 +117,7 @@ async def agent_discover(caller: Caller, arguments: DiscoverArguments) -> Discov
     now = caller.client.clock.now_ms() // 1000
     are_few = len(everybody) <= _FEW
     if rankings:
-        ranked = _fused([_living_first(matches, now) for matches in rankings])
+        ranked = _fused([living_first(matches, now) for matches in rankings])
         if are_few:
             found_so_far = {agent.match.name for agent, _ in ranked}
             ranked += [(one, True) for one in everybody if one.match.name not in found_so_far]
@@ -164,7 +164,7 @@ def _fused(rankings: Sequence[Sequence[AgentMatch]]) -> list[_Ranked]:
     return [(agents[name], name not in fitting) for name in best_first]
 
 
-def _living_first(found: Sequence[AgentMatch], now: int) -> list[AgentMatch]:
+def living_first(found: Sequence[AgentMatch], now: int) -> list[AgentMatch]:
     """Put, of agents that fit about as well, those first that were seen lately."""
     best = max((abs(agent.match.score) for agent in found), default=0.0) or 1.0
     return sorted(
