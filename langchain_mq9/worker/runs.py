@@ -52,7 +52,7 @@ class Run:
         thread_id: Its thread.
         message: The key of the message.
         path: The agents that the conversation has passed through.
-        is_redelivered: Whether the message was delivered before, so that it may have run.
+        is_redelivered: Whether the message may have been delivered before, and so may have run.
     """
 
     thread_id: str

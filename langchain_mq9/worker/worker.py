@@ -48,6 +48,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("mq9.worker")
 
+_GROUP_LASTS_S = 29 * 86_400  # a day less than a consumer group that nobody uses
 _FRAMES_OF_A_REASON = 6  # of the traceback, the innermost ones
 
 
@@ -330,7 +331,7 @@ class MailboxWorker:
             thread_id=thread_id(self.agent, message),
             message=message_key(message),
             path=message.path,
-            is_redelivered=message.delivery_count > 1,
+            is_redelivered=self._may_be_redelivered(message),
         )
         fields = _fields(message) | {"thread_id": run.thread_id}
         logger.debug("waiting for its turn", extra=fields)
@@ -350,6 +351,14 @@ class MailboxWorker:
         answer = await self._bodies.answer_of(state.values)
         if answer is not None:
             await message.reply(answer, path=extended(message.path, self.agent))
+
+    def _may_be_redelivered(self, message: Message) -> bool:
+        """Tell whether a message may have been delivered to this agent before.
+
+        Whoever was away for a month is given everything anew: the group was forgotten.
+        """
+        age_s = self._client.clock.now_ms() / 1000 - message.create_time
+        return message.delivery_count > 1 or age_s > _GROUP_LASTS_S
 
     async def _resume(
         self, record: Record, value: Any, lost: asyncio.Future[None], *, is_repeated: bool

@@ -68,6 +68,29 @@ async def test_an_answer_after_thirty_days_and_a_restart_is_as_good_as_any(clien
     assert await refusals(client) == []
 
 
+async def test_a_worker_that_was_away_for_longer_than_groups_last_repeats_no_run(client):
+    """It is given all messages of the mailbox once more, and may answer those once more."""
+    saver = InMemorySaver()
+    conversation = {"headers": {"conversation": "one"}}
+    async with working(client, Asking("May I?", saver=saver).graph):
+        await ask_lawyer(client, {"topic": "milk"}, correlation_id="first", **conversation)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        await ask_lawyer(client, **conversation)
+    await client.clock.advance(40 * DAY)
+    [_, (message, _)] = await asked(client)
+    await client.reply(message, "no", sender="boss")
+    asking = Asking("May I?", saver=saver)
+    async with working(client, asking.graph):
+        await settle(client)
+        [*_, (last, _)] = await asked(client)
+        assert last.msg_id == message.msg_id
+    assert asking.ran == ["ask", "asked", "write"]
+    trails = {one.correlation_id: one.json()["trail"] for one in await client.query("asker")}
+    trail = ["read", '"yes"', "write"]
+    assert trails == {"first": trail, "task": [*trail, "read", '"no"', "write"]}
+
+
 async def test_a_run_that_nobody_waits_for_asks_and_goes_on_all_the_same(client):
     asking = Asking("May I?")
     async with working(client, asking.graph):
