@@ -37,6 +37,7 @@ _MODES = ("notice", "messages")
 DEFAULT_MAX_CHARS = 4_000
 DEFAULT_MAX_MESSAGES = 10
 _FEWEST_CHARS = 100
+_MOST_FETCHES = 10  # before one call of the model
 _DECLINED_S = 60  # for which others may take what the model has given back
 _MOST_MESSAGES = 100
 
@@ -162,9 +163,11 @@ class Inbox:
         lost = {_base(id_): id_ for id_ in await self._lost(caller, held)}
         used = sum(_body_length(seen.get(id_, "")) for id_ in held)
         new: list[AnyMessage] = []
-        while (left := self._max_chars - used) >= _FEWEST_CHARS and (
-            most := self._max_messages - len(held) - len(new)
-        ) > 0:
+        for _ in range(_MOST_FETCHES):
+            left = self._max_chars - used
+            most = self._max_messages - len(held) - len(new)
+            if left < _FEWEST_CHARS or most < 1:
+                break
             result = await _fetch(caller, most, left, new_only=bool(held or new))
             if not result.messages:
                 break

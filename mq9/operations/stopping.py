@@ -86,7 +86,6 @@ async def _move(
         except MailboxNotFound:
             description = identity.description(dead_letter)
             await caller.client.mailbox_create(name=dead_letter, desc=description, renew=True)
-            identity.made(dead_letter)
             await message.move(dead_letter, reason=reason)
     except Mq9Error as error:
         _logger.warning(

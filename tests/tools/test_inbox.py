@@ -174,6 +174,17 @@ class TestMessages:
         await run(agent, QUESTION)
         assert script.bodies() == ["2" * 100, "3" * 100]
 
+    def test_what_does_not_fit_any_more_is_given_back_whole(self, inbox, worker, make_agent):
+        for size in (100, 300):
+            send(worker, "x" * size)
+        script = Script("done", "done")
+        agent = make_agent(script, inbox, mode="messages", max_chars=350)
+        agent.invoke(QUESTION)
+        assert script.bodies() == ["x" * 100]
+        assert inbox.unread().total == 1
+        agent.invoke(QUESTION)
+        assert script.bodies() == ["x" * 300]
+
     async def test_a_message_larger_than_the_budget_is_cut_and_says_where_the_rest_is(
         self, inbox, worker, make_agent, run
     ):
@@ -224,10 +235,11 @@ class TestMessages:
         agent = make_agent(script, inbox, mode="messages", checkpointer=InMemorySaver())
         await run(agent, QUESTION, run_in("1"))
         assert script.bodies() == ["for the planner", "for somebody else"]
+        assert fetch(inbox)["empty"] == "1 given back, held for 60 s more; 1 already acked"
         await broker.clock.advance(60)
-        assert inbox.unread().total == 1
         await run(agent, QUESTION, run_in("1"))
         assert script.bodies() == ["for the planner", "for somebody else", "for somebody else"]
+        assert fetch(inbox)["empty"] == "2 already acked"
 
     async def test_each_turn_of_a_thread_is_shown_what_is_new(self, inbox, worker, make_agent, run):
         script = Script("done", "done")
@@ -239,6 +251,21 @@ class TestMessages:
         assert [one.type for one in script.shown[1]] == ["human", "human", "ai", "human", "human"]
         assert script.bodies() == ["first", "second"]
         assert fetch(inbox)["empty"] == "2 already acked"
+
+    async def test_mail_of_an_earlier_turn_that_comes_again_is_only_confirmed(
+        self, inbox, worker, broker, make_agent, run
+    ):
+        script = Script("done", "done")
+        agent = make_agent(script, inbox, mode="messages", checkpointer=InMemorySaver())
+        send(worker, "task")
+        await run(agent, QUESTION, run_in("1"))
+        # As if the turn could not be confirmed: the group begins anew.
+        options = {"group_name": "planner", "force_deliver": True}
+        [again] = await broker.client().fetch("planner", **options)
+        await again.nack()
+        await run(agent, QUESTION, run_in("1"))
+        assert script.bodies() == ["task"]
+        assert fetch(inbox)["empty"] == "1 already acked"
 
     async def test_a_broker_that_cannot_be_used_does_not_stop_the_agent(
         self, inbox, make_agent, run, caplog
@@ -382,6 +409,15 @@ class TestFailures:
         await run(agent, QUESTION, run_in("2"))
         assert script.bodies() == ["task"]
         assert fetch(inbox)["empty"] == "1 already acked"
+
+    async def test_the_thread_that_read_it_before_a_crash_has_it_again_at_once(
+        self, inbox, worker, make_agent, run
+    ):
+        send(worker, "task")
+        stopped_after_reading(Script(), inbox).invoke(QUESTION, run_in("1"))
+        script = Script("done")
+        await run(make_agent(script, inbox, mode="messages"), QUESTION, run_in("1"))
+        assert script.bodies() == ["task"]
 
     async def test_a_turn_that_goes_on_after_a_crash_confirms_its_mail(
         self, inbox, worker, broker, open_toolkit, run

@@ -13,7 +13,7 @@ from mq9.operations.paths import HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks
 from mq9.testing import FakeBroker
 
-from .tool_calls import answer, bodies, do, fetch, ids
+from .tool_calls import answer, bodies, do, fetch, ids, run_in
 
 NAMES = st.text(st.sampled_from("ab,é"), min_size=1, max_size=128)
 
@@ -147,6 +147,12 @@ class TestInTheTools:
         for tool in ("query_messages", "fetch_messages"):
             assert bodies(do(agents["A"], tool, mail_address="a.dead")) == ["please see to it"]
 
+    async def test_what_has_gone_too_far_can_be_fetched_from_where_it_is_kept(self, agents, broker):
+        agents.send("A", "A", "makes the mailbox")
+        await broker.client().send("a", "far travelled", path=["X"] * 33)
+        assert fetch(agents["A"])["stopped"]["msg_ids"] == [1]
+        assert bodies(fetch(agents["A"], mail_address="a.dead")) == ["far travelled"]
+
     def test_two_polite_agents_are_stopped_by_the_hop_limit(self, agents):
         agents.send("A", "B", "thank you")
         rounds = 0
@@ -217,6 +223,36 @@ class TestInTheTools:
         assert (await paths_in(broker, "b"))[-1:] == [("B", "A")]
         assert await paths_in(broker, "b.private") == [("C", "B", "A")]
         assert await paths_in(broker, "e") == [("C", "B", "A"), ("D", "A"), ("A",)]
+
+    async def test_an_answer_is_no_task_that_a_new_question_is_asked_for(self, agents, broker):
+        agents.send("A", "B", "?")
+        agents.take("B")
+        agents.send("B", "A", "!", reply_to="elsewhere")
+        agents.take("A")
+        agents.send("A", "C", "?")
+        assert await paths_in(broker, "c") == [("A",)]
+
+    async def test_what_is_answered_is_no_task_when_it_is_fetched_again(self, agents, broker):
+        agents.send("B", "A", "?")
+        fetch(agents["A"])
+        agents.send("A", "B", "!")
+        assert len(fetch(agents["A"])["messages"]) == 1
+        agents.send("A", "C", "?")
+        assert await paths_in(broker, "c") == [("A",)]
+
+    async def test_a_task_of_one_thread_is_none_of_another(self, agents, broker):
+        agents.send("B", "A", "a task")
+        await broker.client().mailbox_create(name="c")
+        answer(agents["A"], "fetch_messages", config=run_in("1"), wait_seconds=0)
+        for thread in ("1", "2"):
+            answer(
+                agents["A"],
+                "send_message",
+                config=run_in(thread),
+                mail_address="c",
+                content=f"for thread {thread}",
+            )
+        assert await paths_in(broker, "c") == [("B", "A"), ("A",)]
 
     async def test_what_was_fetched_an_hour_ago_is_not_gone_on_with(self, agents, broker):
         agents.send("B", "A")
