@@ -1,55 +1,55 @@
-"""An agent asks another that is offline, goes on with its work, and reads the answer later.
+"""An agent asks another that is offline. Each ends, and starts again when it has something to do.
 
 Scenario 7, a question to an agent that may be offline; and the pattern of request and reply. The
-tools say in each message where its answer goes.
+question interrupts the graph of Ann, and the answer resumes it, in another process if need be.
 """
 
 import asyncio
-import json
 import sys
+from typing import TypedDict
 
 from langchain.agents import create_agent
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import StateGraph
 
-from langchain_mq9 import Mq9Toolkit
-from langchain_mq9.testing import ScriptedModel, call
-
-
-def fetched(conversation):
-    """Return the one message that the agent has just fetched."""
-    [message] = json.loads(conversation[-1].content)["messages"]
-    return message
+from langchain_mq9 import MailboxWorker, Mq9Toolkit
+from langchain_mq9.testing import ScriptedModel
+from mq9 import Mq9Client
 
 
-def reply(conversation):
-    envelope = fetched(conversation)["untrusted_envelope"]
-    return call(
-        "send_message",
-        mail_address=envelope["reply_to"],
-        correlation_id=envelope["correlation_id"],
-        content="The library is 72 % done.",
-    )
+class Report(TypedDict, total=False):
+    topic: str
+    text: str
 
 
-async def run(server, agent, task, *script):
-    """Start an agent for one task; it is offline again when it has done it."""
-    async with Mq9Toolkit(server, agent=agent) as toolkit:
-        app = create_agent(ScriptedModel(*script), toolkit.get_tools())
-        said = (await app.ainvoke({"messages": [("human", task)]}))["messages"]
-    print(f"{agent}: {said[-1].text}")
-    return said
+def reporter(toolkit):
+    async def ask(report: Report) -> Report:
+        question = f"How far is {report['topic']}?"
+        answer = await toolkit.aask_agent(question, to="ben", mode="interrupt")
+        return {"text": f"Ben says of {report['topic']}: {answer}"}
+
+    return StateGraph(Report).add_node(ask).set_entry_point("ask").compile(InMemorySaver())
 
 
 async def main(server="memory://ask.offline"):
-    register = call("agent_register", name="ben", capabilities="Builds the library")
-    await run(server, "ben", "Register.", register, "I am known, and leave.")
-    ask = call("send_message", mail_address="ben", content="How far?", correlation_id="how-far")
-    await run(server, "ann", "Ask Ben how far he is.", ask, "I have asked, and do other things.")
-    fetch, ack = call("fetch_messages"), call("ack_messages", msg_id=0)
-    await run(server, "ben", "Answer your mail.", fetch, reply, ack, "I have answered.")
-    said = await run(server, "ann", "Read your mail.", call("fetch_messages"), "There it is.")
-    answer = fetched(said[:-1])
-    print("The answer:", answer["untrusted_content"])
-    return answer["untrusted_envelope"] | {"content": answer["untrusted_content"]}
+    async with Mq9Client(server) as client, Mq9Toolkit(server, agent="ann") as toolkit:
+        for name in ("ben", "editor"):
+            await client.mailbox_create(name=name, renew=True)
+        graph = reporter(toolkit)
+        async with MailboxWorker(graph, agent="ann", client=client):
+            await client.send("ann", {"topic": "the library"}, reply_to="editor")
+            [question] = await client.fetch("ben", max_wait_ms=60_000)  # without a group: it looks
+        print("Ann has asked, and is offline:", question.text)
+
+        builder = create_agent(ScriptedModel("72 % done."), [], checkpointer=InMemorySaver())
+        async with MailboxWorker(builder, agent="ben", client=client):
+            [answer] = await client.fetch("ann.answers", max_wait_ms=60_000)
+        print("Ben has answered, and is offline:", answer.text)
+
+        async with MailboxWorker(graph, agent="ann", client=client):
+            [report] = await client.fetch("editor", group_name="editor", max_wait_ms=60_000)
+        print("The editor reads:", report.json()["text"])
+        return {"asked": question.text, "answered": answer.text, **report.json()}
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ OUTCOMES = {
     },
     "approval": {"paid": [90], "answer": "The invoice is paid."},
     "ask_offline": {
-        "from": "ben",
-        "reply_to": "ben",
-        "correlation_id": "how-far",
-        "content": "The library is 72 % done.",
+        "asked": "How far is the library?",
+        "answered": "72 % done.",
+        "topic": "the library",
+        "text": "Ben says of the library: 72 % done.",
     },
     "capability_routing": {
         "Translate this Chinese letter": "translator does it",

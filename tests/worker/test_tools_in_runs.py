@@ -7,7 +7,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
-from langchain_mq9 import Mq9Toolkit
+from langchain_mq9 import MailboxWorker, Mq9Toolkit
 from langchain_mq9.middleware import InboxMiddleware
 from langchain_mq9.testing import ScriptedModel, call
 from mq9 import Mq9Client
@@ -105,12 +105,27 @@ async def test_what_a_run_asks_is_answered_to_its_thread(client, lawyer):
         tell,
     )
     async with (
-        working(client, echo(), mail_address="clerk"),
+        MailboxWorker(echo(), agent="clerk", client=client),
         working(client, graph),
     ):
         answer = await client.request("lawyer", "Is the contract signed?")
     [mail] = json.loads(answer.text)["messages"]
     assert mail["untrusted_content"] == "1: Is it signed?"
+
+
+@pytest.mark.parametrize("mode", ["wait", "interrupt"])
+async def test_a_model_in_a_run_asks_another_agent(client, lawyer, mode):
+    graph = create_agent(
+        ScriptedModel(call("ask_agent", mail_address="clerk", content="Is it signed?"), tell),
+        [lawyer.ask_agent_tool(mode)],
+        checkpointer=InMemorySaver(),
+    )
+    async with (
+        MailboxWorker(echo(), agent="clerk", client=client),
+        working(client, graph),
+    ):
+        answer = await client.request("lawyer", "Is the contract signed?")
+    assert "1: Is it signed?" in answer.text
 
 
 async def test_a_run_whose_threads_share_an_inbox_leaves_it_to_the_worker(client, broker):
