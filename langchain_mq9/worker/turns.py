@@ -14,7 +14,7 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator
 
-from mq9 import InvalidRequest, Message, Mq9Client, Mq9Error
+from mq9 import InvalidRequest, Message, Mq9Client, Mq9Error, NotConnected, Unreachable
 from mq9.clock import sleep
 from mq9.errors import MailboxNotFound
 from mq9.models import FetchResult
@@ -149,4 +149,9 @@ class Turns:
         try:
             await self._client.nack(turn)
         except Mq9Error as error:
-            logger.warning("a turn was not given back, its lease runs out instead: %s", error)
+            was_closed = isinstance(error, NotConnected) and not isinstance(error, Unreachable)
+            logger.log(
+                logging.DEBUG if was_closed else logging.WARNING,
+                "a turn was not given back, its lease runs out instead: %s",
+                error,
+            )

@@ -53,8 +53,10 @@ async def worker(url, directory, messages):
 
 
 async def toolkit(url, directory, messages):
-    """Send to oneself, fetch and ack, in fifty threads."""
-    async with Mq9Toolkit(url, agent="planner") as kit:
+    """Fetch, send on and ack, in fifty threads."""
+    async with Mq9Toolkit(url, agent="planner") as kit, Mq9Client(url) as client:
+        await client.mailbox_create(name="planner")
+        await client.mailbox_create(name="others")
         tools = {tool.name: tool for tool in kit.get_tools()}
 
         async def use(number):
@@ -71,9 +73,10 @@ async def toolkit(url, directory, messages):
                     config,
                 )
 
-            await call("send_message", mail_address="planner", content=f"message {number}")
+            await client.send("planner", f"message {number}")
             fetched = await call("fetch_messages", num_msgs=1)
             [message] = fetched.artifact.messages
+            await call("send_message", mail_address="others", content=message.untrusted_content)
             await call("ack_messages", msg_id=message.msg_id)
 
         await in_tenths(messages, use)
