@@ -7,7 +7,7 @@ import contextlib
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from langgraph.types import StateSnapshot
@@ -38,6 +38,7 @@ from mq9.cli.signals import stop_on_signals
 from mq9.client import tracing
 from mq9.client.consumer.calls import wait_for_any
 from mq9.client.consumer.options import Handler
+from mq9.client.consumer.processing import without_slot
 from mq9.client.questions import answer_id
 from mq9.operations.identity import slug
 from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, extended, reason_to_stop
@@ -173,6 +174,7 @@ class MailboxWorker:
         }
         self._owns_client = client is None
         self._client = client or Mq9Client(server, **client_options)
+        self._slots = asyncio.Semaphore(concurrency)
         self._turns = Turns(
             self._client, agent=self.agent, mail_address=self.mail_address, lease_ms=lease_ms
         )
@@ -187,7 +189,7 @@ class MailboxWorker:
                 escalate_to=None if escalate_to is None else mailbox_of(escalate_to),
                 escalate_after=seconds("escalate_after", escalate_after),
             ),
-            take_turn=self._turns.take,
+            take_turn=self._take_turn,
             resume=self._resume,
             count=self._count,
         )
@@ -335,7 +337,7 @@ class MailboxWorker:
         )
         fields = _fields(message) | {"thread_id": run.thread_id}
         logger.debug("waiting for its turn", extra=fields)
-        async with self._turns.take(run.thread_id) as lost:
+        async with self._take_turn(run.thread_id) as lost:
             begun_ms = self._client.clock.monotonic_ms()
             how, state = await self._in_time(self._settle(message, run), run, lost)
             if how is How.WAITING:
@@ -359,6 +361,15 @@ class MailboxWorker:
         """
         age_s = self._client.clock.now_ms() / 1000 - message.create_time
         return message.delivery_count > 1 or age_s > _GROUP_LASTS_S
+
+    @contextlib.asynccontextmanager
+    async def _take_turn(self, thread_id: str) -> AsyncIterator[asyncio.Future[None]]:
+        """Wait for the turn of a thread, so that other threads go on meanwhile; see ``Turns``."""
+        async with contextlib.AsyncExitStack() as stack:
+            with without_slot():
+                lost = await stack.enter_async_context(self._turns.take(thread_id))
+            await stack.enter_async_context(self._slots)
+            yield lost
 
     async def _resume(
         self, record: Record, value: Any, lost: asyncio.Future[None], *, is_repeated: bool

@@ -115,6 +115,20 @@ async def test_two_workers_run_a_thread_one_after_the_other(broker, client, crow
         assert status.group.acked == 6
 
 
+async def test_a_busy_conversation_holds_up_no_other(broker, client, crowd):
+    graph = Steps("read", read=crowd).compile()
+    async with working(client, graph, concurrency=2):
+        for conversation in "xxxxyz":
+            await ask(client, conversation)
+        await broker.clock.advance(1)
+        assert (crowd.most_of_a_thread, crowd.most) == (1, 2)
+        crowd.free.set()
+        await broker.clock.advance(1)
+        assert (crowd.most_of_a_thread, crowd.most) == (1, 2)
+        status = await client.mailbox_status("lawyer", group_name="lawyer")
+        assert status.group.acked == 6
+
+
 async def test_a_run_that_lost_its_turn_ends_before_another_has_it(broker, client, crowd):
     graph = Steps("read", read=crowd).compile()
     async with working(client, graph, lease_ms=30_000) as worker:

@@ -33,6 +33,7 @@ class Handling:
         decision: What the handler or the error handler has done with it; None if nothing.
         is_leased: Whether its lease is to be renewed.
         is_handled: Whether its handler has ended.
+        is_waiting: Whether its handler waits, and takes no slot meanwhile.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Handling:
         self.decision: Decision | None = None
         self.is_leased = message.batch is not None
         self.is_handled = False
+        self.is_waiting = False
         self._client = client
         self._acks = acks
         self._options = options

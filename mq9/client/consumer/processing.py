@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from mq9.client import tracing
@@ -23,8 +25,22 @@ from mq9.models import Message
 _logger = logging.getLogger("mq9.consumer")
 
 _ANSWERS = (str, bytes, bytearray, memoryview, Mapping, list, tuple)
+_MOST_BEGUN = 1_000  # messages, those included whose handlers wait
 _CANCEL_GRACE_S = 1.0  # for a cancelled handler to end
 _LAST_REQUESTS_S = 3.0  # for everything that follows when handlers are given no more time
+
+_without_slot: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar(
+    "mq9_without_slot", default=nullcontext
+)
+
+
+def without_slot() -> AbstractContextManager[None]:
+    """Let the consumer begin another message while the handler that calls this waits inside.
+
+    The slot is the handler's again afterwards. If the other message is still at work then, there is
+    one more at work than there are slots. Outside of handlers it does nothing.
+    """
+    return _without_slot.get()()
 
 
 class _Interrupted(Exception):
@@ -67,14 +83,20 @@ class Processor:
         self._running: dict[asyncio.Task[None], Handling] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._overdue: set[asyncio.Future[Any]] = set()
+        self._slot_freed = asyncio.Event()
         self._renewal: asyncio.Task[None] | None = None
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gives_back = True
 
     @property
     def free_slots(self) -> int:
-        """How many more messages may be begun; overdue handlers take slots, too."""
-        return self._options.concurrency - len(self._running) - len(self._overdue)
+        """How many more messages may be begun.
+
+        Overdue handlers take slots, too; those that wait ``without_slot`` take none.
+        """
+        waiting = sum(one.is_waiting for one in self._running.values())
+        taken = len(self._running) - waiting + len(self._overdue)
+        return min(self._options.concurrency - taken, _MOST_BEGUN - len(self._running))
 
     @property
     def counters(self) -> ConsumerCounters:
@@ -97,6 +119,7 @@ class Processor:
 
         def finished(done: asyncio.Task[None]) -> None:
             del self._running[done]
+            self._slot_freed.set()
             log_unexpected(done)
 
         task.add_done_callback(finished)
@@ -104,8 +127,17 @@ class Processor:
     async def wait_for_slot(self) -> None:
         """Return when there is a free slot."""
         while self.free_slots <= 0:
-            waiting = [*self._running, *self._overdue]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            self._slot_freed.clear()
+            await self._slot_freed.wait()
+
+    @contextmanager
+    def _waiting(self, handling: Handling) -> Iterator[None]:
+        handling.is_waiting = True
+        self._slot_freed.set()
+        try:
+            yield
+        finally:
+            handling.is_waiting = False
 
     def interrupt(self) -> None:
         """Give handlers no more time; their messages are given back."""
@@ -170,6 +202,7 @@ class Processor:
 
     async def _handle(self, handling: Handling) -> None:
         message, dead_letter = handling.message, self._options.dead_letter
+        _without_slot.set(lambda: self._waiting(handling))
         self._recorder.note(ConsumerEventKind.RECEIVED, message)
         if dead_letter is not None and self._retries.is_exceeded(message):
             reason = f"delivered {message.delivery_count - 1} times and never acked"
@@ -236,6 +269,7 @@ class Processor:
 
         def ended(done: asyncio.Future[Any]) -> None:
             self._overdue.discard(done)
+            self._slot_freed.set()
             _logger.info("%s: a handler has ended after its time was up", self._name)
 
         unfinished.add_done_callback(ended)
