@@ -13,8 +13,10 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import AsyncIterator
+from weakref import WeakValueDictionary
 
 from mq9 import InvalidRequest, Message, Mq9Client, Mq9Error, NotConnected, Unreachable
+from mq9.client.consumer.processing import without_slot
 from mq9.clock import sleep
 from mq9.errors import MailboxNotFound
 from mq9.models import FetchResult
@@ -57,6 +59,7 @@ class Turns:
         self._address = mail_address
         self._lease_ms = lease_ms
         self._prepared: set[str] = set()
+        self._queues: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def check(self) -> None:
         """See, before there is anything to run, whether turns can be taken.
@@ -74,42 +77,56 @@ class Turns:
     async def take(self, thread_id: str) -> AsyncIterator[asyncio.Future[None]]:
         """Wait for the turn of a thread, and have it while inside.
 
+        In this process who comes first has it first. A message takes no slot of its consumer while
+        somebody else has the turn.
+
         Yields:
             A future that is done when the turn is lost, since it could not be renewed in time.
 
         Raises:
             Mq9Error: The broker refuses, or cannot be reached.
         """
-        turn = await self._wait(*place_of_turn(self._address, thread_id))
-        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        renewal = asyncio.create_task(self._renew(turn, lost))
+        place = place_of_turn(self._address, thread_id)
+        queue = self._queues.setdefault(place, asyncio.Lock())
+        with without_slot():
+            await queue.acquire()
         try:
-            yield lost
-        finally:
-            renewal.cancel()
-            await self._release(turn)
-
-    async def _wait(self, address: str, group_name: str) -> Message:
-        while True:
+            turn = await self._lease(*place)
+            lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            renewal = asyncio.create_task(self._renew(turn, lost))
             try:
-                await self._prepare(address)
-                fetched = await self._fetch(address, group_name, max_wait_ms=_LONGEST_WAIT_MS)
-            except MailboxNotFound:
-                self._prepared.discard(address)
-                continue
-            if fetched:
-                return fetched[0]
+                yield lost
+            finally:
+                renewal.cancel()
+                await self._release(turn)
+        finally:
+            queue.release()
+
+    async def _lease(self, address: str, group_name: str) -> Message:
+        await self._prepare(address)
+        fetched = await self._fetch(address, group_name, max_wait_ms=0)
+        if not fetched:
+            with without_slot():
+                while not fetched:
+                    await self._prepare(address)
+                    fetched = await self._fetch(address, group_name, max_wait_ms=_LONGEST_WAIT_MS)
+        return fetched[0]
 
     async def _fetch(self, address: str, group_name: str, *, max_wait_ms: int) -> FetchResult:
-        fetched = await self._client.fetch(
-            address,
-            group_name=group_name,
-            num_msgs=1,
-            max_wait_ms=max_wait_ms,
-            lease_ms=self._lease_ms,
-            redeliver_own=False,
-            consumer=f"{self._agent}/{self._client.new_id()}",
-        )
+        """Lease a turn that is free; an empty result where there is none, or its mailbox is not."""
+        try:
+            fetched = await self._client.fetch(
+                address,
+                group_name=group_name,
+                num_msgs=1,
+                max_wait_ms=max_wait_ms,
+                lease_ms=self._lease_ms,
+                redeliver_own=False,
+                consumer=f"{self._agent}/{self._client.new_id()}",
+            )
+        except MailboxNotFound:
+            self._prepared.discard(address)
+            return FetchResult()
         if goes_by_offset(fetched):
             raise InvalidRequest(
                 "server: this broker has no leases, so that nothing would keep two runs of a "

@@ -364,11 +364,11 @@ class MailboxWorker:
 
     @contextlib.asynccontextmanager
     async def _take_turn(self, thread_id: str) -> AsyncIterator[asyncio.Future[None]]:
-        """Wait for the turn of a thread, so that other threads go on meanwhile; see ``Turns``."""
+        """Wait for the turn of a thread, and for one of the runs that may go on at a time."""
         async with contextlib.AsyncExitStack() as stack:
+            lost = await stack.enter_async_context(self._turns.take(thread_id))
             with without_slot():
-                lost = await stack.enter_async_context(self._turns.take(thread_id))
-            await stack.enter_async_context(self._slots)
+                await stack.enter_async_context(self._slots)
             yield lost
 
     async def _resume(

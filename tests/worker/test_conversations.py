@@ -239,3 +239,31 @@ async def test_a_message_that_failed_does_not_hold_up_its_conversation(broker, c
         await broker.clock.advance(60)
         assert [one.correlation_id for one in await client.query("asker")] == ["second", "first"]
         assert worker.counters.started == 2
+
+
+async def test_it_takes_no_more_than_it_has_slots_for(broker, client, crowd):
+    async with working(client, Steps("read", read=crowd).compile(), concurrency=3) as worker:
+        for number in range(30):
+            await ask(client, f"{number}")
+        await broker.clock.advance(1)
+        assert (crowd.most, worker.counters.mail.received) == (3, 3)
+        crowd.free.set()
+        await broker.clock.advance(1)
+        assert (crowd.most, worker.counters.mail.processed) == (3, 30)
+
+
+async def test_a_conversation_goes_on_in_the_order_of_its_messages(broker, client, crowd):
+    seen = []
+
+    async def read(message):
+        seen.append(message.msg_id)
+        return {"topic": "tea"}
+
+    options = {"concurrency": 3, "input": read}
+    async with working(client, Steps("read", read=crowd).compile(), **options):
+        for _ in range(20):
+            await ask(client, "x")
+        await broker.clock.advance(0)
+        crowd.free.set()
+        await broker.clock.advance(1)
+    assert seen == [*range(20)]
