@@ -61,11 +61,12 @@ async def _run(arguments: argparse.Namespace) -> None:
             done.append(await rounds.run(case, setting))
         print(report.as_lines(done[-1]), flush=True)
         report.write(done, about, out)  # what is done is kept, whatever becomes of the rest
-    plot.write(done, out / "goals.svg")
-    print(f"The table is in {out}: table.md, table.json, goals.svg.")
+    plot.write_goals(done, out / "goals.svg")
+    plot.write_growth(done, out / "growth.svg")
+    print(f"The table is in {out}: table.md, table.json, goals.svg, growth.svg.")
 
 
 if __name__ == "__main__":
-    # Whoever ends it by SIGTERM has its servers stopped, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever ends it by SIGTERM has its servers stopped, too, as asyncio does for SIGINT.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     asyncio.run(_run(_read_arguments()))

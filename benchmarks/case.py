@@ -118,6 +118,7 @@ class Case:
         open: Starts what is needed, and returns the contestants. What it enters into the stack is
             closed after the last round.
         has_rounds: Whether a repetition could come to anything else.
+        grows: What the contestants, whose names are numbers then, have ever more of.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Case:
     comparisons: Sequence[Comparison]
     open: Callable[[Setting, AsyncExitStack], Awaitable[Contestants]]
     has_rounds: bool = True
+    grows: str | None = None
 
 
 async def enter_peer(

@@ -73,16 +73,11 @@ async def expiry(client: NatsClient, size: int) -> None:
 
 async def discovery(client: NatsClient, size: int) -> None:
     """Register so many agents, and look for them as fast as that is answered."""
-    words = [f"skill{number}" for number in range(100)]
     numbers = iter(range(size))
-
-    async def register() -> None:
-        number = next(numbers)
-        known = " ".join(words[(number * step) % len(words)] for step in (1, 3, 7))
-        await raw.ask(client, "AGENT.REGISTER", {"name": f"agent {number}", "payload": known})
-
-    await load.repeat(register, size, load.AT_ONCE)
-    asked = itertools.cycle(words)
+    await load.repeat(
+        lambda: raw.ask(client, "AGENT.REGISTER", stored.agent(next(numbers))), size, load.AT_ONCE
+    )
+    asked = itertools.cycle(stored.SKILLS)
     _ready()
     await _for_ever(lambda: raw.ask(client, "AGENT.DISCOVER", {"text": next(asked)}), _AT_ONCE)
 

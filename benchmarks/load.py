@@ -6,7 +6,9 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+T = TypeVar("T")
 Call = Callable[[], Awaitable[object]]
 
 AT_ONCE = 64
@@ -33,14 +35,16 @@ async def rate(call: Call, count: int, at_once: int = 1) -> float:
     return count / (time.perf_counter() - begin)
 
 
+async def timed(call: Callable[[], Awaitable[T]]) -> tuple[T, float]:
+    """Make a call; what it returned, and the milliseconds that it took."""
+    begin = time.perf_counter()
+    result = await call()
+    return result, (time.perf_counter() - begin) * 1000
+
+
 async def milliseconds(call: Call, count: int) -> list[float]:
     """Return how long each of some calls took, one after another."""
-    taken = []
-    for _ in range(count):
-        begin = time.perf_counter()
-        await call()
-        taken.append((time.perf_counter() - begin) * 1000)
-    return taken
+    return [(await timed(call))[1] for _ in range(count)]
 
 
 async def median_ms(call: Call, count: int) -> float:

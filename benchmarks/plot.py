@@ -1,4 +1,4 @@
-"""How far each comparison is from its goal, as a picture."""
+"""Pictures: how far each comparison is from its goal, and what grows with what."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from benchmarks.case import Goal
-from benchmarks.report import Row, rows
+from benchmarks.report import Row, Spread, rows
 from benchmarks.rounds import Results
 
 _ROW_INCHES = 0.32
 _LEAST = 1e-3  # what a figure of 0 is drawn as, for the axis has none
 
 
-def write(all_results: Sequence[Results], path: Path) -> None:
+def write_goals(all_results: Sequence[Results], path: Path) -> None:
     """Write a picture of all comparisons that have a goal and were measured."""
     drawn = [
         row
@@ -59,3 +59,32 @@ def _label(row: Row) -> str:
     one = row.comparison
     beside = f" / {one.beside}" if one.beside else ""
     return f"{row.results.case.name}, {one.measure}: {one.ours}{beside} {one.goal}"
+
+
+def write_growth(all_results: Sequence[Results], path: Path) -> None:
+    """Write a picture of the cases whose contestants have ever more of something."""
+    drawn = [results for results in all_results if results.case.grows is not None]
+    figure = Figure(figsize=(11, 1 + 3.5 * -(-len(drawn) // 2)), layout="constrained")
+    FigureCanvasSVG(figure)
+    for place, results in enumerate(drawn, 1):
+        axes = figure.add_subplot(-(-len(drawn) // 2), 2, place)
+        sizes = sorted(results.figures, key=int)
+        for measure, unit in results.case.units.items():
+            spreads = [Spread.of(results.figures[size][measure]) for size in sizes]
+            middles = [one.median for one in spreads]
+            below = [one.median - one.lower for one in spreads]
+            above = [one.upper - one.median for one in spreads]
+            axes.errorbar(
+                [int(size) for size in sizes],
+                middles,
+                yerr=[below, above],
+                marker="o",
+                capsize=3,
+                label=f"{measure}, {unit}",
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(f"{results.case.grows}, at scale 1")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, format="svg")

@@ -19,6 +19,7 @@ from mq9.engine.limits import Limits
 from mq9.transport.direct import DirectTransport
 
 INBOX, GROUP = "inbox", "g"
+SKILLS = [f"skill{number}" for number in range(100)]
 _AT_ONCE = 256  # as many as a commit takes
 _FETCHED = 1_000  # as many as a FETCH gives
 _LIMITS = Limits(max_messages=10_000_000, max_bytes=100_000_000_000, max_mailboxes=1_000_000)
@@ -49,6 +50,25 @@ async def mailboxes(setting: Setting, count: int) -> Path:
         await load.repeat(make, count, _AT_ONCE)
 
     return await _copy(setting, f"mailboxes-{count}", fill)
+
+
+async def agents(setting: Setting, count: int) -> Path:
+    """Return a copy of a file with so many registered agents."""
+
+    async def fill(client: Mq9Client) -> None:
+        numbers = iter(range(count))
+        await load.repeat(lambda: client.agent_register(agent(next(numbers))), count, _AT_ONCE)
+
+    return await _copy(setting, f"agents-{count}", fill)
+
+
+def agent(number: int) -> dict[str, str]:
+    """Return the registration of one of many agents, each with three of a hundred skills."""
+    skills = (number, number * 3, number * 7)
+    return {
+        "name": f"agent {number}",
+        "payload": " ".join(SKILLS[one % len(SKILLS)] for one in skills),
+    }
 
 
 def acked(messages: int) -> int:

@@ -4,6 +4,7 @@ from benchmarks.cases import (
     backlog,
     fetch,
     file,
+    growth,
     imports,
     langchain,
     mailboxes,
@@ -27,4 +28,5 @@ CASES = (
     backlog.DISK,
     imports.CASE,
     tail.CASE,
+    *growth.CASES,
 )

@@ -37,13 +37,13 @@ async def _open_served(setting: Setting, stack: AsyncExitStack) -> Contestants:
         )
 
         async def fetch() -> float:
-            begin = time.perf_counter()
-            fetched = await raw.fetch(client, stored.INBOX, stored.GROUP, _FETCHED)
-            took = time.perf_counter() - begin
+            fetched, took = await load.timed(
+                partial(raw.fetch, client, stored.INBOX, stored.GROUP, _FETCHED)
+            )
             if len(fetched["messages"]) != _FETCHED:
                 raise RuntimeError(f"{len(fetched['messages'])} messages, not {_FETCHED}")
             await raw.release(client, stored.INBOX, stored.GROUP, fetched)
-            return took * 1000
+            return took
 
         async def measure():
             return {
