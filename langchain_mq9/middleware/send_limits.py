@@ -17,6 +17,7 @@ from langgraph.types import Command
 from langchain_mq9.calls import hops_limited
 from mq9 import InvalidRequest
 from mq9 import address as addresses
+from mq9.operations.asking import ask_agent
 from mq9.operations.messages import send_message
 from mq9.operations.paths import HIGHEST_MAX_HOPS
 from mq9.protocol import checks
@@ -47,9 +48,9 @@ class SendLimitState(AgentState[Any]):
 class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
     """Limits the messages that an agent sends.
 
-    Calls of ``send_message`` are counted when the model makes them, failed ones included. What
-    exceeds a limit is not sent. As in LangChain's ``ToolCallLimitMiddleware``, which limits any
-    tool, the model is told so and goes on, or the run ends, or it fails.
+    Calls of ``send_message`` and ``ask_agent`` are counted when the model makes them, failed ones
+    included. What exceeds a limit is not sent. As in LangChain's ``ToolCallLimitMiddleware``, which
+    limits any tool, the model is told so and goes on, or the run ends, or it fails.
 
     Args:
         run_limit: How much one run may send.
@@ -61,7 +62,8 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         exit_behavior: ``continue`` answers what exceeds a limit as a tool that failed; ``end`` ends
             the run with an answer that says why, and carries out none of the calls beside it;
             ``error`` raises ``SendLimitExceeded``.
-        tool_names: The tools that send, whose argument ``mail_address`` is the recipient.
+        tool_names: The tools that send. Their argument ``mail_address``, or ``capability`` in its
+            place, is the recipient; a call with a ``question_id`` only waits for an answer.
 
     Raises:
         InvalidRequest: No limit is given, or an argument is not what it must be.
@@ -77,7 +79,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         per_recipient: int | None = None,
         max_hops: int | None = None,
         exit_behavior: ExitBehavior = "continue",
-        tool_names: Sequence[str] = (send_message.name,),
+        tool_names: Sequence[str] = (send_message.name, ask_agent.name),
     ) -> None:
         super().__init__()
         self._run_limit: int | None = _limit("run_limit", run_limit)
@@ -110,7 +112,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         in_run = Counter(state.get("mq9_sent_in_run", {}))
         refused: dict[str | None, str] = {}
         for call in calls:
-            if call["name"] not in self._tool_names:
+            if call["name"] not in self._tool_names or call["args"].get("question_id"):
                 continue
             recipient = _recipient(call)
             exceeded = self._exceeded(in_thread, in_run, recipient)
@@ -181,7 +183,8 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
 
 def _recipient(call: ToolCall) -> str:
     """Return one word for the address and the name of a recipient, as far as they are alike."""
-    given = str(call["args"].get("mail_address"))
+    arguments = call["args"]
+    given = str(arguments.get("mail_address") or arguments.get("capability"))
     for read in (addresses.parse, addresses.slug):
         with contextlib.suppress(InvalidRequest):
             return read(given)

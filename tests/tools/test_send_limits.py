@@ -54,6 +54,22 @@ class TestSendLimits:
             "agent_discover",
         ]
 
+    def test_questions_are_counted_and_waiting_for_an_answer_is_not(self, planner, worker):
+        script = Script(
+            call("ask_agent", content="?", mail_address="worker"),
+            call("ask_agent", content="?", capability="works"),
+            call("ask_agent", question_id="none of ours", wait_seconds=1),
+            "done",
+        )
+        said = create_agent(
+            script.model,
+            [planner.ask_agent_tool()],
+            middleware=[SendLimitMiddleware(run_limit=0)],
+        ).invoke(QUESTION)
+        told = refusals(said)
+        assert [one.startswith("Not sent: ") for one in told] == [True, True, False]
+        assert fetch(worker)["empty"] == "nothing stored"
+
     async def test_runs_of_a_thread_are_counted_together(self, planner, worker, broker, run):
         script = Script(sends("1", "2"), "done", sends("3", "4"), "done", sends("5"), "done")
         agent = limited(script, planner, run_limit=2, thread_limit=3, checkpointer=InMemorySaver())
