@@ -123,199 +123,212 @@ async def paths_in(broker, address):
     return [message.path for message in await broker.client().query(address)]
 
 
-class TestInTheTools:
-    async def test_a_circle_is_stopped_with_its_path(self, agents, broker, caplog):
-        for sender, recipient in itertools.pairwise("ABCA"):
-            agents.send(sender, recipient, "please see to it")
-            said = agents.take(recipient)
-        assert said["messages"] == []
-        assert said["stopped"] == {
-            "msg_ids": [0],
-            "moved_to": "a.dead",
-            "untrusted_reasons": ["a circle: A, B, C, A"],
-        }
-        assert "message 0 of a was moved to a.dead: a circle: A, B, C, A" in caplog.text
-        [dead] = await broker.client().query("a.dead")
-        assert (dead.text, dead.path) == ("please see to it", ("A", "B", "C"))
-        assert dead.moved.reason == "a circle: A, B, C, A"
-        assert fetch(agents["A"])["empty"] == "1 already acked"
+async def test_a_circle_is_stopped_with_its_path(agents, broker, caplog):
+    for sender, recipient in itertools.pairwise("ABCA"):
+        agents.send(sender, recipient, "please see to it")
+        said = agents.take(recipient)
+    assert said["messages"] == []
+    assert said["stopped"] == {
+        "msg_ids": [0],
+        "moved_to": "a.dead",
+        "untrusted_reasons": ["a circle: A, B, C, A"],
+    }
+    assert "message 0 of a was moved to a.dead: a circle: A, B, C, A" in caplog.text
+    [dead] = await broker.client().query("a.dead")
+    assert (dead.text, dead.path) == ("please see to it", ("A", "B", "C"))
+    assert dead.moved.reason == "a circle: A, B, C, A"
+    assert fetch(agents["A"])["empty"] == "1 already acked"
 
-    def test_the_agent_may_look_at_what_was_stopped(self, agents):
-        for sender, recipient in itertools.pairwise("ABCA"):
-            agents.send(sender, recipient, "please see to it")
-            agents.take(recipient)
-        for tool in ("query_messages", "fetch_messages"):
-            assert bodies(do(agents["A"], tool, mail_address="a.dead")) == ["please see to it"]
 
-    async def test_what_has_gone_too_far_can_be_fetched_from_where_it_is_kept(self, agents, broker):
-        agents.send("A", "A", "makes the mailbox")
-        await broker.client().send("a", "far travelled", path=["X"] * 33)
-        assert fetch(agents["A"])["stopped"]["msg_ids"] == [1]
-        assert bodies(fetch(agents["A"], mail_address="a.dead")) == ["far travelled"]
+def test_the_agent_may_look_at_what_was_stopped(agents):
+    for sender, recipient in itertools.pairwise("ABCA"):
+        agents.send(sender, recipient, "please see to it")
+        agents.take(recipient)
+    for tool in ("query_messages", "fetch_messages"):
+        assert bodies(do(agents["A"], tool, mail_address="a.dead")) == ["please see to it"]
 
-    def test_two_polite_agents_are_stopped_by_the_hop_limit(self, agents):
-        agents.send("A", "B", "thank you")
-        rounds = 0
-        for name, other in itertools.cycle([("B", "A"), ("A", "B")]):
-            said = agents.take(name)
-            if not said["messages"]:
-                break
-            rounds += 1
-            reply_to = said["messages"][0]["untrusted_envelope"]["reply_to"]
-            agents.send(name, other, "no, thank you", mail_address=reply_to)
-        assert rounds == 32
-        [reason] = said["stopped"]["untrusted_reasons"]
-        ends = ", ".join("ABABABABAB"), ", ".join("BABABABABA")
-        assert reason == f"too many hops, 33 of at most 32: {ends[0]}, …, {ends[1]}"
 
-    async def test_what_is_asked_again_and_again_does_not_come_nearer_to_the_limit(
-        self, agents, broker
-    ):
-        for number in range(40):
-            agents.send("A", "B", "?", correlation_id=f"q{number}")
-            [question] = agents.take("B")["messages"]
-            envelope = question["untrusted_envelope"]
-            agents.send(
-                "B",
-                "A",
-                "!",
-                mail_address=envelope["reply_to"],
-                correlation_id=envelope["correlation_id"],
-            )
-            assert bodies(agents.take("A")) == ["!"]
-        assert set(await paths_in(broker, "b")) == {("A",)}
-        assert set(await paths_in(broker, "a")) == {("A", "B")}
+async def test_what_has_gone_too_far_can_be_fetched_from_where_it_is_kept(agents, broker):
+    agents.send("A", "A", "makes the mailbox")
+    await broker.client().send("a", "far travelled", path=["X"] * 33)
+    assert fetch(agents["A"])["stopped"]["msg_ids"] == [1]
+    assert bodies(fetch(agents["A"], mail_address="a.dead")) == ["far travelled"]
 
-    def test_an_answer_through_others_is_known_by_its_correlation_id(self, agents):
-        for asked in ("q", None):
-            agents.send("A", "B", "who knows?", correlation_id=asked)
-            agents.take("B")
-            agents.send("B", "C", "tell A", reply_to="a", correlation_id=asked)
-            agents.take("C")
-            agents.send("C", "A", "I know", correlation_id=asked)
-            said = agents.take("A")
-            assert bodies(said) == (["I know"] if asked else [])
 
-    def test_an_answer_through_others_is_known_by_the_mailbox_it_was_asked_to(self, agents):
-        private = do(agents["A"], "create_mailbox")["mail_address"]
-        agents.send("A", "B", "who knows?", reply_to=private)
+def test_two_polite_agents_are_stopped_by_the_hop_limit(agents):
+    agents.send("A", "B", "thank you")
+    rounds = 0
+    for name, other in itertools.cycle([("B", "A"), ("A", "B")]):
+        said = agents.take(name)
+        if not said["messages"]:
+            break
+        rounds += 1
+        reply_to = said["messages"][0]["untrusted_envelope"]["reply_to"]
+        agents.send(name, other, "no, thank you", mail_address=reply_to)
+    assert rounds == 32
+    [reason] = said["stopped"]["untrusted_reasons"]
+    ends = ", ".join("ABABABABAB"), ", ".join("BABABABABA")
+    assert reason == f"too many hops, 33 of at most 32: {ends[0]}, …, {ends[1]}"
+
+
+async def test_what_is_asked_again_and_again_does_not_come_nearer_to_the_limit(agents, broker):
+    for number in range(40):
+        agents.send("A", "B", "?", correlation_id=f"q{number}")
+        [question] = agents.take("B")["messages"]
+        envelope = question["untrusted_envelope"]
+        agents.send(
+            "B",
+            "A",
+            "!",
+            mail_address=envelope["reply_to"],
+            correlation_id=envelope["correlation_id"],
+        )
+        assert bodies(agents.take("A")) == ["!"]
+    assert set(await paths_in(broker, "b")) == {("A",)}
+    assert set(await paths_in(broker, "a")) == {("A", "B")}
+
+
+def test_an_answer_through_others_is_known_by_its_correlation_id(agents):
+    for asked in ("q", None):
+        agents.send("A", "B", "who knows?", correlation_id=asked)
         agents.take("B")
-        agents.send("B", "C", "tell A", reply_to=private)
+        agents.send("B", "C", "tell A", reply_to="a", correlation_id=asked)
         agents.take("C")
-        agents.send("C", "A", "I know", mail_address=private)
-        assert bodies(agents.take("A", mail_address=private)) == ["I know"]
+        agents.send("C", "A", "I know", correlation_id=asked)
+        said = agents.take("A")
+        assert bodies(said) == (["I know"] if asked else [])
 
-    async def test_each_message_goes_on_with_the_one_that_it_answers(self, agents, broker):
-        agents.send("B", "A", "from B")
-        agents.send("C", "B", "to B")
-        agents.take("B")
-        agents.send("B", "A", "for C", reply_to="b.private", correlation_id="1")
-        agents.send("D", "A", "from D")
-        agents.take("A")
-        client = broker.client()
-        await client.mailbox_create(name="b.private")
-        agents.send("A", "B", "answers the first", mail_address="b")
-        agents.send("A", "B", "answers the second", mail_address="b.private")
-        agents.send("A", "E", "that of the second", correlation_id="1")
-        agents.send("A", "E", "a question, for the one from D")
-        agents.send("A", "D", "answers that")
-        agents.send("A", "E", "no answer to anything")
-        assert (await paths_in(broker, "b"))[-1:] == [("B", "A")]
-        assert await paths_in(broker, "b.private") == [("C", "B", "A")]
-        assert await paths_in(broker, "e") == [("C", "B", "A"), ("D", "A"), ("A",)]
 
-    async def test_an_answer_is_no_task_that_a_new_question_is_asked_for(self, agents, broker):
-        agents.send("A", "B", "?")
-        agents.take("B")
-        agents.send("B", "A", "!", reply_to="elsewhere")
-        agents.take("A")
-        agents.send("A", "C", "?")
-        assert await paths_in(broker, "c") == [("A",)]
+def test_an_answer_through_others_is_known_by_the_mailbox_it_was_asked_to(agents):
+    private = do(agents["A"], "create_mailbox")["mail_address"]
+    agents.send("A", "B", "who knows?", reply_to=private)
+    agents.take("B")
+    agents.send("B", "C", "tell A", reply_to=private)
+    agents.take("C")
+    agents.send("C", "A", "I know", mail_address=private)
+    assert bodies(agents.take("A", mail_address=private)) == ["I know"]
 
-    async def test_what_is_answered_is_no_task_when_it_is_fetched_again(self, agents, broker):
-        agents.send("B", "A", "?")
-        fetch(agents["A"])
-        agents.send("A", "B", "!")
-        assert len(fetch(agents["A"])["messages"]) == 1
-        agents.send("A", "C", "?")
-        assert await paths_in(broker, "c") == [("A",)]
 
-    async def test_a_task_of_one_thread_is_none_of_another(self, agents, broker):
-        agents.send("B", "A", "a task")
-        await broker.client().mailbox_create(name="c")
-        answer(agents["A"], "fetch_messages", config=run_in("1"), wait_seconds=0)
-        for thread in ("1", "2"):
-            answer(
-                agents["A"],
-                "send_message",
-                config=run_in(thread),
-                mail_address="c",
-                content=f"for thread {thread}",
-            )
-        assert await paths_in(broker, "c") == [("B", "A"), ("A",)]
+async def test_each_message_goes_on_with_the_one_that_it_answers(agents, broker):
+    agents.send("B", "A", "from B")
+    agents.send("C", "B", "to B")
+    agents.take("B")
+    agents.send("B", "A", "for C", reply_to="b.private", correlation_id="1")
+    agents.send("D", "A", "from D")
+    agents.take("A")
+    client = broker.client()
+    await client.mailbox_create(name="b.private")
+    agents.send("A", "B", "answers the first", mail_address="b")
+    agents.send("A", "B", "answers the second", mail_address="b.private")
+    agents.send("A", "E", "that of the second", correlation_id="1")
+    agents.send("A", "E", "a question, for the one from D")
+    agents.send("A", "D", "answers that")
+    agents.send("A", "E", "no answer to anything")
+    assert (await paths_in(broker, "b"))[-1:] == [("B", "A")]
+    assert await paths_in(broker, "b.private") == [("C", "B", "A")]
+    assert await paths_in(broker, "e") == [("C", "B", "A"), ("D", "A"), ("A",)]
 
-    async def test_what_was_fetched_an_hour_ago_is_not_gone_on_with(self, agents, broker):
-        agents.send("B", "A")
-        agents.take("A")
-        await broker.clock.advance(3600)
-        agents.send("A", "C")
-        await broker.clock.advance(0.001)
-        agents.send("A", "C")
-        assert await paths_in(broker, "c") == [("B", "A"), ("A",)]
 
-    async def test_the_path_of_the_run_is_gone_on_with(self, agents, broker):
-        await broker.client().mailbox_create(name="b")
-        message = answer(
+async def test_an_answer_is_no_task_that_a_new_question_is_asked_for(agents, broker):
+    agents.send("A", "B", "?")
+    agents.take("B")
+    agents.send("B", "A", "!", reply_to="elsewhere")
+    agents.take("A")
+    agents.send("A", "C", "?")
+    assert await paths_in(broker, "c") == [("A",)]
+
+
+async def test_what_is_answered_is_no_task_when_it_is_fetched_again(agents, broker):
+    agents.send("B", "A", "?")
+    fetch(agents["A"])
+    agents.send("A", "B", "!")
+    assert len(fetch(agents["A"])["messages"]) == 1
+    agents.send("A", "C", "?")
+    assert await paths_in(broker, "c") == [("A",)]
+
+
+async def test_a_task_of_one_thread_is_none_of_another(agents, broker):
+    agents.send("B", "A", "a task")
+    await broker.client().mailbox_create(name="c")
+    answer(agents["A"], "fetch_messages", config=run_in("1"), wait_seconds=0)
+    for thread in ("1", "2"):
+        answer(
             agents["A"],
             "send_message",
-            config={"configurable": {"thread_id": "1", "mq9_path": ["X", "Y"]}},
-            mail_address="b",
-            content="hello",
+            config=run_in(thread),
+            mail_address="c",
+            content=f"for thread {thread}",
         )
-        assert message.status == "success"
-        assert await paths_in(broker, "b") == [("X", "Y", "A")]
+    assert await paths_in(broker, "c") == [("B", "A"), ("A",)]
 
-    async def test_tools_of_no_agent_add_nothing_and_stop_nothing(self, agents, anyone, broker):
-        for sender, recipient in itertools.pairwise("ABCA"):
-            agents.send(sender, recipient)
-            fetch(anyone, mail_address=recipient.lower(), group_name="anyone")
-            agents.take(recipient)
-        do(anyone, "send_message", mail_address="b", content="from nobody")
-        assert (await paths_in(broker, "b"))[-1] == ()
-        assert len(fetch(anyone, mail_address="a", group_name="others")["messages"]) == 1
 
-    def test_the_limit_and_the_mailbox_are_options(self, open_toolkit, broker):
-        agents = Agents(open_toolkit, max_hops=1, dead_letter="lost.and.found")
-        agents.send("A", "B")
-        agents.take("B")
-        agents.send("B", "C")
-        agents.send("A", "C", "this one")
-        said = agents.take("C")
-        assert bodies(said) == ["this one"]
-        assert said["stopped"] == {
-            "msg_ids": [0],
-            "moved_to": "lost.and.found",
-            "untrusted_reasons": ["too many hops, 2 of at most 1: A, B"],
-        }
+async def test_what_was_fetched_an_hour_ago_is_not_gone_on_with(agents, broker):
+    agents.send("B", "A")
+    agents.take("A")
+    await broker.clock.advance(3600)
+    agents.send("A", "C")
+    await broker.clock.advance(0.001)
+    agents.send("A", "C")
+    assert await paths_in(broker, "c") == [("B", "A"), ("A",)]
 
-    @pytest.mark.parametrize("options", [{"max_hops": 64}, {"max_hops": 0}, {"dead_letter": "A B"}])
-    def test_options_are_checked(self, open_toolkit, options):
-        with pytest.raises(Mq9Error, match=next(iter(options)).replace("dead_letter", "mail_addr")):
-            open_toolkit("A", **options)
 
-    async def test_what_cannot_be_moved_is_given_back_for_a_while(self):
-        with FakeBroker(limits=Limits(max_messages=1)) as broker:
-            client = broker.client()
-            await client.mailbox_create(name="dead")
-            await client.mailbox_create(name="b")
-            stuck = await client.send("dead", "fills it")
-            await client.send("b", "far travelled", path=["X", "Y"])
-            with Mq9Toolkit(broker.url, agent="B", max_hops=1, dead_letter="dead") as toolkit:
-                said = fetch(toolkit)
-                assert said["messages"] == []
-                assert "stopped" not in said
-                assert fetch(toolkit)["empty"] == "1 given back, held for 600 s more"
-                await client.delete("dead", stuck)
-                await broker.clock.advance(600)
-                assert fetch(toolkit)["stopped"]["moved_to"] == "dead"
-            assert [one.text for one in await client.query("dead")] == ["far travelled"]
+async def test_the_path_of_the_run_is_gone_on_with(agents, broker):
+    await broker.client().mailbox_create(name="b")
+    message = answer(
+        agents["A"],
+        "send_message",
+        config={"configurable": {"thread_id": "1", "mq9_path": ["X", "Y"]}},
+        mail_address="b",
+        content="hello",
+    )
+    assert message.status == "success"
+    assert await paths_in(broker, "b") == [("X", "Y", "A")]
+
+
+async def test_tools_of_no_agent_add_nothing_and_stop_nothing(agents, anyone, broker):
+    for sender, recipient in itertools.pairwise("ABCA"):
+        agents.send(sender, recipient)
+        fetch(anyone, mail_address=recipient.lower(), group_name="anyone")
+        agents.take(recipient)
+    do(anyone, "send_message", mail_address="b", content="from nobody")
+    assert (await paths_in(broker, "b"))[-1] == ()
+    assert len(fetch(anyone, mail_address="a", group_name="others")["messages"]) == 1
+
+
+def test_the_limit_and_the_mailbox_are_options(open_toolkit, broker):
+    agents = Agents(open_toolkit, max_hops=1, dead_letter="lost.and.found")
+    agents.send("A", "B")
+    agents.take("B")
+    agents.send("B", "C")
+    agents.send("A", "C", "this one")
+    said = agents.take("C")
+    assert bodies(said) == ["this one"]
+    assert said["stopped"] == {
+        "msg_ids": [0],
+        "moved_to": "lost.and.found",
+        "untrusted_reasons": ["too many hops, 2 of at most 1: A, B"],
+    }
+
+
+@pytest.mark.parametrize("options", [{"max_hops": 64}, {"max_hops": 0}, {"dead_letter": "A B"}])
+def test_options_are_checked(open_toolkit, options):
+    with pytest.raises(Mq9Error, match=next(iter(options)).replace("dead_letter", "mail_addr")):
+        open_toolkit("A", **options)
+
+
+async def test_what_cannot_be_moved_is_given_back_for_a_while():
+    with FakeBroker(limits=Limits(max_messages=1)) as broker:
+        client = broker.client()
+        await client.mailbox_create(name="dead")
+        await client.mailbox_create(name="b")
+        stuck = await client.send("dead", "fills it")
+        await client.send("b", "far travelled", path=["X", "Y"])
+        with Mq9Toolkit(broker.url, agent="B", max_hops=1, dead_letter="dead") as toolkit:
+            said = fetch(toolkit)
+            assert said["messages"] == []
+            assert "stopped" not in said
+            assert fetch(toolkit)["empty"] == "1 given back, held for 600 s more"
+            await client.delete("dead", stuck)
+            await broker.clock.advance(600)
+            assert fetch(toolkit)["stopped"]["moved_to"] == "dead"
+        assert [one.text for one in await client.query("dead")] == ["far travelled"]
