@@ -40,7 +40,9 @@ async def main(directory):
             app = gathering(toolkit, checkpointer)
             is_resumed = bool((await app.aget_state(THREAD)).next)
             said = None if is_resumed else {"topic": "tea"}
-            sys.stdout.write(" ".join((await app.ainvoke(said, THREAD))["answers"]))
+            sys.stdout.write(
+                " ".join((await app.ainvoke(said, THREAD, durability="sync"))["answers"])
+            )
 
 
 if __name__ == "__main__":

@@ -273,16 +273,20 @@ async def test_the_same_question_twice_in_a_node_is_one_unless_ids_tell_them_apa
 
 
 @pytest.mark.usefixtures("model")
-async def test_who_was_found_by_what_it_can_do_is_the_one_that_is_asked_again(boss, agents, client):
+@pytest.mark.parametrize("now_able", ["ada", None])
+async def test_who_was_found_by_what_it_can_do_is_the_one_that_is_asked_again(
+    boss, agents, client, now_able
+):
     crashes = iter([True, False])
 
     async def ask(topic):
         answer = await boss.aask_agent(topic, capability="questions on cooking")
         if next(crashes):
-            await client.agent_unregister(name="bob")
-            await client.agent_register(
-                {"name": "ada", "description": "Answers questions on cooking"}
-            )
+            for name in WORKERS:
+                await client.agent_unregister(name=name)
+            if now_able is not None:
+                card = {"name": now_able, "description": "Answers questions on cooking"}
+                await client.agent_register(card)
             raise RuntimeError("crash")
         return answer
 
