@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +17,16 @@ from langchain_mq9.questions.interrupts import Asked, asked, resume_value
 from langchain_mq9.questions.mail import Due, QuestionMail, digest_of, due_of
 from langchain_mq9.questions.parking import Parking
 from langchain_mq9.questions.records import Origin, Record, Records, State, identity_of
-from mq9 import InvalidAddress, InvalidRequest, Message, Mq9Client, Payload, Reject, Retry
+from mq9 import (
+    Forbidden,
+    InvalidAddress,
+    InvalidRequest,
+    Message,
+    Mq9Client,
+    Payload,
+    Reject,
+    Retry,
+)
 from mq9 import address as addresses
 from mq9.protocol.checks import shown
 from mq9.questions import InvalidAnswer, answer_of
@@ -126,8 +136,11 @@ class Questions:
         self._knows_senders = False
 
     async def prepare(self) -> None:
-        """Make the mailboxes that are missing."""
+        """Make the mailboxes that are missing, those of whoever is asked included."""
         await self._client.mailbox_create(name=self.answers, renew=True)
+        for to in filter(None, (self._policy.human, self._policy.escalate_to)):
+            with contextlib.suppress(Forbidden):  # an agent that makes its mailbox itself
+                await self._client.mailbox_create(name=mailbox_of(to), renew=True)
         await self._records.prepare()
         self._knows_senders = await self._client.whoami() is not None
 

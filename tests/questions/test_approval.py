@@ -53,6 +53,13 @@ async def test_a_question_is_mailed_and_its_answer_lets_the_run_go_on(client):
     assert await refusals(client) == []
 
 
+async def test_the_mailboxes_of_whoever_is_asked_are_made(client):
+    async with working(
+        client, Asking("May I?").graph, human="carl", escalate_to="dora", escalate_after=60
+    ):
+        assert {(await client.mailbox_status(name)).ttl for name in ("carl", "dora")} == {0}
+
+
 async def test_an_answer_after_thirty_days_and_a_restart_is_as_good_as_any(client):
     saver = InMemorySaver()
     async with working(client, Asking("May I?", saver=saver).graph):
@@ -296,8 +303,8 @@ async def test_a_graph_that_has_nobody_to_ask_has_failed(client):
 
 
 async def test_a_person_without_a_mailbox_is_asked_when_it_is_there(client):
-    asking = Asking("May I?")
-    async with working(client, asking.graph, human="owner"):
+    asking = Asking({"type": "question", "to": "owner", "text": "May I?"})
+    async with working(client, asking.graph):
         await ask_lawyer(client)
         await client.mailbox_create(name="owner")
         await settle(client, 60)
