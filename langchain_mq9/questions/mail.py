@@ -76,7 +76,9 @@ class QuestionMail:
             text: Why it needs no answer.
             but: Who answered it, whose mailbox is left as it is.
         """
-        if record.kind is Kind.MESSAGE:
+        expires = record.question.expires
+        has_left = expires is not None and expires <= self._now_s()
+        if record.kind is Kind.MESSAGE or has_left:
             return
         for to in record.asked:
             if to == but:

@@ -88,7 +88,8 @@ class MailboxWorker:
         registration_ttl: After how many seconds of silence the registration expires, 30 or more.
         input: Makes the graph's input of a ``Message``, perhaps as a coroutine.
         output: Makes the answer of the final state, perhaps as a coroutine; None for no answer.
-        concurrency: How many messages are handled at the same time, 1 to 1 000.
+        concurrency: How many messages are handled at the same time, 1 to 1 000; as many answers to
+            questions besides.
         handler_timeout: Seconds that one run may take; None for any.
         stop_timeout: Seconds that runs are given to finish when the worker is stopped; then their
             messages are given back, and go on elsewhere from their last checkpoints.

@@ -100,6 +100,7 @@ async def test_a_question_that_expires_is_given_up_and_whoever_waits_is_told(cli
         assert reply.json() == {"error": "nobody has answered in time: May I?"}
         assert reply.correlation_id == "task"
         assert worker.counters.expired == 1
+        assert await texts(client, "boss") == ["question"]  # that of what waited
         [(another, _)] = await asked(client)  # of what waited: the first one has expired, too
         assert another.correlation_id != message.correlation_id
 
