@@ -327,6 +327,13 @@ class MailboxWorker:
 
     async def _handle(self, message: Message) -> None:
         """Run the graph for a message, and answer it."""
+        try:
+            await self._work_on(message)
+        except Reject as rejected:
+            logger.warning("rejected: %s", rejected, extra=_fields(message))
+            raise
+
+    async def _work_on(self, message: Message) -> None:
         reason = reason_to_stop(message.path, self.agent, max_hops=self._max_hops)
         if reason is not None:
             raise Reject(reason)

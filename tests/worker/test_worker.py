@@ -35,7 +35,7 @@ async def test_text_goes_into_a_graph_over_messages_and_the_last_message_comes_b
         assert answer.text == "1: good morning"
 
 
-async def test_what_does_not_fit_is_moved_away_with_the_reason(client):
+async def test_what_does_not_fit_is_moved_away_with_the_reason(client, caplog):
     steps = Steps("read")
     async with working(client, steps.compile()) as worker:
         for body in (b"\xff", "tea", "[1]", "{}", '{"subject": "tea"}'):
@@ -44,6 +44,7 @@ async def test_what_does_not_fit_is_moved_away_with_the_reason(client):
         assert worker.counters.mail.dead_lettered == 5
     reasons = [one.moved.reason for one in await client.query("lawyer.dead")]
     assert reasons[0].startswith("the body is no JSON")
+    assert f"rejected: {reasons[0]}" in caplog.messages
     assert reasons[1].startswith("the body is no JSON, and the graph takes an object: ")
     assert reasons[2:] == [
         "the body is JSON, but no object: the graph takes an object with topic, trail",
