@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +42,13 @@ class ConsumerNames:
 
     Args:
         agent: The agent, with whose name those of its consumers begin.
+        run_ended: A method that is told the name of a run without a thread when that has ended,
+            which nothing can resume; from any thread. Its object is not kept alive.
     """
 
-    def __init__(self, agent: str | None) -> None:
+    def __init__(self, agent: str | None, run_ended: Callable[[str], None]) -> None:
         self._agent = agent or "agent"
+        self._run_ended = weakref.WeakMethod(run_ended)
         self._branches = Branches()
         self._runs: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._outside_runs = secrets.token_hex(4)
@@ -77,8 +81,17 @@ class ConsumerNames:
         except (RuntimeError, KeyError):
             run = None
         if run is not None:
-            return self._runs.setdefault(run, f"run-{secrets.token_hex(4)}")
+            if run not in self._runs:
+                name = self._runs[run] = f"run-{secrets.token_hex(4)}"
+                weakref.finalize(run, _tell, self._run_ended, self._named(name)).atexit = False
+            return self._runs[run]
         if self._process != os.getpid():  # a forked child is another consumer
             self._process = os.getpid()
             self._outside_runs = secrets.token_hex(4)
         return self._outside_runs
+
+
+def _tell(method: weakref.WeakMethod[Callable[[str], None]], run: str) -> None:
+    told = method()
+    if told is not None:
+        told(run)

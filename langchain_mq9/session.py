@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -27,7 +28,13 @@ from mq9.operations.asking import ask_agent
 from mq9.operations.conversations import Conversations
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.errors import unreachable
-from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S, HIGHEST_MAX_CHARS
+from mq9.operations.leases import LeaseKeeper
+from mq9.operations.limits import (
+    DEFAULT_HOLD_S,
+    DEFAULT_MAX_CHARS,
+    DEFAULT_REGISTRATION_TTL_S,
+    HIGHEST_MAX_CHARS,
+)
 from mq9.operations.paths import DEFAULT_MAX_HOPS
 from mq9.operations.private_mailbox import PrivateMailbox, PrivateMailboxes
 from mq9.operations.result import Result
@@ -55,6 +62,7 @@ class SessionOptions(TypedDict, total=False):
     max_hops: int
     dead_letter: str | None
     inbox: Inbox
+    hold: int
     client_options: ClientOptions | None
 
 
@@ -76,6 +84,8 @@ class Session:
         max_hops: How many agents a conversation may have passed through, 1 to 63.
         dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
             default the agent's own with ``.dead`` behind it.
+        hold: For how many seconds after it was fetched the lease of a message is renewed, while
+            this process lives and the message is not dealt with; 0 for not at all.
         inbox: Where what a LangGraph thread sends is answered: in a private mailbox of the
             ``thread``, or in that of the ``agent``.
         client_options: Further arguments of ``Mq9Client``.
@@ -101,6 +111,7 @@ class Session:
         max_hops: int = DEFAULT_MAX_HOPS,
         dead_letter: str | None = None,
         inbox: Inbox = "thread",
+        hold: int = DEFAULT_HOLD_S,
         client_options: ClientOptions | None = None,
         tools: Iterable[str] | None = None,
         connection: ToolConnection | None = None,
@@ -125,6 +136,8 @@ class Session:
         if inbox not in _INBOXES:
             raise InvalidRequest(f"inbox: {inbox!r} is not one of {', '.join(_INBOXES)}")
         self._inbox: Inbox = inbox
+        self._hold = checks.whole(0, checks.MAX_SECONDS)("hold", hold)
+        self._keeper: LeaseKeeper | None = None  # of the latest client
         self._private = PrivateMailboxes(agent) if agent and inbox == "thread" else None
         self._owns_connection = connection is None
         self._connection = connection or ToolConnection(
@@ -134,7 +147,7 @@ class Session:
         self._closed = False
         self._deliveries = DeliveryMemory()
         self._conversations = Conversations(max_hops=max_hops, dead_letter=dead_letter)
-        self._consumers = ConsumerNames(agent)
+        self._consumers = ConsumerNames(agent, self._run_ended)
 
     @property
     def agent(self) -> str | None:
@@ -167,6 +180,7 @@ class Session:
             registration_ttl=self._registration_ttl,
             max_hops=self._conversations.max_hops,
             inbox=self._inbox,
+            hold=self._hold,
             tools=tools,
             connection=self._connection,
         )
@@ -209,7 +223,8 @@ class Session:
         return await self._connection.await_(self._run(work, self._call(config)))
 
     async def _run(self, work: Callable[[Caller], Awaitable[T]], call: Call) -> T:
-        return await work(self._caller(await self._connected(), call))
+        caller = self._caller(await self._connected(), call)
+        return await work(replace(caller, reads_results=False))
 
     def unregister(self) -> None:
         """Take the agent out of the registry, and block until that is done.
@@ -277,6 +292,7 @@ class Session:
             headers=call.headers,
             idempotency_id=call.idempotency_id,
             private=self._private_mailbox(call.thread_id),
+            leases=self._keeper,
             conversations=self._conversations,
             task=call.task,
             step=call.step,
@@ -289,12 +305,17 @@ class Session:
             return None
         return self._private.at(thread_mailbox(self._identity.name, thread_id))
 
+    def _run_ended(self, consumer: str) -> None:
+        if self._keeper is not None:
+            self._keeper.end(consumer)
+
     async def _connected(self) -> Mq9Client:
         if self._closed:
             raise toolkit_closed()
         client = await self._connection.client()
         if client is not self._client:
             self._client = client
+            self._keeper = LeaseKeeper(client, self._lease_ms, self._hold * 1000)
             if self._identity is not None:
                 self._identity.has_mailbox = False
             if self._private is not None:
@@ -302,8 +323,14 @@ class Session:
         return client
 
     def close(self) -> None:
-        """End the session, and the connection if it is its own. Harmless when repeated."""
+        """End the session, and the connection if it is its own. Harmless when repeated.
+
+        What it holds is not given back, since its threads may be resumed in another process; the
+        leases are no longer renewed.
+        """
         self._closed = True
+        if self._keeper is not None:
+            self._keeper.stop()
         if self._owns_connection:
             self._connection.close()
 

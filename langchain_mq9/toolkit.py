@@ -15,7 +15,7 @@ from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.tools import TOOLS
 from mq9 import ClientOptions, InvalidRequest
 from mq9.models import Unread
-from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
+from mq9.operations.limits import DEFAULT_HOLD_S, DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 from mq9.operations.paths import DEFAULT_MAX_HOPS
 from mq9.operations.waiting import unread_of
 
@@ -44,6 +44,9 @@ class Mq9Toolkit(AskingMethods, BaseToolkit):
         max_hops: How many agents a conversation may have passed through, 1 to 63.
         dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
             default the agent's own with ``.dead`` behind it.
+        hold: For how many seconds after it was fetched the lease of a message is renewed, while
+            this process lives and the message is not dealt with; an hour by default, 0 for not at
+            all.
         inbox: With ``"thread"``, what the agent sends in a LangGraph thread is answered in a
             private mailbox of that thread, from which it fetches first; with ``"agent"`` all
             threads share the agent's mailbox.
@@ -71,6 +74,7 @@ class Mq9Toolkit(AskingMethods, BaseToolkit):
         max_hops: int = DEFAULT_MAX_HOPS,
         dead_letter: str | None = None,
         inbox: Inbox = "thread",
+        hold: int = DEFAULT_HOLD_S,
         **client_options: Unpack[ClientOptions],
     ) -> None:
         super().__init__()
@@ -87,6 +91,7 @@ class Mq9Toolkit(AskingMethods, BaseToolkit):
             max_hops=max_hops,
             dead_letter=dead_letter,
             inbox=inbox,
+            hold=hold,
             client_options=client_options,
             tools=[kind.operation.name for kind in kinds],
         )

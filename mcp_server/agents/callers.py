@@ -17,15 +17,16 @@ from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from starlette.requests import Request
 
-from mcp_server.agents.leases import LeaseKeeper
 from mcp_server.agents.naming import WorkingDirectory, named_after
 from mcp_server.settings import Settings
+from mcp_server.timing import in_time
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock
 from mq9.operations import Caller, Identity, OperationError
 from mq9.operations.conversations import Conversations
 from mq9.operations.deliveries import DeliveryMemory
 from mq9.operations.errors import unreachable
+from mq9.operations.leases import LeaseKeeper
 
 _logger = logging.getLogger("mq9.mcp")
 
@@ -36,6 +37,7 @@ MAX_AGENTS = 1_000  # connected at once
 _SESSION = "mcp-session-id"
 _SESSION_CHARS = 8
 _WITHOUT_SESSION = "http"
+_GIVE_BACK_TIMEOUT_S = 3.0
 _STATE = "mq9.kept"  # of a connection: the consumers whose leases are renewed
 
 
@@ -65,7 +67,10 @@ class _Agent:
 
     async def close(self) -> None:
         """Give back what it holds, and close its connection."""
-        await self.keeper.close()
+        try:
+            await in_time(self.client.clock, _GIVE_BACK_TIMEOUT_S, self.keeper.give_back())
+        except TimeoutError:
+            _logger.warning("what %s holds could not be given back in time", self.identity.name)
         await self.client.close()
 
 

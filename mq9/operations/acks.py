@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
-from mq9.models import MessageHistory
+from mq9.errors import InvalidRequest, MessageNotFound
 from mq9.operations.arguments import Arguments, Group, Number, OwnMailbox
 from mq9.operations.caller import Caller
 from mq9.operations.deliveries import Delivery
 from mq9.operations.operation import operation
 from mq9.operations.result import Result
+from mq9.operations.standing import UNEXPLAINED, explained, held_by_another, history_of
 from mq9.operations.times import time_at
 from mq9.protocol import checks
 from mq9.protocol.requests import MAX_LEASE_MS
@@ -178,7 +178,7 @@ async def _fetched_before(caller: Caller, msg_id: int, group_name: str | None) -
     own = caller.identity.mail_address
     for address in [own] if caller.private is None else [caller.private.mail_address, own]:
         group = caller.group_to_use(group_name, address)
-        history = await _history(caller, msg_id, address, group)
+        history = await history_of(caller, msg_id, address, group)
         for one in () if history is None else history.groups:
             if one.group_name != group:
                 continue
@@ -197,7 +197,7 @@ async def _not_fetched(caller: Caller, msg_id: int, group_name: str | None) -> s
     if caller.identity is not None:
         address = caller.identity.mail_address
         group = caller.group_to_use(group_name, address)
-        held = _held(await _history(caller, msg_id, address, group), group, caller)
+        held = held_by_another(await history_of(caller, msg_id, address, group), group, caller)
         if held is not None:
             return f"{told}In {address} {held}. If you mean another mailbox, give its mail_address"
     return f"{told}If it was fetched before this program was restarted, give its mail_address"
@@ -251,8 +251,8 @@ async def _confirm(caller: Caller, found: dict[int, Delivery], *, through: bool)
         msg_id, first = next(iter(refused.items()))
         one = found[msg_id]
         if not one.msg_ids:
-            history = await _history(caller, msg_id, one.mail_address, one.group_name)
-            held = _held(history, one.group_name, caller)
+            history = await history_of(caller, msg_id, one.mail_address, one.group_name)
+            held = held_by_another(history, one.group_name, caller)
             if held is not None:
                 raise MessageNotFound(f"{first}. There {held}") from first
         raise first
@@ -336,9 +336,6 @@ def _without(meant: dict[int, Delivery], dealt_with: Iterable[int]) -> dict[int,
     return {msg_id: one for msg_id, one in meant.items() if msg_id not in done}
 
 
-_UNEXPLAINED = "confirmed already, no longer stored, or held by another consumer now"
-
-
 async def _lost(
     caller: Caller, missed: dict[int, Delivery], refused: dict[int, MessageNotFound] | None = None
 ) -> dict[int, str] | None:
@@ -350,61 +347,14 @@ async def _lost(
         elif number < _MOST_EXPLAINED:
             why = await _reason(caller, msg_id, one)
         else:
-            why = _UNEXPLAINED
+            why = UNEXPLAINED
         lost[msg_id] = why
     return lost or None
 
 
 async def _reason(caller: Caller, msg_id: int, one: Delivery) -> str:
-    history = await _history(caller, msg_id, one.mail_address, one.group_name)
+    history = await history_of(caller, msg_id, one.mail_address, one.group_name)
     if history is None:
-        return _UNEXPLAINED
-    held = None if one.msg_ids else _held(history, one.group_name, caller)
-    return held or _explained(history, one)
-
-
-async def _history(
-    caller: Caller, msg_id: int, address: str, group_name: str
-) -> MessageHistory | None:
-    """Return what happened to a message; None without the mailbox, or if the broker won't tell."""
-    try:
-        status = await caller.client.mailbox_status(address, group_name=group_name, msg_id=msg_id)
-    except Mq9Error:
-        return None
-    return status.message
-
-
-def _held(history: MessageHistory | None, group_name: str, caller: Caller) -> str | None:
-    """Say who holds a message and what to do; None when no other consumer does.
-
-    Args:
-        history: What happened to the message, if that is known.
-        group_name: The group that it was fetched by.
-        caller: Who asks.
-    """
-    for one in () if history is None else history.groups:
-        if one.group_name == group_name and one.state == "leased":
-            if one.until is None or one.consumer == caller.consumer:
-                return None
-            again = caller.tools.text(
-                "[[ and fetch it again; @query_messages shows it meanwhile| and fetch it again]]"
-            )
-            return (
-                f"another consumer holds it until {time_at(int(one.until))}, perhaps this program "
-                f"before it was restarted. Wait until then{again}"
-            )
-    return None
-
-
-def _explained(history: MessageHistory, one: Delivery) -> str:
-    standing = next((own for own in history.groups if own.group_name == one.group_name), None)
-    state = None if standing is None else standing.state
-    if state == "acked":
-        return "confirmed already"
-    if history.state in {"expired", "deleted", "replaced", "evicted"}:
-        return f"no longer stored: {history.state}"
-    if standing is not None and standing.consumer not in {None, one.consumer}:
-        return "another consumer has it now"
-    if state in {"pending", "given_back"}:
-        return "your lease has ended, and it will be delivered again"
-    return _UNEXPLAINED
+        return UNEXPLAINED
+    held = None if one.msg_ids else held_by_another(history, one.group_name, caller)
+    return held or explained(history, one)

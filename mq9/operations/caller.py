@@ -38,6 +38,7 @@ class Caller:
             means never.
         deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
         leases: Who renews the leases of what it fetches; None for nobody.
+        reads_results: Whether it reads whole results, and so what they say beside.
         headers: What goes with each message that it sends.
         idempotency_id: The id of this call, the same when it is made again; None for one that
             cannot be told from others.
@@ -62,6 +63,7 @@ class Caller:
     registration_ttl: int = DEFAULT_REGISTRATION_TTL_S
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
     leases: Leases | None = None
+    reads_results: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     idempotency_id: str | None = None
     conversations: Conversations = field(default_factory=Conversations)

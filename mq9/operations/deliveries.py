@@ -46,6 +46,9 @@ class Leases(Protocol):
     def let_go(self, deliveries: Mapping[int, Delivery], msg_ids: Iterable[int]) -> None:
         """Hear of messages that were dealt with or given back, fetched where the former were."""
 
+    def ended(self, consumer: str, most: int) -> list[tuple[int, Delivery]]:
+        """Return messages whose leases a consumer has lost, at the most so many, each once."""
+
 
 class DeliveryMemory:
     """Remembers the latest fetch result of each message, apart for each scope.

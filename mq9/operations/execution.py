@@ -12,10 +12,13 @@ from mq9.operations.caller import Caller
 from mq9.operations.errors import ADVICE_OTHERWISE, OperationError, explained
 from mq9.operations.operation import Confirmation, Operation
 from mq9.operations.result import Result
+from mq9.operations.standing import loss
 
 _logger = logging.getLogger("mq9.operations")
 
 R = TypeVar("R", bound=Result)
+
+_MOST_LOSSES = 10  # that one result says; the next one has the rest
 
 
 async def confirmation(
@@ -38,7 +41,8 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
     """Perform an operation for a caller.
 
     Returns:
-        The result, with a line on unread mail where the caller is an agent that has some.
+        The result, with a line on unread mail where the caller is an agent that has some, and one
+        on messages whose leases it has lost.
 
     Raises:
         OperationError: It failed, whatever the reason.
@@ -46,14 +50,18 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
     try:
         operation.check_allowed(caller)
         if caller.identity is None:
-            return await operation.function(caller, arguments)
+            result: R = await operation.function(caller, arguments)
+            return _with_lines(result, no_longer_yours=await _losses_line(caller))
         await caller.ensure_mailbox()
         address = caller.identity.mail_address
         with caller.client.watch_unread(address, address) as watch:
-            result: R = await operation.function(caller, arguments)
+            result = await operation.function(caller, arguments)
         unread = Unread() if caller.has_worker else watch.unread
-        line = unread_line(await _with_answers(caller, unread), caller)
-        return result if line is None else result.model_copy(update={"unread": line})
+        return _with_lines(
+            result,
+            unread=unread_line(await _with_answers(caller, unread), caller),
+            no_longer_yours=await _losses_line(caller),
+        )
     except Mq9Error as error:
         if isinstance(error, MailboxNotFound) and caller.identity is not None:
             caller.identity.has_mailbox = False  # if it was its own, the next call makes it again
@@ -63,6 +71,23 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         _logger.exception("%s failed unexpectedly", operation.name)
         name = caller.tools.text(f"@{operation.name}")
         raise OperationError(f"{name} failed: {error}. {ADVICE_OTHERWISE}", "error") from error
+
+
+def _with_lines(result: R, **lines: str | None) -> R:
+    told = {name: line for name, line in lines.items() if line is not None}
+    return result.model_copy(update=told) if told else result
+
+
+async def _losses_line(caller: Caller) -> str | None:
+    """Say which messages the caller has lost the lease of, and why; each is said once."""
+    if caller.leases is None or not caller.reads_results:
+        return None
+    losses = [
+        f"message {msg_id} of {delivery.mail_address}: {what}"
+        for msg_id, delivery in caller.leases.ended(caller.consumer, _MOST_LOSSES)
+        if (what := await loss(caller, msg_id, delivery)) is not None
+    ]
+    return "; ".join(losses) or None
 
 
 async def _with_answers(caller: Caller, unread: Unread | None) -> Unread | None:

@@ -284,6 +284,10 @@ async def delete_message(caller: Caller, arguments: DeleteArguments) -> DeleteRe
             caller, address, arguments.msg_id
         ):
             raise
+    if caller.leases is not None:
+        for one in caller.deliveries.find(arguments.msg_id):
+            if one.mail_address == address:
+                caller.leases.let_go({arguments.msg_id: one}, [arguments.msg_id])
     return DeleteResult(mail_address=address, deleted=arguments.msg_id)
 
 

@@ -15,6 +15,10 @@ class Result(BaseModel):
         default=None, description="What waits in your own mailbox, if anything."
     )
 
+    no_longer_yours: str | None = Field(
+        default=None, description="Messages whose lease you have lost; do not go on with them."
+    )
+
     def content(self) -> str:
         """Return the result as compact JSON, without what does not apply."""
         return orjson.dumps(self.model_dump(mode="json", exclude_none=True)).decode()

@@ -35,8 +35,14 @@ def open_toolkit(broker):
 
 
 @pytest.fixture
-def planner(open_toolkit):
-    return open_toolkit("planner")
+def hold():
+    """For how many seconds the planner's leases are renewed."""
+    return 3_600
+
+
+@pytest.fixture
+def planner(open_toolkit, hold):
+    return open_toolkit("planner", hold=hold)
 
 
 @pytest.fixture

@@ -8,7 +8,19 @@ import pytest
 
 from mq9.operations.deliveries import Delivery, DeliveryMemory
 
-from .tool_calls import ado, answer, begin, bodies, do, fail, fetch, ids, run_in, within
+from .tool_calls import (
+    ado,
+    answer,
+    begin,
+    bodies,
+    do,
+    fail,
+    fetch,
+    ids,
+    not_renewed,
+    run_in,
+    within,
+)
 
 
 @pytest.fixture
@@ -193,6 +205,7 @@ def test_what_another_thread_was_handed_is_refused_with_the_mailbox_too(planner,
     assert refused.content.startswith("message not found: 0 was delivered to another consumer.")
 
 
+@not_renewed
 async def test_what_others_have_by_now_is_lost_and_the_rest_confirmed(broker, planner, inbox):
     within("slow", planner, "fetch_messages", wait_seconds=0)
     await broker.clock.advance(60)
@@ -242,6 +255,7 @@ async def test_what_is_given_back_may_wait(broker, planner, inbox):
     assert ids(await ado(planner, "fetch_messages", wait_seconds=0, new_only=True)) == [0, 1]
 
 
+@not_renewed
 async def test_more_time_keeps_messages_and_says_until_when(broker, planner, inbox):
     await ado(planner, "fetch_messages", wait_seconds=0)
     await broker.clock.advance(50)

@@ -13,7 +13,7 @@ from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.testing import ScriptedModel, call
 from mq9 import Unavailable
 
-from .tool_calls import bodies, do, fetch, ids, run_in
+from .tool_calls import bodies, do, fetch, ids, not_renewed, run_in
 
 QUESTION = {"messages": [("user", "go on")]}
 
@@ -296,6 +296,7 @@ async def test_a_thread_is_the_same_consumer_after_the_program_restarts(
         assert said(answer)["messages"][0].get("delivery_count", 1) == count
 
 
+@not_renewed
 async def test_what_a_crashed_run_had_fetched_comes_to_the_next_after_the_lease(
     broker, make_agent, planner, worker
 ):

@@ -21,7 +21,7 @@ from mq9 import InvalidRequest, Mq9Error
 from mq9.models import Unread
 
 from .agent_runs import QUESTION, Script
-from .tool_calls import ado, bodies, do, fetch, run_in
+from .tool_calls import ado, bodies, do, fetch, not_renewed, run_in
 
 NOTICE = "Your mailbox, at this moment: "
 
@@ -363,6 +363,7 @@ class TestFailures:
         ]
         assert fetch(inbox)["empty"] == "1 already acked"
 
+    @not_renewed
     async def test_mail_that_others_took_meanwhile_is_withdrawn(
         self, inbox, worker, broker, make_agent, run
     ):
@@ -396,6 +397,7 @@ class TestFailures:
         assert script.bodies() == ["task"]
         assert fetch(inbox)["empty"] == "1 already acked"
 
+    @not_renewed
     async def test_what_was_read_before_a_crash_is_delivered_again(
         self, inbox, worker, broker, make_agent, run
     ):

@@ -9,7 +9,7 @@ from mq9.operations import OPERATIONS
 from mq9.operations.untrusted_text import visible
 
 from .examples import REQUIRED, with_mailbox
-from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, result, run_in, tool
+from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, not_renewed, result, run_in, tool
 
 
 @pytest.fixture
@@ -191,6 +191,7 @@ async def test_an_inbox_is_empty_because_all_is_delayed(broker, planner, inbox):
     assert await empty(planner) == "2 delayed, next in 1 s"
 
 
+@not_renewed
 async def test_an_inbox_is_empty_because_others_hold_what_is_there(broker, planner, inbox):
     send(planner, "x")
     send(planner, "y")

@@ -4,10 +4,14 @@ import asyncio
 import json
 
 import orjson
+import pytest
 from langchain_core.messages import ToolMessage
 from waiting import until
 
 from mq9.operations import OPERATIONS
+
+# The planner's leases end by themselves.
+not_renewed = pytest.mark.parametrize("hold", [0])
 
 TOOLS = tuple(one.name for one in OPERATIONS)
 

@@ -1,24 +1,24 @@
-"""The leases of what sessions have fetched, renewed as long as the session lasts."""
+"""The leases of what an agent has fetched: they are renewed, and it is known which have ended."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 
-from mcp_server.timing import in_time
-from mq9 import MessageNotFound, Mq9Client, Mq9Error
+from mq9.client.client import Mq9Client
 from mq9.clock import sleep
+from mq9.errors import MessageNotFound, Mq9Error
 from mq9.operations.deliveries import Delivery
 
-_logger = logging.getLogger("mq9.mcp")
+_logger = logging.getLogger("mq9.operations")
 
 _MAX_MESSAGES = 1_000  # of one agent; those that were fetched first are dropped first
 _MIN_LEASE_MS = 1_000
 _CHECKS_PER_LEASE = 4
-_GIVE_BACK_TIMEOUT_S = 3.0
 
 _Place = tuple[str, str, str]  # mailbox, group, consumer
 
@@ -28,25 +28,27 @@ class _Held:
     """A lease, by the client's monotonic clock in milliseconds.
 
     Attributes:
+        delivery: The fetch result.
         renewable_until: The latest end that it may be renewed to.
         until: When it ends.
-        batch: The token of the fetch.
     """
 
+    delivery: Delivery
     renewable_until: int
     until: int
-    batch: str | None
 
 
 class LeaseKeeper:
-    """Renews the leases of one agent, each until the session ends that fetched the message.
+    """Renews the leases of one agent, and knows which of them have ended.
 
-    Leases of what is acknowledged, given back or lost are not renewed.
+    Leases of what is acknowledged or given back are not renewed. To be used on one event loop, but
+    for ``end`` and ``stop``.
 
     Args:
         client: The agent's connection.
         lease_ms: For how many milliseconds a lease is renewed.
-        max_ms: How many milliseconds after its fetch a message may be leased at the most.
+        max_ms: How many milliseconds after its fetch a message may be leased at the most by being
+            renewed; 0 for leases that are never renewed.
     """
 
     def __init__(self, client: Mq9Client, lease_ms: int, max_ms: int) -> None:
@@ -54,19 +56,21 @@ class LeaseKeeper:
         self._lease_ms = lease_ms
         self._max_ms = max_ms
         self._held: OrderedDict[tuple[_Place, int], _Held] = OrderedDict()
+        self._over: deque[str] = deque()  # consumers to forget
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
     def fetched(self, delivery: Delivery, lease_ms: int) -> None:
         """Begin to renew the leases of what was fetched just now."""
+        self._forget_what_is_over()
         now = self._now()
         for msg_id in delivery.msg_ids:
             key = _place(delivery), msg_id
-            self._held[key] = _Held(now + self._max_ms, now + lease_ms, delivery.batch)
+            self._held[key] = _Held(delivery, now + self._max_ms, now + lease_ms)
             self._held.move_to_end(key)
         while len(self._held) > _MAX_MESSAGES:
             self._held.popitem(last=False)
-        if self._held and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._run())
+        self._renew_in_time()
 
     def extended(self, deliveries: Mapping[int, Delivery], lease_ms: int) -> None:
         """Note when leases end that the agent has renewed itself just now."""
@@ -75,6 +79,7 @@ class LeaseKeeper:
             held = self._held.get((_place(delivery), msg_id))
             if held is not None:
                 held.until = until
+        self._renew_in_time()
 
     def let_go(self, deliveries: Mapping[int, Delivery], msg_ids: Iterable[int]) -> None:
         """Stop renewing messages that were acknowledged or given back.
@@ -88,56 +93,89 @@ class LeaseKeeper:
             for place in places:
                 self._held.pop((place, msg_id), None)
 
-    def end(self, consumer: str) -> None:
-        """Stop renewing the leases of a consumer, whose session has ended."""
-        for key in [key for key in self._held if key[0][2] == consumer]:
-            del self._held[key]
+    def ended(self, consumer: str, most: int) -> list[tuple[int, Delivery]]:
+        """Return messages whose leases a consumer, or a branch of it, has lost, each message once.
 
-    async def close(self) -> None:
+        Args:
+            consumer: The consumer.
+            most: How many messages at the most; the others are returned by the next call.
+        """
+        self._forget_what_is_over()
+        now = self._now()
+        found = [
+            key
+            for key, held in self._held.items()
+            if held.until <= now and _is_of(key[0][2], consumer)
+        ]
+        return [(key[1], self._held.pop(key).delivery) for key in found[:most]]
+
+    def end(self, consumer: str) -> None:
+        """Forget what a consumer and its branches hold, since it has ended; from any thread."""
+        self._over.append(consumer)
+
+    def stop(self) -> None:
+        """Renew no more, and let the leases end by themselves; from any thread."""
+        self._stopped = True
+
+    async def give_back(self) -> None:
         """Give back what is held, and stop; to be called before the connection is closed."""
+        self._forget_what_is_over()
         held = dict(self._held)
         self._held.clear()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        if not held:
-            return
-        try:
-            await in_time(self._client.clock, _GIVE_BACK_TIMEOUT_S, self._give_back(held))
-        except TimeoutError:
-            _logger.warning("%d messages could not be given back in time", len(held))
-
-    async def _give_back(self, held: Mapping[tuple[_Place, int], _Held]) -> None:
         for ((address, group, consumer), msg_id), one in held.items():
+            batch = one.delivery.batch
             try:
-                await self._client.nack(address, group, msg_id, batch=one.batch, consumer=consumer)
+                await self._client.nack(address, group, msg_id, batch=batch, consumer=consumer)
             except MessageNotFound:
                 continue  # it was acknowledged, deleted or has expired
             except Mq9Error as error:
                 _logger.warning("what is held could not be given back: %s", error)
                 return
 
+    def _renew_in_time(self) -> None:
+        if self._is_renewing() and (self._task is None or self._task.done()):
+            # Not in the context of the call, which would outlive its run and its spans.
+            self._task = asyncio.create_task(self._run(), context=Context())
+
     async def _run(self) -> None:
-        while self._held:
-            await sleep(self._client.clock, self._lease_ms / _CHECKS_PER_LEASE / 1000)
+        while self._is_renewing():
+            seconds = self._lease_ms / _CHECKS_PER_LEASE / 1000
+            await sleep(self._client.clock, seconds, background=True)
+            self._forget_what_is_over()
             for (place, lease_ms), msg_ids in self._due().items():
                 try:
                     await self._renew(place, lease_ms, msg_ids)
                 except Mq9Error as error:
                     _logger.info("leases in %s could not be renewed: %s", place[0], error)
 
+    def _is_renewing(self) -> bool:
+        now = self._now()
+        return not self._stopped and any(
+            now < one.until < one.renewable_until for one in self._held.values()
+        )
+
     def _due(self) -> dict[tuple[_Place, int], list[int]]:
-        """Return what has to be renewed now, by place and for how long; drop what has ended."""
+        """Return what has to be renewed now, by place and for how long."""
+        if self._stopped:
+            return {}
         now = self._now()
         due: dict[tuple[_Place, int], list[int]] = defaultdict(list)
-        for (place, msg_id), held in list(self._held.items()):
+        for (place, msg_id), held in self._held.items():
             lease_ms = min(self._lease_ms, held.renewable_until - now)
-            if held.until <= now:
-                del self._held[place, msg_id]
-            elif held.until - now <= self._lease_ms / 2 and held.until < held.renewable_until:
+            soon = now < held.until <= now + self._lease_ms / 2
+            if soon and held.until < held.renewable_until:
                 due[place, max(lease_ms, _MIN_LEASE_MS)].append(msg_id)
         return due
+
+    def _forget_what_is_over(self) -> None:
+        while self._over:
+            consumer = self._over.popleft()
+            for key in [key for key in self._held if _is_of(key[0][2], consumer)]:
+                del self._held[key]
 
     async def _renew(self, place: _Place, lease_ms: int, msg_ids: list[int]) -> None:
         address, group, consumer = place
@@ -150,13 +188,15 @@ class LeaseKeeper:
             held = self._held.get((place, msg_id))
             if held is None:
                 continue
-            if msg_id in still:
-                held.until = began + lease_ms
-            else:
-                del self._held[place, msg_id]
+            held.until = began + lease_ms if msg_id in still else began
 
     def _now(self) -> int:
         return self._client.clock.monotonic_ms()
+
+
+def _is_of(consumer: str, whole: str) -> bool:
+    """Tell whether a consumer is another one, or a branch of it."""
+    return consumer == whole or consumer.startswith(f"{whole}#")
 
 
 def _place(delivery: Delivery) -> _Place:
