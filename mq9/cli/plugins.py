@@ -6,8 +6,11 @@ that installs what it needs.
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
 from typing import Any
 
 from mq9.cli.extras import MissingExtra, needing
@@ -43,9 +46,31 @@ def summary(name: str) -> str:
     entry = _find(COMMANDS, name)
     try:
         with needing(name, f"{name}: it"):
-            return str(getattr(import_module(entry.module), "SUMMARY", ""))
+            return str(getattr(_alone(entry.module), "SUMMARY", ""))
     except MissingExtra as error:
         return f"{error}."
+
+
+def _alone(name: str) -> ModuleType:
+    """Return a module, loaded without the packages that it is in, which may need much more.
+
+    Raises:
+        ModuleNotFoundError: It is not there, or something that it imports.
+    """
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        return loaded
+    package, *rest = name.split(".")
+    found = find_spec(package)
+    for part in rest:
+        package = f"{package}.{part}"
+        within = None if found is None else found.submodule_search_locations
+        found = None if within is None else PathFinder.find_spec(package, within)
+    if found is None or found.loader is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 def _find(group: str, name: str) -> EntryPoint:

@@ -1,5 +1,6 @@
 """Commands that other packages add by entry points."""
 
+import subprocess
 import sys
 
 import pytest
@@ -50,3 +51,20 @@ def test_its_summary_is_there_without_it(distribution, monkeypatch):
     assert plugins.summary("other") == ""
     monkeypatch.setitem(sys.modules, "tomlkit", None)
     assert plugins.summary("extra").startswith("extra: it needs tomlkit, which the extra `extra`")
+
+
+def test_its_summary_is_read_without_the_packages_that_it_is_in():
+    script = (
+        "import sys\nfrom mq9.cli import plugins\nprint(plugins.summary('worker'), *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("Run a LangGraph graph for each message")
+    assert not {"langchain_mq9", "langchain_core", "langgraph"} & set(done.stdout.split())
+
+
+def test_a_module_in_a_package_that_is_not_there_is_told_of(distribution):
+    distribution("one", "extra = json.nothing:parse", "other = nowhere.inner:parse")
+    for name, missing in (("extra", "json.nothing"), ("other", "nowhere.inner")):
+        assert plugins.summary(name).startswith(f"{name}: it needs {missing}, which the extra")
