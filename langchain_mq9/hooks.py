@@ -35,7 +35,8 @@ class InboxHooks:
         )
 
     The post-model hook confirms what the turn was shown, and is needed with ``mode="messages"``.
-    A turn that fails does not give its mail back: its leases end by themselves.
+    A turn that fails does not give its mail back: the next one of its thread goes on with it, and
+    others get it when the leases have ended.
 
     Args:
         toolkit: The agent's tools; it belongs to an agent, and need not be given to the model.

@@ -14,11 +14,11 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.runnables import RunnableConfig
 
 from langchain_mq9.toolkit import Mq9Toolkit
-from mq9 import InvalidRequest, Mq9Error
-from mq9.operations import Caller, OperationError, perform
-from mq9.operations.acks import AckArguments, ack_messages
+from mq9 import InvalidRequest, MailboxNotFound, Mq9Error
+from mq9.operations import Caller, Operation
+from mq9.operations.acks import AckArguments, AckResult, ack_messages
 from mq9.operations.execution import unread_line
-from mq9.operations.fetch import FetchArguments, fetch_messages
+from mq9.operations.fetch import FetchArguments, FetchResult, fetch_messages
 from mq9.operations.limits import HIGHEST_MAX_CHARS
 from mq9.operations.message_views import MessageView
 from mq9.operations.result import Result
@@ -30,6 +30,9 @@ from mq9.protocol import checks
 _logger = logging.getLogger("mq9.tools")
 
 T = TypeVar("T")
+
+_FETCH: Operation[Any, FetchResult] = fetch_messages
+_ACK: Operation[Any, AckResult] = ack_messages
 
 InboxMode = Literal["notice", "messages"]
 _MODES = ("notice", "messages")
@@ -114,7 +117,7 @@ class Inbox:
         """Do some work with the inbox; where it fails, log why and return ``failed``."""
         try:
             return self.session.run(work, config)
-        except (OperationError, Mq9Error) as error:
+        except Mq9Error as error:
             return _logged(error, failed)
 
     async def arun(
@@ -123,7 +126,7 @@ class Inbox:
         """Do the same in async code."""
         try:
             return await self.session.arun(work, config)
-        except (OperationError, Mq9Error) as error:
+        except Mq9Error as error:
             return _logged(error, failed)
 
     async def notice(self, caller: Caller) -> HumanMessage | None:
@@ -151,6 +154,7 @@ class Inbox:
             conversation: What the model has seen so far.
             held: The ids of the mail that this turn was shown already.
         """
+        await caller.ensure_mailbox()
         seen = {str(one.id): str(one.content) for one in conversation if _is_mail(one.id)}
         declined = set(_given_back(_this_turn(conversation)))
         held = [id_ for id_ in held if _place(id_) not in declined]
@@ -259,12 +263,20 @@ def _place(id_: str) -> tuple[str, int]:
     return address, int(msg_id)
 
 
-async def _fetch(caller: Caller, most: int, max_chars: int, *, new_only: bool) -> Any:
+def _unnamed(caller: Caller) -> Caller:
+    """Return a caller whose results speak of all tools, since the agent need not have any."""
+    return replace(caller, tools=ToolNames())
+
+
+async def _fetch(caller: Caller, most: int, max_chars: int, *, new_only: bool) -> FetchResult:
     arguments = FetchArguments(
         num_msgs=most, wait_seconds=0, max_chars=max_chars, new_only=new_only
     )
-    # The agent need not have the tool, for whose description the names of the tools are.
-    return await perform(fetch_messages, replace(caller, tools=ToolNames()), arguments)
+    try:
+        return await _FETCH.function(_unnamed(caller), arguments)
+    except MailboxNotFound:
+        caller.require_identity().has_mailbox = False  # if it is its own, it is made again
+        raise
 
 
 Outcome = Literal["done", "give_back", "more_time"]
@@ -282,7 +294,7 @@ async def _ack(
         arguments = AckArguments(
             msg_id=msg_ids, mail_address=address, outcome=outcome, seconds=seconds
         )
-        result = await perform(ack_messages, replace(caller, tools=ToolNames()), arguments)
+        result = await _ACK.function(_unnamed(caller), arguments)
         listed = result.acked or result.given_back or result.extended or []
         done += [(address, msg_id) for msg_id in listed]
     return done

@@ -297,6 +297,18 @@ class TestMessages:
         assert (mail["mail_address"], mail["untrusted_content"]) == (reply_to, "an answer")
         assert inbox.unread(run_in("1")).total == 0
 
+    async def test_a_mailbox_that_was_removed_is_made_again(
+        self, inbox, worker, broker, make_agent, run
+    ):
+        await broker.client().mailbox_drop("planner")
+        script = Script("done", "done", "done")
+        agent = make_agent(script, inbox, [], mode="messages")
+        await run(agent, QUESTION)
+        await run(agent, QUESTION)
+        send(worker, "task")
+        await run(agent, QUESTION)
+        assert script.bodies() == ["task"]
+
     async def test_fifty_threads_at_once_share_the_mail(self, inbox, broker, make_agent):
         client = broker.client()
         for number in range(50):
