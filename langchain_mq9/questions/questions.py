@@ -316,7 +316,9 @@ class Questions:
             raise _Refused(f"the question has been answered by {shown(record.answered_by)}")
         if record.state is State.CLOSED:
             raise _Refused("it is too late: the question was given up")
-        if record.answer not in (None, answer):
+        if record.answer == answer:
+            return  # it was in time when it was accepted
+        if record.answer is not None:
             raise _Refused("the question has been answered by another message")
         expires = record.question.expires
         if expires is not None and message.create_time >= expires:

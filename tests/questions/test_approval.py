@@ -7,11 +7,12 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
+from langgraph.prebuilt import create_react_agent
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from langchain_mq9 import MailboxWorker
-from langchain_mq9.testing import ScriptedModel
+from langchain_mq9.testing import ScriptedModel, call
 from mq9 import InvalidRequest
 from mq9.questions import Question
 from tests.questions.graphs import (
@@ -214,6 +215,41 @@ async def test_tool_calls_that_are_asked_one_by_one_are_decided_one_by_one(clien
         assert [one.text for one in await client.query("asker")] == ["Done."]
 
 
+@tool
+def pay(amount: int) -> str:
+    """Pay, if a person agrees; this is how the Agent Inbox is asked."""
+    allowed = {f"allow_{one}": one != "respond" for one in ("accept", "edit", "ignore", "respond")}
+    action = {"action": "pay", "args": {"amount": amount}}
+    [response] = interrupt([{"action_request": action, "config": allowed, "description": "Pay?"}])
+    match response["type"]:
+        case "accept":
+            return f"paid {amount}"
+        case "edit":
+            return f"paid {response['args']['args']['amount']}"
+        case _:
+            return "paid nothing"
+
+
+@pytest.mark.parametrize("construct", [create_agent, create_react_agent])
+@pytest.mark.parametrize(
+    ("decision", "done"),
+    [
+        ("approve", "paid 9"),
+        ("reject", "paid nothing"),
+        ({"type": "edit", "args": {"action": "pay", "args": {"amount": 5}}}, "paid 5"),
+    ],
+)
+async def test_a_tool_asks_in_the_schema_of_the_agent_inbox(client, construct, decision, done):
+    model = ScriptedModel(call("pay", amount=9), lambda said: AIMessage(said[-1].text))
+    agent = construct(model, [pay], checkpointer=InMemorySaver())
+    async with working(client, agent):
+        await ask_lawyer(client, "Pay.")
+        [(message, question)] = await asked(client)
+        assert question.text == "Pay?"
+        await answer(client, message, decision)
+        assert [one.text for one in await client.query("asker")] == [done]
+
+
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
@@ -411,11 +447,12 @@ async def test_an_answer_whose_run_failed_for_good_is_used_when_it_is_moved_back
         if failures:
             raise failures.pop()
 
-    async with working(client, Asking("May I?", act=fail).graph, max_deliveries=3):
+    options = {"max_deliveries": 3, "expires": 120}
+    async with working(client, Asking("May I?", act=fail).graph, **options):
         await ask_lawyer(client)
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
-        await settle(client, 60)
+        await settle(client, 180)  # longer than the question lasts
         [reason] = await refusals(client)
         assert reason.startswith("ConnectionError: the archive is down")
         [dead] = await client.fetch("lawyer.dead", group_name="redrive")
