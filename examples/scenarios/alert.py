@@ -28,7 +28,7 @@ async def watch(server):
         await agent.ainvoke({"messages": [("human", "15 % of payments time out. Tell everybody.")]})
 
 
-async def main(server="memory://alert"):
+async def main(server="memory://scenarios.alert"):
     heard = {"pager": [], "auditor": []}
     told = asyncio.Event()
 

@@ -35,7 +35,7 @@ accountant = create_agent(
 )
 
 
-async def main(server="memory://approval"):
+async def main(server="memory://scenarios.approval"):
     work = partial(MailboxWorker, accountant, agent="accountant", human="boss", server=server)
     async with Mq9Client(server) as client:
         await client.mailbox_create(name="boss", renew=True)

@@ -31,7 +31,7 @@ def reporter(toolkit):
     return StateGraph(Report).add_node(ask).set_entry_point("ask").compile(InMemorySaver())
 
 
-async def main(server="memory://ask.offline"):
+async def main(server="memory://scenarios.ask.offline"):
     async with Mq9Client(server) as client, Mq9Toolkit(server, agent="ann") as toolkit:
         for name in ("ben", "editor"):
             await client.mailbox_create(name=name, renew=True)

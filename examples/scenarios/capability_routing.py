@@ -46,7 +46,7 @@ def planner(client):
     return graph.compile()
 
 
-async def main(server="memory://capability.routing"):
+async def main(server="memory://scenarios.capability.routing"):
     async with Mq9Client(server) as client, AsyncExitStack() as workers:
         for name, skills in SKILLS.items():
             worker = MailboxWorker(specialist(name), agent=name, capabilities=skills, client=client)

@@ -35,7 +35,7 @@ async def reconnect(server):
             await message.ack()
 
 
-async def main(server="memory://edge"):
+async def main(server="memory://scenarios.edge.commands"):
     done = await command(server)
     print("Five commands are sent; the device is offline.")
     await reconnect(server)

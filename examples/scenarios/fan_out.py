@@ -36,7 +36,7 @@ async def crash(server):
     print("a worker crashes with", *(message.json()["text"] for message in taken))
 
 
-async def main(server="memory://fan.out"):
+async def main(server="memory://scenarios.fan.out"):
     async with Mq9Client(server) as client:
         await client.mailbox_create(name="translator", renew=True)
         book = await client.mailbox_create(prefix="book", ttl=3600)

@@ -35,7 +35,7 @@ steps = StateGraph(Report).add_sequence([count, summarise]).add_edge(START, "cou
 analyst = steps.compile(InMemorySaver())
 
 
-async def main(server="memory://task.result"):
+async def main(server="memory://scenarios.task.result"):
     async with Mq9Client(server) as orchestrator:
         await orchestrator.mailbox_create(name="analyst", renew=True)
         result = await orchestrator.mailbox_create(prefix="result", ttl=3600)

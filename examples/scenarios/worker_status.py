@@ -38,7 +38,7 @@ async def expired(client, address):
             return
 
 
-async def main(server="memory://worker.status"):
+async def main(server="memory://scenarios.worker.status"):
     async with Mq9Client(server) as client:
         await report(client, "ada", load=0.2)
         await report(client, "ada", load=0.9)  # in place of the one before
