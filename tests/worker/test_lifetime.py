@@ -115,3 +115,23 @@ async def test_a_client_of_its_own_is_closed_with_it(broker):
     ):
         assert (await client.request("lawyer", "hello")).text == "1: hello"
     assert not worker.is_running
+
+
+async def test_it_works_until_it_is_asked_to_stop(broker, client):
+    worker = MailboxWorker(echo(), agent="lawyer", server=broker.url)
+    working_on = asyncio.create_task(worker.arun())
+    await broker.clock.advance(0)
+    assert (await client.request("lawyer", "hello")).text == "1: hello"
+    worker.request_stop()
+    await working_on
+    assert (worker.is_running, worker.counters.mail.processed) == (False, 1)
+
+
+async def test_what_cannot_be_started_leaves_nothing_open(broker, client):
+    for name in ("lawyer", "lawyer.dead"):
+        await client.mailbox_create(name=name)
+    worker = MailboxWorker(echo(), agent="lawyer", server=broker.url, dead_letter="lawyer")
+    with pytest.raises(InvalidRequest, match="dead_letter: lawyer is the mailbox itself"):
+        await worker.start()
+    await broker.clock.advance(0)
+    assert (worker.is_running, broker.waiting) == (False, 0)

@@ -35,6 +35,14 @@ async def test_text_goes_into_a_graph_over_messages_and_the_last_message_comes_b
         assert answer.text == "1: good morning"
 
 
+async def test_a_graph_over_messages_takes_nothing_but_text(client):
+    async with working(client, echo()):
+        await client.send("lawyer", b"\xff")
+        await client.clock.advance(0)
+    [moved] = await client.query("lawyer.dead")
+    assert moved.moved.reason.startswith("the body is no text in UTF-8: ")
+
+
 async def test_what_does_not_fit_is_moved_away_with_the_reason(client, caplog):
     steps = Steps("read")
     async with working(client, steps.compile()) as worker:
