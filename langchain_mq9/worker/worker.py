@@ -294,6 +294,15 @@ class MailboxWorker:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.stop()
+        counters = self.counters
+        logger.info(
+            "stopped",
+            extra={
+                "agent": self.agent,
+                "processed": counters.mail.processed,
+                "interrupted": counters.mail.interrupted,
+            },
+        )
 
     async def arun(self, *, signals: bool = False) -> None:
         """Work until it is stopped.
@@ -306,15 +315,6 @@ class MailboxWorker:
             if signals:
                 stop_on_signals(self.request_stop)
             await self.wait()
-        counters = self.counters
-        logger.info(
-            "stopped",
-            extra={
-                "agent": self.agent,
-                "processed": counters.mail.processed,
-                "interrupted": counters.mail.interrupted,
-            },
-        )
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; where no event loop runs."""

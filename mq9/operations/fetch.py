@@ -114,7 +114,7 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchResu
         more=caller.tools.text(_MORE) if fetched.more else None,
         leased_seconds=(
             None
-            if fetched.lease_until is None
+            if fetched.lease_until is None or not messages
             else max(0, round(fetched.lease_until - now_ms / 1000))
         ),
     )

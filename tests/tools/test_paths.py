@@ -128,6 +128,7 @@ async def test_a_circle_is_stopped_with_its_path(agents, broker, caplog):
         agents.send(sender, recipient, "please see to it")
         said = agents.take(recipient)
     assert said["messages"] == []
+    assert "leased_seconds" not in said
     assert said["stopped"] == {
         "msg_ids": [0],
         "moved_to": "a.dead",
