@@ -13,7 +13,7 @@ from benchmarks.report import Row, Spread, rows
 from benchmarks.rounds import Results
 
 _ROW_INCHES = 0.32
-_LEAST = 1e-3  # what a figure of 0 is drawn as, for the axis has none
+_FAR = 10.0  # times the goal, or a share of it; what is farther away is drawn there
 
 
 def write_goals(all_results: Sequence[Results], path: Path) -> None:
@@ -35,8 +35,9 @@ def write_goals(all_results: Sequence[Results], path: Path) -> None:
         )
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
+    axes.set_xlim(0.8 / _FAR, 1.25 * _FAR)
     axes.set_yticks(range(len(drawn)), [_label(row) for row in reversed(drawn)], fontsize=8)
-    axes.set_xlabel("reached, as a share of the goal: at 1 or to the right of it the goal is met")
+    axes.set_xlabel("share of the goal, up to ten times; from 1 on it is met")
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, format="svg")
 
@@ -51,8 +52,10 @@ def _reached(row: Row) -> tuple[float, float, float]:
 
 
 def _share(figure: float, goal: Goal) -> float:
-    figure = max(figure, _LEAST)
-    return figure / goal.limit if goal.is_least else goal.limit / figure
+    if not goal.is_least and figure <= 0:
+        return _FAR
+    share = figure / goal.limit if goal.is_least else goal.limit / figure
+    return min(max(share, 1 / _FAR), _FAR)
 
 
 def _label(row: Row) -> str:
@@ -84,6 +87,10 @@ def write_growth(all_results: Sequence[Results], path: Path) -> None:
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom / 2, top * 2)  # so that what hardly grows looks so
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
         axes.set_xlabel(f"{results.case.grows}, at scale 1")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
