@@ -12,12 +12,13 @@ from benchmarks.case import By, Case, Comparison, Contestants, Setting, at_most
 _TIME = "time of the import"
 _STATEMENTS = (
     "import langchain_mq9",
-    "import langchain_core.tools",
+    "import langchain_core.tools",  # which loads nothing of what is in it
+    "from langchain_core.tools import BaseTool",
     "import mq9",
     "from mq9 import Mq9Client",
     "import asyncio, json",
 )
-_TOOLS, _LANGCHAIN, _MQ9, _CLIENT, _STANDARD = _STATEMENTS
+_TOOLS, _LANGCHAIN, _BASE_TOOL, _MQ9, _CLIENT, _STANDARD = _STATEMENTS
 
 
 async def _open(_setting: Setting, _stack: AsyncExitStack) -> Contestants:
@@ -50,6 +51,7 @@ CASE = Case(
     {_TIME: "ms"},
     [
         Comparison(_TIME, _TOOLS, _LANGCHAIN, at_most(1.2)),
+        Comparison(_TIME, _TOOLS, _BASE_TOOL, at_most(1.2)),
         Comparison(_TIME, _MQ9, _STANDARD, at_most(30), By.DIFFERENCE),
         Comparison(_TIME, _CLIENT, _STANDARD, by=By.DIFFERENCE),
     ],
