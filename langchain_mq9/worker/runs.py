@@ -127,15 +127,15 @@ class Runs:
         """
         state = await self._state(run.config)
         if _message(state) == run.message:
-            if _has_ended(state) or state.interrupts:
+            if has_ended(state) or state.interrupts:
                 return How.REPEATED, state
             await self._go_on(None, run.config, listener)
             return How.CONTINUED, await self._state(run.config)
         if run.is_redelivered:
             earlier = await self._latest_of(run)
-            if earlier is not None and _has_ended(earlier):
+            if earlier is not None and has_ended(earlier):
                 return How.REPEATED, earlier
-        if not _has_ended(state) and await is_waiting():
+        if not has_ended(state) and await is_waiting():
             return How.WAITING, state
         await self._finish_other(state, run, is_to_finish)
         await self._go_on(await make_input(), run.config, listener)
@@ -168,7 +168,7 @@ class Runs:
         state = await self._state(run.config)
         if _message(state) != run.message:
             latest = await self._latest_of(run) if is_repeated else None
-            return latest if latest is not None and _has_ended(latest) else None
+            return latest if latest is not None and has_ended(latest) else None
         if not is_repeated and not _asks(state, interrupt_id):
             return None
         if is_repeated and _asks(state, interrupt_id):
@@ -178,7 +178,7 @@ class Runs:
             state = await self._state(run.config)
         if _asks(state, interrupt_id):
             await self._go_on(Command(resume={interrupt_id: value}), run.config, listener)
-        elif not _has_ended(state) and not state.interrupts:
+        elif not has_ended(state) and not state.interrupts:
             await self._go_on(None, run.config, listener)
         return await self._state(run.config)
 
@@ -245,7 +245,7 @@ def _message(state: StateSnapshot) -> str | None:
     return metadata.get(MESSAGE)
 
 
-def _has_ended(state: StateSnapshot) -> bool:
+def has_ended(state: StateSnapshot) -> bool:
     """Tell whether a run has ended.
 
     ``next`` does not tell: it leaves out tasks that are done and whose step is not stored yet.
@@ -261,5 +261,5 @@ def _asks(state: StateSnapshot, interrupt_id: str) -> bool:
 def _is_cut_off(state: StateSnapshot) -> bool:
     """Tell whether a run neither ended nor failed nor asks anything."""
     return (
-        not _has_ended(state) and not state.interrupts and not any(one.error for one in state.tasks)
+        not has_ended(state) and not state.interrupts and not any(one.error for one in state.tasks)
     )

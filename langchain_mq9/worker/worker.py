@@ -20,7 +20,7 @@ from langchain_mq9.worker.conversations import message_key, message_of_key, thre
 from langchain_mq9.worker.counters import WorkerCounters
 from langchain_mq9.worker.presence import Presence
 from langchain_mq9.worker.progress import Progress
-from langchain_mq9.worker.runs import How, Listener, Run, Runs, refuses_answer
+from langchain_mq9.worker.runs import How, Listener, Run, Runs, has_ended, refuses_answer
 from langchain_mq9.worker.turns import Turns
 from mq9 import (
     ClientOptions,
@@ -351,6 +351,12 @@ class MailboxWorker:
             if how is How.WAITING:
                 await self._questions.park(message, run.thread_id)
                 return
+            if not state.interrupts and not has_ended(state):
+                stopped = ", ".join(state.next)
+                raise Reject(
+                    f"the graph stops before {stopped}, as it was compiled to; there a worker asks "
+                    "nobody: call interrupt() in a node"
+                )
             if state.interrupts:
                 await self._questions.ask(_origin(message, run), run.thread_id, state.interrupts)
         self._count(how)

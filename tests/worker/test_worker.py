@@ -240,3 +240,15 @@ async def test_what_cancels_itself_has_failed(client):
         await client.clock.advance(1)
     [moved] = await client.query("lawyer.dead")
     assert moved.moved.reason == "RuntimeError: the run raised CancelledError()"
+
+
+async def test_a_graph_that_stops_at_a_breakpoint_is_not_taken_for_ended(client):
+    steps = Steps("read", "write")
+    graph = steps.builder.compile(checkpointer=InMemorySaver(), interrupt_before=["write"])
+    await client.mailbox_create(name="asker")
+    async with working(client, graph):
+        await client.send("lawyer", {"topic": "tea"}, reply_to="asker")
+        await client.clock.advance(0)
+    [moved] = await client.query("lawyer.dead")
+    assert moved.moved.reason.startswith("the graph stops before write, as it was compiled to")
+    assert await client.query("asker") == []
