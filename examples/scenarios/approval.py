@@ -38,7 +38,6 @@ accountant = create_agent(
 async def main(server="memory://scenarios.approval"):
     work = partial(MailboxWorker, accountant, agent="accountant", human="boss", server=server)
     async with Mq9Client(server) as client:
-        await client.mailbox_create(name="boss", renew=True)
         customer = await client.mailbox_create(prefix="customer", ttl=86_400)
         async with work():
             await client.send("accountant", "Pay invoice 7.", reply_to=customer)
