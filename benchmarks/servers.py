@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import socket
 import subprocess
@@ -20,8 +21,13 @@ from benchmarks.case import NotInstalled, Setting
 from tests.nats_server import NatsServer, binary
 from tests.serving import Serving
 
-_MOST_MESSAGES = "10000000"
-_MOST_BYTES = "100000000000"
+# Beyond what any case makes.
+_LIMITS = {
+    "--max-messages": "10000000",
+    "--max-bytes": "100000000000",
+    "--max-mailboxes": "1000000",
+    "--max-agents": "1000000",
+}
 _STARTING_S = 20
 _HTTP_S = 30
 _PORTS_TRIED = 5  # another program may take a port before redis-server does
@@ -31,9 +37,9 @@ _PORTS_TRIED = 5  # another program may take a port before redis-server does
 async def mq9_server(
     setting: Setting, *options: str, data: Path | None = None, admin: bool = False
 ) -> AsyncIterator[Serving]:
-    """Run `mq9 serve` on a file, whose mailboxes may grow as large as any case needs."""
+    """Run `mq9 serve` on a file, with limits that no case reaches."""
     directory = setting.directory("mq9")
-    limits = ("--max-messages", _MOST_MESSAGES, "--max-bytes", _MOST_BYTES)
+    limits = itertools.chain.from_iterable(_LIMITS.items())
     file = ("--data", str(data or directory / "mail.db"))
     async with Serving(directory, *file, *limits, *options, admin=admin) as server:
         yield server

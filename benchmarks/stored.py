@@ -22,7 +22,12 @@ INBOX, GROUP = "inbox", "g"
 SKILLS = [f"skill{number}" for number in range(100)]
 _AT_ONCE = 256  # as many as a commit takes
 _FETCHED = 1_000  # as many as a FETCH gives
-_LIMITS = Limits(max_messages=10_000_000, max_bytes=100_000_000_000, max_mailboxes=1_000_000)
+_LIMITS = Limits(
+    max_messages=10_000_000,
+    max_bytes=100_000_000_000,
+    max_mailboxes=1_000_000,
+    max_agents=1_000_000,
+)
 
 
 async def backlog(setting: Setting, messages: int) -> Path:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from benchmarks import load
+from benchmarks import load, stored
 from benchmarks.case import Case, Comparison, Contestants, NotInstalled, Setting, at_least
-from mq9 import Mq9Client
 
 _SENDS = 2_000
 _SEQUENTIAL, _TOGETHER = "sequential", "64 in flight"
@@ -23,8 +22,8 @@ async def _fakeredis(stack: AsyncExitStack) -> load.Call | NotInstalled:
 
 
 async def _open(setting: Setting, stack: AsyncExitStack) -> Contestants:
-    url = f"sqlite:///{setting.directory('file').as_posix()}/mail.db"
-    client = await stack.enter_async_context(Mq9Client(url))
+    path = setting.directory("file") / "mail.db"
+    client = await stack.enter_async_context(stored.opened(path))
     await client.mailbox_create(name="inbox")
     fakeredis = await _fakeredis(stack)
     count = setting.size(_SENDS, load.AT_ONCE)

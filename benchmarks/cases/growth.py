@@ -73,7 +73,7 @@ async def _served(grows: str, size: int, setting: Setting, stack: AsyncExitStack
     if make is not None:
         await raw.ask(client, "MAILBOX.CREATE", {"name": stored.INBOX})
         await load.repeat(partial(raw.send, client, stored.INBOX), _MESSAGES, load.AT_ONCE)
-    for number in range(size if grows == "groups" else 1):
+    for number in range(size - 1 if grows == "groups" else 0):  # beside the one that fetches
         group = f"{stored.GROUP}.{number}"
         fetched = await raw.fetch(client, stored.INBOX, group, 1)
         await raw.ack(client, stored.INBOX, group, fetched)
