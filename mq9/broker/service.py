@@ -468,6 +468,8 @@ class Service:
         again: Callable[[Fetched | None], Awaitable[Fetched]],
     ) -> Fetched:
         """Look until there is something or the wait is over; ``again`` gets what it last found."""
+        # Nobody waits for the end of so long a wait, and it is begun again.
+        is_endless = body.max_wait_ms >= self._clock.longest_poll_ms
         deadline_ms = self._clock.monotonic_ms() + body.max_wait_ms
         fetched = None
         with self._waiters.joined(asked.call.address, body.group_name) as waiter:
@@ -477,11 +479,18 @@ class Service:
                 left_ms = deadline_ms - self._clock.monotonic_ms()
                 if fetched.messages or self._stopping or left_ms <= 0:
                     return fetched
-                change_ms = fetched.next_change_ms
-                if change_ms is not None:
-                    change_ms -= self._clock.now_ms()
+                change_ms = self._until(fetched.next_change_ms)
+                delivery_ms = self._until(fetched.next_delivery_ms)
                 with asked.watch.waiting():
-                    await waiter.wait(self._clock, left_ms, change_ms)
+                    await waiter.wait(
+                        self._clock,
+                        left_ms,
+                        change_ms,
+                        awaited_ms=delivery_ms if is_endless else left_ms,
+                    )
+
+    def _until(self, instant_ms: int | None) -> int | None:
+        return None if instant_ms is None else instant_ms - self._clock.now_ms()
 
     async def _move(self, asked: Asked) -> dict[str, Any]:
         call = cast("Call[requests.Move]", asked.call)

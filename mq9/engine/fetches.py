@@ -69,6 +69,11 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
     refetched = _lease(
         connection, mailbox, group, consumer, picked[: len(messages)], number, until_ms
     )
+    delivery_ms = change_ms = None
+    if not messages:
+        delivery_ms = next_delivery(connection, mailbox, group)
+        sign_ms = agents.next_sign(connection, call.agent, now)
+        change_ms = sooner(delivery_ms, mailbox.expires_ms, sign_ms)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
@@ -77,12 +82,8 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
         lease_until=until_ms / 1000 if messages else None,
         more=more or cut,
         position=group.start,
-        next_change_ms=None
-        if messages
-        else _sooner(
-            next_change(connection, mailbox, group),
-            agents.next_sign(connection, call.agent, now),
-        ),
+        next_change_ms=change_ms,
+        next_delivery_ms=delivery_ms,
         refetched=refetched,
     )
 
@@ -293,7 +294,7 @@ def _lease(
     return any(held for *_, held in picked)
 
 
-def next_change(
+def next_delivery(
     connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None
 ) -> int | None:
     """Return the instant at which, if nobody does anything, a FETCH could find more."""
@@ -306,8 +307,9 @@ def next_change(
             "SELECT min(until_ms) FROM leases WHERE group_id=? AND until_ms IS NOT NULL",
             (group.id,),
         ).fetchone()
-    return _sooner(due_ms, until_ms, mailbox.expires_ms)
+    return sooner(due_ms, until_ms)
 
 
-def _sooner(*instants: int | None) -> int | None:
+def sooner(*instants: int | None) -> int | None:
+    """Return the earliest of some instants, of which some may not come; None where none does."""
     return min((one for one in instants if one is not None), default=None)

@@ -93,11 +93,13 @@ def _read(
     )
     for message in messages:
         cursors[LANES[message.priority]] = message.msg_id + 1
+    delivery_ms = None if messages else fetches.next_delivery(connection, mailbox, None)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
         messages=messages,
         more=cut or len(picked) == most,
         cursors=tuple(cursors),
-        next_change_ms=None if messages else fetches.next_change(connection, mailbox, None),
+        next_change_ms=None if messages else fetches.sooner(delivery_ms, mailbox.expires_ms),
+        next_delivery_ms=delivery_ms,
     )

@@ -43,8 +43,9 @@ class Fetched:
         waiting: Why there is nothing, when there is nothing.
         position: The first msg_id that this read or group covers.
         cursors: Of each lane, the msg_id from which to read on, for a read without a group.
-        next_change_ms: When, without anybody doing anything, there may be more to deliver; in
+        next_change_ms: When, without anybody doing anything, it has to be looked again; in
             milliseconds since the Unix epoch.
+        next_delivery_ms: When, without anybody doing anything, there may be more to deliver.
         refetched: Whether leases were set anew, so that they may end earlier than others think.
         copy: Which giving of the reply this is; a repeated FETCH is given the same one again.
     """
@@ -59,6 +60,7 @@ class Fetched:
     position: int = 0
     cursors: tuple[int, ...] | None = None
     next_change_ms: int | None = None
+    next_delivery_ms: int | None = None
     refetched: bool = False
     copy: int = 1
 

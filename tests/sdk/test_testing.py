@@ -1,6 +1,7 @@
 """What other projects test with: the fake broker and its faults, the manual clock, the fixture."""
 
 import asyncio
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -656,6 +657,25 @@ async def test_a_clock_waits_for_what_a_loop_has_given_to_an_executor():
     await clock.advance(60)
     assert seen == [(1, 101_000), (2, 102_000)]
     await asyncio.gather(*tasks)
+
+
+async def test_no_clock_jumps_for_an_idle_consumer(mq9_broker):
+    client = mq9_broker.client()
+    await client.mailbox_create(name="inbox", ttl=3_600)
+    done = asyncio.Event()
+
+    async def handle(_message):
+        done.set()
+
+    async with await client.consume("inbox", handle, group_name="g"):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "import time; time.sleep(0.2)"
+        )
+        await process.wait()
+        assert passed_ms(mq9_broker) == 0
+        await client.send("inbox", "x", delay=60)
+        await done.wait()
+        assert passed_ms(mq9_broker) == 60_000
 
 
 async def test_a_clock_does_not_wait_long_for_an_executor(monkeypatch):
