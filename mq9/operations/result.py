@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 
 class Result(BaseModel):
@@ -15,8 +16,9 @@ class Result(BaseModel):
         default=None, description="What waits in your own mailbox, if anything."
     )
 
-    no_longer_yours: str | None = Field(
-        default=None, description="Messages whose lease you have lost; do not go on with them."
+    # Said seldom: in no schema, since a model would pay for it with every tool.
+    no_longer_yours: SkipJsonSchema[str | None] = Field(
+        default=None, description="Messages whose leases you have lost, and what became of them."
     )
 
     def content(self) -> str:

@@ -142,12 +142,7 @@ def test_a_new_tool_costs_its_operation(extended):
         "Tell how many messages a mailbox holds. To see them use mq9_query_messages."
     )
     assert tool["inputSchema"]["properties"]["mail_address"]["description"]
-    assert set(tool["outputSchema"]["properties"]) == {
-        "unread",
-        "no_longer_yours",
-        "mail_address",
-        "stored",
-    }
+    assert set(tool["outputSchema"]["properties"]) == {"unread", "mail_address", "stored"}
     assert tool["annotations"] == {
         "readOnlyHint": True,
         "destructiveHint": False,
