@@ -47,7 +47,7 @@ async def checkpoints(client: NatsClient, _size: int) -> None:
 
 
 async def expiry(client: NatsClient, size: int) -> None:
-    """Send so many messages that all expire within one second, and touch their mailbox then."""
+    """Send so many messages that all expire within one second, and send to that mailbox then."""
     await raw.ask(client, "MAILBOX.CREATE", {"name": "expiring", "renew": True})
     tried = max(1, size // 20)
     seconds = tried / await load.rate(
@@ -68,7 +68,7 @@ async def expiry(client: NatsClient, size: int) -> None:
     # Times to live are whole seconds, so the messages expire in the second before `over`.
     await asyncio.sleep(over - 1 - _BEFORE_S - time.monotonic())
     _ready()
-    await _for_ever(lambda: raw.ask(client, "MAILBOX.STATUS.expiring"))
+    await _for_ever(lambda: raw.send(client, "expiring", **{"mq9-key": "k"}))
 
 
 async def discovery(client: NatsClient, size: int) -> None:
