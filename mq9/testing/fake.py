@@ -100,8 +100,11 @@ class FakeBroker:
             self._path = Path(self._directory.name) / "mq9.db"
         elif self._path.exists():
             # The ids in it must not come again: the broker would take a new message for an old one.
-            state = hashlib.sha256(self._path.read_bytes()).hexdigest()
-            self._random.seed(f"{self._seed} {state}")
+            state = hashlib.sha256()
+            # What a broker wrote that was killed stands in the log.
+            for part in (self._path, self._path.with_name(f"{self._path.name}-wal")):
+                state.update(part.read_bytes() if part.exists() else b"")
+            self._random.seed(f"{self._seed} {state.hexdigest()}")
         self.clock.hold_for_this_thread()
         self._start()
         share(self._name, self)

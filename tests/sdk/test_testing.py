@@ -1,6 +1,7 @@
 """What other projects test with: the fake broker and its faults, the manual clock, the fixture."""
 
 import asyncio
+import shutil
 import sys
 import threading
 import time
@@ -182,6 +183,19 @@ async def test_agents_may_be_configured(broker):
             await alice.query("open")
     with pytest.raises(InvalidRequest, match="both have the mailbox alice"):
         broker.client(agents=["alice", "Alice"])
+
+
+async def test_ids_do_not_come_again_on_the_file_of_a_broker_that_was_killed(tmp_path):
+    path, copy = tmp_path / "mail.db", tmp_path / "copy.db"
+    with FakeBroker(path=path):
+        pass
+    async with FakeBroker(path=path) as broker, broker.client() as client:
+        first = await client.mailbox_create()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    async with FakeBroker(path=copy) as broker, broker.client() as client:
+        assert await client.mailbox_create() != first
+        assert (await client.mailbox_status(first)).ttl == 0
 
 
 async def test_after_a_restart_what_was_acknowledged_is_there(broker, client):
