@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Clock", "SystemClock", "Timer", "Work", "sleep"]
 
 
+DEFAULT_POLL_MS = 30_000
+
+
 class Timer(Protocol):
     """A callback that has not run yet."""
 
@@ -69,7 +72,7 @@ class SystemClock:
     @property
     def longest_poll_ms(self) -> int:
         """Half a minute: a network or the machine may have fallen asleep meanwhile."""
-        return 30_000
+        return DEFAULT_POLL_MS
 
     def now_ms(self) -> int:
         """Return the present instant."""

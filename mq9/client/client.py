@@ -12,7 +12,7 @@ from mq9.client.connection import Connection, UnreadWatch
 from mq9.client.consumer import Consumer, ConsumerOptions, ErrorHandler, EventHandler, Handler
 from mq9.client.gathering import GatherMethods
 from mq9.client.options import ClientOptions
-from mq9.clock import Clock
+from mq9.clock import DEFAULT_POLL_MS, Clock
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Message, bind
@@ -202,7 +202,7 @@ class Mq9Client(GatherMethods, AgentMethods):
         group_name: str | None = None,
         deliver: Deliver | str = Deliver.EARLIEST,
         num_msgs: int = 10,
-        max_wait_ms: int | None = None,
+        max_wait_ms: int = DEFAULT_POLL_MS,
         auto_ack: bool = True,
         error_handler: ErrorHandler | None = None,
         concurrency: int = 1,

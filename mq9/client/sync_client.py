@@ -14,7 +14,7 @@ from mq9.client.consumer import Consumer, ConsumerCounters, EventHandler
 from mq9.client.consumer.calls import is_coroutine_function
 from mq9.client.options import ClientOptions
 from mq9.client.sync_messages import SyncMessage, as_sync
-from mq9.clock import Clock
+from mq9.clock import DEFAULT_POLL_MS, Clock
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.errors import InvalidRequest, NoReply, NotConnected
 from mq9.models import Deliver, Extended, FetchResult, Gathered, Message, Payload, StoredMessage
@@ -355,7 +355,7 @@ class SyncMq9Client:
         group_name: str | None = None,
         deliver: Deliver | str = Deliver.EARLIEST,
         num_msgs: int = 10,
-        max_wait_ms: int | None = None,
+        max_wait_ms: int = DEFAULT_POLL_MS,
         auto_ack: bool = True,
         error_handler: SyncErrorHandler | None = None,
         concurrency: int = 1,

@@ -231,7 +231,7 @@ CLIENT = [
             "group_name": WORD,
             "deliver": WORDS,
             "num_msgs": [*whole(1, 1_000), *REQUIRED],
-            "max_wait_ms": whole(0, 86_400_000),
+            "max_wait_ms": [*whole(0, 86_400_000), *REQUIRED],
             "auto_ack": FLAG,
             "error_handler": [5, "x", []],
             "concurrency": [*whole(1, 1_000), *REQUIRED],

@@ -15,7 +15,7 @@ from mq9.client.consumer.clients import ConsumerClient
 from mq9.client.consumer.events import ConsumerCounters, Recorder
 from mq9.client.consumer.options import ConsumerOptions
 from mq9.client.consumer.processing import Processor, log_unexpected
-from mq9.clock import sleep
+from mq9.clock import DEFAULT_POLL_MS, sleep
 from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
 from mq9.models import Deliver, FetchResult
 from mq9.protocol import checks
@@ -73,8 +73,11 @@ class Consumer:
         self._group = options.group_name or own_name
         self._name = _name(options.agent, options.consumer or own_name)
         self._clock = client.clock  # still there when the client is closed
-        asked_for = options.max_wait_ms
-        self._max_wait_ms = self._clock.longest_poll_ms if asked_for is None else asked_for
+        self._max_wait_ms = (
+            self._clock.longest_poll_ms
+            if options.max_wait_ms == DEFAULT_POLL_MS
+            else options.max_wait_ms
+        )
         self._acks = Acks(client, self._address, self._group, self._name)
         self._processor = Processor(
             f"the consumer of {self._address}, group {self._group},",

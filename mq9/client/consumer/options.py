@@ -53,8 +53,8 @@ class ConsumerOptions(Checked):
             ``deliver``.
         deliver: Where a new group starts.
         num_msgs: How many to fetch at once at the most, 1 to 1 000.
-        max_wait_ms: Milliseconds that one fetch waits for a message, 0 to 86 400 000; by default as
-            long as the clock can be trusted to go on, on a machine half a minute.
+        max_wait_ms: Milliseconds that one fetch waits for a message, 0 to 86 400 000. The default,
+            which a machine's clock allows, stands for a day under a clock that tests move.
         auto_ack: Whether a message is acked when its handler returns; otherwise that is the
             handler's to do (``await message.ack()``), before its lease ends.
         error_handler: Gets the message and what went wrong with it; without it, that is logged.
@@ -80,7 +80,7 @@ class ConsumerOptions(Checked):
     group_name: str | None = _checked(checks.optional(checks.header_text))
     deliver: Deliver | str = _checked(_unchecked)  # the first fetch checks it
     num_msgs: int = _checked(_one_to_1000)
-    max_wait_ms: int | None = _checked(checks.optional(checks.whole(0, requests.MAX_WAIT_MS)))
+    max_wait_ms: int = _checked(checks.whole(0, requests.MAX_WAIT_MS))
     auto_ack: bool = _checked(checks.flag)
     error_handler: ErrorHandler | None = _checked(checks.optional(_callable))
     concurrency: int = _checked(_one_to_1000)
