@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.programs, pytest.mark.unmeasured, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured, pytest.mark.timeout(600)]
 
 
 def bench(out, *options, path=None):
@@ -33,11 +33,15 @@ def bench(out, *options, path=None):
     return table, (out / "table.md").read_text("utf-8"), done.stdout
 
 
-def test_every_case_measures_all_that_it_compares(tmp_path):
+# One of each sort: on a server, in this process, on a file that is stored, and one that grows.
+SOME = ["send", "file", "disk", "by-agents"]
+
+
+@pytest.mark.soak
+def test_a_case_measures_all_that_it_compares(tmp_path, scale):
     from benchmarks.cases import CASES
 
-    # What grows with what is drawn by one piece of code, which is slow as it starts many servers.
-    names = [case.name for case in CASES if case.grows in {None, "agents"}]
+    names = [case.name for case in CASES if scale > 1 or case.name in SOME]
 
     table, markdown, _ = bench(tmp_path, "--only", ",".join(names))
 
