@@ -67,6 +67,8 @@ class _Agent:
 
     async def close(self) -> None:
         """Give back what it holds, and close its connection."""
+        if not self.client.is_connected:
+            return
         try:
             await in_time(self.client.clock, _GIVE_BACK_TIMEOUT_S, self.keeper.give_back())
         except TimeoutError:
