@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -34,6 +35,7 @@ from mq9.concurrency.portal import Portal
 from mq9.engine.limits import Limits
 from mq9.protocol.older_priorities import stored_as
 from mq9.server.server import Server
+from tests.waiting import until
 
 PRIORITIES = ["high", "critical", "urgent", "normal", "low"]
 RANKS = {"high": 0, "critical": 0, "urgent": 1, "normal": 2, "low": 3}
@@ -404,12 +406,15 @@ def test_what_a_lost_member_held_is_delivered_again(broker, moved):
         lost.fetch("inbox", group_name="workers")
     before = broker.clock.now_ms()
     counts = []
+    is_there = threading.Event()
 
     def callback(message):
         counts.append((message.delivery_count, broker.clock.now_ms() - before))
+        is_there.wait()
         receiver.request_stop()
 
     receiver = moved.receive("inbox", callback, resume="workers")
+    is_there.set()
 
     assert receiver.join()
     assert counts == [(2, 60_000)]
@@ -444,28 +449,33 @@ def test_a_mailbox_that_is_not_there_is_told_at_once(mb, resume):
 
 
 @pytest.mark.parametrize("resume", [None, "workers"])
-def test_it_ends_when_the_mailbox_expires(moved, resume, caplog):
+def test_it_ends_when_the_mailbox_expires(broker, moved, resume, caplog):
     moved.create(name="short", ttl=90)
     received = Received()
     moved.send("short", "x")
     receiver = moved.receive("short", received, resume=resume)
+    assert received.texts(1) == ["x"]
+    asyncio.run(broker.clock.advance(90))
 
     with pytest.raises(MailboxNotFound):
         receiver.join()
 
-    assert received.texts(1) == ["x"]
     assert not receiver.is_running
     assert "no more is received from short" in caplog.text
     with pytest.raises(MailboxNotFound), receiver:
         pass
 
 
-def test_an_iteration_ends_when_the_mailbox_expires(moved):
+def test_an_iteration_ends_when_the_mailbox_expires(broker, moved):
     moved.create(name="short", ttl=90)
     receiver = moved.receive("short")
 
-    with pytest.raises(MailboxNotFound):
-        next(receiver)
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(next, receiver)
+        asyncio.run(until(lambda: broker.waiting))
+        asyncio.run(broker.clock.advance(90))
+        with pytest.raises(MailboxNotFound):
+            ended.result()
     assert not receiver.is_running
 
 
