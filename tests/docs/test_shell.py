@@ -17,10 +17,12 @@ ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".tools"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAM = re.compile(r"# (\w+\.py)\n")
+# What make does is what runs these tests; test_uvx has the other.
+ELSEWHERE = ("make ", "uvx ")
 PAGES = sorted(
     str(page.relative_to(ROOT))
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    if "\n```sh\n" in page.read_text("utf-8")
+    if re.search(r"^```sh\n(?!make |uvx )", page.read_text("utf-8"), re.MULTILINE)
 )
 PORTS = ["4222", "9090", "8765"]
 
@@ -130,8 +132,8 @@ def test_the_shell_snippets_of_a_page_run_in_order(name, terminal):
     for (language, source), following in zip(blocks, [*blocks[1:], ("", "")], strict=True):
         if language == "python":
             terminal.save(source)
-        if language != "sh" or source.startswith(("make ", "uvx ")):
-            continue  # what make does is what runs these tests; test_uvx has the other
+        if language != "sh" or source.startswith(ELSEWHERE):
+            continue
         if source.startswith("nats ") and not (TOOLS / "nats").exists():
             continue  # built only where there is Go
         printed = terminal(source)
