@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +17,6 @@ from langchain_mq9.questions.mail import Due, QuestionMail, digest_of, due_of
 from langchain_mq9.questions.parking import Parking
 from langchain_mq9.questions.records import Origin, Record, Records, State, identity_of
 from mq9 import (
-    Forbidden,
     InvalidAddress,
     InvalidRequest,
     Message,
@@ -138,11 +136,11 @@ class Questions:
     async def prepare(self) -> None:
         """Make the mailboxes that are missing, those of whoever is asked included."""
         await self._client.mailbox_create(name=self.answers, renew=True)
-        for to in filter(None, (self._policy.human, self._policy.escalate_to)):
-            with contextlib.suppress(Forbidden):  # an agent that makes its mailbox itself
-                await self._client.mailbox_create(name=mailbox_of(to), renew=True)
         await self._records.prepare()
         self._knows_senders = await self._client.whoami() is not None
+        if not self._knows_senders:  # else it would be this agent's, and closed to whoever is asked
+            for to in filter(None, (self._policy.human, self._policy.escalate_to)):
+                await self._client.mailbox_create(name=mailbox_of(to), renew=True)
 
     async def ask(
         self,

@@ -93,9 +93,10 @@ class MailboxWorker:
         handler_timeout: Seconds that one run may take; None for any.
         stop_timeout: Seconds that runs are given to finish when the worker is stopped; then their
             messages are given back, and go on elsewhere from their last checkpoints.
-        human: Who is asked when the graph interrupts itself: a mailbox, which is made if it is
-            missing, or the name of an agent. The question is mailed, and the run goes on with its
-            answer. Without it, an interrupt that names nobody has failed.
+        human: Who is asked when the graph interrupts itself: a mailbox, or the name of an agent.
+            The question is mailed, and the run goes on with its answer. A missing mailbox is made,
+            unless the server knows its clients: then whoever is asked makes it. Without
+            ``human``, an interrupt that names nobody has failed.
         escalate_to: Who is asked, too, when there was no answer for ``escalate_after`` seconds.
         escalate_after: Seconds, 1 or more.
         expires: Seconds after which a question is given up, and with it its run: whoever waits for

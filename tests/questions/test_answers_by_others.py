@@ -3,6 +3,7 @@
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
+from mq9 import MailboxNotFound
 from mq9.server.users import User, Users
 from tests.questions.graphs import (
     Asking,
@@ -19,6 +20,15 @@ from tests.questions.graphs import (
 async def forge(client, correlation_id, *, sender="mallory", lawyer=None):
     await client.send("lawyer.answers", "yes", correlation_id=correlation_id, sender=sender)
     await settle(lawyer or client)
+
+
+async def test_no_mailbox_is_made_that_would_be_closed_to_whoever_is_asked(broker, client):
+    async with (
+        broker.client(agent="lawyer") as lawyer,
+        working(lawyer, Asking("May I?").graph, human="carl"),
+    ):
+        with pytest.raises(MailboxNotFound):
+            await client.mailbox_status("carl")
 
 
 async def test_a_forged_answer_is_refused_and_kept(client):
