@@ -2,7 +2,6 @@
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -25,6 +24,7 @@ from tests.questions.graphs import (
     settle,
     working,
 )
+from tests.questions.reviewed import Agent
 from tests.worker.graphs import echo
 
 DAY = 86_400
@@ -154,39 +154,6 @@ async def test_two_interrupts_of_one_run_are_two_questions_answered_in_any_order
         assert await outcome(client) == [{"left": "LEFT?", "right": "RIGHT?"}]
         assert len(await asked(client)) == 2
         assert (worker.counters.asked, worker.counters.answered) == (2, 2)
-
-
-class Agent:
-    """An agent whose two tools a person has to allow; `done` is what the tools have done."""
-
-    def __init__(self, **how):
-        self.done = []
-
-        @tool
-        def send_email(to: str) -> str:
-            """Send it."""
-            self.done.append(f"sent to {to}")
-            return "sent"
-
-        @tool
-        def drop_table(name: str) -> str:
-            """Drop it."""
-            self.done.append(f"dropped {name}")
-            return "dropped"
-
-        calls = [
-            {"name": "send_email", "args": {"to": "ada"}, "id": "1"},
-            {"name": "drop_table", "args": {"name": "users"}, "id": "2"},
-        ]
-        allowed = {"allowed_decisions": ["approve", "reject"]}
-        self.graph = create_agent(
-            ScriptedModel(AIMessage("", tool_calls=calls), "Done."),
-            [send_email, drop_table],
-            middleware=[
-                HumanInTheLoopMiddleware({"send_email": True, "drop_table": allowed}, **how)
-            ],
-            checkpointer=InMemorySaver(),
-        )
 
 
 EDIT = {"type": "edit", "edited_action": {"name": "send_email", "args": {"to": "bob"}}}

@@ -4,63 +4,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from langchain.agents import create_agent
-from langchain.agents.middleware import HumanInTheLoopMiddleware
-from langchain_core.messages import AIMessage
-from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from langchain_mq9.questions.interrupts import Kind, asked, resume_value
-from langchain_mq9.testing import ScriptedModel
 from mq9.questions import Action, InvalidAnswer, Question
+from tests.questions.reviewed import THREAD, Agent
 
-THREAD = {"configurable": {"thread_id": "one"}}
 ALL = ("approve", "edit", "reject", "respond")
-
-
-class Agent:
-    """An agent whose two tools a person has to allow; `done` is what the tools have done."""
-
-    def __init__(self, **how):
-        self.done = []
-
-        @tool
-        def send_email(to: str) -> str:
-            """Send it."""
-            self.done.append(f"sent to {to}")
-            return "sent"
-
-        @tool
-        def drop_table(name: str) -> str:
-            """Drop it."""
-            self.done.append(f"dropped {name}")
-            return "dropped"
-
-        calls = [
-            {"name": "send_email", "args": {"to": "ada"}, "id": "1"},
-            {"name": "drop_table", "args": {"name": "users"}, "id": "2"},
-        ]
-        interrupt_on = {
-            "send_email": True,
-            "drop_table": {"allowed_decisions": ["approve", "reject"], "description": "Drop it?"},
-        }
-        self.graph = create_agent(
-            ScriptedModel(AIMessage("", tool_calls=calls), "Done."),
-            [send_email, drop_table],
-            middleware=[HumanInTheLoopMiddleware(interrupt_on, **how)],
-            checkpointer=InMemorySaver(),
-        )
-
-    async def interrupts(self):
-        await self.graph.ainvoke({"messages": [("human", "Go.")]}, THREAD)
-        return (await self.graph.aget_state(THREAD)).interrupts
-
-    async def resume(self, values):
-        state = await self.graph.ainvoke(Command(resume=values), THREAD)
-        return [message.text for message in state["messages"]]
 
 
 async def test_a_review_of_several_actions_is_asked_and_decided_one_by_one():
