@@ -113,7 +113,7 @@ async def main():
                 ("memory", ["--memory"]),
                 ("file", ["--data", f"{directory}/{number}.db"]),
             ]:
-                with served(*options, "--max-messages", "10000000") as url:
+                with served(*options, "--max-messages", "10000000") as (url, _):
                     alone, beside = map(shown, await measure(url, kind))
                 ratios = ", ".join(f"{b / a:.0f}" for a, b in zip(alone, beside, strict=True))
                 table.add_row(name, kind, *(f"{one:.2f}" for one in beside), ratios)

@@ -13,7 +13,7 @@ from nats.protocol.parser import Parser as NatsPyParser
 from rich.console import Console
 from rich.table import Table
 
-from mq9.wire import encoder
+from mq9.wire import encoder, headers
 from mq9.wire.parser import Parser
 
 PIECE = 16 * 1024
@@ -61,9 +61,15 @@ def nats_py(given, count):
     assert client.read == count  # noqa: S101  # else it measures nothing
 
 
-def encoding(headers, payload, count):
+def message(block, payload):
+    """Return the MSG or HMSG of a message."""
+    line = encoder.message(SUBJECT, "1", REPLY, len(block), len(payload))
+    return line + encoder.body(block, payload)
+
+
+def encoding(block, payload, count):
     for _ in range(count):
-        encoder.message(SUBJECT, "1", REPLY, headers, payload)
+        message(block, payload)
 
 
 def rate(work, *args, count):
@@ -76,23 +82,23 @@ def rate(work, *args, count):
     return statistics.median(rates)
 
 
-def publish(headers, payload):
+def publish(block, payload):
     """Return the PUB or HPUB of a message, which differs from the MSG in its first line only."""
-    line, end, rest = encoder.message(SUBJECT, "1", REPLY, headers, payload).partition(b"\r\n")
+    line, end, rest = message(block, payload).partition(b"\r\n")
     verb, subject, _sid, *others = line.split(b" ")
     return b" ".join([verb.replace(b"MSG", b"PUB"), subject, *others]) + end + rest
 
 
 def main():
     table = Table("message", "frames/s", "MB/s", "nats-py frames/s", "ours / nats-py", "written/s")
-    for headers, kind in [((), "PUB"), (HEADERS, "HPUB")]:
+    for block, kind in [(b"", "PUB"), (headers.encode(HEADERS), "HPUB")]:
         for name, size, count in CASES:
             payload = bytes(size)
-            said = publish(headers, payload)
-            heard = encoder.message(SUBJECT, "1", REPLY, headers, payload)
+            said = publish(block, payload)
+            heard = message(block, payload)
             mine = rate(ours, pieces(said * count), count=count)
             theirs = rate(nats_py, pieces(heard * count), count=count)
-            written = rate(encoding, headers, payload, count=count)
+            written = rate(encoding, block, payload, count=count)
             table.add_row(
                 f"{kind} {name}",
                 f"{mine:,.0f}",
