@@ -1,4 +1,7 @@
-"""``mq9 doctor``: check the installation, the broker and the ports, and say what to do."""
+"""``mq9 doctor``: check the installation, the broker and the ports, and say what to do.
+
+With ``--digest`` it says instead by what a file's state is compared with that of another one.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from mq9.cli.call import Call
 from mq9.cli.diagnostics import OK, PROBLEM, Check, ok, problem, warning
 from mq9.cli.output import count, one_line
 from mq9.client.client import Mq9Client
-from mq9.errors import Mq9Error, Unauthorized, Unreachable, UnusableFile
-from mq9.transport.open import file_of
+from mq9.errors import InvalidRequest, Mq9Error, Unauthorized, Unreachable, UnusableFile
+from mq9.transport.open import file_of, shown_url
 
 _MAILBOX_TTL_S = 60  # when what follows fails
 _GROUP = "doctor"
@@ -36,11 +39,21 @@ async def doctor(
             envvar="MQ9_ADMIN_PORT", min=1, max=65535, help="Port of its metrics and health."
         ),
     ] = 9090,
+    digest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Check nothing, and print the digest of the state in this file, which may be "
+            "named by its URL, too. Files with equal digests hold the same.",
+        ),
+    ] = None,
 ) -> int:
     """Check versions, names, the broker, a round trip, the file and the ports.
 
     Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
     """
+    if digest is not None:
+        return _show_digest(call, digest)
     checks = await examine(call)
     checks.append(local_checks.check_port("port", port, "--port"))
     checks.append(local_checks.check_port("admin port", admin_port, "--admin-port"))
@@ -66,6 +79,19 @@ async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
         usable = all(one.state == OK for one in broker)
         checks += local_checks.check_file(path, usable=usable)
     return checks
+
+
+def _show_digest(call: Call, named: str) -> int:
+    """Print the digest of a file's state."""
+    from mq9.engine.digest import digest  # noqa: PLC0415  # not before it is used
+    from mq9.storage import store  # noqa: PLC0415  # not before it is used
+
+    path = file_of(named) if "://" in named else Path(named).expanduser().resolve()
+    if path is None:
+        raise InvalidRequest(f"digest: {shown_url(named)} is no file")
+    found = store.look_into(path, digest)
+    call.out.show({"file": str(path), "digest": found}, found)
+    return 0
 
 
 def report(call: Call, checks: list[Check]) -> int:

@@ -11,9 +11,11 @@ import errno
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 from mq9 import engine
 from mq9.engine import idempotency
@@ -99,6 +101,8 @@ LOG_BYTES = 16 * 1024 * 1024  # kept of the log once it is written into the file
 # Small files are checked page by page when opened, larger ones when a page is read.
 _CHECKED_BYTES = 64 * 1024 * 1024
 
+R = TypeVar("R")
+
 
 class Durability(StrEnum):
     """What a change survives once it is answered: a killed process, or power loss as well."""
@@ -160,6 +164,32 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def look_into(path: Path, look: Callable[[sqlite3.Connection], R]) -> R:
+    """Return what a function finds in a file, in one transaction. Nothing is written.
+
+    Args:
+        path: The file, open anywhere or not.
+        look: Looks; it may be called twice.
+
+    Raises:
+        UnusableFile: The file is not there, cannot be used, or is of an older schema.
+    """
+    if not path.exists():
+        raise UnusableFile(f"{path} is not there")
+    _refuse_unusable(path)
+    if _is_alone(path):
+        before = _stamp(path)
+        try:
+            found = _look(path, look, alone=True)
+        except UnusableFile:
+            if _stamp(path) == before:
+                raise
+        else:
+            if _stamp(path) == before:
+                return found
+    return _look(path, look, alone=False)  # another process has it open
+
+
 def refuse_newer(connection: sqlite3.Connection) -> None:
     """See, in a transaction, that no newer version has brought the database to another schema.
 
@@ -208,11 +238,16 @@ def _connect(target: str) -> sqlite3.Connection:
 def _refuse_unusable(path: Path) -> None:
     before = _stamp(path)
     try:
-        _check(path, alone=not any(_beside(path, suffix).exists() for suffix in _BESIDE))
+        _check(path, alone=_is_alone(path))
     except UnusableFile:
         if _stamp(path) == before:
             raise
         _check(path, alone=False)  # another process was writing, and it was seen in the middle
+
+
+def _is_alone(path: Path) -> bool:
+    """Tell whether nothing lies beside a file, so that nobody has it open."""
+    return not any(_beside(path, suffix).exists() for suffix in _BESIDE)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -238,12 +273,8 @@ def _check(path: Path, *, alone: bool) -> None:
         return
     if size < 100:
         raise UnusableFile(f"{path} is not a database of mq9, or its beginning is damaged")
-    # Read-only, so that not even closing the connection writes to the file; and where nothing lies
-    # beside it, so that nobody has it open, immutable, which puts nothing there either.
-    mode = "mode=ro&immutable=1" if alone else "mode=ro"
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    connection = _open_to_look(path, alone=alone)
     try:
-        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -265,6 +296,36 @@ def _check(path: Path, *, alone: bool) -> None:
                 f"{path} is not a database of mq9, or its beginning is damaged"
             ) from error
         raise UnusableFile(f"{path} is damaged: {error}; restore it from a copy") from error
+    finally:
+        connection.close()
+
+
+def _open_to_look(path: Path, *, alone: bool) -> sqlite3.Connection:
+    """Return a connection that changes nothing.
+
+    Args:
+        path: The file.
+        alone: Whether nobody has it open.
+    """
+    # Read-only, so that not even closing the connection writes to the file; and where nothing lies
+    # beside it, so that nobody has it open, immutable, which puts nothing there either.
+    mode = "mode=ro&immutable=1" if alone else "mode=ro"
+    return _connect(f"{path.absolute().as_uri()}?{mode}")
+
+
+def _look(path: Path, look: Callable[[sqlite3.Connection], R], *, alone: bool) -> R:
+    connection = _open_to_look(path, alone=alone)
+    try:
+        connection.execute("BEGIN")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version < VERSION:
+            raise UnusableFile(
+                f"{path} is of schema {version}; any other use of it by this program brings it to "
+                f"{VERSION}"
+            )
+        return look(connection)
+    except sqlite3.Error as error:
+        raise UnusableFile(f"{path} cannot be read: {error}") from error
     finally:
         connection.close()
 

@@ -257,3 +257,18 @@ async def test_a_step_that_fails_leaves_the_older_file_as_it_was(good, url, monk
     connection.close()
     async with Mq9Client(url) as client:
         assert len(await client.query("inbox")) == 50
+
+
+async def test_who_looks_into_a_file_that_somebody_opens_meanwhile_sees_what_that_one_writes(good):
+    opened = []
+
+    def look(connection):
+        if not opened:
+            opened.append(store.open_file(good))
+            opened[0].execute("DELETE FROM messages")
+        return connection.execute("SELECT count(*) FROM messages").fetchone()
+
+    try:
+        assert store.look_into(good, look) == (0,)
+    finally:
+        opened[0].close()

@@ -2,18 +2,22 @@
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 
 from cli.conftest import SECRET, Running, call
+from mq9 import Mq9Client
 from mq9.cli import local_checks, name_conflicts
 from mq9.server.users import Users
+from mq9.storage import store
 from mq9.version import VERSION
 
 
@@ -308,3 +312,56 @@ def test_a_distribution_with_such_a_name_somewhere_is_none(here, site, tmp_path,
     (metadata / "RECORD").write_text("".join(f"{name},,\n" for name in names))
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
     assert [state for state, _ in found([site], here)] == ["ok"]
+
+
+def test_files_that_hold_the_same_have_the_same_digest(mq9, tmp_path, inbox):
+    file, copy = tmp_path / "mail.db", tmp_path / "copy.db"
+    shutil.copy(file, copy)
+    before = file.read_bytes()
+    said = mq9.ok("doctor", "--digest", copy).out
+    assert re.fullmatch("[0-9a-f]{32}\n", said)
+    assert mq9.ok("doctor", "--digest", mq9.url).out == said
+    document = mq9.ok("doctor", "--digest", file, "--json").document
+    assert document == {"file": str(file), "digest": said.strip()}
+    assert file.read_bytes() == before
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["copy.db", "mail.db"]
+
+    mq9.ok("send", inbox, "news")
+    assert mq9.ok("doctor", "--digest", mq9.url).out != said
+    assert mq9.ok("doctor", "--digest", copy).out == said
+
+
+async def test_the_digest_of_a_file_in_use_is_that_of_what_is_stored(mq9, tmp_path):
+    async with Mq9Client(mq9.url) as client:
+        await client.mailbox_create(name="inbox")
+        digests = []
+        for _ in range(3):
+            await client.send("inbox", "x")
+            digests.append((await call(mq9.url, "doctor", "--digest", mq9.url)).out)
+    assert len(set(digests)) == 3
+    assert (await call(mq9.url, "doctor", "--digest", mq9.url)).out == digests[-1]
+
+
+@pytest.mark.parametrize("named", ["nats://127.0.0.1:4222", "memory://x"])
+def test_there_is_no_digest_of_what_is_no_file(mq9, named):
+    done = mq9("doctor", "--digest", named)
+    assert (done.code, done.err) == (2, f"error: digest: {named} is no file\n")
+
+
+def test_there_is_no_digest_where_nothing_can_be_read(mq9, tmp_path):
+    for file, why in (("none.db", "is not there"), ("text.db", "is not a database of mq9")):
+        (tmp_path / "text.db").write_text("Dear diary, " * 100)
+        done = mq9("doctor", "--digest", tmp_path / file)
+        assert done.code == 1
+        assert f"{tmp_path / file} {why}" in done.err
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_the_digest_of_an_older_file_is_not_taken(mq9, tmp_path, inbox):
+    file = tmp_path / "mail.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"PRAGMA user_version={store.VERSION - 1}")
+    before = file.read_bytes()
+    done = mq9("doctor", "--digest", file)
+    assert f"{file} is of schema {store.VERSION - 1}; any other use of it" in done.err
+    assert (done.code, file.read_bytes()) == (1, before)
