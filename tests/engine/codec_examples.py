@@ -1,0 +1,172 @@
+"""Examples of all that the codec writes: with every field set, and with none but the needed."""
+
+from mq9.engine.commands import (
+    Actor,
+    Advance,
+    Call,
+    ClaimNames,
+    NoteRead,
+    Seen,
+    Sweep,
+    Undo,
+)
+from mq9.models import Deliver, MailboxType, Priority
+from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
+from mq9.protocol.requests import (
+    Ack,
+    CreateMailbox,
+    Delete,
+    DropMailbox,
+    Extend,
+    Fetch,
+    GrantMailbox,
+    Move,
+    Nack,
+    Register,
+    Release,
+    Report,
+    Send,
+    Unregister,
+)
+
+WORDS = "Grüße 世界 \U0001f600"
+EVERY_BYTE = bytes(range(256))
+
+# By the names of the commands.
+REQUESTS = {
+    "create_mailbox": [
+        CreateMailbox(
+            name="box.1",
+            type=MailboxType.LATEST,
+            ttl=MAX_SECONDS,
+            desc=WORDS,
+            public=True,
+            renew=True,
+        ),
+        CreateMailbox(prefix="private"),
+        CreateMailbox(),
+    ],
+    "drop_mailbox": [DropMailbox()],
+    "grant_mailbox": [GrantMailbox(readers=("planner", WORDS)), GrantMailbox(readers=())],
+    "send": [
+        Send(
+            priority=Priority.CRITICAL,
+            key=WORDS,
+            delay=1,
+            ttl=MAX_SECONDS,
+            tags=("a", WORDS),
+            id="id-1",
+            sender="planner",
+            reply_to="planner.replies",
+            correlation_id="question-1",
+            path=("planner", "planner", "worker"),
+            headers=(("traceparent", "00-0af7651916cd43dd-01"), ("x-words", WORDS)),
+        ),
+        Send(priority=Priority.URGENT),
+        Send(),
+    ],
+    "fetch": [
+        Fetch(
+            consumer="worker/1",
+            group_name="workers",
+            deliver=Deliver.FROM_TIME,
+            from_time=MAX_UNIX_SECONDS,
+            from_id=MAX_MSG_ID,
+            force_deliver=True,
+            request_id="request-1",
+            num_msgs=1_000,
+            max_bytes=64 * 1024 * 1024,
+            max_wait_ms=0,
+            lease_ms=1_000,
+            redeliver_own=False,
+        ),
+        Fetch(priority=Priority.URGENT, deliver=Deliver.FROM_ID, from_id=0),
+        Fetch(deliver=Deliver.LATEST),
+        Fetch(deliver=Deliver.NEW),
+        Fetch(),
+    ],
+    "ack": [
+        Ack(
+            consumer="worker/1",
+            group_name="workers",
+            mail_address="box",
+            msg_id=MAX_MSG_ID,
+            batch="batch-1",
+            individual=True,
+        ),
+        Ack(group_name="workers", msg_id=0),
+    ],
+    "nack": [
+        Nack(
+            consumer="worker/1",
+            group_name="workers",
+            msg_id=7,
+            batch="batch-1",
+            delay_ms=86_400_000,
+        ),
+        Nack(group_name="workers", msg_id=7),
+    ],
+    "move": [
+        Move(
+            consumer="worker/1",
+            group_name="workers",
+            msg_id=7,
+            batch="batch-1",
+            to="worker.dead",
+            reason=WORDS,
+        ),
+        Move(group_name="workers", msg_id=7, to="worker.dead"),
+    ],
+    "extend": [
+        Extend(
+            consumer="worker/1",
+            group_name="workers",
+            msg_ids=(MAX_MSG_ID, 0, 255, 256, 65_536),
+            lease_ms=86_400_000,
+        ),
+        Extend(group_name="workers", msg_ids=(1,)),
+    ],
+    "release": [
+        Release(consumer="worker/1", group_name="workers", request_id="request-1"),
+        Release(group_name="workers", request_id="request-1"),
+    ],
+    "delete": [Delete(msg_id=MAX_MSG_ID)],
+    "register": [
+        Register(name=WORDS, mailbox="box", ttl=1),
+        Register(name="worker"),
+        Register(mailbox="box"),
+    ],
+    "unregister": [
+        Unregister(name=WORDS, mailbox="box"),
+        Unregister(name="worker"),
+        Unregister(mailbox="box"),
+    ],
+    "report": [Report(name=WORDS, mailbox="box"), Report(name="worker"), Report(mailbox="box")],
+    "advance": [Advance()],
+    "undo": [Undo(batch="batch-1", copy=2), Undo(batch="batch-1")],
+    "note_read": [
+        NoteRead(group_name="listeners", cursors=(0, MAX_MSG_ID, 7)),
+        NoteRead(group_name="listeners", cursors=()),
+    ],
+    "claim_names": [
+        ClaimNames(names=(("worker", "worker"), (WORDS, WORDS)), addresses=(("box", "worker"),)),
+        ClaimNames(names=(), addresses=()),
+    ],
+    "seen": [Seen(name=WORDS)],
+    "sweep": [Sweep(most=1), Sweep()],
+}
+
+CALLS = [
+    *(Call(one, "box") for requests in REQUESTS.values() for one in requests),
+    Call(
+        Send(),
+        "box",
+        Actor(agent="planner", owner="worker", own=("planner", "planner.inbox"), closed=True),
+        "planner/c1",
+        EVERY_BYTE,
+        "0af7651916cd43dd",
+        "1b",
+        as_text=True,
+    ),
+    Call(Advance()),
+]

@@ -1,0 +1,242 @@
+"""What is encoded is read to the same, by this version and by later ones, or it is refused."""
+
+import dataclasses
+import tracemalloc
+import zlib
+
+import ormsgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mq9.engine import codec, handlers, machine  # noqa: F401  # registers the commands
+from mq9.engine.codec import calls, frame
+from mq9.engine.codec.records import NEEDED
+from mq9.engine.commands import Call
+from mq9.errors import InvalidRequest
+from mq9.models import Priority
+from mq9.protocol import requests
+
+from . import codec_corpus
+from .codec_examples import CALLS, REQUESTS
+
+HEAD = 5  # bytes before the body
+CORPUS = codec_corpus.load()
+NAMES = sorted(
+    {field.name for record in codec_corpus.RECORDS.values() for field in record.fields}
+    | set(codec_corpus.NAMES.values())
+)
+
+
+def framed(plain, version=1):
+    """What another writer would write."""
+    body = ormsgpack.packb(plain)
+    return bytes([version]) + zlib.crc32(body, version).to_bytes(4) + body
+
+
+def plain_of(data):
+    """What is in a frame."""
+    return ormsgpack.unpackb(data[HEAD:])
+
+
+def test_every_command_has_its_name():
+    nameless = handlers.COMMANDS.keys() - codec_corpus.NAMES.keys()
+    assert not nameless, "give these a name and their fields in mq9/engine/codec/calls.py"
+
+
+@pytest.mark.parametrize("record", codec_corpus.RECORDS.values(), ids=lambda one: one.kind.__name__)
+def test_every_field_is_written(record):
+    names = [field.name for field in record.fields]
+    assert sorted(names) == sorted(field.name for field in dataclasses.fields(record.kind))
+
+
+@pytest.mark.parametrize("name", calls.COMMANDS)
+def test_the_examples_have_every_field_and_leave_out_every_one(name):
+    record = calls.COMMANDS[name]
+    written = [set(record.write(example)) for example in REQUESTS[name]]
+    assert set.union(*written) == {field.name for field in record.fields}
+    assert set.intersection(*written) == {
+        field.name for field in record.fields if field.default is NEEDED
+    }
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: type(call.request).__name__)
+def test_a_call_is_read_as_it_was_written(call):
+    assert repr(codec.decode_call(codec.encode_call(call))) == repr(call)  # types included
+
+
+@pytest.mark.parametrize("entry", CORPUS, ids=range(1, len(CORPUS) + 1))
+def test_every_version_is_read_to_what_was_written(entry):
+    assert codec_corpus.is_described(codec_corpus.read(entry), entry.holds)
+
+
+@pytest.mark.parametrize("entry", CORPUS, ids=range(1, len(CORPUS) + 1))
+def test_a_version_has_one_format(entry):
+    if entry.version == frame.VERSION:
+        changed = "what is written changes with the version alone, which is the first byte"
+        assert codec_corpus.write(codec_corpus.read(entry)) == entry.data, changed
+
+
+def test_the_corpus_has_all_examples():
+    missing = {one.data for one in codec_corpus.examples()} - {one.data for one in CORPUS}
+    assert not missing, "run python -m tests.engine.codec_corpus"
+
+
+def test_equal_calls_have_equal_bytes():
+    headers = (("a", "1"), ("b", "2"))
+    sent = requests.Send(priority=Priority.URGENT, tags=("a", "b"), ttl=60, headers=headers)
+    same = requests.Send(headers=dict(headers), ttl=60, tags=["a", "b", "a"], priority="urgent")
+    one, other = Call(sent, "box", token="t"), Call(same, token="t", address="box", payload=b"")
+    assert one == other
+    assert codec.encode_call(one) == codec.encode_call(other)
+
+
+def test_a_payload_is_not_made_longer():
+    short, long = (
+        codec.encode_call(Call(requests.Send(), "box", payload=one))
+        for one in (b"", bytes(1_000_000))
+    )
+    assert len(long) - len(short) < 1_000_000 + 20
+
+
+@given(st.sampled_from(CORPUS), st.data())
+def test_damage_is_noticed(entry, data):
+    damaged = bytearray(entry.data)
+    at = data.draw(st.integers(0, len(damaged) - 1))
+    damaged[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(codec.DamagedEntry):
+        codec.decode_call(bytes(damaged))
+    with pytest.raises(codec.DamagedEntry):
+        codec.decode_call(entry.data[:at])
+
+
+@pytest.mark.parametrize(
+    ("plain", "named"),
+    [
+        ({"request": ["explode", {}]}, "the kind 'explode' is not known"),
+        ({"request": ["send", {"colour": "red"}]}, "send: the field 'colour' is not known"),
+        ({"request": ["send", {"priority": "low"}]}, "priority: the word 'low' is not known"),
+        ({"request": ["send", {"ttl": 1.0}]}, "ttl: a float is not a whole number"),
+        ({"request": ["send", {"ttl": True}]}, "ttl: a bool is not a whole number"),
+        ({"request": ["send", {"ttl": 2**63}]}, "ttl: a whole number is not of 64 bits"),
+        ({"request": ["send", {"headers": [["a"]]}]}, "headers: an array of 1 is not one of 2"),
+        ({"request": ["ack", {"msg_id": 1}]}, "ack: the field 'group_name' is missing"),
+        ({"request": ["delete", {"msg_id": None}]}, "msg_id: a NoneType is not a whole number"),
+        ({"request": ["send", {}], "payload": "text"}, "payload: a str is not bytes"),
+        ({"request": ["send", {}], "colour": 1}, "the field 'colour' is not known"),
+        ({"request": ["send", {}], "actor": {"age": 1}}, "actor: the field 'age' is not known"),
+        ({"request": "send"}, "request: a str is not an array"),
+        ({"address": "box"}, "the field 'request' is missing"),
+        (7, "a int is not a map of fields"),
+    ],
+)
+def test_what_a_later_release_may_write_is_refused_by_name(plain, named):
+    with pytest.raises(codec.UnknownEntry, match=named):
+        codec.decode_call(framed(plain))
+
+
+def test_a_later_version_is_refused_by_its_number():
+    with pytest.raises(codec.UnknownEntry, match="version 2 is not known, only up to 1"):
+        codec.decode_call(framed({"request": ["send", {}]}, version=2))
+
+
+def test_a_query_is_no_command():
+    with pytest.raises(ValueError, match="request: a Status has no name here"):
+        codec.encode_call(Call(requests.Status(), "box"))
+
+
+@pytest.mark.parametrize(
+    ("beside", "wrong"),
+    [
+        ({"payload": bytearray(b"a")}, "payload: a bytearray is not bytes"),
+        ({"address": "\ud800"}, "surrogates"),
+        ({"as_text": 1}, "as_text: a int is neither true nor false"),
+        ({"default_consumer": 1}, "default_consumer: a int is not a text"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(beside, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        codec.encode_call(Call(requests.Send(), **beside))
+
+
+def test_what_was_accepted_is_read_although_it_would_be_refused_today():
+    ttl = 10**15
+    with pytest.raises(InvalidRequest):
+        requests.Send(ttl=ttl)
+    assert codec.decode_call(framed({"request": ["send", {"ttl": ttl}]})).request.ttl == ttl
+
+
+def reads_or_refuses(data):
+    """Decoding returns what can be written and read again, or raises the error that it may."""
+    try:
+        call = codec.decode_call(data)
+    except codec.UnreadableEntry:
+        return
+    assert codec.decode_call(codec.encode_call(call)) == call
+
+
+@given(st.binary())
+def test_any_bytes(data):
+    reads_or_refuses(data)
+
+
+@given(st.binary())
+def test_any_bytes_in_a_frame(body):
+    reads_or_refuses(bytes([1]) + zlib.crc32(body, 1).to_bytes(4) + body)
+
+
+_NAMES = st.sampled_from(NAMES) | st.text(max_size=3)
+_PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.binary()
+    | _NAMES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_NAMES, inner, max_size=4),
+)
+
+
+@given(_PLAIN)
+def test_anything_in_a_frame(plain):
+    reads_or_refuses(framed(plain))
+
+
+@given(st.sampled_from(CORPUS), st.data())
+def test_an_entry_that_somebody_else_changed(entry, data):
+    reads_or_refuses(framed(changed(plain_of(entry.data), data)))
+
+
+def changed(plain, data):
+    """A value of MessagePack with something in it replaced, added or removed."""
+    if not isinstance(plain, (dict, list)) or not plain or data.draw(st.booleans()):
+        return data.draw(_PLAIN)
+    one = plain.copy()
+    at = data.draw(st.sampled_from(sorted(one) if isinstance(one, dict) else range(len(one))))
+    match data.draw(st.sampled_from(["inside", "inside", "remove", "add"])):
+        case "inside":
+            one[at] = changed(one[at], data)
+        case "remove":
+            del one[at]
+        case "add" if isinstance(one, dict):
+            one[data.draw(_NAMES)] = data.draw(_PLAIN)
+        case "add":
+            one.insert(at, data.draw(_PLAIN))
+    return one
+
+
+@pytest.mark.parametrize("claim", [b"\xdd", b"\xdf", b"\xc6", b"\xdb"])
+def test_a_length_that_is_claimed_takes_no_memory(claim):
+    body = claim + b"\xff\xff\xff\xff"
+    tracemalloc.start()
+    try:
+        reads_or_refuses(bytes([1]) + zlib.crc32(body, 1).to_bytes(4) + body)
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_deep_nesting_is_refused():
+    body = b"\x91" * 1_000_000
+    with pytest.raises(codec.UnknownEntry, match="ecursion limit"):
+        codec.decode_call(bytes([1]) + zlib.crc32(body, 1).to_bytes(4) + body)
