@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import sqlite3
 import time
@@ -20,6 +21,9 @@ from typing import TypeVar
 from mq9 import engine
 from mq9.engine import idempotency
 from mq9.errors import Unavailable, UnusableFile
+from mq9.storage import backups
+
+logger = logging.getLogger("mq9.broker")
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
 VERSION = 8
@@ -97,6 +101,7 @@ _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
 _SPARE_PAGES = 1_024  # free ones that a file keeps
 _OLDEST_SQLITE = (3, 37, 0)  # the first with strict tables
 _BUSY_MS = 4_000  # less than a client waits for a reply, so that it learns the cause
+_MIGRATION_MS = 60_000  # while another process makes a backup and migrates a large file
 LOG_BYTES = 16 * 1024 * 1024  # kept of the log once it is written into the file
 # Small files are checked page by page when opened, larger ones when a page is read.
 _CHECKED_BYTES = 64 * 1024 * 1024
@@ -114,7 +119,7 @@ class Durability(StrEnum):
 def open_memory() -> sqlite3.Connection:
     """Return a new database that lives as long as its connection."""
     connection = _connect(":memory:")
-    _create(connection, "the database in memory")
+    _create(connection, None)
     return connection
 
 
@@ -201,6 +206,11 @@ def refuse_newer(connection: sqlite3.Connection) -> None:
         raise Unavailable(f"the broker's file {_newer(version)}, and restart; nothing was done")
 
 
+def _refuse_newer_file(path: Path | None, version: int) -> None:
+    if version > VERSION:
+        raise UnusableFile(f"{path} {_newer(version)}")
+
+
 def _newer(version: int) -> str:
     return (
         f"was written by a newer version of mq9 (schema {version}, this one knows {VERSION}); "
@@ -282,8 +292,7 @@ def _check(path: Path, *, alone: bool) -> None:
             return  # made, and not yet filled
         if application != APPLICATION_ID:
             raise UnusableFile(f"{path} is the database of another program, not of mq9")
-        if version > VERSION:
-            raise UnusableFile(f"{path} {_newer(version)}")
+        _refuse_newer_file(path, version)
         if size <= _CHECKED_BYTES:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
@@ -345,32 +354,54 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _create(connection: sqlite3.Connection, shown: object) -> None:
+def _create(connection: sqlite3.Connection, path: Path | None) -> None:
     """Bring the schema to VERSION; of several processes at once, one does it.
 
     Args:
         connection: The database.
-        shown: What errors call it.
+        path: Its file, of which a backup is made before that; None where it is in memory.
 
     Raises:
-        UnusableFile: A newer version has brought it further meanwhile.
+        UnusableFile: A newer version has brought it further meanwhile, or no backup can be made.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return
+    connection.execute(f"PRAGMA busy_timeout={_MIGRATION_MS}")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        _migrate(connection, shown)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        _refuse_newer_file(path, version)
+        backup = _back_up(path, version) if path is not None and 0 < version < VERSION else None
+        _migrate(connection, version)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    if backup is not None:
+        logger.info(
+            "%s was brought from schema %d to %d; %s has it as it was",
+            path,
+            version,
+            VERSION,
+            backup,
+        )
 
 
-def _migrate(connection: sqlite3.Connection, shown: object) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise UnusableFile(f"{shown} {_newer(version)}")
+def _back_up(path: Path, version: int) -> Path:
+    """Copy a file that is about to be migrated, and that only this process can write to."""
+    try:
+        with contextlib.closing(open_reader(path)) as source:
+            return backups.make(source, path, version)
+    except (OSError, sqlite3.Error) as error:
+        raise UnusableFile(
+            f"{path} is of schema {version} and was left as it was, since no backup of it could be "
+            f"made beside it: {error}"
+        ) from error
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version == 0:
         _run(connection, resources.files(engine).joinpath("schema.sql").read_text("utf-8"))
     else:
