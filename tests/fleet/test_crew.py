@@ -83,7 +83,7 @@ async def work_off(client, tasks, pids):
 
 @pytest.mark.parametrize("broker", ["file", "server"])
 async def test_each_task_of_a_fleet_has_one_result_whoever_is_killed(tmp_path, scale, broker):
-    workers, tasks = min(4 * scale, 10), 100 * scale
+    workers, tasks = min(4 * scale, 10), 60 * scale
     async with contextlib.AsyncExitStack() as stack:
         if broker == "server":
             url = (await stack.enter_async_context(Serving(tmp_path, "--memory"))).url

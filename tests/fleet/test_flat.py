@@ -23,14 +23,14 @@ pytestmark = [
 async def test_what_a_process_takes_up_does_not_grow_with_its_messages(tmp_path, scale, what):
     environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
     program = await asyncio.create_subprocess_exec(
-        *(sys.executable, PROGRAM, what, tmp_path, str(300 * scale)),
+        *(sys.executable, PROGRAM, what, tmp_path, str(200 * scale)),
         stdout=asyncio.subprocess.PIPE,
         env=environment | {"PYTHONPATH": str(ROOT)},
     )
     said, _ = await program.communicate()
     assert program.returncode == 0
     reports = [tuple(map(int, line.split())) for line in said.splitlines()]
-    assert [handled for handled, *_ in reports] == [30 * scale * n for n in range(1, 11)]
+    assert [handled for handled, *_ in reports] == [20 * scale * n for n in range(1, 11)]
     _, *settled = reports  # threads and connections are made when they are first needed
     assert len({descriptors for *_, descriptors in settled}) == 1
     half, end = (memory for _, memory, _ in (reports[4], reports[-1]))

@@ -13,9 +13,9 @@ from waiting import until
 
 from mq9 import Mq9Client
 
-pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
+pytestmark = [pytest.mark.programs, pytest.mark.soak]
 
-KILLS = 30
+KILLS = 10
 SENDERS = 3
 WORKERS = 3
 CONSUMERS = 2
@@ -69,8 +69,8 @@ async def everything(client, group):
         await client.ack("inbox", group, fetched[-1].msg_id)
 
 
-@pytest.mark.timeout(300)
-async def test_whatever_was_acknowledged_survives_thirty_kills_and_clients_go_on(tmp_path, scale):
+@pytest.mark.timeout(600)
+async def test_whatever_was_acknowledged_survives_kills_and_clients_go_on(tmp_path, scale):
     dice = random.Random(7)
     ledger = Ledger()
     limits = ("--max-messages", "1000000")
