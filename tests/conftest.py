@@ -1,6 +1,7 @@
 """The ways to reach a broker, each under a clock that the test moves."""
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -298,6 +299,17 @@ async def open_hosted():
 @pytest.fixture
 async def hosted(open_hosted):
     return await open_hosted()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep what the thousands of tests are made of from being searched for garbage, then and later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):
