@@ -11,6 +11,7 @@ from mcp.client.stdio import StdioServerParameters
 from programs import MQ9_MCP
 from waiting import until
 
+from mq9 import Mq9Client
 from mq9.operations import ALL
 
 TIMEOUT_S = 30
@@ -183,8 +184,14 @@ async def test_what_a_window_holds_is_free_when_its_host_ends_it(environment, mo
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("server", [(), ("--server", "sqlite:///~/mq9.db")], ids=["front", "SDK"])
-async def test_what_it_holds_is_free_when_a_signal_ends_it(environment, name, server):
+@pytest.mark.parametrize(
+    ("server", "file"),
+    [((), "data/mq9/mq9.db"), (("--server", "sqlite:///~/mq9.db"), "mq9.db")],
+    ids=["front", "SDK"],
+)
+async def test_what_it_holds_is_free_when_a_signal_ends_it(
+    environment, tmp_path, name, server, file
+):
     one = await Process.start(environment, "--agent", "desk", *server)
     await one.do("send_message", mail_address="desk", content="x")
     taken = await one.do("fetch_messages", wait_seconds=0)
@@ -196,7 +203,6 @@ async def test_what_it_holds_is_free_when_a_signal_ends_it(environment, name, se
 
     assert await one.signal(name) == 0
 
-    again = await Process.start(environment, "--agent", "desk", *server)
-    [message] = (await again.do("fetch_messages", wait_seconds=0))["messages"]
-    assert message["delivery_count"] == 2
-    assert await again.end() == 0
+    async with Mq9Client(f"sqlite:///{tmp_path / file}") as client:
+        [message] = await client.fetch("desk", group_name="desk", max_wait_ms=0)
+    assert message.delivery_count == 2
