@@ -303,7 +303,7 @@ async def hosted(open_hosted):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Keep what the thousands of tests are made of from being searched for garbage, then and later."""
+    """Search no garbage in what thousands of tests are made of, neither now nor later."""
     gc.disable()
     try:
         return (yield)

@@ -44,25 +44,25 @@ class Inspector:
         return result["structuredContent"]
 
 
-@pytest.fixture(params=["legacy", "modern"])
+def server(directory):
+    return "--agent", "inspector", "--server", f"sqlite:///{directory / 'mail.db'}"
+
+
+@pytest.fixture(scope="module", params=["legacy", "modern"])
 def era(request):
     return request.param
 
 
 @pytest.fixture
-def server(tmp_path):
-    return "--agent", "inspector", "--server", f"sqlite:///{tmp_path / 'mail.db'}"
+def over_stdio(tmp_path, era):
+    return Inspector(tmp_path, era, "--", str(MQ9_MCP), *server(tmp_path))
 
 
-@pytest.fixture
-def over_stdio(tmp_path, era, server):
-    return Inspector(tmp_path, era, "--", str(MQ9_MCP), *server)
-
-
-@pytest.fixture
-def over_http(tmp_path, era, server):
-    with McpServing(tmp_path, *server) as serving:
-        yield Inspector(tmp_path, era, "--transport", "http", "--server-url", serving.url)
+@pytest.fixture(scope="module")
+def over_http(tmp_path_factory, era):
+    directory = tmp_path_factory.mktemp(era)
+    with McpServing(directory, *server(directory)) as serving:
+        yield Inspector(directory, era, "--transport", "http", "--server-url", serving.url)
 
 
 @pytest.fixture(params=["over_stdio", "over_http"])
@@ -82,15 +82,10 @@ def test_it_lists_the_tools_and_finds_their_schemas_portable(ask):
 
 
 def test_it_calls_a_tool_with_arguments_and_one_without(ask):
-    who = ask.call("mq9_whoami")
-    assert (who["name"], who["mail_address"]) == ("inspector", "inspector")
-
-    sent = ask.call(
-        "mq9_send_message", mail_address=who["mail_address"], content="Grüße", tags=["a", "b"]
-    )
+    sent = ask.call("mq9_send_message", mail_address="inspector", content="Grüße", tags=["a", "b"])
     assert (sent["mail_address"], sent["msg_id"]) == ("inspector", 0)
 
-    [message] = ask.call("mq9_query_messages", tags=["b"])["messages"]
+    [message] = ask.call("mq9_query_messages")["messages"]
     assert (message["msg_id"], message["untrusted_envelope"]["from"]) == (0, "inspector")
     assert (message["untrusted_content"], message["untrusted_envelope"]["tags"]) == (
         "Grüße",
