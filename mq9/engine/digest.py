@@ -6,9 +6,13 @@ columns came to be there, nor on the versions of SQLite and Python, nor on the l
 
 from __future__ import annotations
 
+import functools
 import sqlite3
-from collections.abc import Iterator
+from contextlib import closing
 from hashlib import blake2b
+from importlib import resources
+
+from mq9 import engine
 
 # The tables of `schema.sql` that are the state, and those that belong to the file they are in.
 STATE = (
@@ -38,24 +42,38 @@ def digest(connection: sqlite3.Connection) -> str:
         connection: The database, inside a transaction.
     """
     digested = blake2b(digest_size=_BYTES)
-    for table, columns, key in _layout(connection):
-        # `ascii` escapes by rules of its own, where `repr` asks the Unicode tables of this Python.
-        digested.update(ascii((table, columns)).encode())
-        rows = connection.execute(f"SELECT {columns} FROM {table} ORDER BY {key}")  # noqa: S608  # our own names
-        for row in rows:
-            digested.update(ascii(row).encode())
-    # The ids that will be given next are part of the state: they are never used again.
-    for row in connection.execute("SELECT name, seq FROM sqlite_sequence ORDER BY name"):
-        if row[0] in STATE:
+    for name, select in _selects():
+        digested.update(name)
+        for row in connection.execute(select):
+            # `ascii` escapes by rules of its own, where `repr` asks Python's Unicode tables.
             digested.update(ascii(row).encode())
     return digested.hexdigest()
 
 
-def _layout(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
-    """Yield each table of the state, its columns by name, and those of its primary key."""
-    for table in sorted(STATE):
-        columns = connection.execute(
-            "SELECT name, pk FROM pragma_table_info(?) ORDER BY name", (table,)
-        ).fetchall()
-        keys = sorted((place, name) for name, place in columns if place)
-        yield table, ",".join(name for name, _ in columns), ",".join(name for _, name in keys)
+@functools.cache
+def _selects() -> tuple[tuple[bytes, str], ...]:
+    """Return a name of each table of the state with its columns, and what selects its rows."""
+    schema = resources.files(engine).joinpath("schema.sql").read_text("utf-8")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(schema)
+        selects = [_select(connection, table) for table in sorted(STATE)]
+    # The ids that will be given next are part of the state: they are never used again.
+    counters = ",".join(f"'{table}'" for table in STATE)
+    given = f"SELECT name, seq FROM sqlite_sequence WHERE name IN ({counters}) ORDER BY name"  # noqa: S608  # our own names
+    return (*selects, (b"sqlite_sequence", given))
+
+
+def _select(connection: sqlite3.Connection, table: str) -> tuple[bytes, str]:
+    """Return the name, and what selects the rows in the order of the primary key.
+
+    The columns are in the order of their names, since those of a migrated file stand in another
+    one. Where there is no primary key, rows are in the order of all of them.
+    """
+    columns = connection.execute(
+        "SELECT name, pk FROM pragma_table_info(?) ORDER BY name", (table,)
+    ).fetchall()
+    key = sorted((place, name) for name, place in columns if place)
+    names = ",".join(name for name, _ in columns)
+    order = ",".join(name for _, name in key) or names
+    select = f"SELECT {names} FROM {table} ORDER BY {order}"  # noqa: S608  # our own names
+    return f"{table}({names})".encode(), select

@@ -20,7 +20,7 @@ import pytest
 from mq9 import MailboxNotFound, Mq9Client, UnusableFile
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.engine.digest import digest
+from mq9.engine.digest import NOT_STATE, STATE, digest
 from mq9.models import Priority
 from mq9.storage import store
 from mq9.testing import ManualClock
@@ -166,6 +166,18 @@ class TestWhatWasStored:
         assert cook.match.status["status"] == "busy"
         await opened.clock.advance(48 * HOUR_S)
         assert await opened.agent_discover() == []
+
+
+def test_it_has_the_tables_and_columns_of_a_new_file(path, tmp_path):
+    def columns(path):
+        with closing(store.open_file(path)) as connection:
+            found = connection.execute(
+                "SELECT t.name, c.name, c.type, c.pk FROM sqlite_schema t"
+                " JOIN pragma_table_info(t.name) c WHERE t.type='table'"
+            )
+            return {row for row in found if row[0] in (*STATE, *NOT_STATE)}
+
+    assert columns(path) == columns(tmp_path / "new.db")
 
 
 class TestTheBackup:
