@@ -1,5 +1,6 @@
 """The pages' shell snippets run as they stand, and print what the page says."""
 
+import itertools
 import os
 import re
 import socket
@@ -19,11 +20,34 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAM = re.compile(r"# (\w+\.py)\n")
 # What make does is what runs these tests; test_uvx has the other.
 ELSEWHERE = ("make ", "uvx ")
-PAGES = sorted(
-    str(page.relative_to(ROOT))
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    if re.search(r"^```sh\n(?!make |uvx )", page.read_text("utf-8"), re.MULTILINE)
-)
+
+
+def steps_on(page):
+    """Read the shell snippets that a page has run, and the programs that it saves, in order.
+
+    Yields:
+        The language and the source of each, and what it is to print, None where that is not said.
+    """
+    blocks = BLOCK.findall((ROOT / page).read_text("utf-8"))
+    for (language, source), (then, text) in itertools.pairwise([*blocks, ("", "")]):
+        runs = language == "sh" and not source.startswith(ELSEWHERE)
+        if runs or (language == "python" and PROGRAM.match(source)):
+            yield language, source, text if runs and then == "text" else None
+
+
+def pages():
+    """Return the pages with shell snippets, but none all of whose steps are on another, too."""
+    found = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    steps = {str(page.relative_to(ROOT)): {*steps_on(page)} for page in found}
+    return sorted(
+        name
+        for name, own in steps.items()
+        if any(language == "sh" for language, *_ in own)
+        and not any(own < others for others in steps.values())
+    )
+
+
+PAGES = pages()
 PORTS = ["4222", "9090", "8765"]
 
 pytestmark = [
@@ -73,9 +97,8 @@ class Terminal:
         return re.sub("|".join(PORTS), lambda found: self._ports[found[0]], text)
 
     def save(self, source):
-        """Save a program, if its first line is a comment with the name of its file."""
-        if found := PROGRAM.match(source):
-            (self._directory / found[1]).write_text(source)
+        """Save a program whose first line is a comment with the name of its file."""
+        (self._directory / PROGRAM.match(source)[1]).write_text(source)
 
     def __call__(self, source):
         """Run a snippet; what it prints. One that only serves goes on in the background."""
@@ -127,18 +150,16 @@ def terminal(tmp_path):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_shell_snippets_of_a_page_run_in_order(name, terminal):
-    blocks = BLOCK.findall((ROOT / name).read_text("utf-8"))
     ran = 0
-    for (language, source), following in zip(blocks, [*blocks[1:], ("", "")], strict=True):
+    for language, source, told in steps_on(name):
         if language == "python":
             terminal.save(source)
-        if language != "sh" or source.startswith(ELSEWHERE):
             continue
         if source.startswith("nats ") and not (TOOLS / "nats").exists():
             continue  # built only where there is Go
         printed = terminal(source)
-        if following[0] == "text":
-            assert printed == terminal.here(following[1])
+        if told is not None:
+            assert printed == terminal.here(told)
         ran += 1
     assert ran
 
