@@ -1,5 +1,6 @@
 """A run that is resumed makes its tool calls again, and does nothing twice."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -23,8 +24,10 @@ CHILD = Path(__file__).with_name("resumed_graphs.py")
 
 def run_and_be_killed(directory, *arguments):
     """Run a graph in a process that is killed when its tool has done its work."""
+    # What coverage writes does not survive a kill, so none is measured there.
+    environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
     command = [sys.executable, CHILD, directory, *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, timeout=60, env=environment)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
