@@ -91,7 +91,7 @@ class Client:
                 begun += more
             self._reply()
             done += 1
-            while self._buffer:
+            while done < begun and self._buffer:
                 self._reply()
                 done += 1
 

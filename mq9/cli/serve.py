@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,17 @@ def serve(settings: Settings) -> None:
     --config; an option goes before its variable, and that before the file.
     """
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(_run(settings))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(settings))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes uvloop's event loop, where the extra `fast` is installed; else None."""
+    try:
+        import uvloop  # noqa: PLC0415  # it may be missing
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _run(settings: Settings) -> None:
@@ -97,7 +107,10 @@ async def running(
         )
         stack.push_async_callback(server.close)
         await server.start(settings.host, settings.port)
-        logger.info("listening", extra={"url": server.url, "data": str(data or "memory")})
+        loop, *_ = type(asyncio.get_running_loop()).__module__.split(".")
+        logger.info(
+            "listening", extra={"url": server.url, "data": str(data or "memory"), "loop": loop}
+        )
         if settings.admin:
             routes = await stack.enter_async_context(mcp_routes(settings, broker, guard))
             try:

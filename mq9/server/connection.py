@@ -12,7 +12,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from mq9.server.outgoing import Body, Outgoing, Quota
 from mq9.server.session import Session
@@ -91,6 +91,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._session: Session | None = None
         self._backlog: deque[Frame] = deque()  # read, and not yet begun
         self._paused = False
+        self._greeted = False
         self._out = Outgoing(quota, self._cut_slow)
         self._will_flush = False
         self._reason = "client"
@@ -129,19 +130,23 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Greet the client."""
         if self._transport is not None:
             return  # TLS has begun on a connection that was made before
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a stream socket
+        transport = cast("asyncio.Transport", transport)  # of a stream socket
         self._transport = transport
         refusal = self._owner.add(self)
-        transport.write(self._owner.info(self))
-        if refusal is not None:
-            self._out.attach(transport)
-            self.close("limit", refusal)
-        elif self._tls is None:
-            self._out.attach(transport)
-            self._session = self._owner.make_session(self)
-        else:
+        if refusal is None and self._tls is not None:
             transport.pause_reading()
             self._upgrade = asyncio.create_task(self._encrypt(transport, self._tls))
+            return
+        self._greet(transport)
+        self._out.attach(transport)
+        if refusal is not None:
+            self.close("limit", refusal)
+        else:
+            self._session = self._owner.make_session(self)
+
+    def _greet(self, transport: asyncio.Transport) -> None:
+        transport.write(self._owner.info(self))
+        self._greeted = True
 
     async def _encrypt(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
         try:
@@ -151,6 +156,8 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self.connection_lost(None)
 
     async def _start_tls(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        transport.pause_reading()  # uvloop has begun to read when the connection was made
+        self._greet(transport)
         try:
             encrypted = await self._loop.start_tls(
                 transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
@@ -177,8 +184,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         return self._incoming
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what the client sent."""
-        if self._closing:
+        """Take what the client sent, other than before it was greeted."""
+        if self._closing or not self._greeted:
             return
         self._backlog.extend(self._parser.feed(self._incoming[:nbytes]))
         self._pump()
