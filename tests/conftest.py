@@ -237,20 +237,23 @@ def _nats_py_can_say(subject, headers):
     )
 
 
-@pytest.fixture(params=["memory", "file", "tcp"])
+# What a file and a socket add to the code that runs is measured in tests of their own.
+@pytest.fixture(
+    params=["memory", *(pytest.param(one, marks=pytest.mark.unmeasured) for one in ("file", "tcp"))]
+)
 def way_name(request):
     return request.param
 
 
 @pytest.fixture
-async def open_way(way_name, tmp_path):
+async def open_way(way_name, request):
     """Open this way to a broker, with limits and configured agents of the test's choice."""
     async with AsyncExitStack() as stack:
 
         def open_one(limits=Limits(), agents=None):
             clock = ManualClock(in_transit=loopback.in_transit if way_name == "tcp" else None)
             if way_name == "file":
-                file = tmp_path / "mq9.db"
+                file = request.getfixturevalue("tmp_path") / "mq9.db"
                 broker = EmbeddedBroker.on_file(file, clock, limits=limits, embeddings=_MEANINGS)
                 database = stack.enter_context(closing(sqlite3.connect(file)))
             else:
@@ -314,18 +317,22 @@ def pytest_collection():
 
 def pytest_collection_modifyitems(items):
     """Begin with the long ones, so that at the end no processor waits for one of them."""
-    items.sort(key=lambda item: not _is_long(item))
+    items.sort(key=lambda item: not (_is_unmeasured(item) and _is_marked(item, "soak", "programs")))
 
 
-def _is_long(item):
-    return any(map(item.get_closest_marker, ("soak", "unmeasured")))
+def _is_unmeasured(item):
+    return _is_marked(item, "soak", "unmeasured")
+
+
+def _is_marked(item, *markers):
+    return any(map(item.get_closest_marker, markers))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Measure no coverage, which takes half as long again, where other tests run the same code."""
     measuring = coverage.Coverage.current()
-    if measuring is None or not _is_long(item):
+    if measuring is None or not _is_unmeasured(item):
         return (yield)
     measuring.stop()
     with pytest.MonkeyPatch.context() as patch:

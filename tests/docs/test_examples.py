@@ -14,7 +14,7 @@ from mq9 import Mq9Client
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 
 def run(*command, cwd=ROOT, env=None):
