@@ -323,6 +323,7 @@ async def test_two_hundred_members_of_which_one_never_reads(post):
     assert heard == Counter(sent)
 
 
+@pytest.mark.unmeasured
 async def test_two_hundred_subscriptions_of_which_one_never_reads(post):
     deaf = await post.listen()
     await fill(post, deaf)

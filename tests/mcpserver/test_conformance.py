@@ -13,6 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs/reference/mcp.md"
 
 
 @pytest.mark.programs
+@pytest.mark.unmeasured
 @needs_node
 @pytest.mark.parametrize("run", RUNS, ids=[name for name, *_ in RUNS])
 def test_what_does_not_pass_does_not_apply(tmp_path, run):

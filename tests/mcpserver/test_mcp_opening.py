@@ -285,6 +285,7 @@ _META = st.dictionaries(
 )
 
 
+@pytest.mark.unmeasured
 @settings(deadline=None, max_examples=300)
 @given(capabilities=_CAPABILITIES, about=_ABOUT, meta=_META)
 def test_whatever_clients_say_of_themselves_nobody_hears_two_answers(

@@ -16,7 +16,7 @@ from mq9.operations import ALL
 
 TIMEOUT_S = 30
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from tests.mcpserver.programs import MQ9_MCP, McpServing, needs_older_line, older_agent
 from tests.mcpserver.steps import UNCONFIRMED
 
-pytestmark = [pytest.mark.programs, needs_older_line]
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured, needs_older_line]
 
 
 @pytest.fixture(params=["stdio", "http", "http without sessions"])

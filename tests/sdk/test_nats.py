@@ -986,6 +986,7 @@ def subscriptions():
     return sum(isinstance(one, Subscription) for one in gc.get_objects())
 
 
+@pytest.mark.unmeasured
 async def test_a_thousand_cancelled_requests_leave_nothing_behind(server, responder, client):
     async def give_up(arrived):
         """Make 250 requests, and cancel them when so many have arrived."""

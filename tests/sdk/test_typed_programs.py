@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = Path("tests/typed/program.py")
 MISTAKES = Path("tests/typed/mistakes.py")
 
-pytestmark = [pytest.mark.programs, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

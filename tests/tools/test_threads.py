@@ -347,6 +347,7 @@ def next_step(messages):
 
 
 @pytest.mark.parametrize("make_agent", [create_agent, create_react_agent])
+@pytest.mark.unmeasured
 async def test_fifty_users_of_one_agent_see_their_own_answers_alone(url, make_agent):
     async with (
         Mq9Toolkit(url, agent="desk") as desk,
