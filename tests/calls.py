@@ -1,7 +1,7 @@
 """Calls of the engine, as the service makes them."""
 
-from mq9.engine import machine
-from mq9.engine.commands import Actor, Call
+from mq9.engine import machine, position
+from mq9.engine.commands import Actor, Call, Entry, SetLimits
 from mq9.engine.limits import Limits
 
 
@@ -21,10 +21,21 @@ def call(kind, address="box", *, agent=None, connection="", payload=b"", token="
 
 
 def carry_out(connection, command, now, limits=Limits()):
-    """Have the engine carry out a call at an instant, in a transaction of its own; its outcome."""
+    """Have the engine carry out a call at an instant, in a transaction of its own; what it gives.
+
+    Raises:
+        Mq9Error: It was refused.
+    """
+    if limits != position.limits(connection):
+        _apply(connection, Call(SetLimits(limits=limits)), now)
+    return _apply(connection, command, now).result()
+
+
+def _apply(connection, command, now):
     connection.execute("BEGIN")
     try:
-        outcome = machine.apply(connection, command, now, limits)
+        index = position.position(connection).applied + 1
+        outcome = machine.apply(connection, Entry(index, now, command))
     except BaseException:
         connection.execute("ROLLBACK")
         raise

@@ -250,16 +250,23 @@ async def open_way(way_name, request):
     """Open this way to a broker, with limits and configured agents of the test's choice."""
     async with AsyncExitStack() as stack:
 
-        def open_one(limits=Limits(), agents=None):
+        def open_one(limits=Limits(), agents=None, **options):
             clock = ManualClock(in_transit=loopback.in_transit if way_name == "tcp" else None)
             if way_name == "file":
                 file = request.getfixturevalue("tmp_path") / "mq9.db"
-                broker = EmbeddedBroker.on_file(file, clock, limits=limits, embeddings=_MEANINGS)
+                broker = EmbeddedBroker.on_file(
+                    file, clock, limits=limits, embeddings=_MEANINGS, **options
+                )
                 database = stack.enter_context(closing(sqlite3.connect(file)))
             else:
                 database = store.open_memory()
-                backend = InlineBackend(database, clock, limits, AGENT_INDEX)
-                broker = EmbeddedBroker(lambda _: backend, clock, embeddings=_MEANINGS)
+                broker = EmbeddedBroker(
+                    lambda steady, _: InlineBackend(
+                        database, steady, limits, AGENT_INDEX, **options
+                    ),
+                    clock,
+                    embeddings=_MEANINGS,
+                )
             stack.push_async_callback(broker.close)
             if way_name == "tcp":
                 return TcpWay(broker, clock, stack, database, limits, agents)

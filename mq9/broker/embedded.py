@@ -11,7 +11,7 @@ from mq9.broker.feed import Feed
 from mq9.broker.observer import Observer, Silent
 from mq9.broker.service import Request, Service, Session
 from mq9.broker.waiters import Waiters
-from mq9.clock import Clock
+from mq9.clock import Clock, SteadyClock
 from mq9.dialects import Dialects, older_verbs
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
@@ -23,6 +23,7 @@ from mq9.storage import store
 from mq9.storage.backend import Backend
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.inline_backend import InlineBackend
+from mq9.storage.readers import MAX_STEPS
 from mq9.storage.store import Durability
 
 Randomness = Callable[[int], bytes]
@@ -43,7 +44,8 @@ class EmbeddedBroker:
     """Answers requests until it is closed.
 
     Args:
-        make_backend: Makes the backend, given what to call when another process wrote.
+        make_backend: Makes the backend, given its clock and what to call when another process
+            wrote.
         clock: Tells the time.
         randomness: Gives that many unpredictable bytes.
         observer: Is told what happens.
@@ -57,7 +59,7 @@ class EmbeddedBroker:
 
     def __init__(
         self,
-        make_backend: Callable[[Callable[[str | None], None]], Backend],
+        make_backend: Callable[[SteadyClock, Callable[[str | None], None]], Backend],
         clock: Clock,
         randomness: Randomness = secrets.token_bytes,
         *,
@@ -68,11 +70,12 @@ class EmbeddedBroker:
         self.clock = clock
         self.dialects = dialects
         self._waiters = Waiters(self._watch)
-        self._backend = make_backend(self._waiters.notify)
+        steady = SteadyClock(clock)
+        self._backend = make_backend(steady, self._waiters.notify)
         self._service = Service(
             self._backend,
             self._waiters,
-            clock,
+            steady,
             randomness,
             observer=observer or Silent(),
             embeddings=embeddings,
@@ -91,7 +94,7 @@ class EmbeddedBroker:
     ) -> EmbeddedBroker:
         """Make a broker whose state lives as long as it does."""
         return cls(
-            lambda _: InlineBackend(store.open_memory(), clock, limits, AGENT_INDEX),
+            lambda steady, _: InlineBackend(store.open_memory(), steady, limits, AGENT_INDEX),
             clock,
             observer=observer,
             embeddings=embeddings,
@@ -104,19 +107,30 @@ class EmbeddedBroker:
         path: Path,
         clock: Clock,
         *,
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         durability: Durability = Durability.NORMAL,
         observer: Observer | None = None,
         embeddings: Embeddings | None = None,
         dialects: Dialects = Dialects.ALL,
+        max_read_steps: int = MAX_STEPS,
     ) -> EmbeddedBroker:
         """Make a broker on a file, which other processes may share.
+
+        Its limits are the file's: those given hold for all who share it, until others are.
 
         Raises:
             UnusableFile: The file is damaged, of a newer version or not mq9's.
         """
         return cls(
-            lambda on_news: FileBackend(path, clock, limits, durability, on_news, AGENT_INDEX),
+            lambda steady, on_news: FileBackend(
+                path,
+                steady,
+                limits,
+                durability,
+                on_news,
+                AGENT_INDEX,
+                max_read_steps=max_read_steps,
+            ),
             clock,
             observer=observer,
             embeddings=embeddings,

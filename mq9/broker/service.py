@@ -32,7 +32,9 @@ from mq9.protocol.outcomes import Fetched
 from mq9.protocol.request import Body, Named
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs, Verb, Wakes
+from mq9.storage import store
 from mq9.storage.backend import Backend
+from mq9.storage.derived import LocalChange
 
 logger = logging.getLogger("mq9.broker")
 
@@ -332,10 +334,14 @@ class Service:
                 logger.warning("could not sweep: %s", error)
 
     async def _sweep(self) -> bool:
-        """Remove some of what is over; whether there may be more."""
+        """Remove some of what is over, and shorten the file; whether there may be more."""
         self._next_sweep_ms = self._clock.monotonic_ms() + SWEEP_INTERVAL_MS
         sweep = commands.Sweep()
-        return await self._backend.run(Call(sweep)) >= sweep.most
+        removed = await self._backend.run(Call(sweep))
+        freed = await self._backend.run(
+            Call(LocalChange(lambda connection: store.give_back_pages(connection, sweep.most)))
+        )
+        return max(removed, freed) >= sweep.most
 
     def close(self) -> None:
         """Let go of what finds agents by meaning."""

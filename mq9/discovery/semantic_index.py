@@ -20,7 +20,7 @@ from mq9.engine import registry
 from mq9.engine.commands import Call
 from mq9.errors import Mq9Error
 from mq9.storage.backend import Backend
-from mq9.storage.derived import DerivedChange, DerivedQuery
+from mq9.storage.derived import DerivedQuery, LocalChange
 
 logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
@@ -267,9 +267,7 @@ class SemanticIndex:
         try:
             await self._backend.run(
                 Call(
-                    DerivedChange(
-                        lambda connection: stored_vectors.store(connection, model, stored)
-                    )
+                    LocalChange(lambda connection: stored_vectors.store(connection, model, stored))
                 )
             )
         except Mq9Error as error:  # they are made again when they are wanted again

@@ -36,6 +36,15 @@ def adopt(connection: sqlite3.Connection, call: Call[Any]) -> None:
         )
 
 
+def is_settled(connection: sqlite3.Connection, call: Call[Any], now: int) -> bool:
+    """Tell whether somebody may use a mailbox that is there, and nothing is to change for that."""
+    mailbox = mailboxes.look(connection, call.address, now)
+    actor = call.actor
+    if mailbox is None or not mailbox.admits(actor):
+        return False
+    return actor.agent is None or actor.agent != actor.owner or mailbox.creator == actor.agent
+
+
 def refusal(mailbox: Mailbox, actor: Actor) -> Forbidden:
     """Make the error for an agent that may not use a mailbox."""
     if actor.owner is None and mailbox.creator is None:

@@ -196,15 +196,33 @@ def seen(connection: sqlite3.Connection, call: Call[Seen], now: int, _limits: Li
     return next_sign(connection, call.request.name, now)
 
 
+# An agent whose sign of life is to be noted.
+_DUE = (
+    "a.key=:name AND (a.seen_ms<=:now-:grain"
+    f" OR (a.seen_ms<:now AND a.ttl_s BETWEEN 1 AND :exact)) AND {ALIVE}"
+)
+
+
 def note_seen(connection: sqlite3.Connection, name: str, now: int) -> None:
     """Note that an agent lives, which restarts its ttl; who is not registered is passed over."""
     connection.execute(
         "UPDATE agents AS a SET seen_ms=:now,"  # noqa: S608  # constant text
-        " expires_ms=CASE WHEN a.ttl_s>0 THEN :now+a.ttl_s*1000 END"
-        " WHERE a.key=:name AND (a.seen_ms<=:now-:grain"
-        f" OR (a.seen_ms<:now AND a.ttl_s BETWEEN 1 AND :exact)) AND {ALIVE}",
-        {"now": now, "name": name, "grain": _SEEN_GRAIN_MS, "exact": _EXACT_TTL_S},
+        f" expires_ms=CASE WHEN a.ttl_s>0 THEN :now+a.ttl_s*1000 END WHERE {_DUE}",
+        _sign(name, now),
     )
+
+
+def is_sign_due(connection: sqlite3.Connection, name: str | None, now: int) -> bool:
+    """Tell whether a sign of life would be noted."""
+    row = connection.execute(
+        f"SELECT 1 FROM agents a WHERE {_DUE}",  # noqa: S608  # constant text
+        _sign(name, now),
+    ).fetchone()
+    return row is not None
+
+
+def _sign(name: str | None, now: int) -> dict[str, object]:
+    return {"now": now, "name": name, "grain": _SEEN_GRAIN_MS, "exact": _EXACT_TTL_S}
 
 
 def next_sign(connection: sqlite3.Connection, name: str | None, now: int) -> int | None:

@@ -1,13 +1,16 @@
 """What the engine is asked: a request, who asks it, and what the broker asks of itself.
 
-A call is complete in itself: generated addresses, tokens and consumer names come in with it.
+A call is complete in itself: generated addresses, tokens and consumer names come in with it. A call
+that changes something is an entry of a log, with its number and its instant.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from mq9.engine.limits import Limits
+from mq9.errors import Mq9Error
 from mq9.models import Totals, Unread, Waiting
 from mq9.protocol import requests
 from mq9.protocol.outcomes import Fetched
@@ -34,6 +37,7 @@ class Actor:
 ANYBODY = Actor()
 
 
+R = TypeVar("R")
 P = TypeVar("P", bound=Request[Any])
 Q_co = TypeVar("Q_co", bound=Request[Any], covariant=True)
 
@@ -84,6 +88,47 @@ class Call(Generic[Q_co]):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[Q_co]):
+    """A call in a log: the same entries in the same order make the same state everywhere.
+
+    Attributes:
+        index: Its number, higher than that of the entry before.
+        now_ms: The instant at which it happens, in milliseconds since the Unix epoch. One that is
+            before the entry before happens at the instant of that one.
+        call: What to do; a command.
+    """
+
+    index: int
+    now_ms: int
+    call: Call[Q_co]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[R]):
+    """What became of a call.
+
+    Attributes:
+        value: What it came to; None as well where it was refused.
+        error: Why it was refused; None where it was not.
+        now_ms: The instant at which that happened, in milliseconds since the Unix epoch.
+    """
+
+    value: R | None
+    error: Mq9Error | None
+    now_ms: int
+
+    def result(self) -> R:
+        """Return what the call came to.
+
+        Raises:
+            Mq9Error: It was refused.
+        """
+        if self.error is not None:
+            raise self.error
+        return cast("R", self.value)
+
+
 def consumer_of(call: Call[ByConsumer[Any]]) -> str:
     """Return the consumer that a call speaks of."""
     return call.request.consumer or call.default_consumer
@@ -107,11 +152,16 @@ class Undo(Request[None]):
     copy: int = 1
 
 
-def undo_of(call: Call[Any], outcome: Any) -> Call[Undo] | None:
-    """Return the call that makes a reply undone; None where nothing was leased with it."""
-    if not isinstance(call.request, requests.Fetch) or outcome.batch is None:
+def undo_of(call: Call[Any], value: Any) -> Call[Undo] | None:
+    """Return the call that makes a reply undone; None where nothing was leased with it.
+
+    Args:
+        call: What was asked.
+        value: What it came to; None where it was refused.
+    """
+    if not isinstance(call.request, requests.Fetch) or value is None or value.batch is None:
         return None
-    return Call(Undo(batch=outcome.batch, copy=outcome.copy), call.address)
+    return Call(Undo(batch=value.batch, copy=value.copy), call.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +286,17 @@ class Sweep(Request[int]):
     """
 
     most: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLimits(Request[None]):
+    """Set what the broker takes from now on; what it holds already stays.
+
+    Attributes:
+        limits: What it takes.
+    """
+
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ STATE = (
     "messages",
     "replies",
     "sent_ids",
+    "state",
     "tombstones",
 )
 NOT_STATE = ("checkpoints",)

@@ -8,14 +8,14 @@ from mq9.engine import registry
 
 # What belongs to a mailbox: table and key.
 _OF_A_MAILBOX = (
-    ("messages", "rowid"),
-    ("delayed", "rowid"),
+    ("messages", "mailbox, msg_id"),
+    ("delayed", "id"),
     ("sent_ids", "mailbox, id"),
     ("tombstones", "mailbox, msg_id"),
     ("leases", "group_id, msg_id"),
     ("replies", "mailbox, number"),
     ("deliveries", "mailbox, reply, msg_id"),
-    ("groups", "rowid"),
+    ("groups", "id"),
 )
 _ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
 _ERASED_BYTES = 16 * 1024 * 1024  # and of their payloads
@@ -47,10 +47,10 @@ def _erase_rows(connection: sqlite3.Connection, mailbox_id: int, most: int) -> t
     for table, key in _OF_A_MAILBOX:
         room = most - removed
         if table in {"messages", "delayed"}:
-            room = min(room, _first_rows(connection, table, mailbox_id, room))
+            room = min(room, _first_rows(connection, table, key, mailbox_id, room))
         removed += connection.execute(
             f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  # constant names
-            f" (SELECT {key} FROM {table} WHERE mailbox=? LIMIT ?)",
+            f" (SELECT {key} FROM {table} WHERE mailbox=? ORDER BY {key} LIMIT ?)",
             (mailbox_id, room),
         ).rowcount
         if removed == most or _holds(connection, table, mailbox_id):
@@ -66,10 +66,12 @@ def _holds(connection: sqlite3.Connection, table: str, mailbox_id: int) -> bool:
     return row is not None
 
 
-def _first_rows(connection: sqlite3.Connection, table: str, mailbox_id: int, most: int) -> int:
+def _first_rows(
+    connection: sqlite3.Connection, table: str, key: str, mailbox_id: int, most: int
+) -> int:
     """Count the rows, at least one, whose payloads are together not too large."""
     sizes = connection.execute(
-        f"SELECT size FROM {table} WHERE mailbox=? LIMIT ?",  # noqa: S608  # constant names
+        f"SELECT size FROM {table} WHERE mailbox=? ORDER BY {key} LIMIT ?",  # noqa: S608  # constant names
         (mailbox_id, most),
     )
     count = total = 0

@@ -57,7 +57,6 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
         connection, mailbox, group, consumer if request.redeliver_own else None, request.num_msgs
     )
     number = mailbox.next_reply
-    batch = groups.token(mailbox, number) if picked else None
     messages, cut = load(connection, mailbox, picked, request, as_text=call.as_text)
     until_ms = now + request.lease_ms
     if messages or (reset and request.request_id is not None):
@@ -66,25 +65,60 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
         if cost:
             replies.charge(connection, mailbox, group, call, cost, now, limits)
         _write_reply(connection, mailbox, group, call, number, cost, now)
+    if not messages:
+        return _nothing(connection, mailbox, group, call, now)
     refetched = _lease(
         connection, mailbox, group, consumer, picked[: len(messages)], number, until_ms
     )
-    delivery_ms = change_ms = None
-    if not messages:
-        delivery_ms = next_delivery(connection, mailbox, group)
-        sign_ms = agents.next_sign(connection, call.agent, now)
-        change_ms = sooner(delivery_ms, mailbox.expires_ms, sign_ms)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
         messages=messages,
-        batch=batch,
-        lease_until=until_ms / 1000 if messages else None,
+        batch=groups.token(mailbox, number),
+        lease_until=until_ms / 1000,
         more=more or cut,
         position=group.start,
-        next_change_ms=change_ms,
-        next_delivery_ms=delivery_ms,
         refetched=refetched,
+    )
+
+
+@handlers.unchanging(Fetch)
+def find_nothing(connection: sqlite3.Connection, call: Call[Fetch], now: int) -> Fetched | None:
+    """Answer a FETCH for which there is nothing; None where there may be, or the group changes."""
+    request = call.request
+    assert request.group_name is not None  # noqa: S101  # else it is a Peek
+    mailbox = mailboxes.look(connection, call.address, now)
+    if mailbox is None or not mailboxes.is_current(mailbox, now) or request.force_deliver:
+        return None
+    group = groups.find(connection, mailbox, request.group_name, now)
+    if group is None or group.is_use_due(now):
+        return None
+    if call.generation not in {None, mailbox.generation}:
+        return None
+    if request.request_id is not None and latest_reply(connection, group, call) is not None:
+        return None
+    if _has_ended(connection, group, now):
+        return None
+    own = consumer_of(call) if request.redeliver_own else None
+    picked, _ = _pick(connection, mailbox, group, own, 1)
+    return None if picked else _nothing(connection, mailbox, group, call, now)
+
+
+def _nothing(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    call: Call[Fetch],
+    now: int,
+) -> Fetched:
+    delivery_ms = next_delivery(connection, mailbox, group)
+    sign_ms = agents.next_sign(connection, call.agent, now)
+    return Fetched(
+        mail_address=mailbox.address,
+        generation=mailbox.generation,
+        position=group.start,
+        next_change_ms=sooner(delivery_ms, mailbox.expires_ms, sign_ms),
+        next_delivery_ms=delivery_ms,
     )
 
 
@@ -144,6 +178,13 @@ def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
         "UPDATE leases SET holder=NULL, until_ms=NULL WHERE group_id=? AND until_ms<=?",
         (group.id, now),
     )
+
+
+def _has_ended(connection: sqlite3.Connection, group: Group, now: int) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM leases WHERE group_id=? AND until_ms<=? LIMIT 1", (group.id, now)
+    ).fetchone()
+    return row is not None
 
 
 def _pick(

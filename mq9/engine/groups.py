@@ -49,9 +49,13 @@ class Group:
 
     def note_use(self, connection: sqlite3.Connection, now: int) -> None:
         """Remember that the group is alive."""
-        if now - self.used_ms >= _USE_GRAIN_MS:
+        if self.is_use_due(now):
             self.used_ms = now
             self.save(connection)
+
+    def is_use_due(self, now: int) -> bool:
+        """Tell whether a use of the group is to be noted."""
+        return now - self.used_ms >= _USE_GRAIN_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ Command = Callable[[sqlite3.Connection, Call[Q], int, Limits], Any]
 Query = Callable[[sqlite3.Connection, Call[Q], int], Any]
 
 COMMANDS: dict[type[Request[Any]], Command[Any]] = {}
+UNCHANGING: dict[type[Request[Any]], Query[Any]] = {}
 QUERIES: dict[type[Request[Any]], Query[Any]] = {}
 
 
@@ -27,6 +28,19 @@ def command(request: type[Q]) -> Callable[[Command[Q]], Command[Q]]:
 
     def register(function: Command[Q]) -> Command[Q]:
         COMMANDS[request] = function
+        return function
+
+    return register
+
+
+def unchanging(request: type[Q]) -> Callable[[Query[Q]], Query[Q]]:
+    """Let the function below answer a command that would change nothing; None for one that may.
+
+    It is given what the function of a query is given.
+    """
+
+    def register(function: Query[Q]) -> Query[Q]:
+        UNCHANGING[request] = function
         return function
 
     return register

@@ -91,7 +91,7 @@ def forget(connection: sqlite3.Connection, now: int, most: int) -> int:
 def _remove_old(connection: sqlite3.Connection, now: int, most: int) -> Counter[int]:
     """Remove old ids and count them by mailbox."""
     old = connection.execute(
-        "SELECT mailbox, id FROM sent_ids WHERE sent_ms<=? ORDER BY sent_ms LIMIT ?",
+        "SELECT mailbox, id FROM sent_ids WHERE sent_ms<=? ORDER BY sent_ms, mailbox, id LIMIT ?",
         (now - REMEMBERED_MS, most),
     ).fetchall()
     connection.executemany("DELETE FROM sent_ids WHERE mailbox=? AND id=?", old)

@@ -11,6 +11,8 @@ from mq9.errors import PayloadTooLarge
 class Limits:
     """What one broker takes; beyond it a request is refused with the limit's name.
 
+    They are part of the state, so that every replica refuses the same.
+
     Attributes:
         max_payload: Bytes in one message.
         max_registration: Bytes in one registration or report.
@@ -23,8 +25,6 @@ class Limits:
         max_ids: Idempotency ids that one mailbox remembers.
         max_redelivered: Bytes that are remembered of replies to one group, for what it had been
             given before.
-        max_read_steps: Steps of SQLite's machine that one read may take; a million are some
-            hundredths of a second.
     """
 
     max_payload: int = 1024 * 1024
@@ -36,7 +36,6 @@ class Limits:
     max_groups: int = 1_000
     max_ids: int = 10_000_000
     max_redelivered: int = 256 * 1024 * 1024
-    max_read_steps: int = 50_000_000
 
     def check_payload(self, payload: bytes) -> None:
         """Raise PayloadTooLarge when a message is too large."""

@@ -1,7 +1,8 @@
-"""The state machine: one call in, its outcome out."""
+"""The state machine: one entry in, its outcome out."""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from typing import TypeVar
 
@@ -21,41 +22,123 @@ from mq9.engine import (  # noqa: F401
     status,
     totals,
 )
-from mq9.engine.commands import Call
-from mq9.engine.handlers import COMMANDS, QUERIES
-from mq9.engine.limits import Limits
-from mq9.errors import Mq9Error
+from mq9.engine import position as positions
+from mq9.engine.commands import Call, Entry, Outcome, SetLimits
+from mq9.engine.handlers import COMMANDS, QUERIES, UNCHANGING
+from mq9.engine.position import Position
+from mq9.errors import Mq9Error, Unavailable
 from mq9.protocol.request import Request
 
 R = TypeVar("R")
+logger = logging.getLogger("mq9.broker")
 
 
-def apply(connection: sqlite3.Connection, call: Call[Request[R]], now: int, limits: Limits) -> R:
-    """Change the state.
+class Applying:
+    """Applies entries inside one transaction; ``finish`` writes down how far that came.
 
     Args:
-        connection: The database, inside a transaction that is undone when this raises.
-        call: What to do.
-        now: The instant at which it happens, in milliseconds since the Unix epoch.
-        limits: What the broker takes.
+        connection: The database, inside a transaction. Where anything here raises, it has to be
+            rolled back as a whole.
+        keeps_refused: Whether an entry that is refused has a place in the log all the same, as
+            where others read it. Otherwise it leaves no trace, unless it has found out something.
 
-    Raises:
-        Mq9Error: The call was refused.
+    Attributes:
+        position: How far the state has come.
     """
-    request = call.request
-    if request.is_private:
-        access.refuse_others(connection, call, now)
-        access.adopt(connection, call)
-    outcome: R = COMMANDS[type(request)](connection, call, now, limits)
-    if request.shows_life and call.agent is not None:
-        agents.note_seen(connection, call.agent, now)
+
+    def __init__(self, connection: sqlite3.Connection, *, keeps_refused: bool = True) -> None:
+        self._connection = connection
+        self._keeps_refused = keeps_refused
+        self._begun = self.position = positions.position(connection)
+        self._limits = positions.limits(connection)
+
+    def apply(self, entry: Entry[Request[R]]) -> Outcome[R]:
+        """Change the state as an entry says, or refuse it and leave the state as it is.
+
+        Raises:
+            ValueError: It does not come after the last one.
+            sqlite3.DatabaseError: The storage failed, which says nothing of the entry.
+        """
+        if entry.index <= self.position.applied:
+            raise ValueError(
+                f"index: {entry.index} does not come after {self.position.applied}, the last one"
+            )
+        before = self.position
+        now = max(entry.now_ms, before.now_ms)
+        self.position = Position(entry.index, now)
+        self._connection.execute("SAVEPOINT entry")
+        refusal: Mq9Error | None = None
+        value: R | None = None
+        try:
+            value = self._carry_out(entry.call, now)
+        except Mq9Error as error:
+            refusal = error
+        except (sqlite3.OperationalError, sqlite3.NotSupportedError, MemoryError):
+            raise
+        except Exception as error:
+            if type(error) is sqlite3.DatabaseError:
+                raise  # a damaged file
+            # A mistake of ours, which every replica makes alike.
+            logger.exception("%s failed unexpectedly", type(entry.call.request).__name__)
+            refusal = Unavailable("the broker failed; nothing of this request was stored")
+        if refusal is not None:
+            self._connection.execute("ROLLBACK TO entry")
+            notes = isinstance(refusal, messages.Full) and refusal.remember(self._connection)
+            if not (notes or self._keeps_refused):
+                self.position = before
+        self._connection.execute("RELEASE entry")
+        if isinstance(entry.call.request, SetLimits):
+            self._limits = positions.limits(self._connection)
+        return Outcome(value, refusal, now)
+
+    def _carry_out(self, call: Call[Request[R]], now: int) -> R:
+        request = call.request
+        if request.is_private:
+            access.refuse_others(self._connection, call, now)
+            access.adopt(self._connection, call)
+        value: R = COMMANDS[type(request)](self._connection, call, now, self._limits)
+        if request.shows_life and call.agent is not None:
+            agents.note_seen(self._connection, call.agent, now)
+        return value
+
+    def finish(self) -> None:
+        """Write down how far the state has come."""
+        if self.position != self._begun:
+            positions.move(self._connection, self.position)
+
+
+def apply(connection: sqlite3.Connection, entry: Entry[Request[R]]) -> Outcome[R]:
+    """Change the state as one entry says; see ``Applying``."""
+    applying = Applying(connection)
+    outcome = applying.apply(entry)
+    applying.finish()
     return outcome
 
 
-def note_refusal(connection: sqlite3.Connection, error: Mq9Error) -> None:
-    """Keep what a call that was refused, and undone, has found out all the same."""
-    if isinstance(error, messages.Full):
-        error.remember(connection)
+def answer(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> Outcome[R] | None:
+    """Answer a command that would change nothing, as a FETCH where there is nothing to deliver.
+
+    So it needs no entry.
+
+    Args:
+        connection: The database, inside a transaction.
+        call: The command.
+        now: The instant at which it is looked at, in milliseconds since the Unix epoch.
+
+    Returns:
+        The outcome; None where the command is to be applied, if only to be refused.
+    """
+    request = call.request
+    look = UNCHANGING.get(type(request))
+    if look is None:
+        return None
+    now = max(now, positions.position(connection).now_ms)
+    if request.is_private and not access.is_settled(connection, call, now):
+        return None
+    if request.shows_life and agents.is_sign_due(connection, call.agent, now):
+        return None
+    found = look(connection, call, now)
+    return None if found is None else Outcome(found, None, now)
 
 
 def read(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> R:

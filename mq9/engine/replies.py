@@ -82,7 +82,9 @@ def _finished(
     connection: sqlite3.Connection, now: int, most: int, group: Group | None = None
 ) -> list[_Finished]:
     """Find old replies of which nothing is outstanding that was not delivered again since."""
-    of_group, order = ("", "made_ms") if group is None else ("group_id=? AND", "number")
+    of_group, order = "", "made_ms, mailbox, number"
+    if group is not None:
+        of_group, order = "group_id=? AND", "number"
     values = (() if group is None else (group.id,)) + (now - REMEMBERED_MS, most)
     return connection.execute(
         f"SELECT mailbox, number, group_id, cost FROM replies r WHERE {of_group} made_ms<=?"  # noqa: S608  # constant text

@@ -29,7 +29,8 @@ def sweep(connection: sqlite3.Connection, call: Call[Sweep], now: int, _limits: 
 def _forget_fates(connection: sqlite3.Connection, now: int, most: int) -> int:
     """Forget what became of messages that went long ago."""
     old = connection.execute(
-        "SELECT mailbox, msg_id FROM tombstones WHERE removed_ms<=? ORDER BY removed_ms LIMIT ?",
+        "SELECT mailbox, msg_id FROM tombstones WHERE removed_ms<=?"
+        " ORDER BY removed_ms, mailbox, msg_id LIMIT ?",
         (now - TOMBSTONES_MS, most),
     ).fetchall()
     connection.executemany("DELETE FROM tombstones WHERE mailbox=? AND msg_id=?", old)

@@ -1,5 +1,21 @@
 -- Instants (…_ms) are milliseconds since the Unix epoch. Priorities are 0 critical, 1 urgent, 2 normal.
 
+-- How far the state has come, and what the broker takes: one row.
+CREATE TABLE state (
+  applied INTEGER NOT NULL,         -- the index of the last entry
+  now_ms INTEGER NOT NULL,          -- when that happened; nothing happens before it
+  max_payload INTEGER NOT NULL DEFAULT 1048576,
+  max_registration INTEGER NOT NULL DEFAULT 65536,
+  max_mailboxes INTEGER NOT NULL DEFAULT 100000,
+  max_messages INTEGER NOT NULL DEFAULT 100000,
+  max_bytes INTEGER NOT NULL DEFAULT 1073741824,
+  max_agents INTEGER NOT NULL DEFAULT 200000,
+  max_groups INTEGER NOT NULL DEFAULT 1000,
+  max_ids INTEGER NOT NULL DEFAULT 10000000,
+  max_redelivered INTEGER NOT NULL DEFAULT 268435456
+) STRICT;
+INSERT INTO state (applied, now_ms) VALUES (0, 0);
+
 CREATE TABLE mailboxes (
   id INTEGER PRIMARY KEY AUTOINCREMENT,    -- never used again: rows of an erased one may linger
   address TEXT NOT NULL UNIQUE,

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
-from mq9.engine import machine
-from mq9.engine.commands import Call, Sweep, Undo
+from mq9.clock import SteadyClock
+from mq9.engine import machine, position
+from mq9.engine.commands import Call, Entry, Outcome, SetLimits, Undo
 from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error, Unavailable
 from mq9.protocol.request import Request
 from mq9.storage import store
-from mq9.storage.derived import Derived, DerivedChange, DerivedQuery
+from mq9.storage.derived import Derived, DerivedQuery, LocalChange
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
@@ -63,31 +64,85 @@ def roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def apply(
+class Applying:
+    """Carries commands out in one transaction, each as the next entry of the state's log.
+
+    Args:
+        connection: The database, inside a transaction, which has to be rolled back where anything
+            here raises.
+        clock: Tells when commands happen; never behind what has happened.
+        derived: What follows the engine's state, if anything does.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, clock: SteadyClock, derived: Derived | None
+    ) -> None:
+        store.refuse_newer(connection)
+        self._connection = connection
+        self._clock = clock
+        self._derived = derived
+        self._entries = machine.Applying(connection, keeps_refused=False)
+        clock.catch_up(self._entries.position.now_ms)
+
+    def carry_out(self, call: Call[Request[R]]) -> Outcome[R]:
+        """Carry out a command, or refuse it."""
+        now = self._clock.now_ms()
+        if isinstance(call.request, LocalChange):
+            return Outcome(cast("R", call.request.carry_out(self._connection)), None, now)
+        unchanged = machine.answer(self._connection, call, now)
+        if unchanged is not None:
+            return unchanged
+        return self._entries.apply(Entry(self._entries.position.applied + 1, now, call))
+
+    def finish(self) -> None:
+        """Bring everything up to date with what was carried out, before it is committed."""
+        if self._derived is not None:
+            self._derived.follow(self._connection)
+        self._entries.finish()
+
+
+def set_limits(connection: sqlite3.Connection, clock: SteadyClock, limits: Limits | None) -> None:
+    """Let a database take what this broker was told that it takes.
+
+    Args:
+        connection: The database, outside a transaction.
+        clock: Tells when that happens.
+        limits: What it takes from now on; None for what it took before.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        applying = Applying(connection, clock, None)
+        if limits is not None and limits != position.limits(connection):
+            applying.carry_out(Call(SetLimits(limits=limits)))
+        applying.finish()
+    except BaseException:
+        roll_back(connection)
+        raise
+    connection.execute("COMMIT")
+
+
+def read(
     connection: sqlite3.Connection,
     call: Call[Request[R]],
-    now: int,
-    limits: Limits,
-    derived: Derived | None,
+    clock: SteadyClock,
+    at_ms: int | None = None,
 ) -> R:
-    """Change the state and what is derived from it; a sweep shortens the file as well."""
-    if isinstance(call.request, DerivedChange):
-        return cast("R", call.request.carry_out(connection))
-    outcome: Any = machine.apply(connection, call, now, limits)
-    if derived is not None:
-        derived.follow(connection)
-    if isinstance(call.request, Sweep):
-        outcome += store.give_back_pages(connection, call.request.most)
-    return cast("R", outcome)
-
-
-def read(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> R:
     """Look at the state, or at what is derived from it.
+
+    Args:
+        connection: The database, inside a transaction.
+        call: What to look at.
+        clock: Tells the instant at which that is seen.
+        at_ms: The instant, where it is to be seen as at an earlier one.
 
     Raises:
         Unavailable: A newer version of this program has changed the schema meanwhile.
+        Outdated: A message has fallen due that no command has made visible yet.
     """
     store.refuse_newer(connection)
+    now = at_ms
+    if now is None:
+        now = max(clock.now_ms(), position.position(connection).now_ms)
     if isinstance(call.request, DerivedQuery):
         return cast("R", call.request.look(connection, now))
     return machine.read(connection, call, now)

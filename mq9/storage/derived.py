@@ -43,8 +43,8 @@ class DerivedQuery(Request[R_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class DerivedChange(Request[R_co]):
-    """Changes derived tables, and nothing of the engine's.
+class LocalChange(Request[R_co]):
+    """Changes what only this file has, such as derived tables, and nothing of the engine's state.
 
     Attributes:
         carry_out: Given a connection inside a transaction, which is undone when it raises.

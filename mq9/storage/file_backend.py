@@ -16,20 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mq9.clock import Clock
+from mq9.clock import SteadyClock
 from mq9.concurrency.activity import Work
-from mq9.engine import machine
-from mq9.engine.commands import Advance, Call, Sweep, Undo, undo_of
+from mq9.engine.commands import Advance, Call, Outcome, Sweep, Undo, undo_of
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Outdated
 from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable, UnusableFile
 from mq9.protocol.request import Request
 from mq9.protocol.requests import Fetch, Send
 from mq9.storage import store
-from mq9.storage.backend import apply, read, roll_back, storage_error
+from mq9.storage.backend import Applying, read, roll_back, set_limits, storage_error
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.derived import Derived
-from mq9.storage.readers import Readers
+from mq9.storage.readers import MAX_STEPS, Readers
 from mq9.storage.store import Durability
 from mq9.storage.turns import FairQueue
 
@@ -41,7 +40,6 @@ _FILE_INTERVAL_S = 0.5  # how often it is looked whether the file is still there
 _MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
 _MOST_TOGETHER = 256  # commands in one commit
 _COMMIT_S = 0.005  # of work in one commit, so that what took little is answered soon
-_MOST_ADVANCES = 5  # a read whose mailbox keeps changing under it gives up after these
 
 
 @dataclass(slots=True)
@@ -51,16 +49,15 @@ class _Ticket:
     call: Call[Any]
     asker: str
     work: Work
-    future: asyncio.Future[Any] | None = None
+    future: asyncio.Future[Outcome[Any]] | None = None
     abandoned: bool = False
 
 
-class _Outcome(NamedTuple):
-    """What became of a command: a result, or an error."""
+class _Done(NamedTuple):
+    """A command, and what became of it."""
 
     ticket: _Ticket
-    result: Any
-    error: Exception | None
+    outcome: Outcome[Any]
 
 
 # SQLite's connections do not survive a fork, and until they are closed in the child it believes to
@@ -103,11 +100,12 @@ class FileBackend:
     Args:
         path: The database; made if it is missing.
         clock: Tells when things happen.
-        limits: What the broker takes.
+        limits: What the broker takes; None for what the file says.
         durability: What a reply promises.
         on_news: Called on the writer's thread with the mailbox in which something was taken back,
             and with None after another process wrote to the file.
         derived: What follows the engine's state, if anything does.
+        max_read_steps: Steps of SQLite's machine that one read may take.
         timer: Gives the seconds that the thread which asks has had of the processor, to measure
             commands with: what a command waits for is not its asker's doing.
 
@@ -119,24 +117,25 @@ class FileBackend:
     def __init__(
         self,
         path: Path,
-        clock: Clock,
-        limits: Limits,
+        clock: SteadyClock,
+        limits: Limits | None,
         durability: Durability,
         on_news: Callable[[str | None], None],
         derived: Derived | None = None,
         *,
+        max_read_steps: int = MAX_STEPS,
         timer: Callable[[], float] = time.thread_time,
     ) -> None:
         self._clock = clock
-        self._limits = limits
         self._on_news = on_news
         self._derived = derived
         self._timer = timer
         self._writer = store.open_file(path, durability)
         try:
+            set_limits(self._writer, clock, limits)
             if derived is not None:
                 derived.open(self._writer)
-            self.reading = Readers(path, limits.max_read_steps)
+            self.reading = Readers(path, max_read_steps)
             self._file = DatabaseFile(path, self._writer)
         except (OSError, sqlite3.Error) as error:
             self._writer.close()
@@ -162,16 +161,18 @@ class FileBackend:
         """Carry out a command."""
         if self._closing:
             raise NotConnected("the broker is closed")
-        return await self._answer(call, asker)
+        return (await self._answer(call, asker)).result()
 
-    async def _answer(self, call: Call[Request[R]], asker: str, *, last: bool = False) -> R:
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    async def _answer(
+        self, call: Call[Request[R]], asker: str, *, last: bool = False
+    ) -> Outcome[R]:
+        future: asyncio.Future[Outcome[R]] = asyncio.get_running_loop().create_future()
         ticket = self._enqueue(call, asker, future, last=last)
         try:
             return await future
         except asyncio.CancelledError:
             ticket.abandoned = True
-            if not future.cancelled() and future.exception() is None:
+            if not future.cancelled():
                 self._undo(ticket, future.result())
             raise
 
@@ -179,7 +180,7 @@ class FileBackend:
         self,
         call: Call[Request[R]],
         asker: str,
-        future: asyncio.Future[R] | None = None,
+        future: asyncio.Future[Outcome[R]] | None = None,
         *,
         last: bool = False,
     ) -> _Ticket:
@@ -197,24 +198,24 @@ class FileBackend:
 
     async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""
-        for _ in range(_MOST_ADVANCES):
-            if self._closed:
-                raise NotConnected("the broker is closed")
-            try:
-                with self._clock.busy():
-                    return await self._read(call)
-            except Outdated as outdated:
-                await self.run(Call(Advance(), outdated.address))
-        raise Unavailable("the mailbox changes faster than it can be read; repeat the request")
+        if self._closed:
+            raise NotConnected("the broker is closed")
+        try:
+            return await self._read(call)
+        except Outdated as outdated:
+            advanced = await self._answer(Call(Advance(), outdated.address), "")
+            advanced.result()
+            return await self._read(call, advanced.now_ms)
 
-    async def _read(self, call: Call[Request[R]]) -> R:
+    async def _read(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
         self._refuse_lost()
 
         def look(connection: sqlite3.Connection) -> R:
-            return read(connection, call, self._clock.now_ms())
+            return read(connection, call, self._clock, at_ms)
 
         try:
-            answer = await self.reading.read(look, is_bounded=call.request.is_bounded)
+            with self._clock.busy():
+                answer = await self.reading.read(look, is_bounded=call.request.is_bounded)
         except sqlite3.Error as error:
             raise storage_error(error) from error
         if (moved := self._file.moved()) is not None:
@@ -292,8 +293,8 @@ class FileBackend:
             self._queue.wait(NEWS_INTERVAL_S if self._watching else _FILE_INTERVAL_S)
             with self.writing:
                 self._check_file()
-                outcomes = self._commit() if self._queue else []
-            self._deliver(outcomes)
+                done = self._commit() if self._queue else []
+            self._deliver(done)
             if self._watching and self._lost is None and not self._stopping:
                 with self.writing:
                     newest = self._data_version()
@@ -322,16 +323,16 @@ class FileBackend:
             return -1
         return int(version)
 
-    def _commit(self) -> list[_Outcome]:
+    def _commit(self) -> list[_Done]:
         """Carry out, in one transaction, those whose turn it is; the outcome of each."""
         taken: list[_Ticket] = []
-        outcomes: list[_Outcome] = []
+        done: list[_Done] = []
         failure: Mq9Error
         try:
             self._refuse_lost()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
-                store.refuse_newer(self._writer)  # before anything is written to it
+                applying = Applying(self._writer, self._clock, self._derived)
                 self._file.renew(self._writer)
                 spent = 0.0
                 while len(taken) < _MOST_TOGETHER:
@@ -342,11 +343,12 @@ class FileBackend:
                     taken.append(ticket)
                     begun = self._timer()
                     try:
-                        outcomes.append(_Outcome(ticket, *self._apply(ticket.call)))
+                        done.append(_Done(ticket, applying.carry_out(ticket.call)))
                     finally:
                         took = self._timer() - begun
                         self._queue.charge(took)
                     spent += took
+                applying.finish()
                 self._writer.execute("COMMIT")
             except BaseException:
                 roll_back(self._writer)
@@ -360,8 +362,9 @@ class FileBackend:
         except Unavailable as error:
             failure = error
         else:
-            return outcomes
-        return [_Outcome(ticket, None, failure) for ticket in taken or self._take_waiting()]
+            return done
+        failed: Outcome[Any] = Outcome(None, failure, self._clock.now_ms())
+        return [_Done(ticket, failed) for ticket in taken or self._take_waiting()]
 
     def _take(self, most: float | None) -> _Ticket | None:
         """Take the next command that somebody waits for; None if there is none.
@@ -382,69 +385,45 @@ class FileBackend:
             taken.append(ticket)
         return taken
 
-    def _apply(self, call: Call[Any]) -> tuple[Any, Exception | None]:
-        """Carry out one command of several; one that is refused changes nothing."""
-        self._writer.execute("SAVEPOINT command")
-        try:
-            now = self._clock.now_ms()
-            result = apply(self._writer, call, now, self._limits, self._derived)
-        except (sqlite3.OperationalError, sqlite3.NotSupportedError):
-            raise  # the storage, not this command
-        except Exception as error:
-            if type(error) is sqlite3.DatabaseError:
-                raise  # so is a damaged file
-            if not isinstance(error, Mq9Error):
-                logger.exception("%s failed unexpectedly", type(call.request).__name__)
-            self._writer.execute("ROLLBACK TO command")
-            self._writer.execute("RELEASE command")
-            if isinstance(error, Mq9Error):
-                machine.note_refusal(self._writer, error)
-            return None, error
-        self._writer.execute("RELEASE command")
-        return result, None
-
-    def _deliver(self, outcomes: list[_Outcome]) -> None:
+    def _deliver(self, done: list[_Done]) -> None:
         """Give outcomes to those who wait for them, all of one event loop by one call."""
-        awaited: dict[asyncio.AbstractEventLoop, list[_Outcome]] = defaultdict(list)
-        for one in outcomes:
-            if one.ticket.future is None:
-                self._tell_of(one.ticket.call)  # what was taken back is there for others
-            elif one.ticket.abandoned:  # its loop may be about to close
-                if one.error is None:
-                    self._undo(one.ticket, one.result)
-                    self._tell_of(one.ticket.call)
+        awaited: dict[asyncio.AbstractEventLoop, list[_Done]] = defaultdict(list)
+        for one in done:
+            ticket, outcome = one
+            if ticket.future is None:
+                self._tell_of(ticket.call)  # what was taken back is there for others
+            elif ticket.abandoned:  # its loop may be about to close
+                if outcome.error is None:
+                    self._undo(ticket, outcome)
+                    self._tell_of(ticket.call)
             else:
-                awaited[one.ticket.future.get_loop()].append(one)
+                awaited[ticket.future.get_loop()].append(one)
         for loop, ones in awaited.items():
             try:
                 loop.call_soon_threadsafe(self._resolve, ones)
             except RuntimeError:  # the loop that asked is closed
-                for one in ones:
-                    if one.error is None:
-                        self._undo(one.ticket, one.result)
-        for one in outcomes:
-            one.ticket.work.end()
+                for ticket, outcome in ones:
+                    self._undo(ticket, outcome)
+        for ticket, _ in done:
+            ticket.work.end()
 
-    def _resolve(self, outcomes: list[_Outcome]) -> None:
-        for ticket, result, error in outcomes:
+    def _resolve(self, done: list[_Done]) -> None:
+        for ticket, outcome in done:
             assert ticket.future is not None  # noqa: S101  # only these are awaited
-            if ticket.future.cancelled():
-                if error is None:
-                    self._undo(ticket, result)
-                    self._tell_of(ticket.call)
-            elif error is not None:
-                ticket.future.set_exception(error)
-            else:
-                ticket.future.set_result(result)
+            if not ticket.future.cancelled():
+                ticket.future.set_result(outcome)
+            elif outcome.error is None:
+                self._undo(ticket, outcome)
+                self._tell_of(ticket.call)
 
     def _tell_of(self, call: Call[Any]) -> None:
         """Tell of what nobody else tells of, since nobody waits for the outcome any more."""
         concerns_mail = isinstance(call.request, Send | Fetch | Undo)
         self._on_news(call.address if concerns_mail else None)
 
-    def _undo(self, ticket: _Ticket, result: Any) -> None:
+    def _undo(self, ticket: _Ticket, outcome: Outcome[Any]) -> None:
         """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
-        undo = undo_of(ticket.call, result)
+        undo = undo_of(ticket.call, outcome.value)
         if undo is not None:
             self.make_undone(undo, ticket.asker)
 

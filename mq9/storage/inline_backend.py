@@ -7,17 +7,15 @@ import sqlite3
 import threading
 from typing import TypeVar
 
-from mq9.clock import Clock
-from mq9.engine import machine
-from mq9.engine.commands import Advance, Call, Undo
+from mq9.clock import SteadyClock
+from mq9.engine.commands import Advance, Call, Outcome, Undo
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Outdated
-from mq9.errors import Mq9Error, NotConnected
+from mq9.errors import NotConnected
 from mq9.protocol.request import Request
-from mq9.storage import store
-from mq9.storage.backend import apply, read, roll_back, storage_error
+from mq9.storage.backend import Applying, read, roll_back, set_limits, storage_error
 from mq9.storage.derived import Derived
-from mq9.storage.readers import TooLong, no_steps_left, stopped_when, too_long
+from mq9.storage.readers import MAX_STEPS, TooLong, no_steps_left, stopped_when, too_long
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
@@ -31,21 +29,25 @@ class InlineBackend:
         clock: Tells when things happen.
         limits: What the broker takes.
         derived: What follows the engine's state, if anything does.
+        max_read_steps: Steps of SQLite's machine that one read may take.
     """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        clock: Clock,
+        clock: SteadyClock,
         limits: Limits,
         derived: Derived | None = None,
+        *,
+        max_read_steps: int = MAX_STEPS,
     ) -> None:
+        set_limits(connection, clock, limits)
         if derived is not None:
             derived.open(connection)
         self._derived = derived
         self._connection = connection
         self._clock = clock
-        self._limits = limits
+        self._max_read_steps = max_read_steps
         self._lock = threading.Lock()
         self._closed = False
         self.failed_ms: int | None = None
@@ -54,51 +56,49 @@ class InlineBackend:
         """Carry out a command."""
         with self._lock:
             self._check_open()
-            return self._transact(call)
+            return self._transact(call).result()
 
     async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""
         with self._lock:
             self._check_open()
-            now = self._clock.now_ms()
             try:
                 try:
-                    return self._look(call, now)
+                    return self._look(call)
                 except Outdated as outdated:
-                    self._transact(Call(Advance(), outdated.address))
-                    return self._look(call, now)
+                    advanced = self._transact(Call(Advance(), outdated.address))
+                    advanced.result()
+                    return self._look(call, advanced.now_ms)
             except TooLong:
-                raise too_long(self._limits.max_read_steps) from None
+                raise too_long(self._max_read_steps) from None
             except sqlite3.Error as error:
                 raise storage_error(error) from error
 
-    def _look(self, call: Call[Request[R]], now: int) -> R:
-        steps = self._limits.max_read_steps if call.request.is_bounded else None
+    def _look(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
+        steps = self._max_read_steps if call.request.is_bounded else None
         with stopped_when(self._connection, no_steps_left(steps)):
-            return read(self._connection, call, now)
+            return read(self._connection, call, self._clock, at_ms)
 
     def _check_open(self) -> None:
         if self._closed:
             raise NotConnected("the broker is closed")
 
-    def _transact(self, call: Call[Request[R]]) -> R:
+    def _transact(self, call: Call[Request[R]]) -> Outcome[R]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                store.refuse_newer(self._connection)
-                now = self._clock.now_ms()
-                result = apply(self._connection, call, now, self._limits, self._derived)
+                applying = Applying(self._connection, self._clock, self._derived)
+                outcome = applying.carry_out(call)
+                applying.finish()
                 self._connection.execute("COMMIT")
-            except BaseException as error:
+            except BaseException:
                 roll_back(self._connection)
-                if isinstance(error, Mq9Error):
-                    machine.note_refusal(self._connection, error)
                 raise
         except sqlite3.Error as error:
             self.failed_ms = self._clock.monotonic_ms()
             raise storage_error(error) from error
         self.failed_ms = None
-        return result
+        return outcome
 
     def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
         """Take back a FETCH reply that reached nobody."""

@@ -25,6 +25,8 @@ from mq9.storage import store
 
 R = TypeVar("R")
 
+# That one read may take, unless the broker itself asks; a million are some hundredths of a second.
+MAX_STEPS = 50_000_000
 _QUICK_S = 0.02  # of the processor, for a read that is not a long one
 _QUICK = 3  # connections for such reads; one more is for long ones
 _EVERY = 2_000  # steps between two looks at whether it is enough

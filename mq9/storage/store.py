@@ -26,7 +26,7 @@ from mq9.storage import backups
 logger = logging.getLogger("mq9.broker")
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 8
+VERSION = 9
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {
     1: "",  # agents came to have vectors, whose table is now made by who derives them
@@ -95,6 +95,17 @@ _MIGRATIONS: dict[int, str] = {
     " UNION ALL SELECT size FROM delayed WHERE mailbox=mailboxes.id));\n",
     7: "CREATE INDEX messages_correlation ON messages (mailbox, correlation_id, msg_id)"
     " WHERE correlation_id IS NOT NULL;\n",
+    8: "CREATE TABLE state (applied INTEGER NOT NULL, now_ms INTEGER NOT NULL,"
+    " max_payload INTEGER NOT NULL DEFAULT 1048576,"
+    " max_registration INTEGER NOT NULL DEFAULT 65536,"
+    " max_mailboxes INTEGER NOT NULL DEFAULT 100000,"
+    " max_messages INTEGER NOT NULL DEFAULT 100000,"
+    " max_bytes INTEGER NOT NULL DEFAULT 1073741824,"
+    " max_agents INTEGER NOT NULL DEFAULT 200000,"
+    " max_groups INTEGER NOT NULL DEFAULT 1000,"
+    " max_ids INTEGER NOT NULL DEFAULT 10000000,"
+    " max_redelivered INTEGER NOT NULL DEFAULT 268435456) STRICT;\n"
+    "INSERT INTO state (applied, now_ms) VALUES (0, 0);\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -18,7 +18,7 @@ from mq9.broker.service import Request, Session
 from mq9.client.client import Mq9Client
 from mq9.client.options import ClientOptions
 from mq9.client.sync_client import SyncMq9Client
-from mq9.clock import sleep
+from mq9.clock import SteadyClock, sleep
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.limits import Limits
@@ -328,9 +328,11 @@ class FakeBroker:
     def _start(self) -> None:
         path = self._path
         assert path is not None  # noqa: S101  # set on entering
-        backend = InlineBackend(store.open_file(path), self.clock, self._limits, AGENT_INDEX)
+        backend: InlineBackend
 
-        def make_backend(_on_news: Callable[[str | None], None]) -> Backend:
+        def make_backend(steady: SteadyClock, _: Callable[[str | None], None]) -> Backend:
+            nonlocal backend
+            backend = InlineBackend(store.open_file(path), steady, self._limits, AGENT_INDEX)
             return backend
 
         broker = EmbeddedBroker(

@@ -42,8 +42,8 @@ class Crowd:
         self.broker = EmbeddedBroker(self._make_backend, self.clock)
         self.tasks = []
 
-    def _make_backend(self, _on_news):
-        self.backend = Counting(store.open_memory(), self.clock, Limits())
+    def _make_backend(self, steady, _on_news):
+        self.backend = Counting(store.open_memory(), steady, Limits())
         return self.backend
 
     def client(self):

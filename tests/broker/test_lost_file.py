@@ -13,7 +13,7 @@ from waiting import until
 
 from mq9 import Mq9Client, Unavailable
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.clock import SystemClock
+from mq9.clock import SteadyClock, SystemClock
 from mq9.engine.limits import Limits
 from mq9.protocol.requests import CreateMailbox, Query, Send
 from mq9.storage.file_backend import FileBackend
@@ -121,7 +121,7 @@ async def backend(path):
 @contextlib.asynccontextmanager
 async def opened(path):
     """A backend with a mailbox and a message that stand in the log."""
-    one = FileBackend(path, SystemClock(), Limits(), Durability.NORMAL, lambda _: None)
+    one = FileBackend(path, SteadyClock(SystemClock()), Limits(), Durability.NORMAL, lambda _: None)
     try:
         await one.run(call(CreateMailbox, "inbox", token="first", renew=True))
         await one.run(call(Send, "inbox", payload=b"before"))

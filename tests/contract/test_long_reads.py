@@ -3,7 +3,6 @@
 import pytest
 
 from mq9 import Unavailable
-from mq9.engine.limits import Limits
 
 from .reading import bodies
 
@@ -22,7 +21,7 @@ async def test_all_of_many_tags_are_looked_for(client, inbox):
 
 
 async def test_a_query_that_takes_too_long_is_refused_and_smaller_ones_are_not(open_way):
-    way = open_way(Limits(max_read_steps=10_000))
+    way = open_way(max_read_steps=10_000)
     client = await way.client(reconnect_attempts=0)
     inbox = await client.mailbox_create(name="inbox")
     for number in range(1_500):
@@ -35,7 +34,7 @@ async def test_a_query_that_takes_too_long_is_refused_and_smaller_ones_are_not(o
 
 
 async def test_to_find_a_correlation_id_others_are_not_looked_at(open_way):
-    way = open_way(Limits(max_read_steps=2_000))
+    way = open_way(max_read_steps=2_000)
     client = await way.client(reconnect_attempts=0)
     inbox = await client.mailbox_create(name="inbox")
     for number in range(500):

@@ -157,7 +157,7 @@ async def test_create_time_is_the_second_of_becoming_visible(way, client, inbox)
     assert [message.create_time - START for message in found] == [0, 3, 7]
 
 
-async def test_create_time_never_decreases_though_the_clock_steps_back(way, client, inbox):
+async def test_time_goes_on_a_tenth_slower_though_the_clock_steps_back(way, client, inbox):
     await client.send(inbox, "a")
     way.clock.set_back(3600)
     await client.send(inbox, "b")
@@ -170,7 +170,7 @@ async def test_create_time_never_decreases_though_the_clock_steps_back(way, clie
     found = await client.query(inbox)
 
     assert ids(found) == [0, 1, 2, 3, 4]
-    assert [message.create_time - START for message in found] == [0, 0, 0, 0, 20]
+    assert [message.create_time - START for message in found] == [0, 0, 10, 18, 3258]
 
 
 async def test_nothing_is_lost_or_stuck_while_the_clock_is_back(way, client, inbox):
@@ -181,8 +181,11 @@ async def test_nothing_is_lost_or_stuck_while_the_clock_is_back(way, client, inb
 
     assert ids(await client.fetch(inbox, group_name="g", redeliver_own=False)) == [1]
     await client.ack(inbox, "g", 1)
-    await way.clock.advance(86_400 + 10)
-    assert ids(await client.fetch(inbox, group_name="g", redeliver_own=False)) == [0]
+    await way.clock.advance(11.1)
+    others = {"group_name": "g", "redeliver_own": False, "max_wait_ms": 0}
+    assert ids(await client.fetch(inbox, **others)) == []
+    await way.clock.advance(0.1)
+    assert ids(await client.fetch(inbox, **others)) == [0]
 
 
 @pytest.mark.parametrize("payload", [None, 1, 1.5, True, {1, 2}, object(), iter(())])

@@ -15,6 +15,7 @@ from calls import call
 from mq9 import InvalidRequest, Mq9Client, Mq9Error
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
+from mq9.clock import SteadyClock
 from mq9.discovery.embeddings import (
     Unusable,
 )
@@ -60,7 +61,7 @@ async def broker(open_broker, topics):
 @pytest.fixture
 async def backend():
     """A backend without a broker, in memory."""
-    backend = InlineBackend(store.open_memory(), ManualClock(), Limits(), AGENT_INDEX)
+    backend = InlineBackend(store.open_memory(), SteadyClock(ManualClock()), Limits(), AGENT_INDEX)
     yield backend
     await backend.close()
 

@@ -7,14 +7,13 @@ from contextlib import closing
 
 import orjson
 import pytest
-from calls import call
+from calls import call, carry_out
 
 from mq9 import Mq9Client
 from mq9.discovery import index, stored_vectors, text_search
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine import commands, machine
+from mq9.engine import commands
 from mq9.engine import registry as registry_module
-from mq9.engine.limits import Limits
 from mq9.protocol import requests
 from mq9.storage import store
 
@@ -140,7 +139,7 @@ class Registry:
         AGENT_INDEX.open(self.connection)
 
     def __call__(self, command, now=1_000):
-        return machine.apply(self.connection, command, now, Limits())
+        return carry_out(self.connection, command, now)
 
     def register(self, name, said, mailbox="box", **options):
         registered = orjson.dumps({"description": said})

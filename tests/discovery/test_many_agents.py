@@ -2,14 +2,12 @@
 
 import orjson
 import pytest
-from calls import call
+from calls import call, carry_out
 
 from mq9.discovery import pages, text_search
 from mq9.discovery.index import AGENT_INDEX
 from mq9.discovery.pages import PageRequest
-from mq9.engine import machine
 from mq9.engine.commands import ANYBODY
-from mq9.engine.limits import Limits
 from mq9.protocol import requests
 from mq9.storage import store
 
@@ -28,7 +26,7 @@ def registry(monkeypatch):
             name = f"{text} #{register.count}"
             register.count += 1
             command = call(requests.Register, name=name, payload=said, ttl=ttl_s)
-            machine.apply(connection, command, 1_000, Limits())
+            carry_out(connection, command, 1_000)
             AGENT_INDEX.follow(connection)
 
     def find(text, limit=100, page=1, now=1_000):

@@ -15,7 +15,10 @@ from mq9.engine.codec import calls
 from .codec_examples import CALLS
 
 FILE = Path(__file__).with_name("codec_corpus.jsonl")
-RECORDS = {record.kind: record for record in (calls.CALL, calls.ACTOR, *calls.COMMANDS.values())}
+RECORDS = {
+    record.kind: record
+    for record in (calls.CALL, calls.ACTOR, calls.LIMITS, *calls.COMMANDS.values())
+}
 NAMES = {record.kind: name for name, record in calls.COMMANDS.items()}
 
 

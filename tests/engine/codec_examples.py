@@ -7,9 +7,11 @@ from mq9.engine.commands import (
     ClaimNames,
     NoteRead,
     Seen,
+    SetLimits,
     Sweep,
     Undo,
 )
+from mq9.engine.limits import Limits
 from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.requests import (
@@ -153,6 +155,7 @@ REQUESTS = {
         ClaimNames(names=(), addresses=()),
     ],
     "seen": [Seen(name=WORDS)],
+    "set_limits": [SetLimits(limits=Limits(max_payload=1)), SetLimits(limits=Limits())],
     "sweep": [Sweep(most=1), Sweep()],
 }
 

@@ -10,6 +10,7 @@ from mq9.engine.codec.frame import frame, unframe
 from mq9.engine.codec.records import Field, Kinds, Record
 from mq9.engine.codec.shapes import FLAG, RAW, TEXT, WHOLE, Shape, one_of, pair_of, tuple_of
 from mq9.engine.commands import ANYBODY, Actor, Call
+from mq9.engine.limits import Limits
 from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol import requests
 from mq9.protocol.request import Request
@@ -28,6 +29,19 @@ _GROUP = Field("group_name", TEXT)
 _BATCH = _optional("batch", TEXT)
 _MSG_ID = Field("msg_id", WHOLE)
 _AGENT = (_optional("name", TEXT), _optional("mailbox", TEXT))
+
+LIMITS = Record(
+    Limits,
+    Field("max_payload", WHOLE),
+    Field("max_registration", WHOLE),
+    Field("max_mailboxes", WHOLE),
+    Field("max_messages", WHOLE),
+    Field("max_bytes", WHOLE),
+    Field("max_agents", WHOLE),
+    Field("max_groups", WHOLE),
+    Field("max_ids", WHOLE),
+    Field("max_redelivered", WHOLE),
+)
 
 # Of each command its name, which is never given to another one, and its fields. A command stays
 # here as long as a log may hold it.
@@ -110,6 +124,7 @@ COMMANDS: Mapping[str, Record] = {
     "note_read": Record(commands.NoteRead, _GROUP, Field("cursors", _WHOLES)),
     "claim_names": Record(commands.ClaimNames, Field("names", _PAIRS), Field("addresses", _PAIRS)),
     "seen": Record(commands.Seen, Field("name", TEXT)),
+    "set_limits": Record(commands.SetLimits, Field("limits", LIMITS)),
     "sweep": Record(commands.Sweep, Field("most", WHOLE, 1_000)),
 }
 
