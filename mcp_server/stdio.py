@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
-import anyio
+from anyio import AsyncFile
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
-from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, RequestId
@@ -69,7 +69,7 @@ async def serve_stdio(
 @asynccontextmanager
 async def stdio_streams(
     reader: StdinReader,
-) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Item], ObjectSendStream[SessionMessage]]]:
+) -> AsyncIterator[tuple[ObjectReceiveStream[Item], ObjectSendStream[SessionMessage]]]:
     """Open the streams of messages from and to the client, while inside.
 
     A line that is no message is answered, which the SDK does not do: a host would wait in vain.
@@ -77,15 +77,31 @@ async def stdio_streams(
     Args:
         reader: Reads standard input, and may have answered requests.
     """
-    reader.take_over()
-    lines = anyio.wrap_file(cast("TextIO", reader))
+    lines = cast("AsyncFile[str]", _lines(reader))  # of which only these are asked for
     async with stdio_server(stdin=lines) as (reading, answering):
         writing = _WithoutAnswered(answering, reader.listening)
-        sending, receiving = anyio.create_memory_object_stream[Item]()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_relay, reading, sending, writing)
-            yield receiving, writing
-            tasks.cancel_scope.cancel()
+        yield _WithoutRefused(reading, writing), writing
+
+
+def _lines(reader: StdinReader) -> AsyncIterator[str]:
+    """Take over from a reader; the lines that it has not answered."""
+    loop = asyncio.get_running_loop()
+    kept = asyncio.Event()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(kept.set)
+
+    async def lines() -> AsyncIterator[str]:
+        while (line := reader.take()) != "":
+            if line is None:
+                await kept.wait()
+                kept.clear()
+            else:
+                yield line
+
+    reader.take_over(wake)
+    return lines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +122,25 @@ class _WithoutAnswered(ObjectSendStream[SessionMessage]):
         await self.stream.aclose()
 
 
-async def _relay(
-    reading: ObjectReceiveStream[Item],
-    sending: ObjectSendStream[Item],
-    writing: ObjectSendStream[SessionMessage],
-) -> None:
-    async with sending:
-        async for item in reading:
+@dataclass(frozen=True, slots=True)
+class _WithoutRefused(ObjectReceiveStream[Item]):
+    """Receives all but the lines that are no messages, which it answers."""
+
+    stream: ObjectReceiveStream[Item]
+    writing: ObjectSendStream[SessionMessage]
+
+    async def receive(self) -> Item:
+        while True:
+            item = await self.stream.receive()
             if not isinstance(item, ValidationError):
-                await sending.send(item)
-                continue
+                return item
             refusal = refused(item)
             if refusal is not None:
                 _logger.warning("refused a line: %s", refusal.error.message)
-                await writing.send(SessionMessage(refusal))
+                await self.writing.send(SessionMessage(refusal))
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
 
 
 def refused(error: ValidationError) -> JSONRPCError | None:

@@ -38,11 +38,14 @@ async def with_progress(
     Raises:
         OperationError: The connection was lost; the error reaches nobody.
     """
-    working = asyncio.ensure_future(work)
-    reporting = asyncio.ensure_future(_report(context, clock, wait_s))
-    disconnecting = asyncio.ensure_future(_disconnected(context, wait_s))
+    working: asyncio.Task[Any] = asyncio.ensure_future(work)
+    reporting: list[asyncio.Task[Any]] = []
+    disconnecting: list[asyncio.Task[Any]] = []
+    if wait_s:  # what does not wait is over too soon for either
+        reporting.append(asyncio.ensure_future(_report(context, clock, wait_s)))
+        disconnecting.append(asyncio.ensure_future(_disconnected(context)))
     try:
-        await asyncio.wait([working, disconnecting], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([working, *disconnecting], return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             working.cancel()
     except asyncio.CancelledError:
@@ -50,25 +53,27 @@ async def with_progress(
             working.cancel()
         raise
     finally:
-        reporting.cancel()
-        disconnecting.cancel()
+        for one in (*reporting, *disconnecting):
+            one.cancel()
         # anyio cancels every further await, too, until the request has ended.
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([working, reporting, disconnecting])
-        if not reporting.cancelled() and reporting.exception() is not None:
-            _logger.info("progress could not be reported: %s", reporting.exception())
+            await asyncio.wait([working, *reporting, *disconnecting])
+        for one in reporting:
+            if not one.cancelled() and one.exception() is not None:
+                _logger.info("progress could not be reported: %s", one.exception())
     if working.cancelled():
         raise OperationError("the connection was lost", Unavailable.code)
-    return working.result()
+    result: T = working.result()
+    return result
 
 
-async def _disconnected(context: Context, wait_s: float) -> None:
+async def _disconnected(context: Context) -> None:
     """Return when the answer to a request that waits cannot reach the client any more.
 
     Clients of the older protocol keep their session when a connection breaks, and requests on it go
     on. Their answers are lost, as streams are not resumed here.
     """
-    if not wait_s or not isinstance(context.request, Request):
+    if not isinstance(context.request, Request):
         await asyncio.get_running_loop().create_future()  # the transport cancels the request
         return
     while (await context.request.receive())["type"] != "http.disconnect":

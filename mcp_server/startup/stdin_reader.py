@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable
 from io import StringIO, TextIOWrapper
-from queue import Full, Queue
-from threading import Lock, Thread
+from threading import Lock, Semaphore, Thread
 from typing import BinaryIO, TextIO
 
 from mcp_server.startup.early_responder import EarlyResponder
@@ -33,9 +33,10 @@ class StdinReader:
         self._responder = responder
         self._reading = reading
         self._writing = writing
-        self._lines = Queue[str](_MAX_KEPT_LINES)
-        self._lock = Lock()  # held while a line is answered
-        self._is_taken_over = False
+        self._lines = deque[str]()
+        self._room = Semaphore(_MAX_KEPT_LINES)
+        self._lock = Lock()  # held while a line is answered or kept
+        self._wake: Callable[[], None] | None = None  # once the SDK has taken over
         self._has_ended = False
 
     def start(self) -> None:
@@ -43,41 +44,56 @@ class StdinReader:
         # It may wait for a line when the program ends.
         Thread(target=self._read, name="mq9-mcp standard input", daemon=True).start()
 
-    def take_over(self) -> None:
-        """Answer nothing from now on: the SDK does."""
+    def take_over(self, wake: Callable[[], None]) -> None:
+        """Answer nothing from now on: the SDK does.
+
+        Args:
+            wake: Called, in any thread, when there may be something to take.
+        """
         with self._lock:
-            self._is_taken_over = True
+            self._wake = wake
 
     @property
     def listening(self) -> set[int | str]:
         """The ids of the requests to listen that were acknowledged here."""
         return set() if self._responder is None else self._responder.listening
 
-    def readline(self) -> str:
-        """Return the next line that was not answered, as soon as there is one; empty at the end."""
-        line = self._lines.get()
-        return "" if self._has_ended else line
+    def take(self) -> str | None:
+        """Return the next line that was not answered; empty at the end, and None while none is."""
+        if self._has_ended:
+            return ""
+        if not self._lines:
+            return None
+        self._room.release()
+        return self._lines.popleft()
 
     def end(self) -> None:
-        """Read no more: ``readline`` returns that the input has ended."""
+        """Read no more: the input has ended."""
         self._has_ended = True
-        with suppress(Full):  # then nobody waits in readline
-            self._lines.put_nowait("")
+        if self._wake is not None:
+            self._wake()
 
     def _read(self) -> None:
         try:
             while line := self._reading.readline():
                 kept = self._answer(line)
                 if kept is not None:
-                    self._lines.put(kept)
+                    self._keep(kept)
         except OSError as error:  # the client has closed its end
             _logger.warning("%s", error)
-        self._lines.put("")
+        self._keep("")
+
+    def _keep(self, line: str) -> None:
+        self._room.acquire()
+        with self._lock:
+            self._lines.append(line)
+            if self._wake is not None:
+                self._wake()
 
     def _answer(self, line: str) -> str | None:
         """Answer a line, if that is possible; return what the SDK is to read of it, if anything."""
         with self._lock:
-            if self._is_taken_over or self._responder is None:
+            if self._wake is not None or self._responder is None:
                 return line
             answer, kept = self._responder.respond(line)
             if answer is not None:
