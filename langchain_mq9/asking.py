@@ -20,7 +20,6 @@ from mq9 import Gathered, InvalidRequest, Mq9Error, Payload
 from mq9.operations import Operation
 from mq9.operations.asking import (
     DEFAULT_TIMEOUT_S,
-    AskArguments,
     AskResult,
     Question,
     ask_agent,
@@ -56,21 +55,21 @@ class AskAgentTool(Mq9Tool):
         super().__init__(session=session)
         self._mode = _checked(mode)
 
-    def _run(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
+    def _run(self, *, config: RunnableConfig, arguments: Any = None) -> tuple[str, Result]:
         if self._mode == "wait":
-            return super()._run(config=config, **arguments)
+            return super()._run(config=config, arguments=arguments)
         try:
-            question = question_in(AskArguments(**arguments))
+            question = question_in(arguments)
             address = self._session.run(lambda caller: recipient(caller, question), config)
         except Mq9Error as error:
             raise ToolException(str(explained(error, ask_agent, self._session.tools))) from error
         return _told(_interrupt(address, question))
 
-    async def _arun(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
+    async def _arun(self, *, config: RunnableConfig, arguments: Any = None) -> tuple[str, Result]:
         if self._mode == "wait":
-            return await super()._arun(config=config, **arguments)
+            return await super()._arun(config=config, arguments=arguments)
         try:
-            question = question_in(AskArguments(**arguments))
+            question = question_in(arguments)
             address = await self._session.arun(lambda caller: recipient(caller, question), config)
         except Mq9Error as error:
             raise ToolException(str(explained(error, ask_agent, self._session.tools))) from error

@@ -1,6 +1,7 @@
 """A LangChain tool made of an operation."""
 
-from __future__ import annotations
+# Annotations stay what they are: LangChain reads those of ``_run`` and ``_arun`` with every call,
+# and would compile each that is a text.
 
 from types import new_class
 from typing import Any, ClassVar, Literal, Unpack
@@ -13,6 +14,7 @@ from pydantic import PrivateAttr
 from langchain_mq9.calls import with_tool_call
 from langchain_mq9.session import Session, SessionOptions
 from mq9.operations import Operation, OperationError
+from mq9.operations.arguments import Arguments
 from mq9.operations.result import Result
 from mq9.operations.tool_names import ToolNames
 
@@ -88,19 +90,39 @@ class Mq9Tool(BaseTool):
             tool_input, *args, config=known, tool_call_id=tool_call_id, **kwargs
         )
 
-    def _run(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
+    def _parse_input(
+        self, tool_input: str | dict[str, Any], tool_call_id: str | None
+    ) -> str | dict[str, Any]:
+        """Validate the arguments of a call.
+
+        ``BaseTool`` would look through the annotations of all of them for some to inject, with
+        every call; there are none.
+        """
+        if isinstance(tool_input, str):
+            return super()._parse_input(tool_input, tool_call_id)
+        return {"arguments": self.operation.arguments.model_validate(tool_input)}
+
+    def _filter_injected_args(self, tool_input: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments that callbacks are told of: all, since none is injected."""
+        return dict(tool_input)
+
+    def _run(
+        self, *, config: RunnableConfig, arguments: Arguments | None = None
+    ) -> tuple[str, Result]:
         try:
             result = self._session.perform(
-                self.operation, self.operation.arguments(**arguments), config
+                self.operation, arguments or self.operation.arguments(), config
             )
         except OperationError as error:
             raise ToolException(str(error)) from error
         return result.content(), result
 
-    async def _arun(self, *, config: RunnableConfig, **arguments: Any) -> tuple[str, Result]:
+    async def _arun(
+        self, *, config: RunnableConfig, arguments: Arguments | None = None
+    ) -> tuple[str, Result]:
         try:
             result = await self._session.aperform(
-                self.operation, self.operation.arguments(**arguments), config
+                self.operation, arguments or self.operation.arguments(), config
             )
         except OperationError as error:
             raise ToolException(str(error)) from error
