@@ -10,7 +10,6 @@ import orjson
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import ToolException
-from langgraph.types import interrupt
 from pydantic import PrivateAttr
 
 from langchain_mq9.calls import with_step_id
@@ -223,6 +222,8 @@ def _value(gathered: Gathered) -> Any:
 
 def _interrupt(address: str, question: Question) -> Any:
     """Interrupt the graph with a question; return the answer when it is resumed."""
+    from langgraph.types import interrupt  # noqa: PLC0415  # loaded by whoever runs a graph
+
     content = question.content
     said = {"text": content} if isinstance(content, str) else {"content": content}
     return interrupt({"type": "question", "to": address, **said})

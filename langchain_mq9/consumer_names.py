@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.runtime import get_runtime
 
 from langchain_mq9.branches import Branches
 from langchain_mq9.calls import thread_of
@@ -75,11 +75,7 @@ class ConsumerNames:
 
     def _run(self) -> str:
         """Return a name for the current run of a graph, or else for this process."""
-        try:
-            # The stream writer is made anew for each run and is the same throughout it.
-            run = getattr(get_runtime(), "stream_writer", None)
-        except (RuntimeError, KeyError):
-            run = None
+        run = _stream_writer()
         if run is not None:
             if run not in self._runs:
                 name = self._runs[run] = f"run-{secrets.token_hex(4)}"
@@ -89,6 +85,21 @@ class ConsumerNames:
             self._process = os.getpid()
             self._outside_runs = secrets.token_hex(4)
         return self._outside_runs
+
+
+def _stream_writer() -> Any:
+    """Return what is made anew for each run of a graph and is the same throughout it, if one runs.
+
+    What runs a graph has loaded LangGraph, which takes its time.
+    """
+    if "langgraph.runtime" not in sys.modules:
+        return None
+    from langgraph.runtime import get_runtime  # noqa: PLC0415  # see above
+
+    try:
+        return getattr(get_runtime(), "stream_writer", None)
+    except (RuntimeError, KeyError):
+        return None
 
 
 def _tell(method: weakref.WeakMethod[Callable[[str], None]], run: str) -> None:

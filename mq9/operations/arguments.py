@@ -45,6 +45,7 @@ class Arguments(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
+        defer_build=True,  # of most in a program, only some are used
         json_schema_extra=lambda schema: schema.pop("additionalProperties", None),
     )
 

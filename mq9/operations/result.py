@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 class Result(BaseModel):
     """What a model is told."""
 
-    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True, defer_build=True)
 
     unread: str | None = Field(
         default=None, description="What waits in your own mailbox, if anything."

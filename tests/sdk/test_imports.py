@@ -45,9 +45,10 @@ def test_using_a_broker_in_this_process_needs_no_other_package():
     assert "sqlite3" in loaded
 
 
-def test_importing_the_tools_loads_no_worker():
+def test_importing_the_tools_loads_neither_a_worker_nor_langgraph():
     loaded = modules_after("import langchain_mq9", whole=True)
     assert "langchain_mq9.session" in loaded
+    assert "langgraph" not in loaded
     assert not [name for name in loaded if name.startswith("langchain_mq9.worker")]
     assert "langchain_mq9.worker" in modules_after(
         "from langchain_mq9 import MailboxWorker", whole=True
