@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from mq9 import address as addresses
 from mq9.client.batches import Batches
 from mq9.client.connection import Connection
+from mq9.client.request_ids import RequestIds
 from mq9.clock import Clock
 from mq9.models import Message
 
@@ -30,6 +31,7 @@ class ClientBase(ABC):
         self.consumer = consumer
         self._connection = connection
         self._randomness = randomness
+        self._request_ids = RequestIds(randomness)
         self._batches = Batches()
 
     @property
@@ -38,7 +40,7 @@ class ClientBase(ABC):
         return self._connection.clock
 
     def new_id(self) -> str:
-        """Return an id that no other has: 24 hexadecimal digits."""
+        """Return an id that no other has, and nobody can guess: 24 hexadecimal digits."""
         return self._randomness(12).hex()
 
     def new_address(self, prefix: str | None = None) -> str:

@@ -79,7 +79,7 @@ class GroupMethods(ClientBase):
             from_id=from_id,
             priority=None if priority is None else arguments.priority(priority),
             force_deliver=force_deliver,
-            request_id=None if checks.is_absent(group_name) else self.new_id(),
+            request_id=None if checks.is_absent(group_name) else self._request_ids.next(),
             num_msgs=num_msgs,
             max_wait_ms=max_wait_ms,
             lease_ms=lease_ms,

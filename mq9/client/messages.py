@@ -69,7 +69,7 @@ class MessageMethods(ClientBase):
             delay=delay,
             ttl=ttl,
             tags=arguments.tags(tags),
-            id=self.new_id() if checks.is_absent(id) else id,
+            id=self._request_ids.next() if checks.is_absent(id) else id,
             sender=sender,
             reply_to=reply_to,
             correlation_id=correlation_id,

@@ -75,7 +75,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         options = requests.Send(
             priority=arguments.priority(priority),
             ttl=lifetime,
-            id=self.new_id(),
+            id=self._request_ids.next(),
             sender=sender,
             reply_to=reply_to,
             correlation_id=correlation_id,
