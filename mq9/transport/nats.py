@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import logging
 import os
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from nats import errors as foreign
@@ -45,6 +47,7 @@ _MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait for a slow server; more reques
 _LOOK_AGAIN_S = 0.005
 _NO_RESPONDERS = "503"
 _WHOAMI = subjects.encode(requests.Whoami)
+_FETCH = subjects.encode(requests.Fetch)
 
 
 class NatsTransport:
@@ -159,19 +162,41 @@ class NatsTransport:
 _BROKEN = "before the connection broke"
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A request that waits for its reply.
+
+    Attributes:
+        subject: What was asked.
+        reply: The reply; an error stands in for one.
+        is_sent: Whether the request was sent.
+    """
+
+    subject: str
+    reply: asyncio.Future[Msg | Mq9Error]
+    is_sent: bool = False
+
+    def end(self, answer: Msg | Mq9Error) -> None:
+        """End the waiting, unless it has ended."""
+        if not self.reply.done():
+            self.reply.set_result(answer)
+
+
 class _Link:
     """One connection to one server, from its making to its end.
 
-    Every request subscribes to an inbox of its own and gives it up when nobody waits any more: that
-    is how a broker learns that a waiting FETCH has nobody left to give messages to.
+    A FETCH subscribes to an inbox of its own and gives it up when nobody waits any more: that is
+    how a broker learns that it has nobody left to give messages to. The replies to other requests
+    come to one subscription, with a server of ours; RobustMQ answers none that has wildcards.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._client = _Client(must_encrypt=server.scheme == "tls", on_end=self._end)
         self._end_reason = _BROKEN
-        # Who waits for a reply: what was asked, and the inbox. An error stands in for a reply.
-        self._waiting: dict[asyncio.Future[Msg | Mq9Error], tuple[str, str]] = {}
+        self._inboxes: str | None = None  # what those begin with that are heard together
+        self._numbers = itertools.count()
+        self._waiting: dict[str, _Waiting] = {}  # by inbox
         self._errors: list[Exception] = []
 
     @property
@@ -206,10 +231,13 @@ class _Link:
                     # cancellation; what may be unsent is bounded below.
                     pending_size=0,
                     flusher_queue_size=0,
+                    skip_subject_validation=True,  # of what was made of checked addresses
                 )
-            if not self._client.is_connected:
-                raise foreign.ConnectionClosedError  # noqa: TRY301  # told as any other
-            self._client.refuse_if_unchecked()
+                if not self._client.is_connected:
+                    raise foreign.ConnectionClosedError  # noqa: TRY301  # told as any other
+                self._client.refuse_if_unchecked()
+                if self._client.is_of_mq9:
+                    await self._hear_together()
         except Exception as error:  # noqa: BLE001  # a stranger may make nats-py raise anything
             await self.close(_BROKEN)
             raise _not_connected(server, self._errors[-1] if self._errors else error) from None
@@ -217,6 +245,18 @@ class _Link:
             await self.close(_BROKEN)
             raise
         self._errors.clear()
+
+    async def _hear_together(self) -> None:
+        self._inboxes = self._client.new_inbox()
+        await self._client.subscribe(
+            f"{self._inboxes}.*", cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+
+    async def _take(self, answer: Msg) -> None:
+        """Give a reply to whoever waits for it."""
+        waiting = self._waiting.get(answer.subject)
+        if waiting is not None:
+            waiting.end(answer)
 
     async def check_agent(self, agent: str) -> None:
         """See whether the server takes this connection for an agent; close it otherwise.
@@ -251,36 +291,32 @@ class _Link:
     ) -> bytes:
         """Send a request and return its reply."""
         self._refuse_oversize(payload, headers)
-        reply: asyncio.Future[Msg | Mq9Error] = asyncio.get_running_loop().create_future()
-        inbox = self._client.new_inbox()
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(subject, loop.create_future())
+        timer = loop.call_later(timeout, self._expire, waiting, timeout)
+        shared = None if subject.startswith(_FETCH) else self._inboxes
+        inbox = f"{shared}.{next(self._numbers)}" if shared else self._client.new_inbox()
+        self._waiting[inbox] = waiting
         subscription = None
-        sent = False
-        self._waiting[reply] = subject, inbox
         try:
-            async with asyncio.timeout(timeout):
-                await self._until_there_is_room()
+            await self._until_there_is_room(waiting)
+            if not waiting.reply.done():
                 # Nothing here waits, so that the three leave together.
-                subscription = await self._client.subscribe(inbox, future=reply, max_msgs=1)
-                await subscription.unsubscribe(limit=1)
+                if not shared:
+                    heard: asyncio.Future[Msg] = loop.create_future()
+                    heard.add_done_callback(lambda one: waiting.end(one.result()))
+                    subscription = await self._client.subscribe(inbox, future=heard, max_msgs=1)
+                    await subscription.unsubscribe(limit=1)
                 await self._client.publish(subject, payload, inbox, headers or None)
-                sent = True
-                answer = await reply
-        except TimeoutError:
-            if sent:
-                raise Unavailable(
-                    f"no reply to {subject} within {timeout:g} s; the outcome is unknown"
-                ) from None
-            raise Unreachable(
-                f"the server at {self._server.url} took nothing for {timeout:g} s"
-            ) from None
+                waiting.is_sent = True
+            answer = await waiting.reply
         except foreign.Error as error:
             # Raised by what comes before the publishing, or instead of it.
             raise _not_connected(self._server, error) from None
         finally:
-            del self._waiting[reply]
-            # A server that says that nobody listens does not count that as the one message.
-            answered = reply.done() and not reply.cancelled() and not _says_nobody(reply.result())
-            if subscription is not None and not answered and self.is_open:
+            timer.cancel()
+            del self._waiting[inbox]
+            if subscription is not None and self.is_open and not _is_answered(waiting.reply):
                 await subscription.unsubscribe()
         if isinstance(answer, Mq9Error):
             raise answer
@@ -314,9 +350,19 @@ class _Link:
                 f"{most} that the server at {self._server.url} takes"
             )
 
-    async def _until_there_is_room(self) -> None:
-        while self._client.pending_data_size > _MOST_UNSENT:  # noqa: ASYNC110  # no event tells
+    async def _until_there_is_room(self, waiting: _Waiting) -> None:
+        while (  # noqa: ASYNC110  # no event tells
+            self._client.pending_data_size > _MOST_UNSENT and not waiting.reply.done()
+        ):
             await asyncio.sleep(_LOOK_AGAIN_S)
+
+    def _expire(self, waiting: _Waiting, timeout: float) -> None:
+        if waiting.is_sent:
+            told = f"no reply to {waiting.subject} within {timeout:g} s; the outcome is unknown"
+            waiting.end(Unavailable(told))
+        else:
+            told = f"the server at {self._server.url} took nothing for {timeout:g} s"
+            waiting.end(Unreachable(told))
 
     async def _on_error(self, error: Exception) -> None:
         """Take note of what nats-py met; a refusal on the server's side ends whom it concerns."""
@@ -324,18 +370,17 @@ class _Link:
         if not self._client.is_connected:
             self._errors = [*self._errors[-9:], error]
         text = str(error)
-        for reply, (subject, inbox) in self._waiting.items():
-            if not reply.done() and any(f'"{one.lower()}"' in text for one in (subject, inbox)):
-                reply.set_result(
+        together = f"{self._inboxes}.*"
+        for inbox, waiting in self._waiting.items():
+            if any(f'"{one.lower()}"' in text for one in (waiting.subject, inbox, together)):
+                waiting.end(
                     Forbidden(f"the server at {self._server.url} does not let this user: {text}")
                 )
 
     def _end(self) -> None:
-        for reply, (subject, _) in self._waiting.items():
-            if not reply.done():
-                reply.set_result(
-                    Unavailable(f"no reply to {subject} {self._end_reason}; the outcome is unknown")
-                )
+        for waiting in self._waiting.values():
+            told = f"no reply to {waiting.subject} {self._end_reason}; the outcome is unknown"
+            waiting.end(Unavailable(told))
 
     async def close(self, reason: str) -> None:
         """Close the connection.
@@ -374,6 +419,11 @@ class _Client(Client):
         told = self._server_info.get("max_message")  # other servers count headers as payload
         return told if isinstance(told, int) else self.max_payload
 
+    @property
+    def is_of_mq9(self) -> bool:
+        """Whether the server is one of ours, which alone tells that."""
+        return "max_message" in self._server_info
+
     def refuse_if_unchecked(self) -> None:
         """Raise, should a nats-py come that logs in without asking the method above."""
         if not self._checked:
@@ -391,6 +441,12 @@ class _Client(Client):
         if writer is not None:
             writer.transport.abort()
         await super()._close(status, do_cbs)
+
+
+def _is_answered(reply: asyncio.Future[Msg | Mq9Error]) -> bool:
+    """Tell whether a server has counted a reply as the one message of its inbox."""
+    # That nobody listens it does not count.
+    return reply.done() and not reply.cancelled() and not _says_nobody(reply.result())
 
 
 def _says_nobody(answer: Msg | Mq9Error) -> bool:

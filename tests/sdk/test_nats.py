@@ -177,6 +177,21 @@ async def test_many_requests_at_once_keep_their_replies_apart(client):
 
 
 @on_both
+async def test_a_reply_to_what_was_given_up_is_nobody_elses(client):
+    for number in range(20):
+        await client.mailbox_create(name=f"box.{number}")
+        await client.send(f"box.{number}", f"{number}")
+    asking = [asyncio.create_task(client.query(f"box.{number}")) for number in range(20)]
+    await asyncio.sleep(0)  # each is sent
+    for task in asking[::2]:
+        task.cancel()
+    given_up = await asyncio.gather(*asking[::2], return_exceptions=True)
+    assert {type(one) for one in given_up} == {asyncio.CancelledError}
+    found = await asyncio.gather(client.query("box.1"), *asking[1::2])
+    assert [message.text for [message] in found] == ["1", *map(str, range(1, 20, 2))]
+
+
+@on_both
 async def test_more_than_may_be_unsent_waits_its_turn(server, responder, monkeypatch):
     monkeypatch.setattr(transport, "_MOST_UNSENT", 1024 * 1024)
     body = os.urandom(900_000)
