@@ -10,16 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mq9.engine import codec
-from mq9.engine.codec import calls
+from mq9.engine.codec import calls, outcomes
+from mq9.errors import Mq9Error
 
-from .codec_examples import CALLS
+from .codec_examples import CALLS, OUTCOMES
 
 FILE = Path(__file__).with_name("codec_corpus.jsonl")
+NAMED = calls.COMMANDS | outcomes.VALUES
 RECORDS = {
     record.kind: record
-    for record in (calls.CALL, calls.ACTOR, calls.LIMITS, *calls.COMMANDS.values())
+    for record in (
+        calls.CALL,
+        calls.ACTOR,
+        calls.LIMITS,
+        outcomes.OUTCOME,
+        outcomes.STORED,
+        outcomes.WAITING,
+        outcomes.LEASED,
+        *NAMED.values(),
+    )
 }
-NAMES = {record.kind: name for name, record in calls.COMMANDS.items()}
+NAMES = {record.kind: name for name, record in NAMED.items()}
+CODECS = {
+    "call": (codec.encode_call, codec.decode_call),
+    "outcome": (codec.encode_outcome, codec.decode_outcome),
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,12 @@ class Entry:
 
     @property
     def version(self):
+        """The version that it was written by."""
         return self.data[0]
+
+    def read(self):
+        """Return what this version reads."""
+        return CODECS[self.sort][1](self.data)
 
     def line(self):
         data = base64.b64encode(self.data).decode()
@@ -59,17 +79,11 @@ def load():
 
 def examples():
     """Return what this version writes."""
-    return [Entry("call", codec.encode_call(call), describe(call)) for call in CALLS]
-
-
-def read(entry):
-    """Return what this version reads."""
-    return codec.decode_call(entry.data)
-
-
-def write(one):
-    """Return what this version writes."""
-    return codec.encode_call(one)
+    return [
+        Entry(sort, CODECS[sort][0](one), describe(one))
+        for sort, objects in (("call", CALLS), ("outcome", OUTCOMES))
+        for one in objects
+    ]
 
 
 def describe(one):
@@ -78,6 +92,8 @@ def describe(one):
     if record is not None:
         fields = {field.name: describe(getattr(one, field.name)) for field in record.fields}
         return {NAMES[type(one)]: fields} if type(one) in NAMES else fields
+    if isinstance(one, Mq9Error):
+        return [one.code, str(one)]
     if isinstance(one, bytes):
         return base64.b64encode(one).decode()
     return [describe(item) for item in one] if isinstance(one, tuple) else one

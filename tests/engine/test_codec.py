@@ -1,24 +1,26 @@
 """What is encoded is read to the same, by this version and by later ones, or it is refused."""
 
 import dataclasses
+import functools
 import tracemalloc
+import typing
 import zlib
 
 import ormsgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mq9 import errors
 from mq9.engine import codec, handlers, machine  # noqa: F401  # registers the commands
-from mq9.engine.codec import calls, frame
-from mq9.engine.codec.records import NEEDED
-from mq9.engine.commands import Call
-from mq9.errors import InvalidRequest
+from mq9.engine.codec import calls, frame, outcomes
+from mq9.engine.codec.records import NEEDED, Record
+from mq9.engine.commands import Call, Outcome
 from mq9.models import Priority
 from mq9.protocol import requests
 
 from . import codec_corpus
-from .codec_examples import CALLS, REQUESTS
+from .codec_examples import CALLS, LEASED, OUTCOMES, REQUESTS, STORED, VALUES, WAITING
 
 HEAD = 5  # bytes before the body
 CORPUS = codec_corpus.load()
@@ -26,6 +28,9 @@ NAMES = sorted(
     {field.name for record in codec_corpus.RECORDS.values() for field in record.fields}
     | set(codec_corpus.NAMES.values())
 )
+
+
+fuzzed = settings(deadline=None, max_examples=200)
 
 
 def framed(plain, version=1):
@@ -40,41 +45,89 @@ def plain_of(data):
 
 
 def test_every_command_has_its_name():
-    nameless = handlers.COMMANDS.keys() - codec_corpus.NAMES.keys()
+    nameless = handlers.COMMANDS.keys() - {record.kind for record in calls.COMMANDS.values()}
     assert not nameless, "give these a name and their fields in mq9/engine/codec/calls.py"
+
+
+@pytest.mark.parametrize("command", handlers.COMMANDS, ids=lambda kind: kind.__name__)
+def test_what_every_command_comes_to_has_its_name(command):
+    comes_to = typing.get_type_hints(handlers.COMMANDS[command])["return"]
+    named = {record.kind for record in outcomes.VALUES.values()}
+    assert kinds(comes_to) <= {int, str, type(None)} | named
+
+
+def kinds(annotation):
+    """The classes that an annotation allows, and those of the items of its tuples."""
+    arguments = set(typing.get_args(annotation)) - {...}
+    return set().union(*map(kinds, arguments)) if arguments else {annotation}
+
+
+def test_every_refusal_has_its_code():
+    of_the_client = {
+        errors.BadReply,
+        errors.NoReply,
+        errors.NotConnected,
+        errors.ReplyMailboxNotFound,
+        errors.Unreachable,
+        errors.UnusableFile,
+    }
+    every = {getattr(errors, name) for name in errors.__all__ if name != "from_reply"}
+    assert set(outcomes.ERRORS.values()) == every - of_the_client - {errors.Mq9Error}
 
 
 @pytest.mark.parametrize("record", codec_corpus.RECORDS.values(), ids=lambda one: one.kind.__name__)
 def test_every_field_is_written(record):
-    names = [field.name for field in record.fields]
-    assert sorted(names) == sorted(field.name for field in dataclasses.fields(record.kind))
+    names = {field.name for field in record.fields}
+    assert len(names) == len(record.fields)
+    if issubclass(record.kind, tuple):
+        assert names == set(record.kind._fields)
+    else:
+        assert names == {field.name for field in dataclasses.fields(record.kind)}
 
 
-@pytest.mark.parametrize("name", calls.COMMANDS)
-def test_the_examples_have_every_field_and_leave_out_every_one(name):
-    record = calls.COMMANDS[name]
-    written = [set(record.write(example)) for example in REQUESTS[name]]
+@pytest.mark.parametrize(
+    ("record", "examples"),
+    [
+        *((calls.COMMANDS[name], examples) for name, examples in REQUESTS.items()),
+        *((outcomes.VALUES[name], examples) for name, examples in VALUES.items()),
+        (outcomes.STORED, STORED),
+        (outcomes.WAITING, WAITING),
+        (outcomes.LEASED, LEASED),
+        (calls.CALL, CALLS),
+    ],
+    ids=lambda one: one.kind.__name__ if isinstance(one, Record) else "",
+)
+def test_the_examples_have_every_field_and_leave_out_every_one(record, examples):
+    written = [set(record.write(example)) for example in examples]
     assert set.union(*written) == {field.name for field in record.fields}
     assert set.intersection(*written) == {
         field.name for field in record.fields if field.default is NEEDED
     }
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: type(call.request).__name__)
-def test_a_call_is_read_as_it_was_written(call):
-    assert repr(codec.decode_call(codec.encode_call(call))) == repr(call)  # types included
+def test_there_are_examples_of_everything():
+    assert REQUESTS.keys() == calls.COMMANDS.keys()
+    assert VALUES.keys() == outcomes.VALUES.keys()
+    assert not REQUESTS.keys() & VALUES.keys()
+
+
+@pytest.mark.parametrize("one", [*CALLS, *OUTCOMES], ids=lambda one: type(one).__name__)
+def test_it_is_read_as_it_was_written(one):
+    encode, decode = codec_corpus.CODECS[type(one).__name__.lower()]
+    assert repr(decode(encode(one))) == repr(one)  # types included
 
 
 @pytest.mark.parametrize("entry", CORPUS, ids=range(1, len(CORPUS) + 1))
 def test_every_version_is_read_to_what_was_written(entry):
-    assert codec_corpus.is_described(codec_corpus.read(entry), entry.holds)
+    assert codec_corpus.is_described(entry.read(), entry.holds)
 
 
 @pytest.mark.parametrize("entry", CORPUS, ids=range(1, len(CORPUS) + 1))
 def test_a_version_has_one_format(entry):
     if entry.version == frame.VERSION:
+        encode, _ = codec_corpus.CODECS[entry.sort]
         changed = "what is written changes with the version alone, which is the first byte"
-        assert codec_corpus.write(codec_corpus.read(entry)) == entry.data, changed
+        assert encode(entry.read()) == entry.data, changed
 
 
 def test_the_corpus_has_all_examples():
@@ -99,35 +152,41 @@ def test_a_payload_is_not_made_longer():
     assert len(long) - len(short) < 1_000_000 + 20
 
 
+@fuzzed
 @given(st.sampled_from(CORPUS), st.data())
 def test_damage_is_noticed(entry, data):
     damaged = bytearray(entry.data)
     at = data.draw(st.integers(0, len(damaged) - 1))
     damaged[at] ^= data.draw(st.integers(1, 255))
+    _, decode = codec_corpus.CODECS[entry.sort]
     with pytest.raises(codec.DamagedEntry):
-        codec.decode_call(bytes(damaged))
+        decode(bytes(damaged))
     with pytest.raises(codec.DamagedEntry):
-        codec.decode_call(entry.data[:at])
+        decode(entry.data[:at])
 
 
 @pytest.mark.parametrize(
     ("plain", "named"),
     [
-        ({"request": ["explode", {}]}, "the kind 'explode' is not known"),
-        ({"request": ["send", {"colour": "red"}]}, "send: the field 'colour' is not known"),
-        ({"request": ["send", {"priority": "low"}]}, "priority: the word 'low' is not known"),
-        ({"request": ["send", {"ttl": 1.0}]}, "ttl: a float is not a whole number"),
-        ({"request": ["send", {"ttl": True}]}, "ttl: a bool is not a whole number"),
-        ({"request": ["send", {"ttl": 2**63}]}, "ttl: a whole number is not of 64 bits"),
-        ({"request": ["send", {"headers": [["a"]]}]}, "headers: an array of 1 is not one of 2"),
-        ({"request": ["ack", {"msg_id": 1}]}, "ack: the field 'group_name' is missing"),
-        ({"request": ["delete", {"msg_id": None}]}, "msg_id: a NoneType is not a whole number"),
-        ({"request": ["send", {}], "payload": "text"}, "payload: a str is not bytes"),
-        ({"request": ["send", {}], "colour": 1}, "the field 'colour' is not known"),
-        ({"request": ["send", {}], "actor": {"age": 1}}, "actor: the field 'age' is not known"),
-        ({"request": "send"}, "request: a str is not an array"),
+        ({"request": {"explode": {}}}, "the kind 'explode' is not known"),
+        ({"request": {"send": {"colour": "red"}}}, "send: the field 'colour' is not known"),
+        ({"request": {"send": {"priority": "low"}}}, "priority: the word 'low' is not known"),
+        ({"request": {"send": {"ttl": 1.0}}}, "ttl: not a whole number but of type float"),
+        ({"request": {"send": {"ttl": True}}}, "ttl: not a whole number but of type bool"),
+        ({"request": {"send": {"ttl": 2**63}}}, "ttl: a whole number is not of 64 bits"),
+        ({"request": {"send": {"headers": [["a"]]}}}, "headers: an array of 1 is not a pair"),
+        ({"request": {"ack": {"msg_id": 1}}}, "ack: the field 'group_name' is missing"),
+        (
+            {"request": {"delete": {"msg_id": None}}},
+            "msg_id: not a whole number but of type NoneType",
+        ),
+        ({"request": {"send": {}}, "payload": "text"}, "payload: not bytes but of type str"),
+        ({"request": {"send": {}}, "colour": 1}, "the field 'colour' is not known"),
+        ({"request": {"send": {}}, "actor": {"age": 1}}, "actor: the field 'age' is not known"),
+        ({"request": "send"}, "request: not a map of a name to fields but of type str"),
+        ({"request": {}}, "request: not a map of a name to fields but of type dict"),
         ({"address": "box"}, "the field 'request' is missing"),
-        (7, "a int is not a map of fields"),
+        (7, "not a map of fields but of type int"),
     ],
 )
 def test_what_a_later_release_may_write_is_refused_by_name(plain, named):
@@ -135,23 +194,67 @@ def test_what_a_later_release_may_write_is_refused_by_name(plain, named):
         codec.decode_call(framed(plain))
 
 
+@pytest.mark.parametrize(
+    ("plain", "named"),
+    [
+        ({"now_ms": 1, "value": {"lost": {}}}, "value: the kind 'lost' is not known"),
+        ({"now_ms": 1, "value": {"extended": {"a": 1}}}, "extended: the field 'a' is not known"),
+        ({"now_ms": 1, "value": True}, "value: not a map of a name to fields but of type bool"),
+        ({"now_ms": 1, "value": [True]}, "value: not a text but of type bool"),
+        ({"now_ms": 1, "value": 1.0}, "value: not a map of a name to fields but of type float"),
+        ({"now_ms": 1, "error": ["no_luck", ""]}, "error: the code 'no_luck' is not known"),
+        ({"now_ms": 1, "error": ["forbidden"]}, "error: an array of 1 is not a pair"),
+        ({"value": 1}, "the field 'now_ms' is missing"),
+        (plain_of(codec.encode_call(CALLS[0])), "the field 'request' is not known"),
+    ],
+)
+def test_an_outcome_that_a_later_release_may_write_is_refused_by_name(plain, named):
+    with pytest.raises(codec.UnknownEntry, match=named):
+        codec.decode_outcome(framed(plain))
+
+
+@pytest.mark.parametrize(
+    ("envelope", "named"),
+    [
+        ({"a": b""}, "envelope: not a value of JSON but of type bytes"),
+        ({"a": float("nan")}, "envelope: nan is not finite"),
+        ({"a": [2**63]}, "envelope: a whole number is not of 64 bits"),
+        (functools.reduce(lambda inner, _: {"a": inner}, range(32), {}), "more than 32 levels"),
+        ([], "envelope: not an object but of type list"),
+    ],
+)
+def test_an_envelope_is_json(envelope, named):
+    message = {"msg_id": 1, "payload": b"", "priority": "normal", "create_time": 0}
+    fetched = {"mail_address": "box", "generation": "1", "messages": [message]}
+    outcome = {"now_ms": 1, "value": {"fetched": fetched}}
+    assert codec.decode_outcome(framed(outcome)).value.messages[0].envelope is None
+    message["envelope"] = envelope
+    with pytest.raises(codec.UnknownEntry, match=named):
+        codec.decode_outcome(framed(outcome))
+
+
+def test_what_the_client_raises_is_no_outcome():
+    with pytest.raises(ValueError, match="error: no command is refused with NoReply"):
+        codec.encode_outcome(Outcome(None, errors.NoReply("late"), 0))
+
+
 def test_a_later_version_is_refused_by_its_number():
     with pytest.raises(codec.UnknownEntry, match="version 2 is not known, only up to 1"):
-        codec.decode_call(framed({"request": ["send", {}]}, version=2))
+        codec.decode_call(framed({"request": {"send": {}}}, version=2))
 
 
 def test_a_query_is_no_command():
-    with pytest.raises(ValueError, match="request: a Status has no name here"):
+    with pytest.raises(ValueError, match="request: Status has no name here"):
         codec.encode_call(Call(requests.Status(), "box"))
 
 
 @pytest.mark.parametrize(
     ("beside", "wrong"),
     [
-        ({"payload": bytearray(b"a")}, "payload: a bytearray is not bytes"),
+        ({"payload": bytearray(b"a")}, "payload: not bytes but of type bytearray"),
         ({"address": "\ud800"}, "surrogates"),
-        ({"as_text": 1}, "as_text: a int is neither true nor false"),
-        ({"default_consumer": 1}, "default_consumer: a int is not a text"),
+        ({"as_text": 1}, "as_text: not true or false but of type int"),
+        ({"default_consumer": 1}, "default_consumer: not a text but of type int"),
     ],
 )
 def test_what_could_not_be_read_is_not_written(beside, wrong):
@@ -161,25 +264,28 @@ def test_what_could_not_be_read_is_not_written(beside, wrong):
 
 def test_what_was_accepted_is_read_although_it_would_be_refused_today():
     ttl = 10**15
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(errors.InvalidRequest):
         requests.Send(ttl=ttl)
-    assert codec.decode_call(framed({"request": ["send", {"ttl": ttl}]})).request.ttl == ttl
+    assert codec.decode_call(framed({"request": {"send": {"ttl": ttl}}})).request.ttl == ttl
 
 
 def reads_or_refuses(data):
     """Decoding returns what can be written and read again, or raises the error that it may."""
-    try:
-        call = codec.decode_call(data)
-    except codec.UnreadableEntry:
-        return
-    assert codec.decode_call(codec.encode_call(call)) == call
+    for encode, decode in codec_corpus.CODECS.values():
+        try:
+            one = decode(data)
+        except codec.UnreadableEntry:
+            continue
+        assert repr(decode(encode(one))) == repr(one)
 
 
+@fuzzed
 @given(st.binary())
 def test_any_bytes(data):
     reads_or_refuses(data)
 
 
+@fuzzed
 @given(st.binary())
 def test_any_bytes_in_a_frame(body):
     reads_or_refuses(bytes([1]) + zlib.crc32(body, 1).to_bytes(4) + body)
@@ -197,11 +303,13 @@ _PLAIN = st.recursive(
 )
 
 
+@fuzzed
 @given(_PLAIN)
 def test_anything_in_a_frame(plain):
     reads_or_refuses(framed(plain))
 
 
+@fuzzed
 @given(st.sampled_from(CORPUS), st.data())
 def test_an_entry_that_somebody_else_changed(entry, data):
     reads_or_refuses(framed(changed(plain_of(entry.data), data)))

@@ -7,28 +7,30 @@ from typing import Any
 
 from mq9.engine import commands
 from mq9.engine.codec.frame import frame, unframe
-from mq9.engine.codec.records import Field, Kinds, Record
-from mq9.engine.codec.shapes import FLAG, RAW, TEXT, WHOLE, Shape, one_of, pair_of, tuple_of
+from mq9.engine.codec.records import Field, Kinds, Record, optional
+from mq9.engine.codec.shapes import (
+    FLAG,
+    RAW,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    WHOLES,
+    one_of,
+    pair_of,
+    tuple_of,
+)
 from mq9.engine.commands import ANYBODY, Actor, Call
 from mq9.engine.limits import Limits
 from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol import requests
 from mq9.protocol.request import Request
 
-_TEXTS = tuple_of(TEXT)
-_WHOLES = tuple_of(WHOLE)
 _PAIRS = tuple_of(pair_of(TEXT, TEXT))
-
-
-def _optional(name: str, shape: Shape) -> Field:
-    return Field(name, shape, None)
-
-
-_CONSUMER = _optional("consumer", TEXT)
+_CONSUMER = optional("consumer", TEXT)
 _GROUP = Field("group_name", TEXT)
-_BATCH = _optional("batch", TEXT)
+_BATCH = optional("batch", TEXT)
 _MSG_ID = Field("msg_id", WHOLE)
-_AGENT = (_optional("name", TEXT), _optional("mailbox", TEXT))
+_AGENT = (optional("name", TEXT), optional("mailbox", TEXT))
 
 LIMITS = Record(
     Limits,
@@ -48,40 +50,40 @@ LIMITS = Record(
 COMMANDS: Mapping[str, Record] = {
     "create_mailbox": Record(
         requests.CreateMailbox,
-        _optional("name", TEXT),
+        optional("name", TEXT),
         Field("type", one_of(MailboxType), MailboxType.STANDARD),
         Field("ttl", WHOLE, 0),
         Field("desc", TEXT, ""),
         Field("public", FLAG, False),
-        _optional("prefix", TEXT),
+        optional("prefix", TEXT),
         Field("renew", FLAG, False),
     ),
     "drop_mailbox": Record(requests.DropMailbox),
-    "grant_mailbox": Record(requests.GrantMailbox, Field("readers", _TEXTS)),
+    "grant_mailbox": Record(requests.GrantMailbox, Field("readers", TEXTS)),
     "send": Record(
         requests.Send,
         Field("priority", one_of(Priority), Priority.NORMAL),
-        _optional("key", TEXT),
-        _optional("delay", WHOLE),
-        _optional("ttl", WHOLE),
-        Field("tags", _TEXTS, ()),
-        _optional("id", TEXT),
-        _optional("sender", TEXT),
-        _optional("reply_to", TEXT),
-        _optional("correlation_id", TEXT),
-        Field("path", _TEXTS, ()),
+        optional("key", TEXT),
+        optional("delay", WHOLE),
+        optional("ttl", WHOLE),
+        Field("tags", TEXTS, ()),
+        optional("id", TEXT),
+        optional("sender", TEXT),
+        optional("reply_to", TEXT),
+        optional("correlation_id", TEXT),
+        Field("path", TEXTS, ()),
         Field("headers", _PAIRS, ()),
     ),
     "fetch": Record(
         requests.Fetch,
         _CONSUMER,
-        _optional("group_name", TEXT),
+        optional("group_name", TEXT),
         Field("deliver", one_of(Deliver), Deliver.EARLIEST),
-        _optional("from_time", WHOLE),
-        _optional("from_id", WHOLE),
-        _optional("priority", one_of(Priority)),
+        optional("from_time", WHOLE),
+        optional("from_id", WHOLE),
+        optional("priority", one_of(Priority)),
         Field("force_deliver", FLAG, False),
-        _optional("request_id", TEXT),
+        optional("request_id", TEXT),
         Field("num_msgs", WHOLE, 100),
         Field("max_bytes", WHOLE, 4 * 1024 * 1024),
         Field("max_wait_ms", WHOLE, 500),
@@ -92,7 +94,7 @@ COMMANDS: Mapping[str, Record] = {
         requests.Ack,
         _CONSUMER,
         _GROUP,
-        _optional("mail_address", TEXT),
+        optional("mail_address", TEXT),
         _MSG_ID,
         _BATCH,
         Field("individual", FLAG, False),
@@ -105,13 +107,13 @@ COMMANDS: Mapping[str, Record] = {
         _MSG_ID,
         _BATCH,
         Field("to", TEXT),
-        _optional("reason", TEXT),
+        optional("reason", TEXT),
     ),
     "extend": Record(
         requests.Extend,
         _CONSUMER,
         _GROUP,
-        Field("msg_ids", _WHOLES),
+        Field("msg_ids", WHOLES),
         Field("lease_ms", WHOLE, 60_000),
     ),
     "release": Record(requests.Release, _CONSUMER, _GROUP, Field("request_id", TEXT)),
@@ -121,18 +123,18 @@ COMMANDS: Mapping[str, Record] = {
     "report": Record(requests.Report, *_AGENT),
     "advance": Record(commands.Advance),
     "undo": Record(commands.Undo, Field("batch", TEXT), Field("copy", WHOLE, 1)),
-    "note_read": Record(commands.NoteRead, _GROUP, Field("cursors", _WHOLES)),
+    "note_read": Record(commands.NoteRead, _GROUP, Field("cursors", WHOLES)),
     "claim_names": Record(commands.ClaimNames, Field("names", _PAIRS), Field("addresses", _PAIRS)),
     "seen": Record(commands.Seen, Field("name", TEXT)),
-    "set_limits": Record(commands.SetLimits, Field("limits", LIMITS)),
     "sweep": Record(commands.Sweep, Field("most", WHOLE, 1_000)),
+    "set_limits": Record(commands.SetLimits, Field("limits", LIMITS)),
 }
 
 ACTOR = Record(
     Actor,
-    _optional("agent", TEXT),
-    _optional("owner", TEXT),
-    Field("own", _TEXTS, ()),
+    optional("agent", TEXT),
+    optional("owner", TEXT),
+    Field("own", TEXTS, ()),
     Field("closed", FLAG, False),
 )
 
@@ -144,7 +146,7 @@ CALL = Record(
     Field("default_consumer", TEXT, ""),
     Field("payload", RAW, b""),
     Field("token", TEXT, ""),
-    _optional("generation", TEXT),
+    optional("generation", TEXT),
     Field("as_text", FLAG, False),
 )
 

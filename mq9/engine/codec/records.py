@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from mq9.engine.codec.shapes import Misfit, Shape, text, two
+from mq9.engine.codec.shapes import Misfit, Shape, misfit
 
 NEEDED: Final = object()  # equal to no value, so that the field is always written
 
@@ -27,6 +27,11 @@ class Field(NamedTuple):
     name: str
     shape: Shape
     default: Any = NEEDED
+
+
+def optional(name: str, shape: Shape) -> Field:
+    """Return a field that holds None where it is left out."""
+    return Field(name, shape, None)
 
 
 class Record:
@@ -52,7 +57,7 @@ class Record:
             Misfit: It is not an instance, or what a field holds is not of its shape.
         """
         if type(one) is not self.kind:
-            raise Misfit(f"a {type(one).__name__} is not a {self.kind.__name__}")
+            raise misfit(one, f"a {self.kind.__name__}")
         plain = {}
         for name, default, write in self._written:
             value = getattr(one, name)
@@ -71,7 +76,7 @@ class Record:
                 holds is not of its shape.
         """
         if type(plain) is not dict:
-            raise Misfit(f"a {type(plain).__name__} is not a map of fields")
+            raise misfit(plain, "a map of fields")
         values = self._defaults.copy()
         for name, value in plain.items():
             read = self._read.get(name)
@@ -93,27 +98,27 @@ class Record:
 
 
 class Kinds:
-    """The shape of a value that is of one of several classes: its kind's name, and its fields.
+    """The shape of what is of one of several classes: a map of its name to its fields.
 
     Args:
-        records: Of each kind its name, which is never given to another one.
+        records: Of each class its name, which is never given to another one.
     """
 
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._read = {name: record.read for name, record in records.items()}
         self._written = {record.kind: (name, record.write) for name, record in records.items()}
 
-    def write(self, one: Any) -> list[Any]:
+    def write(self, one: Any) -> dict[str, Any]:
         """Return the name and the fields.
 
         Raises:
             Misfit: It is of none of the classes, or what a field holds is not of its shape.
         """
         if type(one) not in self._written:
-            raise Misfit(f"a {type(one).__name__} has no name here")
+            raise Misfit(f"{type(one).__name__} has no name here")
         name, write = self._written[type(one)]
         try:
-            return [name, write(one)]
+            return {name: write(one)}
         except Misfit as error:
             raise Misfit(f"{name}: {error}") from None
 
@@ -121,10 +126,12 @@ class Kinds:
         """Return the instance again.
 
         Raises:
-            Misfit: The name is not known, or the fields are not those of that kind.
+            Misfit: The name is not known, or the fields are not those of that class.
         """
-        name, fields = two(plain)
-        read = self._read.get(text(name))
+        if type(plain) is not dict or len(plain) != 1:
+            raise misfit(plain, "a map of a name to fields")
+        [(name, fields)] = plain.items()
+        read = self._read.get(name)
         if read is None:
             raise Misfit(f"the kind {name[:40]!r} is not known")
         try:

@@ -19,6 +19,11 @@ class Misfit(ValueError):
     """A value is not of its field's shape; the text says where and why."""
 
 
+def misfit(value: Any, belongs: str) -> Misfit:
+    """Return the error for a value of another type than belongs there."""
+    return Misfit(f"not {belongs} but of type {type(value).__name__}")
+
+
 class Shape(Protocol):
     """A kind of values."""
 
@@ -36,43 +41,49 @@ class _Shape(NamedTuple):
     read: Callable[[Any], Any]
 
 
-def text(value: Any) -> str:
-    """Return a text as it is; raise Misfit for anything else."""
+def _text(value: Any) -> str:
     if type(value) is not str:
-        raise Misfit(f"a {type(value).__name__} is not a text")
+        raise misfit(value, "a text")
     return value
 
 
 def _raw(value: Any) -> bytes:
     if type(value) is not bytes:
-        raise Misfit(f"a {type(value).__name__} is not bytes")
+        raise misfit(value, "bytes")
     return value
 
 
 def _flag(value: Any) -> bool:
     if type(value) is not bool:
-        raise Misfit(f"a {type(value).__name__} is neither true nor false")
+        raise misfit(value, "true or false")
     return value
 
 
 def _whole(value: Any) -> int:
     if type(value) is not int:
-        raise Misfit(f"a {type(value).__name__} is not a whole number")
+        raise misfit(value, "a whole number")
     if not -_MOST <= value < _MOST:
         raise Misfit("a whole number is not of 64 bits")
     return value
 
 
+def _scalar(value: Any) -> int | str:
+    return _whole(value) if type(value) is int else _text(value)
+
+
 def _number(value: Any) -> float:
-    if type(value) is not float or not math.isfinite(value):
-        raise Misfit(f"a {type(value).__name__} is not a finite floating-point number")
+    if type(value) is not float:
+        raise misfit(value, "a floating-point number")
+    if not math.isfinite(value):
+        raise Misfit(f"{value} is not finite")
     return value
 
 
-TEXT: Shape = _Shape(text, text)
+TEXT: Shape = _Shape(_text, _text)
 RAW: Shape = _Shape(_raw, _raw)
 FLAG: Shape = _Shape(_flag, _flag)
 WHOLE: Shape = _Shape(_whole, _whole)
+SCALAR: Shape = _Shape(_scalar, _scalar)  # a whole number or a text
 NUMBER: Shape = _Shape(_number, _number)
 
 
@@ -82,11 +93,11 @@ def one_of(kind: type[StrEnum]) -> Shape:
 
     def write(value: Any) -> str:
         if type(value) is not kind:
-            raise Misfit(f"a {type(value).__name__} is not a {kind.__name__}")
-        return text(value.value)
+            raise misfit(value, f"a {kind.__name__}")
+        return _text(value.value)
 
     def read(plain: Any) -> StrEnum:
-        word = words.get(text(plain))
+        word = words.get(_text(plain))
         if word is None:
             raise Misfit(f"the word {plain[:40]!r} is not known")
         return word
@@ -100,7 +111,7 @@ def tuple_of(shape: Shape) -> Shape:
 
     def write(values: Any) -> list[Any]:
         if type(values) is not tuple:
-            raise Misfit(f"a {type(values).__name__} is not a tuple")
+            raise misfit(values, "a tuple")
         return [write_item(value) for value in values]
 
     def read(plain: Any) -> tuple[Any, ...]:
@@ -114,33 +125,27 @@ def pair_of(first: Shape, second: Shape) -> Shape:
 
     def write(values: Any) -> list[Any]:
         if type(values) is not tuple or len(values) != 2:
-            raise Misfit(f"a {type(values).__name__} is not a pair")
+            raise misfit(values, "a pair")
         return [first.write(values[0]), second.write(values[1])]
 
     def read(plain: Any) -> tuple[Any, Any]:
-        one, other = two(plain)
-        return first.read(one), second.read(other)
+        array = _array(plain)
+        if len(array) != 2:
+            raise Misfit(f"an array of {len(array)} is not a pair")
+        return first.read(array[0]), second.read(array[1])
 
     return _Shape(write, read)
 
 
-def two(plain: Any) -> list[Any]:
-    """Return an array of two as it is; raise Misfit for anything else."""
-    array = _array(plain)
-    if len(array) != 2:
-        raise Misfit(f"an array of {len(array)} is not one of 2")
-    return array
-
-
 def _array(plain: Any) -> list[Any]:
     if type(plain) is not list:
-        raise Misfit(f"a {type(plain).__name__} is not an array")
+        raise misfit(plain, "an array")
     return plain
 
 
 def _json_object(value: Any) -> dict[str, Any]:
     if type(value) is not dict:
-        raise Misfit(f"a {type(value).__name__} is not an object")
+        raise misfit(value, "an object")
     _check_json(value, _DEPTH)
     return value
 
@@ -153,7 +158,7 @@ def _check_json(value: Any, depth: int) -> None:
             raise Misfit(f"an object is nested more than {_DEPTH} levels deep")
         if kind is dict:
             for name in value:
-                text(name)
+                _text(name)
         for one in value.values() if kind is dict else value:
             _check_json(one, depth - 1)
     elif kind is int:
@@ -161,7 +166,9 @@ def _check_json(value: Any, depth: int) -> None:
     elif kind is float:
         _number(value)
     elif kind not in (str, bool) and value is not None:
-        raise Misfit(f"a {kind.__name__} is no value of JSON")
+        raise misfit(value, "a value of JSON")
 
 
 JSON_OBJECT: Shape = _Shape(_json_object, _json_object)
+TEXTS: Shape = tuple_of(TEXT)
+WHOLES: Shape = tuple_of(WHOLE)
