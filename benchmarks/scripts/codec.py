@@ -1,0 +1,69 @@
+"""What it takes to encode commands and outcomes for a log, and to read them again.
+
+Run it with `.venv/bin/python benchmarks/scripts/codec.py`. The least of many short rounds counts,
+which is what it takes while nothing else uses the processor.
+"""
+
+import timeit
+
+from rich.console import Console
+from rich.table import Table
+
+from mq9.engine import codec
+from mq9.engine.commands import Actor, Call, Outcome
+from mq9.models import Priority
+from mq9.protocol.outcomes import Fetched, Stored
+from mq9.protocol.requests import Ack, Fetch, Send
+
+BODY = b"x" * 300
+CONSUMER = {"group_name": "workers", "consumer": "worker/1"}
+FULL = Send(
+    sender="planner",
+    priority=Priority.URGENT,
+    key="job-17",
+    ttl=3600,
+    tags=("a", "b"),
+    id="3f2a-77",
+    reply_to="planner.replies",
+    correlation_id="c-1234",
+    headers=(("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),),
+)
+FETCHED = Fetched(
+    mail_address="box",
+    generation="1b",
+    messages=tuple(Stored(one, BODY, Priority.NORMAL, 1_700_000_000, 1) for one in range(100)),
+    batch="1.2",
+    lease_until=1_700_000_060.0,
+)
+CALLS = {
+    "SEND": Call(Send(sender="planner"), "box", payload=BODY),
+    "SEND with all options": Call(FULL, "box", Actor("planner"), "planner/1", BODY),
+    "FETCH": Call(Fetch(**CONSUMER), "box"),
+    "ACK": Call(Ack(msg_id=7, batch="1.2", **CONSUMER), "box"),
+}
+OUTCOMES = {
+    "outcome of a SEND": Outcome(7, None, 1_700_000_000_000),
+    "outcome of a FETCH of 100": Outcome(FETCHED, None, 1_700_000_000_000),
+}
+
+
+def microseconds(function, one):
+    """The least that a call took."""
+    number = 200
+    return min(timeit.repeat(lambda: function(one), number=number, repeat=100)) / number * 1e6
+
+
+table = Table("", "bytes", "encode, µs", "decode, µs", title="Messages of 300 bytes")
+for examples, encode, decode in (
+    (CALLS, codec.encode_call, codec.decode_call),
+    (OUTCOMES, codec.encode_outcome, codec.decode_outcome),
+):
+    for name, example in examples.items():
+        data = encode(example)
+        table.add_row(
+            name,
+            f"{len(data):,}",
+            f"{microseconds(encode, example):.1f}",
+            f"{microseconds(decode, data):.1f}",
+        )
+Console().print(table)
