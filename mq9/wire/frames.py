@@ -1,4 +1,4 @@
-"""What a NATS client says, one frozen dataclass for each kind of frame.
+"""What a NATS client says, one immutable class for each kind of frame.
 
 Subjects, queue groups and sids may be any bytes without spaces. They are text here in which
 ``surrogateescape`` stands for what is not UTF-8, so that they are written as they were read.
@@ -7,7 +7,7 @@ Subjects, queue groups and sids may be any bytes without spaces. They are text h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class ProtocolError(Exception):
@@ -31,8 +31,7 @@ class Pong:
     """I am here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):  # of which there are many, and which is made twice as fast so
     """A message to whoever listens to a subject.
 
     Attributes:

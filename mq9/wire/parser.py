@@ -88,8 +88,9 @@ class Parser:
         self._buffer += data
         start = 0
         try:
-            while (taken := self._next(frames, start)) is not None:
-                start = taken
+            with memoryview(self._buffer) as view:
+                while (taken := self._next(frames, view, start)) is not None:
+                    start = taken
         except ProtocolError as error:
             self.error = error
             self._buffer.clear()
@@ -98,10 +99,10 @@ class Parser:
             del self._buffer[:start]
         return frames
 
-    def _next(self, frames: list[Frame], start: int) -> int | None:
+    def _next(self, frames: list[Frame], view: memoryview, start: int) -> int | None:
         """Take one step from ``start``; where the next begins, or None when more is needed."""
         if self._pending is not None:
-            return self._payload(frames, start, *self._pending)
+            return self._payload(frames, view, start, self._pending)
         end = self._buffer.find(b"\n", start + self._searched)
         if end < 0:
             self._searched = len(self._buffer) - start
@@ -109,7 +110,7 @@ class Parser:
             return None
         self._searched = 0
         self._check_length(start, end - start)
-        self._line(frames, bytes(self._buffer[start:end]))
+        self._line(frames, bytes(view[start:end]))
         return end + 1
 
     def _check_length(self, start: int, length: int) -> None:
@@ -132,7 +133,9 @@ class Parser:
             raise ProtocolError("Authorization Violation")
         if not space and verb in _WORDY:
             raise ProtocolError(_UNKNOWN)
-        words = [word for word in rest.decode(errors="surrogateescape").split(" ") if word]
+        words = str(rest, "utf-8", "surrogateescape").split(" ")
+        if "" in words:
+            words = [word for word in words if word]
         if verb == b"PUB" and 2 <= len(words) <= 3:
             self._announce(words[:-1], 0, _number(words[-1]))
         elif verb == b"HPUB" and 3 <= len(words) <= 4:
@@ -152,20 +155,18 @@ class Parser:
     def _payload(
         self,
         frames: list[Frame],
+        view: memoryview,
         start: int,
-        subject: str,
-        reply: str | None,
-        head: int,
-        whole: int,
+        pending: tuple[str, str | None, int, int],
     ) -> int | None:
-        end = start + whole
-        if len(self._buffer) < end + 2:
+        subject, reply, head, whole = pending
+        middle, end = start + head, start + whole
+        if len(view) < end + 2:
             return None
         if not self._buffer.startswith(b"\r\n", end):
             raise ProtocolError(_UNKNOWN)
-        with memoryview(self._buffer) as view:
-            block, payload = bytes(view[start : start + head]), bytes(view[start + head : end])
-        frames.append(Publish(subject, reply, block, payload))
+        block = bytes(view[start:middle]) if head else b""
+        frames.append(Publish(subject, reply, block, bytes(view[middle:end])))
         self._pending = None
         return end + 2
 
