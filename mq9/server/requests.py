@@ -88,12 +88,15 @@ class Requests:
             self._answer(frame.reply, replies.encode(replies.failure(error)))
             return
         # The reply of a FETCH must have somewhere to go, or its lease would be nobody's.
-        wants_reply = frame.reply is not None and self._subscriptions.has_interest(frame.reply)
+        wants_reply = not is_fetch or (
+            frame.reply is not None and self._subscriptions.has_interest(frame.reply)
+        )
         task = asyncio.create_task(self._carry_out(frame, headers, asker, wants_reply))
-        self._tasks[task] = len(frame.block) + len(frame.payload)
+        size = len(frame.block) + len(frame.payload)
         if frame.subject.startswith(_READS):
-            self._tasks[task] += _READ_BYTES
-        self._bytes += self._tasks[task]
+            size += _READ_BYTES
+        self._tasks[task] = size
+        self._bytes += size
         self._hub.tasks.add(task)
         if is_fetch and frame.reply is not None:
             self._fetches[task] = frame.reply

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, takewhile
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
 from mq9.wire.subjects import ONE, REST, has_wildcards
@@ -108,16 +108,13 @@ class Router(Generic[S]):
             else:
                 del before.beyond[first]
 
-    def matching(self, subject: str) -> Iterator[S]:
-        """Yield every subscription that listens to a subject; none to one with an empty token."""
-        tokens = subject.split(".")
-        if all(tokens):
-            for node in _matching(self._root, subject, tokens):
-                yield from node.here.values()
+    def matching(self, subject: str) -> list[S]:
+        """Return every subscription that listens to a subject; none to one with an empty token."""
+        return [one for node in _matching(self._root, subject) for one in node.here.values()]
 
     def has_interest(self, subject: str) -> bool:
         """Tell whether anybody listens to a subject."""
-        return next(self.matching(subject), None) is not None
+        return any(node.here for node in _matching(self._root, subject))
 
     def route(self, subject: str, may: Callable[[S], bool] | None = None) -> list[S]:
         """Return who gets a message: each subscription, but one member of each queue group.
@@ -139,30 +136,33 @@ class Router(Generic[S]):
         return receivers
 
 
-def _matching(root: _Node[S], subject: str, tokens: Sequence[str]) -> Iterator[_Node[S]]:
-    """Yield the nodes where what listens to a subject ends.
+def _matching(root: _Node[S], subject: str) -> list[_Node[S]]:
+    """Return the nodes where what listens to a subject ends; none for one with an empty token.
 
     A node is visited at most once, and only if its first token may be where it is.
     """
-    starts = list(accumulate((len(token) + 1 for token in tokens), initial=0))
-    reached = [(root, 0)]  # nodes, and how many tokens lead there
+    tokens = subject.split(".")
+    found: list[_Node[S]] = []
+    # Nodes, and how many tokens and characters lead there.
+    reached = [(root, 0, 0)] if all(tokens) else []
     while reached:
-        node, place = reached.pop()
+        node, place, start = reached.pop()
         if place == len(tokens):
-            yield node
+            found.append(node)
             continue
         token = tokens[place]  # which may be a wildcard itself
         for first in _WILDCARDS if token in _WILDCARDS else (token, ONE, REST):
             following = node.beyond.get(first)
             if following is None:
                 continue
-            if following.wild:
-                end = _end(following.stretch, tokens, place)
-            else:
-                is_there = _is_at(following.stretch, subject, starts[place])
-                end = place + following.size if is_there else None
-            if end is not None:
-                reached.append((following, end))
+            stretch = following.stretch
+            if not following.wild:
+                if _is_at(stretch, subject, start):
+                    reached.append((following, place + following.size, start + len(stretch) + 1))
+            elif (end := _end(stretch, tokens, place)) is not None:
+                length = sum(map(len, tokens[place:end])) + end - place
+                reached.append((following, end, start + length))
+    return found
 
 
 def _is_at(stretch: str, subject: str, start: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -163,8 +162,8 @@ class Subscriptions:
         """Tell whether the client itself is subscribed to a subject."""
         return self._own.has_interest(subject)
 
-    def matching(self, subject: str) -> Iterator[Subscription]:
-        """Yield every subscription of the client to a subject."""
+    def matching(self, subject: str) -> list[Subscription]:
+        """Return every subscription of the client to a subject."""
         return self._own.matching(subject)
 
     def route(self, subject: str) -> list[Subscription]:
