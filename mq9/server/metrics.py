@@ -120,6 +120,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._verbs = frozenset(OLDER) | frozenset(VERBS) | {UNKNOWN}
         self._codes = frozenset(_codes(Mq9Error)) | {OK, UNKNOWN}
+        self._series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         # A series that exists from the start shows its first increase.
         for verb in sorted(self._verbs):
             self._seconds.labels(verb)
@@ -136,8 +137,14 @@ class Metrics:
             seconds: How long it took.
         """
         verb = verb if verb in self._verbs else UNKNOWN
-        self._operations.labels(verb, code if code in self._codes else UNKNOWN).inc()
-        self._seconds.labels(verb).observe(seconds)
+        code = code if code in self._codes else UNKNOWN
+        series = self._series.get((verb, code))
+        if series is None:  # to look one up by its labels takes as long as all the rest
+            series = (self._operations.labels(verb, code), self._seconds.labels(verb))
+            self._series[verb, code] = series
+        count, durations = series
+        count.inc()
+        durations.observe(seconds)
 
     def redelivered(self, count: int) -> None:
         """Count messages delivered again."""
