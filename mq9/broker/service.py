@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from mq9 import address as addresses
 from mq9.broker.feed import Feed
@@ -89,8 +89,7 @@ class Session:
             raise Forbidden(f"mailbox: {mailbox} belongs to another agent")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is asked.
 
     Attributes:
@@ -110,8 +109,7 @@ class Request:
     on_wait: Callable[[], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request that has been read.
 
     Attributes:
@@ -236,18 +234,18 @@ class Service:
     async def _answer(
         self, verb: Verb, named: Named, request: Request, watch: Stopwatch
     ) -> dict[str, Any]:
-        values = headers.read(request.headers)
+        found = headers.read(request.headers)
         session = request.session
-        encoding = headers.decode_encoding(values)
+        encoding = headers.decode_encoding(found.protocol)
         as_base64 = session.payloads.is_base64(encoding, verb.request, request.payload)
-        unread_of = headers.decode_unread(values)
+        unread_of = headers.decode_unread(found.protocol)
         is_fetch = verb.request is requests.Fetch
         if is_fetch and not request.wants_reply:
             raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")
         if unread_of is not None and session.agent is not None:
             actor = session.actor(unread_of[0])
             await self._backend.read(Call(commands.CheckActor(), unread_of[0], actor))
-        body = verb.read(request.payload, request.headers, named)
+        body = verb.read(request.payload, found, named)
         body.check_address(named.mail_address)
         call = self._call(body, named.mail_address, request, as_text=not as_base64)
         asked = Asked(verb, call, session, as_base64, watch)
@@ -255,8 +253,9 @@ class Service:
         reply = replies.success(await (special or self._carry_out)(asked))
         if unread_of is not None:
             await self._add_unread(reply, asked, *unread_of)
-        if not is_fetch:  # whose lease would be nobody's, were it cancelled here
-            await self._sweep_now_and_then()
+        # A FETCH, were it cancelled there, would have leased for nobody.
+        if not is_fetch and self._clock.monotonic_ms() >= self._next_sweep_ms:
+            await self._sweep_now()
         return reply
 
     def _call(
@@ -280,7 +279,7 @@ class Service:
             address = body.mail_address
             session.refuse_reserved(body.name, address)
             actor = session.actor()
-        elif isinstance(body, requests.Unregister | requests.Report):
+        elif isinstance(body, (requests.Unregister, requests.Report)):
             session.refuse_reserved(body.name, body.mailbox)
         return Call(
             body,
@@ -324,14 +323,14 @@ class Service:
         if unread is not None:
             reply["unread"] = replies.encode_unread(unread)
 
-    async def _sweep_now_and_then(self) -> None:
+    async def _sweep_now(self) -> None:
+        """Remove some of what is over, and go on with the next request where there is more."""
         now = self._clock.monotonic_ms()
-        if now >= self._next_sweep_ms:
-            try:
-                if await self._sweep():
-                    self._next_sweep_ms = now  # there is more: go on with the next request
-            except Mq9Error as error:
-                logger.warning("could not sweep: %s", error)
+        try:
+            if await self._sweep():
+                self._next_sweep_ms = now
+        except Mq9Error as error:
+            logger.warning("could not sweep: %s", error)
 
     async def _sweep(self) -> bool:
         """Remove some of what is over, and shorten the file; whether there may be more."""

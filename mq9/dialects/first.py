@@ -14,7 +14,7 @@ from mq9.dialects import second
 from mq9.dialects.listening import ALL, Broadcast, Listening, Mail, place, place_of
 from mq9.errors import InvalidRequest
 from mq9.protocol import checks, replies, requests, subjects
-from mq9.protocol.headers import Headers
+from mq9.protocol.headers import RequestHeaders
 from mq9.protocol.outcomes import Created, Fetched, Stored
 from mq9.protocol.request import Named, fields_of, parse_object
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
@@ -39,14 +39,14 @@ def _created(created: Created) -> dict[str, Any]:
     }
 
 
-def _send(payload: bytes, headers: Headers, named: Named) -> requests.Send:
+def _send(payload: bytes, headers: RequestHeaders, named: Named) -> requests.Send:
     message = second.send(payload, headers, named)
     if named.priority == "notify" and message.ttl is None:
         return replace(message, ttl=_NOTIFY_TTL_S + (message.delay or 0))
     return message
 
 
-def _query(payload: bytes, _headers: Headers, _named: Named) -> requests.Unread:
+def _query(payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.Unread:
     token = parse_object(payload).get("token")
     if not isinstance(token, str) or not token:
         raise InvalidRequest(

@@ -12,7 +12,7 @@ from typing import Final
 from mq9 import address
 from mq9.dialects.listening import ALL, Mail, place, place_of
 from mq9.protocol import replies, requests, subjects
-from mq9.protocol.headers import Headers
+from mq9.protocol.headers import RequestHeaders
 from mq9.protocol.older_priorities import stored_as
 from mq9.protocol.request import Named, fields_of
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
@@ -29,12 +29,12 @@ def _is_public(payload: bytes) -> bool:
     return fields.get("public") is True and bool(fields.get("name")) and "renew" not in fields
 
 
-def _create(payload: bytes, _headers: Headers, _named: Named) -> requests.CreateMailbox:
+def _create(payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.CreateMailbox:
     """Read a CREATE, which may be made again: whoever makes it again keeps the mailbox alive."""
     return replace(requests.CreateMailbox.decode(payload), renew=True)
 
 
-def send(payload: bytes, headers: Headers, named: Named) -> requests.Send:
+def send(payload: bytes, headers: RequestHeaders, named: Named) -> requests.Send:
     """Read a message whose priority is in its subject."""
     message = requests.Send.read(payload, headers, None)
     if not named.priority:
@@ -44,7 +44,7 @@ def send(payload: bytes, headers: Headers, named: Named) -> requests.Send:
     return replace(message, priority=priority, headers=tuple(own.items()))
 
 
-def _list(_payload: bytes, _headers: Headers, _named: Named) -> requests.Query:
+def _list(_payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.Query:
     return requests.Query(limit=_LISTED)
 
 

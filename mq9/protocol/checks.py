@@ -24,7 +24,7 @@ MAX_READERS = 64  # of one mailbox
 MAX_HEADERS = 64  # of one message, beside those of the protocol
 MAX_HEADER_BYTES = 8 * 1024  # names and values of these together
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # a token, as in HTTP
-_RESERVED_NAMES = ("mq9-", "nats-")  # the protocol's, and those of NATS itself
+RESERVED_NAMES = ("mq9-", "nats-")  # the protocol's, and those of NATS itself
 
 Check = Callable[[str, Any], Any]
 E = TypeVar("E", bound=Enum)
@@ -211,16 +211,11 @@ def _header_name(name: str, value: Any) -> str:
             f"{name}: {shown(value)} is not a name of 1 to 128 letters, digits or !#$%&'*+-.^_`|~"
         )
     lower = value.lower()
-    if lower.startswith(_RESERVED_NAMES):
+    if lower.startswith(RESERVED_NAMES):
         raise InvalidRequest(
             f"{name}: {lower} is not free: mq9- and nats- have meanings of their own"
         )
     return lower
-
-
-def is_free_header(name: str) -> bool:
-    """Tell whether a header of a request is the message's, not the protocol's or NATS's."""
-    return not (name.isascii() and name.lower().startswith(_RESERVED_NAMES))
 
 
 def agents(name: str, value: Any) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from mq9 import address
 from mq9.errors import InvalidRequest
@@ -31,20 +32,35 @@ class PayloadEncoding(StrEnum):
     BASE64 = "base64"
 
 
-def read(headers: Headers) -> dict[str, str]:
-    """Return the ``mq9-*`` headers by lower-case name.
+class RequestHeaders(NamedTuple):
+    """The headers of a request, told apart.
+
+    Attributes:
+        protocol: Those of the protocol, ``mq9-*``, by lower-case name.
+        free: Name and value of those that are neither the protocol's nor of NATS itself.
+    """
+
+    protocol: dict[str, str]
+    free: tuple[tuple[str, str], ...] = ()
+
+
+def read(headers: Headers) -> RequestHeaders:
+    """Tell the headers of a request apart.
 
     Raises:
-        InvalidRequest: One is there twice.
+        InvalidRequest: One of the protocol is there twice.
     """
-    values: dict[str, str] = {}
+    protocol: dict[str, str] = {}
+    free: list[tuple[str, str]] = []
     for name, value in headers:
         lower = name.lower()
-        if name.isascii() and lower.startswith("mq9-"):
-            if lower in values:
+        if not name.isascii() or not lower.startswith(checks.RESERVED_NAMES):
+            free.append((name, value))
+        elif lower.startswith("mq9-"):
+            if lower in protocol:
                 raise InvalidRequest(f"{lower}: the header is repeated")
-            values[lower] = value
-    return values
+            protocol[lower] = value
+    return RequestHeaders(protocol, tuple(free))
 
 
 def decode_encoding(values: dict[str, str]) -> PayloadEncoding | None:

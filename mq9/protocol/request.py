@@ -13,7 +13,7 @@ from mq9.errors import InvalidRequest
 from mq9.protocol import checks
 from mq9.protocol.checked import Checked, given
 from mq9.protocol.checks import optional
-from mq9.protocol.headers import Headers
+from mq9.protocol.headers import RequestHeaders
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -107,12 +107,12 @@ class Body(Checked, Request[R_co]):
         return cls(**values)
 
     @classmethod
-    def read(cls, payload: bytes, headers: Headers, msg_id: int | None) -> Self:
+    def read(cls, payload: bytes, headers: RequestHeaders, msg_id: int | None) -> Self:
         """Read a request from what travelled.
 
         Args:
             payload: The JSON, or what a message carries.
-            headers: Name and value of each.
+            headers: What travelled beside it.
             msg_id: The message that the subject names, if it names one.
 
         Raises:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from mq9 import address as addresses
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Extended, MailboxStatus, MailboxType, Priority
-from mq9.protocol import checks, headers
+from mq9.protocol import checks
 from mq9.protocol.checked import Checked, given, needed
 from mq9.protocol.checks import (
     MAX_MSG_ID,
@@ -22,7 +22,7 @@ from mq9.protocol.checks import (
     otherwise,
     whole,
 )
-from mq9.protocol.headers import Headers
+from mq9.protocol.headers import RequestHeaders
 from mq9.protocol.outcomes import Created, Discovered, Fetched, Found, MoveOutcome, PublicPage
 from mq9.protocol.request import Body, ByConsumer
 
@@ -138,19 +138,19 @@ class Send(Body[int]):
         return [*encoded, *self.headers]
 
     @classmethod
-    def read(cls, payload: bytes, found: Headers, msg_id: int | None) -> Self:
+    def read(cls, payload: bytes, headers: RequestHeaders, msg_id: int | None) -> Self:
         """Read the options from a request's headers.
 
         Raises:
-            InvalidRequest: A header is repeated or malformed.
+            InvalidRequest: A header is malformed.
         """
-        values = headers.read(found)
         options: dict[str, Any] = {}
-        for name, (header, default) in _OPTIONS.items():
-            if header in values:
-                options[name] = _parse(header, values[header], default, name)
-        free = tuple((name, value) for name, value in found if checks.is_free_header(name))
-        return cls(**options, headers=free)
+        for header, text in headers.protocol.items():
+            name = _OPTION_OF.get(header)
+            if name is not None:
+                _, default = _OPTIONS[name]
+                options[name] = _parse(header, text, default, name)
+        return cls(**options, headers=headers.free)
 
     @property
     def claimed_agent(self) -> str | None:
@@ -164,6 +164,7 @@ _OPTIONS = {
     for field in dataclasses.fields(Send)
     if "header" in field.metadata
 }
+_OPTION_OF = {header: name for name, (header, _) in _OPTIONS.items()}
 
 
 def _parse(header: str, text: str, default: object, name: str) -> Any:
@@ -322,7 +323,7 @@ class Delete(Body[None]):
         return b""
 
     @classmethod
-    def read(cls, payload: bytes, headers: Headers, msg_id: int | None) -> Self:
+    def read(cls, payload: bytes, headers: RequestHeaders, msg_id: int | None) -> Self:
         """Read a request from its subject.
 
         Raises:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Final
 
 from mq9.protocol import replies, requests
-from mq9.protocol.headers import Headers
+from mq9.protocol.headers import RequestHeaders
 from mq9.protocol.request import Body, Named
 
 
@@ -58,15 +58,15 @@ class Verb:
     reads: bool = False
     repeatable: bool | Callable[[Any], bool] = False
     wakes: Wakes = Wakes.NOBODY
-    decode: Callable[[bytes, Headers, Named], Body[Any]] | None = None
+    decode: Callable[[bytes, RequestHeaders, Named], Body[Any]] | None = None
     claims: Callable[[bytes], bool] | None = None
 
-    def read(self, payload: bytes, headers: Headers, named: Named) -> Body[Any]:
+    def read(self, payload: bytes, headers: RequestHeaders, named: Named) -> Body[Any]:
         """Read a request of the verb.
 
         Args:
             payload: The JSON, or what a message carries.
-            headers: Name and value of each.
+            headers: What travelled beside it.
             named: What the subject names.
 
         Raises:
