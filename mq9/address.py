@@ -40,7 +40,7 @@ def parse(value: object) -> str:
     """
     if not isinstance(value, str):
         raise InvalidAddress(f"invalid mail_address: {shown(value)} is not a string; {_RULE}")
-    url = _URL.fullmatch(value)
+    url = _URL.fullmatch(value) if value.startswith("mq9://") else None
     address = url.group(1) if url else value
     if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address):
         begin = value if len(value) <= MAX_LENGTH + 32 else value[:MAX_LENGTH] + "…"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mq9.broker.feed import Feed
 from mq9.broker.observer import Observer, Silent
@@ -140,9 +140,9 @@ class EmbeddedBroker:
     def _watch(self, watching: bool) -> None:
         self._backend.watch(watching)
 
-    async def handle(self, request: Request) -> bytes:
+    def handle(self, request: Request) -> Coroutine[Any, Any, bytes]:
         """Answer one request."""
-        return await self._service.handle(request)
+        return self._service.handle(request)
 
     def feed(
         self, session: Session, mail_address: str, group_name: str | None, read_by: str | None

@@ -203,6 +203,8 @@ class Waiters:
         Args:
             address: The mailbox; None for every mailbox.
         """
+        if not self._by_address:
+            return  # who joins from now on finds what is new when it looks first
         with self._lock:
             for line in self._lines(address):
                 line.news()
