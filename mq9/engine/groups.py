@@ -6,6 +6,7 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
+from mq9.engine import mailboxes
 from mq9.engine.commands import Call, consumer_of
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
@@ -181,9 +182,9 @@ def start_position(
         ).fetchone()
     elif wanted.deliver is Deliver.FROM_TIME and wanted.from_time is not None:
         row = connection.execute(
-            "SELECT msg_id FROM messages WHERE mailbox=? AND visible_ms>=?"
-            " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY visible_ms, msg_id LIMIT 1",
-            (mailbox.id, wanted.from_time * 1000, now),
+            "SELECT msg_id FROM messages WHERE mailbox=? AND msg_id>=?"
+            " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT 1",
+            (mailbox.id, mailboxes.first_since(connection, mailbox, wanted.from_time * 1000), now),
         ).fetchone()
     return mailbox.next_msg_id if row is None else int(row[0])
 

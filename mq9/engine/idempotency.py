@@ -25,30 +25,6 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
-def first_answer(
-    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Send], now: int
-) -> int | None:
-    """Return what the first SEND under this id was answered, if there was one.
-
-    Raises:
-        IdConflict: It had another body.
-    """
-    if call.request.id is None:
-        return None
-    row = connection.execute(
-        "SELECT digest, answer FROM sent_ids WHERE mailbox=? AND id=? AND sent_ms>?",
-        (mailbox.id, key(call.agent or "", call.request.id), now - REMEMBERED_MS),
-    ).fetchone()
-    if row is None:
-        return None
-    known, answer = row
-    if known != _digest(call.payload):
-        raise IdConflict(
-            f"id: {call.request.id!r} was used before in {mailbox.address} with another body"
-        )
-    return int(answer)
-
-
 def remember(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
@@ -56,31 +32,49 @@ def remember(
     answer: int,
     now: int,
     limits: Limits,
-) -> None:
+) -> int | None:
     """Keep the answer to a SEND for those that repeat it; saving the mailbox is the caller's.
 
+    Returns:
+        What the first SEND under this id was answered; None where this is the first.
+
     Raises:
+        IdConflict: The first had another body.
         LimitReached: The mailbox has as many ids as it may.
     """
     if call.request.id is None:
-        return
-    stored_as = key(call.agent or "", call.request.id)
-    mailbox.ids -= connection.execute(
-        "DELETE FROM sent_ids WHERE mailbox=? AND id=?", (mailbox.id, stored_as)
+        return None
+    stored_as, digest = key(call.agent or "", call.request.id), _digest(call.payload)
+    is_new = connection.execute(
+        "INSERT INTO sent_ids VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
+        (mailbox.id, stored_as, digest, answer, now),
     ).rowcount
-    if mailbox.ids >= limits.max_ids:
-        forgotten = _remove_old(connection, now, _FORGOTTEN_AT_ONCE)
-        mailbox.ids -= forgotten[mailbox.id]
-    if mailbox.ids >= limits.max_ids:
-        raise LimitReached(
-            f"max_ids: {mailbox.ids} idempotency ids in {mailbox.address} reach the limit of "
-            f"{limits.max_ids}; each is remembered for 7 days"
+    if is_new:
+        if mailbox.ids >= limits.max_ids:
+            forgotten = _remove_old(connection, now, _FORGOTTEN_AT_ONCE)
+            mailbox.ids -= forgotten[mailbox.id]
+        if mailbox.ids >= limits.max_ids:
+            raise LimitReached(
+                f"max_ids: {mailbox.ids} idempotency ids in {mailbox.address} reach the limit of "
+                f"{limits.max_ids}; each is remembered for 7 days"
+            )
+        mailbox.ids += 1
+        return None
+    known, first, sent_ms = connection.execute(
+        "SELECT digest, answer, sent_ms FROM sent_ids WHERE mailbox=? AND id=?",
+        (mailbox.id, stored_as),
+    ).fetchone()
+    if sent_ms <= now - REMEMBERED_MS:
+        connection.execute(
+            "UPDATE sent_ids SET digest=?, answer=?, sent_ms=? WHERE mailbox=? AND id=?",
+            (digest, answer, now, mailbox.id, stored_as),
         )
-    connection.execute(
-        "INSERT INTO sent_ids VALUES (?,?,?,?,?)",
-        (mailbox.id, stored_as, _digest(call.payload), answer, now),
-    )
-    mailbox.ids += 1
+        return None
+    if known != digest:
+        raise IdConflict(
+            f"id: {call.request.id!r} was used before in {mailbox.address} with another body"
+        )
+    return int(first)
 
 
 def forget(connection: sqlite3.Connection, now: int, most: int) -> int:

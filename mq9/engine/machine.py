@@ -49,8 +49,8 @@ class Applying:
     def __init__(self, connection: sqlite3.Connection, *, keeps_refused: bool = True) -> None:
         self._connection = connection
         self._keeps_refused = keeps_refused
-        self._begun = self.position = positions.position(connection)
-        self._limits = positions.limits(connection)
+        self.position, self._limits = positions.position_and_limits(connection)
+        self._begun = self.position
 
     def apply(self, entry: Entry[Request[R]]) -> Outcome[R]:
         """Change the state as an entry says, or refuse it and leave the state as it is.

@@ -349,6 +349,26 @@ def replace_older(
     return True
 
 
+def first_since(connection: sqlite3.Connection, mailbox: Mailbox, instant: int) -> int:
+    """Return the msg_id from which messages became visible at an instant or later.
+
+    It is searched for by halves, since they became visible in the order of their ids.
+    """
+    low, high = 0, mailbox.next_msg_id
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(
+            "SELECT msg_id, visible_ms FROM messages WHERE mailbox=? AND msg_id>=?"
+            " ORDER BY msg_id LIMIT 1",
+            (mailbox.id, middle),
+        ).fetchone()
+        if row is None or row[1] >= instant:
+            high = middle
+        else:
+            low = int(row[0]) + 1
+    return low
+
+
 class Removal(NamedTuple):
     """A message that is removed.
 

@@ -146,7 +146,8 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
     size = counted_bytes(request, call.payload, sender)
     limits.check_payload(call.payload)
     mailbox = mailboxes.advance(connection, call.address, now)
-    first = idempotency.first_answer(connection, mailbox, call, now)
+    answer = -1 if request.delay else mailbox.next_msg_id
+    first = idempotency.remember(connection, mailbox, call, answer, now, limits)
     if first is not None:
         return first
     expires_ms = None if request.ttl is None else now + request.ttl * 1000
@@ -154,10 +155,7 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
     if not mailboxes.may_replace(connection, mailbox, request.key, sender, is_verified, instant):
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
     has_replaced = False
-    if request.delay:
-        answer = -1
-    else:
-        answer = mailbox.next_msg_id
+    if not request.delay:
         instant = mailbox.visible_ms = max(mailbox.visible_ms, now)
         mailbox.next_msg_id += 1
         has_replaced = mailboxes.replace_older(connection, mailbox, request.key, instant, answer)
@@ -188,7 +186,6 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
             call.payload,
         ),
     )
-    idempotency.remember(connection, mailbox, call, answer, now, limits)
     mailbox.messages += 1
     mailbox.bytes += size
     mailbox.expect_change(instant if request.delay else expires_ms)
@@ -293,12 +290,8 @@ def query(connection: sqlite3.Connection, call: Call[Query], now: int) -> Found:
         conditions.append("correlation_id=?")
         values.append(request.correlation_id)
     if request.since is not None:
-        # By id, which grows with time, so that the newest are found without sorting all.
-        conditions.append(
-            "msg_id>=(SELECT msg_id FROM messages WHERE mailbox=? AND visible_ms>=?"
-            " ORDER BY visible_ms, msg_id LIMIT 1)"
-        )
-        values += [mailbox.id, request.since * 1000]
+        conditions.append("msg_id>=?")
+        values.append(mailboxes.first_since(connection, mailbox, request.since * 1000))
     matching = " AND ".join(conditions)
     rows: Iterable[tuple[Any, ...]]
     if request.tags:

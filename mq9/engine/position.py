@@ -32,6 +32,14 @@ def position(connection: sqlite3.Connection) -> Position:
     return Position(*connection.execute("SELECT applied, now_ms FROM state").fetchone())
 
 
+def position_and_limits(connection: sqlite3.Connection) -> tuple[Position, Limits]:
+    """Return how far the state has come, and what the broker takes, in one step."""
+    applied, now_ms, *values = connection.execute(
+        f"SELECT applied, now_ms, {_LIMIT_COLUMNS} FROM state"  # noqa: S608  # constant columns
+    ).fetchone()
+    return Position(applied, now_ms), Limits(*values)
+
+
 def limits(connection: sqlite3.Connection) -> Limits:
     """Return what the broker takes."""
     row = connection.execute(f"SELECT {_LIMIT_COLUMNS} FROM state").fetchone()  # noqa: S608  # constant columns

@@ -70,7 +70,6 @@ CREATE UNIQUE INDEX messages_key ON messages (mailbox, key) WHERE key IS NOT NUL
 CREATE INDEX messages_correlation ON messages (mailbox, correlation_id, msg_id)
   WHERE correlation_id IS NOT NULL;
 CREATE INDEX messages_expiry ON messages (mailbox, expires_ms) WHERE expires_ms IS NOT NULL;
-CREATE INDEX messages_time ON messages (mailbox, visible_ms, msg_id);
 
 CREATE TABLE delayed (
   id INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order of sending

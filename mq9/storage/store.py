@@ -105,7 +105,8 @@ _MIGRATIONS: dict[int, str] = {
     " max_groups INTEGER NOT NULL DEFAULT 1000,"
     " max_ids INTEGER NOT NULL DEFAULT 10000000,"
     " max_redelivered INTEGER NOT NULL DEFAULT 268435456) STRICT;\n"
-    "INSERT INTO state (applied, now_ms) VALUES (0, 0);\n",
+    "INSERT INTO state (applied, now_ms) VALUES (0, 0);\n"
+    "DROP INDEX messages_time;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
