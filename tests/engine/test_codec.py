@@ -15,9 +15,10 @@ from mq9 import errors
 from mq9.engine import codec, handlers, machine  # noqa: F401  # registers the commands
 from mq9.engine.codec import calls, frame, outcomes
 from mq9.engine.codec.records import NEEDED, Record
-from mq9.engine.commands import Call, Outcome
+from mq9.engine.commands import Advance, Call, ClaimNames, NoteRead, Outcome, Sweep
 from mq9.models import Priority
 from mq9.protocol import requests
+from mq9.protocol.outcomes import Created, Fetched
 
 from . import codec_corpus
 from .codec_examples import CALLS, LEASED, OUTCOMES, REQUESTS, STORED, VALUES, WAITING
@@ -183,6 +184,7 @@ def test_damage_is_noticed(entry, data):
         ({"request": {"send": {}}, "payload": "text"}, "payload: not bytes but of type str"),
         ({"request": {"send": {}}, "colour": 1}, "the field 'colour' is not known"),
         ({"request": {"send": {}}, "actor": {"age": 1}}, "actor: the field 'age' is not known"),
+        ({"request": {"send": {"tags": "a"}}}, "tags: not an array but of type str"),
         ({"request": "send"}, "request: not a map of a name to fields but of type str"),
         ({"request": {}}, "request: not a map of a name to fields but of type dict"),
         ({"address": "box"}, "the field 'request' is missing"),
@@ -249,17 +251,34 @@ def test_a_query_is_no_command():
 
 
 @pytest.mark.parametrize(
-    ("beside", "wrong"),
+    ("call", "wrong"),
     [
-        ({"payload": bytearray(b"a")}, "payload: not bytes but of type bytearray"),
-        ({"address": "\ud800"}, "surrogates"),
-        ({"as_text": 1}, "as_text: not true or false but of type int"),
-        ({"default_consumer": 1}, "default_consumer: not a text but of type int"),
+        (Call(Advance(), payload=bytearray(b"a")), "payload: not bytes but of type bytearray"),
+        (Call(Advance(), "\ud800"), "surrogates"),
+        (Call(Advance(), as_text=1), "as_text: not true or false but of type int"),
+        (Call(Advance(), default_consumer=1), "default_consumer: not a text but of type int"),
+        (Call(Advance(), actor="a"), "actor: not of the class Actor but of type str"),
+        (Call(Sweep(most=2**63)), "request: sweep: most: a whole number is not of 64 bits"),
+        (Call(NoteRead(group_name="g", cursors=[1])), "cursors: not a tuple but of type list"),
+        (Call(ClaimNames(names=(["a", "b"],), addresses=())), "not a pair but of type list"),
     ],
 )
-def test_what_could_not_be_read_is_not_written(beside, wrong):
+def test_a_call_that_could_not_be_read_is_not_written(call, wrong):
     with pytest.raises(ValueError, match=wrong):
-        codec.encode_call(Call(requests.Send(), **beside))
+        codec.encode_call(call)
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        (Created("a", "1", "latest"), "type: not of the class MailboxType but of type str"),
+        (Fetched(mail_address="a", generation="1", lease_until=1), "not a floating-point number"),
+        (7.0, "value: float has no name here"),
+    ],
+)
+def test_an_outcome_that_could_not_be_read_is_not_written(value, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        codec.encode_outcome(Outcome(value, None, 0))
 
 
 def test_what_was_accepted_is_read_although_it_would_be_refused_today():

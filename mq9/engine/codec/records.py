@@ -57,7 +57,7 @@ class Record:
             Misfit: It is not an instance, or what a field holds is not of its shape.
         """
         if type(one) is not self.kind:
-            raise misfit(one, f"a {self.kind.__name__}")
+            raise misfit(one, f"of the class {self.kind.__name__}")
         plain = {}
         for name, default, write in self._written:
             value = getattr(one, name)

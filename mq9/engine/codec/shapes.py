@@ -93,7 +93,7 @@ def one_of(kind: type[StrEnum]) -> Shape:
 
     def write(value: Any) -> str:
         if type(value) is not kind:
-            raise misfit(value, f"a {kind.__name__}")
+            raise misfit(value, f"of the class {kind.__name__}")
         return _text(value.value)
 
     def read(plain: Any) -> StrEnum:
