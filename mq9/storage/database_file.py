@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mq9.storage.store import LOG_BYTES
 
@@ -22,8 +22,7 @@ _CONCLUSIVE_NS = 1_000_000_000  # a change so recent may hide a second one: time
 _AGAIN_S = 0.1  # after which such a file is looked into again
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
+class _Identity(NamedTuple):
     """Which file lies at a path, and what its owner may do with it."""
 
     device: int
@@ -60,6 +59,7 @@ class DatabaseFile:
         self._main = path
         self._log = Path(f"{real}-wal")
         self._paths = (path, self._log, Path(f"{real}-shm"))
+        self._names = tuple(map(str, self._paths))
         self._identities = [_Identity.of(one.stat()) for one in self._paths]
         self._log_size = 0
         self._is_cut = False
@@ -76,18 +76,27 @@ class DatabaseFile:
 
         Only this much can be told from any thread, at the price of three calls of ``stat``.
         """
-        for path, identity in zip(self._paths, self._identities, strict=True):
+        found = self._look()
+        return found if isinstance(found, str) else None
+
+    def _look(self) -> str | list[os.stat_result]:
+        """Return the status of the files, in the order of their paths; or what became of one."""
+        found = []
+        for path, identity in zip(self._names, self._identities, strict=True):
             try:
-                found = _Identity.of(path.stat())
+                status = os.stat(path)  # noqa: PTH116  # a Path takes as long as the call
             except FileNotFoundError:
                 return f"{path} is not there any more"
             except OSError as error:
                 return f"{path} cannot be reached: {error.strerror}"
-            if not found.is_same_file(identity):
-                return f"{path} is another file now"
-            if identity.rights & ~found.rights:
-                return f"{path} may no longer be read and written"
-        return None
+            here = _Identity.of(status)
+            if here != identity:
+                if not here.is_same_file(identity):
+                    return f"{path} is another file now"
+                if identity.rights & ~here.rights:
+                    return f"{path} may no longer be read and written"
+            found.append(status)
+        return found
 
     def may_be_completed(self, connection: sqlite3.Connection) -> bool:
         """Tell whether the log may still be written into the main file, as the last close does.
@@ -100,7 +109,7 @@ class DatabaseFile:
                 is_there = path == self._main or path.exists()
                 if is_there and not _Identity.of(path.stat()).is_same_file(identity):
                     return False
-            return not self._is_cut and self._overwritten(connection) is None
+            return not self._is_cut and self._overwritten(connection, self._main.stat()) is None
         except (OSError, sqlite3.Error):
             return False
 
@@ -110,11 +119,12 @@ class DatabaseFile:
         Args:
             connection: The one that writes, outside a transaction.
         """
-        moved = self.moved()
-        if moved is not None:
-            return moved
+        found = self._look()
+        if isinstance(found, str):
+            return found
+        main, log, _ = found
         try:
-            return self._overwritten(connection) or self._cut_log(connection)
+            return self._overwritten(connection, main) or self._cut_log(connection, log.st_size)
         except FileNotFoundError as error:
             return f"{error.filename} is not there any more"
         except (OSError, sqlite3.Error) as error:
@@ -127,9 +137,8 @@ class DatabaseFile:
             (self._seen,),
         )
 
-    def _cut_log(self, connection: sqlite3.Connection) -> str | None:
+    def _cut_log(self, connection: sqlite3.Connection, size: int) -> str | None:
         """Tell of a log that is shorter than what SQLite has written to it."""
-        size = self._log.stat().st_size
         # SQLite itself cuts a log that it begins anew, to LOG_BYTES; other programs may to nothing,
         # once all of it stands in the main file.
         if size < min(self._log_size, LOG_BYTES):
@@ -142,9 +151,8 @@ class DatabaseFile:
         _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return int(frames)
 
-    def _overwritten(self, connection: sqlite3.Connection) -> str | None:
+    def _overwritten(self, connection: sqlite3.Connection, status: os.stat_result) -> str | None:
         """Tell of a main file that something other than a checkpoint has written to."""
-        status = self._main.stat()
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         now = time.monotonic()
         if stamp == self._stamp and (self._is_conclusive or now - self._checked_at < _AGAIN_S):
