@@ -33,6 +33,7 @@ logger = logging.getLogger("mq9.broker")
 
 _SPARE_FILES = 64 + HttpLimits().most + HttpLimits().reserve  # for everything but clients
 _ADMIN_PORT = 9090
+_MOST_NEW = 10_000  # objects that are made before garbage is looked for; 64 requests have thousands
 _MOST_NAMED = 5  # mailboxes or registrations in one line of the log
 
 
@@ -65,6 +66,7 @@ async def _run(settings: Settings) -> None:
         # What was imported stays. A full collection would look at all of it, which holds up every
         # client for 30 ms and is charged to whose request it falls into.
         gc.freeze()
+        gc.set_threshold(_MOST_NEW)
         typer.echo(f"mq9 listens on {server.url}")
         await stop.wait()
         logger.info("draining", extra={"connections": server.connections})

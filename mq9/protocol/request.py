@@ -176,7 +176,9 @@ def parse_object(payload: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"payload: not JSON: {error}") from None
     if not isinstance(data, dict):
         raise InvalidRequest(f"payload: {checks.shown(data)} is not a JSON object")
-    if _is_nested_deeper(data, MAX_NESTING):
+    # Each level has a bracket of its own.
+    brackets = payload.count(b"{") + payload.count(b"[")
+    if brackets > MAX_NESTING and _is_nested_deeper(data, MAX_NESTING):
         raise InvalidRequest(f"payload: the JSON is nested more than {MAX_NESTING} levels deep")
     return data
 
