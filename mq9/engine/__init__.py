@@ -1,6 +1,6 @@
 """The state of a broker: mailboxes, messages, leases and agents in one SQLite database.
 
-The engine is a state machine. ``machine.apply(connection, call, now, limits)`` changes it, and
+The engine is a state machine. ``machine.apply(connection, entry)`` changes it, and
 ``machine.read(connection, call, now)`` looks at it; both are plain functions that never wait, never
 read a clock and use no randomness, so that the same calls at the same instants give the same state
 everywhere. Each module registers its functions for the requests that they carry out. What they

@@ -196,6 +196,14 @@ def seen(connection: sqlite3.Connection, call: Call[Seen], now: int, _limits: Li
     return next_sign(connection, call.request.name, now)
 
 
+@handlers.unchanging(Seen)
+def find_seen(connection: sqlite3.Connection, call: Call[Seen], now: int) -> int | None:
+    """Return by when a waiting agent gives the next sign; None where one is to be noted."""
+    if is_sign_due(connection, call.request.name, now):
+        return None
+    return next_sign(connection, call.request.name, now)
+
+
 # An agent whose sign of life is to be noted.
 _DUE = (
     "a.key=:name AND (a.seen_ms<=:now-:grain"
