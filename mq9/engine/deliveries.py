@@ -81,6 +81,15 @@ def undo(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
         " AND n.mailbox=d.mailbox AND n.reply=l.reply AND n.msg_id=d.msg_id AND n.previous=d.reply",
         reply,
     )
+    # Where the lease is over, the one that got it leads to the last of those that are left.
+    connection.execute(
+        "UPDATE deliveries AS f SET count=f.count-1, latest=(SELECT p.reply FROM deliveries p"
+        " WHERE p.mailbox=d.mailbox AND p.reply=nullif(d.previous, f.reply) AND p.msg_id=d.msg_id)"
+        " FROM deliveries d WHERE d.mailbox=:mailbox AND d.reply=:number AND d.previous IS NOT NULL"
+        " AND f.group_id=d.group_id AND f.msg_id=d.msg_id AND f.previous IS NULL"
+        " AND f.latest=d.reply",
+        reply,
+    )
     # By the one that got the lease the later ones are found.
     connection.execute(
         "DELETE FROM deliveries AS d WHERE mailbox=:mailbox AND reply=:number"

@@ -142,6 +142,20 @@ def test_fetches_that_reach_nobody_one_after_the_other_are_all_undone(broker):
         broker.ack(2, batch=lost[1][1].batch)
 
 
+def test_fetches_again_that_reach_nobody_are_undone_after_the_lease_is_over(broker):
+    broker.send(1)
+    broker.fetch()
+    _, reached = broker.fetch()
+    lost = [broker.fetch(), broker.fetch()]
+    broker.apply(call(requests.Delete, msg_id=0))
+    for command, fetched in reversed(lost):
+        broker.vanish(command, fetched)
+    move = call(requests.Move, group_name="g", msg_id=0, consumer="one", to="dead")
+    assert broker.apply(move).msg_id is None  # it is no longer stored
+    assert broker.ack(0) == broker.ack(0, batch=reached.batch)
+    assert broker.life(0).groups[0].deliveries == 2
+
+
 def test_a_first_fetch_that_reached_nobody_and_was_followed_by_another_takes_nothing(broker):
     broker.send(2)
     lost = broker.fetch()
