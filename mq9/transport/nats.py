@@ -445,8 +445,10 @@ class _Client(Client):
 
 def _is_answered(reply: asyncio.Future[Msg | Mq9Error]) -> bool:
     """Tell whether a server has counted a reply as the one message of its inbox."""
-    # That nobody listens it does not count.
-    return reply.done() and not reply.cancelled() and not _says_nobody(reply.result())
+    if not reply.done() or reply.cancelled():
+        return False
+    answer = reply.result()  # or that there will be none; that nobody listens is not counted
+    return isinstance(answer, Msg) and not _says_nobody(answer)
 
 
 def _says_nobody(answer: Msg | Mq9Error) -> bool:
