@@ -2,11 +2,14 @@
 
 import os
 import random
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,13 +51,17 @@ class Diary:
         return f"{word} ".ljust(self.begun[word], "x")
 
 
-def run_and_kill(url, name, lines, diary):
-    """Let a child work until it has said so many lines, and kill it wherever it is by then."""
+def start(url, name, **options):
     # What coverage writes does not survive a kill, so none is measured there.
     environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
-    child = subprocess.Popen(
-        [sys.executable, CHILD, url, name], stdout=subprocess.PIPE, text=True, env=environment
+    return subprocess.Popen(
+        [sys.executable, CHILD, url, name], stdout=subprocess.PIPE, env=environment, **options
     )
+
+
+def run_and_kill(url, name, lines, diary):
+    """Let a child work until it has said so many lines, and kill it wherever it is by then."""
+    child = start(url, name, text=True)
     try:
         for _ in range(lines):
             line = child.stdout.readline()
@@ -68,14 +75,55 @@ def run_and_kill(url, name, lines, diary):
         diary.read(line)
 
 
-@asynccontextmanager
-async def copy_after_an_hour(path, directory):
-    """Reach the file as it was left behind, at a time when all leases and delays are over."""
+class Frozen:
+    """A child that works, and stands still whenever the test looks at what it has written."""
+
+    def __init__(self, url, name):
+        self._child = start(url, name)
+        self._said = self._child.stdout.fileno()
+        self._line = b""
+
+    def work(self, lines, diary):
+        """Let it say at least so many lines."""
+        while lines > 0:
+            lines -= self._read(diary)
+
+    @contextmanager
+    def standing_still(self, diary):
+        """Stop it wherever it is, with the diary up to date; go on after that."""
+        self._child.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(self._child.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), "the child ended by itself"
+        while select.select([self._said], [], [], 0)[0]:
+            self._read(diary)
+        yield
+        self._child.send_signal(signal.SIGCONT)
+
+    def _read(self, diary):
+        data = os.read(self._said, 65_536)
+        assert data, "the child ended by itself"
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            diary.read(line.decode())
+        return len(lines)
+
+    def end(self):
+        self._child.kill()
+        self._child.communicate()
+
+
+def copy(path, directory, *, but=None):
     directory.mkdir()
     for part in path.parent.glob(f"{path.name}*"):
-        shutil.copy(part, directory)
+        if part.name != but:
+            shutil.copy(part, directory)
+
+
+@asynccontextmanager
+async def opened_after_an_hour(path):
+    """Reach a file at a time when all leases and delays are over."""
     clock = ManualClock(time.time() + LEASES_ARE_OVER_S)
-    broker = EmbeddedBroker.on_file(directory / path.name, clock)
+    broker = EmbeddedBroker.on_file(path, clock)
     client = Mq9Client(transport=DirectTransport(broker, Session("parent"), broker.close))
     async with client:
         yield client
@@ -140,11 +188,37 @@ async def test_whatever_was_acknowledged_survives_a_kill_at_any_moment(tmp_path,
         run_and_kill(url, f"{number}", dice.randint(0, 150), diary)
         if path.exists():  # otherwise it was killed before it came to anything
             directory = tmp_path / f"copy{number}"
-            async with copy_after_an_hour(path, directory) as client:
+            copy(path, directory)
+            async with opened_after_an_hour(directory / path.name) as client:
                 await check(client, diary)
             shutil.rmtree(directory)
 
     answers = [msg_id for msg_id in diary.sent.values() if msg_id != -1]
     assert len(answers) == len(set(answers))
+    assert len(diary.sent) > 10 * scale
+    assert len(diary.acked) > 10 * scale
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGSTOP")
+async def test_whatever_was_acknowledged_is_in_every_copy_of_file_and_log(tmp_path, scale):
+    """A copy that is taken while nothing is written holds what was answered, at every instant."""
+    path = tmp_path / "mq9.db"
+    dice = random.Random(0)
+    diary = Diary()
+    child = Frozen(f"sqlite:///{path.as_posix()}?durability=full", "child")
+    try:
+        for number in range(20 * scale):
+            child.work(dice.randint(1, 60), diary)
+            directory = tmp_path / f"copy{number}"
+            with child.standing_still(diary):
+                copy(path, directory, but=f"{path.name}-shm")  # SQLite's index of the log
+                known = deepcopy(diary)
+            async with opened_after_an_hour(directory / path.name) as client:
+                await check(client, known)
+            shutil.rmtree(directory)
+    finally:
+        child.end()
     assert len(diary.sent) > 10 * scale
     assert len(diary.acked) > 10 * scale
