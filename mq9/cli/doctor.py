@@ -17,7 +17,7 @@ import typer
 from mq9.cli import local_checks, name_conflicts
 from mq9.cli.call import Call
 from mq9.cli.diagnostics import OK, PROBLEM, Check, ok, problem, warning
-from mq9.cli.output import count, one_line
+from mq9.cli.output import count, one_line, when
 from mq9.client.client import Mq9Client
 from mq9.errors import InvalidRequest, Mq9Error, Unauthorized, Unreachable, UnusableFile
 from mq9.transport.open import file_of, shown_url
@@ -82,15 +82,18 @@ async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
 
 
 def _show_digest(call: Call, named: str) -> int:
-    """Print the digest of a file's state."""
+    """Print the digest of a file's state, and how far the state has come."""
     from mq9.engine.digest import digest  # noqa: PLC0415  # not before it is used
+    from mq9.engine.position import position  # noqa: PLC0415  # not before it is used
     from mq9.storage import store  # noqa: PLC0415  # not before it is used
 
     path = file_of(named) if "://" in named else Path(named).expanduser().resolve()
     if path is None:
         raise InvalidRequest(f"digest: {shown_url(named)} is no file")
-    found = store.look_into(path, digest)
-    call.out.show({"file": str(path), "digest": found}, found)
+    found, (applied, now_ms) = store.look_into(path, lambda one: (digest(one), position(one)))
+    document = {"file": str(path), "digest": found, "applied": applied, "now_ms": now_ms}
+    reached = f"after entry {applied}, {when(now_ms / 1000)}" if applied else "before any entry"
+    call.out.show(document, found, reached)
     return 0
 
 

@@ -8,14 +8,18 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+from calls import call as engine_call
+from calls import carry_out
 
 from cli.conftest import SECRET, Running, call
-from mq9 import Mq9Client
 from mq9.cli import local_checks, name_conflicts
+from mq9.engine.digest import digest
+from mq9.protocol import requests
 from mq9.server.users import Users
 from mq9.storage import store
 from mq9.version import VERSION
@@ -319,10 +323,12 @@ def test_files_that_hold_the_same_have_the_same_digest(mq9, tmp_path, inbox):
     shutil.copy(file, copy)
     before = file.read_bytes()
     said = mq9.ok("doctor", "--digest", copy).out
-    assert re.fullmatch("[0-9a-f]{32}\n", said)
+    assert re.fullmatch("[0-9a-f]{32}\nafter entry [1-9], 20[-: +0-9]+\n", said)
     assert mq9.ok("doctor", "--digest", mq9.url).out == said
     document = mq9.ok("doctor", "--digest", file, "--json").document
-    assert document == {"file": str(file), "digest": said.strip()}
+    assert document["file"] == str(file)
+    assert said.startswith(f"{document['digest']}\nafter entry {document['applied']}, ")
+    assert time.time() - 3_600 < document["now_ms"] / 1000 < time.time() + 1
     assert file.read_bytes() == before
     assert sorted(one.name for one in tmp_path.iterdir()) == ["copy.db", "mail.db"]
 
@@ -331,15 +337,21 @@ def test_files_that_hold_the_same_have_the_same_digest(mq9, tmp_path, inbox):
     assert mq9.ok("doctor", "--digest", copy).out == said
 
 
-async def test_the_digest_of_a_file_in_use_is_that_of_what_is_stored(mq9, tmp_path):
-    async with Mq9Client(mq9.url) as client:
-        await client.mailbox_create(name="inbox")
-        digests = []
-        for _ in range(3):
-            await client.send("inbox", "x")
-            digests.append((await call(mq9.url, "doctor", "--digest", mq9.url)).out)
-    assert len(set(digests)) == 3
-    assert (await call(mq9.url, "doctor", "--digest", mq9.url)).out == digests[-1]
+def test_the_digest_of_a_file_in_use_is_that_of_what_is_stored(mq9, tmp_path):
+    with closing(store.open_file(tmp_path / "mail.db")) as connection:
+        for command in (requests.CreateMailbox, requests.Send, requests.Send):
+            carry_out(connection, engine_call(command), 1_700_000_000_000)
+            said = mq9.ok("doctor", "--digest", mq9.url).out
+            assert said.startswith(f"{digest(connection)}\n")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM mailboxes")
+            assert mq9.ok("doctor", "--digest", mq9.url).out == said
+            connection.execute("ROLLBACK")
+
+
+def test_a_new_file_has_a_digest_of_nothing(mq9, tmp_path):
+    store.open_file(tmp_path / "new.db").close()
+    assert mq9.ok("doctor", "--digest", tmp_path / "new.db").out.endswith("\nbefore any entry\n")
 
 
 @pytest.mark.parametrize("named", ["nats://127.0.0.1:4222", "memory://x"])
