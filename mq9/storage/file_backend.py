@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mq9.clock import SteadyClock
 from mq9.concurrency.activity import Work
-from mq9.engine.commands import Advance, Call, Outcome, Sweep, Undo, undo_of
+from mq9.engine.commands import Advance, Call, Outcome, Undo, undo_of
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Outdated
 from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable, UnusableFile
@@ -27,7 +27,7 @@ from mq9.protocol.requests import Fetch, Send
 from mq9.storage import store
 from mq9.storage.backend import Applying, read, roll_back, set_limits, storage_error
 from mq9.storage.database_file import DatabaseFile
-from mq9.storage.derived import Derived
+from mq9.storage.derived import Derived, LocalChange
 from mq9.storage.readers import MAX_STEPS, Readers
 from mq9.storage.store import Durability
 from mq9.storage.turns import FairQueue
@@ -255,7 +255,7 @@ class FileBackend:
         self._closing = True
         try:
             # Behind this all that was accepted is answered, and what reached nobody is taken back.
-            await self._answer(Call(Sweep(most=1)), "", last=True)
+            await self._answer(Call(LocalChange(lambda _: None)), "", last=True)
         except Mq9Error as error:
             logger.warning("the broker was closed while it could not work: %s", error)
         finally:
