@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[2]
 UV = ROOT / ".tools/uv/bin/uv"
 # Of other extras, and of the plugin for tests: loaded only where they are asked for.
 OPTIONAL = {
-    "uvloop",
     *("numpy", "opentelemetry", "prometheus_client", "pydantic_settings", "pytest", "uvicorn"),
     *("uvloop", "wordllama"),
 }
