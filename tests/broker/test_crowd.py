@@ -17,6 +17,8 @@ from mq9.storage.inline_backend import InlineBackend
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
+pytestmark = pytest.mark.unmeasured
+
 CROWD = 300
 
 

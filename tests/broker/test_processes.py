@@ -12,6 +12,8 @@ import pytest
 
 from mq9 import Mq9Client
 
+pytestmark = pytest.mark.unmeasured
+
 NEIGHBOUR = Path(__file__).with_name("neighbour.py")
 
 

@@ -11,6 +11,8 @@ from mq9.broker.service import Session
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
+pytestmark = pytest.mark.unmeasured
+
 HOUR = 3_600
 BODY = bytes(2_000)
 HOURS = 12  # in the soak five days; what lasts for a week is beyond both

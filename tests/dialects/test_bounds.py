@@ -13,6 +13,8 @@ from mq9.server.limits import ServerLimits
 from .hearing import PONG, ROOT, Post
 from .test_queue_groups import fill
 
+pytestmark = pytest.mark.unmeasured
+
 MAIL = f"{ROOT}MAILBOX.MSG."
 
 

@@ -20,6 +20,8 @@ from .generations import (
     write,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 COMBINATIONS = [
     pytest.param(*one, id="-".join([*one[:2], one[2].__name__]))
     for one in itertools.product(GENERATIONS, GENERATIONS, READERS)

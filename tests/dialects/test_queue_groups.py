@@ -14,6 +14,8 @@ from mq9.server.limits import ServerLimits
 
 from .hearing import Post
 
+pytestmark = pytest.mark.unmeasured
+
 WORKERS = "workers"
 MIB = 1024 * 1024
 
@@ -323,7 +325,6 @@ async def test_two_hundred_members_of_which_one_never_reads(post):
     assert heard == Counter(sent)
 
 
-@pytest.mark.unmeasured
 async def test_two_hundred_subscriptions_of_which_one_never_reads(post):
     deaf = await post.listen()
     await fill(post, deaf)

@@ -22,6 +22,8 @@ import yaml
 
 from mq9 import Mq9Client
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parents[2]
 SECRETS = {"MQ9_TOKEN": "people", "MQ9_DESK_TOKEN": "desks", "MQ9_WORKER_TOKEN": "workers"}
 PATIENCE_S = 60

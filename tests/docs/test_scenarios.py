@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unmeasured
+
 PROGRAMS = Path(__file__).parents[2] / "examples/scenarios"
 
 PATTERNS = [

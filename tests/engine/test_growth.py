@@ -9,6 +9,8 @@ from mq9.errors import LimitReached
 from mq9.protocol import requests
 from mq9.storage import store
 
+pytestmark = pytest.mark.unmeasured
+
 START_MS = 1_700_000_000_000
 LIMIT = 256 * 1024
 LONG = "\U0001f600" * 256  # as long as a name may be, and four bytes a character

@@ -11,6 +11,8 @@ from langchain_mq9 import MailboxWorker
 from mq9.testing import FakeBroker
 from tests.worker.graphs import Steps, echo, held, working
 
+pytestmark = pytest.mark.unmeasured
+
 USERS = 50
 
 

@@ -15,6 +15,8 @@ import mcp_server
 import mq9.operations
 from mq9.operations import ALL
 
+pytestmark = pytest.mark.unmeasured
+
 PREFIX = "post-"
 WORD = re.compile(rf"(?<![\w-])((?:{PREFIX})?)({'|'.join(ALL)})(?![\w-])")
 SUBSETS = {

@@ -27,7 +27,7 @@ METHODS = (
 )
 
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 
 def line(method, number=1, **params):

@@ -16,6 +16,8 @@ from mcp_types import (
 
 from mcp_server import Callers, Settings, make_server
 
+pytestmark = pytest.mark.unmeasured
+
 SECRET = "the secret"
 SENDING = {"mail_address": "cursor", "content": "x"}
 

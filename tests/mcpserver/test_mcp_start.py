@@ -44,7 +44,7 @@ class Gate:
 sys.meta_path.insert(0, Gate())
 """
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 
 class Program:
@@ -366,7 +366,6 @@ def test_what_is_understood_is_what_the_command_line_understands(lines, environm
         check_url(params["server"])
 
 
-@pytest.mark.unmeasured
 @settings(deadline=None, max_examples=500)
 @given(st.from_regex(PLAIN_URL, fullmatch=True))
 def test_what_counts_as_a_plain_url_is_one(url):

@@ -12,6 +12,8 @@ from mcp_server.settings import Settings
 from mq9.operations import ALL, OPERATIONS
 from mq9.operations.schemas import arguments_schema
 
+pytestmark = pytest.mark.unmeasured
+
 NAMES = [operation.name for operation in OPERATIONS]
 
 

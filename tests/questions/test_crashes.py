@@ -19,6 +19,8 @@ from tests.questions.graphs import (
     working,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 VERBS = ["MSG.SEND", "MSG.QUERY", "MSG.ACK", "MSG.NACK", "MSG.MOVE", "MAILBOX.DROP"]
 CONVERSATION = {"conversation": "one"}
 TASKS = ["tea", "milk"]

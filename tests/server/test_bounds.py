@@ -12,6 +12,8 @@ from waiting import until
 from mq9.server.connection import ClientConnection
 from mq9.server.limits import ServerLimits
 
+pytestmark = pytest.mark.unmeasured
+
 FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 60_000}}
 
 

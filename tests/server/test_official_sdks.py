@@ -12,6 +12,8 @@ from mq9 import Mq9Client
 from tests.raw import RawClient
 from tests.serving import Serving
 
+pytestmark = pytest.mark.unmeasured
+
 BODIES = [b"hello", "雪 ☃".encode(), b"", b"aGVsbG8=", bytes(range(256))]
 
 # What each SDK sends for the same calls; their JSON writers differ in spaces and order.

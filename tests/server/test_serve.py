@@ -21,6 +21,8 @@ from mq9.cli.app import app
 from mq9.cli.serve import running
 from mq9.server.settings import Settings
 
+pytestmark = pytest.mark.unmeasured
+
 SECRET = "correct-horse"
 USERS = f'[[users]]\nagent = "Ada"\ntoken = "{SECRET}"\n'
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import pytest
 import subscribed
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from mq9.server.session import Session
 from mq9.server.users import Anybody
 from mq9.wire.frames import Connect, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import matches
+
+pytestmark = pytest.mark.unmeasured
 
 SUBJECTS = subscribed.subjects(["a", "b"], most=2)
 PATTERNS = subscribed.patterns(["a", "b"], most=2)

@@ -15,6 +15,8 @@ from mq9 import Unavailable
 
 from .tool_calls import bodies, do, fetch, ids, not_renewed, run_in
 
+pytestmark = pytest.mark.unmeasured
+
 QUESTION = {"messages": [("user", "go on")]}
 
 

@@ -13,6 +13,8 @@ from mq9.operations import ALL
 from .examples import TEN_YEARS, VALID, WRONG
 from .tool_calls import TOOLS, answer, do, run_in, tool, tool_call
 
+pytestmark = pytest.mark.unmeasured
+
 # What is wrong here is not the form of the argument, so the error speaks of the thing.
 SPEAKS_OF = {
     **{("ack_messages", "msg_id", one): "have not fetched" for one in (9, "[9]", "[0, 9]")},

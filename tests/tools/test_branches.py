@@ -17,6 +17,8 @@ from langchain_mq9.testing import ScriptedModel, call
 
 from .tool_calls import bodies, do, fetch, ids, run_in, tool
 
+pytestmark = pytest.mark.unmeasured
+
 ONE = {"wait_seconds": 0, "num_msgs": 1}
 
 

@@ -15,6 +15,8 @@ from mq9 import InvalidRequest
 
 from .tool_calls import ado, awithin, bodies, not_renewed, run_in
 
+pytestmark = pytest.mark.unmeasured
+
 LEASE_S, HOLD_S = 60, 3_600
 NOW = {"wait_seconds": 0}
 

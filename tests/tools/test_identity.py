@@ -8,6 +8,8 @@ from mq9 import InvalidRequest, address
 from .examples import arguments_at
 from .tool_calls import ado, answer, bodies, do, fail, fetch, ids
 
+pytestmark = pytest.mark.unmeasured
+
 
 def is_refused(toolkit, mail_address):
     """Whether every tool that uses the mailbox, other than to send there, is refused, or none."""

@@ -19,6 +19,8 @@ from mq9.testing import FakeBroker
 
 from .tool_calls import aanswer, ado, answer, begin, bodies, do, fetch, ids, tool
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 def sessions(broker, monkeypatch):

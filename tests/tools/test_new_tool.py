@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("mq9", "langchain_mq9", "mcp_server", "packaging")

@@ -11,6 +11,8 @@ from mq9.operations.untrusted_text import visible
 from .examples import REQUIRED, with_mailbox
 from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, not_renewed, result, run_in, tool
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 def inbox(planner):

@@ -19,6 +19,8 @@ from mq9 import Mq9Client
 from .resumed_graphs import THREAD, calling, opened
 from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, result, tool
 
+pytestmark = pytest.mark.unmeasured
+
 CHILD = Path(__file__).with_name("resumed_graphs.py")
 
 

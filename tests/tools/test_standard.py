@@ -10,6 +10,8 @@ from langchain_mq9.tools import TOOLS
 from .examples import VALID
 from .tool_calls import do, fetch
 
+pytestmark = pytest.mark.unmeasured
+
 # A tool by itself has fetched nothing. Message 1 is deleted, and may be acked by anybody.
 INSTEAD = {"ack_messages": {"mail_address": "planner", "msg_id": 1}}
 

@@ -13,6 +13,8 @@ from strategies import encode, frames
 from mq9.wire.frames import Ping, ProtocolError, Subscribe
 from mq9.wire.parser import Parser
 
+pytestmark = pytest.mark.unmeasured
+
 
 def fed(data, cuts=(), **limits):
     """Feed bytes cut at these places; the frames and the error."""
