@@ -164,7 +164,7 @@ browser: ## Chromium, for the test that opens a page; only on Debian, for its su
 # The theme would say on every build that it ends in 2027.
 docs: $(READY) ## Build the documentation site into build/site, and open its pages in a browser
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-	$(BIN)/python -m pytest --quiet -m site tests/docs/test_site.py tests/docs/test_strictness.py
+	$(BIN)/python -m pytest --quiet -m site
 	@echo "Open build/site/index.html in a browser."
 
 generated: $(READY) ## Write anew what is derived from the catalogue and from the answers of the MCP SDK
