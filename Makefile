@@ -3,8 +3,9 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := .venv/.ready
-# Tests in a process more than there are processors, since they wait for programs; up to four.
-PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
+# Tests in a process more than there are processors, since they wait for programs; up to four. Else the first
+# would be dealt a twelfth of all tests at once, among them all the long ones.
+PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --maxschedchunk 64
 # Else each of the hundreds of programs that the tests start would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
