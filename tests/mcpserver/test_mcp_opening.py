@@ -1,8 +1,10 @@
 """What is answered before the SDK is loaded: exactly what it would answer, and nothing else."""
 
+import asyncio
 import contextlib
 import json
 import os
+import threading
 from itertools import count
 
 import anyio
@@ -14,6 +16,7 @@ from mcp_types import JSONRPCRequest, jsonrpc_message_adapter
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from record_answers import answered, recorded, requests, text
+from waiting import until
 
 from mcp_server import Callers, Settings, make_server
 from mcp_server.startup.answers import FILE, Answers
@@ -327,6 +330,17 @@ class Pipes:
         self.saying.writelines(lines)
         self.saying.flush()
 
+    async def kept(self):
+        """Return the next line that is left to the SDK."""
+        taken = []
+
+        def take():
+            taken.append(self.front.take())
+            return taken[-1] is not None
+
+        await until(take)
+        return taken[-1]
+
 
 @pytest.fixture
 def pipes():
@@ -334,20 +348,22 @@ def pipes():
         yield Pipes(exits)
 
 
-def test_after_the_sdk_took_over_everything_is_left_to_it(pipes):
+async def test_after_the_sdk_took_over_everything_is_left_to_it(pipes):
     pipes.say(greeting(), line("ping", number=2))
     assert [json.loads(pipes.hearing.readline())["id"] for _ in range(2)] == ["hello", 2]
-    assert json.loads(pipes.front.readline())["id"] == ANSWERED_ID
-    pipes.front.take_over()
-    pipes.say(line("ping", number=3), "é\n", "no end")
+    assert json.loads(await pipes.kept())["id"] == ANSWERED_ID
+    wakes = threading.Semaphore(0)
+    pipes.front.take_over(wakes.release)
+    said = [line("ping", number=3), "é\n", "no end", ""]
+    pipes.say(*said)
     pipes.saying.close()
-    assert [pipes.front.readline() for _ in range(4)] == [
-        *(line("ping", number=3), "é\n", "no end", ""),
-    ]
+    for one in said:
+        assert await asyncio.to_thread(wakes.acquire, timeout=30)
+        assert pipes.front.take() == one
 
 
-def test_a_client_that_is_gone_ends_it(pipes, caplog):
+async def test_a_client_that_is_gone_ends_it(pipes, caplog):
     pipes.hearing.close()
     pipes.say(greeting())
-    assert pipes.front.readline() == ""
+    assert await pipes.kept() == ""
     assert "Broken pipe" in caplog.text
