@@ -39,16 +39,16 @@ class Applying:
     Args:
         connection: The database, inside a transaction. Where anything here raises, it has to be
             rolled back as a whole.
-        keeps_refused: Whether an entry that is refused has a place in the log all the same, as
-            where others read it. Otherwise it leaves no trace, unless it has found out something.
+        keeps_all: Whether an entry that changes nothing, as one that is refused, has a place in the
+            log all the same. Where nobody reads the log it leaves no trace, and nothing is written.
 
     Attributes:
         position: How far the state has come.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, keeps_refused: bool = True) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, keeps_all: bool = True) -> None:
         self._connection = connection
-        self._keeps_refused = keeps_refused
+        self._keeps_all = keeps_all
         self.position, self._limits = positions.position_and_limits(connection)
         self._begun = self.position
 
@@ -66,6 +66,7 @@ class Applying:
         before = self.position
         now = max(entry.now_ms, before.now_ms)
         self.position = Position(entry.index, now)
+        changes = self._connection.total_changes
         self._connection.execute("SAVEPOINT entry")
         refusal: Mq9Error | None = None
         value: R | None = None
@@ -83,10 +84,12 @@ class Applying:
             refusal = Unavailable("the broker failed; nothing of this request was stored")
         if refusal is not None:
             self._connection.execute("ROLLBACK TO entry")
-            notes = isinstance(refusal, messages.Full) and refusal.remember(self._connection)
-            if not (notes or self._keeps_refused):
-                self.position = before
+            changes = self._connection.total_changes  # what was undone counts, too
+            if isinstance(refusal, messages.Full):
+                refusal.remember(self._connection)
         self._connection.execute("RELEASE entry")
+        if not self._keeps_all and self._connection.total_changes == changes:
+            self.position = before
         if isinstance(entry.call.request, SetLimits):
             self._limits = positions.limits(self._connection)
         return Outcome(value, refusal, now)

@@ -122,17 +122,12 @@ class Full(MailboxFull):
         self._mailbox_id = mailbox_id
         self._evict_from = evict_from
 
-    def remember(self, connection: sqlite3.Connection) -> bool:
-        """Write down what the refused SEND has found, so that the next one is quick.
-
-        Returns:
-            Whether that was not known.
-        """
-        found = connection.execute(
+    def remember(self, connection: sqlite3.Connection) -> None:
+        """Write down what the refused SEND has found, so that the next one is quick."""
+        connection.execute(
             "UPDATE mailboxes SET evict_from=:found WHERE id=:id AND evict_from<:found",
             {"found": self._evict_from, "id": self._mailbox_id},
         )
-        return found.rowcount > 0
 
 
 @handlers.command(Send)

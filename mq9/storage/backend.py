@@ -81,7 +81,7 @@ class Applying:
         self._connection = connection
         self._clock = clock
         self._derived = derived
-        self._entries = machine.Applying(connection, keeps_refused=False)
+        self._entries = machine.Applying(connection, keeps_all=False)
         clock.catch_up(self._entries.position.now_ms)
 
     def carry_out(self, call: Call[Request[R]]) -> Outcome[R]:

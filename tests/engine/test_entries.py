@@ -79,13 +79,17 @@ def test_a_refusal_leaves_what_was_there(connection):
     assert position(connection).applied == 4
 
 
-def test_where_nobody_reads_the_log_a_refusal_has_no_place_in_it(connection):
+@pytest.mark.parametrize(
+    ("command", "error"), [(call(CreateMailbox), MailboxExists), (Call(Sweep()), None)]
+)
+def test_where_nobody_reads_the_log_what_changes_nothing_has_no_place(connection, command, error):
     before = digest(connection)
-    applying = Applying(connection, keeps_refused=False)
-    refused = applying.apply(Entry(2, NOW + 5, call(CreateMailbox)))
+    applying = Applying(connection, keeps_all=False)
+    outcome = applying.apply(Entry(2, NOW + 5, command))
     applying.finish()
-    assert isinstance(refused.error, MailboxExists)
+    assert type(outcome.error) is (error or type(None))
     assert digest(connection) == before
+    assert position(connection) == (1, NOW)
 
 
 def test_what_the_broker_takes_is_set_by_an_entry(connection):
