@@ -111,11 +111,9 @@ def version_in(file):
 def test_several_that_open_the_file_at_once_make_one_index(file, monkeypatch):
     monkeypatch.setattr(index, "_AT_ONCE", 7)
     registry = Registry(store.open_file(file))
-    registry.connection.execute("BEGIN")
     for number in range(200):
         registry.register(f"{number:03}", "soup")
     registry.connection.execute("DROP TABLE agents_text")
-    registry.connection.execute("COMMIT")
     registry.connection.close()
     together = threading.Barrier(4)
 
