@@ -48,7 +48,8 @@ class Mail:
     @property
     def size(self):
         """How much it counts in its mailbox."""
-        texts = [self.sent.key, self.sent.sender, *self.sent.tags]
+        sent = self.sent
+        texts = [sent.key, sent.sender, sent.correlation_id, *sent.tags]
         if self.moved is not None:
             texts += [self.moved.mailbox, self.moved.group, self.moved.by, self.moved.reason]
         return len(self.payload) + sum(len(text) for text in texts if text)
