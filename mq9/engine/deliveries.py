@@ -10,6 +10,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from mq9.engine import batches
+
 
 def add(
     connection: sqlite3.Connection,
@@ -61,6 +63,7 @@ def keep_latest(
 
 def undo(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
     """Undo the deliveries of a reply, as if it had not been made."""
+    batches.split_one(connection, mailbox_id, number)
     reply = {"mailbox": mailbox_id, "number": number}
     # What its consumer held before stays with it; the rest is free, and this delivery never was.
     connection.execute(

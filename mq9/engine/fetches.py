@@ -2,7 +2,7 @@
 
 Within a lane new messages have the highest id so far, so a group's position is one cursor a lane,
 plus a row for each message that was delivered and is not acked. A row whose lease has ended is
-free for anyone.
+free for anyone. A reply of nothing but new messages is one row instead: a whole batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from mq9.engine import agents, deliveries, groups, handlers, mailboxes, replies
+from mq9.engine import agents, batches, deliveries, groups, handlers, mailboxes, replies
 from mq9.engine.commands import Call, consumer_of
 from mq9.engine.groups import Group
 from mq9.engine.limits import Limits
@@ -53,32 +53,29 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
         else:
             groups.reset(connection, mailbox, group, start, now)
     _free_ended(connection, group, now)
-    picked, more = _pick(
-        connection, mailbox, group, consumer if request.redeliver_own else None, request.num_msgs
-    )
+    own = consumer if request.redeliver_own else None
+    if own is not None:
+        batches.split(connection, *_held_by(group, own))
+    picked, more = _pick(connection, mailbox, group, own, request.num_msgs)
     number = mailbox.next_reply
     messages, cut = load(connection, mailbox, picked, request, as_text=call.as_text)
-    until_ms = now + request.lease_ms
-    if messages or (reset and request.request_id is not None):
-        given = [(lane, msg_id) for lane, msg_id, *_ in picked[: len(messages)]]
+    given = picked[: len(messages)]
+    if given or (reset and request.request_id is not None):
         cost = replies.cost(group, call, given)
         if cost:
             replies.charge(connection, mailbox, group, call, cost, now, limits)
-        _write_reply(connection, mailbox, group, call, number, cost, now)
-    if not messages:
+        _write_reply(connection, mailbox, group, call, given, cost, now)
+    if not given:
         return _nothing(connection, mailbox, group, call, now)
-    refetched = _lease(
-        connection, mailbox, group, consumer, picked[: len(messages)], number, until_ms
-    )
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
         messages=messages,
         batch=groups.token(mailbox, number),
-        lease_until=until_ms / 1000,
+        lease_until=(now + request.lease_ms) / 1000,
         more=more or cut,
         position=group.start,
-        refetched=refetched,
+        refetched=any(held for *_, held in given),
     )
 
 
@@ -97,9 +94,10 @@ def find_nothing(connection: sqlite3.Connection, call: Call[Fetch], now: int) ->
         return None
     if request.request_id is not None and latest_reply(connection, group, call) is not None:
         return None
-    if _has_ended(connection, group, now):
-        return None
     own = consumer_of(call) if request.redeliver_own else None
+    is_held = own is not None and batches.is_any(connection, *_held_by(group, own))
+    if is_held or _has_ended(connection, group, now):
+        return None
     picked, _ = _pick(connection, mailbox, group, own, 1)
     return None if picked else _nothing(connection, mailbox, group, call, now)
 
@@ -142,6 +140,11 @@ def _still_held(
     now: int,
 ) -> Fetched | None:
     """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
+    batches.split(
+        connection,
+        "r.mailbox=? AND r.number=? AND r.until_ms IS NOT NULL",
+        (mailbox.id, number),
+    )
     rows = connection.execute(
         "SELECT l.msg_id, l.deliveries, l.until_ms FROM deliveries d JOIN leases l"
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id"
@@ -174,6 +177,7 @@ def _still_held(
 
 
 def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
+    batches.split(connection, *_ended(group, now))
     connection.execute(
         "UPDATE leases SET holder=NULL, until_ms=NULL WHERE group_id=? AND until_ms<=?",
         (group.id, now),
@@ -184,7 +188,17 @@ def _has_ended(connection: sqlite3.Connection, group: Group, now: int) -> bool:
     row = connection.execute(
         "SELECT 1 FROM leases WHERE group_id=? AND until_ms<=? LIMIT 1", (group.id, now)
     ).fetchone()
-    return row is not None
+    return row is not None or batches.is_any(connection, *_ended(group, now))
+
+
+def _ended(group: Group, now: int) -> tuple[str, tuple[Any, ...]]:
+    """Return what chooses the whole batches of a group whose lease has ended."""
+    return "r.group_id=? AND r.until_ms<=?", (group.id, now)
+
+
+def _held_by(group: Group, consumer: str) -> tuple[str, tuple[Any, ...]]:
+    """Return what chooses the whole batches that a consumer holds or held last."""
+    return "r.group_id=? AND r.consumer=? AND r.until_ms IS NOT NULL", (group.id, consumer)
 
 
 def _pick(
@@ -265,20 +279,38 @@ def _write_reply(
     mailbox: Mailbox,
     group: Group,
     call: Call[Fetch],
-    number: int,
+    given: list[Candidate],
     cost: int,
     now: int,
 ) -> None:
+    """Write a reply with the leases that it gives, and move the cursors of its group."""
+    until_ms = now + call.request.lease_ms
+    number, consumer = mailbox.next_reply, consumer_of(call)
+    before = list(group.cursors)
+    for lane, msg_id, *_ in given:
+        group.cursors[lane] = max(group.cursors[lane], msg_id + 1)
+    if group.cursors != before:
+        group.save(connection)
+    is_whole = bool(given) and all(msg_id >= before[lane] for lane, msg_id, *_ in given)
+    msg_ids = [msg_id for _, msg_id, *_ in given]
     connection.execute(
-        "INSERT INTO replies (mailbox, number, group_id, consumer, request_id, made_ms, cost)"
-        " VALUES (?,?,?,?,?,?,?)",
+        "INSERT INTO replies (mailbox, number, group_id, consumer, request_id, made_ms, cost,"
+        " first_reply, critical, urgent, normal, ids, critical_from, urgent_from, normal_from,"
+        " lowest, highest, until_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
-            *(mailbox.id, number, group.id),
-            *(consumer_of(call), call.request.request_id, now, cost),
+            *(mailbox.id, number, group.id, consumer, call.request.request_id, now, cost),
+            *(group.first_reply, *group.cursors),
+            *(
+                (orjson.dumps(msg_ids).decode(), *before, min(msg_ids), max(msg_ids), until_ms)
+                if is_whole
+                else [None] * 7
+            ),
         ),
     )
     mailbox.next_reply += 1
     mailbox.save(connection)
+    if not is_whole:
+        _lease(connection, mailbox, group, consumer, given, number, until_ms)
 
 
 def _lease(
@@ -286,13 +318,13 @@ def _lease(
     mailbox: Mailbox,
     group: Group,
     consumer: str,
-    picked: list[Candidate],
+    given: list[Candidate],
     number: int,
     until_ms: int,
-) -> bool:
-    """Write the leases of a reply; whether one of them took the place of a running one."""
+) -> None:
+    """Write the leases and deliveries of a reply that is no whole batch."""
     position = 0
-    for lane, ones in itertools.groupby(picked, key=operator.itemgetter(0)):
+    for lane, ones in itertools.groupby(given, key=operator.itemgetter(0)):
         is_held = {msg_id: held for _, msg_id, _, held in ones}
         held = orjson.dumps([one for one in is_held if is_held[one]]).decode()
         others = orjson.dumps([one for one in is_held if not is_held[one]]).decode()
@@ -325,14 +357,6 @@ def _lease(
             (group.id, mailbox.id, lane, consumer, until_ms, number, number, others),
         )
         position += len(is_held)
-    moved = False
-    for lane, msg_id, _, _ in picked:
-        if msg_id >= group.cursors[lane]:
-            group.cursors[lane] = msg_id + 1
-            moved = True
-    if moved:
-        group.save(connection)
-    return any(held for *_, held in picked)
 
 
 def next_delivery(
@@ -348,6 +372,7 @@ def next_delivery(
             "SELECT min(until_ms) FROM leases WHERE group_id=? AND until_ms IS NOT NULL",
             (group.id,),
         ).fetchone()
+        until_ms = sooner(until_ms, batches.first_end(connection, group.id))
     return sooner(due_ms, until_ms)
 
 

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from dataclasses import dataclass
 
-from mq9.engine import mailboxes
+from mq9.engine import batches, mailboxes
 from mq9.engine.commands import Call, consumer_of
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
@@ -153,6 +153,7 @@ def reset(
 ) -> None:
     """Forget a group's position, leases and acks, and void its batch tokens."""
     connection.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
+    batches.reset(connection, group.id)
     mailbox.may_evict(connection, 0)
     group.start = start
     group.reached = max(group.reached, *group.cursors)
@@ -217,17 +218,8 @@ def chosen_reply(
     if request.batch is not None:
         return _reply_of_token(connection, mailbox, group, msg_id, request.batch, now)
     if group is not None:
-        row = connection.execute(
-            "SELECT coalesce(l.reply, d.latest, d.reply) number, r.consumer FROM deliveries d"
-            " JOIN replies r ON r.mailbox=d.mailbox AND r.number=d.reply"
-            " LEFT JOIN leases l"
-            " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.granted=d.reply"
-            " WHERE d.group_id=? AND d.msg_id=? AND d.reply>=? AND d.previous IS NULL"
-            " ORDER BY r.consumer=? DESC, d.reply DESC LIMIT 1",
-            (group.id, msg_id, group.first_reply, consumer),
-        ).fetchone()
-        if row is not None:
-            reply = Reply(*row)
+        reply = _reply_of_message(connection, mailbox, group, msg_id, consumer)
+        if reply is not None:
             if reply.consumer != consumer and request.consumer is not None:
                 raise MessageNotFound(
                     f"message not found: {msg_id} was delivered to another consumer"
@@ -239,6 +231,28 @@ def chosen_reply(
         f"message not found: {msg_id} was not delivered to group {request.group_name}"
         f" of {mailbox.address}"
     )
+
+
+def _reply_of_message(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, msg_id: int, consumer: str
+) -> Reply | None:
+    """Find the last reply with a message, to a consumer if there is one, else to any."""
+    row = connection.execute(
+        "SELECT coalesce(l.reply, d.latest, d.reply) number, r.consumer FROM deliveries d"
+        " JOIN replies r ON r.mailbox=d.mailbox AND r.number=d.reply"
+        " LEFT JOIN leases l"
+        " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.granted=d.reply"
+        " WHERE d.group_id=? AND d.msg_id=? AND d.reply>=? AND d.previous IS NULL"
+        " ORDER BY r.consumer=? DESC, d.reply DESC LIMIT 1",
+        (group.id, msg_id, group.first_reply, consumer),
+    ).fetchone()
+    if row is not None:
+        return Reply(*row)
+    # What is in a whole batch was in no other reply since the last reset.
+    batch = batches.of_message(
+        connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
+    )
+    return None if batch is None else Reply(batch.number, batch.consumer)
 
 
 def _reply_of_token(
@@ -269,13 +283,25 @@ def _reply_of_token(
         return None
     if group is None or group_id != group.id:
         raise InvalidRequest(f"batch: {batch!r} was not given to this group")
-    contained = connection.execute(
+    whole = batches.at(connection, mailbox.id, number)
+    if whole is not None:
+        is_contained = msg_id in whole.msg_ids
+    else:
+        is_contained = _is_delivered(connection, mailbox, number, msg_id)
+    if not is_contained:
+        raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
+    return group, Reply(number, consumer)
+
+
+def _is_delivered(
+    connection: sqlite3.Connection, mailbox: Mailbox, number: int, msg_id: int
+) -> bool:
+    """Tell whether a reply that is no whole batch contained a message."""
+    row = connection.execute(
         "SELECT 1 FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
         (mailbox.id, number, msg_id),
     ).fetchone()
-    if contained is None:
-        raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
-    return group, Reply(number, consumer)
+    return row is not None
 
 
 def _still_to_deliver(

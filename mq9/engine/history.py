@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from mq9.engine import groups
+from mq9.engine import batches, groups
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import PRIORITIES, MessageHistory, Standing
 
@@ -62,16 +62,17 @@ class _Group:
     id: int
     name: str
     start: int
+    first_reply: int
     cursors: tuple[int, int, int]
 
 
 def _known(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> list[_Group]:
     rows = connection.execute(
-        "SELECT id, name, start, critical, urgent, normal FROM groups"
+        "SELECT id, name, start, first_reply, critical, urgent, normal FROM groups"
         " WHERE mailbox=? AND used_ms>? ORDER BY name LIMIT ?",
         (mailbox.id, now - groups.FORGOTTEN_MS, _MOST_GROUPS),
     )
-    return [_Group(row[0], row[1], row[2], row[3:]) for row in rows]
+    return [_Group(row[0], row[1], row[2], row[3], row[4:]) for row in rows]
 
 
 def _standings(
@@ -91,12 +92,9 @@ def _standing(
     lane: int,
     now: int,
 ) -> Standing:
-    lease = connection.execute(
-        "SELECT holder, until_ms, deliveries FROM leases WHERE group_id=? AND msg_id=?",
-        (group.id, msg_id),
-    ).fetchone()
-    if lease is not None and lease[1] is not None and lease[1] > now:
-        holder, until_ms, deliveries = lease
+    lease = _lease(connection, mailbox, group, msg_id)
+    holder, until_ms, deliveries = lease or (None, None, 0)
+    if until_ms is not None and until_ms > now:
         return Standing(
             group_name=group.name,
             state="leased" if holder else "given_back",
@@ -108,10 +106,27 @@ def _standing(
         return Standing(
             group_name=group.name,
             state="pending",
-            deliveries=lease[2] if lease is not None else 0,
+            deliveries=deliveries,
             ahead=_count_ahead(connection, mailbox, group, msg_id, lane, now),
         )
     return Standing(group_name=group.name, state="skipped" if msg_id < group.start else "acked")
+
+
+def _lease(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: _Group, msg_id: int
+) -> tuple[str | None, int | None, int] | None:
+    """Return who got a stored message, until when, and how often the group was given it."""
+    lease: tuple[str | None, int | None, int] | None = connection.execute(
+        "SELECT holder, until_ms, deliveries FROM leases WHERE group_id=? AND msg_id=?",
+        (group.id, msg_id),
+    ).fetchone()
+    if lease is None:
+        batch = batches.of_message(
+            connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
+        )
+        if batch is not None and batch.until_ms is not None:
+            lease = batch.consumer, batch.until_ms, 1
+    return lease
 
 
 def _count_ahead(
@@ -124,7 +139,8 @@ def _count_ahead(
 ) -> int:
     """Count what the group would be given before a message."""
     (ahead,) = connection.execute(
-        "SELECT count(*) FROM leases WHERE group_id=? AND (until_ms IS NULL OR until_ms<=?)"
+        f"SELECT count(*) FROM {batches.LEASES} WHERE group_id=?"  # noqa: S608  # constant text
+        " AND (until_ms IS NULL OR until_ms<=?)"
         " AND (priority, msg_id)<(?, ?)",
         (group.id, now, lane, msg_id),
     ).fetchone()
@@ -150,6 +166,8 @@ def _last_seen(
             " WHERE group_id=? AND msg_id=? AND previous IS NULL",
             (group.id, msg_id),
         ).fetchone()
+        for batch in batches.ever_of_message(connection, mailbox.id, group.id, msg_id):
+            deliveries, acked = deliveries or 1, acked or batch.acked_by is not None
         if deliveries is not None:
             state = "acked" if acked else "delivered"
             standings.append(Standing(group_name=group.name, state=state, deliveries=deliveries))

@@ -6,7 +6,7 @@ import sqlite3
 
 import orjson
 
-from mq9.engine import deliveries, fetches, groups, handlers, mailboxes
+from mq9.engine import batches, deliveries, fetches, groups, handlers, mailboxes
 from mq9.engine.commands import Call, Undo, consumer_of
 from mq9.engine.groups import Group, Reply
 from mq9.engine.limits import Limits
@@ -44,6 +44,16 @@ def confirm(
     individual: bool,
 ) -> tuple[int, ...]:
     """Confirm a message of a reply and, unless ``individual``, those before it; which ones."""
+    batch = batches.at(connection, mailbox.id, reply.number)
+    if batch is not None:
+        is_all = not individual or len(batch.msg_ids) == 1
+        if batch.acked_by is not None:  # by this call, made before, or by another one
+            again = batch.msg_ids if is_all else [named]
+            return tuple(again) if named == batch.acked_by else ()
+        if is_all and batches.confirm(connection, batch, named):
+            mailbox.may_evict(connection, min(batch.msg_ids))
+            return tuple(batch.msg_ids)
+        batches.split_one(connection, mailbox.id, reply.number)
     rows = connection.execute(
         "SELECT d.msg_id, l.returned>d.reply, d.acked_by, l.holder, l.until_ms,"
         " l.msg_id IS NOT NULL FROM deliveries d"
@@ -101,6 +111,7 @@ def nack(connection: sqlite3.Connection, call: Call[Nack], now: int, _limits: Li
     if chosen is None:
         return
     group, reply = chosen
+    batches.split_one(connection, mailbox.id, reply.number)
     holder, until_ms = (GIVEN_BACK, now + request.delay_ms) if request.delay_ms else (None, None)
     connection.execute(
         "UPDATE leases SET holder=?, until_ms=?, returned=?"
@@ -127,6 +138,8 @@ def extend(
     group = groups.find(connection, mailbox, request.group_name, now)
     extended: list[int] = []
     lost: list[int] = []
+    if group is not None:
+        _split_those_of(connection, mailbox, group, consumer, request.msg_ids)
     for msg_id in request.msg_ids:
         renewed = (
             group is not None
@@ -140,6 +153,25 @@ def extend(
     if group is not None:
         group.note_use(connection, now)
     return Extended(tuple(extended), tuple(lost))
+
+
+def _split_those_of(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    consumer: str,
+    msg_ids: tuple[int, ...],
+) -> None:
+    """Split the whole batches that a consumer holds and that some messages are in."""
+    held = "r.group_id=? AND r.consumer=? AND r.until_ms IS NOT NULL"
+    for msg_id in msg_ids:
+        if not batches.is_any(connection, held, (group.id, consumer)):
+            return
+        batch = batches.of_message(
+            connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
+        )
+        if batch is not None:
+            batches.split_one(connection, mailbox.id, batch.number)
 
 
 @handlers.command(Undo)

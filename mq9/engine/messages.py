@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from mq9.engine import handlers, idempotency, mailboxes
+from mq9.engine import batches, handlers, idempotency, mailboxes
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox, Removal
@@ -245,16 +245,18 @@ def _done(connection: sqlite3.Connection, mailbox: Mailbox) -> Iterator[tuple[in
     if start is None:
         return
     done = connection.execute(
-        "SELECT msg_id, size FROM messages m WHERE mailbox=? AND msg_id>=? AND msg_id<?"
+        "SELECT msg_id, size, priority FROM messages m WHERE mailbox=? AND msg_id>=? AND msg_id<?"
         " AND msg_id<CASE priority WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END AND NOT EXISTS ("
         "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
         " ORDER BY msg_id",
         (mailbox.id, max(start, mailbox.evict_from), max(cursors), *cursors),
     )
-    for msg_id, size in done:
+    leased = batches.Leased(connection, mailbox.id, max(start, mailbox.evict_from))
+    for msg_id, size, lane in done:
         # What was passed over is not looked at again until an ACK or a reset says so.
         mailbox.evict_from = msg_id
-        yield msg_id, size
+        if not leased.holds(msg_id, lane):
+            yield msg_id, size
     mailbox.evict_from = mailbox.next_msg_id
 
 

@@ -6,7 +6,7 @@ import sqlite3
 
 import orjson
 
-from mq9.engine import groups, handlers, leases, mailboxes, messages
+from mq9.engine import batches, groups, handlers, leases, mailboxes, messages
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Mailbox
@@ -32,6 +32,7 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
     if chosen is None:
         return _NOTHING
     group, reply = chosen
+    batches.split_one(connection, mailbox.id, reply.number)
     moved_to, moved_as = connection.execute(
         "SELECT moved_to, moved_as FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
         (mailbox.id, reply.number, request.msg_id),

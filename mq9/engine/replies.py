@@ -11,6 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
+from mq9.engine import batches
 from mq9.engine.commands import Call, consumer_of
 from mq9.engine.groups import Group
 from mq9.engine.limits import Limits
@@ -25,17 +26,17 @@ _REPLY_BYTES = 256  # of a reply in the tables and their indexes, beside the nam
 _MESSAGE_BYTES = 64  # at the most, of each message in it
 
 
-def cost(group: Group, call: Call[Fetch], picked: Sequence[tuple[int, int]]) -> int:
+def cost(group: Group, call: Call[Fetch], given: Sequence[tuple[int, int, int, bool]]) -> int:
     """Return how many bytes a reply takes for what the group had been given before.
 
     Args:
         group: The group, as it was before.
         call: What asks for the reply.
-        picked: Lane and msg_id of each message in it.
+        given: What is in it, each beginning with lane and msg_id.
     """
-    again = sum(msg_id < max(group.cursors[lane], group.reached) for lane, msg_id in picked)
+    again = sum(msg_id < max(group.cursors[lane], group.reached) for lane, msg_id, *_ in given)
     size = again * _MESSAGE_BYTES
-    if again == len(picked):
+    if again == len(given):
         names = len(consumer_of(call).encode()) + len((call.request.request_id or "").encode())
         size += _REPLY_BYTES + 4 * names  # in an index as well, long ones in pages of their own
     return size
@@ -88,6 +89,7 @@ def _finished(
     values = (() if group is None else (group.id,)) + (now - REMEMBERED_MS, most)
     return connection.execute(
         f"SELECT mailbox, number, group_id, cost FROM replies r WHERE {of_group} made_ms<=?"  # noqa: S608  # constant text
+        f" AND NOT {batches.IS_LEASED}"
         " AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN leases l"
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND d.reply IN (l.reply, l.granted)"
         " WHERE d.mailbox=r.mailbox AND d.reply=r.number)"

@@ -117,7 +117,7 @@ CREATE TABLE tombstones (
 CREATE INDEX tombstones_age ON tombstones (removed_ms);
 
 -- Consumer groups. Everything below a lane's cursor and not before the start was delivered;
--- of that, what has a row in leases is not acked yet.
+-- of that, what has a row in leases or is in a whole batch with a lease is not acked yet.
 CREATE TABLE groups (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   mailbox INTEGER NOT NULL,
@@ -151,7 +151,9 @@ CREATE INDEX leases_order ON leases (group_id, holder, priority, msg_id);
 CREATE INDEX leases_end ON leases (group_id, until_ms) WHERE until_ms IS NOT NULL;
 CREATE INDEX leases_message ON leases (mailbox, msg_id);
 
--- FETCH replies that gave out something (or reset the group), and what was in them.
+-- FETCH replies that gave out something (or reset the group). One of nothing but messages that were
+-- new to its group is a whole batch: it stands for their rows in leases and deliveries until one of
+-- them is treated apart from the others.
 CREATE TABLE replies (
   mailbox INTEGER NOT NULL,
   number INTEGER NOT NULL,
@@ -161,12 +163,27 @@ CREATE TABLE replies (
   made_ms INTEGER NOT NULL,
   copies INTEGER NOT NULL DEFAULT 1,   -- how often it was given: a FETCH may be repeated
   cost INTEGER NOT NULL DEFAULT 0,     -- bytes that it takes for messages delivered before
+  first_reply INTEGER NOT NULL DEFAULT 0,   -- of its group, as it was
+  critical INTEGER NOT NULL DEFAULT 0,      -- the cursors of its group, as it left them
+  urgent INTEGER NOT NULL DEFAULT 0,
+  normal INTEGER NOT NULL DEFAULT 0,
+  ids TEXT,                            -- JSON: the messages of a whole batch, in order; else NULL
+  critical_from INTEGER,               -- the cursors before: what is stored between was all in it
+  urgent_from INTEGER,
+  normal_from INTEGER,
+  lowest INTEGER,                      -- of the ids
+  highest INTEGER,
+  until_ms INTEGER,                    -- the end of its lease, as long as nothing of it was acked
+  acked_by INTEGER,                    -- the msg_id that the ACK named which confirmed all of it
   PRIMARY KEY (mailbox, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX replies_request ON replies (group_id, request_id, consumer, number)
   WHERE request_id IS NOT NULL;
 CREATE INDEX replies_group ON replies (group_id, number);
 CREATE INDEX replies_age ON replies (made_ms);
+CREATE INDEX replies_holder ON replies (group_id, consumer, until_ms) WHERE until_ms IS NOT NULL;
+CREATE INDEX replies_end ON replies (group_id, until_ms) WHERE until_ms IS NOT NULL;
+CREATE INDEX replies_lowest ON replies (mailbox, lowest) WHERE until_ms IS NOT NULL;
 
 -- A message in a reply. The delivery by which its consumer got the lease is found by message; from it,
 -- or from the lease while that runs, the last one is found by which it fetched the same again.

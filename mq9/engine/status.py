@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import groups, handlers, mailboxes
+from mq9.engine import batches, groups, handlers, mailboxes
 from mq9.engine.commands import Actor, Call, CountUnread, WhyEmpty
 from mq9.engine.groups import Group
 from mq9.engine.history import history
@@ -98,7 +98,7 @@ def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, no
         counts.append(fresh)
     if group is not None:
         free = connection.execute(
-            "SELECT l.priority, count(*) FROM leases l JOIN messages m"  # noqa: S608  # constant text
+            f"SELECT l.priority, count(*) FROM {batches.LEASES} l JOIN messages m"  # noqa: S608  # constant text
             " ON m.mailbox=l.mailbox AND m.msg_id=l.msg_id"
             f" WHERE l.group_id=:group AND (l.until_ms IS NULL OR l.until_ms<=:now) AND {_LIVE}"
             " GROUP BY l.priority",
@@ -139,7 +139,7 @@ def backlog(connection: sqlite3.Connection, address: str, actor: Actor, now: int
         count += fresh
     if group is not None:
         (held,) = connection.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM leases WHERE group_id=? LIMIT ?)",
+            f"SELECT count(*) FROM (SELECT 1 FROM {batches.LEASES} WHERE group_id=? LIMIT ?)",  # noqa: S608  # constant text
             (group.id, _MOST_BACKLOG),
         ).fetchone()
         count += held
@@ -190,7 +190,8 @@ def _count_before(connection: sqlite3.Connection, mailbox: Mailbox, start: int, 
 def _not_acked(connection: sqlite3.Connection, mailbox: Mailbox, group: Group) -> int:
     """Count what the group has still to be given or to ack."""
     (total,) = connection.execute(
-        "SELECT count(*) FROM leases WHERE group_id=?", (group.id,)
+        f"SELECT count(*) FROM {batches.LEASES} WHERE group_id=?",  # noqa: S608  # constant text
+        (group.id,),
     ).fetchone()
     for lane, cursor in enumerate(group.cursors):
         (fresh,) = connection.execute(
@@ -203,7 +204,7 @@ def _not_acked(connection: sqlite3.Connection, mailbox: Mailbox, group: Group) -
 
 def _leased(connection: sqlite3.Connection, group: Group, now: int) -> tuple[Leased, ...]:
     rows = connection.execute(
-        "SELECT nullif(holder, ''), count(*), min(until_ms) FROM leases"
+        f"SELECT nullif(holder, ''), count(*), min(until_ms) FROM {batches.LEASES}"  # noqa: S608  # constant text
         " WHERE group_id=? AND until_ms>? GROUP BY holder ORDER BY min(until_ms), holder LIMIT ?",
         (group.id, now, _MOST_HOLDERS),
     )

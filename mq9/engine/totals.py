@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import groups, handlers
+from mq9.engine import batches, groups, handlers
 from mq9.engine.commands import Call, CountAll, Look
 from mq9.models import PRIORITIES, Totals, Unread
 
@@ -46,7 +46,8 @@ def count(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -> To
             f" coalesce(sum((l.until_ms IS NULL OR l.until_ms<=:now) AND l.priority={lane}), 0)"
             for lane in range(len(PRIORITIES))
         )
-        + f" FROM leases l JOIN groups g ON g.id=l.group_id JOIN mailboxes b ON b.id=l.mailbox"
+        + f" FROM {batches.LEASES} l JOIN groups g ON g.id=l.group_id"
+        " JOIN mailboxes b ON b.id=l.mailbox"
         f" WHERE g.used_ms>:unused AND {_THERE}",
         at,
     ).fetchone()

@@ -106,7 +106,23 @@ _MIGRATIONS: dict[int, str] = {
     " max_ids INTEGER NOT NULL DEFAULT 10000000,"
     " max_redelivered INTEGER NOT NULL DEFAULT 268435456) STRICT;\n"
     "INSERT INTO state (applied, now_ms) VALUES (0, 0);\n"
-    "DROP INDEX messages_time;\n",
+    "DROP INDEX messages_time;\n"
+    "ALTER TABLE replies ADD COLUMN first_reply INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE replies ADD COLUMN critical INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE replies ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE replies ADD COLUMN normal INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE replies ADD COLUMN ids TEXT;\n"
+    "ALTER TABLE replies ADD COLUMN critical_from INTEGER;\n"
+    "ALTER TABLE replies ADD COLUMN urgent_from INTEGER;\n"
+    "ALTER TABLE replies ADD COLUMN normal_from INTEGER;\n"
+    "ALTER TABLE replies ADD COLUMN lowest INTEGER;\n"
+    "ALTER TABLE replies ADD COLUMN highest INTEGER;\n"
+    "ALTER TABLE replies ADD COLUMN until_ms INTEGER;\n"
+    "ALTER TABLE replies ADD COLUMN acked_by INTEGER;\n"
+    "CREATE INDEX replies_holder ON replies (group_id, consumer, until_ms)"
+    " WHERE until_ms IS NOT NULL;\n"
+    "CREATE INDEX replies_end ON replies (group_id, until_ms) WHERE until_ms IS NOT NULL;\n"
+    "CREATE INDEX replies_lowest ON replies (mailbox, lowest) WHERE until_ms IS NOT NULL;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

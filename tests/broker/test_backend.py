@@ -235,7 +235,7 @@ async def test_a_fetch_cancelled_when_its_reply_is_there_but_not_yet_taken_lease
     another = threading.Thread(target=asyncio.run, args=(send(backend, b"more"),))
     another.start()
     another.join()
-    assert other.execute("SELECT 1 FROM leases").fetchone()
+    assert other.execute("SELECT 1 FROM replies").fetchone()
     asyncio.get_running_loop().call_soon(task.cancel)  # behind the reply, before the task goes on
     with pytest.raises(asyncio.CancelledError):
         await task

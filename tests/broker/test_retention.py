@@ -75,11 +75,12 @@ def test_an_expired_mailbox_goes_with_everything_in_it(engine):
     engine(call(Send, "inbox", payload=b"later", delay=1_000))
     engine(call(Delete, "inbox", msg_id=2))
     engine(call(Register, "inbox", name="agent", token="made", payload=b"{}"))
-    fetch(engine)
+    for _ in range(2):  # what is fetched again has rows of its own
+        fetch(engine)
 
     assert engine.sweep_at(100 * SECOND - 1) == 0
     assert engine.count("mailboxes") == 2
-    assert engine.sweep_at(100 * SECOND) == 15
+    assert engine.sweep_at(100 * SECOND) == 18
     assert engine.count("mailboxes") == 1
     for table in (
         *(

@@ -319,7 +319,7 @@ async def test_a_fetch_cancelled_while_its_unread_mail_is_counted_takes_no_lease
     await client.send(inbox, "task")
     with client.watch_unread(inbox, "g"):
         task = asyncio.create_task(client.fetch(inbox, group_name="g", deliver="earliest"))
-    while not way.state()["leases"]:  # noqa: ASYNC110  # its threads tell nobody
+    while not way.state()["replies"]:  # noqa: ASYNC110  # its threads tell nobody
         await asyncio.sleep(0)
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -385,9 +385,9 @@ async def test_a_waiter_is_given_what_a_cancelled_fetch_gave_back(way, inbox, be
     await clients[0].fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)
     waiting = [await begin(client, inbox, group_name="g") for client in clients]
     await clients[0].send(inbox, "task")
-    while not (leases := way.state()["leases"]):  # noqa: ASYNC110  # its threads tell nobody
+    while not (given := way.state()["replies"]):  # noqa: ASYNC110  # its threads tell nobody
         await asyncio.sleep(0)
-    waiting[0 if clients[0].consumer in leases[0] else 1].cancel()
+    waiting[0 if clients[0].consumer in given[0] else 1].cancel()
     await way.clock.advance(0)
 
     answered = [task for task in waiting if task.done() and not task.cancelled()]

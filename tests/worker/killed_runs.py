@@ -22,6 +22,7 @@ from pathlib import Path
 
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from mq9.engine.batches import LEASES
 from mq9.protocol import subjects
 from mq9.protocol.requests import Fetch
 from mq9.testing import FakeBroker
@@ -134,7 +135,7 @@ async def prepare(directory, count):
 def count_leases(path):
     """Count what is leased to somebody, in any mailbox."""
     with contextlib.closing(sqlite3.connect(path)) as database:
-        [(count,)] = database.execute("SELECT count(*) FROM leases WHERE holder IS NOT NULL")
+        [(count,)] = database.execute(f"SELECT count(*) FROM {LEASES} WHERE holder IS NOT NULL")  # noqa: S608  # constant text
     return count
 
 

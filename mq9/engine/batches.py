@@ -1,0 +1,259 @@
+"""Whole batches: replies that stand for the leases and deliveries of all messages in them.
+
+A FETCH that delivers nothing but what is new to its group writes one row, its reply, and the ACK
+that confirms all of it changes that row. Whoever treats a message apart from the others of its
+batch splits the batch first: then there are the rows that would have been there from the beginning.
+
+In each lane, a whole batch has what is stored between two cursors of its group. Between two resets
+cursors never decrease from one reply to the next, so that the batch of a message is searched for by
+halves. What is removed is no longer leased, and a msg_id is never given again; so a removal leaves
+whole batches as they are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+CURSORS = ("critical", "urgent", "normal")  # columns of groups and replies, by lane
+_BY_LANE = "CASE lane WHEN 0 THEN r.critical{0} WHEN 1 THEN r.urgent{0} ELSE r.normal{0} END"
+# The messages of a whole batch r that are still stored. The cross join keeps SQLite from beginning
+# with the messages.
+_STORED = (
+    "(SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2)"
+    " CROSS JOIN messages m ON m.mailbox=r.mailbox AND m.priority=lane"
+    f" AND m.msg_id>={_BY_LANE.format('_from')} AND m.msg_id<{_BY_LANE.format('')}"
+)
+# Whether there are leases of a whole batch r.
+IS_LEASED = f"(r.until_ms IS NOT NULL AND EXISTS (SELECT 1 FROM {_STORED}))"  # noqa: S608  # constant text
+_LEASES = (
+    "SELECT r.group_id, m.msg_id, r.mailbox, m.priority, r.consumer AS holder, r.until_ms,"  # noqa: S608  # constant text
+    " 1 AS deliveries, r.number AS reply, r.number AS granted, 0 AS returned"
+    f" FROM replies r CROSS JOIN {_STORED} WHERE r.until_ms IS NOT NULL"
+)
+# All leases, to be read: of messages by themselves, and of those in whole batches.
+LEASES = (
+    "(SELECT group_id, msg_id, mailbox, priority, holder, until_ms, deliveries, reply, granted,"  # noqa: S608  # constant text
+    f" returned FROM leases UNION ALL {_LEASES})"
+)
+_DELIVERIES = (
+    "SELECT r.mailbox, r.number, j.value, j.key, r.group_id, NULL, NULL, 1, 0, r.acked_by, NULL,"
+    " NULL FROM replies r CROSS JOIN json_each(r.ids) j WHERE r.ids IS NOT NULL"
+)
+_COLUMNS = "mailbox, number, group_id, consumer, ids, until_ms, acked_by"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A whole batch.
+
+    Attributes:
+        mailbox: The mailbox.
+        number: The number of the reply.
+        group_id: The group.
+        consumer: Who was given it.
+        msg_ids: What was in it, in order.
+        until_ms: When its lease ends, or ended; None where it is confirmed or was reset.
+        acked_by: The msg_id that the ACK named which confirmed all of it, if one has.
+    """
+
+    mailbox: int
+    number: int
+    group_id: int
+    consumer: str
+    msg_ids: list[int]
+    until_ms: int | None
+    acked_by: int | None
+
+
+def _batch(row: tuple[Any, ...]) -> Batch:
+    mailbox, number, group_id, consumer, ids, until_ms, acked_by = row
+    return Batch(mailbox, number, group_id, consumer, orjson.loads(ids), until_ms, acked_by)
+
+
+def at(connection: sqlite3.Connection, mailbox_id: int, number: int) -> Batch | None:
+    """Return a reply as a whole batch; None where it is none."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM replies WHERE mailbox=? AND number=? AND ids IS NOT NULL",  # noqa: S608  # constant columns
+        (mailbox_id, number),
+    ).fetchone()
+    return None if row is None else _batch(row)
+
+
+def of_message(
+    connection: sqlite3.Connection,
+    mailbox_id: int,
+    group_id: int,
+    msg_id: int,
+    first: int,
+    end: int,
+) -> Batch | None:
+    """Find the whole batch that a message is in, among replies between two resets of the group.
+
+    Args:
+        connection: The database.
+        mailbox_id: The mailbox.
+        group_id: The group.
+        msg_id: The message, which need not be stored any longer.
+        first: The number of the first reply that comes into question.
+        end: The number after that of the last one.
+    """
+    row = connection.execute(
+        "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox_id, msg_id)
+    ).fetchone()
+    for cursor in CURSORS if row is None else (CURSORS[row[0]],):
+        number = _first_beyond(connection, group_id, cursor, msg_id, first, end)
+        batch = None if number is None else at(connection, mailbox_id, number)
+        if batch is not None and msg_id in batch.msg_ids:
+            return batch
+    return None
+
+
+def _first_beyond(
+    connection: sqlite3.Connection, group_id: int, cursor: str, msg_id: int, first: int, end: int
+) -> int | None:
+    """Return the number of the first reply that left a cursor beyond a message."""
+    low, high, found, step = first, end, None, 1
+    while low < high:
+        # In growing steps from the last one, since most messages that are asked for are young.
+        middle = max((low + high) // 2, high - step)
+        step *= 2
+        row = connection.execute(
+            f"SELECT number, {cursor} FROM replies WHERE group_id=? AND number>=? AND number<?"  # noqa: S608  # our own columns
+            " ORDER BY number LIMIT 1",
+            (group_id, middle, high),
+        ).fetchone()
+        if row is not None and row[1] <= msg_id:
+            low = row[0] + 1
+        else:
+            high = middle
+            found = found if row is None else row[0]
+    return found
+
+
+def ever_of_message(
+    connection: sqlite3.Connection, mailbox_id: int, group_id: int, msg_id: int
+) -> Iterator[Batch]:
+    """Yield the whole batches that a message was in, of before resets as well."""
+    end: int | None = None
+    while True:
+        last = connection.execute(
+            "SELECT number, first_reply FROM replies WHERE group_id=? AND number<?"
+            " ORDER BY number DESC LIMIT 1",
+            (group_id, 1 << 62 if end is None else end),
+        ).fetchone()
+        if last is None:
+            return
+        batch = of_message(connection, mailbox_id, group_id, msg_id, last[1], last[0] + 1)
+        if batch is not None:
+            yield batch
+        end = last[1]
+
+
+def first_end(connection: sqlite3.Connection, group_id: int) -> int | None:
+    """Return when the first lease of a group's whole batches ends; None where there is none."""
+    row = connection.execute(
+        f"SELECT r.until_ms FROM replies r WHERE r.group_id=? AND {IS_LEASED}"  # noqa: S608  # constant text
+        " ORDER BY r.until_ms LIMIT 1",
+        (group_id,),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def confirm(connection: sqlite3.Connection, batch: Batch, named: int) -> bool:
+    """Confirm all of a batch with the last message, if all of it is there to be confirmed."""
+    if named != batch.msg_ids[-1] or batch.until_ms is None:
+        return False
+    (stored,) = connection.execute(
+        f"SELECT count(*) FROM replies r CROSS JOIN {_STORED} WHERE r.mailbox=? AND r.number=?",  # noqa: S608  # constant text
+        (batch.mailbox, batch.number),
+    ).fetchone()
+    if stored < len(batch.msg_ids):
+        return False
+    connection.execute(
+        "UPDATE replies SET until_ms=NULL, acked_by=? WHERE mailbox=? AND number=?",
+        (named, batch.mailbox, batch.number),
+    )
+    return True
+
+
+def reset(connection: sqlite3.Connection, group_id: int) -> None:
+    """Remove the leases of a group's batches."""
+    connection.execute(
+        "UPDATE replies SET until_ms=NULL WHERE group_id=? AND until_ms IS NOT NULL", (group_id,)
+    )
+
+
+def is_any(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> bool:
+    """Tell whether there are whole batches for which a condition on ``r`` holds."""
+    found = connection.execute(
+        f"SELECT 1 FROM replies r WHERE r.ids IS NOT NULL AND {which} LIMIT 1",  # noqa: S608  # constant text
+        values,
+    )
+    return found.fetchone() is not None
+
+
+def split(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> None:
+    """Write the leases and deliveries that whole batches stand for; they are whole no longer.
+
+    Args:
+        connection: The database.
+        which: A condition on the replies, ``r``.
+        values: What it is about.
+    """
+    if not is_any(connection, which, values):
+        return
+    # The columns have their order in the schema, and not in a file that was migrated.
+    connection.execute(
+        "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
+        f" reply, granted, returned) {_LEASES} AND {which}",
+        values,
+    )
+    connection.execute(
+        "INSERT INTO deliveries (mailbox, reply, msg_id, position, group_id, previous, latest,"
+        f" count, acked, acked_by, moved_to, moved_as) {_DELIVERIES} AND {which}",
+        values,
+    )
+    connection.execute(
+        "UPDATE replies AS r SET ids=NULL, critical_from=NULL, urgent_from=NULL, normal_from=NULL,"  # noqa: S608  # constant text
+        " lowest=NULL, highest=NULL, until_ms=NULL, acked_by=NULL"
+        f" WHERE ids IS NOT NULL AND {which}",
+        values,
+    )
+
+
+def split_one(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
+    """Split a reply, if it is a whole batch."""
+    split(connection, "r.mailbox=? AND r.number=?", (mailbox_id, number))
+
+
+class Leased:
+    """Tells which messages of a mailbox are in a whole batch with a lease, in the order of ids.
+
+    Args:
+        connection: The database.
+        mailbox_id: The mailbox.
+        first: No message below this one is asked about.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, mailbox_id: int, first: int) -> None:
+        self._coming: Iterator[tuple[int, ...]] = connection.execute(
+            "SELECT lowest, highest, critical_from, critical, urgent_from, urgent, normal_from,"
+            " normal FROM replies WHERE mailbox=? AND until_ms IS NOT NULL AND highest>=?"
+            " ORDER BY lowest, number",
+            (mailbox_id, first),
+        )
+        self._next = next(self._coming, None)
+        self._open: list[tuple[int, ...]] = []
+
+    def holds(self, msg_id: int, lane: int) -> bool:
+        """Tell whether a message is; none before one that was asked about is asked about."""
+        while self._next is not None and self._next[0] <= msg_id:
+            self._open.append(self._next)
+            self._next = next(self._coming, None)
+        self._open = [one for one in self._open if one[1] >= msg_id]
+        return any(one[2 + 2 * lane] <= msg_id < one[3 + 2 * lane] for one in self._open)
