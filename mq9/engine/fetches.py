@@ -287,12 +287,13 @@ def _write_reply(
     until_ms = now + call.request.lease_ms
     number, consumer = mailbox.next_reply, consumer_of(call)
     before = list(group.cursors)
+    msg_ids = [one[1] for one in given]
+    is_whole = bool(given) and all(one[1] >= before[one[0]] for one in given)
     for lane, msg_id, *_ in given:
-        group.cursors[lane] = max(group.cursors[lane], msg_id + 1)
+        if msg_id >= group.cursors[lane]:
+            group.cursors[lane] = msg_id + 1
     if group.cursors != before:
         group.save(connection)
-    is_whole = bool(given) and all(msg_id >= before[lane] for lane, msg_id, *_ in given)
-    msg_ids = [msg_id for _, msg_id, *_ in given]
     connection.execute(
         "INSERT INTO replies (mailbox, number, group_id, consumer, request_id, made_ms, cost,"
         " first_reply, critical, urgent, normal, ids, critical_from, urgent_from, normal_from,"

@@ -34,7 +34,8 @@ def cost(group: Group, call: Call[Fetch], given: Sequence[tuple[int, int, int, b
         call: What asks for the reply.
         given: What is in it, each beginning with lane and msg_id.
     """
-    again = sum(msg_id < max(group.cursors[lane], group.reached) for lane, msg_id, *_ in given)
+    new_from = [max(cursor, group.reached) for cursor in group.cursors]
+    again = sum(one[1] < new_from[one[0]] for one in given)
     size = again * _MESSAGE_BYTES
     if again == len(given):
         names = len(consumer_of(call).encode()) + len((call.request.request_id or "").encode())

@@ -9,7 +9,7 @@ from calls import call, carry_out
 from mq9.engine import batches, commands, machine
 from mq9.engine.digest import digest
 from mq9.engine.limits import Limits
-from mq9.errors import Mq9Error
+from mq9.errors import MailboxFull, Mq9Error
 from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol import requests
 from mq9.storage import store
@@ -144,9 +144,7 @@ class Story:
         if self.random.random() < 0.7:
             fields["batch"] = receipt.fetched.batch
         consumer = self.random.choice([was.consumer, was.consumer, was.consumer, "one", None])
-        return call(
-            kind, group_name=was.group_name, connection="one", consumer=consumer, **fields
-        )
+        return call(kind, group_name=was.group_name, connection="one", consumer=consumer, **fields)
 
     def send(self):
         return call(
@@ -302,3 +300,125 @@ def test_batches_that_are_split_at_once_make_no_difference(seed):
     assert most
     whole.close()
     split.close()
+
+
+def whole(broker):
+    """How many replies are whole batches."""
+    return broker.count("replies", "ids IS NOT NULL")
+
+
+def rows(broker):
+    return broker.count("leases") + broker.count("deliveries")
+
+
+HUNDRED = [Priority.CRITICAL] * 10 + [Priority.URGENT] * 20 + [Priority.NORMAL] * 70
+
+
+def test_a_fetch_of_a_hundred_and_its_ack_write_little(broker):
+    broker.send(*HUNDRED * 3)
+    broker.ack(broker.fetch().messages[-1].msg_id)
+    fetched = []
+    assert broker.written(lambda: fetched.append(broker.fetch())) < 64 * 1024
+    last = fetched[0].messages[-1].msg_id
+    assert broker.written(lambda: broker.ack(last, batch=fetched[0].batch)) < 48 * 1024
+    assert (whole(broker), rows(broker)) == (2, 0)
+
+
+@pytest.mark.parametrize("with_token", [True, False])
+@pytest.mark.parametrize("individual", [True, False])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_ack_of_all_can_be_repeated_and_leaves_the_batch_whole(
+    broker, count, individual, with_token
+):
+    broker.send(*[Priority.NORMAL] * 5)
+    fetched = broker.fetch(num_msgs=count)
+    broker.fetch("two")
+    options = {"individual": individual and count == 1}
+    if with_token:
+        options["batch"] = fetched.batch
+    for _ in range(2):
+        assert broker.ack(count - 1, **options) == tuple(range(count))
+    assert broker.ack(count - 1, individual=True) == (count - 1,)
+    assert (whole(broker), rows(broker)) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        lambda broker, batch: broker.ack(1, batch=batch),
+        lambda broker, batch: broker.ack(2, batch=batch, individual=True),
+        lambda broker, _: broker.apply(call(requests.Nack, group_name="g", msg_id=1)),
+        lambda broker, _: broker.apply(
+            call(requests.Extend, group_name="g", consumer="one", msg_ids=(1,), lease_ms=1_000)
+        ),
+        lambda broker, _: broker.fetch(num_msgs=1),
+        lambda broker, batch: broker.apply(call(commands.Undo, batch=batch)),
+    ],
+    ids=["partial ack", "ack of one", "nack", "extend", "fetch again", "undo"],
+)
+def test_what_treats_a_message_apart_splits_its_batch_and_no_other(broker, apart):
+    broker.send(*[Priority.NORMAL] * 6)
+    batch = broker.fetch(num_msgs=3).batch
+    broker.fetch("two", num_msgs=3)
+    assert (whole(broker), rows(broker)) == (2, 0)
+    apart(broker, batch)
+    assert broker.count("replies", "ids IS NOT NULL AND consumer='two'") == 1
+    assert broker.count("replies", "ids IS NOT NULL AND consumer='one'") == 0
+
+
+def test_what_is_removed_from_a_batch_leaves_it_whole_and_is_not_confirmed(broker):
+    broker.send(*[Priority.NORMAL] * 4)
+    batch = broker.fetch().batch
+    broker.apply(call(requests.Delete, msg_id=1))
+    assert whole(broker) == 1
+    assert broker.ack(3, batch=batch) == (0, 2, 3)
+    assert broker.ack(1, batch=batch) == ()
+
+
+def test_what_is_leased_in_whole_batches_is_not_evicted_and_they_stay_whole(broker):
+    limits = Limits(max_messages=6)
+    broker.send(Priority.NORMAL, Priority.NORMAL, Priority.URGENT, *[Priority.NORMAL] * 3)
+    broker.fetch(num_msgs=3)  # 2, 0 and 1
+    broker.fetch("two", num_msgs=1)
+    last = broker.fetch("three").messages[-1].msg_id
+    broker.ack(last, "three")
+    send = call(requests.Send, payload=b"x")
+    for _ in range(2):
+        carry_out(broker.connection, send, broker.now, limits)
+    with pytest.raises(MailboxFull):
+        carry_out(broker.connection, send, broker.now, limits)
+    query = call(requests.Query, limit=10)
+    found = machine.read(broker.connection, query, broker.now).messages
+    assert [message.msg_id for message in found] == [0, 1, 2, 3, 6, 7]
+    assert (whole(broker), rows(broker)) == (3, 0)
+
+
+def test_a_message_that_one_group_leases_is_not_evicted_when_another_has_acked_it(broker):
+    limits = Limits(max_messages=3)
+    send = call(requests.Send, payload=b"x")
+    broker.send(*[Priority.NORMAL] * 3)
+    other = call(requests.Fetch, group_name="h", consumer="one")
+    broker.apply(other)
+    broker.fetch(num_msgs=1)
+    broker.fetch("two")
+    broker.ack(2, "two")
+    with pytest.raises(MailboxFull):
+        carry_out(broker.connection, send, broker.now, limits)
+    broker.apply(call(requests.Ack, group_name="h", msg_id=2, consumer="one"))
+    carry_out(broker.connection, send, broker.now, limits)
+    found = machine.read(broker.connection, call(requests.Query, limit=9), broker.now).messages
+    assert [message.msg_id for message in found] == [0, 2, 3]
+
+
+def test_the_batch_of_a_message_is_found_in_a_few_steps(broker):
+    broker.send(*[Priority.NORMAL] * 300)
+    for _ in range(300):
+        broker.fetch(num_msgs=1, redeliver_own=False)
+    statements = []
+    broker.connection.set_trace_callback(statements.append)
+    for msg_id in (299, 150, 0):
+        statements.clear()
+        assert broker.ack(msg_id) == (msg_id,)
+        assert len(statements) < 40
+    broker.connection.set_trace_callback(None)
+    assert (whole(broker), rows(broker)) == (300, 0)
