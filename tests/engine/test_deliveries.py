@@ -1,30 +1,18 @@
 """What is fetched again: little is written, and each reply means what it would alone."""
 
 import pytest
-from calls import call, carry_out
+from calls import call
 
 from mq9.engine import commands, machine
 from mq9.errors import InvalidRequest, MessageNotFound
 from mq9.models import Standing
 from mq9.protocol import requests
-from mq9.storage import store
 
-START_MS = 1_700_000_000_000
-HOUR_MS = 3_600_000
+from .engine_on_file import HOUR_MS, EngineOnFile
 
 
-class Broker:
-    """An engine on a file, with a mailbox."""
-
-    def __init__(self, path):
-        self.path = path
-        self.connection = store.open_file(path)
-        self.connection.execute("PRAGMA wal_autocheckpoint=0")
-        self.now = START_MS
-        self.apply(call(requests.CreateMailbox))
-
-    def apply(self, command):
-        return carry_out(self.connection, command, self.now)
+class Broker(EngineOnFile):
+    """An engine whose fetches of one group may reach nobody."""
 
     def send(self, count):
         for _ in range(count):
@@ -36,26 +24,13 @@ class Broker:
         command = call(requests.Fetch, group_name="g", consumer=consumer, **options)
         return command, self.apply(command)
 
-    def ack(self, msg_id, consumer="one", **options):
-        command = call(requests.Ack, group_name="g", msg_id=msg_id, consumer=consumer, **options)
-        return self.apply(command)
-
     def vanish(self, command, fetched):
         self.apply(commands.undo_of(command, fetched))
-
-    def written(self, work):
-        """Do something; how many bytes that wrote."""
-        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        work()
-        return self.path.with_name(self.path.name + "-wal").stat().st_size
 
     def counts(self):
         """How many groups, leases, replies and deliveries are remembered."""
         tables = ("groups", "leases", "replies", "deliveries")
-        return [
-            self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608  # constant names
-            for table in tables
-        ]
+        return [self.count(table) for table in tables]
 
     def life(self, msg_id):
         status = call(requests.Status, msg_id=msg_id)
