@@ -228,8 +228,10 @@ class Mailbox:
                 raise InvalidRequest(f"callback: needed with resume={checks.shown(resume)}")
             group_name = checks.header_text("resume", resume)
             source = GroupMember(client, group_name, max_deliveries, dead_letter)
-        receiver = Receiver(client, mail_id, source, callback)
-        self._receivers.add(receiver)
+        receiver = Receiver(client, mail_id, source)
+        self._receivers.add(receiver)  # before a callback can close this
+        if callback is not None:
+            receiver.call_back(callback)
         return receiver
 
     def fetch(self, mail_id: str, num: int = 100) -> Messages:

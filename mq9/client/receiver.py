@@ -39,16 +39,9 @@ class Receiver(Iterator[SyncMessage]):
         client: The client to receive with.
         mail_address: The mailbox.
         source: Where the messages come from.
-        callback: Gets each message.
     """
 
-    def __init__(
-        self,
-        client: SyncMq9Client,
-        mail_address: str,
-        source: Source,
-        callback: MessageCallback | None,
-    ) -> None:
+    def __init__(self, client: SyncMq9Client, mail_address: str, source: Source) -> None:
         self._client = client
         self._address = mail_address
         self._source = source
@@ -59,16 +52,6 @@ class Receiver(Iterator[SyncMessage]):
         self._process = os.getpid()
         client.run(lambda inner: source.start(inner, mail_address))
         self._thread: threading.Thread | None = None
-        if callback is not None:
-            work = client.clock.busy(unbounded=True)
-            self._thread = threading.Thread(
-                target=work.run,
-                args=(self._run, callback, work),
-                name="mq9-receive",
-                daemon=True,  # the program waits for it all the same; see until_done
-            )
-            until_done.keep_alive(self)
-            self._thread.start()
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "stopped"
@@ -108,6 +91,18 @@ class Receiver(Iterator[SyncMessage]):
     def is_running(self) -> bool:
         """Whether messages may still come, or one is being handled."""
         return self._process == os.getpid() and not self._ended.done()
+
+    def call_back(self, callback: MessageCallback) -> None:
+        """Give each message to a callback, on a thread that begins here; once at the most."""
+        work = self._client.clock.busy(unbounded=True)
+        self._thread = threading.Thread(
+            target=work.run,
+            args=(self._run, callback, work),
+            name="mq9-receive",
+            daemon=True,  # the program waits for it all the same; see until_done
+        )
+        until_done.keep_alive(self)
+        self._thread.start()
 
     def request_stop(self, timeout: float = STOP_TIMEOUT_S) -> None:
         """Receive no more; returns at once.
