@@ -156,9 +156,9 @@ class Receiver(Iterator[SyncMessage]):
         self._ended.result()
         return True
 
-    def wait(self) -> None:
-        """Return when it has ended, with or without an error."""
-        self._wait(None)
+    def wait(self, seconds: float) -> None:
+        """Return when it has ended, with or without an error, or after some time."""
+        self._wait(seconds)
 
     def _wait(self, seconds: float | None) -> None:
         if self._process != os.getpid():

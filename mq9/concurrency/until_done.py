@@ -17,12 +17,16 @@ class Work(Protocol):
     def is_running(self) -> bool:
         """Whether it goes on, in this process."""
 
-    def wait(self) -> None:
-        """Return when it has ended."""
+    def wait(self, seconds: float) -> None:
+        """Return when it has ended, or after some time."""
 
     def stop(self) -> None:
         """End it, within a bounded time."""
 
+
+# A signal that comes just before a thread begins to wait does not wake it: CPython has then looked
+# for signals already. So it does not wait for long at a time.
+_WAIT_S = 0.5
 
 _works: set[Work] = set()
 _registered = False
@@ -52,7 +56,7 @@ def wait_for_all() -> None:
     failed = getattr(sys, "last_type", None) is not None  # set by what the main program raised
     try:
         while not failed and (work := _running()):
-            work.wait()
+            work.wait(_WAIT_S)
     except KeyboardInterrupt:
         pass
     while work := _running():
