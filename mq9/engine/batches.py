@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-CURSORS = ("critical", "urgent", "normal")  # columns of groups and replies, by lane
+_CURSORS = ("critical", "urgent", "normal")  # columns of groups and replies, by lane
 _BY_LANE = "CASE lane WHEN 0 THEN r.critical{0} WHEN 1 THEN r.urgent{0} ELSE r.normal{0} END"
 # The messages of a whole batch r that are still stored. The cross join keeps SQLite from beginning
 # with the messages.
@@ -40,11 +40,12 @@ LEASES = (
     "(SELECT group_id, msg_id, mailbox, priority, holder, until_ms, deliveries, reply, granted,"  # noqa: S608  # constant text
     f" returned FROM leases UNION ALL {_LEASES})"
 )
+SOURCES = ("leases", f"({_LEASES})")  # the same, to be read one after the other
 _DELIVERIES = (
     "SELECT r.mailbox, r.number, j.value, j.key, r.group_id, NULL, NULL, 1, 0, r.acked_by, NULL,"
     " NULL FROM replies r CROSS JOIN json_each(r.ids) j WHERE r.ids IS NOT NULL"
 )
-_COLUMNS = "mailbox, number, group_id, consumer, ids, until_ms, acked_by"
+_COLUMNS = "mailbox, number, consumer, ids, until_ms, acked_by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,6 @@ class Batch:
     Attributes:
         mailbox: The mailbox.
         number: The number of the reply.
-        group_id: The group.
         consumer: Who was given it.
         msg_ids: What was in it, in order.
         until_ms: When its lease ends, or ended; None where it is confirmed or was reset.
@@ -63,7 +63,6 @@ class Batch:
 
     mailbox: int
     number: int
-    group_id: int
     consumer: str
     msg_ids: list[int]
     until_ms: int | None
@@ -71,8 +70,8 @@ class Batch:
 
 
 def _batch(row: tuple[Any, ...]) -> Batch:
-    mailbox, number, group_id, consumer, ids, until_ms, acked_by = row
-    return Batch(mailbox, number, group_id, consumer, orjson.loads(ids), until_ms, acked_by)
+    mailbox, number, consumer, ids, until_ms, acked_by = row
+    return Batch(mailbox, number, consumer, orjson.loads(ids), until_ms, acked_by)
 
 
 def at(connection: sqlite3.Connection, mailbox_id: int, number: int) -> Batch | None:
@@ -105,7 +104,7 @@ def of_message(
     row = connection.execute(
         "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox_id, msg_id)
     ).fetchone()
-    for cursor in CURSORS if row is None else (CURSORS[row[0]],):
+    for cursor in _CURSORS if row is None else (_CURSORS[row[0]],):
         number = _first_beyond(connection, group_id, cursor, msg_id, first, end)
         batch = None if number is None else at(connection, mailbox_id, number)
         if batch is not None and msg_id in batch.msg_ids:

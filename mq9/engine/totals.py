@@ -40,17 +40,9 @@ def count(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -> To
         f"SELECT count(*) FROM {known}",  # noqa: S608  # constant text
         at,
     ).fetchone()
-    held, *free = connection.execute(
-        "SELECT coalesce(sum(l.until_ms>:now AND l.holder<>''), 0),"  # noqa: S608  # constant text
-        + ",".join(
-            f" coalesce(sum((l.until_ms IS NULL OR l.until_ms<=:now) AND l.priority={lane}), 0)"
-            for lane in range(len(PRIORITIES))
-        )
-        + f" FROM {batches.LEASES} l JOIN groups g ON g.id=l.group_id"
-        " JOIN mailboxes b ON b.id=l.mailbox"
-        f" WHERE g.used_ms>:unused AND {_THERE}",
-        at,
-    ).fetchone()
+    held, *free = map(
+        sum, zip(*(_leases(connection, source, at) for source in batches.SOURCES), strict=True)
+    )
     backlog = []
     for lane, (priority, again) in enumerate(zip(PRIORITIES, free, strict=True)):
         (fresh,) = connection.execute(
@@ -70,3 +62,18 @@ def count(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -> To
         leases=held,
         backlog=Unread(*backlog),
     )
+
+
+def _leases(connection: sqlite3.Connection, source: str, at: dict[str, int]) -> tuple[int, ...]:
+    """Count leases that run and, of each priority, those that are over."""
+    counts: tuple[int, ...] = connection.execute(
+        "SELECT coalesce(sum(l.until_ms>:now AND l.holder<>''), 0),"  # noqa: S608  # constant text
+        + ",".join(
+            f" coalesce(sum((l.until_ms IS NULL OR l.until_ms<=:now) AND l.priority={lane}), 0)"
+            for lane in range(len(PRIORITIES))
+        )
+        + f" FROM {source} l JOIN groups g ON g.id=l.group_id JOIN mailboxes b ON b.id=l.mailbox"
+        f" WHERE g.used_ms>:unused AND {_THERE}",
+        at,
+    ).fetchone()
+    return counts
