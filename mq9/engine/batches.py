@@ -13,7 +13,7 @@ whole batches as they are.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,10 @@ class Batch:
     msg_ids: list[int]
     until_ms: int | None
     acked_by: int | None
+
+    def is_held(self, now: int) -> bool:
+        """Tell whether its lease runs."""
+        return self.until_ms is not None and self.until_ms > now
 
 
 def _batch(row: tuple[Any, ...]) -> Batch:
@@ -165,19 +169,35 @@ def first_end(connection: sqlite3.Connection, group_id: int) -> int | None:
 
 def confirm(connection: sqlite3.Connection, batch: Batch, named: int) -> bool:
     """Confirm all of a batch with the last message, if all of it is there to be confirmed."""
-    if named != batch.msg_ids[-1] or batch.until_ms is None:
-        return False
-    (stored,) = connection.execute(
-        f"SELECT count(*) FROM replies r CROSS JOIN {_STORED} WHERE r.mailbox=? AND r.number=?",  # noqa: S608  # constant text
-        (batch.mailbox, batch.number),
-    ).fetchone()
-    if stored < len(batch.msg_ids):
+    if named != batch.msg_ids[-1] or batch.until_ms is None or not _is_stored(connection, batch):
         return False
     connection.execute(
         "UPDATE replies SET until_ms=NULL, acked_by=? WHERE mailbox=? AND number=?",
         (named, batch.mailbox, batch.number),
     )
     return True
+
+
+def extend(
+    connection: sqlite3.Connection, batch: Batch, msg_ids: Iterable[int], until_ms: int
+) -> bool:
+    """Renew the leases of a batch, if all of it is among some messages and none was removed."""
+    if not set(batch.msg_ids).issubset(msg_ids) or not _is_stored(connection, batch):
+        return False
+    connection.execute(
+        "UPDATE replies SET until_ms=? WHERE mailbox=? AND number=?",
+        (until_ms, batch.mailbox, batch.number),
+    )
+    return True
+
+
+def _is_stored(connection: sqlite3.Connection, batch: Batch) -> bool:
+    """Tell whether nothing of a batch was removed."""
+    (stored,) = connection.execute(
+        f"SELECT count(*) FROM replies r CROSS JOIN {_STORED} WHERE r.mailbox=? AND r.number=?",  # noqa: S608  # constant text
+        (batch.mailbox, batch.number),
+    ).fetchone()
+    return bool(stored == len(batch.msg_ids))
 
 
 def reset(connection: sqlite3.Connection, group_id: int) -> None:

@@ -138,10 +138,9 @@ def extend(
     group = groups.find(connection, mailbox, request.group_name, now)
     extended: list[int] = []
     lost: list[int] = []
-    if group is not None:
-        _split_those_of(connection, mailbox, group, consumer, request.msg_ids)
+    whole = set() if group is None else _extend_whole(connection, mailbox, group, call, now)
     for msg_id in request.msg_ids:
-        renewed = (
+        renewed = msg_id in whole or (
             group is not None
             and connection.execute(
                 "UPDATE leases SET until_ms=?"
@@ -155,23 +154,28 @@ def extend(
     return Extended(tuple(extended), tuple(lost))
 
 
-def _split_those_of(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    group: Group,
-    consumer: str,
-    msg_ids: tuple[int, ...],
-) -> None:
-    """Split the whole batches that a consumer holds and that some messages are in."""
-    held = "r.group_id=? AND r.consumer=? AND r.until_ms IS NOT NULL"
-    for msg_id in msg_ids:
-        if not batches.is_any(connection, held, (group.id, consumer)):
-            return
+def _extend_whole(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, call: Call[Extend], now: int
+) -> set[int]:
+    """Renew the leases of all in a whole batch, or split it where not all are meant; which ones."""
+    request, consumer = call.request, consumer_of(call)
+    held = "r.group_id=? AND r.consumer=? AND r.until_ms>?"
+    renewed: set[int] = set()
+    for msg_id in request.msg_ids:
+        if msg_id in renewed:
+            continue
+        if not batches.is_any(connection, held, (group.id, consumer, now)):
+            break
         batch = batches.of_message(
             connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
         )
-        if batch is not None:
+        if batch is None or batch.consumer != consumer or not batch.is_held(now):
+            continue
+        if batches.extend(connection, batch, request.msg_ids, now + request.lease_ms):
+            renewed.update(batch.msg_ids)
+        else:
             batches.split_one(connection, mailbox.id, batch.number)
+    return renewed
 
 
 @handlers.command(Undo)

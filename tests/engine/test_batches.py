@@ -13,7 +13,7 @@ from mq9.engine.digest import digest
 from mq9.engine.limits import Limits
 from mq9.engine.position import position
 from mq9.errors import MailboxFull, Unavailable
-from mq9.models import Priority
+from mq9.models import Extended, Priority
 from mq9.protocol import requests
 from mq9.storage import store
 
@@ -186,6 +186,18 @@ def test_what_treats_a_message_apart_splits_its_batch_and_no_other(broker, apart
     apart(broker, batch)
     assert broker.count("replies", "ids IS NOT NULL AND consumer='two'") == 1
     assert broker.count("replies", "ids IS NOT NULL AND consumer='one'") == 0
+
+
+def test_leases_of_all_in_a_batch_are_renewed_together(broker):
+    broker.send(*[Priority.NORMAL] * 3)
+    broker.fetch(lease_ms=1_000)
+    extend = call(requests.Extend, group_name="g", consumer="one", msg_ids=(7, 2, 1, 0))
+    assert broker.apply(extend) == Extended((2, 1, 0), (7,))
+    broker.now += 1_000
+    assert broker.fetch("two").messages == ()
+    assert (whole(broker), rows(broker)) == (1, 0)
+    assert broker.ack(2) == (0, 1, 2)
+    assert broker.apply(extend) == Extended((), (7, 2, 1, 0))
 
 
 def test_what_is_removed_from_a_batch_leaves_it_whole_and_is_not_confirmed(broker):
