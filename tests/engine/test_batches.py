@@ -161,6 +161,7 @@ def test_an_ack_of_all_can_be_repeated_and_leaves_the_batch_whole(
     for _ in range(2):
         assert broker.ack(count - 1, **options) == tuple(range(count))
     assert broker.ack(count - 1, individual=True) == (count - 1,)
+    assert broker.ack(0, individual=True) == ((0,) if count == 1 else ())  # none named it but this
     assert (whole(broker), rows(broker)) == (2, 0)
 
 
@@ -198,6 +199,20 @@ def test_leases_of_all_in_a_batch_are_renewed_together(broker):
     assert (whole(broker), rows(broker)) == (1, 0)
     assert broker.ack(2) == (0, 1, 2)
     assert broker.apply(extend) == Extended((), (7, 2, 1, 0))
+
+
+def test_leases_in_batches_are_renewed_of_what_the_consumer_holds_and_is_there(broker):
+    broker.send(*[Priority.NORMAL] * 6)
+    for consumer, lease_ms in [("one", 1_000), ("one", 60_000), ("two", 60_000)]:
+        options = {"num_msgs": 2, "redeliver_own": False}
+        assert len(broker.fetch(consumer, lease_ms=lease_ms, **options).messages) == 2
+    broker.now += 1_000
+    broker.apply(call(requests.Delete, msg_id=3))
+    options = {"consumer": "one", "msg_ids": (5, 4, 3, 2, 1, 0), "lease_ms": 120_000}
+    extend = call(requests.Extend, group_name="g", **options)
+    assert broker.apply(extend) == Extended((2,), (5, 4, 3, 1, 0))
+    broker.now += 59_000
+    assert [one.msg_id for one in broker.fetch("three").messages] == [0, 1, 4, 5]
 
 
 def test_what_is_removed_from_a_batch_leaves_it_whole_and_is_not_confirmed(broker):
