@@ -26,7 +26,7 @@ def carry_out(connection, command, now, limits=Limits()):
     Raises:
         Mq9Error: It was refused.
     """
-    if limits != position.limits(connection):
+    if limits != machine.Applying(connection).limits:
         _apply(connection, Call(SetLimits(limits=limits)), now)
     return _apply(connection, command, now).result()
 

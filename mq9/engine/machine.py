@@ -44,12 +44,13 @@ class Applying:
 
     Attributes:
         position: How far the state has come.
+        limits: What the broker takes.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, keeps_all: bool = True) -> None:
         self._connection = connection
         self._keeps_all = keeps_all
-        self.position, self._limits = positions.position_and_limits(connection)
+        self.position, self.limits = positions.position_and_limits(connection)
         self._begun = self.position
 
     def apply(self, entry: Entry[Request[R]]) -> Outcome[R]:
@@ -87,11 +88,11 @@ class Applying:
             changes = self._connection.total_changes  # what was undone counts, too
             if isinstance(refusal, messages.Full):
                 refusal.remember(self._connection)
+        elif isinstance(entry.call.request, SetLimits):
+            self.limits = entry.call.request.limits
         self._connection.execute("RELEASE entry")
         if not self._keeps_all and self._connection.total_changes == changes:
             self.position = before
-        if isinstance(entry.call.request, SetLimits):
-            self._limits = positions.limits(self._connection)
         return Outcome(value, refusal, now)
 
     def _carry_out(self, call: Call[Request[R]], now: int) -> R:
@@ -99,7 +100,7 @@ class Applying:
         if request.is_private:
             access.refuse_others(self._connection, call, now)
             access.adopt(self._connection, call)
-        value: R = COMMANDS[type(request)](self._connection, call, now, self._limits)
+        value: R = COMMANDS[type(request)](self._connection, call, now, self.limits)
         if request.shows_life and call.agent is not None:
             agents.note_seen(self._connection, call.agent, now)
         return value
@@ -121,7 +122,7 @@ def apply(connection: sqlite3.Connection, entry: Entry[Request[R]]) -> Outcome[R
 def answer(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> Outcome[R] | None:
     """Answer a command that would change nothing, as a FETCH where there is nothing to deliver.
 
-    So it needs no entry.
+    So it needs no entry in a log that is written before it is applied.
 
     Args:
         connection: The database, inside a transaction.

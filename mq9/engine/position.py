@@ -40,12 +40,6 @@ def position_and_limits(connection: sqlite3.Connection) -> tuple[Position, Limit
     return Position(applied, now_ms), Limits(*values)
 
 
-def limits(connection: sqlite3.Connection) -> Limits:
-    """Return what the broker takes."""
-    row = connection.execute(f"SELECT {_LIMIT_COLUMNS} FROM state").fetchone()  # noqa: S608  # constant columns
-    return Limits(*row)
-
-
 def move(connection: sqlite3.Connection, to: Position) -> None:
     """Note how far the state has come."""
     connection.execute("UPDATE state SET applied=?, now_ms=?", to)

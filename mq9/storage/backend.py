@@ -84,14 +84,16 @@ class Applying:
         self._entries = machine.Applying(connection, keeps_all=False)
         clock.catch_up(self._entries.position.now_ms)
 
+    @property
+    def limits(self) -> Limits:
+        """What the broker takes."""
+        return self._entries.limits
+
     def carry_out(self, call: Call[Request[R]]) -> Outcome[R]:
         """Carry out a command, or refuse it."""
         now = self._clock.now_ms()
         if isinstance(call.request, LocalChange):
             return Outcome(cast("R", call.request.carry_out(self._connection)), None, now)
-        unchanged = machine.answer(self._connection, call, now)
-        if unchanged is not None:
-            return unchanged
         return self._entries.apply(Entry(self._entries.position.applied + 1, now, call))
 
     def finish(self) -> None:
@@ -112,7 +114,7 @@ def set_limits(connection: sqlite3.Connection, clock: SteadyClock, limits: Limit
     connection.execute("BEGIN IMMEDIATE")
     try:
         applying = Applying(connection, clock, None)
-        if limits is not None and limits != position.limits(connection):
+        if limits is not None and limits != applying.limits:
             applying.carry_out(Call(SetLimits(limits=limits)))
         applying.finish()
     except BaseException:

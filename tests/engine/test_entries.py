@@ -11,7 +11,7 @@ from mq9.engine.commands import Call, Entry, SetLimits, Sweep
 from mq9.engine.digest import digest
 from mq9.engine.limits import Limits
 from mq9.engine.machine import Applying
-from mq9.engine.position import limits, position
+from mq9.engine.position import position
 from mq9.errors import MailboxExists, MailboxFull, MailboxNotFound
 from mq9.protocol.requests import CreateMailbox, Fetch, Register, Send, Status
 from mq9.storage import store
@@ -94,9 +94,9 @@ def test_where_nobody_reads_the_log_what_changes_nothing_has_no_place(connection
 
 def test_what_the_broker_takes_is_set_by_an_entry(connection):
     narrow = Limits(max_messages=1)
-    assert limits(connection) == Limits()
+    assert Applying(connection).limits == Limits()
     apply(connection, call(SetLimits, limits=narrow), NOW)
-    assert limits(connection) == narrow
+    assert Applying(connection).limits == narrow
     apply(connection, call(Send), NOW)
     assert isinstance(apply(connection, call(Send), NOW).error, MailboxFull)
 
