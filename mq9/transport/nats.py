@@ -168,11 +168,15 @@ class _Waiting:
 
     Attributes:
         subject: What was asked.
+        timeout: How many seconds it waits.
+        deadline: Until when, by the event loop's clock.
         reply: The reply; an error stands in for one.
         is_sent: Whether the request was sent.
     """
 
     subject: str
+    timeout: float
+    deadline: float
     reply: asyncio.Future[Msg | Mq9Error]
     is_sent: bool = False
 
@@ -180,6 +184,24 @@ class _Waiting:
         """End the waiting, unless it has ended."""
         if not self.reply.done():
             self.reply.set_result(answer)
+
+
+class _Replies(asyncio.Future[Msg]):
+    """Where nats-py puts the replies to all requests as it reads them, in place of a single one.
+
+    A callback would be called in a task of nats-py's, which would have to wake first.
+
+    Args:
+        take: Is called with each reply.
+    """
+
+    def __init__(self, take: Callable[[Msg], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def set_result(self, reply: Msg, /) -> None:
+        """Take a reply; there may be more."""
+        self._take(reply)
 
 
 class _Link:
@@ -197,6 +219,7 @@ class _Link:
         self._inboxes: str | None = None  # what those begin with that are heard together
         self._numbers = itertools.count()
         self._waiting: dict[str, _Waiting] = {}  # by inbox
+        self._timer: asyncio.TimerHandle | None = None  # for the first deadline, or an earlier one
         self._errors: list[Exception] = []
 
     @property
@@ -248,11 +271,9 @@ class _Link:
 
     async def _hear_together(self) -> None:
         self._inboxes = self._client.new_inbox()
-        await self._client.subscribe(
-            f"{self._inboxes}.*", cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        await self._client.subscribe(f"{self._inboxes}.*", future=_Replies(self._take))
 
-    async def _take(self, answer: Msg) -> None:
+    def _take(self, answer: Msg) -> None:
         """Give a reply to whoever waits for it."""
         waiting = self._waiting.get(answer.subject)
         if waiting is not None:
@@ -292,14 +313,16 @@ class _Link:
         """Send a request and return its reply."""
         self._refuse_oversize(payload, headers)
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(subject, loop.create_future())
-        timer = loop.call_later(timeout, self._expire, waiting, timeout)
+        waiting = _Waiting(subject, timeout, loop.time() + timeout, loop.create_future())
         shared = None if subject.startswith(_FETCH) else self._inboxes
         inbox = f"{shared}.{next(self._numbers)}" if shared else self._client.new_inbox()
         self._waiting[inbox] = waiting
+        if self._timer is None or waiting.deadline < self._timer.when():
+            self._wake_at(waiting.deadline)
         subscription = None
         try:
-            await self._until_there_is_room(waiting)
+            if self._client.pending_data_size > _MOST_UNSENT:
+                await self._until_there_is_room(waiting)
             if not waiting.reply.done():
                 # Nothing here waits, so that the three leave together.
                 if not shared:
@@ -314,7 +337,6 @@ class _Link:
             # Raised by what comes before the publishing, or instead of it.
             raise _not_connected(self._server, error) from None
         finally:
-            timer.cancel()
             del self._waiting[inbox]
             if subscription is not None and self.is_open and not _is_answered(waiting.reply):
                 await subscription.unsubscribe()
@@ -341,8 +363,10 @@ class _Link:
                 f"max_payload: {len(payload)} bytes are more than the {most} that the server at "
                 f"{self._server.url} takes"
             )
-        lines = sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
-        size = len(payload) + (lines + len("NATS/1.0\r\n\r\n") if headers else 0)
+        size = len(payload)
+        if headers:
+            texts = "".join((*headers, *headers.values())).encode()
+            size += len("NATS/1.0\r\n\r\n") + len(texts) + len(": \r\n") * len(headers)
         most = self._client.max_message
         if size > most:
             raise PayloadTooLarge(
@@ -356,13 +380,27 @@ class _Link:
         ):
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    def _expire(self, waiting: _Waiting, timeout: float) -> None:
-        if waiting.is_sent:
-            told = f"no reply to {waiting.subject} within {timeout:g} s; the outcome is unknown"
-            waiting.end(Unavailable(told))
-        else:
-            told = f"the server at {self._server.url} took nothing for {timeout:g} s"
-            waiting.end(Unreachable(told))
+    def _wake_at(self, deadline: float) -> None:
+        """Look for requests whose time is over at a deadline, and then at the next one."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for waiting in self._waiting.values():
+            if waiting.deadline > now:
+                continue
+            if waiting.is_sent:
+                told = f"no reply to {waiting.subject} within {waiting.timeout:g} s"
+                waiting.end(Unavailable(f"{told}; the outcome is unknown"))
+            else:
+                told = f"the server at {self._server.url} took nothing for {waiting.timeout:g} s"
+                waiting.end(Unreachable(told))
+        deadlines = [one.deadline for one in self._waiting.values() if not one.reply.done()]
+        if deadlines:
+            self._wake_at(min(deadlines))
 
     async def _on_error(self, error: Exception) -> None:
         """Take note of what nats-py met; a refusal on the server's side ends whom it concerns."""
@@ -378,6 +416,8 @@ class _Link:
                 )
 
     def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for waiting in self._waiting.values():
             told = f"no reply to {waiting.subject} {self._end_reason}; the outcome is unknown"
             waiting.end(Unavailable(told))

@@ -977,6 +977,27 @@ async def test_a_reply_that_does_not_come_in_time_is_unavailable(server, respond
         assert await client.mailbox_list() == []
 
 
+@on_both
+async def test_each_request_waits_as_long_as_it_may(server, client):
+    link = await open_transport(server.url, "c")
+    body = b'{"config":{"max_wait_ms":60000}}'
+    subject = "$mq9.AI.MSG.FETCH.inbox"
+    patient, *others = (
+        asyncio.create_task(link.request(subject, body, (), seconds))
+        for seconds in (60, 0.2, 0.1, 0.3)
+    )
+    async with asyncio.timeout(30):
+        ended = await asyncio.gather(*others, return_exceptions=True)
+    assert [str(one) for one in ended] == [
+        f"no reply to {subject} within {seconds} s; the outcome is unknown"
+        for seconds in (0.2, 0.1, 0.3)
+    ]
+    assert not patient.done()
+    await link.close()
+    with pytest.raises(Unavailable, match="before the client was closed"):
+        await patient
+
+
 async def test_a_payload_goes_up_to_what_the_server_takes(server, responder, client):
     most = 1024 * 1024  # unless it is told otherwise
     headers = len(f"NATS/1.0\r\nmq9-id: {'x' * 24}\r\n\r\n")
