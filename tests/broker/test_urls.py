@@ -386,15 +386,15 @@ async def test_which_broker_is_used_is_logged_once(caplog, monkeypatch):
     monkeypatch.setenv("MQ9_SERVER", "memory://announced")
     async with Mq9Client():
         pass
-    # No other test asks for port 1 by this name, so that it was not logged before.
-    for url in ("nats://alice:secret@localhost:1", "nats://secret@localhost:1"):
+    # No other test asks for this port by this name, so that it was not logged before.
+    for url in ("nats://alice:secret@localhost:2", "nats://secret@localhost:2"):
         with pytest.raises(Unreachable):
             await Mq9Client.connect(url)
 
     assert [one.getMessage() for one in caplog.records if "using" in one.getMessage()] == [
         "mq9: using memory://announced (as given)",
         "mq9: using memory://announced (from MQ9_SERVER)",
-        "mq9: using nats://***@localhost:1 (as given)",
+        "mq9: using nats://***@localhost:2 (as given)",
     ]
 
 
