@@ -39,6 +39,8 @@ class Attack:
         self._ends_at = None
 
     def begin(self):
+        if hasattr(os, "nice"):
+            os.nice(10)  # elsewhere it would have processors of its own
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         self._ends_at = time.monotonic() + self.seconds
@@ -196,6 +198,4 @@ ATTACKS = {
 
 if __name__ == "__main__":
     kind, url, http_url, seconds = sys.argv[1:]
-    if hasattr(os, "nice"):
-        os.nice(19)  # elsewhere it would have processors of its own
     asyncio.run(ATTACKS[kind](Attack(url, http_url, float(seconds))))
