@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import re
+import signal
 import sqlite3
 from contextlib import AsyncExitStack, closing
 from urllib.parse import quote
@@ -31,6 +32,7 @@ from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
 _MEANINGS = WordLlamaEmbeddings()
+_OF_TERMINALS = {one for one in signal.Signals if one.name in {"SIGINT", "SIGHUP"}}
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +47,18 @@ def _key_of_the_tests():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MQ9_AGENT_KEY", "the key of the agents in the tests")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_for_programs():
+    """Let programs that tests start heed what a shell in the background or nohup has this ignore.
+
+    A signal that is ignored is ignored by the programs that are started, too; one with a handler
+    is not.
+    """
+    for number in signal.valid_signals() & _OF_TERMINALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -197,14 +197,11 @@ MESSAGES = [
 def test_it_ends_at_once_with_nothing_but_messages_on_its_output(tmp_path, how):
     command = [MQ9_MCP, "--agent", "desk", "--server", f"sqlite:///{tmp_path}/mail.db"]
     with subprocess.Popen(
-        # Where the tests run in the background an interrupt is ignored, and children keep to that.
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        restore_signals=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # see above
     ) as process:
         for message in MESSAGES:
             process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")

@@ -41,9 +41,6 @@ class Process:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment,
-            # Where the tests run in the background an interrupt is ignored, and children keep to
-            # that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             limit=16 * 1024 * 1024,
         )
         one = cls(process)

@@ -764,8 +764,6 @@ class Program:
     def __init__(self, path, *lines):
         head = (
             "import signal, sys, threading",
-            # An interpreter that is started in the background of a shell ignores it.
-            "signal.signal(signal.SIGINT, signal.default_int_handler)",
             "from mq9 import Mailbox",
             f"mb = Mailbox('sqlite:///{path}')",
             "mb.create(public=True, name='inbox')",
