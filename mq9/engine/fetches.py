@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import operator
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -58,7 +59,7 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
         batches.split(connection, *_held_by(group, own))
     picked, more = _pick(connection, mailbox, group, own, request.num_msgs)
     number = mailbox.next_reply
-    messages, cut = load(connection, mailbox, picked, request, as_text=call.as_text)
+    messages, cut = load(connection, mailbox, picked, group.cursors, request, as_text=call.as_text)
     given = picked[: len(messages)]
     if given or (reset and request.request_id is not None):
         cost = replies.cost(group, call, given)
@@ -257,16 +258,28 @@ def load(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
     picked: list[Candidate],
+    cursors: Sequence[int],
     wanted: Fetch,
     *,
     as_text: bool,
 ) -> tuple[tuple[Stored, ...], bool]:
-    """Read the picked messages until ``max_bytes`` are reached; whether that cut them."""
+    """Read the picked messages until ``max_bytes`` are reached; whether that cut them.
+
+    Args:
+        connection: The database.
+        mailbox: Where they are.
+        picked: They, by lane and msg_id. From the cursor on they are all that is in the lane.
+        cursors: The cursor of each lane.
+        wanted: What was asked for.
+        as_text: Whether the reply is to hold text.
+    """
     messages: list[Stored] = []
     room = wanted.max_bytes
-    for _, lane in itertools.groupby(picked, key=operator.itemgetter(0)):
-        counts = {msg_id: before + 1 for _, msg_id, before, _ in lane}
-        for message in load_messages(connection, mailbox, counts):
+    for (lane, is_new), ones in itertools.groupby(
+        picked, key=lambda one: (one[0], one[1] >= cursors[one[0]])
+    ):
+        counts = {msg_id: before + 1 for _, msg_id, before, _ in ones}
+        for message in load_messages(connection, mailbox, counts, lane if is_new else None):
             room -= reply_bytes(message, as_text=as_text)
             if messages and room < 0:
                 return tuple(messages), True

@@ -89,7 +89,7 @@ def _read(
                 (mailbox.id, lane, cursor, now, most - len(picked)),
             ).fetchall()
     messages, cut = fetches.load(
-        connection, mailbox, picked[: wanted.num_msgs], wanted, as_text=as_text
+        connection, mailbox, picked[: wanted.num_msgs], start, wanted, as_text=as_text
     )
     for message in messages:
         cursors[LANES[message.priority]] = message.msg_id + 1
