@@ -27,8 +27,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs/reference/nats.md"
 SERVERS = {
     "open": ("", {}),
     "users": (
-        "authorization { users: [{user: ada, password: lovelace}], timeout: 0.3 }",
-        {"guard": Users([User("lovelace", "ada")]), "limits": ServerLimits(connect_s=0.3)},
+        "authorization { users: [{user: ada, password: lovelace}], timeout: 1 }",
+        {"guard": Users([User("lovelace", "ada")]), "limits": ServerLimits(connect_s=1)},
     ),
     "small": (
         "max_subscriptions: 2\nmax_connections: 2",
