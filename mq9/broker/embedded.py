@@ -23,7 +23,7 @@ from mq9.storage import store
 from mq9.storage.backend import Backend
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.inline_backend import InlineBackend
-from mq9.storage.readers import MAX_STEPS
+from mq9.storage.steps import MAX_STEPS
 from mq9.storage.store import Durability
 
 Randomness = Callable[[int], bytes]

@@ -7,13 +7,18 @@ SQLite would drop the locks of this process. Content is read by a connection of 
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from mq9.errors import Unavailable
 from mq9.storage.store import LOG_BYTES
+
+logger = logging.getLogger("mq9.broker")
 
 _RIGHTS = 0o600  # what the owner of the file must keep
 _ATTEMPTS = 5  # to read a page that another process may be writing
@@ -46,7 +51,11 @@ class DatabaseFile:
 
     Args:
         path: The main file, open in WAL mode.
-        connection: May write to it; used by one thread, as in ``problem`` and ``renew``.
+        connection: May write to it; used by one thread at a time, here and in what takes one.
+
+    Attributes:
+        lost: What became of the files; None while they are what they were. Nothing is done with
+            them any more.
 
     Raises:
         OSError: One of the files is not there.
@@ -70,14 +79,51 @@ class DatabaseFile:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._seen = _token_in(path)
         self._checked_at = time.monotonic()
+        self.lost: str | None = None
+        self._losing = threading.Lock()
 
-    def moved(self) -> str | None:
-        """Say what became of the files at their paths; None while they are the same. Thread-safe.
+    def look(self) -> None:
+        """See whether the files at their paths are the same. Thread-safe.
 
         Only this much can be told from any thread, at the price of three calls of ``stat``.
         """
         found = self._look()
-        return found if isinstance(found, str) else None
+        if isinstance(found, str):
+            self._lose(found)
+
+    def look_closely(self, connection: sqlite3.Connection) -> None:
+        """See whether the files and their content are what they were; else write no more to them.
+
+        Args:
+            connection: The one that writes, outside a transaction; closed where closing it later
+                would write the log into a file that is not ours.
+        """
+        if self.lost is None and (problem := self._problem(connection)) is not None:
+            self._lose(problem)
+        if self.lost is not None and not self.may_be_completed(connection):
+            connection.close()  # before the readers', so that the log is not written into the file
+
+    def refuse_lost(self) -> None:
+        """Refuse to go on with files that are not what they were.
+
+        Raises:
+            Unavailable: ``lost`` says why.
+        """
+        if self.lost is not None:
+            raise Unavailable(
+                f"the broker lost its file: {self.lost}; whether this request was carried out is "
+                "unknown, and nothing is until the file is put back and the broker restarted"
+            )
+
+    def _lose(self, problem: str) -> None:
+        with self._losing:
+            if self.lost is None:
+                self.lost = problem
+                logger.error(
+                    "%s while the broker has it open; requests are refused: put the file back, or "
+                    "a copy of it, and restart",
+                    problem,
+                )
 
     def _look(self) -> str | list[os.stat_result]:
         """Return the status of the files, in the order of their paths; or what became of one."""
@@ -89,12 +135,10 @@ class DatabaseFile:
                 return f"{path} is not there any more"
             except OSError as error:
                 return f"{path} cannot be reached: {error.strerror}"
-            here = _Identity.of(status)
-            if here != identity:
-                if not here.is_same_file(identity):
-                    return f"{path} is another file now"
-                if identity.rights & ~here.rights:
-                    return f"{path} may no longer be read and written"
+            if (status.st_ino, status.st_dev) != (identity.inode, identity.device):
+                return f"{path} is another file now"
+            if identity.rights & ~status.st_mode:
+                return f"{path} may no longer be read and written"
             found.append(status)
         return found
 
@@ -113,12 +157,8 @@ class DatabaseFile:
         except (OSError, sqlite3.Error):
             return False
 
-    def problem(self, connection: sqlite3.Connection) -> str | None:
-        """Say what became of the files or their content; None while they are what they were.
-
-        Args:
-            connection: The one that writes, outside a transaction.
-        """
+    def _problem(self, connection: sqlite3.Connection) -> str | None:
+        """Say what became of the files or their content; None while they are what they were."""
         found = self._look()
         if isinstance(found, str):
             return found

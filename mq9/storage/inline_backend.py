@@ -15,7 +15,7 @@ from mq9.errors import NotConnected
 from mq9.protocol.request import Request
 from mq9.storage.backend import Applying, read, roll_back, set_limits, storage_error
 from mq9.storage.derived import Derived
-from mq9.storage.readers import MAX_STEPS, TooLong, no_steps_left, stopped_when, too_long
+from mq9.storage.steps import MAX_STEPS, TooLong, no_steps_left, stopped_when, too_long
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")

@@ -36,9 +36,10 @@ class _Account:
 
 
 class FairQueue(Generic[T]):
-    """A queue with many producers, on any threads, and one consumer.
+    """A queue with many producers, on any threads, and one consumer at a time.
 
-    The consumer says with ``charge`` how long each item took before it takes the next one.
+    The consumer says with ``charge`` how long each item took before it takes the next one. Who adds
+    an item wakes a consumer that waits, if it is to take it.
     """
 
     def __init__(self) -> None:
@@ -71,14 +72,12 @@ class FairQueue(Generic[T]):
             if len(line) == 1 and asker != self._served:
                 self._line_up(asker)
             self._length += 1
-            self._changed.notify()
 
     def put_last(self, item: T) -> None:
         """Add an item that is taken when nothing else waits."""
         with self._changed:
             self._last.append(item)
             self._length += 1
-            self._changed.notify()
 
     def wake(self) -> None:
         """Let the consumer wait no longer, though there may be no item."""

@@ -26,8 +26,8 @@ from mq9.broker.service import Request, Session
 from mq9.clock import SteadyClock, SystemClock
 from mq9.engine.limits import Limits
 from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Query, Send, Status
-from mq9.storage import file_backend as backends
 from mq9.storage import store
+from mq9.storage import writer as writers
 from mq9.storage.derived import Derived
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.inline_backend import InlineBackend
@@ -74,7 +74,9 @@ class Follower:
 def make(path, follower=None, *, clock=None, limits=Limits(), on_news=lambda _: None, **options):
     derived = None if follower is None else Derived(follower.open, follower.follow)
     clock = clock or SteadyClock(ManualClock())
-    return FileBackend(path, clock, limits, Durability.NORMAL, on_news, derived, **options)
+    # With a follower, which may stop it, the writer is the thread alone.
+    durability = Durability.NORMAL if follower is None else Durability.FULL
+    return FileBackend(path, clock, limits, durability, on_news, derived, **options)
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ async def test_what_a_refused_command_had_already_done_is_undone(path, follower)
 
 
 async def test_no_more_than_the_queue_holds_is_accepted(path, monkeypatch, follower):
-    monkeypatch.setattr(backends, "_MOST_QUEUED", 10)
+    monkeypatch.setattr(writers, "_MOST_QUEUED", 10)
     backend = make(path, follower)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
     async with follower.writer_stopped(backend):

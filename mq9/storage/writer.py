@@ -1,0 +1,400 @@
+"""Commands carried out on a file, many in one commit, on a thread or where they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from mq9.clock import SteadyClock
+from mq9.concurrency.activity import Work
+from mq9.engine.commands import Call, Outcome, Sweep, Undo, undo_of
+from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable
+from mq9.protocol.request import Request
+from mq9.protocol.requests import Fetch, Send
+from mq9.storage import store
+from mq9.storage.backend import Applying, roll_back, storage_error
+from mq9.storage.database_file import DatabaseFile
+from mq9.storage.derived import Derived, LocalChange
+from mq9.storage.steps import TooLong, no_steps_left, stopped_when
+from mq9.storage.turns import FairQueue
+
+R = TypeVar("R")
+logger = logging.getLogger("mq9.broker")
+
+NEWS_INTERVAL_S = 0.02  # how often another process's writes are looked for, while somebody waits
+_FILE_INTERVAL_S = 0.5  # how often it is looked whether the file is still there
+_MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
+_MOST_TOGETHER = 256  # commands in one commit
+_COMMIT_S = 0.005  # of work in one commit, so that what took little is answered soon
+_MOST_STEPS = 200_000  # of SQLite's machine in a commit on an event loop; some milliseconds
+_BETWEEN_CHECKPOINTS = 256  # commands on event loops before the thread has its turn
+
+_INTERRUPTED = "the broker was interrupted; whether this request was carried out is unknown"
+# They may take a commit's time and more, and nobody waits for them.
+_LONG = (LocalChange, Sweep)
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """A command in the queue, and who waits for it, if anybody does."""
+
+    call: Call[Any]
+    asker: str
+    work: Work
+    future: asyncio.Future[Outcome[Any]] | None = None
+    abandoned: bool = False
+
+
+class _Done(NamedTuple):
+    """A command, and what became of it."""
+
+    ticket: _Ticket
+    outcome: Outcome[Any]
+
+
+class Writer:
+    """Carries commands out, those that have queued up in one commit.
+
+    A thread does it. Where no reply waits for the disk, the event loop that asks does it itself as
+    long as the thread is idle: to hand a command over and its outcome back takes longer than most
+    commands do. What would take an event loop long is left to the thread, and so are checkpoints
+    and waiting for another process that writes.
+
+    Args:
+        connection: The connection that writes; closed by whoever opened it, after ``end``.
+        file: Tells whether the file is still the one that was opened.
+        clock: Tells when things happen.
+        derived: What follows the engine's state, if anything does.
+        on_news: Called on any thread with the mailbox in which something was taken back, and with
+            None after another process wrote to the file.
+        timer: Gives the seconds that the thread which asks has had of the processor, to measure
+            commands with: what a command waits for is not its asker's doing.
+        uses_loops: Whether event loops may carry commands out.
+
+    Attributes:
+        active: Held while commands are carried out.
+        failed_ms: When the storage refused what was last written; None when it took it.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        file: DatabaseFile,
+        clock: SteadyClock,
+        derived: Derived | None,
+        on_news: Callable[[str | None], None],
+        timer: Callable[[], float],
+        *,
+        uses_loops: bool,
+    ) -> None:
+        self.active = threading.Lock()
+        self.failed_ms: int | None = None
+        self._connection = connection
+        self._file = file
+        self._clock = clock
+        self._derived = derived
+        self._on_news = on_news
+        self._timer = timer
+        self._uses_loops = uses_loops
+        self._is_patient = True  # how the connection is set: as the thread needs it
+        self._left_for_loops = _BETWEEN_CHECKPOINTS
+        self._queue: FairQueue[_Ticket] = FairQueue()
+        self._taken: list[_Ticket] = []  # from the queue, and not yet carried out
+        self._watching = False
+        self._closed = False
+        self._stopping = False
+        self._accepting = threading.Lock()  # so that nothing is queued after the last
+        self._thread = threading.Thread(target=self._run, name="mq9-writer", daemon=True)
+        self._thread.start()
+
+    async def carry_out(
+        self, call: Call[Request[R]], asker: str = "", *, last: bool = False
+    ) -> Outcome[R]:
+        """Carry out a command; when this returns it is as durable as was promised.
+
+        Args:
+            call: What to do.
+            asker: Whose commands it is to be in order with, and shares its time with.
+            last: Whether all that was accepted goes first.
+
+        Raises:
+            NotConnected: The writer is closed.
+            LimitReached: Too much is queued.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome[R]] = loop.create_future()
+        ticket = self._enqueue(call, asker, future, last=last)
+        if self._uses_loops and not last and not isinstance(call.request, _LONG):
+            # Behind all that is ready to run now: what that asks for is carried out together.
+            loop.call_soon(self._commit_here)
+        else:
+            self._queue.wake()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            ticket.abandoned = True
+            if not future.cancelled():
+                self._undo(ticket, future.result())
+            raise
+
+    def _enqueue(
+        self,
+        call: Call[Request[R]],
+        asker: str,
+        future: asyncio.Future[Outcome[R]] | None = None,
+        *,
+        last: bool = False,
+    ) -> _Ticket:
+        with self._accepting:
+            if self._closed:
+                raise NotConnected("the broker is closed")
+            if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker) and not last:
+                raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
+            ticket = _Ticket(call, asker, self._clock.busy(), future)
+            if last:
+                self._queue.put_last(ticket)
+            else:
+                self._queue.put(asker, ticket)
+            return ticket
+
+    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+        """Take back, soon, a FETCH reply that reached nobody."""
+        try:
+            self._enqueue(undo, asker)
+        except Mq9Error as error:
+            logger.warning("a lease that reached nobody was left to run out: %s", error)
+        else:
+            self._queue.wake()
+
+    def watch(self, watching: bool) -> None:
+        """Look for what other processes write, or stop looking."""
+        started = watching and not self._watching
+        self._watching = watching
+        if started and not self._closed:
+            self._queue.wake()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more commands."""
+        return self._closed
+
+    def refuse_more(self) -> bool:
+        """Take no more commands; whether any were taken until now."""
+        with self._accepting:
+            was_open, self._closed = not self._closed, True
+            return was_open
+
+    def abandon(self) -> None:
+        """Take no more commands, in a forked child; its copy of a lock may be locked for good."""
+        self._closed = True
+
+    def end(self) -> None:
+        """Carry out what was accepted, and end the thread."""
+        self._stopping = True
+        self._queue.wake()
+        self._thread.join()
+
+    def _run(self) -> None:
+        """Take what has queued up, commit it, answer; the thread's function."""
+        with self.active:
+            version = self._data_version()
+        while not self._stopping or self._queue or self._taken:
+            self._queue.wait(NEWS_INTERVAL_S if self._watching else _FILE_INTERVAL_S)
+            with self.active:
+                self._file.look_closely(self._connection)
+                done = self._commit() if self._queue or self._taken else []
+            self._deliver(done)
+            if self._watching and self._file.lost is None and not self._stopping:
+                with self.active:
+                    newest = self._data_version()
+                if newest != version:
+                    version = newest
+                    self._on_news(None)
+
+    def _data_version(self) -> int:
+        try:
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            logger.warning("could not look for other processes' writes: %s", error)
+            return -1
+        return int(version)
+
+    def _commit_here(self) -> None:
+        """Commit what has queued up on the event loop that runs, or leave it to the thread."""
+        if not self._queue:
+            return  # it was carried out with what was asked for just before
+        if self._left_for_loops <= 0 or not self.active.acquire(blocking=False):
+            self._queue.wake()
+            return
+        done: list[_Done] = []
+        try:
+            with stopped_when(self._connection, no_steps_left(_MOST_STEPS)):
+                done = self._transact(is_patient=False)
+        except (sqlite3.Error, Mq9Error, TooLong):
+            pass  # nothing was changed; the thread tries again, and says what is wrong
+        except BaseException:  # Ctrl-C, on the main thread
+            done = self._failed(
+                Unavailable(
+                    "the broker was interrupted; whether this request was carried out is unknown"
+                )
+            )
+            raise
+        finally:
+            self.active.release()
+            self._left_for_loops -= len(done)
+            self._deliver(done, asyncio.get_running_loop())
+            if self._queue or self._taken:
+                self._queue.wake()
+
+    def _commit(self) -> list[_Done]:
+        """Commit what has queued up, on the thread; the outcomes."""
+        self._left_for_loops = _BETWEEN_CHECKPOINTS
+        failure: Mq9Error
+        try:
+            done = self._transact(is_patient=True)
+        except sqlite3.Error as error:
+            self.failed_ms = self._clock.monotonic_ms()
+            failure = storage_error(error)
+        except Unavailable as error:
+            failure = error
+        else:
+            return done
+        if not self._taken:  # nothing can be done about what waits
+            self._taken = self._take_waiting()
+        return self._failed(failure)
+
+    def _failed(self, failure: Mq9Error) -> list[_Done]:
+        """Return the outcome of what was taken and could not be carried out."""
+        taken, self._taken = self._taken, []
+        outcome: Outcome[Any] = Outcome(None, failure, self._clock.now_ms())
+        return [_Done(ticket, outcome) for ticket in taken]
+
+    def _set_patient(self, is_patient: bool) -> None:
+        """Let commits wait for another process's, and write the log into the file; or not."""
+        if is_patient != self._is_patient:
+            store.set_patient(self._connection, is_patient)
+            self._is_patient = is_patient
+
+    def _transact(self, *, is_patient: bool) -> list[_Done]:
+        """Carry out, in one transaction, those whose turn it is; the outcome of each.
+
+        When it raises, nothing was changed, and what it took is carried out first the next time.
+
+        Args:
+            is_patient: Whether it may take long: it waits for other processes, the first has its
+                turn however long its asker's last one took, and the log is written into the file
+                when it is time to.
+        """
+        self._check_file()
+        self._set_patient(is_patient)
+        self._connection.execute("BEGIN IMMEDIATE")
+        done: list[_Done] = []
+        try:
+            applying = Applying(self._connection, self._clock, self._derived)
+            self._file.renew(self._connection)
+            again = deque(self._taken)
+            spent = 0.0
+            while len(done) < _MOST_TOGETHER:
+                if again:
+                    ticket = again.popleft()
+                else:
+                    taken = self._take(None if is_patient and not done else _COMMIT_S - spent)
+                    if taken is None:
+                        break
+                    ticket = taken
+                    self._taken.append(ticket)
+                begun = self._timer()
+                try:
+                    done.append(_Done(ticket, applying.carry_out(ticket.call)))
+                finally:
+                    took = self._timer() - begun
+                    self._queue.charge(took)
+                    spent += took
+            applying.finish()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            roll_back(self._connection)
+            raise
+        self._check_file()  # what a file that was removed has taken is no success
+        self.failed_ms = None
+        self._taken = []
+        return done
+
+    def _check_file(self) -> None:
+        self._file.look_closely(self._connection)
+        self._file.refuse_lost()
+
+    def _take(self, most: float | None) -> _Ticket | None:
+        """Take the next command that somebody waits for; None if there is none.
+
+        Args:
+            most: Leave it if its asker's last one took more seconds.
+        """
+        while (ticket := self._queue.take(most)) is not None and ticket.abandoned:
+            ticket.work.end()
+            self._queue.charge(0.0)
+        return ticket
+
+    def _take_waiting(self) -> list[_Ticket]:
+        """Take what nothing can be done about."""
+        taken: list[_Ticket] = []
+        while len(taken) < _MOST_TOGETHER and (ticket := self._take(None)) is not None:
+            self._queue.charge(0.0)
+            taken.append(ticket)
+        return taken
+
+    def _deliver(self, done: list[_Done], here: asyncio.AbstractEventLoop | None = None) -> None:
+        """Give outcomes to those who wait for them, all of one event loop by one call.
+
+        Args:
+            done: Commands and their outcomes.
+            here: The event loop that this runs on, if it is one.
+        """
+        awaited: dict[asyncio.AbstractEventLoop, list[_Done]] = defaultdict(list)
+        for one in done:
+            ticket, outcome = one
+            if ticket.future is None:
+                self._tell_of(ticket.call)  # what was taken back is there for others
+            elif ticket.abandoned:  # its loop may be about to close
+                if outcome.error is None:
+                    self._undo(ticket, outcome)
+                    self._tell_of(ticket.call)
+            else:
+                awaited[ticket.future.get_loop()].append(one)
+        for loop, ones in awaited.items():
+            if loop is here:
+                self._resolve(ones)
+                continue
+            try:
+                loop.call_soon_threadsafe(self._resolve, ones)
+            except RuntimeError:  # the loop that asked is closed
+                for ticket, outcome in ones:
+                    self._undo(ticket, outcome)
+        for ticket, _ in done:
+            ticket.work.end()
+
+    def _resolve(self, done: list[_Done]) -> None:
+        for ticket, outcome in done:
+            assert ticket.future is not None  # noqa: S101  # only these are awaited
+            if not ticket.future.cancelled():
+                ticket.future.set_result(outcome)
+            elif outcome.error is None:
+                self._undo(ticket, outcome)
+                self._tell_of(ticket.call)
+
+    def _tell_of(self, call: Call[Any]) -> None:
+        """Tell of what nobody else tells of, since nobody waits for the outcome any more."""
+        concerns_mail = isinstance(call.request, Send | Fetch | Undo)
+        self._on_news(call.address if concerns_mail else None)
+
+    def _undo(self, ticket: _Ticket, outcome: Outcome[Any]) -> None:
+        """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
+        undo = undo_of(ticket.call, outcome.value)
+        if undo is not None:
+            self.make_undone(undo, ticket.asker)
