@@ -33,7 +33,11 @@ _MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
 _MOST_TOGETHER = 256  # commands in one commit
 _COMMIT_S = 0.005  # of work in one commit, so that what took little is answered soon
 _MOST_STEPS = 200_000  # of SQLite's machine in a commit on an event loop; some milliseconds
-_BETWEEN_CHECKPOINTS = 256  # commands on event loops before the thread has its turn
+# About how many pages event loops write to the log before the thread has its turn, which writes it
+# into the file; what a commit writes of them, beside those that its commands fill.
+_LOG_PAGES = 1_000
+_PAGES_OF_COMMIT = 7
+_PAGE_BYTES = 4_096
 
 _INTERRUPTED = "the broker was interrupted; whether this request was carried out is unknown"
 # They may take a commit's time and more, and nobody waits for them.
@@ -56,6 +60,11 @@ class _Done(NamedTuple):
 
     ticket: _Ticket
     outcome: Outcome[Any]
+
+
+def _pages(call: Call[Any]) -> int:
+    """Return about how many pages a command fills."""
+    return 1 + len(call.payload) // _PAGE_BYTES
 
 
 class Writer:
@@ -103,7 +112,7 @@ class Writer:
         self._timer = timer
         self._uses_loops = uses_loops
         self._is_patient = True  # how the connection is set: as the thread needs it
-        self._left_for_loops = _BETWEEN_CHECKPOINTS
+        self._left_for_loops = _LOG_PAGES
         self._queue: FairQueue[_Ticket] = FairQueue()
         self._taken: list[_Ticket] = []  # from the queue, and not yet carried out
         self._watching = False
@@ -247,14 +256,14 @@ class Writer:
             raise
         finally:
             self.active.release()
-            self._left_for_loops -= len(done)
+            self._left_for_loops -= _PAGES_OF_COMMIT + sum(_pages(one.ticket.call) for one in done)
             self._deliver(done, asyncio.get_running_loop())
             if self._queue or self._taken:
                 self._queue.wake()
 
     def _commit(self) -> list[_Done]:
         """Commit what has queued up, on the thread; the outcomes."""
-        self._left_for_loops = _BETWEEN_CHECKPOINTS
+        self._left_for_loops = _LOG_PAGES
         failure: Mq9Error
         try:
             done = self._transact(is_patient=True)
