@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from mcp_server.agents.callers import Callers, connect_to
 from mcp_server.agents.naming import WorkingDirectory
+from mcp_server.piped_output import piped_output
 from mcp_server.server import make_server
 from mcp_server.settings import AUTO, Settings
 from mcp_server.startup.early_responder import ANSWERED_ID, acknowledged
@@ -78,9 +79,11 @@ async def stdio_streams(
         reader: Reads standard input, and may have answered requests.
     """
     lines = cast("AsyncFile[str]", _lines(reader))  # of which only these are asked for
-    async with stdio_server(stdin=lines) as (reading, answering):
-        writing = _WithoutAnswered(answering, reader.listening)
-        yield _WithoutRefused(reading, writing), writing
+    with piped_output() as pipe:
+        output = cast("AsyncFile[str] | None", pipe)
+        async with stdio_server(stdin=lines, stdout=output) as (reading, answering):
+            writing = _WithoutAnswered(answering, reader.listening)
+            yield _WithoutRefused(reading, writing), writing
 
 
 def _lines(reader: StdinReader) -> AsyncIterator[str]:

@@ -55,9 +55,10 @@ async def with_progress(
     finally:
         for one in (*reporting, *disconnecting):
             one.cancel()
-        # anyio cancels every further await, too, until the request has ended.
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([working, *reporting, *disconnecting])
+        if ending := [one for one in (working, *reporting, *disconnecting) if not one.done()]:
+            # anyio cancels every further await, too, until the request has ended.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(ending)
         for one in reporting:
             if not one.cancelled() and one.exception() is not None:
                 _logger.info("progress could not be reported: %s", one.exception())
