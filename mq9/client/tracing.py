@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mq9.errors import InvalidRequest, Mq9Error
@@ -44,13 +44,16 @@ class Sending:
             self._span.set_attribute("messaging.message.id", str(msg_id))
 
 
-@contextmanager
-def sending(mail_address: str, options: Send, size: int) -> Iterator[Sending]:
+def sending(mail_address: str, options: Send, size: int) -> AbstractContextManager[Sending]:
     """Trace the sending of a message of ``size`` bytes."""
     api = _api()
     if api is None:
-        yield Sending(options)
-        return
+        return nullcontext(Sending(options))
+    return _sending(api, mail_address, options, size)
+
+
+@contextmanager
+def _sending(api: _Api, mail_address: str, options: Send, size: int) -> Iterator[Sending]:
     attributes = {"messaging.message.body.size": size, **_conversation(options.correlation_id)}
     with api.span("send", mail_address, api.kinds.PRODUCER, attributes) as span:
         yield Sending(api.with_context(options), span)
