@@ -21,11 +21,12 @@ import orjson
 
 _CURSORS = ("critical", "urgent", "normal")  # columns of groups and replies, by lane
 _BY_LANE = "CASE lane WHEN 0 THEN r.critical{0} WHEN 1 THEN r.urgent{0} ELSE r.normal{0} END"
-# The messages of a whole batch r that are still stored. The cross join keeps SQLite from beginning
-# with the messages.
+# The messages of a whole batch r that are still stored. The cross joins keep SQLite from beginning
+# with the messages, and a lane of which nothing was in the batch from being searched.
 _STORED = (
     "(SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2)"
-    " CROSS JOIN messages m ON m.mailbox=r.mailbox AND m.priority=lane"
+    f" CROSS JOIN messages m ON {_BY_LANE.format('_from')}<{_BY_LANE.format('')}"
+    " AND m.mailbox=r.mailbox AND m.priority=lane"
     f" AND m.msg_id>={_BY_LANE.format('_from')} AND m.msg_id<{_BY_LANE.format('')}"
 )
 # Whether there are leases of a whole batch r.

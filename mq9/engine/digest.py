@@ -24,6 +24,7 @@ STATE = (
     "groups",
     "leases",
     "mailboxes",
+    "message_counts",
     "messages",
     "replies",
     "sent_ids",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from mq9.engine import batches, groups
+from mq9.engine import batches, counts, groups
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import PRIORITIES, MessageHistory, Standing
 
@@ -144,14 +144,11 @@ def _count_ahead(
         " AND (priority, msg_id)<(?, ?)",
         (group.id, now, lane, msg_id),
     ).fetchone()
-    for more_pressing, cursor in enumerate(group.cursors[: lane + 1]):
-        before = msg_id if more_pressing == lane else mailbox.next_msg_id
-        (fresh,) = connection.execute(
-            "SELECT count(*) FROM messages WHERE mailbox=? AND priority=? AND msg_id>=?"
-            " AND msg_id<?",
-            (mailbox.id, more_pressing, cursor, before),
-        ).fetchone()
-        ahead += fresh
+    ahead += sum(counts.by_lane(connection, mailbox, group.cursors[:lane]))
+    cursor = group.cursors[lane]
+    if msg_id > cursor:
+        ahead += counts.stored(connection, mailbox, lane, cursor)
+        ahead -= counts.stored(connection, mailbox, lane, msg_id)
     return int(ahead)
 
 

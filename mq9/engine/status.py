@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import sqlite3
 
-from mq9.engine import batches, groups, handlers, mailboxes
+import orjson
+
+from mq9.engine import batches, counts, groups, handlers, mailboxes
 from mq9.engine.commands import Actor, Call, CountUnread, WhyEmpty
 from mq9.engine.groups import Group
 from mq9.engine.history import history
@@ -62,14 +65,19 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
     stored = mailbox.messages - delayed
     group = None if group_name is None else groups.find(connection, mailbox, group_name, now)
     start = call.request.position if group is None else group.start
-    skipped = _count_before(connection, mailbox, start, now)
+    concerning = _concerning(connection, mailbox, stored, start)
+    leased: tuple[Leased, ...] = ()
+    acked = 0
+    if group is not None:
+        outstanding, _, leased = _leases(connection, group, now)
+        acked = concerning - outstanding - sum(counts.by_lane(connection, mailbox, group.cursors))
     return Waiting(
         stored=stored,
         delayed=delayed,
         next_due=_seconds(next_due),
-        leased=() if group is None else _leased(connection, group, now),
-        acked=0 if group is None else stored - skipped - _not_acked(connection, mailbox, group),
-        skipped=skipped,
+        leased=leased,
+        acked=acked,
+        skipped=stored - concerning,
     )
 
 
@@ -81,32 +89,23 @@ def count_unread(
     if mailboxes.look(connection, call.address, now) is None:
         return None
     mailbox = mailboxes.current(connection, call.address, now)
-    return unread(connection, mailbox, call.request.group_name, now)
+    group = groups.find(connection, mailbox, call.request.group_name, now)
+    if group is None:
+        return _never_read(connection, mailbox)
+    counted = counts.by_lane(connection, mailbox, group.cursors)
+    free = connection.execute(
+        f"SELECT priority, count(*) FROM {batches.LEASES}"  # noqa: S608  # constant text
+        " WHERE group_id=? AND (until_ms IS NULL OR until_ms<=?) GROUP BY priority",
+        (group.id, now),
+    )
+    for lane, count in free:
+        counted[lane] += count
+    return Unread(*counted)
 
 
-def unread(connection: sqlite3.Connection, mailbox: Mailbox, group_name: str, now: int) -> Unread:
-    """Count what a group could be given now; one that is not there counts as ``earliest``."""
-    group = groups.find(connection, mailbox, group_name, now)
-    cursors = group.cursors if group is not None else [0, 0, 0]
-    counts = []
-    for lane, cursor in enumerate(cursors):
-        (fresh,) = connection.execute(
-            "SELECT count(*) FROM messages m WHERE mailbox=:mailbox AND priority=:lane"  # noqa: S608  # constant text
-            f" AND msg_id>=:cursor AND {_LIVE}",
-            {"mailbox": mailbox.id, "lane": lane, "cursor": cursor, "now": now},
-        ).fetchone()
-        counts.append(fresh)
-    if group is not None:
-        free = connection.execute(
-            f"SELECT l.priority, count(*) FROM {batches.LEASES} l JOIN messages m"  # noqa: S608  # constant text
-            " ON m.mailbox=l.mailbox AND m.msg_id=l.msg_id"
-            f" WHERE l.group_id=:group AND (l.until_ms IS NULL OR l.until_ms<=:now) AND {_LIVE}"
-            " GROUP BY l.priority",
-            {"group": group.id, "now": now},
-        )
-        for lane, count in free:
-            counts[lane] += count
-    return Unread(*counts)
+def _never_read(connection: sqlite3.Connection, mailbox: Mailbox) -> Unread:
+    """Count what a group could be given that is not there, and so counts as ``earliest``."""
+    return Unread(*counts.by_lane(connection, mailbox, [0] * len(PRIORITIES)))
 
 
 _MOST_BACKLOG = 1_000  # messages that are counted
@@ -148,17 +147,18 @@ def backlog(connection: sqlite3.Connection, address: str, actor: Actor, now: int
 
 def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> GroupStatus:
     group = groups.find(connection, mailbox, name, now)
-    pending = unread(connection, mailbox, name, now)
     if group is None:
-        return GroupStatus(name, exists=False, pending=pending)
+        return GroupStatus(name, exists=False, pending=_never_read(connection, mailbox))
+    fresh = counts.by_lane(connection, mailbox, group.cursors)
+    outstanding, free, leased = _leases(connection, group, now)
     delayed, _ = _delayed(connection, mailbox)
-    skipped = _count_before(connection, mailbox, group.start, now)
+    concerning = _concerning(connection, mailbox, mailbox.messages - delayed, group.start)
     return GroupStatus(
         name,
         exists=True,
-        pending=pending,
-        leased=_leased(connection, group, now),
-        acked=mailbox.messages - delayed - skipped - _not_acked(connection, mailbox, group),
+        pending=Unread(*map(operator.add, fresh, free)),
+        leased=leased,
+        acked=concerning - outstanding - sum(fresh),
     )
 
 
@@ -173,39 +173,37 @@ def _delayed(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int, int
     return count, next_due
 
 
-def _count_before(connection: sqlite3.Connection, mailbox: Mailbox, start: int, now: int) -> int:
+def _concerning(connection: sqlite3.Connection, mailbox: Mailbox, stored: int, start: int) -> int:
+    """Count what is stored from the first msg_id on that concerns a group."""
     if start == 0:
-        return 0
-    total = 0
-    for lane in range(len(PRIORITIES)):  # by lane, because an index has all that is asked for
-        (count,) = connection.execute(
-            "SELECT count(*) FROM messages m WHERE mailbox=:mailbox AND priority=:lane"  # noqa: S608  # constant text
-            f" AND msg_id<:start AND {_LIVE}",
-            {"mailbox": mailbox.id, "lane": lane, "start": start, "now": now},
-        ).fetchone()
-        total += count
-    return total
+        return stored
+    return sum(counts.by_lane(connection, mailbox, [start] * len(PRIORITIES)))
 
 
-def _not_acked(connection: sqlite3.Connection, mailbox: Mailbox, group: Group) -> int:
-    """Count what the group has still to be given or to ack."""
-    (total,) = connection.execute(
-        f"SELECT count(*) FROM {batches.LEASES} WHERE group_id=?",  # noqa: S608  # constant text
-        (group.id,),
+_FREE = ",".join(
+    f" coalesce(sum((until_ms IS NULL OR until_ms<=:now) AND priority={lane}), 0)"
+    for lane in range(len(PRIORITIES))
+)
+_LEASES = (
+    "WITH ones AS MATERIALIZED (SELECT holder, priority, until_ms"  # noqa: S608  # constant text
+    f" FROM {batches.LEASES} WHERE group_id=:group)"
+    f" SELECT count(*), {_FREE},"
+    " (SELECT json_group_array(json_array(nullif(holder, ''), count, ends)) FROM ("
+    "SELECT holder, count(*) AS count, min(until_ms) AS ends FROM ones WHERE until_ms>:now"
+    " GROUP BY holder ORDER BY min(until_ms), holder LIMIT :most)) FROM ones"
+)
+
+
+def _leases(
+    connection: sqlite3.Connection, group: Group, now: int
+) -> tuple[int, list[int], tuple[Leased, ...]]:
+    """Look at the leases of a group, at each of them once.
+
+    Returns:
+        How many there are, how many of each lane are over, and who holds the others.
+    """
+    count, *free, holders = connection.execute(
+        _LEASES, {"group": group.id, "now": now, "most": _MOST_HOLDERS}
     ).fetchone()
-    for lane, cursor in enumerate(group.cursors):
-        (fresh,) = connection.execute(
-            "SELECT count(*) FROM messages WHERE mailbox=? AND priority=? AND msg_id>=?",
-            (mailbox.id, lane, cursor),
-        ).fetchone()
-        total += fresh
-    return int(total)
-
-
-def _leased(connection: sqlite3.Connection, group: Group, now: int) -> tuple[Leased, ...]:
-    rows = connection.execute(
-        f"SELECT nullif(holder, ''), count(*), min(until_ms) FROM {batches.LEASES}"  # noqa: S608  # constant text
-        " WHERE group_id=? AND until_ms>? GROUP BY holder ORDER BY min(until_ms), holder LIMIT ?",
-        (group.id, now, _MOST_HOLDERS),
-    )
-    return tuple(Leased(holder, count, until_ms / 1000) for holder, count, until_ms in rows)
+    leased = (Leased(holder, held, end / 1000) for holder, held, end in orjson.loads(holders))
+    return count, free, tuple(leased)

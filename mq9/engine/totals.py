@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine import batches, groups, handlers
+from mq9.engine import batches, counts, groups, handlers
 from mq9.engine.commands import Call, CountAll, Look
 from mq9.models import PRIORITIES, Totals, Unread
 
-_MOST_COUNTED = 10_000  # of the backlog of one group, for each priority
 _THERE = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # a mailbox b
 
 
@@ -45,10 +44,9 @@ def count(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -> To
     )
     backlog = []
     for lane, (priority, again) in enumerate(zip(PRIORITIES, free, strict=True)):
+        waiting = counts.stored_from("g.mailbox", str(lane), f"g.{priority.value}")
         (fresh,) = connection.execute(
-            f"SELECT coalesce(sum((SELECT count(*) FROM (SELECT 1 FROM messages m"  # noqa: S608  # constant names
-            f" WHERE m.mailbox=g.mailbox AND m.priority={lane} AND m.msg_id>=g.{priority.value}"
-            f" LIMIT {_MOST_COUNTED}))), 0) FROM {known}",
+            f"SELECT coalesce(sum({waiting}), 0) FROM {known}",  # noqa: S608  # constant names
             at,
         ).fetchone()
         backlog.append(fresh + again)
@@ -66,7 +64,7 @@ def count(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -> To
 
 def _leases(connection: sqlite3.Connection, source: str, at: dict[str, int]) -> tuple[int, ...]:
     """Count leases that run and, of each priority, those that are over."""
-    counts: tuple[int, ...] = connection.execute(
+    counted: tuple[int, ...] = connection.execute(
         "SELECT coalesce(sum(l.until_ms>:now AND l.holder<>''), 0),"  # noqa: S608  # constant text
         + ",".join(
             f" coalesce(sum((l.until_ms IS NULL OR l.until_ms<=:now) AND l.priority={lane}), 0)"
@@ -76,4 +74,4 @@ def _leases(connection: sqlite3.Connection, source: str, at: dict[str, int]) -> 
         f" WHERE g.used_ms>:unused AND {_THERE}",
         at,
     ).fetchone()
-    return counts
+    return counted

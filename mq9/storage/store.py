@@ -122,7 +122,21 @@ _MIGRATIONS: dict[int, str] = {
     "CREATE INDEX replies_holder ON replies (group_id, consumer, until_ms)"
     " WHERE until_ms IS NOT NULL;\n"
     "CREATE INDEX replies_end ON replies (group_id, until_ms) WHERE until_ms IS NOT NULL;\n"
-    "CREATE INDEX replies_lowest ON replies (mailbox, lowest) WHERE until_ms IS NOT NULL;\n",
+    "CREATE INDEX replies_lowest ON replies (mailbox, lowest) WHERE until_ms IS NOT NULL;\n"
+    "CREATE TABLE message_counts (mailbox INTEGER NOT NULL, priority INTEGER NOT NULL,"
+    " block INTEGER NOT NULL, messages INTEGER NOT NULL, PRIMARY KEY (mailbox, priority, block))"
+    " STRICT, WITHOUT ROWID;\n"
+    "INSERT INTO message_counts SELECT mailbox, priority, msg_id >> 9, count(*) FROM messages"
+    " GROUP BY 1, 2, 3;\n"
+    "CREATE TRIGGER messages_stored AFTER INSERT ON messages BEGIN"
+    " INSERT INTO message_counts VALUES (new.mailbox, new.priority, new.msg_id >> 9, 1)"
+    " ON CONFLICT DO UPDATE SET messages = messages + 1; END;\n"
+    "CREATE TRIGGER messages_removed AFTER DELETE ON messages BEGIN"
+    " UPDATE message_counts SET messages = messages - 1"
+    " WHERE mailbox = old.mailbox AND priority = old.priority AND block = old.msg_id >> 9;"
+    " DELETE FROM message_counts"
+    " WHERE mailbox = old.mailbox AND priority = old.priority AND block = old.msg_id >> 9"
+    " AND messages = 0; END;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -180,6 +180,26 @@ def test_it_has_the_tables_and_columns_of_a_new_file(path, tmp_path):
     assert columns(path) == columns(tmp_path / "new.db")
 
 
+def test_it_has_the_triggers_of_a_new_file(path, tmp_path):
+    def triggers(path):
+        with closing(store.open_file(path)) as connection:
+            found = connection.execute("SELECT sql FROM sqlite_schema WHERE type='trigger'")
+            return {" ".join(sql.split()) for (sql,) in found}
+
+    assert triggers(path) == triggers(tmp_path / "new.db")
+    assert len(triggers(path)) == 2
+
+
+def test_its_messages_are_counted(path):
+    with closing(store.open_file(path)) as connection:
+        counted = connection.execute("SELECT * FROM message_counts").fetchall()
+        stored = connection.execute(
+            "SELECT mailbox, priority, msg_id/512, count(*) FROM messages GROUP BY 1, 2, 3"
+        ).fetchall()
+    assert sorted(counted) == sorted(stored)
+    assert stored
+
+
 class TestTheBackup:
     """A copy of the file, as it was, lies beside it."""
 
