@@ -59,9 +59,11 @@ async def serve(tmp_path):
         yield start
 
 
-@pytest.fixture
-async def server(serve):
-    return await serve("--memory")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server for tests that have names of their own there."""
+    with Serving(tmp_path_factory.mktemp("server"), "--memory") as server:
+        yield server
 
 
 async def request(typist, url, verb, *words):
@@ -120,7 +122,7 @@ async def test_a_question_in_one_shell_is_answered_from_another_after_a_crash(
     ],
 )
 async def test_an_error_is_a_sentence_in_the_reply(server, typist, words, sentence):
-    await request(typist, server.url, "MAILBOX.CREATE", '{"name":"taken"}')
+    await request(typist, server.url, "MAILBOX.CREATE", '{"name":"taken","renew":true}')
     reply = await request(typist, server.url, *words)
     assert sentence in reply["error"]
     assert reply["code"]
@@ -149,12 +151,12 @@ async def test_it_repeats_a_send_and_reads_a_body_from_a_pipe(server, typist):
 
 
 async def test_what_is_published_without_a_reply_is_stored_and_never_leased(server, typist):
-    await request(typist, server.url, "MAILBOX.CREATE", '{"name":"inbox"}')
+    await request(typist, server.url, "MAILBOX.CREATE", '{"name":"quiet"}')
     for verb, body in (("SEND", "quiet"), ("FETCH", '{"group_name":"g","deliver":"earliest"}')):
-        printed = await typist.run(server.url, "pub", f"$mq9.AI.MSG.{verb}.inbox", body)
+        printed = await typist.run(server.url, "pub", f"$mq9.AI.MSG.{verb}.quiet", body)
         assert printed.code == 0, printed
 
-    status = await request(typist, server.url, "MAILBOX.STATUS.inbox", '{"group_name":"g"}')
+    status = await request(typist, server.url, "MAILBOX.STATUS.quiet", '{"group_name":"g"}')
     assert status["stored"] == 1
     assert status["group"]["exists"] is False
 
