@@ -17,6 +17,7 @@ import orjson
 
 from mq9.errors import BadReply, Mq9Error, from_reply
 from mq9.models import (
+    NO_HEADERS,
     AgentMatch,
     AgentMatches,
     Extended,
@@ -157,8 +158,7 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     return item
 
 
-@_reading()
-def decode_message(
+def _decode_message(
     item: dict[str, Any],
     mail_address: str,
     batch: str | None,
@@ -169,9 +169,6 @@ def decode_message(
 
     ``encoding`` is obeyed where it stands; an item without it but with a ``header`` field comes
     from RobustMQ and is plain text; one with neither is base64.
-
-    Raises:
-        BadReply: A field is missing or wrong.
     """
     payload: str = item["payload"]
     if item.get("encoding", "base64") == "base64" and not robustmq.is_plain_text(item):
@@ -190,7 +187,7 @@ def decode_message(
         reply_to=item.get("reply_to"),
         correlation_id=item.get("correlation_id"),
         path=tuple(item.get("path") or ()),
-        headers=MessageHeaders(item.get("headers") or ()),
+        headers=MessageHeaders(sent) if (sent := item.get("headers")) else NO_HEADERS,
         moved=_moved(item["moved"]) if item.get("moved") else None,
         delivery_count=item.get("delivery_count", 0),
         batch=batch,
@@ -297,7 +294,7 @@ def decode_fetch(
     waiting = reply.get("waiting")
     return FetchResult(
         (
-            decode_message(item, mail_address, batch, group_name, consumer)
+            _decode_message(item, mail_address, batch, group_name, consumer)
             for item in reply.get("messages") or ()
         ),
         batch=batch,

@@ -22,7 +22,7 @@ VALUES = st.recursive(
 )
 READERS = [
     lambda reply: replies.decode_fetch(reply, "inbox"),
-    lambda reply: replies.decode_message(reply, "inbox", None),
+    lambda reply: replies.decode_fetch({"messages": [reply]}, "inbox"),
     replies.decode_status,
     replies.decode_unread,
     replies.decode_public,

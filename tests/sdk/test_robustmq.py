@@ -559,7 +559,8 @@ def test_what_is_remembered_is_bounded(monkeypatch):
 
 def test_a_message_without_encoding_and_header_is_base64():
     item = {"msg_id": 0, "payload": base64.b64encode(b"\xff").decode()}
-    assert replies.decode_message(item, "inbox", None, None).payload == b"\xff"
+    [message] = replies.decode_fetch({"messages": [item]}, "inbox")
+    assert message.payload == b"\xff"
     assert not robustmq.is_plain_text(item)
 
 
