@@ -295,6 +295,12 @@ async def way(open_way):
 
 
 @pytest.fixture
+def broker(mq9_broker):
+    """A fake broker, whose clock jumps when nothing can run."""
+    return mq9_broker
+
+
+@pytest.fixture
 async def client(way):
     return await way.client()
 

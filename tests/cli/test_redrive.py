@@ -14,12 +14,6 @@ from mq9.testing import FakeBroker, Limits
 
 
 @pytest.fixture
-def broker():
-    with FakeBroker(autojump=True) as broker:
-        yield broker
-
-
-@pytest.fixture
 def mq9(broker):
     program = Program(broker.url)
     for name in ("orders", "bills", "dead"):

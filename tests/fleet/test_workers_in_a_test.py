@@ -8,18 +8,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from langchain_mq9 import MailboxWorker
-from mq9.testing import FakeBroker
 from tests.worker.graphs import Steps, echo, held, working
 
 pytestmark = pytest.mark.unmeasured
 
 USERS = 50
-
-
-@pytest.fixture
-def broker():
-    with FakeBroker() as broker:
-        yield broker
 
 
 @pytest.fixture

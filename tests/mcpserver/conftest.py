@@ -13,11 +13,6 @@ from mq9.testing import FakeBroker
 
 
 @pytest.fixture
-def broker(mq9_broker):
-    return mq9_broker
-
-
-@pytest.fixture
 def still_broker():
     """A broker whose clock only the test moves, however long the network takes."""
     with FakeBroker(autojump=False) as broker:

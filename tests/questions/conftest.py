@@ -1,14 +1,6 @@
-"""A fake broker, and a client of it, with the mailboxes of an asker and of two people."""
+"""A client of a fake broker, with the mailboxes of an asker and of two people."""
 
 import pytest
-
-from mq9.testing import FakeBroker
-
-
-@pytest.fixture
-def broker():
-    with FakeBroker() as broker:
-        yield broker
 
 
 @pytest.fixture

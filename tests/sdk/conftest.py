@@ -1,4 +1,4 @@
-"""A fake broker, a client of it with a mailbox to play with, and URLs of real ones."""
+"""A client of a fake broker with a mailbox to play with, and URLs of real brokers."""
 
 import pytest
 
@@ -7,13 +7,6 @@ from mq9.clock import SystemClock
 from mq9.concurrency.portal import Portal
 from mq9.engine.limits import Limits
 from mq9.server.server import Server
-from mq9.testing import FakeBroker
-
-
-@pytest.fixture
-def broker():
-    with FakeBroker() as broker:
-        yield broker
 
 
 @pytest.fixture

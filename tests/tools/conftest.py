@@ -15,11 +15,6 @@ def pytest_configure(config):
 
 
 @pytest.fixture
-def broker(mq9_broker):
-    return mq9_broker
-
-
-@pytest.fixture
 def open_toolkit(broker):
     """Open toolkits that are closed with the test."""
     opened = []

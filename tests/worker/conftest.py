@@ -1,14 +1,6 @@
-"""A fake broker, and a client of it."""
+"""A client of a fake broker."""
 
 import pytest
-
-from mq9.testing import FakeBroker
-
-
-@pytest.fixture
-def broker():
-    with FakeBroker() as broker:
-        yield broker
 
 
 @pytest.fixture
