@@ -6,7 +6,7 @@ import re
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,12 +59,16 @@ pytestmark = [
 
 @contextmanager
 def free_ports(count):
-    """Ports that nobody uses; free again when they are needed."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    yield ports
+    """Ports that nobody listens at, and that on Linux the system assigns to nobody else."""
+    with ExitStack() as bound:
+        sockets = [bound.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+        ports = [str(one.getsockname()[1]) for one in sockets]
+        if sys.platform != "linux":  # which lets a server listen where others have only bound
+            bound.close()
+        yield ports
 
 
 class Terminal:
@@ -144,8 +148,8 @@ class Terminal:
 def terminal(tmp_path):
     with free_ports(len(PORTS)) as ports:
         terminal = Terminal(tmp_path, ports)
-    yield terminal
-    terminal.close()
+        yield terminal
+        terminal.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
