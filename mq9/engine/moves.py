@@ -25,8 +25,10 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
         MailboxNotFound: One of the mailboxes is not there.
         MessageNotFound: The message was not delivered to the group.
         MailboxFull: The other mailbox is at its limit.
+        InvalidRequest: It is the same mailbox.
     """
     request = call.request
+    request.check_address(call.address)
     mailbox = mailboxes.advance(connection, call.address, now)
     chosen = groups.chosen_reply(connection, mailbox, call, now)
     if chosen is None:

@@ -178,12 +178,8 @@ class RandomCalls:
         return self._confirm(requests.Nack, delay_ms=self._one(0, 0, 500, 3_000))
 
     def move(self):
-        asked = self._confirm(
-            requests.Move, to=self._one(*ADDRESSES, "dead"), reason=self._perhaps(*WORDS)
-        )
-        if asked.request.to == asked.address:  # refused before it becomes a command
-            return self.move()
-        return asked
+        to = self._one(*ADDRESSES, "dead")
+        return self._confirm(requests.Move, to=to, reason=self._perhaps(*WORDS))
 
     def extend(self):
         receipt = self._receipt()

@@ -12,8 +12,8 @@ from mq9.engine.digest import digest
 from mq9.engine.limits import Limits
 from mq9.engine.machine import Applying
 from mq9.engine.position import position
-from mq9.errors import MailboxExists, MailboxFull, MailboxNotFound
-from mq9.protocol.requests import CreateMailbox, Fetch, Register, Send, Status
+from mq9.errors import InvalidRequest, MailboxExists, MailboxFull, MailboxNotFound
+from mq9.protocol.requests import CreateMailbox, Fetch, Move, Register, Send, Status
 from mq9.storage import store
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.inline_backend import InlineBackend
@@ -77,6 +77,15 @@ def test_a_refusal_leaves_what_was_there(connection):
     assert connection.execute("SELECT * FROM messages").fetchall() == rows
     assert connection.execute("SELECT count(*) FROM sent_ids").fetchone() == (0,)
     assert position(connection).applied == 4
+
+
+def test_a_move_to_the_same_mailbox_is_refused(connection):
+    apply(connection, call(Send), NOW)
+    apply(connection, call(Fetch, group_name="g", consumer="c"), NOW)
+    before = connection.execute("SELECT * FROM messages").fetchall()
+    moved = apply(connection, call(Move, group_name="g", consumer="c", msg_id=0, to="box"), NOW)
+    assert isinstance(moved.error, InvalidRequest)
+    assert connection.execute("SELECT * FROM messages").fetchall() == before
 
 
 @pytest.mark.parametrize(
