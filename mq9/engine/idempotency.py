@@ -14,15 +14,28 @@ from mq9.protocol.requests import Send
 
 REMEMBERED_MS = 7 * 86_400_000
 _FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND makes room by removing
+_BEGINNING_BYTES = 12  # of the digest of all but the end of an id
+_END_BYTES = 8  # which is stored as it is
 
 
 def key(sender: str, id_: str) -> bytes:
-    """Return what an id of a sender is stored as: as short for a long one as for any other."""
-    return _digest(f"{sender}\n{id_}".encode())
+    """Return what an id of a sender is stored as: as short for a long one as for any other.
+
+    Ids that differ in their last bytes alone, as those that a client numbers, are stored beside
+    each other, and not each in another page.
+    """
+    encoded = id_.encode()
+    beginning = f"{sender}\n".encode() + encoded[:-_END_BYTES]
+    return b"\1" + _digest(beginning, _BEGINNING_BYTES) + encoded[-_END_BYTES:]
 
 
-def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=16).digest()
+def former_key(sender: str, id_: str) -> bytes:
+    """Return what an id was stored as up to schema 8, but for the byte that marks it."""
+    return _digest(f"{sender}\n{id_}".encode(), 16)
+
+
+def _digest(data: bytes, size: int) -> bytes:
+    return blake2b(data, digest_size=size).digest()
 
 
 def remember(
@@ -44,10 +57,13 @@ def remember(
     """
     if call.request.id is None:
         return None
-    stored_as, digest = key(call.agent or "", call.request.id), _digest(call.payload)
+    sender, id_ = call.agent or "", call.request.id
+    stored_as, digest = key(sender, id_), _digest(call.payload, 16)
+    stored_before = b"\0" + former_key(sender, id_)
     is_new = connection.execute(
-        "INSERT INTO sent_ids VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
-        (mailbox.id, stored_as, digest, answer, now),
+        "INSERT INTO sent_ids VALUES (?1, coalesce((SELECT id FROM sent_ids WHERE mailbox=?1"
+        " AND id=?2), ?3), ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+        (mailbox.id, stored_before, stored_as, digest, answer, now),
     ).rowcount
     if is_new:
         if mailbox.ids >= limits.max_ids:
@@ -60,14 +76,14 @@ def remember(
             )
         mailbox.ids += 1
         return None
-    known, first, sent_ms = connection.execute(
-        "SELECT digest, answer, sent_ms FROM sent_ids WHERE mailbox=? AND id=?",
-        (mailbox.id, stored_as),
+    known_as, known, first, sent_ms = connection.execute(
+        "SELECT id, digest, answer, sent_ms FROM sent_ids WHERE mailbox=? AND id IN (?,?)",
+        (mailbox.id, stored_as, stored_before),
     ).fetchone()
     if sent_ms <= now - REMEMBERED_MS:
         connection.execute(
             "UPDATE sent_ids SET digest=?, answer=?, sent_ms=? WHERE mailbox=? AND id=?",
-            (digest, answer, now, mailbox.id, stored_as),
+            (digest, answer, now, mailbox.id, known_as),
         )
         return None
     if known != digest:

@@ -114,7 +114,8 @@ CREATE INDEX delayed_due ON delayed (mailbox, due_ms, id);
 -- Idempotency ids, kept after their message is removed.
 CREATE TABLE sent_ids (
   mailbox INTEGER NOT NULL,
-  id BLOB NOT NULL,                 -- a digest of the sender and the id
+  id BLOB NOT NULL,                 -- x'01', a digest of the sender and its beginning, its end; if
+                                    -- from an older file x'00', a digest of the sender and all of it
   digest BLOB NOT NULL,             -- of the body
   answer INTEGER NOT NULL,          -- the first answer: a msg_id, or -1
   sent_ms INTEGER NOT NULL,

@@ -123,6 +123,7 @@ _MIGRATIONS: dict[int, str] = {
     " WHERE until_ms IS NOT NULL;\n"
     "CREATE INDEX replies_end ON replies (group_id, until_ms) WHERE until_ms IS NOT NULL;\n"
     "CREATE INDEX replies_lowest ON replies (mailbox, lowest) WHERE until_ms IS NOT NULL;\n"
+    "UPDATE sent_ids SET id=CAST(x'00' || id AS BLOB);\n"
     "CREATE TABLE message_counts (mailbox INTEGER NOT NULL, priority INTEGER NOT NULL,"
     " block INTEGER NOT NULL, messages INTEGER NOT NULL, PRIMARY KEY (mailbox, priority, block))"
     " STRICT, WITHOUT ROWID;\n"
@@ -457,7 +458,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version == 0:
         _run(connection, resources.files(engine).joinpath("schema.sql").read_text("utf-8"))
     else:
-        connection.create_function("id_key", 2, idempotency.key, deterministic=True)
+        connection.create_function("id_key", 2, idempotency.former_key, deterministic=True)
         for step in range(version, VERSION):
             _run(connection, _MIGRATIONS[step])
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mq9 import MailboxNotFound, Mq9Client, UnusableFile
+from mq9 import IdConflict, MailboxNotFound, Mq9Client, UnusableFile
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.engine.digest import NOT_STATE, STATE, digest
@@ -150,6 +150,12 @@ class TestWhatWasStored:
     async def test_idempotency_ids(self, opened):
         assert await opened.send("inbox", "once", id="once", sender="ada") == 6
         assert await opened.send("inbox", "once", id="once", sender="bob") == 13
+        with pytest.raises(IdConflict):
+            await opened.send("inbox", "twice", id="once", sender="ada")
+        await opened.clock.advance(7 * 24 * HOUR_S)  # the other file's ids are forgotten
+        again = await opened.send("inbox", "again", id="once", sender="ada")
+        assert again > 13
+        assert await opened.send("inbox", "again", id="once", sender="ada") == again
 
     async def test_mailboxes(self, opened):
         [public] = await opened.mailbox_list()

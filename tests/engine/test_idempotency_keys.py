@@ -1,0 +1,51 @@
+"""What an idempotency id is stored as."""
+
+import functools
+import itertools
+import random
+
+import pytest
+from calls import call
+
+from mq9.engine import idempotency, machine
+from mq9.engine.commands import Entry
+from mq9.protocol import requests
+
+from .engine_on_file import START_MS, EngineOnFile
+
+
+def test_no_two_ids_are_stored_as_the_same():
+    texts = ["", "a", "b", "1234567", "12345678", "x12345678", "y12345678", "ü2345678", "x1234567y"]
+    keys = {idempotency.key(sender, id_) for sender, id_ in itertools.product(texts, texts)}
+    assert len(keys) == len(texts) ** 2
+
+
+@pytest.mark.parametrize("id_", ["x", "x" * 256, "\U0001f600" * 256])
+def test_a_long_id_is_as_short_as_any(id_):
+    assert len(idempotency.key("ada" * 80, id_)) <= 21
+
+
+def test_ids_that_are_numbered_are_written_together(tmp_path):
+    dice = random.Random(1)
+
+    def send(engine, ids):
+        engine.connection.execute("BEGIN")
+        applying = machine.Applying(engine.connection)
+        for id_ in ids:
+            entry = Entry(applying.position.applied + 1, START_MS, call(requests.Send, id=id_))
+            applying.apply(entry).result()
+        applying.finish()
+        engine.connection.execute("COMMIT")
+
+    numbers = itertools.count()
+    makers = {
+        "numbered": lambda: f"0123456789abcdef{next(numbers):08x}",
+        "random": lambda: f"{dice.getrandbits(96):024x}",
+    }
+    written = {}
+    for name, make in makers.items():
+        engine = EngineOnFile(tmp_path / name)
+        send(engine, [make() for _ in range(10_000)])
+        written[name] = engine.written(functools.partial(send, engine, [make() for _ in range(64)]))
+        engine.connection.close()
+    assert written["numbered"] < written["random"] / 2
