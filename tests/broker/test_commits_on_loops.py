@@ -42,7 +42,10 @@ def make(tmp_path, commits):
         derived = Derived(lambda _: None, commits.follow)
         clock = SteadyClock(ManualClock())
         path = tmp_path / "mq9.db"
-        return FileBackend(path, clock, Limits(), durability, lambda _: None, derived)
+        # Commands take no time, so that none is left for the next commit.
+        return FileBackend(
+            path, clock, Limits(), durability, lambda _: None, derived, timer=lambda: 0.0
+        )
 
     return make
 
