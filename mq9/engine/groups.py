@@ -238,10 +238,11 @@ def _reply_of_message(
 ) -> Reply | None:
     """Find the last reply with a message, to a consumer if there is one, else to any."""
     row = connection.execute(
-        "SELECT coalesce(l.reply, d.latest, d.reply) number, r.consumer FROM deliveries d"
-        " JOIN replies r ON r.mailbox=d.mailbox AND r.number=d.reply"
-        " LEFT JOIN leases l"
+        "SELECT r.number, r.consumer FROM deliveries d LEFT JOIN leases l"
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.granted=d.reply"
+        # The first one outlives the last one for a moment, when both are forgotten.
+        " JOIN replies r"
+        " ON r.mailbox=d.mailbox AND r.number=coalesce(l.reply, d.latest, d.reply)"
         " WHERE d.group_id=? AND d.msg_id=? AND d.reply>=? AND d.previous IS NULL"
         " ORDER BY r.consumer=? DESC, d.reply DESC LIMIT 1",
         (group.id, msg_id, group.first_reply, consumer),

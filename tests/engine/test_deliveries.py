@@ -167,6 +167,22 @@ def test_the_first_reply_is_remembered_as_long_as_a_later_one_is_found_by_it(bro
     assert broker.counts() == [1, 0, 0, 0]
 
 
+def test_while_the_last_reply_is_forgotten_before_the_first_one_neither_is_meant(broker):
+    broker.send(1)
+    broker.fetch()
+    broker.fetch()
+    assert broker.ack(0) == (0,)
+    broker.now += HOUR_MS
+    broker.apply(call(commands.Sweep))
+    assert broker.count("replies") == 1
+    for _ in range(2):
+        assert broker.ack(0) == ()
+        move = call(requests.Move, group_name="g", msg_id=0, consumer="one", to="other")
+        assert broker.apply(move).msg_id is None
+        broker.apply(call(commands.Sweep))
+    assert broker.count("replies") == 0
+
+
 def test_a_message_that_is_gone_was_given_as_often_as_it_was_fetched(broker):
     broker.send(3)
     _, first = broker.fetch()
