@@ -52,7 +52,8 @@ async def work(client, dice):
 async def main():
     url, name = sys.argv[1:]
     dice = random.Random(name)
-    async with Mq9Client(url) as client, asyncio.TaskGroup() as group:
+    # It may stand still for long, in the middle of a request.
+    async with Mq9Client(url, request_timeout=600) as client, asyncio.TaskGroup() as group:
         await client.mailbox_create(name="inbox", renew=True)
         for sender in "abc":
             group.create_task(send(client, f"{name}.{sender}", dice))
