@@ -144,7 +144,7 @@ _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
 _SPARE_PAGES = 1_024  # free ones that a file keeps
 _OLDEST_SQLITE = (3, 37, 0)  # the first with strict tables
 _BUSY_MS = 4_000  # less than a client waits for a reply, so that it learns the cause
-_LOG_PAGES = 1_000  # in the log from which a commit writes it into the file; SQLite's default
+LOG_PAGES = 1_000  # in the log from which a commit writes it into the file; SQLite's default
 _MIGRATION_MS = 60_000  # while another process makes a backup and migrates a large file
 LOG_BYTES = 16 * 1024 * 1024  # kept of the log once it is written into the file
 # Small files are checked page by page when opened, larger ones when a page is read.
@@ -210,7 +210,7 @@ def set_patient(connection: sqlite3.Connection, is_patient: bool) -> None:
     They do unless this was called.
     """
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS if is_patient else 0}")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES if is_patient else 0}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES if is_patient else 0}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

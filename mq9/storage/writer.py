@@ -22,6 +22,7 @@ from mq9.storage.backend import Applying, roll_back, storage_error
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.derived import Derived, LocalChange
 from mq9.storage.steps import TooLong, no_steps_left, stopped_when
+from mq9.storage.store import LOG_PAGES
 from mq9.storage.turns import FairQueue
 
 R = TypeVar("R")
@@ -33,13 +34,9 @@ _MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
 _MOST_TOGETHER = 256  # commands in one commit
 _COMMIT_S = 0.005  # of work in one commit, so that what took little is answered soon
 _MOST_STEPS = 200_000  # of SQLite's machine in a commit on an event loop; some milliseconds
-# About how many pages event loops write to the log before the thread has its turn, which writes it
-# into the file; what a commit writes of them, beside those that its commands fill.
-_LOG_PAGES = 1_000
-_PAGES_OF_COMMIT = 7
+_PAGES_OF_COMMIT = 7  # that a commit writes to the log, about, beside those that its commands fill
 _PAGE_BYTES = 4_096
 
-_INTERRUPTED = "the broker was interrupted; whether this request was carried out is unknown"
 # They may take a commit's time and more, and nobody waits for them.
 _LONG = (LocalChange, Sweep)
 
@@ -112,7 +109,7 @@ class Writer:
         self._timer = timer
         self._uses_loops = uses_loops
         self._is_patient = True  # how the connection is set: as the thread needs it
-        self._left_for_loops = _LOG_PAGES
+        self._left_for_loops = LOG_PAGES  # pages, until the thread has its turn
         self._queue: FairQueue[_Ticket] = FairQueue()
         self._taken: list[_Ticket] = []  # from the queue, and not yet carried out
         self._watching = False
@@ -248,11 +245,8 @@ class Writer:
         except (sqlite3.Error, Mq9Error, TooLong):
             pass  # nothing was changed; the thread tries again, and says what is wrong
         except BaseException:  # Ctrl-C, on the main thread
-            done = self._failed(
-                Unavailable(
-                    "the broker was interrupted; whether this request was carried out is unknown"
-                )
-            )
+            told = "the broker was interrupted; whether this request was carried out is unknown"
+            done = self._failed(Unavailable(told))
             raise
         finally:
             self.active.release()
@@ -263,7 +257,7 @@ class Writer:
 
     def _commit(self) -> list[_Done]:
         """Commit what has queued up, on the thread; the outcomes."""
-        self._left_for_loops = _LOG_PAGES
+        self._left_for_loops = LOG_PAGES
         failure: Mq9Error
         try:
             done = self._transact(is_patient=True)
@@ -293,7 +287,8 @@ class Writer:
     def _transact(self, *, is_patient: bool) -> list[_Done]:
         """Carry out, in one transaction, those whose turn it is; the outcome of each.
 
-        When it raises, nothing was changed, and what it took is carried out first the next time.
+        When it raises, nothing was changed, or the file is lost; what it took is carried out first
+        the next time.
 
         Args:
             is_patient: Whether it may take long: it waits for other processes, the first has its
