@@ -318,7 +318,7 @@ class MailboxWorker:
             await self.wait()
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT; where no event loop runs."""
+        """Work until SIGTERM, SIGINT or SIGHUP; where no event loop runs."""
         asyncio.run(self.arun(signals=True))
 
     async def wait(self) -> None:
