@@ -1,7 +1,6 @@
 """What nats-py can do on a nats-server it can do on ours, with the same result."""
 
 import asyncio
-import contextlib
 
 import nats
 import nats.errors
@@ -206,9 +205,7 @@ async def verbosity_and_pedantry(connect):
     await client.publish("a.b", b"x")
     await flush(client)
     heard = subscription.pending_msgs
-    await client.publish("a..b", b"x")
-    with contextlib.suppress(nats.errors.ConnectionClosedError):
-        await flush(client)
+    await client.publish("a..b", b"x")  # a flush beside it would lose its PONG where nats-py closes
     await until(lambda: client.is_closed)  # so strict is nats-py with itself
     return heard
 
