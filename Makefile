@@ -10,7 +10,7 @@ PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() +
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance hosts mcpb soak bench bench-peers generated format constraints browser docs tools
+.PHONY: help demo test retest check conformance hosts mcpb soak bench bench-peers generated format constraints browser docs tools
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -104,6 +104,11 @@ test: $(READY) $(TOOLS) ## Run the tests, and see that they cover the code
 	$(BIN)/coverage combine --quiet
 	@echo "Per cent of the code that ran, at least 95:"
 	$(BIN)/coverage report --format total
+
+FAILED := .pytest_cache/v/cache/lastfailed
+retest: $(READY) ## Run those tests by themselves that failed last, if they are no more than three
+	@$(BIN)/python -c 'import json; tests = json.load(open("$(FAILED)")); print(*tests, sep="\n"); exit(len(tests) > 3)'
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 check: $(READY) ## Lint, format, types, import rules
 	$(BIN)/ruff check
