@@ -8,7 +8,7 @@ from typing import Any
 from mq9.engine import handlers, mailboxes
 from mq9.engine.commands import Actor, Call, CheckActor, ClaimNames
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.errors import Forbidden
 from mq9.protocol.requests import GrantMailbox
 

@@ -19,7 +19,7 @@ from mq9.engine import agents, batches, deliveries, groups, handlers, mailboxes,
 from mq9.engine.commands import Call, consumer_of
 from mq9.engine.groups import Group
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.engine.messages import load_messages, reply_bytes
 from mq9.protocol.outcomes import Fetched, Stored
 from mq9.protocol.requests import Fetch, Release

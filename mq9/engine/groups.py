@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mq9.engine import batches, mailboxes
 from mq9.engine.commands import Call, consumer_of
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.errors import InvalidRequest, LimitReached, MessageNotFound
 from mq9.models import Deliver
 from mq9.protocol.requests import Ack, Fetch, Move, Nack

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from mq9.engine import batches, counts, groups
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.models import PRIORITIES, MessageHistory, Standing
 
 _MOST_GROUPS = 100

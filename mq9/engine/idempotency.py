@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.errors import IdConflict, LimitReached
 from mq9.protocol.requests import Send
 

@@ -10,7 +10,7 @@ from mq9.engine import batches, deliveries, fetches, groups, handlers, mailboxes
 from mq9.engine.commands import Call, Undo, consumer_of
 from mq9.engine.groups import Group, Reply
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.models import Extended
 from mq9.protocol.requests import Ack, Extend, Nack, Release
 

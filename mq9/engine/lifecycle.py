@@ -7,7 +7,7 @@ import sqlite3
 from mq9.engine import access, erasure, handlers, mailboxes
 from mq9.engine.commands import Actor, Call
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.errors import LimitReached, MailboxExists
 from mq9.models import MailboxType, PublicMailbox
 from mq9.protocol.outcomes import Created, PublicPage

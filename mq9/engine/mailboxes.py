@@ -9,87 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
-from mq9.engine import deliveries, handlers
-from mq9.engine.commands import Actor, Advance, Call
+from mq9.engine import counts, deliveries, handlers
+from mq9.engine.commands import Advance, Call
 from mq9.engine.limits import Limits
+from mq9.engine.mailbox import COLUMNS, Mailbox
 from mq9.errors import MailboxNotFound
 from mq9.models import MailboxType
 
 _MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
-_COLUMNS = (
-    "id, address, generation, description, public, type, creator, readers, ttl_s, expires_ms, "
-    "changes_ms, next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids"
-)
-
-
-@dataclass(slots=True)
-class Mailbox:
-    """A row of mailboxes, as far as one command knows it; ``save`` writes the counters back."""
-
-    id: int
-    address: str
-    generation: str
-    description: str
-    public: int
-    type: str
-    creator: str | None
-    readers: str
-    ttl_s: int
-    expires_ms: int | None
-    changes_ms: int | None
-    next_msg_id: int
-    next_reply: int
-    visible_ms: int
-    messages: int
-    bytes: int
-    evict_from: int
-    ids: int
-
-    def expect_change(self, instant: int | None) -> None:
-        """Remember that something falls due or expires at ``instant``."""
-        if instant is not None and (self.changes_ms is None or instant < self.changes_ms):
-            self.changes_ms = instant
-
-    def save(self, connection: sqlite3.Connection) -> None:
-        """Write the counters."""
-        connection.execute(
-            "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
-            "messages=?, bytes=?, evict_from=?, ids=? WHERE id=?",
-            (
-                self.changes_ms,
-                self.next_msg_id,
-                self.next_reply,
-                self.visible_ms,
-                self.messages,
-                self.bytes,
-                self.evict_from,
-                self.ids,
-                self.id,
-            ),
-        )
-
-    def may_evict(self, connection: sqlite3.Connection, msg_id: int) -> None:
-        """Note that a message, and for all that is known later ones too, may make room."""
-        if msg_id < self.evict_from:
-            self.evict_from = msg_id
-            connection.execute("UPDATE mailboxes SET evict_from=? WHERE id=?", (msg_id, self.id))
-
-    def admits(self, actor: Actor) -> bool:
-        """Tell whether somebody may use it; of authenticated agents not all may."""
-        if actor.agent is None or actor.agent in self.granted_to:
-            return True
-        creator = actor.owner or self.creator
-        return not actor.closed if creator is None else creator == actor.agent
-
-    @property
-    def granted_to(self) -> tuple[str, ...]:
-        """The agents that may read it beside its creator."""
-        return tuple(self.readers.split("\n")) if self.readers else ()
 
 
 class Outdated(Exception):  # not a failure: a hint to the backend
@@ -108,7 +39,7 @@ def not_found(address: str) -> MailboxNotFound:
 def look(connection: sqlite3.Connection, address: str, now: int) -> Mailbox | None:
     """Return a mailbox as it is stored, or None when it is not there or has expired."""
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
+        f"SELECT {COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
         (address,),
     ).fetchone()
     if row is None:
@@ -247,6 +178,7 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
     )
     connection.execute("DELETE FROM delayed WHERE mailbox=? AND due_ms<=?", (mailbox.id, now))
     remove(connection, mailbox, [one for one in removals if one.msg_id >= first], "replaced")
+    counts.complete_blocks(connection, mailbox, first)
     return len(due)
 
 

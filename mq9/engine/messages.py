@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from mq9.engine import batches, handlers, idempotency, mailboxes
+from mq9.engine import batches, counts, handlers, idempotency, mailboxes
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox, Removal
+from mq9.engine.mailbox import Mailbox
+from mq9.engine.mailboxes import Removal
 from mq9.errors import Forbidden, MailboxFull, MessageNotFound
 from mq9.models import PRIORITIES
 from mq9.protocol.outcomes import Found, Stored
@@ -191,6 +192,8 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
             call.payload,
         ),
     )
+    if not request.delay:
+        counts.complete_blocks(connection, mailbox, answer)
     mailbox.messages += 1
     mailbox.bytes += size
     mailbox.expect_change(instant if request.delay else expires_ms)

@@ -6,10 +6,10 @@ import sqlite3
 
 import orjson
 
-from mq9.engine import batches, groups, handlers, leases, mailboxes, messages
+from mq9.engine import batches, counts, groups, handlers, leases, mailboxes, messages
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.models import Moved
 from mq9.protocol.outcomes import MoveOutcome
 from mq9.protocol.requests import Move
@@ -112,6 +112,7 @@ def _store_copy(
             msg_id,
         ),
     )
+    counts.complete_blocks(connection, target, copy)
     target.messages += 1
     target.bytes += size
     target.save(connection)

@@ -9,7 +9,7 @@ from mq9.engine import fetches, groups, handlers, mailboxes
 from mq9.engine.commands import Call, NoteRead, Peek
 from mq9.engine.fetches import Candidate
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.engine.messages import LANES
 from mq9.errors import Forbidden
 from mq9.models import PRIORITIES

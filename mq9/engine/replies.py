@@ -15,7 +15,7 @@ from mq9.engine import batches
 from mq9.engine.commands import Call, consumer_of
 from mq9.engine.groups import Group
 from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.errors import LimitReached
 from mq9.protocol.requests import Fetch
 

@@ -71,7 +71,8 @@ CREATE INDEX messages_correlation ON messages (mailbox, correlation_id, msg_id)
   WHERE correlation_id IS NOT NULL;
 CREATE INDEX messages_expiry ON messages (mailbox, expires_ms) WHERE expires_ms IS NOT NULL;
 
--- How many messages are stored, by lane, of each 512 successive msg_ids: to be added up instead of them.
+-- How many messages are stored, by lane, of each 512 successive msg_ids that are all given: to be added
+-- up instead of them.
 CREATE TABLE message_counts (
   mailbox INTEGER NOT NULL,
   priority INTEGER NOT NULL,
@@ -79,10 +80,6 @@ CREATE TABLE message_counts (
   messages INTEGER NOT NULL,
   PRIMARY KEY (mailbox, priority, block)
 ) STRICT, WITHOUT ROWID;
-CREATE TRIGGER messages_stored AFTER INSERT ON messages BEGIN
-  INSERT INTO message_counts VALUES (new.mailbox, new.priority, new.msg_id >> 9, 1)
-    ON CONFLICT DO UPDATE SET messages = messages + 1;
-END;
 CREATE TRIGGER messages_removed AFTER DELETE ON messages BEGIN
   UPDATE message_counts SET messages = messages - 1
     WHERE mailbox = old.mailbox AND priority = old.priority AND block = old.msg_id >> 9;

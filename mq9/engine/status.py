@@ -11,7 +11,7 @@ from mq9.engine import batches, counts, groups, handlers, mailboxes
 from mq9.engine.commands import Actor, Call, CountUnread, WhyEmpty
 from mq9.engine.groups import Group
 from mq9.engine.history import history
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailbox import Mailbox
 from mq9.models import (
     PRIORITIES,
     GroupStatus,

@@ -44,7 +44,7 @@ def count(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -> To
     )
     backlog = []
     for lane, (priority, again) in enumerate(zip(PRIORITIES, free, strict=True)):
-        waiting = counts.stored_from("g.mailbox", str(lane), f"g.{priority.value}")
+        waiting = counts.stored_from("b.id", "b.next_msg_id", str(lane), f"g.{priority.value}")
         (fresh,) = connection.execute(
             f"SELECT coalesce(sum({waiting}), 0) FROM {known}",  # noqa: S608  # constant names
             at,

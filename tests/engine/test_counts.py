@@ -99,6 +99,17 @@ def test_all_that_is_stored_is_counted_from_wherever(engine, dice):
     assert 1 not in {block for _, _, block, _ in rows(engine, "message_counts")}
 
 
+def test_a_copy_of_a_moved_message_completes_a_block(engine):
+    engine.apply(call(requests.CreateMailbox, "dead"))
+    engine.apply(*(call(requests.Send, "dead", payload=b"x") for _ in range(BLOCK - 1)))
+    engine.send(1)
+    [message] = engine.fetch(1)
+    named = {"group_name": "g", "consumer": "one", "msg_id": message.msg_id}
+    engine.apply(call(requests.Move, to="dead", **named))
+    dead = mailboxes.look(engine.connection, "dead", NOW)
+    assert counts.by_lane(engine.connection, dead, [0, 0, 0]) == [0, 0, BLOCK]
+
+
 def rows(engine, table):
     return engine.connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # our own tables
 
