@@ -64,6 +64,13 @@ class ToolConnection:
         except Stopped:
             raise toolkit_closed() from None
 
+    @property
+    def client_of_any_loop(self) -> Mq9Client | None:
+        """The client, where it is connected and any event loop may make requests with it."""
+        self._forget_parents_client()
+        client = self._client
+        return client if client is not None and client.any_loop else None
+
     async def client(self) -> Mq9Client:
         """Return the client, connected; to be awaited on the background loop.
 

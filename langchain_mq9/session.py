@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -189,7 +189,7 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation and block until it is done."""
-        work = self._performing(operation, arguments, config)
+        work = self._perform(operation, arguments, self._call(config))
         try:
             return self._connection.call(work)
         except NotConnected as error:
@@ -199,9 +199,12 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation, awaited on any event loop."""
-        work = self._performing(operation, arguments, config)
+        call = self._call(config)
+        client = self._client_here(operation)
+        if client is not None:
+            return await self._perform_by(client, operation, arguments, call)
         try:
-            return await self._connection.await_(work)
+            return await self._connection.await_(self._perform(operation, arguments, call))
         except NotConnected as error:
             raise unreachable(error) from None
 
@@ -247,11 +250,6 @@ class Session:
         # By its name alone: somebody else may be registered at its mailbox, too.
         await client.agent_unregister(name=self._identity.name)
 
-    def _performing(
-        self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
-    ) -> Coroutine[Any, Any, R]:
-        return self._perform(operation, arguments, self._call(config))
-
     def _call(self, config: RunnableConfig) -> Call:
         # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
         consumer = self._consumers.current(config)
@@ -272,6 +270,22 @@ class Session:
             client = await self._connected()
         except Exception as error:
             raise unreachable(error) from error
+        return await self._perform_by(client, operation, arguments, call)
+
+    def _client_here(self, operation: Operation[Any, Any]) -> Mq9Client | None:
+        """Return the client where the running event loop may perform an operation with it.
+
+        That spares two threads waking each other. Leases stay with the background loop, which
+        renews them while no loop of the caller's runs.
+        """
+        client = self._connection.client_of_any_loop
+        if operation.leases or self._closed or client is not self._client:
+            return None
+        return client
+
+    async def _perform_by(
+        self, client: Mq9Client, operation: Operation[Any, R], arguments: Arguments, call: Call
+    ) -> R:
         try:
             return await perform(operation, self._caller(client, call), arguments)
         except OperationError as error:
@@ -314,12 +328,12 @@ class Session:
             raise toolkit_closed()
         client = await self._connection.client()
         if client is not self._client:
-            self._client = client
             self._keeper = LeaseKeeper(client, self._lease_ms, self._hold * 1000)
             if self._identity is not None:
                 self._identity.has_mailbox = False
             if self._private is not None:
                 self._private.forget()
+            self._client = client  # last: from now on other event loops use it
         return client
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 
 from mq9.models import FetchResult
@@ -10,9 +11,13 @@ _MOST = 10_000  # tokens that are remembered
 
 
 class Batches:
-    """Remembers the token under which each message was fetched last, by consumer and by anyone."""
+    """Remembers the token under which each message was fetched last, by consumer and by anyone.
+
+    Usable from several threads.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._tokens: OrderedDict[tuple[str, str, int, str | None], str] = OrderedDict()
 
     def remember(
@@ -21,13 +26,14 @@ class Batches:
         """Note the token of a reply for each of its messages."""
         if fetched.batch is None:
             return
-        for message in fetched:
-            for who in (consumer, None):
-                key = (mail_address, group_name, message.msg_id, who)
-                self._tokens[key] = fetched.batch
-                self._tokens.move_to_end(key)
-        while len(self._tokens) > _MOST:
-            self._tokens.popitem(last=False)
+        with self._lock:
+            for message in fetched:
+                for who in (consumer, None):
+                    key = (mail_address, group_name, message.msg_id, who)
+                    self._tokens[key] = fetched.batch
+                    self._tokens.move_to_end(key)
+            while len(self._tokens) > _MOST:
+                self._tokens.popitem(last=False)
 
     def token(
         self, mail_address: str, group_name: str, msg_id: int, consumer: str | None
@@ -44,5 +50,6 @@ class Batches:
 
     def forget(self, mail_address: str) -> None:
         """Forget a mailbox that was removed or created anew."""
-        for key in [key for key in self._tokens if key[0] == mail_address]:
-            del self._tokens[key]
+        with self._lock:
+            for key in [key for key in self._tokens if key[0] == mail_address]:
+                del self._tokens[key]

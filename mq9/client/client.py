@@ -177,6 +177,14 @@ class Mq9Client(GatherMethods, AgentMethods):
         """
         return self._connection.is_open
 
+    @property
+    def any_loop(self) -> bool:
+        """Whether any event loop may make requests: it is connected to a broker in this process.
+
+        What goes on beyond a request, such as a consumer, belongs to the loop that began it.
+        """
+        return self._connection.any_loop
+
     def watch_unread(
         self, mail_address: str, group_name: str
     ) -> AbstractContextManager[UnreadWatch]:

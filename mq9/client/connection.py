@@ -67,6 +67,11 @@ class Connection:
         return self._transport is not None
 
     @property
+    def any_loop(self) -> bool:
+        """Whether requests can be made, on any event loop."""
+        return self._transport is not None and self._transport.any_loop
+
+    @property
     def clock(self) -> Clock:
         """The clock to go by."""
         return self._given_clock or self._connected().clock

@@ -76,6 +76,7 @@ class AckResult(Result):
         "is to become of them. Only the named ones are concerned."
     ),
     idempotent=True,
+    leases=True,
 )
 async def ack_messages(caller: Caller, arguments: AckArguments) -> AckResult:
     """Acknowledge, give back or extend messages that the caller fetched."""

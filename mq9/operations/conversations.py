@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Conversations:
     on with the task at hand: what the same scope fetched last that is no answer, and was not
     answered. What was fetched more than an hour ago is not gone on with.
 
+    Usable from several threads.
+
     Args:
         max_hops: How many agents a conversation may have passed through, 1 to 63.
         dead_letter: The mailbox for messages that are stopped; None for the agent's own with
@@ -58,12 +61,14 @@ class Conversations:
         self.dead_letter: str | None = checks.optional(checks.mail_address)(
             "dead_letter", dead_letter
         )
+        self._lock = threading.Lock()
         self._taken: OrderedDict[tuple[str, str, int], _Taken] = OrderedDict()
         self._asked: deque[str] = deque(maxlen=_MOST_ASKED)
 
     def is_answer(self, message: StoredMessage) -> bool:
         """Tell whether a message is known by its correlation id to answer what the agent asked."""
-        return message.correlation_id is not None and message.correlation_id in self._asked
+        with self._lock:
+            return message.correlation_id is not None and message.correlation_id in self._asked
 
     def taken(self, scope: str, message: StoredMessage, *, is_answer: bool, now_ms: int) -> None:
         """Remember a message that the agent fetched.
@@ -75,18 +80,19 @@ class Conversations:
             now_ms: The client's monotonic time, in milliseconds.
         """
         key = scope, message.mail_address, message.msg_id
-        known = self._taken.pop(key, None)
-        self._taken[key] = _Taken(
-            scope=scope,
-            reply_to=message.reply_to,
-            correlation_id=message.correlation_id,
-            path=message.path,
-            is_answer=is_answer,
-            at_ms=now_ms,
-            is_answered=known is not None and known.is_answered,
-        )
-        while len(self._taken) > _MOST:
-            self._taken.popitem(last=False)
+        with self._lock:
+            known = self._taken.pop(key, None)
+            self._taken[key] = _Taken(
+                scope=scope,
+                reply_to=message.reply_to,
+                correlation_id=message.correlation_id,
+                path=message.path,
+                is_answer=is_answer,
+                at_ms=now_ms,
+                is_answered=known is not None and known.is_answered,
+            )
+            while len(self._taken) > _MOST:
+                self._taken.popitem(last=False)
 
     def path_before(
         self,
@@ -106,9 +112,10 @@ class Conversations:
             task: The path of the message that the scope works on, if that is known.
             now_ms: The client's monotonic time, in milliseconds.
         """
-        lately = [
-            one for one in reversed(self._taken.values()) if now_ms - one.at_ms <= _CONTINUED_MS
-        ]
+        with self._lock:
+            lately = [
+                one for one in reversed(self._taken.values()) if now_ms - one.at_ms <= _CONTINUED_MS
+            ]
         for one in lately:
             if one.is_followed_by(mail_address, correlation_id):
                 return one.path
@@ -121,9 +128,12 @@ class Conversations:
 
     def sent(self, mail_address: str, correlation_id: str | None) -> None:
         """Note a message that was sent: an answer, or a question with a correlation id."""
-        for one in reversed(self._taken.values()):
-            if one.reply_to == mail_address and one.is_followed_by(mail_address, correlation_id):
-                one.is_answered = True
-                return
-        if correlation_id is not None and correlation_id not in self._asked:
-            self._asked.append(correlation_id)
+        with self._lock:
+            for one in reversed(self._taken.values()):
+                if one.reply_to == mail_address and one.is_followed_by(
+                    mail_address, correlation_id
+                ):
+                    one.is_answered = True
+                    return
+            if correlation_id is not None and correlation_id not in self._asked:
+                self._asked.append(correlation_id)

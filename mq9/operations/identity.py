@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
@@ -50,7 +51,7 @@ class Identity:
 
     Its mailbox and group are the defaults of every operation, and it is the sender of what it
     sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names. It may
-    send to these, and to what ``allow_send`` names.
+    send to these, and to what ``allow_send`` names. Usable from several threads.
 
     Args:
         name: The agent's name.
@@ -78,14 +79,16 @@ class Identity:
         self._allow_read = _patterns("allow_read", allow_read)
         self._allow_send = None if allow_send is None else _patterns("allow_send", allow_send)
         self._key = key
+        self._lock = threading.Lock()
         self._made: dict[str, None] = {}
         self.has_mailbox = False
 
     def made(self, mail_address: str) -> None:
         """Remember a mailbox that this agent made."""
-        self._made[mail_address] = None
-        while len(self._made) > _MOST_MADE:
-            del self._made[next(iter(self._made))]
+        with self._lock:
+            self._made[mail_address] = None
+            while len(self._made) > _MOST_MADE:
+                del self._made[next(iter(self._made))]
 
     def description(self, mail_address: str, call: str | None = None) -> str:
         """Return the description of a mailbox that the agent makes, which proves that it did.
@@ -124,7 +127,8 @@ class Identity:
     @property
     def known_addresses(self) -> list[str]:
         """Its own mailbox, and those that it is known to have made, the latest first."""
-        return list(dict.fromkeys([self.mail_address, *reversed(self._made)]))
+        with self._lock:
+            return list(dict.fromkeys([self.mail_address, *reversed(self._made)]))
 
     def may_send(self, mail_address: str) -> bool:
         """Tell whether the agent may send to a mailbox, as far as it is known without asking."""

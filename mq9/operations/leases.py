@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from contextvars import Context
@@ -41,8 +42,9 @@ class _Held:
 class LeaseKeeper:
     """Renews the leases of one agent, and knows which of them have ended.
 
-    Leases of what is acknowledged or given back are not renewed. To be used on one event loop, but
-    for ``end`` and ``stop``.
+    Leases of what is acknowledged or given back are not renewed. Leases are renewed on the
+    event loop that calls ``fetched`` and ``extended``, which is always the same one, and the only
+    one for ``give_back``. The other methods may be called on any thread.
 
     Args:
         client: The agent's connection.
@@ -55,6 +57,7 @@ class LeaseKeeper:
         self._client = client
         self._lease_ms = lease_ms
         self._max_ms = max_ms
+        self._lock = threading.RLock()
         self._held: OrderedDict[tuple[_Place, int], _Held] = OrderedDict()
         self._over: deque[str] = deque()  # consumers to forget
         self._stopped = False
@@ -62,23 +65,25 @@ class LeaseKeeper:
 
     def fetched(self, delivery: Delivery, lease_ms: int) -> None:
         """Begin to renew the leases of what was fetched just now."""
-        self._forget_what_is_over()
-        now = self._now()
-        for msg_id in delivery.msg_ids:
-            key = _place(delivery), msg_id
-            self._held[key] = _Held(delivery, now + self._max_ms, now + lease_ms)
-            self._held.move_to_end(key)
-        while len(self._held) > _MAX_MESSAGES:
-            self._held.popitem(last=False)
+        with self._lock:
+            self._forget_what_is_over()
+            now = self._now()
+            for msg_id in delivery.msg_ids:
+                key = _place(delivery), msg_id
+                self._held[key] = _Held(delivery, now + self._max_ms, now + lease_ms)
+                self._held.move_to_end(key)
+            while len(self._held) > _MAX_MESSAGES:
+                self._held.popitem(last=False)
         self._renew_in_time()
 
     def extended(self, deliveries: Mapping[int, Delivery], lease_ms: int) -> None:
         """Note when leases end that the agent has renewed itself just now."""
         until = self._now() + lease_ms
-        for msg_id, delivery in deliveries.items():
-            held = self._held.get((_place(delivery), msg_id))
-            if held is not None:
-                held.until = until
+        with self._lock:
+            for msg_id, delivery in deliveries.items():
+                held = self._held.get((_place(delivery), msg_id))
+                if held is not None:
+                    held.until = until
         self._renew_in_time()
 
     def let_go(self, deliveries: Mapping[int, Delivery], msg_ids: Iterable[int]) -> None:
@@ -89,9 +94,10 @@ class LeaseKeeper:
             msg_ids: The messages, these or others from there.
         """
         places = {_place(one) for one in deliveries.values()}
-        for msg_id in msg_ids:
-            for place in places:
-                self._held.pop((place, msg_id), None)
+        with self._lock:
+            for msg_id in msg_ids:
+                for place in places:
+                    self._held.pop((place, msg_id), None)
 
     def ended(self, consumer: str, most: int) -> list[tuple[int, Delivery]]:
         """Return messages whose leases a consumer, or a branch of it, has lost, each message once.
@@ -100,28 +106,30 @@ class LeaseKeeper:
             consumer: The consumer.
             most: How many messages at the most; the others are returned by the next call.
         """
-        self._forget_what_is_over()
-        now = self._now()
-        found = [
-            key
-            for key, held in self._held.items()
-            if held.until <= now and _is_of(key[0][2], consumer)
-        ]
-        return [(key[1], self._held.pop(key).delivery) for key in found[:most]]
+        with self._lock:
+            self._forget_what_is_over()
+            now = self._now()
+            found = [
+                key
+                for key, held in self._held.items()
+                if held.until <= now and _is_of(key[0][2], consumer)
+            ]
+            return [(key[1], self._held.pop(key).delivery) for key in found[:most]]
 
     def end(self, consumer: str) -> None:
-        """Forget what a consumer and its branches hold, since it has ended; from any thread."""
+        """Forget what a consumer and its branches hold, since it has ended; takes no lock."""
         self._over.append(consumer)
 
     def stop(self) -> None:
-        """Renew no more, and let the leases end by themselves; from any thread."""
+        """Renew no more, and let the leases end by themselves."""
         self._stopped = True
 
     async def give_back(self) -> None:
         """Give back what is held, and stop; to be called before the connection is closed."""
-        self._forget_what_is_over()
-        held = dict(self._held)
-        self._held.clear()
+        with self._lock:
+            self._forget_what_is_over()
+            held = dict(self._held)
+            self._held.clear()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -154,9 +162,10 @@ class LeaseKeeper:
 
     def _is_renewing(self) -> bool:
         now = self._now()
-        return not self._stopped and any(
-            now < one.until < one.renewable_until for one in self._held.values()
-        )
+        with self._lock:
+            return not self._stopped and any(
+                now < one.until < one.renewable_until for one in self._held.values()
+            )
 
     def _due(self) -> dict[tuple[_Place, int], list[int]]:
         """Return what has to be renewed now, by place and for how long."""
@@ -164,18 +173,20 @@ class LeaseKeeper:
             return {}
         now = self._now()
         due: dict[tuple[_Place, int], list[int]] = defaultdict(list)
-        for (place, msg_id), held in self._held.items():
-            lease_ms = min(self._lease_ms, held.renewable_until - now)
-            soon = now < held.until <= now + self._lease_ms / 2
-            if soon and held.until < held.renewable_until:
-                due[place, max(lease_ms, _MIN_LEASE_MS)].append(msg_id)
+        with self._lock:
+            for (place, msg_id), held in self._held.items():
+                lease_ms = min(self._lease_ms, held.renewable_until - now)
+                soon = now < held.until <= now + self._lease_ms / 2
+                if soon and held.until < held.renewable_until:
+                    due[place, max(lease_ms, _MIN_LEASE_MS)].append(msg_id)
         return due
 
     def _forget_what_is_over(self) -> None:
-        while self._over:
-            consumer = self._over.popleft()
-            for key in [key for key in self._held if _is_of(key[0][2], consumer)]:
-                del self._held[key]
+        with self._lock:
+            while self._over:
+                consumer = self._over.popleft()
+                for key in [key for key in self._held if _is_of(key[0][2], consumer)]:
+                    del self._held[key]
 
     async def _renew(self, place: _Place, lease_ms: int, msg_ids: list[int]) -> None:
         address, group, consumer = place
@@ -184,11 +195,11 @@ class LeaseKeeper:
             address, group, msg_ids, lease_ms=lease_ms, consumer=consumer
         )
         still = set(renewed.extended)
-        for msg_id in msg_ids:
-            held = self._held.get((place, msg_id))
-            if held is None:
-                continue
-            held.until = began + lease_ms if msg_id in still else began
+        with self._lock:
+            for msg_id in msg_ids:
+                held = self._held.get((place, msg_id))
+                if held is not None:
+                    held.until = began + lease_ms if msg_id in still else began
 
     def _now(self) -> int:
         return self._client.clock.monotonic_ms()

@@ -270,6 +270,7 @@ async def _confirm_deletion(caller: Caller, arguments: DeleteArguments) -> Confi
     destructive=True,
     idempotent=True,
     confirmation=_confirm_deletion,
+    leases=True,
 )
 async def delete_message(caller: Caller, arguments: DeleteArguments) -> DeleteResult:
     """Delete a message."""

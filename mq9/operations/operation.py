@@ -49,6 +49,8 @@ class Operation(Generic[A, R]):
         open_world: Whether it reaches others, who may be anybody.
         confirmation: Returns what the user is to be asked first, where users can be asked; None to
             ask nothing.
+        leases: Whether it leases messages, or asks which its caller has fetched. All calls of a
+            caller's that do so belong on one event loop.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Operation(Generic[A, R]):
     idempotent: bool = False
     open_world: bool = False
     confirmation: Callable[[Caller, A], Awaitable[Confirmation]] | None = None
+    leases: bool = False
 
     def check_allowed(self, caller: Caller) -> None:
         """Check that a caller may perform this.
@@ -82,6 +85,7 @@ def operation(
     idempotent: bool = False,
     open_world: bool = False,
     confirmation: Callable[[Caller, A], Awaitable[Confirmation]] | None = None,
+    leases: bool = False,
 ) -> Callable[[Callable[[Caller, A], Awaitable[R]]], Operation[A, R]]:
     """Declare an operation on the function that performs it.
 
@@ -104,6 +108,7 @@ def operation(
             idempotent=idempotent,
             open_world=open_world,
             confirmation=confirmation,
+            leases=leases,
         )
 
     return declare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 
 from mq9.client.client import Mq9Client
@@ -65,27 +66,32 @@ class PrivateMailbox:
 class PrivateMailboxes:
     """The private mailboxes of an agent's threads, the longest unused forgotten first.
 
+    Usable from several threads.
+
     Args:
         agent: The agent's name.
     """
 
     def __init__(self, agent: str) -> None:
         self._desc = description(agent)
+        self._lock = threading.Lock()
         self._known: OrderedDict[str, PrivateMailbox] = OrderedDict()
 
     def at(self, mail_address: str) -> PrivateMailbox:
         """Return the private mailbox with an address."""
-        found = self._known.get(mail_address)
-        if found is None:
-            found = self._known[mail_address] = PrivateMailbox(mail_address, self._desc)
-            if len(self._known) > _MOST:
-                self._known.popitem(last=False)
-        self._known.move_to_end(mail_address)
-        return found
+        with self._lock:
+            found = self._known.get(mail_address)
+            if found is None:
+                found = self._known[mail_address] = PrivateMailbox(mail_address, self._desc)
+                if len(self._known) > _MOST:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(mail_address)
+            return found
 
     def forget(self) -> None:
         """Note that none of them may be there, as on another connection."""
-        self._known.clear()
+        with self._lock:
+            self._known.clear()
 
 
 def description(agent: str) -> str:

@@ -12,6 +12,10 @@ class Transport(Protocol):
     """Takes requests to one broker."""
 
     @property
+    def any_loop(self) -> bool:
+        """Whether requests may be made on any event loop, and not on one alone."""
+
+    @property
     def clock(self) -> Clock:
         """The clock that the broker lives by."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from mq9.broker.embedded import Broker
 from mq9.broker.service import Request, Session
@@ -14,13 +15,15 @@ from mq9.protocol.headers import Headers
 
 
 class DirectTransport:
-    """Hands requests to an embedded broker.
+    """Hands requests to an embedded broker, on any event loop.
 
     Args:
         broker: Answers them.
         session: Who asks.
         release: Called once, when the transport is closed.
     """
+
+    any_loop = True
 
     def __init__(
         self,
@@ -32,26 +35,25 @@ class DirectTransport:
         self._session = session
         self._release = release
         self._process = os.getpid()
-        self._waiting: set[asyncio.Timeout] = set()
+        self._waiting: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
         self.clock: Clock = broker.clock
 
     async def request(
         self, subject: str, payload: bytes, headers: Headers, timeout: float
     ) -> bytes:
         """Send a request and return its reply."""
-        if self._broker is None:
+        broker = self._broker
+        if broker is None:
             raise NotConnected("the client is closed")
         if os.getpid() != self._process:
             raise NotConnected("the process was forked; connect a new client in the child")
         try:
             async with asyncio.timeout(timeout) as deadline:
-                self._waiting.add(deadline)
+                self._waiting[deadline] = asyncio.get_running_loop()
                 try:
-                    return await self._broker.handle(
-                        Request(subject, payload, headers, self._session)
-                    )
+                    return await broker.handle(Request(subject, payload, headers, self._session))
                 finally:
-                    self._waiting.discard(deadline)
+                    del self._waiting[deadline]
         except TimeoutError:
             raise self._no_reply(subject, timeout) from None
 
@@ -66,8 +68,16 @@ class DirectTransport:
         """Let go of the broker; whoever still waits for a reply gets none."""
         if self._broker is not None:
             self._broker = None
-            for deadline in self._waiting:
-                if not deadline.expired():
-                    deadline.reschedule(0)
+            for deadline, loop in self._waiting.copy().items():
+                if loop is asyncio.get_running_loop():
+                    self._end(deadline)
+                else:
+                    with suppress(RuntimeError):  # it is closed
+                        loop.call_soon_threadsafe(self._end, deadline)
             if os.getpid() == self._process:
                 await self._release()
+
+    def _end(self, deadline: asyncio.Timeout) -> None:
+        """Let the wait for a reply end, unless it has; called on the event loop that waits."""
+        if deadline in self._waiting and not deadline.expired():
+            deadline.reschedule(0)

@@ -61,6 +61,8 @@ class NatsTransport:
         agent: The agent that the server must take the connection for; None for anybody.
     """
 
+    any_loop = False
+
     def __init__(self, servers: Servers, name: str, agent: str | None = None) -> None:
         self.clock: Clock = SystemClock()
         self._servers = servers

@@ -2,10 +2,12 @@
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from typing import get_type_hints
 
 import pytest
+from waiting import until
 
 from mq9 import (
     AgentNotFound,
@@ -214,23 +216,28 @@ async def test_a_refusal_is_not_repeated(broker, client):
     assert broker.clock.now_ms() == 1_800_000_000_000
 
 
+class Silent:
+    """A broker that never answers."""
+
+    def __init__(self):
+        self.clock = ManualClock()
+        self.asked = 0
+
+    async def handle(self, _request):
+        self.asked += 1
+        await asyncio.Event().wait()
+
+    def transport(self):
+        async def release():
+            pass
+
+        return DirectTransport(self, Session("c"), release)
+
+
 async def test_a_reply_that_does_not_come_in_time_is_unavailable():
-    class Silent:
-        """A broker that never answers."""
-
-        clock = ManualClock()
-        asked = 0
-
-        async def handle(self, _request):
-            self.asked += 1
-            await asyncio.Event().wait()
-
-    async def release():
-        pass
-
     broker = Silent()
     async with Mq9Client(
-        transport=DirectTransport(broker, Session("c"), release),
+        transport=broker.transport(),
         request_timeout=0.01,
         reconnect_attempts=1,
     ) as client:
@@ -250,6 +257,55 @@ async def test_closing_ends_what_still_waits(broker, client):
         await waiting
     await client.send("inbox", "x")
     assert [one.text for one in await client.fetch("inbox", group_name="g")] == ["x"]
+
+
+class OtherLoop:
+    """An event loop that runs on another thread, until it is closed with all that goes on."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+
+    def begin(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def close(self):
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+            self.loop.close()
+
+
+@pytest.fixture
+def other_loop():
+    with closing(OtherLoop()) as loop:
+        yield loop
+
+
+async def test_closing_ends_what_waits_on_another_loop(other_loop):
+    broker = Silent()
+    client = Mq9Client(transport=broker.transport(), request_timeout=3_600, reconnect_attempts=0)
+    waiting = other_loop.begin(client.send("inbox", "x"))
+    await until(lambda: broker.asked)
+
+    await client.close()
+
+    with pytest.raises(Unavailable, match="before the client was closed"):
+        await asyncio.wrap_future(waiting)
+
+
+async def test_closing_does_not_mind_a_loop_that_was_closed(other_loop):
+    broker = Silent()
+    client = Mq9Client(transport=broker.transport())
+    waiting = other_loop.begin(client.send("inbox", "x"))
+    await until(lambda: broker.asked)
+    other_loop.close()
+
+    await client.close()
+
+    assert not waiting.done()
+    assert not client.is_connected
 
 
 async def test_an_ack_speaks_of_the_fetch_that_this_client_remembers(broker, client):

@@ -42,7 +42,7 @@ def public(kind):
 
 # What only one of the two has, since it makes no sense for the other.
 ONLY_SYNC = {"run"}
-ONLY_ASYNC = {"start", "end_with"}  # of a consumer, for who makes it
+ONLY_ASYNC = {"start", "end_with", "any_loop"}  # the former of a consumer, for who makes it
 ATTRIBUTES = {"consumer"}  # set when an object is made
 
 

@@ -355,6 +355,20 @@ def test_a_child_may_close_the_toolkit_and_the_parent_goes_on(tmp_path):
         assert send(toolkit, "y") == 1
 
 
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_parent_and_child_both_go_on_with_loops_of_their_own(tmp_path):
+    def arun(content):
+        return asyncio.run(asend(toolkit, content))
+
+    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
+        assert [arun("from the parent") for _ in range(2)] == [0, 1]
+
+        assert in_a_child(lambda: [arun("from the child") for _ in range(2)]) == "[2, 3]"
+
+        assert arun("from the parent again") == 4
+
+
 def finish(program, *arguments):
     """Run a program in an interpreter of its own; what it printed."""
     done = subprocess.run(

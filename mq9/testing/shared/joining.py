@@ -78,6 +78,8 @@ class SharedTransport:
         agent: The agent that the requests count as authenticated for.
     """
 
+    any_loop = False
+
     def __init__(self, link: _Link, consumer: str, agent: str | None) -> None:
         self._link: _Link | None = link
         self._who: Frame = {"consumer": consumer, "agent": agent}
