@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -20,7 +21,8 @@ def toolkit_closed() -> NotConnected:
 class ToolConnection:
     """A client on a background thread, connected when it is first used.
 
-    A forked child connects anew. Usable from several threads and event loops at once.
+    An event loop that has entered has another one, which is closed there. A forked child connects
+    anew. Usable from several threads and event loops at once.
 
     Args:
         make_client: Makes a client that is not connected yet.
@@ -37,6 +39,7 @@ class ToolConnection:
         self._make_client = make_client
         self._portal = Portal("mq9-tools")
         self._client: Mq9Client | None = None
+        self._own: dict[asyncio.AbstractEventLoop, Mq9Client] = {}  # of loops that entered
         self._process = os.getpid()
         self.is_closed = False
 
@@ -64,12 +67,37 @@ class ToolConnection:
         except Stopped:
             raise toolkit_closed() from None
 
-    @property
-    def client_of_any_loop(self) -> Mq9Client | None:
-        """The client, where it is connected and any event loop may make requests with it."""
+    async def client_here(self, known: Mq9Client | None) -> Mq9Client | None:
+        """Return a client for the running event loop, connected.
+
+        Args:
+            known: The client that ``client`` returned last.
+
+        Returns:
+            None where this loop has none, or ``client`` would return another one now.
+
+        Raises:
+            Mq9Error: No broker can be reached.
+        """
         self._forget_parents_client()
-        client = self._client
-        return client if client is not None and client.any_loop else None
+        if known is None or known is not self._client:
+            return None
+        if known.any_loop:
+            return known
+        own = self._own.get(asyncio.get_running_loop())
+        return None if own is None else await own.connect()
+
+    def enter(self) -> None:
+        """Let the running event loop have a client of its own until ``leave``."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._own:
+            self._own[loop] = self._make_client()
+
+    async def leave(self) -> None:
+        """Close the client of the running event loop, if it has one. May be repeated."""
+        own = self._own.pop(asyncio.get_running_loop(), None)
+        if own is not None:
+            await own.close()
 
     async def client(self) -> Mq9Client:
         """Return the client, connected; to be awaited on the background loop.

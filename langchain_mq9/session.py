@@ -200,7 +200,7 @@ class Session:
     ) -> R:
         """Perform an operation, awaited on any event loop."""
         call = self._call(config)
-        client = self._client_here(operation)
+        client = await self._client_here(operation)
         if client is not None:
             return await self._perform_by(client, operation, arguments, call)
         try:
@@ -272,16 +272,18 @@ class Session:
             raise unreachable(error) from error
         return await self._perform_by(client, operation, arguments, call)
 
-    def _client_here(self, operation: Operation[Any, Any]) -> Mq9Client | None:
-        """Return the client where the running event loop may perform an operation with it.
+    async def _client_here(self, operation: Operation[Any, Any]) -> Mq9Client | None:
+        """Return a client with which the running event loop may perform an operation, if any.
 
         That spares two threads waking each other. Leases stay with the background loop, which
         renews them while no loop of the caller's runs.
         """
-        client = self._connection.client_of_any_loop
-        if operation.leases or self._closed or client is not self._client:
+        if operation.leases or self._closed:
             return None
-        return client
+        try:
+            return await self._connection.client_here(self._client)
+        except Exception as error:
+            raise unreachable(error) from error
 
     async def _perform_by(
         self, client: Mq9Client, operation: Operation[Any, R], arguments: Arguments, call: Call
@@ -350,4 +352,16 @@ class Session:
 
     async def aclose(self) -> None:
         """End the session, and the connection if it is its own. Harmless when repeated."""
-        await asyncio.to_thread(self.close)
+        try:
+            await asyncio.to_thread(self.close)
+        finally:
+            if self._owns_connection:
+                await self._connection.leave()
+
+    def enter(self) -> None:
+        """Let calls on the running event loop use a connection of its own, until ``aclose`` there.
+
+        A broker in this process answers every loop, and so needs none.
+        """
+        if self._owns_connection:
+            self._connection.enter()

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import pytest
+from serving import Serving
 
 from langchain_mq9 import Mq9Toolkit, QueryMessagesTool, Session
 from langchain_mq9.connection import ToolConnection
@@ -367,6 +368,22 @@ def test_parent_and_child_both_go_on_with_loops_of_their_own(tmp_path):
         assert in_a_child(lambda: [arun("from the child") for _ in range(2)]) == "[2, 3]"
 
         assert arun("from the parent again") == 4
+
+
+@pytest.mark.programs
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+async def test_a_child_leaves_the_connection_of_its_parents_loop_alone(tmp_path):
+    async with (
+        Serving(tmp_path, "--data", str(tmp_path / "mq9.db")) as serving,
+        Mq9Toolkit(serving.url, agent="planner") as toolkit,
+    ):
+        assert [await asend(toolkit, "from the parent") for _ in range(2)] == [0, 1]
+
+        said = in_a_child(lambda: [asyncio.run(asend(toolkit, "from the child")) for _ in range(2)])
+
+        assert said == "[2, 3]"
+        assert await asend(toolkit, "from the parent again") == 4
 
 
 def finish(program, *arguments):
