@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -143,6 +144,12 @@ class EmbeddedBroker:
     def handle(self, request: Request) -> Coroutine[Any, Any, bytes]:
         """Answer one request."""
         return self._service.handle(request)
+
+    def begin(
+        self, request: Request, answer: Callable[[bytes], None], *, at_once: bool
+    ) -> asyncio.Task[None] | None:
+        """Begin to answer one request; see `Service.begin`."""
+        return self._service.begin(request, answer, at_once=at_once)
 
     def feed(
         self, session: Session, mail_address: str, group_name: str | None, read_by: str | None

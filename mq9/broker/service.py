@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from mq9 import address as addresses
@@ -23,13 +24,13 @@ from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
-from mq9.engine.commands import ANYBODY, Actor, Call, Claimed
+from mq9.engine.commands import ANYBODY, Actor, Call, Claimed, Outcome
 from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
 from mq9.models import Totals
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.outcomes import Fetched
-from mq9.protocol.request import Body, Named
+from mq9.protocol.request import Body
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs, Verb, Wakes
 from mq9.storage import store
@@ -41,6 +42,7 @@ logger = logging.getLogger("mq9.broker")
 SWEEP_INTERVAL_MS = 60_000
 _FAILING_MS = 10_000  # for so long after a write that failed the storage counts as failing
 _TOKEN_BYTES = 8  # of the token of a mailbox that is made
+_OK = "ok"
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 
 
@@ -117,6 +119,7 @@ class Asked(NamedTuple):
         call: The request and who makes it.
         session: The connection that it came by.
         as_base64: Whether the reply is to hold base64.
+        unread_of: The mailbox and group whose unread mail is to be counted in the reply, if any.
         watch: Measures it.
     """
 
@@ -124,6 +127,7 @@ class Asked(NamedTuple):
     call: Call[Body[Any]]
     session: Session
     as_base64: bool
+    unread_of: tuple[str, str] | None
     watch: Stopwatch
 
 
@@ -194,10 +198,9 @@ class Service:
         self._timer = timer
         self._stopping = False
         self._next_sweep_ms = clock.monotonic_ms() + SWEEP_INTERVAL_MS
-        # What takes more than to carry out the call and to write its outcome.
+        # What takes more than to carry out a command and to tell of what it came to.
         self._special: dict[type[Body[Any]], Callable[[Asked], Awaitable[dict[str, Any]]]] = {
             requests.Fetch: self._fetch,
-            requests.Move: self._move,
             requests.Query: self._query,
             requests.Unread: self._query,
             requests.Discover: self._discover,
@@ -214,49 +217,131 @@ class Service:
 
         Requests of one asker take effect in the order in which they were begun.
         """
+        asked = self._read(request)
+        return await self._answer(asked) if isinstance(asked, Asked) else asked
+
+    def begin(
+        self, request: Request, answer: Callable[[bytes], None], *, at_once: bool
+    ) -> asyncio.Task[None] | None:
+        """Begin to answer one request.
+
+        Args:
+            request: What is asked.
+            answer: Called with the reply, perhaps before this returns, and not at all where the
+                task that is returned was cancelled.
+            at_once: Whether it may be carried out before a task that was made just now has run.
+
+        Returns:
+            What answers it, where that takes a task. To cancel it is for a FETCH, which leases
+            nothing then; what else was begun is carried out.
+        """
+        asked = self._read(request)
+        if not isinstance(asked, Asked):
+            answer(asked)
+            return None
+        if (
+            not at_once
+            or asked.verb.reads
+            or asked.verb.request in self._special
+            or asked.unread_of is not None
+            or self._is_time_to_sweep
+        ):
+            return asyncio.create_task(self._answer_with(asked, answer))
+        try:
+            self._backend.begin(
+                asked.call, asked.session.asker, partial(self._carried_out, asked, answer)
+            )
+        except Exception as error:  # noqa: BLE001  # it is logged
+            answer(self._refuse(asked.verb.name, asked.watch, error))
+        return None
+
+    def _read(self, request: Request) -> Asked | bytes:
+        """Read a request, or return the reply that refuses it."""
         watch = Stopwatch(self._timer, request.on_wait)
         name: str = _UNKNOWN
-        code = "ok"
         try:
             verb, named = subjects.decode(request.subject, request.payload, self._older)
             name = verb.name
-            reply = await self._answer(verb, named, request, watch)
-        except Mq9Error as error:
-            code = error.code
-            reply = replies.failure(error)
-        except Exception:
-            logger.exception("the broker failed on %s", request.subject)
-            code = Unavailable.code
-            reply = replies.failure(Unavailable("the broker failed; the outcome is unknown"))
+            found = headers.read(request.headers)
+            session = request.session
+            encoding = headers.decode_encoding(found.protocol)
+            as_base64 = session.payloads.is_base64(encoding, verb.request, request.payload)
+            unread_of = headers.decode_unread(found.protocol)
+            body = verb.read(request.payload, found, named)
+            body.check_address(named.mail_address)
+            call = self._call(body, named.mail_address, request, as_text=not as_base64)
+        except Exception as error:  # noqa: BLE001  # it is logged
+            return self._refuse(name, watch, error)
+        return Asked(verb, call, session, as_base64, unread_of, watch)
+
+    async def _answer_with(self, asked: Asked, answer: Callable[[bytes], None]) -> None:
+        answer(await self._answer(asked))
+
+    async def _answer(self, asked: Asked) -> bytes:
+        """Carry out a request; the reply."""
+        try:
+            if asked.unread_of is not None and asked.session.agent is not None:
+                address, _ = asked.unread_of
+                actor = asked.session.actor(address)
+                await self._backend.read(Call(commands.CheckActor(), address, actor))
+            special = self._special.get(asked.verb.request)
+            if special is not None:
+                fields = await special(asked)
+            elif asked.verb.reads:
+                fields = asked.verb.reply(await self._backend.read(asked.call))
+            else:
+                outcome = await self._backend.run(asked.call, asked.session.asker)
+                fields = self._outcome(asked, outcome)
+            reply = replies.success(fields)
+            if asked.unread_of is not None:
+                await self._add_unread(reply, asked, *asked.unread_of)
+            # A FETCH, were it cancelled there, would have leased for nobody.
+            if asked.verb.request is not requests.Fetch and self._is_time_to_sweep:
+                await self._sweep_now()
+        except Exception as error:  # noqa: BLE001  # it is logged
+            return self._refuse(asked.verb.name, asked.watch, error)
+        return self._write(asked.verb.name, _OK, asked.watch, reply)
+
+    def _carried_out(
+        self, asked: Asked, answer: Callable[[bytes], None], outcome: Outcome[Any]
+    ) -> None:
+        """Answer a request of which this came."""
+        try:
+            reply = replies.success(self._outcome(asked, outcome.result()))
+        except Exception as error:  # noqa: BLE001  # it is logged
+            answer(self._refuse(asked.verb.name, asked.watch, error))
+        else:
+            answer(self._write(asked.verb.name, _OK, asked.watch, reply))
+
+    def _outcome(self, asked: Asked, outcome: Any) -> dict[str, Any]:
+        """Tell of what a command came to; the fields of its reply."""
+        verb, call = asked.verb, asked.call
+        if verb.wakes is Wakes.ITS_GROUPS:
+            self._waiters.notify(call.address)
+        elif verb.wakes is Wakes.EVERYBODY:
+            self._waiters.wake(call.address)
+        elif isinstance(call.request, requests.Move):
+            if outcome.msg_id is not None:
+                self._waiters.notify(call.request.to)
+            if outcome.is_dead_letter:
+                self._observer.dead_lettered()
+        return verb.reply(outcome)
+
+    def _refuse(self, name: str, watch: Stopwatch, error: Exception) -> bytes:
+        """Return the reply to a request that failed."""
+        if not isinstance(error, Mq9Error):
+            logger.error("the broker failed on %s", name, exc_info=error)
+            error = Unavailable("the broker failed; the outcome is unknown")
+        return self._write(name, error.code, watch, replies.failure(error))
+
+    def _write(self, name: str, code: str, watch: Stopwatch, reply: dict[str, Any]) -> bytes:
+        """Return a reply as bytes, and count it."""
         self._observer.answered(name, code, watch.seconds)
         return replies.encode(reply)
 
-    async def _answer(
-        self, verb: Verb, named: Named, request: Request, watch: Stopwatch
-    ) -> dict[str, Any]:
-        found = headers.read(request.headers)
-        session = request.session
-        encoding = headers.decode_encoding(found.protocol)
-        as_base64 = session.payloads.is_base64(encoding, verb.request, request.payload)
-        unread_of = headers.decode_unread(found.protocol)
-        is_fetch = verb.request is requests.Fetch
-        if is_fetch and not request.wants_reply:
-            raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")
-        if unread_of is not None and session.agent is not None:
-            actor = session.actor(unread_of[0])
-            await self._backend.read(Call(commands.CheckActor(), unread_of[0], actor))
-        body = verb.read(request.payload, found, named)
-        body.check_address(named.mail_address)
-        call = self._call(body, named.mail_address, request, as_text=not as_base64)
-        asked = Asked(verb, call, session, as_base64, watch)
-        special = self._special.get(verb.request)
-        reply = replies.success(await (special or self._carry_out)(asked))
-        if unread_of is not None:
-            await self._add_unread(reply, asked, *unread_of)
-        # A FETCH, were it cancelled there, would have leased for nobody.
-        if not is_fetch and self._clock.monotonic_ms() >= self._next_sweep_ms:
-            await self._sweep_now()
-        return reply
+    @property
+    def _is_time_to_sweep(self) -> bool:
+        return self._clock.monotonic_ms() >= self._next_sweep_ms
 
     def _call(
         self, body: Body[Any], address: str, request: Request, *, as_text: bool
@@ -265,6 +350,7 @@ class Service:
 
         Raises:
             Forbidden: It names an agent in the registry that belongs to another.
+            InvalidRequest: It is a FETCH that cannot be answered.
         """
         session = request.session
         token = ""
@@ -281,6 +367,8 @@ class Service:
             actor = session.actor()
         elif isinstance(body, (requests.Unregister, requests.Report)):
             session.refuse_reserved(body.name, body.mailbox)
+        elif isinstance(body, requests.Fetch) and not request.wants_reply:
+            raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")
         return Call(
             body,
             address,
@@ -290,19 +378,6 @@ class Service:
             token,
             as_text=as_text,
         )
-
-    async def _carry_out(self, asked: Asked) -> dict[str, Any]:
-        """Have the engine carry out a call; the fields of the reply."""
-        verb, call = asked.verb, asked.call
-        if verb.reads:
-            outcome = await self._backend.read(call)
-        else:
-            outcome = await self._backend.run(call, asked.session.asker)
-        if verb.wakes is Wakes.ITS_GROUPS:
-            self._waiters.notify(call.address)
-        elif verb.wakes is Wakes.EVERYBODY:
-            self._waiters.wake(call.address)
-        return verb.reply(outcome)
 
     async def _add_unread(
         self, reply: dict[str, Any], asked: Asked, address: str, group_name: str
@@ -496,15 +571,6 @@ class Service:
 
     def _until(self, instant_ms: int | None) -> int | None:
         return None if instant_ms is None else instant_ms - self._clock.now_ms()
-
-    async def _move(self, asked: Asked) -> dict[str, Any]:
-        call = cast("Call[requests.Move]", asked.call)
-        outcome = await self._backend.run(call, asked.session.asker)
-        if outcome.msg_id is not None:
-            self._waiters.notify(call.request.to)
-        if outcome.is_dead_letter:
-            self._observer.dead_lettered()
-        return asked.verb.reply(outcome)
 
     async def _query(self, asked: Asked) -> dict[str, Any]:
         return asked.verb.reply(await self._backend.read(asked.call), as_base64=asked.as_base64)

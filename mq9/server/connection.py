@@ -86,6 +86,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._incoming = incoming
         self._slices = slices
         self._waits_for_slice = False
+        self._pumping = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
@@ -192,7 +193,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def resume(self) -> None:
         """Begin what had been put off, as far as the session takes more."""
-        if self._backlog or self._paused:
+        if (self._backlog or self._paused) and not self._pumping:
             self._pump()
 
     def _take_slice(self) -> None:
@@ -203,13 +204,17 @@ class ClientConnection(asyncio.BufferedProtocol):
         session = self._session
         if session is None or self._waits_for_slice:
             return
-        enough = self._loop.time() + SLICE_S
-        while self._backlog and not self._closing and not session.is_busy:
-            if self._loop.time() > enough:
-                self._waits_for_slice = True
-                self._slices.ask(self._take_slice)
-                break
-            session.take(self._backlog.popleft())
+        self._pumping = True  # what is answered at once makes place, which is seen here
+        try:
+            enough = self._loop.time() + SLICE_S
+            while self._backlog and not self._closing and not session.is_busy:
+                if self._loop.time() > enough:
+                    self._waits_for_slice = True
+                    self._slices.ask(self._take_slice)
+                    break
+                session.take(self._backlog.popleft())
+        finally:
+            self._pumping = False
         if self._closing or self._transport is None:
             return
         if self._backlog and not self._paused:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mq9 import dialects
 from mq9.broker.feed import Feed
@@ -24,12 +25,48 @@ def _ignore() -> None:
     """Count nothing."""
 
 
+class Begin(Protocol):
+    """`mq9.broker.service.Service.begin`."""
+
+    def __call__(
+        self, request: Request, answer: Callable[[bytes], None], *, at_once: bool
+    ) -> asyncio.Task[None] | None:
+        """Begin to answer a request."""
+
+
+class InWork:
+    """How many requests are in work."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self) -> None:
+        """Count one more."""
+        self._count += 1
+        self._none.clear()
+
+    def remove(self) -> None:
+        """Count one less."""
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def none(self) -> None:
+        """Return when there is none."""
+        await self._none.wait()
+
+
 @dataclass(slots=True)
 class Hub:
     """What all sessions of a server share.
 
     Attributes:
-        handle: Answers requests of mq9.
+        begin: Begins to answer a request of mq9.
         feed: Gives a subscription the mail of a mailbox; see `EmbeddedBroker.feed`.
         dialects: The generations of the protocol that are spoken.
         guard: Decides who may connect.
@@ -37,13 +74,13 @@ class Hub:
         pick: Picks among the members of a queue group.
         encoding: How payloads stand in replies to requests that do not say.
         draining: Whether the server is about to stop, and begins nothing new.
-        tasks: The requests in work.
+        in_work: The requests in work.
         pushes: The subscriptions that are sent mail, and what confirms it.
         unheard: Called for each publish that reaches nobody.
         router: All subscriptions.
     """
 
-    handle: Callable[[Request], Awaitable[bytes]]
+    begin: Begin
     feed: Callable[[Asker, str, str | None, str | None], Feed]
     dialects: Dialects
     guard: Guard
@@ -51,7 +88,7 @@ class Hub:
     pick: random.Random
     encoding: PayloadEncoding = PayloadEncoding.AUTO
     draining: bool = False
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    in_work: InWork = field(default_factory=InWork)
     pushes: set[asyncio.Task[None]] = field(default_factory=set)
     unheard: Callable[[], None] = _ignore
     router: Router[Subscription] = field(init=False)
@@ -59,6 +96,13 @@ class Hub:
     def __post_init__(self) -> None:
         """Make the router."""
         self.router = Router(self.pick.choice)
+
+    async def rest(self) -> None:
+        """Return when nothing is in work, and no subscription is sent mail."""
+        while self.in_work or self.pushes:
+            await self.in_work.none()
+            if self.pushes:
+                await asyncio.wait(self.pushes)
 
     def listen(self, subject: str) -> Listening | None:
         """Return what a subscription to a subject of mq9 is sent; None where that is nothing.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from mq9.broker.service import Request
 from mq9.broker.service import Session as Asker
@@ -35,6 +37,23 @@ _READS = (*_FETCHES, *(f"{subjects.ROOT}{verb.name}" for verb in _VERBS if verb.
 _READ_BYTES = 64 * 1024  # what a read counts for: it asks in few words for much
 
 
+@dataclass(slots=True, eq=False)
+class _InWork:
+    """A request in work.
+
+    Attributes:
+        reply: Where its reply goes.
+        size: Its share of the bytes.
+        waits: Whether it is a FETCH that waits for mail.
+        task: What answers it, where that takes a task.
+    """
+
+    reply: str | None
+    size: int
+    waits: bool = False
+    task: asyncio.Task[None] | None = None
+
+
 class Requests:
     """The requests of mq9 that one client has in work, bounded in number and bytes.
 
@@ -59,19 +78,16 @@ class Requests:
         self._answer = answer
         self._resume = resume
         self._name = name
-        self._tasks: dict[asyncio.Task[None], int] = {}  # and its share of the bytes
+        self._busy = 0  # how many are in work and do not wait for mail
         self._bytes = 0
-        self._fetches: dict[asyncio.Task[None], str] = {}  # and where the reply goes
-        self._waiting = 0  # FETCHes that wait for mail
+        self._fetches: set[_InWork] = set()
+        self._starting = 0  # tasks that were made and have not run yet
 
     @property
     def is_full(self) -> bool:
         """Whether a further one has to wait."""
         limits = self._hub.limits
-        return (
-            len(self._tasks) - self._waiting >= limits.max_busy
-            or self._bytes >= limits.max_busy_bytes
-        )
+        return self._busy >= limits.max_busy or self._bytes >= limits.max_busy_bytes
 
     def begin(self, frame: Publish, asker: Asker) -> None:
         """Begin to answer a request, or refuse it.
@@ -80,38 +96,52 @@ class Requests:
             frame: What the client published.
             asker: Who the client is.
         """
-        is_fetch = frame.subject.startswith(_FETCHES)
+        subject, to, block, payload = frame
+        is_fetch = subject.startswith(_FETCHES)
         try:
             self._check(is_fetch)
-            headers = _read(frame.block)
+            headers = _read(block)
         except Mq9Error as error:
-            self._answer(frame.reply, replies.encode(replies.failure(error)))
+            self._answer(to, replies.encode(replies.failure(error)))
             return
-        # The reply of a FETCH must have somewhere to go, or its lease would be nobody's.
-        wants_reply = not is_fetch or (
-            frame.reply is not None and self._subscriptions.has_interest(frame.reply)
-        )
-        task = asyncio.create_task(self._carry_out(frame, headers, asker, wants_reply))
-        size = len(frame.block) + len(frame.payload)
-        if frame.subject.startswith(_READS):
+        size = len(block) + len(payload)
+        if subject.startswith(_READS):
             size += _READ_BYTES
-        self._tasks[task] = size
+        one = _InWork(to, size)
+        self._busy += 1
         self._bytes += size
-        self._hub.tasks.add(task)
-        if is_fetch and frame.reply is not None:
-            self._fetches[task] = frame.reply
-        task.add_done_callback(self._done)
+        self._hub.in_work.add()
+        answer = partial(self._answered, one)
+        if is_fetch:
+            # Its reply must have somewhere to go, or its lease would be nobody's.
+            wants_reply = to is not None and self._subscriptions.has_interest(to)
+            on_wait = partial(self._begin_to_wait, one)
+            request = Request(subject, payload, headers, asker, wants_reply, on_wait)
+        else:
+            request = Request(subject, payload, headers, asker)
+        one.task = self._hub.begin(request, answer, at_once=not self._starting)
+        if one.task is not None:
+            one.task.add_done_callback(partial(self._ended, one))
+            self._starting += 1
+            asyncio.get_running_loop().call_soon(self._started)  # after the task has
+            if is_fetch:
+                self._fetches.add(one)
 
     def cancel_fetches(self) -> None:
         """End the FETCHes: the client can no longer be answered."""
-        for task in list(self._fetches):
-            task.cancel()
+        for one in self._fetches:
+            _cancel(one)
 
     def cancel_unheard(self, ended: Subscription) -> None:
         """End the FETCHes whose reply nobody listens to, now that a subscription has ended."""
-        for task, reply in list(self._fetches.items()):
-            if matches(ended.subject, reply) and not self._subscriptions.has_interest(reply):
-                task.cancel()
+        for one in self._fetches:
+            reply = one.reply
+            if (
+                reply is not None
+                and matches(ended.subject, reply)
+                and not self._subscriptions.has_interest(reply)
+            ):
+                _cancel(one)
 
     @property
     def has_fetches(self) -> bool:
@@ -125,39 +155,44 @@ class Requests:
         if is_fetch and len(self._fetches) >= self._hub.limits.max_waiting:
             raise LimitReached(f"max_waiting: {len(self._fetches)} FETCHes of this connection wait")
 
-    async def _carry_out(
-        self, frame: Publish, headers: Headers, asker: Asker, wants_reply: bool
-    ) -> None:
-        waiting = False
+    def _started(self) -> None:
+        self._starting -= 1
 
-        def begin_to_wait() -> None:
-            nonlocal waiting
-            waiting = True
-            self._waiting += 1
-            self._relieve(asyncio.current_task())
-            self._resume()
+    def _begin_to_wait(self, one: _InWork) -> None:
+        """Count a FETCH no longer, since it is about to wait for mail."""
+        self._relieve(one)
+        one.waits = True
+        self._resume()
 
-        request = Request(frame.subject, frame.payload, headers, asker, wants_reply, begin_to_wait)
+    def _relieve(self, one: _InWork) -> None:
+        """Take a request off those that keep others from being begun."""
+        if not one.waits:
+            self._busy -= 1
+            self._bytes -= one.size
+
+    def _answered(self, one: _InWork, reply: bytes) -> None:
         try:
-            reply = await self._hub.handle(request)
+            self._answer(one.reply, reply)
         finally:
-            self._waiting -= waiting
-        self._answer(frame.reply, reply)
+            if one.task is None:
+                self._end(one)
 
-    def _relieve(self, task: asyncio.Task[None] | None) -> None:
-        """Take the bytes of a task off those in work."""
-        assert task is not None  # noqa: S101  # it is one of ours
-        self._bytes -= self._tasks[task]
-        self._tasks[task] = 0
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._relieve(task)
-        del self._tasks[task]
-        self._hub.tasks.discard(task)
-        self._fetches.pop(task, None)
+    def _ended(self, one: _InWork, task: asyncio.Task[None]) -> None:
+        """Note that a task has ended."""
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical("%s: a request failed unexpectedly", self._name, exc_info=error)
+        self._fetches.discard(one)
+        self._end(one)
+
+    def _end(self, one: _InWork) -> None:
+        self._relieve(one)
+        self._hub.in_work.remove()
         self._resume()
+
+
+def _cancel(one: _InWork) -> None:
+    assert one.task is not None  # noqa: S101  # a FETCH takes a task
+    one.task.cancel()
 
 
 def _read(block: bytes) -> Headers:

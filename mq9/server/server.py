@@ -86,7 +86,7 @@ class Server:
         self._id = randomness(12).hex()
         pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
         self._hub = Hub(
-            broker.handle,
+            broker.begin,
             broker.feed,
             broker.dialects,
             guard or Anybody(),
@@ -128,7 +128,7 @@ class Server:
     @property
     def requests(self) -> int:
         """How many requests of mq9 are in work."""
-        return len(self._hub.tasks)
+        return len(self._hub.in_work)
 
     @property
     def pushes(self) -> int:
@@ -205,8 +205,7 @@ class Server:
         self._broker.stop_waiting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while begun := self._hub.tasks | self._hub.pushes:
-                    await asyncio.wait(begun)
+                await self._hub.rest()
         await self.close()
 
     async def close(self) -> None:
@@ -221,8 +220,7 @@ class Server:
             for client in list(self._clients):
                 client.finish("shutdown")
             await asyncio.wait([client.closed for client in self._clients])
-        while begun := self._hub.tasks | self._hub.pushes:
-            await asyncio.wait(begun)  # commands that were begun end by themselves
+        await self._hub.rest()  # commands that were begun end by themselves
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Protocol, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
 
 from mq9.clock import SteadyClock
 from mq9.engine import machine, position
@@ -33,6 +34,19 @@ class Backend(Protocol):
         Args:
             call: What to do.
             asker: Whose commands it is to be in order with, and shares its time with.
+        """
+
+    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+        """Carry out a command, whoever still waits for it, and tell when that is done.
+
+        Args:
+            call: What to do; no Fetch, which would lease for nobody.
+            asker: Whose commands it is to be in order with, and shares its time with.
+            told: Called with the outcome, on the event loop that runs now, when it is as durable as
+                was promised; perhaps before this returns.
+
+        Raises:
+            Mq9Error: It cannot be carried out; nothing is told.
         """
 
     async def read(self, call: Call[Request[R]]) -> R:

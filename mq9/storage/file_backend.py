@@ -11,10 +11,10 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mq9.clock import SteadyClock
-from mq9.engine.commands import Advance, Call, Undo
+from mq9.engine.commands import Advance, Call, Outcome, Undo
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Outdated
 from mq9.errors import Mq9Error, NotConnected, UnusableFile
@@ -131,9 +131,17 @@ class FileBackend:
 
     async def run(self, call: Call[Request[R]], asker: str = "") -> R:
         """Carry out a command."""
+        self._refuse_closing()
+        return (await self._writer.carry_out(call, asker)).result()
+
+    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+        """Carry out a command, and tell when that is done."""
+        self._refuse_closing()
+        self._writer.begin(call, asker, told)
+
+    def _refuse_closing(self) -> None:
         if self._closing:
             raise NotConnected("the broker is closed")
-        return (await self._writer.carry_out(call, asker)).result()
 
     async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""

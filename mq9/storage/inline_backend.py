@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from mq9.clock import SteadyClock
 from mq9.engine.commands import Advance, Call, Outcome, Undo
@@ -57,6 +58,13 @@ class InlineBackend:
         with self._lock:
             self._check_open()
             return self._transact(call).result()
+
+    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+        """Carry out a command, and tell at once that it is done."""
+        with self._lock:
+            self._check_open()
+            outcome = self._transact(call)
+        told(outcome)
 
     async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from mq9.clock import SteadyClock
 from mq9.concurrency.activity import Work
@@ -41,22 +41,30 @@ _PAGE_BYTES = 4_096
 _LONG = (LocalChange, Sweep)
 
 
+Told = Callable[[Outcome[Any]], None]
+
+
 @dataclass(slots=True)
 class _Ticket:
-    """A command in the queue, and who waits for it, if anybody does."""
+    """A command in the queue, and who is told what became of it, if anybody is.
+
+    Attributes:
+        call: What to do.
+        asker: Whose commands it is in order with.
+        work: What the clock waits for.
+        loop: The event loop on which somebody is told.
+        told: Called there with the outcome.
+        abandoned: Whether nobody waits any more.
+        outcome: What became of it, once it was carried out.
+    """
 
     call: Call[Any]
     asker: str
     work: Work
-    future: asyncio.Future[Outcome[Any]] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    told: Told | None = None
     abandoned: bool = False
-
-
-class _Done(NamedTuple):
-    """A command, and what became of it."""
-
-    ticket: _Ticket
-    outcome: Outcome[Any]
+    outcome: Outcome[Any] | None = None
 
 
 def _pages(call: Call[Any]) -> int:
@@ -112,6 +120,8 @@ class Writer:
         self._left_for_loops = LOG_PAGES  # pages, until the thread has its turn
         self._queue: FairQueue[_Ticket] = FairQueue()
         self._taken: list[_Ticket] = []  # from the queue, and not yet carried out
+        # The loop that is about to commit what was asked for on it, the last of those that are.
+        self._committing: asyncio.AbstractEventLoop | None = None
         self._watching = False
         self._closed = False
         self._stopping = False
@@ -124,6 +134,8 @@ class Writer:
     ) -> Outcome[R]:
         """Carry out a command; when this returns it is as durable as was promised.
 
+        A command whose caller is cancelled is not begun any more, and a lease is taken back.
+
         Args:
             call: What to do.
             asker: Whose commands it is to be in order with, and shares its time with.
@@ -133,27 +145,52 @@ class Writer:
             NotConnected: The writer is closed.
             LimitReached: Too much is queued.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome[R]] = loop.create_future()
-        ticket = self._enqueue(call, asker, future, last=last)
-        if self._uses_loops and not last and not isinstance(call.request, _LONG):
-            # Behind all that is ready to run now: what that asks for is carried out together.
-            loop.call_soon(self._commit_here)
-        else:
-            self._queue.wake()
+        future: asyncio.Future[Outcome[R]] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: Outcome[R]) -> None:
+            if not future.cancelled():
+                future.set_result(outcome)
+            else:
+                self._reached_nobody(ticket)
+
+        ticket = self.begin(call, asker, told, last=last)
         try:
             return await future
         except asyncio.CancelledError:
             ticket.abandoned = True
             if not future.cancelled():
-                self._undo(ticket, future.result())
+                self._undo(ticket)
             raise
+
+    def begin(self, call: Call[Any], asker: str, told: Told, *, last: bool = False) -> _Ticket:
+        """Have a command carried out, and be told when it is as durable as was promised.
+
+        Args:
+            call: What to do.
+            asker: Whose commands it is to be in order with, and shares its time with.
+            told: Called with the outcome, on the event loop that runs now.
+            last: Whether all that was accepted goes first.
+
+        Raises:
+            NotConnected: The writer is closed.
+            LimitReached: Too much is queued.
+        """
+        loop = asyncio.get_running_loop()
+        ticket = self._enqueue(call, asker, loop, told, last=last)
+        if not self._uses_loops or last or isinstance(call.request, _LONG):
+            self._queue.wake()
+        elif self._committing is not loop:
+            # Behind all that is ready to run now: what that asks for is carried out together.
+            self._committing = loop
+            loop.call_soon(self._commit_here, loop)
+        return ticket
 
     def _enqueue(
         self,
-        call: Call[Request[R]],
+        call: Call[Any],
         asker: str,
-        future: asyncio.Future[Outcome[R]] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        told: Told | None = None,
         *,
         last: bool = False,
     ) -> _Ticket:
@@ -162,7 +199,7 @@ class Writer:
                 raise NotConnected("the broker is closed")
             if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker) and not last:
                 raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-            ticket = _Ticket(call, asker, self._clock.busy(), future)
+            ticket = _Ticket(call, asker, self._clock.busy(), loop, told)
             if last:
                 self._queue.put_last(ticket)
             else:
@@ -231,14 +268,16 @@ class Writer:
             return -1
         return int(version)
 
-    def _commit_here(self) -> None:
+    def _commit_here(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commit what has queued up on the event loop that runs, or leave it to the thread."""
+        if self._committing is loop:
+            self._committing = None
         if not self._queue:
-            return  # it was carried out with what was asked for just before
+            return  # another loop, or the thread, has taken it
         if self._left_for_loops <= 0 or not self.active.acquire(blocking=False):
             self._queue.wake()
             return
-        done: list[_Done] = []
+        done: list[_Ticket] = []
         try:
             with stopped_when(self._connection, no_steps_left(_MOST_STEPS)):
                 done = self._transact(is_patient=False)
@@ -250,13 +289,13 @@ class Writer:
             raise
         finally:
             self.active.release()
-            self._left_for_loops -= _PAGES_OF_COMMIT + sum(_pages(one.ticket.call) for one in done)
-            self._deliver(done, asyncio.get_running_loop())
-            if self._queue or self._taken:
+            self._left_for_loops -= _PAGES_OF_COMMIT + sum(_pages(one.call) for one in done)
+            if self._queue or self._taken:  # other than what the outcomes make anybody ask for
                 self._queue.wake()
+            self._deliver(done, loop)
 
-    def _commit(self) -> list[_Done]:
-        """Commit what has queued up, on the thread; the outcomes."""
+    def _commit(self) -> list[_Ticket]:
+        """Commit what has queued up, on the thread; what has an outcome now."""
         self._left_for_loops = LOG_PAGES
         failure: Mq9Error
         try:
@@ -272,11 +311,13 @@ class Writer:
             self._taken = self._take_waiting()
         return self._failed(failure)
 
-    def _failed(self, failure: Mq9Error) -> list[_Done]:
-        """Return the outcome of what was taken and could not be carried out."""
+    def _failed(self, failure: Mq9Error) -> list[_Ticket]:
+        """Refuse what was taken and could not be carried out."""
         taken, self._taken = self._taken, []
         outcome: Outcome[Any] = Outcome(None, failure, self._clock.now_ms())
-        return [_Done(ticket, outcome) for ticket in taken]
+        for ticket in taken:
+            ticket.outcome = outcome
+        return taken
 
     def _set_patient(self, is_patient: bool) -> None:
         """Let commits wait for another process's, and write the log into the file; or not."""
@@ -284,8 +325,8 @@ class Writer:
             store.set_patient(self._connection, is_patient)
             self._is_patient = is_patient
 
-    def _transact(self, *, is_patient: bool) -> list[_Done]:
-        """Carry out, in one transaction, those whose turn it is; the outcome of each.
+    def _transact(self, *, is_patient: bool) -> list[_Ticket]:
+        """Carry out, in one transaction, those whose turn it is; these have an outcome then.
 
         When it raises, nothing was changed, or the file is lost; what it took is carried out first
         the next time.
@@ -298,28 +339,29 @@ class Writer:
         self._check_file()
         self._set_patient(is_patient)
         self._connection.execute("BEGIN IMMEDIATE")
-        done: list[_Done] = []
+        done: list[_Ticket] = []
         try:
             applying = Applying(self._connection, self._clock, self._derived)
             self._file.renew(self._connection)
             again = deque(self._taken)
-            spent = 0.0
+            begun = before = self._timer()
             while len(done) < _MOST_TOGETHER:
                 if again:
                     ticket = again.popleft()
                 else:
-                    taken = self._take(None if is_patient and not done else _COMMIT_S - spent)
+                    left = _COMMIT_S - (before - begun)
+                    taken = self._take(None if is_patient and not done else left)
                     if taken is None:
                         break
                     ticket = taken
                     self._taken.append(ticket)
-                begun = self._timer()
                 try:
-                    done.append(_Done(ticket, applying.carry_out(ticket.call)))
+                    ticket.outcome = applying.carry_out(ticket.call)
                 finally:
-                    took = self._timer() - begun
-                    self._queue.charge(took)
-                    spent += took
+                    now = self._timer()
+                    self._queue.charge(now - before)
+                    before = now
+                done.append(ticket)
             applying.finish()
             self._connection.execute("COMMIT")
         except BaseException:
@@ -353,52 +395,59 @@ class Writer:
             taken.append(ticket)
         return taken
 
-    def _deliver(self, done: list[_Done], here: asyncio.AbstractEventLoop | None = None) -> None:
-        """Give outcomes to those who wait for them, all of one event loop by one call.
+    def _deliver(self, done: list[_Ticket], here: asyncio.AbstractEventLoop | None = None) -> None:
+        """Tell outcomes to those who wait for them, all of one event loop by one call.
 
         Args:
-            done: Commands and their outcomes.
+            done: Commands that have an outcome.
             here: The event loop that this runs on, if it is one.
         """
-        awaited: dict[asyncio.AbstractEventLoop, list[_Done]] = defaultdict(list)
-        for one in done:
-            ticket, outcome = one
-            if ticket.future is None:
+        elsewhere: dict[asyncio.AbstractEventLoop, list[_Ticket]] = {}
+        for ticket in done:
+            if ticket.loop is None:
                 self._tell_of(ticket.call)  # what was taken back is there for others
             elif ticket.abandoned:  # its loop may be about to close
-                if outcome.error is None:
-                    self._undo(ticket, outcome)
-                    self._tell_of(ticket.call)
+                self._reached_nobody(ticket)
+            elif ticket.loop is here:
+                self._tell(ticket)
             else:
-                awaited[ticket.future.get_loop()].append(one)
-        for loop, ones in awaited.items():
-            if loop is here:
-                self._resolve(ones)
-                continue
+                elsewhere.setdefault(ticket.loop, []).append(ticket)
+        for loop, ones in elsewhere.items():
             try:
-                loop.call_soon_threadsafe(self._resolve, ones)
+                loop.call_soon_threadsafe(self._tell_all, ones)
             except RuntimeError:  # the loop that asked is closed
-                for ticket, outcome in ones:
-                    self._undo(ticket, outcome)
-        for ticket, _ in done:
+                for ticket in ones:
+                    self._undo(ticket)
+        for ticket in done:
             ticket.work.end()
 
-    def _resolve(self, done: list[_Done]) -> None:
-        for ticket, outcome in done:
-            assert ticket.future is not None  # noqa: S101  # only these are awaited
-            if not ticket.future.cancelled():
-                ticket.future.set_result(outcome)
-            elif outcome.error is None:
-                self._undo(ticket, outcome)
-                self._tell_of(ticket.call)
+    def _tell_all(self, done: list[_Ticket]) -> None:
+        for ticket in done:
+            self._tell(ticket)
+
+    def _tell(self, ticket: _Ticket) -> None:
+        """Tell an outcome to who waits for it; others are told theirs whatever comes of that."""
+        assert ticket.told is not None  # noqa: S101  # who has an event loop is told
+        assert ticket.outcome is not None  # noqa: S101  # it was carried out
+        try:
+            ticket.told(ticket.outcome)
+        except Exception:
+            logger.critical("the outcome of a request could not be told", exc_info=True)
+
+    def _reached_nobody(self, ticket: _Ticket) -> None:
+        """Do for a command what nobody does who does not wait for its outcome any more."""
+        if ticket.outcome is not None and ticket.outcome.error is None:
+            self._undo(ticket)
+            self._tell_of(ticket.call)
 
     def _tell_of(self, call: Call[Any]) -> None:
         """Tell of what nobody else tells of, since nobody waits for the outcome any more."""
         concerns_mail = isinstance(call.request, Send | Fetch | Undo)
         self._on_news(call.address if concerns_mail else None)
 
-    def _undo(self, ticket: _Ticket, outcome: Outcome[Any]) -> None:
+    def _undo(self, ticket: _Ticket) -> None:
         """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
-        undo = undo_of(ticket.call, outcome.value)
+        assert ticket.outcome is not None  # noqa: S101  # it was carried out
+        undo = undo_of(ticket.call, ticket.outcome.value)
         if undo is not None:
             self.make_undone(undo, ticket.asker)

@@ -111,6 +111,25 @@ async def test_requests_of_one_connection_take_effect_in_order(hosted):
     assert [int(message.text) for message in stored] == list(range(300))
 
 
+async def test_what_is_carried_out_at_once_does_not_overtake_a_fetch(hosted):
+    client, inbox = await _inbox(hosted)
+    await client.send(inbox, "x")
+    other = await hosted.raw()
+    body = orjson.dumps({**FETCH, "config": {"max_wait_ms": 0}})
+    other.send(
+        b"SUB in.* 1\r\n"
+        + publish(f"$mq9.AI.MSG.FETCH.{inbox}", body, reply="in.fetch")
+        + publish(f"$mq9.AI.MAILBOX.DROP.{inbox}", b"", reply="in.drop")
+    )
+
+    replies = {}
+    for _ in range(2):
+        _, subject, _, reply = await other.frame()
+        replies[subject] = orjson.loads(reply)
+    assert [item["payload"] for item in replies["in.fetch"]["messages"]] == ["x"]
+    assert replies["in.drop"]["error"] == ""
+
+
 async def test_each_connection_without_a_consumer_is_one_of_its_own(hosted):
     client, inbox = await _inbox(hosted)
     await client.send(inbox, "x")

@@ -48,7 +48,7 @@ class Heard:
         return sids
 
 
-async def nobody(_request):
+def nobody(*_request, **_options):
     raise AssertionError("no request was made")
 
 
