@@ -8,13 +8,16 @@ from typing import Any, TypeVar
 
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
+from mq9.engine.mailbox import Mailbox
 from mq9.protocol.request import Request
 
 Q = TypeVar("Q", bound=Request[Any])
 Command = Callable[[sqlite3.Connection, Call[Q], int, Limits], Any]
+Unguarded = Callable[[sqlite3.Connection, Mailbox, Call[Q], int, Limits], Any]
 Query = Callable[[sqlite3.Connection, Call[Q], int], Any]
 
 COMMANDS: dict[type[Request[Any]], Command[Any]] = {}
+UNGUARDED: dict[type[Request[Any]], Unguarded[Any]] = {}
 UNCHANGING: dict[type[Request[Any]], Query[Any]] = {}
 QUERIES: dict[type[Request[Any]], Query[Any]] = {}
 
@@ -28,6 +31,22 @@ def command(request: type[Q]) -> Callable[[Command[Q]], Command[Q]]:
 
     def register(function: Command[Q]) -> Command[Q]:
         COMMANDS[request] = function
+        return function
+
+    return register
+
+
+def unguarded(request: type[Q]) -> Callable[[Unguarded[Q]], Unguarded[Q]]:
+    """Let the function below carry out what a command is most of the time, and at less cost.
+
+    Where it raises it has changed nothing, so that nothing has to be undone. It gives None, and has
+    changed nothing either, for a call that may be refused later than that, which the function of
+    the command then carries out. It is given the mailbox beside what that one is given, whose
+    counters are written with those of other calls.
+    """
+
+    def register(function: Unguarded[Q]) -> Unguarded[Q]:
+        UNGUARDED[request] = function
         return function
 
     return register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # Each registers the functions in it.
 from mq9.engine import (  # noqa: F401
@@ -24,7 +24,8 @@ from mq9.engine import (  # noqa: F401
 )
 from mq9.engine import position as positions
 from mq9.engine.commands import Call, Entry, Outcome, SetLimits
-from mq9.engine.handlers import COMMANDS, QUERIES, UNCHANGING
+from mq9.engine.handlers import COMMANDS, QUERIES, UNCHANGING, UNGUARDED
+from mq9.engine.mailbox import Mailbox
 from mq9.engine.position import Position
 from mq9.errors import Mq9Error, Unavailable
 from mq9.protocol.request import Request
@@ -52,12 +53,14 @@ class Applying:
         self._keeps_all = keeps_all
         self.position, self.limits = positions.position_and_limits(connection)
         self._begun = self.position
+        self._held: dict[str, Mailbox] = {}  # by address
 
     def apply(self, entry: Entry[Request[R]]) -> Outcome[R]:
         """Change the state as an entry says, or refuse it and leave the state as it is.
 
         Raises:
             ValueError: It does not come after the last one.
+            Unavailable: We made a mistake, and what the entry did cannot be undone by itself.
             sqlite3.DatabaseError: The storage failed, which says nothing of the entry.
         """
         if entry.index <= self.position.applied:
@@ -68,32 +71,62 @@ class Applying:
         now = max(entry.now_ms, before.now_ms)
         self.position = Position(entry.index, now)
         changes = self._connection.total_changes
-        self._connection.execute("SAVEPOINT entry")
-        refusal: Mq9Error | None = None
-        value: R | None = None
-        try:
-            value = self._carry_out(entry.call, now)
-        except Mq9Error as error:
-            refusal = error
-        except (sqlite3.OperationalError, sqlite3.NotSupportedError, MemoryError):
-            raise
-        except Exception as error:
-            if type(error) is sqlite3.DatabaseError:
-                raise  # a damaged file
-            # A mistake of ours, which every replica makes alike.
-            logger.exception("%s failed unexpectedly", type(entry.call.request).__name__)
-            refusal = Unavailable("the broker failed; nothing of this request was stored")
-        if refusal is not None:
-            self._connection.execute("ROLLBACK TO entry")
-            changes = self._connection.total_changes  # what was undone counts, too
-            if isinstance(refusal, messages.Full):
-                refusal.remember(self._connection)
-        elif isinstance(entry.call.request, SetLimits):
-            self.limits = entry.call.request.limits
-        self._connection.execute("RELEASE entry")
+        outcome = self._apply_unguarded(entry.call, now)
+        if outcome is None:
+            self._save()
+            self._connection.execute("SAVEPOINT entry")
+            changes = self._connection.total_changes
+            outcome = self._outcome(entry.call, now)
+            if outcome.error is not None:
+                self._connection.execute("ROLLBACK TO entry")
+                changes = self._connection.total_changes  # what was undone counts, too
+            if isinstance(outcome.error, messages.Full):
+                outcome.error.remember(self._connection)
+            self._connection.execute("RELEASE entry")
         if not self._keeps_all and self._connection.total_changes == changes:
             self.position = before
-        return Outcome(value, refusal, now)
+        return outcome
+
+    def _apply_unguarded(self, call: Call[Request[R]], now: int) -> Outcome[R] | None:
+        """Apply a command of which nothing will have to be undone; None for any other."""
+        carry_out = UNGUARDED.get(type(call.request))
+        if carry_out is None:
+            return None
+        changes = self._connection.total_changes
+        try:
+            mailbox = self._hold(call.address, now)
+            if mailbox is None:
+                return None
+            value: R | None = carry_out(self._connection, mailbox, call, now, self.limits)
+            if value is None:
+                return None
+            self._note_life(call, now)
+        except Exception as error:
+            if not _is_about(error):
+                raise
+            if self._connection.total_changes != changes:
+                raise _mistake(call, error) from error
+            return Outcome(None, _refusal(call, error), now)
+        return Outcome(value, None, now)
+
+    def _hold(self, address: str, now: int) -> Mailbox | None:
+        """Return a mailbox that is there, whose counters are written later."""
+        mailbox = self._held.get(address)
+        if mailbox is None:
+            mailbox = mailboxes.look(self._connection, address, now)
+            if mailbox is None:
+                return None
+            mailbox.is_held = True
+            self._held[address] = mailbox
+        return None if mailbox.is_expired(now) else mailbox
+
+    def _outcome(self, call: Call[Request[R]], now: int) -> Outcome[R]:
+        try:
+            return Outcome(self._carry_out(call, now), None, now)
+        except Exception as error:
+            if not _is_about(error):
+                raise
+            return Outcome(None, _refusal(call, error), now)
 
     def _carry_out(self, call: Call[Request[R]], now: int) -> R:
         request = call.request
@@ -101,14 +134,45 @@ class Applying:
             access.refuse_others(self._connection, call, now)
             access.adopt(self._connection, call)
         value: R = COMMANDS[type(request)](self._connection, call, now, self.limits)
-        if request.shows_life and call.agent is not None:
-            agents.note_seen(self._connection, call.agent, now)
+        self._note_life(call, now)
+        if isinstance(request, SetLimits):
+            self.limits = request.limits
         return value
 
+    def _note_life(self, call: Call[Request[R]], now: int) -> None:
+        if call.request.shows_life and call.agent is not None:
+            agents.note_seen(self._connection, call.agent, now)
+
+    def _save(self) -> None:
+        """Write the counters of mailboxes that were left to be written later."""
+        for mailbox in self._held.values():
+            mailbox.save_held(self._connection)
+        self._held.clear()
+
     def finish(self) -> None:
-        """Write down how far the state has come."""
+        """Write down how far the state has come, and what was left to be written at the end."""
+        self._save()
         if self.position != self._begun:
             positions.move(self._connection, self.position)
+
+
+def _is_about(error: Exception) -> bool:
+    """Tell whether an exception says something of the entry, and not of the storage alone."""
+    is_of_storage = isinstance(
+        error, (sqlite3.OperationalError, sqlite3.NotSupportedError, MemoryError)
+    )
+    is_damage = type(error) is sqlite3.DatabaseError
+    return not is_of_storage and not is_damage
+
+
+def _refusal(call: Call[Any], error: Exception) -> Mq9Error:
+    return error if isinstance(error, Mq9Error) else _mistake(call, error)
+
+
+def _mistake(call: Call[Any], error: Exception) -> Unavailable:
+    """Log a mistake of ours, which every replica makes alike, and make the refusal."""
+    logger.error("%s failed unexpectedly", type(call.request).__name__, exc_info=error)
+    return Unavailable("the broker failed; nothing of this request was stored")
 
 
 def apply(connection: sqlite3.Connection, entry: Entry[Request[R]]) -> Outcome[R]:

@@ -15,7 +15,11 @@ COLUMNS = (
 
 @dataclass(slots=True)
 class Mailbox:
-    """A row of mailboxes, as far as one command knows it; ``save`` writes the counters back."""
+    """A row of mailboxes; ``save`` writes the counters back.
+
+    The last two fields are no columns: whether the counters are written later, with those of other
+    commands, and whether there is anything to be written then.
+    """
 
     id: int
     address: str
@@ -35,14 +39,32 @@ class Mailbox:
     bytes: int
     evict_from: int
     ids: int
+    is_held: bool = False
+    is_unsaved: bool = False
 
     def expect_change(self, instant: int | None) -> None:
         """Remember that something falls due or expires at ``instant``."""
         if instant is not None and (self.changes_ms is None or instant < self.changes_ms):
             self.changes_ms = instant
 
+    def is_expired(self, now: int) -> bool:
+        """Tell whether its TTL has passed."""
+        return self.expires_ms is not None and self.expires_ms <= now
+
     def save(self, connection: sqlite3.Connection) -> None:
-        """Write the counters."""
+        """Write the counters, or leave them to ``save_held``."""
+        if self.is_held:
+            self.is_unsaved = True
+        else:
+            self._write(connection)
+
+    def save_held(self, connection: sqlite3.Connection) -> None:
+        """Write the counters that were left to be written."""
+        if self.is_unsaved:
+            self.is_unsaved = False
+            self._write(connection)
+
+    def _write(self, connection: sqlite3.Connection) -> None:
         connection.execute(
             "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
             "messages=?, bytes=?, evict_from=?, ids=? WHERE id=?",

@@ -45,7 +45,7 @@ def look(connection: sqlite3.Connection, address: str, now: int) -> Mailbox | No
     if row is None:
         return None
     mailbox = Mailbox(*row)
-    return None if mailbox.expires_ms is not None and mailbox.expires_ms <= now else mailbox
+    return None if mailbox.is_expired(now) else mailbox
 
 
 def is_current(mailbox: Mailbox, now: int) -> bool:

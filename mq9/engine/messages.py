@@ -14,7 +14,7 @@ from mq9.engine.limits import Limits
 from mq9.engine.mailbox import Mailbox
 from mq9.engine.mailboxes import Removal
 from mq9.errors import Forbidden, MailboxFull, MessageNotFound
-from mq9.models import PRIORITIES
+from mq9.models import PRIORITIES, MailboxType
 from mq9.protocol.outcomes import Found, Stored
 from mq9.protocol.requests import Delete, Query, Send
 
@@ -26,6 +26,12 @@ COLUMNS = (
     " correlation_id, headers, moved) IS NOT NULL OR tags<>'' OR path<>'' THEN json_array(key,"
     " tags, sender, sender_verified, reply_to, correlation_id, path, headers, moved) END"
 )
+_SENT = (  # after an id and an instant
+    "sent_ms, mailbox, priority, expires_ms, key, tags, sender, sender_verified, reply_to,"
+    f" correlation_id, path, headers, size, payload) VALUES ({','.join('?' * 16)})"
+)
+_STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
+_DELAY = f"INSERT INTO delayed (id, due_ms, {_SENT}"
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
 _CONTROL = bytes(range(0x20))
 _ESCAPED = _CONTROL + b'"\\'  # what takes more in JSON than by itself
@@ -90,17 +96,18 @@ def load_messages(
         yield from_row(row, deliveries[row[0]])
 
 
-def counted_bytes(sent: Send, payload: bytes, sender: str | None) -> int:
+def counted_bytes(call: Call[Send]) -> int:
     """Return how much a message counts in its mailbox: its payload and all text beside it."""
-    texts = [sent.key, sender, sent.reply_to, sent.correlation_id, *sent.tags, *sent.path]
-    for name, value in dict(sent.headers).items():
-        texts += [name, value]
-    return len(payload) + text_bytes(*texts)
+    sent = call.request
+    beside = [sent.key, call.agent, sent.reply_to, sent.correlation_id, *sent.tags, *sent.path]
+    for header in sent.headers:
+        beside += header
+    return len(call.payload) + text_bytes(*beside)
 
 
 def text_bytes(*texts: str | None) -> int:
     """Return how many bytes texts are in UTF-8 together."""
-    return sum(len(text.encode()) for text in texts if text)
+    return len("".join(filter(None, texts)).encode())
 
 
 def reply_bytes(message: Stored, *, as_text: bool) -> int:
@@ -148,10 +155,38 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
     Raises:
         Forbidden: Its key belongs to another sender.
     """
-    request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
-    size = counted_bytes(request, call.payload, sender)
     limits.check_payload(call.payload)
+    size = counted_bytes(call)
     mailbox = mailboxes.advance(connection, call.address, now)
+    return _send(connection, mailbox, call, size, now, limits)
+
+
+@handlers.unguarded(Send)
+def send_what_fits(
+    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Send], now: int, limits: Limits
+) -> int | None:
+    """Store a message that replaces nothing, and for which nothing has to be removed."""
+    size = counted_bytes(call)
+    fits = (
+        len(call.payload) <= limits.max_payload
+        and _has_room(mailbox.messages, mailbox.bytes + size, limits)
+        and mailbox.ids < limits.max_ids
+        and call.request.key is None
+        and mailbox.type != MailboxType.LATEST
+        and mailboxes.is_current(mailbox, now)
+    )
+    return _send(connection, mailbox, call, size, now, limits) if fits else None
+
+
+def _send(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    call: Call[Send],
+    size: int,
+    now: int,
+    limits: Limits,
+) -> int:
+    request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
     answer = -1 if request.delay else mailbox.next_msg_id
     first = idempotency.remember(connection, mailbox, call, answer, now, limits)
     if first is not None:
@@ -162,20 +197,14 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
     has_replaced = False
     if not request.delay:
-        instant = mailbox.visible_ms = max(mailbox.visible_ms, now)
-        mailbox.next_msg_id += 1
+        instant = max(mailbox.visible_ms, now)
         has_replaced = mailboxes.replace_older(connection, mailbox, request.key, instant, answer)
     make_room(connection, mailbox, size, now, limits, has_replaced=has_replaced)
-    table, first_columns = (
-        ("delayed", "due_ms") if request.delay else ("messages", "visible_ms, msg_id")
-    )
-    values = (instant,) if request.delay else (instant, answer)
     connection.execute(
-        f"INSERT INTO {table} ({first_columns}, sent_ms, mailbox, priority, expires_ms, key, tags,"  # noqa: S608  # constant names
-        " sender, sender_verified, reply_to, correlation_id, path, headers, size, payload)"
-        f" VALUES ({'?,' * len(values)}?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        _DELAY if request.delay else _STORE,
         (
-            *values,
+            None if request.delay else answer,
+            instant,
             now,
             mailbox.id,
             LANES[request.priority],
@@ -193,6 +222,8 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
         ),
     )
     if not request.delay:
+        mailbox.visible_ms = instant
+        mailbox.next_msg_id += 1
         counts.complete_blocks(connection, mailbox, answer)
     mailbox.messages += 1
     mailbox.bytes += size
@@ -224,14 +255,14 @@ def make_room(
         Full: There are not enough of them.
     """
     count, total = mailbox.messages, mailbox.bytes
-    if count < limits.max_messages and total + size <= limits.max_bytes:
+    if _has_room(count, total + size, limits):
         return
     evicted: list[int] = []
     for msg_id, its_size in _done(connection, mailbox):
         evicted.append(msg_id)
         count -= 1
         total -= its_size
-        if count < limits.max_messages and total + size <= limits.max_bytes:
+        if _has_room(count, total + size, limits):
             removals = [Removal(one, now) for one in evicted]
             mailboxes.remove(connection, mailbox, removals, "evicted")
             return
@@ -246,6 +277,11 @@ def make_room(
         mailbox.id,
         0 if has_replaced else found_from,
     )
+
+
+def _has_room(count: int, total: int, limits: Limits) -> bool:
+    """Tell whether a mailbox with so many messages takes one that makes so many bytes of them."""
+    return count < limits.max_messages and total <= limits.max_bytes
 
 
 def _done(connection: sqlite3.Connection, mailbox: Mailbox) -> Iterator[tuple[int, int]]:
