@@ -14,19 +14,21 @@ from mq9.protocol.requests import Send
 
 REMEMBERED_MS = 7 * 86_400_000
 _FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND makes room by removing
-_BEGINNING_BYTES = 12  # of the digest of all but the end of an id
+_AS_IT_IS = 40  # bytes that are stored as they are
+_BEGINNING_BYTES = 12  # of the digest of all but the end of what is longer
 _END_BYTES = 8  # which is stored as it is
 
 
 def key(sender: str, id_: str) -> bytes:
-    """Return what an id of a sender is stored as: as short for a long one as for any other.
+    """Return what an id of a sender is stored as: for a long one hardly longer than for any other.
 
     Ids that differ in their last bytes alone, as those that a client numbers, are stored beside
     each other, and not each in another page.
     """
-    encoded = id_.encode()
-    beginning = f"{sender}\n".encode() + encoded[:-_END_BYTES]
-    return b"\1" + _digest(beginning, _BEGINNING_BYTES) + encoded[-_END_BYTES:]
+    named = f"{sender}\n{id_}".encode()
+    if len(named) <= _AS_IT_IS:
+        return b"\1" + named
+    return b"\2" + _digest(named[:-_END_BYTES], _BEGINNING_BYTES) + named[-_END_BYTES:]
 
 
 def former_key(sender: str, id_: str) -> bytes:
@@ -57,13 +59,15 @@ def remember(
     """
     if call.request.id is None:
         return None
-    sender, id_ = call.agent or "", call.request.id
-    stored_as, digest = key(sender, id_), _digest(call.payload, 16)
-    stored_before = b"\0" + former_key(sender, id_)
+    stored_as, digest = key(call.agent or "", call.request.id), _digest(call.payload, 16)
+    if now < mailbox.former_ids_ms:
+        former = b"\0" + former_key(call.agent or "", call.request.id)
+        if _is_remembered(connection, mailbox, former, now):
+            stored_as = former
     is_new = connection.execute(
-        "INSERT INTO sent_ids VALUES (?1, coalesce((SELECT id FROM sent_ids WHERE mailbox=?1"
-        " AND id=?2), ?3), ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-        (mailbox.id, stored_before, stored_as, digest, answer, now),
+        "INSERT INTO sent_ids (mailbox, id, digest, answer, sent_ms) VALUES (?,?,?,?,?)"
+        " ON CONFLICT DO NOTHING",
+        (mailbox.id, stored_as, digest, answer, now),
     ).rowcount
     if is_new:
         if mailbox.ids >= limits.max_ids:
@@ -76,14 +80,14 @@ def remember(
             )
         mailbox.ids += 1
         return None
-    known_as, known, first, sent_ms = connection.execute(
-        "SELECT id, digest, answer, sent_ms FROM sent_ids WHERE mailbox=? AND id IN (?,?)",
-        (mailbox.id, stored_as, stored_before),
+    known, first, sent_ms = connection.execute(
+        "SELECT digest, answer, sent_ms FROM sent_ids WHERE mailbox=? AND id=?",
+        (mailbox.id, stored_as),
     ).fetchone()
     if sent_ms <= now - REMEMBERED_MS:
         connection.execute(
             "UPDATE sent_ids SET digest=?, answer=?, sent_ms=? WHERE mailbox=? AND id=?",
-            (digest, answer, now, mailbox.id, known_as),
+            (digest, answer, now, mailbox.id, stored_as),
         )
         return None
     if known != digest:
@@ -91,6 +95,16 @@ def remember(
             f"id: {call.request.id!r} was used before in {mailbox.address} with another body"
         )
     return int(first)
+
+
+def _is_remembered(
+    connection: sqlite3.Connection, mailbox: Mailbox, stored_as: bytes, now: int
+) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM sent_ids WHERE mailbox=? AND id=? AND sent_ms>?",
+        (mailbox.id, stored_as, now - REMEMBERED_MS),
+    ).fetchone()
+    return row is not None
 
 
 def forget(connection: sqlite3.Connection, now: int, most: int) -> int:

@@ -9,7 +9,8 @@ from mq9.engine.commands import Actor
 
 COLUMNS = (
     "id, address, generation, description, public, type, creator, readers, ttl_s, expires_ms, "
-    "changes_ms, next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids"
+    "changes_ms, next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids, "
+    "former_ids_ms"
 )
 
 
@@ -39,6 +40,7 @@ class Mailbox:
     bytes: int
     evict_from: int
     ids: int
+    former_ids_ms: int
     is_held: bool = False
     is_unsaved: bool = False
 

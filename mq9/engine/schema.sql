@@ -34,7 +34,8 @@ CREATE TABLE mailboxes (
   messages INTEGER NOT NULL DEFAULT 0,     -- visible and delayed
   bytes INTEGER NOT NULL DEFAULT 0,        -- their sizes together
   evict_from INTEGER NOT NULL DEFAULT 0,   -- no message below this one can make room
-  ids INTEGER NOT NULL DEFAULT 0           -- rows in sent_ids
+  ids INTEGER NOT NULL DEFAULT 0,          -- rows in sent_ids
+  former_ids_ms INTEGER NOT NULL DEFAULT 0 -- when those from an older file are forgotten
 ) STRICT;
 CREATE INDEX mailboxes_expiry ON mailboxes (expires_ms) WHERE expires_ms IS NOT NULL;
 CREATE INDEX mailboxes_changes ON mailboxes (changes_ms) WHERE changes_ms IS NOT NULL;
@@ -111,8 +112,9 @@ CREATE INDEX delayed_due ON delayed (mailbox, due_ms, id);
 -- Idempotency ids, kept after their message is removed.
 CREATE TABLE sent_ids (
   mailbox INTEGER NOT NULL,
-  id BLOB NOT NULL,                 -- x'01', a digest of the sender and its beginning, its end; if
-                                    -- from an older file x'00', a digest of the sender and all of it
+  id BLOB NOT NULL,                 -- x'01', the sender, it; if long x'02', a digest of the sender and
+                                    -- its beginning, its end; if from an older file x'00', a digest of
+                                    -- the sender and all of it
   digest BLOB NOT NULL,             -- of the body
   answer INTEGER NOT NULL,          -- the first answer: a msg_id, or -1
   sent_ms INTEGER NOT NULL,

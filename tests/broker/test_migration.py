@@ -141,6 +141,17 @@ async def test_ids_from_before_are_remembered_with_their_senders(opened):
         await opened.send("inbox", "b", id="i")
 
 
+async def test_ids_from_before_are_forgotten_after_a_week(opened):
+    await opened.clock.advance(7 * 86_400 - 0.5)
+    again = await opened.send("inbox", "b", id="i")
+    assert await opened.send("inbox", "a", id="i", sender="bob") == 1
+    await opened.clock.advance(0.499)
+    assert await opened.send("inbox", "a", id="i", sender="bob") == 1
+    await opened.clock.advance(0.001)
+    assert await opened.send("inbox", "b", id="i") == again > 1
+    assert await opened.send("inbox", "a", id="i", sender="bob") == again + 1
+
+
 async def test_what_was_delayed_before_falls_due(opened):
     await opened.clock.advance(5)
     later = (await opened.query("inbox"))[-1]
