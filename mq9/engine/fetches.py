@@ -377,9 +377,7 @@ def next_delivery(
     connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None
 ) -> int | None:
     """Return the instant at which, if nobody does anything, a FETCH could find more."""
-    (due_ms,) = connection.execute(
-        "SELECT min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
-    ).fetchone()
+    due_ms = mailboxes.next_due(connection, mailbox)
     until_ms = None
     if group is not None:
         (until_ms,) = connection.execute(

@@ -9,8 +9,8 @@ from mq9.engine.commands import Actor
 
 COLUMNS = (
     "id, address, generation, description, public, type, creator, readers, ttl_s, expires_ms, "
-    "changes_ms, next_msg_id, next_reply, visible_ms, messages, bytes, evict_from, ids, "
-    "former_ids_ms"
+    "changes_ms, next_msg_id, next_reply, visible_ms, messages, delayed, bytes, evict_from, "
+    "ids, former_ids_ms"
 )
 
 
@@ -37,6 +37,7 @@ class Mailbox:
     next_reply: int
     visible_ms: int
     messages: int
+    delayed: int
     bytes: int
     evict_from: int
     ids: int
@@ -69,13 +70,14 @@ class Mailbox:
     def _write(self, connection: sqlite3.Connection) -> None:
         connection.execute(
             "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
-            "messages=?, bytes=?, evict_from=?, ids=? WHERE id=?",
+            "messages=?, delayed=?, bytes=?, evict_from=?, ids=? WHERE id=?",
             (
                 self.changes_ms,
                 self.next_msg_id,
                 self.next_reply,
                 self.visible_ms,
                 self.messages,
+                self.delayed,
                 self.bytes,
                 self.evict_from,
                 self.ids,

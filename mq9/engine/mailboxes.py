@@ -130,6 +130,17 @@ def _advance(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
     return changed
 
 
+def next_due(connection: sqlite3.Connection, mailbox: Mailbox) -> int | None:
+    """Return the instant at which the next delayed message falls due; None where there is none."""
+    if not mailbox.delayed:
+        return None
+    due_ms: int
+    (due_ms,) = connection.execute(
+        "SELECT min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
+    ).fetchone()
+    return due_ms
+
+
 def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
     """Make visible what has fallen due; how many messages: there may be a whole mailbox of them."""
     due = connection.execute(
@@ -177,6 +188,7 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
         (orjson.dumps([(*one, keys.get(one[1])) for one in shown]).decode(),),
     )
     connection.execute("DELETE FROM delayed WHERE mailbox=? AND due_ms<=?", (mailbox.id, now))
+    mailbox.delayed -= len(due)
     remove(connection, mailbox, [one for one in removals if one.msg_id >= first], "replaced")
     counts.complete_blocks(connection, mailbox, first)
     return len(due)

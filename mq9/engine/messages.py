@@ -221,7 +221,9 @@ def _send(
             call.payload,
         ),
     )
-    if not request.delay:
+    if request.delay:
+        mailbox.delayed += 1
+    else:
         mailbox.visible_ms = instant
         mailbox.next_msg_id += 1
         counts.complete_blocks(connection, mailbox, answer)

@@ -32,6 +32,7 @@ CREATE TABLE mailboxes (
   next_reply INTEGER NOT NULL DEFAULT 0,
   visible_ms INTEGER NOT NULL DEFAULT 0,   -- of the newest message: create_time never decreases
   messages INTEGER NOT NULL DEFAULT 0,     -- visible and delayed
+  delayed INTEGER NOT NULL DEFAULT 0,      -- of these
   bytes INTEGER NOT NULL DEFAULT 0,        -- their sizes together
   evict_from INTEGER NOT NULL DEFAULT 0,   -- no message below this one can make room
   ids INTEGER NOT NULL DEFAULT 0,          -- rows in sent_ids

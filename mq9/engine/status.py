@@ -32,7 +32,6 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
     """Describe a mailbox."""
     mailbox = mailboxes.current(connection, call.address, now)
     group_name, msg_id = call.request.group_name, call.request.msg_id
-    delayed, next_due = _delayed(connection, mailbox)
     return MailboxStatus(
         mail_address=mailbox.address,
         type=MailboxType(mailbox.type),
@@ -40,10 +39,10 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
         public=bool(mailbox.public),
         ttl=mailbox.ttl_s,
         expires_at=_seconds(mailbox.expires_ms),
-        stored=mailbox.messages - delayed,
+        stored=mailbox.messages - mailbox.delayed,
         stored_bytes=mailbox.bytes,
-        delayed=delayed,
-        next_due=_seconds(next_due),
+        delayed=mailbox.delayed,
+        next_due=_seconds(mailboxes.next_due(connection, mailbox)),
         group=_group(connection, mailbox, group_name, now) if group_name is not None else None,
         message=history(connection, mailbox, msg_id, now) if msg_id is not None else None,
         own=_is_own(mailbox, call.actor),
@@ -61,8 +60,7 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
     """Say why a FETCH found nothing."""
     mailbox = mailboxes.current(connection, call.address, now)
     group_name = call.request.group_name
-    delayed, next_due = _delayed(connection, mailbox)
-    stored = mailbox.messages - delayed
+    stored = mailbox.messages - mailbox.delayed
     group = None if group_name is None else groups.find(connection, mailbox, group_name, now)
     start = call.request.position if group is None else group.start
     concerning = _concerning(connection, mailbox, stored, start)
@@ -73,8 +71,8 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
         acked = concerning - outstanding - sum(counts.by_lane(connection, mailbox, group.cursors))
     return Waiting(
         stored=stored,
-        delayed=delayed,
-        next_due=_seconds(next_due),
+        delayed=mailbox.delayed,
+        next_due=_seconds(mailboxes.next_due(connection, mailbox)),
         leased=leased,
         acked=acked,
         skipped=stored - concerning,
@@ -151,8 +149,8 @@ def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int
         return GroupStatus(name, exists=False, pending=_never_read(connection, mailbox))
     fresh = counts.by_lane(connection, mailbox, group.cursors)
     outstanding, free, leased = _leases(connection, group, now)
-    delayed, _ = _delayed(connection, mailbox)
-    concerning = _concerning(connection, mailbox, mailbox.messages - delayed, group.start)
+    stored = mailbox.messages - mailbox.delayed
+    concerning = _concerning(connection, mailbox, stored, group.start)
     return GroupStatus(
         name,
         exists=True,
@@ -164,13 +162,6 @@ def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int
 
 def _seconds(instant: int | None) -> float | None:
     return None if instant is None else instant / 1000
-
-
-def _delayed(connection: sqlite3.Connection, mailbox: Mailbox) -> tuple[int, int | None]:
-    count, next_due = connection.execute(
-        "SELECT count(*), min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
-    ).fetchone()
-    return count, next_due
 
 
 def _concerning(connection: sqlite3.Connection, mailbox: Mailbox, stored: int, start: int) -> int:

@@ -125,6 +125,8 @@ _MIGRATIONS: dict[int, str] = {
     "CREATE INDEX replies_lowest ON replies (mailbox, lowest) WHERE until_ms IS NOT NULL;\n"
     "UPDATE sent_ids SET id=CAST(x'00' || id AS BLOB);\n"
     "ALTER TABLE mailboxes ADD COLUMN former_ids_ms INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE mailboxes ADD COLUMN delayed INTEGER NOT NULL DEFAULT 0;\n"
+    "UPDATE mailboxes SET delayed=(SELECT count(*) FROM delayed WHERE mailbox=mailboxes.id);\n"
     "UPDATE mailboxes SET former_ids_ms=coalesce("
     "(SELECT max(sent_ms) + 604800000 FROM sent_ids WHERE mailbox=mailboxes.id), 0);\n"
     "CREATE TABLE message_counts (mailbox INTEGER NOT NULL, priority INTEGER NOT NULL,"
