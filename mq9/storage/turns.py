@@ -43,7 +43,8 @@ class FairQueue(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._waiting: dict[str, deque[T]] = {}
         self._last: deque[T] = deque()
         # A heap with one of each asker who waits: when it would be over, its order, the asker.
@@ -61,12 +62,12 @@ class FairQueue(Generic[T]):
 
     def waiting(self, asker: str) -> int:
         """Return how many items of an asker wait."""
-        with self._changed:
+        with self._lock:
             return len(self._waiting.get(asker, ()))
 
     def put(self, asker: str, item: T) -> None:
         """Add an item behind those of the same asker."""
-        with self._changed:
+        with self._lock:
             line = self._waiting.setdefault(asker, deque())
             line.append(item)
             if len(line) == 1 and asker != self._served:
@@ -75,7 +76,7 @@ class FairQueue(Generic[T]):
 
     def put_last(self, item: T) -> None:
         """Add an item that is taken when nothing else waits."""
-        with self._changed:
+        with self._lock:
             self._last.append(item)
             self._length += 1
 
@@ -97,7 +98,7 @@ class FairQueue(Generic[T]):
         Args:
             most: Leave the next item where it is if its asker's last one took more seconds.
         """
-        with self._changed:
+        with self._lock:
             if self._turns:
                 return self._take_turn(most)
             if self._last:
@@ -118,7 +119,7 @@ class FairQueue(Generic[T]):
 
     def charge(self, seconds: float) -> None:
         """Say how long the item took that was taken last."""
-        with self._changed:
+        with self._lock:
             asker, self._served = self._served, None
             if asker is None:
                 return  # it was one of the last
