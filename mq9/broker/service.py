@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
 from mq9 import address as addresses
@@ -41,6 +41,7 @@ logger = logging.getLogger("mq9.broker")
 
 SWEEP_INTERVAL_MS = 60_000
 _FAILING_MS = 10_000  # for so long after a write that failed the storage counts as failing
+_SUBJECTS = 1_024  # whose meaning is remembered
 _TOKEN_BYTES = 8  # of the token of a mailbox that is made
 _OK = "ok"
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
@@ -189,7 +190,7 @@ class Service:
         older: OlderVerbs = NO_OLDER_VERBS,
     ) -> None:
         self._backend = backend
-        self._older = older
+        self._meanings = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=older))
         self._agents = AgentSearch(backend, embeddings)
         self._waiters = waiters
         self._clock = clock
@@ -260,7 +261,7 @@ class Service:
         watch = Stopwatch(self._timer, request.on_wait)
         name: str = _UNKNOWN
         try:
-            verb, named = subjects.decode(request.subject, request.payload, self._older)
+            verb, named = subjects.meant(self._meanings(request.subject), request.payload)
             name = verb.name
             found = headers.read(request.headers)
             session = request.session

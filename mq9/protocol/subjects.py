@@ -46,6 +46,20 @@ def decode(
         InvalidRequest: No verb has that subject.
         InvalidAddress: The address in it is not one.
     """
+    return meant(meanings(subject, older), payload)
+
+
+def meanings(subject: str, older: OlderVerbs) -> tuple[tuple[Verb, Named], ...]:
+    """Return what a subject may mean: verbs of one name, the current one last.
+
+    Args:
+        subject: Where a request is published.
+        older: The verbs that there are beside those of the current generation.
+
+    Raises:
+        InvalidRequest: No verb has that subject.
+        InvalidAddress: The address in it is not one.
+    """
     if not subject.startswith(ROOT):
         raise InvalidRequest(f"subject: {shown(subject)} does not start with {ROOT}")
     first, _, rest = subject.removeprefix(ROOT).partition(".")
@@ -53,12 +67,21 @@ def decode(
     name = f"{first}.{second}"
     if name not in older and name not in VERBS and first in older:
         name, tail = first, rest
-    for verb in older.get(name, ()):
+    current = VERBS.get(name)
+    verbs = older.get(name, ()) if current is None else (*older.get(name, ()), current)
+    if not verbs:
+        raise InvalidRequest(
+            f"subject: {shown(subject)} is not a verb of mq9; {nearest(name, older)}"
+        )
+    return tuple((verb, _named(subject, verb, tail)) for verb in verbs)
+
+
+def meant(found: tuple[tuple[Verb, Named], ...], payload: bytes) -> tuple[Verb, Named]:
+    """Return which of the meanings of a subject is meant by what was published there."""
+    for verb, named in found:
         if verb.claims is None or verb.claims(payload):
-            return verb, _named(subject, verb, tail)
-    if (current := VERBS.get(name)) is not None:
-        return current, _named(subject, current, tail)
-    raise InvalidRequest(f"subject: {shown(subject)} is not a verb of mq9; {nearest(name, older)}")
+            return verb, named
+    raise AssertionError("the last verb of a name is meant by whatever no other claims")
 
 
 def _named(subject: str, verb: Verb, tail: str) -> Named:
