@@ -211,6 +211,7 @@ class CountUnread(Request[Unread | None]):
     """Count what a group could be given; None when the mailbox is not there."""
 
     is_private: ClassVar[bool] = True
+    is_brief: ClassVar[bool] = True
 
     group_name: str
 
@@ -220,6 +221,7 @@ class CheckActor(Request[None]):
     """Look at nothing but whether the actor may; nobody is refused a mailbox that is not there."""
 
     is_private: ClassVar[bool] = True
+    is_brief: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,12 +44,15 @@ class Request(Generic[R_co]):
             and the readers may use.
         is_bounded: Whether, where it only reads, it is refused when it takes more steps than a
             read may.
+        is_brief: Whether, where it only reads, it takes few steps as a rule, and comes to a few
+            values.
         shows_life: Whether it is a sign of life of the agent that the asker works for.
     """
 
     __slots__ = ()
     is_private: ClassVar[bool] = False
     is_bounded: ClassVar[bool] = True
+    is_brief: ClassVar[bool] = False
     shows_life: ClassVar[bool] = False
 
     @property

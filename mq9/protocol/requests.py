@@ -77,6 +77,7 @@ class Status(Body[MailboxStatus]):
     """MAILBOX.STATUS."""
 
     is_private: ClassVar[bool] = True
+    is_brief: ClassVar[bool] = True
 
     group_name: str | None = given(None, optional(checks.header_text))
     msg_id: int | None = given(None, optional(_msg_id))

@@ -162,7 +162,9 @@ class FileBackend:
 
         try:
             with self._clock.busy():
-                answer = await self.reading.read(look, is_bounded=call.request.is_bounded)
+                answer = await self.reading.read(
+                    look, is_bounded=call.request.is_bounded, is_brief=call.request.is_brief
+                )
         except sqlite3.Error as error:
             raise storage_error(error) from error
         self._file.look()

@@ -1,8 +1,10 @@
 """Connections that only read: several at once, and none that keeps the others waiting for long.
 
-A read that takes more than a moment of the processor begins anew behind the other long ones, on a
-connection for those only. There it is stopped after a number of SQLite's steps, which unlike
-seconds do not depend on what else the machine does.
+What is brief as a rule is read by the event loop that asks, since a thread takes longer to wake. A
+read that turns out longer begins anew on a thread. One that takes more than a moment of the
+processor begins anew behind the other long ones, on a connection for those only. There it is
+stopped after a number of SQLite's steps, which unlike seconds do not depend on what else the
+machine does.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from mq9.storage.steps import TooLong, no_steps_left, stopped_when, too_long
 
 R = TypeVar("R")
 
+_BRIEF_STEPS = 2_000  # that an event loop may take; some tenths of a millisecond
 _QUICK_S = 0.02  # of the processor, for a read that is not a long one
 _QUICK = 3  # connections for such reads; one more is for long ones
 
@@ -38,9 +41,20 @@ class _Lane:
             self.free.put(store.open_reader(path))
         self.threads = ThreadPoolExecutor(count, name)
 
-    def read(self, look: Callable[[sqlite3.Connection], R], is_enough: Callable[[], bool]) -> R:
-        """Look at one state of the database, on one of the threads."""
-        connection = self.free.get()
+    def read(
+        self,
+        look: Callable[[sqlite3.Connection], R],
+        is_enough: Callable[[], bool],
+        *,
+        waits: bool = True,
+    ) -> R:
+        """Look at one state of the database, on this thread.
+
+        Raises:
+            TooLong: It was enough.
+            Empty: All connections are in use, and it does not wait for one.
+        """
+        connection = self.free.get(block=waits)
         try:
             if connection is None:
                 raise NotConnected("the broker is closed")
@@ -74,18 +88,31 @@ class Readers:
         self._pausing = threading.Lock()
         self._taken: list[tuple[_Lane, sqlite3.Connection | None]] = []
 
-    async def read(self, look: Callable[[sqlite3.Connection], R], *, is_bounded: bool = True) -> R:
+    async def read(
+        self,
+        look: Callable[[sqlite3.Connection], R],
+        *,
+        is_bounded: bool = True,
+        is_brief: bool = False,
+    ) -> R:
         """Look at one state of the database.
 
         Args:
-            look: What to do with the connection, on a thread.
+            look: What to do with the connection.
             is_bounded: Whether it is stopped when it takes too many steps.
+            is_brief: Whether the event loop that asks does it, unless it takes more than a few
+                steps; else a thread does.
 
         Raises:
             Unavailable: It took too many.
             NotConnected: The connections are closed.
         """
         try:
+            if is_brief:
+                await asyncio.sleep(0)  # who asks again and again must not keep out the others
+                is_enough = no_steps_left(min(_BRIEF_STEPS, self._most_steps))
+                with contextlib.suppress(TooLong, queue.Empty):
+                    return self._quick.read(look, is_enough, waits=False)
             if is_bounded:
                 with contextlib.suppress(TooLong):
                     return await self._run(self._quick, self._look_briefly, look)

@@ -81,10 +81,47 @@ async def test_what_is_not_bounded_is_not_stopped(open_readers):
     assert await readers.read(count_to(100_000), is_bounded=False) == 100_000
 
 
-async def test_nobody_reads_while_they_are_held(open_readers):
+async def test_what_is_brief_is_read_by_the_event_loop(open_readers):
+    readers = open_readers()
+    here = threading.current_thread()
+    assert await readers.read(lambda _: threading.current_thread(), is_brief=True) is here
+    assert await readers.read(lambda _: threading.current_thread()) is not here
+
+
+async def test_who_reads_again_and_again_lets_others_have_their_turn(open_readers):
+    readers, turns = open_readers(), []
+
+    async def other():
+        for turn in range(10):
+            turns.append(turn)
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(other())
+    for _ in range(20):
+        await readers.read(count_to(1), is_brief=True)
+    assert len(turns) == 10
+    await others
+
+
+async def test_what_turns_out_longer_is_read_by_a_thread(open_readers):
+    readers, threads = open_readers(), []
+
+    def count(connection):
+        threads.append(threading.current_thread())
+        return count_to(100_000)(connection)
+
+    assert await readers.read(count, is_brief=True) == 100_000
+    here, *others = threads
+    assert here is threading.current_thread()
+    assert here not in others
+    assert others
+
+
+@pytest.mark.parametrize("is_brief", [False, True])
+async def test_nobody_reads_while_they_are_held(open_readers, is_brief):
     readers, others = open_readers(), open_readers()
     with readers:
-        reading = asyncio.create_task(readers.read(count_to(1)))
+        reading = asyncio.create_task(readers.read(count_to(1), is_brief=is_brief))
         for _ in range(20):
             assert await others.read(count_to(1)) == 1
         assert not reading.done()
@@ -99,5 +136,6 @@ async def test_what_was_begun_ends_and_nothing_begins_when_they_are_closed(path)
     with readers:
         readers.close_taken()
     assert await reading == 10_000
-    with pytest.raises(NotConnected):
-        await readers.read(count_to(1))
+    for is_brief in (False, True):
+        with pytest.raises(NotConnected):
+            await readers.read(count_to(1), is_brief=is_brief)
