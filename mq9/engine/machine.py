@@ -54,6 +54,7 @@ class Applying:
         self.position, self.limits = positions.position_and_limits(connection)
         self._begun = self.position
         self._held: dict[str, Mailbox] = {}  # by address
+        self._noted: dict[str, int] = {}  # when a sign of life was noted, by agent
 
     def apply(self, entry: Entry[Request[R]]) -> Outcome[R]:
         """Change the state as an entry says, or refuse it and leave the state as it is.
@@ -140,8 +141,10 @@ class Applying:
         return value
 
     def _note_life(self, call: Call[Request[R]], now: int) -> None:
-        if call.request.shows_life and call.agent is not None:
-            agents.note_seen(self._connection, call.agent, now)
+        agent = call.agent if call.request.shows_life else None
+        if agent is not None and self._noted.get(agent) != now:
+            agents.note_seen(self._connection, agent, now)
+            self._noted[agent] = now  # who registers at that instant was seen then, too
 
     def _save(self) -> None:
         """Write the counters of mailboxes that were left to be written later."""

@@ -123,6 +123,16 @@ def test_limits_hold_from_the_entry_that_sets_them(connection):
     assert isinstance(outcomes[2].error, MailboxFull)
 
 
+def test_each_sign_of_life_in_a_transaction_is_noted_at_its_instant(connection):
+    apply(connection, call(Register, name="ada", payload=b"{}", ttl=10), NOW)
+    applying = Applying(connection)
+    for number in (1, 2, 3):
+        applying.apply(Entry(2 + number, NOW + 1_000 * (number // 2), call(Send, agent="ada")))
+    applying.finish()
+    seen = connection.execute("SELECT seen_ms, expires_ms FROM agents").fetchone()
+    assert seen == (NOW + 1_000, NOW + 11_000)
+
+
 class TestAFileOfSeveral:
     """Brokers that share a file share what it takes."""
 
