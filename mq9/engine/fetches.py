@@ -221,13 +221,8 @@ def _pick(
     picked: list[Candidate] = []
     for lane, cursor in enumerate(group.cursors):
         room = most - len(picked)
-        fresh = _rows(
-            connection,
-            "SELECT priority, msg_id, 0 AS deliveries, 0 AS held FROM messages"
-            " WHERE mailbox=? AND priority=? AND msg_id>=? ORDER BY msg_id LIMIT ?",
-            (mailbox.id, lane, cursor, room),
-        )
-        picked += sorted([*(one for one in known if one[0] == lane), *fresh])[:room]
+        new = _new(connection, mailbox, lane, cursor, room)
+        picked += [*sorted(one for one in known if one[0] == lane), *new][:room]
         if len(picked) == most:
             return picked[:-1], True
     return picked, False
@@ -236,22 +231,25 @@ def _pick(
 def _known(
     connection: sqlite3.Connection, group: Group, holder: str | None, most: int
 ) -> list[Candidate]:
-    return _rows(
-        connection,
-        "SELECT priority, msg_id, deliveries, holder IS NOT NULL AS held FROM leases"
-        " WHERE group_id=? AND holder IS ? ORDER BY priority, msg_id LIMIT ?",
-        (group.id, holder, most),
-    )
-
-
-def _rows(connection: sqlite3.Connection, select: str, values: tuple[Any, ...]) -> list[Candidate]:
-    """Return candidates in one step, since after each one other threads may go first."""
+    # In one step, since after each row other threads may go first.
     (rows,) = connection.execute(
-        "SELECT json_group_array(json_array(priority, msg_id, deliveries, held)) FROM"  # noqa: S608  # constant text
-        f" ({select})",
-        values,
+        "SELECT json_group_array(json_array(priority, msg_id, deliveries, held)) FROM"
+        " (SELECT priority, msg_id, deliveries, holder IS NOT NULL AS held FROM leases"
+        " WHERE group_id=? AND holder IS ? ORDER BY priority, msg_id LIMIT ?)",
+        (group.id, holder, most),
     ).fetchone()
     return list(map(tuple, orjson.loads(rows)))
+
+
+def _new(
+    connection: sqlite3.Connection, mailbox: Mailbox, lane: int, cursor: int, most: int
+) -> list[Candidate]:
+    (msg_ids,) = connection.execute(  # in one step, as above
+        "SELECT json_group_array(msg_id) FROM (SELECT msg_id FROM messages"
+        " WHERE mailbox=? AND priority=? AND msg_id>=? ORDER BY msg_id LIMIT ?)",
+        (mailbox.id, lane, cursor, most),
+    ).fetchone()
+    return [(lane, msg_id, 0, False) for msg_id in orjson.loads(msg_ids)]
 
 
 def load(
