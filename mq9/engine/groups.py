@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from mq9.engine import batches, mailboxes
+from mq9.engine.batches import Batch
 from mq9.engine.commands import Call, consumer_of
 from mq9.engine.limits import Limits
 from mq9.engine.mailbox import Mailbox
@@ -61,10 +62,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A FETCH reply that delivered something."""
+    """A FETCH reply that delivered something, and the whole batch that it is, if it is one."""
 
     number: int
     consumer: str
+    batch: Batch | None = None
 
 
 def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
@@ -253,7 +255,7 @@ def _reply_of_message(
     batch = batches.of_message(
         connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
     )
-    return None if batch is None else Reply(batch.number, batch.consumer)
+    return None if batch is None else Reply(batch.number, batch.consumer, batch)
 
 
 def _reply_of_token(
@@ -291,7 +293,7 @@ def _reply_of_token(
         is_contained = _is_delivered(connection, mailbox, number, msg_id)
     if not is_contained:
         raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
-    return group, Reply(number, consumer)
+    return group, Reply(number, consumer, whole)
 
 
 def _is_delivered(

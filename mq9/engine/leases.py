@@ -28,9 +28,17 @@ def ack(
     if chosen is None:
         return ()
     group, reply = chosen
-    return confirm(
-        connection, mailbox, group, reply, request.msg_id, now, individual=request.individual
-    )
+    batch, named = reply.batch, request.msg_id
+    if batch is not None:
+        is_all = not request.individual or len(batch.msg_ids) == 1
+        if batch.acked_by is not None:  # by this call, made before, or by another one
+            again = batch.msg_ids if is_all else [named]
+            return tuple(again) if named == batch.acked_by else ()
+        if is_all and batches.confirm(connection, batch, named):
+            mailbox.may_evict(connection, min(batch.msg_ids))
+            return tuple(batch.msg_ids)
+        batches.split_one(connection, mailbox.id, reply.number)
+    return confirm(connection, mailbox, group, reply, named, now, individual=request.individual)
 
 
 def confirm(
@@ -43,17 +51,20 @@ def confirm(
     *,
     individual: bool,
 ) -> tuple[int, ...]:
-    """Confirm a message of a reply and, unless ``individual``, those before it; which ones."""
-    batch = batches.at(connection, mailbox.id, reply.number)
-    if batch is not None:
-        is_all = not individual or len(batch.msg_ids) == 1
-        if batch.acked_by is not None:  # by this call, made before, or by another one
-            again = batch.msg_ids if is_all else [named]
-            return tuple(again) if named == batch.acked_by else ()
-        if is_all and batches.confirm(connection, batch, named):
-            mailbox.may_evict(connection, min(batch.msg_ids))
-            return tuple(batch.msg_ids)
-        batches.split_one(connection, mailbox.id, reply.number)
+    """Confirm a message of a reply that is no whole batch, or no longer.
+
+    Args:
+        connection: The database.
+        mailbox: The mailbox.
+        group: The group.
+        reply: The reply.
+        named: The message.
+        now: The time, in milliseconds since the Unix epoch.
+        individual: Whether only this one is meant, and not those before it in the reply.
+
+    Returns:
+        Which messages were confirmed.
+    """
     rows = connection.execute(
         "SELECT d.msg_id, l.returned>d.reply, d.acked_by, l.holder, l.until_ms,"
         " l.msg_id IS NOT NULL FROM deliveries d"
