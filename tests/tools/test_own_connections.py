@@ -23,10 +23,15 @@ class WatchedBroker:
         self.released = asyncio.Event()
         self.released.set()
 
-    async def handle(self, request):
+    def begin(self, request, answer, *, at_once):
         self.asked.append(request.session.consumer)
+        if self.released.is_set():
+            return self._broker.begin(request, answer, at_once=at_once)
+        return asyncio.create_task(self._answer(request, answer))
+
+    async def _answer(self, request, answer):
         await self.released.wait()
-        return await self._broker.handle(request)
+        answer(await self._broker.handle(request))
 
     def __getattr__(self, name):
         return getattr(self._broker, name)
