@@ -16,15 +16,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from mq9.errors import NotConnected
 from mq9.storage import store
-from mq9.storage.steps import TooLong, no_steps_left, stopped_when, too_long
+from mq9.storage.steps import MAX_STEPS, TooLong, no_steps_left, stopped_when, too_long
 
 R = TypeVar("R")
+MakeThreads = Callable[[int, str], Executor]
 
 _BRIEF_STEPS = 2_000  # that an event loop may take; some tenths of a millisecond
 _QUICK_S = 0.02  # of the processor, for a read that is not a long one
@@ -34,12 +35,12 @@ _QUICK = 3  # connections for such reads; one more is for long ones
 class _Lane:
     """Threads that read, each on a connection."""
 
-    def __init__(self, path: Path, name: str, count: int) -> None:
+    def __init__(self, path: Path, name: str, count: int, make_threads: MakeThreads) -> None:
         self.count = count
         self.free: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
         for _ in range(count):
             self.free.put(store.open_reader(path))
-        self.threads = ThreadPoolExecutor(count, name)
+        self.threads = make_threads(count, name)
 
     def read(
         self,
@@ -76,15 +77,21 @@ class Readers:
         path: The file, which is open elsewhere.
         most_steps: Steps that a read may take.
         timer: Gives the seconds that the thread which asks has had of the processor.
+        make_threads: Makes so many threads of a name.
     """
 
     def __init__(
-        self, path: Path, most_steps: int, timer: Callable[[], float] = time.thread_time
+        self,
+        path: Path,
+        most_steps: int = MAX_STEPS,
+        *,
+        timer: Callable[[], float] = time.thread_time,
+        make_threads: MakeThreads = ThreadPoolExecutor,
     ) -> None:
         self._most_steps = most_steps
         self._timer = timer
-        self._quick = _Lane(path, "mq9-reader", _QUICK)
-        self._long = _Lane(path, "mq9-long-reader", 1)
+        self._quick = _Lane(path, "mq9-reader", _QUICK, make_threads)
+        self._long = _Lane(path, "mq9-long-reader", 1, make_threads)
         self._pausing = threading.Lock()
         self._taken: list[tuple[_Lane, sqlite3.Connection | None]] = []
 
