@@ -27,7 +27,6 @@ from mq9.clock import Clock, SystemClock
 from mq9.concurrency.single_flight import Abandoned, SingleFlight
 from mq9.errors import (
     Forbidden,
-    InvalidRequest,
     Mq9Error,
     NotConnected,
     PayloadTooLarge,
@@ -37,7 +36,7 @@ from mq9.errors import (
 )
 from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import Headers
-from mq9.transport.servers import Server, Servers
+from mq9.transport.servers import Server, Servers, tls_context
 
 _logger = logging.getLogger("mq9.transport")
 
@@ -142,7 +141,7 @@ class NatsTransport:
             await broken.close(_BROKEN)
         context = None
         if self._servers.must_encrypt:
-            context = await asyncio.to_thread(_tls_context, self._servers)
+            context = await asyncio.to_thread(tls_context, self._servers)
         refusals: list[tuple[Server, Mq9Error]] = []
         for server in sorted(self._servers.members, key=lambda one: one != self._latest):
             link = _Link(server)
@@ -496,21 +495,6 @@ def _is_answered(reply: asyncio.Future[Msg | Mq9Error]) -> bool:
 def _says_nobody(answer: Msg | Mq9Error) -> bool:
     """Tell whether a server has answered that nobody listens."""
     return isinstance(answer, Msg) and (answer.headers or {}).get("Status") == _NO_RESPONDERS
-
-
-def _tls_context(servers: Servers) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=servers.ca)
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"server: tls_ca: {servers.ca} cannot be used: {error}") from None
-    if servers.cert is not None:
-        try:
-            # Without a password Python would ask for that of an encrypted key on the terminal.
-            context.load_cert_chain(servers.cert, servers.key, password="")
-        except (OSError, ValueError) as error:
-            files = servers.cert if servers.key is None else f"{servers.cert} with {servers.key}"
-            raise InvalidRequest(f"server: tls_cert: {files} cannot be used: {error}") from None
-    return context
 
 
 def _none_of(refusals: list[tuple[Server, Mq9Error]]) -> Mq9Error:

@@ -9,6 +9,7 @@ of certificates to trust instead of the system's), ``tls_cert`` and ``tls_key`` 
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -146,6 +147,26 @@ def with_token(url: str, token: str) -> str:
         raise InvalidRequest(f"server: {without_secrets(url)!r} names a user or token already")
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{quote(token, safe='')}@{rest}"
+
+
+def tls_context(servers: Servers) -> ssl.SSLContext:
+    """Return what to encrypt connections with.
+
+    Raises:
+        InvalidRequest: A file that the URL names cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=servers.ca)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"server: tls_ca: {servers.ca} cannot be used: {error}") from None
+    if servers.cert is not None:
+        try:
+            # Without a password Python would ask for that of an encrypted key on the terminal.
+            context.load_cert_chain(servers.cert, servers.key, password="")
+        except (OSError, ValueError) as error:
+            files = servers.cert if servers.key is None else f"{servers.cert} with {servers.key}"
+            raise InvalidRequest(f"server: tls_cert: {files} cannot be used: {error}") from None
+    return context
 
 
 def _server(address: str, url: str) -> Server:
