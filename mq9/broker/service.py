@@ -56,12 +56,14 @@ class Session:
         agent: The name that the connection has authenticated as.
         reserved: What belongs to the configured agents; None where no agents are configured.
         payloads: In which form payloads are written to the connection.
+        max_reply: Bytes of messages in one reply, at the most; None where requests alone say so.
     """
 
     consumer: str
     agent: str | None = None
     reserved: Reserved | None = None
     payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
+    max_reply: int | None = None
 
     @property
     def asker(self) -> str:
@@ -161,6 +163,13 @@ class Stopwatch:
     def seconds(self) -> float:
         """How long it has been at work."""
         return self._timer() - self._begun
+
+
+def _limited(body: Body[Any], max_reply: int) -> Body[Any]:
+    """Return a request that is given no more messages than fit into so many bytes."""
+    if isinstance(body, requests.Fetch | requests.Query) and body.max_bytes > max_reply:
+        return replace(body, max_bytes=max_reply)
+    return body
 
 
 class Service:
@@ -270,6 +279,8 @@ class Service:
             unread_of = headers.decode_unread(found.protocol)
             body = verb.read(request.payload, found, named)
             body.check_address(named.mail_address)
+            if session.max_reply is not None:
+                body = _limited(body, session.max_reply)
             call = self._call(body, named.mail_address, request, as_text=not as_base64)
         except Exception as error:  # noqa: BLE001  # it is logged
             return self._refuse(name, watch, error)
