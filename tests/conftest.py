@@ -8,6 +8,8 @@ import re
 import signal
 import sqlite3
 from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from tempfile import mkdtemp
 from urllib.parse import quote
 
 import coverage
@@ -15,7 +17,9 @@ import loopback
 import nats
 import orjson
 import pytest
+from gateways import Gateways
 from hosted import Hosted
+from nats_server import NatsCluster
 from raw import RawClient, publish
 
 from mq9 import Mq9Client
@@ -157,6 +161,20 @@ class Way:
         }
 
 
+class ClusterWay(Way):
+    """Two gateways of a cluster, to which requests go in turn."""
+
+    def state(self):
+        """Return all that the gateway holds which has come further, but for how far it has come.
+
+        A request that is refused has its place in the log.
+        """
+        self._database = self.broker.newest_database
+        state = super().state()
+        del state["state"]
+        return state
+
+
 class TrustingGuard:
     """Takes every client for the agent that it says it is."""
 
@@ -253,19 +271,38 @@ def _nats_py_can_say(subject, headers):
 
 # What a file and a socket add to the code that runs is measured in tests of their own.
 @pytest.fixture(
-    params=["memory", *(pytest.param(one, marks=pytest.mark.unmeasured) for one in ("file", "tcp"))]
+    params=[
+        "memory",
+        *(pytest.param(one, marks=pytest.mark.unmeasured) for one in ("file", "tcp", "cluster")),
+    ]
 )
 def way_name(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def nats_cluster(tmp_path_factory):
+    """NATS servers for the log of a cluster, as many as the tests were told; else None."""
+    size = int(os.environ.get("MQ9_TEST_NATS_SERVERS", "0"))
+    if not size:
+        yield None
+        return
+    with NatsCluster(tmp_path_factory.mktemp("nats"), size) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-async def open_way(way_name, request):
+async def open_way(way_name, request, nats_cluster):
     """Open this way to a broker, with limits and configured agents of the test's choice."""
     async with AsyncExitStack() as stack:
 
         def open_one(limits=Limits(), agents=None, **options):
             clock = ManualClock(in_transit=loopback.in_transit if way_name == "tcp" else None)
+            if way_name == "cluster":
+                directory = Path(mkdtemp(dir=request.getfixturevalue("tmp_path")))
+                cluster = Gateways(directory, clock, limits, options, nats_cluster)
+                stack.push_async_callback(cluster.close)
+                return ClusterWay(cluster, clock, stack, None, agents)
             if way_name == "file":
                 file = request.getfixturevalue("tmp_path") / "mq9.db"
                 broker = EmbeddedBroker.on_file(

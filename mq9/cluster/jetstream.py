@@ -1,0 +1,214 @@
+"""The log as a stream of NATS JetStream.
+
+The stream republishes what it has stored, which every gateway hears without a consumer of its own.
+What one has not heard, or was stored before, it reads by direct gets, which any server that has a
+replica answers. So nothing has to be found or made again when another server leads the stream.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import nats.errors
+import nats.js.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import api
+
+from mq9.clock import Clock, sleep
+from mq9.cluster.log import Logged, Purged
+from mq9.errors import InvalidRequest, Unavailable
+
+R = TypeVar("R")
+logger = logging.getLogger("mq9.broker")
+
+NAME = "MQ9"
+_REMEMBERED_S = 120.0  # by the stream, ids of records
+_APPENDING_MS = 20_000  # how long a record is tried; far less than its id is remembered
+_ASKING_MS = 5_000
+_TRY_S = 2.0
+_PAUSE_S = 0.05  # before the next try
+_NO_CLUSTER = 10074  # JetStream's code where one server has to store what is stored on several
+_BATCH = 512
+_BATCH_BYTES = 8 * 1024 * 1024
+_STEP_ERRORS = (nats.errors.Error, OSError)  # of one try, which may go well the next time
+
+
+class JetStreamLog:
+    """A log on the stream of a cluster.
+
+    Args:
+        client: The connection; it is not closed with the log.
+        clock: Measures how long is tried.
+        name: Of the stream.
+
+    Attributes:
+        name: Of the stream.
+    """
+
+    def __init__(self, client: Client, clock: Clock, name: str = NAME) -> None:
+        self._client = client
+        self._clock = clock
+        self.name = name
+        self._append = f"{name}.append"
+        self._stored = f"{name}.stored"
+        self._info = f"$JS.API.STREAM.INFO.{name}"
+        self._direct = f"$JS.API.DIRECT.GET.{name}"
+
+    async def found(self, replicas: int) -> int:
+        """Make the stream, if it is not there.
+
+        Args:
+            replicas: On how many servers it is to be stored, unless there is only one.
+
+        Returns:
+            On how many it is.
+
+        Raises:
+            Unavailable: It cannot be made, or the one that is there is not what it should be.
+        """
+        wanted = api.StreamConfig(
+            name=self.name,
+            description="The log of mq9",
+            subjects=[self._append],
+            num_replicas=replicas,
+            storage=api.StorageType.FILE,
+            discard=api.DiscardPolicy.NEW,  # else it would lose what it was given first
+            duplicate_window=_REMEMBERED_S,
+            allow_direct=True,
+            deny_delete=True,
+            republish=api.RePublish(src=self._append, dest=self._stored),
+        )
+        stream = self._client.jetstream(timeout=_TRY_S)
+
+        async def look() -> api.StreamInfo:
+            try:
+                return await stream.stream_info(self.name)
+            except nats.js.errors.NotFoundError:
+                try:
+                    return await stream.add_stream(wanted)
+                except nats.js.errors.APIError as error:
+                    if error.err_code != _NO_CLUSTER:
+                        raise
+                wanted.num_replicas = 1
+                return await stream.add_stream(wanted)
+
+        config = (await self._try(look, _APPENDING_MS, "the log cannot be made")).config
+        if config.subjects != wanted.subjects or config.republish != wanted.republish:
+            raise InvalidRequest(f"cluster: the stream {self.name} there is not a log of mq9")
+        return config.num_replicas or 1
+
+    async def append(self, data: bytes, record_id: str) -> int:
+        """Append a record once, however often it is tried; return its number."""
+        headers = {api.Header.MSG_ID.value: record_id}
+
+        async def publish() -> int:
+            reply = await self._client.request(self._append, data, timeout=_TRY_S, headers=headers)
+            told = _told(reply)
+            return int(told["seq"])
+
+        failed = "the cluster's log did not say that it has the request; the outcome is unknown"
+        return await self._try(publish, _APPENDING_MS, failed)
+
+    async def last(self) -> int:
+        """Return the number of the last record that the log has."""
+        return int((await self._state())["last_seq"])
+
+    async def first(self) -> int:
+        """Return the number of the first record that the log still has.
+
+        Raises:
+            Unavailable: Nobody who knows it answers.
+        """
+        return int((await self._state())["first_seq"])
+
+    async def _state(self) -> dict[str, Any]:
+        async def look() -> dict[str, Any]:
+            reply = await self._client.request(self._info, b"", timeout=_TRY_S)
+            return dict(_told(reply)["state"])
+
+        return await self._try(look, _ASKING_MS, "the cluster's log did not answer")
+
+    async def read(self, first: int) -> list[Logged]:
+        """Return some records from a number on, as far as there are any."""
+
+        async def get() -> list[Logged]:
+            return await self._get(first)
+
+        records = await self._try(get, _ASKING_MS, "the cluster's log cannot be read")
+        if not records or records[0].sequence == first:
+            return records
+        if await self.first() > first:
+            raise Purged
+        return []  # the first was lost on its way
+
+    async def _get(self, first: int) -> list[Logged]:
+        inbox = self._client.new_inbox()
+        replies = await self._client.subscribe(inbox, max_msgs=_BATCH + 1)
+        try:
+            wanted = {"seq": first, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
+            await self._client.publish(self._direct, orjson.dumps(wanted), reply=inbox)
+            records: list[Logged] = []
+            while True:
+                message = await replies.next_msg(timeout=_TRY_S)
+                status = (message.headers or {}).get(api.Header.STATUS.value)
+                if status in {"204", "404"}:  # there are no more, or none
+                    return records
+                if status is not None:
+                    raise nats.errors.Error(f"status {status}")
+                records.append(_logged(message))
+        finally:
+            await replies.unsubscribe()
+
+    async def follow(self, on_logged: Callable[[Logged], None]) -> None:
+        """Be told from now on of what is appended."""
+
+        async def hear(message: Msg) -> None:
+            on_logged(_logged(message))
+
+        await self._client.subscribe(self._stored, cb=hear, pending_bytes_limit=_BATCH_BYTES * 8)
+        await self._client.flush()
+
+    async def _try(self, step: Callable[[], Awaitable[R]], most_ms: int, failed: str) -> R:
+        """Try a step until it goes well, or so many milliseconds are over.
+
+        Raises:
+            Unavailable: They are over.
+        """
+        deadline_ms = self._clock.monotonic_ms() + most_ms
+        for attempt in itertools.count():
+            try:
+                return await step()
+            except _STEP_ERRORS as error:
+                if self._clock.monotonic_ms() >= deadline_ms or self._client.is_closed:
+                    raise Unavailable(f"{failed}: {error!r}") from error
+                if attempt == 1:
+                    logger.warning("%s yet: %r", failed, error)
+            await sleep(self._clock, _PAUSE_S)
+        raise AssertionError  # it counts for ever
+
+
+def _told(reply: Msg) -> dict[str, Any]:
+    """Return what a server said.
+
+    Raises:
+        nats.errors.Error: It refused, or said something else.
+    """
+    try:
+        told = orjson.loads(reply.data)
+    except orjson.JSONDecodeError as error:
+        raise nats.errors.Error(f"not JSON: {error}") from None
+    if "error" in told:
+        raise nats.errors.Error(str(told["error"].get("description", told["error"])))
+    return dict(told)
+
+
+def _logged(message: Msg) -> Logged:
+    headers = message.headers or {}
+    stamp = datetime.fromisoformat(headers["Nats-Time-Stamp"])
+    return Logged(int(headers["Nats-Sequence"]), int(stamp.timestamp() * 1000), message.data)

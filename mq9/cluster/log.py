@@ -1,0 +1,66 @@
+"""A log that every gateway of a cluster appends to and applies.
+
+What was appended has a number, which is one higher than that of what came before it, and an instant
+that the log itself gave it. Everybody reads the same, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+REPLICAS = 3  # on how many servers it is stored, unless there is only one
+
+
+class Logged(NamedTuple):
+    """What was appended to the log.
+
+    Attributes:
+        sequence: Its number, from 1 on.
+        now_ms: When the log took it, in milliseconds since the Unix epoch.
+        data: What was appended.
+    """
+
+    sequence: int
+    now_ms: int
+    data: bytes
+
+
+class Purged(Exception):
+    """What was to be read is in the log no longer: a snapshot has it."""
+
+
+class Log(Protocol):
+    """A replicated log."""
+
+    async def append(self, data: bytes, record_id: str) -> int:
+        """Append a record once, however often it is tried; return its number.
+
+        Args:
+            data: The record.
+            record_id: By which the log knows it again for two minutes.
+
+        Raises:
+            Unavailable: It is not known whether it was appended.
+        """
+
+    async def last(self) -> int:
+        """Return the number of the last record that the log has.
+
+        Raises:
+            Unavailable: Nobody who knows it answers.
+        """
+
+    async def read(self, first: int) -> list[Logged]:
+        """Return some records from a number on, as far as there are any.
+
+        Raises:
+            Purged: The first is in the log no longer.
+            Unavailable: The log cannot be read.
+        """
+
+    async def follow(self, on_logged: Callable[[Logged], None]) -> None:
+        """Be told from now on of what is appended.
+
+        A record may be left out, so that whoever follows has to read what is missing.
+        """

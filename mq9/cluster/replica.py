@@ -1,0 +1,180 @@
+"""A gateway's own copy of the state: a file to which the records of the log are applied.
+
+The log is what keeps it, so nothing here waits for a disk. A process that is killed finds the file
+as it left it. After the machine has stopped the file may be damaged, and is not used again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mq9.cluster.log import Logged
+from mq9.cluster.records import LogRecord, decode, first_index, sequence_of
+from mq9.engine import digest, machine, position
+from mq9.engine.commands import Call, Entry, Outcome
+from mq9.protocol.request import Request
+from mq9.storage import store
+from mq9.storage.backend import roll_back
+from mq9.storage.derived import Derived, LocalChange
+
+logger = logging.getLogger("mq9.broker")
+
+_COMMIT_S = 0.02  # of work in one commit, while many records wait
+
+
+class Applied(NamedTuple):
+    """A record of the log, and what became of its calls.
+
+    Attributes:
+        sequence: Its number.
+        record: The record.
+        calls: Its calls.
+        outcomes: What became of each.
+        digest: Of the state after it; None where nobody asked for it.
+    """
+
+    sequence: int
+    record: LogRecord
+    calls: list[Call[Request[Any]]]
+    outcomes: list[Outcome[Any]]
+    digest: str | None = None
+
+
+class Snapshot(NamedTuple):
+    """A copy of the state.
+
+    Attributes:
+        sequence: The number of the last record that is in it.
+        bytes: How large it is.
+    """
+
+    sequence: int
+    bytes: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in the store."""
+        return f"{self.sequence:020}"
+
+
+class Replica:
+    """Applies records to a file, on one thread at a time.
+
+    Args:
+        path: The file; made if it is missing.
+        derived: What follows the engine's state, if anything does.
+        timer: Gives the seconds from some instant.
+
+    Attributes:
+        sequence: The number of the last record that was applied.
+        now_ms: When that happened, in milliseconds since the Unix epoch.
+        limits: What the broker takes.
+
+    Raises:
+        UnusableFile: The file is damaged, of a newer version or not mq9's.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        derived: Derived | None,
+        *,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.path = path
+        self._derived = derived
+        self._timer = timer
+        self._connection = store.open_file(path)
+        try:
+            self._connection.execute("PRAGMA synchronous=OFF")
+            if derived is not None:
+                derived.open(self._connection)
+            (applied, self.now_ms), self.limits = position.position_and_limits(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+        self.sequence = sequence_of(applied)
+
+    def apply(self, records: Sequence[Logged]) -> list[Applied]:
+        """Apply some of the records that come next, in one transaction; all of it or nothing.
+
+        Returns:
+            Those that were applied: the first of ``records``, as many as there was time for.
+
+        Raises:
+            UnreadableEntry: This release cannot read one; nothing may come after it.
+            ValueError: They are not those that come next.
+            sqlite3.Error: The storage failed.
+        """
+        for before, logged in enumerate(records, self.sequence):
+            if logged.sequence != before + 1:
+                raise ValueError(f"record {logged.sequence} does not come after {before}")
+        begun = self._timer()
+        done: list[Applied] = []
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            entries = machine.Applying(connection)
+            for logged in records:
+                done.append(self._apply(entries, logged))
+                # A digest is of the state after the record, and of nothing that comes later.
+                if done[-1].record.verify is not None or self._timer() - begun > _COMMIT_S:
+                    break
+            if self._derived is not None:
+                self._derived.follow(connection)
+            entries.finish()
+            last = done[-1]
+            if last.record.verify is not None:
+                done[-1] = last._replace(digest=digest.digest(connection))
+            connection.execute("COMMIT")
+        except BaseException:
+            roll_back(connection)
+            raise
+        self.sequence = done[-1].sequence
+        self.now_ms, self.limits = entries.position.now_ms, entries.limits
+        return done
+
+    def _apply(self, entries: machine.Applying, logged: Logged) -> Applied:
+        record = decode(logged.data)
+        now = max(logged.now_ms, record.at_ms)  # the log's clock may have been set back
+        index = first_index(logged.sequence)
+        calls = record.read()
+        outcomes = [
+            entries.apply(Entry(index + place, now, call)) for place, call in enumerate(calls)
+        ]
+        return Applied(logged.sequence, record, calls, outcomes)
+
+    def change(self, change: LocalChange[Any]) -> Any:
+        """Change what only this file has.
+
+        Raises:
+            sqlite3.Error: The storage failed.
+        """
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            changed = change.carry_out(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            roll_back(connection)
+            raise
+        return changed
+
+    def copy_to(self, path: Path) -> Snapshot:
+        """Copy the state into a new file; return what is in it."""
+        with closing(store.open_reader(self.path)) as source:
+            source.execute("BEGIN")
+            applied, _ = position.position(source)
+            with closing(sqlite3.connect(path)) as target:
+                source.backup(target)
+        return Snapshot(sequence_of(applied), path.stat().st_size)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()

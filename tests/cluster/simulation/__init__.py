@@ -1,0 +1,1 @@
+"""A cluster in one thread, in time that passes only where everybody waits for it."""

@@ -1,0 +1,286 @@
+"""NATS servers with one stream, and the connections to them, which lose and delay what they may.
+
+A connection has what the log of a cluster uses of nats-py's client.
+"""
+
+import asyncio
+from collections import deque
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import nats.errors
+import orjson
+from nats.js import api
+
+from mq9.cluster.jetstream import NAME
+from mq9.cluster.log import Logged
+
+_WINDOW_MS = 120_000
+_BATCH = 16
+_APART_S = 1e-6
+
+
+class Message(NamedTuple):
+    """What a connection brings."""
+
+    data: bytes
+    headers: dict
+
+
+class Servers:
+    """The stream, and who has it.
+
+    Args:
+        loop: Whose time passes.
+        clock: Of the server that leads the stream.
+        dice: Decides what goes wrong.
+        on_stored: Called with each record as the stream stores it.
+        on_event: Called whenever something comes over a connection.
+
+    Attributes:
+        trouble: How much goes wrong: 0 for nothing, 1 for as much as there may be.
+        is_down: Whether there is no leader.
+        first: The number of the first record that is there.
+    """
+
+    def __init__(self, loop, clock, dice, on_stored, on_event):
+        self._loop = loop
+        self._clock = clock
+        self._dice = dice
+        self._on_stored = on_stored
+        self.on_event = on_event
+        self._records = []
+        self._ids = {}
+        self._in_process = set()
+        self._connections = []
+        self.trouble = 0.0
+        self.is_down = False
+        self.first = 1
+
+    def connect(self):
+        connection = Connection(self, self._loop)
+        self._connections.append(connection)
+        return connection
+
+    def leave(self, connection):
+        self._connections.remove(connection)
+
+    @property
+    def last(self):
+        return len(self._records)
+
+    def purge(self, before):
+        """Forget what comes before a record."""
+        self.first = max(self.first, before)
+
+    def happens(self, chance):
+        """Tell whether something goes wrong that may."""
+        return self._dice.random() < chance * self.trouble
+
+    def delay(self):
+        """Return how many seconds it takes from a connection to a server, or back."""
+        seconds = self._dice.uniform(0.0001, 0.001)
+        if self.happens(0.1):
+            seconds += self._dice.uniform(0.001, 0.2)
+        if self.happens(0.01):
+            seconds += self._dice.uniform(0.2, 8)
+        return seconds
+
+    def later(self, callback, *args):
+        """Bring something to where it goes, or lose it."""
+        if not self.happens(0.02):
+            self._loop.call_later(self.delay(), self._bring, callback, args)
+
+    def _bring(self, callback, args):
+        self.on_event()
+        callback(*args)
+
+    def ask(self, subject, data, headers, answer):
+        """Answer a request."""
+        if self.is_down and subject.startswith("$JS.API.DIRECT.GET"):
+            return
+        if self.is_down:
+            if self._dice.random() < 0.5:
+                answer(nats.errors.NoRespondersError())
+        elif subject == f"{NAME}.append":
+            self._append(data, headers[api.Header.MSG_ID.value], answer)
+        else:
+            state = {"first_seq": self.first, "last_seq": self.last}
+            answer(Message(orjson.dumps({"state": state}), {}))
+
+    def _append(self, data, record_id, answer):
+        known = self._ids.get(record_id)
+        if known is not None and self._clock.monotonic_ms() - known[1] < _WINDOW_MS:
+            answer(_told(seq=known[0], duplicate=True))
+        elif record_id in self._in_process:
+            answer(_told(error={"description": "duplicate message id is in process"}))
+        else:
+            self._in_process.add(record_id)
+            self._loop.call_later(self.delay(), self._store, data, record_id, answer)
+
+    def _store(self, data, record_id, answer):
+        self._in_process.remove(record_id)
+        if self.is_down or self.happens(0.03):  # what was proposed is lost with the leader
+            return
+        stamp = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        stored = _Stored(self.last + 1, stamp.isoformat(), data)
+        self._records.append(stored)
+        self._ids[record_id] = stored.sequence, self._clock.monotonic_ms()
+        self._on_stored(stored.logged)
+        for connection in self._connections:
+            connection.tell(stored.message)
+        answer(_told(seq=stored.sequence))
+
+    def get(self, wanted, bring):
+        """Bring records, and then that there are no more."""
+        if self.is_down and self._dice.random() < 0.5:
+            return
+        begin = max(wanted["seq"], self.first)
+        last = self.last
+        if self.happens(0.3):  # a server that lags behind
+            last -= self._dice.randint(0, 5)
+        found = self._records[begin - 1 : min(last, begin - 1 + _BATCH)]
+        for stored in found:
+            if not self.happens(0.02):
+                bring(stored.message)
+        bring(Message(b"", {api.Header.STATUS.value: "204" if found else "404"}))
+
+
+class _Stored(NamedTuple):
+    sequence: int
+    stamp: str
+    data: bytes
+
+    @property
+    def message(self):
+        return Message(
+            self.data, {"Nats-Sequence": str(self.sequence), "Nats-Time-Stamp": self.stamp}
+        )
+
+    @property
+    def logged(self):
+        now_ms = int(datetime.fromisoformat(self.stamp).timestamp() * 1000)
+        return Logged(self.sequence, now_ms, self.data)
+
+
+def _told(**fields):
+    return Message(orjson.dumps(fields), {})
+
+
+class Connection:
+    """What the log uses of a client of nats-py."""
+
+    def __init__(self, servers, loop):
+        self._servers = servers
+        self._loop = loop
+        self._heard = None
+        self._hears_next_at = 0.0
+        self._inboxes = {}
+        self.is_closed = False
+
+    def close(self):
+        """Bring nothing any more; what is on its way to the servers comes there."""
+        self.is_closed = True
+        self._servers.leave(self)
+
+    def _later(self, callback, *args):
+        if not self.is_closed:
+            self._servers.later(callback, *args)
+
+    async def request(self, subject, data, *, timeout, headers=None):
+        reply = self._loop.create_future()
+
+        def resolve(answer):
+            if reply.done():
+                return
+            if isinstance(answer, Exception):
+                reply.set_exception(answer)
+            else:
+                reply.set_result(answer)
+
+        def answer(message):
+            self._later(resolve, message)
+
+        self._later(self._servers.ask, subject, data, headers, answer)
+        timer = self._loop.call_later(timeout, resolve, nats.errors.TimeoutError())
+        try:
+            return await reply
+        finally:
+            timer.cancel()
+
+    def new_inbox(self):
+        return f"_INBOX.{len(self._inboxes)}"
+
+    async def subscribe(self, subject, *, cb=None, max_msgs=0, pending_bytes_limit=0):
+        if cb is not None:
+            self._heard = cb
+            return None
+        inbox = self._inboxes[subject] = _Inbox(self._loop)
+        return inbox
+
+    async def flush(self):
+        """What was subscribed to is told from now on."""
+
+    async def publish(self, subject, data, *, reply):
+        def bring(message):
+            at = self._in_order(inbox.brings_next_at)
+            inbox.brings_next_at = at
+            self._loop.call_at(at, inbox.put, message)
+
+        inbox = self._inboxes[reply]
+        self._later(self._servers.get, orjson.loads(data), bring)
+
+    def tell(self, message):
+        """Tell of a record, in order as a rule, if it is not lost."""
+        if self._heard is None:
+            return
+        times = 2 if self._servers.happens(0.05) else 1
+        for _ in range(0 if self._servers.happens(0.05) else times):
+            at = self._in_order(self._hears_next_at)
+            if self._servers.happens(0.05):
+                at += self._servers.delay()
+            else:
+                self._hears_next_at = at
+            self._loop.call_at(at, self._hear, message)
+
+    def _in_order(self, earliest):
+        # Timers of the same instant run in any order.
+        return max(earliest + _APART_S, self._loop.time() + self._servers.delay())
+
+    def _hear(self, message):
+        self._servers.on_event()
+        if not self.is_closed:
+            # It has nothing to wait for.
+            hearing = self._heard(message)
+            try:
+                hearing.send(None)
+            except StopIteration:
+                return
+            raise AssertionError("it waits")
+
+
+class _Inbox:
+    def __init__(self, loop):
+        self._loop = loop
+        self._messages = deque()
+        self._changed = asyncio.Event()
+        self.brings_next_at = 0.0
+
+    def put(self, message):
+        self._messages.append(message)
+        self._changed.set()
+
+    async def next_msg(self, timeout):
+        timer = self._loop.call_later(timeout, self._changed.set)
+        try:
+            if not self._messages:
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            timer.cancel()
+        if not self._messages:
+            raise nats.errors.TimeoutError
+        return self._messages.popleft()
+
+    async def unsubscribe(self):
+        """It is forgotten with the connection."""

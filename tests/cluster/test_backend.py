@@ -1,0 +1,298 @@
+"""A gateway's backend, on a log that fails as a test says."""
+
+import asyncio
+import functools
+import itertools
+
+import pytest
+from calls import call
+from memory_log import MemoryLog
+
+from mq9.clock import SteadyClock
+from mq9.cluster.backend import ClusterBackend
+from mq9.cluster.replica import Replica
+from mq9.engine.limits import Limits
+from mq9.errors import NotConnected, Unavailable
+from mq9.protocol import requests
+from mq9.storage.readers import Readers
+
+from .simulation.time import SimulatedClock, SimulatedLoop, SimulatedThread
+
+_TRYING_S = 20
+
+
+class FailingLog(MemoryLog):
+    """A log in memory.
+
+    Attributes:
+        is_unreachable: Whether what is appended or asked for does not come there.
+        loses_acks: Whether what is appended comes there, and nobody says so.
+        is_slow: Whether it takes some time until it has what is appended.
+        is_late: Whether it has what is appended only after that was given up.
+        is_asked_late: Whether it takes some time until it is asked how far it has come.
+        error: What is raised to whoever appends, if anything is.
+    """
+
+    is_unreachable = False
+    loses_acks = False
+    is_slow = False
+    is_late = False
+    is_asked_late = False
+    error = None
+
+    async def append(self, data, record_id):
+        if self.error is not None:
+            raise self.error
+        if self.is_late:
+            self._late = asyncio.create_task(self._store_late(data, record_id))
+            raise Unavailable("the outcome is unknown")
+        is_lost = self.is_unreachable
+        if self.is_slow:
+            await asyncio.sleep(0.5)
+        sequence = None if is_lost else await super().append(data, record_id)
+        if is_lost or self.loses_acks:
+            await asyncio.sleep(_TRYING_S)
+            raise Unavailable("the outcome is unknown")
+        return sequence
+
+    async def _store_late(self, data, record_id):
+        await asyncio.sleep(0.5)
+        await super().append(data, record_id)
+
+    async def last(self):
+        if self.is_asked_late:
+            await asyncio.sleep(0.5)
+        last = await super().last()
+        if self.is_unreachable:
+            await asyncio.sleep(_TRYING_S)
+            raise Unavailable("the log did not answer")
+        return last
+
+
+class Cluster:
+    """Gateways on one log, in simulated time.
+
+    Attributes:
+        log: The log.
+        backend: A gateway, with the mailbox `box`.
+    """
+
+    def __init__(self, directory):
+        self._directory = directory
+        self._clock = SimulatedClock(asyncio.get_running_loop(), 1_700_000_000_000)
+        self._names = itertools.count(1)
+        self.log = FailingLog(self._clock)
+
+    async def open(self):
+        """Open a gateway."""
+        name = f"{next(self._names)}"
+        path = self._directory / f"{name}.db"
+        replica = Replica(path, None)
+        backend = ClusterBackend(
+            self.log,
+            replica,
+            SteadyClock(self._clock),
+            lambda _: None,
+            name=name,
+            max_record=1 << 20,
+            timers=self._clock,
+            readers=Readers(path, make_threads=_threads),
+            thread=_threads(1, "replica"),
+        )
+        await backend.open(Limits())
+        return backend
+
+
+def _threads(_count, _name):
+    return SimulatedThread(asyncio.get_running_loop(), lambda: 0.001)
+
+
+def in_simulated_time(test):
+    """Run a test where time passes only while everybody waits."""
+
+    async def begin(directory):
+        cluster = Cluster(directory)
+        cluster.backend = await cluster.open()
+        await cluster.backend.run(call(requests.CreateMailbox))
+        await test(cluster)
+        await cluster.backend.close()
+
+    @functools.wraps(test, assigned=("__name__", "__doc__", "__module__"))
+    def run(tmp_path):
+        with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+            runner.run(begin(tmp_path))
+
+    del run.__wrapped__  # whose arguments are no fixtures
+    return run
+
+
+async def begun(work):
+    """Begin something, and let it come as far as it does at once."""
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0.1)
+    return task
+
+
+def send(payload=b"m", **fields):
+    return call(requests.Send, payload=payload, **fields)
+
+
+def fetch(consumer="one", **fields):
+    return call(requests.Fetch, group_name="g", consumer=consumer, **fields)
+
+
+QUERY = call(requests.Query)
+
+
+@in_simulated_time
+async def test_a_gateway_that_fails_unexpectedly_answers_nothing_any_more(cluster):
+    cluster.log.error = KeyError("seq")
+    with pytest.raises(Unavailable, match="outcome is unknown"):
+        await cluster.backend.run(send())
+    cluster.log.error = None
+    with pytest.raises(Unavailable, match="the gateway failed"):
+        await cluster.backend.run(send())
+
+
+@in_simulated_time
+async def test_a_gateway_that_cannot_apply_says_so(cluster):
+    await cluster.log.append(b"damaged", "another.1")
+    with pytest.raises(Unavailable, match="cannot read the cluster's log"):
+        await cluster.backend.read(QUERY)
+
+
+@in_simulated_time
+async def test_closing_finishes_what_was_accepted(cluster):
+    sends = [cluster.backend.run(send(), f"asker{number}") for number in range(600)]
+    sending = [asyncio.create_task(one) for one in sends]
+    await asyncio.sleep(0)
+    await cluster.backend.close()
+    assert sorted(await asyncio.gather(*sending)) == list(range(600))
+
+
+@in_simulated_time
+async def test_closing_ends_though_the_log_is_unreachable(cluster):
+    cluster.log.is_unreachable = True
+    appended, queued = [await begun(cluster.backend.run(send())) for _ in range(2)]
+    reading = await begun(cluster.backend.read(QUERY))
+    async with asyncio.timeout(11):
+        await cluster.backend.close()
+        with pytest.raises(Unavailable, match="outcome is unknown"):
+            await appended
+        with pytest.raises(NotConnected):
+            await queued
+        with pytest.raises(NotConnected):
+            await reading
+
+
+@in_simulated_time
+async def test_closing_waits_for_nobody_who_has_left(cluster):
+    cluster.log.is_unreachable = True
+    appended, queued = [await begun(cluster.backend.run(send())) for _ in range(2)]
+    queued.cancel()
+    await asyncio.sleep(_TRYING_S - 5)
+    async with asyncio.timeout(6):
+        await cluster.backend.close()
+    with pytest.raises(Unavailable, match="outcome is unknown"):
+        await appended
+
+
+@in_simulated_time
+async def test_a_read_sees_what_was_sent_while_an_earlier_one_asked_the_log(cluster):
+    """What the log tells the earlier one may be from before that."""
+    cluster.log.is_unreachable = True
+    earlier = await begun(cluster.backend.read(QUERY))
+    later = await begun(cluster.backend.read(QUERY))
+    cluster.log.is_unreachable = False
+    with pytest.raises(Unavailable):
+        await earlier
+    assert (await later).messages == ()
+
+
+@in_simulated_time
+async def test_what_was_applied_is_answered_though_the_log_does_not_say_that_it_has_it(cluster):
+    cluster.log.loses_acks = True
+    async with asyncio.timeout(1):
+        assert [await cluster.backend.run(send()) for _ in range(3)] == [0, 1, 2]
+
+
+async def msg_ids(fetching):
+    return [message.msg_id for message in (await fetching).messages]
+
+
+@in_simulated_time
+async def test_a_fetch_comes_after_what_its_asker_has_sent_and_not_been_told_of(cluster):
+    await cluster.backend.run(fetch(), "asker")
+    cluster.log.is_slow = True
+    sending = await begun(cluster.backend.run(send(), "asker"))
+    assert await msg_ids(cluster.backend.run(fetch(), "asker")) == [0]
+    assert await sending == 0
+
+
+@in_simulated_time
+async def test_a_fetch_comes_before_what_its_asker_sends_while_the_log_is_asked(cluster):
+    await cluster.backend.run(fetch(), "asker")
+    cluster.log.is_asked_late = True
+    fetching = await begun(cluster.backend.run(fetch(), "asker"))
+    sending = asyncio.create_task(cluster.backend.run(send(), "asker"))
+    assert await msg_ids(fetching) == []
+    assert await sending == 0
+
+
+@in_simulated_time
+async def test_a_fetch_that_is_cancelled_after_it_was_overtaken_leases_nothing(cluster):
+    await cluster.backend.run(send(), "another")
+    fetching = asyncio.create_task(cluster.backend.run(fetch(), "asker"))
+    sending = asyncio.create_task(cluster.backend.run(send(), "asker"))
+    await asyncio.sleep(0)
+    fetching.cancel()
+    await sending
+    fetched = await cluster.backend.run(fetch(consumer="two"), "another")
+    assert [message.delivery_count for message in fetched.messages] == [1, 1]
+
+
+@in_simulated_time
+async def test_who_waits_for_mail_beside_others_is_in_no_log(cluster):
+    await cluster.backend.run(fetch(), "asker")
+    before = await cluster.log.last()
+    await asyncio.gather(*(cluster.backend.run(fetch(), "asker") for _ in range(3)))
+    assert await cluster.log.last() == before
+
+
+@in_simulated_time
+async def test_a_lease_that_reached_nobody_is_undone_once_the_log_is_there_again(cluster):
+    await cluster.backend.run(send())
+    cluster.log.is_slow = True
+    fetching = await begun(cluster.backend.run(fetch()))
+    fetching.cancel()
+    cluster.log.is_unreachable = True  # for what undoes it
+    await asyncio.sleep(5)
+    cluster.log.is_unreachable = False
+    await asyncio.sleep(_TRYING_S)
+    assert await msg_ids(cluster.backend.run(fetch("two"))) == [0]
+
+
+@in_simulated_time
+async def test_a_reply_that_reached_who_asked_again_elsewhere_is_not_undone(cluster):
+    """The first FETCH comes to the log after the second, when nobody waits for it any more."""
+    another = await cluster.open()
+    await another.run(send())
+    cluster.log.is_slow = True
+    fetching = await begun(cluster.backend.run(fetch(request_id="r")))
+    fetching.cancel()
+    cluster.log.is_slow = False
+    assert await msg_ids(another.run(fetch(request_id="r"))) == [0]
+    await asyncio.sleep(1)
+    assert await msg_ids(another.run(fetch("two"))) == []
+    await another.close()
+
+
+@in_simulated_time
+async def test_what_was_given_up_and_is_applied_later_leases_nothing(cluster):
+    await cluster.backend.run(send())
+    cluster.log.is_late = True
+    with pytest.raises(Unavailable, match="outcome is unknown"):
+        await cluster.backend.run(fetch())
+    cluster.log.is_late = False
+    await asyncio.sleep(1)
+    assert await msg_ids(cluster.backend.run(fetch("two"))) == [0]

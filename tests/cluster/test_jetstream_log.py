@@ -1,0 +1,100 @@
+"""The log on a NATS server: what it keeps, gives, and refuses."""
+
+import asyncio
+import secrets
+
+import nats
+import pytest
+from nats.js import api
+from nats_server import NatsCluster
+from waiting import until
+
+from mq9.clock import SystemClock
+from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.log import Purged
+from mq9.errors import InvalidRequest
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with NatsCluster(tmp_path_factory.mktemp("nats"), 1) as servers:
+        yield servers
+
+
+@pytest.fixture
+async def connection(server):
+    client = await nats.connect(server.urls)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def log(connection):
+    made = JetStreamLog(connection, SystemClock(), f"L{secrets.token_hex(8)}")
+    await made.found(3)
+    return made
+
+
+async def test_one_server_stores_it_alone(connection, log):
+    assert await log.found(3) == 1
+
+
+async def test_records_are_numbered_from_one(log):
+    assert [await log.append(b"%d" % number, f"id.{number}") for number in range(3)] == [1, 2, 3]
+    assert [one.data for one in await log.read(1)] == [b"0", b"1", b"2"]
+    assert [one.sequence for one in await log.read(2)] == [2, 3]
+    assert await log.read(4) == []
+    assert await log.last() == 3
+
+
+async def test_a_record_is_appended_once_however_often_it_is_tried(log):
+    tries = [log.append(b"x", "the same") for _ in range(20)]
+
+    assert set(await asyncio.gather(*tries)) == {1}
+    assert await log.last() == 1
+
+
+async def test_time_is_that_of_the_log_and_the_same_to_everybody(log):
+    heard = []
+    await log.follow(heard.append)
+    before = SystemClock().now_ms()
+    await log.append(b"x", "id")
+    await until(lambda: heard)
+
+    assert heard == await log.read(1)
+    assert before - 1_000 < heard[0].now_ms < before + 60_000
+
+
+async def test_more_than_one_answer_holds_is_read_in_parts(log):
+    for number in range(600):
+        await log.append(b"x" * 100, f"id.{number}")
+
+    first = await log.read(1)
+    rest = await log.read(len(first) + 1)
+    assert [one.sequence for one in first + rest] == list(range(1, 601))
+
+
+async def test_what_was_purged_is_not_taken_for_what_comes_after(connection, log):
+    for number in range(3):
+        await log.append(b"x", f"id.{number}")
+    await connection.jetstream().purge_stream(log.name, seq=3)
+
+    assert await log.first() == 3
+    with pytest.raises(Purged):
+        await log.read(2)
+    assert [one.sequence for one in await log.read(3)] == [3]
+
+
+async def test_nothing_is_dropped_to_make_room(connection, log):
+    info = await connection.jetstream().stream_info(log.name)
+
+    assert info.config.discard == api.DiscardPolicy.NEW.value
+    assert info.config.deny_delete
+
+
+async def test_a_stream_of_somebody_else_is_refused(connection):
+    name = f"L{secrets.token_hex(8)}"
+    await connection.jetstream().add_stream(name=name, subjects=[f"{name}.*"])
+
+    with pytest.raises(InvalidRequest, match=f"the stream {name} there is not a log of mq9"):
+        await JetStreamLog(connection, SystemClock(), name).found(1)

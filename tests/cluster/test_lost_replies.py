@@ -1,0 +1,52 @@
+"""The log on JetStream, where servers and connections do what they may."""
+
+import asyncio
+import random
+
+import pytest
+
+from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.log import Purged
+
+from .simulation.servers import Servers
+from .simulation.time import SimulatedClock, SimulatedLoop
+
+
+class LosingServers(Servers):
+    """Servers of which a connection loses the first record that it reads."""
+
+    has_lost = False
+
+    def get(self, wanted, bring):
+        def bring_all_but_first(message):
+            if self.has_lost:
+                bring(message)
+            self.has_lost = True
+
+        super().get(wanted, bring_all_but_first)
+
+
+async def read_log(first, purged_before):
+    loop = asyncio.get_running_loop()
+    clock = SimulatedClock(loop, 1_700_000_000_000)
+    servers = LosingServers(loop, clock, random.Random(1), lambda _: None, lambda: None)
+    log = JetStreamLog(servers.connect(), clock)
+    for number in range(5):
+        await log.append(b"record", f"{number}")
+    servers.purge(purged_before)
+    return [[logged.sequence for logged in await log.read(first)] for _ in range(2)]
+
+
+@pytest.fixture
+def run():
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+        yield runner.run
+
+
+def test_a_record_that_is_lost_on_its_way_is_not_taken_for_a_purged_one(run):
+    assert run(read_log(2, 1)) == [[], [2, 3, 4, 5]]
+
+
+def test_a_record_that_is_purged_is_said_to_be(run):
+    with pytest.raises(Purged):
+        run(read_log(2, 4))
