@@ -45,6 +45,7 @@ class Serving:
         self.log = directory / "serve.log"
         self.port = 0
         self.url = None
+        self.name = None  # of the gateway, where it serves a cluster
         self.process = None
         self._options = options
         self._prefix = prefix
@@ -84,9 +85,13 @@ class Serving:
                 text=True,
             )
         line = self.process.stdout.readline()  # at the latest when it has ended
-        said = re.fullmatch(r"mq9 listens on ((?:nats|tls)://127\.0\.0\.1:(\d+))\n", line)
+        said = re.fullmatch(
+            r"mq9 listens on ((?:nats|tls)://127\.0\.0\.1:(\d+))"
+            r"(?: and serves a cluster as (.+))?\n",
+            line,
+        )
         assert said, (line, self.told)
-        self.url, self.port = said[1], int(said[2])
+        self.url, self.port, self.name = said[1], int(said[2]), said[3]
 
     @property
     def pid(self):

@@ -10,6 +10,7 @@ import typer.main
 
 from mq9.cli import (
     agents,
+    cluster,
     demo,
     doctor,
     hash_password,
@@ -183,3 +184,4 @@ _COMMANDS = (
 )
 for _command in _COMMANDS:
     register(app, _command.__name__.replace("_", "-"), _command)
+app.add_typer(cluster.app, name="cluster")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
+from typing import TypedDict
 
 import typer
 
@@ -19,6 +20,9 @@ from mq9.cli.http_routes import mcp_routes
 from mq9.cli.options import command_of_settings
 from mq9.cli.signals import stop_on_signals
 from mq9.clock import SystemClock
+from mq9.cluster.member import Member, joined
+from mq9.dialects import Dialects
+from mq9.discovery.embeddings import Embeddings
 from mq9.engine.commands import Claimed
 from mq9.errors import Unreachable
 from mq9.http.connections import HttpLimits
@@ -62,23 +66,131 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop.set)
-    async with running(settings) as server:
+    async with running(settings) as serving:
         # What was imported stays. A full collection would look at all of it, which holds up every
         # client for 30 ms and is charged to whose request it falls into.
         gc.freeze()
         gc.set_threshold(_MOST_NEW)
-        typer.echo(f"mq9 listens on {server.url}")
-        await stop.wait()
-        logger.info("draining", extra={"connections": server.connections})
-        await server.drain(settings.drain)
+        typer.echo(f"mq9 {serving.where}")
+        await serving.until_told(stop)
+        logger.info("draining", extra={"connections": serving.connections})
+        await serving.drain(settings.drain)
     logger.info("stopped")
+
+
+class _Beside(TypedDict):
+    """What a broker is given wherever its mail is."""
+
+    observer: Metrics
+    embeddings: Embeddings | None
+    dialects: Dialects
+
+
+class Serving:
+    """What answers requests: a server on a port, a gateway of a cluster, or one that is both.
+
+    Attributes:
+        server: The server, if there is a port.
+        member: The gateway, if there is a cluster.
+        data: Where the mail is, for the log.
+    """
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+        self.member: Member | None = None
+        self.data = ""
+
+    async def open(
+        self, settings: Settings, metrics: Metrics, stack: AsyncExitStack
+    ) -> EmbeddedBroker:
+        """Open the broker, which is closed with ``stack``."""
+        clock = SystemClock()
+        data = None if settings.memory else settings.data or default_file()
+        self.data = str(data or "memory")
+        beside: _Beside = {
+            "observer": metrics,
+            "embeddings": settings.embedder(),
+            "dialects": settings.dialects,
+        }
+        if settings.cluster is not None:
+            data = settings.data or default_file().with_name("gateway.db")
+            url = settings.cluster.get_secret_value()
+            member = joined(url, data, clock, limits=settings.limits, **beside)
+            self.member = await stack.enter_async_context(member)
+            backend, gateway = self.member.backend, self.member.gateway
+            backend.on_appended = metrics.watch_log(
+                lambda: backend.sequence, lambda: backend.known, lambda: gateway.is_serving
+            )
+            return self.member.broker
+        if data is None:
+            broker = EmbeddedBroker.in_memory(clock, limits=settings.limits, **beside)
+        else:
+            broker = EmbeddedBroker.on_file(
+                data, clock, limits=settings.limits, durability=settings.durability, **beside
+            )
+        stack.push_async_callback(broker.close)
+        return broker
+
+    @property
+    def where(self) -> str:
+        """Where requests come from, as a sentence without its subject."""
+        places = [f"listens on {self.server.url}"] if self.server else []
+        if self.member is not None:
+            places.append(f"serves a cluster as {self.member.name}")
+        return " and ".join(places)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected to the port."""
+        return self.server.connections if self.server else 0
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it begins nothing new."""
+        draining = self.server is not None and self.server.is_draining
+        return draining or (self.member is not None and self.member.gateway.is_draining)
+
+    async def until_told(self, stop: asyncio.Event) -> None:
+        """Return when it is told to stop.
+
+        Raises:
+            Mq9Error: It can serve no longer, and has to be started again.
+        """
+        if self.member is None:
+            await stop.wait()
+            return
+        waiting = [asyncio.ensure_future(one.wait()) for one in (stop, self.member.gateway.is_over)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
+        if self.member.backend.failure is not None:
+            raise self.member.backend.failure
+
+    def missing(self) -> str | None:
+        """Return what it lacks to serve; None for nothing."""
+        if self.member is not None and not self.member.gateway.is_serving:
+            return "queue group"
+        return None
+
+    async def drain(self, seconds: float) -> None:
+        """Answer what was begun, and begin nothing more.
+
+        Args:
+            seconds: How long what was begun may take.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), asyncio.TaskGroup() as both:
+                if self.member is not None:
+                    both.create_task(self.member.gateway.drain())
+                if self.server is not None:
+                    both.create_task(self.server.drain(seconds))
 
 
 @asynccontextmanager
 async def running(
     settings: Settings, *, default_admin_port: int = _ADMIN_PORT
-) -> AsyncIterator[Server]:
-    """Run a server while inside.
+) -> AsyncIterator[Serving]:
+    """Run a server, or a gateway of a cluster, while inside.
 
     Args:
         settings: How.
@@ -89,30 +201,31 @@ async def running(
         InvalidRequest: A setting cannot be used.
         Unreachable: A port cannot be listened on.
         UnusableFile: The file cannot be used.
+        Unavailable: The cluster's log cannot be reached, or not be applied.
     """
     guard, tls = settings.guard(), settings.tls()
-    data = None if settings.memory else settings.data or default_file()
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        broker = _open(data, settings, metrics)
-        stack.push_async_callback(broker.close)
+        serving = Serving()
+        broker = await serving.open(settings, metrics, stack)
         if guard.reserved is not None:
             _log_claimed(await broker.claim(guard.reserved))
-        server = Server(
-            broker,
-            max_payload=settings.limits.max_payload,
-            guard=guard,
-            limits=_fit_open_files(settings.server_limits),
-            tls=tls,
-            observer=metrics,
-            encoding=settings.payload_encoding,
-        )
-        stack.push_async_callback(server.close)
-        await server.start(settings.host, settings.port)
+        if serving.member is None or "port" in settings.model_fields_set:
+            server = serving.server = Server(
+                broker,
+                max_payload=settings.limits.max_payload,
+                guard=guard,
+                limits=_fit_open_files(settings.server_limits),
+                tls=tls,
+                observer=metrics,
+                encoding=settings.payload_encoding,
+            )
+            stack.push_async_callback(server.close)
+            await server.start(settings.host, settings.port)
+        if serving.member is not None:
+            await serving.member.gateway.start(guard.reserved)
         loop, *_ = type(asyncio.get_running_loop()).__module__.split(".")
-        logger.info(
-            "listening", extra={"url": server.url, "data": str(data or "memory"), "loop": loop}
-        )
+        logger.info("serving", extra={"where": serving.where, "data": serving.data, "loop": loop})
         if settings.admin:
             routes = await stack.enter_async_context(mcp_routes(settings, broker, guard))
             try:
@@ -121,8 +234,9 @@ async def running(
                     metrics,
                     settings.admin_host,
                     default_admin_port if settings.admin_port is None else settings.admin_port,
-                    server,
+                    serving,
                     routes=routes,
+                    missing=serving.missing,
                     hosts=(*settings.admin_allow_host, *settings.mcp_allow_host),
                 )
                 host, port = await stack.enter_async_context(admin)
@@ -135,31 +249,10 @@ async def running(
                 if settings.mcp:
                     logger.info("mcp", extra={"url": f"http://{host}:{port}/mcp"})
         if guard.is_open and settings.insecure:
-            logger.warning("anybody who reaches %s is let in", server.url)
+            logger.warning("anybody who reaches %s is let in", serving.where)
         elif not guard.is_open and tls is None and settings.insecure:
             logger.warning("secrets travel unencrypted: there is no --tls-cert")
-        yield server
-
-
-def _open(data: Path | None, settings: Settings, metrics: Metrics) -> EmbeddedBroker:
-    clock = SystemClock()
-    if data is None:
-        return EmbeddedBroker.in_memory(
-            clock,
-            limits=settings.limits,
-            observer=metrics,
-            embeddings=settings.embedder(),
-            dialects=settings.dialects,
-        )
-    return EmbeddedBroker.on_file(
-        data,
-        clock,
-        limits=settings.limits,
-        durability=settings.durability,
-        observer=metrics,
-        embeddings=settings.embedder(),
-        dialects=settings.dialects,
-    )
+        yield serving
 
 
 def _log_claimed(claimed: Claimed) -> None:

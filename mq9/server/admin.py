@@ -144,6 +144,7 @@ class Health:
     Args:
         broker: Whose storage is asked.
         server: Whether it drains is asked too, when given.
+        missing: Tells what else it lacks to serve, in a word or two; None for nothing.
         timeout_s: Seconds in which the storage must answer.
         hung_s: Seconds after which a storage that has not answered counts as failing.
     """
@@ -153,18 +154,26 @@ class Health:
         broker: Asked,
         server: Drainable | None = None,
         *,
+        missing: Callable[[], str | None] = lambda: None,
         timeout_s: float = TIMEOUT_S,
         hung_s: float = HUNG_S,
     ) -> None:
         self._server = server
+        self._missing = missing
         self._hung_s = hung_s
         self._check = _Probe(broker.check, timeout_s)
         self._totals = _Probe(broker.totals, timeout_s)
 
     async def problem(self) -> str | None:
-        """Return why the server should get no traffic: ``draining``, ``storage``; None if none."""
+        """Return why the server should get no traffic, such as ``draining`` or ``storage``.
+
+        Returns:
+            None if there is no reason.
+        """
         if self._server is not None and self._server.is_draining:
             return "draining"
+        if (missing := self._missing()) is not None:
+            return missing
         with contextlib.suppress(Mq9Error):
             if await self._check.put():
                 return None
@@ -259,6 +268,7 @@ async def serve_admin(
     *,
     listener: socket.socket | None = None,
     routes: Sequence[BaseRoute] = (),
+    missing: Callable[[], str | None] = lambda: None,
     timeout_s: float = TIMEOUT_S,
     hung_s: float = HUNG_S,
     hosts: Collection[str] = (),
@@ -274,6 +284,7 @@ async def serve_admin(
         server: Whether it drains is asked for ``/readyz``.
         listener: A bound stream socket to use instead of ``host`` and ``port``; it is closed.
         routes: What else is served on that port.
+        missing: Tells what else the server lacks to serve, in a word or two; None for nothing.
         timeout_s: Seconds in which the storage must answer.
         hung_s: Seconds after which a storage that has not answered counts as failing.
         hosts: Names by which this machine may be called, beside ``localhost`` and its addresses.
@@ -290,7 +301,7 @@ async def serve_admin(
         listener = await listening("admin_port", host, port)
     with listener:
         bound_host, bound_port = listener.getsockname()[:2]
-        health = Health(broker, server, timeout_s=timeout_s, hung_s=hung_s)
+        health = Health(broker, server, missing=missing, timeout_s=timeout_s, hung_s=hung_s)
         try:
             app = admin_app(health, metrics, routes, {host.lower(), *map(str.lower, hosts)})
             async with serving(app, listener, limits=limits, always=PATHS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,6 +127,33 @@ class Metrics:
             self._operations.labels(verb, OK)
         for reason in CLOSE_REASONS:
             self._closed.labels(reason)
+
+    def watch_log(
+        self, applied: Callable[[], int], last: Callable[[], int], serves: Callable[[], bool]
+    ) -> Callable[[float], None]:
+        """Expose how a gateway of a cluster does.
+
+        Args:
+            applied: Gives the number of the last record of the log that it has applied.
+            last: Gives the number of the last one that it knows of.
+            serves: Tells whether it is in the queue group.
+
+        Returns:
+            What is to be told how many seconds each append took.
+        """
+        for name, text, value in (
+            ("mq9_log_applied", "The last record of the log that was applied.", applied),
+            ("mq9_log_last", "The last record of the log that is known.", last),
+            ("mq9_gateway_serving", "Whether the gateway is in the queue group.", serves),
+        ):
+            Gauge(name, text, registry=self._registry).set_function(value)
+        appends = Histogram(
+            "mq9_log_append_seconds",
+            "Time until the log had a record, with all tries.",
+            buckets=LATENCY_BUCKETS,
+            registry=self._registry,
+        )
+        return appends.observe
 
     def answered(self, verb: str, code: str, seconds: float) -> None:
         """Count a request that was answered.

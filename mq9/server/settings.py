@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     port: int = Field(4222, ge=0, le=65535, description="Port; 0: any free one.")
     data: Path | None = Field(None, description="File to keep mail in.  [default: one per user]")
     memory: bool = Field(False, description="Keep mail in memory only.")
+    cluster: SecretStr | None = Field(
+        None,
+        title="URL",
+        description="NATS servers with JetStream that keep the mail, and where requests are "
+        "answered beside others that serve the same. With --port this server is listened on, too.",
+    )
     durability: Durability = Field(
         Durability.NORMAL,
         description="What a reply promises: normal survives a killed server, full power loss as "
@@ -193,6 +199,10 @@ class Settings(BaseSettings):
             raise InvalidRequest(f"data: {self.data} is a URL; give the path of a file")
         if self.memory and self.data is not None:
             raise InvalidRequest(f"memory: give either --memory or --data, which is {self.data}")
+        if self.cluster is not None and self.memory:
+            raise InvalidRequest("memory: a gateway of a cluster keeps its copy in a file")
+        if self.cluster is not None and self.durability is not Durability.NORMAL:
+            raise InvalidRequest("durability: the log of a cluster decides it, not its gateways")
         if self.auth_token is not None and self.users is not None:
             raise InvalidRequest("users: give either a users file or an auth token")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -333,5 +343,5 @@ def _refusal(error: ValidationError, given: dict[str, Any]) -> InvalidRequest:
         where = variable(name)
     else:
         where = f"{option(name)} in the configuration file"
-    value = "" if name == "auth_token" else f" {shown(first['input'])}:"
+    value = "" if name in {"auth_token", "cluster"} else f" {shown(first['input'])}:"
     return InvalidRequest(f"{where}:{value} {first['msg'][:1].lower()}{first['msg'][1:]}")

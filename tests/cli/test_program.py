@@ -58,6 +58,8 @@ def test_what_the_list_says_of_a_command_is_how_its_own_help_begins(mq9, name):
 def test_every_command_explains_itself(mq9, name):
     shown = mq9.ok(name, "--help").out
     assert shown.startswith(f"Usage: mq9 {name} ") or f" {name} [OPTIONS]" in shown
+    if name == "cluster":  # a group of commands
+        shown = mq9.ok(name, "status", "--help").out
     if name not in LOADED_LATER | {"hash-password"}:  # which asks no broker
         for option in ("--json", "--url", "--timeout"):
             assert option in shown

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import nats_server
 import pytest
 from users_file import write_users
 
@@ -80,6 +81,7 @@ class Terminal:
             program = directory / "bin" / name
             program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
             program.chmod(0o755)
+        (directory / "bin" / "nats-server").symlink_to(nats_server.binary())
         (directory / "examples").symlink_to(ROOT / "examples")
         self._directory = directory
         self._ports = dict(zip(PORTS, ports, strict=True))
@@ -115,6 +117,8 @@ class Terminal:
             "env": {**self._environment, **self._exported},
             "encoding": "utf-8",
         }
+        if source.startswith("nats-server "):
+            return self._serve_nats(source, options)
         if re.fullmatch(r"mq9 (serve|worker).*\n|mq9-mcp --http.*\n|python worker.py\n", source):
             server = subprocess.Popen(
                 ["/bin/sh", "-euc", f"exec {source}"],
@@ -137,8 +141,17 @@ class Terminal:
         assert done.returncode == 0, (source, done.stdout, done.stderr)
         return done.stdout
 
+    def _serve_nats(self, source, options):
+        """Start a NATS server on the port of ours; it says on standard error when it is ready."""
+        del self._environment["MQ9_PORT"]
+        server = subprocess.Popen(
+            ["/bin/sh", "-euc", f"exec {source}"], stderr=subprocess.PIPE, **options
+        )
+        self._servers.append(server)
+        return next("" for line in server.stderr if "Server is ready" in line)
+
     def close(self):
-        for server in self._servers:
+        for server in reversed(self._servers):
             server.terminate()
             server.communicate(timeout=30)
             assert server.returncode == 0

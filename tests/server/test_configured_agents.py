@@ -80,10 +80,10 @@ async def test_the_start_says_what_it_closed_and_whose_names_it_restored(setting
 @pytest.mark.usefixtures("older")
 async def test_agents_have_their_own_and_operators_have_the_rest(settings):
     async with (
-        running(settings) as server,
-        Mq9Client(url(server, "ada:lovelace")) as ada,
-        Mq9Client(url(server, "bob:builder")) as bob,
-        Mq9Client(url(server, "operator:of%20all")) as operator,
+        running(settings) as serving,
+        Mq9Client(url(serving.server, "ada:lovelace")) as ada,
+        Mq9Client(url(serving.server, "bob:builder")) as bob,
+        Mq9Client(url(serving.server, "operator:of%20all")) as operator,
     ):
         assert [message.text for message in await ada.query("ada")] == ["from before"]
         assert len(await bob.query("bob")) == 1

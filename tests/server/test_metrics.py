@@ -244,6 +244,7 @@ def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
 
 async def test_the_documented_table_names_exactly_what_is_exposed(watched):
     exposed = {}
+    watched.metrics.watch_log(lambda: 1, lambda: 2, lambda: True)
     for family in families(
         watched.metrics.render(Snapshot(is_up=True, totals=await watched.broker.totals()))
     ).values():

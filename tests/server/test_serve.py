@@ -294,8 +294,8 @@ async def test_metrics_and_health_are_served_beside_it(serving):
 async def test_without_a_chosen_port_it_does_without_metrics_where_that_is_taken(caplog):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with running(Settings(port=0, memory=True), default_admin_port=port) as server:
-            async with Mq9Client(server.url) as client:
+        async with running(Settings(port=0, memory=True), default_admin_port=port) as serving:
+            async with Mq9Client(serving.server.url) as client:
                 await client.mailbox_create(name="inbox")
             assert "no metrics" in caplog.text
         with pytest.raises(Unreachable, match=f"{port} cannot be listened on"):

@@ -1,0 +1,211 @@
+"""A member of the queue group that answers requests of mq9 on a NATS cluster.
+
+A process that is stopped for a while (by SIGSTOP, by a machine that is moved) still gets requests,
+which it would answer when nobody waits any more, and leases would be nobody's. So a gateway serves
+only as long as it has heard itself: each heartbeat that comes back allows it to for some seconds
+after it was sent, and what comes when none does is dropped. Since everything that a connection
+carries is in order, what was waiting for a process that goes on comes before the first heartbeat
+that it sends then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Request, Session
+from mq9.clock import Clock, sleep
+from mq9.errors import LimitReached, PayloadTooLarge
+from mq9.protocol import replies, subjects
+from mq9.protocol.reserved import Reserved
+
+logger = logging.getLogger("mq9.broker")
+
+QUEUE = "mq9"
+STATUS_SUBJECT = "MQ9.gateways"  # every gateway says how it does
+SNAPSHOT_SUBJECT = "MQ9.snapshot"  # one of them takes one
+_BEAT_S = 1.0
+_VALID_MS = 3_000  # after it was sent, for which a heartbeat allows to serve
+_HEAD_BYTES = 4_096  # of a reply beside its messages
+_MOST_BUSY = 10_000  # requests in work, those that wait for mail included
+
+
+class Gateway:
+    """Takes requests of mq9 from a NATS cluster, and answers them.
+
+    Args:
+        client: The connection; it is not closed with the gateway.
+        broker: Answers.
+        clock: Measures how old a heartbeat is.
+        name: Of the gateway.
+        is_able: Tells whether the broker can answer at all, now and later.
+
+    Attributes:
+        is_over: Set when it cannot, and the gateway has left the queue group for good.
+        requests: How many are in work.
+        is_draining: Whether it begins nothing new.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        broker: EmbeddedBroker,
+        clock: Clock,
+        name: str,
+        is_able: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._broker = broker
+        self._clock = clock
+        self._beat_subject = f"MQ9.gateway.{name}"
+        self._valid_until_ms = 0
+        self._subscription: Subscription | None = None
+        self._joined = asyncio.Event()
+        self._chores: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        # No more than there are requests in work.
+        self._replies: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._rested = asyncio.Event()
+        self.requests = 0
+        self._reserved: Reserved | None = None
+        self._is_able = is_able
+        self.is_over = asyncio.Event()
+        self.is_draining = False
+
+    async def start(self, reserved: Reserved | None = None) -> None:
+        """Join the queue group; it returns when the gateway has heard itself, and has joined.
+
+        Args:
+            reserved: What belongs to configured agents: nobody who asks through the cluster is
+                known to be one.
+        """
+        self._reserved = reserved
+        await self._client.subscribe(self._beat_subject, cb=self._hear)
+        self._chores = [asyncio.create_task(self._beat()), asyncio.create_task(self._write_all())]
+        await self._joined.wait()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it is in the queue group."""
+        return self._subscription is not None
+
+    async def _beat(self) -> None:
+        while self._is_able():
+            if self._subscription is not None and self._is_stale():
+                logger.warning("the gateway does not hear itself, and leaves the queue group")
+                await self._leave()
+            sent_ms = self._clock.monotonic_ms()
+            with contextlib.suppress(nats.errors.Error):  # what is not sent is not heard
+                await self._client.publish(self._beat_subject, orjson.dumps(sent_ms))
+            await sleep(self._clock, _BEAT_S, background=True)
+        self._valid_until_ms = 0
+        await self._leave()
+        self.is_over.set()
+        self._joined.set()
+
+    async def _hear(self, message: Msg) -> None:
+        self._valid_until_ms = orjson.loads(message.data) + _VALID_MS
+        may_join = self._is_able() and not self.is_draining and not self._is_stale()
+        if self._subscription is None and may_join:
+            self._subscription = await self._client.subscribe(
+                f"{subjects.ROOT}>", queue=QUEUE, cb=self._begin
+            )
+            await self._client.flush()
+            self._joined.set()
+
+    def _is_stale(self) -> bool:
+        return self._clock.monotonic_ms() > self._valid_until_ms
+
+    async def _leave(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with contextlib.suppress(nats.errors.Error):  # a closed connection has none
+                await subscription.unsubscribe()
+
+    async def _begin(self, message: Msg) -> None:
+        if self._is_stale():
+            return  # who asked has given up, or is about to, and asks another one
+        if self.requests >= _MOST_BUSY:
+            busy = LimitReached(f"the gateway is busy: it has {_MOST_BUSY} requests in work")
+            self._write(message.reply, replies.encode(replies.failure(busy)))
+            return
+        session = Session(
+            _connection_of(message.reply),
+            reserved=self._reserved,
+            max_reply=self._client.max_payload - _HEAD_BYTES,
+        )
+        request = Request(
+            message.subject,
+            message.data,
+            tuple((message.headers or {}).items()),
+            session,
+            bool(message.reply),
+        )
+        self.requests += 1
+        task = self._broker.begin(request, partial(self._answer, message.reply), at_once=True)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _answer(self, to: str, reply: bytes) -> None:
+        self.requests -= 1
+        if self.is_draining and not self.requests:
+            self._rested.set()
+        if len(reply) > self._client.max_payload:
+            said = f"the reply has {len(reply)} bytes, and the cluster takes no more than "
+            refusal = PayloadTooLarge(f"{said}{self._client.max_payload}; ask for less at once")
+            reply = replies.encode(replies.failure(refusal))
+        self._write(to, reply)
+
+    def _write(self, to: str, reply: bytes) -> None:
+        if to:
+            self._replies.put_nowait((to, reply))
+
+    async def _write_all(self) -> None:
+        """Publish replies in the order in which they were given."""
+        while True:
+            to, reply = await self._replies.get()
+            try:
+                await self._client.publish(to, reply)
+            except nats.errors.Error as error:  # who asked asks again
+                logger.warning("a reply could not be given: %r", error)
+            self._replies.task_done()
+
+    async def drain(self) -> None:
+        """Take no more requests, and answer those that it has."""
+        self.is_draining = True
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            # What the server has given already is answered.
+            await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py says nothing of it
+        self._broker.stop_waiting()
+        if self.requests:
+            await self._rested.wait()
+        await self._replies.join()
+        await self._client.flush()
+
+    async def close(self) -> None:
+        """Leave what was not answered."""
+        self.is_draining = True
+        for task in [*self._chores, *self._tasks]:
+            task.cancel()
+        await asyncio.gather(*self._chores, *self._tasks, return_exceptions=True)
+
+
+def _connection_of(reply: str) -> str:
+    """Return what tells the connection of whoever asks from others.
+
+    Clients of NATS have replies sent to an inbox of the connection, which ends in a token of the
+    request.
+    """
+    return reply.rpartition(".")[0] or reply

@@ -1,0 +1,231 @@
+"""A gateway put together: connection, log, copy of the state, broker, queue group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.observer import Observer
+from mq9.clock import Clock, SteadyClock, sleep
+from mq9.cluster import copy_on_disk
+from mq9.cluster.backend import ClusterBackend
+from mq9.cluster.connection import connect
+from mq9.cluster.gateway import QUEUE, SNAPSHOT_SUBJECT, STATUS_SUBJECT, Gateway
+from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.log import REPLICAS
+from mq9.cluster.replica import Applied, Replica, Snapshot
+from mq9.cluster.snapshots import Snapshots
+from mq9.dialects import Dialects
+from mq9.discovery.embeddings import Embeddings
+from mq9.discovery.index import AGENT_INDEX
+from mq9.engine.limits import Limits
+from mq9.errors import Mq9Error, Unreachable
+from mq9.version import VERSION
+
+logger = logging.getLogger("mq9.broker")
+
+_HEADERS_BYTES = 128 * 1024  # that a message may have beside its payload, and a reply beside it
+_LOOK_S = 60.0  # about how often it is looked whether a snapshot is due
+_RECORDS = 100_000  # after which one is
+
+
+@dataclass(slots=True)
+class Member:
+    """A gateway that has joined a cluster.
+
+    Attributes:
+        name: What it is called.
+        broker: What it answers with.
+        backend: Its connection to the log.
+        gateway: Its place in the queue group.
+        client: Its connection.
+        snapshots: Those of the cluster.
+        directory: Where there is room for a copy of the state, for a while.
+    """
+
+    name: str
+    broker: EmbeddedBroker
+    backend: ClusterBackend
+    gateway: Gateway
+    client: Client
+    snapshots: Snapshots
+    directory: Path
+
+    async def start(self) -> None:
+        """Answer operators."""
+        await self.client.subscribe(STATUS_SUBJECT, cb=self._tell_status)
+        await self.client.subscribe(SNAPSHOT_SUBJECT, queue=QUEUE, cb=self._snapshot)
+
+    def status(self) -> dict[str, Any]:
+        """Return how it does: ``applied`` and ``known`` are numbers of records of the log."""
+        return {
+            "name": self.name,
+            "version": VERSION,
+            "serving": self.gateway.is_serving,
+            "applied": self.backend.sequence,
+            "known": self.backend.known,
+            "requests": self.gateway.requests,
+        }
+
+    async def take_snapshot(self) -> Snapshot:
+        """Store a copy of the state in the cluster.
+
+        Raises:
+            Mq9Error: It could not be made, or not be stored.
+        """
+        path = self.directory / f"snapshot-{self.name}.db"
+        try:
+            snapshot = await self.backend.copy_to(path)
+            await self.snapshots.put(path, snapshot)
+        finally:
+            copy_on_disk.remove(path)
+        return snapshot
+
+    async def _tell_status(self, message: Msg) -> None:
+        await self.client.publish(message.reply, orjson.dumps(self.status()))
+
+    async def _snapshot(self, message: Msg) -> None:
+        try:
+            told: dict[str, Any] = (await self.take_snapshot())._asdict()
+        except (Mq9Error, OSError) as error:
+            told = {"error": str(error)}
+        await self.client.publish(message.reply, orjson.dumps(told))
+
+
+@asynccontextmanager
+async def joined(
+    url: str,
+    data: Path,
+    clock: Clock,
+    *,
+    limits: Limits | None = None,
+    observer: Observer | None = None,
+    embeddings: Embeddings | None = None,
+    dialects: Dialects = Dialects.ALL,
+    randomness: Callable[[int], bytes] = secrets.token_bytes,
+) -> AsyncIterator[Member]:
+    """Be a gateway of a cluster while inside, which its ``gateway`` has to be started for.
+
+    Args:
+        url: One or several servers of the cluster, as a client would name them.
+        data: The file of the copy of the state; made, or made anew, as is needed.
+        clock: Tells the time.
+        limits: What the broker takes from now on; None for what it took before.
+        observer: Is told what happens.
+        embeddings: Let agents be found by meaning; without any they are found by their words.
+        dialects: The generations of the protocol that it speaks.
+        randomness: Gives that many unpredictable bytes.
+
+    Raises:
+        Unreachable: No server can be reached.
+        Unavailable: The log cannot be reached, or not be applied.
+        UnusableFile: The file cannot be used.
+    """
+    name = f"{_plain(platform.node())}-{randomness(6).hex()}"
+    client = await connect(url, f"mq9 gateway {name}")
+    try:
+        log = JetStreamLog(client, clock)
+        replicas = await log.found(REPLICAS)
+        snapshots = Snapshots(client)
+        await snapshots.found(replicas)
+        copy_on_disk.remove_what_may_be_damaged(data, copy_on_disk.current_boot())
+        replica = await _replica(data, log, snapshots)
+        made: list[ClusterBackend] = []
+        telling: set[asyncio.Task[None]] = set()
+
+        def tell_digest(applied: Applied) -> None:
+            said = {"name": name, "sequence": applied.sequence, "digest": applied.digest}
+            told = client.publish(applied.record.verify or "", orjson.dumps(said))
+            task = asyncio.create_task(told)
+            telling.add(task)
+            task.add_done_callback(telling.discard)
+
+        def make(steady: SteadyClock, on_news: Callable[[str | None], None]) -> ClusterBackend:
+            made.append(
+                ClusterBackend(
+                    log,
+                    replica,
+                    steady,
+                    on_news,
+                    name=name,
+                    max_record=client.max_payload,
+                    on_verified=tell_digest,
+                )
+            )
+            return made[0]
+
+        broker = EmbeddedBroker(
+            make, clock, observer=observer, embeddings=embeddings, dialects=dialects
+        )
+        gateway = Gateway(client, broker, clock, name, lambda: made[0].failure is None)
+        member = Member(name, broker, made[0], gateway, client, snapshots, data.parent)
+        keeping = None
+        try:
+            await member.backend.open(limits and _that_fit(limits, client.max_payload))
+            await member.start()
+            keeping = asyncio.create_task(_keep_snapshots(member, clock))
+            yield member
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+            await gateway.close()
+            await broker.close()
+    finally:
+        await client.close()
+
+
+def _that_fit(limits: Limits, max_payload: int) -> Limits:
+    """Return limits under which every message fits into a reply of the cluster, as base64."""
+    most = (max_payload - _HEADERS_BYTES) * 3 // 4
+    if limits.max_payload <= most:
+        return limits
+    logger.info("messages are limited to what the cluster can return", extra={"max_payload": most})
+    return replace(limits, max_payload=most)
+
+
+async def _replica(data: Path, log: JetStreamLog, snapshots: Snapshots) -> Replica:
+    """Open the copy, from the newest snapshot where the log no longer has what it lacks."""
+    first = await log.first()
+    replica = await asyncio.to_thread(Replica, data, AGENT_INDEX)
+    if replica.sequence + 1 >= first:
+        return replica
+    replica.close()
+    taken = await snapshots.all()
+    if not taken or taken[0].sequence + 1 < first:
+        raise Unreachable(f"the log begins at {first}, and no snapshot reaches up to there")
+    copy_on_disk.remove(data)
+    await snapshots.fetch(taken[0], data)
+    logger.info("begun from a snapshot", extra={"sequence": taken[0].sequence})
+    return await asyncio.to_thread(Replica, data, AGENT_INDEX)
+
+
+async def _keep_snapshots(member: Member, clock: Clock) -> None:
+    """Take a snapshot whenever much was appended since the last one, by whichever gateway."""
+    while True:
+        # At random, so that two gateways seldom take the same one.
+        await sleep(clock, _LOOK_S * random.uniform(0.5, 1.5), background=True)  # noqa: S311
+        try:
+            taken = await member.snapshots.all()
+            newest = taken[0].sequence if taken else 0
+            if member.backend.sequence - newest >= _RECORDS:
+                await member.take_snapshot()
+        except Mq9Error as error:
+            logger.warning("no snapshot: %s", error)
+
+
+def _plain(text: str) -> str:
+    """Return a text as part of a subject."""
+    return "".join(one if one.isalnum() or one in "-_" else "-" for one in text)[:40] or "gateway"

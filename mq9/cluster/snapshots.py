@@ -1,0 +1,118 @@
+"""Copies of the state in an object store, from which a newcomer starts, and the log behind them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import api
+from nats.js.object_store import ObjectStore
+
+from mq9.cluster.jetstream import NAME
+from mq9.cluster.replica import Snapshot
+from mq9.errors import Unavailable
+
+logger = logging.getLogger("mq9.broker")
+
+_KEPT = 2  # so that a gateway which reads one is not left without it
+_TIMEOUT_S = 10.0
+
+
+class Snapshots:
+    """The snapshots of one log.
+
+    Args:
+        client: The connection; it is not closed with them.
+        name: Of the log's stream.
+    """
+
+    def __init__(self, client: Client, name: str = NAME) -> None:
+        self._stream = name
+        self._bucket = f"{name}_SNAPSHOTS"
+        self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
+        self._store: ObjectStore | None = None
+
+    async def found(self, replicas: int) -> None:
+        """Make the store, if it is not there.
+
+        Args:
+            replicas: On how many servers it is stored.
+
+        Raises:
+            Unavailable: It cannot be made.
+        """
+        try:
+            try:
+                self._store = await self._jetstream.object_store(self._bucket)
+            except nats.js.errors.NotFoundError:
+                self._store = await self._jetstream.create_object_store(
+                    self._bucket,
+                    api.ObjectStoreConfig(
+                        description="Snapshots of the state of mq9", replicas=replicas
+                    ),
+                )
+        except nats.errors.Error as error:
+            raise Unavailable(f"the store of snapshots cannot be made: {error!r}") from error
+
+    @property
+    def store(self) -> ObjectStore:
+        """The store."""
+        if self._store is None:
+            raise Unavailable("the store of snapshots was not opened")
+        return self._store
+
+    async def all(self) -> list[Snapshot]:
+        """Return the snapshots, the newest first.
+
+        Raises:
+            Unavailable: The store cannot be read.
+        """
+        try:
+            found = await self.store.list()
+        except nats.js.errors.NotFoundError:
+            return []  # of an empty store
+        except nats.errors.Error as error:
+            raise Unavailable(f"the store of snapshots cannot be read: {error!r}") from error
+        taken = [Snapshot(int(one.name), one.size or 0) for one in found if not one.deleted]
+        return sorted(taken, reverse=True)
+
+    async def fetch(self, snapshot: Snapshot, path: Path) -> None:
+        """Write a snapshot into a new file.
+
+        Raises:
+            Unavailable: It cannot be read, or is damaged.
+        """
+        try:
+            with path.open("xb") as file:
+                await self.store.get(snapshot.name, writeinto=file)
+        except nats.errors.Error as error:
+            raise Unavailable(f"snapshot {snapshot.name} cannot be read: {error!r}") from error
+
+    async def put(self, path: Path, snapshot: Snapshot, *, behind: int | None = None) -> None:
+        """Store a snapshot, remove older ones, and the part of the log that nobody needs any more.
+
+        Args:
+            path: The copy.
+            snapshot: What is in it.
+            behind: Remove the log up to this record; None for what is in the oldest that is kept.
+
+        Raises:
+            Unavailable: It could not be stored.
+        """
+        try:
+            with path.open("rb") as file:
+                await self.store.put(snapshot.name, file)
+            taken = await self.all()
+            for older in taken[_KEPT:]:
+                await self.store.delete(older.name)
+            # Whoever starts from the older one needs what came after that.
+            if behind is None and len(taken) >= _KEPT:
+                behind = taken[_KEPT - 1].sequence
+            if behind is not None:
+                await self._jetstream.purge_stream(self._stream, seq=behind + 1)
+        except nats.errors.Error as error:
+            raise Unavailable(f"the snapshot could not be stored: {error!r}") from error
+        logger.info("snapshot", extra=snapshot._asdict())
