@@ -176,7 +176,7 @@ async def check(client, diary):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("durability", ["normal", "full"])
 async def test_whatever_was_acknowledged_survives_a_kill_at_any_moment(tmp_path, scale, durability):
     path = tmp_path / "mq9.db"
@@ -200,7 +200,7 @@ async def test_whatever_was_acknowledged_survives_a_kill_at_any_moment(tmp_path,
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3_600)
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGSTOP")
 async def test_whatever_was_acknowledged_is_in_every_copy_of_file_and_log(tmp_path, scale):
     """A copy that is taken while nothing is written holds what was answered, at every instant."""
