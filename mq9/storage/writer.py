@@ -21,7 +21,7 @@ from mq9.storage import store
 from mq9.storage.backend import Applying, roll_back, storage_error
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.derived import Derived, LocalChange
-from mq9.storage.steps import TooLong, no_steps_left, stopped_when
+from mq9.storage.steps import no_steps_left, stopped_when
 from mq9.storage.store import LOG_PAGES
 from mq9.storage.turns import FairQueue
 
@@ -281,8 +281,8 @@ class Writer:
         try:
             with stopped_when(self._connection, no_steps_left(_MOST_STEPS)):
                 done = self._transact(is_patient=False)
-        except (sqlite3.Error, Mq9Error, TooLong):
-            pass  # nothing was changed; the thread tries again, and says what is wrong
+        except Exception:  # noqa: BLE001, S110  # the thread tries again, and says what is wrong
+            pass  # nothing was changed
         except BaseException:  # Ctrl-C, on the main thread
             told = "the broker was interrupted; whether this request was carried out is unknown"
             done = self._failed(Unavailable(told))
@@ -305,6 +305,10 @@ class Writer:
             failure = storage_error(error)
         except Unavailable as error:
             failure = error
+        except Exception:
+            # A mistake of ours, which must not end the thread: everybody would wait for ever.
+            logger.exception("the writer failed unexpectedly")
+            failure = Unavailable("the broker failed; nothing of this request was stored")
         else:
             return done
         if not self._taken:  # nothing can be done about what waits

@@ -401,6 +401,20 @@ async def test_a_disk_that_takes_no_more_of_the_log_is_told_and_harms_nothing(ba
     assert await texts(backend) == ["kept", "more"]
 
 
+async def test_a_mistake_is_told_to_who_asked_and_the_writer_goes_on(backend, follower, caplog):
+    def fail():
+        raise RuntimeError("a mistake")
+
+    follower.on_follow = fail
+    with pytest.raises(Unavailable, match="the broker failed; nothing of this request was stored"):
+        await send(backend, b"lost")
+    assert "RuntimeError: a mistake" in caplog.text
+
+    follower.on_follow = lambda: None
+    assert await send(backend, b"kept") == [0]
+    assert await texts(backend) == ["kept"]
+
+
 async def test_an_inline_broker_tells_of_a_full_disk_too(path):
     connection = store.open_file(path)
     backend = InlineBackend(connection, SteadyClock(ManualClock()), Limits())
