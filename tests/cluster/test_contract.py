@@ -9,8 +9,8 @@ import pytest
 
 pytestmark = [pytest.mark.soak, pytest.mark.programs]
 CONTRACT = Path(__file__).parents[1] / "contract"
-# In every run, what comes down to who holds what; all of it in the long version.
-SHORT = ("test_leases.py", "test_wire.py", "test_waiting.py")
+# In every run, who holds what; all of it in the long version.
+SHORT = ("test_leases.py",)
 
 
 @pytest.mark.parametrize("servers", [1, 3])
