@@ -288,8 +288,7 @@ class ClusterBackend:
     def _check(self) -> None:
         if self._closed:
             raise NotConnected("the broker is closed")
-        if self._failure is not None:
-            raise self._failure
+        self._check_alive()
 
     async def _append_unless_answered(self, call: Call[Request[R]], asker: str) -> Outcome[R]:
         """Answer a command that changes nothing, and append one that may.

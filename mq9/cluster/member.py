@@ -216,7 +216,7 @@ async def _keep_snapshots(member: Member, clock: Clock) -> None:
     """Take a snapshot whenever much was appended since the last one, by whichever gateway."""
     while True:
         # At random, so that two gateways seldom take the same one.
-        await sleep(clock, _LOOK_S * random.uniform(0.5, 1.5), background=True)  # noqa: S311
+        await sleep(clock, _LOOK_S * random.uniform(0.5, 1.5), background=True)  # noqa: S311  # no secret
         try:
             taken = await member.snapshots.all()
             newest = taken[0].sequence if taken else 0
