@@ -39,7 +39,6 @@ R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 _MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
-_MOST_TOGETHER = 256  # calls in one record
 _HEAD_BYTES = 4_096  # of a record beside its calls
 _PAUSE_S = 0.25  # after the log could not be read
 _CLOSING_MS = 10_000  # for what was accepted
@@ -452,7 +451,7 @@ class ClusterBackend:
         """Take from the queue what fits into one record."""
         taken: list[_Ticket] = []
         size = 0
-        while len(taken) < min(_MOST_TOGETHER, MOST_CALLS):
+        while len(taken) < MOST_CALLS:
             ticket, self._left_over = self._left_over, None
             if ticket is None:
                 ticket = self._queue.take()

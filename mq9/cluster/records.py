@@ -13,7 +13,7 @@ from mq9.engine.commands import Call
 from mq9.protocol.request import Request
 
 ENTRY_BITS = 12
-MOST_CALLS = 1 << ENTRY_BITS  # in one record, so that each has an index of its own
+MOST_CALLS = 256  # in one record; at most 1 << ENTRY_BITS, so that each has an index of its own
 
 
 @dataclass(frozen=True, slots=True)
