@@ -13,14 +13,12 @@ from mq9.engine.limits import Limits
 from mq9.errors import Forbidden, InvalidRequest, PayloadTooLarge, Unreachable
 from mq9.protocol.reserved import Reserved
 
+from .traffic import everything
 
-async def everything(client, group):
+
+async def texts(client, group):
     """The texts of all that is in the mailbox, acked by a group."""
-    texts = []
-    while fetched := await client.fetch("inbox", group_name=group, max_wait_ms=0):
-        texts += [message.text for message in fetched]
-        await client.ack("inbox", group, fetched[-1].msg_id)
-    return texts
+    return [message.text for message in await everything(client, group)]
 
 
 async def test_whoever_answers_sees_what_was_answered_before(inbox):
@@ -29,8 +27,8 @@ async def test_whoever_answers_sees_what_was_answered_before(inbox):
         status = await inbox.mailbox_status("inbox")
         assert status.stored == number + 1
 
-    assert await everything(inbox, "g") == [str(number) for number in range(50)]
-    assert await everything(inbox, "g") == []
+    assert await texts(inbox, "g") == [str(number) for number in range(50)]
+    assert await texts(inbox, "g") == []
 
 
 async def test_who_waits_is_woken_whichever_gateway_takes_the_message(inbox, members):
@@ -62,7 +60,7 @@ async def test_a_newcomer_begins_with_a_snapshot(inbox, members, caplog):
     await members.start("three")
 
     assert "begun from a snapshot" in caplog.text
-    assert len(await everything(inbox, "g")) == 22
+    assert len(await texts(inbox, "g")) == 22
 
 
 async def test_one_that_is_started_again_goes_on_with_its_file(inbox, members):
@@ -72,7 +70,7 @@ async def test_one_that_is_started_again_goes_on_with_its_file(inbox, members):
     await members.stop("two")
     await members.start("one")
 
-    assert await everything(inbox, "g") == ["before", "meanwhile"]
+    assert await texts(inbox, "g") == ["before", "meanwhile"]
 
 
 async def test_operators_see_all_of_them_and_whether_their_states_are_equal(inbox, members):
@@ -124,7 +122,7 @@ async def test_a_file_begins_a_cluster_and_comes_out_of_it_again(members, tmp_pa
     assert (await members.call("export", after))[0] == 0
 
     async with Mq9Client(f"sqlite:///{after}") as alone:
-        assert await everything(alone, "another") == [str(number) for number in range(101)]
+        assert await texts(alone, "another") == [str(number) for number in range(101)]
 
 
 async def test_only_a_cluster_without_a_log_or_gateways_takes_a_file(members, tmp_path):

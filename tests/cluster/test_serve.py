@@ -3,88 +3,28 @@
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 from contextlib import AsyncExitStack
 
 import nats
 import pytest
 from nats_server import NatsCluster
-from serving import Serving
 from waiting import until
 
-from mq9 import Mq9Client
+from .clusters import Programs
+from .traffic import everything
 
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
-
-
-class Cluster:
-    """A NATS server with JetStream, and gateways that are programs.
-
-    Args:
-        directory: Where they may write.
-        stack: Ends them.
-    """
-
-    def __init__(self, directory, stack):
-        self._directory = directory
-        self._stack = stack
-        self.servers = stack.enter_context(NatsCluster(directory / "nats", 1))
-        [self.url] = self.servers.urls
-
-    async def gateway(self, name, *options):
-        """Start one, and see that it is in the queue group."""
-        directory = self._directory / name
-        directory.mkdir(exist_ok=True)
-        gateway = Serving(
-            directory, "--cluster", self.url, "--data", str(directory / "mail.db"), *options
-        )
-        await self._stack.enter_async_context(gateway)
-        await until(lambda: self.serves(gateway))
-        return gateway
-
-    async def serves(self, gateway):
-        return any(one["name"] == gateway.name and one["serving"] for one in await self.status())
-
-    async def status(self):
-        _, document = await self.call("status")
-        return document["gateways"]
-
-    async def call(self, *arguments):
-        """Call `mq9 cluster` in a program; its exit code and its document."""
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "mq9", "--url", self.url, "--json", "cluster", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stdout, done.stderr
-        return done.returncode, json.loads(done.stdout)
-
-    async def client(self, url=None, **options):
-        client = Mq9Client(url or self.url, **options)
-        return await self._stack.enter_async_context(client)
 
 
 @pytest.fixture
 async def cluster(tmp_path):
     async with AsyncExitStack() as stack:
-        yield Cluster(tmp_path, stack)
-
-
-async def everything(client, group):
-    """All that is in the mailbox, acked by a group."""
-    bodies = []
-    while fetched := await client.fetch("inbox", group_name=group, max_wait_ms=0):
-        bodies += [message.text for message in fetched]
-        await client.ack("inbox", group, fetched[-1].msg_id)
-    return bodies
+        yield Programs(tmp_path, stack, NatsCluster(tmp_path / "nats", 1))
 
 
 async def test_a_killed_one_goes_on_where_it_was_and_nothing_is_lost(cluster):
-    one = await cluster.gateway("one")
-    await cluster.gateway("two")
+    one = await cluster.gateway()
+    await cluster.gateway()
     client = await cluster.client(request_timeout=2)
     await client.mailbox_create(name="inbox")
     sent = []
@@ -101,13 +41,13 @@ async def test_a_killed_one_goes_on_where_it_was_and_nothing_is_lost(cluster):
     await asyncio.to_thread(one.start)
     await sending
 
-    assert await everything(client, "g") == sent
+    assert [message.text for message in await everything(client, "g")] == sent
     code, verified = await cluster.call("verify")
     assert (code, verified["equal"], len(verified["gateways"])) == (0, True, 2)
 
 
 async def test_one_that_was_stopped_answers_nothing_that_came_meanwhile(cluster):
-    one = await cluster.gateway("one")
+    one = await cluster.gateway()
     client = await cluster.client(one.url)
     await client.mailbox_create(name="inbox")
     await client.send("inbox", "for who is there")
@@ -131,7 +71,7 @@ async def test_one_that_was_stopped_answers_nothing_that_came_meanwhile(cluster)
 
 
 async def test_nobody_notices_that_one_stops(cluster):
-    one, _two = await cluster.gateway("one"), await cluster.gateway("two")
+    one, _two = await cluster.gateway(), await cluster.gateway()
     client = await cluster.client(request_timeout=30)  # nobody may have to ask again
     await client.mailbox_create(name="inbox")
     sent = []
@@ -152,7 +92,7 @@ async def test_nobody_notices_that_one_stops(cluster):
 
 
 async def test_one_that_cannot_read_the_log_leaves_and_says_why(cluster):
-    one = await cluster.gateway("one")
+    one = await cluster.gateway()
     asker = await nats.connect(cluster.url)
     await asker.jetstream().publish("MQ9.append", b"of another program")
     await asker.close()

@@ -1,0 +1,122 @@
+"""NATS servers with gateways, in this process or as programs, and who is connected to them."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+
+import nats
+from nats_server import NatsCluster
+from serving import Serving
+from typer.testing import CliRunner
+
+from mq9 import Mq9Client
+from mq9.cli.app import app
+from mq9.clock import SystemClock
+from mq9.cluster.member import joined
+
+
+class Cluster:
+    """NATS servers with JetStream, clients and operators.
+
+    Args:
+        directory: Where they may write.
+        stack: Ends them.
+        servers: The NATS servers, which are not running yet.
+    """
+
+    def __init__(self, directory, stack, servers):
+        self.directory = directory
+        self.stack = stack
+        self.servers = stack.enter_context(servers)
+
+    @property
+    def url(self):
+        return ",".join(self.servers.urls)
+
+    async def client(self, url=None, **options):
+        return await self.stack.enter_async_context(Mq9Client(url or self.url, **options))
+
+    async def call(self, *arguments, timeout=30):
+        """Call `mq9 cluster`; its exit code and its document."""
+        command = ["--url", self.url, "--json", "--timeout", str(timeout), "cluster", *arguments]
+        done = await asyncio.to_thread(CliRunner().invoke, app, list(map(str, command)))
+        return done.exit_code, json.loads(done.stdout)
+
+    async def status(self):
+        """What each gateway says of itself."""
+        _, document = await self.call("status")
+        return document["gateways"]
+
+    async def leader(self):
+        """The number of the server that leads the log."""
+        asker = await nats.connect(self.servers.urls)
+        try:
+            info = await asker.jetstream().stream_info("MQ9")
+        finally:
+            await asker.close()
+        return int(info.cluster.leader.removeprefix("n"))
+
+
+class Members(Cluster):
+    """Gateways in this process, on one server.
+
+    Args:
+        directory: Where they may write.
+        stack: Ends them.
+    """
+
+    def __init__(self, directory, stack):
+        super().__init__(directory, stack, NatsCluster(directory / "nats", 1))
+        self._stacks = {}
+
+    def file(self, name):
+        """The file of a gateway's copy of the state."""
+        return self.directory / f"{name}.db"
+
+    async def start(self, name, *, reserved=None, **options):
+        """Start one, with the file that it had before, if it had one."""
+        own = self._stacks[name] = await self.stack.enter_async_context(AsyncExitStack())
+        joining = joined(self.url, self.file(name), SystemClock(), **options)
+        member = await own.enter_async_context(joining)
+        await member.gateway.start(reserved)
+        return member
+
+    async def stop(self, name):
+        """Stop one."""
+        await self._stacks[name].aclose()
+
+
+class Programs(Cluster):
+    """Gateways that are programs.
+
+    Args:
+        directory: Where they may write.
+        stack: Ends them.
+        servers: The NATS servers, which are not running yet.
+
+    Attributes:
+        gateways: Those that were started.
+    """
+
+    def __init__(self, directory, stack, servers):
+        super().__init__(directory, stack, servers)
+        self.gateways = []
+
+    async def gateway(self, *options, **how):
+        """Start one, which serves when this returns.
+
+        Args:
+            options: Of the command.
+            how: Further arguments of `Serving`.
+        """
+        directory = self.directory / f"gateway{len(self.gateways)}"
+        directory.mkdir()
+        file = directory / "mail.db"
+        gateway = Serving(directory, "--cluster", self.url, "--data", str(file), *options, **how)
+        await self.stack.enter_async_context(gateway)
+        self.gateways.append(gateway)
+        return gateway
+
+    async def serves(self, gateway):
+        """Whether it is in the queue group."""
+        return any(one["name"] == gateway.name and one["serving"] for one in await self.status())
