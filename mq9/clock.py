@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-__all__ = ["Clock", "SteadyClock", "SystemClock", "Timer", "Work", "sleep"]
+__all__ = ["Clock", "DerivedClock", "SteadyClock", "SystemClock", "Timer", "Work", "sleep"]
 
 
 DEFAULT_POLL_MS = 30_000
@@ -93,12 +93,8 @@ class SystemClock:
         return Work(unbounded=unbounded)
 
 
-class SteadyClock:
-    """A clock whose instants never go back, and go on where the wall clock is behind them.
-
-    A wall clock may be set back, and a file may come from a machine whose clock is ahead. Nothing
-    happens before what has happened already. So time goes on from there, a tenth slower than the
-    clock that never steps, until the wall clock has caught up.
+class DerivedClock:
+    """A clock that measures time as another one does, and may tell other instants.
 
     Args:
         clock: The clock behind it.
@@ -106,23 +102,6 @@ class SteadyClock:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # An instant, and what the clock that never steps said then.
-        self._known = (clock.now_ms(), clock.monotonic_ms())
-
-    def now_ms(self) -> int:
-        """Return the present instant, which is never before an earlier one."""
-        known_ms, measured_ms = self._known
-        wall_ms, monotonic_ms = self._clock.now_ms(), self._clock.monotonic_ms()
-        steady_ms = known_ms + (monotonic_ms - measured_ms) * 9 // 10
-        if wall_ms < steady_ms:
-            return steady_ms
-        self._known = (wall_ms, monotonic_ms)
-        return wall_ms
-
-    def catch_up(self, instant_ms: int) -> None:
-        """Go on from an instant at which something has happened, if that is ahead."""
-        if instant_ms > self.now_ms():
-            self._known = (instant_ms, self._clock.monotonic_ms())
 
     @property
     def longest_poll_ms(self) -> int:
@@ -142,6 +121,38 @@ class SteadyClock:
     def busy(self, *, unbounded: bool = False) -> Work:
         """Begin work on another thread, of which time must not run ahead until it has ended."""
         return self._clock.busy(unbounded=unbounded)
+
+
+class SteadyClock(DerivedClock):
+    """A clock whose instants never go back, and go on where the wall clock is behind them.
+
+    A wall clock may be set back, and a file may come from a machine whose clock is ahead. Nothing
+    happens before what has happened already. So time goes on from there, a tenth slower than the
+    clock that never steps, until the wall clock has caught up.
+
+    Args:
+        clock: The clock behind it.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        # An instant, and what the clock that never steps said then.
+        self._known = (clock.now_ms(), clock.monotonic_ms())
+
+    def now_ms(self) -> int:
+        """Return the present instant, which is never before an earlier one."""
+        known_ms, measured_ms = self._known
+        wall_ms, monotonic_ms = self._clock.now_ms(), self._clock.monotonic_ms()
+        steady_ms = known_ms + (monotonic_ms - measured_ms) * 9 // 10
+        if wall_ms < steady_ms:
+            return steady_ms
+        self._known = (wall_ms, monotonic_ms)
+        return wall_ms
+
+    def catch_up(self, instant_ms: int) -> None:
+        """Go on from an instant at which something has happened, if that is ahead."""
+        if instant_ms > self.now_ms():
+            self._known = (instant_ms, self._clock.monotonic_ms())
 
 
 async def sleep(clock: Clock, seconds: float, *, background: bool = False) -> None:

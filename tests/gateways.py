@@ -12,6 +12,7 @@ from memory_log import MemoryLog
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 from mq9.cluster.backend import ClusterBackend
+from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Replica
 from mq9.discovery.embeddings import WordLlamaEmbeddings
 from mq9.discovery.index import AGENT_INDEX
@@ -44,16 +45,18 @@ class Gateways:
         self._databases = [sqlite3.connect(directory / f"{name}.db") for name in ("one", "two")]
 
     def _open(self, directory, name, options):
+        log_clock = LogClock(self.clock, self.clock.now_ms())
+
         def make(steady, on_news):
             replica = Replica(directory / f"{name}.db", AGENT_INDEX)
             log = self._log or self._log_on_servers()
             backend = ClusterBackend(
-                log, replica, steady, on_news, name=name, max_record=8 << 20, **options
+                log, replica, log_clock, steady, on_news, name=name, max_record=8 << 20, **options
             )
             self._backends.append(backend)
             return backend
 
-        return EmbeddedBroker(make, self.clock, embeddings=_MEANINGS)
+        return EmbeddedBroker(make, log_clock, embeddings=_MEANINGS)
 
     def _log_on_servers(self):
         self._connections.append(nats.NATS())

@@ -23,6 +23,9 @@ class LogOfTheTest(JetStreamLog):
         now = self._moved.now_ms().to_bytes(_BYTES)
         return await super().append(now + data, record_id)
 
+    async def last(self):
+        return (await super().last())._replace(now_ms=self._moved.now_ms())
+
     async def read(self, first):
         return [_moved(logged) for logged in await super().read(first)]
 

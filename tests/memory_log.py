@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mq9.cluster.log import Logged, Purged
+from mq9.cluster.log import Last, Logged, Purged
 
 
 class MemoryLog:
@@ -29,7 +29,7 @@ class MemoryLog:
         return self._ids[record_id]
 
     async def last(self):
-        return len(self._records)
+        return Last(len(self._records), self._clock.now_ms())
 
     async def read(self, first):
         if first < self.first:

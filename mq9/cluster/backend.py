@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from mq9.clock import Clock, SteadyClock, SystemClock, sleep
 from mq9.cluster.follower import Follower
-from mq9.cluster.log import Log, Purged
+from mq9.cluster.log import Last, Log, Purged
+from mq9.cluster.log_clock import LogClock
 from mq9.cluster.records import MOST_CALLS, LogRecord, encode
 from mq9.cluster.replica import Applied, Replica, Snapshot
 from mq9.engine import machine
@@ -69,10 +70,17 @@ class _Look:
 
 
 class _Appended(NamedTuple):
-    """A record that the log may have, and this copy has not applied."""
+    """A record that the log may have, and this copy has not applied.
+
+    Attributes:
+        tickets: Its commands.
+        appending: Appends it.
+        begun_ms: When that began, as ``monotonic_ms`` tells.
+    """
 
     tickets: list[_Ticket]
     appending: asyncio.Task[None]
+    begun_ms: int
 
 
 class ClusterBackend:
@@ -85,7 +93,8 @@ class ClusterBackend:
     Args:
         log: The log.
         replica: The copy.
-        clock: Tells when a read is made.
+        log_clock: Is told what time it is for the log.
+        clock: Tells that, and never goes back.
         on_news: Called with the mailbox in which something has changed, and with None after
             something has that concerns others.
         name: Of this gateway; no other process has it, nor has this one had it before.
@@ -106,6 +115,7 @@ class ClusterBackend:
         self,
         log: Log,
         replica: Replica,
+        log_clock: LogClock,
         clock: SteadyClock,
         on_news: Callable[[str | None], None],
         *,
@@ -120,7 +130,9 @@ class ClusterBackend:
     ) -> None:
         self.log = log
         self._replica = replica
+        self._log_clock = log_clock
         self._clock = clock
+        clock.catch_up(replica.now_ms)
         self._on_news = on_news
         self._name = name
         self._max_record = max_record - _HEAD_BYTES
@@ -128,7 +140,6 @@ class ClusterBackend:
         self.on_appended: Callable[[float], None] = lambda _: None
         self._timer = timer
         self._timers = timers or SystemClock()
-        self._measured = (replica.now_ms, clock.monotonic_ms())
         self._follower = Follower(log, self._timers, replica.sequence)
         self._readers = readers or Readers(replica.path, max_read_steps)
         self._thread = thread or ThreadPoolExecutor(1, "mq9-replica")
@@ -165,7 +176,7 @@ class ClusterBackend:
             asyncio.create_task(self._or_stop(self._apply_all)),
             asyncio.create_task(self._or_stop(self._append_all)),
         ]
-        await self._applied(self._follower.known)
+        await self._catch_up()
         if limits is not None and limits != self._replica.limits:
             await self.run(Call(SetLimits(limits=limits)))
 
@@ -351,18 +362,24 @@ class ClusterBackend:
         while self._curious:
             curious, self._curious = self._curious, []
             try:
-                last = await self.log.last()
+                last = await self._last()
             except Mq9Error as error:
                 _refuse(curious, error)
             except BaseException:
                 self._curious += curious
                 raise
             else:
-                self._follower.expect(last)
+                self._follower.expect(last.sequence)
                 for told in curious:
                     if not told.done():
-                        told.set_result(last)
+                        told.set_result(last.sequence)
         self._asking = None
+
+    async def _last(self) -> Last:
+        asked_ms = self._clock.monotonic_ms()
+        last = await self.log.last()
+        self._log_clock.follow(last.now_ms, asked_ms)
+        return last
 
     async def _applied(self, sequence: int) -> None:
         """Wait until a record was applied."""
@@ -441,7 +458,8 @@ class ClusterBackend:
             while tickets := self._take():
                 number = next(self._numbers)
                 appending = asyncio.create_task(self._append_record(number, tickets))
-                self._appended[number] = _Appended(tickets, appending)
+                begun_ms = self._clock.monotonic_ms()
+                self._appended[number] = _Appended(tickets, appending, begun_ms)
                 await asyncio.wait([appending])
                 if not appending.cancelled():
                     appending.result()
@@ -469,7 +487,8 @@ class ClusterBackend:
 
     async def _append_record(self, number: int, tickets: list[_Ticket]) -> None:
         calls = tuple(ticket.encoded for ticket in tickets)
-        record = LogRecord(self._name, number, self._steady_ms(), calls)
+        # What was seen as due is due when the record is applied, whatever the log's clock does.
+        record = LogRecord(self._name, number, self._clock.now_ms(), calls)
         begun = self._timer()
         try:
             sequence = await self.log.append(encode(record), f"{self._name}.{number}")
@@ -479,14 +498,6 @@ class ClusterBackend:
         else:
             self._follower.expect(sequence)
             self.on_appended(self._timer() - begun)
-
-    def _steady_ms(self) -> int:
-        """Return what time it is at least: that of the last entry, and nearly what has passed.
-
-        So time goes on, a tenth slower, where the clock of the log was set back.
-        """
-        now_ms, measured_ms = self._measured
-        return now_ms + (self._clock.monotonic_ms() - measured_ms) * 9 // 10
 
     async def _apply_all(self) -> None:
         """Apply what the log has, and answer those who wait for it."""
@@ -513,7 +524,6 @@ class ClusterBackend:
                     return
                 begun += len(applied)
                 self._clock.catch_up(self._replica.now_ms)
-                self._measured = (self._replica.now_ms, self._clock.monotonic_ms())
                 self._deliver(applied)
 
     def _deliver(self, applied: list[Applied]) -> None:
@@ -524,6 +534,7 @@ class ClusterBackend:
                 appended = self._appended.pop(one.record.number, None)
                 if appended is not None:
                     appended.appending.cancel()  # where the log has not said yet that it has it
+                    self._log_clock.follow(one.now_ms, appended.begun_ms)
                 self._resolve(None if appended is None else appended.tickets, one)
             else:
                 self._tell_of(one)

@@ -38,7 +38,6 @@ class Follower:
             Unavailable: The log cannot be reached.
         """
         await self._log.follow(self.offer)
-        self.expect(await self._log.last())
 
     @property
     def known(self) -> int:

@@ -21,7 +21,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 
 from mq9.clock import Clock, sleep
-from mq9.cluster.log import Logged, Purged
+from mq9.cluster.log import Last, Logged, Purged
 from mq9.errors import InvalidRequest, Unavailable
 
 R = TypeVar("R")
@@ -115,9 +115,10 @@ class JetStreamLog:
         failed = "the cluster's log did not say that it has the request; the outcome is unknown"
         return await self._try(publish, _APPENDING_MS, failed)
 
-    async def last(self) -> int:
-        """Return the number of the last record that the log has."""
-        return int((await self._state())["last_seq"])
+    async def last(self) -> Last:
+        """Return the number of the last record that the log has, and what time it is there."""
+        told = await self._told_of_stream()
+        return Last(int(told["state"]["last_seq"]), _milliseconds(told["ts"]))
 
     async def first(self) -> int:
         """Return the number of the first record that the log still has.
@@ -125,12 +126,11 @@ class JetStreamLog:
         Raises:
             Unavailable: Nobody who knows it answers.
         """
-        return int((await self._state())["first_seq"])
+        return int((await self._told_of_stream())["state"]["first_seq"])
 
-    async def _state(self) -> dict[str, Any]:
+    async def _told_of_stream(self) -> dict[str, Any]:
         async def look() -> dict[str, Any]:
-            reply = await self._client.request(self._info, b"", timeout=_TRY_S)
-            return dict(_told(reply)["state"])
+            return _told(await self._client.request(self._info, b"", timeout=_TRY_S))
 
         return await self._try(look, _ASKING_MS, "the cluster's log did not answer")
 
@@ -210,5 +210,9 @@ def _told(reply: Msg) -> dict[str, Any]:
 
 def _logged(message: Msg) -> Logged:
     headers = message.headers or {}
-    stamp = datetime.fromisoformat(headers["Nats-Time-Stamp"])
-    return Logged(int(headers["Nats-Sequence"]), int(stamp.timestamp() * 1000), message.data)
+    now_ms = _milliseconds(headers["Nats-Time-Stamp"])
+    return Logged(int(headers["Nats-Sequence"]), now_ms, message.data)
+
+
+def _milliseconds(stamp: str) -> int:
+    return int(datetime.fromisoformat(stamp).timestamp() * 1000)

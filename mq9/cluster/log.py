@@ -26,6 +26,18 @@ class Logged(NamedTuple):
     data: bytes
 
 
+class Last(NamedTuple):
+    """How far a log has come.
+
+    Attributes:
+        sequence: The number of the last record that it has.
+        now_ms: What time it was for the log then, in milliseconds since the Unix epoch.
+    """
+
+    sequence: int
+    now_ms: int
+
+
 class Purged(Exception):
     """What was to be read is in the log no longer: a snapshot has it."""
 
@@ -44,8 +56,8 @@ class Log(Protocol):
             Unavailable: It is not known whether it was appended.
         """
 
-    async def last(self) -> int:
-        """Return the number of the last record that the log has.
+    async def last(self) -> Last:
+        """Return the number of the last record that the log has, and what time it is there.
 
         Raises:
             Unavailable: Nobody who knows it answers.

@@ -26,6 +26,7 @@ from mq9.cluster.connection import connect
 from mq9.cluster.gateway import QUEUE, SNAPSHOT_SUBJECT, STATUS_SUBJECT, Gateway
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import REPLICAS
+from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Applied, Replica, Snapshot
 from mq9.cluster.snapshots import Snapshots
 from mq9.dialects import Dialects
@@ -143,6 +144,7 @@ async def joined(
         await snapshots.found(replicas)
         copy_on_disk.remove_what_may_be_damaged(data, copy_on_disk.current_boot())
         replica = await _replica(data, log, snapshots)
+        log_clock = LogClock(clock, (await log.last()).now_ms)
         made: list[ClusterBackend] = []
         telling: set[asyncio.Task[None]] = set()
 
@@ -158,6 +160,7 @@ async def joined(
                 ClusterBackend(
                     log,
                     replica,
+                    log_clock,
                     steady,
                     on_news,
                     name=name,
@@ -168,7 +171,7 @@ async def joined(
             return made[0]
 
         broker = EmbeddedBroker(
-            make, clock, observer=observer, embeddings=embeddings, dialects=dialects
+            make, log_clock, observer=observer, embeddings=embeddings, dialects=dialects
         )
         gateway = Gateway(client, broker, clock, name, lambda: made[0].failure is None)
         member = Member(name, broker, made[0], gateway, client, snapshots, data.parent)

@@ -57,7 +57,7 @@ class Operator:
         Raises:
             Unavailable: There is no log, or it does not answer.
         """
-        return await self._log.last()
+        return (await self._log.last()).sequence
 
     async def verify(self, seconds: float) -> list[dict[str, Any]]:
         """Have every gateway digest its state at the same place of the log.
@@ -110,7 +110,7 @@ class Operator:
             raise InvalidRequest(f"import: {len(gateways)} gateways are running; stop them first")
         replicas = await self._log.found(REPLICAS)
         await self._snapshots.found(replicas)
-        if await self._log.last():
+        if await self.last():
             raise InvalidRequest("import: this cluster has a log already")
         # The log begins behind the snapshot, so that every gateway has to start from that.
         sequence = await self._log.append(

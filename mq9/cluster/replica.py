@@ -33,6 +33,7 @@ class Applied(NamedTuple):
 
     Attributes:
         sequence: Its number.
+        now_ms: When the log took it, in milliseconds since the Unix epoch.
         record: The record.
         calls: Its calls.
         outcomes: What became of each.
@@ -40,6 +41,7 @@ class Applied(NamedTuple):
     """
 
     sequence: int
+    now_ms: int
     record: LogRecord
     calls: list[Call[Request[Any]]]
     outcomes: list[Outcome[Any]]
@@ -148,7 +150,7 @@ class Replica:
         outcomes = [
             entries.apply(Entry(index + place, now, call)) for place, call in enumerate(calls)
         ]
-        return Applied(logged.sequence, record, calls, outcomes)
+        return Applied(logged.sequence, logged.now_ms, record, calls, outcomes)
 
     def change(self, change: LocalChange[Any]) -> Any:
         """Change what only this file has.

@@ -3,13 +3,17 @@
 import asyncio
 import functools
 import itertools
+import json
 
 import pytest
 from calls import call
 from memory_log import MemoryLog
 
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Request, Session
 from mq9.clock import SteadyClock
 from mq9.cluster.backend import ClusterBackend
+from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Replica
 from mq9.engine.limits import Limits
 from mq9.errors import NotConnected, Unavailable
@@ -19,6 +23,7 @@ from mq9.storage.readers import Readers
 from .simulation.time import SimulatedClock, SimulatedLoop, SimulatedThread
 
 _TRYING_S = 20
+_START_MS = 1_700_000_000_000
 
 
 class FailingLog(MemoryLog):
@@ -73,34 +78,59 @@ class Cluster:
     """Gateways on one log, in simulated time.
 
     Attributes:
-        log: The log.
+        log: The log, whose clock is right.
         backend: A gateway, with the mailbox `box`.
     """
 
     def __init__(self, directory):
         self._directory = directory
-        self._clock = SimulatedClock(asyncio.get_running_loop(), 1_700_000_000_000)
+        self._clock = SimulatedClock(asyncio.get_running_loop(), _START_MS)
         self._names = itertools.count(1)
         self.log = FailingLog(self._clock)
 
+    def set_clock(self, seconds):
+        """Set the clock of the log forward."""
+        self._clock.wall_ms += seconds * 1000
+
     async def open(self):
         """Open a gateway."""
+        log_clock = await self._log_clock(self._clock)
+        backend = self._make(log_clock, SteadyClock(log_clock), lambda _: None)
+        await backend.open(Limits())
+        return backend
+
+    async def open_broker(self, wrong_ms):
+        """Open a broker on a gateway, on a machine whose clock is so much ahead."""
+        clock = SimulatedClock(asyncio.get_running_loop(), _START_MS + wrong_ms)
+        log_clock = await self._log_clock(clock)
+        made = []
+
+        def make(steady, on_news):
+            made.append(self._make(log_clock, steady, on_news))
+            return made[0]
+
+        broker = EmbeddedBroker(make, log_clock)
+        await made[0].open(None)
+        return broker
+
+    async def _log_clock(self, clock):
+        return LogClock(clock, (await self.log.last()).now_ms)
+
+    def _make(self, log_clock, steady, on_news):
         name = f"{next(self._names)}"
         path = self._directory / f"{name}.db"
-        replica = Replica(path, None)
-        backend = ClusterBackend(
+        return ClusterBackend(
             self.log,
-            replica,
-            SteadyClock(self._clock),
-            lambda _: None,
+            Replica(path, None),
+            log_clock,
+            steady,
+            on_news,
             name=name,
             max_record=1 << 20,
             timers=self._clock,
             readers=Readers(path, make_threads=_threads),
             thread=_threads(1, "replica"),
         )
-        await backend.open(Limits())
-        return backend
 
 
 def _threads(_count, _name):
@@ -254,9 +284,9 @@ async def test_a_fetch_that_is_cancelled_after_it_was_overtaken_leases_nothing(c
 @in_simulated_time
 async def test_who_waits_for_mail_beside_others_is_in_no_log(cluster):
     await cluster.backend.run(fetch(), "asker")
-    before = await cluster.log.last()
+    before = (await cluster.log.last()).sequence
     await asyncio.gather(*(cluster.backend.run(fetch(), "asker") for _ in range(3)))
-    assert await cluster.log.last() == before
+    assert (await cluster.log.last()).sequence == before
 
 
 @in_simulated_time
@@ -296,3 +326,33 @@ async def test_what_was_given_up_and_is_applied_later_leases_nothing(cluster):
     cluster.log.is_late = False
     await asyncio.sleep(1)
     assert await msg_ids(cluster.backend.run(fetch("two"))) == [0]
+
+
+@in_simulated_time
+async def test_what_falls_due_is_given_when_the_log_says_so(cluster):
+    """Whatever the clock of the gateway's machine shows."""
+    loop = asyncio.get_running_loop()
+    config = {"max_wait_ms": 120_000, "lease_ms": 600_000, "redeliver_own": False}
+    wanted = json.dumps({"group_name": "g", "config": config}).encode()
+    for wrong_ms in (-60_000, 0, 2_000, 60_000):
+        broker = await cluster.open_broker(wrong_ms)
+        begun_s = loop.time()
+        await cluster.backend.run(send(delay=20))
+        before = (await cluster.log.last()).sequence
+        asked = Request("$mq9.AI.MSG.FETCH.box", wanted, (), Session("one"))
+        assert len(json.loads(await broker.handle(asked))["messages"]) == 1
+        assert loop.time() - begun_s == pytest.approx(20, abs=0.1)
+        assert (await cluster.log.last()).sequence - before <= 2
+        await broker.close()
+
+
+@in_simulated_time
+async def test_time_goes_on_slowly_until_the_log_has_caught_up_after_its_clock_was_set_back(
+    cluster,
+):
+    await cluster.backend.run(send(ttl=100))
+    cluster.set_clock(-60)
+    await asyncio.sleep(90)
+    assert len((await cluster.backend.read(QUERY)).messages) == 1
+    await asyncio.sleep(30)
+    assert (await cluster.backend.read(QUERY)).messages == ()

@@ -121,10 +121,9 @@ class Client:
                 left_ms = deadline_ms - clock.monotonic_ms()
                 if isinstance(asked.answer, Mq9Error) or asked.answer.messages or left_ms <= 0:
                     return asked
-                # Half a second for a clock that is ahead of the log's.
                 change_ms = asked.answer.next_change_ms
                 if change_ms is not None:
-                    change_ms = max(500, change_ms - clock.now_ms())
+                    change_ms -= process.steady.now_ms()
                 await waiter.wait(clock, left_ms, change_ms, awaited_ms=left_ms)
                 call = self._call(call.request, call.address)
 

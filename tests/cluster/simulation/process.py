@@ -9,6 +9,7 @@ from mq9.clock import SteadyClock
 from mq9.cluster import copy_on_disk
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Replica
 from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error
@@ -45,6 +46,7 @@ class Process:
 
     Attributes:
         tasks: What runs in it.
+        steady: Tells what time it is for the log; None until it has opened the copy.
         backend: What answers; None until it has opened the copy.
         is_serving: Whether it may be asked.
         is_alive: Whether it was neither killed nor closed.
@@ -61,6 +63,7 @@ class Process:
         self.connection = world.servers.connect()
         self.waiters = Waiters(lambda _: None)
         self.backend = None
+        self.steady = None
         self.is_serving = False
         self.is_alive = True
         self._has_failed = False
@@ -86,10 +89,13 @@ class Process:
             self.path, _MAX_STEPS, timer=lambda: 0.0, make_threads=self._make_threads
         )
         self.replica = replica
+        log_clock = LogClock(self.clock, (await log.last()).now_ms)
+        self.steady = SteadyClock(log_clock)
         self.backend = ClusterBackend(
             log,
             replica,
-            SteadyClock(self.clock),
+            log_clock,
+            self.steady,
             self.waiters.notify,
             name=self.name,
             max_record=_MAX_RECORD,

@@ -17,6 +17,7 @@ from mq9.cluster.log import Logged
 
 _WINDOW_MS = 120_000
 _BATCH = 16
+_BELIEVES_S = 12  # that it leads the stream, a server that is cut off from the others
 _APART_S = 1e-6
 
 
@@ -105,8 +106,24 @@ class Servers:
         elif subject == f"{NAME}.append":
             self._append(data, headers[api.Header.MSG_ID.value], answer)
         else:
-            state = {"first_seq": self.first, "last_seq": self.last}
-            answer(Message(orjson.dumps({"state": state}), {}))
+            answer(self.info("leads", 0.5))
+
+    def info(self, leader, silent_s):
+        """What a server says of the stream.
+
+        Args:
+            leader: Who leads it, as far as it knows.
+            silent_s: How long it has not heard the other servers.
+        """
+        told = {
+            "state": {"first_seq": self.first, "last_seq": self.last},
+            "cluster": {"leader": leader, "replicas": [{"active": int(silent_s * 1e9)}] * 2},
+            "ts": self._now().isoformat(),
+        }
+        return Message(orjson.dumps(told), {})
+
+    def _now(self):
+        return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
 
     def _append(self, data, record_id, answer):
         known = self._ids.get(record_id)
@@ -122,8 +139,7 @@ class Servers:
         self._in_process.remove(record_id)
         if self.is_down or self.happens(0.03):  # what was proposed is lost with the leader
             return
-        stamp = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        stored = _Stored(self.last + 1, stamp.isoformat(), data)
+        stored = _Stored(self.last + 1, self._now().isoformat(), data)
         self._records.append(stored)
         self._ids[record_id] = stored.sequence, self._clock.monotonic_ms()
         self._on_stored(stored.logged)
@@ -135,8 +151,11 @@ class Servers:
         """Bring records, and then that there are no more."""
         if self.is_down and self._dice.random() < 0.5:
             return
+        self.give(wanted, bring, self.last)
+
+    def give(self, wanted, bring, last):
+        """Bring records up to one that a server has."""
         begin = max(wanted["seq"], self.first)
-        last = self.last
         if self.happens(0.3):  # a server that lags behind
             last -= self._dice.randint(0, 5)
         found = self._records[begin - 1 : min(last, begin - 1 + _BATCH)]
@@ -144,6 +163,30 @@ class Servers:
             if not self.happens(0.02):
                 bring(stored.message)
         bring(Message(b"", {api.Header.STATUS.value: "204" if found else "404"}))
+
+
+class _CutOff:
+    """The server that led the stream until it was cut off from the others."""
+
+    def __init__(self, servers, loop):
+        self._servers = servers
+        self._loop = loop
+        self._last = servers.last
+        self._since = loop.time()
+
+    def ask(self, subject, _data, _headers, answer):
+        """Answer what can be answered alone, as it was."""
+        if subject == f"{NAME}.append":
+            return
+        silent_s = self._loop.time() - self._since
+        told = self._servers.info("leads" if silent_s < _BELIEVES_S else None, silent_s)
+        fields = orjson.loads(told.data)
+        fields["state"]["last_seq"] = self._last
+        answer(told._replace(data=orjson.dumps(fields)))
+
+    def get(self, wanted, bring):
+        """Bring records that it had then."""
+        self._servers.give(wanted, bring, self._last)
 
 
 class _Stored(NamedTuple):
@@ -176,7 +219,16 @@ class Connection:
         self._heard = None
         self._hears_next_at = 0.0
         self._inboxes = {}
+        self._server = servers
         self.is_closed = False
+
+    def cut_off(self):
+        """Be served by one server that the others do not reach."""
+        self._server = _CutOff(self._servers, self._loop)
+
+    def heal(self):
+        """Be served by all of them again."""
+        self._server = self._servers
 
     def close(self):
         """Bring nothing any more; what is on its way to the servers comes there."""
@@ -201,7 +253,7 @@ class Connection:
         def answer(message):
             self._later(resolve, message)
 
-        self._later(self._servers.ask, subject, data, headers, answer)
+        self._later(self._server.ask, subject, data, headers, answer)
         timer = self._loop.call_later(timeout, resolve, nats.errors.TimeoutError())
         try:
             return await reply
@@ -228,11 +280,11 @@ class Connection:
             self._loop.call_at(at, inbox.put, message)
 
         inbox = self._inboxes[reply]
-        self._later(self._servers.get, orjson.loads(data), bring)
+        self._later(self._server.get, orjson.loads(data), bring)
 
     def tell(self, message):
         """Tell of a record, in order as a rule, if it is not lost."""
-        if self._heard is None:
+        if self._heard is None or self._server is not self._servers:
             return
         times = 2 if self._servers.happens(0.05) else 1
         for _ in range(0 if self._servers.happens(0.05) else times):

@@ -201,6 +201,7 @@ class World:
             self._kill: 4,
             self._close: 2,
             self._lose_leader: 3,
+            self._cut_off: 2,
             self._set_clock: 2,
             self._take_snapshot: 3,
             self._keep_copy: 3,
@@ -237,6 +238,13 @@ class World:
         self.servers.is_down = True
         await asyncio.sleep(self.dice.choice((0.05, 1, 5, 30)))
         self.servers.is_down = False
+
+    async def _cut_off(self):
+        """Leave a gateway with a server that was the leader, and that the others do not reach."""
+        connection = self.process().connection
+        connection.cut_off()
+        await asyncio.sleep(self.dice.choice((1, 8, 30)))
+        connection.heal()
 
     async def _set_clock(self):
         by_ms = self.dice.choice((-60_000, -1_000, 1_000, 10_000))
