@@ -34,6 +34,7 @@ _ASKING_MS = 5_000
 _TRY_S = 2.0
 _PAUSE_S = 0.05  # before the next try
 _NO_CLUSTER = 10074  # JetStream's code where one server has to store what is stored on several
+_LEADING_NS = 3_000_000_000  # others elect a leader 4 s after they have heard one, or later
 _BATCH = 512
 _BATCH_BYTES = 8 * 1024 * 1024
 _STEP_ERRORS = (nats.errors.Error, OSError)  # of one try, which may go well the next time
@@ -117,7 +118,7 @@ class JetStreamLog:
 
     async def last(self) -> Last:
         """Return the number of the last record that the log has, and what time it is there."""
-        told = await self._told_of_stream()
+        told = await self._told_by_leader()
         return Last(int(told["state"]["last_seq"]), _milliseconds(told["ts"]))
 
     async def first(self) -> int:
@@ -126,11 +127,14 @@ class JetStreamLog:
         Raises:
             Unavailable: Nobody who knows it answers.
         """
-        return int((await self._told_of_stream())["state"]["first_seq"])
+        return int((await self._told_by_leader())["state"]["first_seq"])
 
-    async def _told_of_stream(self) -> dict[str, Any]:
+    async def _told_by_leader(self) -> dict[str, Any]:
         async def look() -> dict[str, Any]:
-            return _told(await self._client.request(self._info, b"", timeout=_TRY_S))
+            told = _told(await self._client.request(self._info, b"", timeout=_TRY_S))
+            if not _leads(told.get("cluster")):
+                raise nats.errors.Error("the server that answered may not be the leader any more")
+            return told
 
         return await self._try(look, _ASKING_MS, "the cluster's log did not answer")
 
@@ -206,6 +210,20 @@ def _told(reply: Msg) -> dict[str, Any]:
     if "error" in told:
         raise nats.errors.Error(str(told["error"].get("description", told["error"])))
     return dict(told)
+
+
+def _leads(cluster: dict[str, Any] | None) -> bool:
+    """Tell whether the server that says this of itself certainly leads the stream.
+
+    One that is cut off from the others answers as if it did, for some 20 s, and then as a server
+    that knows no leader: with what it had when it was cut off.
+    """
+    if cluster is None:
+        return True  # there is no other server
+    others = cluster.get("replicas") or []
+    # 0 stands for one that it has not heard at all.
+    heard = sum(0 < other["active"] < _LEADING_NS for other in others)
+    return bool(cluster.get("leader")) and 2 * (heard + 1) > len(others) + 1
 
 
 def _logged(message: Msg) -> Logged:

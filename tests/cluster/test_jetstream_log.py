@@ -1,7 +1,10 @@
 """The log on a NATS server: what it keeps, gives, and refuses."""
 
 import asyncio
+import json
+import os
 import secrets
+import signal
 
 import nats
 import pytest
@@ -12,7 +15,7 @@ from waiting import until
 from mq9.clock import SystemClock
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import Purged
-from mq9.errors import InvalidRequest
+from mq9.errors import InvalidRequest, Unavailable
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,36 @@ async def log(connection):
 
 async def test_one_server_stores_it_alone(connection, log):
     assert await log.found(3) == 1
+
+
+@pytest.mark.timeout(60)
+async def test_a_server_that_the_others_do_not_reach_is_not_believed(tmp_path):
+    """It goes on to tell of the log, as a leader and later as one that knows none."""
+    with NatsCluster(tmp_path, 3) as servers:
+        client = await nats.connect(servers.urls)
+        made = JetStreamLog(client, SystemClock())
+        assert await made.found(3) == 3
+        told = await client.request(f"$JS.API.STREAM.INFO.{made.name}", b"", timeout=5)
+        leader = servers.servers[int(json.loads(told.data)["cluster"]["leader"].removeprefix("n"))]
+        await client.close()
+        client = await nats.connect(leader.url)
+        alone = JetStreamLog(client, SystemClock())
+        assert await alone.append(b"x", "id") == (await alone.last()).sequence == 1
+        for server in servers.servers:
+            if server is not leader:
+                os.kill(server.pid, signal.SIGSTOP)
+
+        async def is_not_believed():
+            try:
+                await alone.last()
+            except Unavailable as error:
+                return "may not be the leader" in str(error)
+            return False
+
+        await until(is_not_believed)
+        told = await client.request(f"$JS.API.STREAM.INFO.{made.name}", b"", timeout=5)
+        assert json.loads(told.data)["state"]["last_seq"] == 1
+        await client.close()
 
 
 async def test_records_are_numbered_from_one(log):
