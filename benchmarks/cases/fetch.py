@@ -24,31 +24,32 @@ from benchmarks.servers import jetstream_server, mq9_server, nats_client, redis_
 from mq9 import Mq9Client
 
 _MESSAGES = 10_000
-_TOGETHER = 100
-_RATE = "messages a second"
+TOGETHER = 100
+RATE = "messages a second"
 _OURS = ("mq9 serve, Mq9Client", "mq9 serve, nats-py")
 _JETSTREAM, _REDIS = "JetStream, nats-py", "Redis Streams, redis-py"
 # Of ten messages one is critical and two are urgent.
 _PRIORITIES = ("critical", "urgent", "urgent", *("normal",) * 7)
 
 
-def _contestant(take: load.Call, messages: int) -> Contestant:
+def taker(take: load.Call, messages: int) -> Contestant:
     """Measure what takes all messages for a new group."""
 
     async def measure():
-        return {_RATE: messages * await load.rate(take, 1)}
+        return {RATE: messages * await load.rate(take, 1)}
 
     return measure
 
 
-def _by_sdk(client: Mq9Client, messages: int) -> load.Call:
+def by_sdk(client: Mq9Client, messages: int) -> load.Call:
+    """Return what fetches and acks all messages of the mailbox for a new group."""
     groups = (f"sdk.{number}" for number in itertools.count())
 
     async def take() -> None:
         group, left = next(groups), messages
         while left:
             fetched = await client.fetch(
-                "inbox", group_name=group, num_msgs=_TOGETHER, max_wait_ms=0
+                "inbox", group_name=group, num_msgs=TOGETHER, max_wait_ms=0
             )
             await client.ack("inbox", group, fetched[-1].msg_id)
             left -= len(fetched)
@@ -56,22 +57,24 @@ def _by_sdk(client: Mq9Client, messages: int) -> load.Call:
     return take
 
 
-def _by_hand(client: NatsClient, messages: int) -> load.Call:
+def by_hand(client: NatsClient, messages: int) -> load.Call:
+    """Return what fetches and acks all messages of the mailbox for a new group, with nats-py."""
     groups = (f"hand.{number}" for number in itertools.count())
 
     async def take() -> None:
         group, left = next(groups), messages
         while left:
-            fetched = await raw.fetch(client, "inbox", group, num_msgs=_TOGETHER)
+            fetched = await raw.fetch(client, "inbox", group, num_msgs=TOGETHER)
             await raw.ack(client, "inbox", group, fetched)
             left -= len(fetched["messages"])
 
     return take
 
 
-async def _from_jetstream(client: NatsClient, messages: int) -> load.Call:
+async def from_jetstream(client: NatsClient, messages: int, replicas: int = 1) -> load.Call:
+    """Return what fetches and acks all messages of a stream that it makes and fills."""
     jetstream = client.jetstream()
-    await jetstream.add_stream(name="inbox", subjects=["inbox"])
+    await jetstream.add_stream(name="inbox", subjects=["inbox"], num_replicas=replicas)
     await load.repeat(lambda: jetstream.publish("inbox", load.BODY), messages, load.AT_ONCE)
     groups = (f"g{number}" for number in itertools.count())
     # An ack of the last message of a batch confirms those before it.
@@ -81,7 +84,7 @@ async def _from_jetstream(client: NatsClient, messages: int) -> load.Call:
         pulled = await jetstream.pull_subscribe("inbox", next(groups), config=config)
         left = messages
         while left:
-            fetched = await pulled.fetch(min(left, _TOGETHER))
+            fetched = await pulled.fetch(min(left, TOGETHER))
             await fetched[-1].ack_sync()
             left -= len(fetched)
         await pulled.unsubscribe()
@@ -97,7 +100,7 @@ async def _from_redis(client: Any, messages: int) -> load.Call:
         group, left = next(groups), messages
         await client.xgroup_create("inbox", group, id="0")
         while left:
-            [[_, fetched]] = await client.xreadgroup(group, "bench", {"inbox": ">"}, _TOGETHER)
+            [[_, fetched]] = await client.xreadgroup(group, "bench", {"inbox": ">"}, TOGETHER)
             await client.xack("inbox", group, *(number for number, _ in fetched))
             left -= len(fetched)
 
@@ -105,7 +108,7 @@ async def _from_redis(client: Any, messages: int) -> load.Call:
 
 
 async def _open(setting: Setting, stack: AsyncExitStack) -> Contestants:
-    messages = setting.size(_MESSAGES, _TOGETHER)
+    messages = setting.size(_MESSAGES, TOGETHER)
     server = await stack.enter_async_context(mq9_server(setting))
     sdk = await stack.enter_async_context(Mq9Client(server.url))
     bare = await stack.enter_async_context(nats_client(server.url))
@@ -115,37 +118,37 @@ async def _open(setting: Setting, stack: AsyncExitStack) -> Contestants:
         lambda: sdk.send("inbox", load.BODY, priority=next(priorities)), messages, load.AT_ONCE
     )
     takes: dict[str, load.Call | NotInstalled] = {
-        _OURS[0]: _by_sdk(sdk, messages),
-        _OURS[1]: _by_hand(bare, messages),
+        _OURS[0]: by_sdk(sdk, messages),
+        _OURS[1]: by_hand(bare, messages),
     }
     url = await enter_peer(stack, jetstream_server(setting))
     if isinstance(url, NotInstalled):
         takes[_JETSTREAM] = url
     else:
         client = await stack.enter_async_context(nats_client(url))
-        takes[_JETSTREAM] = await _from_jetstream(client, messages)
+        takes[_JETSTREAM] = await from_jetstream(client, messages)
     redis = await enter_peer(stack, redis_client(setting, appendfsync="everysec"))
     if isinstance(redis, NotInstalled):
         takes[_REDIS] = redis
     else:
         takes[_REDIS] = await _from_redis(redis, messages)
     return {
-        name: take if isinstance(take, NotInstalled) else _contestant(take, messages)
+        name: take if isinstance(take, NotInstalled) else taker(take, messages)
         for name, take in takes.items()
     }
 
 
 CASE = Case(
     "fetch",
-    f"{_MESSAGES} stored messages, fetched {_TOGETHER} at a time and acked; mq9 with leases and "
+    f"{_MESSAGES} stored messages, fetched {TOGETHER} at a time and acked; mq9 with leases and "
     "three priorities, JetStream with one ack a batch, Redis with one XACK a batch",
-    {_RATE: "messages/s"},
+    {RATE: "messages/s"},
     [
         comparison
         for ours in _OURS
         for comparison in (
-            Comparison(_RATE, ours, _JETSTREAM, at_least(2.5)),
-            Comparison(_RATE, ours, _REDIS, at_least(0.5)),
+            Comparison(RATE, ours, _JETSTREAM, at_least(2.5)),
+            Comparison(RATE, ours, _REDIS, at_least(0.5)),
         )
     ],
     _open,
