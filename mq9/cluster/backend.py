@@ -48,12 +48,28 @@ _UNKNOWN = "the gateway stopped; the outcome is unknown"
 
 @dataclass(slots=True)
 class _Ticket:
-    """A command that is to be appended, and who waits for it, if anybody does."""
+    """A command that is to be appended, and who is told what became of it, if anybody is.
+
+    Attributes:
+        call: The command.
+        encoded: The same as bytes.
+        asker: Whose commands it is in order with.
+        told: Called with the outcome.
+        abandoned: Whether nobody waits any more.
+    """
 
     call: Call[Any]
     encoded: bytes
     asker: str
-    future: asyncio.Future[Outcome[Any]] | None
+    told: Callable[[Outcome[Any]], None] | None
+    abandoned: bool = False
+
+
+class _Awaited(NamedTuple):
+    """A command that is to be appended, and the future of its outcome."""
+
+    ticket: _Ticket
+    outcome: asyncio.Future[Outcome[Any]]
 
 
 @dataclass(slots=True, eq=False)
@@ -62,11 +78,11 @@ class _Look:
 
     Attributes:
         call: The command.
-        ticket: By which it was queued, so that it comes before a later one of its asker.
+        queued: Where it was queued, so that it comes before a later one of its asker.
     """
 
     call: Call[Any]
-    ticket: _Ticket | None = None
+    queued: _Awaited | None = None
 
 
 class _Appended(NamedTuple):
@@ -186,9 +202,7 @@ class ClusterBackend:
 
     def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
         """Carry out a command, and tell when that is done."""
-        future: asyncio.Future[Outcome[Any]] = asyncio.get_running_loop().create_future()
-        self._enqueue(call, asker, future)
-        future.add_done_callback(lambda done: told(done.result()))
+        self._enqueue(call, asker, told)
 
     async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""
@@ -208,8 +222,8 @@ class ClusterBackend:
         if type(call.request) in UNCHANGING and asker not in self._unanswered:
             return (await self._append_unless_answered(call, asker)).result()
         for look in self._looking.get(asker, ()):
-            if look.ticket is None:
-                look.ticket = self._enqueue_awaited(look.call, asker)
+            if look.queued is None:
+                look.queued = self._enqueue_awaited(look.call, asker)
         return (await self._append(call, asker)).result()
 
     async def _answer_query(self, call: Call[Request[R]]) -> R:
@@ -312,18 +326,18 @@ class ClusterBackend:
         try:
             answered = await self._answer(call)
         except Mq9Error:
-            if look.ticket is None:
+            if look.queued is None:
                 raise
         except asyncio.CancelledError:
-            if look.ticket is not None:
-                self._abandon(look.ticket)
+            if look.queued is not None:
+                self._abandon(look.queued)
             raise
         finally:
             looking.remove(look)
             if not looking:
                 del self._looking[asker]
-        if look.ticket is not None:
-            return await self._outcome(look.ticket)
+        if look.queued is not None:
+            return await self._outcome(look.queued)
         return answered or await self._append(call, asker)
 
     async def _answer(self, call: Call[Request[R]]) -> Outcome[R] | None:
@@ -398,41 +412,48 @@ class ClusterBackend:
     async def _append(self, call: Call[Request[R]], asker: str) -> Outcome[R]:
         return await self._outcome(self._enqueue_awaited(call, asker))
 
-    def _enqueue_awaited(self, call: Call[Any], asker: str) -> _Ticket:
+    def _enqueue_awaited(self, call: Call[Any], asker: str) -> _Awaited:
         """Have a command appended, for whose outcome somebody waits."""
         future: asyncio.Future[Outcome[Any]] = asyncio.get_running_loop().create_future()
-        ticket = self._enqueue(call, asker, future)
+
+        def told(outcome: Outcome[Any]) -> None:
+            if future.cancelled():
+                self._reached_nobody(awaited.ticket, outcome)
+            else:
+                future.set_result(outcome)
+
+        awaited = _Awaited(self._enqueue(call, asker, told), future)
         self._unanswered[asker] += 1
         future.add_done_callback(lambda _: self._note_answered(asker))
-        return ticket
+        return awaited
 
     def _note_answered(self, asker: str) -> None:
         self._unanswered[asker] -= 1
         if not self._unanswered[asker]:
             del self._unanswered[asker]
 
-    async def _outcome(self, ticket: _Ticket) -> Outcome[Any]:
-        assert ticket.future is not None  # noqa: S101  # only these are awaited
+    async def _outcome(self, awaited: _Awaited) -> Outcome[Any]:
         try:
             with self._clock.busy():
-                return await ticket.future
+                return await awaited.outcome
         except asyncio.CancelledError:
-            self._abandon(ticket)
+            self._abandon(awaited)
             raise
 
-    def _abandon(self, ticket: _Ticket) -> None:
+    def _abandon(self, awaited: _Awaited) -> None:
         """Note that nobody waits any more."""
-        future = ticket.future
-        if future is not None and not future.cancel() and not future.cancelled():
-            self._undo(ticket, future.result())
+        ticket, outcome = awaited
+        ticket.abandoned = True
+        if not outcome.cancel() and not outcome.cancelled():
+            self._undo(ticket, outcome.result())
 
     def _enqueue(
-        self, call: Call[Any], asker: str, future: asyncio.Future[Outcome[Any]] | None
+        self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None] | None
     ) -> _Ticket:
         self._check()
         if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker):
             raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-        ticket = _Ticket(call, encode_call(call), asker, future)
+        ticket = _Ticket(call, encode_call(call), asker, told)
         if len(ticket.encoded) > self._max_record:
             raise LimitReached(
                 f"payload: the request has {len(ticket.encoded)} bytes, more than the "
@@ -476,7 +497,7 @@ class ClusterBackend:
                 if ticket is None:
                     break
                 self._queue.charge(1.0)  # each asker has its turn, whatever it asks for
-            if ticket.future is not None and ticket.future.cancelled():
+            if ticket.abandoned:
                 continue
             if taken and size + len(ticket.encoded) > self._max_record:
                 self._left_over = ticket
@@ -550,21 +571,24 @@ class ClusterBackend:
             for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
                 self._undo(ticket, outcome)
         for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
-            future = ticket.future
-            if future is not None and not future.cancelled():
-                future.set_result(outcome)
-                continue
-            if future is not None:
-                self._undo(ticket, outcome)
-            self._tell_of_call(ticket.call, outcome)
+            if ticket.abandoned:
+                self._reached_nobody(ticket, outcome)
+            elif ticket.told is not None:
+                ticket.told(outcome)
+            else:
+                self._tell_of_call(ticket.call, outcome)
+
+    def _reached_nobody(self, ticket: _Ticket, outcome: Outcome[Any]) -> None:
+        self._undo(ticket, outcome)
+        self._tell_of_call(ticket.call, outcome)
 
     def _resolve_failed(self, tickets: list[_Ticket], error: Mq9Error) -> None:
         outcome: Outcome[Any] = Outcome(None, error, self._clock.now_ms())
         for ticket in tickets:
-            if ticket.future is None:
+            if ticket.told is None:
                 self.make_undone(ticket.call, ticket.asker)  # which may be done twice
-            elif not ticket.future.done():
-                ticket.future.set_result(outcome)
+            elif not ticket.abandoned:
+                ticket.told(outcome)
 
     def _tell_of(self, applied: Applied) -> None:
         """Tell of what another gateway has changed."""
