@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import logging
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mq9.clock import Clock, SteadyClock, SystemClock, sleep
 from mq9.cluster.follower import Follower
-from mq9.cluster.log import Last, Log, Purged
+from mq9.cluster.log import Last, Log, Logged, Purged
 from mq9.cluster.log_clock import LogClock
 from mq9.cluster.records import MOST_CALLS, LogRecord, encode
 from mq9.cluster.replica import Applied, Replica, Snapshot
@@ -33,13 +34,15 @@ from mq9.protocol.request import Request
 from mq9.storage.backend import read, storage_error
 from mq9.storage.derived import LocalChange
 from mq9.storage.readers import Readers
-from mq9.storage.steps import MAX_STEPS
+from mq9.storage.steps import MAX_STEPS, TooLong
 from mq9.storage.turns import FairQueue
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 _MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
+_MOST_HERE = 4  # records that are applied on the event loop; more have been waiting
+_MOST_STEPS = 200_000  # of SQLite's machine, for these; some milliseconds
 _HEAD_BYTES = 4_096  # of a record beside its calls
 _PAUSE_S = 0.25  # after the log could not be read
 _CLOSING_MS = 10_000  # for what was accepted
@@ -535,7 +538,7 @@ class ClusterBackend:
             begun = 0
             while begun < len(records):
                 try:
-                    applied = await self._on_thread(self._replica.apply, records[begun:])
+                    applied = await self._apply(records[begun:])
                 except UnreadableEntry as error:
                     logger.critical("the log cannot be applied: %s", error)
                     self._stop(Unavailable(f"this gateway cannot read the cluster's log: {error}"))
@@ -546,6 +549,27 @@ class ClusterBackend:
                 begun += len(applied)
                 self._clock.catch_up(self._replica.now_ms)
                 self._deliver(applied)
+
+    async def _apply(self, records: list[Logged]) -> list[Applied]:
+        """Apply the first of some records: here what takes little, on the thread what takes long.
+
+        To hand over to the thread, and back, takes longer than most records do.
+        """
+        if not self._replica.is_active and len(records) <= _MOST_HERE:
+            with contextlib.suppress(TooLong):
+                return self._replica.apply(records, _MOST_STEPS, self._calls)
+        return await self._on_thread(self._replica.apply, records, None, self._calls)
+
+    def _calls(self, record: LogRecord) -> list[Call[Request[Any]]]:
+        """Return the calls of a record; of one that this gateway appended there is no need to read.
+
+        Raises:
+            UnreadableEntry: One is damaged, or has in it what this release does not know.
+        """
+        own = self._appended.get(record.number) if record.gateway == self._name else None
+        if own is None:
+            return record.read()
+        return [ticket.call for ticket in own.tickets]
 
     def _deliver(self, applied: list[Applied]) -> None:
         for one in applied:

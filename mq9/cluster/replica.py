@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -22,8 +23,11 @@ from mq9.protocol.request import Request
 from mq9.storage import store
 from mq9.storage.backend import roll_back
 from mq9.storage.derived import Derived, LocalChange
+from mq9.storage.steps import no_steps_left, stopped_when
 
 logger = logging.getLogger("mq9.broker")
+
+Read = Callable[[LogRecord], list[Call[Request[Any]]]]
 
 _COMMIT_S = 0.02  # of work in one commit, while many records wait
 
@@ -66,7 +70,7 @@ class Snapshot(NamedTuple):
 
 
 class Replica:
-    """Applies records to a file, on one thread at a time.
+    """Applies records to a file; whichever thread asks, the others wait.
 
     Args:
         path: The file; made if it is missing.
@@ -92,6 +96,7 @@ class Replica:
         self.path = path
         self._derived = derived
         self._timer = timer
+        self._active = threading.Lock()  # held while a thread works on the file
         self._connection = store.open_file(path)
         try:
             self._connection.execute("PRAGMA synchronous=OFF")
@@ -103,13 +108,29 @@ class Replica:
             raise
         self.sequence = sequence_of(applied)
 
-    def apply(self, records: Sequence[Logged]) -> list[Applied]:
+    @property
+    def is_active(self) -> bool:
+        """Whether a thread works on the file."""
+        return self._active.locked()
+
+    def apply(
+        self,
+        records: Sequence[Logged],
+        max_steps: int | None = None,
+        read: Read = LogRecord.read,
+    ) -> list[Applied]:
         """Apply some of the records that come next, in one transaction; all of it or nothing.
+
+        Args:
+            records: What comes next.
+            max_steps: Steps of SQLite's machine that it may take, if there is a limit.
+            read: Gives the calls of a record.
 
         Returns:
             Those that were applied: the first of ``records``, as many as there was time for.
 
         Raises:
+            TooLong: It would take more steps; nothing was applied.
             UnreadableEntry: This release cannot read one; nothing may come after it.
             ValueError: They are not those that come next.
             sqlite3.Error: The storage failed.
@@ -117,6 +138,14 @@ class Replica:
         for before, logged in enumerate(records, self.sequence):
             if logged.sequence != before + 1:
                 raise ValueError(f"record {logged.sequence} does not come after {before}")
+        with self._active, stopped_when(self._connection, no_steps_left(max_steps)):
+            return self._transact(records, read)
+
+    def _transact(
+        self,
+        records: Sequence[Logged],
+        read: Read,
+    ) -> list[Applied]:
         begun = self._timer()
         done: list[Applied] = []
         connection = self._connection
@@ -124,7 +153,7 @@ class Replica:
         try:
             entries = machine.Applying(connection)
             for logged in records:
-                done.append(self._apply(entries, logged))
+                done.append(_apply(entries, logged, read))
                 # A digest is of the state after the record, and of nothing that comes later.
                 if done[-1].record.verify is not None or self._timer() - begun > _COMMIT_S:
                     break
@@ -142,30 +171,21 @@ class Replica:
         self.now_ms, self.limits = entries.position.now_ms, entries.limits
         return done
 
-    def _apply(self, entries: machine.Applying, logged: Logged) -> Applied:
-        record = decode(logged.data)
-        now = max(logged.now_ms, record.at_ms)  # the log's clock may have been set back
-        index = first_index(logged.sequence)
-        calls = record.read()
-        outcomes = [
-            entries.apply(Entry(index + place, now, call)) for place, call in enumerate(calls)
-        ]
-        return Applied(logged.sequence, logged.now_ms, record, calls, outcomes)
-
     def change(self, change: LocalChange[Any]) -> Any:
         """Change what only this file has.
 
         Raises:
             sqlite3.Error: The storage failed.
         """
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            changed = change.carry_out(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            roll_back(connection)
-            raise
+        with self._active:
+            connection = self._connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                changed = change.carry_out(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                roll_back(connection)
+                raise
         return changed
 
     def copy_to(self, path: Path) -> Snapshot:
@@ -180,3 +200,12 @@ class Replica:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+
+def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
+    record = decode(logged.data)
+    now = max(logged.now_ms, record.at_ms)  # the log's clock may have been set back
+    index = first_index(logged.sequence)
+    calls = read(record)
+    outcomes = [entries.apply(Entry(index + place, now, call)) for place, call in enumerate(calls)]
+    return Applied(logged.sequence, logged.now_ms, record, calls, outcomes)
