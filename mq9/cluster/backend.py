@@ -224,9 +224,7 @@ class ClusterBackend:
             return changed
         if type(call.request) in UNCHANGING and asker not in self._unanswered:
             return (await self._append_unless_answered(call, asker)).result()
-        for look in self._looking.get(asker, ()):
-            if look.queued is None:
-                look.queued = self._enqueue_awaited(look.call, asker)
+        self._enqueue_looks(asker)
         return (await self._append(call, asker)).result()
 
     async def _answer_query(self, call: Call[Request[R]]) -> R:
@@ -328,6 +326,8 @@ class ClusterBackend:
         answered: Outcome[R] | None = None
         try:
             answered = await self._answer(call)
+            if answered is None:
+                self._enqueue_looks(asker, look)
         except Mq9Error:
             if look.queued is None:
                 raise
@@ -341,14 +341,32 @@ class ClusterBackend:
                 del self._looking[asker]
         if look.queued is not None:
             return await self._outcome(look.queued)
-        return answered or await self._append(call, asker)
+        assert answered is not None  # noqa: S101  # else it would have been queued
+        return answered
+
+    def _enqueue_looks(self, asker: str, last: _Look | None = None) -> None:
+        """Have appended what was to be looked at first, up to a command if one is given."""
+        for look in self._looking.get(asker, ()):
+            if look.queued is None:
+                look.queued = self._enqueue_awaited(look.call, asker)
+            if look is last:
+                break
 
     async def _answer(self, call: Call[Request[R]]) -> Outcome[R] | None:
-        """Answer a command that changes nothing; None where it is to be appended."""
+        """Answer a command that changes nothing; None where it is to be appended.
+
+        One that would change what this copy has is appended, whatever the log has besides. Only
+        that there is nothing to do has to be true of all that the log has.
+        """
+
+        def look(connection: sqlite3.Connection) -> Outcome[R] | None:
+            return machine.answer(connection, call, self._clock.now_ms())
+
+        with contextlib.suppress(Mq9Error):  # it may be no refusal to who knows the whole log
+            if await self._look(look) is None:
+                return None
         await self._catch_up()
-        return await self._look(
-            lambda connection: machine.answer(connection, call, self._clock.now_ms())
-        )
+        return await self._look(look)
 
     async def _read(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
         return await self._look(
@@ -365,6 +383,7 @@ class ClusterBackend:
 
     async def _catch_up(self) -> None:
         """Wait until the copy has what the log had when this was called."""
+        self._check_alive()
         told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._curious.append(told)
         if self._asking is None:

@@ -30,6 +30,6 @@ def test_whatever_goes_wrong_clients_are_told_what_is_so(scale, caplog):
 def test_the_same_seed_makes_the_same_run():
     runs = [[], []]
     for run in runs:
-        simulate(3, 1_000, run.append)
+        simulate(3, 1_500, run.append)
     assert runs[0] == runs[1]
     assert len(runs[0]) > 500
