@@ -9,39 +9,38 @@ import ssl
 import nats.errors
 from nats.aio.client import Client
 
-from mq9.errors import Unreachable
+from mq9.errors import Unauthorized, Unreachable
 from mq9.transport import servers
 
 logger = logging.getLogger("mq9.broker")
 
-_CONNECT_S = 10
+_CONNECT_S = 10.0
 _PAUSE_S = 0.5  # before the same server is tried again
 _PING_S = 2
 _MOST_UNSENT = 64 * 1024 * 1024  # bytes, while no server can be reached
 
 
-async def connect(url: str, name: str) -> Client:
+async def connect(url: str, name: str, seconds: float = _CONNECT_S) -> Client:
     """Return a connection, which goes to another server when its own ends.
 
     Args:
-        url: One or several servers, as a client would name them.
+        url: One or several servers of the cluster, as a client would name them.
         name: What the servers call it.
+        seconds: How long they are tried.
 
     Raises:
         InvalidRequest: It is no such URL.
-        Unreachable: No server can be reached, or none lets this one in.
+        Unauthorized: A server refuses the credentials.
+        Unreachable: No server can be reached.
     """
     wanted = servers.parse(url)
     first = wanted.members[0]
     context: ssl.SSLContext | None = servers.tls_context(wanted) if wanted.must_encrypt else None
-
-    async def note(error: Exception) -> None:
-        logger.warning("the cluster: %r", error)
-
+    attempt = _Attempt()
     client = Client()
     try:
         # By itself it would try for ever to reach a first server.
-        async with asyncio.timeout(_CONNECT_S):
+        async with asyncio.timeout(seconds) as attempt.deadline:
             await client.connect(
                 [server.url for server in wanted.members],
                 name=name,
@@ -49,19 +48,52 @@ async def connect(url: str, name: str) -> Client:
                 password=first.password,
                 token=first.token,
                 tls=context,
-                error_cb=note,
-                connect_timeout=_CONNECT_S,
+                error_cb=attempt.note,
+                connect_timeout=_CONNECT_S,  # type: ignore[arg-type]  # takes fractions
                 reconnect_time_wait=_PAUSE_S,  # type: ignore[arg-type]  # takes fractions
                 max_reconnect_attempts=-1,
                 ping_interval=_PING_S,
                 max_outstanding_pings=2,
                 pending_size=_MOST_UNSENT,
             )
+        attempt.deadline = None
     except (nats.errors.Error, OSError) as error:
         await client.close()
         shown = servers.without_secrets(url)
-        raise Unreachable(f"cluster: {shown} cannot be reached: {error!r}") from error
+        if attempt.refusal is not None:
+            raise Unauthorized(f"cluster: {shown} refuses the credentials") from error
+        met = attempt.error or error
+        said = met.strerror if isinstance(met, OSError) and met.strerror else repr(met)
+        raise Unreachable(
+            f"cluster: no server answers at {shown} within {seconds:g} s: {said}"
+        ) from error
     except BaseException:
         await client.close()
         raise
     return client
+
+
+class _Attempt:
+    """What is met by a connection, first while it is tried to make it.
+
+    Attributes:
+        deadline: Of the attempt; None once it went well.
+        error: What was met last meanwhile.
+        refusal: A server's, of the credentials; no other attempt would go better.
+    """
+
+    def __init__(self) -> None:
+        self.deadline: asyncio.Timeout | None = None
+        self.error: Exception | None = None
+        self.refusal: Exception | None = None
+
+    async def note(self, error: Exception) -> None:
+        if self.deadline is None:
+            logger.warning("the cluster: %r", error)
+            return
+        if self.refusal is None and "authorization" in str(error).lower():
+            self.refusal = error
+            # When the client has let go of this server, and waits before it tries the next.
+            self.deadline.reschedule(asyncio.get_running_loop().time() + _PAUSE_S / 2)
+        else:
+            self.error = error
