@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,7 +30,7 @@ async def _operating(call: Call) -> AsyncIterator[Operator]:
     from mq9.cluster.operator import operating  # noqa: PLC0415  # not before it is used
 
     name = f"operator-{secrets.token_hex(6)}"
-    async with operating(call.full_url, SystemClock(), name) as operator:
+    async with operating(call.full_url, SystemClock(), name, call.timeout) as operator:
         yield operator
 
 
@@ -60,46 +60,50 @@ async def verify(call: Call) -> int:
     async with _operating(call) as operator:
         found = await operator.verify(call.timeout)
     digests = {one["digest"] for one in found}
-    rows = [(one["name"], str(one["sequence"]), one["digest"]) for one in found]
-    call.out.show({"equal": len(digests) == 1, "gateways": found}, Table(_DIGESTS, rows))
+    are_equal = len(digests) == 1 and None not in digests
+    rows = [
+        (
+            one["name"],
+            "-" if one["sequence"] is None else str(one["sequence"]),
+            one["digest"] or _SILENT,
+        )
+        for one in found
+    ]
+    call.out.show({"equal": are_equal, "gateways": found}, Table(_DIGESTS, rows))
     if not found:
         return NOTHING_THERE
-    return 0 if len(digests) == 1 else _DIFFER
+    return 0 if are_equal else _DIFFER
 
 
 _DIGESTS = ("gateway", "record", "digest")
+_SILENT = "no answer yet"
 
 
 async def snapshot(call: Call) -> int:
     """Have a gateway store a snapshot of the state, from which newcomers start."""
-    async with _operating(call) as operator:
-        _tell(call, await operator.snapshot())
-    return 0
+    return await _show_taken(call, lambda operator: operator.snapshot())
 
 
 async def import_(
     call: Call, *, file: Annotated[Path, typer.Argument(help="The file, which nobody uses.")]
 ) -> int:
     """Begin a cluster, which has no log yet, with what a file holds."""
-    async with _operating(call) as operator:
-        _tell(call, await operator.import_file(file))
-    return 0
+    return await _show_taken(call, lambda operator: operator.import_file(file))
 
 
 async def export(
     call: Call, *, file: Annotated[Path, typer.Argument(help="The file, which is made.")]
 ) -> int:
     """Write what the newest snapshot holds into a new file."""
+    return await _show_taken(call, lambda operator: operator.export_file(file))
+
+
+async def _show_taken(call: Call, take: Callable[[Operator], Awaitable[Snapshot]]) -> int:
     async with _operating(call) as operator:
-        _tell(call, await operator.export_file(file))
+        taken = await take(operator)
+    said = f"a snapshot of {count(taken.bytes, 'byte')}, up to record {taken.sequence}"
+    call.out.show(taken._asdict(), said)
     return 0
-
-
-def _tell(call: Call, taken: Snapshot) -> None:
-    told: dict[str, Any] = taken._asdict()
-    call.out.show(
-        told, f"a snapshot of {count(taken.bytes, 'byte')}, up to record {taken.sequence}"
-    )
 
 
 for _command in (status, verify, snapshot, import_, export):

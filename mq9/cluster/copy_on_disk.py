@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+from mq9.errors import UnusableFile
 
 logger = logging.getLogger("mq9.broker")
 
@@ -29,15 +34,41 @@ def remove_what_may_be_damaged(path: Path, boot: str) -> None:
     Args:
         path: The file.
         boot: What ``current_boot`` returned.
+
+    Raises:
+        UnusableFile: There is a file which was not made by a gateway.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     note = beside(path, ".boot")
     noted = note.read_text("ascii") if note.exists() else None
     if noted != boot:
         if path.exists():
+            if noted is None:
+                raise UnusableFile(
+                    f"{path} was not made by a gateway, and is left alone; name another file, or "
+                    "begin the cluster with this one by `mq9 cluster import`"
+                )
             logger.info("the copy of the state is from before the machine started, and made anew")
         remove(path)
     note.write_text(boot, "ascii")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Have no other process use a copy while inside.
+
+    Raises:
+        UnusableFile: Another one does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(beside(path, ".lock"), timeout=0, isolation_level=None)) as lock:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")  # which ends with the process, however that ends
+        except sqlite3.OperationalError as error:
+            raise UnusableFile(
+                f"{path} is the file of another gateway that runs; each needs one of its own"
+            ) from error
+        yield
 
 
 def remove(path: Path) -> None:

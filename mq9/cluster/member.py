@@ -8,8 +8,8 @@ import platform
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ class Member:
         gateway: Its place in the queue group.
         client: Its connection.
         snapshots: Those of the cluster.
-        directory: Where there is room for a copy of the state, for a while.
+        copy: Where a copy of the state may lie for a while.
+        taking: Held while a snapshot is taken.
     """
 
     name: str
@@ -63,7 +64,8 @@ class Member:
     gateway: Gateway
     client: Client
     snapshots: Snapshots
-    directory: Path
+    copy: Path
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def start(self) -> None:
         """Answer operators."""
@@ -86,13 +88,16 @@ class Member:
 
         Raises:
             Mq9Error: It could not be made, or not be stored.
+            OSError: Nor written to the disk here.
         """
-        path = self.directory / f"snapshot-{self.name}.db"
-        try:
-            snapshot = await self.backend.copy_to(path)
-            await self.snapshots.put(path, snapshot)
-        finally:
-            copy_on_disk.remove(path)
+        async with self.taking:
+            copy_on_disk.remove(self.copy)  # of a process that was killed
+            try:
+                snapshot = await self.backend.copy_to(self.copy)
+                await self.snapshots.add(self.copy, snapshot)
+            finally:
+                copy_on_disk.remove(self.copy)
+            await self.snapshots.forget_older()
         return snapshot
 
     async def _tell_status(self, message: Msg) -> None:
@@ -136,8 +141,10 @@ async def joined(
         UnusableFile: The file cannot be used.
     """
     name = f"{_plain(platform.node())}-{randomness(6).hex()}"
-    client = await connect(url, f"mq9 gateway {name}")
-    try:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(copy_on_disk.held(data))
+        client = await connect(url, f"mq9 gateway {name}")
+        stack.push_async_callback(client.close)
         log = JetStreamLog(client, clock)
         replicas = await log.found(REPLICAS)
         snapshots = Snapshots(client)
@@ -174,7 +181,8 @@ async def joined(
             make, log_clock, observer=observer, embeddings=embeddings, dialects=dialects
         )
         gateway = Gateway(client, broker, clock, name, lambda: made[0].failure is None)
-        member = Member(name, broker, made[0], gateway, client, snapshots, data.parent)
+        copy = copy_on_disk.beside(data, ".snapshot")
+        member = Member(name, broker, made[0], gateway, client, snapshots, copy)
         keeping = None
         try:
             await member.backend.open(limits and _that_fit(limits, client.max_payload))
@@ -184,15 +192,28 @@ async def joined(
         finally:
             if keeping is not None:
                 keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
             await gateway.close()
             await broker.close()
-    finally:
-        await client.close()
+
+
+def largest_payload(max_payload: int) -> int:
+    """Return how many bytes a message may have that fits into a reply of the cluster, as base64.
+
+    Args:
+        max_payload: What the cluster takes in one message of NATS.
+    """
+    return (max_payload - _HEADERS_BYTES) * 3 // 4
+
+
+def max_payload_for(payload: int) -> int:
+    """Return what the cluster has to take, so that it can give back a message of so many bytes."""
+    return -(-payload * 4 // 3) + _HEADERS_BYTES
 
 
 def _that_fit(limits: Limits, max_payload: int) -> Limits:
-    """Return limits under which every message fits into a reply of the cluster, as base64."""
-    most = (max_payload - _HEADERS_BYTES) * 3 // 4
+    """Return limits under which every message fits into a reply of the cluster."""
+    most = largest_payload(max_payload)
     if limits.max_payload <= most:
         return limits
     logger.info("messages are limited to what the cluster can return", extra={"max_payload": most})
@@ -225,7 +246,7 @@ async def _keep_snapshots(member: Member, clock: Clock) -> None:
             newest = taken[0].sequence if taken else 0
             if member.backend.sequence - newest >= _RECORDS:
                 await member.take_snapshot()
-        except Mq9Error as error:
+        except (Mq9Error, OSError) as error:
             logger.warning("no snapshot: %s", error)
 
 

@@ -11,21 +11,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import nats.errors
+import nats.js.errors
 import orjson
 from nats.aio.client import Client
+from nats.js import api
 
 from mq9.clock import Clock
 from mq9.cluster.connection import connect
 from mq9.cluster.gateway import SNAPSHOT_SUBJECT, STATUS_SUBJECT
-from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.jetstream import NAME, JetStreamLog
 from mq9.cluster.log import REPLICAS
-from mq9.cluster.records import LogRecord, encode, first_index
+from mq9.cluster.member import largest_payload, max_payload_for
+from mq9.cluster.records import LogRecord, decode, encode, first_index
 from mq9.cluster.replica import Snapshot
 from mq9.cluster.snapshots import Snapshots
-from mq9.errors import InvalidRequest, Unavailable
+from mq9.errors import InvalidRequest, Unavailable, UnusableFile
 from mq9.storage import store
 
 _SNAPSHOT_S = 600.0
+_ASKING_S = 5.0
+_FIRST = 1  # record of a log
+_LONGER = (
+    "SELECT count(*), max(bytes) FROM (SELECT length(payload) AS bytes FROM messages"
+    " UNION ALL SELECT length(payload) FROM delayed) WHERE bytes > ?"
+)
 
 
 class Operator:
@@ -57,6 +67,11 @@ class Operator:
         Raises:
             Unavailable: There is no log, or it does not answer.
         """
+        if await self._log_state() is None:
+            raise Unavailable(
+                "cluster: there is no log yet; `mq9 serve --cluster` makes one, "
+                "or `mq9 cluster import` with what a file holds"
+            )
         return (await self._log.last()).sequence
 
     async def verify(self, seconds: float) -> list[dict[str, Any]]:
@@ -66,25 +81,34 @@ class Operator:
             seconds: How long digests are waited for.
 
         Returns:
-            Of each gateway ``name``, ``sequence`` and ``digest``, by name.
+            Of each gateway ``name``, ``sequence`` and ``digest``, by name; the latter two are None
+            where it has not answered in time.
 
         Raises:
-            Unavailable: The log cannot be appended to.
+            Unavailable: There is no log, or it cannot be appended to.
         """
-        known = len(await self.status(min(1.0, seconds)))
+        await self.last()
+        known = {one["name"] for one in await self.status(min(1.0, seconds))}
+        found: dict[str, dict[str, Any]] = {}
+        if not known:
+            return []
         inbox = self._client.new_inbox()
         answers = await self._client.subscribe(inbox)
         try:
             record = encode(LogRecord(self._name, 1, 0, verify=inbox))
             await self._log.append(record, f"{self._name}.1")
-            found: list[dict[str, Any]] = []
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    while len(found) < known:
-                        found.append(orjson.loads((await answers.next_msg(timeout=None)).data))
-            return sorted(found, key=_name)
+                    while not known <= found.keys():
+                        told = orjson.loads((await answers.next_msg(timeout=None)).data)
+                        found[told["name"]] = told
         finally:
             await answers.unsubscribe()
+        silent = known - found.keys()
+        return sorted(
+            [*found.values(), *({"name": one, "sequence": None, "digest": None} for one in silent)],
+            key=_name,
+        )
 
     async def snapshot(self) -> Snapshot:
         """Have one of the gateways store a snapshot.
@@ -92,52 +116,95 @@ class Operator:
         Raises:
             Unavailable: None does.
         """
-        reply = await self._client.request(SNAPSHOT_SUBJECT, b"", timeout=_SNAPSHOT_S)
+        await self.last()
+        try:
+            reply = await self._client.request(SNAPSHOT_SUBJECT, b"", timeout=_SNAPSHOT_S)
+        except nats.errors.NoRespondersError as error:
+            raise Unavailable("snapshot: there is no gateway; start one") from error
+        except nats.errors.Error as error:
+            raise Unavailable(f"snapshot: no gateway says that it took one: {error!r}") from error
         told = orjson.loads(reply.data)
         if "error" in told:
             raise Unavailable(told["error"])
         return Snapshot(told["sequence"], told["bytes"])
 
     async def import_file(self, file: Path) -> Snapshot:
-        """Begin a cluster with what a file holds.
+        """Begin a cluster with what a file holds; one that was broken off may be tried again.
 
         Raises:
-            InvalidRequest: The cluster has a log already, or gateways.
+            InvalidRequest: The cluster has a log already, or gateways, or the file has in it what
+                the cluster could not give back.
             UnusableFile: The file cannot be used.
             Unavailable: The cluster cannot store it.
         """
         if gateways := await self.status(1.0):
             raise InvalidRequest(f"import: {len(gateways)} gateways are running; stop them first")
-        replicas = await self._log.found(REPLICAS)
-        await self._snapshots.found(replicas)
-        if await self.last():
-            raise InvalidRequest("import: this cluster has a log already")
-        # The log begins behind the snapshot, so that every gateway has to start from that.
-        sequence = await self._log.append(
-            encode(LogRecord(self._name, 1, 0)), f"{self._name}.import"
-        )
+        has_begun = await self._has_begun_to_import()
         with TemporaryDirectory(prefix="mq9-") as directory:
             copy = Path(directory) / "import.db"
-            await asyncio.to_thread(_copy, file, copy, first_index(sequence))
-            snapshot = Snapshot(sequence, copy.stat().st_size)
-            await self._snapshots.put(copy, snapshot, behind=sequence)
+            await asyncio.to_thread(_copy, file, copy, largest_payload(self._client.max_payload))
+            snapshot = Snapshot(_FIRST, copy.stat().st_size)
+            await self._snapshots.found(await self._log.found(REPLICAS))
+            await self._snapshots.add(copy, snapshot)
+        if not has_begun:
+            record = encode(LogRecord(self._name, 1, 0))
+            if await self._log.append(record, f"{self._name}.import") != _FIRST:
+                raise InvalidRequest("import: meanwhile a gateway has begun the log")
+        # The log begins behind the snapshot, so that every gateway has to start from that.
+        await self._snapshots.forget_log(_FIRST)
         return snapshot
+
+    async def _has_begun_to_import(self) -> bool:
+        """Tell whether all that the log has is of an import which was not completed.
+
+        Raises:
+            InvalidRequest: It has more.
+        """
+        state = await self._log_state()
+        if state is None or not state.last_seq:
+            return False
+        if state.first_seq == state.last_seq == _FIRST:
+            [begun, *_] = await self._log.read(_FIRST)
+            record = decode(begun.data)
+            if not record.calls and record.verify is None:
+                return True
+        raise InvalidRequest(
+            "import: this cluster has a log already, and only a new one can begin with a file"
+        )
 
     async def export_file(self, file: Path) -> Snapshot:
         """Write what the newest snapshot holds into a new file.
 
         Raises:
             InvalidRequest: There is such a file, or no snapshot.
-            Unavailable: The snapshot cannot be read.
+            Unavailable: There is no log, or the snapshot cannot be read.
+            OSError: The file cannot be written.
         """
         if await asyncio.to_thread(file.exists):
             raise InvalidRequest(f"export: {file} exists")
-        await self._snapshots.found(1)
-        taken = await self._snapshots.all()
+        await self.last()
+        taken = await self._snapshots.all() if await self._snapshots.open() else []
         if not taken:
-            raise InvalidRequest("export: there is no snapshot")
+            raise InvalidRequest("export: there is no snapshot; `mq9 cluster snapshot` stores one")
         await self._snapshots.fetch(taken[0], file)
         return taken[0]
+
+    async def _log_state(self) -> api.StreamState | None:
+        """Return what the log has; None where there is none.
+
+        Raises:
+            Unavailable: JetStream does not say.
+        """
+        try:
+            return (await self._client.jetstream(timeout=_ASKING_S).stream_info(NAME)).state
+        except nats.js.errors.NotFoundError:
+            return None
+        except nats.js.errors.ServiceUnavailableError as error:
+            raise Unavailable(
+                "cluster: JetStream does not answer: it is off, or too few of its servers are up"
+            ) from error
+        except nats.errors.Error as error:
+            raise Unavailable(f"cluster: JetStream does not tell of the log: {error!r}") from error
 
     async def _gather(self, subject: str, payload: bytes, seconds: float) -> list[dict[str, Any]]:
         """Return all answers to a request that come within so many seconds, by name."""
@@ -159,13 +226,20 @@ class Operator:
 
 
 @asynccontextmanager
-async def operating(url: str, clock: Clock, name: str) -> AsyncIterator[Operator]:
+async def operating(url: str, clock: Clock, name: str, seconds: float) -> AsyncIterator[Operator]:
     """Be connected to a cluster while inside.
 
+    Args:
+        url: One or several of its servers.
+        clock: Measures how long is waited.
+        name: Of this one, in the log.
+        seconds: How long the servers are tried.
+
     Raises:
+        Unauthorized: A server refuses the credentials.
         Unreachable: No server can be reached.
     """
-    client = await connect(url, f"mq9 {name}")
+    client = await connect(url, f"mq9 {name}", seconds)
     try:
         yield Operator(client, clock, name)
     finally:
@@ -176,10 +250,29 @@ def _name(found: dict[str, Any]) -> str:
     return str(found["name"])
 
 
-def _copy(file: Path, to: Path, applied: int) -> None:
-    """Copy a file, as the state after an entry of a log."""
-    store.look_into(file, lambda _: None)
-    with closing(store.open_reader(file)) as source, closing(sqlite3.connect(to)) as target:
-        source.backup(target)
-        target.execute("UPDATE state SET applied=?", (applied,))
-        target.commit()
+def _copy(file: Path, to: Path, most: int) -> None:
+    """Copy a file, as the state after the first record of a log.
+
+    Args:
+        file: The file.
+        to: The copy, which is made.
+        most: Bytes that a message may have.
+
+    Raises:
+        InvalidRequest: One has more.
+        UnusableFile: The file cannot be used, or not be copied.
+    """
+    longer, longest = store.look_into(file, lambda one: one.execute(_LONGER, [most]).fetchone())
+    if longer:
+        raise InvalidRequest(
+            f"import: {file} has {longer} messages with more than {most} bytes, the longest with "
+            f"{longest}, which the cluster could not give back; let max_payload of the NATS "
+            f"servers be {max_payload_for(longest)} at least"
+        )
+    try:
+        with closing(store.open_reader(file)) as source, closing(sqlite3.connect(to)) as target:
+            source.backup(target)
+            target.execute("UPDATE state SET applied=?", [first_index(_FIRST)])
+            target.commit()
+    except sqlite3.Error as error:
+        raise UnusableFile(f"{file} cannot be copied into {to.parent}: {error}") from error

@@ -7,6 +7,7 @@ as it left it. After the machine has stopped the file may be damaged, and is not
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -189,11 +190,18 @@ class Replica:
         return changed
 
     def copy_to(self, path: Path) -> Snapshot:
-        """Copy the state into a new file; return what is in it."""
+        """Copy the state into a new file; return what is in it.
+
+        Raises:
+            OSError: It cannot be made.
+            sqlite3.Error: The storage failed.
+        """
         with closing(store.open_reader(self.path)) as source:
             source.execute("BEGIN")
             applied, _ = position.position(source)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # the owner's alone
             with closing(sqlite3.connect(path)) as target:
+                target.execute("PRAGMA synchronous=OFF")  # it is soon removed
                 source.backup(target)
         return Snapshot(sequence_of(applied), path.stat().st_size)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 from pathlib import Path
 
 import nats.errors
@@ -11,6 +13,7 @@ from nats.aio.client import Client
 from nats.js import api
 from nats.js.object_store import ObjectStore
 
+from mq9.cluster import copy_on_disk
 from mq9.cluster.jetstream import NAME
 from mq9.cluster.replica import Snapshot
 from mq9.errors import Unavailable
@@ -19,6 +22,7 @@ logger = logging.getLogger("mq9.broker")
 
 _KEPT = 2  # so that a gateway which reads one is not left without it
 _TIMEOUT_S = 10.0
+_FETCHING_S = 600.0
 
 
 class Snapshots:
@@ -57,6 +61,20 @@ class Snapshots:
         except nats.errors.Error as error:
             raise Unavailable(f"the store of snapshots cannot be made: {error!r}") from error
 
+    async def open(self) -> bool:
+        """Use the store, if it is there; return whether it is.
+
+        Raises:
+            Unavailable: Nobody knows it.
+        """
+        try:
+            self._store = await self._jetstream.object_store(self._bucket)
+        except nats.js.errors.NotFoundError:
+            return False
+        except nats.errors.Error as error:
+            raise Unavailable(f"the store of snapshots cannot be read: {error!r}") from error
+        return True
+
     @property
     def store(self) -> ObjectStore:
         """The store."""
@@ -80,24 +98,33 @@ class Snapshots:
         return sorted(taken, reverse=True)
 
     async def fetch(self, snapshot: Snapshot, path: Path) -> None:
-        """Write a snapshot into a new file.
+        """Write a snapshot into a new file, which is there when all of it is.
 
         Raises:
             Unavailable: It cannot be read, or is damaged.
+            OSError: The file cannot be written.
         """
+        part = copy_on_disk.beside(path, ".part")
+        part.unlink(missing_ok=True)  # of a process that was killed
         try:
-            with path.open("xb") as file:
-                await self.store.get(snapshot.name, writeinto=file)
-        except nats.errors.Error as error:
+            # Only its owner may read a mailbox.
+            with os.fdopen(
+                os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+            ) as file:
+                async with asyncio.timeout(_FETCHING_S):
+                    await self.store.get(snapshot.name, writeinto=file)
+            part.replace(path)
+        except (nats.errors.Error, TimeoutError) as error:
             raise Unavailable(f"snapshot {snapshot.name} cannot be read: {error!r}") from error
+        finally:
+            part.unlink(missing_ok=True)
 
-    async def put(self, path: Path, snapshot: Snapshot, *, behind: int | None = None) -> None:
-        """Store a snapshot, remove older ones, and the part of the log that nobody needs any more.
+    async def add(self, path: Path, snapshot: Snapshot) -> None:
+        """Store a snapshot.
 
         Args:
             path: The copy.
             snapshot: What is in it.
-            behind: Remove the log up to this record; None for what is in the oldest that is kept.
 
         Raises:
             Unavailable: It could not be stored.
@@ -105,14 +132,33 @@ class Snapshots:
         try:
             with path.open("rb") as file:
                 await self.store.put(snapshot.name, file)
-            taken = await self.all()
-            for older in taken[_KEPT:]:
-                await self.store.delete(older.name)
-            # Whoever starts from the older one needs what came after that.
-            if behind is None and len(taken) >= _KEPT:
-                behind = taken[_KEPT - 1].sequence
-            if behind is not None:
-                await self._jetstream.purge_stream(self._stream, seq=behind + 1)
         except nats.errors.Error as error:
             raise Unavailable(f"the snapshot could not be stored: {error!r}") from error
         logger.info("snapshot", extra=snapshot._asdict())
+
+    async def forget_older(self) -> None:
+        """Remove all snapshots but the newest two, and the part of the log that is in both.
+
+        Raises:
+            Unavailable: It cannot be done now.
+        """
+        taken = await self.all()
+        try:
+            for older in taken[_KEPT:]:
+                await self.store.delete(older.name)
+        except nats.errors.Error as error:
+            raise Unavailable(f"older snapshots could not be removed: {error!r}") from error
+        # Whoever starts from the older one needs what came after that.
+        if len(taken) >= _KEPT:
+            await self.forget_log(taken[_KEPT - 1].sequence)
+
+    async def forget_log(self, sequence: int) -> None:
+        """Remove the log up to a record, which a snapshot has.
+
+        Raises:
+            Unavailable: It cannot be done now.
+        """
+        try:
+            await self._jetstream.purge_stream(self._stream, seq=sequence + 1)
+        except nats.errors.Error as error:
+            raise Unavailable(f"the log could not be shortened: {error!r}") from error

@@ -15,6 +15,13 @@ from mq9.clock import SystemClock
 from mq9.cluster.member import joined
 
 
+async def call_cluster(url, *arguments, timeout=30):
+    """Call `mq9 cluster`; its exit code and its document."""
+    command = ["--url", url, "--json", "--timeout", str(timeout), "cluster", *arguments]
+    done = await asyncio.to_thread(CliRunner().invoke, app, list(map(str, command)))
+    return done.exit_code, json.loads(done.stdout)
+
+
 class Cluster:
     """NATS servers with JetStream, clients and operators.
 
@@ -38,9 +45,7 @@ class Cluster:
 
     async def call(self, *arguments, timeout=30):
         """Call `mq9 cluster`; its exit code and its document."""
-        command = ["--url", self.url, "--json", "--timeout", str(timeout), "cluster", *arguments]
-        done = await asyncio.to_thread(CliRunner().invoke, app, list(map(str, command)))
-        return done.exit_code, json.loads(done.stdout)
+        return await call_cluster(self.url, *arguments, timeout=timeout)
 
     async def status(self):
         """What each gateway says of itself."""

@@ -83,6 +83,13 @@ def digest_at(file, applied, copy):
         return digest(target)
 
 
+def fields_of(message):
+    return (
+        *(message.msg_id, message.payload, message.priority, message.key, message.tags),
+        *(message.headers, message.create_time, message.reply_to, message.correlation_id),
+    )
+
+
 async def seen_by(client):
     """What a client is shown of everything that is there; a new group is given it."""
     seen = []
@@ -91,17 +98,12 @@ async def seen_by(client):
         while fetched := await client.fetch(
             box, group_name="all", num_msgs=1_000, max_wait_ms=0, lease_ms=3_600_000, consumer="c"
         ):
-            seen += [
-                (one.msg_id, one.payload, one.priority, one.key, one.tags, one.headers)
-                + (one.create_time, one.reply_to, one.correlation_id)
-                for one in fetched
-            ]
+            seen += map(fields_of, fetched)
             await client.ack(box, "all", fetched[-1].msg_id, consumer="c")
-    for page in itertools.count(1):
-        found = await client.agent_discover(limit=100, page=page)
-        if not found:
-            return seen
+    pages = itertools.count(1)
+    while found := await client.agent_discover(limit=100, page=next(pages)):
         seen += found
+    return seen
 
 
 async def test_a_large_file_goes_into_a_cluster_and_comes_out_as_it_was(members, tmp_path, scale):
@@ -112,7 +114,7 @@ async def test_a_large_file_goes_into_a_cluster_and_comes_out_as_it_was(members,
     assert (await members.call("import", before))[0] == 0
     for name in ("one", "two"):
         await members.start(name)
-    code, verified = await members.call("verify", "--timeout", "60")
+    code, verified = await members.call("verify", timeout=60)
     assert (code, verified["equal"], len(verified["gateways"])) == (0, True, 2)
     assert (await members.call("export", after))[0] == 0
 

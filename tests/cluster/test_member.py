@@ -1,18 +1,27 @@
 """Gateways that serve one log, and what operators ask of them."""
 
 import asyncio
+import json
 import sqlite3
 from contextlib import closing
+from unittest.mock import ANY
 
 import nats
 import pytest
+from nats_server import NatsServer
 from waiting import until
 
 from mq9 import Mq9Client
+from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.service import Session
+from mq9.clock import SystemClock
+from mq9.cluster.records import LogRecord, encode
 from mq9.engine.limits import Limits
-from mq9.errors import Forbidden, InvalidRequest, PayloadTooLarge, Unreachable
+from mq9.errors import Forbidden, InvalidRequest, PayloadTooLarge, Unreachable, UnusableFile
 from mq9.protocol.reserved import Reserved
+from mq9.transport.direct import DirectTransport
 
+from .clusters import call_cluster
 from .traffic import everything
 
 
@@ -57,6 +66,7 @@ async def test_a_newcomer_begins_with_a_snapshot(inbox, members, caplog):
     await members.stop("one")
     await members.stop("two")
 
+    members.file("three").with_name("three.db.part").write_text("of one that was killed")
     await members.start("three")
 
     assert "begun from a snapshot" in caplog.text
@@ -95,11 +105,61 @@ async def test_verify_tells_when_states_differ(inbox, members):
     assert (code, verified["equal"]) == (1, False)
 
 
+async def test_verify_names_who_has_not_answered(members):
+    await members.start("one")
+
+    async def answer(message):
+        said = {"name": "silent", "serving": True, "applied": 0, "requests": 0, "version": "1"}
+        await message.respond(json.dumps(said).encode())
+
+    silent = await nats.connect(members.url)
+    await silent.subscribe("MQ9.gateways", cb=answer)
+    await silent.flush()
+
+    code, verified = await members.call("verify", timeout=1)
+
+    await silent.close()
+    assert (code, verified["equal"]) == (1, False)
+    assert {"name": "silent", "sequence": None, "digest": None} in verified["gateways"]
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "snapshot", "export"])
+async def test_without_a_log_every_command_says_how_to_begin_one(command, members, tmp_path):
+    argument = [tmp_path / "after.db"] if command == "export" else []
+
+    code, refused = await members.call(command, *argument)
+
+    assert code == 1
+    assert refused["error"].startswith("cluster: there is no log yet; `mq9 serve --cluster`")
+
+
 async def test_without_gateways_there_is_nothing_to_see(members):
-    assert (await members.call("status"))[0] == 1  # there is no log, either
     await members.start("one")
     await members.stop("one")
     assert await members.call("status") == (4, {"last": 0, "gateways": []})
+    assert await members.call("verify") == (4, {"equal": False, "gateways": []})
+    code, refused = await members.call("snapshot")
+    assert (code, refused["error"]) == (1, "snapshot: there is no gateway; start one")
+
+
+async def test_without_jetstream_an_operator_is_told_so_at_once(tmp_path):
+    with NatsServer(tmp_path / "nats") as server:
+        code, refused = await call_cluster(server.url, "status")
+
+    assert (code, refused["code"]) == (1, "unavailable")
+    assert refused["error"].startswith("cluster: JetStream does not answer: it is off")
+
+
+@pytest.mark.parametrize("credentials", ["", "ada:wrong@"])
+async def test_refused_credentials_are_told_at_once(credentials, tmp_path):
+    users = "authorization { users: [ {user: ada, password: right} ] }"
+    with NatsServer(tmp_path / "nats", config=users) as server:
+        url = server.url.replace("nats://", f"nats://{credentials}")
+        code, refused = await call_cluster(url, "status")
+
+    assert (code, refused["code"]) == (1, "unauthorized")
+    assert refused["error"].endswith("refuses the credentials")
+    assert "wrong" not in refused["error"]
 
 
 async def test_a_file_begins_a_cluster_and_comes_out_of_it_again(members, tmp_path):
@@ -120,6 +180,7 @@ async def test_a_file_begins_a_cluster_and_comes_out_of_it_again(members, tmp_pa
     assert [message.text for message in held][:30] == [str(number) for number in range(10, 40)]
     assert (await members.call("snapshot"))[0] == 0
     assert (await members.call("export", after))[0] == 0
+    assert after.stat().st_mode & 0o077 == 0  # it is nobody else's mail
 
     async with Mq9Client(f"sqlite:///{after}") as alone:
         assert await texts(alone, "another") == [str(number) for number in range(101)]
@@ -136,7 +197,71 @@ async def test_only_a_cluster_without_a_log_or_gateways_takes_a_file(members, tm
     await (await members.client()).mailbox_create(name="inbox")
     await members.stop("one")
     code, refused = await members.call("import", file)
-    assert (code, refused["error"]) == (2, "import: this cluster has a log already")
+    assert code == 2
+    assert refused["error"].startswith("import: this cluster has a log already")
+
+
+async def test_a_file_that_cannot_be_imported_spoils_nothing(members, tmp_path):
+    text, other, good = tmp_path / "text.db", tmp_path / "other.db", tmp_path / "good.db"
+    text.write_text("no database " * 100)
+    with closing(sqlite3.connect(other)) as database:
+        database.execute("CREATE TABLE theirs (id INTEGER)")
+    broker = EmbeddedBroker.on_file(good, SystemClock(), limits=Limits(max_payload=8 << 20))
+    async with Mq9Client(transport=DirectTransport(broker, Session("x"), broker.close)) as alone:
+        await alone.mailbox_create(name="inbox")
+        long = await alone.send("inbox", bytes(7 << 20))
+
+    for file, code, said in (
+        (tmp_path / "missing.db", 1, "is not there"),
+        (text, 1, "is not a database of mq9"),
+        (other, 1, "is the database of another program"),
+        (good, 2, "has 1 messages with more than"),
+    ):
+        refused_with, refused = await members.call("import", file)
+        assert (refused_with, said in refused["error"]) == (code, True), refused
+    async with Mq9Client(f"sqlite:///{good}") as alone:
+        await alone.delete("inbox", long)
+    assert (await members.call("import", good))[0] == 0
+    await members.start("one")
+    assert (await (await members.client()).mailbox_status("inbox")).stored == 0
+
+
+async def test_an_import_that_was_broken_off_is_made_again(members, tmp_path):
+    file = tmp_path / "before.db"
+    async with Mq9Client(f"sqlite:///{file}") as alone:
+        await alone.mailbox_create(name="inbox")
+    await members.start("one")
+    await members.stop("one")
+    asker = await nats.connect(members.url)
+    await asker.request("MQ9.append", encode(LogRecord("operator", 1, 0)))
+    await asker.close()
+
+    assert await members.call("import", file) == (0, {"sequence": 1, "bytes": ANY})
+    await members.start("two")
+
+    assert (await (await members.client()).mailbox_status("inbox")).stored == 0
+    code, refused = await members.call("import", file)
+    assert (code, refused["error"]) == (2, "import: 1 gateways are running; stop them first")
+    await members.stop("two")
+    assert (await members.call("import", file))[0] == 2
+
+
+async def test_a_file_that_no_gateway_made_is_left_alone(members):
+    async with Mq9Client(f"sqlite:///{members.file('one')}") as alone:
+        await alone.mailbox_create(name="inbox")
+    before = members.file("one").read_bytes()
+
+    with pytest.raises(UnusableFile, match="was not made by a gateway, and is left alone"):
+        await members.start("one")
+
+    assert members.file("one").read_bytes() == before
+
+
+async def test_two_gateways_do_not_share_a_file(members):
+    await members.start("one")
+
+    with pytest.raises(UnusableFile, match="is the file of another gateway that runs"):
+        await members.start("one")
 
 
 async def test_an_export_overwrites_nothing(members, tmp_path):
@@ -144,7 +269,8 @@ async def test_an_export_overwrites_nothing(members, tmp_path):
     there = tmp_path / "there.db"
 
     code, refused = await members.call("export", there)
-    assert (code, refused["error"]) == (2, "export: there is no snapshot")
+    assert code == 2
+    assert refused["error"].startswith("export: there is no snapshot; `mq9 cluster snapshot`")
     there.write_text("mine")
     code, refused = await members.call("export", there)
     assert (code, refused["error"]) == (2, f"export: {there} exists")
@@ -186,7 +312,7 @@ async def test_what_belongs_to_configured_agents_is_closed_to_who_comes_by_the_c
 async def test_there_is_no_cluster_to_join(tmp_path, members):
     members.servers.servers[0].kill()
 
-    with pytest.raises(Unreachable, match=r"cluster: nats://127\.0\.0\.1"):
+    with pytest.raises(Unreachable, match=r"cluster: no server answers at nats://127\.0\.0\.1"):
         await members.start("one")
 
 
