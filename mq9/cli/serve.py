@@ -115,13 +115,16 @@ class Serving:
         if settings.cluster is not None:
             data = settings.data or default_file().with_name("gateway.db")
             url = settings.cluster.get_secret_value()
-            member = joined(url, data, clock, limits=settings.limits, **beside)
-            self.member = await stack.enter_async_context(member)
-            backend, gateway = self.member.backend, self.member.gateway
+            joining = joined(url, data, clock, limits=settings.limits, **beside)
+            member = self.member = await stack.enter_async_context(joining)
+            backend, gateway = member.backend, member.gateway
             backend.on_appended = metrics.watch_log(
-                lambda: backend.sequence, lambda: backend.known, lambda: gateway.is_serving
+                lambda: backend.sequence,
+                lambda: backend.known,
+                lambda: gateway.is_serving,
+                lambda: member.verified,
             )
-            return self.member.broker
+            return member.broker
         if data is None:
             broker = EmbeddedBroker.in_memory(clock, limits=settings.limits, **beside)
         else:

@@ -56,6 +56,7 @@ class Member:
         snapshots: Those of the cluster.
         copy: Where a copy of the state may lie for a while.
         taking: Held while a snapshot is taken.
+        verified: The number of the last record at which the state was digested, and the digest.
     """
 
     name: str
@@ -66,6 +67,8 @@ class Member:
     snapshots: Snapshots
     copy: Path
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    verified: tuple[int, str] | None = None
+    _telling: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
         """Answer operators."""
@@ -99,6 +102,18 @@ class Member:
                 copy_on_disk.remove(self.copy)
             await self.snapshots.forget_older()
         return snapshot
+
+    def tell_digest(self, applied: Applied) -> None:
+        """Send a digest to whoever asked for it by a record."""
+        if applied.digest is None or applied.record.verify is None:
+            return
+        self.verified = (applied.sequence, applied.digest)
+        said = {"name": self.name, "sequence": applied.sequence, "digest": applied.digest}
+        telling = asyncio.create_task(
+            self.client.publish(applied.record.verify, orjson.dumps(said))
+        )
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     async def _tell_status(self, message: Msg) -> None:
         await self.client.publish(message.reply, orjson.dumps(self.status()))
@@ -153,14 +168,6 @@ async def joined(
         replica = await _replica(data, log, snapshots)
         log_clock = LogClock(clock, (await log.last()).now_ms)
         made: list[ClusterBackend] = []
-        telling: set[asyncio.Task[None]] = set()
-
-        def tell_digest(applied: Applied) -> None:
-            said = {"name": name, "sequence": applied.sequence, "digest": applied.digest}
-            told = client.publish(applied.record.verify or "", orjson.dumps(said))
-            task = asyncio.create_task(told)
-            telling.add(task)
-            task.add_done_callback(telling.discard)
 
         def make(steady: SteadyClock, on_news: Callable[[str | None], None]) -> ClusterBackend:
             made.append(
@@ -172,7 +179,7 @@ async def joined(
                     on_news,
                     name=name,
                     max_record=client.max_payload,
-                    on_verified=tell_digest,
+                    on_verified=lambda one: member.tell_digest(one),  # noqa: PLW0108  # it is made later
                 )
             )
             return made[0]

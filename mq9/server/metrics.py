@@ -65,6 +65,9 @@ class Snapshot:
     age_s: float = 0.0
 
 
+_UNVERIFIED = (0, "0")
+
+
 class Metrics:
     """Counts what one broker and its server do.
 
@@ -129,7 +132,11 @@ class Metrics:
             self._closed.labels(reason)
 
     def watch_log(
-        self, applied: Callable[[], int], last: Callable[[], int], serves: Callable[[], bool]
+        self,
+        applied: Callable[[], int],
+        last: Callable[[], int],
+        serves: Callable[[], bool],
+        verified: Callable[[], tuple[int, str] | None],
     ) -> Callable[[float], None]:
         """Expose how a gateway of a cluster does.
 
@@ -137,6 +144,8 @@ class Metrics:
             applied: Gives the number of the last record of the log that it has applied.
             last: Gives the number of the last one that it knows of.
             serves: Tells whether it is in the queue group.
+            verified: Gives the number of the last record at which it digested its state, and the
+                digest as hexadecimal digits; None where it has not yet.
 
         Returns:
             What is to be told how many seconds each append took.
@@ -145,6 +154,16 @@ class Metrics:
             ("mq9_log_applied", "The last record of the log that was applied.", applied),
             ("mq9_log_last", "The last record of the log that is known.", last),
             ("mq9_gateway_serving", "Whether the gateway is in the queue group.", serves),
+            (
+                "mq9_log_verified",
+                "The record of the log at which the state was digested last; 0 for none.",
+                lambda: (verified() or _UNVERIFIED)[0],
+            ),
+            (
+                "mq9_log_digest",
+                "The first 32 bits of that digest, as a number; 0 for none.",
+                lambda: int((verified() or _UNVERIFIED)[1][:8], 16),
+            ),
         ):
             Gauge(name, text, registry=self._registry).set_function(value)
         appends = Histogram(

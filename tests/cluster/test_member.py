@@ -106,7 +106,7 @@ async def test_verify_tells_when_states_differ(inbox, members):
 
 
 async def test_verify_names_who_has_not_answered(members):
-    await members.start("one")
+    one = await members.start("one")
 
     async def answer(message):
         said = {"name": "silent", "serving": True, "applied": 0, "requests": 0, "version": "1"}
@@ -121,6 +121,8 @@ async def test_verify_names_who_has_not_answered(members):
     await silent.close()
     assert (code, verified["equal"]) == (1, False)
     assert {"name": "silent", "sequence": None, "digest": None} in verified["gateways"]
+    [answered] = [gateway for gateway in verified["gateways"] if gateway["name"] == one.name]
+    assert one.verified == (answered["sequence"], answered["digest"])
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "snapshot", "export"])

@@ -242,9 +242,21 @@ def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+async def test_the_digest_of_a_gateway_is_a_number(watched):
+    verified = None
+    watched.metrics.watch_log(lambda: 1, lambda: 2, lambda: True, lambda: verified)
+    assert (await watched.values())["mq9_log_verified",] == 0
+    assert (await watched.values())["mq9_log_digest",] == 0
+
+    verified = (7, "ffffffff00000000ffffffff00000000")
+
+    assert (await watched.values())["mq9_log_verified",] == 7
+    assert (await watched.values())["mq9_log_digest",] == 0xFFFFFFFF
+
+
 async def test_the_documented_table_names_exactly_what_is_exposed(watched):
     exposed = {}
-    watched.metrics.watch_log(lambda: 1, lambda: 2, lambda: True)
+    watched.metrics.watch_log(lambda: 1, lambda: 2, lambda: True, lambda: None)
     for family in families(
         watched.metrics.render(Snapshot(is_up=True, totals=await watched.broker.totals()))
     ).values():
