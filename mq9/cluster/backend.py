@@ -355,17 +355,19 @@ class ClusterBackend:
     async def _answer(self, call: Call[Request[R]]) -> Outcome[R] | None:
         """Answer a command that changes nothing; None where it is to be appended.
 
-        One that would change what this copy has is appended, whatever the log has besides. Only
-        that there is nothing to do has to be true of all that the log has.
+        One that would change this copy as it is gets appended, whatever the log has besides. Only
+        that there is nothing to do has to be so with all that the log has, at the present instant.
         """
 
         def look(connection: sqlite3.Connection) -> Outcome[R] | None:
-            return machine.answer(connection, call, self._clock.now_ms())
+            return machine.answer(connection, call, at_ms)
 
+        at_ms = 0  # which the copy takes for the instant of its last entry
         with contextlib.suppress(Mq9Error):  # it may be no refusal to who knows the whole log
             if await self._look(look) is None:
                 return None
         await self._catch_up()
+        at_ms = self._clock.now_ms()
         return await self._look(look)
 
     async def _read(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
