@@ -193,8 +193,11 @@ class History:
         assert call.token not in self._placed, f"{call} is twice in the log"
         asked = self._asked[call.token]
         asker = asked.gateway, asked.asker
-        assert asked.number > self._latest[asker], f"{call} comes after a later one of its asker"
-        self._latest[asker] = asked.number
+        latest = self._latest[asker]
+        # What was said to have an unknown outcome may still be on its way.
+        is_in_order = asked.number > latest or isinstance(asked.answer, Mq9Error)
+        assert is_in_order, f"{call} comes after a later one of its asker"
+        self._latest[asker] = max(latest, asked.number)
         self._placed[call.token] = Placed(self.last, self._now_ms, answer)
 
     def begin(self, call, gateway, asker):

@@ -25,6 +25,7 @@ STEPS = 1_500  # of one run
 _START_MS = 1_700_000_000_400
 _BOUND_S = 120  # within which everything is answered when nothing goes wrong any more
 _CLOSING_S = 15
+_ELECTING_S = 4.0  # at least, that servers take to elect another leader than one that is cut off
 _MOST_GATEWAYS = 4
 
 
@@ -243,7 +244,10 @@ class World:
         """Leave a gateway with a server that was the leader, and that the others do not reach."""
         connection = self.process().connection
         connection.cut_off()
-        await asyncio.sleep(self.dice.choice((1, 8, 30)))
+        self.servers.is_down = True
+        await asyncio.sleep(self.dice.uniform(_ELECTING_S, 2 * _ELECTING_S))
+        self.servers.is_down = False
+        await asyncio.sleep(self.dice.choice((0, 1, 8, 30)))
         connection.heal()
 
     async def _set_clock(self):
