@@ -33,10 +33,18 @@ _APPENDING_MS = 20_000  # how long a record is tried; far less than its id is re
 _ASKING_MS = 5_000
 _TRY_S = 2.0
 _PAUSE_S = 0.05  # before the next try
+_MOVING_MS = 5_000  # without an answer, after which another server is asked
 _NO_CLUSTER = 10074  # JetStream's code where one server has to store what is stored on several
 _LEADING_NS = 3_000_000_000  # others elect a leader 4 s after they have heard one, or later
 _BATCH = 512
 _BATCH_BYTES = 8 * 1024 * 1024
+
+
+class _NotLeadingError(nats.errors.Error):
+    """The server that answered may not be the leader any more."""
+
+
+_UNANSWERED = (nats.errors.TimeoutError, nats.errors.NoRespondersError, _NotLeadingError)
 _STEP_ERRORS = (nats.errors.Error, OSError)  # of one try, which may go well the next time
 
 
@@ -60,6 +68,7 @@ class JetStreamLog:
         self._stored = f"{name}.stored"
         self._info = f"$JS.API.STREAM.INFO.{name}"
         self._direct = f"$JS.API.DIRECT.GET.{name}"
+        self._moved_ms: int | None = None
 
     async def found(self, replicas: int) -> int:
         """Make the stream, if it is not there.
@@ -133,7 +142,7 @@ class JetStreamLog:
         async def look() -> dict[str, Any]:
             told = _told(await self._client.request(self._info, b"", timeout=_TRY_S))
             if not _leads(told.get("cluster")):
-                raise nats.errors.Error("the server that answered may not be the leader any more")
+                raise _NotLeadingError("the server that answered may not be the leader any more")
             return told
 
         return await self._try(look, _ASKING_MS, "the cluster's log did not answer")
@@ -184,17 +193,27 @@ class JetStreamLog:
         Raises:
             Unavailable: They are over.
         """
-        deadline_ms = self._clock.monotonic_ms() + most_ms
+        begun_ms = self._clock.monotonic_ms()
         for attempt in itertools.count():
             try:
                 return await step()
             except _STEP_ERRORS as error:
-                if self._clock.monotonic_ms() >= deadline_ms or self._client.is_closed:
+                if isinstance(error, _UNANSWERED):
+                    await self._move(begun_ms)
+                if self._clock.monotonic_ms() >= begun_ms + most_ms or self._client.is_closed:
                     raise Unavailable(f"{failed}: {error!r}") from error
                 if attempt == 1:
                     logger.warning("%s yet: %r", failed, error)
             await sleep(self._clock, _PAUSE_S)
         raise AssertionError  # it counts for ever
+
+    async def _move(self, begun_ms: int) -> None:
+        """Go to another server where this one has reached no leader of the log for long."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - max(begun_ms, self._moved_ms or begun_ms) >= _MOVING_MS:
+            self._moved_ms = now_ms
+            logger.warning("this server reaches nobody who leads the log; another one is asked")
+            await self._client.force_reconnect()
 
 
 def _told(reply: Msg) -> dict[str, Any]:

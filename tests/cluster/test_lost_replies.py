@@ -26,6 +26,15 @@ class LosingServers(Servers):
         super().get(wanted, bring_all_but_first)
 
 
+async def append_by_the_former_leader():
+    loop = asyncio.get_running_loop()
+    clock = SimulatedClock(loop, 1_700_000_000_000)
+    servers = Servers(loop, clock, random.Random(1), lambda _: None, lambda: None)
+    connection = servers.connect()
+    connection.cut_off()
+    return await JetStreamLog(connection, clock).append(b"record", "1")
+
+
 async def read_log(first, purged_before):
     loop = asyncio.get_running_loop()
     clock = SimulatedClock(loop, 1_700_000_000_000)
@@ -41,6 +50,10 @@ async def read_log(first, purged_before):
 def run():
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
         yield runner.run
+
+
+def test_who_reaches_no_leader_goes_to_another_server(run):
+    assert run(append_by_the_former_leader()) == 1
 
 
 def test_a_record_that_is_lost_on_its_way_is_not_taken_for_a_purged_one(run):

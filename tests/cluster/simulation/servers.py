@@ -230,6 +230,10 @@ class Connection:
         """Be served by all of them again."""
         self._server = self._servers
 
+    async def force_reconnect(self):
+        """Be served by a server that the others reach."""
+        self.heal()
+
     def close(self):
         """Bring nothing any more; what is on its way to the servers comes there."""
         self.is_closed = True
