@@ -9,6 +9,7 @@ import sysconfig
 import time
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 import nats
 
@@ -32,24 +33,28 @@ def loopback_port():
 
 
 class NatsServer:
-    """A nats-server on 127.0.0.1, on a port that the system assigned and it keeps when restarted.
+    """A nats-server, on a port that the system assigned and it keeps when restarted.
 
     Args:
         directory: Where it may write.
         options: Of its command line.
         config: The text of a configuration file.
+        host: The address that it listens on.
+        prefix: What to run the command with.
 
     Attributes:
         options: What it is started with the next time.
     """
 
-    def __init__(self, directory, *options, config=""):
+    def __init__(self, directory, *options, config="", host="127.0.0.1", prefix=()):
         self._directory = Path(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
         self.options = list(options)
         if config:
             (self._directory / "server.conf").write_text(config)
             self.options += ["-c", str(self._directory / "server.conf")]
+        self._host = host
+        self._prefix = prefix
         self._process = None
         self._monitor = None
         self.port = -1
@@ -63,14 +68,14 @@ class NatsServer:
 
     @property
     def url(self):
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self._host}:{self.port}"
 
     @property
     def pid(self):
         return self._process.pid
 
     def start(self):
-        command = [binary(), "-a", "127.0.0.1", "-p", str(self.port), "-m", "-1"]
+        command = [*self._prefix, binary(), "-a", self._host, "-p", str(self.port), "-m", "-1"]
         command += ["--ports_file_dir", str(self._directory), *self.options]
         log = self._directory / "server.log"
         with log.open("ab") as output:
@@ -181,34 +186,57 @@ class Responder:
         )
 
 
+class Place(NamedTuple):
+    """Where a server of a cluster is run.
+
+    Attributes:
+        host: The address that clients connect to.
+        route: The address that other servers connect to.
+        prefix: What to run the command with.
+    """
+
+    host: str = "127.0.0.1"
+    route: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
 class NatsCluster:
-    """Servers of one NATS cluster with JetStream, on 127.0.0.1.
+    """Servers of one NATS cluster with JetStream.
 
     Args:
         directory: Where they may write.
         size: How many there are; one alone is no cluster.
+        places: Where each is run; None for all of them here, on 127.0.0.1.
 
     Attributes:
         servers: The servers, each of which can be killed and started again.
     """
 
-    def __init__(self, directory, size):
+    def __init__(self, directory, size, places=None):
         self.servers = []
         self._directory = Path(directory)
         # Each has to know where others listen before it begins; who is second tells the first.
-        route = None
-        for number in range(size):
+        first = None
+        for number, place in enumerate(places or [Place()] * size):
             config = f'server_name: "n{number}"\nmax_payload: 8MB\n'
             config += 'ping_interval: "2s"\nping_max: 2\n'
-            config += f'jetstream {{ store_dir: "{self._directory / str(number)}" }}\n'
+            config += f'jetstream {{ store_dir: "{self.store(number)}", max_file_store: 1GB }}\n'
             if size > 1:
-                listen = loopback_port()
-                routes = f'["nats://127.0.0.1:{route or listen}"]'
-                config += (
-                    f"cluster {{ name: tests, listen: 127.0.0.1:{listen}, routes: {routes} }}\n"
-                )
-                route = route or listen
-            self.servers.append(NatsServer(self._directory / f"n{number}", config=config))
+                listen = f"{place.route}:{loopback_port()}"
+                first = first or listen
+                routes = f'["nats://{first}"]'
+                config += f"cluster {{ name: tests, listen: {listen}, routes: {routes} }}\n"
+            server = NatsServer(
+                self._directory / f"n{number}",
+                config=config,
+                host=place.host,
+                prefix=place.prefix,
+            )
+            self.servers.append(server)
+
+    def store(self, number):
+        """The directory in which a server stores what JetStream has."""
+        return self._directory / str(number)
 
     def __enter__(self):
         for server in self.servers:

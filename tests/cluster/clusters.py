@@ -122,6 +122,7 @@ class Programs(Cluster):
         self.gateways.append(gateway)
         return gateway
 
-    async def serves(self, gateway):
-        """Whether it is in the queue group."""
-        return any(one["name"] == gateway.name and one["serving"] for one in await self.status())
+    async def serves(self, *gateways):
+        """Whether they are in the queue group; none is asked for all."""
+        serving = {one["name"] for one in await self.status() if one["serving"]}
+        return serving >= {gateway.name for gateway in gateways or self.gateways}

@@ -23,6 +23,7 @@ class Ledger:
     leased: dict = field(default_factory=dict)  # until when, by msg_id, and by whom
     twice: list = field(default_factory=list)  # handed out while somebody else had them
     longest_s: float = 0.0  # that a send took, with all its tries
+    looks: int = 0  # at the mailbox
     sending: bool = True
 
     @property
@@ -86,6 +87,16 @@ async def work(client, name, ledger):
             ledger.acked |= set(acked)
 
 
+async def look(client, ledger):
+    """See what was answered before."""
+    while True:
+        sent = len(ledger.sent)
+        status = await tried(lambda: client.mailbox_status("inbox"))
+        assert status.stored >= sent, f"{sent} were sent, and it says {status.stored}"
+        ledger.looks += 1
+        await asyncio.sleep(0.02)  # it is not what the cluster is to be busy with
+
+
 async def everything(client, group):
     messages = []
     while fetched := await client.fetch(
@@ -97,31 +108,43 @@ async def everything(client, group):
 
 
 class Traffic:
-    """Senders and workers, each with a client of its own.
+    """Senders, workers, and who looks by each server, each with a client of its own.
 
     Args:
-        connect: Makes a client, which is closed by whoever gave this.
+        cluster: To which they are connected, until it is no longer there.
         senders: How many send.
         workers: How many fetch and ack.
     """
 
-    def __init__(self, connect, senders=3, workers=3):
+    def __init__(self, cluster, senders=3, workers=3):
         self.ledger = Ledger()
-        self._connect = connect
+        self._cluster = cluster
         self._counts = senders, workers
         self._senders = []
-        self._workers = []
+        self._others = []
+
+    async def _connect(self, number=0, most=None):
+        """A client that prefers the server of a number, and knows as many as it may."""
+        urls = self._cluster.servers.urls
+        place = number % len(urls)
+        url = ",".join([*urls[place:], *urls[:place]][:most])
+        return await self._cluster.client(
+            url, request_timeout=2, reconnect_attempts=1_000, reconnect_delay=0.1
+        )
 
     async def begin(self):
         first = await self._connect()
         await first.mailbox_create(name="inbox")
         senders, workers = self._counts
         for number in range(senders):
-            task = send(await self._connect(), f"sender{number}", self.ledger)
+            task = send(await self._connect(number), f"sender{number}", self.ledger)
             self._senders.append(asyncio.create_task(task))
         for number in range(workers):
-            task = work(await self._connect(), f"worker{number}", self.ledger)
-            self._workers.append(asyncio.create_task(task))
+            task = work(await self._connect(number), f"worker{number}", self.ledger)
+            self._others.append(asyncio.create_task(task))
+        for number in range(len(self._cluster.servers.urls)):
+            task = look(await self._connect(number, 1), self.ledger)
+            self._others.append(asyncio.create_task(task))
 
     async def more(self, count, seconds=60):
         """Return when so much more was answered."""
@@ -130,24 +153,25 @@ class Traffic:
         self._raise()
 
     def _is_over(self):
-        return any(task.done() for task in self._senders + self._workers)
+        return any(task.done() for task in self._senders + self._others)
 
     def _raise(self):
-        for task in self._senders + self._workers:
+        for task in self._senders + self._others:
             if task.done():
                 task.result()
 
-    async def end(self, client):
+    async def end(self):
         """Send no more, wait until all is acked, and compare with what the mailbox holds."""
+        client = await self._connect()
         self.ledger.sending = False
         await asyncio.gather(*self._senders)
         self._senders.clear()
         ledger = self.ledger
         await until(lambda: ledger.acked >= ledger.sent.keys() or self._is_over(), seconds=90)
         self._raise()
-        for task in self._workers:
+        for task in self._others:
             task.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await asyncio.gather(*self._others, return_exceptions=True)
         stored = await everything(client, "check")
         assert {message.msg_id: message.text for message in stored} == ledger.sent
         assert len({message.text for message in stored}) == len(stored), "stored twice"
@@ -156,5 +180,5 @@ class Traffic:
         assert (status.group.pending.total, status.group.acked) == (0, len(stored))
 
     def cancel(self):
-        for task in self._senders + self._workers:
+        for task in self._senders + self._others:
             task.cancel()
