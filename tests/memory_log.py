@@ -17,7 +17,7 @@ class MemoryLog:
         self._records = []
         self._ids = {}
         self._followers = []
-        self.first = 1
+        self._first = 1
 
     async def append(self, data, record_id):
         if record_id not in self._ids:
@@ -31,8 +31,15 @@ class MemoryLog:
     async def last(self):
         return Last(len(self._records), self._clock.now_ms())
 
+    def purge(self, before):
+        """Forget what comes before a record."""
+        self._first = before
+
+    async def first(self):
+        return self._first
+
     async def read(self, first):
-        if first < self.first:
+        if first < self._first:
             raise Purged
         return self._records[first - 1 : first + 99]
 

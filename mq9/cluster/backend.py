@@ -46,6 +46,7 @@ _MOST_STEPS = 200_000  # of SQLite's machine, for these; some milliseconds
 _HEAD_BYTES = 4_096  # of a record beside its calls
 _PAUSE_S = 0.25  # after the log could not be read
 _CLOSING_MS = 10_000  # for what was accepted
+_BEHIND = "the log no longer has what this gateway has not applied; begin again from a snapshot"
 _UNKNOWN = "the gateway stopped; the outcome is unknown"
 
 
@@ -118,7 +119,6 @@ class ClusterBackend:
             something has that concerns others.
         name: Of this gateway; no other process has it, nor has this one had it before.
         max_record: Bytes that the log takes in one record.
-        on_verified: Called with a record by which digests were asked for, and with the digest.
         timers: Measures how long the log is waited for.
         timer: Gives the seconds from some instant, to measure with.
         max_read_steps: Steps of SQLite's machine that one read may take.
@@ -128,6 +128,8 @@ class ClusterBackend:
     Attributes:
         log: The log.
         on_appended: Called with the seconds that each append took, with all its tries.
+        on_verified: Called with a record by which digests were asked for, and with the digest.
+        is_behind: Whether it failed since the log no longer has what it would have applied next.
     """
 
     def __init__(
@@ -140,7 +142,6 @@ class ClusterBackend:
         *,
         name: str,
         max_record: int,
-        on_verified: Callable[[Applied], None] = lambda _: None,
         timers: Clock | None = None,
         timer: Callable[[], float] = time.perf_counter,
         max_read_steps: int = MAX_STEPS,
@@ -155,8 +156,9 @@ class ClusterBackend:
         self._on_news = on_news
         self._name = name
         self._max_record = max_record - _HEAD_BYTES
-        self._on_verified = on_verified
         self.on_appended: Callable[[float], None] = lambda _: None
+        self.on_verified: Callable[[Applied], None] = lambda _: None
+        self.is_behind = False
         self._timer = timer
         self._timers = timers or SystemClock()
         self._follower = Follower(log, self._timers, replica.sequence)
@@ -550,7 +552,8 @@ class ClusterBackend:
             try:
                 records = await self._follower.take()
             except Purged:
-                self._stop(Unavailable("the log no longer has what this gateway has not applied"))
+                self.is_behind = True
+                self._stop(Unavailable(_BEHIND))
                 return
             except Mq9Error as error:
                 logger.warning("the log cannot be read: %s", error)
@@ -595,7 +598,7 @@ class ClusterBackend:
     def _deliver(self, applied: list[Applied]) -> None:
         for one in applied:
             if one.digest is not None:
-                self._on_verified(one)
+                self.on_verified(one)
             if one.record.gateway == self._name:
                 appended = self._appended.pop(one.record.number, None)
                 if appended is not None:

@@ -63,6 +63,13 @@ class Log(Protocol):
             Unavailable: Nobody who knows it answers.
         """
 
+    async def first(self) -> int:
+        """Return the number of the first record that the log still has.
+
+        Raises:
+            Unavailable: Nobody who knows it answers.
+        """
+
     async def read(self, first: int) -> list[Logged]:
         """Return some records from a number on, as far as there are any.
 

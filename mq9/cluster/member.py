@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.observer import Observer
 from mq9.clock import Clock, SteadyClock, sleep
-from mq9.cluster import copy_on_disk
+from mq9.cluster import copy_on_disk, joining
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.connection import connect
 from mq9.cluster.gateway import QUEUE, SNAPSHOT_SUBJECT, STATUS_SUBJECT, Gateway
@@ -33,7 +33,7 @@ from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.limits import Limits
-from mq9.errors import Mq9Error, Unreachable
+from mq9.errors import Mq9Error
 from mq9.version import VERSION
 
 logger = logging.getLogger("mq9.broker")
@@ -151,7 +151,7 @@ async def joined(
         randomness: Gives that many unpredictable bytes.
 
     Raises:
-        Unreachable: No server can be reached.
+        Unreachable: No server can be reached, or no snapshot has what the log no longer has.
         Unavailable: The log cannot be reached, or not be applied.
         UnusableFile: The file cannot be used.
     """
@@ -165,34 +165,53 @@ async def joined(
         snapshots = Snapshots(client)
         await snapshots.found(replicas)
         copy_on_disk.remove_what_may_be_damaged(data, copy_on_disk.current_boot())
-        replica = await _replica(data, log, snapshots)
         log_clock = LogClock(clock, (await log.last()).now_ms)
-        made: list[ClusterBackend] = []
+        brokers: list[EmbeddedBroker] = []
 
-        def make(steady: SteadyClock, on_news: Callable[[str | None], None]) -> ClusterBackend:
-            made.append(
-                ClusterBackend(
-                    log,
-                    replica,
+        def make(replica: Replica) -> ClusterBackend:
+            made: list[ClusterBackend] = []
+
+            def make_backend(
+                steady: SteadyClock, on_news: Callable[[str | None], None]
+            ) -> ClusterBackend:
+                made.append(
+                    ClusterBackend(
+                        log,
+                        replica,
+                        log_clock,
+                        steady,
+                        on_news,
+                        name=name,
+                        max_record=client.max_payload,
+                    )
+                )
+                return made[0]
+
+            brokers.append(
+                EmbeddedBroker(
+                    make_backend,
                     log_clock,
-                    steady,
-                    on_news,
-                    name=name,
-                    max_record=client.max_payload,
-                    on_verified=lambda one: member.tell_digest(one),  # noqa: PLW0108  # it is made later
+                    observer=observer,
+                    embeddings=embeddings,
+                    dialects=dialects,
                 )
             )
             return made[0]
 
-        broker = EmbeddedBroker(
-            make, log_clock, observer=observer, embeddings=embeddings, dialects=dialects
+        backend = await joining.join(
+            lambda: joining.open_copy(
+                data, log, snapshots, lambda path: Replica(path, AGENT_INDEX)
+            ),
+            make,
+            limits and _that_fit(limits, client.max_payload),
         )
-        gateway = Gateway(client, broker, clock, name, lambda: made[0].failure is None)
+        broker = brokers[-1]
+        gateway = Gateway(client, broker, clock, name, lambda: backend.failure is None)
         copy = copy_on_disk.beside(data, ".snapshot")
-        member = Member(name, broker, made[0], gateway, client, snapshots, copy)
+        member = Member(name, broker, backend, gateway, client, snapshots, copy)
+        backend.on_verified = member.tell_digest
         keeping = None
         try:
-            await member.backend.open(limits and _that_fit(limits, client.max_payload))
             await member.start()
             keeping = asyncio.create_task(_keep_snapshots(member, clock))
             yield member
@@ -225,22 +244,6 @@ def _that_fit(limits: Limits, max_payload: int) -> Limits:
         return limits
     logger.info("messages are limited to what the cluster can return", extra={"max_payload": most})
     return replace(limits, max_payload=most)
-
-
-async def _replica(data: Path, log: JetStreamLog, snapshots: Snapshots) -> Replica:
-    """Open the copy, from the newest snapshot where the log no longer has what it lacks."""
-    first = await log.first()
-    replica = await asyncio.to_thread(Replica, data, AGENT_INDEX)
-    if replica.sequence + 1 >= first:
-        return replica
-    replica.close()
-    taken = await snapshots.all()
-    if not taken or taken[0].sequence + 1 < first:
-        raise Unreachable(f"the log begins at {first}, and no snapshot reaches up to there")
-    copy_on_disk.remove(data)
-    await snapshots.fetch(taken[0], data)
-    logger.info("begun from a snapshot", extra={"sequence": taken[0].sequence})
-    return await asyncio.to_thread(Replica, data, AGENT_INDEX)
 
 
 async def _keep_snapshots(member: Member, clock: Clock) -> None:

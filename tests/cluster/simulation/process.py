@@ -2,11 +2,10 @@
 
 import asyncio
 import contextvars
-import shutil
 
 from mq9.broker.waiters import Waiters
 from mq9.clock import SteadyClock
-from mq9.cluster import copy_on_disk
+from mq9.cluster import joining
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log_clock import LogClock
@@ -84,13 +83,23 @@ class Process:
 
     async def _join(self):
         log = JetStreamLog(self.connection, self.clock)
-        replica = await self._copy(log)
+        log_clock = LogClock(self.clock, (await log.last()).now_ms)
+        self.steady = SteadyClock(log_clock)
+        await joining.join(
+            lambda: joining.open_copy(self.path, log, self._world.snapshots, self._open_file),
+            lambda replica: self._make(log, replica, log_clock),
+            LIMITS,
+        )
+        self.is_serving = True
+
+    def _open_file(self, path):
+        return Replica(path, None, timer=self._timer)
+
+    def _make(self, log, replica, log_clock):
         self._readers = Readers(
             self.path, _MAX_STEPS, timer=lambda: 0.0, make_threads=self._make_threads
         )
         self.replica = replica
-        log_clock = LogClock(self.clock, (await log.last()).now_ms)
-        self.steady = SteadyClock(log_clock)
         self.backend = ClusterBackend(
             log,
             replica,
@@ -99,30 +108,21 @@ class Process:
             self.waiters.notify,
             name=self.name,
             max_record=_MAX_RECORD,
-            on_verified=lambda one: self._world.history.note_digest(one.sequence, one.digest),
             timers=self.clock,
             readers=self._readers,
             thread=self._make_threads(1, ""),
         )
-        await self.backend.open(LIMITS)
-        self.is_serving = True
+        self.backend.on_verified = self._note_digest
+        return self.backend
+
+    def _note_digest(self, applied):
+        self._world.history.note_digest(applied.sequence, applied.digest)
 
     def look(self):
         """Tell whether it answers nothing, and is to be started again."""
-        failure = None if self.backend is None else self.backend.failure
-        assert failure is None or "no longer has" in str(failure), failure
+        failure = self.backend.failure if self.is_serving else None
+        assert failure is None or self.backend.is_behind, failure
         return self._has_failed or failure is not None
-
-    async def _copy(self, log):
-        """Open the copy, from the newest snapshot where the log no longer has what it lacks."""
-        first = await log.first()
-        replica = Replica(self.path, None, timer=self._timer)
-        if replica.sequence + 1 < first:
-            replica.close()
-            copy_on_disk.remove(self.path)
-            shutil.copy(self._world.snapshots[-1][1], self.path)
-            replica = Replica(self.path, None, timer=self._timer)
-        return replica
 
     def _timer(self):
         """Give the seconds from some instant: now and then a commit has taken long."""

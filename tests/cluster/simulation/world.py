@@ -29,6 +29,24 @@ _ELECTING_S = 4.0  # at least, that servers take to elect another leader than on
 _MOST_GATEWAYS = 4
 
 
+class Snapshots:
+    """The newest two snapshots."""
+
+    def __init__(self):
+        self._taken = []
+
+    def put(self, snapshot, path):
+        """Keep one; return the oldest that is kept once there are two."""
+        self._taken = sorted([*self._taken, (snapshot, path)])[-2:]
+        return self._taken[0][0] if len(self._taken) > 1 else None
+
+    async def all(self):
+        return [snapshot for snapshot, _ in reversed(self._taken)]
+
+    async def fetch(self, snapshot, path):
+        shutil.copy(dict(self._taken)[snapshot], path)
+
+
 class World:
     """One run of the simulation.
 
@@ -55,7 +73,7 @@ class World:
         self.history = History(Limits(), STEADY, self._note)
         self._clock = SimulatedClock(loop, _START_MS)
         self.servers = Servers(loop, self._clock, self.dice, self.history.stored, self.step)
-        self.snapshots = []
+        self.snapshots = Snapshots()
         self.processes = {}  # by file
         self._older = {}  # copies of files as they once were
         self._errors = []
@@ -262,9 +280,9 @@ class World:
             return
         path = self._directory / f"snapshot{next(self._names)}.db"
         snapshot = await process.backend.copy_to(path)
-        self.snapshots = sorted([*self.snapshots, (snapshot.sequence, path)])[-2:]
-        if len(self.snapshots) > 1:
-            self.servers.purge(self.snapshots[0][0] + 1)
+        oldest = self.snapshots.put(snapshot, path)
+        if oldest is not None:
+            self.servers.purge(oldest.sequence + 1)
 
     async def _keep_copy(self):
         """Keep a copy of a file, for when it is found some commits behind."""
