@@ -10,6 +10,9 @@ class MemoryLog:
 
     Args:
         clock: Tells when something is appended.
+
+    Attributes:
+        is_unheard: Whether nobody hears of what is appended.
     """
 
     def __init__(self, clock):
@@ -18,13 +21,14 @@ class MemoryLog:
         self._ids = {}
         self._followers = []
         self._first = 1
+        self.is_unheard = False
 
     async def append(self, data, record_id):
         if record_id not in self._ids:
             logged = Logged(len(self._records) + 1, self._clock.now_ms(), data)
             self._ids[record_id] = logged.sequence
             self._records.append(logged)
-            for on_logged in self._followers:
+            for on_logged in () if self.is_unheard else self._followers:
                 asyncio.get_running_loop().call_soon(on_logged, logged)
         return self._ids[record_id]
 

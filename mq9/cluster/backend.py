@@ -45,8 +45,12 @@ _MOST_HERE = 4  # records that are applied on the event loop; more have been wai
 _MOST_STEPS = 200_000  # of SQLite's machine, for these; some milliseconds
 _HEAD_BYTES = 4_096  # of a record beside its calls
 _PAUSE_S = 0.25  # after the log could not be read
+_LOOK_S = 2.0  # after which it is asked how far it has come, though nobody wants to know
 _CLOSING_MS = 10_000  # for what was accepted
-_BEHIND = "the log no longer has what this gateway has not applied; begin again from a snapshot"
+_BEHIND = (
+    "the log no longer has what this gateway has not applied: "
+    "started again, it begins with a snapshot"
+)
 _UNKNOWN = "the gateway stopped; the outcome is unknown"
 
 
@@ -198,6 +202,7 @@ class ClusterBackend:
             asyncio.create_task(self._or_stop(self._append_all)),
         ]
         await self._catch_up()
+        self._tasks.append(asyncio.create_task(self._look_often()))
         if limits is not None and limits != self._replica.limits:
             await self.run(Call(SetLimits(limits=limits)))
 
@@ -395,6 +400,13 @@ class ClusterBackend:
         with self._clock.busy():
             last = await told
         await self._applied(last)
+
+    async def _look_often(self) -> None:
+        """Notice what was not heard of, for those who wait for news."""
+        while True:
+            await sleep(self._timers, _LOOK_S, background=True)
+            with contextlib.suppress(Mq9Error):  # there is a next time
+                await self._catch_up()
 
     async def _ask(self) -> None:
         """Ask for the number of the last record, each time for all who have come to wait for it."""

@@ -356,3 +356,17 @@ async def test_time_goes_on_slowly_until_the_log_has_caught_up_after_its_clock_w
     assert len((await cluster.backend.read(QUERY)).messages) == 1
     await asyncio.sleep(30)
     assert (await cluster.backend.read(QUERY)).messages == ()
+
+
+@in_simulated_time
+async def test_who_waits_is_given_what_the_gateway_has_not_heard_of(cluster):
+    broker = await cluster.open_broker(0)
+    wanted = json.dumps({"group_name": "g", "config": {"max_wait_ms": 20_000}}).encode()
+    waiting = await begun(
+        broker.handle(Request("$mq9.AI.MSG.FETCH.box", wanted, (), Session("one")))
+    )
+    cluster.log.is_unheard = True
+    await cluster.backend.run(send())
+    async with asyncio.timeout(5):
+        assert len(json.loads(await waiting)["messages"]) == 1
+    await broker.close()

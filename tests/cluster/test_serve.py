@@ -91,6 +91,32 @@ async def test_nobody_notices_that_one_stops(cluster):
     assert sorted(sent) == list(range(400))
 
 
+async def test_one_that_was_stopped_until_the_log_was_purged_begins_with_a_snapshot(cluster):
+    one, two = await cluster.gateway(), await cluster.gateway()
+    client = await cluster.client(two.url)
+    await client.mailbox_create(name="inbox")
+    one.process.send_signal(signal.SIGSTOP)
+    names = f"mq9 gateway {one.name}"
+
+    async def is_disconnected():
+        return names not in [known["name"] for known in await server.connections()]
+
+    [server] = cluster.servers.servers
+    await until(is_disconnected)
+    for _ in range(2):  # the log is kept behind the second newest
+        await client.send("inbox", "meanwhile")
+        assert (await cluster.call("snapshot"))[0] == 0
+    one.process.send_signal(signal.SIGCONT)
+    await client.send("inbox", "later")
+
+    assert await one.ended() == 1
+    assert "started again, it begins with a snapshot" in one.told
+    await asyncio.to_thread(one.start)
+    assert "begun from a snapshot" in one.told
+    texts = [message.text for message in await everything(await cluster.client(one.url), "g")]
+    assert texts == ["meanwhile", "meanwhile", "later"]
+
+
 async def test_one_that_cannot_read_the_log_leaves_and_says_why(cluster):
     one = await cluster.gateway()
     asker = await nats.connect(cluster.url)
