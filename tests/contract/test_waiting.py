@@ -526,15 +526,16 @@ async def test_a_wait_ends_in_time_when_the_wall_clock_steps_back(
     assert await waiting == []
 
 
-async def test_what_is_due_is_a_tenth_late_when_the_wall_clock_steps_back(
+async def test_what_is_due_is_a_tenth_late_at_most_when_the_wall_clock_steps_back(
     way, client, inbox, begin
 ):
+    """A gateway of a cluster learns of it when it asks the log, and is not late."""
     await client.send(inbox, "due", delay=9)
     waiting = await begin(client, inbox, group_name="g", max_wait_ms=60_000)
     way.clock.set_back(3_600)
-    await way.clock.advance(9.999)
+    await way.clock.advance(8.999)
     assert not waiting.done()
-    await way.clock.advance(0.001)
+    await way.clock.advance(1.001)
 
     [message] = await waiting
     assert message.payload == b"due"
