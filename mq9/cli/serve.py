@@ -66,11 +66,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop.set)
+    gc.set_threshold(_MOST_NEW)
     async with running(settings) as serving:
         # What was imported stays. A full collection would look at all of it, which holds up every
         # client for 30 ms and is charged to whose request it falls into.
         gc.freeze()
-        gc.set_threshold(_MOST_NEW)
         typer.echo(f"mq9 {serving.where}")
         await serving.until_told(stop)
         logger.info("draining", extra={"connections": serving.connections})

@@ -40,7 +40,6 @@ logger = logging.getLogger("mq9.broker")
 
 _HEADERS_BYTES = 128 * 1024  # that a message may have beside its payload, and a reply beside it
 _LOOK_S = 60.0  # about how often it is looked whether a snapshot is due
-_RECORDS = 100_000  # after which one is
 
 
 @dataclass(slots=True)
@@ -252,9 +251,7 @@ async def _keep_snapshots(member: Member, clock: Clock) -> None:
         # At random, so that two gateways seldom take the same one.
         await sleep(clock, _LOOK_S * random.uniform(0.5, 1.5), background=True)  # noqa: S311  # no secret
         try:
-            taken = await member.snapshots.all()
-            newest = taken[0].sequence if taken else 0
-            if member.backend.sequence - newest >= _RECORDS:
+            if await member.snapshots.is_due(member.backend.sequence):
                 await member.take_snapshot()
         except (Mq9Error, OSError) as error:
             logger.warning("no snapshot: %s", error)

@@ -31,6 +31,8 @@ logger = logging.getLogger("mq9.broker")
 Read = Callable[[LogRecord], list[Call[Request[Any]]]]
 
 _COMMIT_S = 0.02  # of work in one commit, while many records wait
+_LONG_COMMIT_S = 0.5  # while it catches up: pages that many records change are written once
+_CATCHING_UP = 10  # the records span so many times what their commit takes
 
 
 class Applied(NamedTuple):
@@ -148,6 +150,9 @@ class Replica:
         read: Read,
     ) -> list[Applied]:
         begun = self._timer()
+        # Who waits for one of them has waited as long as came after it.
+        span_s = (records[-1].now_ms - records[0].now_ms) / 1000
+        most_s = min(max(span_s / _CATCHING_UP, _COMMIT_S), _LONG_COMMIT_S)
         done: list[Applied] = []
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
@@ -156,7 +161,7 @@ class Replica:
             for logged in records:
                 done.append(_apply(entries, logged, read))
                 # A digest is of the state after the record, and of nothing that comes later.
-                if done[-1].record.verify is not None or self._timer() - begun > _COMMIT_S:
+                if done[-1].record.verify is not None or self._timer() - begun > most_s:
                     break
             if self._derived is not None:
                 self._derived.follow(connection)

@@ -23,6 +23,8 @@ logger = logging.getLogger("mq9.broker")
 _KEPT = 2  # so that a gateway which reads one is not left without it
 _TIMEOUT_S = 10.0
 _FETCHING_S = 600.0
+_RECORDS = 100_000  # after which another one is due
+_LOG_BYTES = 256 * 1024 * 1024  # or after so many, if the newest one has less
 
 
 class Snapshots:
@@ -96,6 +98,29 @@ class Snapshots:
             raise Unavailable(f"the store of snapshots cannot be read: {error!r}") from error
         taken = [Snapshot(int(one.name), one.size or 0) for one in found if not one.deleted]
         return sorted(taken, reverse=True)
+
+    async def is_due(
+        self, sequence: int, *, records: int = _RECORDS, log_bytes: int = _LOG_BYTES
+    ) -> bool:
+        """Tell whether much was appended since the newest snapshot, by whichever gateway.
+
+        Args:
+            sequence: Of the last record.
+            records: So many are much,
+            log_bytes: and so many bytes, unless the snapshot has more.
+
+        Raises:
+            Unavailable: The store or the log cannot be read.
+        """
+        taken = await self.all()
+        newest = taken[0] if taken else Snapshot(0, 0)
+        try:
+            log = (await self._jetstream.stream_info(self._stream)).state
+        except nats.errors.Error as error:
+            raise Unavailable(f"the log cannot be read: {error!r}") from error
+        behind = sequence - newest.sequence
+        kept = max(log.last_seq - log.first_seq + 1, 1)
+        return behind >= records or log.bytes * behind // kept >= max(log_bytes, newest.bytes)
 
     async def fetch(self, snapshot: Snapshot, path: Path) -> None:
         """Write a snapshot into a new file, which is there when all of it is.

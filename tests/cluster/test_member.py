@@ -73,6 +73,28 @@ async def test_a_newcomer_begins_with_a_snapshot(inbox, members, caplog):
     assert len(await texts(inbox, "g")) == 22
 
 
+async def test_a_snapshot_is_due_after_many_records_or_bytes(members):
+    one = await members.start("one")
+    client = await members.client()
+    await client.mailbox_create(name="inbox")
+    for _ in range(9):
+        await client.send("inbox", bytes(100))
+
+    async def is_due(**much):
+        return await one.snapshots.is_due(one.backend.sequence, **much)
+
+    assert not await is_due()
+    assert await is_due(records=10)
+    assert not await is_due(records=11)
+    assert await is_due(log_bytes=1_000)
+    assert not await is_due(log_bytes=100_000)
+    await one.take_snapshot()
+    assert not await is_due(records=1)
+    await client.send("inbox", "x")
+    assert await is_due(records=1)
+    assert not await is_due(log_bytes=1)  # the snapshot is larger
+
+
 async def test_one_that_is_started_again_goes_on_with_its_file(inbox, members):
     await inbox.send("inbox", "before")
     await members.stop("one")

@@ -27,3 +27,24 @@ def test_a_record_that_is_not_the_next_one_is_refused_with_those_beside_it(repli
         replica.apply([record(2), record(2 + apart)])
     replica.apply([record(2)])
     assert replica.sequence == 2
+
+
+class Timer:
+    """Says each time that a little has passed."""
+
+    seconds = 0.0
+
+    def __call__(self):
+        self.seconds += 0.15
+        return self.seconds
+
+
+@pytest.mark.parametrize(("span_ms", "together"), [(0, 1), (2_000, 2), (60_000, 4)])
+def test_what_is_old_is_applied_in_long_transactions(span_ms, together, tmp_path):
+    opened = Replica(tmp_path / "copy.db", None, timer=Timer())
+    begun = record(1)
+    records = [begun, *map(record, range(2, 10))]
+    records.append(record(10)._replace(now_ms=begun.now_ms + span_ms))
+
+    assert len(opened.apply(records)) == together
+    opened.close()
