@@ -2,12 +2,14 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import nats
+import nats.errors
 from nats_server import NatsCluster
 from serving import Serving
 from typer.testing import CliRunner
+from waiting import until
 
 from mq9 import Mq9Client
 from mq9.cli.app import app
@@ -55,11 +57,20 @@ class Cluster:
     async def leader(self):
         """The number of the server that leads the log."""
         asker = await nats.connect(self.servers.urls)
+        leaders = []
+
+        async def is_told():
+            # One that was cut off, or failed, may answer too, and knows none.
+            with suppress(nats.errors.Error):
+                info = await asker.jetstream(timeout=1).stream_info("MQ9")
+                leaders.append(info.cluster.leader)
+            return leaders and leaders[-1]
+
         try:
-            info = await asker.jetstream().stream_info("MQ9")
+            await until(is_told)
         finally:
             await asker.close()
-        return int(info.cluster.leader.removeprefix("n"))
+        return int(leaders[-1].removeprefix("n"))
 
 
 class Members(Cluster):
@@ -124,5 +135,7 @@ class Programs(Cluster):
 
     async def serves(self, *gateways):
         """Whether they are in the queue group; none is asked for all."""
-        serving = {one["name"] for one in await self.status() if one["serving"]}
+        _, document = await self.call("status")
+        found = document.get("gateways", [])  # none where the log does not answer yet
+        serving = {one["name"] for one in found if one["serving"]}
         return serving >= {gateway.name for gateway in gateways or self.gateways}
