@@ -39,9 +39,13 @@ class Serving:
         admin: Whether it serves metrics, on a port that the system assigns.
         environment: Variables, beside this process's own.
         prefix: What to run the command with.
+        checkout: The directory that the code is in; None for the one that the tests are run in.
     """
 
-    def __init__(self, directory, *options, admin=False, environment=None, prefix=()):
+    def __init__(
+        self, directory, *options, admin=False, environment=None, prefix=(), checkout=None
+    ):
+        self.checkout = checkout
         self.log = directory / "serve.log"
         self.port = 0
         self.url = None
@@ -82,6 +86,7 @@ class Serving:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
+                cwd=self.checkout,
                 text=True,
             )
         line = self.process.stdout.readline()  # at the latest when it has ended

@@ -1,0 +1,77 @@
+"""Gateways of this commit and of the one before serve one cluster, under clients that go on."""
+
+import asyncio
+import subprocess
+import sys
+import tarfile
+from contextlib import AsyncExitStack
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from nats_server import NatsCluster
+
+from .clusters import Programs
+from .faults import LONG, go_through
+
+pytestmark = [pytest.mark.programs, pytest.mark.soak, pytest.mark.timeout(1_800)]
+
+ROOT = Path(__file__).parents[2]
+# Files of the two may differ in their schema; then all gateways are stopped at once.
+SCHEMA = "from mq9.storage.store import VERSION; import mq9; print(VERSION, mq9.__file__)"
+
+
+@pytest.fixture
+def before(tmp_path):
+    """The commit before, in a directory."""
+    command = ["git", "-C", str(ROOT), "archive", "HEAD~1", "mq9"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"there is no commit before: {done.stderr.decode().strip()}")
+    directory = tmp_path / "before"
+    with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
+        archive.extractall(directory, filter="data")
+    schemas = [schema(one) for one in (ROOT, directory)]
+    if len(set(schemas)) > 1:
+        pytest.skip(f"the schema has changed: {schemas}")
+    return directory
+
+
+def schema(checkout):
+    """The version of the schema that the code in a directory has."""
+    command = [sys.executable, "-c", SCHEMA]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
+    version, file = done.stdout.split()
+    assert Path(file).is_relative_to(checkout)
+    return version
+
+
+@pytest.fixture
+async def cluster(tmp_path):
+    async with AsyncExitStack() as stack:
+        yield Programs(tmp_path, stack, NatsCluster(tmp_path / "nats", 3))
+
+
+@pytest.mark.parametrize("is_rollback", [False, True] if LONG else [False])
+async def test_gateways_are_exchanged_one_after_the_other(
+    cluster, before, is_rollback, scale, record_testsuite_property
+):
+    first, second = (ROOT, before) if is_rollback else (before, ROOT)
+    for _ in range(2):
+        await cluster.gateway(checkout=first)
+    order = [(second, gateway) for gateway in cluster.gateways]
+    order += [(first, gateway) for gateway in cluster.gateways]
+
+    async def exchange(_, traffic):
+        checkout, gateway = order.pop(0)
+        order.append((checkout, gateway))
+        gateway.stop()
+        assert await gateway.ended() == 0, gateway.told
+        gateway.checkout = checkout
+        await asyncio.to_thread(gateway.start)
+        await traffic.more(100)
+
+    exchange.__name__ = "rollback" if is_rollback else "upgrade"
+    # One of each at the end.
+    await go_through(cluster, exchange, 2 * scale - 1, record_testsuite_property)
+    assert {gateway.checkout for gateway in cluster.gateways} == {ROOT, before}
