@@ -123,6 +123,7 @@ class Serving:
                 lambda: backend.known,
                 lambda: gateway.is_serving,
                 lambda: member.verified,
+                lambda: backend.left_out,
             )
             return member.broker
         if data is None:

@@ -20,7 +20,7 @@ from mq9.clock import Clock, SteadyClock, SystemClock, sleep
 from mq9.cluster.follower import Follower
 from mq9.cluster.log import Last, Log, Logged, Purged
 from mq9.cluster.log_clock import LogClock
-from mq9.cluster.records import MOST_CALLS, LogRecord, encode
+from mq9.cluster.records import MOST_CALLS, LogRecord, NoRecord, encode
 from mq9.cluster.replica import Applied, Replica, Snapshot
 from mq9.engine import machine
 from mq9.engine.codec import UnreadableEntry, encode_call
@@ -51,6 +51,7 @@ _BEHIND = (
     "the log no longer has what this gateway has not applied: "
     "started again, it begins with a snapshot"
 )
+_DAMAGED = "what was appended to the log was damaged on its way; nothing of this was carried out"
 _UNKNOWN = "the gateway stopped; the outcome is unknown"
 
 
@@ -103,7 +104,7 @@ class _Appended(NamedTuple):
     """
 
     tickets: list[_Ticket]
-    appending: asyncio.Task[None]
+    appending: asyncio.Task[int | None]
     begun_ms: int
 
 
@@ -133,6 +134,7 @@ class ClusterBackend:
         log: The log.
         on_appended: Called with the seconds that each append took, with all its tries.
         on_verified: Called with a record by which digests were asked for, and with the digest.
+        left_out: How many records of the log were none.
         is_behind: Whether it failed since the log no longer has what it would have applied next.
     """
 
@@ -162,6 +164,8 @@ class ClusterBackend:
         self._max_record = max_record - _HEAD_BYTES
         self.on_appended: Callable[[float], None] = lambda _: None
         self.on_verified: Callable[[Applied], None] = lambda _: None
+        self.left_out = 0
+        self._left_out = 0  # the last of them
         self.is_behind = False
         self._timer = timer
         self._timers = timers or SystemClock()
@@ -544,7 +548,8 @@ class ClusterBackend:
             taken.append(ticket)
         return taken
 
-    async def _append_record(self, number: int, tickets: list[_Ticket]) -> None:
+    async def _append_record(self, number: int, tickets: list[_Ticket]) -> int | None:
+        """Append a record; return its number in the log, if that is known."""
         calls = tuple(ticket.encoded for ticket in tickets)
         # What was seen as due is due when the record is applied, whatever the log's clock does.
         record = LogRecord(self._name, number, self._clock.now_ms(), calls)
@@ -552,29 +557,33 @@ class ClusterBackend:
         try:
             sequence = await self.log.append(encode(record), f"{self._name}.{number}")
         except Mq9Error as error:
-            if self._appended.pop(number, None) is not None:
-                self._resolve_failed(tickets, error)
-        else:
-            self._follower.expect(sequence)
-            self.on_appended(self._timer() - begun)
+            self._refuse_appended(number, error)
+            return None
+        self._follower.expect(sequence)
+        self.on_appended(self._timer() - begun)
+        if sequence == self._left_out:
+            self._refuse_appended(number, Unavailable(_DAMAGED))
+        return sequence
+
+    def _refuse_appended(self, number: int, error: Mq9Error) -> None:
+        appended = self._appended.pop(number, None)
+        if appended is not None:
+            self._resolve_failed(appended.tickets, error)
 
     async def _apply_all(self) -> None:
         """Apply what the log has, and answer those who wait for it."""
         while self._failure is None:
             try:
                 records = await self._follower.take()
-            except Purged:
-                self.is_behind = True
-                self._stop(Unavailable(_BEHIND))
-                return
-            except Mq9Error as error:
-                logger.warning("the log cannot be read: %s", error)
-                await sleep(self._timers, _PAUSE_S)
+            except (Purged, Mq9Error) as error:
+                await self._note_unread(error)
                 continue
-            begun = 0
-            while begun < len(records):
+            while records and self._failure is None:
                 try:
-                    applied = await self._apply(records[begun:])
+                    applied = await self._apply(records)
+                except NoRecord as error:
+                    records = await self._leave_out(records, error)
+                    continue
                 except UnreadableEntry as error:
                     logger.critical("the log cannot be applied: %s", error)
                     self._stop(Unavailable(f"this gateway cannot read the cluster's log: {error}"))
@@ -582,9 +591,44 @@ class ClusterBackend:
                 except sqlite3.Error as error:
                     self._stop(storage_error(error))
                     return
-                begun += len(applied)
+                records = records[len(applied) :]
                 self._clock.catch_up(self._replica.now_ms)
                 self._deliver(applied)
+
+    async def _note_unread(self, error: Purged | Mq9Error) -> None:
+        """Stop, or wait a little before the log is read again."""
+        if isinstance(error, Purged):
+            self.is_behind = True
+            self._stop(Unavailable(_BEHIND))
+        else:
+            logger.warning("the log cannot be read: %s", error)
+            await sleep(self._timers, _PAUSE_S)
+
+    async def _leave_out(self, records: list[Logged], error: NoRecord) -> list[Logged]:
+        """Leave out the first of some records, which is none; return what is to be applied next.
+
+        Every gateway does so. What was damaged on its way here is another thing, and is read again:
+        one gateway that leaves out what others apply comes to another state.
+        """
+        first, *others = records
+        try:
+            found = await self.log.read(first.sequence)
+        except (Purged, Mq9Error) as unread:
+            await self._note_unread(unread)
+            return records
+        if not found:
+            return records
+        if found[0].data != first.data:
+            return [found[0], *others]
+        logger.error("record %d of the log is none of mq9, and left out: %s", first.sequence, error)
+        self._replica.leave_out(first)
+        self.left_out += 1
+        self._left_out = first.sequence
+        for number, one in list(self._appended.items()):
+            if one.appending.done() and one.appending.result() == first.sequence:
+                self._refuse_appended(number, Unavailable(_DAMAGED))
+        self._deliver([])
+        return others
 
     async def _apply(self, records: list[Logged]) -> list[Applied]:
         """Apply the first of some records: here what takes little, on the thread what takes long.

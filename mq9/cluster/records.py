@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mq9.engine.codec import decode_call
-from mq9.engine.codec.frame import frame, unframe
+from mq9.engine.codec.frame import DamagedEntry, frame, unframe
 from mq9.engine.codec.records import Field, Record, optional
 from mq9.engine.codec.shapes import RAW, TEXT, WHOLE, tuple_of
 from mq9.engine.commands import Call
@@ -14,6 +14,10 @@ from mq9.protocol.request import Request
 
 ENTRY_BITS = 12
 MOST_CALLS = 256  # in one record; at most 1 << ENTRY_BITS, so that each has an index of its own
+
+
+class NoRecord(Exception):
+    """What is in the log is no record of any release; whoever reads it finds that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,13 @@ def decode(data: bytes) -> LogRecord:
     """Return the record that was encoded, by this release or an older one.
 
     Raises:
-        UnreadableEntry: It is damaged, or has in it what this release does not know.
+        NoRecord: It was none, or is damaged.
+        UnknownEntry: It has in it what this release does not know.
     """
-    record: LogRecord = unframe(data, _RECORD)
+    try:
+        record: LogRecord = unframe(data, _RECORD)
+    except DamagedEntry as error:
+        raise NoRecord(str(error)) from error
     return record
 
 

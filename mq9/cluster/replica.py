@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mq9.cluster.log import Logged
-from mq9.cluster.records import LogRecord, decode, first_index, sequence_of
+from mq9.cluster.records import LogRecord, NoRecord, decode, first_index, sequence_of
 from mq9.engine import digest, machine, position
 from mq9.engine.commands import Call, Entry, Outcome
 from mq9.protocol.request import Request
@@ -134,13 +134,13 @@ class Replica:
 
         Raises:
             TooLong: It would take more steps; nothing was applied.
+            NoRecord: The first is none.
             UnreadableEntry: This release cannot read one; nothing may come after it.
             ValueError: They are not those that come next.
             sqlite3.Error: The storage failed.
         """
         for before, logged in enumerate(records, self.sequence):
-            if logged.sequence != before + 1:
-                raise ValueError(f"record {logged.sequence} does not come after {before}")
+            _check_next(logged, before)
         with self._active, stopped_when(self._connection, no_steps_left(max_steps)):
             return self._transact(records, read)
 
@@ -159,7 +159,12 @@ class Replica:
         try:
             entries = machine.Applying(connection)
             for logged in records:
-                done.append(_apply(entries, logged, read))
+                try:
+                    done.append(_apply(entries, logged, read))
+                except NoRecord:
+                    if not done:
+                        raise
+                    break
                 # A digest is of the state after the record, and of nothing that comes later.
                 if done[-1].record.verify is not None or self._timer() - begun > most_s:
                     break
@@ -176,6 +181,11 @@ class Replica:
         self.sequence = done[-1].sequence
         self.now_ms, self.limits = entries.position.now_ms, entries.limits
         return done
+
+    def leave_out(self, logged: Logged) -> None:
+        """Go on behind what comes next and is no record."""
+        _check_next(logged, self.sequence)
+        self.sequence = logged.sequence
 
     def change(self, change: LocalChange[Any]) -> Any:
         """Change what only this file has.
@@ -213,6 +223,12 @@ class Replica:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+
+def _check_next(logged: Logged, before: int) -> None:
+    """Raise ValueError unless a record comes right after another one."""
+    if logged.sequence != before + 1:
+        raise ValueError(f"record {logged.sequence} does not come after {before}")
 
 
 def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:

@@ -137,6 +137,7 @@ class Metrics:
         last: Callable[[], int],
         serves: Callable[[], bool],
         verified: Callable[[], tuple[int, str] | None],
+        left_out: Callable[[], int],
     ) -> Callable[[float], None]:
         """Expose how a gateway of a cluster does.
 
@@ -146,6 +147,7 @@ class Metrics:
             serves: Tells whether it is in the queue group.
             verified: Gives the number of the last record at which it digested its state, and the
                 digest as hexadecimal digits; None where it has not yet.
+            left_out: Gives how many records of the log were none.
 
         Returns:
             What is to be told how many seconds each append took.
@@ -153,6 +155,11 @@ class Metrics:
         for name, text, value in (
             ("mq9_log_applied", "The last record of the log that was applied.", applied),
             ("mq9_log_last", "The last record of the log that is known.", last),
+            (
+                "mq9_log_left_out",
+                "What is in the log and is no record of mq9, since the start.",
+                left_out,
+            ),
             ("mq9_gateway_serving", "Whether the gateway is in the queue group.", serves),
             (
                 "mq9_log_verified",

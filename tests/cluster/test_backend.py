@@ -4,6 +4,7 @@ import asyncio
 import functools
 import itertools
 import json
+from zlib import crc32
 
 import pytest
 from calls import call
@@ -35,6 +36,9 @@ class FailingLog(MemoryLog):
         is_slow: Whether it takes some time until it has what is appended.
         is_late: Whether it has what is appended only after that was given up.
         is_asked_late: Whether it takes some time until it is asked how far it has come.
+        damages: Whether it stores something else than what is appended.
+        damages_heard: Whether something else is heard of.
+        tells_late: Whether it takes some time until it says that it has what is appended.
         error: What is raised to whoever appends, if anything is.
     """
 
@@ -43,9 +47,14 @@ class FailingLog(MemoryLog):
     is_slow = False
     is_late = False
     is_asked_late = False
+    damages = False
+    damages_heard = False
+    tells_late = False
     error = None
 
     async def append(self, data, record_id):
+        if self.damages:
+            data = b"damaged"
         if self.error is not None:
             raise self.error
         if self.is_late:
@@ -55,10 +64,18 @@ class FailingLog(MemoryLog):
         if self.is_slow:
             await asyncio.sleep(0.5)
         sequence = None if is_lost else await super().append(data, record_id)
+        if self.tells_late:
+            await asyncio.sleep(0.5)
         if is_lost or self.loses_acks:
             await asyncio.sleep(_TRYING_S)
             raise Unavailable("the outcome is unknown")
         return sequence
+
+    async def follow(self, on_logged):
+        def hear(logged):
+            on_logged(logged._replace(data=b"damaged") if self.damages_heard else logged)
+
+        await super().follow(hear)
 
     async def _store_late(self, data, record_id):
         await asyncio.sleep(0.5)
@@ -163,6 +180,12 @@ async def begun(work):
     return task
 
 
+def of_a_newer_release():
+    """A record in a frame whose version this release does not know."""
+    version, body = 2, b"new"
+    return b"%c%b%b" % (version, crc32(body, version).to_bytes(4), body)
+
+
 def send(payload=b"m", **fields):
     return call(requests.Send, payload=payload, **fields)
 
@@ -186,9 +209,42 @@ async def test_a_gateway_that_fails_unexpectedly_answers_nothing_any_more(cluste
 
 @in_simulated_time
 async def test_a_gateway_that_cannot_apply_says_so(cluster):
-    await cluster.log.append(b"damaged", "another.1")
+    await cluster.log.append(of_a_newer_release(), "another.1")
     with pytest.raises(Unavailable, match="cannot read the cluster's log"):
         await cluster.backend.read(QUERY)
+
+
+@in_simulated_time
+async def test_what_is_no_record_is_left_out(cluster):
+    await cluster.log.append(b"of another program", "another.1")
+    await cluster.backend.run(send())
+    another = await cluster.open()
+    for backend in (cluster.backend, another):
+        assert await msg_ids(backend.read(QUERY)) == [0]
+        assert backend.left_out == 1
+    await another.close()
+
+
+@in_simulated_time
+async def test_what_is_damaged_on_its_way_from_the_log_is_read_again(cluster):
+    another = await cluster.open()
+    cluster.log.damages_heard = True
+    await cluster.backend.run(send())
+    cluster.log.damages_heard = False
+    assert await msg_ids(another.read(QUERY)) == [0]
+    assert another.left_out == cluster.backend.left_out == 0
+    await another.close()
+
+
+@in_simulated_time
+async def test_who_waits_for_what_is_damaged_on_its_way_to_the_log_is_told(cluster):
+    for is_slow in (False, True):  # to say that it has it
+        cluster.log.tells_late = is_slow
+        cluster.log.damages = True
+        with pytest.raises(Unavailable, match="damaged"):
+            await cluster.backend.run(send())
+        cluster.log.damages = False
+    assert await cluster.backend.run(send()) == 0
 
 
 @in_simulated_time

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from engine.model import Model, Refused
 
-from mq9.cluster.records import decode
+from mq9.cluster.records import NoRecord, decode
 from mq9.engine import commands
 from mq9.errors import Mq9Error
 from mq9.protocol import replies, requests
@@ -159,7 +159,10 @@ class History:
         """Take what the log has stored."""
         assert logged.sequence == self.last + 1
         self.last = logged.sequence
-        record = decode(logged.data)
+        try:
+            record = decode(logged.data)
+        except NoRecord:
+            return
         if record.calls:
             self._now_ms = max(self._now_ms, logged.now_ms, record.at_ms)
         for call in record.read():

@@ -139,13 +139,21 @@ class Servers:
         self._in_process.remove(record_id)
         if self.is_down or self.happens(0.03):  # what was proposed is lost with the leader
             return
+        self._ids[record_id] = self.last + 1, self._clock.monotonic_ms()
+        answer(_told(seq=self.store(self.damaged(data))))
+
+    def damaged(self, data):
+        """What comes of data on its way, which nobody notices."""
+        return data[:-1] + b"\0" if self.happens(0.005) else data
+
+    def store(self, data):
+        """Store what somebody has published, and tell of it; its number."""
         stored = _Stored(self.last + 1, self._now().isoformat(), data)
         self._records.append(stored)
-        self._ids[record_id] = stored.sequence, self._clock.monotonic_ms()
         self._on_stored(stored.logged)
         for connection in self._connections:
             connection.tell(stored.message)
-        answer(_told(seq=stored.sequence))
+        return stored.sequence
 
     def get(self, wanted, bring):
         """Bring records, and then that there are no more."""
@@ -161,7 +169,7 @@ class Servers:
         found = self._records[begin - 1 : min(last, begin - 1 + _BATCH)]
         for stored in found:
             if not self.happens(0.02):
-                bring(stored.message)
+                bring(stored.message._replace(data=self.damaged(stored.data)))
         bring(Message(b"", {api.Header.STATUS.value: "204" if found else "404"}))
 
 
@@ -297,7 +305,8 @@ class Connection:
                 at += self._servers.delay()
             else:
                 self._hears_next_at = at
-            self._loop.call_at(at, self._hear, message)
+            damaged = message._replace(data=self._servers.damaged(message.data))
+            self._loop.call_at(at, self._hear, damaged)
 
     def _in_order(self, earliest):
         # Timers of the same instant run in any order.

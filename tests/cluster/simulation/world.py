@@ -222,6 +222,7 @@ class World:
             self._lose_leader: 3,
             self._cut_off: 2,
             self._set_clock: 2,
+            self._publish_something_else: 1,
             self._take_snapshot: 3,
             self._keep_copy: 3,
             self._grow: 1,
@@ -272,6 +273,11 @@ class World:
         by_ms = self.dice.choice((-60_000, -1_000, 1_000, 10_000))
         clock = self.dice.choice((self._clock, self.process().clock))
         clock.wall_ms += by_ms
+
+    async def _publish_something_else(self):
+        """Have what is no record stored in the log, once or several times."""
+        for _ in range(self.dice.choice((1, 1, 3))):
+            self.servers.store(self.dice.randbytes(self.dice.choice((0, 4, 200))))
 
     async def _take_snapshot(self):
         """Take one, and purge the log behind the one before."""
