@@ -1,7 +1,8 @@
-"""The file of a gateway's copy of the state: kept as long as the machine runs.
+"""The file of a gateway's copy of the state: kept as long as the machine runs and the log is there.
 
 What is written to it is not made durable, since the log has it. So a file that was written before
-the machine stopped may be damaged, and is removed.
+the machine stopped may be damaged, and is removed. So is one of a log that was deleted: it has
+nothing of the log that took its place.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ def current_boot(source: Path = _BOOT_ID) -> str:
         return secrets.token_hex(16)
 
 
-def remove_what_may_be_damaged(path: Path, boot: str) -> None:
-    """Remove a copy unless it was written since the machine started, and note when this one is.
+def remove_unless_of(path: Path, origin: str) -> None:
+    """Remove a copy unless it is of this run of the machine and of this log, and note of what.
 
     Args:
         path: The file.
-        boot: What ``current_boot`` returned.
+        origin: What tells these from others, as ``current_boot`` does for the machine.
 
     Raises:
         UnusableFile: There is a file which was not made by a gateway.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = beside(path, ".boot")
+    note = beside(path, ".origin")
     noted = note.read_text("ascii") if note.exists() else None
-    if noted != boot:
+    if noted != origin:
         if path.exists():
             if noted is None:
                 raise UnusableFile(
                     f"{path} was not made by a gateway, and is left alone; name another file, or "
                     "begin the cluster with this one by `mq9 cluster import`"
                 )
-            logger.info("the copy of the state is from before the machine started, and made anew")
+            logger.info("the copy is made anew: the machine, or the log, was started again")
         remove(path)
-    note.write_text(boot, "ascii")
+    note.write_text(origin, "ascii")
 
 
 @contextmanager

@@ -58,12 +58,15 @@ class JetStreamLog:
 
     Attributes:
         name: Of the stream.
+        created: When the stream was made, which tells it from another one that had its name before;
+            known after ``found``.
     """
 
     def __init__(self, client: Client, clock: Clock, name: str = NAME) -> None:
         self._client = client
         self._clock = clock
         self.name = name
+        self.created = ""
         self._append = f"{name}.append"
         self._stored = f"{name}.stored"
         self._info = f"$JS.API.STREAM.INFO.{name}"
@@ -108,7 +111,8 @@ class JetStreamLog:
                 wanted.num_replicas = 1
                 return await stream.add_stream(wanted)
 
-        config = (await self._try(look, _APPENDING_MS, "the log cannot be made")).config
+        info = await self._try(look, _APPENDING_MS, "the log cannot be made")
+        self.created, config = str(info.created), info.config
         if config.subjects != wanted.subjects or config.republish != wanted.republish:
             raise InvalidRequest(f"cluster: the stream {self.name} there is not a log of mq9")
         return config.num_replicas or 1

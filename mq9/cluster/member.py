@@ -33,7 +33,7 @@ from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.limits import Limits
-from mq9.errors import Mq9Error
+from mq9.errors import InvalidRequest, Mq9Error
 from mq9.version import VERSION
 
 logger = logging.getLogger("mq9.broker")
@@ -163,7 +163,13 @@ async def joined(
         replicas = await log.found(REPLICAS)
         snapshots = Snapshots(client)
         await snapshots.found(replicas)
-        copy_on_disk.remove_what_may_be_damaged(data, copy_on_disk.current_boot())
+        taken = await snapshots.all()
+        if taken and taken[0].sequence > (await log.last()).sequence:
+            raise InvalidRequest(
+                f"cluster: the object store {snapshots.bucket} has a snapshot of another log; "
+                "delete it, or import again where an import was broken off"
+            )
+        copy_on_disk.remove_unless_of(data, f"{copy_on_disk.current_boot()} {log.created}")
         log_clock = LogClock(clock, (await log.last()).now_ms)
         brokers: list[EmbeddedBroker] = []
 

@@ -145,6 +145,11 @@ class Operator:
             await asyncio.to_thread(_copy, file, copy, largest_payload(self._client.max_payload))
             snapshot = Snapshot(_FIRST, copy.stat().st_size)
             await self._snapshots.found(await self._log.found(REPLICAS))
+            if any(other.sequence != _FIRST for other in await self._snapshots.all()):
+                raise InvalidRequest(
+                    f"import: the object store {self._snapshots.bucket} has snapshots of another "
+                    "log; delete it first"
+                )
             await self._snapshots.add(copy, snapshot)
         if not has_begun:
             record = encode(LogRecord(self._name, 1, 0))

@@ -33,11 +33,14 @@ class Snapshots:
     Args:
         client: The connection; it is not closed with them.
         name: Of the log's stream.
+
+    Attributes:
+        bucket: What the store is called.
     """
 
     def __init__(self, client: Client, name: str = NAME) -> None:
         self._stream = name
-        self._bucket = f"{name}_SNAPSHOTS"
+        self.bucket = f"{name}_SNAPSHOTS"
         self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
         self._store: ObjectStore | None = None
 
@@ -52,10 +55,10 @@ class Snapshots:
         """
         try:
             try:
-                self._store = await self._jetstream.object_store(self._bucket)
+                self._store = await self._jetstream.object_store(self.bucket)
             except nats.js.errors.NotFoundError:
                 self._store = await self._jetstream.create_object_store(
-                    self._bucket,
+                    self.bucket,
                     api.ObjectStoreConfig(
                         description="Snapshots of the state of mq9", replicas=replicas
                     ),
@@ -70,7 +73,7 @@ class Snapshots:
             Unavailable: Nobody knows it.
         """
         try:
-            self._store = await self._jetstream.object_store(self._bucket)
+            self._store = await self._jetstream.object_store(self.bucket)
         except nats.js.errors.NotFoundError:
             return False
         except nats.errors.Error as error:

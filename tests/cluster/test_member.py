@@ -17,7 +17,14 @@ from mq9.broker.service import Session
 from mq9.clock import SystemClock
 from mq9.cluster.records import LogRecord, encode
 from mq9.engine.limits import Limits
-from mq9.errors import Forbidden, InvalidRequest, PayloadTooLarge, Unreachable, UnusableFile
+from mq9.errors import (
+    Forbidden,
+    InvalidRequest,
+    MailboxNotFound,
+    PayloadTooLarge,
+    Unreachable,
+    UnusableFile,
+)
 from mq9.protocol.reserved import Reserved
 from mq9.transport.direct import DirectTransport
 
@@ -279,6 +286,44 @@ async def test_a_file_that_no_gateway_made_is_left_alone(members):
         await members.start("one")
 
     assert members.file("one").read_bytes() == before
+
+
+async def test_a_copy_of_a_log_that_was_deleted_is_not_used_again(members):
+    await members.start("one")
+    await (await members.client()).mailbox_create(name="former")
+    await members.stop("one")
+    asker = await nats.connect(members.url)
+    await asker.jetstream().delete_stream("MQ9")
+    await asker.close()
+
+    await members.start("two")
+    await (await members.client()).mailbox_create(name="later")
+    await members.start("one")
+
+    assert (await members.call("verify"))[1]["equal"]
+    with pytest.raises(MailboxNotFound):
+        await (await members.client()).mailbox_status("former")
+
+
+async def test_snapshots_of_another_log_are_not_used(members, tmp_path):
+    file = tmp_path / "before.db"
+    async with Mq9Client(f"sqlite:///{file}") as alone:
+        await alone.mailbox_create(name="inbox")
+    await members.start("one")
+    for name in ("a", "b"):
+        await (await members.client()).mailbox_create(name=name)
+    assert (await members.call("snapshot"))[0] == 0
+    await members.stop("one")
+    asker = await nats.connect(members.url)
+    await asker.jetstream().delete_stream("MQ9")
+
+    code, refused = await members.call("import", file)
+    assert (code, "has snapshots of another log; delete it" in refused["error"]) == (2, True)
+    with pytest.raises(InvalidRequest, match="has a snapshot of another log; delete it"):
+        await members.start("two")
+    await asker.jetstream().delete_object_store("MQ9_SNAPSHOTS")
+    await asker.close()
+    assert (await members.call("import", file))[0] == 0
 
 
 async def test_two_gateways_do_not_share_a_file(members):
