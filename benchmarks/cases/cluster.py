@@ -9,7 +9,16 @@ from nats.aio.client import Client as NatsClient
 from nats.js import JetStreamContext
 
 from benchmarks import load, raw
-from benchmarks.case import Case, Comparison, Contestant, Contestants, Setting, at_least
+from benchmarks.case import (
+    Case,
+    Comparison,
+    Contestant,
+    Contestants,
+    NotInstalled,
+    Setting,
+    at_least,
+    enter_peer,
+)
 from benchmarks.cases.fetch import RATE, TOGETHER, by_hand, by_sdk, from_jetstream, taker
 from benchmarks.servers import gateway, nats_client, nats_servers
 from mq9 import Mq9Client
@@ -20,6 +29,7 @@ _REPLICAS = 3
 _SEQUENTIAL, _TOGETHER = "sequential", "64 in flight"
 _OURS = ("mq9 serve --cluster, Mq9Client", "mq9 serve --cluster, nats-py")
 _JETSTREAM = "JetStream, nats-py"
+_NAMES = (*_OURS, _JETSTREAM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +47,10 @@ class _Clients:
     jetstream: JetStreamContext
 
 
-async def _connect(setting: Setting, stack: AsyncExitStack) -> _Clients:
-    urls = await stack.enter_async_context(nats_servers(setting, _REPLICAS))
+async def _connect(setting: Setting, stack: AsyncExitStack) -> _Clients | NotInstalled:
+    urls = await enter_peer(stack, nats_servers(setting, _REPLICAS))
+    if isinstance(urls, NotInstalled):
+        return urls
     await stack.enter_async_context(gateway(setting, ",".join(urls)))
     sdk = await stack.enter_async_context(Mq9Client(urls[0]))
     bare = await stack.enter_async_context(nats_client(urls[0]))
@@ -62,18 +74,20 @@ def _sender(call: load.Call, setting: Setting) -> Contestant:
 
 async def _open_send(setting: Setting, stack: AsyncExitStack) -> Contestants:
     clients = await _connect(setting, stack)
+    if isinstance(clients, NotInstalled):
+        return dict.fromkeys(_NAMES, clients)
     calls: tuple[load.Call, ...] = (
         lambda: clients.sdk.send("inbox", load.BODY),
         lambda: raw.send(clients.bare, "inbox"),
         lambda: clients.jetstream.publish("inbox", load.BODY),
     )
-    return {
-        name: _sender(call, setting) for name, call in zip((*_OURS, _JETSTREAM), calls, strict=True)
-    }
+    return {name: _sender(call, setting) for name, call in zip(_NAMES, calls, strict=True)}
 
 
 async def _open_fetch(setting: Setting, stack: AsyncExitStack) -> Contestants:
     clients = await _connect(setting, stack)
+    if isinstance(clients, NotInstalled):
+        return dict.fromkeys(_NAMES, clients)
     messages = setting.size(_MESSAGES, TOGETHER)
     await load.repeat(lambda: clients.sdk.send("inbox", load.BODY), messages, load.AT_ONCE)
     takes = (
@@ -81,9 +95,7 @@ async def _open_fetch(setting: Setting, stack: AsyncExitStack) -> Contestants:
         by_hand(clients.bare, messages),
         await from_jetstream(clients.bare, messages, _REPLICAS),
     )
-    return {
-        name: taker(take, messages) for name, take in zip((*_OURS, _JETSTREAM), takes, strict=True)
-    }
+    return {name: taker(take, messages) for name, take in zip(_NAMES, takes, strict=True)}
 
 
 SEND = Case(
