@@ -16,7 +16,7 @@ from mq9.clock import Clock, SteadyClock
 from mq9.dialects import Dialects, older_verbs
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine.commands import Claimed
+from mq9.engine.commands import Call, Claimed, Undo
 from mq9.engine.limits import Limits
 from mq9.models import Totals
 from mq9.protocol.reserved import Reserved
@@ -150,6 +150,10 @@ class EmbeddedBroker:
     ) -> asyncio.Task[None] | None:
         """Begin to answer one request; see `Service.begin`."""
         return self._service.begin(request, answer, at_once=at_once)
+
+    def make_undone(self, undo: Call[Undo], asker: str) -> None:
+        """Take back, soon, a FETCH reply that reached nobody; see `Service.make_undone`."""
+        self._service.make_undone(undo, asker)
 
     def feed(
         self, session: Session, mail_address: str, group_name: str | None, read_by: str | None

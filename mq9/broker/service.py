@@ -104,6 +104,8 @@ class Request(NamedTuple):
         session: Who asks.
         wants_reply: Whether the asker can be answered; a FETCH that cannot leases nothing.
         on_wait: Called when a FETCH begins to wait for mail.
+        on_leased: Called before a FETCH is answered by which something was leased, with what takes
+            that back, should the reply reach nobody.
     """
 
     subject: str
@@ -112,6 +114,7 @@ class Request(NamedTuple):
     session: Session
     wants_reply: bool = True
     on_wait: Callable[[], None] | None = None
+    on_leased: Callable[[Call[commands.Undo]], None] | None = None
 
 
 class Asked(NamedTuple):
@@ -124,6 +127,7 @@ class Asked(NamedTuple):
         as_base64: Whether the reply is to hold base64.
         unread_of: The mailbox and group whose unread mail is to be counted in the reply, if any.
         watch: Measures it.
+        on_leased: See `Request`.
     """
 
     verb: Verb
@@ -132,6 +136,7 @@ class Asked(NamedTuple):
     as_base64: bool
     unread_of: tuple[str, str] | None
     watch: Stopwatch
+    on_leased: Callable[[Call[commands.Undo]], None] | None
 
 
 class Stopwatch:
@@ -284,7 +289,7 @@ class Service:
             call = self._call(body, named.mail_address, request, as_text=not as_base64)
         except Exception as error:  # noqa: BLE001  # it is logged
             return self._refuse(name, watch, error)
-        return Asked(verb, call, session, as_base64, unread_of, watch)
+        return Asked(verb, call, session, as_base64, unread_of, watch, request.on_leased)
 
     async def _answer_with(self, asked: Asked, answer: Callable[[bytes], None]) -> None:
         answer(await self._answer(asked))
@@ -400,8 +405,7 @@ class Service:
         except asyncio.CancelledError:
             if "batch" in reply:  # it was leased, and now nobody is there to take it
                 undo = commands.Undo(batch=reply["batch"])
-                self._backend.make_undone(Call(undo, asked.call.address), asked.session.asker)
-                self._waiters.notify(asked.call.address)
+                self.make_undone(Call(undo, asked.call.address), asked.session.asker)
             raise
         except Mq9Error as error:
             # What was asked for has been done; its reply must not be lost over a courtesy.
@@ -409,6 +413,16 @@ class Service:
             return
         if unread is not None:
             reply["unread"] = replies.encode_unread(unread)
+
+    def make_undone(self, undo: Call[commands.Undo], asker: str) -> None:
+        """Take back, soon, a FETCH reply that reached nobody.
+
+        Args:
+            undo: What takes it back.
+            asker: Who made the FETCH.
+        """
+        self._backend.make_undone(undo, asker)
+        self._waiters.notify(undo.address)
 
     async def _sweep_now(self) -> None:
         """Remove some of what is over, and go on with the next request where there is more."""
@@ -499,6 +513,10 @@ class Service:
         elif fetched.refetched or body.force_deliver:
             # A lease may now end earlier than they think, and a reset frees what was leased.
             self._waiters.notify(call.address)
+        undo = commands.undo_of(call, fetched)
+        # A reply that was given before may have reached whoever asked again.
+        if asked.on_leased is not None and undo is not None and undo.request.copy == 1:
+            asked.on_leased(undo)
         redelivered = sum(message.delivery_count > 1 for message in fetched.messages)
         if redelivered:
             self._observer.redelivered(redelivered)

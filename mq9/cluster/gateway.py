@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from functools import partial
+from typing import NamedTuple
 
 import nats.errors
 import orjson
@@ -25,6 +25,7 @@ from nats.aio.subscription import Subscription
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.clock import Clock, sleep
+from mq9.engine.commands import Call, Undo
 from mq9.errors import LimitReached, PayloadTooLarge
 from mq9.protocol import replies, subjects
 from mq9.protocol.reserved import Reserved
@@ -37,7 +38,49 @@ SNAPSHOT_SUBJECT = "MQ9.snapshot"  # one of them takes one
 _BEAT_S = 1.0
 _VALID_MS = 3_000  # after it was sent, for which a heartbeat allows to serve
 _HEAD_BYTES = 4_096  # of a reply beside its messages
+_NOBODY = "503"  # the status by which a server says that nobody is subscribed
 _MOST_BUSY = 10_000  # requests in work, those that wait for mail included
+
+
+class _Reply(NamedTuple):
+    """What is to be published.
+
+    Attributes:
+        to: Where.
+        data: What.
+        lost: Where the server says that nobody is subscribed to that; "" for nowhere.
+    """
+
+    to: str
+    data: bytes
+    lost: str = ""
+
+
+class _Asker:
+    """Who waits for a reply.
+
+    Args:
+        to: The subject that it is expected on; "" for none.
+        answer: Called with it.
+
+    Attributes:
+        undo: What takes back what a FETCH has leased, if it has.
+    """
+
+    __slots__ = ("_answer", "to", "undo")
+
+    def __init__(self, to: str, answer: Callable[[_Asker, bytes], None]) -> None:
+        self.to = to
+        self._answer = answer
+        self.undo: Call[Undo] | None = None
+
+    def lease(self, undo: Call[Undo]) -> None:
+        """Note what was leased."""
+        self.undo = undo
+
+    def answer(self, reply: bytes) -> None:
+        """Give the reply."""
+        self._answer(self, reply)
 
 
 class Gateway:
@@ -68,13 +111,15 @@ class Gateway:
         self._broker = broker
         self._clock = clock
         self._beat_subject = f"MQ9.gateway.{name}"
+        self._lost_subject = f"{self._beat_subject}.lost"
         self._valid_until_ms = 0
         self._subscription: Subscription | None = None
         self._joined = asyncio.Event()
         self._chores: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         # No more than there are requests in work.
-        self._replies: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._replies: asyncio.Queue[_Reply] = asyncio.Queue()
+        self._lost: Subscription | None = None
         self._rested = asyncio.Event()
         self.requests = 0
         self._reserved: Reserved | None = None
@@ -90,6 +135,7 @@ class Gateway:
                 known to be one.
         """
         self._reserved = reserved
+        self._lost = await self._client.subscribe(f"{self._lost_subject}.>", cb=self._take_back)
         await self._client.subscribe(self._beat_subject, cb=self._hear)
         self._chores = [asyncio.create_task(self._beat()), asyncio.create_task(self._write_all())]
         await self._joined.wait()
@@ -137,8 +183,9 @@ class Gateway:
             return  # who asked has given up, or is about to, and asks another one
         if self.requests >= _MOST_BUSY:
             busy = LimitReached(f"the gateway is busy: it has {_MOST_BUSY} requests in work")
-            self._write(message.reply, replies.encode(replies.failure(busy)))
+            self._write(_Reply(message.reply, replies.encode(replies.failure(busy))))
             return
+        asker = _Asker(message.reply, self._answer)
         session = Session(
             _connection_of(message.reply),
             reserved=self._reserved,
@@ -150,14 +197,15 @@ class Gateway:
             tuple((message.headers or {}).items()),
             session,
             bool(message.reply),
+            on_leased=asker.lease,
         )
         self.requests += 1
-        task = self._broker.begin(request, partial(self._answer, message.reply), at_once=True)
+        task = self._broker.begin(request, asker.answer, at_once=True)
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _answer(self, to: str, reply: bytes) -> None:
+    def _answer(self, asker: _Asker, reply: bytes) -> None:
         self.requests -= 1
         if self.is_draining and not self.requests:
             self._rested.set()
@@ -165,18 +213,32 @@ class Gateway:
             said = f"the reply has {len(reply)} bytes, and the cluster takes no more than "
             refusal = PayloadTooLarge(f"{said}{self._client.max_payload}; ask for less at once")
             reply = replies.encode(replies.failure(refusal))
-        self._write(to, reply)
+            if asker.undo is not None:
+                self._broker.make_undone(asker.undo, _connection_of(asker.to))
+                asker.undo = None
+        lost = ""
+        if asker.undo is not None:
+            lost = f"{self._lost_subject}.{asker.undo.request.batch}.{asker.undo.address}"
+        self._write(_Reply(asker.to, reply, lost))
 
-    def _write(self, to: str, reply: bytes) -> None:
-        if to:
-            self._replies.put_nowait((to, reply))
+    def _write(self, reply: _Reply) -> None:
+        if reply.to:
+            self._replies.put_nowait(reply)
+
+    async def _take_back(self, message: Msg) -> None:
+        """Take back what was leased by a FETCH whose reply the server had nobody to give to."""
+        headers = message.headers or {}
+        if headers.get("Status") == _NOBODY:
+            batch, _, address = message.subject[len(self._lost_subject) + 1 :].partition(".")
+            asker = _connection_of(headers.get("Nats-Subject", ""))
+            self._broker.make_undone(Call(Undo(batch=batch), address), asker)
 
     async def _write_all(self) -> None:
         """Publish replies in the order in which they were given."""
         while True:
-            to, reply = await self._replies.get()
+            reply = await self._replies.get()
             try:
-                await self._client.publish(to, reply)
+                await self._client.publish(reply.to, reply.data, reply.lost)
             except nats.errors.Error as error:  # who asked asks again
                 logger.warning("a reply could not be given: %r", error)
             self._replies.task_done()
@@ -193,6 +255,8 @@ class Gateway:
             await self._rested.wait()
         await self._replies.join()
         await self._client.flush()
+        if self._lost is not None:
+            await self._lost.drain()  # type: ignore[no-untyped-call]  # nats-py says nothing of it
 
     async def close(self) -> None:
         """Leave what was not answered."""

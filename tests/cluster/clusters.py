@@ -74,15 +74,16 @@ class Cluster:
 
 
 class Members(Cluster):
-    """Gateways in this process, on one server.
+    """Gateways in this process.
 
     Args:
         directory: Where they may write.
         stack: Ends them.
+        size: How many servers there are.
     """
 
-    def __init__(self, directory, stack):
-        super().__init__(directory, stack, NatsCluster(directory / "nats", 1))
+    def __init__(self, directory, stack, size=1):
+        super().__init__(directory, stack, NatsCluster(directory / "nats", size))
         self._stacks = {}
 
     def file(self, name):

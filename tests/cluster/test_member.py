@@ -3,11 +3,13 @@
 import asyncio
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from unittest.mock import ANY
 
 import nats
 import pytest
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
 from nats_server import NatsServer
 from waiting import until
 
@@ -28,7 +30,7 @@ from mq9.errors import (
 from mq9.protocol.reserved import Reserved
 from mq9.transport.direct import DirectTransport
 
-from .clusters import call_cluster
+from .clusters import Members, call_cluster
 from .traffic import everything
 
 
@@ -392,3 +394,46 @@ async def test_a_stream_of_that_name_which_is_no_log_is_left_alone(members):
 
     with pytest.raises(InvalidRequest, match="the stream MQ9 there is not a log of mq9"):
         await members.start("one")
+
+
+async def is_without_subscriber(connection, subject):
+    try:
+        await connection.request(subject, b"", timeout=0.1)
+    except NoRespondersError:
+        return True
+    except NatsTimeoutError:
+        return False
+    raise AssertionError("somebody answers")
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_mail_whose_asker_has_gone_is_given_to_the_next_one(tmp_path, size):
+    """Whichever of the servers it was connected to."""
+    async with AsyncExitStack() as stack:
+        members = Members(tmp_path, stack, size)
+        await members.start("one")
+        client = await members.client()
+        await client.mailbox_create(name="inbox")
+        probes = [await nats.connect(url) for url in members.servers.urls]
+        for probe in probes:
+            stack.push_async_callback(probe.close)
+        for url in members.servers.urls:
+            gone = await nats.connect(url)
+            inbox = gone.new_inbox()
+            await gone.subscribe(inbox)
+            config = {"max_wait_ms": 60_000, "lease_ms": 600_000}
+            wanted = json.dumps({"group_name": "g", "config": config}).encode()
+            await gone.publish("$mq9.AI.MSG.FETCH.inbox", wanted, reply=inbox)
+
+            async def is_waiting():
+                [status] = await members.status()
+                return status["requests"] == 1
+
+            await until(is_waiting)
+            await gone.close()
+            for probe in probes:
+                await until(lambda probe=probe, inbox=inbox: is_without_subscriber(probe, inbox))
+            await client.send("inbox", url)
+            [message] = await client.fetch("inbox", group_name="g", max_wait_ms=10_000)
+            assert (message.text, message.delivery_count) == (url, 1)
+            await client.ack("inbox", "g", message.msg_id)
