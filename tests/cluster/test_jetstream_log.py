@@ -52,7 +52,7 @@ async def test_a_server_that_the_others_do_not_reach_is_not_believed(tmp_path):
         told = await client.request(f"$JS.API.STREAM.INFO.{made.name}", b"", timeout=5)
         leader = servers.servers[int(json.loads(told.data)["cluster"]["leader"].removeprefix("n"))]
         await client.close()
-        client = await nats.connect(leader.url)
+        client = await nats.connect(leader.url, allow_reconnect=False)  # it would go to another one
         alone = JetStreamLog(client, SystemClock())
         assert await alone.append(b"x", "id") == (await alone.last()).sequence == 1
         for server in servers.servers:
