@@ -33,6 +33,7 @@ _APPENDING_MS = 20_000  # how long a record is tried; far less than its id is re
 _ASKING_MS = 5_000
 _TRY_S = 2.0
 _PAUSE_S = 0.05  # before the next try
+_LATER_S = 0.5  # for the leader to answer, where another server has answered first
 _MOVING_MS = 5_000  # without an answer, after which another server is asked
 _NO_CLUSTER = 10074  # JetStream's code where one server has to store what is stored on several
 _LEADING_NS = 3_000_000_000  # others elect a leader 4 s after they have heard one, or later
@@ -145,11 +146,29 @@ class JetStreamLog:
     async def _told_by_leader(self) -> dict[str, Any]:
         async def look() -> dict[str, Any]:
             told = _told(await self._client.request(self._info, b"", timeout=_TRY_S))
-            if not _leads(told.get("cluster")):
-                raise _NotLeadingError("the server that answered may not be the leader any more")
-            return told
+            return told if _leads(told.get("cluster")) else await self._told_later()
 
         return await self._try(look, _ASKING_MS, "the cluster's log did not answer")
+
+    async def _told_later(self) -> dict[str, Any]:
+        """Return what the leader tells after another server, which has failed or was cut off.
+
+        Raises:
+            nats.errors.Error: It tells nothing.
+        """
+        inbox = self._client.new_inbox()
+        replies = await self._client.subscribe(inbox)
+        try:
+            await self._client.publish(self._info, b"", reply=inbox)
+            while True:
+                told = _told(await replies.next_msg(timeout=_LATER_S))
+                if _leads(told.get("cluster")):
+                    return told
+        except nats.errors.TimeoutError:
+            said = "the server that answered may not be the leader any more"
+            raise _NotLeadingError(said) from None
+        finally:
+            await replies.unsubscribe()
 
     async def read(self, first: int) -> list[Logged]:
         """Return some records from a number on, as far as there are any."""

@@ -26,6 +26,30 @@ class LosingServers(Servers):
         super().get(wanted, bring_all_but_first)
 
 
+class OrphanedServers(Servers):
+    """Servers of which one has failed, and answers first; an answer that comes first is alone."""
+
+    asked = 0
+
+    def ask(self, subject, data, headers, answer):
+        if not subject.startswith("$JS.API.STREAM.INFO"):
+            super().ask(subject, data, headers, answer)
+            return
+        self.asked += 1
+        answer(self.info(None, 60))
+        if self.asked > 1:
+            super().ask(subject, data, headers, answer)
+
+
+async def ask_for_the_last():
+    loop = asyncio.get_running_loop()
+    clock = SimulatedClock(loop, 1_700_000_000_000)
+    servers = OrphanedServers(loop, clock, random.Random(1), lambda _: None, lambda: None)
+    log = JetStreamLog(servers.connect(), clock)
+    await log.append(b"record", "1")
+    return (await log.last()).sequence, servers.asked
+
+
 async def append_by_the_former_leader():
     loop = asyncio.get_running_loop()
     clock = SimulatedClock(loop, 1_700_000_000_000)
@@ -50,6 +74,10 @@ async def read_log(first, purged_before):
 def run():
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
         yield runner.run
+
+
+def test_the_leader_is_heard_that_answers_after_a_server_which_has_failed(run):
+    assert run(ask_for_the_last()) == (1, 2)
 
 
 def test_who_reaches_no_leader_goes_to_another_server(run):

@@ -291,8 +291,15 @@ class Connection:
             inbox.brings_next_at = at
             self._loop.call_at(at, inbox.put, message)
 
+        def bring_answer(answer):
+            if not isinstance(answer, Exception):
+                self._later(inbox.put, answer)
+
         inbox = self._inboxes[reply]
-        self._later(self._server.get, orjson.loads(data), bring)
+        if data:
+            self._later(self._server.get, orjson.loads(data), bring)
+        else:
+            self._later(self._server.ask, subject, data, {}, bring_answer)
 
     def tell(self, message):
         """Tell of a record, in order as a rule, if it is not lost."""
