@@ -216,7 +216,14 @@ class ClusterBackend:
 
     def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
         """Carry out a command, and tell when that is done."""
-        self._enqueue(call, asker, told)
+
+        def note(outcome: Outcome[Any]) -> None:
+            self._note_answered(asker)
+            told(outcome)
+
+        self._enqueue_looks(asker)
+        self._enqueue(call, asker, note)
+        self._unanswered[asker] += 1
 
     async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""

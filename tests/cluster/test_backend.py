@@ -316,6 +316,21 @@ async def test_a_fetch_comes_after_what_its_asker_has_sent_and_not_been_told_of(
 
 
 @in_simulated_time
+async def test_what_is_only_begun_is_in_order_with_what_its_asker_fetches(cluster):
+    told = []
+    await cluster.backend.run(fetch(), "asker")
+    cluster.log.is_asked_late = True
+    before = await begun(cluster.backend.run(fetch(), "asker"))
+    cluster.log.is_asked_late = False
+    cluster.log.is_slow = True
+    cluster.backend.begin(send(), "asker", told.append)
+    after = await begun(cluster.backend.run(fetch(), "asker"))
+    assert await msg_ids(before) == []
+    assert await msg_ids(after) == [0]
+    assert [outcome.result() for outcome in told] == [0]
+
+
+@in_simulated_time
 async def test_a_fetch_comes_before_what_its_asker_sends_while_the_log_is_asked(cluster):
     await cluster.backend.run(fetch(), "asker")
     cluster.log.is_asked_late = True
