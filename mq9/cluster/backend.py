@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mq9.clock import Clock, SteadyClock, SystemClock, sleep
+from mq9.clock import Clock, SteadyClock, SystemClock, Work, sleep
 from mq9.cluster.follower import Follower
 from mq9.cluster.log import Last, Log, Logged, Purged
 from mq9.cluster.log_clock import LogClock
@@ -184,6 +184,7 @@ class ClusterBackend:
         self._asking: asyncio.Task[None] | None = None  # how far the log has come
         self._curious: list[asyncio.Future[int]] = []  # who want to know, and are asked for next
         self._progress = asyncio.Event()  # in what was accepted
+        self._work: Work | None = None  # while anything is
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
@@ -313,13 +314,24 @@ class ClusterBackend:
         try:
             while (
                 self._failure is None
-                and (self._queue or self._left_over or self._appended)
+                and self._has_accepted
                 and self._timers.monotonic_ms() < deadline_ms
             ):
                 self._progress.clear()
                 await self._progress.wait()
         finally:
             timer.cancel()
+
+    @property
+    def _has_accepted(self) -> bool:
+        """Whether there are commands whose outcome is not known yet."""
+        return bool(self._queue or self._left_over or self._appended)
+
+    def _note_progress(self) -> None:
+        self._progress.set()
+        if self._work is not None and not self._has_accepted:
+            self._work.end()
+            self._work = None
 
     def _let_go(self) -> None:
         self._thread.shutdown()
@@ -483,8 +495,7 @@ class ClusterBackend:
 
     async def _outcome(self, awaited: _Awaited) -> Outcome[Any]:
         try:
-            with self._clock.busy():
-                return await awaited.outcome
+            return await awaited.outcome
         except asyncio.CancelledError:
             self._abandon(awaited)
             raise
@@ -510,6 +521,8 @@ class ClusterBackend:
             )
         self._queue.put(asker, ticket)
         self._wanted.set()
+        # Also for what nobody awaits, as what takes back a lease that reached nobody.
+        self._work = self._work or self._clock.busy()
         return ticket
 
     async def _or_stop(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -533,7 +546,7 @@ class ClusterBackend:
                 await asyncio.wait([appending])
                 if not appending.cancelled():
                     appending.result()
-            self._progress.set()
+            self._note_progress()
 
     def _take(self) -> list[_Ticket]:
         """Take from the queue what fits into one record."""
@@ -674,7 +687,7 @@ class ClusterBackend:
             *_, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
-        self._progress.set()
+        self._note_progress()
 
     def _resolve(self, tickets: list[_Ticket] | None, applied: Applied) -> None:
         if tickets is None:  # those who asked were told that it is not known what became of it
@@ -738,7 +751,7 @@ class ClusterBackend:
         self._waiting.clear()
         _refuse(self._curious, failure)
         self._curious.clear()
-        self._progress.set()
+        self._note_progress()
 
     async def _on_thread(self, function: Callable[..., R], *args: object) -> R:
         with self._clock.busy():
