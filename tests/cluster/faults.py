@@ -25,6 +25,8 @@ async def go_through(cluster, fault, times, record):
         for _ in range(times):
             await fault(cluster, traffic)
             await traffic.more(300)
+            # A server that catches up is not there yet, and only one may be missing at a time.
+            await until(cluster.has_whole_log, 60)
             await until(cluster.serves, 60)
         await traffic.end()
     finally:

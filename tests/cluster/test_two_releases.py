@@ -1,6 +1,10 @@
-"""Gateways of this commit and of the one before serve one cluster, under clients that go on."""
+"""Gateways of this commit and of the one before serve one cluster, under clients that go on.
+
+`MQ9_TEST_BEFORE` names another commit than the one before.
+"""
 
 import asyncio
+import os
 import subprocess
 import sys
 import tarfile
@@ -24,7 +28,8 @@ SCHEMA = "from mq9.storage.store import VERSION; import mq9; print(VERSION, mq9.
 @pytest.fixture
 def before(tmp_path):
     """The commit before, in a directory."""
-    command = ["git", "-C", str(ROOT), "archive", "HEAD~1", "mq9"]
+    commit = os.environ.get("MQ9_TEST_BEFORE", "HEAD~1")
+    command = ["git", "-C", str(ROOT), "archive", commit, "mq9"]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"there is no commit before: {done.stderr.decode().strip()}")
