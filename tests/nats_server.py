@@ -1,6 +1,7 @@
 """A real nats-server, and an mq9 broker that answers behind it."""
 
 import asyncio
+import http
 import json
 import shutil
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sysconfig
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,6 +98,18 @@ class NatsServer:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+
+    async def is_healthy(self):
+        """Whether it has all that JetStream stores on it, as far as it knows."""
+
+        def ask():
+            with suppress(OSError):
+                url = f"{self._monitor}/healthz"
+                with urllib.request.urlopen(url, timeout=_PATIENCE_S) as reply:  # noqa: S310  # http, of our own server
+                    return reply.status == http.HTTPStatus.OK
+            return False
+
+        return await asyncio.to_thread(ask)
 
     async def connections(self):
         """What the server knows about its clients: name, subscriptions_list and more of each."""

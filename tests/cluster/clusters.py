@@ -54,32 +54,27 @@ class Cluster:
         _, document = await self.call("status")
         return document["gateways"]
 
+    async def has_whole_log(self):
+        """Whether each server has all of it, as far as it knows; the leader notices late."""
+        return all([await server.is_healthy() for server in self.servers.servers])
+
     async def leader(self):
         """The number of the server that leads the log."""
-        told = await self._told_by_leader()
-        return int(told.leader.removeprefix("n"))
-
-    async def has_whole_log(self):
-        """Whether all servers have all of it."""
-        told = await self._told_by_leader()
-        return all(one.current for one in told.replicas or ())
-
-    async def _told_by_leader(self):
         asker = await nats.connect(self.servers.urls)
-        told = []
+        leaders = []
 
         async def is_told():
             # One that was cut off, or failed, may answer too, and knows none.
             with suppress(nats.errors.Error):
                 info = await asker.jetstream(timeout=1).stream_info("MQ9")
-                told.append(info.cluster)
-            return told and told[-1].leader
+                leaders.append(info.cluster.leader)
+            return leaders and leaders[-1]
 
         try:
             await until(is_told)
         finally:
             await asker.close()
-        return told[-1]
+        return int(leaders[-1].removeprefix("n"))
 
 
 class Members(Cluster):
