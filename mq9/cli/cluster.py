@@ -39,6 +39,8 @@ async def status(call: Call) -> int:
     async with _operating(call) as operator:
         last = await operator.last()
         gateways = await operator.status(min(_STATUS_S, call.timeout))
+    if not gateways:
+        call.out.warn(_NOBODY)
     rows = [
         (
             one["name"],
@@ -59,6 +61,8 @@ async def verify(call: Call) -> int:
     """Have every gateway digest its state at the same place of the log, and compare."""
     async with _operating(call) as operator:
         found = await operator.verify(call.timeout)
+    if not found:
+        call.out.warn(_NOBODY)
     digests = {one["digest"] for one in found}
     are_equal = len(digests) == 1 and None not in digests
     rows = [
@@ -76,6 +80,7 @@ async def verify(call: Call) -> int:
 
 
 _DIGESTS = ("gateway", "record", "digest")
+_NOBODY = "no gateway answers: start one with `mq9 serve --cluster`"
 _SILENT = "no answer yet"
 
 

@@ -64,6 +64,7 @@ def held(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(beside(path, ".lock"), timeout=0, isolation_level=None)) as lock:
         try:
+            lock.execute("PRAGMA journal_mode=MEMORY")  # nothing is written
             lock.execute("BEGIN EXCLUSIVE")  # which ends with the process, however that ends
         except sqlite3.OperationalError as error:
             raise UnusableFile(

@@ -161,7 +161,7 @@ async def joined(
         stack.push_async_callback(client.close)
         log = JetStreamLog(client, clock)
         replicas = await log.found(REPLICAS)
-        snapshots = Snapshots(client)
+        snapshots = Snapshots(client, clock)
         await snapshots.found(replicas)
         taken = await snapshots.all()
         if taken and taken[0].sequence > (await log.last()).sequence:

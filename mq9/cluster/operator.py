@@ -51,7 +51,7 @@ class Operator:
         self._client = client
         self._name = name
         self._log = JetStreamLog(client, clock)
-        self._snapshots = Snapshots(client)
+        self._snapshots = Snapshots(client, clock)
 
     async def status(self, seconds: float) -> list[dict[str, Any]]:
         """Return what each gateway says of itself, by name.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -13,15 +15,20 @@ from nats.aio.client import Client
 from nats.js import api
 from nats.js.object_store import ObjectStore
 
+from mq9.clock import Clock, sleep
 from mq9.cluster import copy_on_disk
 from mq9.cluster.jetstream import NAME
 from mq9.cluster.replica import Snapshot
 from mq9.errors import Unavailable
 
+R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 _KEPT = 2  # so that a gateway which reads one is not left without it
 _TIMEOUT_S = 10.0
+_TRY_S = 2.0
+_TRIES = 8
+_PAUSE_S = 0.25
 _FETCHING_S = 600.0
 _RECORDS = 100_000  # after which another one is due
 _LOG_BYTES = 256 * 1024 * 1024  # or after so many, if the newest one has less
@@ -32,13 +39,15 @@ class Snapshots:
 
     Args:
         client: The connection; it is not closed with them.
+        clock: Measures how long is waited before another try.
         name: Of the log's stream.
 
     Attributes:
         bucket: What the store is called.
     """
 
-    def __init__(self, client: Client, name: str = NAME) -> None:
+    def __init__(self, client: Client, clock: Clock, name: str = NAME) -> None:
+        self._clock = clock
         self._stream = name
         self.bucket = f"{name}_SNAPSHOTS"
         self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
@@ -53,18 +62,17 @@ class Snapshots:
         Raises:
             Unavailable: It cannot be made.
         """
-        try:
+        config = api.ObjectStoreConfig(
+            description="Snapshots of the state of mq9", replicas=replicas
+        )
+
+        async def look() -> ObjectStore:
             try:
-                self._store = await self._jetstream.object_store(self.bucket)
+                return await self._jetstream.object_store(self.bucket)
             except nats.js.errors.NotFoundError:
-                self._store = await self._jetstream.create_object_store(
-                    self.bucket,
-                    api.ObjectStoreConfig(
-                        description="Snapshots of the state of mq9", replicas=replicas
-                    ),
-                )
-        except nats.errors.Error as error:
-            raise Unavailable(f"the store of snapshots cannot be made: {error!r}") from error
+                return await self._jetstream.create_object_store(self.bucket, config)
+
+        self._store = await self._try(look, "the store of snapshots cannot be made")
 
     async def open(self) -> bool:
         """Use the store, if it is there; return whether it is.
@@ -72,13 +80,31 @@ class Snapshots:
         Raises:
             Unavailable: Nobody knows it.
         """
-        try:
-            self._store = await self._jetstream.object_store(self.bucket)
-        except nats.js.errors.NotFoundError:
-            return False
-        except nats.errors.Error as error:
-            raise Unavailable(f"the store of snapshots cannot be read: {error!r}") from error
-        return True
+
+        async def look() -> ObjectStore | None:
+            try:
+                return await self._jetstream.object_store(self.bucket)
+            except nats.js.errors.NotFoundError:
+                return None
+
+        self._store = await self._try(look, "the store of snapshots cannot be read")
+        return self._store is not None
+
+    async def _try(self, step: Callable[[], Awaitable[R]], failed: str) -> R:
+        """Try a step some times: of a store that was just made nobody answers for a moment.
+
+        Raises:
+            Unavailable: None of them went well.
+        """
+        met: Exception | None = None
+        for _ in range(_TRIES):
+            try:
+                async with asyncio.timeout(_TRY_S):
+                    return await step()
+            except (nats.errors.Error, TimeoutError) as error:
+                met = error
+            await sleep(self._clock, _PAUSE_S)
+        raise Unavailable(f"{failed}: {met!r}") from met
 
     @property
     def store(self) -> ObjectStore:
@@ -93,12 +119,14 @@ class Snapshots:
         Raises:
             Unavailable: The store cannot be read.
         """
-        try:
-            found = await self.store.list()
-        except nats.js.errors.NotFoundError:
-            return []  # of an empty store
-        except nats.errors.Error as error:
-            raise Unavailable(f"the store of snapshots cannot be read: {error!r}") from error
+
+        async def look() -> list[api.ObjectInfo]:
+            try:
+                return await self.store.list()
+            except nats.js.errors.NotFoundError:
+                return []  # of an empty store
+
+        found = await self._try(look, "the store of snapshots cannot be read")
         taken = [Snapshot(int(one.name), one.size or 0) for one in found if not one.deleted]
         return sorted(taken, reverse=True)
 

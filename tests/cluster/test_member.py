@@ -104,6 +104,17 @@ async def test_a_snapshot_is_due_after_many_records_or_bytes(members):
     assert not await is_due(log_bytes=1)  # the snapshot is larger
 
 
+async def test_gateways_that_begin_a_cluster_at_once_both_serve_it(tmp_path):
+    async with AsyncExitStack() as stack:
+        members = Members(tmp_path, stack, 3)
+        await asyncio.gather(members.start("one"), members.start("two"))
+
+        await (await members.client()).mailbox_create(name="inbox")
+
+        code, verified = await members.call("verify")
+        assert (code, verified["equal"], len(verified["gateways"])) == (0, True, 2)
+
+
 async def test_one_that_is_started_again_goes_on_with_its_file(inbox, members):
     await inbox.send("inbox", "before")
     await members.stop("one")
@@ -169,8 +180,9 @@ async def test_without_a_log_every_command_says_how_to_begin_one(command, member
 async def test_without_gateways_there_is_nothing_to_see(members):
     await members.start("one")
     await members.stop("one")
-    assert await members.call("status") == (4, {"last": 0, "gateways": []})
-    assert await members.call("verify") == (4, {"equal": False, "gateways": []})
+    said = {"warnings": ["no gateway answers: start one with `mq9 serve --cluster`"]}
+    assert await members.call("status") == (4, {"last": 0, "gateways": [], **said})
+    assert await members.call("verify") == (4, {"equal": False, "gateways": [], **said})
     code, refused = await members.call("snapshot")
     assert (code, refused["error"]) == (1, "snapshot: there is no gateway; start one")
 
