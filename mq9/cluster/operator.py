@@ -26,6 +26,7 @@ from mq9.cluster.member import largest_payload, max_payload_for
 from mq9.cluster.records import LogRecord, decode, encode, first_index
 from mq9.cluster.replica import Snapshot
 from mq9.cluster.snapshots import Snapshots
+from mq9.engine.codec import UnreadableEntry
 from mq9.errors import InvalidRequest, Unavailable, UnusableFile
 from mq9.storage import store
 
@@ -170,9 +171,10 @@ class Operator:
             return False
         if state.first_seq == state.last_seq == _FIRST:
             [begun, *_] = await self._log.read(_FIRST)
-            record = decode(begun.data)
-            if not record.calls and record.verify is None:
-                return True
+            with contextlib.suppress(UnreadableEntry):  # what is no record is no import either
+                record = decode(begun.data)
+                if not record.calls and record.verify is None:
+                    return True
         raise InvalidRequest(
             "import: this cluster has a log already, and only a new one can begin with a file"
         )
