@@ -21,7 +21,7 @@ from mq9.cluster.follower import Follower
 from mq9.cluster.log import Last, Log, Logged, Purged
 from mq9.cluster.log_clock import LogClock
 from mq9.cluster.records import MOST_CALLS, LogRecord, NoRecord, encode
-from mq9.cluster.replica import Applied, Replica, Snapshot
+from mq9.cluster.replica import Applied, Replica, Snapshot, State
 from mq9.engine import machine
 from mq9.engine.codec import UnreadableEntry, encode_call
 from mq9.engine.commands import Advance, Call, Outcome, SetLimits, Undo, undo_of
@@ -46,6 +46,7 @@ _MOST_STEPS = 200_000  # of SQLite's machine, for these; some milliseconds
 _HEAD_BYTES = 4_096  # of a record beside its calls
 _PAUSE_S = 0.25  # after the log could not be read
 _LOOK_S = 2.0  # after which it is asked how far it has come, though nobody wants to know
+_MOST_DIGESTING = 4  # states at once, each of which is kept until it is digested
 _CLOSING_MS = 10_000  # for what was accepted
 _BEHIND = (
     "the log no longer has what this gateway has not applied: "
@@ -163,7 +164,7 @@ class ClusterBackend:
         self._name = name
         self._max_record = max_record - _HEAD_BYTES
         self.on_appended: Callable[[float], None] = lambda _: None
-        self.on_verified: Callable[[Applied], None] = lambda _: None
+        self.on_verified: Callable[[Applied, str], None] = lambda _, __: None
         self.left_out = 0
         self._left_out = 0  # the last of them
         self.is_behind = False
@@ -183,6 +184,7 @@ class ClusterBackend:
         self._order = itertools.count()
         self._asking: asyncio.Task[None] | None = None  # how far the log has come
         self._curious: list[asyncio.Future[int]] = []  # who want to know, and are asked for next
+        self._digesting: dict[asyncio.Task[None], State] = {}
         self._progress = asyncio.Event()  # in what was accepted
         self._work: Work | None = None  # while anything is
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -303,7 +305,9 @@ class ClusterBackend:
             self._tasks.append(self._asking)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for state in self._digesting.values():
+            state.leave()
+        await asyncio.gather(*self._tasks, *self._digesting, return_exceptions=True)
         self._fail(self._failure)
         await asyncio.to_thread(self._let_go)
 
@@ -673,8 +677,8 @@ class ClusterBackend:
 
     def _deliver(self, applied: list[Applied]) -> None:
         for one in applied:
-            if one.digest is not None:
-                self.on_verified(one)
+            if one.record.verify is not None:  # none was applied after it yet
+                self._digest(one)
             if one.record.gateway == self._name:
                 appended = self._appended.pop(one.record.number, None)
                 if appended is not None:
@@ -688,6 +692,33 @@ class ClusterBackend:
             if not future.done():
                 future.set_result(None)
         self._note_progress()
+
+    def _digest(self, applied: Applied) -> None:
+        """Begin to digest the state as it is."""
+        if len(self._digesting) >= _MOST_DIGESTING:
+            logger.warning("no digest: %d are being made", _MOST_DIGESTING)
+            return
+        try:
+            state = self._replica.look()
+        except sqlite3.Error as error:
+            logger.warning("no digest: %s", error)
+            return
+        task = asyncio.create_task(self._tell_digest(applied, state))
+        self._digesting[task] = state
+        task.add_done_callback(self._digesting.pop)
+
+    async def _tell_digest(self, applied: Applied, state: State) -> None:
+        try:
+            with self._clock.busy():
+                digested = await asyncio.to_thread(state.digest)
+        except TooLong:
+            return  # the gateway is closed
+        except sqlite3.Error as error:
+            logger.warning("no digest: %s", error)
+        else:
+            self.on_verified(applied, digested)
+        finally:
+            state.leave()
 
     def _resolve(self, tickets: list[_Ticket] | None, applied: Applied) -> None:
         if tickets is None:  # those who asked were told that it is not known what became of it

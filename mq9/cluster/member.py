@@ -102,12 +102,12 @@ class Member:
             await self.snapshots.forget_older()
         return snapshot
 
-    def tell_digest(self, applied: Applied) -> None:
-        """Send a digest to whoever asked for it by a record."""
-        if applied.digest is None or applied.record.verify is None:
+    def tell_digest(self, applied: Applied, digest: str) -> None:
+        """Send the digest of the state after a record to whoever asked for it by that."""
+        if applied.record.verify is None:
             return
-        self.verified = (applied.sequence, applied.digest)
-        said = {"name": self.name, "sequence": applied.sequence, "digest": applied.digest}
+        self.verified = (applied.sequence, digest)
+        said = {"name": self.name, "sequence": applied.sequence, "digest": digest}
         telling = asyncio.create_task(
             self.client.publish(applied.record.verify, orjson.dumps(said))
         )

@@ -44,7 +44,6 @@ class Applied(NamedTuple):
         record: The record.
         calls: Its calls.
         outcomes: What became of each.
-        digest: Of the state after it; None where nobody asked for it.
     """
 
     sequence: int
@@ -52,7 +51,6 @@ class Applied(NamedTuple):
     record: LogRecord
     calls: list[Call[Request[Any]]]
     outcomes: list[Outcome[Any]]
-    digest: str | None = None
 
 
 class Snapshot(NamedTuple):
@@ -70,6 +68,44 @@ class Snapshot(NamedTuple):
     def name(self) -> str:
         """What it is called in the store."""
         return f"{self.sequence:020}"
+
+
+class State:
+    """The state of a file, which stays as it is here whatever is applied later.
+
+    Args:
+        path: The file.
+
+    Raises:
+        sqlite3.Error: The storage failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._is_left = False
+        self._connection = store.open_reader(path)
+        try:
+            self._connection.execute("BEGIN")
+            position.position(self._connection)  # from now on it is as it was when this was read
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def digest(self) -> str:
+        """Digest it, on any thread, and let go of the file.
+
+        Raises:
+            TooLong: It was left meanwhile.
+            sqlite3.Error: The storage failed.
+        """
+        with (
+            closing(self._connection) as connection,
+            stopped_when(connection, lambda: self._is_left),
+        ):
+            return digest.digest(connection)
+
+    def leave(self) -> None:
+        """Have an end of what is done with it."""
+        self._is_left = True
 
 
 class Replica:
@@ -165,15 +201,12 @@ class Replica:
                     if not done:
                         raise
                     break
-                # A digest is of the state after the record, and of nothing that comes later.
+                # Whoever asked for a digest is told of the state after this record.
                 if done[-1].record.verify is not None or self._timer() - begun > most_s:
                     break
             if self._derived is not None:
                 self._derived.follow(connection)
             entries.finish()
-            last = done[-1]
-            if last.record.verify is not None:
-                done[-1] = last._replace(digest=digest.digest(connection))
             connection.execute("COMMIT")
         except BaseException:
             roll_back(connection)
@@ -203,6 +236,14 @@ class Replica:
                 roll_back(connection)
                 raise
         return changed
+
+    def look(self) -> State:
+        """Return the state as it is now.
+
+        Raises:
+            sqlite3.Error: The storage failed.
+        """
+        return State(self.path)
 
     def copy_to(self, path: Path) -> Snapshot:
         """Copy the state into a new file; return what is in it.

@@ -1,14 +1,19 @@
 """A gateway's copy of the state."""
 
 import pytest
+from calls import call
 
 from mq9.cluster.log import Logged
 from mq9.cluster.records import LogRecord, encode
 from mq9.cluster.replica import Replica
+from mq9.engine.codec import encode_call
+from mq9.protocol import requests
+from mq9.storage.steps import TooLong
 
 
-def record(sequence):
-    return Logged(sequence, 1_700_000_000_000, encode(LogRecord("gateway", sequence, 0)))
+def record(sequence, *calls):
+    encoded = tuple(map(encode_call, calls))
+    return Logged(sequence, 1_700_000_000_000, encode(LogRecord("gateway", sequence, 0, encoded)))
 
 
 @pytest.fixture
@@ -27,6 +32,24 @@ def test_a_record_that_is_not_the_next_one_is_refused_with_those_beside_it(repli
         replica.apply([record(2), record(2 + apart)])
     replica.apply([record(2)])
     assert replica.sequence == 2
+
+
+def test_a_state_stays_as_it_is_whatever_is_applied_later(replica):
+    replica.apply([record(1, call(requests.CreateMailbox))])
+    first, then = replica.look(), replica.look()
+    expected = first.digest()
+    replica.apply([record(2, call(requests.Send))])
+    assert then.digest() == expected
+    assert replica.look().digest() != expected
+
+
+def test_a_state_that_was_left_is_digested_no_further(replica):
+    sends = [call(requests.Send) for _ in range(500)]
+    replica.apply([record(1, call(requests.CreateMailbox), *sends)])
+    state = replica.look()
+    state.leave()
+    with pytest.raises(TooLong):
+        state.digest()
 
 
 class Timer:

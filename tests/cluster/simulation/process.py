@@ -115,8 +115,8 @@ class Process:
         self.backend.on_verified = self._note_digest
         return self.backend
 
-    def _note_digest(self, applied):
-        self._world.history.note_digest(applied.sequence, applied.digest)
+    def _note_digest(self, applied, digest):
+        self._world.history.note_digest(applied.sequence, digest)
 
     def look(self):
         """Tell whether it answers nothing, and is to be started again."""
