@@ -40,7 +40,11 @@ class ClusterModel(Model):
         return mailbox
 
     def undo(self, call, now):
-        """Make a reply undone, unless it was given again since."""
+        """Make a reply undone, unless it was given again since.
+
+        One that is undone only after a later one of the same message was keeps its place in the
+        count of deliveries.
+        """
         mailbox = self.mailbox(call.address, now)
         reply = None if mailbox is None else mailbox.replies.get(call.request.batch)
         if reply is None or reply.copies != call.request.copy:
@@ -54,7 +58,7 @@ class ClusterModel(Model):
                 continue
             before = [one for one in group.replies if msg_id in one.msg_ids]
             if before:
-                lease.holder, lease.until_ms, lease.reply = None, 0, before[-1]
+                lease.holder, lease.until_ms = None, 0
                 lease.count -= 1
             else:
                 del group.leases[msg_id]
