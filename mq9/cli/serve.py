@@ -227,7 +227,7 @@ async def running(
             stack.push_async_callback(server.close)
             await server.start(settings.host, settings.port)
         if serving.member is not None:
-            await serving.member.gateway.start(guard.reserved)
+            await serving.member.gateway.start(guard.reserved, settings.payload_encoding)
         loop, *_ = type(asyncio.get_running_loop()).__module__.split(".")
         logger.info("serving", extra={"where": serving.where, "data": serving.data, "loop": loop})
         if settings.admin:

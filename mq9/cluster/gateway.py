@@ -23,11 +23,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from mq9.broker.embedded import EmbeddedBroker
+from mq9.broker.payloads import PayloadForm
 from mq9.broker.service import Request, Session
 from mq9.clock import Clock, sleep
 from mq9.engine.commands import Call, Undo
 from mq9.errors import LimitReached, PayloadTooLarge
 from mq9.protocol import replies, subjects
+from mq9.protocol.headers import PayloadEncoding
 from mq9.protocol.reserved import Reserved
 
 logger = logging.getLogger("mq9.broker")
@@ -123,18 +125,24 @@ class Gateway:
         self._rested = asyncio.Event()
         self.requests = 0
         self._reserved: Reserved | None = None
+        self._encoding = PayloadEncoding.AUTO
         self._is_able = is_able
         self.is_over = asyncio.Event()
         self.is_draining = False
 
-    async def start(self, reserved: Reserved | None = None) -> None:
+    async def start(
+        self,
+        reserved: Reserved | None = None,
+        encoding: PayloadEncoding = PayloadEncoding.AUTO,
+    ) -> None:
         """Join the queue group; it returns when the gateway has heard itself, and has joined.
 
         Args:
             reserved: What belongs to configured agents: nobody who asks through the cluster is
                 known to be one.
+            encoding: How payloads stand in replies to requests that do not say.
         """
-        self._reserved = reserved
+        self._reserved, self._encoding = reserved, encoding
         self._lost = await self._client.subscribe(f"{self._lost_subject}.>", cb=self._take_back)
         await self._client.subscribe(self._beat_subject, cb=self._hear)
         self._chores = [asyncio.create_task(self._beat()), asyncio.create_task(self._write_all())]
@@ -189,6 +197,7 @@ class Gateway:
         session = Session(
             _connection_of(message.reply),
             reserved=self._reserved,
+            payloads=PayloadForm(self._encoding),
             max_reply=self._client.max_payload - _HEAD_BYTES,
         )
         request = Request(

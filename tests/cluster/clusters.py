@@ -94,12 +94,18 @@ class Members(Cluster):
         """The file of a gateway's copy of the state."""
         return self.directory / f"{name}.db"
 
-    async def start(self, name, *, reserved=None, **options):
-        """Start one, with the file that it had before, if it had one."""
+    async def start(self, name, *, gateway=(), **options):
+        """Start one, with the file that it had before, if it had one.
+
+        Args:
+            name: Of the file.
+            gateway: What the gateway is started with.
+            options: What it joins with.
+        """
         own = self._stacks[name] = await self.stack.enter_async_context(AsyncExitStack())
         joining = joined(self.url, self.file(name), SystemClock(), **options)
         member = await own.enter_async_context(joining)
-        await member.gateway.start(reserved)
+        await member.gateway.start(*gateway)
         return member
 
     async def stop(self, name):

@@ -27,6 +27,7 @@ from mq9.errors import (
     Unreachable,
     UnusableFile,
 )
+from mq9.protocol.headers import PayloadEncoding
 from mq9.protocol.reserved import Reserved
 from mq9.transport.direct import DirectTransport
 
@@ -385,7 +386,7 @@ async def test_a_message_that_could_not_be_given_back_is_refused(members):
 
 
 async def test_what_belongs_to_configured_agents_is_closed_to_who_comes_by_the_cluster(members):
-    await members.start("one", reserved=Reserved(["ada"]))
+    await members.start("one", gateway=[Reserved(["ada"])])
     client = await members.client()
 
     with pytest.raises(Forbidden, match="ada"):
@@ -449,3 +450,23 @@ async def test_mail_whose_asker_has_gone_is_given_to_the_next_one(tmp_path, size
             [message] = await client.fetch("inbox", group_name="g", max_wait_ms=10_000)
             assert (message.text, message.delivery_count) == (url, 1)
             await client.ack("inbox", "g", message.msg_id)
+
+
+@pytest.mark.parametrize(
+    ("setting", "encodings"), [("auto", [None, "base64"]), ("base64", ["base64", "base64"])]
+)
+async def test_bodies_stand_in_replies_as_the_gateway_was_told(members, setting, encodings):
+    await members.start("one", gateway=[None, PayloadEncoding(setting)])
+    client = await members.client()
+    await client.mailbox_create(name="inbox")
+    await client.send("inbox", "text")
+    asker = await nats.connect(members.url)
+    config = {"num_msgs": 1, "max_wait_ms": 0}
+    said = []
+    for official in ({}, {"deliver": "earliest", "force_deliver": False}):
+        body = {"group_name": f"g{len(said)}", "config": config, **official}
+        reply = await asker.request("$mq9.AI.MSG.FETCH.inbox", json.dumps(body).encode())
+        [message] = json.loads(reply.data)["messages"]
+        said.append(message.get("encoding"))
+    await asker.close()
+    assert said == encodings
