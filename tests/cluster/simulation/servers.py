@@ -144,7 +144,12 @@ class Servers:
 
     def damaged(self, data):
         """What comes of data on its way, which nobody notices."""
-        return data[:-1] + b"\0" if self.happens(0.005) else data
+        if not data or not self.happens(0.005):
+            return data
+        damaged = bytearray(data)
+        # No two are damaged alike, by which what was stored damaged is told from others.
+        damaged[self._dice.randrange(len(data))] ^= self._dice.randint(1, 255)
+        return bytes(damaged)
 
     def store(self, data):
         """Store what somebody has published, and tell of it; its number."""
