@@ -26,7 +26,7 @@ from mq9.storage import backups
 logger = logging.getLogger("mq9.broker")
 
 APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 9
+VERSION = 10
 # From each older version to the next; the database is at VERSION after all that apply.
 _MIGRATIONS: dict[int, str] = {
     1: "",  # agents came to have vectors, whose table is now made by who derives them
@@ -141,6 +141,7 @@ _MIGRATIONS: dict[int, str] = {
     " DELETE FROM message_counts"
     " WHERE mailbox = old.mailbox AND priority = old.priority AND block = old.msg_id >> 9"
     " AND messages = 0; END;\n",
+    9: "",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
