@@ -29,6 +29,7 @@ from mq9.wire import encoder
 logger = logging.getLogger("mq9.broker")
 
 _LEAST_PAYLOAD = 64 * 1024  # announced where messages have to be smaller; requests must fit
+_ADMISSION_S = 30.0  # in which a client must be admitted, its place in the queue included
 _BACKLOG = 1_024  # connections that the system holds until they are accepted
 
 
@@ -290,9 +291,21 @@ class Server:
             if not session.has_connected:
                 connection.close("auth", "Authentication Timeout")
 
+        def expire_if_silent() -> None:
+            if not session.is_being_admitted:  # else its password waits behind those of others
+                expire()
+
         if not session.has_connected:
-            timer = self._timers.call_later(round(self._limits.connect_s * 1000), expire)
-            connection.closed.add_done_callback(lambda _: timer.cancel())
+            timers = [
+                self._timers.call_later(round(self._limits.connect_s * 1000), expire_if_silent),
+                self._timers.call_later(round(_ADMISSION_S * 1000), expire),
+            ]
+
+            def cancel(_closed: asyncio.Future[None]) -> None:
+                for timer in timers:
+                    timer.cancel()
+
+            connection.closed.add_done_callback(cancel)
         return session
 
     def remove(self, connection: ClientConnection, reason: str) -> None:

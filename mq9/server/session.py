@@ -76,7 +76,7 @@ class Session:
         connection: Connection,
         number: int,
         consumer: str,
-        peer: str | None = None,
+        peer: str = "",
     ) -> None:
         self.name = f"client {number}"
         self.takes_info = False
@@ -84,6 +84,7 @@ class Session:
         self._connection = connection
         self._number = number
         self._peer = peer
+        self._address = peer.rpartition(":")[0]
         self._asker = Asker(consumer, payloads=PayloadForm(hub.encoding))
         self._subscriptions = Subscriptions(hub.router, hub.limits)
         self._requests = Requests(
@@ -110,6 +111,11 @@ class Session:
     def has_connected(self) -> bool:
         """Whether the client has said who it is, where it must."""
         return self._connected or self._hub.guard.is_open
+
+    @property
+    def is_being_admitted(self) -> bool:
+        """Whether the client has said who it is, and the server still compares its password."""
+        return self._admission is not None
 
     @property
     def is_busy(self) -> bool:
@@ -188,7 +194,7 @@ class Session:
     async def _admit(self, options: dict[str, Any]) -> None:
         """Let the client in, or refuse it; what it sends meanwhile waits."""
         try:
-            agent = await self._hub.guard.admit(options)
+            agent = await self._hub.guard.admit(options, self._address)
         except Unauthorized as error:
             logger.warning(
                 "a client was refused: %s",

@@ -12,17 +12,14 @@ token as ``sha256:`` and its hexadecimal digest, which is safe only for what can
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
-import os
 import secrets
 import string
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,11 +28,11 @@ from mq9.errors import InvalidRequest, Unauthorized
 from mq9.protocol import checks
 from mq9.protocol.reserved import Reserved
 from mq9.server import passwords
+from mq9.server.guesses import Guesses
 
 logger = logging.getLogger("mq9.broker")
 
 _DIGEST = "sha256:"
-_THREADS = max(1, (os.cpu_count() or 1) // 2)  # that compare passwords; the rest is for others
 _FIELDS = {"agent", "user", "password", "token"}
 
 
@@ -50,11 +47,12 @@ class Guard(Protocol):
     def reserved(self) -> Reserved | None:
         """What belongs to the configured agents; None where no agents are configured."""
 
-    async def admit(self, credentials: Mapping[str, Any]) -> str | None:
+    async def admit(self, credentials: Mapping[str, Any], address: str = "") -> str | None:
         """Return the agent that a connection is; None for one that is no agent.
 
         Args:
             credentials: The ``user``, ``pass`` and ``auth_token`` of a CONNECT, where given.
+            address: The client's IP address. The work of comparing passwords is divided by it.
 
         Raises:
             Unauthorized: They admit nobody. The text holds no secret.
@@ -67,7 +65,7 @@ class Anybody:
     is_open = True
     reserved = None
 
-    async def admit(self, _credentials: Mapping[str, Any]) -> None:
+    async def admit(self, _credentials: Mapping[str, Any], _address: str = "") -> None:
         """Let them in."""
 
 
@@ -98,14 +96,17 @@ def _digest(secret: str) -> bytes:
 
 
 class _Password:
-    """Compares a password with what is kept of it.
+    """The password of a user, as the users file has it.
 
     Args:
-        user: Whose it is.
-        threads: Where scrypt is computed.
+        user: The user.
+
+    Attributes:
+        agent: The agent that the user is.
+        hash: The scrypt hash; None for a password that is written as it is.
     """
 
-    def __init__(self, user: User, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, user: User) -> None:
         self.agent = user.agent
         self.hash = (
             passwords.parse("password", user.secret)
@@ -113,27 +114,27 @@ class _Password:
             else None
         )
         self._digest = user.digest
-        self._threads = threads
         self._key = secrets.token_bytes(32)
         self._known: bytes | None = None  # the password that was right before, under the key
 
-    async def is_it(self, password: str) -> bool:
-        """Tell whether a password is right.
+    def is_known(self, password: str) -> bool:
+        """Tell, without the work of a hash, whether a password is known to be right.
 
-        Of one that is hashed by scrypt the first success is remembered until the process ends, so
-        that clients that come again need not wait behind those that guess.
+        The first success with a hash is remembered until the process ends, so that a client that
+        comes again need not wait behind others that guess.
         """
         if self.hash is None:
             return hmac.compare_digest(_digest(password), self._digest)
-        given = hmac.new(self._key, _digest(password), hashlib.sha256).digest()
-        if self._known is not None and hmac.compare_digest(given, self._known):
-            return True
-        is_right = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self.hash.matches, password
+        return self._known is not None and hmac.compare_digest(
+            self._under_key(password), self._known
         )
-        if is_right:
-            self._known = given
-        return is_right
+
+    def remember(self, password: str) -> None:
+        """Remember that a password is right."""
+        self._known = self._under_key(password)
+
+    def _under_key(self, password: str) -> bytes:
+        return hmac.new(self._key, _digest(password), hashlib.sha256).digest()
 
 
 class Users:
@@ -153,13 +154,11 @@ class Users:
 
     def __init__(self, users: Sequence[User]) -> None:
         self._tokens = [user for user in users if user.name is None]
-        # Few threads, so that guesses leave the processors to others; each waits for its turn.
-        threads = ThreadPoolExecutor(_THREADS, "mq9-passwords")
-        self._passwords = {
-            user.name: _Password(user, threads) for user in users if user.name is not None
-        }
-        # What an unknown name is compared with, so that it takes as long as a known one.
-        self._nobody = next((one for one in self._passwords.values() if one.hash), None)
+        self._passwords = {user.name: _Password(user) for user in users if user.name is not None}
+        self._guesses = Guesses()
+        # Compared with every wrong password that has no hash of its own, so that the time tells
+        # neither unknown names nor users without a hash.
+        self._decoy = next((one.hash for one in self._passwords.values() if one.hash), None)
         agents = [user.agent for user in users if user.agent is not None]
         self.reserved = Reserved(agents) if agents else None
 
@@ -212,8 +211,13 @@ class Users:
         found = (one.agent for one in self._tokens)
         return list(dict.fromkeys(agent for agent in found if agent is not None))
 
-    async def admit(self, credentials: Mapping[str, Any]) -> str | None:
+    async def admit(self, credentials: Mapping[str, Any], address: str = "") -> str | None:
         """Return the agent that a connection is; None for one that is no agent."""
+        agent = await self._agent_of(credentials, address)
+        self._guesses.trust(address)
+        return agent
+
+    async def _agent_of(self, credentials: Mapping[str, Any], address: str) -> str | None:
         name, password = credentials.get("user") or None, credentials.get("pass") or None
         # Clients send a token alone as auth_token, and some as a user name without a password.
         token = credentials.get("auth_token") or (None if password else name)
@@ -222,8 +226,15 @@ class Users:
             return user.agent
         known = self._passwords.get(name) if isinstance(name, str) else None
         if isinstance(password, str):
-            compared = known or self._nobody
-            if compared is not None and await compared.is_it(password) and known is not None:
+            if known is not None and known.is_known(password):
+                return known.agent
+            own = known.hash if known is not None else None
+            compared = own or self._decoy
+            is_right = compared is not None and await self._guesses.is_right(
+                password, compared, address
+            )
+            if is_right and known is not None and own is not None:
+                known.remember(password)
                 return known.agent
         if known is not None:
             raise Unauthorized(f"wrong password of user {name!r}")

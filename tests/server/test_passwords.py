@@ -5,12 +5,16 @@ import hashlib
 import hmac
 import os
 import secrets
+from concurrent.futures import Executor, Future
+from typing import ClassVar
 
 import pytest
 from raw import RawClient, connect, publish
+from waiting import until
 
 from mq9 import Unauthorized
 from mq9.server import passwords
+from mq9.server.guesses import Guesses
 from mq9.server.users import User, Users
 
 _SALT = b"0123456789abcdef"
@@ -167,3 +171,108 @@ async def test_every_token_is_compared_whichever_is_right(known, monkeypatch):
     with pytest.raises(Unauthorized):
         await guard.admit({"auth_token": "wrong"})
     assert len(compared) == 6
+
+
+class Thread(Executor):
+    """Runs what it is given when a test says so, in order."""
+
+    made: ClassVar = {}
+
+    def __init__(self, _count, name):
+        self.made[name] = self
+        self.waiting = []
+
+    def submit(self, function, *arguments):
+        done = Future()
+        self.waiting.append((done, function, arguments))
+        return done
+
+    def run(self):
+        """Run the first of what waits."""
+        done, function, arguments = self.waiting.pop(0)
+        if done.set_running_or_notify_cancel():
+            done.set_result(function(*arguments))
+
+
+class TestTurnsOfAddresses:
+    """Comparisons are divided among addresses."""
+
+    @pytest.fixture
+    def guesses(self):
+        return Guesses(Thread)
+
+    @pytest.fixture
+    def kept(self):
+        return passwords.parse("password", str(made_by_scrypt("right", 4, 1, 1, 16)))
+
+    async def ask(self, guesses, kept, password, address):
+        task = asyncio.create_task(guesses.is_right(password, kept, address))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return task
+
+    async def test_one_that_asks_thirty_times_is_behind_one_that_asks_once(self, guesses, kept):
+        flood = [await self.ask(guesses, kept, "wrong", "10.0.0.1") for _ in range(30)]
+        user = await self.ask(guesses, kept, "right", "10.0.0.2")
+        threads = Thread.made["mq9-passwords"]
+        assert len(threads.waiting) == 2
+
+        threads.run()
+        threads.run()
+
+        assert await user is True
+        assert sum(one.done() for one in flood) == 1
+        for one in flood:
+            one.cancel()
+
+    async def test_one_that_was_admitted_before_waits_behind_no_stranger(self, guesses, kept):
+        guesses.trust("10.0.0.2")
+        flood = [await self.ask(guesses, kept, "wrong", f"10.0.1.{n}") for n in range(30)]
+        user = await self.ask(guesses, kept, "right", "10.0.0.2")
+
+        Thread.made["mq9-known-addresses"].run()
+
+        assert await user is True
+        assert not any(one.done() for one in flood)
+        for one in flood:
+            one.cancel()
+
+    async def test_one_that_hangs_up_gives_its_turn_to_the_next(self, guesses, kept):
+        first, second = [await self.ask(guesses, kept, "right", "10.0.0.1") for _ in range(2)]
+        first.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        threads = Thread.made["mq9-passwords"]
+        while threads.waiting:
+            threads.run()
+
+        assert await second is True
+
+
+@pytest.mark.parametrize("name", ["plain", "nobody", "ada"])
+async def test_every_wrong_password_is_compared_with_a_hash(known, name, monkeypatch):
+    compared = []
+
+    def matches(self, password):
+        compared.append(password)
+        return False
+
+    monkeypatch.setattr(passwords.PasswordHash, "matches", matches)
+    guard = Users([*known, User("plain secret", "plain", "Plain")])
+    with pytest.raises(Unauthorized):
+        await guard.admit({"user": name, "pass": "guess"}, "10.0.0.1")
+    assert compared == ["guess"]
+
+
+async def test_a_password_that_waits_for_its_turn_is_not_timed_out_like_silence(guarded):
+    async with (
+        await RawClient.open(guarded.server.address) as ada,
+        await RawClient.open(guarded.server.address) as silent,
+    ):
+        [session] = [one.session for one in guarded.server.clients if one.number == 1]
+        ada.send(connect(user="ada", **{"pass": "lovelace"}) + b"PING\r\n")
+        await until(lambda: session.is_being_admitted or session.has_connected)
+        await guarded.timers.advance(5)
+
+        assert await silent.ended() == [("-ERR", "'Authentication Timeout'")]
+        assert await ada.frame() == ("PONG",)

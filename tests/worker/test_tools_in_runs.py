@@ -144,7 +144,7 @@ class TrustingGuard:
     is_open = True
     reserved = None
 
-    async def admit(self, credentials):
+    async def admit(self, credentials, _address):
         return credentials.get("user")
 
 
