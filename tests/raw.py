@@ -7,12 +7,17 @@ import orjson
 
 
 class RawClient:
-    """Speaks over one socket, and splits what comes back into frames."""
+    """Speaks over one socket, and splits what comes back into frames.
+
+    It answers the PINGs that it reads, and counts them, unless it is told not to.
+    """
 
     def __init__(self, reader, writer):
         self._reader = reader
         self._writer = writer
         self.info = None
+        self.answers_pings = True
+        self.pings = 0
         self._inboxes = 0
 
     @classmethod
@@ -41,6 +46,14 @@ class RawClient:
 
     async def frame(self, timeout=10):
         """Return the next frame: its name and its parts. Raises EOFError at the end."""
+        frame = await self._frame(timeout)
+        while frame == ("PING",) and self.answers_pings:
+            self.pings += 1
+            self.send(b"PONG\r\n")
+            frame = await self._frame(timeout)
+        return frame
+
+    async def _frame(self, timeout):
         async with asyncio.timeout(timeout):
             line = await self._reader.readline()
             if not line.endswith(b"\r\n"):
@@ -61,9 +74,7 @@ class RawClient:
         inbox = f"_INBOX.raw.{self._inboxes}"
         self.send(f"SUB {inbox} {self._inboxes}\r\n".encode())
         self.send(publish(subject, payload, headers=headers, reply=inbox))
-        while (frame := await self.frame()) == ("PING",):
-            self.send(b"PONG\r\n")
-        name, _, _, reply = frame
+        name, _, _, reply = await self.frame()
         assert name == "MSG"
         self.send(f"UNSUB {self._inboxes}\r\n".encode())
         return reply

@@ -1,16 +1,18 @@
-"""The mail of one mailbox for one subscription: what is stored, then what arrives.
+"""The mail of one mailbox for one subscription: stored messages first, then new ones.
 
-A subscription without a group reads everything and leaves nothing behind: whoever subscribes again
-is given all that is stored once more. One of a group is a consumer of it; what it was given is
-confirmed when its connection has taken the bytes, and no later acknowledgement is expected. So it
-is delivered at most once if the program that reads it crashes, and again if the broker does before
-it has confirmed.
+A subscription without a group reads every message and changes nothing: a client that subscribes
+again is sent all stored messages again. A subscription of a group is a consumer of that group. Its
+messages are confirmed when the client has read them; the client sends no ACK. So a message is lost
+if the program crashes after it has read the message, and delivered again if the broker crashes
+before it has confirmed the message.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mq9.broker.waiters import Waiters
@@ -29,9 +31,42 @@ logger = logging.getLogger("mq9.broker")
 
 _MOST = 100  # messages that are read at once
 _MOST_BYTES = 1024 * 1024  # of these, unless one alone is larger
-_LEASE_MS = 60_000  # in which a connection takes what it is given, else another member is
+_LEASE_MS = 60_000  # for the client to read its messages; then another member gets them
 _LOOK_MS = 60_000  # until a mailbox is looked at again without news
 _RETRY_MS = 1_000  # after the storage could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Messages that a feed has given out, without their payloads.
+
+    Attributes:
+        mail_address: The mailbox.
+        ids: The messages, in order.
+        batch: The token that confirms them together; None without a group.
+        copy: Which copy of the reply this is.
+        generation: Which of the mailboxes at the address they are from.
+        cursors: Of each lane, the msg_id from which to read on, without a group.
+    """
+
+    mail_address: str
+    ids: tuple[int, ...]
+    batch: str | None
+    copy: int
+    generation: str
+    cursors: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, fetched: Fetched) -> Given:
+        """Return the record of fetched messages."""
+        return cls(
+            fetched.mail_address,
+            tuple(message.msg_id for message in fetched.messages),
+            fetched.batch,
+            fetched.copy,
+            fetched.generation,
+            fetched.cursors,
+        )
 
 
 class Feed:
@@ -77,15 +112,23 @@ class Feed:
         self._group_name = group_name
         self._read_by = read_by
         self._is_stopping = is_stopping
-        self._last: Fetched | None = None  # read without a group, in the mailbox that there is
+        # The last read without a group in the present mailbox, without its messages.
+        self._last: Fetched | None = None
 
-    async def read(self, most: int = _MOST) -> Fetched | None:
-        """Return the next messages, as soon as there are any; None when the broker stops.
+    @asynccontextmanager
+    async def next(
+        self,
+        most: int = _MOST,
+        turn: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+    ) -> AsyncIterator[Fetched | None]:
+        """Wait for messages and give the next ones; None when the broker stops.
 
-        A mailbox that is not there, or no longer, is waited for. Cancelled, it leases nothing.
+        A missing mailbox is waited for. A read that is cancelled leases no messages.
 
         Args:
-            most: How many messages.
+            most: The highest number of messages, at most 100.
+            turn: Makes the context in which the mailbox is read and the messages are used. It is
+                left while there are no messages.
 
         Raises:
             Forbidden: The mailbox is not open to who is subscribed.
@@ -96,23 +139,25 @@ class Feed:
             while not self._is_stopping():
                 waiter.begin()
                 wait_ms, change_ms = _LOOK_MS, None
-                try:
-                    fetched = await self._look(most)
-                except MailboxNotFound:
-                    if self._last is not None:
-                        self._last = None  # another one may have taken the address already
-                        continue
-                except Unavailable as error:
-                    logger.warning("%s could not be read: %s", self._address, error)
-                    wait_ms = _RETRY_MS
-                else:
-                    if fetched.messages:
-                        return fetched
-                    change_ms = fetched.next_change_ms
+                async with turn():
+                    try:
+                        fetched = await self._look(most)
+                    except MailboxNotFound:
+                        if self._last is not None:
+                            self._last = None  # another mailbox may have the address already
+                            continue
+                    except Unavailable as error:
+                        logger.warning("%s could not be read: %s", self._address, error)
+                        wait_ms = _RETRY_MS
+                    else:
+                        if fetched.messages:
+                            yield fetched
+                            return
+                        change_ms = fetched.next_change_ms
                 if change_ms is not None:
                     change_ms -= self._clock.now_ms()
                 await waiter.wait(self._clock, wait_ms, change_ms, awaited_ms=wait_ms)
-        return None
+        yield None
 
     async def _look(self, most: int) -> Fetched:
         fetch = requests.Fetch(
@@ -127,39 +172,40 @@ class Feed:
         last = self._last
         peek = commands.Peek(fetch=fetch, cursors=None if last is None else last.cursors)
         call = self._call(peek, None if last is None else last.generation)
-        self._last = await self._peek(call)
-        return self._last
+        fetched = await self._peek(call)
+        self._last = replace(fetched, messages=())
+        return fetched
 
-    async def taken(self, fetched: Fetched, sent: Sequence[int]) -> None:
-        """Confirm messages that the connection has taken, and return the others.
+    async def taken(self, given: Given, sent: Sequence[int]) -> None:
+        """Confirm messages that the client has read, and return the others.
 
         Args:
-            fetched: What was read.
-            sent: The ids of those that were sent.
+            given: All messages that were given.
+            sent: The ids of the messages that the client has read.
 
         Raises:
             Mq9Error: They could not be confirmed; their lease runs out.
         """
-        are_all = len(sent) == len(fetched.messages)
+        are_all = len(sent) == len(given.ids)
         if self._group_name is not None:
-            for msg_id in (fetched.messages[-1].msg_id,) if are_all else sent:
+            for msg_id in given.ids[-1:] if are_all else sent:
                 ack = requests.Ack(
                     group_name=self._group_name,
                     msg_id=msg_id,
-                    batch=fetched.batch,
+                    batch=given.batch,
                     individual=not are_all,
                 )
                 await self._backend.run(self._call(ack), self._asker)
             if not are_all:
-                self.return_unread(fetched)
-        elif self._read_by is not None and fetched.cursors is not None and are_all:
-            note = commands.NoteRead(group_name=self._read_by, cursors=fetched.cursors)
-            await self._backend.run(self._call(note, fetched.generation), self._asker)
+                self.return_unread(given)
+        elif self._read_by is not None and given.cursors is not None and are_all:
+            note = commands.NoteRead(group_name=self._read_by, cursors=given.cursors)
+            await self._backend.run(self._call(note, given.generation), self._asker)
 
-    def return_unread(self, fetched: Fetched) -> None:
-        """Give messages that the connection did not take to the other members of the group."""
-        if fetched.batch is not None:
-            undo = commands.Undo(batch=fetched.batch, copy=fetched.copy)
+    def return_unread(self, given: Given) -> None:
+        """Give messages that the client did not read to the other members of the group."""
+        if given.batch is not None:
+            undo = commands.Undo(batch=given.batch, copy=given.copy)
             self._backend.make_undone(self._call(undo), self._asker)
             self._waiters.notify(self._address)
 

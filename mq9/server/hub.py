@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from mq9 import dialects
 from mq9.broker.feed import Feed
@@ -16,8 +17,10 @@ from mq9.dialects import Dialects
 from mq9.dialects.listening import Listening
 from mq9.protocol.headers import PayloadEncoding
 from mq9.server.limits import ServerLimits
+from mq9.server.outgoing import Body
+from mq9.server.read_turns import ReadTurns
 from mq9.server.router import Router
-from mq9.server.subscriptions import Subscription
+from mq9.server.subscriptions import BodyName, Subscription
 from mq9.server.users import Guard
 
 
@@ -76,6 +79,8 @@ class Hub:
         draining: Whether the server is about to stop, and begins nothing new.
         in_work: The requests in work.
         pushes: The subscriptions that are sent mail, and what confirms it.
+        read_turns: Lets few subscriptions read mail at the same time.
+        bodies: The mail that clients have not read yet, so that each body is kept once.
         unheard: Called for each publish that reaches nobody.
         router: All subscriptions.
     """
@@ -90,6 +95,8 @@ class Hub:
     draining: bool = False
     in_work: InWork = field(default_factory=InWork)
     pushes: set[asyncio.Task[None]] = field(default_factory=set)
+    read_turns: ReadTurns = field(default_factory=ReadTurns)
+    bodies: WeakValueDictionary[BodyName, Body] = field(default_factory=WeakValueDictionary)
     unheard: Callable[[], None] = _ignore
     router: Router[Subscription] = field(init=False)
 

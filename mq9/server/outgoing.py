@@ -17,7 +17,7 @@ _JOINED = 4 * 1024  # bytes of a body up to which copying it costs less than kee
 class Body:
     """Bytes that are kept once, however many clients they go to."""
 
-    __slots__ = ("data",)
+    __slots__ = ("__weakref__", "data")
 
     def __init__(self, data: bytes) -> None:
         self.data = data

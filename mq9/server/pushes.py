@@ -1,17 +1,20 @@
 """The subscriptions of one client that are sent mail.
 
-Each has a task that reads a little, sends it, and goes on when the client's socket has taken it. So
-a client that does not read is sent little, and delays nobody.
+Each has a task that reads some messages, sends them, and continues when the client's socket has
+taken them. The subscriptions of a connection do so one after the other. So a client that does not
+read is sent at most one such part, and delays no other client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Protocol, TypeAlias
 
-from mq9.broker.feed import Feed
+from mq9.broker.feed import Feed, Given
 from mq9.broker.service import Session as Asker
 from mq9.dialects.listening import Mail, headers_of
 from mq9.errors import MailboxNotFound, Mq9Error
@@ -25,6 +28,8 @@ from mq9.wire.frames import Publish
 logger = logging.getLogger("mq9.broker")
 
 _MOST = 100  # messages that are sent before the client's socket must have taken them
+
+ReadTurn: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 
 
 class Connection(Protocol):
@@ -45,6 +50,7 @@ class Pushes:
         subscriptions: All subscriptions of the client.
         connection: The client's.
         deliver: Sends a message to a subscription, and ends one that has had its last.
+        has_read: Returns when the client has read everything that was written so far.
         name: The client's name, for the log.
     """
 
@@ -54,13 +60,16 @@ class Pushes:
         subscriptions: Subscriptions,
         connection: Connection,
         deliver: Callable[[Subscription, Message], None],
+        has_read: Callable[[], Awaitable[None]],
         name: str,
     ) -> None:
         self._hub = hub
         self._subscriptions = subscriptions
         self._connection = connection
         self._deliver = deliver
+        self._has_read = has_read
         self._name = name
+        self._one_at_a_time = asyncio.Lock()
         self._tasks: dict[Subscription, asyncio.Task[None]] = {}
         self._sending: set[Subscription] = set()  # which the client's socket must take
 
@@ -81,7 +90,8 @@ class Pushes:
         """Begin to send a subscription mail, of which some may be stored already."""
         group, read_by = subscription.queue, mail.read_by
         feed = self._hub.feed(asker, mail.mail_address, group, None if group else read_by)
-        task = asyncio.create_task(self._push(subscription, mail, feed))
+        turn = partial(self._turn, asker.asker)
+        task = asyncio.create_task(self._push(subscription, mail, feed, turn))
         self._tasks[subscription] = task
         self._hub.pushes.add(task)
         task.add_done_callback(lambda task: self._done(subscription, task))
@@ -97,14 +107,21 @@ class Pushes:
         for task in self._tasks.values():
             task.cancel()
 
-    async def _push(self, subscription: Subscription, mail: Mail, feed: Feed) -> None:
+    @asynccontextmanager
+    async def _turn(self, asker: str) -> AsyncIterator[None]:
+        """Wait until the socket has taken the last part, and until the agent may read."""
+        async with self._one_at_a_time:
+            await self._connection.taken()
+            async with self._hub.read_turns.take(asker):
+                yield
+
+    async def _push(
+        self, subscription: Subscription, mail: Mail, feed: Feed, turn: ReadTurn
+    ) -> None:
         try:
             while self._goes_on(subscription):
-                most = _MOST if subscription.left is None else min(_MOST, subscription.left)
-                fetched = await feed.read(most)
-                if fetched is None:
+                if not await self._send_next(subscription, mail, feed, turn):
                     return  # the broker stops
-                await self._send(subscription, mail, fetched, feed)
         except Mq9Error as error:
             logger.info("%s is sent nothing of %s: %s", self._name, mail.mail_address, error)
             self._refuse(subscription, str(error))
@@ -118,42 +135,61 @@ class Pushes:
     def _goes_on(self, subscription: Subscription) -> bool:
         return self._subscriptions.get(subscription.sid) is subscription
 
-    async def _send(
-        self, subscription: Subscription, mail: Mail, fetched: Fetched, feed: Feed
-    ) -> None:
-        """Send messages, and confirm them once the socket has taken them."""
-        sent = []
-        self._sending.add(subscription)
+    async def _send_next(
+        self, subscription: Subscription, mail: Mail, feed: Feed, turn: ReadTurn
+    ) -> bool:
+        """Send the next messages, and confirm them; False when the broker stops."""
+        most = _MOST if subscription.left is None else min(_MOST, subscription.left)
+        given = None
         try:
-            for message in mail.chosen(fetched.messages):
-                if not self._goes_on(subscription):
-                    break  # it has had as many as it wanted
-                block = blocks.encode(headers_of(message))
-                frame = Publish(mail.subject_of(message), None, block, message.payload)
-                self._deliver(subscription, Message(frame))
-                sent.append(message.msg_id)
+            async with feed.next(most, turn) as fetched:
+                if fetched is None:
+                    return False
+                given = Given.of(fetched)
+                self._sending.add(subscription)
+                sent = self._write(subscription, mail, fetched)
+                del fetched  # from now on the connection holds the payloads, and counts them
             await self._connection.taken()
+            if subscription.queue is not None:
+                await self._has_read()
         except BaseException:
-            feed.return_unread(fetched)
+            if given is not None:
+                feed.return_unread(given)
             raise
         finally:
             self._sending.discard(subscription)
-        # Whoever unsubscribes, or leaves, has them nevertheless.
-        confirmed = asyncio.create_task(self._confirm(feed, fetched, sent))
+        # A client that unsubscribes or leaves now has read them all the same.
+        confirmed = asyncio.create_task(self._confirm(feed, given, sent))
         self._hub.pushes.add(confirmed)
         confirmed.add_done_callback(self._hub.pushes.discard)
         await asyncio.shield(confirmed)
+        return True
 
-    async def _confirm(self, feed: Feed, fetched: Fetched, sent: list[int]) -> None:
+    def _write(self, subscription: Subscription, mail: Mail, fetched: Fetched) -> list[int]:
+        """Write messages to the connection; return the ids of those that were written."""
+        sent = []
+        # The members of a group get different messages; other subscriptions get the same ones.
+        bodies = None if subscription.queue else self._hub.bodies
+        for message in mail.chosen(fetched.messages):
+            if not self._goes_on(subscription):
+                break  # it has had as many as it wanted
+            block = blocks.encode(headers_of(message))
+            frame = Publish(mail.subject_of(message), None, block, message.payload)
+            name = (fetched.generation, message.msg_id)
+            self._deliver(subscription, Message(frame, bodies, name))
+            sent.append(message.msg_id)
+        return sent
+
+    async def _confirm(self, feed: Feed, given: Given, sent: list[int]) -> None:
         try:
-            await feed.taken(fetched, sent)
+            await feed.taken(given, sent)
         except MailboxNotFound:
             pass  # with all that was to be confirmed
         except Mq9Error as error:
             logger.warning(
                 "%s was sent mail of %s that could not be confirmed: %s",
                 self._name,
-                fetched.mail_address,
+                given.mail_address,
                 error,
             )
 

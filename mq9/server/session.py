@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -90,7 +91,9 @@ class Session:
         self._requests = Requests(
             hub, self._subscriptions, self._answer, connection.resume, self.name
         )
-        self._pushes = Pushes(hub, self._subscriptions, connection, self.deliver, self.name)
+        self._pushes = Pushes(
+            hub, self._subscriptions, connection, self.deliver, self._has_read, self.name
+        )
         self._connected = False
         self._admission: asyncio.Task[None] | None = None  # while it is decided who the client is
         # What holds for a client until it says otherwise.
@@ -99,7 +102,8 @@ class Session:
         self._echo = True
         self._headers = False
         self._wants_503 = False
-        self._unanswered_pings = 0
+        self._unanswered_pings = 0  # since the last PONG, of those that ask whether it is there
+        self._pings: deque[asyncio.Future[None] | None] = deque()  # unanswered, in order
         self._stopped = False
 
     @property
@@ -144,6 +148,9 @@ class Session:
         else:
             assert isinstance(frame, Pong)  # noqa: S101  # there is no other frame
             self._unanswered_pings = 0
+            answered = self._pings.popleft() if self._pings else None
+            if answered is not None and not answered.done():
+                answered.set_result(None)
 
     def ping(self) -> None:
         """Ask the client whether it is there; end the connection when it has not answered."""
@@ -151,7 +158,17 @@ class Session:
             self._connection.close("stale", "Stale Connection")
             return
         self._unanswered_pings += 1
+        self._send_ping(None)
+
+    def _send_ping(self, answered: asyncio.Future[None] | None) -> None:
+        self._pings.append(answered)
         self._connection.write(encoder.PING)
+
+    async def _has_read(self) -> None:
+        """Return when the client has read everything that was written: it answers a PING."""
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._send_ping(answered)
+        await answered
 
     def stop(self) -> None:
         """Give the client nothing more, since its connection is about to end."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from mq9.protocol import subjects
 from mq9.server.limits import ServerLimits
@@ -31,33 +32,47 @@ class Refused(Exception):  # what the client is told
         return cls("maximum subscriptions exceeded")
 
 
+# The generation of a mailbox and the msg_id, and whether headers are in the body.
+BodyName: TypeAlias = tuple[tuple[str, int], bool]
+
+
 class Message:
-    """A published message: what follows its line is encoded once for all subscriptions.
+    """A published message, whose body is encoded once for all subscriptions.
 
     Args:
-        frame: What was published.
+        frame: The subject, headers and payload.
+        bodies: The bodies of stored messages that others have encoded; None for none.
+        name: The generation of the mailbox and the msg_id; the same message has the same name.
     """
 
-    __slots__ = ("_bare", "_whole", "frame")
+    __slots__ = ("_bodies", "_name", "frame")
 
-    def __init__(self, frame: Publish) -> None:
+    def __init__(
+        self,
+        frame: Publish,
+        bodies: MutableMapping[BodyName, Body] | None = None,
+        name: tuple[str, int] = ("", 0),
+    ) -> None:
         self.frame = frame
-        self._whole: Body | None = None
-        self._bare: Body | None = None
+        self._bodies = {} if bodies is None else bodies
+        self._name = name
 
     @property
     def whole(self) -> Body:
-        """What follows the line for clients that read headers."""
-        if self._whole is None:
-            self._whole = Body(encoder.body(self.frame.block, self.frame.payload))
-        return self._whole
+        """The body for clients that read headers."""
+        return self._encoded(self.frame.block, has_headers=True)
 
     @property
     def bare(self) -> Body:
-        """What follows the line for clients that do not."""
-        if self._bare is None:
-            self._bare = Body(encoder.body(b"", self.frame.payload))
-        return self._bare
+        """The body for clients that do not."""
+        return self._encoded(b"", has_headers=False)
+
+    def _encoded(self, block: bytes, *, has_headers: bool) -> Body:
+        name = (self._name, has_headers)
+        body = self._bodies.get(name)
+        if body is None:
+            body = self._bodies[name] = Body(encoder.body(block, self.frame.payload))
+        return body
 
 
 class Receiver(Protocol):

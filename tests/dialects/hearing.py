@@ -72,14 +72,15 @@ class Listening:
 
     async def frames(self):
         """Return all frames that have been sent since, and see that there are no more."""
-        await self._post.settle()
-        self.raw.send(b"PING\r\n")
         frames = []
-        while (frame := await self.raw.frame()) != PONG:
-            if frame == ("PING",):
-                self.raw.send(b"PONG\r\n")
-            else:
+        pings = None
+        while pings != self.raw.pings:  # an answer to one confirms messages, so more may come
+            pings = self.raw.pings
+            await self._post.settle()
+            self.raw.send(b"PING\r\n")
+            while (frame := await self.raw.frame()) != PONG:
                 frames.append(frame)
+        await self._post.settle()
         return frames
 
     async def heard(self):

@@ -140,6 +140,7 @@ async def test_publishing_to_it_is_open_as_sending_is(post):
 async def test_an_agent_that_waits_for_mail_lives(post, queue):
     await post.ask("AGENT.REGISTER", b'{"name":"ada","mailbox":"box","ttl":100}', **ADA)
     ada = await post.listen(queue=queue, **ADA)
+    await ada.heard()
 
     async def is_known():
         found = await post.ask("AGENT.DISCOVER", **OPERATOR)

@@ -70,12 +70,13 @@ async def bodies(client, count):
     return [(await client.frame(30))[3].decode() for _ in range(count)]
 
 
-async def confirmed(asker, queue):
-    """Return when a group has nothing leased; the last confirmation has no other sign."""
+async def confirmed(asker, member, queue):
+    """Let a member read on, and return when its group has no leases."""
     body = orjson.dumps({"group_name": queue})
     async with asyncio.timeout(30):
-        while (await ask(asker, "MAILBOX.STATUS.box", body))["group"]["leased"]:  # noqa: ASYNC110  # see above
-            await asyncio.sleep(0.01)
+        while (await ask(asker, "MAILBOX.STATUS.box", body))["group"]["leased"]:
+            member.send(b"PING\r\n")
+            assert await member.frame() == ("PONG",)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -84,7 +85,7 @@ async def test_what_is_stored_comes_again_and_to_a_group_only_what_it_has_not_ha
     alone, member = await served.subscribed(), await served.subscribed("workers")
     assert await bodies(alone, 150) == STORED
     assert await bodies(member, 150) == STORED
-    await confirmed(asker, "workers")
+    await confirmed(asker, member, "workers")
 
     await served.restart(how)
 
@@ -94,7 +95,7 @@ async def test_what_is_stored_comes_again_and_to_a_group_only_what_it_has_not_ha
     await ask(asker, "MAILBOX.MSG.box", b"new")
     assert await bodies(alone, 1) == ["new"]
     assert await bodies(member, 1) == ["new"]  # the first that it is sent
-    await confirmed(asker, "workers")
+    await confirmed(asker, member, "workers")
     member.send(b"PING\r\n")
     assert await member.frame() == PONG
 

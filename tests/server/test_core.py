@@ -175,6 +175,7 @@ async def test_what_left_is_no_longer_sent_anything(hosted):
 
 async def test_the_server_asks_whether_a_client_is_there_and_lets_a_silent_one_go(hosted):
     client, dead = await hosted.raw(), await hosted.raw()
+    client.answers_pings = dead.answers_pings = False
     for _ in range(2):
         await hosted.timers.advance(30)
         assert await client.frame() == ("PING",)

@@ -235,3 +235,27 @@ async def test_a_long_message_arrives_over_tls(encrypted, files):
         await two.publish("a", bytes([number]) * MIB)
     got = [(await subscription.next_msg(timeout=30)).data for _ in range(20)]
     assert [(data[0], len(data)) for data in got] == [(number, MIB) for number in range(20)]
+
+
+async def test_mail_that_many_subscriptions_do_not_read_is_kept_once_and_counted(open_hosted, deaf):
+    guard = Users([User("a", agent="Ada"), User("o")])
+    hosted = await open_hosted(guard=guard)
+    talker = await hosted.raw(auth_token="a")
+    await talker.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"box"}')
+    for number in range(4):
+        await talker.ask("$mq9.AI.MSG.SEND.box", bytes([number]) * 900_000)
+    tracemalloc.start()
+    try:
+        for _ in range(60):
+            await deaf(hosted, *["$mq9.AI.INBOX.box.*"] * 16, auth_token="a")
+        await until(lambda: sum(unread(hosted)) > 60 * 500_000)
+        await hosted.clock.advance(0)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # Each is sent one part, of one message, which is the same for all of them.
+    assert hosted.server.connections == 61
+    assert max(unread(hosted)) < MIB
+    assert hosted.server.unread_by("Ada") < 2 * MIB + 60 * 80 * 1024
+    assert held < 24 * MIB
