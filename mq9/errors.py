@@ -21,9 +21,10 @@
     ├── NotConnected              not_connected      (nothing was sent)
     │   └── Unreachable           unreachable        (no broker answers there)
     ├── NoReply                   no_reply           (also a TimeoutError)
+    ├── RequestFailed             request_failed     (the agent that was asked gave it up)
     └── UnusableFile              unusable_file      (nothing was changed)
 
-The codes down to ``unavailable`` travel on the wire; the last five arise in the client. Text is
+The codes down to ``unavailable`` travel on the wire; the last six arise in the client. Text is
 for people and may change, ``code`` is for programs and does not.
 """
 
@@ -48,6 +49,7 @@ __all__ = [
     "NotConnected",
     "PayloadTooLarge",
     "ReplyMailboxNotFound",
+    "RequestFailed",
     "Unauthorized",
     "Unavailable",
     "Unreachable",
@@ -180,6 +182,35 @@ class NoReply(Mq9Error, TimeoutError):
 
     def __init__(self, text: str, gathered: Any = None) -> None:
         super().__init__(text)
+        self.gathered = gathered
+
+
+class RequestFailed(Mq9Error):
+    """The agent that was asked gave the request up, and answered with an error.
+
+    Args:
+        text: What is said.
+        failure: Why, as a word for programs: ``rejected``, ``failed`` or ``expired``.
+        reason: Why, in the words of the agent that was asked, or the name of an error's class.
+        reference: What stands in that agent's log, too.
+        gathered: Of several questions, the answers that came, as a ``Gathered``; else None.
+    """
+
+    code = "request_failed"
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        failure: str = "failed",
+        reason: str = "",
+        reference: str = "",
+        gathered: Any = None,
+    ) -> None:
+        super().__init__(text)
+        self.failure = failure
+        self.reason = reason
+        self.reference = reference
         self.gathered = gathered
 
 

@@ -36,10 +36,10 @@ from mq9 import (
 from mq9 import address as addresses
 from mq9.cli.signals import stop_on_signals
 from mq9.client import tracing
+from mq9.client.answer_ids import answer_id
 from mq9.client.consumer.calls import wait_for_any
 from mq9.client.consumer.options import Handler
 from mq9.client.consumer.processing import without_slot
-from mq9.client.questions import answer_id
 from mq9.operations.identity import slug
 from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks, requests

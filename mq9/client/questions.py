@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from mq9 import address as addresses
 from mq9.client import arguments, payloads, tracing
+from mq9.client.answer_ids import answer_id
 from mq9.client.answers import first_answers
 from mq9.client.groups import GroupMethods
 from mq9.client.mailboxes import MailboxMethods
@@ -173,12 +173,3 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             message.mail_address,
         )
         return None
-
-
-def answer_id(message: StoredMessage) -> str | None:
-    """Return the id of a group's answer, the same for every delivery; None outside groups."""
-    if message.group_name is None:
-        return None
-    what = (message.mail_address, message.group_name, message.msg_id, message.create_time)
-    digest = hashlib.sha256("\n".join(map(str, what)).encode() + b"\n" + message.payload)
-    return f"answer.{digest.hexdigest()}"

@@ -88,6 +88,7 @@ def test_every_code_that_travels_is_there():
         "no_reply",
         "unusable_file",
         "reply_mailbox_not_found",
+        "request_failed",
     }
     codes = {kind.code for kind in kinds if kind.__module__ == "mq9.errors"} - in_the_client
     assert codes == set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))

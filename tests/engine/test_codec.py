@@ -69,6 +69,7 @@ def test_every_refusal_has_its_code():
         errors.NoReply,
         errors.NotConnected,
         errors.ReplyMailboxNotFound,
+        errors.RequestFailed,
         errors.Unreachable,
         errors.UnusableFile,
     }
