@@ -117,6 +117,8 @@ class AskingMethods(ABC):
 
         Raises:
             NoReply: No answer came in time; when the node is run again, it waits for it again.
+            RequestFailed: The agent that was asked gave the question up. The node raises it again
+                when it is run again, unless a good answer has come.
             AgentNotFound: Nobody can do what is asked for.
             MailboxNotFound: There is no such mailbox.
             Mq9Error: The question cannot be sent.
@@ -177,6 +179,8 @@ class AskingMethods(ABC):
 
         Raises:
             NoReply: Fewer than ``minimum`` answers came in time, which are its ``gathered``.
+            RequestFailed: So many agents gave their question up that ``minimum`` cannot be
+                reached; its ``gathered`` has what came until then.
             AgentNotFound: Nobody can do what one of them asks for.
             Mq9Error: So many cannot be sent that ``minimum`` cannot be reached.
         """

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
+from mq9.client.error_answers import ErrorAnswer
 from mq9.client.ordered_reading import OrderedReading
 from mq9.clock import Clock
 from mq9.models import FetchResult, Message
@@ -35,7 +36,9 @@ class QueryingClient(Protocol):
 async def stored_answers(
     client: QueryingClient, mail_address: str, correlation_ids: Sequence[str]
 ) -> tuple[dict[str, Message], int]:
-    """Return the first message of each correlation id, and the first msg_id not looked at.
+    """Return the answer under each correlation id, and the first msg_id not looked at.
+
+    That is the first message, unless it is an error answer and a good answer follows it.
 
     Args:
         client: The client to look with.
@@ -48,7 +51,8 @@ async def stored_answers(
 
     async def find(correlation_id: str) -> Message | None:
         found = await client.query(mail_address, correlation_id=correlation_id, limit=_MOST_ANSWERS)
-        return found[0] if found else None
+        good = (one for one in found if ErrorAnswer.read(one) is None)
+        return next(good, found[0] if found else None)
 
     newest = await client.query(mail_address, limit=1, max_bytes=1)
     if not newest:
@@ -58,27 +62,42 @@ async def stored_answers(
 
 
 async def first_answers(
-    reading: OrderedReading, wanted: Collection[str], *, clock: Clock, seconds: float
+    reading: OrderedReading,
+    wanted: Collection[str],
+    *,
+    clock: Clock,
+    seconds: float,
+    most_failed: int = 0,
 ) -> dict[str, Message]:
-    """Wait for the first message of each correlation id, and return those that came.
+    """Wait for an answer under each correlation id, and return those that came.
+
+    The first one counts, unless it is an error answer and a good answer comes during the wait.
 
     Args:
         reading: Reads where they are answered.
         wanted: The correlation ids.
         clock: The clock to go by.
         seconds: How long to wait.
+        most_failed: With how many error answers to wait on for the others.
 
     Raises:
         MailboxNotFound: The mailbox that is read is not there any more.
     """
     deadline_ms = clock.monotonic_ms() + round(seconds * 1000)
     found: dict[str, Message] = {}
-    while len(found) < len(wanted):
+    failed: set[str] = set()
+    while len(found) < len(wanted) and len(failed) <= most_failed:
         left_ms = max(0, deadline_ms - clock.monotonic_ms())
         for message in await reading.read(min(left_ms, _LONGEST_WAIT_MS)):
             which = message.correlation_id
-            if which is not None and which in wanted:
-                found.setdefault(which, message)
+            if which is None or which not in wanted:
+                continue
+            if which not in found and ErrorAnswer.read(message) is not None:
+                found[which] = message
+                failed.add(which)
+            elif which not in found or (which in failed and ErrorAnswer.read(message) is None):
+                found[which] = message
+                failed.discard(which)
         if left_ms == 0 and not reading.is_within_round:
             break
     return found

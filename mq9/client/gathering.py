@@ -12,9 +12,18 @@ from dataclasses import dataclass, replace
 from mq9 import address as addresses
 from mq9.client import arguments, payloads
 from mq9.client.answers import at_once, first_answers, stored_answers
+from mq9.client.error_answers import ErrorAnswer
 from mq9.client.ordered_reading import OrderedReading
 from mq9.client.questions import QuestionMethods, lifetime_s
-from mq9.errors import Forbidden, InvalidRequest, LimitReached, MailboxNotFound, Mq9Error, NoReply
+from mq9.errors import (
+    Forbidden,
+    InvalidRequest,
+    LimitReached,
+    MailboxNotFound,
+    Mq9Error,
+    NoReply,
+    RequestFailed,
+)
 from mq9.models import Gathered, Message, Payload, Priority
 from mq9.protocol import checks, requests
 
@@ -70,7 +79,8 @@ class GatherMethods(QuestionMethods):
         that a program that was killed may make the same call again: it asks nobody twice, and
         returns what came before and since, each answer once. A question is the same when its
         mailbox and its body are. It can be read for seven days; a later call asks it anew if it was
-        not answered. The first answer to a question counts.
+        not answered. The first answer to a question counts; an error answer does not count once a
+        good answer has come.
 
         Args:
             questions: Pairs of whom to ask, a mailbox, and what, see ``send``; up to 1 000.
@@ -89,6 +99,8 @@ class GatherMethods(QuestionMethods):
 
         Raises:
             NoReply: Fewer than ``minimum`` answers came in time, which are its ``gathered``.
+            RequestFailed: So many agents gave their question up that ``minimum`` cannot be
+                reached; its ``gathered`` has what came until then.
             MailboxNotFound: So many mailboxes are not there that ``minimum`` cannot be reached.
             LimitReached: The same, where they are full or the questions too large.
             Forbidden: The same, where one may not send there.
@@ -131,25 +143,15 @@ class GatherMethods(QuestionMethods):
             refused = await self._ask(left, options)
             if len(wanted) - len(refused) < enough:
                 raise next(iter(refused.values()))
+            given_up = sum(ErrorAnswer.read(one) is not None for one in found.values())
             found |= await first_answers(
                 OrderedReading(self, answered_at, from_id),
                 {one.correlation_id for one in left if one.correlation_id not in refused},
                 clock=self.clock,
                 seconds=seconds,
+                most_failed=len(wanted) - len(refused) - given_up - enough,
             )
-        places = {one.correlation_id: place for place, one in enumerate(wanted)}
-        gathered = Gathered(
-            (found.get(one.correlation_id) for one in wanted),
-            correlation_ids=(one.correlation_id for one in wanted),
-            refused={places[which]: error for which, error in refused.items()},
-        )
-        came = len(gathered.answers)
-        if came < enough:
-            raise NoReply(
-                f"{came} of {len(wanted)} answers came within {seconds:g} s, {enough} are needed",
-                gathered,
-            )
-        return gathered
+        return _gathered(wanted, found, refused, enough, seconds)
 
     async def _ask(
         self, questions: Sequence[_Question], options: requests.Send
@@ -167,6 +169,50 @@ class GatherMethods(QuestionMethods):
 
         refusals = zip(questions, await at_once(ask, questions), strict=True)
         return {one.correlation_id: error for one, error in refusals if error is not None}
+
+
+def _gathered(
+    wanted: Sequence[_Question],
+    found: Mapping[str, Message],
+    refused: dict[str, Mq9Error],
+    enough: int,
+    seconds: float,
+) -> Gathered:
+    """Return what came of some questions.
+
+    Args:
+        wanted: The questions.
+        found: By correlation id, their answers, error answers included.
+        refused: By correlation id, why some could not be sent.
+        enough: How many answers are needed.
+        seconds: How long they were waited for.
+
+    Raises:
+        RequestFailed: So many were given up that no more than these can come.
+        NoReply: Too few came in time.
+    """
+    failed: dict[str, RequestFailed] = {}
+    for one in wanted:
+        answer = found.get(one.correlation_id)
+        told = None if answer is None else ErrorAnswer.read(answer)
+        if told is not None:
+            failed[one.correlation_id] = told.as_error(one.mail_address)
+    places = {one.correlation_id: place for place, one in enumerate(wanted)}
+    gathered = Gathered(
+        (None if one.correlation_id in failed else found.get(one.correlation_id) for one in wanted),
+        correlation_ids=(one.correlation_id for one in wanted),
+        refused={places[which]: error for which, error in (refused | failed).items()},
+    )
+    came = len(gathered.answers)
+    if came >= enough:
+        return gathered
+    if len(wanted) - len(gathered.refused) < enough:
+        error = next(iter(failed.values()))
+        error.gathered = gathered
+        raise error
+    raise NoReply(
+        f"{came} of {len(wanted)} answers came within {seconds:g} s, {enough} are needed", gathered
+    )
 
 
 def _checked(questions: Iterable[tuple[str, Payload]]) -> list[tuple[str, bytes]]:

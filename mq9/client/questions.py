@@ -10,6 +10,7 @@ from mq9 import address as addresses
 from mq9.client import arguments, payloads, tracing
 from mq9.client.answer_ids import answer_id
 from mq9.client.answers import first_answers
+from mq9.client.error_answers import ErrorAnswer
 from mq9.client.groups import GroupMethods
 from mq9.client.mailboxes import MailboxMethods
 from mq9.client.messages import MessageMethods
@@ -64,6 +65,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
 
         Raises:
             NoReply: No answer came in time. The question may still be read until it expires.
+            RequestFailed: The agent that was asked gave the question up.
             MailboxNotFound: There is nobody to ask.
         """
         address = addresses.parse(mail_address)
@@ -91,7 +93,11 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             answers.extend(found.values())
             if not found:
                 raise NoReply(f"no answer from {address} within {seconds:g} s")
-        return found[correlation_id]
+            answer = found[correlation_id]
+            failed = ErrorAnswer.read(answer)
+            if failed is not None:
+                raise failed.as_error(address)
+        return answer
 
     @asynccontextmanager
     async def _private_mailbox(self, mail_address: str, lifetime: int) -> AsyncIterator[None]:

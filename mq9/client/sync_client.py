@@ -16,7 +16,7 @@ from mq9.client.options import ClientOptions
 from mq9.client.sync_messages import SyncMessage, as_sync
 from mq9.clock import DEFAULT_POLL_MS, Clock
 from mq9.concurrency.portal import Portal, Stopped
-from mq9.errors import InvalidRequest, NoReply, NotConnected
+from mq9.errors import InvalidRequest, NoReply, NotConnected, RequestFailed
 from mq9.models import Deliver, Extended, FetchResult, Gathered, Message, Payload, StoredMessage
 from mq9.protocol.requests import DEFAULT_LEASE_MS
 
@@ -108,7 +108,7 @@ def _gathering(
     def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> Gathered[SyncMessage]:
         try:
             return synchronous(self, self.run(lambda client: method(client, *args, **kwargs)))
-        except NoReply as error:
+        except (NoReply, RequestFailed) as error:
             if error.gathered is not None:
                 error.gathered = synchronous(self, error.gathered)
             raise

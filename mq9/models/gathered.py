@@ -23,7 +23,8 @@ class Gathered(list[M | None]):
 
     Attributes:
         correlation_ids: That of each question.
-        refused: By its place, why a question could not be sent. It is missing, too.
+        refused: By its place, why a question could not be sent, or a ``RequestFailed`` where the
+            agent that was asked gave it up. It is missing, too.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from mq9 import address as addresses
 from mq9.client.answers import at_once, first_answers, stored_answers
+from mq9.client.error_answers import ErrorAnswer
 from mq9.client.ordered_reading import OrderedReading
 from mq9.errors import (
     AgentNotFound,
@@ -298,7 +299,11 @@ async def _wait_on(caller: Caller, question_id: str, seconds: float) -> Message 
     if not found:
         reading = OrderedReading(client, address, next_id)
         found = await first_answers(reading, {question_id}, clock=client.clock, seconds=seconds)
-    return found.get(question_id)
+    answer = found.get(question_id)
+    failed = None if answer is None else ErrorAnswer.read(answer)
+    if failed is not None:
+        raise failed.as_error(None)
+    return answer
 
 
 def value_of(answer: Message) -> object:

@@ -18,6 +18,7 @@ from mq9.errors import (
     Mq9Error,
     NotConnected,
     PayloadTooLarge,
+    RequestFailed,
     Unauthorized,
     Unavailable,
 )
@@ -55,6 +56,7 @@ _ADVICE: tuple[tuple[type[Mq9Error], str], ...] = (
     (MailboxFull, "Its reader has fallen behind; try again later or write to another agent."),
     (LimitReached, "Try again later."),
     (IdConflict, "If this is to be sent as well, call again."),
+    (RequestFailed, "Ask in another way, or ask another agent; or tell the user."),
     (Unauthorized, "Tell the user: the credentials of this connection are wrong."),
     (Forbidden, "This is not allowed to you; go on without it or tell the user."),
     (NotConnected, "Tell the user: the connection to the broker is closed."),

@@ -14,8 +14,10 @@ from mq9 import (
     MailboxNotFound,
     NoReply,
     PayloadTooLarge,
+    RequestFailed,
 )
 from mq9.client import gathering
+from mq9.client.error_answers import ErrorAnswer, Failure, send_error_answer
 from mq9.engine import idempotency
 from mq9.engine.limits import Limits
 
@@ -408,3 +410,63 @@ async def test_what_it_does_not_take_is_refused_before_anything_is_sent(
 def test_as_many_ids_are_remembered_as_questions_last():
     """A repeated question is stored once only for as long as the broker remembers its id."""
     assert gathering.QUESTION_TTL_S * 1000 == idempotency.REMEMBERED_MS == ASKED_S * 1000
+
+
+async def give_up(client, *names):
+    for name in names:
+        for question in await questions_of(client, name):
+            failed = ErrorAnswer.of(question, Failure.FAILED, "ValueError")
+            assert await send_error_answer(client, question, failed, sender=name)
+
+
+async def test_one_agent_that_gives_up_ends_a_wait_for_all(way, client):
+    gathering = await begin(way, client.gather(questions()))
+    await answer(client, "ada")
+    await give_up(client, "bob")
+    await way.clock.advance(0)
+
+    with pytest.raises(RequestFailed, match="bob gave the request up: ValueError") as raised:
+        await gathering
+    gathered = raised.value.gathered
+    assert texts(gathered) == ["ada on q", None, None]
+    assert list(gathered.refused) == [1]
+
+
+async def test_an_agent_that_gives_up_is_missing_where_others_are_enough(way, client):
+    gathering = await begin(way, client.gather(questions(), minimum=2))
+    await give_up(client, "bob")
+    await way.clock.advance(1)
+    assert not gathering.done()
+    await answer(client, "ada", "eve")
+    await way.clock.advance(0)
+
+    gathered = await gathering
+    assert texts(gathered) == ["ada on q", None, "eve on q"]
+    assert gathered.missing == [1]
+    assert isinstance(gathered.refused[1], RequestFailed)
+
+
+async def test_when_too_many_give_up_the_wait_ends(way, client):
+    gathering = await begin(way, client.gather(questions(), minimum=2))
+    await give_up(client, "bob", "eve")
+    await way.clock.advance(0)
+
+    with pytest.raises(RequestFailed) as raised:
+        await gathering
+    assert list(raised.value.gathered.refused) == [1, 2]
+
+
+async def test_what_was_given_up_is_told_again_until_a_good_answer_came(way, client, work):
+    gathering = await begin(way, client.gather(questions(), id=work))
+    [question] = await client.query("bob")
+    await give_up(client, "bob")
+    await way.clock.advance(0)
+    with pytest.raises(RequestFailed, match="bob"):
+        await gathering
+    with pytest.raises(RequestFailed, match="bob"):
+        await client.gather(questions(), id=work)
+
+    await answer(client, "ada", "eve")
+    await client.send(question.reply_to, "late", correlation_id=question.correlation_id)
+    assert texts(await client.gather(questions(), id=work)) == ["ada on q", "late", "eve on q"]
+    assert len(await client.query("bob")) == 1

@@ -2,7 +2,15 @@
 
 import pytest
 
-from mq9 import IdConflict, InvalidRequest, MailboxNotFound, NoReply, ReplyMailboxNotFound
+from mq9 import (
+    IdConflict,
+    InvalidRequest,
+    MailboxNotFound,
+    NoReply,
+    ReplyMailboxNotFound,
+    RequestFailed,
+)
+from mq9.client.error_answers import ErrorAnswer, Failure, reference_of, send_error_answer
 
 from .reading import START
 
@@ -225,3 +233,20 @@ async def test_equal_questions_are_answered_each(client, inbox):
         await client.reply(question, "a")
 
     assert await _answers(client) == ["a", "a"]
+
+
+async def _give_up(client, question, reason="no such order"):
+    failed = ErrorAnswer.of(question, Failure.REJECTED, reason)
+    assert await send_error_answer(client, question, failed, sender="bob")
+
+
+async def test_an_error_answer_ends_the_wait_at_once(way, client, inbox):
+    asking = await way.begin(client.request(inbox, "q"))
+    question = await _question(client, inbox)
+    await _give_up(client, question)
+    await way.clock.advance(0)
+
+    with pytest.raises(RequestFailed, match=f"{inbox} rejected the request: no such order") as told:
+        await asking
+    assert (told.value.failure, told.value.reason) == ("rejected", "no such order")
+    assert told.value.reference == reference_of(question)
