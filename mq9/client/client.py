@@ -223,6 +223,7 @@ class Mq9Client(GatherMethods, AgentMethods):
         stop_timeout: float = 30.0,
         agent: str | None = None,
         consumer: str | None = None,
+        error_answers: bool | None = None,
         on_event: EventHandler | None = None,
     ) -> Consumer:
         """Start handling the messages of a mailbox in the background.
@@ -255,6 +256,7 @@ class Mq9Client(GatherMethods, AgentMethods):
             stop_timeout=stop_timeout,
             agent=agent,
             consumer=consumer,
+            error_answers=error_answers,
             on_event=on_event,
         )
         started = Consumer(self, mail_address, options)

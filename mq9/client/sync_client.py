@@ -368,6 +368,7 @@ class SyncMq9Client:
         stop_timeout: float = 30.0,
         agent: str | None = None,
         consumer: str | None = None,
+        error_answers: bool | None = None,
         on_event: EventHandler | None = None,
     ) -> SyncConsumer:
         """Start handling the messages of a mailbox in the background."""
@@ -391,6 +392,7 @@ class SyncMq9Client:
                 stop_timeout=stop_timeout,
                 agent=agent,
                 consumer=consumer,
+                error_answers=error_answers,
                 on_event=on_event,
             )
         )

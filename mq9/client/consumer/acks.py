@@ -24,6 +24,7 @@ class Acks:
         consumer: The consumer's name.
 
     Attributes:
+        mail_address: The mailbox.
         group_name: The consumer group.
         progress: What has been handled, on a broker without leases; None while it has leases.
     """
@@ -33,7 +34,7 @@ class Acks:
     ) -> None:
         self._client = client
         self._clock: Clock = client.clock  # still there when the client is closed
-        self._address = mail_address
+        self.mail_address = mail_address
         self.group_name = group_name
         self._consumer = consumer
         self.progress: Progress | None = None
@@ -47,7 +48,7 @@ class Acks:
 
     async def ack_up_to(self, msg_id: int) -> None:
         """Confirm a message and all before it, on a broker without leases. Raises Mq9Error."""
-        await self._client.ack(self._address, self.group_name, msg_id, consumer=self._consumer)
+        await self._client.ack(self.mail_address, self.group_name, msg_id, consumer=self._consumer)
 
     async def give_back(self, message: StoredMessage, delay: float) -> None:
         """Let a message be delivered again after so many seconds. Raises Mq9Error."""
@@ -64,7 +65,7 @@ class Acks:
             lease_ms: Milliseconds until the leases end.
         """
         renewed = await self._client.extend(
-            self._address,
+            self.mail_address,
             self.group_name,
             [message.msg_id for message in messages],
             lease_ms=lease_ms,

@@ -10,6 +10,7 @@ from mq9.models import (
     Deliver,
     Extended,
     FetchResult,
+    MailboxStatus,
     MessageClient,
     Payload,
     Priority,
@@ -75,3 +76,6 @@ class ConsumerClient(MessageClient, Protocol):
         headers: Mapping[str, str],
     ) -> int:
         """Send a message."""
+
+    async def mailbox_status(self, mail_address: str, *, msg_id: int) -> MailboxStatus:
+        """Describe a mailbox, and a message in it."""

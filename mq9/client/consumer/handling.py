@@ -34,6 +34,7 @@ class Handling:
         is_leased: Whether its lease is to be renewed.
         is_handled: Whether its handler has ended.
         is_waiting: Whether its handler waits, and takes no slot meanwhile.
+        is_answered: Whether its handler has answered it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Handling:
         self.is_leased = message.batch is not None
         self.is_handled = False
         self.is_waiting = False
+        self.is_answered = False
         self._client = client
         self._acks = acks
         self._options = options
@@ -91,7 +93,7 @@ class Handling:
         path: Sequence[str] | None,
     ) -> int | None:
         """Answer the message, in the name of the consumer's agent unless told otherwise."""
-        return await self._client.reply(
+        msg_id = await self._client.reply(
             message,
             payload,
             id=id,
@@ -99,6 +101,8 @@ class Handling:
             headers=headers,
             path=path,
         )
+        self.is_answered = True
+        return msg_id
 
     def _decide(self, decision: Decision) -> None:
         self.decision = decision

@@ -72,6 +72,10 @@ class ConsumerOptions(Checked):
         consumer: Its name among the consumers of its group, such as that of a process; random when
             not given. Behind ``agent`` and a slash, where there is one. No two that run at the same
             time may have the same.
+        error_answers: Whether the sender of a message that is given up is answered with an error,
+            if it waits for an answer (see docs/how-to/when-things-fail.md). By default that is so
+            for a group that is named like the mailbox, for one whose handler has answered a
+            message, and for the only group of a mailbox.
         on_event: Is told what happens to messages, on the event loop: a plain function that does
             not block.
     """
@@ -93,4 +97,5 @@ class ConsumerOptions(Checked):
     stop_timeout: float = _checked(checks.seconds())
     agent: str | None = _checked(checks.optional(checks.agent_name))
     consumer: str | None = _checked(checks.optional(checks.header_text))
+    error_answers: bool | None = _checked(checks.optional(checks.flag))
     on_event: EventHandler | None = _checked(checks.optional(_plain_function))

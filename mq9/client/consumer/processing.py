@@ -14,10 +14,12 @@ from mq9.client.consumer.acks import Acks
 from mq9.client.consumer.calls import Call, wait_for_any
 from mq9.client.consumer.clients import ConsumerClient
 from mq9.client.consumer.events import ConsumerCounters, ConsumerEventKind, Recorder
+from mq9.client.consumer.giving_up import ErrorAnswers
 from mq9.client.consumer.handling import Decision, Handling
 from mq9.client.consumer.options import ConsumerOptions
 from mq9.client.consumer.outcomes import Reject, Retry
 from mq9.client.consumer.retries import RetryPolicy
+from mq9.client.error_answers import Failure, reference_of
 from mq9.clock import sleep
 from mq9.errors import Mq9Error, ReplyMailboxNotFound
 from mq9.models import Message
@@ -80,6 +82,10 @@ class Processor:
             longest_delay_ms=round(options.max_retry_delay * 1000),
             max_deliveries=options.max_deliveries,
         )
+        self._error_answers = ErrorAnswers(
+            name, client, acks, options, has_answered=lambda: self._has_answered
+        )
+        self._has_answered = False
         self._running: dict[asyncio.Task[None], Handling] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._overdue: set[asyncio.Future[Any]] = set()
@@ -206,6 +212,7 @@ class Processor:
         self._recorder.note(ConsumerEventKind.RECEIVED, message)
         if dead_letter is not None and self._retries.is_exceeded(message):
             reason = f"delivered {message.delivery_count - 1} times and never acked"
+            await self._error_answers.send(message, Failure.FAILED, reason)
             await self._move(message, dead_letter, reason)
             return
         with handling:
@@ -231,6 +238,7 @@ class Processor:
             return error
         finally:
             handling.is_handled = True
+            self._has_answered |= handling.is_answered
         return None
 
     async def _call(
@@ -302,13 +310,13 @@ class Processor:
                 note(ConsumerEventKind.FAILED)
                 await self._report(message, error)
         if handling.decision is None:
-            await self._follow(message, error)
+            await self._follow(handling, error)
         elif handling.decision is Decision.GIVEN_BACK:
             self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
 
-    async def _follow(self, message: Message, error: Exception | None) -> None:
+    async def _follow(self, handling: Handling, error: Exception | None) -> None:
         """Ack a message, give it back or move it, since its handler has done none of these."""
-        dead_letter = self._options.dead_letter
+        message, dead_letter = handling.message, self._options.dead_letter
         match error:
             case None:
                 if self._options.auto_ack or message.batch is None:
@@ -318,12 +326,15 @@ class Processor:
             case _Interrupted():
                 if self.gives_back:
                     await self._give_back(message, 0)
-            case Reject() if dead_letter is not None:
-                await self._move(message, dead_letter, str(error))
             case Reject():
-                await self._ack(message)
+                if not handling.is_answered:
+                    await self._error_answers.send(message, Failure.REJECTED, str(error))
+                if dead_letter is None:
+                    await self._ack(message)
+                else:
+                    await self._move(message, dead_letter, str(error))
             case _:
-                await self._retry(message, error)
+                await self._retry(handling, error)
 
     def _log_unanswered(self, message: Message, error: ReplyMailboxNotFound) -> None:
         """Log the first message that nobody waits for the answer to; the others are counted."""
@@ -335,14 +346,20 @@ class Processor:
             error,
         )
 
-    async def _retry(self, message: Message, error: Exception) -> None:
+    async def _retry(self, handling: Handling, error: Exception) -> None:
         """Let a message be delivered again, or move it away if it has been often enough."""
-        dead_letter = self._options.dead_letter
+        message, dead_letter = handling.message, self._options.dead_letter
+        told = type(error).__name__  # no more of it: the sender is a stranger
         if dead_letter is not None and self._retries.is_exhausted(message):
+            if not handling.is_answered:
+                await self._error_answers.send(message, Failure.FAILED, told)
             await self._move(message, dead_letter, _reason(error))
             return
+        delay_ms = self._retries.delay_ms(message, error)
+        if not handling.is_answered:
+            await self._error_answers.send_if_expiring(message, delay_ms, told)
         self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
-        await self._give_back(message, self._retries.delay_ms(message, error))
+        await self._give_back(message, delay_ms)
 
     async def _move(self, message: Message, dead_letter: str, reason: str) -> None:
         """Move a message to the dead-letter mailbox; where that fails, it is tried again later."""
@@ -376,7 +393,13 @@ class Processor:
         """Tell the error handler, or the log where there is none or no time for it."""
         error_handler = self._options.error_handler
         if error_handler is None or self._interrupted.done():
-            _logger.error("%s failed on message %d", self._name, message.msg_id, exc_info=error)
+            _logger.error(
+                "%s failed on message %d (reference %s)",
+                self._name,
+                message.msg_id,
+                reference_of(message),
+                exc_info=error,
+            )
             return
         try:
             await self._call(error_handler, message, error)

@@ -1,0 +1,127 @@
+"""Telling the senders of requests that their messages are given up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from mq9.client.consumer.acks import Acks
+from mq9.client.consumer.clients import ConsumerClient
+from mq9.client.consumer.options import ConsumerOptions
+from mq9.client.error_answers import ErrorAnswer, Failure, send_error_answer
+from mq9.clock import Clock
+from mq9.errors import Mq9Error
+from mq9.models import Message, MessageHistory
+
+_logger = logging.getLogger("mq9.consumer")
+
+
+class ErrorAnswers:
+    """Answers messages with errors, where its group is the one that answers.
+
+    ``error_answers`` decides that. By default it is a group that is named like the mailbox, one
+    whose handler has answered a message, or the only group of the mailbox. So a group that only
+    listens stays silent.
+
+    Args:
+        name: What the log calls the consumer.
+        client: The client to answer with.
+        acks: Knows the consumer's leases.
+        options: The consumer's options.
+        has_answered: Tells whether the handler has answered a message.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: ConsumerClient,
+        acks: Acks,
+        options: ConsumerOptions,
+        has_answered: Callable[[], bool],
+    ) -> None:
+        self._name = name
+        self._client = client
+        self._clock: Clock = client.clock
+        self._acks = acks
+        self._options = options
+        self._has_answered = has_answered
+
+    async def send(self, message: Message, code: Failure, reason: str) -> None:
+        """Answer a message with an error before it is given up, if its sender waits for an answer.
+
+        Nothing is sent if the consumer has lost its lease: another one handles the message then.
+        """
+        if message.reply_to is None or not self._may_answer:
+            return
+        if not self._is_sure and not self._is_alone(await self._history(message)):
+            return
+        if message.batch is not None and not await self._is_held(message):
+            return
+        await self._send(message, code, reason)
+
+    async def send_if_expiring(self, message: Message, delay_ms: int, reason: str) -> None:
+        """Answer a message with an error if it expires before it could be delivered again.
+
+        Args:
+            message: The message, which is about to be given back.
+            delay_ms: Milliseconds until it would be delivered again.
+            reason: Why it is given back.
+        """
+        if message.reply_to is None or not self._may_answer:
+            return
+        history = await self._history(message)
+        if history is None or not (self._is_sure or self._is_alone(history)):
+            return
+        again = (self._clock.now_ms() + delay_ms) / 1000
+        if history.state == "expired" or (history.expires is not None and history.expires <= again):
+            await self._send(message, Failure.EXPIRED, reason)
+
+    @property
+    def _may_answer(self) -> bool:
+        return self._options.error_answers is not False
+
+    @property
+    def _is_sure(self) -> bool:
+        """Whether the group answers, without a look at the other groups."""
+        return (
+            bool(self._options.error_answers)
+            or self._acks.group_name == self._acks.mail_address
+            or self._has_answered()
+        )
+
+    def _is_alone(self, history: MessageHistory | None) -> bool:
+        """Tell whether the message concerns no other group."""
+        if history is None:
+            return False
+        concerned = {one.group_name for one in history.groups if one.state != "skipped"}
+        return concerned <= {self._acks.group_name}
+
+    async def _history(self, message: Message) -> MessageHistory | None:
+        try:
+            status = await self._client.mailbox_status(
+                self._acks.mail_address, msg_id=message.msg_id
+            )
+        except Mq9Error as error:
+            _logger.debug("%s cannot see message %d: %s", self._name, message.msg_id, error)
+            return None
+        return status.message
+
+    async def _is_held(self, message: Message) -> bool:
+        try:
+            lost = await self._acks.renew([message], self._options.lease_ms)
+        except Mq9Error as error:
+            _logger.debug("%s cannot renew message %d: %s", self._name, message.msg_id, error)
+            return False
+        return message.msg_id not in lost
+
+    async def _send(self, message: Message, code: Failure, reason: str) -> None:
+        failed = ErrorAnswer.of(message, code, reason)
+        if await send_error_answer(self._client, message, failed, sender=self._options.agent):
+            _logger.warning(
+                "%s answered message %d with an error: %s, %s (reference %s)",
+                self._name,
+                message.msg_id,
+                failed.code,
+                failed.reason,
+                failed.reference,
+            )
