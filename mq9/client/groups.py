@@ -40,6 +40,7 @@ class GroupMethods(ClientBase):
         lease_ms: int = requests.DEFAULT_LEASE_MS,
         max_bytes: int = requests.DEFAULT_MAX_BYTES,
         redeliver_own: bool = True,
+        begun: bool = False,
         consumer: str | None = None,
     ) -> FetchResult:
         """Fetch messages, most pressing first, waiting for one if there is none.
@@ -63,6 +64,9 @@ class GroupMethods(ClientBase):
             lease_ms: Milliseconds that they stay leased, 1 000 to 86 400 000.
             max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
             redeliver_own: Whether what this consumer has not acked comes again.
+            begun: Whether this consumer begins to handle the messages at once: a lease that ends
+                before they are acked or given back then counts among their ``deaths``. Messages
+                that have deaths already are left out: ``extend`` marks them.
             consumer: Who fetches, when not this client as such.
 
         Returns:
@@ -85,6 +89,7 @@ class GroupMethods(ClientBase):
             lease_ms=lease_ms,
             max_bytes=max_bytes,
             redeliver_own=redeliver_own,
+            begun=begun,
             consumer=self._acting(consumer),
         )
         trace = tracing.fetching(address, body.group_name)
@@ -314,6 +319,7 @@ class GroupMethods(ClientBase):
         msg_ids: Sequence[int],
         *,
         lease_ms: int = requests.DEFAULT_LEASE_MS,
+        begun: bool | None = None,
         consumer: str | None = None,
     ) -> Extended: ...
     async def extend(
@@ -323,6 +329,7 @@ class GroupMethods(ClientBase):
         msg_ids: Sequence[int] | None = None,
         *,
         lease_ms: int | None = None,
+        begun: bool | None = None,
         consumer: str | None = None,
         lease: float | None = None,
     ) -> Extended:
@@ -335,6 +342,7 @@ class GroupMethods(ClientBase):
             msg_ids: 1 to 1 000 messages.
             lease_ms: Milliseconds from now until the leases end, 1 000 to 86 400 000; 60 000 by
                 default.
+            begun: Whether the handling of them has begun, see ``fetch``; None to leave that.
             consumer: Who holds them, when not this client as such.
             lease: For a message: seconds from now until its lease ends, 1 to 86 400; 60 by default.
 
@@ -351,6 +359,7 @@ class GroupMethods(ClientBase):
                 group_name=group_name,
                 msg_ids=msg_ids,
                 lease_ms=lease_ms,
+                begun=begun,
                 consumer=consumer,
             )
             address, group_name, msg_ids = one.mail_address, one.group_name, [one.msg_id]
@@ -364,6 +373,7 @@ class GroupMethods(ClientBase):
             consumer=self._acting(consumer),
             msg_ids=checks.msg_ids("msg_ids", msg_ids),
             lease_ms=requests.DEFAULT_LEASE_MS if lease_ms is None else lease_ms,
+            begun=begun,
         )
         reply = await self._connection.request(body, address)
         return Extended(replies.ids(reply, "extended"), replies.ids(reply, "lost"))

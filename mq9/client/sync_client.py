@@ -340,6 +340,7 @@ class SyncMq9Client:
         msg_ids: Sequence[int],
         *,
         lease_ms: int = DEFAULT_LEASE_MS,
+        begun: bool | None = None,
         consumer: str | None = None,
     ) -> Extended: ...
     @_with_signature_of(Mq9Client.extend)

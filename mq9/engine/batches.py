@@ -33,13 +33,13 @@ _STORED = (
 IS_LEASED = f"(r.until_ms IS NOT NULL AND EXISTS (SELECT 1 FROM {_STORED}))"  # noqa: S608  # constant text
 _LEASES = (
     "SELECT r.group_id, m.msg_id, r.mailbox, m.priority, r.consumer AS holder, r.until_ms,"  # noqa: S608  # constant text
-    " 1 AS deliveries, r.number AS reply, r.number AS granted, 0 AS returned"
+    " 1 AS deliveries, r.number AS reply, r.number AS granted, 0 AS returned, r.begun, 0 AS deaths"
     f" FROM replies r CROSS JOIN {_STORED} WHERE r.until_ms IS NOT NULL"
 )
 # All leases, to be read: of messages by themselves, and of those in whole batches.
 LEASES = (
     "(SELECT group_id, msg_id, mailbox, priority, holder, until_ms, deliveries, reply, granted,"  # noqa: S608  # constant text
-    f" returned FROM leases UNION ALL {_LEASES})"
+    f" returned, begun, deaths FROM leases UNION ALL {_LEASES})"
 )
 SOURCES = ("leases", f"({_LEASES})")  # the same, to be read one after the other
 _DELIVERIES = (
@@ -180,14 +180,27 @@ def confirm(connection: sqlite3.Connection, batch: Batch, named: int) -> bool:
 
 
 def extend(
-    connection: sqlite3.Connection, batch: Batch, msg_ids: Iterable[int], until_ms: int
+    connection: sqlite3.Connection,
+    batch: Batch,
+    msg_ids: Iterable[int],
+    until_ms: int,
+    *,
+    begun: bool | None,
 ) -> bool:
-    """Renew the leases of a batch, if all of it is among some messages and none was removed."""
+    """Renew the leases of a batch, if all of it is among some messages and none was removed.
+
+    Args:
+        connection: The database.
+        batch: The batch.
+        msg_ids: The messages.
+        until_ms: When the leases end.
+        begun: Whether the holder has begun to handle them; None to leave that.
+    """
     if not set(batch.msg_ids).issubset(msg_ids) or not _is_stored(connection, batch):
         return False
     connection.execute(
-        "UPDATE replies SET until_ms=? WHERE mailbox=? AND number=?",
-        (until_ms, batch.mailbox, batch.number),
+        "UPDATE replies SET until_ms=?, begun=coalesce(?,begun) WHERE mailbox=? AND number=?",
+        (until_ms, begun, batch.mailbox, batch.number),
     )
     return True
 
@@ -230,7 +243,7 @@ def split(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -
     # The columns have their order in the schema, and not in a file that was migrated.
     connection.execute(
         "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
-        f" reply, granted, returned) {_LEASES} AND {which}",
+        f" reply, granted, returned, begun, deaths) {_LEASES} AND {which}",
         values,
     )
     connection.execute(
@@ -240,7 +253,7 @@ def split(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -
     )
     connection.execute(
         "UPDATE replies AS r SET ids=NULL, critical_from=NULL, urgent_from=NULL, normal_from=NULL,"  # noqa: S608  # constant text
-        " lowest=NULL, highest=NULL, until_ms=NULL, acked_by=NULL"
+        " lowest=NULL, highest=NULL, until_ms=NULL, acked_by=NULL, begun=0"
         f" WHERE ids IS NOT NULL AND {which}",
         values,
     )

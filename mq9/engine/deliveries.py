@@ -69,6 +69,7 @@ def undo(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
     connection.execute(
         "UPDATE leases AS l SET deliveries=deliveries-1,"
         " holder=iif(d.previous IS NULL, NULL, holder),"
+        " begun=iif(d.previous IS NULL, 0, begun),"
         " until_ms=iif(d.previous IS NULL, NULL, until_ms),"
         " reply=coalesce((SELECT p.reply FROM deliveries p WHERE p.mailbox=d.mailbox"
         " AND p.reply=d.previous AND p.msg_id=d.msg_id), l.granted)"  # where that is forgotten

@@ -24,8 +24,8 @@ from mq9.engine.messages import load_messages, reply_bytes
 from mq9.protocol.outcomes import Fetched, Stored
 from mq9.protocol.requests import Fetch, Release
 
-# What a fetch may deliver: lane, msg_id, deliveries so far, whether the consumer holds it.
-Candidate = tuple[int, int, int, bool]
+# What a fetch may deliver: lane, msg_id, deliveries so far, whether the consumer holds it, deaths.
+Candidate = tuple[int, int, int, bool, int]
 
 
 @handlers.command(Fetch)
@@ -76,7 +76,7 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
         lease_until=(now + request.lease_ms) / 1000,
         more=more or cut,
         position=group.start,
-        refetched=any(held for *_, held in given),
+        refetched=any(held for *_, held, _ in given),
     )
 
 
@@ -147,7 +147,7 @@ def _still_held(
         (mailbox.id, number),
     )
     rows = connection.execute(
-        "SELECT l.msg_id, l.deliveries, l.until_ms FROM deliveries d JOIN leases l"
+        "SELECT l.msg_id, l.deliveries, l.deaths, l.until_ms FROM deliveries d JOIN leases l"
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id"
         " WHERE d.mailbox=? AND d.reply=? AND l.reply=d.reply AND l.holder=? AND l.until_ms>?"
         " ORDER BY d.position",
@@ -162,8 +162,12 @@ def _still_held(
     (copy,) = connection.execute(
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", this_reply
     ).fetchone()
-    counts = {msg_id: count for msg_id, count, _ in rows}
-    stored = {one.msg_id: one for one in load_messages(connection, mailbox, counts)}
+    counts = {msg_id: count for msg_id, count, *_ in rows}
+    deaths = {msg_id: count for msg_id, _, count, _ in rows}
+    stored = {
+        one.msg_id: one._replace(deaths=deaths[one.msg_id])
+        for one in load_messages(connection, mailbox, counts)
+    }
     others, _ = _pick(connection, mailbox, group, None, 1)
     return Fetched(
         mail_address=mailbox.address,
@@ -180,7 +184,8 @@ def _still_held(
 def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
     batches.split(connection, *_ended(group, now))
     connection.execute(
-        "UPDATE leases SET holder=NULL, until_ms=NULL WHERE group_id=? AND until_ms<=?",
+        "UPDATE leases SET holder=NULL, until_ms=NULL, deaths=deaths+begun, begun=0"
+        " WHERE group_id=? AND until_ms<=?",
         (group.id, now),
     )
 
@@ -233,8 +238,8 @@ def _known(
 ) -> list[Candidate]:
     # In one step, since after each row other threads may go first.
     (rows,) = connection.execute(
-        "SELECT json_group_array(json_array(priority, msg_id, deliveries, held)) FROM"
-        " (SELECT priority, msg_id, deliveries, holder IS NOT NULL AS held FROM leases"
+        "SELECT json_group_array(json_array(priority, msg_id, deliveries, held, deaths)) FROM"
+        " (SELECT priority, msg_id, deliveries, holder IS NOT NULL AS held, deaths FROM leases"
         " WHERE group_id=? AND holder IS ? ORDER BY priority, msg_id LIMIT ?)",
         (group.id, holder, most),
     ).fetchone()
@@ -249,7 +254,7 @@ def _new(
         " WHERE mailbox=? AND priority=? AND msg_id>=? ORDER BY msg_id LIMIT ?)",
         (mailbox.id, lane, cursor, most),
     ).fetchone()
-    return [(lane, msg_id, 0, False) for msg_id in orjson.loads(msg_ids)]
+    return [(lane, msg_id, 0, False, 0) for msg_id in orjson.loads(msg_ids)]
 
 
 def load(
@@ -276,8 +281,13 @@ def load(
     for (lane, is_new), ones in itertools.groupby(
         picked, key=lambda one: (one[0], one[1] >= cursors[one[0]])
     ):
-        counts = {msg_id: before + 1 for _, msg_id, before, _ in ones}
-        for message in load_messages(connection, mailbox, counts, lane if is_new else None):
+        several = list(ones)
+        counts = {msg_id: before + 1 for _, msg_id, before, *_ in several}
+        deaths = {msg_id: count for _, msg_id, *_, count in several if count}
+        for stored in load_messages(connection, mailbox, counts, lane if is_new else None):
+            message = stored
+            if stored.msg_id in deaths:
+                message = stored._replace(deaths=deaths[stored.msg_id])
             room -= reply_bytes(message, as_text=as_text)
             if messages and room < 0:
                 return tuple(messages), True
@@ -308,7 +318,7 @@ def _write_reply(
     connection.execute(
         "INSERT INTO replies (mailbox, number, group_id, consumer, request_id, made_ms, cost,"
         " first_reply, critical, urgent, normal, ids, critical_from, urgent_from, normal_from,"
-        " lowest, highest, until_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " lowest, highest, until_ms, begun) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
             *(mailbox.id, number, group.id, consumer, call.request.request_id, now, cost),
             *(group.first_reply, *group.cursors),
@@ -317,27 +327,29 @@ def _write_reply(
                 if is_whole
                 else [None] * 7
             ),
+            is_whole and call.request.begun,
         ),
     )
     mailbox.next_reply += 1
     mailbox.save(connection)
     if not is_whole:
-        _lease(connection, mailbox, group, consumer, given, number, until_ms)
+        _lease(connection, mailbox, group, call, given, number, until_ms)
 
 
 def _lease(
     connection: sqlite3.Connection,
     mailbox: Mailbox,
     group: Group,
-    consumer: str,
+    call: Call[Fetch],
     given: list[Candidate],
     number: int,
     until_ms: int,
 ) -> None:
     """Write the leases and deliveries of a reply that is no whole batch."""
+    consumer, begun = consumer_of(call), call.request.begun
     position = 0
     for lane, ones in itertools.groupby(given, key=operator.itemgetter(0)):
-        is_held = {msg_id: held for _, msg_id, _, held in ones}
+        is_held = {msg_id: held for _, msg_id, _, held, _ in ones}
         held = orjson.dumps([one for one in is_held if is_held[one]]).decode()
         others = orjson.dumps([one for one in is_held if not is_held[one]]).decode()
         # Each is one step of SQLite's, during which Python is free for others.
@@ -357,16 +369,18 @@ def _lease(
         )
         # Without its holder, so that the index of holders stays as it is.
         connection.execute(
-            "UPDATE leases SET until_ms=?, deliveries=deliveries+1, reply=?"
+            "UPDATE leases SET until_ms=?, deliveries=deliveries+1, reply=?,"
+            " begun=begun OR (? AND deaths=0)"
             " WHERE group_id=? AND msg_id IN (SELECT value FROM json_each(?))",
-            (until_ms, number, group.id, held),
+            (until_ms, number, begun, group.id, held),
         )
         connection.execute(
             "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
-            " reply, granted) SELECT ?,value,?,?,?,?,1,?,? FROM json_each(?) WHERE true"
+            " reply, granted, begun) SELECT ?,value,?,?,?,?,1,?,?,? FROM json_each(?) WHERE true"
             " ON CONFLICT DO UPDATE SET holder=excluded.holder, until_ms=excluded.until_ms,"
-            " deliveries=deliveries+1, reply=excluded.reply, granted=excluded.granted",
-            (group.id, mailbox.id, lane, consumer, until_ms, number, number, others),
+            " deliveries=deliveries+1, reply=excluded.reply, granted=excluded.granted,"
+            " begun=excluded.begun AND deaths=0",
+            (group.id, mailbox.id, lane, consumer, until_ms, number, number, begun, others),
         )
         position += len(is_held)
 

@@ -125,7 +125,7 @@ def nack(connection: sqlite3.Connection, call: Call[Nack], now: int, _limits: Li
     batches.split_one(connection, mailbox.id, reply.number)
     holder, until_ms = (GIVEN_BACK, now + request.delay_ms) if request.delay_ms else (None, None)
     connection.execute(
-        "UPDATE leases SET holder=?, until_ms=?, returned=?"
+        "UPDATE leases SET holder=?, until_ms=?, returned=?, begun=0"
         " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
         (
             holder,
@@ -154,9 +154,9 @@ def extend(
         renewed = msg_id in whole or (
             group is not None
             and connection.execute(
-                "UPDATE leases SET until_ms=?"
+                "UPDATE leases SET until_ms=?, begun=coalesce(?,begun)"
                 " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
-                (now + request.lease_ms, group.id, msg_id, consumer, now),
+                (now + request.lease_ms, request.begun, group.id, msg_id, consumer, now),
             ).rowcount
         )
         (extended if renewed else lost).append(msg_id)
@@ -182,7 +182,8 @@ def _extend_whole(
         )
         if batch is None or batch.consumer != consumer or not batch.is_held(now):
             continue
-        if batches.extend(connection, batch, request.msg_ids, now + request.lease_ms):
+        until_ms = now + request.lease_ms
+        if batches.extend(connection, batch, request.msg_ids, until_ms, begun=request.begun):
             renewed.update(batch.msg_ids)
         else:
             batches.split_one(connection, mailbox.id, batch.number)

@@ -26,7 +26,7 @@ _REPLY_BYTES = 256  # of a reply in the tables and their indexes, beside the nam
 _MESSAGE_BYTES = 64  # at the most, of each message in it
 
 
-def cost(group: Group, call: Call[Fetch], given: Sequence[tuple[int, int, int, bool]]) -> int:
+def cost(group: Group, call: Call[Fetch], given: Sequence[tuple[int, int, int, bool, int]]) -> int:
     """Return how many bytes a reply takes for what the group had been given before.
 
     Args:

@@ -166,6 +166,8 @@ CREATE TABLE leases (
   reply INTEGER NOT NULL,           -- the latest reply that it was in
   granted INTEGER NOT NULL DEFAULT 0,      -- the one that gave the holder the lease
   returned INTEGER NOT NULL DEFAULT 0,     -- replies before this one were given back by a NACK
+  begun INTEGER NOT NULL DEFAULT 0,        -- whether the holder has begun to handle it
+  deaths INTEGER NOT NULL DEFAULT 0,       -- how many leases ended while it was begun
   PRIMARY KEY (group_id, msg_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX leases_order ON leases (group_id, holder, priority, msg_id);
@@ -196,6 +198,7 @@ CREATE TABLE replies (
   highest INTEGER,
   until_ms INTEGER,                    -- the end of its lease, as long as nothing of it was acked
   acked_by INTEGER,                    -- the msg_id that the ACK named which confirmed all of it
+  begun INTEGER NOT NULL DEFAULT 0,    -- of a whole batch, as in leases
   PRIMARY KEY (mailbox, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX replies_request ON replies (group_id, request_id, consumer, number)

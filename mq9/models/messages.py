@@ -124,6 +124,8 @@ class StoredMessage(_ClientSlot):
         headers: What was sent beside these, such as ``traceparent``.
         moved: Where it was before, if it was moved here; None for one that was sent here.
         delivery_count: How often it was delivered to this group; 0 outside groups.
+        deaths: How many leases of this group ended after its handling had begun: how many workers
+            seem to have died while they handled it.
         batch: The token of the FETCH reply it came in; None outside groups.
         mail_address: The mailbox it is stored in.
         group_name: The consumer group that fetched it; None outside groups.
@@ -144,6 +146,7 @@ class StoredMessage(_ClientSlot):
     headers: MessageHeaders = NO_HEADERS
     moved: Moved | None = None
     delivery_count: int = 0
+    deaths: int = 0
     batch: str | None = None
     mail_address: str = ""
     group_name: str | None = None

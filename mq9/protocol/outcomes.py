@@ -19,6 +19,7 @@ class Stored(NamedTuple):
         create_time: When it became visible, in whole Unix seconds.
         delivery_count: How often it was delivered to the group; 0 outside groups.
         envelope: What stands beside these in a reply, under the protocol's names.
+        deaths: How many leases of the group ended after its handling had begun.
     """
 
     msg_id: int
@@ -27,6 +28,7 @@ class Stored(NamedTuple):
     create_time: int
     delivery_count: int = 0
     envelope: Mapping[str, Any] | None = None
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

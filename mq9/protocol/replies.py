@@ -153,6 +153,8 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     item["priority"] = message.priority  # orjson writes its value, and is faster to find it
     item["create_time"] = message.create_time
     item["delivery_count"] = message.delivery_count
+    if message.deaths:
+        item["deaths"] = message.deaths
     if message.envelope is not None:
         item.update(message.envelope)
     return item
@@ -190,6 +192,7 @@ def _decode_message(
         headers=MessageHeaders(sent) if (sent := item.get("headers")) else NO_HEADERS,
         moved=_moved(item["moved"]) if item.get("moved") else None,
         delivery_count=item.get("delivery_count", 0),
+        deaths=item.get("deaths", 0),
         batch=batch,
         mail_address=mail_address,
         group_name=group_name,

@@ -185,7 +185,7 @@ class Fetch(ByConsumer[Fetched]):
     """MSG.FETCH."""
 
     CONFIG: ClassVar[frozenset[str]] = frozenset(
-        {"num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own"}
+        {"num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own", "begun"}
     )
     ALWAYS: ClassVar[frozenset[str]] = frozenset({"deliver"})
 
@@ -201,6 +201,7 @@ class Fetch(ByConsumer[Fetched]):
     max_wait_ms: int = given(500, whole(0, MAX_WAIT_MS))
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
     redeliver_own: bool = given(True, checks.flag)
+    begun: bool = given(False, checks.flag)
 
     def __post_init__(self) -> None:
         """Check every field, that a start says which, and that a group has all priorities."""
@@ -264,6 +265,7 @@ class Extend(ByConsumer[Extended]):
     group_name: str = needed(checks.header_text)
     msg_ids: tuple[int, ...] = needed(checks.msg_ids)
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
+    begun: bool | None = given(None, optional(checks.flag))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,7 +141,9 @@ _MIGRATIONS: dict[int, str] = {
     " DELETE FROM message_counts"
     " WHERE mailbox = old.mailbox AND priority = old.priority AND block = old.msg_id >> 9"
     " AND messages = 0; END;\n",
-    9: "",
+    9: "ALTER TABLE leases ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE leases ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE replies ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -107,6 +107,7 @@ CLIENT = [
             "lease_ms": [*whole(1_000, 86_400_000), *REQUIRED],
             "max_bytes": [*whole(1, 64 * 1024 * 1024), *REQUIRED],
             "redeliver_own": FLAG,
+            "begun": FLAG,
             "consumer": WORD,
         },
     ),
@@ -142,6 +143,7 @@ CLIENT = [
             "group_name": WORD + REQUIRED,
             "msg_ids": IDS,
             "lease_ms": [*whole(1_000, 86_400_000), ""],
+            "begun": FLAG,
             "consumer": WORD,
         },
     ),
@@ -400,6 +402,7 @@ WIRE = [
             "config.lease_ms": whole(1_000, 86_400_000),
             "config.consumer": WORD,
             "config.redeliver_own": FLAG,
+            "config.begun": FLAG,
         },
     ),
     (
@@ -433,6 +436,7 @@ WIRE = [
             "msg_ids": IDS,
             "consumer": WORD,
             "lease_ms": whole(1_000, 86_400_000),
+            "begun": FLAG,
         },
     ),
     (

@@ -181,3 +181,66 @@ async def test_the_shortest_and_longest_lease(way, inbox):
     assert await two.fetch(inbox, group_name="g", max_wait_ms=0) == []
     held = await one.fetch(inbox, group_name="g", lease_ms=1_000)
     assert held.lease_until == START + 86_400
+
+
+async def _taken(way, inbox, begun, **options):
+    """Return the messages that are delivered when the leases of those before have ended."""
+    await way.clock.advance(60)
+    worker = await way.client()
+    return await worker.fetch(
+        inbox, group_name="g", deliver="earliest", max_wait_ms=0, begun=begun, **options
+    )
+
+
+async def test_a_lease_that_ends_while_its_message_is_handled_is_a_death(way, client, inbox):
+    await send_all(client, inbox, "a", "b")
+    deaths = [[one.deaths for one in await _taken(way, inbox, True)]]
+    for _ in range(3):
+        again = await _taken(way, inbox, True)
+        deaths.append([one.deaths for one in again])
+        begun = [one.msg_id for one in again if one.text == "a"]
+        await client.extend(inbox, "g", begun, begun=True, consumer=again[0].consumer)
+
+    assert deaths == [[0, 0], [1, 1], [2, 1], [3, 1]]
+
+
+async def test_a_lease_of_what_nobody_began_ends_without_a_death(way, client, inbox):
+    await send_all(client, inbox, "a", "b")
+    first = await _taken(way, inbox, False)
+    await client.extend(inbox, "g", ids(first)[1:], begun=True, consumer=first[0].consumer)
+    again = await _taken(way, inbox, False)
+    assert [(one.text, one.deaths) for one in again] == [("a", 0), ("b", 1)]
+
+
+async def test_what_waits_again_is_not_begun_any_more(way, client, inbox):
+    await send_all(client, inbox, "a", "b", "c")
+    first = await _taken(way, inbox, True)
+    await client.extend(inbox, "g", [0, 1], begun=False, consumer=first[0].consumer)
+    await client.extend(inbox, "g", [1, 2], consumer=first[0].consumer)
+    await way.clock.advance(60)
+    again = await _taken(way, inbox, True)
+    assert [(one.text, one.deaths) for one in again] == [("a", 0), ("b", 0), ("c", 1)]
+
+
+async def test_what_is_given_back_or_fetched_again_or_undone_is_no_death(way, client, inbox):
+    await client.send(inbox, "a")
+    worker = await way.client()
+    for _ in range(3):
+        [held] = await worker.fetch(inbox, group_name="g", deliver="earliest", begun=True)
+        assert held.deaths == 0
+    await worker.nack(held)
+    [again] = await worker.fetch(inbox, group_name="g", begun=True, max_wait_ms=0)
+    assert (again.deaths, again.delivery_count) == (0, 4)
+    await worker.nack(again, delay=120)
+    [later] = [*await _taken(way, inbox, True), *await _taken(way, inbox, True)]
+    assert later.deaths == 0
+
+
+async def test_deaths_are_those_of_a_group_and_forgotten_by_a_reset(way, client, inbox):
+    await client.send(inbox, "a")
+    await _taken(way, inbox, True)
+    [other] = await client.fetch(inbox, group_name="h", deliver="earliest")
+    [again] = await _taken(way, inbox, True)
+    assert (other.deaths, again.deaths) == (0, 1)
+    [anew] = await _taken(way, inbox, True, force_deliver=True)
+    assert (anew.deaths, anew.delivery_count) == (0, 1)

@@ -89,6 +89,7 @@ REQUESTS = {
         Fetch(priority=Priority.URGENT, deliver=Deliver.FROM_ID, from_id=0),
         Fetch(deliver=Deliver.LATEST),
         Fetch(deliver=Deliver.NEW),
+        Fetch(group_name="workers", begun=True),
         Fetch(),
     ],
     "ack": [
@@ -131,6 +132,8 @@ REQUESTS = {
             lease_ms=86_400_000,
         ),
         Extend(group_name="workers", msg_ids=(1,)),
+        Extend(group_name="workers", msg_ids=(1,), begun=True),
+        Extend(group_name="workers", msg_ids=(1,), begun=False),
     ],
     "release": [
         Release(consumer="worker/1", group_name="workers", request_id="request-1"),
@@ -199,6 +202,7 @@ STORED = [
         },
     ),
     Stored(0, b"", Priority.NORMAL, 0),
+    Stored(0, b"", Priority.NORMAL, 0, 2, deaths=1),
 ]
 
 # By the names of what they come to.

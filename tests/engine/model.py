@@ -54,7 +54,7 @@ class Mail:
             texts += [self.moved.mailbox, self.moved.group, self.moved.by, self.moved.reason]
         return len(self.payload) + sum(len(text) for text in texts if text)
 
-    def read(self, address, count=0, batch=None):
+    def read(self, address, count=0, batch=None, deaths=0):
         """Return it as a reader sees it."""
         return Message(
             msg_id=self.msg_id,
@@ -67,6 +67,7 @@ class Mail:
             correlation_id=self.sent.correlation_id,
             moved=self.moved,
             delivery_count=count,
+            deaths=deaths,
             batch=batch,
             mail_address=address,
         )
@@ -80,6 +81,12 @@ class Lease:
     until_ms: int
     count: int
     reply: "Reply"
+    begun: bool = False
+    deaths: int = 0
+
+    def deaths_by(self, now):
+        """How many leases ended while the message was being handled."""
+        return self.deaths + (self.begun and self.until_ms <= now)
 
     def is_of(self, consumer, now):
         return self.until_ms > now and self.holder == consumer
@@ -374,8 +381,12 @@ class Model:
         until_ms = now + call.request.lease_ms
         for msg_id in reply.msg_ids:
             before = group.leases.get(msg_id)
-            count = 1 if before is None else before.count + 1
-            group.leases[msg_id] = Lease(consumer_of(call), until_ms, count, reply)
+            count, deaths, begun = 1, 0, call.request.begun
+            if before is not None:
+                count, deaths = before.count + 1, before.deaths_by(now)
+                begun = begun and not deaths
+                begun |= before.begun and before.is_of(consumer_of(call), now)
+            group.leases[msg_id] = Lease(consumer_of(call), until_ms, count, reply, begun, deaths)
         messages = [self._leased(mailbox, group, mail.msg_id) for mail in given]
         return messages, reply.token, until_ms / 1000, len(ready) > len(given)
 
@@ -398,7 +409,8 @@ class Model:
 
     def _leased(self, mailbox, group, msg_id):
         lease = group.leases[msg_id]
-        return mailbox.find(msg_id).read(mailbox.address, lease.count, lease.reply.token)
+        mail = mailbox.find(msg_id)
+        return mail.read(mailbox.address, lease.count, lease.reply.token, lease.deaths)
 
     def fetch_for_nobody(self, call, now):
         """Do what is left of a FETCH whose asker has gone.
@@ -417,6 +429,7 @@ class Model:
             lease = group.leases.get(mail.msg_id)
             if lease is not None and lease.is_of(consumer_of(call), now):
                 lease.until_ms = now + call.request.lease_ms
+                lease.begun |= call.request.begun and not lease.deaths
 
     def peek(self, call, now):
         """Read without a group: the messages, and whether there are more."""
@@ -496,6 +509,7 @@ class Model:
         lease = reply.group.leases[call.request.msg_id]
         if reply.group.wants(call.request.msg_id) and lease.is_of(reply.consumer, now):
             lease.holder = None
+            lease.begun = False
             lease.until_ms = now + call.request.delay_ms
             for earlier in reply.group.replies:
                 earlier.given_back.add(call.request.msg_id)
@@ -513,6 +527,8 @@ class Model:
                 and lease.is_of(consumer_of(call), now)
             ):
                 lease.until_ms = now + call.request.lease_ms
+                if call.request.begun is not None:
+                    lease.begun = call.request.begun
                 extended.append(msg_id)
             else:
                 lost.append(msg_id)

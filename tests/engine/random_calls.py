@@ -157,6 +157,7 @@ class RandomCalls:
             max_bytes=self._one(1, 600, 4_000_000, 4_000_000),
             lease_ms=self._one(*LEASES_MS),
             redeliver_own=self._one(True, True, False),
+            begun=self._one(True, False),
         )
         return self._of(request, self._one(*ADDRESSES))
 
@@ -188,6 +189,7 @@ class RandomCalls:
             consumer=receipt.consumer,
             msg_ids=tuple(dict.fromkeys((*receipt.msg_ids, self._id()))),
             lease_ms=self._one(*LEASES_MS),
+            begun=self._one(True, False, None),
         )
         return self._of(request, receipt.address)
 

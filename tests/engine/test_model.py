@@ -309,6 +309,7 @@ class Comparison(RuleBasedStateMachine):
         num_msgs=num_msgs,
         lease_ms=leases_ms,
         redeliver_own=st.booleans(),
+        begun=st.booleans(),
     )
     def fetch(self, address, start, **options):
         return self._fetch(call(requests.Fetch, address, **start, **options))
@@ -318,7 +319,7 @@ class Comparison(RuleBasedStateMachine):
         """Wait until the leases of a reply are over, and fetch for somebody else, perhaps."""
         self.pass_ms(5_000)
         options = {"group_name": receipt.group, "consumer": consumer, "num_msgs": num_msgs}
-        fetch = call(requests.Fetch, receipt.address, **options)
+        fetch = call(requests.Fetch, receipt.address, begun=True, **options)
         return self._fetch(fetch)
 
     @rule(target=receipts, group=groups, consumer=consumers, num_msgs=num_msgs, start=starts)
@@ -404,6 +405,7 @@ class Comparison(RuleBasedStateMachine):
         start=starts,
         num_msgs=num_msgs,
         redeliver_own=st.booleans(),
+        begun=st.booleans(),
     )
     def fetch_and_vanish(self, address, start, **options):
         fetch = call(requests.Fetch, address, **start, **options)
@@ -548,8 +550,13 @@ class Comparison(RuleBasedStateMachine):
             assert copy == self.expected(self.model.move, expected)
             self.compare_state()
 
-    @rule(receipt=receipts, others=st.lists(ages, max_size=2), lease_ms=leases_ms)
-    def extend(self, receipt, others, lease_ms):
+    @rule(
+        receipt=receipts,
+        others=st.lists(ages, max_size=2),
+        lease_ms=leases_ms,
+        begun=st.sampled_from([None, True, False]),
+    )
+    def extend(self, receipt, others, lease_ms, begun):
         msg_ids = [*receipt.msg_ids, *(self.msg_id(receipt.address, age) for age in others)]
         command = call(
             requests.Extend,
@@ -558,6 +565,7 @@ class Comparison(RuleBasedStateMachine):
             consumer=receipt.consumer,
             msg_ids=tuple(dict.fromkeys(msg_ids)),
             lease_ms=lease_ms,
+            begun=begun,
         )
         self.carry_out(command, self.model.extend)
 

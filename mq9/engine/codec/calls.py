@@ -89,6 +89,7 @@ COMMANDS: Mapping[str, Record] = {
         Field("max_wait_ms", WHOLE, 500),
         Field("lease_ms", WHOLE, 60_000),
         Field("redeliver_own", FLAG, True),
+        Field("begun", FLAG, False),
     ),
     "ack": Record(
         requests.Ack,
@@ -115,6 +116,7 @@ COMMANDS: Mapping[str, Record] = {
         _GROUP,
         Field("msg_ids", WHOLES),
         Field("lease_ms", WHOLE, 60_000),
+        optional("begun", FLAG),
     ),
     "release": Record(requests.Release, _CONSUMER, _GROUP, Field("request_id", TEXT)),
     "delete": Record(requests.Delete, _MSG_ID),

@@ -36,6 +36,7 @@ STORED = Record(
     Field("create_time", WHOLE),
     Field("delivery_count", WHOLE, 0),
     optional("envelope", JSON_OBJECT),
+    Field("deaths", WHOLE, 0),
 )
 LEASED = Record(Leased, optional("consumer", TEXT), Field("count", WHOLE), Field("until", NUMBER))
 WAITING = Record(
