@@ -70,15 +70,25 @@ class Session:
         """With whose requests those of the connection are in order, and share their time."""
         return self.agent or self.consumer
 
-    def actor(self, address: str = "") -> Actor:
+    def actor(self, address: str = "", other: str | None = None) -> Actor:
         """Return who asks for the mailbox at an address, or for none, with what that has to know.
 
         Where agents are configured, what has no creator is closed to them.
+
+        Args:
+            address: The mailbox; "" for none.
+            other: The mailbox that the request names besides.
         """
         if self.reserved is None:
             return ANYBODY if self.agent is None else Actor(self.agent)
         own = () if self.agent is None else self.reserved.own(self.agent)
-        return Actor(self.agent, self.reserved.owner_of_address(address), own, closed=True)
+        return Actor(
+            self.agent,
+            self.reserved.owner_of_address(address),
+            own,
+            closed=True,
+            other_owner=None if other is None else self.reserved.owner_of_address(other),
+        )
 
     def refuse_reserved(self, name: str | None, mailbox: str | None) -> None:
         """Refuse a name or mailbox in the registry that belongs to another agent.
@@ -389,7 +399,7 @@ class Service:
         return Call(
             body,
             address,
-            actor or session.actor(address),
+            actor or session.actor(address, body.other_address),
             session.consumer,
             request.payload,
             token,

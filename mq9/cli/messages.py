@@ -343,6 +343,7 @@ def _fields(message: Message) -> dict[str, Any]:
         "tags": message.tags,
         "from": message.sender,
         "from_verified": message.sender_verified,
+        "from_mailbox": message.from_mailbox,
         "reply_to": message.reply_to,
         "correlation_id": message.correlation_id,
         "path": message.path,
@@ -371,6 +372,7 @@ def _message(message: Message) -> str:
     more = {
         "key": message.key,
         "tags": ",".join(message.tags),
+        "from-mailbox": message.from_mailbox,
         "reply-to": message.reply_to,
         "correlation-id": message.correlation_id,
         "path": ",".join(message.path),

@@ -124,6 +124,7 @@ class Mailbox:
         tags: Sequence[str] | None = None,
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
+        from_mailbox: str | None = None,
         reply_to: str | None = None,
         correlation_id: str | None = None,
         path: Sequence[str] | None = None,
@@ -141,6 +142,7 @@ class Mailbox:
             tags: Up to 64 words to find it by, without commas.
             id: The same id again, from the same sender to the same mailbox, is stored once.
             sender: Who sends it. A claim, unless the connection has authenticated.
+            from_mailbox: A mailbox that the sender may take messages from; see ``Mq9Client.send``.
             reply_to: The mailbox that the answer goes to; ``message.reply(…)`` sends it.
             correlation_id: Which question it answers, or is.
             path: The agents that this conversation has passed through.
@@ -166,6 +168,7 @@ class Mailbox:
             tags=tags,
             id=id,
             sender=sender,
+            from_mailbox=from_mailbox,
             reply_to=reply_to,
             correlation_id=correlation_id,
             path=path,

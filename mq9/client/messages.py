@@ -28,6 +28,7 @@ class MessageMethods(ClientBase):
         tags: Sequence[str] | None = None,
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
+        from_mailbox: str | None = None,
         reply_to: str | None = None,
         correlation_id: str | None = None,
         path: Sequence[str] | None = None,
@@ -46,6 +47,9 @@ class MessageMethods(ClientBase):
             id: The same id again, from the same sender to the same mailbox, is stored once. Made up
                 when not given, so that a lost reply never stores a message twice.
             sender: Who sends it. A claim, unless the connection has authenticated.
+            from_mailbox: A mailbox that the sender may take messages from, so that the reader knows
+                on whose behalf it comes. The broker checks it where the connection has
+                authenticated as an agent; elsewhere it is a claim.
             reply_to: The address that the answer goes to.
             correlation_id: Which question it answers, or is.
             path: The agents that this conversation has passed through.
@@ -61,6 +65,8 @@ class MessageMethods(ClientBase):
             MailboxFull: It is at its limit.
             PayloadTooLarge: The payload is larger than the broker takes.
             IdConflict: The id was used before with another body.
+            InvalidRequest: The mailbox ``from_mailbox`` does not exist.
+            Forbidden: The connection's agent may not take messages from ``from_mailbox``.
         """
         address = addresses.parse(mail_address)
         options = requests.Send(
@@ -71,6 +77,7 @@ class MessageMethods(ClientBase):
             tags=arguments.tags(tags),
             id=self._request_ids.next() if checks.is_absent(id) else id,
             sender=sender,
+            from_mailbox=from_mailbox,
             reply_to=reply_to,
             correlation_id=correlation_id,
             path=arguments.path(path),

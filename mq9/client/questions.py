@@ -122,6 +122,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         *,
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
+        from_mailbox: str | None = None,
         headers: Mapping[str, str] | None = None,
         path: Sequence[str] | None = None,
     ) -> int | None:
@@ -136,6 +137,8 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             payload: The answer; see ``send``.
             id: The idempotency id. Needed by each further, different answer to one message.
             sender: Who answers.
+            from_mailbox: A mailbox that the answer comes from, such as the one that the question
+                was sent to; see ``send``.
             headers: The answer's headers; see ``send``.
             path: The agents that the conversation has passed through.
 
@@ -147,6 +150,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
             IdConflict: The message has been answered with another body, and this is its first
                 delivery, or the id was given.
+            Forbidden: The connection's agent may not take messages from ``from_mailbox``.
         """
         if not isinstance(message, StoredMessage):
             raise InvalidRequest(f"message: {checks.shown(message)} is not a Message")
@@ -160,6 +164,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
                 id=own_id or answer_id(message),
                 correlation_id=message.correlation_id,
                 sender=sender,
+                from_mailbox=from_mailbox,
                 path=path,
                 headers=headers,
             )

@@ -475,11 +475,19 @@ class _Handled:
         *,
         id: str | None,  # noqa: A002  # the protocol's word
         sender: str | None,
+        from_mailbox: str | None,
         headers: Mapping[str, str] | None,
         path: Sequence[str] | None,
     ) -> int | None:
         return self._client.run(
-            lambda _: self._message.reply(payload, id=id, sender=sender, headers=headers, path=path)
+            lambda _: self._message.reply(
+                payload,
+                id=id,
+                sender=sender,
+                from_mailbox=from_mailbox,
+                headers=headers,
+                path=path,
+            )
         )
 
 

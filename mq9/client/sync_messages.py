@@ -34,6 +34,7 @@ class SyncMessageClient(Protocol):
         *,
         id: str | None,  # noqa: A002  # the protocol's word
         sender: str | None,
+        from_mailbox: str | None,
         headers: Mapping[str, str] | None,
         path: Sequence[str] | None,
     ) -> int | None:
@@ -69,12 +70,19 @@ class SyncMessage(StoredMessage):
         *,
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
+        from_mailbox: str | None = None,
         headers: Mapping[str, str] | None = None,
         path: Sequence[str] | None = None,
     ) -> int | None:
         """Answer this message; see ``Message``."""
         return self._its_client().reply(
-            self, payload, id=id, sender=sender, headers=headers, path=path
+            self,
+            payload,
+            id=id,
+            sender=sender,
+            from_mailbox=from_mailbox,
+            headers=headers,
+            path=path,
         )
 
     def _its_client(self) -> SyncMessageClient:

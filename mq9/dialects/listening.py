@@ -61,6 +61,7 @@ def place_of(priority: str) -> int:
 _HEADERS = {
     "key": "mq9-key",
     "from": "mq9-from",
+    "from_mailbox": "mq9-from-mailbox",
     "reply_to": "mq9-reply-to",
     "correlation_id": "mq9-correlation-id",
 }

@@ -9,8 +9,8 @@ from mq9.engine import handlers, mailboxes
 from mq9.engine.commands import Actor, Call, CheckActor, ClaimNames
 from mq9.engine.limits import Limits
 from mq9.engine.mailbox import Mailbox
-from mq9.errors import Forbidden
-from mq9.protocol.requests import GrantMailbox
+from mq9.errors import Forbidden, InvalidRequest
+from mq9.protocol.requests import GrantMailbox, Send
 
 
 def refuse_others(connection: sqlite3.Connection, call: Call[Any], now: int) -> None:
@@ -24,6 +24,25 @@ def refuse_others(connection: sqlite3.Connection, call: Call[Any], now: int) -> 
     mailbox = mailboxes.look(connection, call.address, now)
     if mailbox is not None and not mailbox.admits(call.actor):
         raise refusal(mailbox, call.actor)
+
+
+def check_source(connection: sqlite3.Connection, call: Call[Send], now: int) -> None:
+    """Refuse a message of an authenticated agent that says it comes from another's mailbox.
+
+    Raises:
+        InvalidRequest: There is no such mailbox.
+        Forbidden: The agent may not take messages from it.
+    """
+    address = call.request.from_mailbox
+    if address is None or call.actor.agent is None:
+        return
+    mailbox = mailboxes.look(connection, address, now)
+    if mailbox is None:
+        raise InvalidRequest(
+            f"from_mailbox: {address} does not exist; name a mailbox that you take messages from"
+        )
+    if not mailbox.admits(call.actor.elsewhere):
+        raise Forbidden(f"from_mailbox: you may not take messages from {address}")
 
 
 def adopt(connection: sqlite3.Connection, call: Call[Any]) -> None:

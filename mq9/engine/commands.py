@@ -6,7 +6,7 @@ that changes something is an entry of a log, with its number and its instant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from mq9.engine.limits import Limits
@@ -26,12 +26,20 @@ class Actor:
         owner: The agent that the address asked for belongs to, whoever made the mailbox there.
         own: The names and addresses that belong to ``agent``.
         closed: Whether what has no creator is closed to agents.
+        other_owner: The agent that the other mailbox belongs to which a request names: the target
+            of a MOVE, or the mailbox that a SEND says it comes from.
     """
 
     agent: str | None = None
     owner: str | None = None
     own: tuple[str, ...] = ()
     closed: bool = False
+    other_owner: str | None = None
+
+    @property
+    def elsewhere(self) -> Actor:
+        """Who asks, as seen from the other mailbox that the request names."""
+        return replace(self, owner=self.other_owner, other_owner=None)
 
 
 ANYBODY = Actor()

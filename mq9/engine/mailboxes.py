@@ -181,9 +181,11 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
         " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
         " FROM json_each(?))"
         " INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
-        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, size, payload)"
+        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
+        " size, payload)"
         " SELECT mailbox, new_id, priority, shown_ms, sent_ms, expires_ms, new_key,"
-        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, size, payload"
+        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
+        " size, payload"
         " FROM shown CROSS JOIN delayed ON id=row_id",
         (orjson.dumps([(*one, keys.get(one[1])) for one in shown]).decode(),),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from mq9.engine import batches, counts, handlers, idempotency, mailboxes
+from mq9.engine import access, batches, counts, handlers, idempotency, mailboxes
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
 from mq9.engine.mailbox import Mailbox
@@ -23,12 +23,13 @@ LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
 # has nothing but its payload.
 COLUMNS = (
     "msg_id, payload, priority, visible_ms/1000, CASE WHEN coalesce(key, sender, reply_to,"
-    " correlation_id, headers, moved) IS NOT NULL OR tags<>'' OR path<>'' THEN json_array(key,"
-    " tags, sender, sender_verified, reply_to, correlation_id, path, headers, moved) END"
+    " correlation_id, headers, moved, from_mailbox) IS NOT NULL OR tags<>'' OR path<>'' THEN"
+    " json_array(key, tags, sender, sender_verified, from_mailbox, reply_to, correlation_id, path,"
+    " headers, moved) END"
 )
 _SENT = (  # after an id and an instant
     "sent_ms, mailbox, priority, expires_ms, key, tags, sender, sender_verified, reply_to,"
-    f" correlation_id, path, headers, size, payload) VALUES ({','.join('?' * 16)})"
+    f" correlation_id, path, headers, from_mailbox, size, payload) VALUES ({','.join('?' * 17)})"
 )
 _STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
 _DELAY = f"INSERT INTO delayed (id, due_ms, {_SENT}"
@@ -45,14 +46,15 @@ def from_row(row: tuple[Any, ...], deliveries: int = 0) -> Stored:
 
 
 def _envelope(beside: str) -> dict[str, Any] | None:
-    key, tags, sender, verified, reply_to, correlation_id, path, headers, moved = orjson.loads(
-        beside
+    key, tags, sender, verified, from_mailbox, reply_to, correlation_id, path, headers, moved = (
+        orjson.loads(beside)
     )
     fields = {
         "key": key,
         "tags": tags and tags.strip(",").split(","),
         "from": sender,
         "from_verified": bool(verified),
+        "from_mailbox": from_mailbox,
         "reply_to": reply_to,
         "correlation_id": correlation_id,
         "path": path and path.split(","),
@@ -99,7 +101,8 @@ def load_messages(
 def counted_bytes(call: Call[Send]) -> int:
     """Return how much a message counts in its mailbox: its payload and all text beside it."""
     sent = call.request
-    beside = [sent.key, call.agent, sent.reply_to, sent.correlation_id, *sent.tags, *sent.path]
+    beside = [sent.key, call.agent, sent.from_mailbox, sent.reply_to, sent.correlation_id]
+    beside += (*sent.tags, *sent.path)
     for header in sent.headers:
         beside += header
     return len(call.payload) + text_bytes(*beside)
@@ -153,7 +156,9 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
     """Store a message; its msg_id, or -1 while it is delayed.
 
     Raises:
-        Forbidden: Its key belongs to another sender.
+        Forbidden: Its key belongs to another sender, or the sender may not take messages from the
+            mailbox that it says it comes from.
+        InvalidRequest: That mailbox is not there.
     """
     limits.check_payload(call.payload)
     size = counted_bytes(call)
@@ -172,6 +177,7 @@ def send_what_fits(
         and _has_room(mailbox.messages, mailbox.bytes + size, limits)
         and mailbox.ids < limits.max_ids
         and call.request.key is None
+        and call.request.from_mailbox is None
         and mailbox.type != MailboxType.LATEST
         and mailboxes.is_current(mailbox, now)
     )
@@ -195,6 +201,7 @@ def _send(
     instant = now + (request.delay or 0) * 1000
     if not mailboxes.may_replace(connection, mailbox, request.key, sender, is_verified, instant):
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
+    access.check_source(connection, call, now)
     has_replaced = False
     if not request.delay:
         instant = max(mailbox.visible_ms, now)
@@ -217,6 +224,7 @@ def _send(
             request.correlation_id,
             ",".join(request.path),
             orjson.dumps(dict(request.headers)).decode() if request.headers else None,
+            request.from_mailbox,
             size,
             call.payload,
         ),

@@ -97,9 +97,9 @@ def _store_copy(
     messages.make_room(connection, target, size, now, limits, has_replaced=has_replaced)
     connection.execute(
         "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, size, priority, tags,"
-        " sender, sender_verified, reply_to, correlation_id, path, headers, payload)"
+        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload)"
         " SELECT ?,?,?,?,?,?, priority, tags,"
-        " sender, sender_verified, reply_to, correlation_id, path, headers, payload"
+        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload"
         " FROM messages WHERE mailbox=? AND msg_id=?",
         (
             target.id,

@@ -62,6 +62,7 @@ CREATE TABLE messages (
   correlation_id TEXT,
   path TEXT NOT NULL,               -- "a,b"
   headers TEXT,                     -- JSON: value by name, in lower case
+  from_mailbox TEXT,                -- one that the sender may take from; checked where it is verified
   moved TEXT,                       -- JSON: which mailbox it was moved here from, by whom, why
   size INTEGER NOT NULL,            -- in bytes, of the payload and all text beside it
   payload BLOB NOT NULL,            -- last, so that the other columns are read without it
@@ -105,6 +106,7 @@ CREATE TABLE delayed (
   correlation_id TEXT,
   path TEXT NOT NULL,
   headers TEXT,
+  from_mailbox TEXT,
   size INTEGER NOT NULL,
   payload BLOB NOT NULL
 ) STRICT;

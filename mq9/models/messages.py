@@ -118,6 +118,8 @@ class StoredMessage(_ClientSlot):
         tags: Its tags.
         sender: Who sent it: a claim, unless ``sender_verified``.
         sender_verified: Whether the broker itself knows the sender.
+        from_mailbox: A mailbox that the sender may take messages from, as it says. The broker has
+            checked that where ``sender_verified``; elsewhere it is a claim.
         reply_to: The address that the answer goes to.
         correlation_id: Which question it answers, or is.
         path: The agents that this conversation has passed through, in order.
@@ -140,6 +142,7 @@ class StoredMessage(_ClientSlot):
     tags: tuple[str, ...] = ()
     sender: str | None = None
     sender_verified: bool = False
+    from_mailbox: str | None = None
     reply_to: str | None = None
     correlation_id: str | None = None
     path: tuple[str, ...] = ()
@@ -199,6 +202,7 @@ class MessageClient(Protocol):
         *,
         id: str | None,  # noqa: A002  # the protocol's word
         sender: str | None,
+        from_mailbox: str | None,
         headers: Mapping[str, str] | None,
         path: Sequence[str] | None,
     ) -> int | None:
@@ -284,6 +288,7 @@ class Message(StoredMessage):
         *,
         id: str | None = None,  # noqa: A002  # the protocol's word
         sender: str | None = None,
+        from_mailbox: str | None = None,
         headers: Mapping[str, str] | None = None,
         path: Sequence[str] | None = None,
     ) -> int | None:
@@ -293,6 +298,7 @@ class Message(StoredMessage):
             payload: Bytes as they are, text as UTF-8, anything else as JSON.
             id: The idempotency id. Needed by each further, different answer to one message.
             sender: Who answers.
+            from_mailbox: A mailbox that the answer comes from; see ``Mq9Client.send``.
             headers: The answer's headers.
             path: The agents that the conversation has passed through.
 
@@ -305,7 +311,13 @@ class Message(StoredMessage):
             IdConflict: It has been answered with another body; see ``Mq9Client.reply``.
         """
         return await self._its_client().reply(
-            self, payload, id=id, sender=sender, headers=headers, path=path
+            self,
+            payload,
+            id=id,
+            sender=sender,
+            from_mailbox=from_mailbox,
+            headers=headers,
+            path=path,
         )
 
     def _its_client(self) -> MessageClient:

@@ -186,6 +186,7 @@ def _decode_message(
         tags=tuple(item.get("tags") or ()),
         sender=item.get("from"),
         sender_verified=item.get("from_verified", False),
+        from_mailbox=item.get("from_mailbox"),
         reply_to=item.get("reply_to"),
         correlation_id=item.get("correlation_id"),
         path=tuple(item.get("path") or ()),

@@ -128,6 +128,11 @@ class Body(Checked, Request[R_co]):
         """The message that the subject names; None where it names none."""
         return None
 
+    @property
+    def other_address(self) -> str | None:
+        """The mailbox that it names beside the one in the subject; None where it names none."""
+        return None
+
     def check_address(self, mail_address: str) -> None:
         """Refuse a mailbox for which the request makes no sense.
 

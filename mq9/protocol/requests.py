@@ -115,6 +115,7 @@ class Send(Body[int]):
     tags: tuple[str, ...] = given((), checks.tags, header="mq9-tags")
     id: str | None = given(None, optional(checks.header_text), header="mq9-id")
     sender: str | None = given(None, optional(checks.header_text), header="mq9-from")
+    from_mailbox: str | None = given(None, optional(checks.mail_address), header="mq9-from-mailbox")
     reply_to: str | None = given(None, optional(checks.mail_address), header="mq9-reply-to")
     correlation_id: str | None = given(
         None, optional(checks.header_text), header="mq9-correlation-id"
@@ -157,6 +158,11 @@ class Send(Body[int]):
     def claimed_agent(self) -> str | None:
         """The agent that it says it comes from."""
         return self.sender
+
+    @property
+    def other_address(self) -> str | None:
+        """The mailbox that it says it comes from."""
+        return self.from_mailbox
 
 
 # Of the options that are a header of their own: its name, and the option's default.
@@ -251,6 +257,11 @@ class Move(ByConsumer[MoveOutcome]):
     batch: str | None = given(None, optional(checks.header_text))
     to: str = needed(checks.mail_address)
     reason: str | None = given(None, optional(checks.prose(MAX_REASON)))
+
+    @property
+    def other_address(self) -> str | None:
+        """The mailbox that the message is moved to."""
+        return self.to
 
     def check_address(self, mail_address: str) -> None:
         """Refuse a move of a message to where it is."""

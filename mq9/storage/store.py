@@ -143,7 +143,9 @@ _MIGRATIONS: dict[int, str] = {
     " AND messages = 0; END;\n",
     9: "ALTER TABLE leases ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;\n"
     "ALTER TABLE leases ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE replies ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;\n",
+    "ALTER TABLE replies ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE messages ADD COLUMN from_mailbox TEXT;\n"
+    "ALTER TABLE delayed ADD COLUMN from_mailbox TEXT;\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -68,6 +68,7 @@ REQUESTS = {
             path=("planner", "planner", "worker"),
             headers=(("traceparent", "00-0af7651916cd43dd-01"), ("x-words", WORDS)),
         ),
+        Send(from_mailbox="planner.questions"),
         Send(priority=Priority.URGENT),
         Send(),
     ],
@@ -178,6 +179,7 @@ CALLS = [
         "1b",
         as_text=True,
     ),
+    Call(Send(from_mailbox="desk"), "box", Actor(agent="planner", other_owner="planner")),
     Call(Advance()),
 ]
 

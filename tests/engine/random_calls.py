@@ -97,7 +97,8 @@ class RandomCalls:
         self._tokens += 1
         agent, owner = self._perhaps(*AGENTS, chance=0.2), self._perhaps(*AGENTS, chance=0.1)
         own = ("ada", "bob") if agent == "ada" else ()
-        actor = Actor(agent, owner, own, closed=self._dice.random() < 0.1)
+        closed, other_owner = self._dice.random() < 0.1, self._perhaps(*AGENTS, chance=0.1)
+        actor = Actor(agent, owner, own, closed=closed, other_owner=other_owner)
         return Call(
             request,
             address,
@@ -139,6 +140,7 @@ class RandomCalls:
             correlation_id=self._perhaps("q", "r"),
             path=self._one((), ("ada", "bob")),
             headers=self._one((), (("traceparent", "00"), ("x-words", "你好"))),
+            from_mailbox=self._perhaps(*ADDRESSES, chance=0.1),
         )
         payload = self._one(b"", b"a", "ü".encode(), bytes(range(256)), b"x" * 300)
         return self._of(request, self._one(*ADDRESSES), payload)

@@ -114,9 +114,10 @@ def test_a_message_blocks_until_it_is_acked_given_back_or_answered(client):
     second.nack()
     assert third.move("other", reason="not mine") == 0
     assert [one.ack(individual=False) for one in rest] == [[3]]
-    assert third.reply("done", path=["ada"]) == 1
+    assert third.reply("done", path=["ada"], from_mailbox=inbox) == 1
     assert client.ack(result[4]) == [4]
-    assert [one.text for one in client.query("other")] == ["2", "done"]
+    answered = [(one.text, one.from_mailbox) for one in client.query("other")]
+    assert answered == [("2", None), ("done", "inbox")]
     assert [one.msg_id for one in client.fetch(inbox, group_name="g", max_wait_ms=0)] == [1]
     with pytest.raises(InvalidRequest, match="not fetched by a consumer group"):
         client.query(inbox)[0].ack()
@@ -144,16 +145,19 @@ def test_a_handler_decides_by_its_message(client):
         if message.delivery_count == 1:
             message.nack()
         else:
+            message.reply("done", from_mailbox=message.mail_address)
             given_back.append(message.ack())
 
     async def handle_on_the_loop(message):
         kinds.append(type(message))
         await message.ack()
 
-    client.send("inbox", "x")
+    client.mailbox_create(name="answers")
+    client.send("inbox", "x", reply_to="answers")
     with client.consume("inbox", handle, group_name="g") as consumer:
         until(lambda: consumer.processed_count == 2)
         assert (consumer.counters.retried, given_back) == (1, [[0]])
+    assert [one.from_mailbox for one in client.query("answers")] == ["inbox"]
     with client.consume("inbox", handle_on_the_loop, group_name="h") as consumer:
         until(lambda: consumer.processed_count == 1)
 

@@ -89,6 +89,7 @@ class Handling:
         *,
         id: str | None,  # noqa: A002  # the protocol's word
         sender: str | None,
+        from_mailbox: str | None,
         headers: Mapping[str, str] | None,
         path: Sequence[str] | None,
     ) -> int | None:
@@ -98,6 +99,7 @@ class Handling:
             payload,
             id=id,
             sender=sender or self._options.agent,
+            from_mailbox=from_mailbox,
             headers=headers,
             path=path,
         )

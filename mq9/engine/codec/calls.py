@@ -73,6 +73,7 @@ COMMANDS: Mapping[str, Record] = {
         optional("correlation_id", TEXT),
         Field("path", TEXTS, ()),
         Field("headers", _PAIRS, ()),
+        optional("from_mailbox", TEXT),
     ),
     "fetch": Record(
         requests.Fetch,
@@ -138,6 +139,7 @@ ACTOR = Record(
     optional("owner", TEXT),
     Field("own", TEXTS, ()),
     Field("closed", FLAG, False),
+    optional("other_owner", TEXT),
 )
 
 CALL = Record(
