@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 
 from mq9 import address as addresses
 from mq9.errors import InvalidAddress, InvalidRequest
 from mq9.operations.ownership import agent_key, proof, proves
 from mq9.protocol import checks
+from mq9.protocol.address_patterns import AddressPatterns
 
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
 _BY_CALL = ", by "
-_PATTERN = re.compile(r"[a-z0-9.*?\[\]!-]{1,128}")
 
 
 def slug(name: str) -> str:
@@ -76,8 +74,8 @@ class Identity:
         self.mail_address = (
             slug(self.name) if mail_address is None else addresses.parse(mail_address)
         )
-        self._allow_read = _patterns("allow_read", allow_read)
-        self._allow_send = None if allow_send is None else _patterns("allow_send", allow_send)
+        self._allow_read = AddressPatterns("allow_read", allow_read)
+        self._allow_send = None if allow_send is None else AddressPatterns("allow_send", allow_send)
         self._key = key
         self._lock = threading.Lock()
         self._made: dict[str, None] = {}
@@ -134,7 +132,7 @@ class Identity:
         """Tell whether the agent may send to a mailbox, as far as it is known without asking."""
         return (
             self._allow_send is None
-            or any(fnmatchcase(mail_address, pattern) for pattern in self._allow_send)
+            or self._allow_send.match(mail_address)
             or self.may_read(mail_address)
         )
 
@@ -143,18 +141,4 @@ class Identity:
 
         None that it made is known so: it may have been removed, and made again by somebody else.
         """
-        return mail_address == self.mail_address or any(
-            fnmatchcase(mail_address, pattern) for pattern in self._allow_read
-        )
-
-
-def _patterns(field_name: str, patterns: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(patterns, str) or not all(isinstance(one, str) for one in patterns):
-        raise InvalidRequest(f"{field_name}: {patterns!r} is not a list of address patterns")
-    for one in patterns:
-        if not _PATTERN.fullmatch(one):
-            raise InvalidRequest(
-                f"{field_name}: {one!r} matches no address: these have a-z, 0-9 and dots, for "
-                "which * and ? may stand"
-            )
-    return tuple(patterns)
+        return mail_address == self.mail_address or self._allow_read.match(mail_address)
