@@ -56,6 +56,7 @@ class DatabaseFile:
     Attributes:
         lost: What became of the files; None while they are what they were. Nothing is done with
             them any more.
+        watched: The files to which every commit and every checkpoint writes.
 
     Raises:
         OSError: One of the files is not there.
@@ -68,6 +69,7 @@ class DatabaseFile:
         self._main = path
         self._log = Path(f"{real}-wal")
         self._paths = (path, self._log, Path(f"{real}-shm"))
+        self.watched = (Path(real), self._log)
         self._names = tuple(map(str, self._paths))
         self._identities = [_Identity.of(one.stat()) for one in self._paths]
         self._log_size = 0

@@ -21,6 +21,7 @@ from mq9.storage import store
 from mq9.storage.backend import Applying, roll_back, storage_error
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.derived import Derived, LocalChange
+from mq9.storage.news import News
 from mq9.storage.steps import no_steps_left, stopped_when
 from mq9.storage.store import LOG_PAGES
 from mq9.storage.turns import FairQueue
@@ -28,7 +29,6 @@ from mq9.storage.turns import FairQueue
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
-NEWS_INTERVAL_S = 0.02  # how often another process's writes are looked for, while somebody waits
 _FILE_INTERVAL_S = 0.5  # how often it is looked whether the file is still there
 _MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
 _MOST_TOGETHER = 256  # commands in one commit
@@ -123,6 +123,7 @@ class Writer:
         # The loop that is about to commit what was asked for on it, the last of those that are.
         self._committing: asyncio.AbstractEventLoop | None = None
         self._watching = False
+        self._news = News(connection, file.watched, self._queue.wake)
         self._closed = False
         self._stopping = False
         self._accepting = threading.Lock()  # so that nothing is queued after the last
@@ -236,37 +237,31 @@ class Writer:
     def abandon(self) -> None:
         """Take no more commands, in a forked child; its copy of a lock may be locked for good."""
         self._closed = True
+        self._news.abandon()
 
     def end(self) -> None:
         """Carry out what was accepted, and end the thread."""
         self._stopping = True
         self._queue.wake()
         self._thread.join()
+        self._news.close()
 
     def _run(self) -> None:
         """Take what has queued up, commit it, answer; the thread's function."""
         with self.active:
-            version = self._data_version()
+            self._news.look()
         while not self._stopping or self._queue or self._taken:
-            self._queue.wait(NEWS_INTERVAL_S if self._watching else _FILE_INTERVAL_S)
+            self._queue.wait(self._news.interval_s() if self._watching else _FILE_INTERVAL_S)
             with self.active:
                 self._file.look_closely(self._connection)
                 done = self._commit() if self._queue or self._taken else []
             self._deliver(done)
-            if self._watching and self._file.lost is None and not self._stopping:
-                with self.active:
-                    newest = self._data_version()
-                if newest != version:
-                    version = newest
-                    self._on_news(None)
-
-    def _data_version(self) -> int:
-        try:
-            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        except sqlite3.Error as error:
-            logger.warning("could not look for other processes' writes: %s", error)
-            return -1
-        return int(version)
+            with self.active:
+                self._news.listen(self._watching)
+                is_looking = self._watching and self._file.lost is None and not self._stopping
+                is_new = is_looking and self._news.look()
+            if is_new:
+                self._on_news(None)
 
     def _commit_here(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commit what has queued up on the event loop that runs, or leave it to the thread."""
