@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from mq9 import directories
 from mq9.errors import UnusableFile
 
 logger = logging.getLogger("mq9.broker")
@@ -39,7 +40,7 @@ def remove_unless_of(path: Path, origin: str) -> None:
     Raises:
         UnusableFile: There is a file which was not made by a gateway.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    directories.make_private(path.parent)
     note = beside(path, ".origin")
     noted = note.read_text("ascii") if note.exists() else None
     if noted != origin:
@@ -61,7 +62,7 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         UnusableFile: Another one does.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    directories.make_private(path.parent)
     with closing(sqlite3.connect(beside(path, ".lock"), timeout=0, isolation_level=None)) as lock:
         try:
             lock.execute("PRAGMA journal_mode=MEMORY")  # nothing is written

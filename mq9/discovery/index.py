@@ -15,7 +15,7 @@ import orjson
 
 from mq9.discovery import documents
 from mq9.engine import registry
-from mq9.storage.derived import Derived
+from mq9.storage.derived import AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS, Derived
 
 # By which rules text was indexed: a change of `documents.columns`, `tokens` or the tokenizer needs
 # another number. Normalisation depends on Python's Unicode tables, too. Other columns need another
@@ -25,20 +25,6 @@ VERSION = f"{_RULES}, Unicode {unicodedata.unidata_version}"
 _MIXED = "several"  # the version of an index in which programs of several versions have written
 _AT_ONCE = 500  # registrations, and removals, that one transaction takes in
 _TABLES = ("agents_index", "agents_text", "agents_vectors")
-# The version, and how far the text index has followed the registry.
-_INDEX = (
-    "CREATE TABLE agents_index"
-    " (version TEXT NOT NULL, id INTEGER NOT NULL, removal INTEGER NOT NULL) STRICT"
-)
-_TEXT = (
-    "CREATE VIRTUAL TABLE agents_text USING fts5"
-    " (name, description, skills, rest, tokenize='porter unicode61 remove_diacritics 2')"
-)
-# 32-bit floats of length 1, the least significant byte first. Their versions are their models.
-_VECTORS = (
-    "CREATE TABLE IF NOT EXISTS agents_vectors"
-    " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT"
-)
 
 
 def open_index(connection: sqlite3.Connection) -> None:
@@ -100,7 +86,10 @@ def _make(connection: sqlite3.Connection) -> None:
         return  # another process was first
     for table in ("agents_index", "agents_text"):
         connection.execute(f"DROP TABLE IF EXISTS {table}")
-    for statement in (_INDEX, _TEXT, _VECTORS):
+    # How far the index has followed the registry; the words; unit vectors of 32-bit floats, the
+    # least significant byte first, with their model for a version.
+    vectors = AGENTS_VECTORS.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
+    for statement in (AGENTS_INDEX, AGENTS_TEXT, vectors):
         connection.execute(statement)
     connection.execute("INSERT INTO agents_index VALUES (?,0,0)", (VERSION,))
     newest_removal = _state(connection)[4]

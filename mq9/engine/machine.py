@@ -33,6 +33,11 @@ from mq9.protocol.request import Request
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
+OVERSIZED = (
+    "the broker's file holds a value that is larger than any that mq9 stores; nothing was done: "
+    "drop the mailbox, or restore the file from a copy that you trust"
+)
+
 
 class Applying:
     """Applies entries inside one transaction; ``finish`` writes down how far that came.
@@ -169,7 +174,16 @@ def _is_about(error: Exception) -> bool:
 
 
 def _refusal(call: Call[Any], error: Exception) -> Mq9Error:
+    if isinstance(error, sqlite3.DataError) and is_oversized(error):
+        logger.error("%s met a value that is too large: %s", type(call.request).__name__, error)
+        return Unavailable(OVERSIZED)
     return error if isinstance(error, Mq9Error) else _mistake(call, error)
+
+
+def is_oversized(error: sqlite3.Error) -> bool:
+    """Tell whether a value in the database is too large to be read."""
+    # What Python's module finds wrong by itself has no code.
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG
 
 
 def _mistake(call: Call[Any], error: Exception) -> Unavailable:

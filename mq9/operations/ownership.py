@@ -15,6 +15,7 @@ import os
 import secrets
 from pathlib import Path
 
+from mq9 import directories
 from mq9.errors import InvalidRequest
 
 logger = logging.getLogger("mq9.operations")
@@ -93,7 +94,7 @@ def load_key(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    directories.make_private(path.parent)
     made = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

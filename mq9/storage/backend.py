@@ -69,6 +69,8 @@ class Backend(Protocol):
 def storage_error(error: sqlite3.Error) -> Mq9Error:
     """Log what the storage said, and make the error for whoever asked."""
     logger.error("the storage failed: %s", error)
+    if machine.is_oversized(error):
+        return Unavailable(machine.OVERSIZED)
     return Unavailable(f"the broker's storage failed: {error}; nothing of this request was stored")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mq9.errors import Unavailable
-from mq9.storage.store import LOG_BYTES
+from mq9.storage.store import LOG_BYTES, MOST_BYTES
 
 logger = logging.getLogger("mq9.broker")
 
@@ -227,6 +227,7 @@ def _token_in(path: Path) -> bytes | None:
     # SQLite closes a descriptor only when this process holds no lock on the file.
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     connection = sqlite3.connect(uri, uri=True)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
     try:
         # A checkpoint that a full disk has ended writes the new length and not all of the pages;
         # SQLite then refuses the file without its log, unless it may be damaged.

@@ -11,17 +11,18 @@ import errno
 import logging
 import os
 import sqlite3
+import stat
+import sys
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-from mq9 import engine
+from mq9 import directories
 from mq9.engine import idempotency
 from mq9.errors import Unavailable, UnusableFile
-from mq9.storage import backups
+from mq9.storage import backups, schema
 
 logger = logging.getLogger("mq9.broker")
 
@@ -149,6 +150,15 @@ _MIGRATIONS: dict[int, str] = {
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
+_KINDS = {
+    stat.S_IFDIR: os.strerror(errno.EISDIR),
+    stat.S_IFIFO: "it is a FIFO, no file",
+    stat.S_IFSOCK: "it is a socket, no file",
+    stat.S_IFCHR: "it is a device, no file",
+    stat.S_IFBLK: "it is a device, no file",
+}
+# In one value of a file. The largest payload that a broker can be told to take is 64 MiB.
+MOST_BYTES = 80 * 1024 * 1024
 _SPARE_PAGES = 1_024  # free ones that a file keeps
 _OLDEST_SQLITE = (3, 37, 0)  # the first with strict tables
 _BUSY_MS = 4_000  # less than a client waits for a reply, so that it learns the cause
@@ -182,14 +192,12 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
         UnusableFile: The file cannot be used; it was left as it was.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        directories.make_private(path.parent)
         # Only its owner may read a mailbox; SQLite gives the files beside it the same rights.
         # One that exists is left to SQLite: closing a descriptor of it would drop all the locks
         # that this process holds on it.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except OSError as error:
         raise UnusableFile(f"{path} cannot be opened: {error.strerror}") from error
     _refuse_unusable(path)
@@ -303,10 +311,16 @@ def _connect(target: str) -> sqlite3.Connection:
         uri=target.startswith("file:"),
     )
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    # A file may come from anywhere: what it says is data, and of bounded size.
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
     return connection
 
 
 def _refuse_unusable(path: Path) -> None:
+    _refuse_special(path)
     before = _stamp(path)
     try:
         _check(path, alone=_is_alone(path))
@@ -314,6 +328,22 @@ def _refuse_unusable(path: Path) -> None:
         if _stamp(path) == before:
             raise
         _check(path, alone=False)  # another process was writing, and it was seen in the middle
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse what is no plain file, at which SQLite would wait for ever or read without end."""
+    real = Path(os.path.realpath(path))  # where SQLite keeps what belongs to a symbolic link
+    for one in (path, *(_beside(real, suffix) for suffix in (*_BESIDE, "-journal"))):
+        try:
+            kind = stat.S_IFMT(one.stat().st_mode)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and one != path:
+                continue
+            raise UnusableFile(f"{one} cannot be opened: {error.strerror}") from error
+        if kind != stat.S_IFREG:
+            problem = _KINDS.get(kind, "it is no file")
+            advice = "name another file" if one == path else "remove it"
+            raise UnusableFile(f"{one} cannot be opened: {problem}; {advice}")
 
 
 def _is_alone(path: Path) -> bool:
@@ -354,6 +384,7 @@ def _check(path: Path, *, alone: bool) -> None:
         if application != APPLICATION_ID:
             raise UnusableFile(f"{path} is the database of another program, not of mq9")
         _refuse_newer_file(path, version)
+        schema.refuse_foreign(connection, path, is_current=version == VERSION)
         if size <= _CHECKED_BYTES:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
@@ -435,6 +466,8 @@ def _create(connection: sqlite3.Connection, path: Path | None) -> None:
         _refuse_newer_file(path, version)
         backup = _back_up(path, version) if path is not None and 0 < version < VERSION else None
         _migrate(connection, version)
+        if version > 0:
+            schema.refuse_foreign(connection, path, is_current=True)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -464,7 +497,7 @@ def _back_up(path: Path, version: int) -> Path:
 
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version == 0:
-        _run(connection, resources.files(engine).joinpath("schema.sql").read_text("utf-8"))
+        _run(connection, schema.script())
     else:
         connection.create_function("id_key", 2, idempotency.former_key, deterministic=True)
         for step in range(version, VERSION):
@@ -475,9 +508,5 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
     """Run statements inside the open transaction, which ``executescript`` would commit."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            connection.execute(statement)
-            statement = ""
+    for statement in schema.statements(script):
+        connection.execute(statement)

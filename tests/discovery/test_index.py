@@ -69,8 +69,6 @@ DAMAGES = {
     "all tables are missing": "DROP TABLE agents_text; DROP TABLE agents_index;"
     " DROP TABLE agents_vectors",
     "other rules made it": "UPDATE agents_index SET version='0'; DELETE FROM agents_text",
-    "other columns": "DROP TABLE agents_text; CREATE VIRTUAL TABLE agents_text USING fts5 (name);"
-    "UPDATE agents_index SET version='0'",
     "making it was interrupted": "DELETE FROM agents_text WHERE rowid>2;"
     "UPDATE agents_index SET id=2",
 }

@@ -1,0 +1,135 @@
+"""Which tables, indexes and triggers a file of ours may hold: those that mq9 makes, and no others.
+
+A trigger or a view of somebody else would run with every request. A file that came from elsewhere
+is therefore compared with the schema before anything else is done with it.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from mq9 import engine
+from mq9.errors import UnusableFile
+from mq9.storage.derived import TABLES as DERIVED
+
+# In files of older versions, until they are migrated.
+_FORMER = frozenset({"gone", "gone_age", "handed", "handed_message", "messages_time"})
+# SQLite's own.
+_INTERNAL = (
+    "CREATE TABLE sqlite_sequence(name,seq)",
+    "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
+    "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
+)
+_MOST_SHOWN = 60  # characters of a name that is not ours
+_ADVICE = "restore the file from a copy that you trust, or name another file"
+
+_HEAD = re.compile(
+    r"CREATE (?:UNIQUE |VIRTUAL )?(TABLE|INDEX|TRIGGER) (?:IF NOT EXISTS )?['\"]?(\w+)"
+)
+_TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|\s+|\"[^\"]*\"|'(?:[^']|'')*'|\w+|.", re.DOTALL)
+_SKIPPED = re.compile(r"\s|--|/\*")
+
+
+def statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def script() -> str:
+    """Return the statements that make a new database."""
+    return resources.files(engine).joinpath("schema.sql").read_text("utf-8")
+
+
+def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_current: bool) -> None:
+    """Refuse a database that holds a table, index, trigger or view that mq9 did not make.
+
+    Args:
+        connection: The database.
+        path: Its file, for the error.
+        is_current: Whether it is of the present schema. One of an older schema is compared by the
+            names of its tables and indexes; it has no triggers or views but ours, either.
+
+    Raises:
+        UnusableFile: It does, or a table is missing or of another form.
+    """
+    needed = set(_of_engine()) if is_current else set()
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema")
+    for kind, name, sql in rows:
+        needed.discard(name)
+        expected = _expected().get(name)
+        if expected is not None and sql == expected:
+            continue
+        if sql is None and kind == "index":
+            continue  # SQLite's own, of a UNIQUE or PRIMARY KEY
+        shown = f"{kind} {str(name)[:_MOST_SHOWN]!r}"
+        if expected is None and not (name in _FORMER and not is_current):
+            raise UnusableFile(f"{path} holds the {shown}, which mq9 did not make: {_ADVICE}")
+        if not _is_alike(kind, name, sql, expected if is_current else None):
+            raise UnusableFile(f"{path} holds the {shown} in a form of its own: {_ADVICE}")
+    if needed:
+        raise UnusableFile(f"{path} lacks the table or index {min(needed)!r}: {_ADVICE}")
+
+
+@cache
+def _of_engine() -> dict[str, str]:
+    """Return what the engine makes, by name."""
+    return _by_name(*statements(script()))
+
+
+@cache
+def _expected() -> dict[str, str]:
+    """Return the statement that makes each thing that may be in a file, as SQLite keeps it."""
+    return _of_engine() | _by_name(*DERIVED, *_INTERNAL)
+
+
+def _by_name(*made: str) -> dict[str, str]:
+    found = {}
+    for statement in made:
+        head = _HEAD.search(statement)
+        if head is not None:
+            found[head[2]] = statement[head.start() :].strip().removesuffix(";")
+    return found
+
+
+def _is_alike(kind: object, name: object, sql: object, expected: str | None) -> bool:
+    """Tell whether a statement makes what it should; None for any plain table or index."""
+    head = _HEAD.match(sql) if isinstance(sql, str) else None
+    if head is None or (head[1].lower(), head[2]) != (kind, name):
+        return False
+    if expected is None and kind != "trigger" and not head[0].startswith("CREATE VIRTUAL"):
+        return True
+    return _normalised(head.string) == _normalised(expected or _expected().get(head[2], ""))
+
+
+def _normalised(sql: str) -> object:
+    """Return what a statement says, however it is written.
+
+    The columns of a table are in any order, since those that were added later come last. Whether
+    one may be NULL is left out: it cannot be changed for a column that exists.
+    """
+    tokens = [one.strip('"') for one in _TOKEN.findall(sql) if not _SKIPPED.match(one)]
+    if tokens[:2] != ["CREATE", "TABLE"] or "(" not in tokens:
+        return tokens
+    begin = tokens.index("(") + 1
+    definitions: list[list[str]] = [[]]
+    depth, end = 1, begin
+    while depth and end < len(tokens):
+        word = tokens[end]
+        depth += (word == "(") - (word == ")")
+        if depth == 1 and word == ",":
+            definitions.append([])
+        elif depth:
+            definitions[-1].append(word)
+        end += 1
+    texts = sorted(" ".join(one).replace(" NOT NULL", "") for one in definitions)
+    return tokens[:begin], texts, tokens[end:]
