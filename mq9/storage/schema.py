@@ -66,15 +66,15 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_curr
     rows = connection.execute("SELECT type, name, sql FROM sqlite_schema")
     for kind, name, sql in rows:
         needed.discard(name)
-        expected = _expected().get(name)
-        if expected is not None and sql == expected:
+        made = expected().get(name)
+        if made is not None and sql == made:
             continue
         if sql is None and kind == "index":
             continue  # SQLite's own, of a UNIQUE or PRIMARY KEY
         shown = f"{kind} {str(name)[:_MOST_SHOWN]!r}"
-        if expected is None and not (name in _FORMER and not is_current):
+        if made is None and not (name in _FORMER and not is_current):
             raise UnusableFile(f"{path} holds the {shown}, which mq9 did not make: {_ADVICE}")
-        if not _is_alike(kind, name, sql, expected if is_current else None):
+        if not _is_alike(kind, name, sql, made if is_current else None):
             raise UnusableFile(f"{path} holds the {shown} in a form of its own: {_ADVICE}")
     if needed:
         raise UnusableFile(f"{path} lacks the table or index {min(needed)!r}: {_ADVICE}")
@@ -87,7 +87,7 @@ def _of_engine() -> dict[str, str]:
 
 
 @cache
-def _expected() -> dict[str, str]:
+def expected() -> dict[str, str]:
     """Return the statement that makes each thing that may be in a file, as SQLite keeps it."""
     return _of_engine() | _by_name(*DERIVED, *_INTERNAL)
 
@@ -101,14 +101,14 @@ def _by_name(*made: str) -> dict[str, str]:
     return found
 
 
-def _is_alike(kind: object, name: object, sql: object, expected: str | None) -> bool:
+def _is_alike(kind: object, name: object, sql: object, made: str | None) -> bool:
     """Tell whether a statement makes what it should; None for any plain table or index."""
     head = _HEAD.match(sql) if isinstance(sql, str) else None
     if head is None or (head[1].lower(), head[2]) != (kind, name):
         return False
-    if expected is None and kind != "trigger" and not head[0].startswith("CREATE VIRTUAL"):
+    if made is None and kind != "trigger" and not head[0].startswith("CREATE VIRTUAL"):
         return True
-    return _normalised(head.string) == _normalised(expected or _expected().get(head[2], ""))
+    return _normalised(head.string) == _normalised(made or expected().get(head[2], ""))
 
 
 def _normalised(sql: str) -> object:
