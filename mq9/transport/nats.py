@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nats import errors as foreign
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_INBOX_PREFIX, Client
 from nats.aio.msg import Msg
 
 from mq9.clock import Clock, SystemClock
@@ -144,7 +144,7 @@ class NatsTransport:
             context = await asyncio.to_thread(tls_context, self._servers)
         refusals: list[tuple[Server, Mq9Error]] = []
         for server in sorted(self._servers.members, key=lambda one: one != self._latest):
-            link = _Link(server)
+            link = _Link(server, self._servers.inbox_prefix)
             try:
                 await link.open(self._name, context)
                 if self._agent is not None:
@@ -211,10 +211,15 @@ class _Link:
     A FETCH subscribes to an inbox of its own and gives it up when nobody waits any more: that is
     how a broker learns that it has nobody left to give messages to. The replies to other requests
     come to one subscription, with a server of ours; RobustMQ answers none that has wildcards.
+
+    Args:
+        server: The server.
+        inbox_prefix: What inboxes begin with; None for what nats-py has.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, inbox_prefix: str | None) -> None:
         self._server = server
+        self._inbox_prefix = inbox_prefix or DEFAULT_INBOX_PREFIX
         self._client = _Client(must_encrypt=server.scheme == "tls", on_end=self._end)
         self._end_reason = _BROKEN
         self._inboxes: str | None = None  # what those begin with that are heard together
@@ -256,6 +261,7 @@ class _Link:
                     pending_size=0,
                     flusher_queue_size=0,
                     skip_subject_validation=True,  # of what was made of checked addresses
+                    inbox_prefix=self._inbox_prefix,
                 )
                 if not self._client.is_connected:
                     raise foreign.ConnectionClosedError  # noqa: TRY301  # told as any other

@@ -2,8 +2,9 @@
 
 ``nats://[user:password@|token@]host[:port]``, several separated by commas, which are members of one
 cluster; one that names no credentials goes by those of the first. Special characters in a
-credential are percent-encoded. ``tls://`` insists on TLS, and takes the options ``tls_ca`` (a file
-of certificates to trust instead of the system's), ``tls_cert`` and ``tls_key`` (the client's own).
+credential are percent-encoded. The option ``inbox_prefix`` says what the subjects of replies begin
+with. ``tls://`` insists on TLS, and takes the options ``tls_ca`` (a file of certificates to trust
+instead of the system's), ``tls_cert`` and ``tls_key`` (the client's own).
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import ssl
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from mq9.address import shown
 from mq9.errors import InvalidRequest
+from mq9.wire.subjects import is_subject
 
 SCHEMES = frozenset({"nats", "tls"})
 DEFAULT_PORT = 4222
-_OPTIONS = frozenset({"tls_ca", "tls_cert", "tls_key"})
+_TLS_OPTIONS = frozenset({"tls_ca", "tls_cert", "tls_key"})
+_OPTIONS = _TLS_OPTIONS | {"inbox_prefix"}
 _SCHEME = re.compile(r"\w+://")
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.%]+", re.IGNORECASE)
 _FORM = "nats://[user:password@|token@]host[:port] or the same with tls://"
@@ -63,12 +67,15 @@ class Servers:
         ca: The file of certificates to trust; None for the system's.
         cert: The file of the client's certificate.
         key: The file of its key, where that is not in the same file.
+        inbox_prefix: What the subjects of replies begin with, without the dot behind it; None for
+            ``_INBOX``.
     """
 
     members: tuple[Server, ...]
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
+    inbox_prefix: str | None = None
 
     @property
     def must_encrypt(self) -> bool:
@@ -119,12 +126,22 @@ def parse(url: str) -> Servers:
         for one in members[1:]
     ]
     options = dict(_options(query)) if question_mark else {}
-    if options and scheme != "tls":
-        raise InvalidRequest(f"server: {min(options)} is an option of tls:// URLs")
+    if scheme != "tls" and (of_tls := options.keys() & _TLS_OPTIONS):
+        raise InvalidRequest(f"server: {min(of_tls)} is an option of tls:// URLs")
     if "tls_key" in options and "tls_cert" not in options:
         raise InvalidRequest("server: tls_key needs tls_cert, the certificate that it belongs to")
+    inbox_prefix = options.get("inbox_prefix")
+    if inbox_prefix is not None and not _is_inbox_prefix(inbox_prefix):
+        raise InvalidRequest(
+            f"server: inbox_prefix: {shown(inbox_prefix)} is not the beginning of an inbox; write "
+            "whole tokens without a dot at the end, such as _INBOX.ada"
+        )
     return Servers(
-        tuple(members), options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key")
+        tuple(members),
+        options.get("tls_ca"),
+        options.get("tls_cert"),
+        options.get("tls_key"),
+        inbox_prefix,
     )
 
 
@@ -190,6 +207,11 @@ def _server(address: str, url: str) -> Server:
     if password is None:
         return Server(scheme, host, port, token=user)
     return Server(scheme, host, port, user, password)
+
+
+def _is_inbox_prefix(text: str) -> bool:
+    is_printable = text.isascii() and text.isprintable() and " " not in text
+    return is_printable and not text.startswith("$") and is_subject(text)
 
 
 def _options(query: str) -> list[tuple[str, str]]:

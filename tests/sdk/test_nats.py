@@ -464,6 +464,12 @@ def test_a_forked_child_leaves_its_parents_connection_alone(server):
         "nats://:password@host",
         "nats://host#fragment",
         "nats://host?tls_ca=ca.pem",
+        "nats://host?inbox_prefix=",
+        "nats://host?inbox_prefix=_INBOX.",
+        "nats://host?inbox_prefix=_INBOX.*",
+        "nats://host?inbox_prefix=_INBOX.>",
+        "nats://host?inbox_prefix=a%20b",
+        "nats://host?inbox_prefix=$JS",
         "tls://host?tls_ca=",
         "tls://host?ca=ca.pem",
         "tls://host?tls_key=key.pem",
@@ -480,6 +486,34 @@ def test_a_url_that_cannot_be_is_refused_at_the_door(url):
 )
 def test_a_url_that_can_be_is_not(url):
     Mq9Client(url)
+
+
+async def test_replies_come_to_inboxes_of_the_prefix(tmp_path):
+    """Where a client may subscribe to no others."""
+    config = """authorization { users: [
+      { user: responder, password: x }
+      { user: ada, password: x, permissions: { publish: "$mq9.AI.>", subscribe: "_INBOX.ada.>" } }
+    ] }"""
+    with NatsServer(tmp_path / "server", config=config) as server:
+        url = server.url.replace("nats://", "nats://ada:x@")
+        async with Responder(server.url, user="responder", password="x"):
+            async with Mq9Client(f"{url}?inbox_prefix=_INBOX.ada") as client:
+                await client.mailbox_create(name="inbox")
+                await client.send("inbox", "hello")
+                assert [one.text for one in await client.fetch("inbox", group_name="g")] == [
+                    "hello"
+                ]
+            async with Mq9Client(url, request_timeout=0.2) as client:
+                with pytest.raises((Unavailable, Forbidden)):
+                    await client.mailbox_create(name="other")
+
+
+async def test_our_own_server_takes_them_too(tmp_path):
+    with Serving(tmp_path, "--data", str(tmp_path / "mq9.db")) as server:
+        async with Mq9Client(f"{server.url}?inbox_prefix=_INBOX.ada") as client:
+            await client.mailbox_create(name="inbox")
+            await client.send("inbox", "hello")
+            assert [one.text for one in await client.fetch("inbox", group_name="g")] == ["hello"]
 
 
 def test_a_url_of_the_environment_keeps_its_secret(monkeypatch):
