@@ -30,7 +30,7 @@ class LogOfTheTest(JetStreamLog):
         return [_moved(logged) for logged in await super().read(first)]
 
     async def follow(self, on_logged):
-        await super().follow(lambda logged: on_logged(_moved(logged)))
+        return await super().follow(lambda logged: on_logged(_moved(logged)))
 
 
 def _moved(logged):

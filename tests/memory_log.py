@@ -48,4 +48,6 @@ class MemoryLog:
         return self._records[first - 1 : first + 99]
 
     async def follow(self, on_logged):
-        self._followers.append(on_logged)
+        if on_logged not in self._followers:
+            self._followers.append(on_logged)
+        return len(self._records)

@@ -433,6 +433,7 @@ class ClusterBackend:
         while True:
             await sleep(self._timers, _LOOK_S, background=True)
             with contextlib.suppress(Mq9Error):  # there is a next time
+                await self._follower.hear_again()
                 await self._catch_up()
 
     async def _ask(self) -> None:

@@ -27,6 +27,8 @@ class Follower:
         self._clock = clock
         self._next = after + 1  # to be held next
         self._known = after  # the log has records up to here, at least
+        self._read = 0  # the last record that had to be read
+        self._heard = 0  # the last one that was heard of
         self._held: deque[Logged] = deque()
         self._held_bytes = 0
         self._changed = asyncio.Event()
@@ -37,7 +39,16 @@ class Follower:
         Raises:
             Unavailable: The log cannot be reached.
         """
-        await self._log.follow(self.offer)
+        self._heard = await self._log.follow(self.offer)
+
+    async def hear_again(self) -> None:
+        """Follow the log anew where records had to be read and were never heard of.
+
+        Raises:
+            Unavailable: The log cannot be reached.
+        """
+        if self._read > self._heard:
+            self._heard = await self._log.follow(self.offer)
 
     @property
     def known(self) -> int:
@@ -52,6 +63,7 @@ class Follower:
 
     def offer(self, logged: Logged) -> None:
         """Take a record that was heard of, if it is the next one and there is room for it."""
+        self._heard = max(self._heard, logged.sequence)
         has_room = len(self._held) < _MOST_HELD and self._held_bytes < _MOST_HELD_BYTES
         if logged.sequence == self._next and has_room:
             self._hold(logged)
@@ -72,6 +84,7 @@ class Follower:
                     for logged in await self._log.read(self._next):
                         if logged.sequence == self._next:
                             self._hold(logged)
+                            self._read = logged.sequence
             else:
                 await self._changed.wait()
         taken, self._held, self._held_bytes = list(self._held), deque(), 0

@@ -1,8 +1,9 @@
 """The log as a stream of NATS JetStream.
 
-The stream republishes what it has stored, which every gateway hears without a consumer of its own.
-What one has not heard, or was stored before, it reads by direct gets, which any server that has a
-replica answers. So nothing has to be found or made again when another server leads the stream.
+A gateway hears new records from a consumer of its own, which delivers to an inbox of the gateway.
+It reads all others by direct gets, which any server with a replica answers. Both come from the
+stream itself, to subjects that nobody else knows: a publisher cannot forge a record. The consumer
+is in the memory of one server. When that server ends, the gateway reads until it has made another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import nats.errors
@@ -18,6 +19,7 @@ import nats.js.errors
 import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import api
 
 from mq9.clock import Clock, sleep
@@ -39,6 +41,9 @@ _NO_CLUSTER = 10074  # JetStream's code where one server has to store what is st
 _LEADING_NS = 3_000_000_000  # others elect a leader 4 s after they have heard one, or later
 _BATCH = 512
 _BATCH_BYTES = 8 * 1024 * 1024
+_ABSENT_NS = 30_000_000_000  # without its gateway, after which a consumer is removed
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class _NotLeadingError(nats.errors.Error):
@@ -69,10 +74,11 @@ class JetStreamLog:
         self.name = name
         self.created = ""
         self._append = f"{name}.append"
-        self._stored = f"{name}.stored"
+        self._consumer = f"$JS.API.CONSUMER.CREATE.{name}"
         self._info = f"$JS.API.STREAM.INFO.{name}"
         self._direct = f"$JS.API.DIRECT.GET.{name}"
         self._moved_ms: int | None = None
+        self._heard: Subscription | None = None  # what the consumer delivers
 
     async def found(self, replicas: int) -> int:
         """Make the stream, if it is not there.
@@ -96,7 +102,8 @@ class JetStreamLog:
             duplicate_window=_REMEMBERED_S,
             allow_direct=True,
             deny_delete=True,
-            republish=api.RePublish(src=self._append, dest=self._stored),
+            # For gateways of the release before, which hear new records there.
+            republish=api.RePublish(src=self._append, dest=f"{self.name}.stored"),
         )
         stream = self._client.jetstream(timeout=_TRY_S)
 
@@ -201,14 +208,40 @@ class JetStreamLog:
         finally:
             await replies.unsubscribe()
 
-    async def follow(self, on_logged: Callable[[Logged], None]) -> None:
-        """Be told from now on of what is appended."""
+    async def follow(self, on_logged: Callable[[Logged], None]) -> int:
+        """Be told of what is appended after a record; return the number of that record."""
 
         async def hear(message: Msg) -> None:
-            on_logged(_logged(message))
+            if message.subject == self._append:
+                on_logged(_delivered(message))
 
-        await self._client.subscribe(self._stored, cb=hear, pending_bytes_limit=_BATCH_BYTES * 8)
-        await self._client.flush()
+        inbox = self._client.new_inbox()
+        former, self._heard = (
+            self._heard,
+            await self._client.subscribe(inbox, cb=hear, pending_bytes_limit=_BATCH_BYTES * 8),
+        )
+        if former is not None:
+            await former.unsubscribe()
+        name = inbox.rpartition(".")[2]
+        config = {
+            "name": name,
+            "deliver_subject": inbox,
+            "deliver_policy": "new",
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "max_deliver": 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": _ABSENT_NS,
+        }
+        wanted = orjson.dumps({"stream_name": self.name, "config": config})
+
+        async def make() -> int:
+            subject = f"{self._consumer}.{name}"
+            told = _told(await self._client.request(subject, wanted, timeout=_TRY_S))
+            return int(told["delivered"]["stream_seq"])
+
+        return await self._try(make, _ASKING_MS, "the cluster's log does not tell of new records")
 
     async def _try(self, step: Callable[[], Awaitable[R]], most_ms: int, failed: str) -> R:
         """Try a step until it goes well, or so many milliseconds are over.
@@ -269,10 +302,23 @@ def _leads(cluster: dict[str, Any] | None) -> bool:
 
 
 def _logged(message: Msg) -> Logged:
+    """Return a record that a direct get has given."""
     headers = message.headers or {}
     now_ms = _milliseconds(headers["Nats-Time-Stamp"])
     return Logged(int(headers["Nats-Sequence"]), now_ms, message.data)
 
 
+def _delivered(message: Msg) -> Logged:
+    """Return a record that a consumer has delivered."""
+    # $JS.ACK.….<delivered>.<sequence in the stream>.<of the consumer>.<nanoseconds>.<pending>
+    *_, sequence, _, stamp, _ = message.reply.split(".")
+    return Logged(int(sequence), _as_milliseconds(int(stamp) // 1000), message.data)
+
+
 def _milliseconds(stamp: str) -> int:
-    return int(datetime.fromisoformat(stamp).timestamp() * 1000)
+    return _as_milliseconds((datetime.fromisoformat(stamp) - _EPOCH) // _MICROSECOND)
+
+
+def _as_milliseconds(microseconds: int) -> int:
+    """Return an instant as every release reads it, so that all gateways come to one state."""
+    return int(microseconds / 1_000_000 * 1_000)

@@ -78,8 +78,12 @@ class Log(Protocol):
             Unavailable: The log cannot be read.
         """
 
-    async def follow(self, on_logged: Callable[[Logged], None]) -> None:
-        """Be told from now on of what is appended.
+    async def follow(self, on_logged: Callable[[Logged], None]) -> int:
+        """Be told of what is appended after a record; return the number of that record.
 
-        A record may be left out, so that whoever follows has to read what is missing.
+        A record may be left out, so that whoever follows has to read what is missing. Who follows
+        again is told so no longer as was asked before.
+
+        Raises:
+            Unavailable: The log cannot be reached.
         """

@@ -75,7 +75,7 @@ class FailingLog(MemoryLog):
         def hear(logged):
             on_logged(logged._replace(data=b"damaged") if self.damages_heard else logged)
 
-        await super().follow(hear)
+        return await super().follow(hear)
 
     async def _store_late(self, data, record_id):
         await asyncio.sleep(0.5)

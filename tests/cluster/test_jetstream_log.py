@@ -98,6 +98,40 @@ async def test_time_is_that_of_the_log_and_the_same_to_everybody(log):
     assert before - 1_000 < heard[0].now_ms < before + 60_000
 
 
+async def test_what_is_heard_and_what_is_read_is_the_same(log):
+    """Also the milliseconds, which follow from different texts: else states would differ."""
+    heard = []
+    await log.follow(heard.append)
+    await asyncio.gather(*(log.append(b"%d" % number, f"id.{number}") for number in range(300)))
+    await until(lambda: len(heard) == 300)
+
+    assert heard == await log.read(1)
+
+
+async def test_what_is_published_where_the_log_republishes_is_not_heard(connection, log):
+    heard = []
+    await log.follow(heard.append)
+    headers = {"Nats-Sequence": "1", "Nats-Time-Stamp": "2026-01-01T00:00:00Z"}
+    await connection.publish(f"{log.name}.stored", b"forged", headers=headers)
+    await connection.flush()
+    await log.append(b"appended", "id")
+    await until(lambda: heard)
+
+    assert [one.data for one in heard] == [b"appended"]
+
+
+async def test_who_follows_is_told_where_that_begins_and_only_once(log):
+    heard = []
+    assert await log.follow(heard.append) == 0
+    await log.append(b"x", "one")
+    await until(lambda: heard)
+    assert await log.follow(heard.append) == 1
+    await log.append(b"x", "two")
+    await until(lambda: len(heard) > 1)
+
+    assert [one.sequence for one in heard] == [1, 2]
+
+
 async def test_more_than_one_answer_holds_is_read_in_parts(log):
     for number in range(600):
         await log.append(b"x" * 100, f"id.{number}")
