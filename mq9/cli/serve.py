@@ -115,7 +115,14 @@ class Serving:
         if settings.cluster is not None:
             data = settings.data or default_file().with_name("gateway.db")
             url = settings.cluster.get_secret_value()
-            joining = joined(url, data, clock, limits=settings.limits, **beside)
+            joining = joined(
+                url,
+                data,
+                clock,
+                limits=settings.limits,
+                reply_prefixes=settings.reply_prefix,
+                **beside,
+            )
             member = self.member = await stack.enter_async_context(joining)
             backend, gateway = member.backend, member.gateway
             backend.on_appended = metrics.watch_log(
@@ -124,6 +131,7 @@ class Serving:
                 lambda: gateway.is_serving,
                 lambda: member.verified,
                 lambda: backend.left_out,
+                lambda: gateway.refused,
             )
             return member.broker
         if data is None:

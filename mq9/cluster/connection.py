@@ -9,7 +9,7 @@ import ssl
 import nats.errors
 from nats.aio.client import Client
 
-from mq9.errors import Unauthorized, Unreachable
+from mq9.errors import InvalidRequest, Unauthorized, Unreachable
 from mq9.transport import servers
 
 logger = logging.getLogger("mq9.broker")
@@ -20,12 +20,13 @@ _PING_S = 2
 _MOST_UNSENT = 64 * 1024 * 1024  # bytes, while no server can be reached
 
 
-async def connect(url: str, name: str, seconds: float = _CONNECT_S) -> Client:
+async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) -> Client:
     """Return a connection, which goes to another server when its own ends.
 
     Args:
         url: One or several servers of the cluster, as a client would name them.
         name: What the servers call it.
+        inbox: What its inboxes begin with.
         seconds: How long they are tried.
 
     Raises:
@@ -34,6 +35,10 @@ async def connect(url: str, name: str, seconds: float = _CONNECT_S) -> Client:
         Unreachable: No server can be reached.
     """
     wanted = servers.parse(url)
+    if wanted.inbox_prefix is not None:
+        raise InvalidRequest(
+            f"cluster: inbox_prefix is for clients; gateways and operators have {inbox}"
+        )
     first = wanted.members[0]
     context: ssl.SSLContext | None = servers.tls_context(wanted) if wanted.must_encrypt else None
     attempt = _Attempt()
@@ -55,6 +60,7 @@ async def connect(url: str, name: str, seconds: float = _CONNECT_S) -> Client:
                 ping_interval=_PING_S,
                 max_outstanding_pings=2,
                 pending_size=_MOST_UNSENT,
+                inbox_prefix=inbox,
             )
         attempt.deadline = None
     except (nats.errors.Error, OSError) as error:

@@ -22,10 +22,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from mq9.address import shown
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.payloads import PayloadForm
 from mq9.broker.service import Request, Session
 from mq9.clock import Clock, sleep
+from mq9.cluster.reply_subjects import ReplySubjects
 from mq9.engine.commands import Call, Undo
 from mq9.errors import LimitReached, PayloadTooLarge
 from mq9.protocol import replies, subjects
@@ -41,6 +43,7 @@ _BEAT_S = 1.0
 _VALID_MS = 3_000  # after it was sent, for which a heartbeat allows to serve
 _HEAD_BYTES = 4_096  # of a reply beside its messages
 _NOBODY = "503"  # the status by which a server says that nobody is subscribed
+_REFUSING_MS = 60_000  # refused reply subjects are logged once in this time
 _MOST_BUSY = 10_000  # requests in work, those that wait for mail included
 
 
@@ -94,10 +97,12 @@ class Gateway:
         clock: Measures how old a heartbeat is.
         name: Of the gateway.
         is_able: Tells whether the broker can answer at all, now and later.
+        inboxes: Tells where replies may be published.
 
     Attributes:
         is_over: Set when it cannot, and the gateway has left the queue group for good.
         requests: How many are in work.
+        refused: How many requests were not carried out, since their reply subjects are no inboxes.
         is_draining: Whether it begins nothing new.
     """
 
@@ -108,6 +113,7 @@ class Gateway:
         clock: Clock,
         name: str,
         is_able: Callable[[], bool],
+        inboxes: ReplySubjects,
     ) -> None:
         self._client = client
         self._broker = broker
@@ -124,6 +130,9 @@ class Gateway:
         self._lost: Subscription | None = None
         self._rested = asyncio.Event()
         self.requests = 0
+        self.refused = 0
+        self._refused_ms: int | None = None  # when one was logged
+        self._inboxes = inboxes
         self._reserved: Reserved | None = None
         self._encoding = PayloadEncoding.AUTO
         self._is_able = is_able
@@ -189,6 +198,9 @@ class Gateway:
     async def _begin(self, message: Msg) -> None:
         if self._is_stale():
             return  # who asked has given up, or is about to, and asks another one
+        if message.reply and not self._inboxes.allows(message.reply):
+            self._refuse(message)
+            return
         if self.requests >= _MOST_BUSY:
             busy = LimitReached(f"the gateway is busy: it has {_MOST_BUSY} requests in work")
             self._write(_Reply(message.reply, replies.encode(replies.failure(busy))))
@@ -213,6 +225,20 @@ class Gateway:
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _refuse(self, message: Msg) -> None:
+        """Leave out a request whose reply would go to something else than an inbox."""
+        self.refused += 1
+        now_ms = self._clock.monotonic_ms()
+        if self._refused_ms is None or now_ms - self._refused_ms >= _REFUSING_MS:
+            self._refused_ms = now_ms
+            logger.warning(
+                "a request to %s was not carried out: its reply subject %s is no inbox; "
+                "--reply-prefix names others (%d refused since the start)",
+                shown(message.subject),
+                shown(message.reply),
+                self.refused,
+            )
 
     def _answer(self, asker: _Asker, reply: bytes) -> None:
         self.requests -= 1

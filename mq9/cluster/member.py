@@ -7,7 +7,7 @@ import logging
 import platform
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from mq9.address import shown
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.observer import Observer
 from mq9.clock import Clock, SteadyClock, sleep
@@ -28,6 +29,7 @@ from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import REPLICAS
 from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Applied, Replica, Snapshot
+from mq9.cluster.reply_subjects import GATEWAY_INBOX, INBOXES, ReplySubjects
 from mq9.cluster.snapshots import Snapshots
 from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings
@@ -52,6 +54,7 @@ class Member:
         backend: Its connection to the log.
         gateway: Its place in the queue group.
         client: Its connection.
+        inboxes: Tells where replies may be published.
         snapshots: Those of the cluster.
         copy: Where a copy of the state may lie for a while.
         taking: Held while a snapshot is taken.
@@ -63,6 +66,7 @@ class Member:
     backend: ClusterBackend
     gateway: Gateway
     client: Client
+    inboxes: ReplySubjects
     snapshots: Snapshots
     copy: Path
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -106,6 +110,9 @@ class Member:
         """Send the digest of the state after a record to whoever asked for it by that."""
         if applied.record.verify is None:
             return
+        if not self.inboxes.allows(applied.record.verify):
+            logger.warning("no digest for %s: it is no inbox", shown(applied.record.verify))
+            return
         self.verified = (applied.sequence, digest)
         said = {"name": self.name, "sequence": applied.sequence, "digest": digest}
         telling = asyncio.create_task(
@@ -115,9 +122,12 @@ class Member:
         telling.add_done_callback(self._telling.discard)
 
     async def _tell_status(self, message: Msg) -> None:
-        await self.client.publish(message.reply, orjson.dumps(self.status()))
+        if self.inboxes.allows(message.reply):
+            await self.client.publish(message.reply, orjson.dumps(self.status()))
 
     async def _snapshot(self, message: Msg) -> None:
+        if not self.inboxes.allows(message.reply):
+            return
         try:
             told: dict[str, Any] = (await self.take_snapshot())._asdict()
         except (Mq9Error, OSError) as error:
@@ -135,6 +145,7 @@ async def joined(
     observer: Observer | None = None,
     embeddings: Embeddings | None = None,
     dialects: Dialects = Dialects.ALL,
+    reply_prefixes: Sequence[str] = INBOXES,
     randomness: Callable[[int], bytes] = secrets.token_bytes,
 ) -> AsyncIterator[Member]:
     """Be a gateway of a cluster while inside, which its ``gateway`` has to be started for.
@@ -147,17 +158,20 @@ async def joined(
         observer: Is told what happens.
         embeddings: Let agents be found by meaning; without any they are found by their words.
         dialects: The generations of the protocol that it speaks.
+        reply_prefixes: What the subjects of clients' replies begin with.
         randomness: Gives that many unpredictable bytes.
 
     Raises:
+        InvalidRequest: A prefix or the URL cannot be used, or the cluster is not one of mq9.
         Unreachable: No server can be reached, or no snapshot has what the log no longer has.
         Unavailable: The log cannot be reached, or not be applied.
         UnusableFile: The file cannot be used.
     """
+    inboxes = ReplySubjects(reply_prefixes)
     name = f"{_plain(platform.node())}-{randomness(6).hex()}"
     async with AsyncExitStack() as stack:
         stack.enter_context(copy_on_disk.held(data))
-        client = await connect(url, f"mq9 gateway {name}")
+        client = await connect(url, f"mq9 gateway {name}", GATEWAY_INBOX)
         stack.push_async_callback(client.close)
         log = JetStreamLog(client, clock)
         replicas = await log.found(REPLICAS)
@@ -211,9 +225,9 @@ async def joined(
             limits and _that_fit(limits, client.max_payload),
         )
         broker = brokers[-1]
-        gateway = Gateway(client, broker, clock, name, lambda: backend.failure is None)
+        gateway = Gateway(client, broker, clock, name, lambda: backend.failure is None, inboxes)
         copy = copy_on_disk.beside(data, ".snapshot")
-        member = Member(name, broker, backend, gateway, client, snapshots, copy)
+        member = Member(name, broker, backend, gateway, client, inboxes, snapshots, copy)
         backend.on_verified = member.tell_digest
         keeping = None
         try:

@@ -25,6 +25,7 @@ from mq9.cluster.log import REPLICAS
 from mq9.cluster.member import largest_payload, max_payload_for
 from mq9.cluster.records import LogRecord, decode, encode, first_index
 from mq9.cluster.replica import Snapshot
+from mq9.cluster.reply_subjects import OPERATOR_INBOX
 from mq9.cluster.snapshots import Snapshots
 from mq9.engine.codec import UnreadableEntry
 from mq9.errors import InvalidRequest, Unavailable, UnusableFile
@@ -246,7 +247,7 @@ async def operating(url: str, clock: Clock, name: str, seconds: float) -> AsyncI
         Unauthorized: A server refuses the credentials.
         Unreachable: No server can be reached.
     """
-    client = await connect(url, f"mq9 {name}", seconds)
+    client = await connect(url, f"mq9 {name}", OPERATOR_INBOX, seconds)
     try:
         yield Operator(client, clock, name)
     finally:

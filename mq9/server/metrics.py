@@ -138,6 +138,7 @@ class Metrics:
         serves: Callable[[], bool],
         verified: Callable[[], tuple[int, str] | None],
         left_out: Callable[[], int],
+        refused: Callable[[], int],
     ) -> Callable[[float], None]:
         """Expose how a gateway of a cluster does.
 
@@ -148,6 +149,7 @@ class Metrics:
             verified: Gives the number of the last record at which it digested its state, and the
                 digest as hexadecimal digits; None where it has not yet.
             left_out: Gives how many records of the log were none.
+            refused: Gives how many requests were left out for their reply subjects.
 
         Returns:
             What is to be told how many seconds each append took.
@@ -159,6 +161,11 @@ class Metrics:
                 "mq9_log_left_out",
                 "What is in the log and is no record of mq9, since the start.",
                 left_out,
+            ),
+            (
+                "mq9_gateway_refused_replies",
+                "Requests that were not carried out, as their reply subjects are no inboxes.",
+                refused,
             ),
             ("mq9_gateway_serving", "Whether the gateway is in the queue group.", serves),
             (

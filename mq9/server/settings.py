@@ -74,6 +74,12 @@ class Settings(BaseSettings):
         description="NATS servers with JetStream that keep the mail, and where requests are "
         "answered beside others that serve the same. With --port this server is listened on, too.",
     )
+    reply_prefix: Names = Field(
+        ("_INBOX.",),
+        title="PREFIX",
+        description="Start of the subjects that a cluster's clients may name for replies. May be "
+        "repeated.",
+    )
     durability: Durability = Field(
         Durability.NORMAL,
         description="What a reply promises: normal survives a killed server, full power loss as "
@@ -203,6 +209,8 @@ class Settings(BaseSettings):
             raise InvalidRequest("memory: a gateway of a cluster keeps its copy in a file")
         if self.cluster is not None and self.durability is not Durability.NORMAL:
             raise InvalidRequest("durability: the log of a cluster decides it, not its gateways")
+        if self.cluster is None and "reply_prefix" in self.model_fields_set:
+            raise InvalidRequest("reply-prefix: it is for gateways; give --cluster, too")
         if self.auth_token is not None and self.users is not None:
             raise InvalidRequest("users: give either a users file or an auth token")
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -244,7 +244,9 @@ def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
 
 async def test_the_digest_of_a_gateway_is_a_number(watched):
     verified = None
-    watched.metrics.watch_log(lambda: 1, lambda: 2, lambda: True, lambda: verified, lambda: 0)
+    watched.metrics.watch_log(
+        lambda: 1, lambda: 2, lambda: True, lambda: verified, lambda: 0, lambda: 0
+    )
     assert (await watched.values())["mq9_log_verified",] == 0
     assert (await watched.values())["mq9_log_digest",] == 0
 
@@ -256,7 +258,9 @@ async def test_the_digest_of_a_gateway_is_a_number(watched):
 
 async def test_the_documented_table_names_exactly_what_is_exposed(watched):
     exposed = {}
-    watched.metrics.watch_log(lambda: 1, lambda: 2, lambda: True, lambda: None, lambda: 0)
+    watched.metrics.watch_log(
+        lambda: 1, lambda: 2, lambda: True, lambda: None, lambda: 0, lambda: 0
+    )
     for family in families(
         watched.metrics.render(Snapshot(is_up=True, totals=await watched.broker.totals()))
     ).values():

@@ -1,0 +1,114 @@
+"""Replies of a gateway go to inboxes, whatever a client asks for."""
+
+import json
+
+import nats
+import pytest
+from serving import refusal
+from waiting import until
+
+from mq9.cluster.reply_subjects import ReplySubjects
+from mq9.errors import InvalidRequest, MailboxNotFound
+
+CREATE = "$mq9.AI.MAILBOX.CREATE"
+
+
+@pytest.mark.parametrize("subject", ["_INBOX.a", "_INBOX.ada.b.c", "mine.a"])
+def test_replies_go_to_inboxes(subject):
+    assert ReplySubjects(["_INBOX.", "mine."]).allows(subject)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "inbox",
+        "_INBOX",
+        "_INBOX.",
+        "_INBOX.*",
+        "_INBOX.>",
+        "_INBOXES.a",
+        "$JS.API.STREAM.PURGE.MQ9",
+        "$O.MQ9_SNAPSHOTS.M.x",
+        "$mq9.AI.MAILBOX.CREATE",
+        "MQ9.append",
+        "MQ9.gateways",
+        "_INBOX.MQ9.gateway.a",
+    ],
+)
+def test_and_nowhere_else(subject):
+    assert not ReplySubjects().allows(subject)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["$", "$JS.", "$JS.API.", "MQ9.", "MQ9.append.", "_INBOX.MQ9.gateway."]
+)
+def test_a_prefix_of_what_is_closed_is_refused(prefix):
+    with pytest.raises(InvalidRequest, match="covers subjects of NATS or of the cluster itself"):
+        ReplySubjects(["_INBOX.", prefix])
+
+
+@pytest.mark.parametrize("prefix", ["", ".", "M", "_INBOX", "a..", "*.", ">.", "a b."])
+def test_what_is_no_prefix_is_refused(prefix):
+    with pytest.raises(InvalidRequest, match="write whole tokens and a dot at the end"):
+        ReplySubjects([prefix])
+
+
+def test_a_start_with_such_a_prefix_is_refused(tmp_path):
+    options = ["--data", str(tmp_path / "mail.db"), "--reply-prefix", "$JS."]
+    code, line = refusal("--cluster", "nats://127.0.0.1:1", *options)
+    assert (code, line.startswith("error: reply-prefix: '$JS.' covers")) == (2, True)
+    code, line = refusal(*options)
+    assert (code, line) == (2, "error: reply-prefix: it is for gateways; give --cluster, too")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "$JS.API.STREAM.PURGE.MQ9",
+        "$O.MQ9_SNAPSHOTS.M.x",
+        "MQ9.append",
+        "MQ9.stored",
+        "_INBOX.MQ9.gateway.x",
+        "elsewhere.x",
+    ],
+)
+async def test_a_request_with_another_reply_subject_changes_nothing(members, reply, caplog):
+    one = await members.start("one")
+    client = await members.client()
+    asker = await nats.connect(members.url)
+    heard = await asker.subscribe(reply)
+    for name in ("first", "second"):
+        await asker.publish(CREATE, json.dumps({"name": name}).encode(), reply=reply)
+    await asker.flush()
+    await until(lambda: one.gateway.refused == 2)
+
+    await client.mailbox_create(name="third")
+    await asker.flush()
+    while heard.pending_msgs:
+        assert not (await heard.next_msg()).data.startswith(b"{")  # a record, which is no reply
+    for name in ("first", "second"):
+        with pytest.raises(MailboxNotFound):
+            await client.mailbox_status(name)
+    assert caplog.text.count("is no inbox; --reply-prefix names others") == 1
+    await asker.close()
+
+
+async def test_operators_are_answered_at_inboxes_only(members):
+    """Nor is a digest sent elsewhere, which a record of the log asks for."""
+    one = await members.start("one")
+    asker = await nats.connect(members.url)
+    heard = await asker.subscribe("elsewhere")
+    for subject in ("MQ9.gateways", "MQ9.snapshot"):
+        await asker.publish(subject, b"", reply="elsewhere")
+    await asker.flush()
+    assert (await members.call("verify"))[1]["equal"]
+    assert heard.pending_msgs == 0
+    assert await one.snapshots.all() == []
+    await asker.close()
+
+
+async def test_another_prefix_is_taken_where_the_gateway_was_told(members):
+    await members.start("one", reply_prefixes=["mine."])
+    client = await members.client(f"{members.url}?inbox_prefix=mine.ada")
+    await client.mailbox_create(name="inbox")
+    assert (await client.mailbox_status("inbox")).stored == 0
