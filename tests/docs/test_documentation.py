@@ -17,7 +17,8 @@ from mq9.testing import FakeBroker
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAM = re.compile(r"# \w+\.py\n")  # a file that the reader saves; test_shell runs it
-KINDS = ("python", "sh", "text", "toml", "mq9", "ini", "yaml")  # the last two: test_deploying
+# The last three are for test_deploying and tests/cluster/test_permissions.py.
+KINDS = ("python", "sh", "text", "toml", "mq9", "ini", "yaml", "conf")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
