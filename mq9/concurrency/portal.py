@@ -82,7 +82,10 @@ class Portal:
         return future.result()
 
     def stop(self) -> None:
-        """End the thread, cancelling what still runs on it. Harmless when repeated."""
+        """End the thread: cancel its tasks, close its generators, wait for its executor.
+
+        Harmless when repeated.
+        """
         self._own_up()
         with self._lock:
             self._stopped = True
@@ -141,6 +144,8 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_forever()
     finally:
         loop.run_until_complete(_cancel_the_rest())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
         del _running[loop]
 

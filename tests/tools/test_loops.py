@@ -267,6 +267,36 @@ def test_async_calls_work_on_the_tools_own_loop(connection):
     assert connection.call(call_a_tool()) == '{"mail_address":"planner","messages":[]}'
 
 
+def test_a_portal_that_stops_ends_generators_and_threads_of_its_loop():
+    ended = []
+
+    async def numbers():
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)  # an end that needs the loop
+            ended.append("generator")
+
+    def look():
+        runs.set()
+        may_end.wait()
+        ended.append("thread")
+
+    async def work():
+        asyncio.get_running_loop().run_in_executor(None, look)
+        return await anext(kept)
+
+    portal, kept = Portal("test"), numbers()
+    runs, may_end = threading.Event(), threading.Event()
+    assert portal.call(work()) == 1
+    runs.wait()
+    stopping = threading.Thread(target=portal.stop)
+    stopping.start()
+    may_end.set()
+    stopping.join()
+    assert sorted(ended) == ["generator", "thread"]
+
+
 def test_a_stopped_portal_runs_nothing():
     portal = Portal("test")
 
