@@ -16,7 +16,10 @@
     ├── IdConflict                id_conflict
     ├── Unauthorized              unauthorized
     ├── Forbidden                 forbidden
-    ├── Unavailable               unavailable        (the outcome is unknown)
+    ├── Unavailable               unavailable        (nothing was done; try again soon)
+    │   ├── OutcomeUnknown        outcome_unknown    (it may have been done)
+    │   ├── BrokerFailed          broker_failed      (nothing was done; an operator must act)
+    │   └── TooExpensive          too_expensive      (nothing was done; ask for less)
     ├── BadReply                  bad_reply          (the broker does not speak the protocol)
     ├── NotConnected              not_connected      (nothing was sent)
     │   └── Unreachable           unreachable        (no broker answers there)
@@ -24,7 +27,7 @@
     ├── RequestFailed             request_failed     (the agent that was asked gave it up)
     └── UnusableFile              unusable_file      (nothing was changed)
 
-The codes down to ``unavailable`` travel on the wire; the last six arise in the client. Text is
+The codes down to ``too_expensive`` travel on the wire; the last six arise in the client. Text is
 for people and may change, ``code`` is for programs and does not.
 """
 
@@ -35,6 +38,7 @@ from typing import Any, ClassVar
 __all__ = [
     "AgentNotFound",
     "BadReply",
+    "BrokerFailed",
     "Forbidden",
     "IdConflict",
     "InvalidAddress",
@@ -47,9 +51,11 @@ __all__ = [
     "Mq9Error",
     "NoReply",
     "NotConnected",
+    "OutcomeUnknown",
     "PayloadTooLarge",
     "ReplyMailboxNotFound",
     "RequestFailed",
+    "TooExpensive",
     "Unauthorized",
     "Unavailable",
     "Unreachable",
@@ -147,9 +153,31 @@ class Forbidden(Mq9Error):
 
 
 class Unavailable(Mq9Error):
-    """No reply came, so the outcome is unknown; repeat only what is idempotent."""
+    """The broker cannot serve the request now.
+
+    Raised as this class itself, it says that nothing was done: try again soon. Each subclass says
+    what else the caller may do.
+    """
 
     code = "unavailable"
+
+
+class OutcomeUnknown(Unavailable):
+    """No reply came: the request may have been carried out. Repeat only what is idempotent."""
+
+    code = "outcome_unknown"
+
+
+class BrokerFailed(Unavailable):
+    """The broker failed, as with a full disk. Nothing was done, and an operator must act."""
+
+    code = "broker_failed"
+
+
+class TooExpensive(Unavailable):
+    """The request takes more work than the broker allows. Nothing was done: ask for less."""
+
+    code = "too_expensive"
 
 
 class BadReply(Mq9Error):
@@ -229,6 +257,9 @@ def _tree(root: type[Mq9Error]) -> dict[str, type[Mq9Error]]:
 
 _BY_CODE = _tree(Mq9Error)
 
+# Older brokers of ours have one code for all that is ``Unavailable``.
+_UNKNOWN_PHRASE = "unknown"
+
 # Brokers other than ours send the sentence alone. The first phrase that it contains decides.
 _BY_SENTENCE = (
     ("already exists", MailboxExists),
@@ -251,6 +282,8 @@ def from_reply(sentence: str, code: str | None = None) -> Mq9Error:
         An error of the class that belongs to the code, else of the one that the sentence suggests,
         else a plain ``Mq9Error``.
     """
+    if code == Unavailable.code and _UNKNOWN_PHRASE in sentence:
+        return OutcomeUnknown(sentence)
     if code in _BY_CODE:
         return _BY_CODE[code](sentence)
     for phrase, kind in _BY_SENTENCE:

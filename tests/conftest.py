@@ -146,6 +146,18 @@ class Way:
         reply = await self.broker.handle(Request(subject, payload, headers, session, wants_reply))
         return reply if wants_reply else None
 
+    def refuse_mailboxes(self):
+        """Let the broker's database take no mailbox any more."""
+        for database in self._databases():
+            database.execute(
+                "CREATE TRIGGER refused BEFORE INSERT ON mailboxes"
+                " BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            )
+            database.commit()
+
+    def _databases(self):
+        return [self._database]
+
     def state(self):
         """Return all that the broker holds, for comparison."""
         tables = [
@@ -163,6 +175,9 @@ class Way:
 
 class ClusterWay(Way):
     """Two gateways of a cluster, to which requests go in turn."""
+
+    def _databases(self):
+        return self.broker.databases
 
     def state(self):
         """Return all that the gateway holds which has come further, but for how far it has come.

@@ -42,7 +42,7 @@ class Gateways:
         self._brokers = [self._open(directory, name, options) for name in ("one", "two")]
         self._turns = itertools.cycle(self._brokers)
         self._opening = None
-        self._databases = [sqlite3.connect(directory / f"{name}.db") for name in ("one", "two")]
+        self.databases = [sqlite3.connect(directory / f"{name}.db") for name in ("one", "two")]
 
     def _open(self, directory, name, options):
         log_clock = LogClock(self.clock, self.clock.now_ms())
@@ -92,13 +92,13 @@ class Gateways:
     def newest_database(self):
         """The copy of the state, of the two, that has come further."""
         return max(
-            self._databases, key=lambda one: one.execute("SELECT applied FROM state").fetchone()
+            self.databases, key=lambda one: one.execute("SELECT applied FROM state").fetchone()
         )
 
     async def close(self):
         for broker in self._brokers:
             await broker.close()
-        for database in self._databases:
+        for database in self.databases:
             database.close()
         opening, self._opening = self._opening, None
         if opening is None:

@@ -11,7 +11,7 @@ import anyio
 from starlette.requests import Request
 
 from mcp_server.agents.callers import Context
-from mq9 import Unavailable
+from mq9 import OutcomeUnknown
 from mq9.clock import Clock, sleep
 from mq9.operations import OperationError
 
@@ -63,7 +63,7 @@ async def with_progress(
             if not one.cancelled() and one.exception() is not None:
                 _logger.info("progress could not be reported: %s", one.exception())
     if working.cancelled():
-        raise OperationError("the connection was lost", Unavailable.code)
+        raise OperationError("the connection was lost", OutcomeUnknown.code)
     result: T = working.result()
     return result
 

@@ -25,7 +25,7 @@ from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
 from mq9.engine.commands import ANYBODY, Actor, Call, Claimed, Outcome
-from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable
+from mq9.errors import Forbidden, InvalidRequest, Mq9Error, OutcomeUnknown, Unavailable
 from mq9.models import Totals
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers
@@ -358,7 +358,7 @@ class Service:
         """Return the reply to a request that failed."""
         if not isinstance(error, Mq9Error):
             logger.error("the broker failed on %s", name, exc_info=error)
-            error = Unavailable("the broker failed; the outcome is unknown")
+            error = OutcomeUnknown("the broker failed; the outcome is unknown")
         return self._write(name, error.code, watch, replies.failure(error))
 
     def _write(self, name: str, code: str, watch: Stopwatch, reply: dict[str, Any]) -> bytes:

@@ -31,8 +31,9 @@ class Mq9Client(GatherMethods, AgentMethods):
 
     A request that could not be sent is repeated. One whose reply is lost is repeated only where
     that cannot change the outcome: reads, a send (it carries an idempotency id), ack, register, and
-    create a name with ``renew``. Any other raises ``Unavailable``, which says that the outcome is
-    unknown.
+    create a name with ``renew``. Any other raises ``OutcomeUnknown``. One that the broker refused
+    as ``unavailable``, without doing anything, is repeated after a pause. What only an operator can
+    mend, and what takes too much work, is not repeated.
 
     Units, here and in everything that this package returns: durations are seconds, and instants
     seconds since the Unix epoch, unless a name ends in ``_ms``, which stands for milliseconds.
@@ -45,8 +46,9 @@ class Mq9Client(GatherMethods, AgentMethods):
             one file per user.
         request_timeout: Seconds to wait for a reply, beside what a fetch waits for messages and
             what connecting takes; more than 0.
-        reconnect_attempts: How often a request that may be repeated is repeated, 0 to 1 000.
-        reconnect_delay: Seconds before each repetition but the first, which is made at once.
+        reconnect_attempts: How often a request is repeated at most, 0 to 1 000.
+        reconnect_delay: Seconds before each repetition but the first, which is made at once. After
+            a refusal as ``unavailable`` the pauses begin with an eighth of it, and double up to it.
         agent: For an in-process broker, the agent that this client counts as authenticated for. A
             server knows that by the credentials in its URL; it must then be this agent, or
             connecting fails with ``Unauthorized``.
@@ -63,7 +65,7 @@ class Mq9Client(GatherMethods, AgentMethods):
 
     Every method raises ``InvalidRequest`` for an argument that the protocol does not allow, before
     anything is sent; ``NotConnected`` when the client is not connected; ``Unreachable`` when no
-    server answers; ``Unavailable`` when no reply came; and otherwise the error that the broker
+    server answers; ``OutcomeUnknown`` when no reply came; and otherwise the error that the broker
     answered with (see ``mq9.errors``).
     """
 
@@ -156,7 +158,7 @@ class Mq9Client(GatherMethods, AgentMethods):
         """End at once, as if the process had been killed; to be called on its event loop.
 
         Consumers end as their ``abort`` does, and whatever is asked, or waits for an answer, fails
-        with ``NotConnected`` or ``Unavailable``. Harmless when repeated.
+        with ``NotConnected`` or ``OutcomeUnknown``. Harmless when repeated.
         """
         for consumer in list(self._consumers):
             consumer.abort()

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from mq9 import address as addresses
+from mq9.client.retries import Retries
 from mq9.clock import Clock, sleep
 from mq9.concurrency.single_flight import Abandoned, SingleFlight
 from mq9.errors import NotConnected, Unavailable, Unreachable
@@ -35,8 +36,8 @@ class Connection:
         open_transport: Opens a transport to the broker.
         transport: A transport that is open already.
         request_timeout: Seconds to wait for a reply, beside what the request itself waits.
-        attempts: How often a request that may be repeated is repeated.
-        delay: Seconds before each repetition but the first, which is made at once.
+        attempts: How often a request is repeated.
+        delay: Seconds between repetitions; see ``Retries``.
         clock: Where time comes from; the broker's own clock by default.
     """
 
@@ -142,8 +143,9 @@ class Connection:
         """Make a request and return its reply.
 
         Args:
-            asked: What is asked. Where that is safe it is repeated when its reply was lost; what
-                could not even be sent is repeated in any case.
+            asked: What is asked. Where that is safe it is repeated when its reply was lost. It is
+                repeated in any case where it could not be sent, or the broker did nothing and may
+                do it soon.
             mail_address: Of which mailbox.
             payload: What travels, where that is more than the request itself: the message of a
                 SEND, the whole card of a REGISTER.
@@ -154,40 +156,37 @@ class Connection:
             Mq9Error: As the broker answered.
             NotConnected: There is no connection.
             Unreachable: No broker answered, however often it was tried; nothing was sent.
-            Unavailable: No reply came; the outcome is unknown.
+            OutcomeUnknown: A reply was lost, of this request or of a repetition.
+            Unavailable: The broker did nothing, however often it was asked.
+            BrokerFailed: The broker did nothing, and will not before it is repaired.
+            TooExpensive: The broker did nothing, and never will.
         """
         asked.check_address(mail_address)
         subject = subjects.encode(type(asked), mail_address, asked.subject_msg_id)
         if payload is None:
             payload = asked.encode()
-        is_repeatable = verb_of(type(asked)).may_repeat(asked)
         watch = self._watch.get()
         sent_headers = [*asked.encode_headers(), *extra_headers]
         if watch is not None:
             sent_headers.append(watch.header)
         timeout = self._timeout + wait_ms / 1000
-        repetition = 0
-        lost: Unavailable | None = None
+        retries = Retries(
+            is_repeatable=verb_of(type(asked)).may_repeat(asked),
+            most=self._attempts,
+            delay=self._delay,
+        )
         while True:
             try:
                 data = await self._connected().request(subject, payload, sent_headers, timeout)
                 reply = replies.decode(data)
-            except Unavailable as error:
-                if not is_repeatable or repetition == self._attempts:
-                    raise
-                lost = error
-            except Unreachable as error:
-                if repetition == self._attempts:
-                    if lost is not None:  # an earlier one was sent, whatever became of it
-                        raise Unavailable(f"{lost}; since then {error}") from error
-                    raise
+            except (Unavailable, Unreachable) as error:
+                pause = retries.after(error)
             else:
                 if watch is not None:
                     watch.unread = replies.decode_unread(reply)
                 return reply
-            if repetition:
-                await sleep(self.clock, self._delay)
-            repetition += 1
+            if pause:
+                await sleep(self.clock, pause)
 
     async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Send what undoes a request whose caller was cancelled; nobody waits for a reply."""

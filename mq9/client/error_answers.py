@@ -147,6 +147,7 @@ async def send_error_answer(
             sender=sender,
             headers={HEADER: str(failed.code)},
             path=None,
+            from_mailbox=None,
         )
     except (ReplyMailboxNotFound, IdConflict) as error:  # nobody waits, or it was told before
         _logger.debug("message %d gets no error answer: %s", message.msg_id, error)

@@ -14,7 +14,7 @@ class ClientOptions(TypedDict, total=False):
 
     Attributes:
         request_timeout: Seconds to wait for a reply.
-        reconnect_attempts: How often a request that may be repeated is repeated.
+        reconnect_attempts: How often a request is repeated at most.
         reconnect_delay: Seconds before each repetition but the first.
         clock: The clock to go by.
         randomness: Returns that many unpredictable bytes.

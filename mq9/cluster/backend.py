@@ -28,7 +28,7 @@ from mq9.engine.commands import Advance, Call, Outcome, SetLimits, Undo, undo_of
 from mq9.engine.handlers import UNCHANGING
 from mq9.engine.limits import Limits
 from mq9.engine.mailboxes import Outdated
-from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable
+from mq9.errors import LimitReached, Mq9Error, NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol import requests
 from mq9.protocol.request import Request
 from mq9.storage.backend import read, storage_error
@@ -536,7 +536,7 @@ class ClusterBackend:
             await work()
         except Exception:
             logger.exception("the gateway failed unexpectedly")
-            self._stop(Unavailable("the gateway failed"))
+            self._stop(Unavailable("the gateway failed; nothing of this request was stored"))
 
     async def _append_all(self) -> None:
         """Append what is queued, one record after the other."""
@@ -614,7 +614,7 @@ class ClusterBackend:
                     self._stop(Unavailable(f"this gateway cannot read the cluster's log: {error}"))
                     return
                 except sqlite3.Error as error:
-                    self._stop(storage_error(error))
+                    self._stop(Unavailable(f"this gateway stopped: {storage_error(error)}"))
                     return
                 records = records[len(applied) :]
                 self._clock.catch_up(self._replica.now_ms)
@@ -776,7 +776,7 @@ class ClusterBackend:
         appended, self._appended = self._appended, {}
         for one in appended.values():  # the log may have them
             one.appending.cancel()
-            self._resolve_failed(one.tickets, Unavailable(_UNKNOWN))
+            self._resolve_failed(one.tickets, OutcomeUnknown(_UNKNOWN))
         while tickets := self._take():
             self._resolve_failed(tickets, failure)
         _refuse([future for *_, future in self._waiting], failure)

@@ -24,7 +24,7 @@ from nats.js import api
 
 from mq9.clock import Clock, sleep
 from mq9.cluster.log import Last, Logged, Purged
-from mq9.errors import InvalidRequest, Unavailable
+from mq9.errors import InvalidRequest, OutcomeUnknown, Unavailable
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
@@ -135,7 +135,7 @@ class JetStreamLog:
             return int(told["seq"])
 
         failed = "the cluster's log did not say that it has the request; the outcome is unknown"
-        return await self._try(publish, _APPENDING_MS, failed)
+        return await self._try(publish, _APPENDING_MS, failed, OutcomeUnknown)
 
     async def last(self) -> Last:
         """Return the number of the last record that the log has, and what time it is there."""
@@ -243,11 +243,17 @@ class JetStreamLog:
 
         return await self._try(make, _ASKING_MS, "the cluster's log does not tell of new records")
 
-    async def _try(self, step: Callable[[], Awaitable[R]], most_ms: int, failed: str) -> R:
+    async def _try(
+        self,
+        step: Callable[[], Awaitable[R]],
+        most_ms: int,
+        failed: str,
+        kind: type[Unavailable] = Unavailable,
+    ) -> R:
         """Try a step until it goes well, or so many milliseconds are over.
 
         Raises:
-            Unavailable: They are over.
+            Unavailable: They are over; of that kind.
         """
         begun_ms = self._clock.monotonic_ms()
         for attempt in itertools.count():
@@ -257,7 +263,7 @@ class JetStreamLog:
                 if isinstance(error, _UNANSWERED):
                     await self._move(begun_ms)
                 if self._clock.monotonic_ms() >= begun_ms + most_ms or self._client.is_closed:
-                    raise Unavailable(f"{failed}: {error!r}") from error
+                    raise kind(f"{failed}: {error!r}") from error
                 if attempt == 1:
                     logger.warning("%s yet: %r", failed, error)
             await sleep(self._clock, _PAUSE_S)

@@ -53,7 +53,7 @@ class Log(Protocol):
             record_id: By which the log knows it again for two minutes.
 
         Raises:
-            Unavailable: It is not known whether it was appended.
+            OutcomeUnknown: It is not known whether it was appended.
         """
 
     async def last(self) -> Last:

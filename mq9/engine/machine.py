@@ -27,7 +27,7 @@ from mq9.engine.commands import Call, Entry, Outcome, SetLimits
 from mq9.engine.handlers import COMMANDS, QUERIES, UNCHANGING, UNGUARDED
 from mq9.engine.mailbox import Mailbox
 from mq9.engine.position import Position
-from mq9.errors import Mq9Error, Unavailable
+from mq9.errors import BrokerFailed, Mq9Error
 from mq9.protocol.request import Request
 
 R = TypeVar("R")
@@ -66,7 +66,7 @@ class Applying:
 
         Raises:
             ValueError: It does not come after the last one.
-            Unavailable: We made a mistake, and what the entry did cannot be undone by itself.
+            BrokerFailed: We made a mistake, and what the entry did cannot be undone by itself.
             sqlite3.DatabaseError: The storage failed, which says nothing of the entry.
         """
         if entry.index <= self.position.applied:
@@ -176,7 +176,7 @@ def _is_about(error: Exception) -> bool:
 def _refusal(call: Call[Any], error: Exception) -> Mq9Error:
     if isinstance(error, sqlite3.DataError) and is_oversized(error):
         logger.error("%s met a value that is too large: %s", type(call.request).__name__, error)
-        return Unavailable(OVERSIZED)
+        return BrokerFailed(OVERSIZED)
     return error if isinstance(error, Mq9Error) else _mistake(call, error)
 
 
@@ -186,10 +186,10 @@ def is_oversized(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG
 
 
-def _mistake(call: Call[Any], error: Exception) -> Unavailable:
+def _mistake(call: Call[Any], error: Exception) -> BrokerFailed:
     """Log a mistake of ours, which every replica makes alike, and make the refusal."""
     logger.error("%s failed unexpectedly", type(call.request).__name__, exc_info=error)
-    return Unavailable("the broker failed; nothing of this request was stored")
+    return BrokerFailed("the broker failed; nothing of this request was stored")
 
 
 def apply(connection: sqlite3.Connection, entry: Entry[Request[R]]) -> Outcome[R]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mq9.errors import (
     AgentNotFound,
+    BrokerFailed,
     Forbidden,
     IdConflict,
     InvalidAddress,
@@ -17,8 +18,10 @@ from mq9.errors import (
     MessageNotFound,
     Mq9Error,
     NotConnected,
+    OutcomeUnknown,
     PayloadTooLarge,
     RequestFailed,
+    TooExpensive,
     Unauthorized,
     Unavailable,
 )
@@ -60,7 +63,10 @@ _ADVICE: tuple[tuple[type[Mq9Error], str], ...] = (
     (Unauthorized, "Tell the user: the credentials of this connection are wrong."),
     (Forbidden, "This is not allowed to you; go on without it or tell the user."),
     (NotConnected, "Tell the user: the connection to the broker is closed."),
-    (Unavailable, "It may have happened all the same; repeat it only if twice does no harm."),
+    (OutcomeUnknown, "It may have happened all the same; repeat it only if twice does no harm."),
+    (TooExpensive, "Ask for less: narrow it down and call again."),
+    (BrokerFailed, "Nothing was done. Tell the user: somebody must repair the broker."),
+    (Unavailable, "Nothing was done. Try again later."),
 )
 _REPEAT = "Call again; twice does no harm."
 ADVICE_OTHERWISE = "Tell the user if it happens again."
@@ -69,7 +75,7 @@ ADVICE_OTHERWISE = "Tell the user if it happens again."
 def explained(error: Mq9Error, operation: Operation[Any, Any], tools: ToolNames) -> OperationError:
     """Return an error of the broker or client as one that tells a model what to do next."""
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), ADVICE_OTHERWISE)
-    if isinstance(error, Unavailable) and operation.idempotent:
+    if isinstance(error, OutcomeUnknown) and operation.idempotent:
         advice = _REPEAT
     return OperationError(f"{error}. {tools.text(advice)}", error.code)
 

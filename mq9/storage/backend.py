@@ -14,12 +14,13 @@ from mq9.clock import SteadyClock
 from mq9.engine import machine, position
 from mq9.engine.commands import Call, Entry, Outcome, SetLimits, Undo
 from mq9.engine.limits import Limits
-from mq9.errors import Mq9Error, Unavailable
+from mq9.errors import BrokerFailed, Mq9Error, Unavailable
 from mq9.protocol.request import Request
 from mq9.storage import store
 from mq9.storage.derived import Derived, DerivedQuery, LocalChange
 
 R = TypeVar("R")
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)  # another process has it locked
 logger = logging.getLogger("mq9.broker")
 
 
@@ -70,8 +71,14 @@ def storage_error(error: sqlite3.Error) -> Mq9Error:
     """Log what the storage said, and make the error for whoever asked."""
     logger.error("the storage failed: %s", error)
     if machine.is_oversized(error):
-        return Unavailable(machine.OVERSIZED)
-    return Unavailable(f"the broker's storage failed: {error}; nothing of this request was stored")
+        return BrokerFailed(machine.OVERSIZED)
+    kind = Unavailable if _primary_code(error) in _PASSING else BrokerFailed
+    return kind(f"the broker's storage failed: {error}; nothing of this request was stored")
+
+
+def _primary_code(error: sqlite3.Error) -> int | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)  # None where Python itself raises
+    return None if code is None else code & 0xFF
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
@@ -154,7 +161,7 @@ def read(
         at_ms: The instant, where it is to be seen as at an earlier one.
 
     Raises:
-        Unavailable: A newer version of this program has changed the schema meanwhile.
+        BrokerFailed: A newer version of this program has changed the schema meanwhile.
         Outdated: A message has fallen due that no command has made visible yet.
     """
     store.refuse_newer(connection)

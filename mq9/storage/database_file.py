@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from mq9.errors import Unavailable
+from mq9.errors import BrokerFailed, OutcomeUnknown
 from mq9.storage.store import LOG_BYTES, MOST_BYTES
 
 logger = logging.getLogger("mq9.broker")
@@ -105,17 +105,23 @@ class DatabaseFile:
         if self.lost is not None and not self.may_be_completed(connection):
             connection.close()  # before the readers', so that the log is not written into the file
 
-    def refuse_lost(self) -> None:
+    def refuse_lost(self, *, has_written: bool = False) -> None:
         """Refuse to go on with files that are not what they were.
 
+        Args:
+            has_written: Whether a commit may have gone into the files that are lost.
+
         Raises:
-            Unavailable: ``lost`` says why.
+            BrokerFailed: ``lost`` says why.
+            OutcomeUnknown: The same, after a commit.
         """
-        if self.lost is not None:
-            raise Unavailable(
-                f"the broker lost its file: {self.lost}; whether this request was carried out is "
-                "unknown, and nothing is until the file is put back and the broker restarted"
-            )
+        if self.lost is None:
+            return
+        lost = f"the broker lost its file: {self.lost}"
+        until = "nothing is stored until the file is back and the broker restarted"
+        if has_written:
+            raise OutcomeUnknown(f"{lost}; the outcome of this request is unknown, and {until}")
+        raise BrokerFailed(f"{lost}; {until}")
 
     def _lose(self, problem: str) -> None:
         with self._losing:

@@ -111,7 +111,7 @@ class Readers:
                 steps; else a thread does.
 
         Raises:
-            Unavailable: It took too many.
+            TooExpensive: It took too many.
             NotConnected: The connections are closed.
         """
         try:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mq9.errors import Unavailable
+from mq9.errors import TooExpensive
 
 # That one read may take, unless the broker itself asks; a million are some hundredths of a second.
 MAX_STEPS = 50_000_000
@@ -52,9 +52,9 @@ def stopped_when(connection: sqlite3.Connection, is_enough: Callable[[], bool]) 
         connection.set_progress_handler(None, 0)
 
 
-def too_long(steps: int) -> Unavailable:
+def too_long(steps: int) -> TooExpensive:
     """Make the error for a read that is too long for everybody."""
-    return Unavailable(
+    return TooExpensive(
         f"the read took more than {steps} steps and was stopped; ask for less, by msg_id, key or "
         "since"
     )

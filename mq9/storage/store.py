@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from mq9 import directories
 from mq9.engine import idempotency
-from mq9.errors import Unavailable, UnusableFile
+from mq9.errors import BrokerFailed, UnusableFile
 from mq9.storage import backups, schema
 
 logger = logging.getLogger("mq9.broker")
@@ -268,11 +268,11 @@ def refuse_newer(connection: sqlite3.Connection) -> None:
     """See, in a transaction, that no newer version has brought the database to another schema.
 
     Raises:
-        Unavailable: One has, while this program had the file open.
+        BrokerFailed: One has, while this program had the file open.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
-        raise Unavailable(f"the broker's file {_newer(version)}, and restart; nothing was done")
+        raise BrokerFailed(f"the broker's file {_newer(version)}, and restart; nothing was done")
 
 
 def _refuse_newer_file(path: Path | None, version: int) -> None:

@@ -14,7 +14,14 @@ from typing import Any, TypeVar
 from mq9.clock import SteadyClock
 from mq9.concurrency.activity import Work
 from mq9.engine.commands import Call, Outcome, Sweep, Undo, undo_of
-from mq9.errors import LimitReached, Mq9Error, NotConnected, Unavailable
+from mq9.errors import (
+    BrokerFailed,
+    LimitReached,
+    Mq9Error,
+    NotConnected,
+    OutcomeUnknown,
+    Unavailable,
+)
 from mq9.protocol.request import Request
 from mq9.protocol.requests import Fetch, Send
 from mq9.storage import store
@@ -276,11 +283,13 @@ class Writer:
         try:
             with stopped_when(self._connection, no_steps_left(_MOST_STEPS)):
                 done = self._transact(is_patient=False)
+        except OutcomeUnknown as error:  # to try again would say that nothing was done
+            done = self._failed(error)
         except Exception:  # noqa: BLE001, S110  # the thread tries again, and says what is wrong
             pass  # nothing was changed
         except BaseException:  # Ctrl-C, on the main thread
             told = "the broker was interrupted; whether this request was carried out is unknown"
-            done = self._failed(Unavailable(told))
+            done = self._failed(OutcomeUnknown(told))
             raise
         finally:
             self.active.release()
@@ -303,7 +312,7 @@ class Writer:
         except Exception:
             # A mistake of ours, which must not end the thread: everybody would wait for ever.
             logger.exception("the writer failed unexpectedly")
-            failure = Unavailable("the broker failed; nothing of this request was stored")
+            failure = BrokerFailed("the broker failed; nothing of this request was stored")
         else:
             return done
         if not self._taken:  # nothing can be done about what waits
@@ -335,7 +344,7 @@ class Writer:
                 turn however long its asker's last one took, and the log is written into the file
                 when it is time to.
         """
-        self._check_file()
+        self._check_file(has_written=False)
         self._set_patient(is_patient)
         self._connection.execute("BEGIN IMMEDIATE")
         done: list[_Ticket] = []
@@ -366,14 +375,14 @@ class Writer:
         except BaseException:
             roll_back(self._connection)
             raise
-        self._check_file()  # what a file that was removed has taken is no success
+        self._check_file(has_written=True)  # what a removed file has taken is no success
         self.failed_ms = None
         self._taken = []
         return done
 
-    def _check_file(self) -> None:
+    def _check_file(self, *, has_written: bool) -> None:
         self._file.look_closely(self._connection)
-        self._file.refuse_lost()
+        self._file.refuse_lost(has_written=has_written)
 
     def _take(self, most: float | None) -> _Ticket | None:
         """Take the next command that somebody waits for; None if there is none.

@@ -22,7 +22,7 @@ from mq9.clock import SteadyClock, sleep
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.limits import Limits
-from mq9.errors import NotConnected, Unavailable
+from mq9.errors import NotConnected, OutcomeUnknown
 from mq9.protocol import checks, subjects
 from mq9.protocol.requests import Fetch
 from mq9.protocol.reserved import Reserved
@@ -193,7 +193,7 @@ class FakeBroker:
     def lose_next_reply(self, verb: str = "MSG.SEND") -> None:
         """Let the next request of this verb be carried out, and its reply be lost.
 
-        The client repeats it where that is safe, and otherwise raises ``Unavailable``.
+        The client repeats it where that is safe, and otherwise raises ``OutcomeUnknown``.
 
         Args:
             verb: Of which requests, as in the protocol: ``MSG.SEND``, ``MAILBOX.CREATE``, ...
@@ -288,7 +288,7 @@ class FakeBroker:
 
         Raises:
             NotConnected: The broker is not open.
-            Unavailable: The reply is lost.
+            OutcomeUnknown: The reply is lost.
         """
         broker = self._open_broker()
         if broker is None:
@@ -302,7 +302,7 @@ class FakeBroker:
             return self._again.pop(request.subject)
         reply = await broker.handle(request)
         if self._open_broker() is not broker:
-            raise Unavailable("the broker was restarted; the outcome is unknown")
+            raise OutcomeUnknown("the broker was restarted; the outcome is unknown")
         if self._kills.after(session, verb, reply):
             await _end_with_client()
         delay = self._delays.get(verb, self._delays.get(None, 0.0))
@@ -310,7 +310,7 @@ class FakeBroker:
             await sleep(self.clock, delay)
         if verb in self._lost_replies:
             self._lost_replies.remove(verb)
-            raise Unavailable(f"the reply to {verb.name} was lost; the outcome is unknown")
+            raise OutcomeUnknown(f"the reply to {verb.name} was lost; the outcome is unknown")
         if is_fetch:
             fetched = orjson.loads(reply)
             if self._duplicate and fetched.get("messages"):
@@ -319,7 +319,7 @@ class FakeBroker:
             if self._crash_after_fetch and fetched.get("batch"):
                 self._crash_after_fetch = False
                 await self.restart()
-                raise Unavailable("the broker crashed; the outcome is unknown")
+                raise OutcomeUnknown("the broker crashed; the outcome is unknown")
         return reply
 
     def _open_broker(self) -> EmbeddedBroker | None:

@@ -31,7 +31,7 @@ class Transport(Protocol):
             timeout: How many seconds to wait for the reply.
 
         Raises:
-            Unavailable: No reply came; the outcome is unknown.
+            OutcomeUnknown: No reply came.
             NotConnected: Nothing was sent.
         """
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from mq9.broker.embedded import Broker
 from mq9.broker.service import Request, Session
 from mq9.clock import Clock
-from mq9.errors import NotConnected, Unavailable
+from mq9.errors import NotConnected, OutcomeUnknown
 from mq9.protocol.headers import Headers
 
 
@@ -57,9 +57,9 @@ class DirectTransport:
         except TimeoutError:
             raise self._no_reply(subject, timeout) from None
 
-    def _no_reply(self, subject: str, timeout: float) -> Unavailable:
+    def _no_reply(self, subject: str, timeout: float) -> OutcomeUnknown:
         when = "before the client was closed" if self._broker is None else f"within {timeout:g} s"
-        return Unavailable(f"no reply to {subject} {when}; the outcome is unknown")
+        return OutcomeUnknown(f"no reply to {subject} {when}; the outcome is unknown")
 
     async def abandon(self, subject: str, payload: bytes) -> None:
         """Do nothing: the broker was cancelled together with its caller."""

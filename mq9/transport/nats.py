@@ -29,6 +29,7 @@ from mq9.errors import (
     Forbidden,
     Mq9Error,
     NotConnected,
+    OutcomeUnknown,
     PayloadTooLarge,
     Unauthorized,
     Unavailable,
@@ -401,7 +402,7 @@ class _Link:
                 continue
             if waiting.is_sent:
                 told = f"no reply to {waiting.subject} within {waiting.timeout:g} s"
-                waiting.end(Unavailable(f"{told}; the outcome is unknown"))
+                waiting.end(OutcomeUnknown(f"{told}; the outcome is unknown"))
             else:
                 told = f"the server at {self._server.url} took nothing for {waiting.timeout:g} s"
                 waiting.end(Unreachable(told))
@@ -427,7 +428,7 @@ class _Link:
             self._timer.cancel()
         for waiting in self._waiting.values():
             told = f"no reply to {waiting.subject} {self._end_reason}; the outcome is unknown"
-            waiting.end(Unavailable(told))
+            waiting.end(OutcomeUnknown(told))
 
     async def close(self, reason: str) -> None:
         """Close the connection.

@@ -13,11 +13,13 @@ from calls import call
 from waiting import until
 
 from mq9 import (
+    BrokerFailed,
     LimitReached,
     MailboxFull,
     MailboxNotFound,
     Mq9Client,
     NotConnected,
+    OutcomeUnknown,
     PayloadTooLarge,
     Unavailable,
 )
@@ -168,8 +170,8 @@ async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, capl
         int,
         MailboxNotFound,
         PayloadTooLarge,
-        Unavailable,
-        Unavailable,
+        BrokerFailed,
+        BrokerFailed,
         int,
     ]
     assert await texts(backend) == ["begun", "before", "after"]
@@ -375,7 +377,7 @@ async def test_a_full_disk_is_told_and_over_when_there_is_room_again(backend, pa
     await send(backend, b"kept")
     (pages,) = follower.writer.execute("PRAGMA page_count").fetchone()
     follower.writer.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(Unavailable, match=r"full; nothing of this request was stored"):
+    with pytest.raises(BrokerFailed, match=r"full; nothing of this request was stored"):
         await send(backend, b"x" * 100_000)
     assert await texts(backend) == ["kept"]
     follower.writer.execute("PRAGMA max_page_count=100000")
@@ -392,7 +394,7 @@ async def test_a_disk_that_takes_no_more_of_the_log_is_told_and_harms_nothing(ba
     log = path.with_name(path.name + "-wal").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (log + 10_000, limits[1]))
     try:
-        with pytest.raises(Unavailable, match="nothing of this request was stored"):
+        with pytest.raises(BrokerFailed, match="nothing of this request was stored"):
             await send(backend, b"x" * 1_000_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -406,7 +408,7 @@ async def test_a_mistake_is_told_to_who_asked_and_the_writer_goes_on(backend, fo
         raise RuntimeError("a mistake")
 
     follower.on_follow = fail
-    with pytest.raises(Unavailable, match="the broker failed; nothing of this request was stored"):
+    with pytest.raises(BrokerFailed, match="the broker failed; nothing of this request was stored"):
         await send(backend, b"lost")
     assert "RuntimeError: a mistake" in caplog.text
 
@@ -421,7 +423,7 @@ async def test_an_inline_broker_tells_of_a_full_disk_too(path):
     await backend.run(call(CreateMailbox, "inbox", token="first"))
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(Unavailable, match="nothing of this request was stored"):
+    with pytest.raises(BrokerFailed, match="nothing of this request was stored"):
         await send(backend, b"x" * 100_000)
     connection.execute("PRAGMA max_page_count=100000")
     assert await send(backend, b"x" * 100_000) == [0]
@@ -521,7 +523,7 @@ async def test_a_client_that_gives_up_waiting_for_the_writer_has_leased_nothing(
         await client.send("inbox", "task")
         hasty = Mq9Client(transport=transport, request_timeout=0.05, reconnect_attempts=0)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Unavailable, match=r"no reply to .* within 0.05 s"):
+        with pytest.raises(OutcomeUnknown, match=r"no reply to .* within 0.05 s"):
             await hasty.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=0)
         other.execute("ROLLBACK")
         [message] = await client.fetch("inbox", group_name="g", deliver="earliest")

@@ -17,7 +17,7 @@ from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Replica
 from mq9.engine.limits import Limits
-from mq9.errors import NotConnected, Unavailable
+from mq9.errors import NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol import requests
 from mq9.storage.readers import Readers
 
@@ -59,7 +59,7 @@ class FailingLog(MemoryLog):
             raise self.error
         if self.is_late:
             self._late = asyncio.create_task(self._store_late(data, record_id))
-            raise Unavailable("the outcome is unknown")
+            raise OutcomeUnknown("the outcome is unknown")
         is_lost = self.is_unreachable
         if self.is_slow:
             await asyncio.sleep(0.5)
@@ -68,7 +68,7 @@ class FailingLog(MemoryLog):
             await asyncio.sleep(0.5)
         if is_lost or self.loses_acks:
             await asyncio.sleep(_TRYING_S)
-            raise Unavailable("the outcome is unknown")
+            raise OutcomeUnknown("the outcome is unknown")
         return sequence
 
     async def follow(self, on_logged):

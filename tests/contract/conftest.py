@@ -11,3 +11,22 @@ async def ada(way):
 @pytest.fixture
 async def bob(way):
     return await way.client(agent="bob")
+
+
+@pytest.fixture
+def requests_of(monkeypatch):
+    """Count what a client asks a broker from now on, repetitions included: the subjects."""
+
+    def count(client):
+        asked = []
+        transport = client._connection._transport  # noqa: SLF001  # where all requests pass
+        request = transport.request
+
+        async def note(subject, *rest):
+            asked.append(subject)
+            return await request(subject, *rest)
+
+        monkeypatch.setattr(transport, "request", note)
+        return asked
+
+    return count

@@ -20,6 +20,9 @@ CLASSES = {
     "unauthorized": errors.Unauthorized,
     "forbidden": errors.Forbidden,
     "unavailable": errors.Unavailable,
+    "outcome_unknown": errors.OutcomeUnknown,
+    "broker_failed": errors.BrokerFailed,
+    "too_expensive": errors.TooExpensive,
 }
 
 
@@ -103,6 +106,28 @@ def test_wrong_arguments_are_value_errors_and_late_answers_are_timeouts():
     assert issubclass(errors.InvalidAddress, errors.InvalidRequest)
     assert issubclass(errors.NoReply, TimeoutError)
     assert issubclass(errors.MailboxFull, errors.LimitReached)
+    kinds = (errors.OutcomeUnknown, errors.BrokerFailed, errors.TooExpensive)
+    assert all(issubclass(one, errors.Unavailable) for one in kinds)
+
+
+def test_what_an_older_broker_calls_unavailable_may_be_an_unknown_outcome():
+    error = from_reply("the broker failed; the outcome is unknown", "unavailable")
+
+    assert type(error) is errors.OutcomeUnknown
+
+
+async def test_a_broker_that_cannot_store_is_asked_once_and_stores_nothing(
+    way, client, inbox, requests_of
+):
+    before = way.state()
+    way.refuse_mailboxes()
+    asked = requests_of(client)
+
+    with pytest.raises(errors.BrokerFailed, match="nothing of this request was stored"):
+        await client.mailbox_create(name="new", renew=True)  # which may be repeated
+
+    assert len(asked) == 1
+    assert way.state() == before
 
 
 async def test_success_has_no_code(way):
@@ -122,7 +147,7 @@ async def test_a_closed_client_says_so_and_sends_nothing(way, client, inbox):
 async def test_a_reply_that_does_not_come_means_the_outcome_is_unknown(way, client, inbox):
     impatient = await way.client(request_timeout=0.01, reconnect_attempts=0)
 
-    with pytest.raises(errors.Unavailable, match="unknown"):
+    with pytest.raises(errors.OutcomeUnknown, match="unknown"):
         await impatient.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=1)
 
     await client.send(inbox, "x")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9 import Unavailable
+from mq9 import TooExpensive
 
 from .reading import bodies
 
@@ -26,11 +26,23 @@ async def test_a_query_that_takes_too_long_is_refused_and_smaller_ones_are_not(o
     inbox = await client.mailbox_create(name="inbox")
     for number in range(1_500):
         await client.send(inbox, str(number), tags=["common"])
-    with pytest.raises(Unavailable, match="more than 10000 steps and was stopped; ask for less"):
+    with pytest.raises(TooExpensive, match="more than 10000 steps and was stopped; ask for less"):
         await client.query(inbox, tags=["rare"])
     assert bodies(await client.query(inbox, tags=["common"], limit=2)) == ["1498", "1499"]
     assert bodies(await client.query(inbox, msg_id=7)) == ["7"]
     assert await client.send(inbox, "still served") == 1_500
+
+
+async def test_a_query_that_takes_too_long_is_carried_out_once(open_way, requests_of):
+    way = open_way(max_read_steps=10_000)
+    client = await way.client()
+    inbox = await client.mailbox_create(name="inbox")
+    for number in range(1_500):
+        await client.send(inbox, str(number), tags=["common"])
+    asked = requests_of(client)
+    with pytest.raises(TooExpensive):
+        await client.query(inbox, tags=["rare"])
+    assert len(asked) == 1
 
 
 async def test_to_find_a_correlation_id_others_are_not_looked_at(open_way):

@@ -10,7 +10,7 @@ from mq9.engine import handlers, machine
 from mq9.engine.commands import Entry, SetLimits
 from mq9.engine.digest import digest
 from mq9.engine.limits import Limits
-from mq9.errors import IdConflict, MailboxFull, MailboxNotFound, Unavailable
+from mq9.errors import BrokerFailed, IdConflict, MailboxFull, MailboxNotFound
 from mq9.protocol import requests
 from mq9.storage import store
 
@@ -113,7 +113,7 @@ def test_sends_that_are_refused_leave_nothing_behind_among_others(connection, ot
     errors = [type(one.error).__name__ for one in outcomes[len(made) :]]
     assert errors == [
         *("NoneType", "IdConflict", "NoneType", "NoneType", "Forbidden"),
-        *("NoneType", "NoneType", "LimitReached", "PayloadTooLarge", "Unavailable", "Full"),
+        *("NoneType", "NoneType", "LimitReached", "PayloadTooLarge", "BrokerFailed", "Full"),
     ]
     for entry, outcome in zip(entries, outcomes, strict=True):
         if outcome.error is None:
@@ -158,7 +158,7 @@ class TestACommandWithoutASavepoint:
     def test_that_fails_after_that_fails_with_all_of_its_transaction(
         self, connection, sending, error, caplog
     ):
-        with pytest.raises(Unavailable, match="the broker failed"):
+        with pytest.raises(BrokerFailed, match="the broker failed"):
             sending(error, before=False)
         connection.execute("ROLLBACK")
         assert connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)

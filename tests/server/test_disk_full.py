@@ -12,7 +12,7 @@ import httpx
 import pytest
 from serving import Serving
 
-from mq9 import Mq9Client, Unavailable
+from mq9 import BrokerFailed, Mq9Client
 
 MIB = 1024 * 1024
 BODY = "x" * 20_000
@@ -103,7 +103,7 @@ async def fill(client, stored):
     """Send until it is refused; with what words."""
     try:
         await send(client, stored, MOST)
-    except Unavailable as refusal:
+    except BrokerFailed as refusal:
         return str(refusal)
     raise AssertionError("there was room for everything")
 
@@ -119,7 +119,7 @@ async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_pat
         assert stored
 
         for _ in range(3):  # and it stays like that, without anything breaking
-            with pytest.raises(Unavailable):
+            with pytest.raises(BrokerFailed):
                 await client.send("inbox", f"too much {BODY}")
             assert len(await everything(client)) == len(stored)
         assert (await client.mailbox_status("inbox")).stored == len(stored)
@@ -127,7 +127,7 @@ async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_pat
             metrics = (await http.get(serving.metrics_url)).text
             ready = await http.get(serving.metrics_url.replace("metrics", "readyz"))
             assert (ready.status_code, ready.json()["reason"]) == (503, "storage")
-        assert 'mq9_operations_total{code="unavailable",verb="MSG.SEND"} 4.0' in metrics
+        assert 'mq9_operations_total{code="broker_failed",verb="MSG.SEND"} 4.0' in metrics
         assert "the storage failed" in serving.told
 
         small.end()

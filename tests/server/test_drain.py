@@ -107,6 +107,31 @@ async def test_a_client_goes_on_with_the_next_server_on_that_port(hosted):
         await following.close()
 
 
+async def test_what_a_draining_server_did_not_do_is_done_by_the_next_one(held):
+    hosted = held
+    client = await hosted.client(clock=None, reconnect_delay=0.02, reconnect_attempts=200)
+    await client.mailbox_create(name="dropped")
+    raw = await hosted.raw()
+    hosted.broker.released.clear()
+    raw.send(b"SUB in 1\r\n" + publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in"))
+    await until(lambda: hosted.server.requests)
+    draining = asyncio.create_task(hosted.server.drain())
+    await until(lambda: hosted.server.is_draining)
+
+    dropping = asyncio.create_task(client.mailbox_drop("dropped"))  # not to be made twice
+    await asyncio.sleep(0.05)
+    assert not dropping.done()
+    hosted.broker.released.set()
+    await draining
+    following = Server(hosted.broker, max_payload=1024 * 1024, timers=ManualClock())
+    await following.start(*hosted.server.address)
+    try:
+        await dropping
+        assert (await hosted.broker.totals()).mailboxes == 1  # the other one
+    finally:
+        await following.close()
+
+
 async def test_a_port_that_is_taken_is_named(hosted):
     host, port = hosted.server.address
     second = Server(hosted.broker, max_payload=1024)

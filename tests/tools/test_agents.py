@@ -11,7 +11,7 @@ from langgraph.prebuilt import create_react_agent
 
 from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.testing import ScriptedModel, call
-from mq9 import Unavailable
+from mq9 import OutcomeUnknown
 
 from .tool_calls import bodies, do, fetch, ids, not_renewed, run_in
 
@@ -180,7 +180,7 @@ async def test_a_broker_that_is_gone_is_told_to_the_model(
     fetch(toolkit)
 
     async def fail(request):
-        raise Unavailable("the broker is not running")
+        raise OutcomeUnknown("the broker is not running")
 
     monkeypatch.setattr(broker, "handle", fail)
 

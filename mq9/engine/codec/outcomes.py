@@ -102,6 +102,9 @@ ERRORS: Mapping[str, type[Mq9Error]] = {
         errors.Unauthorized,
         errors.Forbidden,
         errors.Unavailable,
+        errors.OutcomeUnknown,
+        errors.BrokerFailed,
+        errors.TooExpensive,
     )
 }
 

@@ -12,10 +12,9 @@ import threading
 from typing import Any
 from urllib.parse import urlsplit
 
-from mq9 import errors
 from mq9.clock import Clock
 from mq9.concurrency.portal import Portal, Stopped
-from mq9.errors import InvalidRequest, NotConnected, Unavailable, Unreachable
+from mq9.errors import InvalidRequest, NotConnected, OutcomeUnknown, Unreachable, from_reply
 from mq9.protocol.headers import Headers
 from mq9.testing.shared import frames
 from mq9.testing.shared.following_clock import FollowingClock, State
@@ -101,7 +100,7 @@ class SharedTransport:
                 finally:
                     self._waiting.discard(deadline)
         except TimeoutError:
-            raise Unavailable(f"no reply to {subject}; the outcome is unknown") from None
+            raise OutcomeUnknown(f"no reply to {subject}; the outcome is unknown") from None
 
     async def abandon(self, subject: str, payload: bytes) -> None:
         """Take back a request whose caller was cancelled."""
@@ -167,13 +166,13 @@ class _Link:
         """Ask, and return the reply; awaited on any event loop.
 
         Raises:
-            Unavailable: No reply came.
+            OutcomeUnknown: No reply came.
             NotConnected: The owner has ended.
         """
         try:
             return await self._portal.await_(self._request(asked, payload))
         except Stopped:
-            raise Unavailable("the client was closed; the outcome is unknown") from None
+            raise OutcomeUnknown("the client was closed; the outcome is unknown") from None
 
     def tell(self, asked: Frame, payload: bytes) -> None:
         """Ask something to which there is no reply."""
@@ -233,7 +232,7 @@ class _Link:
             self._writer.close()
         for waiting in self._waiting.values():
             waiting.set_exception(
-                Unavailable("the test that serves the broker has ended; the outcome is unknown")
+                OutcomeUnknown("the test that serves the broker has ended; the outcome is unknown")
             )
         self._waiting.clear()
         self.clock.go_by_itself()
@@ -268,7 +267,4 @@ class _Link:
 
 
 def _error(frame: Frame) -> Exception:
-    for kind in (errors.NotConnected, errors.Unavailable):
-        if frame["code"] == kind.code:
-            return kind(frame["error"])
-    return Unavailable(frame["error"])
+    return from_reply(frame["error"], frame["code"])

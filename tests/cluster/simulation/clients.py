@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from mq9.engine.commands import ANYBODY, Call
-from mq9.errors import Mq9Error, Unavailable
+from mq9.errors import Mq9Error, OutcomeUnknown
 from mq9.models import Deliver, Priority
 from mq9.protocol import requests
 
@@ -12,7 +12,7 @@ from .history import GROUPS
 
 STEADY = ("a", "b")
 TIMED = "t"
-_UNKNOWN = Unavailable("nobody has answered")
+_UNKNOWN = OutcomeUnknown("nobody has answered")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from mq9.errors import Mq9Error
 from mq9.protocol import replies, requests
 
 GROUPS = ("g", "h")
+_UNKNOWN = {"unavailable", "outcome_unknown", "not_connected"}
 
 
 class ClusterModel(Model):
@@ -237,7 +238,7 @@ class History:
         call, answer = asked.call, asked.answer
         self.trace(f"{asked.asker} is told by {asked.gateway}: {call}")
         placed = self._placed.get(call.token)
-        if isinstance(answer, Mq9Error) and answer.code in {"unavailable", "not_connected"}:
+        if isinstance(answer, Mq9Error) and answer.code in _UNKNOWN:
             return answer  # the outcome is unknown
         if isinstance(call.request, requests.Query):
             self._compare_query(asked)
