@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b32encode
+from collections.abc import Iterator
 
 from mq9.errors import InvalidAddress, InvalidRequest
 
@@ -46,6 +47,13 @@ def parse(value: object) -> str:
         begin = value if len(value) <= MAX_LENGTH + 32 else value[:MAX_LENGTH] + "…"
         raise InvalidAddress(f"invalid mail_address: {begin!r}; {_RULE}")
     return address
+
+
+def upwards(address: str) -> Iterator[str]:
+    """Yield an address and those that it is below, the longest first: ``a.b.c``, ``a.b``, ``a``."""
+    while address:
+        yield address
+        address = address.rpartition(".")[0]
 
 
 def slug(name: str) -> str:

@@ -70,12 +70,18 @@ class Gateways:
         for backend in self._backends:
             await backend.open(self._limits)
 
-    async def handle(self, request):
+    async def _next(self):
         broker = next(self._turns)
         if self._opening is None:
             self._opening = asyncio.create_task(self._begin())
         await asyncio.shield(self._opening)
-        return await broker.handle(request)
+        return broker
+
+    async def handle(self, request):
+        return await (await self._next()).handle(request)
+
+    async def claim(self, reserved):
+        return await (await self._next()).claim(reserved)
 
     def feed(self, *arguments):
         return next(self._turns).feed(*arguments)

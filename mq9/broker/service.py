@@ -55,6 +55,7 @@ class Session:
         consumer: Stands in for the consumer that a request does not name; random per connection.
         agent: The name that the connection has authenticated as.
         reserved: What belongs to the configured agents; None where no agents are configured.
+        is_stranger: Whether whoever is no agent is nobody in particular, rather than an operator.
         payloads: In which form payloads are written to the connection.
         max_reply: Bytes of messages in one reply, at the most; None where requests alone say so.
     """
@@ -62,6 +63,7 @@ class Session:
     consumer: str
     agent: str | None = None
     reserved: Reserved | None = None
+    is_stranger: bool = False
     payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
     max_reply: int | None = None
 
@@ -70,7 +72,18 @@ class Session:
         """With whose requests those of the connection are in order, and share their time."""
         return self.agent or self.consumer
 
-    def actor(self, address: str = "", other: str | None = None) -> Actor:
+    @property
+    def has_allow_list(self) -> bool:
+        """Whether configuration limits where the agent may send."""
+        return (
+            self.agent is not None
+            and self.reserved is not None
+            and self.reserved.limits_sending(self.agent)
+        )
+
+    def actor(
+        self, address: str = "", other: str | None = None, destination: str | None = None
+    ) -> Actor:
         """Return who asks for the mailbox at an address, or for none, with what that has to know.
 
         Where agents are configured, what has no creator is closed to them.
@@ -78,16 +91,27 @@ class Session:
         Args:
             address: The mailbox; "" for none.
             other: The mailbox that the request names besides.
+            destination: The mailbox that a message goes to.
         """
-        if self.reserved is None:
-            return ANYBODY if self.agent is None else Actor(self.agent)
-        own = () if self.agent is None else self.reserved.own(self.agent)
+        reserved, agent = self.reserved, self.agent
+        if reserved is None:
+            return ANYBODY if agent is None else Actor(agent)
+        owner = reserved.owner_of_address(address)
+        other_owner = None if other is None else reserved.owner_of_address(other)
+        if agent is None:
+            return Actor(
+                owner=owner, closed=True, other_owner=other_owner, is_stranger=self.is_stranger
+            )
+        below = reserved.slug(agent)
         return Actor(
-            self.agent,
-            self.reserved.owner_of_address(address),
-            own,
+            agent,
+            owner,
+            reserved.own(agent),
             closed=True,
-            other_owner=None if other is None else self.reserved.owner_of_address(other),
+            other_owner=other_owner,
+            below=below,
+            apart=() if below is None else reserved.apart(below),
+            barred=destination is not None and not reserved.may_send(agent, destination),
         )
 
     def refuse_reserved(self, name: str | None, mailbox: str | None) -> None:
@@ -399,7 +423,7 @@ class Service:
         return Call(
             body,
             address,
-            actor or session.actor(address, body.other_address),
+            actor or session.actor(address, body.other_address, body.destination(address)),
             session.consumer,
             request.payload,
             token,
@@ -471,6 +495,7 @@ class Service:
         claim = commands.ClaimNames(
             names=tuple((key, agent) for key, agent in owners.items() if agent is not None),
             addresses=tuple(reserved.addresses.items()),
+            with_sub_addresses=True,
         )
         return await self._backend.run(Call(claim))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -46,6 +46,13 @@ def member(name: str, value: W | str, default: W) -> W:
 def tags(value: Sequence[str] | None) -> tuple[str, ...]:
     """Return tags, each once. Raises InvalidRequest."""
     return checks.tags("tags", value)
+
+
+def agents(name: str, value: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return the names of agents, each once; None for none given. Raises InvalidRequest."""
+    if value is None:
+        return None
+    return checks.agents(name, value if isinstance(value, str) else tuple(value))
 
 
 def path(value: Sequence[str] | None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from mq9 import address as addresses
 from mq9.client import arguments
 from mq9.client.base import ClientBase
 from mq9.errors import BadReply
-from mq9.models import MailboxStatus, MailboxType, PublicMailbox
+from mq9.models import Granted, MailboxStatus, MailboxType, PublicMailbox, SendPolicy
 from mq9.protocol import replies, requests
 
 
@@ -25,6 +25,7 @@ class MailboxMethods(ClientBase):
         prefix: str | None = None,
         renew: bool = False,
         type: MailboxType | str = MailboxType.STANDARD,  # noqa: A002  # the protocol's word
+        send_policy: SendPolicy | str = SendPolicy.EVERYONE,
     ) -> str:
         """Create a mailbox and return its mail_address.
 
@@ -39,9 +40,13 @@ class MailboxMethods(ClientBase):
             type: ``standard`` keeps all messages. ``latest`` keeps the newest visible one only,
                 whatever its key and priority and whoever sends it. Our broker knows types; others
                 do not.
+            send_policy: Who may send to it: ``everyone``; ``granted``, its creator and those that
+                ``mailbox_grant`` names as senders or readers; ``creator``, its creator only. It is
+                enforced where the broker tells agents apart, which ``mailbox_status`` says.
 
         Raises:
-            BadReply: The broker does not know types. It made a mailbox that keeps all messages.
+            BadReply: The broker does not know types, or policies. It made a mailbox that keeps all
+                messages, or to which everybody may send.
             MailboxExists: It is there already, and ``renew`` is not set.
             LimitReached: The broker holds as many mailboxes as it may.
         """
@@ -53,6 +58,7 @@ class MailboxMethods(ClientBase):
             prefix=prefix,
             renew=renew,
             type=arguments.member("type", type, MailboxType.STANDARD),
+            send_policy=arguments.member("send_policy", send_policy, SendPolicy.EVERYONE),
         )
         reply = await self._connection.request(body)
         address: str = replies.field(reply, "mail_address")
@@ -60,6 +66,11 @@ class MailboxMethods(ClientBase):
             raise BadReply(
                 f"type: the broker does not know {body.type.value!r};"
                 f" it made {address}, which keeps all messages"
+            )
+        if body.send_policy is not SendPolicy.EVERYONE and "send_policy" not in reply:
+            raise BadReply(
+                f"send_policy: the broker does not know {body.send_policy.value!r};"
+                f" it made {address}, to which everybody may send"
             )
         if not renew:
             self._batches.forget(address)
@@ -92,29 +103,49 @@ class MailboxMethods(ClientBase):
         reply = await self._connection.request(body, addresses.parse(mail_address))
         return replies.decode_status(reply)
 
-    async def mailbox_grant(self, mail_address: str, readers: Sequence[str]) -> list[str]:
-        """Name all agents that may use a mailbox beside the one that created it.
+    async def mailbox_grant(
+        self,
+        mail_address: str,
+        readers: Sequence[str] | None = None,
+        *,
+        viewers: Sequence[str] | None = None,
+        senders: Sequence[str] | None = None,
+        send_policy: SendPolicy | str | None = None,
+    ) -> Granted:
+        """Say which agents may use a mailbox beside the one that created it.
 
         It matters where clients authenticate as agents: there, a mailbox that an agent created is
-        open to that agent and to those it was granted to; anybody may send to it. Our broker has
-        this verb; others do not.
+        open to that agent and to those it was granted to; anybody may send to it, unless its policy
+        says otherwise. Each list names all agents, at most 64: whoever is left out may no longer. A
+        list that is not given stays as it is. Our broker has this verb; others do not.
 
         Args:
             mail_address: The mailbox.
-            readers: The names of all of them, at most 64. Whoever was granted it before and is not
-                among them may no longer.
+            readers: They may do what its creator may, but for granting it.
+            viewers: They may look at its messages and its status, and take nothing.
+            senders: They may send to it under the policy ``granted``; so may its readers.
+            send_policy: Who may send to it; see ``mailbox_create``.
 
         Returns:
-            The names.
+            The readers, with all else that holds now; and whether the broker enforces it.
 
         Raises:
             MailboxNotFound: The mailbox is not there.
             Forbidden: Another agent created it, or none did.
-            InvalidRequest: A name is not one.
+            InvalidRequest: A name is not one, or nothing is given.
         """
-        body = requests.GrantMailbox(readers=tuple(readers))
+        body = requests.GrantMailbox(
+            readers=arguments.agents("readers", readers),
+            viewers=arguments.agents("viewers", viewers),
+            senders=arguments.agents("senders", senders),
+            send_policy=(
+                None
+                if send_policy is None
+                else arguments.member("send_policy", send_policy, SendPolicy.EVERYONE)
+            ),
+        )
         reply = await self._connection.request(body, addresses.parse(mail_address))
-        return list(reply.get("readers") or ())
+        return replies.decode_grants(reply)
 
     async def mailbox_list(self) -> list[PublicMailbox]:
         """List the public mailboxes by address."""

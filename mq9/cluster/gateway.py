@@ -209,6 +209,7 @@ class Gateway:
         session = Session(
             _connection_of(message.reply),
             reserved=self._reserved,
+            is_stranger=True,
             payloads=PayloadForm(self._encoding),
             max_reply=self._client.max_payload - _HEAD_BYTES,
         )

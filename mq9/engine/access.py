@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
+from mq9 import address as addresses
 from mq9.engine import handlers, mailboxes
 from mq9.engine.commands import Actor, Call, CheckActor, ClaimNames
 from mq9.engine.limits import Limits
-from mq9.engine.mailbox import Mailbox
+from mq9.engine.mailbox import Mailbox, agents_in
 from mq9.errors import Forbidden, InvalidRequest
+from mq9.models import SendPolicy
+from mq9.protocol.outcomes import Grants
 from mq9.protocol.requests import GrantMailbox, Send
 
 
 def refuse_others(connection: sqlite3.Connection, call: Call[Any], now: int) -> None:
-    """Refuse an authenticated agent what is another's. Without authentication anybody may.
+    """Refuse somebody what is another's. Without authentication anybody may.
 
     Raises:
-        Forbidden: The mailbox is there, and is not the actor's to use.
+        Forbidden: The mailbox is there, and is not the actor's to use like that.
     """
-    if call.actor.agent is None:
+    if call.actor.agent is None and not call.actor.is_stranger:
         return
     mailbox = mailboxes.look(connection, call.address, now)
-    if mailbox is not None and not mailbox.admits(call.actor):
+    if mailbox is not None and not _admits(mailbox, call):
         raise refusal(mailbox, call.actor)
+
+
+def _admits(mailbox: Mailbox, call: Call[Any]) -> bool:
+    """Tell whether somebody may make a private request of a mailbox."""
+    if call.request.only_looks:
+        return mailbox.may_look(call.actor)
+    return mailbox.may_take(call.actor)
+
+
+def refuse_sender(mailbox: Mailbox, actor: Actor) -> None:
+    """Refuse a message for a mailbox that takes none from its sender.
+
+    Raises:
+        Forbidden: It does not.
+    """
+    if mailbox.may_send(actor):
+        return
+    if actor.barred and not mailbox.may_take(actor):
+        raise Forbidden(
+            f"mail_address: you may not send to {mailbox.address}; the operator's allow_send does "
+            "not name it"
+        )
+    whom = "its creator" if mailbox.send_policy == SendPolicy.CREATOR else "those it is granted to"
+    raise Forbidden(
+        f"mail_address: {mailbox.address} takes messages only from {whom} "
+        f"(send_policy {mailbox.send_policy})"
+    )
 
 
 def check_source(connection: sqlite3.Connection, call: Call[Send], now: int) -> None:
@@ -41,7 +72,7 @@ def check_source(connection: sqlite3.Connection, call: Call[Send], now: int) -> 
         raise InvalidRequest(
             f"from_mailbox: {address} does not exist; name a mailbox that you take messages from"
         )
-    if not mailbox.admits(call.actor.elsewhere):
+    if not mailbox.may_take(call.actor.elsewhere):
         raise Forbidden(f"from_mailbox: you may not take messages from {address}")
 
 
@@ -59,7 +90,7 @@ def is_settled(connection: sqlite3.Connection, call: Call[Any], now: int) -> boo
     """Tell whether somebody may use a mailbox that is there, and nothing is to change for that."""
     mailbox = mailboxes.look(connection, call.address, now)
     actor = call.actor
-    if mailbox is None or not mailbox.admits(actor):
+    if mailbox is None or not _admits(mailbox, call):
         return False
     return actor.agent is None or actor.agent != actor.owner or mailbox.creator == actor.agent
 
@@ -70,6 +101,10 @@ def refusal(mailbox: Mailbox, actor: Actor) -> Forbidden:
         return Forbidden(
             f"mail_address: {mailbox.address} has no creator and is closed to agents; an operator "
             "may grant it"
+        )
+    if mailbox.may_look(actor) and not mailbox.may_take(actor):
+        return Forbidden(
+            f"mail_address: {mailbox.address} is granted to you to look at only, as a viewer"
         )
     return belongs_to_another(mailbox.address)
 
@@ -87,8 +122,8 @@ def check_actor(_connection: sqlite3.Connection, _call: Call[CheckActor], _now: 
 @handlers.command(GrantMailbox)
 def grant(
     connection: sqlite3.Connection, call: Call[GrantMailbox], now: int, _limits: Limits
-) -> tuple[str, ...]:
-    """Say who may read a mailbox beside its creator.
+) -> Grants:
+    """Say who may use a mailbox beside its creator, and who may send to it.
 
     Raises:
         MailboxNotFound: It is not there.
@@ -97,35 +132,83 @@ def grant(
     mailbox = mailboxes.look(connection, call.address, now)
     if mailbox is None:
         raise mailboxes.not_found(call.address)
-    actor = call.actor
-    creator = actor.owner or mailbox.creator
-    if actor.agent is not None and creator != actor.agent:
-        if creator is None and not actor.closed:
+    actor, request = call.actor, call.request
+    if not mailbox.may_grant(actor):
+        if (actor.owner or mailbox.creator) is None and not actor.closed:
             raise Forbidden(
                 f"mail_address: {call.address} has no creator, and is open to whoever knows it"
             )
         raise refusal(mailbox, actor)
-    connection.execute(
-        "UPDATE mailboxes SET readers=?, creator=? WHERE id=?",
-        ("\n".join(call.request.readers), actor.agent or mailbox.creator, mailbox.id),
+    granted = Grants(
+        readers=_given(request.readers, mailbox.readers),
+        viewers=_given(request.viewers, mailbox.viewers),
+        senders=_given(request.senders, mailbox.senders),
+        send_policy=request.send_policy or SendPolicy(mailbox.send_policy),
+        enforced=actor.is_known,
     )
-    return call.request.readers
+    connection.execute(
+        "UPDATE mailboxes SET readers=?, viewers=?, senders=?, send_policy=?, creator=? WHERE id=?",
+        (
+            *map("\n".join, (granted.readers, granted.viewers, granted.senders)),
+            granted.send_policy.value,
+            actor.agent or mailbox.creator,
+            mailbox.id,
+        ),
+    )
+    return granted
 
 
-def claim(connection: sqlite3.Connection, claimed: ClaimNames, now: int) -> tuple[str, ...]:
+def _given(wanted: tuple[str, ...] | None, stored: str) -> tuple[str, ...]:
+    """Return the agents of a list: those in the request, else those that there were."""
+    return agents_in(stored) if wanted is None else wanted
+
+
+def owners(request: ClaimNames) -> Callable[[str], str | None]:
+    """Return what tells which agent an address is claimed for."""
+    by_address = dict(request.addresses)
+
+    def owner_of(address: str) -> str | None:
+        if not request.with_sub_addresses:
+            return by_address.get(address)
+        nearest = (one for one in addresses.upwards(address) if one in by_address)
+        return by_address.get(next(nearest, ""))
+
+    return owner_of
+
+
+def claimed(
+    connection: sqlite3.Connection, request: ClaimNames, table: str, column: str
+) -> list[tuple[str, str]]:
+    """Return the addresses in a column that are claimed, each with its agent."""
+    owner_of = owners(request)
+    found = []
+    for root, agent in request.addresses:
+        # No character of an address is between "." and "/".
+        end = f"{root}/" if request.with_sub_addresses else root
+        rows = connection.execute(
+            f"SELECT DISTINCT {column} FROM {table}"  # noqa: S608  # our own names
+            f" WHERE {column}=? OR {column}>=? AND {column}<? ORDER BY {column}",
+            (root, root, end),
+        )
+        found += [(address, agent) for (address,) in rows if owner_of(address) == agent]
+    return found
+
+
+def claim(connection: sqlite3.Connection, request: ClaimNames, now: int) -> tuple[str, ...]:
     """Give agents the mailboxes at their addresses; the addresses where that changed the creator.
 
     What a mailbox was granted to is forgotten with its earlier creator, and all other mailboxes
     stay as they are.
     """
     changed = []
-    for address, agent in claimed.addresses:
+    for address, agent in claimed(connection, request, "mailboxes", "address"):
         mailbox = mailboxes.look(connection, address, now)
         if mailbox is None or mailbox.creator == agent:
             continue
-        readers = mailbox.readers if mailbox.creator is None else ""
+        granted = (mailbox.readers, mailbox.viewers, mailbox.senders)
         connection.execute(
-            "UPDATE mailboxes SET creator=?, readers=? WHERE id=?", (agent, readers, mailbox.id)
+            "UPDATE mailboxes SET creator=?, readers=?, viewers=?, senders=? WHERE id=?",
+            (agent, *(granted if mailbox.creator is None else ("", "", "")), mailbox.id),
         )
         changed.append(address)
     return tuple(changed)
@@ -135,7 +218,10 @@ def count_closed(
     connection: sqlite3.Connection, now: int, most_named: int
 ) -> tuple[int, tuple[str, ...]]:
     """Count the mailboxes without creator and readers, and name the first of them."""
-    which = "FROM mailboxes WHERE creator IS NULL AND readers='' AND coalesce(expires_ms>?, 1)"
+    which = (
+        "FROM mailboxes WHERE creator IS NULL AND readers='' AND viewers=''"
+        " AND coalesce(expires_ms>?, 1)"
+    )
     (count,) = connection.execute(f"SELECT count(*) {which}", (now,)).fetchone()  # constant text
     rows = connection.execute(
         f"SELECT address {which} ORDER BY address LIMIT ?",  # constant text

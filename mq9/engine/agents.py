@@ -42,7 +42,7 @@ class _Registration:
         return (
             self.owner == actor.agent
             or self.key in actor.own
-            or self.mailbox in actor.own
+            or actor.owns(self.mailbox)
             or (self.owner is None and not actor.closed)
         )
 
@@ -254,18 +254,18 @@ def claim(
 ) -> Claimed:
     """Give configured agents what is stored under their names and addresses."""
     request = call.request
-    address_of = {agent: address for address, agent in request.addresses}
+    owner_of = access.owners(request)
     removed = []
     for key, agent in request.names:
         found = _find(connection, "a.key=:value", key, now)
         if found is None or found.owner == agent:
             continue
-        if found.owner is None and found.mailbox == address_of.get(agent):
+        if found.owner is None and owner_of(found.mailbox) == agent:
             connection.execute("UPDATE agents SET owner=? WHERE id=?", (agent, found.id))
         else:
             removed += registry.remove(connection, "id=?", (found.id,))
-    for address, agent in request.addresses:
-        removed += registry.remove(connection, "mailbox=? AND owner IS NOT ?", (address, agent))
+    for mailbox, agent in access.claimed(connection, request, "agents", "mailbox"):
+        removed += registry.remove(connection, "mailbox=? AND owner IS NOT ?", (mailbox, agent))
     mailboxes_taken = access.claim(connection, request, now)
     closed, first_closed = access.count_closed(connection, now, _MOST_NAMED)
     return Claimed(

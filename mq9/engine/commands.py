@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from mq9 import address as addresses
 from mq9.engine.limits import Limits
 from mq9.errors import Mq9Error
 from mq9.models import Totals, Unread, Waiting
@@ -28,6 +29,11 @@ class Actor:
         closed: Whether what has no creator is closed to agents.
         other_owner: The agent that the other mailbox belongs to which a request names: the target
             of a MOVE, or the mailbox that a SEND says it comes from.
+        below: The address below which every address belongs to ``agent``, but for those ``apart``.
+        apart: Addresses below that one that belong to other agents, with all that is below them.
+        barred: Whether the agent's allow-list leaves out the mailbox that a message goes to.
+        is_stranger: Whether it is nobody in particular where agents are configured, and so is
+            closed out of what belongs to an agent, which an operator is not.
     """
 
     agent: str | None = None
@@ -35,6 +41,23 @@ class Actor:
     own: tuple[str, ...] = ()
     closed: bool = False
     other_owner: str | None = None
+    below: str | None = None
+    apart: tuple[str, ...] = ()
+    barred: bool = False
+    is_stranger: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether who asks is told apart from others: as an agent, or as none of them."""
+        return self.agent is not None or self.closed
+
+    def owns(self, address: str) -> bool:
+        """Tell whether an address belongs to the agent."""
+        if address in self.own:
+            return True
+        roots = {self.below, *self.apart}
+        nearest = next((one for one in addresses.upwards(address) if one in roots), None)
+        return nearest is not None and nearest == self.below
 
     @property
     def elsewhere(self) -> Actor:
@@ -183,6 +206,7 @@ class Peek(Request[Fetched]):
     """
 
     is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
 
     fetch: requests.Fetch
     position: int | None = None
@@ -199,6 +223,7 @@ class NoteRead(Request[None]):
     """
 
     is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
 
     group_name: str
     cursors: tuple[int, ...]
@@ -209,6 +234,7 @@ class WhyEmpty(Request[Waiting]):
     """Say why there is nothing to deliver."""
 
     is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
 
     group_name: str | None
     position: int = 0
@@ -219,6 +245,7 @@ class CountUnread(Request[Unread | None]):
     """Count what a group could be given; None when the mailbox is not there."""
 
     is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
     is_brief: ClassVar[bool] = True
 
     group_name: str
@@ -229,6 +256,7 @@ class CheckActor(Request[None]):
     """Look at nothing but whether the actor may; nobody is refused a mailbox that is not there."""
 
     is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
     is_brief: ClassVar[bool] = True
 
 
@@ -260,10 +288,13 @@ class ClaimNames(Request[Claimed]):
     Attributes:
         names: Keys of registrations, and the agent that each belongs to.
         addresses: Addresses, and the agent that each belongs to.
+        with_sub_addresses: Whether what is below an address belongs to its agent as well; what is
+            below several belongs to that of the longest.
     """
 
     names: tuple[tuple[str, str], ...]
     addresses: tuple[tuple[str, str], ...]
+    with_sub_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

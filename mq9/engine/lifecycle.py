@@ -9,7 +9,7 @@ from mq9.engine.commands import Actor, Call
 from mq9.engine.limits import Limits
 from mq9.engine.mailbox import Mailbox
 from mq9.errors import LimitReached, MailboxExists
-from mq9.models import MailboxType, PublicMailbox
+from mq9.models import MailboxType, PublicMailbox, SendPolicy
 from mq9.protocol.outcomes import Created, PublicPage
 from mq9.protocol.requests import CreateMailbox, DropMailbox, ListPublic
 
@@ -32,18 +32,25 @@ def create(
     existing = mailboxes.look(connection, address, now)
     if existing is not None and request.renew:
         _renew(connection, existing, actor, now)
-        return _created(request, address, existing.generation, existing.type)
+        return _created(call, existing.generation, existing.type, existing.send_policy)
     if actor.owner not in {None, actor.agent}:
         raise access.belongs_to_another(address)
     if existing is not None:
         raise MailboxExists(f"mailbox {address} already exists")
     _make(connection, address, call.token, actor.agent, request, now, limits)
-    return _created(request, address, call.token, request.type)
+    return _created(call, call.token, request.type, request.send_policy)
 
 
-def _created(request: CreateMailbox, address: str, generation: str, kept: str) -> Created:
-    asked = request.type is not MailboxType.STANDARD
-    return Created(address, generation, MailboxType(kept) if asked else None)
+def _created(call: Call[CreateMailbox], generation: str, kept: str, policy: str) -> Created:
+    """Return the outcome, which says what is there of what the request asked for."""
+    request, plain = call.request, _PLAIN
+    return Created(
+        call.address,
+        generation,
+        None if request.type is plain.type else MailboxType(kept),
+        None if request.send_policy is plain.send_policy else SendPolicy(policy),
+        enforced=request.send_policy is plain.send_policy or call.actor.is_known,
+    )
 
 
 def ensure(
@@ -77,8 +84,8 @@ def _make(
     _make_room(connection, now, limits)
     connection.execute(
         "INSERT INTO mailboxes"
-        " (address, generation, description, public, type, creator, ttl_s, expires_ms)"
-        " VALUES (?,?,?,?,?,?,?,?)",
+        " (address, generation, description, public, type, creator, send_policy, ttl_s, expires_ms)"
+        " VALUES (?,?,?,?,?,?,?,?,?)",
         (
             address,
             generation,
@@ -86,6 +93,7 @@ def _make(
             int(request.public),
             request.type.value,
             creator,
+            request.send_policy.value,
             request.ttl,
             now + request.ttl * 1000 if request.ttl else None,
         ),
@@ -96,6 +104,8 @@ def _renew(connection: sqlite3.Connection, mailbox: Mailbox, actor: Actor, now: 
     """Restart the TTL of a mailbox; only its creator may, or somebody who is no agent."""
     creator = actor.owner or mailbox.creator
     if actor.agent is None:
+        if not mailbox.may_take(actor):
+            raise access.refusal(mailbox, actor)
         creator = mailbox.creator
     elif creator != actor.agent and (creator is not None or actor.closed):
         raise access.refusal(mailbox, actor)

@@ -6,11 +6,12 @@ import sqlite3
 from dataclasses import dataclass
 
 from mq9.engine.commands import Actor
+from mq9.models import SendPolicy
 
 COLUMNS = (
-    "id, address, generation, description, public, type, creator, readers, ttl_s, expires_ms, "
-    "changes_ms, next_msg_id, next_reply, visible_ms, messages, delayed, bytes, evict_from, "
-    "ids, former_ids_ms"
+    "id, address, generation, description, public, type, creator, readers, viewers, senders, "
+    "send_policy, ttl_s, expires_ms, changes_ms, next_msg_id, next_reply, "
+    "visible_ms, messages, delayed, bytes, evict_from, ids, former_ids_ms"
 )
 
 
@@ -30,6 +31,9 @@ class Mailbox:
     type: str
     creator: str | None
     readers: str
+    viewers: str
+    senders: str
+    send_policy: str
     ttl_s: int
     expires_ms: int | None
     changes_ms: int | None
@@ -91,14 +95,38 @@ class Mailbox:
             self.evict_from = msg_id
             connection.execute("UPDATE mailboxes SET evict_from=? WHERE id=?", (msg_id, self.id))
 
-    def admits(self, actor: Actor) -> bool:
-        """Tell whether somebody may use it; of authenticated agents not all may."""
-        if actor.agent is None or actor.agent in self.granted_to:
+    def may_take(self, actor: Actor) -> bool:
+        """Tell whether somebody may use it in every way but to grant it, and to send there."""
+        return self._is_creator(actor) or actor.agent in agents_in(self.readers)
+
+    def may_look(self, actor: Actor) -> bool:
+        """Tell whether somebody may see what is in it."""
+        return self.may_take(actor) or actor.agent in agents_in(self.viewers)
+
+    def may_send(self, actor: Actor) -> bool:
+        """Tell whether somebody may send to it."""
+        if actor.barred and not self.may_take(actor):
+            return False
+        if self.send_policy == SendPolicy.EVERYONE:
             return True
+        if self.send_policy == SendPolicy.GRANTED:
+            return self.may_take(actor) or actor.agent in agents_in(self.senders)
+        return self._is_creator(actor)
+
+    def may_grant(self, actor: Actor) -> bool:
+        """Tell whether somebody may say who else may use it."""
+        if actor.agent is None:
+            return self._is_creator(actor)
+        return actor.agent == (actor.owner or self.creator)
+
+    def _is_creator(self, actor: Actor) -> bool:
+        """Tell whether somebody counts as its creator: of those who are no agents, most do."""
         creator = actor.owner or self.creator
+        if actor.agent is None:
+            return creator is None or not actor.is_stranger
         return not actor.closed if creator is None else creator == actor.agent
 
-    @property
-    def granted_to(self) -> tuple[str, ...]:
-        """The agents that may read it beside its creator."""
-        return tuple(self.readers.split("\n")) if self.readers else ()
+
+def agents_in(lines: str) -> tuple[str, ...]:
+    """Return the agents in a list of the table, which has one a line."""
+    return tuple(lines.split("\n")) if lines else ()

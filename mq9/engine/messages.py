@@ -156,8 +156,8 @@ def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Lim
     """Store a message; its msg_id, or -1 while it is delayed.
 
     Raises:
-        Forbidden: Its key belongs to another sender, or the sender may not take messages from the
-            mailbox that it says it comes from.
+        Forbidden: The mailbox takes none from its sender, its key belongs to another, or the sender
+            may not take messages from the mailbox that it says it comes from.
         InvalidRequest: That mailbox is not there.
     """
     limits.check_payload(call.payload)
@@ -178,6 +178,7 @@ def send_what_fits(
         and mailbox.ids < limits.max_ids
         and call.request.key is None
         and call.request.from_mailbox is None
+        and mailbox.may_send(call.actor)
         and mailbox.type != MailboxType.LATEST
         and mailboxes.is_current(mailbox, now)
     )
@@ -201,6 +202,7 @@ def _send(
     instant = now + (request.delay or 0) * 1000
     if not mailboxes.may_replace(connection, mailbox, request.key, sender, is_verified, instant):
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
+    access.refuse_sender(mailbox, call.actor)
     access.check_source(connection, call, now)
     has_replaced = False
     if not request.delay:

@@ -6,7 +6,7 @@ import sqlite3
 
 import orjson
 
-from mq9.engine import batches, counts, groups, handlers, leases, mailboxes, messages
+from mq9.engine import access, batches, counts, groups, handlers, leases, mailboxes, messages
 from mq9.engine.commands import Call
 from mq9.engine.limits import Limits
 from mq9.engine.mailbox import Mailbox
@@ -25,6 +25,7 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
         MailboxNotFound: One of the mailboxes is not there.
         MessageNotFound: The message was not delivered to the group.
         MailboxFull: The other mailbox is at its limit.
+        Forbidden: The other mailbox takes nothing from who moves it there.
         InvalidRequest: It is the same mailbox.
     """
     request = call.request
@@ -58,6 +59,7 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
         at=now / 1000,
     )
     target = mailboxes.advance(connection, request.to, now)
+    access.refuse_sender(target, call.actor.elsewhere)
     copy, came_from = _store_copy(connection, mailbox, request.msg_id, target, moved, now, limits)
     connection.execute(
         "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",

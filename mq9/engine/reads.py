@@ -56,6 +56,8 @@ def note_read(
     """Note how far a group has read that leases nothing; it is made where there is none."""
     mailbox = mailboxes.advance(connection, call.address, now)
     mailboxes.refuse_another(mailbox, call.generation)
+    if not mailbox.may_take(call.actor):
+        return  # who may only look leaves nothing behind
     name = call.request.group_name
     group = groups.find(connection, mailbox, name, now)
     if group is None:

@@ -25,6 +25,9 @@ CREATE TABLE mailboxes (
   type TEXT NOT NULL DEFAULT 'standard',   -- latest: of the visible messages it keeps the newest
   creator TEXT,                     -- the authenticated agent that made it
   readers TEXT NOT NULL DEFAULT '',        -- agents it was granted to, one a line
+  viewers TEXT NOT NULL DEFAULT '',        -- agents that may look, one a line
+  senders TEXT NOT NULL DEFAULT '',        -- agents that may send if the policy says so, one a line
+  send_policy TEXT NOT NULL DEFAULT 'everyone',  -- who may send: everyone, granted or creator
   ttl_s INTEGER NOT NULL,           -- 0: never expires
   expires_ms INTEGER,
   changes_ms INTEGER,               -- no message falls due or expires before this

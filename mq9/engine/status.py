@@ -18,6 +18,7 @@ from mq9.models import (
     Leased,
     MailboxStatus,
     MailboxType,
+    SendPolicy,
     Unread,
     Waiting,
 )
@@ -46,7 +47,20 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
         group=_group(connection, mailbox, group_name, now) if group_name is not None else None,
         message=history(connection, mailbox, msg_id, now) if msg_id is not None else None,
         own=_is_own(mailbox, call.actor),
+        send_policy=SendPolicy(mailbox.send_policy),
+        enforced=call.actor.is_known,
+        rights=_rights(mailbox, call.actor),
     )
+
+
+def _rights(mailbox: Mailbox, actor: Actor) -> tuple[str, ...]:
+    may = {
+        "look": mailbox.may_look(actor),
+        "take": mailbox.may_take(actor),
+        "send": mailbox.may_send(actor),
+        "grant": mailbox.may_grant(actor),
+    }
+    return tuple(right for right, has in may.items() if has)
 
 
 def _is_own(mailbox: Mailbox, actor: Actor) -> bool | None:
@@ -116,7 +130,7 @@ def backlog(connection: sqlite3.Connection, address: str, actor: Actor, now: int
         The count; None when the mailbox is not there, or is not the actor's to read.
     """
     mailbox = mailboxes.look(connection, address, now)
-    if mailbox is None or not (address in actor.own or mailbox.admits(actor)):
+    if mailbox is None or not (actor.owns(address) or mailbox.may_look(actor)):
         return None
     group = groups.find(connection, mailbox, address, now)
     count = 0

@@ -4,11 +4,13 @@ from mq9.models.agents import AgentMatch, AgentMatches, Match
 from mq9.models.gathered import Gathered
 from mq9.models.leases import Extended, FetchResult, Leased, Waiting
 from mq9.models.mailboxes import (
+    Granted,
     GroupStatus,
     MailboxStatus,
     MailboxType,
     MessageHistory,
     PublicMailbox,
+    SendPolicy,
     Standing,
     Totals,
     Unread,
@@ -36,6 +38,7 @@ __all__ = [
     "Extended",
     "FetchResult",
     "Gathered",
+    "Granted",
     "GroupStatus",
     "Leased",
     "MailboxStatus",
@@ -49,6 +52,7 @@ __all__ = [
     "Payload",
     "Priority",
     "PublicMailbox",
+    "SendPolicy",
     "Standing",
     "StoredMessage",
     "Totals",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,52 @@ class MailboxType(StrEnum):
 
     STANDARD = "standard"
     LATEST = "latest"
+
+
+class SendPolicy(StrEnum):
+    """Who may send to a mailbox.
+
+    ``everyone``. ``granted``: its creator, and those it is granted to as ``senders`` or
+    ``readers``. ``creator``: its creator only.
+    """
+
+    EVERYONE = "everyone"
+    GRANTED = "granted"
+    CREATOR = "creator"
+
+
+class Granted(list[str]):
+    """Whom a mailbox is granted to: its readers, and beside them the rest of GRANT's reply.
+
+    Attributes:
+        readers: The agents that may use it as its creator may, but for granting it.
+        viewers: The agents that may look at its messages, and take none.
+        senders: The agents that may send to it under the policy ``granted``.
+        send_policy: Who may send to it.
+        enforced: Whether the broker tells agents apart, and so can enforce all of this.
+    """
+
+    def __init__(
+        self,
+        readers: Iterable[str],
+        *,
+        viewers: Iterable[str] = (),
+        senders: Iterable[str] = (),
+        send_policy: SendPolicy = SendPolicy.EVERYONE,
+        enforced: bool = True,
+    ) -> None:
+        super().__init__(readers)
+        self.readers = tuple(self)
+        self.viewers = tuple(viewers)
+        self.senders = tuple(senders)
+        self.send_policy = send_policy
+        self.enforced = enforced
+
+    def __repr__(self) -> str:
+        return (
+            f"Granted({super().__repr__()}, viewers={self.viewers}, senders={self.senders},"
+            f" send_policy={self.send_policy.value!r}, enforced={self.enforced})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +177,11 @@ class MailboxStatus:
         message: The asked-for message.
         own: Whether the agent that asks created it, or has its address; None for who asks as no
             agent.
+        send_policy: Who may send to it.
+        enforced: Whether the broker tells agents apart, and so can enforce policy and grants.
+        rights: What the client that asks may do here, out of ``look``, ``take``, ``send`` and
+            ``grant``; ``take`` is every verb that leases, confirms or removes. Empty where the
+            broker does not say.
     """
 
     mail_address: str
@@ -145,6 +197,9 @@ class MailboxStatus:
     group: GroupStatus | None = None
     message: MessageHistory | None = None
     own: bool | None = None
+    send_policy: SendPolicy = SendPolicy.EVERYONE
+    enforced: bool = True
+    rights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

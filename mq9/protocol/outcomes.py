@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mq9.models import MailboxType, Match, Priority, PublicMailbox, Waiting
+from mq9.models import MailboxType, Match, Priority, PublicMailbox, SendPolicy, Waiting
 
 
 class Stored(NamedTuple):
@@ -75,11 +75,35 @@ class Created(NamedTuple):
         generation: Which of the mailboxes that ever were at that address it is.
         type: What it keeps, where the request asked for another type than ``standard``: so the
             asker sees that the broker knows types.
+        send_policy: Who may send to it, where the request asked for another policy than
+            ``everyone``.
+        enforced: Whether that can be enforced, as who asks is told apart from others.
     """
 
     mail_address: str
     generation: str
     type: MailboxType | None = None
+    send_policy: SendPolicy | None = None
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """The outcome of a GRANT: all that holds for the mailbox from now on.
+
+    Attributes:
+        readers: Those that may use it beside its creator.
+        viewers: Those that may look at it.
+        senders: Those that may send to it under the policy ``granted``.
+        send_policy: Who may send to it.
+        enforced: Whether that can be enforced, as who asks is told apart from others.
+    """
+
+    readers: tuple[str, ...] = ()
+    viewers: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
+    send_policy: SendPolicy = SendPolicy.EVERYONE
+    enforced: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from mq9.models import (
     AgentMatches,
     Extended,
     FetchResult,
+    Granted,
     GroupStatus,
     Leased,
     MailboxStatus,
@@ -33,6 +34,7 @@ from mq9.models import (
     Moved,
     Priority,
     PublicMailbox,
+    SendPolicy,
     Standing,
     Unread,
     Waiting,
@@ -43,6 +45,7 @@ from mq9.protocol.outcomes import (
     Discovered,
     Fetched,
     Found,
+    Grants,
     MoveOutcome,
     PublicPage,
     Stored,
@@ -224,12 +227,31 @@ def encode_created(created: Created) -> dict[str, Any]:
     fields: dict[str, Any] = {"mail_address": created.mail_address}
     if created.type is not None:
         fields["type"] = created.type
+    if created.send_policy is not None:
+        fields["send_policy"] = created.send_policy
+        fields["enforced"] = created.enforced
     return fields
 
 
-def encode_readers(readers: tuple[str, ...]) -> dict[str, Any]:
-    """Write who a mailbox is granted to."""
-    return {"readers": readers}
+def encode_grants(grants: Grants) -> dict[str, Any]:
+    """Write whom a mailbox is granted to."""
+    return dataclasses.asdict(grants)
+
+
+@_reading()
+def decode_grants(reply: dict[str, Any]) -> Granted:
+    """Read the reply to a GRANT.
+
+    Raises:
+        BadReply: A field is wrong.
+    """
+    return Granted(
+        reply.get("readers") or (),
+        viewers=reply.get("viewers") or (),
+        senders=reply.get("senders") or (),
+        send_policy=SendPolicy(reply.get("send_policy", SendPolicy.EVERYONE)),
+        enforced=reply.get("enforced", True),
+    )
 
 
 def encode_msg_id(msg_id: int) -> dict[str, Any]:
@@ -368,6 +390,9 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
         ),
         message=_history(message) if message else None,
         own=reply.get("own"),
+        send_policy=SendPolicy(reply.get("send_policy", SendPolicy.EVERYONE)),
+        enforced=reply.get("enforced", True),
+        rights=tuple(reply.get("rights") or ()),
     )
 
 

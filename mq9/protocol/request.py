@@ -42,6 +42,7 @@ class Request(Generic[R_co]):
     Attributes:
         is_private: Whether it concerns a mailbox that, of authenticated agents, only the creator
             and the readers may use.
+        only_looks: Whether it takes nothing there, so that those may ask it who may only look.
         is_bounded: Whether, where it only reads, it is refused when it takes more steps than a
             read may.
         is_brief: Whether, where it only reads, it takes few steps as a rule, and comes to a few
@@ -51,6 +52,7 @@ class Request(Generic[R_co]):
 
     __slots__ = ()
     is_private: ClassVar[bool] = False
+    only_looks: ClassVar[bool] = False
     is_bounded: ClassVar[bool] = True
     is_brief: ClassVar[bool] = False
     shows_life: ClassVar[bool] = False
@@ -131,6 +133,14 @@ class Body(Checked, Request[R_co]):
     @property
     def other_address(self) -> str | None:
         """The mailbox that it names beside the one in the subject; None where it names none."""
+        return None
+
+    def destination(self, mail_address: str) -> str | None:
+        """Return the mailbox to which it brings a message; None where it brings none.
+
+        Args:
+            mail_address: The one in the subject.
+        """
         return None
 
     def check_address(self, mail_address: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from mq9 import address as addresses
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, Extended, MailboxStatus, MailboxType, Priority
+from mq9.models import Deliver, Extended, MailboxStatus, MailboxType, Priority, SendPolicy
 from mq9.protocol import checks
 from mq9.protocol.checked import Checked, given, needed
 from mq9.protocol.checks import (
@@ -23,7 +23,15 @@ from mq9.protocol.checks import (
     whole,
 )
 from mq9.protocol.headers import RequestHeaders
-from mq9.protocol.outcomes import Created, Discovered, Fetched, Found, MoveOutcome, PublicPage
+from mq9.protocol.outcomes import (
+    Created,
+    Discovered,
+    Fetched,
+    Found,
+    Grants,
+    MoveOutcome,
+    PublicPage,
+)
 from mq9.protocol.request import Body, ByConsumer
 
 DEFAULT_LEASE_MS = 60_000
@@ -55,6 +63,9 @@ class CreateMailbox(Body[Created]):
     public: bool = given(False, checks.flag)
     prefix: str | None = given(None, optional(checks.mail_address))
     renew: bool = given(False, checks.flag)
+    send_policy: SendPolicy = given(
+        SendPolicy.EVERYONE, otherwise(SendPolicy.EVERYONE, checks.member(SendPolicy))
+    )
 
     def __post_init__(self) -> None:
         """Check every field, and that a name and a prefix are not both given."""
@@ -77,6 +88,7 @@ class Status(Body[MailboxStatus]):
     """MAILBOX.STATUS."""
 
     is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
     is_brief: ClassVar[bool] = True
 
     group_name: str | None = given(None, optional(checks.header_text))
@@ -84,10 +96,21 @@ class Status(Body[MailboxStatus]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GrantMailbox(Body[tuple[str, ...]]):
-    """MAILBOX.GRANT; comes to the readers, which are all that are granted it from now on."""
+class GrantMailbox(Body[Grants]):
+    """MAILBOX.GRANT; each list names all from now on, and one that is absent stays as it is."""
 
-    readers: tuple[str, ...] = needed(checks.agents)
+    readers: tuple[str, ...] | None = given(None, optional(checks.agents))
+    viewers: tuple[str, ...] | None = given(None, optional(checks.agents))
+    senders: tuple[str, ...] | None = given(None, optional(checks.agents))
+    send_policy: SendPolicy | None = given(None, optional(checks.member(SendPolicy)))
+
+    def __post_init__(self) -> None:
+        """Check every field, and that one is given."""
+        Checked.__post_init__(self)
+        if (self.readers, self.viewers, self.senders, self.send_policy) == (None,) * 4:
+            raise InvalidRequest(
+                "readers: nothing is granted; give readers, viewers, senders or send_policy"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +186,10 @@ class Send(Body[int]):
     def other_address(self) -> str | None:
         """The mailbox that it says it comes from."""
         return self.from_mailbox
+
+    def destination(self, mail_address: str) -> str | None:
+        """Return the mailbox that the subject names."""
+        return mail_address
 
 
 # Of the options that are a header of their own: its name, and the option's default.
@@ -263,6 +290,10 @@ class Move(ByConsumer[MoveOutcome]):
         """The mailbox that the message is moved to."""
         return self.to
 
+    def destination(self, mail_address: str) -> str | None:
+        """Return the mailbox that the message is moved to."""
+        return self.to
+
     def check_address(self, mail_address: str) -> None:
         """Refuse a move of a message to where it is."""
         if self.to == mail_address:
@@ -294,6 +325,7 @@ class Query(Body[Found]):
     """MSG.QUERY."""
 
     is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
 
     key: str | None = given(None, optional(checks.header_text))
     tags: tuple[str, ...] = given((), checks.tags)
@@ -314,6 +346,7 @@ class Unread(Body[Fetched]):
     """
 
     is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
 
     group_name: str = needed(checks.header_text)
     generation: str = needed(checks.header_text)

@@ -1,11 +1,12 @@
-"""The names and addresses that belong to configured agents before these first connect."""
+"""What configuration says of agents: their names and addresses, and where they may send."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mq9 import address as addresses
 from mq9.errors import InvalidRequest
+from mq9.protocol.address_patterns import AddressPatterns
 
 
 def _slug(name: str) -> str | None:
@@ -16,20 +17,25 @@ def _slug(name: str) -> str | None:
 
 
 class Reserved:
-    """Tells which configured agent a name or an address belongs to.
+    """Tells which configured agent a name or an address belongs to, before it first connects.
 
     An agent has its own name, every name with the same slug (``ADA`` where ``ada`` is configured),
-    and the slug as an address.
+    the slug as an address, and every address below it (``ada.questions``). Where the slug of
+    another agent is below that one (``ada.code``), what is below it belongs to the other agent.
 
     Args:
         agents: The configured agents; one may be named more than once.
+        allow_send: Of agents that may not send everywhere, where they may.
 
     Raises:
         InvalidRequest: Two different names have the same slug.
     """
 
-    def __init__(self, agents: Iterable[str]) -> None:
+    def __init__(
+        self, agents: Iterable[str], allow_send: Mapping[str, AddressPatterns] | None = None
+    ) -> None:
         self._slugs = {name: _slug(name) for name in agents}
+        self._allow_send = dict(allow_send or {})
         self._by_address: dict[str, str] = {}
         for name, slug in self._slugs.items():
             if slug is None:
@@ -39,10 +45,18 @@ class Reserved:
                 raise InvalidRequest(
                     f"agent: {other!r} and {name!r} both have the mailbox {slug}; rename one"
                 )
+        self._apart: dict[str, list[str]] = {}
+        for slug in self._by_address:
+            for above in list(addresses.upwards(slug))[1:]:
+                self._apart.setdefault(above, []).append(slug)
 
     def owner_of_address(self, address: str) -> str | None:
-        """Return the agent whose slug an address is; None when it is nobody's."""
-        return self._by_address.get(address)
+        """Return the agent whose slug an address is, or is below; None when it is nobody's."""
+        for one in addresses.upwards(address):
+            agent = self._by_address.get(one)
+            if agent is not None:
+                return agent
+        return None
 
     def owner_of_name(self, name: str) -> str | None:
         """Return the agent that a name, in whatever spelling, belongs to; None for nobody."""
@@ -58,6 +72,23 @@ class Reserved:
         slug = self._slugs[agent]
         return (agent,) if slug is None else (agent, slug)
 
+    def slug(self, agent: str) -> str | None:
+        """Return the address that is an agent's own, with all below it; None for an unknown one."""
+        return self._slugs.get(agent)
+
+    def apart(self, address: str) -> tuple[str, ...]:
+        """Return the addresses below one that are the slugs of agents."""
+        return tuple(self._apart.get(address, ()))
+
+    def may_send(self, agent: str, mail_address: str) -> bool:
+        """Tell whether an agent's allow-list names a mailbox; one that has none may send to all."""
+        allowed = self._allow_send.get(agent)
+        return allowed is None or allowed.match(mail_address)
+
+    def limits_sending(self, agent: str) -> bool:
+        """Tell whether an agent has an allow-list."""
+        return agent in self._allow_send
+
     @property
     def names(self) -> tuple[str, ...]:
         """The configured agents, each once."""
@@ -65,5 +96,5 @@ class Reserved:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The agent of each reserved address."""
+        """The agent of each slug."""
         return dict(self._by_address)

@@ -118,7 +118,7 @@ _TABLE = (
         reads=True,
         repeatable=True,
     ),
-    Verb("MAILBOX.GRANT", requests.GrantMailbox, _MAILBOX, replies.encode_readers, repeatable=True),
+    Verb("MAILBOX.GRANT", requests.GrantMailbox, _MAILBOX, replies.encode_grants, repeatable=True),
     Verb(
         "PUBLIC.LIST",
         requests.ListPublic,

@@ -306,6 +306,11 @@ class Session:
         if frame.subject.startswith(subjects.ROOT) and not self._hub.is_broadcast(frame.subject):
             self._requests.begin(frame, self._asker)
             return
+        if frame.subject.startswith(subjects.ROOT) and self._asker.has_allow_list:
+            # A broadcast goes to no mailbox that a list could name.
+            text = f'Permissions Violation for Publish to "{frame.subject}"'
+            self._connection.write(encoder.error(text))
+            return
         if frame.reply is not None and frame.reply.partition(".")[0] == RESERVED:
             # Whoever answers would make a request of mq9, as whom they are, without knowing.
             text = f'Permissions Violation for Publish with Reply of "{frame.reply}"'

@@ -5,6 +5,7 @@ A users file is TOML, one table per user::
     [[users]]
     agent = "Claude-Desktop"      # what the broker writes as `from`; omit it for an operator
     token = "sha256:9f86d081…"    # or user = "…" and password = "scrypt:…"
+    allow_send = ["lawyer", "team.*"]  # where it may send; omit it for everywhere
 
 A secret is written as it is, or hashed: a password by scrypt, as ``mq9 hash-password`` does, and a
 token as ``sha256:`` and its hexadecimal digest, which is safe only for what cannot be guessed.
@@ -26,6 +27,7 @@ from typing import Any, Protocol
 
 from mq9.errors import InvalidRequest, Unauthorized
 from mq9.protocol import checks
+from mq9.protocol.address_patterns import AddressPatterns
 from mq9.protocol.reserved import Reserved
 from mq9.server import passwords
 from mq9.server.guesses import Guesses
@@ -33,7 +35,7 @@ from mq9.server.guesses import Guesses
 logger = logging.getLogger("mq9.broker")
 
 _DIGEST = "sha256:"
-_FIELDS = {"agent", "user", "password", "token"}
+_FIELDS = {"agent", "user", "password", "token", "allow_send"}
 
 
 class Guard(Protocol):
@@ -77,11 +79,13 @@ class User:
         secret: The token, or its digest after ``sha256:``; the password, or its hash.
         name: The user name; None for a token.
         agent: The agent that the user is; None for an operator, who may do anything.
+        allow_send: The mailboxes that the agent may send to; None for all.
     """
 
     secret: str
     name: str | None = None
     agent: str | None = None
+    allow_send: AddressPatterns | None = None
 
     @property
     def digest(self) -> bytes:
@@ -147,7 +151,8 @@ class Users:
         reserved: What belongs to the agents among them; None when there are none.
 
     Raises:
-        InvalidRequest: Two agents have the same mailbox.
+        InvalidRequest: Two agents have the same mailbox, or two users of one agent may send to
+            different ones.
     """
 
     is_open = False
@@ -159,8 +164,9 @@ class Users:
         # Compared with every wrong password that has no hash of its own, so that the time tells
         # neither unknown names nor users without a hash.
         self._decoy = next((one.hash for one in self._passwords.values() if one.hash), None)
-        agents = [user.agent for user in users if user.agent is not None]
-        self.reserved = Reserved(agents) if agents else None
+        lists = _allow_lists(users)
+        allowed = {agent: one for agent, one in lists.items() if one is not None}
+        self.reserved = Reserved(lists, allowed) if lists else None
 
     @classmethod
     def with_token(cls, token: str) -> Users:
@@ -250,6 +256,20 @@ class Users:
         return found
 
 
+def _allow_lists(users: Sequence[User]) -> dict[str, AddressPatterns | None]:
+    """Return where each agent may send; None for everywhere."""
+    lists: dict[str, AddressPatterns | None] = {}
+    for user in users:
+        if user.agent is None:
+            continue
+        if lists.setdefault(user.agent, user.allow_send) != user.allow_send:
+            raise InvalidRequest(
+                f"allow_send: two users are the agent {user.agent!r}, and their lists differ; "
+                "give both the same"
+            )
+    return lists
+
+
 def _user(where: str, table: Any) -> User:
     if not isinstance(table, dict):
         raise InvalidRequest(f"{where} is not a table")
@@ -265,11 +285,19 @@ def _user(where: str, table: Any) -> User:
     if name is not None and (not isinstance(name, str) or not name):
         raise InvalidRequest(f"{where}: user: {name!r} is not a name")
     agent = table.get("agent")
+    allowed = table.get("allow_send")
+    if allowed is not None and agent is None:
+        raise InvalidRequest(
+            f"{where}: allow_send: it limits where an agent may send; give the agent as well"
+        )
+    if allowed is not None and not isinstance(allowed, list):
+        raise InvalidRequest(f"{where}: allow_send: {allowed!r} is not a list of address patterns")
     kind = "token" if by_token else "password"
     return User(
         _secret(f"{where}: {kind}", table[kind], is_token=by_token),
         name,
         None if agent is None else checks.agent_name(f"{where}: agent", agent),
+        None if allowed is None else AddressPatterns(f"{where}: allow_send", allowed),
     )
 
 

@@ -146,7 +146,10 @@ _MIGRATIONS: dict[int, str] = {
     "ALTER TABLE leases ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;\n"
     "ALTER TABLE replies ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;\n"
     "ALTER TABLE messages ADD COLUMN from_mailbox TEXT;\n"
-    "ALTER TABLE delayed ADD COLUMN from_mailbox TEXT;\n",
+    "ALTER TABLE delayed ADD COLUMN from_mailbox TEXT;\n"
+    "ALTER TABLE mailboxes ADD COLUMN viewers TEXT NOT NULL DEFAULT '';\n"
+    "ALTER TABLE mailboxes ADD COLUMN senders TEXT NOT NULL DEFAULT '';\n"
+    "ALTER TABLE mailboxes ADD COLUMN send_policy TEXT NOT NULL DEFAULT 'everyone';\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -429,8 +429,44 @@ async def test_what_belongs_to_configured_agents_is_closed_to_who_comes_by_the_c
     await members.start("one", gateway=[Reserved(["ada"])])
     client = await members.client()
 
-    with pytest.raises(Forbidden, match="ada"):
-        await client.mailbox_create(name="ada")
+    for address in ("ada", "ada.questions"):
+        with pytest.raises(Forbidden, match="ada"):
+            await client.mailbox_create(name=address)
+
+
+async def test_who_comes_by_the_cluster_is_no_operator(members):
+    reserved = Reserved(["ada"])
+    member = await members.start("one", gateway=[reserved])
+    stranger = await members.client()
+
+    async def release():
+        """The broker belongs to the gateway."""
+
+    session = Session("x", "ada", reserved)
+    async with Mq9Client(transport=DirectTransport(member.broker, session, release)) as ada:
+        await ada.mailbox_create(name="box")
+        await ada.mailbox_create(name="ada.turns", send_policy="creator")
+        await ada.mailbox_create(name="shared", send_policy="granted")
+        await stranger.send("box", "x")
+
+        for attempt in (
+            stranger.query("box"),
+            stranger.fetch("box", group_name="g"),
+            stranger.mailbox_status("box"),
+            stranger.mailbox_drop("box"),
+            stranger.mailbox_create(name="box", renew=True),
+            stranger.mailbox_grant("box", send_policy="creator"),
+            stranger.send("ada.turns", "forged"),
+            stranger.send("shared", "forged", sender="ada"),
+        ):
+            with pytest.raises(Forbidden):
+                await attempt
+        for address, texts_there in {"box": ["x"], "ada.turns": [], "shared": []}.items():
+            assert [one.text for one in await ada.query(address)] == texts_there
+
+    await stranger.mailbox_create(name="open", send_policy="creator")
+    await stranger.send("open", "x")
+    assert (await stranger.mailbox_status("open")).rights == ("look", "take", "send", "grant")
 
 
 async def test_there_is_no_cluster_to_join(tmp_path, members):

@@ -113,3 +113,117 @@ async def test_the_unread_line_of_a_granted_mailbox_is_told(ada, bob, box):
     with bob.watch_unread(box, "g") as watch:
         await bob.mailbox_list()
     assert watch.unread.total == 1
+
+
+async def rights(client, box):
+    return (await client.mailbox_status(box)).rights
+
+
+class TestLooking:
+    """Viewers look at a mailbox, and take nothing."""
+
+    @pytest.fixture
+    async def box(self, ada, bob, box):
+        await ada.send(box, "first")
+        await ada.send(box, "second")
+        await ada.mailbox_grant(box, viewers=["bob"])
+        return box
+
+    async def test_a_viewer_looks(self, bob, box):
+        assert [one.text for one in await bob.query(box)] == ["first", "second"]
+        assert [one.text for one in await bob.fetch(box, deliver="earliest")] == ["first", "second"]
+        assert await bob.fetch(box, deliver="new", max_wait_ms=0) == []
+        assert (await bob.mailbox_status(box, group_name="g", msg_id=0)).stored == 2
+        with bob.watch_unread(box, "g") as watch:
+            await bob.mailbox_list()
+        assert watch.unread.total == 2
+
+    async def test_a_viewer_takes_nothing(self, way, ada, bob, box):
+        await ada.fetch(box, group_name="g", consumer="c", num_msgs=1)
+        await ada.mailbox_create(name="other")
+        before = way.state()
+
+        for attempt in (
+            bob.fetch(box, group_name="g", max_wait_ms=0),
+            bob.fetch(box, group_name="g", force_deliver=True, max_wait_ms=0),
+            bob.ack(box, "g", 0, consumer="c"),
+            bob.nack(box, "g", 0, consumer="c"),
+            bob.extend(box, "g", [0], consumer="c"),
+            bob.move(box, "g", 0, to="other", consumer="c"),
+            bob.delete(box, 0),
+            bob.mailbox_drop(box),
+            bob.mailbox_grant(box, ["bob"]),
+            bob.mailbox_create(name=box, renew=True),
+        ):
+            with pytest.raises(Forbidden):
+                await attempt
+        release = {"group_name": "g", "request_id": "r", "consumer": "c"}
+        assert (await way.ask("MSG.RELEASE.box", release, agent="bob"))["code"] == "forbidden"
+        assert way.state() == before
+
+    async def test_the_refusal_says_that_looking_is_all(self, bob, box):
+        with pytest.raises(Forbidden, match="box is granted to you to look at only"):
+            await bob.fetch(box, group_name="g")
+
+    async def test_a_viewer_is_told_the_backlog(self, ada, bob, box):
+        await ada.agent_register({"name": "desk", "mailbox": box})
+        [desk] = await bob.agent_discover()
+        assert desk.match.backlog == 2
+
+
+class TestLists:
+    """Each list says all, and one that is not given stays."""
+
+    async def test_a_list_that_is_not_given_stays_as_it_is(self, ada, box):
+        await ada.mailbox_grant(box, ["bob"], viewers=["carol"], senders=["dave"])
+
+        granted = await ada.mailbox_grant(box, viewers=["eve"])
+
+        assert granted == ["bob"]
+        assert (granted.readers, granted.viewers) == (("bob",), ("eve",))
+        assert (granted.senders, granted.send_policy) == (("dave",), "everyone")
+        assert granted.enforced
+
+    async def test_an_empty_list_grants_nobody(self, ada, bob, box):
+        await ada.mailbox_grant(box, viewers=["bob"])
+        assert (await ada.mailbox_grant(box, viewers=[])).viewers == ()
+        assert await reads(bob, box) == set()
+
+    async def test_the_reply_says_all(self, way, ada, box):
+        body = {"readers": ["bob"], "send_policy": "granted"}
+        assert await way.ask("MAILBOX.GRANT.box", body, agent="ada") == {
+            "error": "",
+            "readers": ["bob"],
+            "viewers": [],
+            "senders": [],
+            "send_policy": "granted",
+            "enforced": True,
+        }
+
+    @pytest.mark.parametrize("name", ["viewers", "senders"])
+    async def test_a_list_that_makes_no_sense_is_refused(self, way, ada, box, name):
+        before = way.state()
+        for value in ("bob", [1], ["a\nb"], [f"a{n}" for n in range(65)]):
+            reply = await way.ask("MAILBOX.GRANT.box", {name: value}, agent="ada")
+            assert reply["code"] == "invalid_request"
+            assert reply["error"].startswith(f"{name}: ")
+        with pytest.raises(InvalidRequest, match=f"{name}: 'bob' is not a list"):
+            await ada.mailbox_grant(box, **{name: "bob"})
+        assert way.state() == before
+
+    async def test_what_grants_nothing_is_refused(self, ada, box):
+        with pytest.raises(InvalidRequest, match="give readers, viewers, senders or send_policy"):
+            await ada.mailbox_grant(box)
+
+
+async def test_status_says_what_the_asker_may_do(way, ada, bob, client, box):
+    everything = ("look", "take", "send", "grant")
+    assert await rights(ada, box) == everything
+    await ada.mailbox_grant(box, ["bob"], viewers=["carol"], send_policy="granted")
+
+    assert await rights(ada, box) == everything
+    assert await rights(bob, box) == ("look", "take", "send")
+    assert await rights(await way.client(agent="carol"), box) == ("look",)
+    assert await rights(client, box) == everything
+    await ada.mailbox_grant(box, send_policy="creator")
+    assert await rights(bob, box) == ("look", "take")

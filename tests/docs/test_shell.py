@@ -13,6 +13,7 @@ import nats_server
 import pytest
 from users_file import write_users
 
+from mq9 import Forbidden
 from mq9.server.users import Users
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +205,22 @@ async def test_the_users_file_on_the_page_is_one(tmp_path):
     assert await users.admit({"auth_token": "the token of Claude-Desktop"}) == "Claude-Desktop"
     assert await users.admit({"user": "cursor", "pass": "correct horse battery staple"}) == "Cursor"
     assert await users.admit({"auth_token": "an-operator-who-may-read-everything"}) is None
+
+
+async def test_the_allow_list_of_the_users_page_is_enforced(open_hosted, tmp_path):
+    hosted = await open_hosted(guard=users_on("docs/how-to/users.md", tmp_path))
+    operator = await hosted.client("an-operator-who-may-read-everything@")
+    cursor = await hosted.client("cursor:correct%20horse%20battery%20staple@")
+    claude = await hosted.client("the%20token%20of%20Claude-Desktop@")
+    await claude.mailbox_create(name="claude.desktop")
+    for name in ("team.a", "other"):
+        await operator.mailbox_create(name=name)
+
+    for address in ("claude.desktop", "team.a"):
+        await cursor.send(address, "x")
+    with pytest.raises(Forbidden, match="allow_send"):
+        await cursor.send("other", "x")
+    await claude.send("other", "x")
 
 
 async def test_the_tokens_on_the_page_are_such_a_file(tmp_path):

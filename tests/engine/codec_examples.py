@@ -15,9 +15,9 @@ from mq9.engine.commands import (
     Undo,
 )
 from mq9.engine.limits import Limits
-from mq9.models import Deliver, Extended, Leased, MailboxType, Priority, Waiting
+from mq9.models import Deliver, Extended, Leased, MailboxType, Priority, SendPolicy, Waiting
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
-from mq9.protocol.outcomes import Created, Fetched, MoveOutcome, Stored
+from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
 from mq9.protocol.requests import (
     Ack,
     CreateMailbox,
@@ -50,10 +50,22 @@ REQUESTS = {
             renew=True,
         ),
         CreateMailbox(prefix="private"),
+        CreateMailbox(name="box.2", send_policy=SendPolicy.CREATOR),
+        CreateMailbox(send_policy=SendPolicy.GRANTED),
         CreateMailbox(),
     ],
     "drop_mailbox": [DropMailbox()],
-    "grant_mailbox": [GrantMailbox(readers=("planner", WORDS)), GrantMailbox(readers=())],
+    "grant_mailbox": [
+        GrantMailbox(readers=("planner", WORDS)),
+        GrantMailbox(readers=()),
+        GrantMailbox(
+            readers=("planner",),
+            viewers=("desk", WORDS),
+            senders=(WORDS,),
+            send_policy=SendPolicy.GRANTED,
+        ),
+        GrantMailbox(send_policy=SendPolicy.EVERYONE),
+    ],
     "send": [
         Send(
             priority=Priority.CRITICAL,
@@ -161,6 +173,7 @@ REQUESTS = {
     "claim_names": [
         ClaimNames(names=(("worker", "worker"), (WORDS, WORDS)), addresses=(("box", "worker"),)),
         ClaimNames(names=(), addresses=()),
+        ClaimNames(names=(), addresses=(("worker", WORDS),), with_sub_addresses=True),
     ],
     "seen": [Seen(name=WORDS)],
     "sweep": [Sweep(most=1), Sweep()],
@@ -180,6 +193,12 @@ CALLS = [
         as_text=True,
     ),
     Call(Send(from_mailbox="desk"), "box", Actor(agent="planner", other_owner="planner")),
+    Call(
+        Send(),
+        "box",
+        Actor(agent="planner", closed=True, below="planner", apart=("planner.code",), barred=True),
+    ),
+    Call(Send(), "box", Actor(closed=True, is_stranger=True)),
     Call(Advance()),
 ]
 
@@ -209,7 +228,21 @@ STORED = [
 
 # By the names of what they come to.
 VALUES = {
-    "created": [Created("box", "1b", MailboxType.LATEST), Created("box", "1b")],
+    "created": [
+        Created("box", "1b", MailboxType.LATEST),
+        Created("box", "1b", send_policy=SendPolicy.GRANTED, enforced=False),
+        Created("box", "1b"),
+    ],
+    "grants": [
+        Grants(
+            readers=("planner", WORDS),
+            viewers=("desk",),
+            senders=(WORDS,),
+            send_policy=SendPolicy.CREATOR,
+            enforced=False,
+        ),
+        Grants(),
+    ],
     "fetched": [
         Fetched(
             mail_address="box",

@@ -7,10 +7,10 @@ import orjson
 from mq9.engine import commands
 from mq9.engine.commands import Actor, Call
 from mq9.engine.limits import Limits
-from mq9.models import Deliver, MailboxType, Priority
+from mq9.models import Deliver, MailboxType, Priority, SendPolicy
 from mq9.protocol import requests
 
-ADDRESSES = ("box", "box", "box", "box", "state", "ada")
+ADDRESSES = ("box", "box", "box", "box", "state", "ada", "ada.dead")
 AGENTS = ("ada", "bob", "cook")
 GROUPS = ("g", "g", "h")
 CONSUMERS = ("one", "two", "ada", "bob/1", None)
@@ -98,7 +98,17 @@ class RandomCalls:
         agent, owner = self._perhaps(*AGENTS, chance=0.2), self._perhaps(*AGENTS, chance=0.1)
         own = ("ada", "bob") if agent == "ada" else ()
         closed, other_owner = self._dice.random() < 0.1, self._perhaps(*AGENTS, chance=0.1)
-        actor = Actor(agent, owner, own, closed=closed, other_owner=other_owner)
+        dice = self._dice.random()
+        actor = Actor(
+            agent,
+            owner,
+            own,
+            closed=closed,
+            other_owner=other_owner,
+            below="ada" if agent == "ada" else None,
+            barred=agent is not None and dice < 0.1,
+            is_stranger=agent is None and dice < 0.1,
+        )
         return Call(
             request,
             address,
@@ -116,6 +126,7 @@ class RandomCalls:
             desc=self._one("", *WORDS),
             public=self._one(True, False),
             renew=self._one(True, False),
+            send_policy=self._one(*SendPolicy, SendPolicy.EVERYONE, SendPolicy.EVERYONE),
         )
         return self._of(request, self._one(*ADDRESSES))
 
@@ -123,8 +134,14 @@ class RandomCalls:
         return self._of(requests.DropMailbox(), self._one(*ADDRESSES))
 
     def grant(self):
-        readers = self._one((), ("bob",), ("cook", "bob"))
-        return self._of(requests.GrantMailbox(readers=readers), self._one(*ADDRESSES))
+        lists = (None, (), ("bob",), ("cook", "bob"))
+        request = requests.GrantMailbox(
+            readers=self._one(*lists),
+            viewers=self._one(*lists),
+            senders=self._one(*lists),
+            send_policy=self._one(*SendPolicy, SendPolicy.EVERYONE),
+        )
+        return self._of(request, self._one(*ADDRESSES))
 
     def send(self):
         delay = self._perhaps(1, 2, 60, chance=0.2)
@@ -240,7 +257,8 @@ class RandomCalls:
     def claim(self):
         agents = self._dice.sample(AGENTS, 2)
         named = tuple((one, one) for one in agents)
-        return Call(commands.ClaimNames(names=named, addresses=named))
+        deep = self._one(True, False)
+        return Call(commands.ClaimNames(names=named, addresses=named, with_sub_addresses=deep))
 
     def seen(self):
         return Call(commands.Seen(name=self._one(*AGENTS)))

@@ -21,7 +21,7 @@ from mq9.engine.codec.shapes import (
 )
 from mq9.engine.commands import ANYBODY, Actor, Call
 from mq9.engine.limits import Limits
-from mq9.models import Deliver, MailboxType, Priority
+from mq9.models import Deliver, MailboxType, Priority, SendPolicy
 from mq9.protocol import requests
 from mq9.protocol.request import Request
 
@@ -57,9 +57,16 @@ COMMANDS: Mapping[str, Record] = {
         Field("public", FLAG, False),
         optional("prefix", TEXT),
         Field("renew", FLAG, False),
+        Field("send_policy", one_of(SendPolicy), SendPolicy.EVERYONE),
     ),
     "drop_mailbox": Record(requests.DropMailbox),
-    "grant_mailbox": Record(requests.GrantMailbox, Field("readers", TEXTS)),
+    "grant_mailbox": Record(
+        requests.GrantMailbox,
+        optional("readers", TEXTS),
+        optional("viewers", TEXTS),
+        optional("senders", TEXTS),
+        optional("send_policy", one_of(SendPolicy)),
+    ),
     "send": Record(
         requests.Send,
         Field("priority", one_of(Priority), Priority.NORMAL),
@@ -127,7 +134,12 @@ COMMANDS: Mapping[str, Record] = {
     "advance": Record(commands.Advance),
     "undo": Record(commands.Undo, Field("batch", TEXT), Field("copy", WHOLE, 1)),
     "note_read": Record(commands.NoteRead, _GROUP, Field("cursors", WHOLES)),
-    "claim_names": Record(commands.ClaimNames, Field("names", _PAIRS), Field("addresses", _PAIRS)),
+    "claim_names": Record(
+        commands.ClaimNames,
+        Field("names", _PAIRS),
+        Field("addresses", _PAIRS),
+        Field("with_sub_addresses", FLAG, False),
+    ),
     "seen": Record(commands.Seen, Field("name", TEXT)),
     "sweep": Record(commands.Sweep, Field("most", WHOLE, 1_000)),
     "set_limits": Record(commands.SetLimits, Field("limits", LIMITS)),
@@ -140,6 +152,10 @@ ACTOR = Record(
     Field("own", TEXTS, ()),
     Field("closed", FLAG, False),
     optional("other_owner", TEXT),
+    optional("below", TEXT),
+    Field("apart", TEXTS, ()),
+    Field("barred", FLAG, False),
+    Field("is_stranger", FLAG, False),
 )
 
 CALL = Record(

@@ -25,8 +25,8 @@ from mq9.engine.codec.shapes import (
 )
 from mq9.engine.commands import Claimed, Outcome
 from mq9.errors import Mq9Error
-from mq9.models import Extended, Leased, MailboxType, Priority, Waiting
-from mq9.protocol.outcomes import Created, Fetched, MoveOutcome, Stored
+from mq9.models import Extended, Leased, MailboxType, Priority, SendPolicy, Waiting
+from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
 
 STORED = Record(
     Stored,
@@ -57,6 +57,16 @@ VALUES: Mapping[str, Record] = {
         Field("mail_address", TEXT),
         Field("generation", TEXT),
         optional("type", one_of(MailboxType)),
+        optional("send_policy", one_of(SendPolicy)),
+        Field("enforced", FLAG, True),
+    ),
+    "grants": Record(
+        Grants,
+        Field("readers", TEXTS, ()),
+        Field("viewers", TEXTS, ()),
+        Field("senders", TEXTS, ()),
+        Field("send_policy", one_of(SendPolicy), SendPolicy.EVERYONE),
+        Field("enforced", FLAG, True),
     ),
     "fetched": Record(
         Fetched,
