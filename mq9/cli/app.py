@@ -172,6 +172,7 @@ _COMMANDS = (
     inbox.inbox,
     inbox.reply,
     mailboxes.create,
+    mailboxes.grant,
     mailboxes.drop,
     mailboxes.mailboxes,
     mailboxes.status,

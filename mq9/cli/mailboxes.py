@@ -1,9 +1,10 @@
-"""``mq9 create``, ``drop``, ``mailboxes`` and ``status``."""
+"""``mq9 create``, ``grant``, ``drop``, ``mailboxes`` and ``status``."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,7 +14,14 @@ from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.messages import Address
 from mq9.cli.output import Table, count, quoted, span, when
 from mq9.errors import InvalidRequest
-from mq9.models import GroupStatus, MailboxStatus, MailboxType
+from mq9.models import GroupStatus, MailboxStatus, MailboxType, SendPolicy
+
+_WHO_MAY_SEND = "Who may send to it."
+_SENDERS = {
+    SendPolicy.EVERYONE: "everyone",
+    SendPolicy.GRANTED: "its creator, its readers and its senders",
+    SendPolicy.CREATOR: "its creator only",
+}
 
 
 async def create(
@@ -36,6 +44,7 @@ async def create(
     latest: Annotated[
         bool, typer.Option("--latest", help="Keep the newest message only, whoever sends it.")
     ] = False,
+    send_policy: Annotated[SendPolicy, typer.Option(help=_WHO_MAY_SEND)] = SendPolicy.EVERYONE,
 ) -> int:
     """Create a mailbox and print its address."""
     async with call.client() as client:
@@ -47,10 +56,92 @@ async def create(
             prefix=prefix,
             renew=renew,
             type=MailboxType.LATEST if latest else MailboxType.STANDARD,
+            send_policy=send_policy,
         )
+        document: dict[str, object] = {"mail_address": address}
+        if send_policy is not SendPolicy.EVERYONE:
+            found = await client.mailbox_status(address)
+            document |= {"send_policy": found.send_policy.value, "enforced": found.enforced}
+            if found.send_policy is not send_policy:
+                call.out.notice(
+                    f"{address} exists and keeps the send policy {found.send_policy}. Change it:"
+                    f" mq9 grant {address} --send-policy {send_policy}"
+                )
+            _warn_of_strangers(call, found.enforced)
     call.warn_of_memory()
-    call.out.show({"mail_address": address}, address)
+    call.out.show(document, address)
     return 0
+
+
+def _warn_of_strangers(call: Call, enforced: bool) -> None:
+    """Say that a broker that knows no senders limits nobody."""
+    if not enforced:
+        call.out.warn(
+            "stored, but not enforced: this broker cannot tell who sends or reads. Start it with"
+            " users: mq9 serve --users FILE"
+        )
+
+
+_Agents = list[str] | None
+
+
+async def grant(
+    call: Call,
+    *,
+    address: Address,
+    reader: Annotated[
+        _Agents, typer.Option(metavar="AGENT", help="May look and take; may be repeated.")
+    ] = None,
+    viewer: Annotated[
+        _Agents, typer.Option(metavar="AGENT", help="May only look; may be repeated.")
+    ] = None,
+    sender: Annotated[
+        _Agents, typer.Option(metavar="AGENT", help="May send if granted; may be repeated.")
+    ] = None,
+    no_readers: Annotated[bool, typer.Option("--no-readers", help="Remove all readers.")] = False,
+    no_viewers: Annotated[bool, typer.Option("--no-viewers", help="Remove all viewers.")] = False,
+    no_senders: Annotated[bool, typer.Option("--no-senders", help="Remove all senders.")] = False,
+    send_policy: Annotated[SendPolicy | None, typer.Option(help=_WHO_MAY_SEND)] = None,
+) -> int:
+    """Set who else may use a mailbox, and who may send to it."""
+    address = addresses.parse(address)
+    async with call.client() as client:
+        granted = await client.mailbox_grant(
+            address,
+            _agents("readers", reader, none=no_readers),
+            viewers=_agents("viewers", viewer, none=no_viewers),
+            senders=_agents("senders", sender, none=no_senders),
+            send_policy=send_policy,
+        )
+    document = {
+        "mail_address": address,
+        "readers": granted.readers,
+        "viewers": granted.viewers,
+        "senders": granted.senders,
+        "send_policy": granted.send_policy.value,
+        "enforced": granted.enforced,
+    }
+    rows = [
+        ("mailbox", address),
+        ("readers", _some(granted.readers)),
+        ("viewers", _some(granted.viewers)),
+        ("senders", _some(granted.senders)),
+        ("may send", _SENDERS[granted.send_policy]),
+    ]
+    _warn_of_strangers(call, granted.enforced)
+    call.out.show(document, Table(("WHAT", "STATE"), rows))
+    return 0
+
+
+def _agents(name: str, agents: list[str] | None, *, none: bool) -> list[str] | None:
+    """Return the agents of a list; None to leave it as it is."""
+    if agents and none:
+        raise InvalidRequest(f"{name}: give agents or --no-{name}, not both")
+    return [] if none else agents or None
+
+
+def _some(agents: Sequence[str]) -> str:
+    return ", ".join(map(quoted, agents)) or "none"
 
 
 async def drop(
@@ -114,6 +205,11 @@ def _mailbox(status: MailboxStatus, now: float) -> list[tuple[str, str]]:
     if status.type is MailboxType.LATEST:
         rows.append(("keeps", "the newest message only"))
     rows.append(("listed", "yes, it is public" if status.public else "no"))
+    if status.send_policy is not SendPolicy.EVERYONE:
+        enforced = "" if status.enforced else "; not enforced: the broker cannot tell who sends"
+        rows.append(("may send", f"{_SENDERS[status.send_policy]}{enforced}"))
+    if status.rights and status.enforced:
+        rows.append(("you may", ", ".join(status.rights)))
     expiry = "never" if status.expires_at is None else _in(status.expires_at, now)
     size = f"{status.stored_bytes:,} bytes"
     rows += [("expires", expiry), ("stored", f"{count(status.stored, 'message')}, {size}")]

@@ -81,7 +81,73 @@ def test_status_of_a_mailbox(timed):
         "delayed": 1,
         "group": None,
         "own": None,
+        "send_policy": "everyone",
+        "enforced": False,
+        "rights": ["look", "take", "send", "grant"],
     }
+
+
+NOT_ENFORCED = (
+    "stored, but not enforced: this broker cannot tell who sends or reads. Start it with users:"
+    " mq9 serve --users FILE"
+)
+
+
+def test_a_policy_says_that_it_is_not_enforced(mq9):
+    made = mq9.ok("create", "box", "--send-policy", "creator")
+    assert (made.out, made.err) == ("box\n", f"warning: {NOT_ENFORCED}\n")
+    assert mq9.ok("create", "other", "--send-policy", "granted", "--json").document == {
+        "mail_address": "other",
+        "send_policy": "granted",
+        "enforced": False,
+        "warnings": [NOT_ENFORCED],
+    }
+    shown = mq9.ok("status", "box").out
+    assert "may send  its creator only; not enforced: the broker cannot tell who sends\n" in shown
+    assert "may send" not in mq9.ok("status", mq9.ok("create").out.strip()).out
+
+
+def test_a_mailbox_that_is_there_keeps_its_policy(mq9, inbox):
+    made = mq9.ok("create", inbox, "--renew", "--send-policy", "creator")
+    assert (
+        "inbox exists and keeps the send policy everyone. Change it: mq9 grant inbox --send-policy"
+        " creator\n"
+    ) in made.err
+
+
+def test_grant_sets_lists_and_policy(mq9, inbox):
+    done = mq9.ok("grant", inbox, "--reader", "Ada", "--reader", "bob", "--viewer", "Clerk")
+    assert done.out == (
+        "WHAT      STATE\nmailbox   inbox\nreaders   Ada, bob\nviewers   Clerk\n"
+        "senders   none\nmay send  everyone\n"
+    )
+    assert done.err == f"warning: {NOT_ENFORCED}\n"
+
+    changed = mq9.ok("grant", inbox, "--no-readers", "--send-policy", "granted", "--json").document
+
+    assert changed == {
+        "mail_address": "inbox",
+        "readers": [],
+        "viewers": ["Clerk"],
+        "senders": [],
+        "send_policy": "granted",
+        "enforced": False,
+        "warnings": [NOT_ENFORCED],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "nothing is granted; give readers, viewers, senders or send_policy"),
+        (("--reader", "Ada", "--no-readers"), "readers: give agents or --no-readers, not both"),
+        (("--sender", ""), "senders: '' has 0 characters"),
+    ],
+)
+def test_a_grant_that_makes_no_sense_is_refused(mq9, inbox, options, told):
+    done = mq9("grant", inbox, *options)
+    assert done.code == 2
+    assert told in done.err
 
 
 def test_a_mailbox_that_keeps_the_newest_message_only(timed):
