@@ -39,7 +39,7 @@ from mq9.client import tracing
 from mq9.client.answer_ids import answer_id
 from mq9.client.consumer.calls import wait_for_any
 from mq9.client.consumer.options import Handler
-from mq9.client.consumer.processing import without_slot
+from mq9.client.consumer.processing import back_at_work, without_slot
 from mq9.operations.identity import slug
 from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks, requests
@@ -384,6 +384,7 @@ class MailboxWorker:
             lost = await stack.enter_async_context(self._turns.take(thread_id))
             with without_slot():
                 await stack.enter_async_context(self._slots)
+            await back_at_work()
             yield lost
 
     async def _resume(

@@ -10,13 +10,19 @@ from typing import Self, Unpack
 from mq9.client.agents import AgentMethods
 from mq9.client.connection import Connection, UnreadWatch
 from mq9.client.consumer import Consumer, ConsumerOptions, ErrorHandler, EventHandler, Handler
+from mq9.client.consumer.options import (
+    DEFAULT_MAX_DEATHS,
+    DEFAULT_MAX_DELIVERIES,
+    DEFAULT_MAX_RETRY_DELAY_S,
+    DEFAULT_RETRY_DELAY_S,
+)
 from mq9.client.gathering import GatherMethods
 from mq9.client.options import ClientOptions
 from mq9.clock import DEFAULT_POLL_MS, Clock
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Message, bind
-from mq9.protocol import checks, requests
+from mq9.protocol import checks
 from mq9.protocol.reserved import Reserved
 from mq9.transport.base import Transport
 from mq9.transport.open import check_url, default_url, open_transport, shown_url
@@ -216,11 +222,12 @@ class Mq9Client(GatherMethods, AgentMethods):
         auto_ack: bool = True,
         error_handler: ErrorHandler | None = None,
         concurrency: int = 1,
-        lease_ms: int = requests.DEFAULT_LEASE_MS,
-        max_deliveries: int = 5,
+        lease_ms: int | None = None,
+        max_deliveries: int = DEFAULT_MAX_DELIVERIES,
+        max_deaths: int = DEFAULT_MAX_DEATHS,
         dead_letter: str | None = None,
-        retry_delay: float = 1.0,
-        max_retry_delay: float = 300.0,
+        retry_delay: float = DEFAULT_RETRY_DELAY_S,
+        max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY_S,
         handler_timeout: float | None = None,
         stop_timeout: float = 30.0,
         agent: str | None = None,
@@ -251,6 +258,7 @@ class Mq9Client(GatherMethods, AgentMethods):
             concurrency=concurrency,
             lease_ms=lease_ms,
             max_deliveries=max_deliveries,
+            max_deaths=max_deaths,
             dead_letter=dead_letter,
             retry_delay=retry_delay,
             max_retry_delay=max_retry_delay,

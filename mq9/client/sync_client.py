@@ -12,6 +12,12 @@ from mq9.client.client import Mq9Client
 from mq9.client.connection import UnreadWatch
 from mq9.client.consumer import Consumer, ConsumerCounters, EventHandler
 from mq9.client.consumer.calls import is_coroutine_function
+from mq9.client.consumer.options import (
+    DEFAULT_MAX_DEATHS,
+    DEFAULT_MAX_DELIVERIES,
+    DEFAULT_MAX_RETRY_DELAY_S,
+    DEFAULT_RETRY_DELAY_S,
+)
 from mq9.client.options import ClientOptions
 from mq9.client.sync_messages import SyncMessage, as_sync
 from mq9.clock import DEFAULT_POLL_MS, Clock
@@ -360,11 +366,12 @@ class SyncMq9Client:
         auto_ack: bool = True,
         error_handler: SyncErrorHandler | None = None,
         concurrency: int = 1,
-        lease_ms: int = DEFAULT_LEASE_MS,
-        max_deliveries: int = 5,
+        lease_ms: int | None = None,
+        max_deliveries: int = DEFAULT_MAX_DELIVERIES,
+        max_deaths: int = DEFAULT_MAX_DEATHS,
         dead_letter: str | None = None,
-        retry_delay: float = 1.0,
-        max_retry_delay: float = 300.0,
+        retry_delay: float = DEFAULT_RETRY_DELAY_S,
+        max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY_S,
         handler_timeout: float | None = None,
         stop_timeout: float = 30.0,
         agent: str | None = None,
@@ -386,6 +393,7 @@ class SyncMq9Client:
                 concurrency=concurrency,
                 lease_ms=lease_ms,
                 max_deliveries=max_deliveries,
+                max_deaths=max_deaths,
                 dead_letter=dead_letter,
                 retry_delay=retry_delay,
                 max_retry_delay=max_retry_delay,

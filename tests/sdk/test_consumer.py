@@ -996,3 +996,69 @@ async def test_an_argument_that_cannot_be_is_refused(client, handler, options):
         await client.consume(given.pop("mail_address"), given.pop("handler"), **given)
     [(name, value)] = options.items()
     assert name in str(caught.value) or repr(value) in str(caught.value)
+
+
+async def test_by_default_a_failing_handler_is_tried_for_about_an_hour(broker, client, handler):
+    await client.mailbox_create(name="dead")
+    handler.error = ValueError()
+    times = []
+    await client.send("inbox", "x")
+    begun_ms = client.clock.now_ms()
+
+    async def handle(message):
+        times.append((client.clock.now_ms() - begun_ms) / 1000)
+        await handler(message)
+
+    async with consuming(client, handle, dead_letter="dead", error_handler=lambda *_: None):
+        await broker.clock.advance(3_600)
+    delays = [round(later - earlier) for earlier, later in pairwise(times)]
+    assert delays == [1, 2, 4, 8, 16, 32, 64, 128, 256, *[300] * 10]
+    assert 55 * 60 < times[-1] < 65 * 60
+    assert len(await client.query("dead")) == 1
+
+
+@pytest.mark.parametrize(("auto_ack", "lease_s"), [(True, 15), (False, 60)])
+async def test_a_message_stays_with_who_works_on_it_and_comes_soon_to_others(
+    broker, client, handler, auto_ack, lease_s
+):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler, auto_ack=auto_ack):
+        status = await client.mailbox_status("inbox", group_name="g")
+        assert status.group.leased[0].until == client.clock.now_ms() / 1000 + lease_s
+        await broker.clock.advance(600)
+        assert await held(client) == 1
+        handler.free.set()
+
+
+async def test_what_is_to_be_acked_later_stays_leased_for_a_whole_lease(broker, client, handler):
+    handler.free.clear()
+    await client.send("inbox", "x")
+    async with consuming(client, handler, auto_ack=False):
+        await broker.clock.advance(39)
+        handler.free.set()
+        await broker.clock.advance(59)
+        assert await held(client) == 1
+        await broker.clock.advance(1)
+        assert handler.counts == [1, 2]
+
+
+@pytest.mark.parametrize("max_wait_ms", [0, 1, 20])
+async def test_fetches_that_do_not_wait_are_paced(broker, client, handler, max_wait_ms):
+    fetches = 0
+    fetch = client.fetch
+
+    async def counted(*args, **options):
+        nonlocal fetches
+        fetches += 1
+        return await fetch(*args, **options)
+
+    client.fetch = counted
+    async with consuming(client, handler, max_wait_ms=max_wait_ms):
+        before = fetches
+        for _ in range(100):
+            await broker.clock.advance(0.1)
+        assert 90 <= fetches - before <= 110
+        await client.send("inbox", "x")
+        await broker.clock.advance(0.1)
+        assert handler.texts == ["x"]

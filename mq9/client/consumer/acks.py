@@ -57,18 +57,22 @@ class Acks:
             return
         await self._client.nack(message, delay=delay)
 
-    async def renew(self, messages: Sequence[Message], lease_ms: int) -> set[int]:
+    async def renew(
+        self, messages: Sequence[Message], lease_ms: int, *, begun: bool | None = None
+    ) -> set[int]:
         """Renew leases, and return the ids of the messages whose leases are lost. Raises Mq9Error.
 
         Args:
             messages: 1 to 1 000 messages.
             lease_ms: Milliseconds until the leases end.
+            begun: Whether their handlers are at work; None where the broker knows.
         """
         renewed = await self._client.extend(
             self.mail_address,
             self.group_name,
             [message.msg_id for message in messages],
             lease_ms=lease_ms,
+            begun=begun,
             consumer=self._consumer,
         )
         return set(renewed.lost)

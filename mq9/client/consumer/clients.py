@@ -38,6 +38,7 @@ class ConsumerClient(MessageClient, Protocol):
         max_wait_ms: int,
         lease_ms: int,
         redeliver_own: bool,
+        begun: bool,
         consumer: str,
     ) -> FetchResult:
         """Lease messages."""
@@ -59,6 +60,7 @@ class ConsumerClient(MessageClient, Protocol):
         msg_ids: Sequence[int],
         *,
         lease_ms: int,
+        begun: bool | None,
         consumer: str,
     ) -> Extended: ...
 

@@ -26,6 +26,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("mq9.consumer")
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
+_SHORTEST_ROUND_MS = 100  # of a fetch that finds nothing, however short it may wait
 _IDLE_PAUSE_S = 1.0  # where a broker delivers again what is handled, instead of waiting
 
 
@@ -230,8 +231,9 @@ class Consumer:
             deliver=self._deliver,
             num_msgs=self._asked,
             max_wait_ms=max_wait_ms,
-            lease_ms=self._options.lease_ms,
+            lease_ms=self._options.leased_ms,
             redeliver_own=False,
+            begun=True,
             consumer=self._name,
         )
 
@@ -251,14 +253,20 @@ class Consumer:
             if goes_by_offset(fetched):
                 await self._consume_by_offset(fetched)
             else:
-                for message in fetched:
+                # What is handled alone comes last, so that nothing that has begun waits for it.
+                for message in sorted(fetched, key=lambda one: one.deaths > 0):
                     self._processor.begin(message)
             await self._until_stopped(self._processor.wait_for_slot(), None)
             if self._stopping:
                 return
+            asked_ms = self._clock.monotonic_ms()
             try:
                 fetched = await self._until_stopped(self._fetch(self._max_wait_ms), FetchResult())
                 pause = FIRST_PAUSE_S
+                if not fetched:
+                    left_ms = asked_ms + _SHORTEST_ROUND_MS - self._clock.monotonic_ms()
+                    if left_ms > 0:
+                        await self._until_stopped(sleep(self._clock, left_ms / 1000), None)
             except Mq9Error as error:
                 if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
                     _logger.info("%r ends, because its client was closed", self)

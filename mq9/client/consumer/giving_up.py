@@ -108,7 +108,7 @@ class ErrorAnswers:
 
     async def _is_held(self, message: Message) -> bool:
         try:
-            lost = await self._acks.renew([message], self._options.lease_ms)
+            lost = await self._acks.renew([message], self._options.leased_ms)
         except Mq9Error as error:
             _logger.debug("%s cannot renew message %d: %s", self._name, message.msg_id, error)
             return False

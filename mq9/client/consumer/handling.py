@@ -34,6 +34,9 @@ class Handling:
         is_leased: Whether its lease is to be renewed.
         is_handled: Whether its handler has ended.
         is_waiting: Whether its handler waits, and takes no slot meanwhile.
+        is_alone: Whether it is handled alone, since its worker has died of it, perhaps.
+        is_at_work: Whether its handler has begun and does not wait.
+        is_told_to_wait: Whether the broker was told that its handler is not at work.
         is_answered: Whether its handler has answered it.
     """
 
@@ -45,6 +48,9 @@ class Handling:
         self.is_leased = message.batch is not None
         self.is_handled = False
         self.is_waiting = False
+        self.is_alone = message.deaths > 0
+        self.is_at_work = False
+        self.is_told_to_wait = self.is_alone  # the FETCH leaves out what has deaths
         self.is_answered = False
         self._client = client
         self._acks = acks

@@ -15,6 +15,14 @@ from mq9.protocol import checks, requests
 from mq9.protocol.checked import Checked
 from mq9.protocol.checks import Check
 
+# Of a handler that always fails, the first try and the last one are 58.5 minutes apart.
+DEFAULT_MAX_DELIVERIES = 20
+DEFAULT_RETRY_DELAY_S = 1.0
+DEFAULT_MAX_RETRY_DELAY_S = 300.0
+DEFAULT_MAX_DEATHS = 3
+RENEWED_LEASE_MS = 15_000  # of what is renewed while a process lives
+MANUAL_LEASE_MS = 60_000
+
 Handler: TypeAlias = Callable[[Message], Awaitable[object] | object]
 ErrorHandler: TypeAlias = Callable[[Message, Exception], Awaitable[object] | object]
 
@@ -55,13 +63,20 @@ class ConsumerOptions(Checked):
         num_msgs: How many to fetch at once at the most, 1 to 1 000.
         max_wait_ms: Milliseconds that one fetch waits for a message, 0 to 86 400 000. The default,
             which a machine's clock allows, stands for a day under a clock that tests move.
-        auto_ack: Whether a message is acked when its handler returns; otherwise that is the
-            handler's to do (``await message.ack()``), before its lease ends.
+        auto_ack: Whether a message is acked when its handler returns; otherwise that is to be done
+            (``await message.ack()``), at the latest ``lease_ms`` after the handler has returned.
         error_handler: Gets the message and what went wrong with it; without it, that is logged.
         concurrency: How many messages are handled at the same time, 1 to 1 000.
-        lease_ms: Milliseconds that a message stays leased if this process dies, 1 000 to
-            86 400 000.
-        max_deliveries: After how many deliveries a message is moved to ``dead_letter``.
+        lease_ms: Milliseconds after which another consumer gets a message if this process dies,
+            1 000 to 86 400 000. The lease is renewed three times in that while the handler runs.
+            15 000 by default, and 60 000 without ``auto_ack``, as nothing renews the lease once
+            the handler has returned.
+        max_deliveries: After how many deliveries a message that fails is moved to ``dead_letter``.
+            20 by default, which are tried within about an hour. Deliveries during which the worker
+            died do not count.
+        max_deaths: How many workers may die while they handle a message alone, before it is moved
+            to ``dead_letter``; 3 by default. After the first death a message is handled alone; that
+            death does not count.
         dead_letter: The mailbox for messages that cannot be handled.
         retry_delay: Seconds before a failed message is delivered again for the first time.
         max_retry_delay: The longest that delay grows to, in seconds; up to a day.
@@ -88,8 +103,9 @@ class ConsumerOptions(Checked):
     auto_ack: bool = _checked(checks.flag)
     error_handler: ErrorHandler | None = _checked(checks.optional(_callable))
     concurrency: int = _checked(_one_to_1000)
-    lease_ms: int = _checked(checks.whole(1_000, requests.MAX_LEASE_MS))
+    lease_ms: int | None = _checked(checks.optional(checks.whole(1_000, requests.MAX_LEASE_MS)))
     max_deliveries: int = _checked(checks.whole(1, 1_000_000))
+    max_deaths: int = _checked(checks.whole(1, 1_000_000))
     dead_letter: str | None = _checked(checks.optional(checks.mail_address))
     retry_delay: float = _checked(_within_a_day)
     max_retry_delay: float = _checked(_within_a_day)
@@ -99,3 +115,10 @@ class ConsumerOptions(Checked):
     consumer: str | None = _checked(checks.optional(checks.header_text))
     error_answers: bool | None = _checked(checks.optional(checks.flag))
     on_event: EventHandler | None = _checked(checks.optional(_plain_function))
+
+    @property
+    def leased_ms(self) -> int:
+        """Milliseconds of each lease: ``lease_ms``, or its default."""
+        if self.lease_ms is not None:
+            return self.lease_ms
+        return RENEWED_LEASE_MS if self.auto_ack else MANUAL_LEASE_MS

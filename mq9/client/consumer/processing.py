@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +13,7 @@ from mq9.client import tracing
 from mq9.client.consumer.acks import Acks
 from mq9.client.consumer.calls import Call, wait_for_any
 from mq9.client.consumer.clients import ConsumerClient
+from mq9.client.consumer.company import Company
 from mq9.client.consumer.events import ConsumerCounters, ConsumerEventKind, Recorder
 from mq9.client.consumer.giving_up import ErrorAnswers
 from mq9.client.consumer.handling import Decision, Handling
@@ -34,15 +35,27 @@ _LAST_REQUESTS_S = 3.0  # for everything that follows when handlers are given no
 _without_slot: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar(
     "mq9_without_slot", default=nullcontext
 )
+_back_at_work: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar(
+    "mq9_back_at_work", default=None
+)
 
 
 def without_slot() -> AbstractContextManager[None]:
     """Let the consumer begin another message while the handler that calls this waits inside.
 
     The slot is the handler's again afterwards. If the other message is still at work then, there is
-    one more at work than there are slots. Outside of handlers it does nothing.
+    one more at work than there are slots. From here until ``back_at_work`` the message is not being
+    handled: a process that dies meanwhile has not died of it, once a third of a lease has passed.
+    Outside of handlers it does nothing.
     """
     return _without_slot.get()()
+
+
+async def back_at_work() -> None:
+    """Go on after ``without_slot``, as soon as no message is handled alone; see there."""
+    again = _back_at_work.get()
+    if again is not None:
+        await again()
 
 
 class _Interrupted(Exception):
@@ -81,11 +94,13 @@ class Processor:
             first_delay_ms=round(options.retry_delay * 1000),
             longest_delay_ms=round(options.max_retry_delay * 1000),
             max_deliveries=options.max_deliveries,
+            max_deaths=options.max_deaths,
         )
         self._error_answers = ErrorAnswers(
             name, client, acks, options, has_answered=lambda: self._has_answered
         )
         self._has_answered = False
+        self._company = Company()
         self._running: dict[asyncio.Task[None], Handling] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._overdue: set[asyncio.Future[Any]] = set()
@@ -98,8 +113,11 @@ class Processor:
     def free_slots(self) -> int:
         """How many more messages may be begun.
 
-        Overdue handlers take slots, too; those that wait ``without_slot`` take none.
+        Overdue handlers take slots, too; those that wait ``without_slot`` take none. A message that
+        is to be handled alone takes all.
         """
+        if any(one.is_alone and not one.is_waiting for one in self._running.values()):
+            return 0
         waiting = sum(one.is_waiting for one in self._running.values())
         taken = len(self._running) - waiting + len(self._overdue)
         return min(self._options.concurrency - taken, _MOST_BEGUN - len(self._running))
@@ -139,11 +157,33 @@ class Processor:
     @contextmanager
     def _waiting(self, handling: Handling) -> Iterator[None]:
         handling.is_waiting = True
+        self._company.leave(handling)
         self._slot_freed.set()
         try:
             yield
         finally:
             handling.is_waiting = False
+
+    async def _enter(self, handling: Handling) -> None:
+        """Return when the message may be handled, and the broker knows that it is.
+
+        The lease of what is to be handled alone may be lost by then, or unknown; see ``is_leased``.
+        """
+        if handling.is_at_work or handling.is_handled:
+            return  # it is already, or its time is up
+        await self._company.enter(handling)
+        if not handling.is_told_to_wait or not handling.is_leased:
+            return
+        try:
+            lost = await self._acks.renew([handling.message], self._options.leased_ms, begun=True)
+        except Mq9Error as error:
+            _logger.warning(
+                "%s could not begin message %d: %s", self._name, handling.message.msg_id, error
+            )
+            handling.is_leased = False
+        else:
+            handling.is_told_to_wait = False
+            self._note_lost(lost)
 
     def interrupt(self) -> None:
         """Give handlers no more time; their messages are given back."""
@@ -182,15 +222,23 @@ class Processor:
     async def _renew_leases(self) -> None:
         """Renew, three times a lease, what is being handled, until nothing is."""
         while self._running:
-            await sleep(self._clock, self._options.lease_ms / 3000)
+            await sleep(self._clock, self._options.leased_ms / 3000)
             held = [one for one in self._running.values() if one.is_leased]
-            if not held:
-                continue
-            try:
-                lost = await self._acks.renew([one.message for one in held], self._options.lease_ms)
-            except Mq9Error as error:
-                _logger.warning("%s could not renew its leases: %s", self._name, error)
-                continue
+            await self._renew([one for one in held if one.is_at_work or one.is_handled])
+            waiting = [one for one in held if not (one.is_at_work or one.is_handled)]
+            for one in waiting:
+                one.is_told_to_wait = True
+            await self._renew(waiting, begun=False)
+
+    async def _renew(self, held: list[Handling], *, begun: bool | None = None) -> None:
+        if not held:
+            return
+        messages = [one.message for one in held]
+        try:
+            lost = await self._acks.renew(messages, self._options.leased_ms, begun=begun)
+        except Mq9Error as error:
+            _logger.warning("%s could not renew its leases: %s", self._name, error)
+        else:
             self._note_lost(lost)
 
     def _note_lost(self, msg_ids: set[int]) -> None:
@@ -209,17 +257,25 @@ class Processor:
     async def _handle(self, handling: Handling) -> None:
         message, dead_letter = handling.message, self._options.dead_letter
         _without_slot.set(lambda: self._waiting(handling))
+        _back_at_work.set(lambda: self._enter(handling))
         self._recorder.note(ConsumerEventKind.RECEIVED, message)
-        if dead_letter is not None and self._retries.is_exceeded(message):
-            reason = f"delivered {message.delivery_count - 1} times and never acked"
+        reason = self._retries.why_not(message)
+        if dead_letter is not None and reason is not None:
             await self._error_answers.send(message, Failure.FAILED, reason)
             await self._move(message, dead_letter, reason)
             return
-        with handling:
-            begun_ms = self._clock.monotonic_ms()
-            error = await self._attempt(handling)
-            seconds = (self._clock.monotonic_ms() - begun_ms) / 1000
-            await self._conclude(handling, error, seconds)
+        try:
+            await self._enter(handling)
+            if handling.is_alone and not handling.is_leased:
+                return  # whoever has it now handles it
+            with handling:
+                begun_ms = self._clock.monotonic_ms()
+                error = await self._attempt(handling)
+                seconds = (self._clock.monotonic_ms() - begun_ms) / 1000
+                await self._conclude(handling, error, seconds)
+        finally:
+            handling.is_handled = True
+            self._company.leave(handling)
 
     async def _attempt(self, handling: Handling) -> Exception | None:
         """Run the handler and send its answer. Return the error that came of it, if one did."""
@@ -321,11 +377,15 @@ class Processor:
             case None:
                 if self._options.auto_ack or message.batch is None:
                     await self._ack(message)
+                else:  # it is acked later: it stays leased for so long, and no worker dies of it
+                    await self._renew([handling], begun=False)
             case ReplyMailboxNotFound():
                 await self._ack(message)
             case _Interrupted():
                 if self.gives_back:
                     await self._give_back(message, 0)
+                elif message.batch is not None:
+                    await self._renew([handling], begun=False)
             case Reject():
                 if not handling.is_answered:
                     await self._error_answers.send(message, Failure.REJECTED, str(error))
