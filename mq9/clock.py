@@ -8,6 +8,7 @@ a clock; whoever needs the time is given a ``Clock``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,10 +18,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+logger = logging.getLogger("mq9.broker")
+
 __all__ = ["Clock", "DerivedClock", "SteadyClock", "SystemClock", "Timer", "Work", "sleep"]
 
 
 DEFAULT_POLL_MS = 30_000
+
+_DAY_MS = 86_400_000
+LONGEST_JUMP_MS = 366 * _DAY_MS  # that a file follows by itself
+LARGE_JUMP_MS = 30 * _DAY_MS  # which is logged
+SETTABLE_MS = 3_600_000  # what an operator sets right is further ahead
+_NOTABLE_MS = 60_000  # by which clocks of several machines may differ
+
+_ADVICE = "check this machine's clock, then run `mq9 doctor --set-clock FILE`"
+_HELD = (
+    "%s: this machine's time is %s after the last change. The broker does not follow it, and goes "
+    f"on from that change, so that no TTL ends: {_ADVICE}"
+)
+_JUMPED = (
+    "%s: the time jumped ahead by %s, which may end TTLs and leases: check the machine's clock"
+)
+_AHEAD = f"%s: the time is %s ahead of this machine's and goes on from there: {_ADVICE}"
 
 
 class Timer(Protocol):
@@ -130,29 +149,80 @@ class SteadyClock(DerivedClock):
     happens before what has happened already. So time goes on from there, a tenth slower than the
     clock that never steps, until the wall clock has caught up.
 
+    A wall clock may also be wrong by years, which would end every TTL. So this clock can be told to
+    hold: it does not follow the wall clock over a longer jump, and goes on from the last instant.
+
     Args:
         clock: The clock behind it.
+        longest_jump_ms: The longest jump ahead that it follows; None for any.
+        name: Of what it is the clock, for the log.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(
+        self, clock: Clock, *, longest_jump_ms: int | None = None, name: str = "the broker"
+    ) -> None:
         super().__init__(clock)
+        self._longest_jump_ms = longest_jump_ms
+        self._name = name
         # An instant, and what the clock that never steps said then.
         self._known = (clock.now_ms(), clock.monotonic_ms())
+        self._happened_ms = 0
+        self._said = ""  # of the wall clock, so that it is not said again and again
 
     def now_ms(self) -> int:
         """Return the present instant, which is never before an earlier one."""
         known_ms, measured_ms = self._known
         wall_ms, monotonic_ms = self._clock.now_ms(), self._clock.monotonic_ms()
-        steady_ms = known_ms + (monotonic_ms - measured_ms) * 9 // 10
+        passed_ms = monotonic_ms - measured_ms
+        steady_ms = known_ms + passed_ms * 9 // 10
         if wall_ms < steady_ms:
             return steady_ms
+        jump_ms = wall_ms - known_ms - passed_ms
+        if self._longest_jump_ms is not None and jump_ms > self._longest_jump_ms:
+            self._say(logging.ERROR, _HELD, jump_ms)
+            return known_ms + passed_ms
+        self._said = ""
+        if jump_ms > LARGE_JUMP_MS:
+            self._say(logging.WARNING, _JUMPED, jump_ms)
         self._known = (wall_ms, monotonic_ms)
         return wall_ms
 
     def catch_up(self, instant_ms: int) -> None:
-        """Go on from an instant at which something has happened, if that is ahead."""
-        if instant_ms > self.now_ms():
+        """Go on from the last instant at which something has happened, if that is ahead.
+
+        Args:
+            instant_ms: The instant; 0 where nothing has happened yet. The first one is where time
+                goes on from. So is one that is an hour before an earlier one: an operator has set
+                the time back.
+        """
+        before_ms, self._happened_ms = self._happened_ms, instant_ms
+        if not instant_ms:
+            return
+        is_start = not before_ms or instant_ms < before_ms - SETTABLE_MS
+        if is_start or instant_ms > self.now_ms():
             self._known = (instant_ms, self._clock.monotonic_ms())
+        if (ahead_ms := instant_ms - self._clock.now_ms()) > _NOTABLE_MS:
+            is_large = ahead_ms > LARGE_JUMP_MS
+            self._say(logging.ERROR if is_large else logging.WARNING, _AHEAD, ahead_ms)
+
+    @property
+    def offset_ms(self) -> int:
+        """How far it is ahead of the wall clock; less than 0 while it holds."""
+        return self.now_ms() - self._clock.now_ms()
+
+    def _say(self, level: int, text: str, jump_ms: int) -> None:
+        if self._said != text:
+            self._said = text
+            logger.log(level, text, self._name, duration(jump_ms))
+
+
+def duration(milliseconds: int) -> str:
+    """Return a duration in words, in its largest unit."""
+    for unit, size in (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000)):
+        if milliseconds >= size:
+            count = milliseconds // size
+            return f"{count:,} {unit}{'s' * (count != 1)}"
+    return f"{milliseconds // 1000} s"
 
 
 async def sleep(clock: Clock, seconds: float, *, background: bool = False) -> None:

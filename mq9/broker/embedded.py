@@ -12,7 +12,7 @@ from mq9.broker.feed import Feed
 from mq9.broker.observer import Observer, Silent
 from mq9.broker.service import Request, Service, Session
 from mq9.broker.waiters import Waiters
-from mq9.clock import Clock, SteadyClock
+from mq9.clock import LONGEST_JUMP_MS, Clock, SteadyClock
 from mq9.dialects import Dialects, older_verbs
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
@@ -52,6 +52,7 @@ class EmbeddedBroker:
         observer: Is told what happens.
         embeddings: Let agents be found by meaning; without any they are found by their words.
         dialects: The generations of the protocol that it speaks.
+        steady: The clock of what has happened; None for one that follows any jump of ``clock``.
 
     Attributes:
         clock: The clock.
@@ -67,11 +68,12 @@ class EmbeddedBroker:
         observer: Observer | None = None,
         embeddings: Embeddings | None = None,
         dialects: Dialects = Dialects.ALL,
+        steady: SteadyClock | None = None,
     ) -> None:
         self.clock = clock
         self.dialects = dialects
         self._waiters = Waiters(self._watch)
-        steady = SteadyClock(clock)
+        self._steady = steady = steady or SteadyClock(clock)
         self._backend = make_backend(steady, self._waiters.notify)
         self._service = Service(
             self._backend,
@@ -136,6 +138,7 @@ class EmbeddedBroker:
             observer=observer,
             embeddings=embeddings,
             dialects=dialects,
+            steady=SteadyClock(clock, longest_jump_ms=LONGEST_JUMP_MS, name=str(path)),
         )
 
     def _watch(self, watching: bool) -> None:
@@ -165,6 +168,11 @@ class EmbeddedBroker:
     def waiting(self) -> int:
         """How many FETCHes and stateless reads wait for mail."""
         return len(self._waiters)
+
+    @property
+    def clock_offset_ms(self) -> int:
+        """How far the broker's time is ahead of its clock; less than 0 where it is held back."""
+        return self._steady.offset_ms
 
     def stop_waiting(self) -> None:
         """End every wait for mail, those to come included: a FETCH answers with what there is."""

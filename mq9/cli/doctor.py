@@ -1,6 +1,7 @@
 """``mq9 doctor``: check the installation, the broker and the ports, and say what to do.
 
-With ``--digest`` it says instead by what a file's state is compared with that of another one.
+With ``--digest`` it says instead by what a file's state is compared with that of another one, and
+with ``--set-clock`` it sets the time of a file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from mq9.cli import local_checks, name_conflicts
+from mq9.cli import file_clock, local_checks, name_conflicts
 from mq9.cli.call import Call
 from mq9.cli.diagnostics import OK, PROBLEM, Check, ok, problem, warning
 from mq9.cli.output import count, one_line, when
@@ -47,6 +48,14 @@ async def doctor(
             "named by its URL, too. Files with equal digests hold the same.",
         ),
     ] = None,
+    set_clock: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Check nothing, and set the time of this file to this machine's, with --yes.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do what --set-clock explains.")] = False,
 ) -> int:
     """Check versions, names, the broker, a round trip, the file and the ports.
 
@@ -54,6 +63,8 @@ async def doctor(
     """
     if digest is not None:
         return _show_digest(call, digest)
+    if set_clock is not None:
+        return file_clock.set_clock(call, _path_of("set-clock", set_clock), yes=yes)
     checks = await examine(call)
     checks.append(local_checks.check_port("port", port, "--port"))
     checks.append(local_checks.check_port("admin port", admin_port, "--admin-port"))
@@ -78,6 +89,8 @@ async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
     if path is not None:
         usable = all(one.state == OK for one in broker)
         checks += local_checks.check_file(path, usable=usable)
+        if usable:
+            checks.append(file_clock.check(path))
     return checks
 
 
@@ -87,14 +100,19 @@ def _show_digest(call: Call, named: str) -> int:
     from mq9.engine.position import position  # noqa: PLC0415  # not before it is used
     from mq9.storage import store  # noqa: PLC0415  # not before it is used
 
-    path = file_of(named) if "://" in named else Path(named).expanduser().resolve()
-    if path is None:
-        raise InvalidRequest(f"digest: {shown_url(named)} is no file")
+    path = _path_of("digest", named)
     found, (applied, now_ms) = store.look_into(path, lambda one: (digest(one), position(one)))
     document = {"file": str(path), "digest": found, "applied": applied, "now_ms": now_ms}
     reached = f"after entry {applied}, {when(now_ms / 1000)}" if applied else "before any entry"
     call.out.show(document, found, reached)
     return 0
+
+
+def _path_of(option: str, named: str) -> Path:
+    path = file_of(named) if "://" in named else Path(named).expanduser().resolve()
+    if path is None:
+        raise InvalidRequest(f"{option}: {shown_url(named)} is no file")
+    return path
 
 
 def report(call: Call, checks: list[Check]) -> int:

@@ -220,6 +220,7 @@ async def running(
     async with AsyncExitStack() as stack:
         serving = Serving()
         broker = await serving.open(settings, metrics, stack)
+        metrics.watch_clock(lambda: broker.clock_offset_ms / 1000)
         if guard.reserved is not None:
             _log_claimed(await broker.claim(guard.reserved))
         if serving.member is None or "port" in settings.model_fields_set:

@@ -131,6 +131,14 @@ class Metrics:
         for reason in CLOSE_REASONS:
             self._closed.labels(reason)
 
+    def watch_clock(self, offset_s: Callable[[], float]) -> None:
+        """Expose by how many seconds the broker's time is ahead of the machine's."""
+        Gauge(
+            "mq9_clock_offset_seconds",
+            "By how much the broker's time is ahead of the machine's; below 0 where it is held.",
+            registry=self._registry,
+        ).set_function(offset_s)
+
     def watch_log(
         self,
         applied: Callable[[], int],

@@ -167,7 +167,9 @@ def read(
     store.refuse_newer(connection)
     now = at_ms
     if now is None:
-        now = max(clock.now_ms(), position.position(connection).now_ms)
+        happened_ms = position.position(connection).now_ms
+        clock.catch_up(happened_ms)
+        now = max(clock.now_ms(), happened_ms)
     if isinstance(call.request, DerivedQuery):
         return cast("R", call.request.look(connection, now))
     return machine.read(connection, call, now)

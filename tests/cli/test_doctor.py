@@ -50,7 +50,7 @@ def test_all_is_well(mq9, tmp_path, ports):
     assert all(one.keys() == {"name", "state", "text", "advice"} for one in document["checks"])
     assert [one["name"] for one in document["checks"]] == [
         *("python", "langchain-mq9", "nats-py", "sqlite", "names", "url", "broker", "round trip"),
-        *("file", "rights", "disk", "port", "admin port"),
+        *("file", "rights", "disk", "clock", "port", "admin port"),
     ]
     assert {one["state"] for one in document["checks"]} == {"ok"}
 
@@ -377,3 +377,57 @@ def test_the_digest_of_an_older_file_is_not_taken(mq9, tmp_path, inbox):
     done = mq9("doctor", "--digest", file)
     assert f"{file} is of schema {store.VERSION - 1}; any other use of it" in done.err
     assert (done.code, file.read_bytes()) == (1, before)
+
+
+DAY_MS = 86_400_000
+
+
+def move_time(path, days):
+    """Let the file be of a time so many days from now; when that is, in milliseconds."""
+    moved_ms = time.time_ns() // 1_000_000 + days * DAY_MS
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE state SET now_ms=?", (moved_ms,))
+    return moved_ms
+
+
+def now_ms_of(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT now_ms FROM state").fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (11_000, "ahead of this machine's"),
+        (-400, "400 days behind this machine's"),
+    ],
+)
+def test_a_file_of_another_time_is_a_problem_and_is_set_right(
+    mq9, tmp_path, inbox, ports, days, said
+):
+    file = tmp_path / "mail.db"
+    mq9.ok("send", inbox, "kept", "--ttl", "3600")
+    moved_ms = move_time(file, days)
+    done = mq9("doctor", *ports, "--json")
+    [(state, text)] = checks(done, "clock")
+    assert (done.code, state) == (1, "problem")
+    assert said in text
+    assert f"mq9 doctor --set-clock {file}" in done.out
+
+    plan = mq9.ok("doctor", "--set-clock", file)
+    assert said in plan.out
+    assert "run this again with --yes" in plan.out
+    assert now_ms_of(file) >= moved_ms  # the doctor sends itself a message
+
+    document = mq9.ok("doctor", "--set-clock", mq9.url, "--yes", "--json").document
+    assert document["set"] is True
+    assert document["state"] == ("ahead" if days > 0 else "held")
+    assert now_ms_of(file) == document["machine_ms"]
+    assert checks(mq9.ok("doctor", *ports, "--json"), "clock")[0][0] == "ok"
+    again = mq9.ok("doctor", "--set-clock", file, "--yes")
+    assert again.out == f"{file}: the time is right, and was left as it is\n"
+
+
+def test_the_time_of_what_is_no_file_cannot_be_set(mq9):
+    done = mq9("doctor", "--set-clock", "nats://127.0.0.1:4222")
+    assert (done.code, done.err) == (2, "error: set-clock: nats://127.0.0.1:4222 is no file\n")
