@@ -43,7 +43,16 @@ endif
 OLDER := .tools/older/.ready
 UV := .tools/uv/.ready
 UVX := .tools/uv/cache/.ready
-TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX)
+# Clients that others published: the newest one of NATS, which wants Python 3.13, and those of an older
+# generation of mq9, of which one has this project's name.
+CLIENTS := tests/clients
+NEWER_PYTHON := $(shell for one in python3.14 python3.13 $$HOME/.pyenv/versions/3.1[3-9]*/bin/python; \
+	do $$one -c '' 2>/dev/null && echo $$one && break; done)
+ifneq ($(NEWER_PYTHON),)
+NATS_CORE := .tools/nats-core/.ready
+endif
+ROBUSTMQ := .tools/robustmq/.ready
+TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX) $(NATS_CORE) $(ROBUSTMQ)
 
 .tools/mcp/.ready: $(addprefix $(OUTSIDE)/,package.json package-lock.json .npmrc)
 	@echo "Installing the MCP conformance suite and inspector (once) ..."
@@ -53,6 +62,18 @@ TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX)
 
 .tools/older/.ready: $(OUTSIDE)/older.txt
 	@echo "Installing a client on the older MCP SDK (once) ..."
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	@touch $@
+
+.tools/nats-core/.ready: $(CLIENTS)/nats-core.txt
+	@echo "Installing nats-core (once) ..."
+	@rm -rf $(@D) && $(NEWER_PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	@touch $@
+
+.tools/robustmq/.ready: $(CLIENTS)/robustmq.txt
+	@echo "Installing clients of an older generation of mq9 (once) ..."
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	@touch $@

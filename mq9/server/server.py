@@ -264,6 +264,7 @@ class Server:
             "server_name": "mq9",
             "version": VERSION,
             "proto": 1,
+            "go": "",  # nats-core refuses an INFO without it
             "host": host,
             "port": port,
             "headers": True,

@@ -97,7 +97,7 @@ async def test_both_introduce_themselves_alike(theirs, start):
     server = await start("open")
     theirs_, ours = [await RawClient.open(one) for one in (theirs["open"], server.address)]
     missing = theirs_.info.keys() - ours.info.keys()
-    assert missing == {"git_commit", "go", "api_lvl", "xkey"}
+    assert missing == {"git_commit", "api_lvl", "xkey"}
     for name in theirs_.info.keys() - missing:
         assert type(ours.info[name]) is type(theirs_.info[name]), name
     assert ours.info["max_payload"] == theirs_.info["max_payload"]
