@@ -82,7 +82,8 @@ class EmbeddedBroker:
             randomness,
             observer=observer or Silent(),
             embeddings=embeddings,
-            older=older_verbs(dialects),
+            older=older_verbs(dialects, is_sdk=False),
+            of_sdks=older_verbs(dialects, is_sdk=True),
         )
 
     @classmethod

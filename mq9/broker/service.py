@@ -56,6 +56,7 @@ class Session:
         agent: The name that the connection has authenticated as.
         reserved: What belongs to the configured agents; None where no agents are configured.
         is_stranger: Whether whoever is no agent is nobody in particular, rather than an operator.
+        is_older_sdk: Whether the client is known to be an SDK of an older generation.
         payloads: In which form payloads are written to the connection.
         max_reply: Bytes of messages in one reply, at the most; None where requests alone say so.
     """
@@ -64,6 +65,7 @@ class Session:
     agent: str | None = None
     reserved: Reserved | None = None
     is_stranger: bool = False
+    is_older_sdk: bool = False
     payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
     max_reply: int | None = None
 
@@ -223,6 +225,7 @@ class Service:
         timer: Gives the seconds from some instant, to measure with.
         embeddings: Let agents be found by meaning; without any they are found by their words.
         older: What it answers beside the verbs of the current generation.
+        of_sdks: The same for clients that are known to be older SDKs.
     """
 
     def __init__(
@@ -236,9 +239,11 @@ class Service:
         timer: Callable[[], float] = time.perf_counter,
         embeddings: Embeddings | None = None,
         older: OlderVerbs = NO_OLDER_VERBS,
+        of_sdks: OlderVerbs = NO_OLDER_VERBS,
     ) -> None:
         self._backend = backend
         self._meanings = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=older))
+        self._meanings_to_sdks = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=of_sdks))
         self._agents = AgentSearch(backend, embeddings)
         self._waiters = waiters
         self._clock = clock
@@ -301,18 +306,18 @@ class Service:
                 asked.call, asked.session.asker, partial(self._carried_out, asked, answer)
             )
         except Exception as error:  # noqa: BLE001  # it is logged
-            answer(self._refuse(asked.verb.name, asked.watch, error))
+            answer(self._refuse(asked.verb, asked.watch, error))
         return None
 
     def _read(self, request: Request) -> Asked | bytes:
         """Read a request, or return the reply that refuses it."""
         watch = Stopwatch(self._timer, request.on_wait)
-        name: str = _UNKNOWN
+        verb: Verb | None = None
+        session = request.session
+        meanings = self._meanings_to_sdks if session.is_older_sdk else self._meanings
         try:
-            verb, named = subjects.meant(self._meanings(request.subject), request.payload)
-            name = verb.name
+            verb, named = subjects.meant(meanings(request.subject), request.payload)
             found = headers.read(request.headers)
-            session = request.session
             encoding = headers.decode_encoding(found.protocol)
             as_base64 = session.payloads.is_base64(encoding, verb.request, request.payload)
             unread_of = headers.decode_unread(found.protocol)
@@ -322,7 +327,7 @@ class Service:
                 body = _limited(body, session.max_reply)
             call = self._call(body, named.mail_address, request, as_text=not as_base64)
         except Exception as error:  # noqa: BLE001  # it is logged
-            return self._refuse(name, watch, error)
+            return self._refuse(verb, watch, error)
         return Asked(verb, call, session, as_base64, unread_of, watch, request.on_leased)
 
     async def _answer_with(self, asked: Asked, answer: Callable[[bytes], None]) -> None:
@@ -343,14 +348,14 @@ class Service:
             else:
                 outcome = await self._backend.run(asked.call, asked.session.asker)
                 fields = self._outcome(asked, outcome)
-            reply = replies.success(fields)
+            reply = asked.verb.success(fields)
             if asked.unread_of is not None:
                 await self._add_unread(reply, asked, *asked.unread_of)
             # A FETCH, were it cancelled there, would have leased for nobody.
             if asked.verb.request is not requests.Fetch and self._is_time_to_sweep:
                 await self._sweep_now()
         except Exception as error:  # noqa: BLE001  # it is logged
-            return self._refuse(asked.verb.name, asked.watch, error)
+            return self._refuse(asked.verb, asked.watch, error)
         return self._write(asked.verb.name, _OK, asked.watch, reply)
 
     def _carried_out(
@@ -358,9 +363,9 @@ class Service:
     ) -> None:
         """Answer a request of which this came."""
         try:
-            reply = replies.success(self._outcome(asked, outcome.result()))
+            reply = asked.verb.success(self._outcome(asked, outcome.result()))
         except Exception as error:  # noqa: BLE001  # it is logged
-            answer(self._refuse(asked.verb.name, asked.watch, error))
+            answer(self._refuse(asked.verb, asked.watch, error))
         else:
             answer(self._write(asked.verb.name, _OK, asked.watch, reply))
 
@@ -378,12 +383,13 @@ class Service:
                 self._observer.dead_lettered()
         return verb.reply(outcome)
 
-    def _refuse(self, name: str, watch: Stopwatch, error: Exception) -> bytes:
-        """Return the reply to a request that failed."""
+    def _refuse(self, verb: Verb | None, watch: Stopwatch, error: Exception) -> bytes:
+        """Return the reply to a request that failed; ``verb`` is None where it has none."""
+        name, failure = (_UNKNOWN, replies.failure) if verb is None else (verb.name, verb.failure)
         if not isinstance(error, Mq9Error):
             logger.error("the broker failed on %s", name, exc_info=error)
             error = OutcomeUnknown("the broker failed; the outcome is unknown")
-        return self._write(name, error.code, watch, replies.failure(error))
+        return self._write(name, error.code, watch, failure(error))
 
     def _write(self, name: str, code: str, watch: Stopwatch, reply: dict[str, Any]) -> bytes:
         """Return a reply as bytes, and count it."""

@@ -29,7 +29,7 @@ def _is_public(payload: bytes) -> bool:
     return fields.get("public") is True and bool(fields.get("name")) and "renew" not in fields
 
 
-def _create(payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.CreateMailbox:
+def create(payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.CreateMailbox:
     """Read a CREATE, which may be made again: whoever makes it again keeps the mailbox alive."""
     return replace(requests.CreateMailbox.decode(payload), renew=True)
 
@@ -49,7 +49,7 @@ def _list(_payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.
 
 
 _TABLE = (
-    replace(verb_of(requests.CreateMailbox), claims=_is_public, decode=_create),
+    replace(verb_of(requests.CreateMailbox), claims=_is_public, decode=create),
     Verb(
         _MSG,
         requests.Send,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from mq9.errors import Mq9Error
 from mq9.protocol import replies, requests
 from mq9.protocol.headers import RequestHeaders
 from mq9.protocol.request import Body, Named
@@ -49,6 +50,8 @@ class Verb:
         decode: Reads the request from its payload, its headers and what its subject names, where
             that differs from how ``request`` travels in the current generation.
         claims: Of several verbs with one name, tells by the payload which is meant.
+        success: Makes the reply of these fields.
+        failure: Writes the reply to a request that was refused.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Verb:
     wakes: Wakes = Wakes.NOBODY
     decode: Callable[[bytes, RequestHeaders, Named], Body[Any]] | None = None
     claims: Callable[[bytes], bool] | None = None
+    success: Callable[[dict[str, Any]], dict[str, Any]] = replies.success
+    failure: Callable[[Mq9Error], dict[str, Any]] = replies.failure
 
     def read(self, payload: bytes, headers: RequestHeaders, named: Named) -> Body[Any]:
         """Read a request of the verb.

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from mq9.broker.payloads import PayloadForm
 from mq9.broker.service import Session as Asker
+from mq9.dialects import sdks
 from mq9.dialects.listening import Broadcast, Mail
 from mq9.errors import Mq9Error, Unauthorized
 from mq9.protocol import subjects
@@ -220,7 +221,12 @@ class Session:
             )
             self._connection.close("auth", "Authorization Violation")
             return
-        self._asker = replace(self._asker, agent=agent, reserved=self._hub.guard.reserved)
+        self._asker = replace(
+            self._asker,
+            agent=agent,
+            reserved=self._hub.guard.reserved,
+            is_older_sdk=sdks.is_sdk(options.get("name")),
+        )
         self._connected = True
         if agent is not None:
             self._connection.count_for(agent)

@@ -127,8 +127,8 @@ class Settings(BaseSettings):
     )
     dialects: Dialects = Field(
         Dialects.ALL,
-        description="Which generations of the protocol are spoken: the current one, or the older "
-        "ones, too.",
+        description="Generations of the protocol to speak. older-sdks takes every client that may "
+        "be robustmq 1.0 for it.",
     )
     embeddings: str | None = Field(
         None,
