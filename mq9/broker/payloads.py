@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mq9.broker import official
 from mq9.protocol.headers import PayloadEncoding
 from mq9.protocol.request import Body, parse_object
-from mq9.protocol.requests import Fetch
+from mq9.protocol.requests import CreateMailbox, Fetch
 
 
 class PayloadForm:
@@ -14,14 +15,20 @@ class PayloadForm:
 
     What a request asks for in its header counts. Otherwise the server's setting does, and with
     ``auto`` the kind of client: the official SDKs decode every payload from base64 and do not say
-    so, but are known by the fields that they put into every FETCH.
+    so. Every FETCH tells whether it is theirs. Until the first one, a CREATE that is theirs byte
+    for byte is a good sign.
 
     Args:
         setting: What the server was told.
+        library: The ``lang`` of the connection's CONNECT; None where there is none.
     """
 
-    def __init__(self, setting: PayloadEncoding = PayloadEncoding.AUTO) -> None:
+    def __init__(
+        self, setting: PayloadEncoding = PayloadEncoding.AUTO, library: str | None = None
+    ) -> None:
         self._default = setting
+        self._library = library
+        self._guess: PayloadEncoding | None = None  # with auto, before the client is known
 
     def is_base64(
         self, asked: PayloadEncoding | None, request: type[Body[Any]], payload: bytes
@@ -38,24 +45,20 @@ class PayloadForm:
         """
         if asked is not None:
             return asked is PayloadEncoding.BASE64
-        if (
-            self._default is PayloadEncoding.AUTO
-            and request is Fetch
-            and _is_official(parse_object(payload))
+        if self._default is PayloadEncoding.AUTO:
+            self._learn(request, payload)
+        return PayloadEncoding.BASE64 in {self._default, self._guess}
+
+    def _learn(self, request: type[Body[Any]], payload: bytes) -> None:
+        """Look for signs of an official SDK."""
+        if request is Fetch:
+            if official.is_fetch(parse_object(payload)):
+                self._default = PayloadEncoding.BASE64  # from now on
+            else:
+                self._guess = PayloadEncoding.TEXT
+        elif (
+            request is CreateMailbox
+            and self._guess is None
+            and official.may_be_create(payload, self._library)
         ):
-            self._default = PayloadEncoding.BASE64  # from now on
-        return self._default is PayloadEncoding.BASE64
-
-
-def _is_official(body: dict[str, object]) -> bool:
-    """Tell whether a FETCH has the fields that the official SDKs always send."""
-    config = body.get("config")
-    return (
-        isinstance(config, dict)
-        and _has(body, "deliver", "force_deliver")
-        and _has(config, "num_msgs", "max_wait_ms")
-    )
-
-
-def _has(fields: dict[str, object], *names: str) -> bool:
-    return all(fields.get(name) is not None for name in names)
+            self._guess = PayloadEncoding.BASE64

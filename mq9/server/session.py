@@ -226,6 +226,7 @@ class Session:
             agent=agent,
             reserved=self._hub.guard.reserved,
             is_older_sdk=sdks.is_sdk(options.get("name")),
+            payloads=PayloadForm(self._hub.encoding, options.get("lang")),
         )
         self._connected = True
         if agent is not None:

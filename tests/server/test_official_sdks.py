@@ -39,6 +39,19 @@ FETCH = {
     "csharp": b'{"group_name":"g","deliver":"latest","force_deliver":false,'
     b'"config":{"num_msgs":100,"max_wait_ms":500}}',
 }
+# What the NATS library of each calls itself.
+LIBRARIES = {
+    "python": "python3",
+    "go": "go",
+    "rust": "rust",
+    "javascript": "nats.js",
+    "java": "java",
+    "csharp": ".NET",
+}
+WITHOUT_NAME = {
+    "python": b'{"ttl": 0}',
+    **dict.fromkeys(("go", "rust", "javascript", "java", "csharp"), b'{"ttl":0}'),
+}
 STATELESS = {
     "python": FETCH["python"].replace(b', "group_name": "g"', b""),
     "go": FETCH["go"].replace(b'"group_name":"g"', b'"group_name":""'),
@@ -106,6 +119,52 @@ async def test_an_official_sdk_reads_what_was_sent(sdk, language, body):
     assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == [body]
     await ask(sdk, "MSG.DELETE.box.0", DELETE[language])
     assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == []
+
+
+async def test_a_query_before_the_first_fetch_is_answered_as_official_sdks_read(served):
+    for language, library in LIBRARIES.items():
+        async with await RawClient.connect(("127.0.0.1", served.port), lang=library) as raw:
+            for create in (CREATE[language], WITHOUT_NAME[language]):
+                address = (await ask(raw, "MAILBOX.CREATE", create))["mail_address"]
+                await ask(raw, f"MSG.SEND.{address}", b"hello")
+                assert decoded(await ask(raw, f"MSG.QUERY.{address}", b"{}")) == [b"hello"]
+                await ask(raw, f"MAILBOX.DROP.{address}")
+
+
+@pytest.mark.parametrize(
+    ("library", "create"),
+    [
+        (None, CREATE["go"]),  # no library
+        ("python3", CREATE["go"]),  # not as Python's json writes it
+        ("go", b'{"name": "box", "ttl": 0}'),  # with spaces
+        ("rust", b'{"name":"box","ttl":null,"desc":null}'),  # RobustMQ's own tests
+        ("python3", b'{"ttl": 0, "name": "box", "renew": false}'),
+        ("go", b'{"name":"box"}'),
+    ],
+)
+async def test_a_create_of_another_shape_is_no_sign_of_an_official_sdk(served, library, create):
+    who = {"lang": library} if library else {}
+    async with await RawClient.connect(("127.0.0.1", served.port), **who) as raw:
+        await ask(raw, "MAILBOX.CREATE", create)
+        await ask(raw, "MSG.SEND.box", b"hello")
+        [item] = (await ask(raw, "MSG.QUERY.box", b"{}"))["messages"]
+        assert (item["payload"], "encoding" in item) == ("hello", False)
+        await ask(raw, "MAILBOX.DROP.box")
+
+
+async def test_a_fetch_says_for_certain_what_a_create_only_hinted_at(sdk):
+    await ask(sdk, "MAILBOX.CREATE", CREATE["go"])
+    await ask(sdk, "MSG.SEND.box", b"hello")
+    for verb, body, expected in (
+        ("QUERY", b"{}", "aGVsbG8="),
+        ("FETCH", b"{}", "hello"),
+        ("QUERY", b"{}", "hello"),
+        ("FETCH", STATELESS["go"], "aGVsbG8="),
+        ("QUERY", b"{}", "aGVsbG8="),
+        ("FETCH", b"{}", "aGVsbG8="),
+    ):
+        [item] = (await ask(sdk, f"MSG.{verb}.box", body))["messages"]
+        assert item["payload"] == expected
 
 
 @pytest.mark.parametrize("language", FETCH)
