@@ -89,7 +89,8 @@ class Way:
     kind of way.
     """
 
-    capabilities = frozenset({"any subject"})
+    # What it is able to: to ask with any subject, and to meet the same broker each time.
+    capabilities = frozenset({"any subject", "one broker"})
 
     def __init__(self, broker, clock, stack, database, agents=None):
         self.broker = broker
@@ -176,6 +177,8 @@ class Way:
 class ClusterWay(Way):
     """Two gateways of a cluster, to which requests go in turn."""
 
+    capabilities = frozenset({"any subject"})
+
     def _databases(self):
         return self.broker.databases
 
@@ -203,7 +206,7 @@ class TrustingGuard:
 class TcpWay(Way):
     """A broker behind a NATS server of ours, on a socket."""
 
-    capabilities = frozenset()
+    capabilities = frozenset({"one broker"})
 
     def __init__(self, broker, clock, stack, database, limits, agents=None):
         super().__init__(broker, clock, stack, database)

@@ -149,6 +149,10 @@ class EmbeddedBroker:
         """Answer one request."""
         return self._service.handle(request)
 
+    def forget(self, connection: str) -> None:
+        """Forget a connection that has ended; see `Service.forget`."""
+        self._service.forget(connection)
+
     def begin(
         self, request: Request, answer: Callable[[bytes], None], *, at_once: bool
     ) -> asyncio.Task[None] | None:

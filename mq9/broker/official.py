@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mq9.models import Deliver
+from mq9.protocol.request import fields_of
+from mq9.protocol.requests import Fetch
+
+_FETCH: Final = {"group_name", "deliver", "from_time", "from_id", "force_deliver", "config"}
 _CONFIG: Final = {"num_msgs", "max_wait_ms"}
 
 # A CREATE byte for byte: a number of seconds, and perhaps a name. JSON writers differ in spaces.
@@ -39,6 +44,25 @@ def is_fetch(body: dict[str, object]) -> bool:
         isinstance(config, dict)
         and _has(body, "deliver", "force_deliver")
         and _has(config, *_CONFIG)
+    )
+
+
+def reads_on(fetch: Fetch, payload: bytes) -> bool:
+    """Tell whether a FETCH is one of those by which their ``consume`` reads without a group.
+
+    Args:
+        fetch: The request.
+        payload: Its body.
+    """
+    if fetch.group_name is not None or fetch.deliver is not Deliver.LATEST:
+        return False
+    body = fields_of(payload)
+    config = body.get("config")
+    return (
+        is_fetch(body)
+        and body.keys() <= _FETCH
+        and isinstance(config, dict)
+        and config.keys() == _CONFIG
     )
 
 

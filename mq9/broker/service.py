@@ -16,7 +16,9 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
 from mq9 import address as addresses
+from mq9.broker import official
 from mq9.broker.feed import Feed
+from mq9.broker.latest_reads import LatestReads, Place
 from mq9.broker.observer import Observer
 from mq9.broker.payloads import PayloadForm
 from mq9.broker.waiters import Waiters
@@ -25,7 +27,14 @@ from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
 from mq9.engine.commands import ANYBODY, Actor, Call, Claimed, Outcome
-from mq9.errors import Forbidden, InvalidRequest, Mq9Error, OutcomeUnknown, Unavailable
+from mq9.errors import (
+    Forbidden,
+    InvalidRequest,
+    MailboxNotFound,
+    Mq9Error,
+    OutcomeUnknown,
+    Unavailable,
+)
 from mq9.models import Totals
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers
@@ -58,6 +67,7 @@ class Session:
         is_stranger: Whether whoever is no agent is nobody in particular, rather than an operator.
         is_older_sdk: Whether the client is known to be an SDK of an older generation.
         payloads: In which form payloads are written to the connection.
+        is_told_apart: Whether ``consumer`` is that of no other connection.
         max_reply: Bytes of messages in one reply, at the most; None where requests alone say so.
     """
 
@@ -67,6 +77,7 @@ class Session:
     is_stranger: bool = False
     is_older_sdk: bool = False
     payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
+    is_told_apart: bool = True
     max_reply: int | None = None
 
     @property
@@ -161,6 +172,7 @@ class Asked(NamedTuple):
         call: The request and who makes it.
         session: The connection that it came by.
         as_base64: Whether the reply is to hold base64.
+        reads_on: Whether it is a FETCH that goes on where the connection's last one ended.
         unread_of: The mailbox and group whose unread mail is to be counted in the reply, if any.
         watch: Measures it.
         on_leased: See `Request`.
@@ -170,6 +182,7 @@ class Asked(NamedTuple):
     call: Call[Body[Any]]
     session: Session
     as_base64: bool
+    reads_on: bool
     unread_of: tuple[str, str] | None
     watch: Stopwatch
     on_leased: Callable[[Call[commands.Undo]], None] | None
@@ -244,6 +257,7 @@ class Service:
         self._backend = backend
         self._meanings = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=older))
         self._meanings_to_sdks = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=of_sdks))
+        self._latest = LatestReads()
         self._agents = AgentSearch(backend, embeddings)
         self._waiters = waiters
         self._clock = clock
@@ -260,6 +274,14 @@ class Service:
             requests.Discover: self._discover,
             requests.Whoami: self._whoami,
         }
+
+    def forget(self, connection: str) -> None:
+        """Forget where a connection that has ended would have read on.
+
+        Args:
+            connection: The ``consumer`` of its session.
+        """
+        self._latest.forget(connection)
 
     def stop_waiting(self) -> None:
         """End every wait for mail, those to come included: a FETCH answers with what there is."""
@@ -325,10 +347,16 @@ class Service:
             body.check_address(named.mail_address)
             if session.max_reply is not None:
                 body = _limited(body, session.max_reply)
+            reads_on = (
+                isinstance(body, requests.Fetch)
+                and encoding is None
+                and session.is_told_apart
+                and official.reads_on(body, request.payload)
+            )
             call = self._call(body, named.mail_address, request, as_text=not as_base64)
         except Exception as error:  # noqa: BLE001  # it is logged
             return self._refuse(verb, watch, error)
-        return Asked(verb, call, session, as_base64, unread_of, watch, request.on_leased)
+        return Asked(verb, call, session, as_base64, reads_on, unread_of, watch, request.on_leased)
 
     async def _answer_with(self, asked: Asked, answer: Callable[[bytes], None]) -> None:
         answer(await self._answer(asked))
@@ -561,6 +589,9 @@ class Service:
         redelivered = sum(message.delivery_count > 1 for message in fetched.messages)
         if redelivered:
             self._observer.redelivered(redelivered)
+        if asked.reads_on and fetched.cursors is not None:
+            place = Place(fetched.generation, fetched.cursors)
+            self._latest.put(asked.session.consumer, call.address, place)
         return asked.verb.reply(fetched, as_base64=asked.as_base64)
 
     def _fetching(
@@ -577,11 +608,25 @@ class Service:
     def _peeking(
         self, asked: Asked, call: Call[requests.Fetch]
     ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
+        """Return what reads without a group, or reads on where the connection did so before."""
+
         async def again(last: Fetched | None) -> Fetched:
-            peek = commands.Peek(
-                fetch=call.request, position=None if last is None else last.position
-            )
-            generation = None if last is None else last.generation
+            if last is not None:
+                return await read(last.generation, last.position, last.cursors)
+            place = None
+            if asked.reads_on and not call.request.force_deliver:
+                place = self._latest.get(asked.session.consumer, call.address)
+            if place is not None:
+                try:
+                    return await read(place.generation, min(place.cursors), place.cursors)
+                except MailboxNotFound:
+                    pass  # another one may have taken the address
+            return await read(None, None, None)
+
+        async def read(
+            generation: str | None, position: int | None, cursors: tuple[int, ...] | None
+        ) -> Fetched:
+            peek = commands.Peek(fetch=call.request, position=position, cursors=cursors)
             return await self._peek(call.asking(peek, generation), asked.session, call.agent)
 
         return again

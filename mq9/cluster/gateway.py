@@ -206,11 +206,13 @@ class Gateway:
             self._write(_Reply(message.reply, replies.encode(replies.failure(busy))))
             return
         asker = _Asker(message.reply, self._answer)
+        connection = _connection_of(message.reply)
         session = Session(
-            _connection_of(message.reply),
+            connection,
             reserved=self._reserved,
             is_stranger=True,
             payloads=PayloadForm(self._encoding),
+            is_told_apart="." in connection,  # else each request may have an inbox of its own
             max_reply=self._client.max_payload - _HEAD_BYTES,
         )
         request = Request(

@@ -24,8 +24,8 @@ from mq9.server.subscriptions import BodyName, Subscription
 from mq9.server.users import Guard
 
 
-def _ignore() -> None:
-    """Count nothing."""
+def _ignore(*_: object) -> None:
+    """Do nothing."""
 
 
 class Begin(Protocol):
@@ -81,6 +81,7 @@ class Hub:
         pushes: The subscriptions that are sent mail, and what confirms it.
         read_turns: Lets few subscriptions read mail at the same time.
         bodies: The mail that clients have not read yet, so that each body is kept once.
+        forget: Called with the consumer of each connection that has ended.
         unheard: Called for each publish that reaches nobody.
         router: All subscriptions.
     """
@@ -97,6 +98,7 @@ class Hub:
     pushes: set[asyncio.Task[None]] = field(default_factory=set)
     read_turns: ReadTurns = field(default_factory=ReadTurns)
     bodies: WeakValueDictionary[BodyName, Body] = field(default_factory=WeakValueDictionary)
+    forget: Callable[[str], None] = _ignore
     unheard: Callable[[], None] = _ignore
     router: Router[Subscription] = field(init=False)
 

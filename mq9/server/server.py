@@ -94,6 +94,7 @@ class Server:
             limits,
             pick,
             encoding,
+            forget=broker.forget,
         )
         if observer is not None:
             self._hub.unheard = observer.publish_unheard
@@ -263,8 +264,8 @@ class Server:
             "server_id": self._id,
             "server_name": "mq9",
             "version": VERSION,
-            "proto": 1,
             "go": "",  # nats-core refuses an INFO without it
+            "proto": 1,
             "host": host,
             "port": port,
             "headers": True,

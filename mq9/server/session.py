@@ -183,6 +183,7 @@ class Session:
         """Forget the client. What it had sent is carried out; nothing is leased any more."""
         self.stop()
         self._subscriptions.clear()
+        self._hub.forget(self._asker.consumer)
 
     def deliver(self, subscription: Subscription, message: Message) -> None:
         """Send a message to one of this client's subscriptions."""

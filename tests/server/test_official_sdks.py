@@ -121,6 +121,29 @@ async def test_an_official_sdk_reads_what_was_sent(sdk, language, body):
     assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == []
 
 
+@pytest.mark.parametrize("language", FETCH)
+async def test_consume_without_a_group_is_given_each_message_once(sdk, language):
+    await ask(sdk, "MAILBOX.CREATE", CREATE[language])
+    await ask(sdk, "MSG.SEND.box", b"stored")
+    seen = []
+    for body in (b"a", b"b"):
+        for _ in range(3):
+            seen += decoded(await ask(sdk, "MSG.FETCH.box", STATELESS[language]))
+        await ask(sdk, "MSG.SEND.box", body)
+    seen += decoded(await ask(sdk, "MSG.FETCH.box", STATELESS[language]))
+
+    assert seen == [b"stored", b"a", b"b"]
+
+
+async def test_consume_without_a_group_begins_again_on_a_new_connection(served, sdk):
+    await ask(sdk, "MAILBOX.CREATE", CREATE["go"])
+    await ask(sdk, "MSG.SEND.box", b"a")
+    for _ in range(2):
+        async with await RawClient.connect(("127.0.0.1", served.port), lang="go") as raw:
+            seen = [decoded(await ask(raw, "MSG.FETCH.box", STATELESS["go"])) for _ in range(2)]
+            assert seen == [[b"a"], []]
+
+
 async def test_a_query_before_the_first_fetch_is_answered_as_official_sdks_read(served):
     for language, library in LIBRARIES.items():
         async with await RawClient.connect(("127.0.0.1", served.port), lang=library) as raw:
