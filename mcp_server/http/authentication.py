@@ -38,7 +38,7 @@ class KnownTokens:
         users: The users; those with a password, and those that are no agent, cannot call.
 
     Attributes:
-        agents: The names of the agents among them.
+        agents: The agents among them, with the mailboxes that each may send to; None for all.
     """
 
     def __init__(self, users: Users) -> None:

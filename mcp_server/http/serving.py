@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import typer
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -80,15 +80,13 @@ async def serve_http(
                 await stop.wait()
 
 
-def _connect_in_process(url: str | None, agents: Sequence[str]) -> Connect:
+def _connect_in_process(url: str | None, agents: Mapping[str, Sequence[str] | None]) -> Connect:
     """Return what makes an authenticated agent's client of a broker in this process.
 
     An agent that is known by a verifier or an access token alone is configured while it calls.
     """
     Mq9Client(url)
-    return lambda agent: Mq9Client(
-        url, agent=agent, agents=agents if agent in agents else (*agents, agent)
-    )
+    return lambda agent: Mq9Client(url, agent=agent, agents={agent: None, **agents})
 
 
 def _connect_by_token(url: str, http: HttpSettings) -> Connect:

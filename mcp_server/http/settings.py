@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcp_server.http.claimed_names import check_apart
@@ -33,7 +33,8 @@ class HttpSettings:
         hosts: Names, beside those of loopback, by which clients may call this machine.
         origins: Origins of web pages that may call, beside those on loopback.
         stateless: Whether to keep no sessions.
-        agents: The names of the agents that have a token, as far as they are known.
+        agents: The agents that have a token, as far as they are known, with the mailboxes that each
+            may send to; None for all.
         state_key: See ``make_server``.
         authorization_server: The URL of the server that issues access tokens; None for none.
         resource: The URL by which clients call, which those tokens name as their audience; None for
@@ -48,7 +49,7 @@ class HttpSettings:
     hosts: Sequence[str] = ()
     origins: Sequence[str] = ()
     stateless: bool = False
-    agents: Sequence[str] = ()
+    agents: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     state_key: str | None = None
     authorization_server: str | None = None
     resource: str | None = None
@@ -99,7 +100,7 @@ def http_settings(options: Options, settings: Settings) -> HttpSettings:
         host=options.host,
         port=options.port,
         verifier=tokens or verifier,
-        agents=() if tokens is None else tokens.agents,
+        agents={} if tokens is None else tokens.agents,
         state_key=options.state_key,
         hosts=(*(options.allow_host or ()), *(() if resource is None else (host_of(resource),))),
         origins=options.allow_origin or (),

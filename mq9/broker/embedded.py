@@ -202,6 +202,10 @@ class EmbeddedBroker:
         """
         return await self._service.claim(reserved)
 
+    async def send_limits(self) -> int:
+        """Count the mailboxes to which not everybody may send."""
+        return await self._service.send_limits()
+
     async def check(self) -> None:
         """See whether the storage works.
 

@@ -91,7 +91,7 @@ class Session:
         return (
             self.agent is not None
             and self.reserved is not None
-            and self.reserved.limits_sending(self.agent)
+            and self.reserved.has_allow_list(self.agent)
         )
 
     def actor(
@@ -532,6 +532,10 @@ class Service:
             with_sub_addresses=True,
         )
         return await self._backend.run(Call(claim))
+
+    async def send_limits(self) -> int:
+        """Count the mailboxes to which not everybody may send."""
+        return await self._backend.read(Call(commands.CountSendLimits()))
 
     async def check(self) -> None:
         """See whether the storage works: it can be read, and did not refuse a write just now."""

@@ -223,6 +223,12 @@ async def running(
         metrics.watch_clock(lambda: broker.clock_offset_ms / 1000)
         if guard.reserved is not None:
             _log_claimed(await broker.claim(guard.reserved))
+        elif closed := await broker.send_limits():
+            logger.warning(
+                "%d mailboxes limit who may send to them, which is not enforced: without --users "
+                "nobody knows who sends",
+                closed,
+            )
         if serving.member is None or "port" in settings.model_fields_set:
             server = serving.server = Server(
                 broker,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Self, Unpack
 
@@ -67,7 +67,9 @@ class Mq9Client(GatherMethods, AgentMethods):
             the extra ``semantic`` is installed. A server has its own.
         agents: For an in-process broker, all agents that are configured, ``agent`` among them:
             their names and mailboxes are then theirs alone, and what has no creator is closed to
-            ``agent``. Without it no agents are configured. A server has its users file.
+            ``agent``. Without it no agents are configured. A mapping says where each may send, such
+            as ``{"lawyer": None, "clerk": ["lawyer", "team.*"]}``; None for everywhere. A server
+            has its users file.
 
     Every method raises ``InvalidRequest`` for an argument that the protocol does not allow, before
     anything is sent; ``NotConnected`` when the client is not connected; ``Unreachable`` when no
@@ -87,13 +89,11 @@ class Mq9Client(GatherMethods, AgentMethods):
         randomness: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
         embeddings: Embeddings | None = None,
-        agents: Sequence[str] | None = None,
+        agents: Sequence[str] | Mapping[str, Sequence[str] | None] | None = None,
     ) -> None:
         name = None if agent is None else checks.agent_name("agent", agent)
         finding = None if embeddings is None else checked("embeddings", embeddings)
-        reserved = None
-        if agents is not None:
-            reserved = Reserved(checks.agent_name("agents", one) for one in agents)
+        reserved = None if agents is None else Reserved(agents)
         if server is not None:
             check_url(server, finding, reserved)
         consumer = f"client.{randomness(12).hex()}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
 from mq9.clock import Clock
@@ -19,7 +19,7 @@ class ClientOptions(TypedDict, total=False):
         clock: The clock to go by.
         randomness: Returns that many unpredictable bytes.
         embeddings: What finds agents by meaning.
-        agents: All agents that are configured.
+        agents: All agents that are configured; a mapping says where each may send.
     """
 
     request_timeout: float
@@ -28,4 +28,4 @@ class ClientOptions(TypedDict, total=False):
     clock: Clock | None
     randomness: Callable[[int], bytes]
     embeddings: Embeddings | None
-    agents: Sequence[str] | None
+    agents: Sequence[str] | Mapping[str, Sequence[str] | None] | None

@@ -8,7 +8,7 @@ from typing import Any
 
 from mq9 import address as addresses
 from mq9.engine import handlers, mailboxes
-from mq9.engine.commands import Actor, Call, CheckActor, ClaimNames
+from mq9.engine.commands import Actor, Call, CheckActor, ClaimNames, CountSendLimits
 from mq9.engine.limits import Limits
 from mq9.engine.mailbox import Mailbox, agents_in
 from mq9.errors import Forbidden, InvalidRequest
@@ -212,6 +212,18 @@ def claim(connection: sqlite3.Connection, request: ClaimNames, now: int) -> tupl
         )
         changed.append(address)
     return tuple(changed)
+
+
+@handlers.query(CountSendLimits)
+def count_send_limits(
+    connection: sqlite3.Connection, _call: Call[CountSendLimits], now: int
+) -> int:
+    """Count the mailboxes to which not everybody may send."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM mailboxes WHERE send_policy<>? AND coalesce(expires_ms>?, 1)",
+        (SendPolicy.EVERYONE.value, now),
+    ).fetchone()
+    return int(count)
 
 
 def count_closed(

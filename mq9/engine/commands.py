@@ -298,6 +298,11 @@ class ClaimNames(Request[Claimed]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountSendLimits(Request[int]):
+    """Count the mailboxes to which not everybody may send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentKeys(Request[tuple[str, ...]]):
     """The keys of all registrations."""
 

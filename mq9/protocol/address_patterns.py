@@ -38,12 +38,6 @@ class AddressPatterns:
     def __iter__(self) -> Iterator[str]:
         return iter(self._patterns)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AddressPatterns) and self._patterns == other._patterns
-
-    def __hash__(self) -> int:
-        return hash(self._patterns)
-
     def match(self, mail_address: str) -> bool:
         """Tell whether an address matches one of the patterns."""
         return any(fnmatchcase(mail_address, one) for one in self._patterns)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from mq9 import address as addresses
 from mq9.errors import InvalidRequest
+from mq9.protocol import checks
 from mq9.protocol.address_patterns import AddressPatterns
 
 
@@ -24,18 +25,21 @@ class Reserved:
     another agent is below that one (``ada.code``), what is below it belongs to the other agent.
 
     Args:
-        agents: The configured agents; one may be named more than once.
-        allow_send: Of agents that may not send everywhere, where they may.
+        agents: The configured agents, where one may be named more than once; or each with patterns
+            of the mailboxes that it may send to (its allow-list), None for all.
 
     Raises:
-        InvalidRequest: Two different names have the same slug.
+        InvalidRequest: A name or a pattern is none, or two different names have the same slug.
     """
 
-    def __init__(
-        self, agents: Iterable[str], allow_send: Mapping[str, AddressPatterns] | None = None
-    ) -> None:
-        self._slugs = {name: _slug(name) for name in agents}
-        self._allow_send = dict(allow_send or {})
+    def __init__(self, agents: Iterable[str] | Mapping[str, Sequence[str] | None]) -> None:
+        allowed = agents if isinstance(agents, Mapping) else dict.fromkeys(agents)
+        self._slugs = {checks.agent_name("agents", name): _slug(name) for name in allowed}
+        self._allow_send = {
+            name: AddressPatterns("allow_send", patterns)
+            for name, patterns in allowed.items()
+            if patterns is not None
+        }
         self._by_address: dict[str, str] = {}
         for name, slug in self._slugs.items():
             if slug is None:
@@ -85,8 +89,8 @@ class Reserved:
         allowed = self._allow_send.get(agent)
         return allowed is None or allowed.match(mail_address)
 
-    def limits_sending(self, agent: str) -> bool:
-        """Tell whether an agent has an allow-list."""
+    def has_allow_list(self, agent: str) -> bool:
+        """Tell whether an agent may send to some mailboxes only."""
         return agent in self._allow_send
 
     @property

@@ -85,7 +85,7 @@ class User:
     secret: str
     name: str | None = None
     agent: str | None = None
-    allow_send: AddressPatterns | None = None
+    allow_send: tuple[str, ...] | None = None
 
     @property
     def digest(self) -> bytes:
@@ -164,9 +164,8 @@ class Users:
         # Compared with every wrong password that has no hash of its own, so that the time tells
         # neither unknown names nor users without a hash.
         self._decoy = next((one.hash for one in self._passwords.values() if one.hash), None)
-        lists = _allow_lists(users)
-        allowed = {agent: one for agent, one in lists.items() if one is not None}
-        self.reserved = Reserved(lists, allowed) if lists else None
+        self._allow_send = _allow_lists(users)
+        self.reserved = Reserved(self._allow_send) if self._allow_send else None
 
     @classmethod
     def with_token(cls, token: str) -> Users:
@@ -212,10 +211,11 @@ class Users:
             raise InvalidRequest(f"users: {path}: {error}") from None
 
     @property
-    def agents_with_tokens(self) -> list[str]:
-        """The agents that have a token, each once."""
-        found = (one.agent for one in self._tokens)
-        return list(dict.fromkeys(agent for agent in found if agent is not None))
+    def agents_with_tokens(self) -> dict[str, tuple[str, ...] | None]:
+        """The agents that have a token, with the mailboxes that each may send to; None for all."""
+        return {
+            one.agent: self._allow_send[one.agent] for one in self._tokens if one.agent is not None
+        }
 
     async def admit(self, credentials: Mapping[str, Any], address: str = "") -> str | None:
         """Return the agent that a connection is; None for one that is no agent."""
@@ -256,9 +256,9 @@ class Users:
         return found
 
 
-def _allow_lists(users: Sequence[User]) -> dict[str, AddressPatterns | None]:
+def _allow_lists(users: Sequence[User]) -> dict[str, tuple[str, ...] | None]:
     """Return where each agent may send; None for everywhere."""
-    lists: dict[str, AddressPatterns | None] = {}
+    lists: dict[str, tuple[str, ...] | None] = {}
     for user in users:
         if user.agent is None:
             continue
@@ -297,7 +297,7 @@ def _user(where: str, table: Any) -> User:
         _secret(f"{where}: {kind}", table[kind], is_token=by_token),
         name,
         None if agent is None else checks.agent_name(f"{where}: agent", agent),
-        None if allowed is None else AddressPatterns(f"{where}: allow_send", allowed),
+        None if allowed is None else tuple(AddressPatterns(f"{where}: allow_send", allowed)),
     )
 
 

@@ -151,6 +151,16 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
                 await cy.client.read_resource("mq9://mailbox/bob")
 
 
+async def test_the_tokens_file_limits_where_an_agent_may_send(tmp_path):
+    limited = USERS.replace('agent = "ada",', 'agent = "ada", allow_send = ["bob"],')
+    options = ("--tokens", str(write_users(tmp_path, limited)))
+    with McpServing(tmp_path, *options, "--server", f"sqlite:///{tmp_path / 'mail.db'}") as server:
+        async with connected(server.url, token=ADA) as ada:
+            await ada.do("send_message", mail_address="bob", content="x")
+            told = await ada.fail("send_message", mail_address="cy", content="x")
+            assert "you may not send to cy; the operator's allow_send" in told
+
+
 async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch):
     monkeypatch.setattr("mcp_server.agents.callers.MAX_AGENTS", 3)
     names = [f"agent.{number}" for number in range(5)]

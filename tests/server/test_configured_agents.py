@@ -104,6 +104,23 @@ async def test_a_start_with_nothing_to_close_says_nothing(settings, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+async def test_a_server_without_users_says_that_it_limits_no_senders(settings, caplog):
+    caplog.set_level(logging.INFO, "mq9")
+    async with Mq9Client(f"sqlite:///{settings.data}", agent="Ada") as ada:
+        await ada.mailbox_create(name="notes", send_policy="creator")
+        await ada.mailbox_create(name="open")
+    said = (
+        "1 mailboxes limit who may send to them, which is not enforced: without --users nobody "
+        "knows who sends"
+    )
+
+    for users, expected in ((None, [said]), (settings.users, [])):
+        caplog.clear()
+        async with running(settings.model_copy(update={"users": users})):
+            told = [record.getMessage() for record in caplog.records]
+        assert [line for line in told if "who may send" in line] == expected
+
+
 def test_two_agents_with_one_mailbox_are_refused(tmp_path):
     path = write_users(
         tmp_path,
