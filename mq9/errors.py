@@ -16,6 +16,7 @@
     ├── IdConflict                id_conflict
     ├── Unauthorized              unauthorized
     ├── Forbidden                 forbidden
+    │   └── ReplyForbidden        reply_forbidden    (raised by the client)
     ├── Unavailable               unavailable        (nothing was done; try again soon)
     │   ├── OutcomeUnknown        outcome_unknown    (it may have been done)
     │   ├── BrokerFailed          broker_failed      (nothing was done; an operator must act)
@@ -53,6 +54,7 @@ __all__ = [
     "NotConnected",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "ReplyForbidden",
     "ReplyMailboxNotFound",
     "RequestFailed",
     "TooExpensive",
@@ -150,6 +152,12 @@ class Forbidden(Mq9Error):
     """The broker knows who is asking, and that agent may not do this."""
 
     code = "forbidden"
+
+
+class ReplyForbidden(Forbidden):
+    """The agent may not send to the mailbox that a message names for its answer."""
+
+    code = "reply_forbidden"
 
 
 class Unavailable(Mq9Error):

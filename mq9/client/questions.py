@@ -16,11 +16,13 @@ from mq9.client.mailboxes import MailboxMethods
 from mq9.client.messages import MessageMethods
 from mq9.client.ordered_reading import OrderedReading
 from mq9.errors import (
+    Forbidden,
     IdConflict,
     InvalidRequest,
     MailboxNotFound,
     Mq9Error,
     NoReply,
+    ReplyForbidden,
     ReplyMailboxNotFound,
 )
 from mq9.models import Message, Payload, Priority, StoredMessage
@@ -150,7 +152,8 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
             IdConflict: The message has been answered with another body, and this is its first
                 delivery, or the id was given.
-            Forbidden: The connection's agent may not take messages from ``from_mailbox``.
+            ReplyForbidden: The connection's agent may not send to the mailbox in ``reply_to``.
+            Forbidden: It may not, or may not take messages from the ``from_mailbox`` that is given.
         """
         if not isinstance(message, StoredMessage):
             raise InvalidRequest(f"message: {checks.shown(message)} is not a Message")
@@ -170,6 +173,10 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             )
         except MailboxNotFound as error:
             raise ReplyMailboxNotFound(str(error)) from error
+        except Forbidden as error:
+            if from_mailbox is not None:
+                raise  # that may be why
+            raise ReplyForbidden(str(error)) from error
         except IdConflict as error:
             if own_id is not None:
                 raise

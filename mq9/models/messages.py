@@ -308,6 +308,7 @@ class Message(StoredMessage):
         Raises:
             InvalidRequest: It has no ``reply_to``.
             ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
+            ReplyForbidden: The agent may not send to the mailbox in ``reply_to``.
             IdConflict: It has been answered with another body; see ``Mq9Client.reply``.
         """
         return await self._its_client().reply(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9 import Forbidden, InvalidRequest, MailboxNotFound
+from mq9 import Forbidden, InvalidRequest, MailboxNotFound, ReplyForbidden
 from mq9.models import SendPolicy
 
 from .reading import bodies
@@ -119,6 +119,33 @@ async def test_a_repeated_send_is_answered_as_the_first_time(ada, bob):
 
     assert await bob.send(box, "x", id="i") == 0
     assert len(await ada.query(box)) == 1
+
+
+@pytest.mark.parametrize("dead_letter", [None, "dead"])
+async def test_an_answer_that_may_not_be_sent_does_not_repeat_the_work(way, ada, bob, dead_letter):
+    await ada.mailbox_create(name="closed", send_policy="creator")
+    for name in ("work", "dead"):
+        await bob.mailbox_create(name=name)
+    await ada.send("work", "?", reply_to="closed")
+    runs = []
+
+    def handle(message):
+        runs.append(message.text)
+        return "an answer"
+
+    async with await bob.consume(
+        "work", handle, group_name="g", dead_letter=dead_letter
+    ) as consumer:
+        await way.clock.advance(3_600)
+        assert (runs, consumer.counters.rejected) == (["?"], 1)
+
+    assert (await bob.mailbox_status("work", group_name="g")).group.acked == 1
+    reasons = [one.moved.reason for one in await bob.query("dead")]
+    told = "mail_address: closed takes messages only from its creator (send_policy creator)"
+    assert reasons == ([] if dead_letter is None else [told])
+    [question] = await bob.query("work")
+    with pytest.raises(ReplyForbidden, match="closed takes messages only from its creator"):
+        await question.reply("an answer")
 
 
 async def test_a_renewed_mailbox_keeps_its_policy(way, ada, bob):

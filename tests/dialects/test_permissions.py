@@ -96,6 +96,23 @@ async def test_whoever_is_granted_it_is_sent_it_until_that_is_revoked(post, queu
     assert "for ada alone" in await again.heard()
 
 
+async def test_whoever_may_only_look_is_sent_it_and_takes_nothing(post):
+    body = orjson.dumps({"viewers": ["bob"]})
+    assert (await post.ask("MAILBOX.GRANT.box", body, **ADA))["error"] == ""
+
+    for subject in ("MAILBOX.MSG.box", "INBOX.box.>"):
+        bob = await post.listen(subject, **BOB)
+        assert await bob.heard() == ["for ada"]
+    member = await post.listen(queue="workers", **BOB)
+    [(kind, told)] = await member.frames()
+    assert kind == "-ERR"
+    assert "box is granted to you to look at only" in told
+    assert (await post.ask("MAILBOX.DELETE.box.0", **BOB))["code"] == "forbidden"
+    for name in ("workers", "mq9.inbox"):
+        status = await post.ask("MAILBOX.STATUS.box", orjson.dumps({"group_name": name}), **ADA)
+        assert status["group"]["exists"] is False
+
+
 @pytest.mark.parametrize("queue", ["", "workers"])
 async def test_who_waits_for_a_mailbox_that_another_makes_is_refused_then(post, queue):
     bob = await post.listen("MAILBOX.MSG.later", queue, **BOB)

@@ -87,6 +87,7 @@ def test_every_code_that_travels_is_there():
         "unreachable",
         "no_reply",
         "unusable_file",
+        "reply_forbidden",
         "reply_mailbox_not_found",
         "request_failed",
     }

@@ -68,6 +68,7 @@ def test_every_refusal_has_its_code():
         errors.BadReply,
         errors.NoReply,
         errors.NotConnected,
+        errors.ReplyForbidden,
         errors.ReplyMailboxNotFound,
         errors.RequestFailed,
         errors.Unreachable,

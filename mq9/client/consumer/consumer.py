@@ -48,7 +48,8 @@ class Consumer:
     ``Retry`` decides itself what becomes of its message; so does one that calls ``message.ack``,
     ``nack`` or ``move``, and whatever it returns or raises afterwards changes nothing. When the
     asker no longer waits for an
-    answer, the message is acked and counted as unanswered.
+    answer, the message is acked and counted as unanswered. When the answer may not be sent to
+    ``reply_to``, the message is given up as after ``Reject``.
 
     A handler that takes longer than ``handler_timeout`` has failed. A coroutine is cancelled. A
     plain function cannot be: it runs on, its message is retried as after any other failure, and it

@@ -19,8 +19,9 @@ class ConsumerEventKind(StrEnum):
 
     Each delivery begins with ``received``. Then comes how its handling ended: ``processed``,
     ``unanswered`` (nobody waits for the answer), ``failed`` (it raised, or took too long),
-    ``rejected``, or ``interrupted`` (the consumer was stopped before). After ``failed`` and
-    ``rejected`` comes what follows, which a handler that raises ``Retry`` asks for directly:
+    ``rejected`` (it raised ``Reject``, or its answer may not be sent), or ``interrupted`` (the
+    consumer was stopped before). After ``failed`` and ``rejected`` comes what follows, which a
+    handler that raises ``Retry`` asks for directly:
     ``retried`` (it will be delivered again) or ``dead_lettered`` (it was moved away). ``retried``
     also follows when the handler gave its message back by ``message.nack``.
     ``lease_lost`` may come at any time while it is handled: another consumer may get it, too.
@@ -68,7 +69,7 @@ class ConsumerCounters:
         processed: Deliveries handled without an error.
         unanswered: Deliveries done with because nobody waits for the answer.
         failed: Deliveries whose handler raised, or took longer than ``handler_timeout``.
-        rejected: Deliveries whose handler raised ``Reject``.
+        rejected: Deliveries whose handler raised ``Reject``, or whose answer may not be sent.
         retried: Deliveries after which the message will be delivered again.
         dead_lettered: Messages moved to the dead-letter mailbox.
         interrupted: Deliveries whose handler was still running when the consumer had to end.

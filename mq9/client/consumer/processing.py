@@ -22,7 +22,7 @@ from mq9.client.consumer.outcomes import Reject, Retry
 from mq9.client.consumer.retries import RetryPolicy
 from mq9.client.error_answers import Failure, reference_of
 from mq9.clock import sleep
-from mq9.errors import Mq9Error, ReplyMailboxNotFound
+from mq9.errors import Mq9Error, ReplyForbidden, ReplyMailboxNotFound
 from mq9.models import Message
 
 _logger = logging.getLogger("mq9.consumer")
@@ -356,7 +356,7 @@ class Processor:
                 self._log_unanswered(message, error)
             case _Interrupted():
                 note(ConsumerEventKind.INTERRUPTED)
-            case Reject():
+            case Reject() | ReplyForbidden():
                 note(ConsumerEventKind.REJECTED)
                 if handling.decision is not None or self._options.dead_letter is None:
                     await self._report(message, error)
@@ -372,7 +372,7 @@ class Processor:
 
     async def _follow(self, handling: Handling, error: Exception | None) -> None:
         """Ack a message, give it back or move it, since its handler has done none of these."""
-        message, dead_letter = handling.message, self._options.dead_letter
+        message = handling.message
         match error:
             case None:
                 if self._options.auto_ack or message.batch is None:
@@ -389,12 +389,18 @@ class Processor:
             case Reject():
                 if not handling.is_answered:
                     await self._error_answers.send(message, Failure.REJECTED, str(error))
-                if dead_letter is None:
-                    await self._ack(message)
-                else:
-                    await self._move(message, dead_letter, str(error))
+                await self._give_up(message, error)
+            case ReplyForbidden():  # to handle it once more would not help
+                await self._give_up(message, error)
             case _:
                 await self._retry(handling, error)
+
+    async def _give_up(self, message: Message, error: Exception) -> None:
+        """Move a message to the dead letters; without such a mailbox it is acked."""
+        if self._options.dead_letter is None:
+            await self._ack(message)
+        else:
+            await self._move(message, self._options.dead_letter, str(error))
 
     def _log_unanswered(self, message: Message, error: ReplyMailboxNotFound) -> None:
         """Log the first message that nobody waits for the answer to; the others are counted."""
