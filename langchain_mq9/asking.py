@@ -16,6 +16,7 @@ from langchain_mq9.calls import with_step_id
 from langchain_mq9.session import Session
 from langchain_mq9.tool import Mq9Tool
 from mq9 import Gathered, InvalidRequest, Mq9Error, Payload
+from mq9.client.error_answers import ErrorAnswer
 from mq9.operations import Operation
 from mq9.operations.asking import (
     DEFAULT_TIMEOUT_S,
@@ -60,9 +61,9 @@ class AskAgentTool(Mq9Tool):
         try:
             question = question_in(arguments)
             address = self._session.run(lambda caller: recipient(caller, question), config)
+            return _told(_interrupt(address, question))
         except Mq9Error as error:
             raise ToolException(str(explained(error, ask_agent, self._session.tools))) from error
-        return _told(_interrupt(address, question))
 
     async def _arun(self, *, config: RunnableConfig, arguments: Any = None) -> tuple[str, Result]:
         if self._mode == "wait":
@@ -70,9 +71,9 @@ class AskAgentTool(Mq9Tool):
         try:
             question = question_in(arguments)
             address = await self._session.arun(lambda caller: recipient(caller, question), config)
+            return _told(_interrupt(address, question))
         except Mq9Error as error:
             raise ToolException(str(explained(error, ask_agent, self._session.tools))) from error
-        return _told(_interrupt(address, question))
 
 
 class AskingMethods(ABC):
@@ -225,12 +226,20 @@ def _value(gathered: Gathered) -> Any:
 
 
 def _interrupt(address: str, question: Question) -> Any:
-    """Interrupt the graph with a question; return the answer when it is resumed."""
+    """Interrupt the graph with a question; return the answer when it is resumed.
+
+    Raises:
+        RequestFailed: The answer is an error answer.
+    """
     from langgraph.types import interrupt  # noqa: PLC0415  # loaded by whoever runs a graph
 
     content = question.content
     said = {"text": content} if isinstance(content, str) else {"content": content}
-    return interrupt({"type": "question", "to": address, **said})
+    answer = interrupt({"type": "question", "to": address, **said})
+    failed = ErrorAnswer.of_value(answer)
+    if failed is not None:
+        raise failed.as_error(address)
+    return answer
 
 
 def _told(answer: Any) -> tuple[str, Result]:

@@ -16,6 +16,14 @@ from mq9 import InvalidRequest
 from mq9.cli import logs
 from mq9.cli.program import new_app
 from mq9.cli.signals import stop_on_signals
+from mq9.client.consumer.options import (
+    DEFAULT_MAX_DEATHS,
+    DEFAULT_MAX_DELIVERIES,
+    DEFAULT_MAX_RETRY_DELAY_S,
+    DEFAULT_RETRY_DELAY_S,
+    RENEWED_LEASE_MS,
+)
+from mq9.protocol import checks, requests
 
 app = new_app()
 
@@ -54,8 +62,21 @@ def worker(  # noqa: PLR0917  # typer passes every option by name
         typer.Option(help="Mailbox for what cannot be handled.  [default: MAIL_ADDRESS.dead]"),
     ] = None,
     max_deliveries: Annotated[
-        int, typer.Option(help="Deliveries after which what fails goes there.")
-    ] = 5,
+        int, typer.Option(help="Deliveries before a failing message is a dead letter.")
+    ] = DEFAULT_MAX_DELIVERIES,
+    max_deaths: Annotated[
+        int, typer.Option(help="Deaths of workers before that, alone with it.")
+    ] = DEFAULT_MAX_DEATHS,
+    retry_delay: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time until the second delivery.")
+    ] = DEFAULT_RETRY_DELAY_S,
+    max_retry_delay: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Longest time between deliveries.")
+    ] = DEFAULT_MAX_RETRY_DELAY_S,
+    lease: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Time until others take over from a dead worker."),
+    ] = RENEWED_LEASE_MS / 1000,
     human: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +125,10 @@ def worker(  # noqa: PLR0917  # typer passes every option by name
         "stop_timeout": stop_timeout,
         "dead_letter": dead_letter,
         "max_deliveries": max_deliveries,
+        "max_deaths": max_deaths,
+        "retry_delay": retry_delay,
+        "max_retry_delay": max_retry_delay,
+        "lease_ms": round(checks.number(1, requests.MAX_LEASE_MS // 1000)("lease", lease) * 1000),
         "human": human,
         "escalate_to": escalate_to,
         "escalate_after": escalate_after,

@@ -54,6 +54,14 @@ class Progress:
             name = str(event["name"])
             await self._send(name, {"type": "progress", "node": name}, str(event["id"]))
 
+    async def tell_failure(self, reference: str) -> None:
+        """Tell that the message failed for the first time, and is tried again.
+
+        Args:
+            reference: What stands in the log.
+        """
+        await self._send("failed", {"type": "progress", "failed": reference}, None)
+
     async def _send(self, name: str, body: dict[str, Any], task: str | None) -> None:
         try:
             payload = to_json(body)

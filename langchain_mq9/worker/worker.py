@@ -38,8 +38,17 @@ from mq9.cli.signals import stop_on_signals
 from mq9.client import tracing
 from mq9.client.answer_ids import answer_id
 from mq9.client.consumer.calls import wait_for_any
-from mq9.client.consumer.options import Handler
+from mq9.client.consumer.options import (
+    DEFAULT_MAX_DEATHS,
+    DEFAULT_MAX_DELIVERIES,
+    DEFAULT_MAX_RETRY_DELAY_S,
+    DEFAULT_RETRY_DELAY_S,
+    RENEWED_LEASE_MS,
+    Handler,
+    within_a_day,
+)
 from mq9.client.consumer.processing import back_at_work, without_slot
+from mq9.client.error_answers import reference_of
 from mq9.operations.identity import slug
 from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks, requests
@@ -103,15 +112,19 @@ class MailboxWorker:
             the run's answer is told so. None for never.
         dead_letter: The mailbox for messages that cannot be handled; by default the agent's own
             with ``.dead`` behind it. It is made if it is missing.
-        max_deliveries: After how many deliveries a message that fails is moved there.
+        max_deliveries: After how many deliveries a message that fails is moved there. By default
+            20, which are tried within about an hour.
+        max_deaths: How many workers may die while they handle a message alone, before it is moved
+            there; see ``ConsumerOptions``.
         progress: ``mailbox`` to tell whoever waits for an answer of each node that has ended, and
-            of what nodes write with a stream writer. These messages have a header ``progress``,
+            of what nodes write with a stream writer, and of the first failure of a run that will
+            be tried again. These messages have a header ``progress``,
             and no correlation id, which is the answer's alone.
         max_hops: Through how many agents a conversation may have passed, 1 to 63.
         retry_delay: Seconds before a failed message is delivered again for the first time.
         max_retry_delay: The longest that delay grows to, in seconds; up to a day.
         lease_ms: Milliseconds after which another worker goes on if this process dies, 1 000 to
-            86 400 000.
+            86 400 000. The leases are renewed while the graph runs.
         on_event: Is told what happens to messages; see ``ConsumerOptions``.
         client_options: Further arguments of ``Mq9Client``, with ``server``.
 
@@ -139,12 +152,13 @@ class MailboxWorker:
         escalate_after: int | None = None,
         expires: int | None = None,
         dead_letter: str | None = None,
-        max_deliveries: int = 5,
+        max_deliveries: int = DEFAULT_MAX_DELIVERIES,
+        max_deaths: int = DEFAULT_MAX_DEATHS,
         progress: Literal["mailbox"] | None = None,
         max_hops: int = DEFAULT_MAX_HOPS,
-        retry_delay: float = 1.0,
-        max_retry_delay: float = 300.0,
-        lease_ms: int = requests.DEFAULT_LEASE_MS,
+        retry_delay: float = DEFAULT_RETRY_DELAY_S,
+        max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY_S,
+        lease_ms: int = RENEWED_LEASE_MS,
         on_event: EventHandler | None = None,
         **client_options: Unpack[ClientOptions],
     ) -> None:
@@ -169,9 +183,11 @@ class MailboxWorker:
             "num_msgs": concurrency,
             "stop_timeout": checks.seconds()("stop_timeout", stop_timeout),
             "max_deliveries": checks.whole(1, 1_000_000)("max_deliveries", max_deliveries),
-            "retry_delay": retry_delay,
-            "max_retry_delay": max_retry_delay,
+            "max_deaths": checks.whole(1, 1_000_000)("max_deaths", max_deaths),
+            "retry_delay": within_a_day("retry_delay", retry_delay),
+            "max_retry_delay": within_a_day("max_retry_delay", max_retry_delay),
             "lease_ms": checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms),
+            "error_answers": True,
             "on_event": on_event,
         }
         self._owns_client = client is None
@@ -491,6 +507,23 @@ class MailboxWorker:
 
     async def _log_failure(self, message: Message, error: Exception) -> None:
         logger.error("a message failed", exc_info=error, extra=_fields(message))
+        if not isinstance(error, Reject):
+            await self._tell_failure(message)
+
+    async def _tell_failure(self, message: Message) -> None:
+        """Tell whoever asked, once, that a message failed and will be tried again."""
+        is_last = message.delivery_count - message.deaths >= self._options["max_deliveries"]
+        if not self._tells_progress or message.reply_to is None or is_last:
+            return
+        progress = Progress(
+            self._client,
+            self.agent,
+            message=message_key(message),
+            reply_to=message.reply_to,
+            correlation_id=message.correlation_id,
+        )
+        await progress.tell_failure(reference_of(message))
+        self._done["progress"] += progress.sent
 
 
 def _fields(message: Message) -> dict[str, Any]:
@@ -499,6 +532,7 @@ def _fields(message: Message) -> dict[str, Any]:
         "msg_id": message.msg_id,
         "sender": message.sender,
         "delivery": message.delivery_count,
+        "reference": reference_of(message),
     }
 
 

@@ -213,7 +213,7 @@ async def die_of_one(broker, client, text):
 
 async def test_what_is_handled_alone_waits_for_the_others_and_keeps_its_lease(broker, client):
     await die_of_one(broker, client, "x")
-    await client.send("inbox", "a")
+    await client.send("inbox", "a", priority="urgent")
     handler = Handler()
     handler.free.clear()
     async with consuming(client, handler, concurrency=4) as consumer:
@@ -229,9 +229,17 @@ async def test_what_is_handled_alone_waits_for_the_others_and_keeps_its_lease(br
     assert await acked(client) == 3
 
 
+async def test_what_waits_for_a_message_that_is_handled_alone_does_not_die_of_it(broker, client):
+    await die_of_one(broker, client, "x")
+    await client.send("inbox", "b")
+    assert (await die_of(broker, client)).texts == ["x"]
+    again = await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    assert [(one.text, one.deaths) for one in again] == [("x", 2), ("b", 0)]
+
+
 async def test_what_another_has_handled_meanwhile_is_not_handled_again(broker, client):
     await die_of_one(broker, client, "x")
-    await client.send("inbox", "a")
+    await client.send("inbox", "a", priority="urgent")
     handler = Handler()
     handler.free.clear()
     async with consuming(client, handler, concurrency=4):

@@ -23,6 +23,8 @@ from mq9 import (
     MailboxNotFound,
     Mq9Client,
     NoReply,
+    Reject,
+    RequestFailed,
     SyncMq9Client,
 )
 from mq9.operations import asking
@@ -411,6 +413,56 @@ async def test_a_worker_mails_what_its_graph_asks_and_goes_on_with_the_answer(bo
 
     assert answer.json()["answer"] == "ada on tea"
     assert agents == [("ada", "tea")]
+
+
+# Error answers
+
+
+async def refuse(message):
+    raise Reject("not my field")
+
+
+@pytest.fixture
+async def refusing(client):
+    await client.mailbox_create(name="zoe")
+    await client.consume("zoe", refuse)
+
+
+@pytest.mark.usefixtures("refusing")
+async def test_a_node_that_waits_learns_at_once_that_its_question_was_refused(boss, client):
+    before = client.clock.now_ms()
+    with pytest.raises(RequestFailed, match="zoe rejected the request: not my field") as raised:
+        await boss.aask_agent("tea", to="zoe", timeout=600)
+    assert raised.value.failure == "rejected"
+    assert client.clock.now_ms() - before < 60_000
+
+
+@pytest.mark.usefixtures("refusing")
+async def test_a_node_that_interrupted_the_graph_learns_it_too(boss, client):
+    async def ask(topic):
+        try:
+            return await boss.aask_agent(topic, to="zoe", mode="interrupt")
+        except RequestFailed as error:
+            return f"{error.failure}: {error.reason}"
+
+    async with MailboxWorker(asking_graph(ask), agent="desk", client=client):
+        answer = await client.request("desk", {"topic": "tea"}, timeout=600)
+    assert answer.json()["answer"] == "rejected: not my field"
+
+
+@pytest.mark.usefixtures("refusing")
+async def test_a_model_learns_it_in_both_modes(boss):
+    said = await use(boss, mail_address="zoe", content="tea")
+    assert said.status == "error"
+    assert "zoe rejected the request: not my field" in said.content
+    model = ScriptedModel(call("ask_agent", mail_address="zoe", content="tea"), "Done.")
+    app = create_agent(model, [boss.ask_agent_tool("interrupt")], checkpointer=InMemorySaver())
+    await app.ainvoke({"messages": [("human", "Ask.")]}, THREAD)
+    failed = {"type": "error", "code": "rejected", "reason": "not my field", "reference": "r"}
+    state = await app.ainvoke(Command(resume=failed), THREAD)
+    said = state["messages"][2]
+    assert said.status == "error"
+    assert "zoe rejected the request: not my field" in said.content
 
 
 @pytest.mark.programs

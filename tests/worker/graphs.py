@@ -61,9 +61,9 @@ def echo(saver=None):
 
 
 @contextlib.asynccontextmanager
-async def working(client, graph, **options):
-    """Run a worker of agent `lawyer` while inside."""
-    async with MailboxWorker(graph, agent="lawyer", client=client, **options) as worker:
+async def working(client, graph, *, agent="lawyer", **options):
+    """Run a worker while inside."""
+    async with MailboxWorker(graph, agent=agent, client=client, **options) as worker:
         yield worker
 
 

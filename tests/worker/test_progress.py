@@ -50,7 +50,29 @@ async def test_what_was_told_is_not_told_again_when_a_step_is_repeated(client):
 
     graph = Steps("read", "write", write=fail_once).compile()
     _, [_answer], told = await progress_of(client, graph, progress="mailbox")
-    assert [one.headers["progress"] for one in told] == ["read", "custom", "write"]
+    assert [one.headers["progress"] for one in told] == ["read", "custom", "failed", "write"]
+
+
+async def test_the_first_failure_alone_is_told_where_the_message_is_tried_again(client):
+    async def fail(state, config):
+        raise ValueError("password=hunter2")
+
+    graph = Steps("read", read=fail).compile()
+    options = {"max_deliveries": 3, "progress": "mailbox"}
+    _, [answer], [told] = await progress_of(client, graph, **options)
+    body = answer.json()
+    assert told.json() == {"type": "progress", "failed": body["reference"]}
+    assert (told.headers["progress"], told.headers["progress-of"]) == ("failed", "c")
+    assert (body["code"], body["reason"]) == ("failed", "ValueError")
+
+
+async def test_a_failure_that_is_the_last_is_no_progress(client):
+    async def fail(state, config):
+        raise ValueError
+
+    graph = Steps("read", read=fail).compile()
+    _, [answer], told = await progress_of(client, graph, max_deliveries=1, progress="mailbox")
+    assert (answer.json()["type"], told) == ("error", [])
 
 
 async def test_a_request_gets_the_answer_and_not_progress(client):

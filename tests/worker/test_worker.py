@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from langchain_mq9.testing import ScriptedModel
-from mq9 import InvalidRequest
+from mq9 import InvalidRequest, RequestFailed
 from tests.worker.graphs import State, Steps, echo, held, working
 
 
@@ -77,6 +77,27 @@ async def test_a_run_that_keeps_failing_is_moved_away_with_where_it_failed(clien
     assert task.startswith("During task with name 'write'")
     assert frame.endswith('in fail: raise ValueError("no such contract")')
     assert steps.ran == ["read", "write", "write", "write"]  # what is checkpointed ran once
+
+
+async def test_whoever_asks_is_told_at_once_that_a_message_is_given_up(client, caplog):
+    async with working(client, Steps("read").compile()):
+        with pytest.raises(RequestFailed) as raised:
+            await client.request("lawyer", "tea", timeout=600)
+    error = raised.value
+    assert (error.failure, error.reason[:19]) == ("rejected", "the body is no JSON")
+    assert error.reference in {getattr(one, "reference", None) for one in caplog.records}
+
+
+async def test_two_agents_that_give_up_do_not_answer_each_other_for_ever(client):
+    """An error answer that comes to a worker as mail is given up without an answer."""
+    async with (
+        working(client, Steps("read").compile()) as lawyer,
+        working(client, Steps("read").compile(), agent="clerk") as clerk,
+    ):
+        await client.send("lawyer", "no JSON", reply_to="clerk")
+        await client.clock.advance(60)
+        assert lawyer.counters.mail.rejected == 1
+        assert clerk.counters.mail.rejected == 1
 
 
 @pytest.mark.parametrize(
@@ -251,4 +272,5 @@ async def test_a_graph_that_stops_at_a_breakpoint_is_not_taken_for_ended(client)
         await client.clock.advance(0)
     [moved] = await client.query("lawyer.dead")
     assert moved.moved.reason.startswith("the graph stops before write, as it was compiled to")
-    assert await client.query("asker") == []
+    [answer] = await client.query("asker")
+    assert answer.json()["reason"] == moved.moved.reason

@@ -254,8 +254,7 @@ class Consumer:
             if goes_by_offset(fetched):
                 await self._consume_by_offset(fetched)
             else:
-                # What is handled alone comes last, so that nothing that has begun waits for it.
-                for message in sorted(fetched, key=lambda one: one.deaths > 0):
+                for message in fetched:
                     self._processor.begin(message)
             await self._until_stopped(self._processor.wait_for_slot(), None)
             if self._stopping:

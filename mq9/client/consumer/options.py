@@ -48,7 +48,7 @@ def _plain_function(name: str, value: Any) -> Any:
 
 
 _one_to_1000 = checks.whole(1, 1_000)
-_within_a_day = checks.seconds(MAX_DELAY_S)
+within_a_day = checks.seconds(MAX_DELAY_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +107,8 @@ class ConsumerOptions(Checked):
     max_deliveries: int = _checked(checks.whole(1, 1_000_000))
     max_deaths: int = _checked(checks.whole(1, 1_000_000))
     dead_letter: str | None = _checked(checks.optional(checks.mail_address))
-    retry_delay: float = _checked(_within_a_day)
-    max_retry_delay: float = _checked(_within_a_day)
+    retry_delay: float = _checked(within_a_day)
+    max_retry_delay: float = _checked(within_a_day)
     handler_timeout: float | None = _checked(checks.optional(checks.seconds(above_zero=True)))
     stop_timeout: float = _checked(checks.seconds())
     agent: str | None = _checked(checks.optional(checks.agent_name))

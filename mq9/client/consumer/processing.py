@@ -172,6 +172,8 @@ class Processor:
         if handling.is_at_work or handling.is_handled:
             return  # it is already, or its time is up
         await self._company.enter(handling)
+        if handling.is_alone:
+            await self._tell_who_rests()
         if not handling.is_told_to_wait or not handling.is_leased:
             return
         try:
@@ -224,11 +226,19 @@ class Processor:
         while self._running:
             await sleep(self._clock, self._options.leased_ms / 3000)
             held = [one for one in self._running.values() if one.is_leased]
-            await self._renew([one for one in held if one.is_at_work or one.is_handled])
-            waiting = [one for one in held if not (one.is_at_work or one.is_handled)]
-            for one in waiting:
-                one.is_told_to_wait = True
-            await self._renew(waiting, begun=False)
+            await self._renew(held)  # all at once, so that they would come again in their order
+            await self._tell_who_rests()
+
+    async def _tell_who_rests(self) -> None:
+        """Tell the broker which messages are not being handled, although they were fetched."""
+        resting = [
+            one
+            for one in self._running.values()
+            if one.is_leased and not (one.is_at_work or one.is_handled or one.is_told_to_wait)
+        ]
+        for one in resting:
+            one.is_told_to_wait = True
+        await self._renew(resting, begun=False)
 
     async def _renew(self, held: list[Handling], *, begun: bool | None = None) -> None:
         if not held:
