@@ -22,12 +22,14 @@ _LOCKED_S = 60  # of the checkpoints, by so many other processes
 
 class State(TypedDict, total=False):
     number: int
+    seconds: float  # that each step takes
     square: int
     steps: list[str]
 
 
 def step(name):
     async def run(state):
+        await asyncio.sleep(state.get("seconds", 0))
         return {"square": state["number"] ** 2, "steps": [*state.get("steps", []), name]}
 
     return run

@@ -29,7 +29,7 @@ pytestmark = [
 
 
 @contextlib.asynccontextmanager
-async def crew(url, directory, workers):
+async def crew(url, directory, workers, lease_ms=LEASE_MS):
     """Run workers; yields the program that runs them, and their process ids."""
     # What coverage writes does not survive a kill, so none is measured there.
     environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
@@ -39,7 +39,7 @@ async def crew(url, directory, workers):
         url,
         directory / "threads.db",
         str(workers),
-        str(LEASE_MS),
+        str(lease_ms),
         stdout=asyncio.subprocess.PIPE,
         env=environment | {"PYTHONPATH": str(ROOT)},
     )

@@ -1,6 +1,7 @@
 """Messages that their workers die of: counted apart, handled alone, and moved away in the end."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -227,6 +228,38 @@ async def test_what_is_handled_alone_waits_for_the_others_and_keeps_its_lease(br
         assert handler.texts == ["a", "x", "b"]
         assert (consumer.counters.leases_lost, handler.most_at_once) == (0, 1)
     assert await acked(client) == 3
+
+
+async def test_what_would_wait_for_a_message_that_is_handled_alone_goes_to_others(broker, client):
+    for text in "xyz":
+        await client.send("inbox", text)
+    await client.fetch("inbox", group_name="g", begun=True, lease_ms=1_000, consumer="dead")
+    await broker.clock.advance(1)
+    await client.send("inbox", "a")
+    handlers = [Handler() for _ in range(4)]
+    for handler in handlers:
+        handler.free.clear()
+    async with contextlib.AsyncExitStack() as stack:
+        for handler in handlers:
+            await stack.enter_async_context(consuming(client, handler, concurrency=4))
+        await broker.clock.advance(5)
+        assert sorted(handler.texts for handler in handlers) == [["a"], ["x"], ["y"], ["z"]]
+        for handler in handlers:
+            handler.free.set()
+
+
+async def test_what_is_left_to_others_loses_few_of_its_tries(broker, client):
+    texts = [f"{number}" for number in range(12)]
+    for text in texts:
+        await client.send("inbox", text)
+    await client.fetch("inbox", group_name="g", begun=True, lease_ms=1_000, consumer="dead")
+    await broker.clock.advance(1)
+    handler = Handler()
+    async with consuming(client, handler, concurrency=12, num_msgs=12):
+        await broker.clock.advance(60)
+    assert sorted(handler.texts) == sorted(texts)
+    assert max(handler.counts) <= 3
+    assert handler.most_at_once == 1
 
 
 async def test_what_waits_for_a_message_that_is_handled_alone_does_not_die_of_it(broker, client):

@@ -18,6 +18,11 @@ class Company:
         self._is_one_alone = False
         self._left = asyncio.Event()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is being handled."""
+        return not self._is_one_alone and not self._together
+
     async def enter(self, handling: Handling) -> None:
         """Return when the message may be handled; nobody has entered when this is cancelled."""
         while self._is_one_alone or (handling.is_alone and self._together):

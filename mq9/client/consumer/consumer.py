@@ -88,6 +88,7 @@ class Consumer:
             options,
             Recorder(self._name, options.on_event),
         )
+        self._is_careful = False  # whether to fetch one by one what may have to be handled alone
         self._asked = 0  # how many messages the latest fetch asked for
         self._loop_task: asyncio.Task[None] | None = None
         self._interruptible: asyncio.Task[Any] | None = None
@@ -223,7 +224,8 @@ class Consumer:
     async def _fetch(self, max_wait_ms: int) -> FetchResult:
         progress = self._acks.progress
         if progress is None:
-            self._asked = min(self._options.num_msgs, self._processor.free_slots)
+            most = 1 if self._is_careful else self._options.num_msgs
+            self._asked = min(most, self._processor.free_slots)
         else:
             self._asked = progress.num_msgs
         return await self._client.fetch(
@@ -254,8 +256,9 @@ class Consumer:
             if goes_by_offset(fetched):
                 await self._consume_by_offset(fetched)
             else:
-                for message in fetched:
-                    self._processor.begin(message)
+                if fetched:
+                    self._is_careful = any(one.deaths for one in fetched)
+                await self._processor.begin_several(fetched)
             await self._until_stopped(self._processor.wait_for_slot(), None)
             if self._stopping:
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -29,6 +29,7 @@ _logger = logging.getLogger("mq9.consumer")
 
 _ANSWERS = (str, bytes, bytearray, memoryview, Mapping, list, tuple)
 _MOST_BEGUN = 1_000  # messages, those included whose handlers wait
+_FREE_SOON_MS = 1_000  # the shortest lease
 _CANCEL_GRACE_S = 1.0  # for a cancelled handler to end
 _LAST_REQUESTS_S = 3.0  # for everything that follows when handlers are given no more time
 
@@ -131,6 +132,28 @@ class Processor:
     def is_calling_this_task(self) -> bool:
         """Whether the current task is a handler's."""
         return asyncio.current_task() in self._calls
+
+    async def begin_several(self, messages: Sequence[Message]) -> None:
+        """Handle messages in the background, and leave to others what would have to wait.
+
+        One that is to be handled alone waits for those that are at work. While it is handled, the
+        others of its fetch would wait; so they are soon free for other consumers.
+        """
+        begun = [one for one in messages if not one.deaths]
+        first_alone = next((one for one in messages if one.deaths), None)
+        if first_alone is not None:
+            is_next = self._company.is_empty and first_alone is messages[0]
+            begun = [first_alone] if is_next else [*begun, first_alone]
+        for message in begun:
+            self.begin(message)
+        ids = {one.msg_id for one in begun}
+        left = [one for one in messages if one.msg_id not in ids]
+        if not left:
+            return
+        try:
+            await self._acks.renew(left, _FREE_SOON_MS, begun=False)
+        except Mq9Error as error:
+            _logger.warning("%s leaves messages until their leases end: %s", self._name, error)
 
     def begin(self, message: Message) -> None:
         """Handle a message in the background."""
