@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from mq9.client import arguments
 from mq9.client.consumer.calls import is_coroutine_function
+from mq9.client.consumer.options import DEFAULT_MAX_DELIVERIES
 from mq9.client.options import ClientOptions
 from mq9.client.ordered_reading import in_order
 from mq9.client.receiver import MessageCallback, Receiver
@@ -182,7 +183,7 @@ class Mailbox:
         *,
         resume: str | None = None,
         dead_letter: str | None = None,
-        max_deliveries: int = 5,
+        max_deliveries: int = DEFAULT_MAX_DELIVERIES,
     ) -> Receiver:
         """Receive everything unexpired that is stored, and then what arrives, until it is stopped.
 
@@ -198,7 +199,7 @@ class Mailbox:
         With ``resume`` this is a member of a consumer group of that name: its members compete, and
         each message goes to one of them. It is confirmed when the callback has returned. When the
         callback raised, it is delivered again, to any member, after a second, two, four and so on
-        up to five minutes; when the program died, a minute later. With ``dead_letter`` it moves
+        up to five minutes; when the program died, 15 seconds later. With ``dead_letter`` it moves
         there after ``max_deliveries``, and without it is delivered until it expires or is deleted.
         A callback may raise ``Reject`` or ``Retry``, or decide by the message's methods. Members
         take one message at a time, the most urgent; low ones come as normal ones do.
@@ -209,7 +210,8 @@ class Mailbox:
                 it, and without ``resume``, iterate over what this returns.
             resume: The consumer group.
             dead_letter: With ``resume``, the mailbox for what keeps failing.
-            max_deliveries: With ``dead_letter``, how often a message is delivered, 1 to 1 000.
+            max_deliveries: With ``dead_letter``, how often a message is delivered, 1 to 1 000 000;
+                20 by default.
 
         Returns:
             The receiver. When the mailbox expires or is removed it ends, which is logged, and its

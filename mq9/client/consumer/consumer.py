@@ -35,12 +35,13 @@ class Consumer:
 
     It fetches only as many messages as it has free slots, renews the leases of those it is
     handling, and acks each by itself once its handler has returned. A handler that raises leaves
-    its message unacked: it is delivered again after a delay that doubles with every delivery. After
-    ``max_deliveries`` it is moved to the ``dead_letter`` mailbox (see ``Mq9Client.move``), where
+    its message unacked: it is delivered again after a delay that doubles with every delivery. A
+    message whose worker died is handled alone from then on. After ``max_deliveries``, or
+    ``max_deaths``, it is moved to the ``dead_letter`` mailbox (see ``Mq9Client.move``), where
     ``moved`` says what it was and why. While that mailbox is missing or full, the message stays
     where it is, the error is reported, and the move is tried again every ``max_retry_delay``
     without running the handler. Without ``dead_letter`` a message is retried for as long as it is
-    stored.
+    stored. A sender that waits for an answer gets an error answer when its message is given up.
 
     A plain function runs in a thread, so that it may block; a coroutine function runs on the event
     loop. Text, bytes, a dict or a list that it returns is sent as the answer to a message that says
