@@ -10,8 +10,15 @@ before it has confirmed the message.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -69,6 +76,26 @@ class Given:
         )
 
 
+class Members:
+    """The members of one group that are sent the mail of a mailbox.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Count one more while inside."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+
 class Feed:
     """Gives one subscription the mail of a mailbox.
 
@@ -82,6 +109,7 @@ class Feed:
         consumer: Which consumer of the group it is.
         asker: Whose turn the commands take.
         group_name: The group that competes for the messages; None where everybody is given all.
+        members: Of the group.
         read_by: The group for which what everybody is given counts as read; None for none.
         is_stopping: Tells whether the broker ends every wait.
     """
@@ -98,9 +126,11 @@ class Feed:
         consumer: str,
         asker: str,
         group_name: str | None,
+        members: Members,
         read_by: str | None,
         is_stopping: Callable[[], bool],
     ) -> None:
+        self._members = members
         self._backend = backend
         self._waiters = waiters
         self._clock = clock
@@ -114,6 +144,10 @@ class Feed:
         self._is_stopping = is_stopping
         # The last read without a group in the present mailbox, without its messages.
         self._last: Fetched | None = None
+
+    def joined(self) -> AbstractContextManager[None]:
+        """Be a member of the group while inside: the others take only their share meanwhile."""
+        return self._members.joined()
 
     @asynccontextmanager
     async def next(
@@ -141,7 +175,7 @@ class Feed:
                 wait_ms, change_ms = _LOOK_MS, None
                 async with turn():
                     try:
-                        fetched = await self._look(most)
+                        fetched = await self._look(await self._share(most))
                     except MailboxNotFound:
                         if self._last is not None:
                             self._last = None  # another mailbox may have the address already
@@ -158,6 +192,15 @@ class Feed:
                     change_ms -= self._clock.now_ms()
                 await waiter.wait(self._clock, wait_ms, change_ms, awaited_ms=wait_ms)
         yield None
+
+    async def _share(self, most: int) -> int:
+        """Return how many messages to take, so that as many are left for each other member."""
+        if self._group_name is None or self._members.count <= 1:
+            return most
+        count = commands.CountUnread(group_name=self._group_name)
+        unread = await self._backend.read(self._call(count))
+        waiting = 0 if unread is None else unread.critical + unread.urgent + unread.normal
+        return min(most, max(1, math.ceil(waiting / self._members.count)))
 
     async def _look(self, most: int) -> Fetched:
         fetch = requests.Fetch(

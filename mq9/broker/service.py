@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
+from weakref import WeakValueDictionary
 
 from mq9 import address as addresses
 from mq9.broker import official
-from mq9.broker.feed import Feed
+from mq9.broker.feed import Feed, Members
 from mq9.broker.latest_reads import LatestReads, Place
 from mq9.broker.observer import Observer
 from mq9.broker.payloads import PayloadForm
@@ -258,6 +259,7 @@ class Service:
         self._meanings = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=older))
         self._meanings_to_sdks = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=of_sdks))
         self._latest = LatestReads()
+        self._members: WeakValueDictionary[tuple[str, str | None], Members] = WeakValueDictionary()
         self._agents = AgentSearch(backend, embeddings)
         self._waiters = waiters
         self._clock = clock
@@ -567,6 +569,7 @@ class Service:
             consumer=f"{session.consumer}/feed",
             asker=session.asker,
             group_name=group_name,
+            members=self._members.setdefault((mail_address, group_name), Members()),
             read_by=read_by,
             is_stopping=lambda: self._stopping,
         )

@@ -119,9 +119,10 @@ class Pushes:
         self, subscription: Subscription, mail: Mail, feed: Feed, turn: ReadTurn
     ) -> None:
         try:
-            while self._goes_on(subscription):
-                if not await self._send_next(subscription, mail, feed, turn):
-                    return  # the broker stops
+            with feed.joined():
+                while self._goes_on(subscription):
+                    if not await self._send_next(subscription, mail, feed, turn):
+                        return  # the broker stops
         except Mq9Error as error:
             logger.info("%s is sent nothing of %s: %s", self._name, mail.mail_address, error)
             self._refuse(subscription, str(error))

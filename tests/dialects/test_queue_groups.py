@@ -1,6 +1,7 @@
 """Subscriptions with a queue group: each message goes to one member, once."""
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 
@@ -68,6 +69,22 @@ async def test_a_group_goes_by_priority_and_low_comes_after_normal(post):
     member = await post.listen(queue=WORKERS)
 
     assert await member.heard() == ["critical", "urgent", "normal", "low"]
+
+
+@pytest.mark.parametrize("members", [2, 3])
+async def test_idle_members_share_what_comes_at_once(post, members):
+    idle = [await post.listen(queue=WORKERS) for _ in range(members)]
+    sender = await post.hosted.raw()
+    sent = [str(number) for number in range(40)]
+    await sender.send_all(
+        b"".join(publish("$mq9.AI.MAILBOX.MSG.box", body.encode()) for body in sent) + b"PING\r\n"
+    )
+    assert await sender.frame() == ("PONG",)
+
+    heard = await asyncio.gather(*(member.heard() for member in idle))
+
+    assert sorted(itertools.chain(*heard)) == sorted(sent)
+    assert min(map(len, heard)) >= 40 // members // 2, heard
 
 
 async def test_members_come_and_go_and_nothing_is_lost_or_comes_twice(post):
