@@ -39,7 +39,7 @@ class Follower:
         Raises:
             Unavailable: The log cannot be reached.
         """
-        self._heard = await self._log.follow(self.offer)
+        self._heard = max(await self._log.follow(self.offer), self._heard)
 
     async def hear_again(self) -> None:
         """Follow the log anew where records had to be read and were never heard of.
@@ -48,7 +48,7 @@ class Follower:
             Unavailable: The log cannot be reached.
         """
         if self._read > self._heard:
-            self._heard = await self._log.follow(self.offer)
+            await self.start()
 
     @property
     def known(self) -> int:

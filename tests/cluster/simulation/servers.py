@@ -4,8 +4,9 @@ A connection has what the log of a cluster uses of nats-py's client.
 """
 
 import asyncio
+import itertools
 from collections import deque
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import nats.errors
@@ -19,6 +20,8 @@ _WINDOW_MS = 120_000
 _BATCH = 16
 _BELIEVES_S = 12  # that it leads the stream, a server that is cut off from the others
 _APART_S = 1e-6
+_CONSUME = f"$JS.API.CONSUMER.CREATE.{NAME}."
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Message(NamedTuple):
@@ -26,6 +29,8 @@ class Message(NamedTuple):
 
     data: bytes
     headers: dict
+    subject: str = ""
+    reply: str = ""
 
 
 class Servers:
@@ -54,6 +59,8 @@ class Servers:
         self._ids = {}
         self._in_process = set()
         self._connections = []
+        self._consumers = set()  # the inboxes to which they deliver
+        self.inboxes = itertools.count()
         self.trouble = 0.0
         self.is_down = False
         self.first = 1
@@ -105,6 +112,9 @@ class Servers:
                 answer(nats.errors.NoRespondersError())
         elif subject == f"{NAME}.append":
             self._append(data, headers[api.Header.MSG_ID.value], answer)
+        elif subject.startswith(_CONSUME):
+            self._consumers.add(orjson.loads(data)["config"]["deliver_subject"])
+            answer(_told(delivered={"stream_seq": self.last}))
         else:
             answer(self.info("leads", 0.5))
 
@@ -156,8 +166,10 @@ class Servers:
         stored = _Stored(self.last + 1, self._now().isoformat(), data)
         self._records.append(stored)
         self._on_stored(stored.logged)
+        if self.happens(0.01):  # the server that had them ends
+            self._consumers.clear()
         for connection in self._connections:
-            connection.tell(stored.message)
+            connection.tell(stored.delivered, self._consumers)
         return stored.sequence
 
     def get(self, wanted, bring):
@@ -189,7 +201,7 @@ class _CutOff:
 
     def ask(self, subject, _data, _headers, answer):
         """Answer what can be answered alone, as it was."""
-        if subject == f"{NAME}.append":
+        if subject == f"{NAME}.append" or subject.startswith(_CONSUME):
             return
         silent_s = self._loop.time() - self._since
         told = self._servers.info("leads" if silent_s < _BELIEVES_S else None, silent_s)
@@ -214,6 +226,15 @@ class _Stored(NamedTuple):
         )
 
     @property
+    def delivered(self):
+        """How a consumer brings it."""
+        nanoseconds = (
+            (datetime.fromisoformat(self.stamp) - _EPOCH) // timedelta(microseconds=1) * 1000
+        )
+        reply = f"$JS.ACK.{NAME}.c.1.{self.sequence}.1.{nanoseconds}.0"
+        return Message(self.data, {}, f"{NAME}.append", reply)
+
+    @property
     def logged(self):
         now_ms = int(datetime.fromisoformat(self.stamp).timestamp() * 1000)
         return Logged(self.sequence, now_ms, self.data)
@@ -229,7 +250,7 @@ class Connection:
     def __init__(self, servers, loop):
         self._servers = servers
         self._loop = loop
-        self._heard = None
+        self._heard = {}  # what is called with what comes to an inbox
         self._hears_next_at = 0.0
         self._inboxes = {}
         self._server = servers
@@ -278,17 +299,14 @@ class Connection:
             timer.cancel()
 
     def new_inbox(self):
-        return f"_INBOX.{len(self._inboxes)}"
+        return f"_INBOX.{next(self._servers.inboxes)}"
 
     async def subscribe(self, subject, *, cb=None, max_msgs=0, pending_bytes_limit=0):
         if cb is not None:
-            self._heard = cb
-            return None
+            self._heard[subject] = cb
+            return _Heard(self._heard, subject)
         inbox = self._inboxes[subject] = _Inbox(self._loop)
         return inbox
-
-    async def flush(self):
-        """What was subscribed to is told from now on."""
 
     async def publish(self, subject, data, *, reply):
         def bring(message):
@@ -306,10 +324,13 @@ class Connection:
         else:
             self._later(self._server.ask, subject, data, {}, bring_answer)
 
-    def tell(self, message):
-        """Tell of a record, in order as a rule, if it is not lost."""
-        if self._heard is None or self._server is not self._servers:
-            return
+    def tell(self, message, consumers):
+        """Tell of a record by those consumers, in order as a rule, if it is not lost."""
+        for inbox in self._heard:
+            if inbox in consumers and self._server is self._servers:
+                self._tell(inbox, message)
+
+    def _tell(self, inbox, message):
         times = 2 if self._servers.happens(0.05) else 1
         for _ in range(0 if self._servers.happens(0.05) else times):
             at = self._in_order(self._hears_next_at)
@@ -318,22 +339,31 @@ class Connection:
             else:
                 self._hears_next_at = at
             damaged = message._replace(data=self._servers.damaged(message.data))
-            self._loop.call_at(at, self._hear, damaged)
+            self._loop.call_at(at, self._hear, inbox, damaged)
 
     def _in_order(self, earliest):
         # Timers of the same instant run in any order.
         return max(earliest + _APART_S, self._loop.time() + self._servers.delay())
 
-    def _hear(self, message):
+    def _hear(self, inbox, message):
         self._servers.on_event()
-        if not self.is_closed:
+        if not self.is_closed and inbox in self._heard:
             # It has nothing to wait for.
-            hearing = self._heard(message)
+            hearing = self._heard[inbox](message)
             try:
                 hearing.send(None)
             except StopIteration:
                 return
             raise AssertionError("it waits")
+
+
+class _Heard:
+    def __init__(self, heard, inbox):
+        self._heard = heard
+        self._inbox = inbox
+
+    async def unsubscribe(self):
+        del self._heard[self._inbox]
 
 
 class _Inbox:
