@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mq9.broker")
 
-__all__ = ["Clock", "DerivedClock", "SteadyClock", "SystemClock", "Timer", "Work", "sleep"]
+__all__ = [
+    "Clock",
+    "DerivedClock",
+    "SteadyClock",
+    "SystemClock",
+    "Timer",
+    "Work",
+    "duration",
+    "sleep",
+]
 
 
 DEFAULT_POLL_MS = 30_000
