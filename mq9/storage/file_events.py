@@ -7,7 +7,6 @@ such call (kqueue needs a descriptor), so there is nothing here for them.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import sys
@@ -85,20 +84,21 @@ class FileEvents:
 
 def _watching(paths: Iterable[Path]) -> int:
     """Return a descriptor that becomes readable when one of some files changes."""
+    import ctypes  # noqa: PLC0415  # only who waits needs it
+
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "inotify_init1"):
         raise OSError("the C library has no inotify")
     events: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if events < 0:
-        raise _error()
+        raise _error(ctypes.get_errno())
     for path in paths:
         if libc.inotify_add_watch(events, os.fsencode(path), ctypes.c_uint32(_CHANGES)) < 0:
-            error = _error()
+            error = _error(ctypes.get_errno())
             os.close(events)
             raise error
     return events
 
 
-def _error() -> OSError:
-    number = ctypes.get_errno()
+def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
