@@ -25,7 +25,7 @@ from mq9.errors import (
     ReplyForbidden,
     ReplyMailboxNotFound,
 )
-from mq9.models import Message, Payload, Priority, StoredMessage
+from mq9.models import QUESTION_TAG, Message, Payload, Priority, StoredMessage
 from mq9.protocol import checks, requests
 
 _logger = logging.getLogger("mq9.client")
@@ -139,8 +139,8 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             payload: The answer; see ``send``.
             id: The idempotency id. Needed by each further, different answer to one message.
             sender: Who answers.
-            from_mailbox: A mailbox that the answer comes from, such as the one that the question
-                was sent to; see ``send``.
+            from_mailbox: A mailbox that the answer comes from; see ``send``. By default that is the
+                mailbox of the message, if it is tagged ``question``, as questions to people are.
             headers: The answer's headers; see ``send``.
             path: The agents that the conversation has passed through.
 
@@ -160,6 +160,8 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         if message.reply_to is None:
             raise InvalidRequest(f"reply_to: message {message.msg_id} does not say where to answer")
         own_id = None if checks.is_absent(id) else id
+        if from_mailbox is None and QUESTION_TAG in message.tags and message.moved is None:
+            from_mailbox = message.mail_address
         try:
             return await self.send(
                 message.reply_to,

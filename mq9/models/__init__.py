@@ -18,6 +18,7 @@ from mq9.models.mailboxes import (
 from mq9.models.messages import (
     NO_HEADERS,
     PRIORITIES,
+    QUESTION_TAG,
     Deliver,
     Message,
     MessageClient,
@@ -32,6 +33,7 @@ from mq9.models.messages import (
 __all__ = [
     "NO_HEADERS",
     "PRIORITIES",
+    "QUESTION_TAG",
     "AgentMatch",
     "AgentMatches",
     "Deliver",

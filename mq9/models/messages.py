@@ -25,6 +25,7 @@ class Priority(StrEnum):
     NORMAL = "normal"
 
 
+QUESTION_TAG = "question"  # of every message that asks a person something
 PRIORITIES = tuple(Priority)  # in the order of delivery
 
 
