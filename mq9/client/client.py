@@ -9,7 +9,14 @@ from typing import Self, Unpack
 
 from mq9.client.agents import AgentMethods
 from mq9.client.connection import Connection, UnreadWatch
-from mq9.client.consumer import Consumer, ConsumerOptions, ErrorHandler, EventHandler, Handler
+from mq9.client.consumer import (
+    Consumer,
+    ConsumerOptions,
+    ErrorHandler,
+    EventHandler,
+    GivingUp,
+    Handler,
+)
 from mq9.client.consumer.options import (
     DEFAULT_MAX_DEATHS,
     DEFAULT_MAX_DELIVERIES,
@@ -233,6 +240,7 @@ class Mq9Client(GatherMethods, AgentMethods):
         agent: str | None = None,
         consumer: str | None = None,
         error_answers: bool | None = None,
+        before_dead_letter: GivingUp | None = None,
         on_event: EventHandler | None = None,
     ) -> Consumer:
         """Start handling the messages of a mailbox in the background.
@@ -267,6 +275,7 @@ class Mq9Client(GatherMethods, AgentMethods):
             agent=agent,
             consumer=consumer,
             error_answers=error_answers,
+            before_dead_letter=before_dead_letter,
             on_event=on_event,
         )
         started = Consumer(self, mail_address, options)

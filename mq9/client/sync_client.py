@@ -30,6 +30,10 @@ from mq9.protocol.requests import DEFAULT_LEASE_MS
 SyncHandler: TypeAlias = (
     Callable[[SyncMessage], object] | Callable[[Message], Coroutine[Any, Any, object]]
 )
+SyncGivingUp: TypeAlias = (
+    Callable[[SyncMessage, Exception | None], object]
+    | Callable[[Message, Exception | None], Coroutine[Any, Any, object]]
+)
 SyncErrorHandler: TypeAlias = (
     Callable[[SyncMessage, Exception], object]
     | Callable[[Message, Exception], Coroutine[Any, Any, object]]
@@ -377,6 +381,7 @@ class SyncMq9Client:
         agent: str | None = None,
         consumer: str | None = None,
         error_answers: bool | None = None,
+        before_dead_letter: SyncGivingUp | None = None,
         on_event: EventHandler | None = None,
     ) -> SyncConsumer:
         """Start handling the messages of a mailbox in the background."""
@@ -402,6 +407,7 @@ class SyncMq9Client:
                 agent=agent,
                 consumer=consumer,
                 error_answers=error_answers,
+                before_dead_letter=self._given_sync_messages(before_dead_letter),
                 on_event=on_event,
             )
         )

@@ -11,7 +11,7 @@ from mq9.client.consumer.events import (
     ConsumerEventKind,
     EventHandler,
 )
-from mq9.client.consumer.options import ConsumerOptions, ErrorHandler, Handler
+from mq9.client.consumer.options import ConsumerOptions, ErrorHandler, GivingUp, Handler
 from mq9.client.consumer.outcomes import Reject, Retry
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "ConsumerOptions",
     "ErrorHandler",
     "EventHandler",
+    "GivingUp",
     "Handler",
     "Reject",
     "Retry",

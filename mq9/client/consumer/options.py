@@ -26,6 +26,8 @@ MANUAL_LEASE_MS = 60_000
 Handler: TypeAlias = Callable[[Message], Awaitable[object] | object]
 ErrorHandler: TypeAlias = Callable[[Message, Exception], Awaitable[object] | object]
 
+GivingUp: TypeAlias = Callable[[Message, Exception | None], Awaitable[object] | object]
+
 
 def _checked(check: Check) -> Any:
     return field(metadata={"check": check})
@@ -91,6 +93,8 @@ class ConsumerOptions(Checked):
             if it waits for an answer (see docs/how-to/when-things-fail.md). By default that is so
             for a group that is named like the mailbox, for one whose handler has answered a
             message, and for the only group of a mailbox.
+        before_dead_letter: Is called with a message, and the error if one was raised, before the
+            message is moved to ``dead_letter``. If it raises, the message is delivered again later.
         on_event: Is told what happens to messages, on the event loop: a plain function that does
             not block.
     """
@@ -114,6 +118,7 @@ class ConsumerOptions(Checked):
     agent: str | None = _checked(checks.optional(checks.agent_name))
     consumer: str | None = _checked(checks.optional(checks.header_text))
     error_answers: bool | None = _checked(checks.optional(checks.flag))
+    before_dead_letter: GivingUp | None = _checked(checks.optional(_callable))
     on_event: EventHandler | None = _checked(checks.optional(_plain_function))
 
     @property

@@ -293,11 +293,11 @@ class Processor:
         _back_at_work.set(lambda: self._enter(handling))
         self._recorder.note(ConsumerEventKind.RECEIVED, message)
         reason = self._retries.why_not(message)
-        if dead_letter is not None and reason is not None:
-            await self._error_answers.send(message, Failure.FAILED, reason)
-            await self._move(message, dead_letter, reason)
-            return
         try:
+            if dead_letter is not None and reason is not None:
+                await self._error_answers.send(message, Failure.FAILED, reason)
+                await self._move(message, dead_letter, reason, None)
+                return
             await self._enter(handling)
             if handling.is_alone and not handling.is_leased:
                 return  # whoever has it now handles it
@@ -433,7 +433,7 @@ class Processor:
         if self._options.dead_letter is None:
             await self._ack(message)
         else:
-            await self._move(message, self._options.dead_letter, str(error))
+            await self._move(message, self._options.dead_letter, str(error), error)
 
     def _log_unanswered(self, message: Message, error: ReplyMailboxNotFound) -> None:
         """Log the first message that nobody waits for the answer to; the others are counted."""
@@ -452,7 +452,7 @@ class Processor:
         if dead_letter is not None and self._retries.is_exhausted(message):
             if not handling.is_answered:
                 await self._error_answers.send(message, Failure.FAILED, told)
-            await self._move(message, dead_letter, _reason(error))
+            await self._move(message, dead_letter, _reason(error), error)
             return
         delay_ms = self._retries.delay_ms(message, error)
         if not handling.is_answered:
@@ -460,8 +460,25 @@ class Processor:
         self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
         await self._give_back(message, delay_ms)
 
-    async def _move(self, message: Message, dead_letter: str, reason: str) -> None:
-        """Move a message to the dead-letter mailbox; where that fails, it is tried again later."""
+    async def _move(
+        self, message: Message, dead_letter: str, reason: str, cause: Exception | None
+    ) -> None:
+        """Move a message to the dead-letter mailbox; where that fails, it is tried again later.
+
+        Args:
+            message: The message.
+            dead_letter: The dead-letter mailbox.
+            reason: Why, for those who read that mailbox.
+            cause: What was raised; None if its workers died.
+        """
+        before = self._options.before_dead_letter
+        if before is not None:
+            try:
+                await self._call(before, message, cause)
+            except Exception as error:  # noqa: BLE001  # a function of the user's; it is reported
+                await self._report(message, error)
+                await self._give_back(message, self._retries.longest_delay_ms)
+                return
         try:
             is_moved = await self._acks.move(message, dead_letter, reason)
         except Mq9Error as error:
