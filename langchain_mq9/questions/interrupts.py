@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from mq9.questions import DECISIONS, Action, Question, decisions_of
 
+NO_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 _TEXT_FIELDS = ("text", "question", "message", "description", "query")
 _ALLOWED = {  # what a HumanInterrupt of the Agent Inbox schema may allow
     "approve": "allow_accept",
@@ -56,33 +57,40 @@ class Asked:
     body: Any = None
 
 
-def asked(value: Any, response_schema: Any = None) -> Asked:
+def asked(
+    value: Any, response_schema: Any = None, tools: Mapping[str, Mapping[str, Any]] = NO_TOOLS
+) -> Asked:
     """Return what an interrupt asks.
 
     Args:
         value: The interrupt's value. What JSON cannot hold is asked as its text.
         response_schema: The JSON schema that the interrupt gives for its answer; None when none.
+        tools: The JSON schemas of the arguments of the graph's tools, by name.
     """
     plain = to_jsonable_python(value, fallback=str)
     kind = _kind(plain)
     actions: tuple[Action, ...] = ()
+    schema = response_schema if isinstance(response_schema, dict) else None
     match kind:
         case Kind.REVIEW:
-            actions = tuple(_reviewed(plain))
+            actions = tuple(_reviewed(plain, tools))
         case Kind.APPROVAL:
-            actions = (_approval(plain, response_schema),)
+            actions = (_approval(plain, response_schema, tools),)
         case Kind.AGENT_INBOX:
             actions = (_agent_inbox(plain),)
         case Kind.AGENT_INBOXES:
             actions = tuple(map(_agent_inbox, plain))
         case Kind.MESSAGE:
             body = plain["content"] if "content" in plain else plain["text"]
-            question = Question(text=body if isinstance(body, str) else _compact(body))
+            text = body if isinstance(body, str) else _compact(body)
+            question = Question(text=text, schema=schema)
             return Asked(kind=kind, question=question, to=plain["to"], body=body)
         case Kind.VALUE:
             pass
-    text = "\n\n".join(one.text or one.name for one in actions) if actions else _text(plain)
-    return Asked(kind=kind, question=Question(text=text, value=plain, actions=actions))
+    if actions:  # each of which says itself what may be answered
+        text = "\n\n".join(one.text or one.name for one in actions)
+        return Asked(kind=kind, question=Question(text=text, value=plain, actions=actions))
+    return Asked(kind=kind, question=Question(text=_text(plain), value=plain, schema=schema))
 
 
 def resume_value(kind: Kind, question: Question, answer: Any) -> Any:
@@ -149,29 +157,35 @@ def _is_human_interrupt(value: Any) -> bool:
     return isinstance(request, dict) and isinstance(request.get("action"), str)
 
 
-def _reviewed(request: Mapping[str, Any]) -> Iterator[Action]:
+def _reviewed(
+    request: Mapping[str, Any], tools: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Action]:
     """Give the actions of a ``HITLRequest``, each with the decisions that its policy allows."""
     policies = request["review_configs"]
-    allowed = {
-        one.get("action_name"): one.get("allowed_decisions")
-        for one in (policies if _is_list_of_objects(policies) else [])
+    configured = {
+        one.get("action_name"): one for one in (policies if _is_list_of_objects(policies) else [])
     }
     for one in request["action_requests"]:
+        policy = _object(configured.get(one["name"]))
         yield Action(
             name=one["name"],
             args=_object(one.get("args")),
             text=str(one.get("description", "")),
-            decisions=_known(allowed.get(one["name"])),
+            decisions=_known(policy.get("allowed_decisions")),
+            schema=_object(policy.get("args_schema")) or tools.get(one["name"]),
         )
 
 
-def _approval(request: Mapping[str, Any], schema: Any) -> Action:
+def _approval(
+    request: Mapping[str, Any], schema: Any, tools: Mapping[str, Mapping[str, Any]]
+) -> Action:
     """Return the action of a ``ToolApprovalRequest``, whose schema says what is allowed."""
     return Action(
         name=request["name"],
         args=_object(request.get("args")),
         text=str(request.get("description", "")),
         decisions=_known(_types(schema)),
+        schema=tools.get(request["name"]),
     )
 
 

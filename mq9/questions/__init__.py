@@ -11,16 +11,22 @@ from mq9.questions.answers import (
     decision_word,
     decisions_of,
 )
-from mq9.questions.question import DECISIONS, TAG, Action, Question
+from mq9.questions.question import DECISIONS, TAG, Action, Question, closed, closing_note
+from mq9.questions.receipt import RECEIPTS, Outcome, Receipt
 
 __all__ = [
     "DECISIONS",
+    "RECEIPTS",
     "TAG",
     "Action",
     "InvalidAnswer",
+    "Outcome",
     "Question",
+    "Receipt",
     "answer_of",
     "check_answer",
+    "closed",
+    "closing_note",
     "decision_word",
     "decisions_of",
 ]

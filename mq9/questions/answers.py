@@ -17,7 +17,7 @@ A decision is ``{"type": "approve"}``, ``{"type": "reject", "message": …}``,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -85,13 +85,13 @@ def decisions_of(actions: Sequence[Action], answer: Any) -> list[dict[str, Any]]
                 f" ({', '.join(one.name for one in actions)}); give one for each, in their order"
             )
         return [_decision(*one) for one in zip(actions, given, strict=True)]
-    decided = [_decision(action, given) for action in actions]
-    if len(actions) > 1 and decided[0]["type"] not in _FOR_ALL:
+    words = [_word(action, given) for action in actions]
+    if len(actions) > 1 and words[0] not in _FOR_ALL:
         raise InvalidAnswer(
-            f"{decided[0]['type']} cannot be said of {len(actions)} actions at once;"
+            f"{words[0]} cannot be said of {len(actions)} actions at once;"
             " give one decision for each, in their order"
         )
-    return decided
+    return [_decision(action, given) for action in actions]
 
 
 def _given(answer: Any) -> Any:
@@ -111,16 +111,7 @@ def _decision(action: Action, given: Any) -> dict[str, Any]:
     """Check one decision on one action, and return it in LangChain's form."""
     if isinstance(given, str):
         given = {"type": given}
-    if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
-        raise InvalidAnswer(
-            f"{action.name}: {shown(given)} is no decision; {_allowed(action.decisions)}"
-        )
-    word = decision_word(given["type"])
-    if word not in action.decisions:
-        raise InvalidAnswer(
-            f"{action.name}: {shown(given['type'])} is not possible here;"
-            f" {_allowed(action.decisions)}"
-        )
+    word = _word(action, given)
     decision: dict[str, Any] = {"type": word}
     if word == "edit":
         decision["edited_action"] = _edited(action, given)
@@ -132,6 +123,21 @@ def _decision(action: Action, given: Any) -> dict[str, Any]:
             raise InvalidAnswer(f"{action.name}: {word} takes a message, which is a text")
         decision["message"] = message
     return decision
+
+
+def _word(action: Action, given: Any) -> str:
+    """Return which of ``DECISIONS`` is taken on an action."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
+        raise InvalidAnswer(
+            f"{action.name}: {shown(given)} is no decision; {_allowed(action.decisions)}"
+        )
+    word = decision_word(given["type"])
+    if word is None or word not in action.decisions:
+        raise InvalidAnswer(
+            f"{action.name}: {shown(given['type'])} is not possible here;"
+            f" {_allowed(action.decisions)}"
+        )
+    return word
 
 
 def _edited(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +152,31 @@ def _edited(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
             f"{action.name}: an edit changes what it is done with and cannot make it"
             f" {shown(name)}; reject it instead"
         )
+    _check_names(action, edited["args"])
     return {"name": action.name, "args": dict(edited["args"])}
+
+
+def _check_names(action: Action, args: Mapping[str, Any]) -> None:
+    """Check that an edit has the arguments that an action has: by its schema, else as asked."""
+    names, required, takes_more = set(action.args), set(action.args), False
+    properties = None if action.schema is None else action.schema.get("properties")
+    if action.schema is not None and isinstance(properties, Mapping):
+        needed = action.schema.get("required")
+        names, required = set(properties), set(needed if isinstance(needed, list) else ())
+        takes_more = bool(action.schema.get("additionalProperties", False))
+    problems = []
+    if unknown := set() if takes_more else set(args) - names:
+        problems.append(f"it has no {_arguments(unknown)}")
+    if missing := required - set(args):
+        problems.append(f"it lacks the {_arguments(missing)}")
+    if problems:
+        taken = ", ".join(sorted(map(shown, names))) or "nothing"
+        raise InvalidAnswer(f"{action.name}: {' and '.join(problems)}; it takes {taken}")
+
+
+def _arguments(names: Iterable[Any]) -> str:
+    listed = sorted(map(shown, names))
+    return f"argument{'' if len(listed) == 1 else 's'} {', '.join(listed)}"
 
 
 def _allowed(decisions: Sequence[str]) -> str:

@@ -8,8 +8,11 @@ from typing import Any
 
 import orjson
 
-TAG = "question"  # of every message that asks a person something
+from mq9.models import QUESTION_TAG
+
+TAG = QUESTION_TAG
 TYPE = "question"  # what the body of such a message says it is
+_CLOSED = "question_closed"  # what the body of the note in a question's place says it is
 DECISIONS = ("approve", "edit", "reject", "respond")
 
 
@@ -22,21 +25,26 @@ class Action:
         args: What it is to be done with.
         text: What the asker says of it.
         decisions: Which of ``DECISIONS`` may be taken.
+        schema: The JSON schema of the arguments; None if the asker does not know it.
     """
 
     name: str
     args: Mapping[str, Any]
     text: str = ""
     decisions: tuple[str, ...] = DECISIONS
+    schema: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as it stands in the body of a question."""
-        return {
+        body: dict[str, Any] = {
             "name": self.name,
             "args": dict(self.args),
             "text": self.text,
             "decisions": list(self.decisions),
         }
+        if self.schema is not None:
+            body["schema"] = dict(self.schema)
+        return body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,7 @@ class Question:
         actions: What is to be decided about. Without any, whatever is answered is the answer.
         expires: Until when it may be answered, in Unix seconds; None for always.
         problem: Why an earlier answer to it was refused; None when none was.
+        schema: The JSON schema of the answer; None if the asker has none.
     """
 
     text: str
@@ -56,6 +65,7 @@ class Question:
     actions: tuple[Action, ...] = ()
     expires: int | None = None
     problem: str | None = None
+    schema: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the body of the message that asks it."""
@@ -66,6 +76,8 @@ class Question:
             body["expires"] = self.expires
         if self.problem is not None:
             body["problem"] = self.problem
+        if self.schema is not None:
+            body["schema"] = dict(self.schema)
         return body
 
     @classmethod
@@ -75,10 +87,12 @@ class Question:
             return None
         listed = body.get("actions", [])
         actions = [_action(one) for one in listed] if isinstance(listed, list) else [None]
-        expires, problem = body.get("expires"), body.get("problem")
+        expires, problem, schema = (body.get(one) for one in ("expires", "problem", "schema"))
         if isinstance(expires, bool) or not isinstance(expires, int | None):
             return None
-        if not isinstance(problem, str | None) or None in actions:
+        if not isinstance(problem, str | None) or not isinstance(schema, dict | None):
+            return None
+        if None in actions:
             return None
         return cls(
             text=body["text"],
@@ -86,6 +100,7 @@ class Question:
             actions=tuple(one for one in actions if one is not None),
             expires=expires,
             problem=problem,
+            schema=schema,
         )
 
     @classmethod
@@ -99,13 +114,32 @@ class Question:
         return question or cls(text=payload.decode("utf-8", "backslashreplace"))
 
 
+def closed(question: Question, text: str) -> dict[str, Any]:
+    """Return the body of the note that takes the place of a question which needs no answer."""
+    return {"type": _CLOSED, "text": text, "question": question.text}
+
+
+def closing_note(payload: bytes) -> str | None:
+    """Return why a question needs no answer any more; None if the body is no such note."""
+    try:
+        body = orjson.loads(payload)
+    except ValueError:
+        return None
+    if not isinstance(body, dict) or body.get("type") != _CLOSED:
+        return None
+    text = body.get("text")
+    return text if isinstance(text, str) else None
+
+
 def _action(body: Any) -> Action | None:
     if not isinstance(body, dict):
         return None
     name, args, text = body.get("name"), body.get("args"), body.get("text", "")
-    decisions = body.get("decisions", list(DECISIONS))
+    decisions, schema = body.get("decisions", list(DECISIONS)), body.get("schema")
+    if not isinstance(schema, dict | None):
+        return None
     if not isinstance(name, str) or not isinstance(args, dict) or not isinstance(text, str):
         return None
     if not isinstance(decisions, list) or not all(one in DECISIONS for one in decisions):
         return None
-    return Action(name=name, args=args, text=text, decisions=tuple(decisions))
+    return Action(name=name, args=args, text=text, decisions=tuple(decisions), schema=schema)

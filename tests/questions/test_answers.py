@@ -7,6 +7,12 @@ from mq9.questions import Action, InvalidAnswer, Question, answer_of, decisions_
 
 SEND = Action(name="send_email", args={"to": "ada"}, decisions=("approve", "edit", "reject"))
 DROP = Action(name="drop_table", args={}, text="Really?", decisions=("approve", "reject"))
+PAY = Action(
+    name="pay",
+    args={"euros": 7},
+    schema={"properties": {"euros": {}, "to": {}}, "required": ["euros"]},
+)
+LOG = Action(name="log", args={}, schema={"properties": {}, "additionalProperties": True})
 ASK = Action(name="ask_user", args={}, decisions=("respond",))
 EDITED = {"type": "edit", "edited_action": {"name": "send_email", "args": {"to": "bob"}}}
 
@@ -16,7 +22,8 @@ EDITED = {"type": "edit", "edited_action": {"name": "send_email", "args": {"to":
     [
         Question(text="May I?"),
         Question(text="May I?", value={"a": [1]}, expires=1_700_000_000, problem="No."),
-        Question(text="Really?", actions=(SEND, DROP)),
+        Question(text="Really?", actions=(SEND, DROP, PAY)),
+        Question(text="How many?", schema={"type": "integer"}),
     ],
 )
 def test_a_question_is_read_as_it_was_written(question):
@@ -32,6 +39,7 @@ def test_a_question_is_read_as_it_was_written(question):
         b'{"type": "question", "text": 1}',
         b'{"type": "question", "text": "x", "expires": "soon"}',
         b'{"type": "question", "text": "x", "problem": 1}',
+        b'{"type": "question", "text": "x", "schema": 1}',
         *(
             b'{"type": "question", "text": "x", "actions": %s}' % actions
             for actions in (
@@ -40,6 +48,7 @@ def test_a_question_is_read_as_it_was_written(question):
                 b'[{"name": "a"}]',
                 b'[{"name": "a", "args": {}, "decisions": 1}]',
                 b'[{"name": "a", "args": {}, "decisions": ["x"]}]',
+                b'[{"name": "a", "args": {}, "schema": 1}]',
             )
         ),
     ],
@@ -127,3 +136,37 @@ def test_what_does_not_fit_is_refused_with_the_reason(actions, answer, complaint
     with pytest.raises(InvalidAnswer) as refused:
         decisions_of(actions, answer)
     assert complaint in str(refused.value)
+
+
+def edit(action, **args):
+    return {"type": "edit", "edited_action": {"name": action.name, "args": args}}
+
+
+@pytest.mark.parametrize(
+    ("action", "args", "complaint"),
+    [
+        (SEND, {}, "send_email: it lacks the argument 'to'; it takes 'to'"),
+        (SEND, {"to": "x", "cc": "y"}, "send_email: it has no argument 'cc'; it takes 'to'"),
+        (
+            SEND,
+            {"recipient": "x", "body": "y"},
+            "send_email: it has no arguments 'body', 'recipient' and it lacks the argument 'to'",
+        ),
+        (Action(name="stop", args={}), {"now": 1}, "stop: it has no argument 'now'; it takes noth"),
+        (PAY, {"to": "ada"}, "pay: it lacks the argument 'euros'; it takes 'euros', 'to'"),
+        (PAY, {"euros": 1, "cents": 2}, "pay: it has no argument 'cents'; it takes 'euros', 'to'"),
+    ],
+)
+def test_an_edit_with_other_arguments_than_the_action_has_is_refused(action, args, complaint):
+    with pytest.raises(InvalidAnswer) as refused:
+        decisions_of([action], edit(action, **args))
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("action", "args"),
+    [(PAY, {"euros": 8}), (PAY, {"euros": 8, "to": "ada"}), (LOG, {"anything": 1}), (LOG, {})],
+)
+def test_an_edit_may_have_all_arguments_that_the_schema_allows(action, args):
+    [decision] = decisions_of([action], edit(action, **args))
+    assert decision["edited_action"]["args"] == args

@@ -89,8 +89,8 @@ HUMAN_INTERRUPT = {
             {"type": "edit", "args": {"action": "run", "args": {"command": "pwd"}}},
         ),
         (
-            {"type": "edit", "edited_action": {"name": "run", "args": {}}},
-            {"type": "edit", "args": {"action": "run", "args": {}}},
+            {"type": "edit", "edited_action": {"name": "run", "args": {"command": "id"}}},
+            {"type": "edit", "args": {"action": "run", "args": {"command": "id"}}},
         ),
     ],
 )
@@ -172,6 +172,7 @@ async def test_a_value_with_a_schema_is_asked_as_it_is():
     await app.ainvoke({}, THREAD)
     [found] = (await app.aget_state(THREAD)).interrupts
     request = asked(found.value, found.response_schema)
-    assert request.question == Question(text="How is it?", value="How is it?")
+    assert (request.question.text, request.question.value) == ("How is it?", "How is it?")
+    assert list(request.question.schema["properties"]) == ["verdict"]
     value = resume_value(request.kind, request.question, {"verdict": "good"})
     assert await app.ainvoke(Command(resume={found.id: value}), THREAD) == {"verdict": "good"}
