@@ -78,10 +78,10 @@ def worker(  # noqa: PLR0917  # typer passes every option by name
         typer.Option(metavar="SECONDS", help="Time until others take over from a dead worker."),
     ] = RENEWED_LEASE_MS / 1000,
     human: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Whom the graph asks when it interrupts itself: agent or mailbox.",
+            help="Agent or mailbox to ask when the graph interrupts. Repeatable.",
         ),
     ] = None,
     escalate_to: Annotated[

@@ -1,9 +1,10 @@
-"""What is sent on behalf of questions: to the people who are asked, and to oneself for later."""
+"""Mail about questions: to the people who are asked, to the asker, and timers to oneself."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -14,14 +15,17 @@ from langchain_mq9.headers import CONVERSATION
 from langchain_mq9.questions.interrupts import Kind
 from langchain_mq9.questions.records import KEPT_S, Origin, Record
 from mq9 import IdConflict, MailboxNotFound, Mq9Client, Payload
+from mq9.client.answer_ids import answer_digest
+from mq9.client.error_answers import HEADER as ERROR
+from mq9.client.error_answers import ErrorAnswer, Failure
 from mq9.models import Message
 from mq9.operations.paths import extended
-from mq9.questions import TAG
+from mq9.questions import RECEIPTS, TAG, Outcome, Receipt, closed
 
 logger = logging.getLogger("mq9.worker")
 
+_MOST_REASON = 1_024  # characters of an error answer
 _TIMER = "timer"  # the tag and the type of a message to oneself
-_WITHDRAWN = "question_closed"  # the type of what takes a question's place
 
 
 class Due(StrEnum):
@@ -56,6 +60,23 @@ class QuestionMail:
         else:
             await self._send(record, to, record.question.to_json(), record.id, key=record.id)
 
+    async def ask_all(self, record: Record) -> None:
+        """Send a question to each mailbox that is asked. Missing ones are left out, and logged.
+
+        Raises:
+            MailboxNotFound: None of them exists.
+        """
+        missing: list[MailboxNotFound] = []
+        for to in record.asked:
+            try:
+                await self.ask(record, to)
+            except MailboxNotFound as error:
+                missing.append(error)
+        if len(missing) == len(record.asked):
+            raise missing[0]
+        for one in missing:
+            logger.warning("a question does not reach everybody: %s", one)
+
     async def ask_again(self, record: Record, to: str, answer: int, problem: str) -> None:
         """Send a question once more, in the place of the first, since an answer did not fit.
 
@@ -74,7 +95,7 @@ class QuestionMail:
         Args:
             record: The question.
             text: Why it needs no answer.
-            but: Who answered it, whose mailbox is left as it is.
+            but: The mailbox that is left as it is, since it was answered there.
         """
         expires = record.question.expires
         has_left = expires is not None and expires <= self._now_s()
@@ -86,14 +107,14 @@ class QuestionMail:
             try:
                 await self._client.send(
                     to,
-                    {"type": _WITHDRAWN, "text": text, "question": record.question.text},
+                    closed(record.question, text),
                     id=f"closed.{record.id}",
                     key=record.id,
-                    correlation_id=record.id,
+                    correlation_id=record.correlation_id_of(to),
                     ttl=KEPT_S,
                     sender=self._agent,
                 )
-            except MailboxNotFound as error:
+            except (MailboxNotFound, IdConflict) as error:  # an earlier note stands
                 logger.debug("a question needs no withdrawal: %s", error)
 
     async def set_timers(self, record: Record) -> None:
@@ -113,25 +134,57 @@ class QuestionMail:
                     sender=self._agent,
                 )
 
-    async def answer(self, origin: Origin, payload: Payload) -> bool:
-        """Answer the message whose run has ended, and tell whether somebody waits for that."""
+    async def answer(self, origin: Origin, payload: Payload) -> None:
+        """Answer the message whose run has ended, if somebody waits for that."""
+        await self._reply(origin, payload, origin.answer_id, {})
+
+    async def fail(self, origin: Origin, code: Failure, reason: str) -> str:
+        """Send an error answer to the message whose run has failed, if somebody waits for that.
+
+        Returns:
+            The reference that the error answer holds, for the log.
+        """
+        digest = _digest(origin)
+        failed = ErrorAnswer(code=code, reason=reason[:_MOST_REASON], reference=digest[:10])
+        headers = {ERROR: str(code)}
+        await self._reply(origin, failed.value(), f"error.{digest}", headers)
+        return failed.reference
+
+    async def receipt(self, answer: Message, receipt: Receipt) -> None:
+        """Tell whoever has answered what became of the answer, if they want to know that."""
+        if answer.reply_to is None:
+            return
+        is_accepted = receipt.outcome is Outcome.ACCEPTED
+        try:
+            await self._client.reply(
+                answer,
+                receipt.body(answer),
+                id=None if is_accepted else f"error.{answer_digest(answer)}",
+                headers=None if is_accepted else {ERROR: str(Failure.REJECTED)},
+                sender=self._agent,
+            )
+        except (MailboxNotFound, IdConflict) as error:
+            logger.debug("an answer gets no receipt: %s", error)
+
+    async def _reply(
+        self, origin: Origin, payload: Payload, id_: str | None, headers: Mapping[str, str]
+    ) -> None:
         if origin.reply_to is None:
-            return False
+            return
         try:
             await self._client.send(
                 origin.reply_to,
                 payload,
-                id=origin.answer_id,
+                id=id_,
                 correlation_id=origin.correlation_id,
                 path=extended(origin.path, self._agent),
+                headers=headers,
                 sender=self._agent,
             )
         except MailboxNotFound as error:
             logger.info("a message stays unanswered: %s", error)
-            return False
         except IdConflict:
             logger.info("%s was answered before; that answer stands", origin.message)
-        return True
 
     async def _send(
         self, record: Record, to: str, payload: Payload, id_: str, *, key: str | None = None
@@ -145,15 +198,22 @@ class QuestionMail:
             tags=[TAG],
             ttl=None if expires is None else max(1, expires - self._now_s()),
             reply_to=self._answers,
-            correlation_id=record.id,
+            correlation_id=record.correlation_id_of(to),
             path=extended(record.origin.path, self._agent),
             # An agent that is asked has a conversation with each thread that asks it.
-            headers={CONVERSATION: record.thread_id},
+            headers={CONVERSATION: record.thread_id, RECEIPTS: "yes"},
             sender=self._agent,
         )
 
     def _now_s(self) -> int:
         return self._client.clock.now_ms() // 1000
+
+
+def _digest(origin: Origin) -> str:
+    """Return what tells a message from all others, as its answer and its error answer do."""
+    if origin.answer_id is None:
+        return hashlib.sha256(origin.message.encode()).hexdigest()
+    return origin.answer_id.rpartition(".")[2]
 
 
 def due_of(message: Message) -> Due | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -12,8 +12,9 @@ from typing import Any, Protocol
 from langgraph.types import Interrupt
 
 from langchain_mq9.headers import PROGRESS
-from langchain_mq9.questions.interrupts import Asked, asked, resume_value
+from langchain_mq9.questions.interrupts import Asked, Kind, asked, resume_value
 from langchain_mq9.questions.mail import Due, QuestionMail, digest_of, due_of
+from langchain_mq9.questions.own import OwnMessages
 from langchain_mq9.questions.parking import Parking
 from langchain_mq9.questions.records import Origin, Record, Records, State, identity_of
 from mq9 import (
@@ -26,12 +27,19 @@ from mq9 import (
     Retry,
 )
 from mq9 import address as addresses
+from mq9.client.error_answers import ErrorAnswer, Failure
 from mq9.protocol.checks import shown
-from mq9.questions import InvalidAnswer, answer_of
+from mq9.questions import InvalidAnswer, Outcome, Receipt, answer_of
 
 logger = logging.getLogger("mq9.worker")
 
 _EARLIEST_TIMER_S = 60.0  # by which two machines' clocks may differ
+_ACCEPTED = Receipt(outcome=Outcome.ACCEPTED)
+_UNANSWERED = "nobody answered it in time"
+_OVER = (
+    "the run that asked is over: another run has followed in its thread, its checkpoint is gone, "
+    "or its graph was changed"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +47,14 @@ class Policy:
     """Whom graphs ask, and for how long.
 
     Attributes:
-        human: The mailbox of whoever is asked; None for nobody but whom a question names.
+        humans: The mailboxes of the people who are asked; none for nobody but whom a question
+            names.
         expires: Seconds after which an answer is too late; None for never.
         escalate_to: The mailbox of whoever is asked, too, when there is no answer.
         escalate_after: Seconds until then.
     """
 
-    human: str | None = None
+    humans: tuple[str, ...] = ()
     expires: int | None = None
     escalate_to: str | None = None
     escalate_after: int | None = None
@@ -53,7 +62,7 @@ class Policy:
     def __post_init__(self) -> None:
         if (self.escalate_to is None) != (self.escalate_after is None):
             raise InvalidRequest("escalate_to: give it with escalate_after, or neither")
-        if self.escalate_to is not None and self.human is None:
+        if self.escalate_to is not None and not self.humans:
             raise InvalidRequest("escalate_to: there is nobody before; give human, too")
         after, expires = self.escalate_after, self.expires
         if after is not None and expires is not None and after >= expires:
@@ -94,7 +103,19 @@ class Resume(Protocol):
 
 
 class _Refused(Exception):
-    """An answer is not accepted; the text says why."""
+    """An answer is not accepted; the text says why.
+
+    Args:
+        text: Why.
+        outcome: Whether the question is still open.
+        by: Who gave the accepted answer, if somebody did.
+    """
+
+    def __init__(
+        self, text: str, *, outcome: Outcome = Outcome.REFUSED, by: str | None = None
+    ) -> None:
+        super().__init__(text)
+        self.receipt = Receipt(outcome=outcome, text=text, by=by)
 
 
 class Questions:
@@ -105,6 +126,7 @@ class Questions:
         agent: The agent.
         mail_address: The agent's mailbox, by whose name those of the questions are called.
         policy: Whom to ask, and for how long.
+        tools: The JSON schemas of the arguments of the graph's tools, by name.
         take_turn: Waits for the turn of a thread.
         resume: Lets a run go on.
         count: Counts what happens: ``asked``, ``answered``, ``refused``, ``escalated``,
@@ -118,6 +140,7 @@ class Questions:
         agent: str,
         mail_address: str,
         policy: Policy,
+        tools: Mapping[str, Mapping[str, Any]],
         take_turn: Callable[[str], AbstractAsyncContextManager[asyncio.Future[None]]],
         resume: Resume,
         count: Callable[[str], object],
@@ -125,22 +148,26 @@ class Questions:
         self.answers = f"{mail_address}.answers"
         self._client = client
         self._policy = policy
+        self._tools = tools
         self._take_turn = take_turn
         self._resume = resume
         self._count = count
-        self._records = Records(client, agent=agent, mail_address=f"{mail_address}.questions")
+        self._own = OwnMessages(agent=agent, mail_address=mail_address)
+        self._records = Records(
+            client, self._own, agent=agent, mail_address=f"{mail_address}.questions"
+        )
         self._mail = QuestionMail(client, agent=agent, answers=self.answers)
         self._parking = Parking(client, mail_address)
-        self._knows_senders = False
 
     async def prepare(self) -> None:
         """Make the mailboxes that are missing, those of whoever is asked included."""
+        await self._own.prepare(self._client)
         await self._client.mailbox_create(name=self.answers, renew=True)
         await self._records.prepare()
-        self._knows_senders = await self._client.whoami() is not None
-        if not self._knows_senders:  # else it would be this agent's, and closed to whoever is asked
-            for to in filter(None, (self._policy.human, self._policy.escalate_to)):
-                await self._client.mailbox_create(name=mailbox_of(to), renew=True)
+        if not self._own.are_verified:  # else they would be this agent's, and closed to the people
+            for to in (*self._policy.humans, self._policy.escalate_to):
+                if to is not None:
+                    await self._client.mailbox_create(name=to, renew=True)
 
     async def ask(
         self,
@@ -164,18 +191,17 @@ class Questions:
             Reject: There is nobody to ask.
             Mq9Error: The broker refuses, or cannot be reached.
         """
-        requests = [asked(one.value, one.response_schema) for one in interrupts]
-        recipients = [self._recipient(one) for one in requests]
+        requests = [asked(one.value, one.response_schema, self._tools) for one in interrupts]
+        recipients = [self._recipients(one) for one in requests]
         for interrupt, request, to in zip(interrupts, requests, recipients, strict=True):
             record = await self._recorded(origin, thread_id, interrupt, request, to, after)
             if record.state is State.OPEN and record.answer is None:
                 await self._mail.set_timers(record)
-                for one in record.asked:
-                    await self._mail.ask(record, one)
+                await self._mail.ask_all(record)
 
     async def is_waiting(self, thread_id: str) -> bool:
         """Tell whether a thread waits for an answer, or for its run to end after one."""
-        return bool(await self._records.open_in(thread_id, limit=1))
+        return bool(await self._records.open_in(thread_id))
 
     async def park(self, message: Message, thread_id: str) -> None:
         """Move a message aside until its thread waits no more; the caller has its turn."""
@@ -206,18 +232,55 @@ class Questions:
                 refused,
                 extra={"msg_id": message.msg_id, "sender": message.sender},
             )
+            await self._mail.receipt(message, refused.receipt)
             raise Reject(str(refused)) from None
+
+    async def give_up(self, message: Message, error: Exception | None) -> None:
+        """Give up the run of a question, since it failed too often with the accepted answer.
+
+        The answer cannot be taken back: LangGraph has stored it for the node that failed. So the
+        asker gets an error answer, and messages that waited for the run go on.
+
+        Args:
+            message: A message to the mailbox of the answers that is not delivered again.
+            error: What the last attempt has raised; None if its worker died.
+        """
+        match error:
+            case None:
+                reason = "its worker died"
+            case Reject():
+                reason = str(error)
+            case _:
+                reason = type(error).__name__  # no more of it: the asker may be a stranger
+        record = await self._accepted(message)
+        if record is None:
+            return
+        async with self._take_turn(record.thread_id):
+            record = await self._accepted(message)
+            if record is not None:
+                told = f"the run failed with the answer of {record.answered_by}: {reason}"
+                await self._close(record, Failure.FAILED, told)
+
+    async def _accepted(self, message: Message) -> Record | None:
+        """Return the open question whose accepted answer a message is; None if it is none."""
+        if message.correlation_id is None:
+            return None
+        record = await self._records.get(message.correlation_id)
+        if record is None or record.state is not State.OPEN:
+            return None
+        return record if record.answer == digest_of(message) else None
 
     # What is asked
 
-    def _recipient(self, request: Asked) -> str:
-        to = request.to if request.to is not None else self._policy.human
-        if to is None:
+    def _recipients(self, request: Asked) -> tuple[str, ...]:
+        if request.to is not None:
+            return (mailbox_of(request.to),)
+        if not self._policy.humans:
             raise Reject(
                 f"the graph interrupted itself to ask {shown(request.question.text)}, "
                 "and this worker has nobody to ask: it needs human="
             )
-        return mailbox_of(to)
+        return self._policy.humans
 
     async def _recorded(
         self,
@@ -225,7 +288,7 @@ class Questions:
         thread_id: str,
         interrupt: Interrupt[Any],
         request: Asked,
-        to: str,
+        to: tuple[str, ...],
         after: Record | None,
     ) -> Record:
         """Return the record of an interrupt, stored when this returns."""
@@ -249,23 +312,27 @@ class Questions:
                 request.question, expires=None if policy.expires is None else now + policy.expires
             ),
             body=request.body,
-            asked=(to,),
+            asked=to,
             asked_at=now,
             origin=origin,
-            escalate_to=mailbox_of(policy.escalate_to or "") if escalates else None,
+            escalate_to=policy.escalate_to if escalates else None,
             escalate_at=now + (policy.escalate_after or 0) if escalates else None,
         )
         stored = await self._records.add(record)
         if stored is record:
             self._count("asked")
             logger.info(
-                "asking %s", to, extra={"thread_id": thread_id, "question": request.question.text}
+                "asking %s",
+                ", ".join(to),
+                extra={"thread_id": thread_id, "question": request.question.text},
             )
         return stored
 
     # What is answered
 
     async def _record_of(self, message: Message) -> Record:
+        if due_of(message) is not None and not self._own.includes(message):
+            raise _Refused("it is a timer of somebody else")
         if message.correlation_id is None:
             raise _Refused("it has no correlation id, and so answers nothing")
         record = await self._records.get(message.correlation_id)
@@ -278,29 +345,44 @@ class Questions:
         answer = digest_of(message)
         is_repeated = record.answer == answer
         if is_repeated and record.state is State.ANSWERED and message.delivery_count > 1:
-            await self._finish(record, message)  # a crash came before the ack
+            await self._mail.receipt(message, _ACCEPTED)
+            await self._finish(record)  # a crash came before the ack
             return
         await self._check(record, message, answer)
+        failed = None if record.kind is Kind.MESSAGE else ErrorAnswer.read(message)
+        if failed is not None:  # of an agent in whose place somebody else may answer
+            raise _Refused(f"it is an error answer: {failed.reason}")
+        # A graph may refuse what it has a schema for, which shows only as the run goes on.
+        is_final = record.question.schema is None
         try:
             value = resume_value(record.kind, record.question, answer_of(message.payload))
             if not is_repeated:
-                record = replace(record, answer=answer, answered_by=message.sender)
+                at = _answered_at(record, message)
+                record = replace(
+                    record, answer=answer, answered_by=message.sender or at, answered_at=at
+                )
                 if not await self._records.claim(record):
-                    raise _Refused("the question has been answered by another message")
+                    raise _Refused(
+                        "the question has been answered by another message",
+                        outcome=Outcome.CLOSED,
+                    )
+            if is_final:
+                await self._mail.receipt(message, _ACCEPTED)
             resumed = await self._resume(record, value, lost, is_repeated=is_repeated)
         except InvalidAnswer as error:
             await self._ask_again(record, message, str(error))
             raise _Refused(f"it does not fit the question: {error}") from error
         if resumed is None:
-            await self._records.close(replace(record, state=State.CLOSED))
-            await self._finish(record, message)
-            raise _Refused("the run that asked is over")
+            await self._close(record, Failure.FAILED, _OVER)
+            raise _Refused(_OVER, outcome=Outcome.CLOSED)
+        await self._mail.receipt(message, _ACCEPTED)
         if resumed.interrupts:
             await self.ask(record.origin, record.thread_id, resumed.interrupts, after=record)
         elif resumed.answer is not None:
             await self._mail.answer(record.origin, resumed.answer)
-        await self._records.close(replace(record, state=State.ANSWERED))
-        await self._finish(record, message)
+        record = replace(record, state=State.ANSWERED)
+        await self._records.close(record)
+        await self._finish(record)
         self._count("answered")
 
     async def _check(self, record: Record, message: Message, answer: str) -> None:
@@ -311,29 +393,40 @@ class Questions:
         """
         await self._check_sender(record, message)
         if record.state is State.ANSWERED:
-            raise _Refused(f"the question has been answered by {shown(record.answered_by)}")
-        if record.state is State.CLOSED:
-            raise _Refused("it is too late: the question was given up")
+            raise _Refused(
+                f"the question has been answered by {shown(record.answered_by)}",
+                outcome=Outcome.CLOSED,
+                by=record.answered_by,
+            )
         if record.answer == answer:
-            return  # it was in time when it was accepted
+            return  # it was in time when it was accepted, though its run may have failed since
+        if record.state is State.CLOSED:
+            raise _Refused("it is too late: the question was given up", outcome=Outcome.CLOSED)
         if record.answer is not None:
-            raise _Refused("the question has been answered by another message")
+            raise _Refused(
+                f"the question has been answered by {shown(record.answered_by)}",
+                outcome=Outcome.CLOSED,
+                by=record.answered_by,
+            )
         expires = record.question.expires
         if expires is not None and message.create_time >= expires:
-            raise _Refused("it is too late: the question has expired")
+            raise _Refused("it is too late: the question has expired", outcome=Outcome.CLOSED)
 
     async def _check_sender(self, record: Record, message: Message) -> None:
-        """Check that who answers was asked, as far as senders are known.
+        """Check that the sender of an answer was asked, as far as senders are known.
+
+        Those who may take messages from a mailbox that was asked may answer for it: the broker
+        checks that for ``from_mailbox``. So may the agent that the mailbox belongs to.
 
         Raises:
             _Refused: It is somebody else, or might be.
         """
         if not message.sender_verified:
-            if self._knows_senders:
+            if self._own.are_verified:
                 raise _Refused("the broker does not know its sender")
             return
         sender = message.sender or ""
-        if _own_mailbox(sender) in record.asked:
+        if message.from_mailbox in record.asked or _own_mailbox(sender) in record.asked:
             return
         for one in await self._client.agent_discover(text=sender):
             if one.match.name == sender and one.match.mailbox in record.asked:
@@ -343,17 +436,58 @@ class Questions:
     async def _ask_again(self, record: Record, message: Message, problem: str) -> None:
         """Keep a question open, and tell whoever answered it why that did not fit."""
         if record.answer is not None:
-            record = replace(record, answer=None, answered_by=None, refused=record.refused + 1)
+            record = replace(
+                record,
+                answer=None,
+                answered_by=None,
+                answered_at=None,
+                refused=record.refused + 1,
+            )
             await self._records.reopen(record)
-        by = _own_mailbox(message.sender)
-        for to in record.asked if by is None or by not in record.asked else [by]:
-            await self._mail.ask_again(record, to, message.msg_id, problem)
+        await self._mail.ask_again(record, _answered_at(record, message), message.msg_id, problem)
 
-    async def _finish(self, record: Record, message: Message | None = None) -> None:
-        """Do what is left when a question is closed; harmless when repeated."""
-        by = message.sender if message is not None else None
-        told = "nobody answered it in time" if by is None else f"{by} has answered it"
-        await self._mail.withdraw(record, told, but=_own_mailbox(by))
+    async def _close(
+        self, record: Record, failure: Failure, error: str, *, told: str | None = None
+    ) -> None:
+        """Give up the run of a question, with whatever else it asks; idempotent.
+
+        Args:
+            record: The question.
+            failure: Why, for programs.
+            error: Why, for the asker.
+            told: Why, for the people who were asked; ``error`` by default.
+        """
+        reference = await self._mail.fail(record.origin, failure, error)
+        others = [
+            one
+            for one in await self._records.open_in(record.thread_id)
+            if one.origin.message == record.origin.message and one.id != record.id
+        ]
+        for one in (*others, record):  # itself last, as a crash may come in between
+            await self._records.close(replace(one, state=State.CLOSED))
+            await self._finish(one, error if told is None else told)
+        logger.warning(
+            "a run was given up: %s (reference %s)",
+            error,
+            reference,
+            extra={"thread_id": record.thread_id},
+        )
+
+    async def _finish(self, record: Record, told: str | None = None) -> None:
+        """Do what is left when a question is closed; idempotent.
+
+        Args:
+            record: The question.
+            told: Why it needs no answer; by default that somebody has answered it, which those who
+                share the mailbox it was answered for know.
+        """
+        if told is not None:
+            await self._mail.withdraw(record, told)
+        else:
+            by = record.answered_by
+            await self._mail.withdraw(
+                record, f"{by} has answered it", but=record.answered_at or _own_mailbox(by)
+            )
         if not await self.is_waiting(record.thread_id):
             await self._parking.release(record.thread_id)
 
@@ -387,18 +521,13 @@ class Questions:
 
     async def _expire(self, record: Record) -> None:
         """Give up the run of a question, with whatever else it asks."""
-        if record.state is State.CLOSED:
-            await self._finish(record)  # a crash came before the ack
+        if record.state is State.CLOSED and record.answer is None:
+            await self._finish(record, _UNANSWERED)  # a crash came before the ack
         if record.state is not State.OPEN or record.answer is not None:
             return
         error = f"nobody has answered in time: {record.question.text}"
-        await self._mail.answer(record.origin, {"error": error})
-        others = [one for one in await self._records.open_in(record.thread_id) if one != record]
-        for one in (*others, record):  # itself last, as a crash may come in between
-            await self._records.close(replace(one, state=State.CLOSED))
-            await self._finish(one)
+        await self._close(record, Failure.EXPIRED, error, told=_UNANSWERED)
         self._count("expired")
-        logger.warning("nobody has answered in time", extra={"thread_id": record.thread_id})
 
 
 def mailbox_of(name: str) -> str:
@@ -407,6 +536,20 @@ def mailbox_of(name: str) -> str:
         return addresses.parse(name)
     except InvalidAddress:
         return addresses.slug(name)
+
+
+def mailboxes_of(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the mailboxes that are meant by one name, by several, or by none; each once."""
+    given = () if names is None else (names,) if isinstance(names, str) else names
+    return tuple(dict.fromkeys(mailbox_of(one) for one in given))
+
+
+def _answered_at(record: Record, message: Message) -> str:
+    """Return the asked mailbox that an answer is for."""
+    for named in (message.from_mailbox, _own_mailbox(message.sender)):
+        if named is not None and named in record.asked:
+            return named
+    return record.mailbox_of(message.correlation_id or "") or record.asked[0]
 
 
 def _own_mailbox(sender: str | None) -> str | None:

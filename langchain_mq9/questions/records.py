@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,12 +13,16 @@ from typing import Any
 import orjson
 
 from langchain_mq9.questions.interrupts import Kind
+from langchain_mq9.questions.own import OwnMessages
 from mq9 import IdConflict, Mq9Client
 from mq9.models import Message
 from mq9.questions import Question
 
+logger = logging.getLogger("mq9.worker")
+
 KEPT_S = 7 * 86_400  # how long it is known of a closed question how it ended
-_MOST_OPEN = 1_000  # of one thread
+_COPY = "."  # between the id of a question and the number of a mailbox that was asked
+_MOST_READ = 1_000  # records at once
 
 
 class State(StrEnum):
@@ -65,7 +71,8 @@ class Record:
         escalate_at: When that is, in Unix seconds.
         state: Where it stands.
         answer: Tells the answer that was accepted from all others; None while there is none.
-        answered_by: Who gave that answer.
+        answered_by: Who gave that answer: its sender, else the mailbox that it answers for.
+        answered_at: The asked mailbox that it answers for.
         refused: How many answers did not fit what the graph takes.
     """
 
@@ -84,7 +91,20 @@ class Record:
     state: State = State.OPEN
     answer: str | None = None
     answered_by: str | None = None
+    answered_at: str | None = None
     refused: int = 0
+
+    def correlation_id_of(self, mailbox: str) -> str:
+        """Return the correlation id of the question in one of the mailboxes that were asked.
+
+        Each mailbox has its own, so that an answer tells which of them it answers for.
+        """
+        number = self.asked.index(mailbox)
+        return self.id if number == 0 else f"{self.id}{_COPY}{number}"
+
+    def mailbox_of(self, correlation_id: str) -> str | None:
+        """Return the asked mailbox whose question has a correlation id; None where none has."""
+        return next((to for to in self.asked if self.correlation_id_of(to) == correlation_id), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as it is stored."""
@@ -97,21 +117,31 @@ class Record:
 
     @classmethod
     def from_message(cls, message: Message) -> Record:
-        """Read what is stored."""
-        fields = message.json()
-        question = Question.from_json(fields["question"])
-        assert question is not None  # noqa: S101  # we wrote it
-        origin = Origin(**fields["origin"] | {"path": tuple(fields["origin"]["path"])})
-        return cls(
-            **fields
-            | {
+        """Read what is stored. Fields of later releases are left out.
+
+        Raises:
+            ValueError: It is no record.
+        """
+        try:
+            stored = message.json()
+            fields = {
+                one.name: stored[one.name] for one in dataclasses.fields(cls) if one.name in stored
+            }
+            question = Question.from_json(fields["question"])
+            origin = Origin(**fields["origin"] | {"path": tuple(fields["origin"]["path"])})
+            read: dict[str, Any] = {
                 "kind": Kind(fields["kind"]),
                 "question": question,
                 "asked": tuple(fields["asked"]),
                 "origin": origin,
                 "state": State(fields["state"]),
             }
-        )
+            record = cls(**fields | read)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"message {message.msg_id} is no record: {error!r}") from error
+        if question is None:
+            raise ValueError(f"message {message.msg_id} is no record: it holds no question")
+        return record
 
 
 def identity_of(thread_id: str, interrupt_id: str, value: Any, after: str | None = None) -> str:
@@ -132,14 +162,21 @@ def identity_of(thread_id: str, interrupt_id: str, value: Any, after: str | None
 class Records:
     """Keeps the records of an agent in a mailbox, each under its correlation id as the key.
 
+    Only records of the agent itself count, as far as the broker knows senders. The key of a record
+    belongs to its verified sender, so that no message of another sender replaces it.
+
     Args:
         client: The connection.
+        own: Tells the agent's own messages.
         agent: The agent.
         mail_address: The mailbox; only the agent reads it.
     """
 
-    def __init__(self, client: Mq9Client, *, agent: str, mail_address: str) -> None:
+    def __init__(
+        self, client: Mq9Client, own: OwnMessages, *, agent: str, mail_address: str
+    ) -> None:
         self._client = client
+        self._own = own
         self._agent = agent
         self._address = mail_address
 
@@ -148,20 +185,36 @@ class Records:
         await self._client.mailbox_create(name=self._address, renew=True)
 
     async def get(self, correlation_id: str) -> Record | None:
-        """Return the record of a correlation id."""
-        found = await self._client.query(self._address, key=correlation_id)
-        return Record.from_message(found[-1]) if found else None
+        """Return the record of a correlation id, whichever asked mailbox has it."""
+        key = correlation_id.partition(_COPY)[0]
+        record = self._newest(await self._client.query(self._address, key=key)) if key else None
+        return None if record is None or record.mailbox_of(correlation_id) is None else record
 
     async def find(self, identity: str) -> Record | None:
         """Return the record of an interrupt."""
-        found = await self._client.query(self._address, tags=[identity], limit=1)
-        return Record.from_message(found[-1]) if found else None
+        found = await self._client.query(self._address, tags=[identity], limit=_MOST_READ)
+        return self._newest(found)
 
-    async def open_in(self, thread_id: str, *, limit: int = _MOST_OPEN) -> list[Record]:
+    async def open_in(self, thread_id: str) -> list[Record]:
         """Return the open questions of a thread, the newest ones where there are more."""
         tags = [State.OPEN, thread_id]
-        found = await self._client.query(self._address, tags=tags, limit=limit)
-        return [Record.from_message(one) for one in found]
+        found = await self._client.query(self._address, tags=tags, limit=_MOST_READ)
+        return self._read(found)
+
+    def _newest(self, found: Iterable[Message]) -> Record | None:
+        records = self._read(found)
+        return records[-1] if records else None
+
+    def _read(self, found: Iterable[Message]) -> list[Record]:
+        records = []
+        for one in found:
+            if one.moved is not None or not self._own.includes(one):
+                continue
+            try:
+                records.append(Record.from_message(one))
+            except ValueError as error:  # of a stranger, where the broker does not know senders
+                logger.warning("%s: %s", self._address, error)
+        return records
 
     async def add(self, record: Record) -> Record:
         """Store a new record, and return it; or that which is stored of its interrupt already."""
@@ -192,7 +245,7 @@ class Records:
 
     async def close(self, record: Record) -> None:
         """Store how it ended."""
-        await self._store(record, f"closed.{record.id}")
+        await self._store(record, f"{record.state}.{record.id}")
 
     async def _store(self, record: Record, idempotency_id: str) -> None:
         await self._client.send(

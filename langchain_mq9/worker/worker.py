@@ -7,14 +7,21 @@ import contextlib
 import logging
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from langgraph.types import StateSnapshot
 from pydantic import ValidationError
 
-from langchain_mq9.questions.questions import Policy, Questions, Resumed, mailbox_of
+from langchain_mq9.questions.questions import (
+    Policy,
+    Questions,
+    Resumed,
+    mailbox_of,
+    mailboxes_of,
+)
 from langchain_mq9.questions.records import Origin, Record
+from langchain_mq9.questions.tool_schemas import tool_schemas
 from langchain_mq9.worker.bodies import Bodies, InputFunction, OutputFunction
 from langchain_mq9.worker.conversations import message_key, message_of_key, thread_id
 from langchain_mq9.worker.counters import WorkerCounters
@@ -31,6 +38,7 @@ from mq9 import (
     Message,
     Mq9Client,
     Reject,
+    RequestFailed,
     Retry,
 )
 from mq9 import address as addresses
@@ -44,6 +52,7 @@ from mq9.client.consumer.options import (
     DEFAULT_MAX_RETRY_DELAY_S,
     DEFAULT_RETRY_DELAY_S,
     RENEWED_LEASE_MS,
+    GivingUp,
     Handler,
     within_a_day,
 )
@@ -102,10 +111,11 @@ class MailboxWorker:
         handler_timeout: Seconds that one run may take; None for any.
         stop_timeout: Seconds that runs are given to finish when the worker is stopped; then their
             messages are given back, and go on elsewhere from their last checkpoints.
-        human: Who is asked when the graph interrupts itself: a mailbox, or the name of an agent.
-            The question is mailed, and the run goes on with its answer. A missing mailbox is made,
-            unless the server knows its clients: then whoever is asked makes it. Without
-            ``human``, an interrupt that names nobody has failed.
+        human: Who is asked when the graph interrupts itself: a mailbox, the name of an agent, or
+            several of them. The worker mails the question to all, and resumes the run with the
+            first answer. It makes missing mailboxes, unless the server authenticates its clients:
+            then those who are asked make them. Without ``human``, an interrupt that names nobody
+            has failed.
         escalate_to: Who is asked, too, when there was no answer for ``escalate_after`` seconds.
         escalate_after: Seconds, 1 or more.
         expires: Seconds after which a question is given up, and with it its run: whoever waits for
@@ -147,7 +157,7 @@ class MailboxWorker:
         concurrency: int = 8,
         handler_timeout: float | None = 600.0,
         stop_timeout: float = 30.0,
-        human: str | None = None,
+        human: str | Sequence[str] | None = None,
         escalate_to: str | None = None,
         escalate_after: int | None = None,
         expires: int | None = None,
@@ -202,11 +212,12 @@ class MailboxWorker:
             agent=self.agent,
             mail_address=self.mail_address,
             policy=Policy(
-                human=None if human is None else mailbox_of(human),
+                humans=mailboxes_of(human),
                 expires=seconds("expires", expires),
                 escalate_to=None if escalate_to is None else mailbox_of(escalate_to),
                 escalate_after=seconds("escalate_after", escalate_after),
             ),
+            tools=tool_schemas(graph),
             take_turn=self._take_turn,
             resume=self._resume,
             count=self._count,
@@ -264,14 +275,21 @@ class MailboxWorker:
         await self._questions.prepare()
         if self._presence is not None:
             await self._presence.start(lambda: {"in_flight": self.counters.mail.in_flight})
-        self._answers = await self._consume(self._questions.answers, self._questions.handle)
+        self._answers = await self._consume(
+            self._questions.answers,
+            self._questions.handle,
+            before_dead_letter=self._questions.give_up,
+        )
         self._consumer = await self._consume(self.mail_address, self._handle)
         logger.info("working", extra={"agent": self.agent, "mailbox": self.mail_address})
 
-    async def _consume(self, mail_address: str, handler: Handler) -> Consumer:
+    async def _consume(
+        self, mail_address: str, handler: Handler, *, before_dead_letter: GivingUp | None = None
+    ) -> Consumer:
         return await self._client.consume(
             mail_address,
             handler,
+            before_dead_letter=before_dead_letter,
             group_name=self.mail_address,
             agent=self.agent,
             dead_letter=self.dead_letter,
@@ -415,6 +433,8 @@ class MailboxWorker:
             )
             try:
                 state = await self._in_time(work, run, lost)
+            except RequestFailed as error:  # the answer, which stays the same however often it runs
+                raise Reject(str(error)) from error
             except Exception as error:
                 if isinstance(error, ValidationError) and refuses_answer(error):
                     raise InvalidAnswer(_told(error)) from error

@@ -165,6 +165,7 @@ async def test_tool_calls_are_approved_edited_and_rejected_by_mail(client):
         await ask_lawyer(client, "Go.")
         [(message, question)] = await asked(client)
         assert [one.name for one in question.actions] == ["send_email", "drop_table"]
+        assert [list(one.schema["properties"]) for one in question.actions] == [["to"], ["name"]]
         await answer(client, message, {"decisions": [EDIT, {"type": "reject"}]})
         assert agent.done == ["sent to bob"]
         assert [one.text for one in await client.query("asker")] == ["Done."]
@@ -229,6 +230,13 @@ async def test_a_tool_asks_in_the_schema_of_the_agent_inbox(client, construct, d
                 "approve",
             ],
             "send_email: an edit changes what it is done with and cannot make it 'format_disk'",
+        ),
+        (
+            [
+                {"type": "edit", "edited_action": {"name": "send_email", "args": {"too": "bob"}}},
+                "approve",
+            ],
+            "send_email: it has no argument 'too' and it lacks the argument 'to'; it takes 'to'",
         ),
         (b"\xff", "an answer is text or JSON, not 1 other bytes"),
     ],
@@ -425,4 +433,5 @@ async def test_an_answer_whose_run_failed_for_good_is_used_when_it_is_moved_back
         [dead] = await client.fetch("lawyer.dead", group_name="redrive")
         await dead.move("lawyer.answers")
         await settle(client)
-        assert [one["trail"][1] for one in await outcome(client)] == ['"yes"']
+        [failed, good] = await outcome(client)  # the one does not keep the other away
+        assert (failed["code"], good["trail"][1]) == ("failed", '"yes"')

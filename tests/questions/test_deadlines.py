@@ -97,7 +97,8 @@ async def test_a_question_that_expires_is_given_up_and_whoever_waits_is_told(cli
         await ask_lawyer(client, headers={"conversation": "one"}, correlation_id="next")
         await settle(client, HOUR)
         [reply] = await client.query("asker")
-        assert reply.json() == {"error": "nobody has answered in time: May I?"}
+        assert (reply.json()["code"], reply.headers["error"]) == ("expired", "expired")
+        assert reply.json()["reason"] == "nobody has answered in time: May I?"
         assert reply.correlation_id == "task"
         assert worker.counters.expired == 1
         assert await texts(client, "boss") == ["question"]  # that of what waited
@@ -136,7 +137,8 @@ async def test_an_answer_that_was_given_too_late_does_not_count_though_the_worke
     await client.reply(message, "yes", sender="boss")
     async with working(client, asking.graph, expires=HOUR):
         await settle(client)
-        assert await outcome(client) == [{"error": "nobody has answered in time: May I?"}]
+        [told] = await outcome(client)
+        assert told["reason"] == "nobody has answered in time: May I?"
         [reason] = await refusals(client)
         assert reason.startswith("it is too late: ")
 

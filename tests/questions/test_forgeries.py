@@ -1,0 +1,178 @@
+"""Records and timers of somebody else, where the server knows who sends."""
+
+import contextlib
+import dataclasses
+
+import pytest
+
+from langchain_mq9.questions.interrupts import Kind
+from langchain_mq9.questions.own import OwnMessages
+from langchain_mq9.questions.records import Origin, Record, Records
+from mq9 import Forbidden
+from mq9.questions import Question
+from mq9.server.users import User, Users
+from tests.questions.graphs import (
+    Asking,
+    answer,
+    ask_lawyer,
+    asked,
+    outcome,
+    refusals,
+    settle,
+    working,
+)
+
+ID = "ab" * 24
+
+
+@pytest.fixture
+async def people(open_hosted):
+    """A server that knows its users, and a client of each; everybody has a mailbox."""
+    names = ("lawyer", "boss", "mallory", "asker")
+    server = await open_hosted(guard=Users([User(name[0], agent=name) for name in names]))
+    clients = {name: await server.client(f"{name[0]}@") for name in names}
+    for name, client in clients.items():
+        await client.mailbox_create(name=name)
+    return clients
+
+
+def forged(**fields):
+    """A record as mallory would have it."""
+    made = {
+        "id": ID,
+        "identity": "cd" * 32,
+        "thread_id": "00000000-0000-5000-8000-000000000001",
+        "interrupt_id": "x",
+        "kind": Kind.VALUE,
+        "question": Question(text="You are fired", expires=1),
+        "asked": ("mallory",),
+        "asked_at": 0,
+        "origin": Origin(message="x", reply_to="asker", correlation_id="task", answer_id="a.b"),
+    }
+    return Record(**made | fields)
+
+
+async def store(client, record):
+    """Send a record to the lawyer's mailbox of records, as the lawyer's worker does."""
+    await client.send(
+        "lawyer.questions",
+        record.to_json(),
+        key=record.id,
+        tags=[record.state, record.thread_id, record.identity],
+    )
+
+
+async def set_timer(client, correlation_id, due="expiry"):
+    await client.send(
+        "lawyer.answers",
+        {"type": "timer", "due": due},
+        tags=["timer"],
+        correlation_id=correlation_id,
+    )
+
+
+async def open_to_all(lawyer):
+    """Let everybody write into the mailbox of records, as in one of an earlier release."""
+    await lawyer.mailbox_drop("lawyer.questions")
+    await lawyer.mailbox_create(name="lawyer.questions")
+
+
+async def true_record(lawyer):
+    [stored] = await lawyer.query("lawyer.questions")
+    return Record.from_message(stored)
+
+
+async def test_a_forged_record_and_timer_send_no_mail_in_the_name_of_the_agent(people):
+    lawyer, mallory = people["lawyer"], people["mallory"]
+    async with working(lawyer, Asking("May I?").graph):
+        await open_to_all(lawyer)
+        await store(mallory, forged())
+        await set_timer(mallory, ID)
+        await settle(lawyer)
+        await lawyer.send("lawyer.answers", "a reply to it", correlation_id=ID, sender="mallory")
+        await settle(lawyer)
+        assert await people["asker"].query("asker") == []
+        assert await refusals(lawyer) == [
+            "it is a timer of somebody else",
+            f"no question has the correlation id '{ID}'",
+        ]
+
+
+async def test_a_forged_record_gives_up_no_question_of_the_same_thread(people):
+    lawyer, boss, mallory = people["lawyer"], people["boss"], people["mallory"]
+    async with working(lawyer, Asking("May I?").graph):
+        await open_to_all(lawyer)
+        await ask_lawyer(lawyer, sender=None)
+        true = await true_record(lawyer)
+        await store(mallory, forged(thread_id=true.thread_id, origin=true.origin))
+        await set_timer(mallory, ID)
+        await settle(lawyer)
+        [(message, _)] = await asked(boss)
+        await boss.reply(message, "yes")
+        await settle(lawyer)
+        assert [one["trail"][1] for one in await outcome(people["asker"])] == ['"yes"']
+
+
+async def test_a_forged_record_does_not_hide_the_true_one(people):
+    """It is newer, and has the same tags: by these the worker finds what it has asked."""
+    lawyer, mallory = people["lawyer"], people["mallory"]
+    own = OwnMessages(agent="lawyer", mail_address="lawyer")
+    await own.prepare(lawyer)
+    records = Records(lawyer, own, agent="lawyer", mail_address="lawyer.questions")
+    async with working(lawyer, Asking("May I?").graph):
+        await open_to_all(lawyer)
+        await ask_lawyer(lawyer, sender=None)
+        true = await true_record(lawyer)
+        for fake in (dataclasses.replace(true, id=ID), true):
+            with contextlib.suppress(Forbidden):  # the key of the second one is the lawyer's
+                await store(mallory, fake)
+        assert (await lawyer.mailbox_status("lawyer.questions")).stored == 2
+        assert await records.find(true.identity) == true
+        assert await records.get(true.id) == true
+        assert await records.open_in(true.thread_id) == [true]
+        assert await records.get(ID) is None
+
+
+async def test_a_timer_of_somebody_else_is_refused_though_its_question_is_known(people):
+    lawyer, boss, mallory = people["lawyer"], people["boss"], people["mallory"]
+    async with working(lawyer, Asking("May I?").graph, expires=60):
+        await ask_lawyer(lawyer, sender=None)
+        [(message, _)] = await asked(boss)
+        await set_timer(mallory, message.correlation_id)
+        await settle(lawyer, 59)
+        assert await refusals(lawyer) == ["it is a timer of somebody else"]
+        await settle(lawyer, 1)
+        assert [one["code"] for one in await outcome(people["asker"])] == ["expired"]
+
+
+async def test_mail_of_the_agent_that_somebody_has_moved_is_no_record(people):
+    """A move keeps the verified sender."""
+    lawyer, mallory = people["lawyer"], people["mallory"]
+    async with working(lawyer, Asking("May I?").graph):
+        await open_to_all(lawyer)
+        true = forged()
+        await lawyer.send(
+            "mallory",
+            true.to_json(),
+            tags=[true.state, true.thread_id, true.identity],
+            key=ID,
+        )
+        [message] = await mallory.fetch("mallory", group_name="mallory")
+        await message.move("lawyer.questions")
+        await ask_lawyer(lawyer, sender=None)
+        status = await lawyer.mailbox_status("lawyer.questions")
+        assert status.stored == 2
+        await mallory.send("lawyer.answers", "no", correlation_id=ID)
+        await settle(lawyer)
+        assert await refusals(lawyer) == [f"no question has the correlation id '{ID}'"]
+
+
+async def test_what_is_no_record_is_passed_over_where_senders_are_not_known(client):
+    async with working(client, Asking("May I?").graph):
+        await ask_lawyer(client)
+        [stored] = await client.query("lawyer.questions")
+        for body in ("no JSON", "[]", "{}", '{"question": 1}'):
+            await client.send("lawyer.questions", body, tags=stored.tags)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        assert [one["trail"][1] for one in await outcome(client)] == ['"yes"']

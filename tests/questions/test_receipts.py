@@ -1,0 +1,154 @@
+"""Whoever answers a question learns what became of the answer, and a refusal leaves it open."""
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
+from typing_extensions import TypedDict
+
+from mq9.questions import RECEIPTS, Outcome, Receipt
+from tests.questions.graphs import (
+    Asking,
+    answer,
+    ask_lawyer,
+    asked,
+    outcome,
+    refusals,
+    settle,
+    working,
+)
+
+ACCEPTED = Receipt(outcome=Outcome.ACCEPTED)
+
+
+@pytest.fixture
+async def client(client):
+    for name in ("receipts", "other"):
+        await client.mailbox_create(name=name)
+    return client
+
+
+async def give(client, message, body, *, reply_to="receipts", **options):
+    """Answer a question, and let the worker deal with that; its receipts so far."""
+    await client.send(
+        message.reply_to,
+        body,
+        correlation_id=message.correlation_id,
+        reply_to=reply_to,
+        **{"sender": "boss", **options},
+    )
+    await settle(client)
+    return await receipts(client, reply_to)
+
+
+async def receipts(client, reply_to="receipts"):
+    found = await client.query(reply_to)
+    assert all(one.reply_to is None for one in found)
+    return [Receipt.read(one) for one in found]
+
+
+async def test_an_accepted_answer_has_a_receipt(client):
+    async with working(client, Asking("May I?").graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        assert message.headers[RECEIPTS] == "yes"
+        assert await give(client, message, "yes") == [ACCEPTED]
+        [told] = await client.query("receipts")
+        assert told.json() == {"type": "receipt", "outcome": "accepted"}
+        assert (told.correlation_id, told.sender) == (message.correlation_id, "lawyer")
+
+
+async def test_an_accepted_answer_has_its_receipt_though_its_node_fails_for_now(client):
+    failures = [ConnectionError("the archive is down")]
+
+    async def fail(_answers):
+        if failures:
+            raise failures.pop()
+
+    async with working(client, Asking("May I?", act=fail).graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        assert await give(client, message, "yes") == [ACCEPTED]
+        assert await outcome(client) == []
+        await settle(client, 60)
+        assert len(await outcome(client)) == 1
+        assert await receipts(client) == [ACCEPTED]
+
+
+async def test_a_second_answer_learns_who_gave_the_first(client):
+    async with working(client, Asking("May I?").graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await give(client, message, "yes")
+        [told] = await give(client, message, "no", reply_to="other", sender="chief")
+        text = "the question has been answered by 'boss'"
+        assert told == Receipt(outcome=Outcome.CLOSED, text=text, by="boss")
+        [message] = await client.query("other")
+        assert message.headers["error"] == "rejected"
+        assert message.json()["reason"] == text
+
+
+async def test_an_answer_after_the_expiry_learns_that(client):
+    async with working(client, Asking("May I?").graph, expires=60):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await settle(client, 60)
+        [told] = await give(client, message, "yes")
+        assert told.outcome is Outcome.CLOSED
+        assert told.text == "it is too late: the question was given up"
+
+
+class Form(TypedDict):
+    stars: int
+
+
+async def test_an_answer_that_the_graph_refuses_is_refused_and_the_next_one_accepted(client):
+    def ask(_state):
+        return {"stars": interrupt("How good was it?", response_schema=Form)["stars"]}
+
+    builder = StateGraph(Form)
+    builder.add_node("ask", ask)
+    builder.add_edge(START, "ask")
+    async with working(client, builder.compile(checkpointer=InMemorySaver())):
+        await ask_lawyer(client, {"stars": 0})
+        [(message, question)] = await asked(client)
+        assert question.schema["properties"]["stars"] == {"title": "Stars", "type": "integer"}
+        [told] = await give(client, message, {"stars": "many"})
+        assert told.outcome is Outcome.REFUSED
+        assert "stars: Input should be a valid integer" in told.text
+        [(again, _)] = await asked(client)
+        assert await give(client, again, {"stars": 5}, reply_to="other") == [ACCEPTED]
+        assert await outcome(client) == [{"stars": 5}]
+
+
+async def test_an_answer_without_a_reply_to_has_no_receipt(client):
+    async with working(client, Asking("May I?").graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        await answer(client, message, "no")
+        assert len(await refusals(client)) == 1
+        assert await receipts(client) == []
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_where_a_receipt_cannot_go_the_answer_counts_all_the_same(client, gone):
+    async with working(client, Asking("May I?").graph):
+        await ask_lawyer(client)
+        [(message, _)] = await asked(client)
+        if gone:
+            await client.mailbox_drop("other")
+        await client.send(
+            "lawyer.answers", "yes", correlation_id=message.correlation_id, reply_to="other"
+        )
+        await settle(client)
+        assert len(await outcome(client)) == 1
+    assert await refusals(client) == []
+
+
+@pytest.mark.parametrize(
+    "body", ["no JSON", "[]", "{}", '{"type": "receipt"}', '{"type": "error", "code": "x"}']
+)
+async def test_what_is_no_receipt_is_read_as_none(client, body):
+    await client.send("receipts", body, headers={"error": "x"})
+    assert await receipts(client) == [None]
