@@ -7,7 +7,8 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
@@ -17,14 +18,48 @@ from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.editor import edit
 from mq9.cli.messages import Address, stdin_payload
 from mq9.cli.output import Table, as_json, count, quoted, span, when
+from mq9.cli.sent_answers import Sent, SentAnswers, gets_receipt
 from mq9.client.client import Mq9Client
-from mq9.errors import InvalidRequest, MessageNotFound
+from mq9.client.payloads import encode
+from mq9.errors import (
+    Forbidden,
+    InvalidRequest,
+    MailboxFull,
+    MailboxNotFound,
+    MessageNotFound,
+    PayloadTooLarge,
+)
 from mq9.models import Message, Payload
 from mq9.protocol import checks
-from mq9.questions import TAG, Action, InvalidAnswer, Question, decision_word, decisions_of
+from mq9.questions import (
+    TAG,
+    Action,
+    InvalidAnswer,
+    Outcome,
+    Question,
+    closing_note,
+    decision_word,
+    decisions_of,
+)
 
 _MOST_QUESTIONS = 1_000
+_NOT_SENT = (Forbidden, InvalidRequest, MailboxFull, MailboxNotFound, PayloadTooLarge)
 _COLUMNS = ("ID", "FROM", "ASKED", "EXPIRES", "QUESTION", "ACTIONS", "ANSWERS")
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open question.
+
+    Attributes:
+        message: The message that asks it.
+        question: What it asks.
+        sent: The answer that this person has sent; None if there is none.
+    """
+
+    message: Message
+    question: Question
+    sent: Sent | None = None
 
 
 async def inbox(
@@ -45,14 +80,14 @@ async def inbox(
         now = client.clock.now_ms() / 1000
     document = {
         "mail_address": mailbox,
-        "questions": [_document(message, question) for message, question in open_],
+        "questions": [_document(one) for one in open_],
         "more": has_more,
     }
     if not open_:
         call.out.show(document)
         call.out.notice(f"{mailbox} has no open questions")
         return NOTHING_THERE
-    call.out.show(document, Table(_COLUMNS, [_row(*one, now) for one in open_]))
+    call.out.show(document, Table(_COLUMNS, [_row(one, now) for one in open_]))
     if has_more:
         call.out.notice("there are older ones, too")
     return 0
@@ -84,60 +119,182 @@ async def reply(
         str | None,
         typer.Option("--from", help="Who answers: a claim.  [default: the mailbox]"),
     ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, max=60, help="Seconds to wait for the asker's receipt.")
+    ] = 5.0,
 ) -> int:
-    """Answer a question to whoever asked it, and remove it from the mailbox."""
+    """Answer a question, and remove it from the mailbox.
+
+    If the asker sends receipts, the question stays until the answer is confirmed.
+    """
     address = addresses.parse(address)
     async with call.client() as client:
-        found = await client.query(address, msg_id=msg_id)
-        if not found:
-            raise MessageNotFound(f"message not found: {msg_id} of {address} is not there")
-        [asked] = found
+        asked = await _message(client, address, msg_id)
         question = Question.from_payload(asked.payload)
         if _has_expired(question, client.clock.now_ms() / 1000):
             raise InvalidRequest(
                 f"msg_id: the question has expired at {when(question.expires or 0)}"
             )
-        payload = await asyncio.to_thread(_answer, question, answer, args or [], message)
-        answered_as = await client.reply(
-            asked, payload, id=_reply_id(asked), sender=sender or address
-        )
-        if TAG in asked.tags:
-            with suppress(MessageNotFound):  # by a repeat, which removed it first
-                await client.delete(address, msg_id)
+        payload = encode(await asyncio.to_thread(_answer, question, answer, args or [], message))
+        sender = sender or address
+        if gets_receipt(asked):
+            answered = await _confirmed(client, asked, payload, sender, wait)
+        else:
+            answered = await _sent(client, asked, payload, sender)
     document = {
         "mail_address": address,
         "msg_id": msg_id,
         "reply_to": asked.reply_to,
-        "answered_as": answered_as,
+        "answered_as": answered.answered_as,
     }
-    call.out.show(document, f"answered message {msg_id} of {address}, to {asked.reply_to}")
-    return 0
+    if answered.outcome is not None:
+        document |= {"outcome": answered.outcome, "text": answered.text}
+    name = f"message {msg_id} of {address}"
+    match answered.outcome:
+        case None | Outcome.ACCEPTED:
+            call.out.show(document, f"answered {name}, to {asked.reply_to}")
+            return 0
+        case Outcome.REFUSED:
+            call.out.show(document)
+            call.out.notice(
+                f"error: your answer to {name} was refused: {answered.text}. The question is still "
+                f"open: mq9 inbox {address}"
+            )
+            return 1
+        case Outcome.CLOSED:
+            call.out.show(document)
+            call.out.notice(f"error: {name} needs no answer any more: {answered.text}")
+            return 1
+        case _:
+            call.out.show(
+                document, f"answered {name}, to {asked.reply_to}: sent, not confirmed yet"
+            )
+            call.out.notice(f"the question stays in the inbox until then: mq9 inbox {address}")
+            return 0
+
+
+async def _message(client: Mq9Client, address: str, msg_id: int) -> Message:
+    """Return the message that is to be answered.
+
+    Raises:
+        MessageNotFound: It is not there; the text says what has taken its place.
+    """
+    found = await client.query(address, msg_id=msg_id)
+    if found:
+        return found[0]
+    text = f"message not found: {msg_id} of {address} is not there"
+    history = (await client.mailbox_status(address, msg_id=msg_id)).message
+    newer = None if history is None else history.replaced_by
+    for one in [] if newer is None else await client.query(address, msg_id=newer):
+        if TAG in one.tags:
+            text = f"{text}: it was asked again as message {newer}. See it: mq9 inbox {address}"
+        elif (note := closing_note(one.payload)) is not None:
+            text = f"{text}: it needs no answer any more, {note}"
+    raise MessageNotFound(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answered:
+    """What became of an answer.
+
+    Attributes:
+        answered_as: Its number in the asker's mailbox; None for that of an earlier call.
+        outcome: What the asker says of it; ``unconfirmed`` while it says nothing; None if it never
+            does.
+        text: Why it was not accepted.
+    """
+
+    answered_as: int | None
+    outcome: Outcome | Literal["unconfirmed"] | None = None
+    text: str | None = None
+
+
+async def _sent(client: Mq9Client, asked: Message, payload: bytes, sender: str) -> _Answered:
+    """Answer a message whose sender does not say what becomes of the answer."""
+    answered_as = await client.reply(asked, payload, id=_reply_id(asked), sender=sender)
+    if TAG in asked.tags:
+        await _remove(client, asked)
+    return _Answered(answered_as=answered_as)
+
+
+async def _confirmed(
+    client: Mq9Client, asked: Message, payload: bytes, sender: str, seconds: float
+) -> _Answered:
+    """Answer a question, and wait for its receipt."""
+    answers = SentAnswers(client, await client.whoami())
+    sent = await answers.begin(asked, payload)
+    answered_as = None
+    if sent.receipt is None:
+        try:
+            answered_as = await client.send(
+                asked.reply_to or "",
+                payload,
+                id=sent.id,
+                sender=sender,
+                from_mailbox=asked.mail_address,
+                reply_to=sent.mail_address,
+                correlation_id=asked.correlation_id,
+            )
+        except _NOT_SENT:
+            await answers.forget(sent)
+            raise
+        sent = await answers.wait(asked, seconds) or sent
+    receipt = sent.receipt
+    if receipt is None:
+        return _Answered(answered_as=answered_as, outcome="unconfirmed")
+    if receipt.outcome is not Outcome.REFUSED:
+        await _remove(client, asked)
+    await answers.forget(sent)
+    return _Answered(answered_as=answered_as, outcome=receipt.outcome, text=receipt.text)
+
+
+async def _remove(client: Mq9Client, asked: Message) -> None:
+    with suppress(MessageNotFound):  # by a repeat, which removed it first
+        await client.delete(asked.mail_address, asked.msg_id)
 
 
 async def _wait_for_open(
     client: Mq9Client, mailbox: str, seconds: float
-) -> tuple[list[tuple[Message, Question]], bool]:
+) -> tuple[list[_Open], bool]:
     """Return the open questions, once there are any or the time is up, and whether there are more.
 
     Raises:
         MailboxNotFound: The mailbox is not there.
     """
     deadline_ms = client.clock.monotonic_ms() + round(seconds * 1000)
+    answers = SentAnswers(client, await client.whoami())
     while True:
         newest = await client.query(mailbox, limit=1)
         found = await client.query(mailbox, tags=[TAG], limit=_MOST_QUESTIONS)
         now = client.clock.now_ms() / 1000
-        asked = [(message, Question.from_payload(message.payload)) for message in found]
+        asked = [_Open(message, Question.from_payload(message.payload)) for message in found]
         open_ = [
-            (message, question)
-            for message, question in asked
-            if not _has_expired(question, now) and not await _is_acked(client, message)
+            one
+            for one in asked
+            if not _has_expired(one.question, now)
+            and not await _is_acked(client, one.message)
+            and not await _is_settled(client, answers, one)
         ]
         left_ms = deadline_ms - client.clock.monotonic_ms()
         if open_ or left_ms <= 0:
             return open_, found.more
         after = newest[0].msg_id + 1 if newest else 0
         await client.fetch(mailbox, deliver="from_id", from_id=after, max_wait_ms=left_ms)
+
+
+async def _is_settled(client: Mq9Client, answers: SentAnswers, asked: _Open) -> bool:
+    """Look for the receipt of an answer to a question, and remove a question that is closed."""
+    if not gets_receipt(asked.message):
+        return False
+    asked.sent = await answers.find(asked.message)
+    receipt = None if asked.sent is None else asked.sent.receipt
+    if receipt is None or receipt.outcome is Outcome.REFUSED:
+        return False
+    with suppress(Forbidden):  # the person may look at the mailbox, and not delete there
+        await _remove(client, asked.message)
+        if asked.sent is not None:
+            await answers.forget(asked.sent)
+    return True
 
 
 async def _own_mailbox(client: Mq9Client) -> str:
@@ -158,7 +315,8 @@ async def _is_acked(client: Mq9Client, message: Message) -> bool:
     return any(one.group_name == message.mail_address and one.state == "acked" for one in groups)
 
 
-def _document(message: Message, question: Question) -> dict[str, Any]:
+def _document(asked: _Open) -> dict[str, Any]:
+    message, question = asked.message, asked.question
     return {
         "msg_id": message.msg_id,
         "from": message.sender,
@@ -169,10 +327,18 @@ def _document(message: Message, question: Question) -> dict[str, Any]:
         "expires": question.expires,
         "reply_to": message.reply_to,
         "correlation_id": message.correlation_id,
+        **({} if asked.sent is None else {"answered": _answered(asked.sent)}),
     }
 
 
-def _row(message: Message, question: Question, now: float) -> tuple[str, ...]:
+def _answered(sent: Sent) -> dict[str, Any]:
+    refused = None if sent.receipt is None else sent.receipt.text
+    outcome = "unconfirmed" if sent.receipt is None else sent.receipt.outcome
+    return {"answer": sent.text, "at": sent.at, "outcome": outcome, "text": refused}
+
+
+def _row(asked: _Open, now: float) -> tuple[str, ...]:
+    message, question, sent = asked.message, asked.question, asked.sent
     sender = "" if message.sender is None else quoted(message.sender)
     if message.sender_verified:
         sender += " (verified)"
@@ -180,6 +346,10 @@ def _row(message: Message, question: Question, now: float) -> tuple[str, ...]:
     text = question.text
     if question.problem is not None:
         text = f"{text} (your answer was not possible: {question.problem})"
+    elif sent is not None and sent.receipt is None:
+        text = f"{text} (answered by you, not confirmed: {sent.text})"
+    elif sent is not None and sent.receipt is not None:
+        text = f"{text} (your answer was refused: {sent.receipt.text})"
     actions = "; ".join(f"{quoted(one.name)} {as_json(one.args)}" for one in question.actions)
     answers = "; ".join("|".join(one.decisions) for one in question.actions) or "any text"
     row = (sender, when(message.create_time), expires, text, actions, answers)

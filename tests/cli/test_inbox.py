@@ -167,6 +167,11 @@ def test_actions_are_decided_by_words(mq9, actions, words, decisions):
         ([SEND], ["edit"], "args: say what send_email is to be done with instead"),
         ([SEND], ["edit", "--args", "{"], "args: '{' is no JSON"),
         ([SEND], ["edit", "--args", "[]"], "args: '[]' is no JSON object"),
+        (
+            [SEND],
+            ["edit", "--args", '{"too": "bob"}'],
+            "it has no argument 'too' and it lacks the argument 'to'; it takes 'to'",
+        ),
         ([SEND], ["approve", "--args", "{}"], "args: 1 object more than there are edits"),
         ([SEND], ["approve", "--message", "x"], "message: it goes with reject and respond"),
         ([SEND], ["respond"], "answer: send_email: respond takes a message"),

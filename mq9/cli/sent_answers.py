@@ -1,0 +1,151 @@
+"""Answers that wait for their receipts, each in a private mailbox of whoever gave it.
+
+The asker of a question sends the receipt of an answer to the ``reply_to`` of the answer. That is a
+mailbox whose address follows from the question and the person, so that a later call finds it. Its
+first message is a note of the person's own: what was answered, and under which id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mq9.client.client import Mq9Client
+from mq9.errors import Forbidden, IdConflict, InvalidRequest, MailboxNotFound, Mq9Error
+from mq9.models import Message
+from mq9.questions import RECEIPTS, TAG, Outcome, Receipt
+
+_LASTS_S = 30 * 86_400  # after that, an answer without a receipt is forgotten
+_MOST_SHOWN = 1_000  # characters of an answer
+_NOTE = "answer"  # the tag of the note, and its idempotency id
+_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """An answer that was sent.
+
+    Attributes:
+        mail_address: The mailbox that its receipt comes to.
+        id: Its idempotency id.
+        digest: Tells it from other answers.
+        text: Its first characters.
+        at: When it was sent, in Unix seconds.
+        receipt: What became of it; None while that is not known.
+    """
+
+    mail_address: str
+    id: str
+    digest: str
+    text: str
+    at: int
+    receipt: Receipt | None = None
+
+
+def gets_receipt(asked: Message) -> bool:
+    """Tell whether the asker of a question sends receipts."""
+    addressed = asked.reply_to is not None and asked.correlation_id is not None
+    return TAG in asked.tags and RECEIPTS in asked.headers and addressed
+
+
+class SentAnswers:
+    """Remembers what a person has answered, until its receipt is there.
+
+    Args:
+        client: The connection.
+        identity: As whom it is authenticated; None as nobody.
+    """
+
+    def __init__(self, client: Mq9Client, identity: str | None) -> None:
+        self._client = client
+        self._identity = identity
+
+    async def find(self, asked: Message) -> Sent | None:
+        """Return the answer to a question, with its receipt if that is there; None if none was."""
+        address = self._address(asked)
+        try:
+            found = await self._client.query(address, limit=_AT_ONCE)
+        except (MailboxNotFound, Forbidden):
+            return None
+        note = next((one for one in found if _NOTE in one.tags), None)
+        if note is None:
+            return None
+        id_, _, digest = (note.key or "").partition("/")
+        return Sent(
+            mail_address=address,
+            id=id_,
+            digest=digest,
+            text=note.payload.decode("utf-8", "backslashreplace"),
+            at=note.create_time,
+            receipt=next(filter(None, (_receipt(asked, one) for one in found)), None),
+        )
+
+    async def begin(self, asked: Message, payload: bytes) -> Sent:
+        """Note an answer before it is sent, and return it; or the same answer of an earlier call.
+
+        An earlier answer that was refused is forgotten.
+
+        Raises:
+            InvalidRequest: Another answer was sent, and may still be accepted.
+        """
+        digest = hashlib.sha256(payload).hexdigest()
+        sent = await self.find(asked)
+        if sent is not None and sent.receipt is not None:
+            if sent.receipt.outcome is not Outcome.REFUSED:
+                return sent
+            await self.forget(sent)
+            sent = None
+        if sent is None:
+            address = self._address(asked)
+            await self._client.mailbox_create(name=address, ttl=_LASTS_S, renew=True)
+            note = payload.decode("utf-8", "backslashreplace")[:_MOST_SHOWN]
+            key = f"{self._client.new_id()}/{digest}"
+            with suppress(IdConflict):  # another call of the same person was faster
+                await self._client.send(address, note, id=_NOTE, tags=[_NOTE], key=key)
+            sent = await self.find(asked)
+            if sent is None:
+                raise MailboxNotFound(f"mailbox not found: {address} does not exist")
+        if sent.digest != digest:
+            raise InvalidRequest(
+                f"answer: {sent.text!r} was sent as your answer, and is not confirmed yet; repeat "
+                "that answer to wait for its receipt"
+            )
+        return sent
+
+    async def wait(self, asked: Message, seconds: float) -> Sent | None:
+        """Return the answer to a question once its receipt is there, or the time is up."""
+        deadline_ms = self._client.clock.monotonic_ms() + round(seconds * 1000)
+        from_id = 0
+        while True:
+            sent = await self.find(asked)
+            left_ms = deadline_ms - self._client.clock.monotonic_ms()
+            if sent is None or sent.receipt is not None or left_ms <= 0:
+                return sent
+            newer = await self._client.fetch(
+                sent.mail_address,
+                deliver="from_id",
+                from_id=from_id,
+                num_msgs=_AT_ONCE,
+                max_wait_ms=left_ms,
+            )
+            from_id = max((one.msg_id + 1 for one in newer), default=from_id)
+
+    async def forget(self, sent: Sent) -> None:
+        """Drop the mailbox of an answer; if that fails, its TTL removes it."""
+        with suppress(Mq9Error):
+            await self._client.mailbox_drop(sent.mail_address)
+
+    def _address(self, asked: Message) -> str:
+        who = "" if self._identity is None else self._identity
+        what = repr((asked.mail_address, asked.correlation_id, asked.sender, who))
+        return f"reply.{hashlib.sha256(what.encode()).hexdigest()[:40]}"
+
+
+def _receipt(asked: Message, message: Message) -> Receipt | None:
+    """Return the receipt in a message, if it is one of the asker's."""
+    if message.correlation_id != asked.correlation_id or _NOTE in message.tags:
+        return None
+    if asked.sender_verified and (message.sender, message.sender_verified) != (asked.sender, True):
+        return None
+    return Receipt.read(message)
