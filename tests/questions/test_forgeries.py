@@ -82,6 +82,13 @@ async def true_record(lawyer):
     return Record.from_message(stored)
 
 
+async def records_of(lawyer):
+    """The records, as the lawyer's worker reads them."""
+    own = OwnMessages(agent="lawyer", mail_address="lawyer")
+    await own.prepare(lawyer)
+    return Records(lawyer, own, agent="lawyer", mail_address="lawyer.questions")
+
+
 async def test_a_forged_record_and_timer_send_no_mail_in_the_name_of_the_agent(people):
     lawyer, mallory = people["lawyer"], people["mallory"]
     async with working(lawyer, Asking("May I?").graph):
@@ -116,9 +123,7 @@ async def test_a_forged_record_gives_up_no_question_of_the_same_thread(people):
 async def test_a_forged_record_does_not_hide_the_true_one(people):
     """It is newer, and has the same tags: by these the worker finds what it has asked."""
     lawyer, mallory = people["lawyer"], people["mallory"]
-    own = OwnMessages(agent="lawyer", mail_address="lawyer")
-    await own.prepare(lawyer)
-    records = Records(lawyer, own, agent="lawyer", mail_address="lawyer.questions")
+    records = await records_of(lawyer)
     async with working(lawyer, Asking("May I?").graph):
         await open_to_all(lawyer)
         await ask_lawyer(lawyer, sender=None)
@@ -146,29 +151,23 @@ async def test_a_timer_of_somebody_else_is_refused_though_its_question_is_known(
 
 
 async def test_mail_of_the_agent_that_somebody_has_moved_is_no_record(people):
-    """A move keeps the verified sender."""
-    lawyer, mallory = people["lawyer"], people["mallory"]
+    """A move keeps the tags and the verified sender."""
+    lawyer, mallory, said = people["lawyer"], people["mallory"], forged()
     async with working(lawyer, Asking("May I?").graph):
         await open_to_all(lawyer)
-        true = forged()
-        await lawyer.send(
-            "mallory",
-            true.to_json(),
-            tags=[true.state, true.thread_id, true.identity],
-            key=ID,
-        )
+        tags = [said.state, said.thread_id, said.identity]
+        await lawyer.send("mallory", said.to_json(), tags=tags)
         [message] = await mallory.fetch("mallory", group_name="mallory")
         await message.move("lawyer.questions")
-        await ask_lawyer(lawyer, sender=None)
-        status = await lawyer.mailbox_status("lawyer.questions")
-        assert status.stored == 2
-        await mallory.send("lawyer.answers", "no", correlation_id=ID)
-        await settle(lawyer)
-        assert await refusals(lawyer) == [f"no question has the correlation id '{ID}'"]
+        [moved] = await lawyer.query("lawyer.questions", tags=tags)
+        assert (moved.sender, moved.sender_verified) == ("lawyer", True)
+        records = await records_of(lawyer)
+        assert await records.open_in(said.thread_id) == []
+        assert await records.find(said.identity) is None
 
 
 async def test_what_is_no_record_is_passed_over_where_senders_are_not_known(client):
-    async with working(client, Asking("May I?").graph):
+    async with working(client, Asking("May I?").graph) as worker:
         await ask_lawyer(client)
         [stored] = await client.query("lawyer.questions")
         for body in ("no JSON", "[]", "{}", '{"question": 1}'):
@@ -176,3 +175,4 @@ async def test_what_is_no_record_is_passed_over_where_senders_are_not_known(clie
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
         assert [one["trail"][1] for one in await outcome(client)] == ['"yes"']
+        assert worker.counters.answered == 1
