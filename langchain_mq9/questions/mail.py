@@ -14,7 +14,15 @@ import orjson
 from langchain_mq9.headers import CONVERSATION
 from langchain_mq9.questions.interrupts import Kind
 from langchain_mq9.questions.records import KEPT_S, Origin, Record
-from mq9 import IdConflict, MailboxNotFound, Mq9Client, Payload
+from mq9 import (
+    Forbidden,
+    IdConflict,
+    LimitReached,
+    MailboxFull,
+    MailboxNotFound,
+    Mq9Client,
+    Payload,
+)
 from mq9.client.answer_ids import answer_digest
 from mq9.client.error_answers import HEADER as ERROR
 from mq9.client.error_answers import ErrorAnswer, Failure
@@ -24,6 +32,7 @@ from mq9.questions import RECEIPTS, TAG, Outcome, Receipt, closed
 
 logger = logging.getLogger("mq9.worker")
 
+_UNDELIVERABLE = (Forbidden, LimitReached, MailboxFull, MailboxNotFound)
 _MOST_REASON = 1_024  # characters of an error answer
 _TIMER = "timer"  # the tag and the type of a message to oneself
 
@@ -163,8 +172,10 @@ class QuestionMail:
                 headers=None if is_accepted else {ERROR: str(Failure.REJECTED)},
                 sender=self._agent,
             )
-        except (MailboxNotFound, IdConflict) as error:
-            logger.debug("an answer gets no receipt: %s", error)
+        except IdConflict as error:
+            logger.debug("an answer has a receipt: %s", error)
+        except _UNDELIVERABLE as error:
+            logger.info("an answer gets no receipt: %s", error)
 
     async def _reply(
         self, origin: Origin, payload: Payload, id_: str | None, headers: Mapping[str, str]
@@ -181,8 +192,8 @@ class QuestionMail:
                 headers=headers,
                 sender=self._agent,
             )
-        except MailboxNotFound as error:
-            logger.info("a message stays unanswered: %s", error)
+        except (MailboxNotFound, Forbidden) as error:
+            logger.warning("a message stays unanswered: %s", error)
         except IdConflict:
             logger.info("%s was answered before; that answer stands", origin.message)
 

@@ -1,9 +1,26 @@
-"""Which messages an agent has sent itself: only those are believed as its records and timers."""
+"""What is an agent's own: mailboxes that only it sends to, and messages that it has sent itself."""
 
 from __future__ import annotations
 
-from mq9 import Mq9Client
-from mq9.models import Message
+import logging
+
+from mq9 import BadReply, Mq9Client
+from mq9.models import Message, SendPolicy
+
+logger = logging.getLogger("mq9.worker")
+
+
+async def make_own_mailbox(client: Mq9Client, mail_address: str) -> None:
+    """Make a mailbox that only the agent sends to, if it is missing; close one that is open.
+
+    Raises:
+        Mq9Error: The broker refuses, or cannot be reached.
+    """
+    try:
+        await client.mailbox_create(name=mail_address, renew=True, send_policy=SendPolicy.CREATOR)
+        await client.mailbox_grant(mail_address, send_policy=SendPolicy.CREATOR)
+    except BadReply as error:
+        logger.warning("others may send to %s: %s", mail_address, error)
 
 
 class OwnMessages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from langchain_mq9.questions.own import make_own_mailbox
 from mq9 import MailboxNotFound, Message, Mq9Client
 
 _REASON = "its conversation waits for the answer to a question"
@@ -25,7 +26,7 @@ class Parking:
     async def park(self, message: Message, thread_id: str) -> None:
         """Move a message aside."""
         aside = self._aside(thread_id)
-        await self._client.mailbox_create(name=aside, renew=True)
+        await make_own_mailbox(self._client, aside)
         await message.move(aside, reason=_REASON)
 
     async def release(self, thread_id: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from langchain_mq9.questions.interrupts import Kind
-from langchain_mq9.questions.own import OwnMessages
+from langchain_mq9.questions.own import OwnMessages, make_own_mailbox
 from mq9 import IdConflict, Mq9Client
 from mq9.models import Message
 from mq9.questions import Question
@@ -182,7 +182,7 @@ class Records:
 
     async def prepare(self) -> None:
         """Make the mailbox if it is missing."""
-        await self._client.mailbox_create(name=self._address, renew=True)
+        await make_own_mailbox(self._client, self._address)
 
     async def get(self, correlation_id: str) -> Record | None:
         """Return the record of a correlation id, whichever asked mailbox has it."""

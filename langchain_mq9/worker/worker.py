@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 from langgraph.types import StateSnapshot
 from pydantic import ValidationError
 
+from langchain_mq9.questions.own import make_own_mailbox
 from langchain_mq9.questions.questions import (
     Policy,
     Questions,
@@ -181,6 +182,7 @@ class MailboxWorker:
         self.dead_letter = (
             f"{self.mail_address}.dead" if dead_letter is None else addresses.parse(dead_letter)
         )
+        self._owns_dead_letters = dead_letter is None
         self._runs = Runs(graph)
         self._bodies = Bodies(graph, input, output)
         self._handler_timeout: float | None = checks.optional(checks.seconds(above_zero=True))(
@@ -269,8 +271,11 @@ class MailboxWorker:
             raise
 
     async def _begin(self) -> None:
-        for name in (self.mail_address, self.dead_letter):
-            await self._client.mailbox_create(name=name, renew=True)
+        await self._client.mailbox_create(name=self.mail_address, renew=True)
+        if self._owns_dead_letters:
+            await make_own_mailbox(self._client, self.dead_letter)
+        else:  # others may share it
+            await self._client.mailbox_create(name=self.dead_letter, renew=True)
         await self._turns.check()
         await self._questions.prepare()
         if self._presence is not None:

@@ -89,6 +89,30 @@ async def records_of(lawyer):
     return Records(lawyer, own, agent="lawyer", mail_address="lawyer.questions")
 
 
+@pytest.mark.parametrize("made_before", [False, True])
+async def test_only_the_agent_sends_to_the_mailboxes_that_its_worker_makes(people, made_before):
+    lawyer, mallory = people["lawyer"], people["mallory"]
+    if made_before:  # by an earlier release
+        for name in ("lawyer.questions", "lawyer.dead"):
+            await lawyer.mailbox_create(name=name)
+    conversation = {"headers": {"conversation": "one"}, "sender": None}
+    async with working(lawyer, Asking("May I?").graph):
+        await ask_lawyer(lawyer, **conversation)
+        await ask_lawyer(lawyer, **conversation)  # waits for the first one
+        waiting = f"lawyer.waiting.{(await true_record(lawyer)).thread_id.replace('-', '')}"
+        assert (await lawyer.mailbox_status(waiting)).stored == 1
+        for name in ("lawyer.questions", "lawyer.dead", waiting):
+            with pytest.raises(Forbidden):
+                await mallory.send(name, "x")
+        await mallory.send("lawyer.answers", "x")
+
+
+async def test_a_dead_letter_mailbox_that_others_share_stays_open(people):
+    lawyer, mallory = people["lawyer"], people["mallory"]
+    async with working(lawyer, Asking("May I?").graph, dead_letter="dead.letters"):
+        await mallory.send("dead.letters", "x")
+
+
 async def test_a_forged_record_and_timer_send_no_mail_in_the_name_of_the_agent(people):
     lawyer, mallory = people["lawyer"], people["mallory"]
     async with working(lawyer, Asking("May I?").graph):

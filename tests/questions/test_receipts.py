@@ -7,6 +7,7 @@ from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from mq9.questions import RECEIPTS, Outcome, Receipt
+from mq9.server.users import User, Users
 from tests.questions.graphs import (
     Asking,
     answer,
@@ -131,19 +132,35 @@ async def test_an_answer_without_a_reply_to_has_no_receipt(client):
         assert await receipts(client) == []
 
 
-@pytest.mark.parametrize("gone", [False, True])
-async def test_where_a_receipt_cannot_go_the_answer_counts_all_the_same(client, gone):
+async def test_where_a_receipt_cannot_go_the_answer_counts_all_the_same(client):
     async with working(client, Asking("May I?").graph):
         await ask_lawyer(client)
         [(message, _)] = await asked(client)
-        if gone:
-            await client.mailbox_drop("other")
         await client.send(
-            "lawyer.answers", "yes", correlation_id=message.correlation_id, reply_to="other"
+            "lawyer.answers", "yes", correlation_id=message.correlation_id, reply_to="gone"
         )
         await settle(client)
         assert len(await outcome(client)) == 1
     assert await refusals(client) == []
+
+
+async def test_where_the_agent_may_not_send_a_receipt_the_answer_counts_all_the_same(open_hosted):
+    names = ("lawyer", "boss")
+    guard = Users([User(name[0], agent=name) for name in names])
+    server = await open_hosted(guard=guard)
+    lawyer, boss = [await server.client(f"{name[0]}@") for name in names]
+    await boss.mailbox_create(name="boss")
+    await boss.mailbox_create(name="boss.own", send_policy="creator")
+    await lawyer.mailbox_create(name="asker")
+    async with working(lawyer, Asking("May I?").graph):
+        await ask_lawyer(lawyer, sender=None)
+        [(message, _)] = await asked(boss)
+        await boss.send(
+            "lawyer.answers", "yes", correlation_id=message.correlation_id, reply_to="boss.own"
+        )
+        await settle(lawyer)
+        assert len(await outcome(lawyer)) == 1
+    assert await refusals(lawyer) == []
 
 
 @pytest.mark.parametrize(
