@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -135,12 +135,12 @@ async def reply(
             raise InvalidRequest(
                 f"msg_id: the question has expired at {when(question.expires or 0)}"
             )
-        payload = encode(await asyncio.to_thread(_answer, question, answer, args or [], message))
+        given = await asyncio.to_thread(_answer, question, answer, args or [], message)
         sender = sender or address
         if gets_receipt(asked):
-            answered = await _confirmed(client, asked, payload, sender, wait)
+            answered = await _confirmed(client, asked, given, sender, wait)
         else:
-            answered = await _sent(client, asked, payload, sender)
+            answered = await _sent(client, asked, given, sender)
     document = {
         "mail_address": address,
         "msg_id": msg_id,
@@ -209,7 +209,7 @@ class _Answered:
     text: str | None = None
 
 
-async def _sent(client: Mq9Client, asked: Message, payload: bytes, sender: str) -> _Answered:
+async def _sent(client: Mq9Client, asked: Message, payload: Payload, sender: str) -> _Answered:
     """Answer a message whose sender does not say what becomes of the answer."""
     answered_as = await client.reply(asked, payload, id=_reply_id(asked), sender=sender)
     if TAG in asked.tags:
@@ -218,11 +218,12 @@ async def _sent(client: Mq9Client, asked: Message, payload: bytes, sender: str) 
 
 
 async def _confirmed(
-    client: Mq9Client, asked: Message, payload: bytes, sender: str, seconds: float
+    client: Mq9Client, asked: Message, given: Payload, sender: str, seconds: float
 ) -> _Answered:
     """Answer a question, and wait for its receipt."""
     answers = SentAnswers(client, await client.whoami())
-    sent = await answers.begin(asked, payload)
+    payload = encode(given)
+    sent = await answers.begin(asked, payload, _shown(given))
     answered_as = None
     if sent.receipt is None:
         try:
@@ -377,6 +378,17 @@ def _answer(
         raise InvalidRequest(f"answer: {count(len(words), 'word')} were given; put them in quotes")
     [text] = words
     return stdin_payload() if text == "-" else text.encode("utf-8", "surrogateescape")
+
+
+def _shown(given: Payload) -> str:
+    """Return an answer as people read it."""
+    if not isinstance(given, Mapping):
+        return encode(given).decode("utf-8", "backslashreplace")
+    words = []
+    for one in given["decisions"]:
+        beside = one["edited_action"]["args"] if "edited_action" in one else one.get("message")
+        words.append(one["type"] if beside is None else f"{one['type']} {as_json(beside)}")
+    return "; ".join(words)
 
 
 def _decisions(

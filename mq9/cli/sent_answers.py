@@ -30,7 +30,7 @@ class Sent:
         mail_address: The mailbox that its receipt comes to.
         id: Its idempotency id.
         digest: Tells it from other answers.
-        text: Its first characters.
+        text: It as people read it, perhaps cut off.
         at: When it was sent, in Unix seconds.
         receipt: What became of it; None while that is not known.
     """
@@ -81,10 +81,15 @@ class SentAnswers:
             receipt=next(filter(None, (_receipt(asked, one) for one in found)), None),
         )
 
-    async def begin(self, asked: Message, payload: bytes) -> Sent:
+    async def begin(self, asked: Message, payload: bytes, text: str) -> Sent:
         """Note an answer before it is sent, and return it; or the same answer of an earlier call.
 
         An earlier answer that was refused is forgotten.
+
+        Args:
+            asked: The question.
+            payload: The answer.
+            text: The same for people.
 
         Raises:
             InvalidRequest: Another answer was sent, and may still be accepted.
@@ -99,10 +104,11 @@ class SentAnswers:
         if sent is None:
             address = self._address(asked)
             await self._client.mailbox_create(name=address, ttl=_LASTS_S, renew=True)
-            note = payload.decode("utf-8", "backslashreplace")[:_MOST_SHOWN]
             key = f"{self._client.new_id()}/{digest}"
             with suppress(IdConflict):  # another call of the same person was faster
-                await self._client.send(address, note, id=_NOTE, tags=[_NOTE], key=key)
+                await self._client.send(
+                    address, text[:_MOST_SHOWN], id=_NOTE, tags=[_NOTE], key=key
+                )
             sent = await self.find(asked)
             if sent is None:
                 raise MailboxNotFound(f"mailbox not found: {address} does not exist")

@@ -138,6 +138,18 @@ async def test_a_refusal_that_comes_later_is_shown_and_another_answer_may_be_giv
     assert await office.answers() == ["no", "yes"]
 
 
+async def test_who_may_only_look_answers_nothing(office):
+    async with Mq9Client(office.url("b")) as boss:
+        await boss.mailbox_grant("boss", [], viewers=["dora"])
+    await office.question()
+    assert "May I?" in (await office.mq9("d", "inbox", "boss")).out
+    done = await office.mq9("d", "reply", "boss", 0, "yes", "--wait", 0)
+    assert (done.code, "boss" in done.err) == (1, True)
+    [question] = (await office.mq9("d", "inbox", "boss", "--json")).document["questions"]
+    assert "answered" not in question
+    assert await office.answers() == []
+
+
 async def test_who_comes_second_is_told_who_has_decided(office):
     await office.question()
     await office.mq9("b", "reply", "boss", 0, "yes", "--wait", 0)
@@ -169,3 +181,20 @@ async def test_an_answer_that_the_broker_does_not_take_is_not_remembered(office)
     assert (done.code, "lawyer.answers does not exist" in done.err) == (1, True)
     [question] = (await office.mq9("b", "inbox", "--json")).document["questions"]
     assert "answered" not in question
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["approve"], "approve"),
+        (["edit", "--args", '{"euros": 7}'], 'edit {"euros": 7}'),
+        (["reject", "--message", "Not yet."], 'reject "Not yet."'),
+    ],
+)
+async def test_a_decision_that_is_not_confirmed_is_shown_as_it_was_given(office, words, shown):
+    config = {f"allow_{one}": True for one in ("accept", "edit", "ignore")}
+    action = {"action": "pay", "args": {"euros": 9}}
+    office.asking = Asking({"action_request": action, "config": config})
+    await office.question()
+    await office.mq9("b", "reply", "boss", 0, *words, "--wait", 0)
+    assert f"(answered by you, not confirmed: {shown})" in (await office.mq9("b", "inbox")).out
