@@ -50,6 +50,9 @@ _JUMPED = (
 )
 _AHEAD = f"%s: the time is %s ahead of this machine's and goes on from there: {_ADVICE}"
 
+# On Linux another clock than the monotonic one runs on while the machine sleeps.
+_ASLEEP_TOO: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
 
 class Timer(Protocol):
     """A callback that has not run yet."""
@@ -69,7 +72,10 @@ class Clock(Protocol):
         """Return the present instant. It may step, back as well, when the clock is corrected."""
 
     def monotonic_ms(self) -> int:
-        """Return the milliseconds since some fixed instant; never less than before."""
+        """Return the milliseconds since some fixed instant; never less than before.
+
+        The time that the machine sleeps counts: a lease that ended meanwhile has ended.
+        """
 
     def call_later(
         self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
@@ -107,8 +113,10 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def monotonic_ms(self) -> int:
-        """Return the milliseconds since some fixed instant."""
-        return time.monotonic_ns() // 1_000_000
+        """Return the milliseconds since some fixed instant, those of sleep included."""
+        if _ASLEEP_TOO is None:
+            return time.monotonic_ns() // 1_000_000
+        return time.clock_gettime_ns(_ASLEEP_TOO) // 1_000_000
 
     def call_later(
         self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
