@@ -18,6 +18,8 @@ PATH = "mq9_path"  # in a run's configuration: that of the message which the run
 # In the metadata of a worker's run, and so of its checkpoints: the key of its message, which begins
 # with the mailbox that the message came to.
 MESSAGE = "mq9_message"
+# In the metadata of a worker's checkpoints: the number of the turn that they were made in.
+TURN = "mq9_turn"
 _STEP = "mq9_step_id"  # in the configuration of a call: what tells it from others of its node
 _TOOL_CALL = "mq9_tool_call_id"  # in the configuration that a tool is given: the id of the call
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langgraph.types import Interrupt
 
@@ -30,6 +29,9 @@ from mq9 import address as addresses
 from mq9.client.error_answers import ErrorAnswer, Failure
 from mq9.protocol.checks import shown
 from mq9.questions import InvalidAnswer, Outcome, Receipt, answer_of
+
+if TYPE_CHECKING:
+    from langchain_mq9.worker.turns import Turn
 
 logger = logging.getLogger("mq9.worker")
 
@@ -86,14 +88,14 @@ class Resume(Protocol):
     """Lets the run of a question go on; the caller has its thread's turn."""
 
     async def __call__(
-        self, record: Record, value: Any, lost: asyncio.Future[None], *, is_repeated: bool
+        self, record: Record, value: Any, turn: Turn, *, is_repeated: bool
     ) -> Resumed | None:
         """Return what became of the run; None when it is over without this answer.
 
         Args:
             record: The question.
             value: What its interrupt is resumed with.
-            lost: Is done when the turn is lost.
+            turn: The turn of its thread.
             is_repeated: Whether this was tried before, and perhaps done.
 
         Raises:
@@ -141,7 +143,7 @@ class Questions:
         mail_address: str,
         policy: Policy,
         tools: Mapping[str, Mapping[str, Any]],
-        take_turn: Callable[[str], AbstractAsyncContextManager[asyncio.Future[None]]],
+        take_turn: Callable[[str], AbstractAsyncContextManager[Turn]],
         resume: Resume,
         count: Callable[[str], object],
     ) -> None:
@@ -220,9 +222,9 @@ class Questions:
         due = due_of(message)
         try:
             record = await self._record_of(message)
-            async with self._take_turn(record.thread_id) as lost:
+            async with self._take_turn(record.thread_id) as turn:
                 if due is None:
-                    await self._answer(message, lost)
+                    await self._answer(message, turn)
                 else:
                     await self._come_due(message, due)
         except _Refused as refused:
@@ -340,7 +342,7 @@ class Questions:
             raise _Refused(f"no question has the correlation id {shown(message.correlation_id)}")
         return record
 
-    async def _answer(self, message: Message, lost: asyncio.Future[None]) -> None:
+    async def _answer(self, message: Message, turn: Turn) -> None:
         record = await self._record_of(message)
         answer = digest_of(message)
         is_repeated = record.answer == answer
@@ -368,7 +370,7 @@ class Questions:
                     )
             if is_final:
                 await self._mail.receipt(message, _ACCEPTED)
-            resumed = await self._resume(record, value, lost, is_repeated=is_repeated)
+            resumed = await self._resume(record, value, turn, is_repeated=is_repeated)
         except InvalidAnswer as error:
             await self._ask_again(record, message, str(error))
             raise _Refused(f"it does not fit the question: {error}") from error

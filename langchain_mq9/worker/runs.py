@@ -15,6 +15,8 @@ from langgraph.pregel.protocol import PregelProtocol
 from langgraph.types import Command, StateSnapshot
 
 from langchain_mq9.calls import MESSAGE, PATH
+from langchain_mq9.worker.fence import FencedSaver
+from langchain_mq9.worker.turns import Turn
 from mq9 import InvalidRequest
 
 logger = logging.getLogger("mq9.worker")
@@ -70,7 +72,10 @@ class Run:
 
 
 class Runs:
-    """Runs a graph in threads.
+    """Runs a graph in threads, each while the caller has the thread's turn.
+
+    A run has ended only if its turn is held when its last checkpoint is stored: no later turn has
+    begun without it then.
 
     Args:
         graph: Whatever runs in threads and tells their state, as a compiled graph with a
@@ -101,11 +106,15 @@ class Runs:
         Raises:
             Exception: What the graph raises.
         """
-        await self._state({"configurable": {"thread_id": "00000000-0000-5000-8000-000000000000"}})
+        config: RunnableConfig = {
+            "configurable": {"thread_id": "00000000-0000-5000-8000-000000000000"}
+        }
+        await _state(self._graph, config)
 
     async def settle(
         self,
         run: Run,
+        turn: Turn,
         make_input: Callable[[], Awaitable[Any]],
         *,
         is_to_finish: Callable[[str], Awaitable[bool]],
@@ -115,7 +124,8 @@ class Runs:
         """Bring the run of a message to its end, and return the state that it ends with.
 
         Args:
-            run: The run, which has its thread for itself meanwhile.
+            run: The run.
+            turn: The turn of its thread.
             make_input: Makes its input, where it begins.
             is_to_finish: Tells of another message, by its key, whose run was cut off in this
                 thread, whether that run is to be ended first.
@@ -123,27 +133,29 @@ class Runs:
             listener: Is told of what the run streams.
 
         Raises:
+            Retry: The turn was lost.
             Exception: What the graph raises.
         """
-        state = await self._state(run.config)
+        graph = self._fenced(turn)
+        state = await _state(graph, run.config)
         if _message(state) == run.message:
             if has_ended(state) or state.interrupts:
                 return How.REPEATED, state
-            await self._go_on(None, run.config, listener)
-            return How.CONTINUED, await self._state(run.config)
+            return How.CONTINUED, await self._ended(graph, turn, None, run.config, listener)
         if run.is_redelivered:
-            earlier = await self._latest_of(run)
+            earlier = await _latest_of(graph, run)
             if earlier is not None and has_ended(earlier):
                 return How.REPEATED, earlier
         if not has_ended(state) and await is_waiting():
             return How.WAITING, state
-        await self._finish_other(state, run, is_to_finish)
-        await self._go_on(await make_input(), run.config, listener)
-        return How.STARTED, await self._state(run.config)
+        await self._finish_other(graph, turn, state, run, is_to_finish)
+        given = await make_input()
+        return How.STARTED, await self._ended(graph, turn, given, run.config, listener)
 
     async def resume(
         self,
         run: Run,
+        turn: Turn,
         interrupt_id: str,
         value: Any,
         *,
@@ -153,7 +165,8 @@ class Runs:
         """Let the run of a message go on with the answer to what it interrupted itself for.
 
         Args:
-            run: The run, which has its thread for itself meanwhile.
+            run: The run.
+            turn: The turn of its thread.
             interrupt_id: The interrupt.
             value: The answer.
             is_repeated: Whether this was tried before, and perhaps done.
@@ -163,27 +176,48 @@ class Runs:
             The state that it ends with; None when it is over without this answer.
 
         Raises:
+            Retry: The turn was lost.
             Exception: What the graph raises.
         """
-        state = await self._state(run.config)
+        graph = self._fenced(turn)
+        state = await _state(graph, run.config)
         if _message(state) != run.message:
-            latest = await self._latest_of(run) if is_repeated else None
+            latest = await _latest_of(graph, run) if is_repeated else None
             return latest if latest is not None and has_ended(latest) else None
         if not is_repeated and not _asks(state, interrupt_id):
             return None
         if is_repeated and _asks(state, interrupt_id):
             # The answer may be stored in the checkpoint, although the interrupt shows: given again,
             # it would answer the next question of the same node.
-            await self._go_on(None, run.config, listener)
-            state = await self._state(run.config)
+            state = await self._ended(graph, turn, None, run.config, listener)
         if _asks(state, interrupt_id):
-            await self._go_on(Command(resume={interrupt_id: value}), run.config, listener)
-        elif not has_ended(state) and not state.interrupts:
-            await self._go_on(None, run.config, listener)
-        return await self._state(run.config)
+            given: Any = Command(resume={interrupt_id: value})
+            return await self._ended(graph, turn, given, run.config, listener)
+        if not has_ended(state) and not state.interrupts:
+            return await self._ended(graph, turn, None, run.config, listener)
+        return state
+
+    def _fenced(self, turn: Turn) -> Any:
+        """Return the graph, which stores nothing when the turn has ended."""
+        graph = self._graph
+        if not isinstance(graph, Pregel):
+            return graph  # its server stores the checkpoints
+        saver: Any = graph.checkpointer
+        return graph.copy({"checkpointer": FencedSaver(saver, turn)})
+
+    async def _ended(
+        self, graph: Any, turn: Turn, given: Any, config: RunnableConfig, listener: Listener | None
+    ) -> StateSnapshot:
+        """Go on, and return the state that is stored then."""
+        await self._go_on(graph, given, config, listener)
+        state = await _state(graph, config)
+        await turn.renew()
+        return state
 
     async def _finish_other(
         self,
+        graph: Any,
+        turn: Turn,
         state: StateSnapshot,
         run: Run,
         is_to_finish: Callable[[str], Awaitable[bool]],
@@ -195,42 +229,50 @@ class Runs:
         config = run.config
         config["metadata"] = {MESSAGE: other}
         try:
-            await self._go_on(None, config, None)
-        except Exception as error:  # noqa: BLE001  # it is that message's, which comes again
+            await self._go_on(graph, None, config, None)
+        except Exception as error:
+            turn.check()
+            if _is_cut_off(await _state(graph, config)):
+                raise  # it is no node's failure, and what was done of the run is to be kept
+            # Else it is that message's, which comes again.
             logger.warning(
                 "the run that was cut off before failed: %r",
                 error,
                 extra={"thread_id": run.thread_id, "message_key": other},
             )
 
-    async def _go_on(self, given: Any, config: RunnableConfig, listener: Listener | None) -> None:
+    async def _go_on(
+        self, graph: Any, given: Any, config: RunnableConfig, listener: Listener | None
+    ) -> None:
         if listener is None:
-            await self._graph.ainvoke(given, config, **self._options)
+            await graph.ainvoke(given, config, **self._options)
             return
         modes = ["tasks", "custom"]
-        async for mode, event, *_ in self._graph.astream(  # a remote graph adds an id
+        async for mode, event, *_ in graph.astream(  # a remote graph adds an id
             given, config, stream_mode=modes, **self._options
         ):
             await listener(mode, event)
 
-    async def _state(self, config: RunnableConfig) -> StateSnapshot:
-        try:
-            state: StateSnapshot = await self._graph.aget_state(config)
-        except Exception as error:
-            if getattr(error, "status_code", None) == _NOT_FOUND:
-                return _NO_STATE  # a server of LangGraph makes a thread with its first run
-            raise
-        return state
 
-    async def _latest_of(self, run: Run) -> StateSnapshot | None:
-        """Return the last state of a run that others in its thread have followed."""
-        states = self._graph.aget_state_history(
-            {"configurable": {"thread_id": run.thread_id}}, filter={MESSAGE: run.message}, limit=1
-        )
-        async for state in states:
-            latest: StateSnapshot = state
-            return latest
-        return None
+async def _state(graph: Any, config: RunnableConfig) -> StateSnapshot:
+    try:
+        state: StateSnapshot = await graph.aget_state(config)
+    except Exception as error:
+        if getattr(error, "status_code", None) == _NOT_FOUND:
+            return _NO_STATE  # a server of LangGraph makes a thread with its first run
+        raise
+    return state
+
+
+async def _latest_of(graph: Any, run: Run) -> StateSnapshot | None:
+    """Return the last state of a run that others in its thread have followed."""
+    states = graph.aget_state_history(
+        {"configurable": {"thread_id": run.thread_id}}, filter={MESSAGE: run.message}, limit=1
+    )
+    async for state in states:
+        latest: StateSnapshot = state
+        return latest
+    return None
 
 
 def refuses_answer(error: Exception) -> bool:

@@ -1,46 +1,144 @@
 """One run of a thread at a time, among all workers of an agent.
 
-A turn is a lease: the mailboxes ``<agent's mailbox>.turns.0`` and so on hold a message each, which
-is leased in a group that follows from the thread. So a turn waits, is renewed, is lost with its
-process, and is known to be lost, as the lease of any message is. There are fewer groups than
-threads: now and then a thread waits for another one.
+A turn is the lease on the only message of a mailbox, ``<agent's mailbox>.turns.<thread>``. A turn
+can wait, be renewed, and end with its process, like any lease. Its holder removes the mailbox
+afterwards. A mailbox that a dead process has left expires by its TTL.
+
+A process that was paused may believe in a turn that has ended. So each turn has a number: the
+broker's time at which it began, in milliseconds. A later turn of a thread has a higher number,
+whether or not its mailbox was removed in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
+import math
 from collections.abc import AsyncIterator
 from weakref import WeakValueDictionary
 
-from mq9 import InvalidRequest, Message, Mq9Client, Mq9Error, NotConnected, Unreachable
+from mq9 import InvalidRequest, Message, Mq9Client, Mq9Error, NotConnected, Retry, Unreachable
 from mq9.client.consumer.processing import without_slot
 from mq9.clock import sleep
-from mq9.errors import MailboxNotFound
+from mq9.errors import MailboxExists, MailboxNotFound
 from mq9.models import FetchResult
 from mq9.protocol.robustmq import goes_by_offset
 
 logger = logging.getLogger("mq9.worker")
 
-_MAILBOXES = 8
-_GROUPS = 512  # in each; a broker allows 1 000
-_LONGEST_WAIT_MS = 60_000
+_GROUP = "turn"
+_LEASES_KEPT = 3  # after so many a mailbox expires that nobody uses
 
 
-def place_of_turn(mail_address: str, thread_id: str) -> tuple[str, str]:
-    """Return the mailbox and the group in which the turn of a thread is leased.
+def mailbox_of_turn(mail_address: str, thread_id: str) -> str:
+    """Return the mailbox whose message is leased by a thread's turn.
 
     Args:
         mail_address: The agent's mailbox.
-        thread_id: The thread.
+        thread_id: The thread, a UUID.
     """
-    number = int.from_bytes(hashlib.sha256(thread_id.encode()).digest()[:4])
-    return (
-        f"{mail_address}.turns.{number % _MAILBOXES}",
-        f"turn.{number // _MAILBOXES % _GROUPS}",
-    )
+    return f"{mail_address}.turns.{thread_id.replace('-', '')}"
+
+
+class Turn:
+    """The right to run a thread.
+
+    Attributes:
+        thread_id: The thread.
+        number: Higher than that of each earlier turn of the thread.
+        lost: Is done when the turn has ended before it was given back.
+
+    Args:
+        client: The connection.
+        message: The leased message.
+        thread_id: The thread.
+        lease_ms: Milliseconds that it is leased for.
+        number: The number.
+        begun_ms: When the lease began at the earliest, as the client's clock measures time.
+    """
+
+    def __init__(
+        self,
+        client: Mq9Client,
+        message: Message,
+        *,
+        thread_id: str,
+        lease_ms: int,
+        number: int,
+        begun_ms: int,
+    ) -> None:
+        self.thread_id = thread_id
+        self.number = number
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._client = client
+        self._message = message
+        self._lease_ms = lease_ms
+        self._held_until_ms = begun_ms + lease_ms
+
+    def check(self) -> None:
+        """Look at the deadline.
+
+        Raises:
+            Retry: The turn has ended.
+        """
+        if self.lost.done() or self._client.clock.monotonic_ms() >= self._held_until_ms:
+            raise Retry("the worker was paused or cut off from the broker for longer than a lease")
+
+    async def renew(self) -> None:
+        """Renew the lease. While the broker cannot be reached, look at the deadline alone.
+
+        Raises:
+            Retry: The turn has ended.
+        """
+        self.check()
+        asked_ms = self._client.clock.monotonic_ms()
+        try:
+            renewed = await self._client.extend(self._message, lease=self._lease_ms / 1000)
+        except MailboxNotFound:
+            self._lose()
+        except Mq9Error as error:
+            logger.warning("a turn could not be renewed: %s", error)
+        else:
+            if renewed.lost:
+                self._lose()
+            else:
+                self._held_until_ms = max(self._held_until_ms, asked_ms + self._lease_ms)
+        self.check()
+
+    async def keep(self) -> None:
+        """Renew the lease and its mailbox, three times a lease, until the turn is lost."""
+        while True:
+            await sleep(self._client.clock, self._lease_ms / 3_000)
+            try:
+                await self.renew()
+                await make_mailbox(
+                    self._client, self._message.mail_address, self._lease_ms, renew=True
+                )
+            except Retry:
+                self._lose()
+                return
+            except Mq9Error as error:
+                logger.warning("the mailbox of a turn could not be renewed: %s", error)
+
+    async def release(self) -> None:
+        """Give the turn back, and remove its mailbox. If that fails, both expire."""
+        try:
+            self.check()  # else another one may have the turn
+            await self._client.mailbox_drop(self._message.mail_address)
+        except (Retry, MailboxNotFound):
+            return
+        except Mq9Error as error:
+            was_closed = isinstance(error, NotConnected) and not isinstance(error, Unreachable)
+            logger.log(
+                logging.DEBUG if was_closed else logging.WARNING,
+                "a turn was not given back, its lease runs out instead: %s",
+                error,
+            )
+
+    def _lose(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
 
 
 class Turns:
@@ -58,8 +156,8 @@ class Turns:
         self._agent = agent
         self._address = mail_address
         self._lease_ms = lease_ms
-        self._prepared: set[str] = set()
-        self._queues: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._verified_as: str | None = None
+        self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def check(self) -> None:
         """See, before there is anything to run, whether turns can be taken.
@@ -68,65 +166,96 @@ class Turns:
             InvalidRequest: The broker has no leases.
             Mq9Error: The broker refuses, or cannot be reached.
         """
-        address = f"{self._address}.turns.0"
-        await self._prepare(address)
-        for turn in await self._fetch(address, "check", max_wait_ms=0):
-            await self._release(turn)
+        address = f"{self._address}.turns.check"
+        await make_mailbox(self._client, address, self._lease_ms)
+        await self._client.send(address, "turn", sender=self._agent)
+        with contextlib.suppress(MailboxNotFound):  # removed by another worker, which checks, too
+            await self._fetch(address, max_wait_ms=0)
+            await self._client.mailbox_drop(address)
+        self._verified_as = await self._client.whoami()
 
     @contextlib.asynccontextmanager
-    async def take(self, thread_id: str) -> AsyncIterator[asyncio.Future[None]]:
+    async def take(self, thread_id: str) -> AsyncIterator[Turn]:
         """Wait for the turn of a thread, and have it while inside.
 
         In this process who comes first has it first. A message takes no slot of its consumer while
         somebody else has the turn.
 
-        Yields:
-            A future that is done when the turn is lost, since it could not be renewed in time.
-
         Raises:
             Mq9Error: The broker refuses, or cannot be reached.
         """
-        place = place_of_turn(self._address, thread_id)
-        queue = self._queues.setdefault(place, asyncio.Lock())
+        queue = self._queues.setdefault(thread_id, asyncio.Lock())
         with without_slot():
             await queue.acquire()
         try:
-            turn = await self._lease(*place)
-            lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            renewal = asyncio.create_task(self._renew(turn, lost))
+            turn = await self._wait(thread_id)
+            keeping = asyncio.create_task(turn.keep())
             try:
-                yield lost
+                yield turn
             finally:
-                renewal.cancel()
-                await self._release(turn)
+                keeping.cancel()
+                await turn.release()
         finally:
             queue.release()
 
-    async def _lease(self, address: str, group_name: str) -> Message:
-        await self._prepare(address)
-        fetched = await self._fetch(address, group_name, max_wait_ms=0)
-        if not fetched:
-            with without_slot():
-                while not fetched:
-                    await self._prepare(address)
-                    fetched = await self._fetch(address, group_name, max_wait_ms=_LONGEST_WAIT_MS)
-        return fetched[0]
+    async def _wait(self, thread_id: str) -> Turn:
+        address = mailbox_of_turn(self._address, thread_id)
+        turn = await self._try(thread_id, address, max_wait_ms=0)
+        if turn is not None:
+            return turn
+        with without_slot():
+            while turn is None:
+                turn = await self._try(thread_id, address, max_wait_ms=self._lease_ms)
+            await turn.renew()  # it began at some moment of the wait
+        return turn
 
-    async def _fetch(self, address: str, group_name: str, *, max_wait_ms: int) -> FetchResult:
-        """Lease a turn that is free; an empty result where there is none, or its mailbox is not."""
-        try:
-            fetched = await self._client.fetch(
-                address,
-                group_name=group_name,
-                num_msgs=1,
-                max_wait_ms=max_wait_ms,
-                lease_ms=self._lease_ms,
-                redeliver_own=False,
-                consumer=f"{self._agent}/{self._client.new_id()}",
-            )
-        except MailboxNotFound:
-            self._prepared.discard(address)
-            return FetchResult()
+    async def _try(self, thread_id: str, address: str, *, max_wait_ms: int) -> Turn | None:
+        """Take a turn that becomes free in time.
+
+        The mailbox is not renewed here: that is its holder's business.
+        """
+        begun_ms = self._client.clock.monotonic_ms()
+        # A broker does these together. In another order the turn is found later, and no other.
+        done = await asyncio.gather(
+            make_mailbox(self._client, address, self._lease_ms),
+            # Of several workers that find it empty, all send the same message.
+            self._client.send(address, "turn", id="turn", sender=self._agent),
+            self._fetch(address, max_wait_ms=max_wait_ms),
+            return_exceptions=True,
+        )
+        errors = [one for one in done if isinstance(one, BaseException)]
+        if any(isinstance(one, MailboxNotFound) for one in errors):
+            return None
+        if errors:
+            raise errors[0]
+        fetched = done[2]
+        assert isinstance(fetched, FetchResult)  # noqa: S101  # it is no error
+        while fetched and not self._is_own(fetched[0]):
+            await self._client.ack(fetched[0])  # somebody else's is no turn
+            begun_ms = self._client.clock.monotonic_ms()
+            fetched = await self._fetch(address, max_wait_ms=0)
+        if not fetched:
+            return None
+        until_s = fetched.lease_until or 0
+        return Turn(
+            self._client,
+            fetched[0],
+            thread_id=thread_id,
+            lease_ms=self._lease_ms,
+            number=round(until_s * 1000) - self._lease_ms,
+            begun_ms=self._client.clock.monotonic_ms() if max_wait_ms else begun_ms,
+        )
+
+    async def _fetch(self, address: str, *, max_wait_ms: int) -> FetchResult:
+        fetched = await self._client.fetch(
+            address,
+            group_name=_GROUP,
+            num_msgs=1,
+            max_wait_ms=max_wait_ms,
+            lease_ms=self._lease_ms,
+            redeliver_own=False,
+            consumer=f"{self._agent}/{self._client.new_id()}",
+        )
         if goes_by_offset(fetched):
             raise InvalidRequest(
                 "server: this broker has no leases, so that nothing would keep two runs of a "
@@ -134,41 +263,17 @@ class Turns:
             )
         return fetched
 
-    async def _prepare(self, address: str) -> None:
-        if address in self._prepared:
-            return
-        await self._client.mailbox_create(name=address, renew=True)
-        if not await self._client.query(address, limit=1):
-            # Of several workers that find it empty, all send the same message.
-            await self._client.send(address, "turn", id="turn", sender=self._agent)
-        self._prepared.add(address)
+    def _is_own(self, message: Message) -> bool:
+        """Tell whether a message is the agent's own, as far as the broker knows senders."""
+        verified = message.sender if message.sender_verified else None
+        return verified == self._verified_as
 
-    async def _renew(self, turn: Message, lost: asyncio.Future[None]) -> None:
-        """Renew a turn, three times a lease, until it is lost."""
-        clock, lease_s = self._client.clock, self._lease_ms / 1000
-        held_until_ms = clock.monotonic_ms() + self._lease_ms
-        while not lost.done():
-            await sleep(clock, lease_s / 3)
-            asked_ms = clock.monotonic_ms()
-            try:
-                renewed = await self._client.extend(turn, lease=lease_s)
-            except Mq9Error as error:
-                logger.warning("a turn could not be renewed: %s", error)
-                if clock.monotonic_ms() >= held_until_ms:
-                    lost.set_result(None)
-                continue
-            if renewed.lost:
-                lost.set_result(None)
-            held_until_ms = asked_ms + self._lease_ms
 
-    async def _release(self, turn: Message) -> None:
-        """Give a turn back; if that fails, its lease ends by itself."""
-        try:
-            await self._client.nack(turn)
-        except Mq9Error as error:
-            was_closed = isinstance(error, NotConnected) and not isinstance(error, Unreachable)
-            logger.log(
-                logging.DEBUG if was_closed else logging.WARNING,
-                "a turn was not given back, its lease runs out instead: %s",
-                error,
-            )
+async def make_mailbox(
+    client: Mq9Client, address: str, lease_ms: int, *, renew: bool = False
+) -> None:
+    """Make the mailbox of a turn if it is missing, or renew it."""
+    ttl = math.ceil(_LEASES_KEPT * lease_ms / 1000)
+    with contextlib.suppress(MailboxExists):
+        # INTEGRATOR: with send_policy="creator", when mailbox_create has it.
+        await client.mailbox_create(name=address, ttl=ttl, renew=renew)

@@ -29,7 +29,7 @@ from langchain_mq9.worker.counters import WorkerCounters
 from langchain_mq9.worker.presence import Presence
 from langchain_mq9.worker.progress import Progress
 from langchain_mq9.worker.runs import How, Listener, Run, Runs, has_ended, refuses_answer
-from langchain_mq9.worker.turns import Turns
+from langchain_mq9.worker.turns import Turn, Turns
 from mq9 import (
     ClientOptions,
     Consumer,
@@ -385,9 +385,11 @@ class MailboxWorker:
         )
         fields = _fields(message) | {"thread_id": run.thread_id}
         logger.debug("waiting for its turn", extra=fields)
-        async with self._take_turn(run.thread_id) as lost:
+        async with self._take_turn(run.thread_id) as turn:
             begun_ms = self._client.clock.monotonic_ms()
-            how, state = await self._in_time(self._settle(message, run), run, lost)
+            if not await self._is_latest_delivery(message):
+                raise Retry("the worker was paused or cut off; the message was delivered again")
+            how, state = await self._in_time(self._settle(message, run, turn), run, turn)
             if how is How.WAITING:
                 await self._questions.park(message, run.thread_id)
                 return
@@ -417,27 +419,27 @@ class MailboxWorker:
         return message.delivery_count > 1 or age_s > _GROUP_LASTS_S
 
     @contextlib.asynccontextmanager
-    async def _take_turn(self, thread_id: str) -> AsyncIterator[asyncio.Future[None]]:
+    async def _take_turn(self, thread_id: str) -> AsyncIterator[Turn]:
         """Wait for the turn of a thread, and for one of the runs that may go on at a time."""
         async with contextlib.AsyncExitStack() as stack:
-            lost = await stack.enter_async_context(self._turns.take(thread_id))
+            turn = await stack.enter_async_context(self._turns.take(thread_id))
             with without_slot():
                 await stack.enter_async_context(self._slots)
             await back_at_work()
-            yield lost
+            yield turn
 
     async def _resume(
-        self, record: Record, value: Any, lost: asyncio.Future[None], *, is_repeated: bool
+        self, record: Record, value: Any, turn: Turn, *, is_repeated: bool
     ) -> Resumed | None:
         """Let a run go on with the answer to its question; see ``Resume``."""
         origin = record.origin
         run = Run(thread_id=record.thread_id, message=origin.message, path=origin.path)
         with self._progress(run, origin.reply_to, origin.correlation_id) as listener:
             work = self._runs.resume(
-                run, record.interrupt_id, value, is_repeated=is_repeated, listener=listener
+                run, turn, record.interrupt_id, value, is_repeated=is_repeated, listener=listener
             )
             try:
-                state = await self._in_time(work, run, lost)
+                state = await self._in_time(work, run, turn)
             except RequestFailed as error:  # the answer, which stays the same however often it runs
                 raise Reject(str(error)) from error
             except Exception as error:
@@ -452,17 +454,18 @@ class MailboxWorker:
     def _count(self, what: str) -> None:
         self._done[what] += 1
 
-    async def _settle(self, message: Message, run: Run) -> tuple[How, StateSnapshot]:
+    async def _settle(self, message: Message, run: Run, turn: Turn) -> tuple[How, StateSnapshot]:
         with self._progress(run, message.reply_to, message.correlation_id) as listener:
             try:
                 return await self._runs.settle(
                     run,
+                    turn,
                     lambda: self._bodies.input_of(message),
                     is_to_finish=self._is_outstanding,
                     is_waiting=lambda: self._questions.is_waiting(run.thread_id),
                     listener=listener,
                 )
-            except Reject:
+            except (Reject, Retry):
                 raise
             except Exception as error:
                 error.add_note(_where(error))
@@ -488,6 +491,15 @@ class MailboxWorker:
         finally:
             self._done["progress"] += progress.sent
 
+    async def _is_latest_delivery(self, message: Message) -> bool:
+        """Tell whether a message is still leased by this delivery, as far as that is known."""
+        status = await self._client.mailbox_status(message.mail_address, msg_id=message.msg_id)
+        for one in status.message.groups if status.message is not None else ():
+            if one.group_name == self.mail_address and one.state != "delivered":
+                holder = (one.state, one.consumer, one.deliveries)
+                return holder == ("leased", message.consumer, message.delivery_count)
+        return True
+
     async def _is_outstanding(self, key: str) -> bool:
         """Tell of a message, by its key, whether it will be delivered to this agent again."""
         known = message_of_key(key)
@@ -499,9 +511,7 @@ class MailboxWorker:
         standings = {one.group_name: one.state for one in status.message.groups}
         return standings.get(self.mail_address) in {"pending", "leased", "given_back"}
 
-    async def _in_time(
-        self, work: Coroutine[Any, Any, T], run: Run, lost: asyncio.Future[None]
-    ) -> T:
+    async def _in_time(self, work: Coroutine[Any, Any, T], run: Run, turn: Turn) -> T:
         """Await a run as long as it may take and the turn lasts, in a span of its own.
 
         The time that it waited for its turn does not count. A run that is cancelled has ended when
@@ -516,7 +526,7 @@ class MailboxWorker:
         with tracing.running(self.agent, run.thread_id):
             task = asyncio.create_task(work)
             try:
-                await wait_for_any(self._client.clock, self._handler_timeout, task, lost)
+                await wait_for_any(self._client.clock, self._handler_timeout, task, turn.lost)
                 is_in_time = task.done()
             finally:
                 if not task.done():
@@ -526,8 +536,7 @@ class MailboxWorker:
                 return task.result()
             if is_in_time:
                 raise RuntimeError("the run raised CancelledError()")
-            if lost.done():
-                raise Retry("the worker was cut off from the broker for longer than a lease")
+            turn.check()
             raise TimeoutError(f"the run took longer than {self._handler_timeout:g} s")
 
     async def _log_failure(self, message: Message, error: Exception) -> None:

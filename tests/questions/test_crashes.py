@@ -21,7 +21,7 @@ from tests.questions.graphs import (
 
 pytestmark = pytest.mark.unmeasured
 
-VERBS = ["MSG.SEND", "MSG.QUERY", "MSG.ACK", "MSG.NACK", "MSG.MOVE", "MAILBOX.DROP"]
+VERBS = ["MSG.SEND", "MSG.QUERY", "MSG.ACK", "MSG.MOVE", "MAILBOX.DROP"]
 CONVERSATION = {"conversation": "one"}
 TASKS = ["tea", "milk"]
 

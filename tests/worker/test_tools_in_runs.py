@@ -159,7 +159,7 @@ async def lawyer_url():
     await broker.close()
 
 
-@pytest.mark.parametrize("name", ["dead", "answers", "questions", "turns.0"])
+@pytest.mark.parametrize("name", ["dead", "answers", "questions"])
 async def test_a_run_does_not_see_what_its_worker_keeps(lawyer_url, name):
     async with Mq9Client(lawyer_url) as client, Mq9Toolkit(lawyer_url, agent="lawyer") as toolkit:
         graph = agent(toolkit, call("query_messages", mail_address=f"lawyer.{name}"), tell)

@@ -1,0 +1,147 @@
+"""Turns: one for each thread, numbered, removed afterwards, and the agent's own."""
+
+import asyncio
+import uuid
+
+import pytest
+
+from langchain_mq9.worker.turns import Turns, mailbox_of_turn
+from mq9 import MailboxNotFound, Retry
+from mq9.testing import FakeBroker
+from tests.worker.graphs import Steps, working
+
+LEASE_S = 15
+
+
+def turns_of(client):
+    return Turns(client, agent="lawyer", mail_address="lawyer", lease_ms=LEASE_S * 1000)
+
+
+async def is_there(client, thread):
+    try:
+        await client.mailbox_status(mailbox_of_turn("lawyer", thread))
+    except MailboxNotFound:
+        return False
+    return True
+
+
+@pytest.fixture
+def turns(client):
+    return turns_of(client)
+
+
+async def test_threads_do_not_wait_for_each_other(turns):
+    async with asyncio.timeout(5):
+        async with turns.take("a") as one, turns.take("b") as other:
+            assert one.thread_id != other.thread_id
+
+
+async def test_a_run_may_ask_its_own_agent_whatever_the_threads_are(client):
+    async def ask(state, config):
+        if state["topic"] != "inner":
+            await client.request("lawyer", {"topic": "inner"})
+
+    async with working(client, Steps("read", read=ask).compile()):
+        for number in range(20):
+            answer = await client.request("lawyer", {"topic": f"{number}"}, timeout=10)
+            assert answer.json()["trail"] == ["read"]
+
+
+async def test_nothing_is_left_of_turns_that_were_given_back(client, turns):
+    for _ in range(3):
+        thread = str(uuid.uuid4())
+        async with turns.take(thread):
+            assert await is_there(client, thread)
+        assert not await is_there(client, thread)
+
+
+async def test_what_a_killed_worker_leaves_expires(broker, client):
+    doomed = broker.client()
+    await doomed.connect()
+    turn = await turns_of(doomed).take("x").__aenter__()
+    broker.kill(doomed)
+    assert await is_there(client, turn.thread_id)
+    await broker.clock.advance(4 * LEASE_S)
+    assert not await is_there(client, turn.thread_id)
+
+
+async def test_a_turn_is_kept_for_as_long_as_it_takes(broker, client, turns):
+    async with broker.client() as other, turns.take("x") as turn:
+        waiting = asyncio.create_task(turns_of(other).take("x").__aenter__())
+        await broker.clock.advance(20 * LEASE_S)
+        assert not waiting.done()
+        assert not turn.lost.done()
+        waiting.cancel()
+
+
+async def test_a_waiting_worker_gets_the_turn_at_once(broker, client, turns):
+    async with broker.client() as other:
+        async with turns.take("x") as first:
+            second = asyncio.create_task(turns_of(other).take("x").__aenter__())
+            await broker.clock.advance(1)
+        await broker.clock.advance(0)
+        assert second.done()
+        assert (await second).number > first.number
+        await (await second).release()
+
+
+async def test_numbers_rise_across_turns_that_were_removed(broker, turns):
+    numbers = []
+    for _ in range(5):
+        async with turns.take("x") as turn:
+            numbers.append(turn.number)
+        await broker.clock.advance(0.001)
+    assert numbers == sorted(set(numbers))
+
+
+async def test_a_turn_that_another_one_has_cannot_be_renewed(broker, client):
+    async with broker.client() as other:
+        paused = await turns_of(other).take("x").__aenter__()
+        broker.slow_down(LEASE_S * 1.5, "MSG.EXTEND")  # it renews too late, as one that was paused
+        await broker.clock.advance(LEASE_S + 1)
+        broker.slow_down(0, "MSG.EXTEND")
+        async with turns_of(client).take("x") as turn:
+            with pytest.raises(Retry):
+                await paused.renew()
+            with pytest.raises(Retry):
+                paused.check()
+            await paused.release()
+            await turn.renew()  # which it did not take away
+            assert turn.number > paused.number
+
+
+async def test_a_turn_whose_mailbox_was_removed_is_lost(broker, client, turns):
+    async with turns.take("x") as turn:
+        await client.mailbox_drop(mailbox_of_turn("lawyer", "x"))
+        with pytest.raises(Retry):
+            await turn.renew()
+        assert turn.lost.done()
+
+
+@pytest.fixture
+async def known():
+    """A broker that knows its clients."""
+    with FakeBroker() as broker:
+        yield broker
+
+
+async def test_messages_of_strangers_are_no_turns(known):
+    async with (
+        known.client(agent="lawyer") as lawyer,
+        known.client(agent="lawyer") as other,
+        known.client(agent="mallory") as mallory,
+    ):
+        turns, others = turns_of(lawyer), turns_of(other)
+        for one in (turns, others):
+            await one.check()
+        async with turns.take("x") as turn:
+            for number, priority in enumerate(["normal", "critical"]):
+                await mallory.send(
+                    mailbox_of_turn("lawyer", "x"), "turn", id=f"turn{number}", priority=priority
+                )
+            waiting = asyncio.create_task(others.take("x").__aenter__())
+            await known.clock.advance(10 * LEASE_S)
+            assert not waiting.done()
+            assert not turn.lost.done()
+        await known.clock.advance(0)
+        await (await waiting).release()
