@@ -12,6 +12,7 @@ from langchain_core.messages.utils import convert_to_messages
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
+from langchain_mq9.worker.control_values import control_value, message_control
 from langchain_mq9.worker.conversations import message_key
 from mq9 import InvalidRequest, Message, Payload, Reject
 
@@ -45,6 +46,7 @@ class Bodies:
         builder = getattr(graph, "builder", None)
         self._schema: Any = getattr(builder, "input_schema", None)
         self._keys = _keys(builder, self._schema)
+        self._channels: Mapping[str, Any] | None = getattr(graph, "channels", None)
         self._speaks = _MESSAGES in self._keys
         self._input, self._output = input_function, output_function
         # What a run returns; the state has whatever else the graph notes for itself.
@@ -57,7 +59,9 @@ class Bodies:
             Reject: The body does not fit.
         """
         if self._input is not None:
-            return await _awaited(self._input(message))
+            given = await _awaited(self._input(message))
+            _refuse(control_value(given))
+            return given
         if self._speaks:
             # The id keeps it single, should the same message be put into its thread once more.
             return {_MESSAGES: [HumanMessage(_text(message), id=f"mq9-{message_key(message)}")]}
@@ -98,6 +102,7 @@ class Bodies:
             raise Reject(f"the body has {named}; the graph takes {self._taken}")
         if self._keys and not body:
             raise Reject(f"the body is an empty object; the graph takes {self._taken}")
+        _refuse(control_value(body) or message_control(body, self._channels))
         if isinstance(self._schema, type) and issubclass(self._schema, BaseModel):
             try:
                 self._schema.model_validate(body)
@@ -117,6 +122,13 @@ def _keys(builder: Any, schema: Any) -> set[str]:
     if schema is None or schema not in schemas:
         return set()
     return {name for name in schemas[schema] if name != "__root__"}
+
+
+def _refuse(control: str | None) -> None:
+    if control is not None:
+        raise Reject(
+            f"the body has {control}, by which LangGraph would rewrite the state; leave it out"
+        )
 
 
 def _text(message: Message) -> str:
