@@ -10,6 +10,8 @@ from waiting import until
 from mq9.cluster.reply_subjects import ReplySubjects
 from mq9.errors import InvalidRequest, MailboxNotFound
 
+from .clusters import call_cluster
+
 CREATE = "$mq9.AI.MAILBOX.CREATE"
 
 
@@ -112,3 +114,12 @@ async def test_another_prefix_is_taken_where_the_gateway_was_told(members):
     client = await members.client(f"{members.url}?inbox_prefix=mine.ada")
     await client.mailbox_create(name="inbox")
     assert (await client.mailbox_status("inbox")).stored == 0
+
+
+async def test_gateways_and_operators_have_inboxes_of_their_own(members):
+    url = f"{members.url}?inbox_prefix=_INBOX.ada"
+    code, refused = await call_cluster(url, "status")
+    assert (code, refused["error"]) == (
+        2,
+        "cluster: inbox_prefix is for clients; gateways and operators have _INBOX.MQ9.operator",
+    )
