@@ -313,7 +313,8 @@ async def _is_acked(client: Mq9Client, message: Message) -> bool:
     """Tell whether the agent whose mailbox it is has done with a message by its tools."""
     status = await client.mailbox_status(message.mail_address, msg_id=message.msg_id)
     groups = () if status.message is None else status.message.groups
-    return any(one.group_name == message.mail_address and one.state == "acked" for one in groups)
+    done = {one.group_name for one in groups if one.state in {"acked", "moved"}}
+    return message.mail_address in done
 
 
 def _document(asked: _Open) -> dict[str, Any]:

@@ -216,7 +216,9 @@ def _mailbox(status: MailboxStatus, now: float) -> list[tuple[str, str]]:
     delayed = str(status.delayed)
     if status.next_due is not None:
         delayed += f", the next due {_in(status.next_due, now)}"
-    return [*rows, ("delayed", delayed)]
+    reasons = [f"{many} {reason}" for reason, many in dataclasses.asdict(status.removed).items()]
+    removed = f"{status.removed.total} ({', '.join(reasons)})"
+    return [*rows, ("delayed", delayed), ("removed", removed)]
 
 
 def _group(group: GroupStatus, now: float) -> list[tuple[str, str]]:
@@ -236,7 +238,8 @@ def _group(group: GroupStatus, now: float) -> list[tuple[str, str]]:
             if lease.consumer is None
             else ("leased", f"{lease.count} to {quoted(lease.consumer)} until {until}")
         )
-    return [*rows, ("acked", str(group.acked))]
+    rows.append(("acked", str(group.acked)))
+    return [*rows, ("moved away", str(group.moved))]
 
 
 def _in(instant: float, now: float) -> str:

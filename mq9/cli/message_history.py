@@ -10,8 +10,8 @@ import typer
 from mq9 import address as addresses
 from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.messages import Address
-from mq9.cli.output import count, quoted, span, when
-from mq9.models import GroupStatus, MailboxStatus, MessageHistory, Standing
+from mq9.cli.output import count, one_line, quoted, span, when
+from mq9.models import GroupStatus, MailboxStatus, MessageHistory, Moved, Standing
 
 _UNHEARD_OF = ("unassigned", "unknown")
 
@@ -84,9 +84,14 @@ def _begin(status: MailboxStatus, message: MessageHistory, now: float) -> list[s
     told = told[:1].upper() + told[1:]
     if message.sent is not None:
         told += f" {_at(message.sent, now)}"
-    if message.sent is None or message.visible is None or message.visible - message.sent < 1:
+    if message.sent is not None and message.visible is not None:
+        is_delayed = message.visible - message.sent >= 1
+        told += f", delayed until {_until(message.visible, now)}" if is_delayed else ""
+    if message.moved is None:
         return [f"{told}."]
-    return [f"{told}, delayed until {_until(message.visible, now)}."]
+    came = message.moved
+    before = f"It is a copy of message {came.msg_id} in {came.mailbox}"
+    return [f"{told}.", f"{before}, moved here {_move(came, now)}."]
 
 
 def _end(status: MailboxStatus, message: MessageHistory, now: float) -> list[str]:
@@ -127,13 +132,16 @@ def _stands(standing: Standing, now: float) -> str:
         )
     if standing.state == "given_back":
         return f"{group} does not see it: given back, and kept from everybody{until}; {times}."
-    if standing.state == "acked":
-        return f"{group} does not see it: acked."
-    if standing.state == "skipped":
-        return (
-            f"{group} does not see it: it is older than the group, which started behind it; "
-            "--force-deliver --deliver earliest starts the group again."
-        )
+    if standing.state == "moved":
+        how = "" if standing.moved is None else f" {_move(standing.moved, now)}"
+        return f"{group} does not see it: moved to {_copy(standing)}{how}."
+    reasons = {
+        "acked": "acked",
+        "skipped": "it is older than the group, which started behind it; "
+        "--force-deliver --deliver earliest starts the group again",
+    }
+    if standing.state in reasons:
+        return f"{group} does not see it: {reasons[standing.state]}."
     return f"{group}: {quoted(standing.state)}."
 
 
@@ -141,8 +149,23 @@ def _stood(standing: Standing) -> str:
     """Say what a group had done with a message that is no longer stored."""
     group = f"Group {quoted(standing.group_name)}"
     times = f"was given it {count(standing.deliveries, 'time')}"
+    if standing.state == "moved":
+        return f"{group} {times} and moved it to {_copy(standing)}."
     acked = "and acked it" if standing.state == "acked" else "and did not ack it"
     return f"{group} {times} {acked}." if standing.deliveries else f"{group} had acked it."
+
+
+def _copy(standing: Standing) -> str:
+    return f"{standing.moved_to}, as message {standing.moved_as}"
+
+
+def _move(moved: Moved, now: float) -> str:
+    """Say when a message was moved, by whom and why."""
+    told = _at(moved.at, now)
+    if moved.by is not None:
+        told += f" by {quoted(moved.by)} ({'verified' if moved.by_verified else 'claimed'})"
+    told += f", after group {quoted(moved.group)} was given it {count(moved.deliveries, 'time')}"
+    return told if moved.reason is None else f"{told}: {one_line(moved.reason)}"
 
 
 def _no_group(asked_for: GroupStatus | None, message: MessageHistory) -> str:

@@ -216,6 +216,8 @@ def _why_nothing(waiting: Waiting | None, group: str | None, now: float) -> str:
         )
     if waiting.acked:
         reasons.append(f"{waiting.acked} acked by {quoted(group)}")
+    if waiting.moved:
+        reasons.append(f"{waiting.moved} moved away by {quoted(group)}")
     if waiting.skipped:
         start = "this read's start" if group is None else f"the start of {quoted(group)}"
         remedy = " (--deliver earliest shows them)" if group is None else ""

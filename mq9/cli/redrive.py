@@ -20,10 +20,11 @@ from mq9.errors import (
     Mq9Error,
 )
 from mq9.models import Message
+from mq9.protocol.reserved import REDRIVE_GROUP
 
 # One group for every redrive: it acks what it has moved, so that nothing is moved twice. One
 # consumer, so that a redrive gets at once what an interrupted one was holding.
-GROUP = CONSUMER = "mq9.redrive"
+GROUP = CONSUMER = REDRIVE_GROUP
 _AT_ONCE = 100
 
 

@@ -26,6 +26,7 @@ STATE = (
     "mailboxes",
     "message_counts",
     "messages",
+    "moves",
     "replies",
     "sent_ids",
     "state",

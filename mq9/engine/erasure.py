@@ -13,6 +13,7 @@ _OF_A_MAILBOX = (
     ("sent_ids", "mailbox, id"),
     ("tombstones", "mailbox, msg_id"),
     ("leases", "group_id, msg_id"),
+    ("moves", "group_id, msg_id"),
     ("replies", "mailbox, number"),
     ("deliveries", "mailbox, reply, msg_id"),
     ("groups", "id"),
@@ -32,6 +33,12 @@ def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:
     removed = registry.remove(
         connection,
         "(mailbox, generation)=(SELECT address, generation FROM mailboxes WHERE id=?)",
+        (mailbox_id,),
+    )
+    connection.execute(
+        "UPDATE state SET expired=state.expired+m.expired, replaced=state.replaced+m.replaced,"
+        " deleted=state.deleted+m.deleted, evicted=state.evicted+m.evicted,"
+        " dropped=dropped+m.messages FROM mailboxes m WHERE m.id=?",
         (mailbox_id,),
     )
     connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))

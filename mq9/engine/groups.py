@@ -136,6 +136,7 @@ def erase(connection: sqlite3.Connection, group_id: int) -> int:
     removed = 1
     for condition in (
         "leases WHERE group_id=?",
+        "moves WHERE group_id=?",
         (
             "deliveries WHERE (mailbox, reply) IN"
             " (SELECT mailbox, number FROM replies WHERE group_id=?)"
@@ -155,6 +156,7 @@ def reset(
 ) -> None:
     """Forget a group's position, leases and acks, and void its batch tokens."""
     connection.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
+    connection.execute("DELETE FROM moves WHERE group_id=?", (group.id,))
     batches.reset(connection, group.id)
     mailbox.may_evict(connection, 0)
     group.start = start

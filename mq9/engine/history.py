@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import orjson
 
 from mq9.engine import batches, counts, groups
 from mq9.engine.mailbox import Mailbox
-from mq9.models import PRIORITIES, MessageHistory, Standing
+from mq9.models import PRIORITIES, MessageHistory, Moved, Standing
+from mq9.protocol.reserved import REDRIVE_GROUP
 
 _MOST_GROUPS = 100
 
@@ -17,12 +20,12 @@ def history(
 ) -> MessageHistory:
     """Tell what happened to a message."""
     stored = connection.execute(
-        "SELECT sent_ms, visible_ms, priority, expires_ms, key FROM messages"
+        "SELECT sent_ms, visible_ms, priority, expires_ms, key, moved FROM messages"
         " WHERE mailbox=? AND msg_id=?",
         (mailbox.id, msg_id),
     ).fetchone()
     if stored is not None:
-        sent_ms, visible_ms, lane, expires_ms, key = stored
+        sent_ms, visible_ms, lane, expires_ms, key, moved = stored
         return MessageHistory(
             msg_id=msg_id,
             state="stored",
@@ -32,6 +35,7 @@ def history(
             expires=None if expires_ms is None else expires_ms / 1000,
             priority=PRIORITIES[lane],
             key=key,
+            moved=None if moved is None else Moved(**orjson.loads(moved)),
             groups=_standings(connection, mailbox, msg_id, lane, now),
         )
     if msg_id >= mailbox.next_msg_id:
@@ -78,9 +82,14 @@ def _known(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> list[_
 def _standings(
     connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, lane: int, now: int
 ) -> tuple[Standing, ...]:
-    return tuple(
+    standings = (
         _standing(connection, mailbox, group, msg_id, lane, now)
         for group in _known(connection, mailbox, now)
+    )
+    return tuple(
+        one
+        for one in standings
+        if (one.group_name, one.state) != (REDRIVE_GROUP, "pending")  # nobody waits for it
     )
 
 
@@ -109,7 +118,21 @@ def _standing(
             deliveries=deliveries,
             ahead=_count_ahead(connection, mailbox, group, msg_id, lane, now),
         )
-    return Standing(group_name=group.name, state="skipped" if msg_id < group.start else "acked")
+    if msg_id < group.start:
+        return Standing(group_name=group.name, state="skipped")
+    row = connection.execute(
+        "SELECT target, copy, moved FROM moves WHERE group_id=? AND msg_id=?", (group.id, msg_id)
+    ).fetchone()
+    if row is None:
+        return Standing(group_name=group.name, state="acked")
+    target, copy, moved = row
+    return Standing(
+        group_name=group.name,
+        state="moved",
+        moved_to=target,
+        moved_as=copy,
+        moved=Moved(**orjson.loads(moved)),
+    )
 
 
 def _lease(
@@ -163,9 +186,17 @@ def _last_seen(
             " WHERE group_id=? AND msg_id=? AND previous IS NULL",
             (group.id, msg_id),
         ).fetchone()
+        moved = connection.execute(
+            "SELECT moved_to, moved_as FROM deliveries"
+            " WHERE group_id=? AND msg_id=? AND moved_to IS NOT NULL ORDER BY reply DESC LIMIT 1",
+            (group.id, msg_id),
+        ).fetchone()
         for batch in batches.ever_of_message(connection, mailbox.id, group.id, msg_id):
             deliveries, acked = deliveries or 1, acked or batch.acked_by is not None
         if deliveries is not None:
             state = "acked" if acked else "delivered"
-            standings.append(Standing(group_name=group.name, state=state, deliveries=deliveries))
+            standing = Standing(group_name=group.name, state=state, deliveries=deliveries)
+            if moved is not None:
+                standing = replace(standing, state="moved", moved_to=moved[0], moved_as=moved[1])
+            standings.append(standing)
     return tuple(standings)

@@ -11,7 +11,8 @@ from mq9.models import SendPolicy
 COLUMNS = (
     "id, address, generation, description, public, type, creator, readers, viewers, senders, "
     "send_policy, ttl_s, expires_ms, changes_ms, next_msg_id, next_reply, "
-    "visible_ms, messages, delayed, bytes, evict_from, ids, former_ids_ms"
+    "visible_ms, messages, delayed, bytes, evict_from, ids, former_ids_ms, "
+    "expired, replaced, deleted, evicted"
 )
 
 
@@ -46,6 +47,10 @@ class Mailbox:
     evict_from: int
     ids: int
     former_ids_ms: int
+    expired: int
+    replaced: int
+    deleted: int
+    evicted: int
     is_held: bool = False
     is_unsaved: bool = False
 
@@ -57,6 +62,10 @@ class Mailbox:
     def is_expired(self, now: int) -> bool:
         """Tell whether its TTL has passed."""
         return self.expires_ms is not None and self.expires_ms <= now
+
+    def count_removed(self, reason: str, count: int) -> None:
+        """Count messages that were removed: ``expired``, ``replaced``, ``deleted``, ``evicted``."""
+        setattr(self, reason, getattr(self, reason) + count)
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write the counters, or leave them to ``save_held``."""
@@ -74,7 +83,8 @@ class Mailbox:
     def _write(self, connection: sqlite3.Connection) -> None:
         connection.execute(
             "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
-            "messages=?, delayed=?, bytes=?, evict_from=?, ids=? WHERE id=?",
+            "messages=?, delayed=?, bytes=?, evict_from=?, ids=?, expired=?, replaced=?, "
+            "deleted=?, evicted=? WHERE id=?",
             (
                 self.changes_ms,
                 self.next_msg_id,
@@ -85,6 +95,10 @@ class Mailbox:
                 self.bytes,
                 self.evict_from,
                 self.ids,
+                self.expired,
+                self.replaced,
+                self.deleted,
+                self.evicted,
                 self.id,
             ),
         )

@@ -360,11 +360,13 @@ def remove(
         is_chosen = "msg_id IN (SELECT value FROM json_each(?))"
         which = (mailbox.id, orjson.dumps([one.msg_id for one in removals]).decode())
     chosen = f"mailbox=? AND {is_chosen}"
-    count, size = connection.execute(
-        f"SELECT count(*), coalesce(sum(size), 0) FROM messages WHERE {chosen}",  # noqa: S608  # constant text
-        which,
-    ).fetchone()
     # A cross join, as above.
+    count, size, expired = connection.execute(
+        f"WITH went (id, instant, newer) AS ({went})"  # noqa: S608  # constant text
+        " SELECT count(*), coalesce(sum(size), 0), coalesce(sum(expires_ms<=instant), 0)"
+        " FROM went CROSS JOIN messages WHERE mailbox=? AND msg_id=id",
+        (*values, mailbox.id),
+    ).fetchone()
     connection.execute(
         f"WITH went (id, instant, newer) AS ({went}) INSERT INTO tombstones"  # noqa: S608  # constant text
         " SELECT mailbox, msg_id, iif(expires_ms<=instant, 'expired', ?),"
@@ -376,10 +378,13 @@ def remove(
     connection.execute(f"DELETE FROM messages WHERE {chosen}", which)  # noqa: S608  # constant text
     deliveries.keep_latest(connection, f"l.mailbox=? AND l.{is_chosen}", which)
     connection.execute(f"DELETE FROM leases WHERE {chosen}", which)  # noqa: S608  # constant text
+    connection.execute(f"DELETE FROM moves WHERE {chosen}", which)  # noqa: S608  # constant text
     connection.execute(
         "DELETE FROM tombstones WHERE mailbox=? AND msg_id<?",
         (mailbox.id, mailbox.next_msg_id - _MOST_FATES),
     )
     mailbox.messages -= count
     mailbox.bytes -= size
+    mailbox.count_removed("expired", expired)
+    mailbox.count_removed(reason, count - expired)
     return int(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import asdict
 
 import orjson
 
@@ -48,6 +49,10 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
     acked = leases.confirm(connection, mailbox, group, reply, request.msg_id, now, individual=True)
     if lease is None or not acked:
         return _NOTHING  # acked or removed before, or held by another consumer by now
+    (moved_before,) = connection.execute(
+        "SELECT moved FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, request.msg_id)
+    ).fetchone()
+    before = None if moved_before is None else Moved(**orjson.loads(moved_before))
     moved = Moved(
         mailbox=mailbox.address,
         group=request.group_name,
@@ -57,38 +62,51 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
         reason=request.reason,
         deliveries=lease[0],
         at=now / 1000,
+        back=before is not None and not before.back and before.mailbox == request.to,
     )
     target = mailboxes.advance(connection, request.to, now)
     access.refuse_sender(target, call.actor.elsewhere)
-    copy, came_from = _store_copy(connection, mailbox, request.msg_id, target, moved, now, limits)
+    copy = _store_copy(connection, mailbox, target, moved, before, now, limits)
+    connection.execute(
+        "INSERT INTO moves (group_id, msg_id, mailbox, target, copy, moved) VALUES (?,?,?,?,?,?)",
+        (group.id, request.msg_id, mailbox.id, request.to, copy, _told(moved)),
+    )
     connection.execute(
         "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
         (request.to, copy, mailbox.id, reply.number, request.msg_id),
     )
-    return MoveOutcome(msg_id=copy, is_dead_letter=came_from != request.to)
+    return MoveOutcome(msg_id=copy, is_dead_letter=not moved.back)
 
 
 def _store_copy(
     connection: sqlite3.Connection,
     source: Mailbox,
-    msg_id: int,
     target: Mailbox,
     moved: Moved,
+    before: Moved | None,
     now: int,
     limits: Limits,
-) -> tuple[int, str | None]:
+) -> int:
     """Store a message in another mailbox as well.
 
     The copy has no key, so that it replaces nothing except in a mailbox that keeps the newest only,
     and does not expire.
 
+    Args:
+        connection: The database.
+        source: Where the message is.
+        target: Where the copy goes.
+        moved: What the copy says of the move.
+        before: What the message says of an earlier move, if there was one.
+        now: The time, in milliseconds since the Unix epoch.
+        limits: How much a mailbox may hold.
+
     Returns:
-        Its number there, and the mailbox from which the original had been moved, if it had.
+        Its number there.
     """
-    size, key, moved_before = connection.execute(
-        "SELECT size, key, moved FROM messages WHERE mailbox=? AND msg_id=?", (source.id, msg_id)
+    size, key = connection.execute(
+        "SELECT size, key FROM messages WHERE mailbox=? AND msg_id=?", (source.id, moved.msg_id)
     ).fetchone()
-    before = None if moved_before is None else Moved(**orjson.loads(moved_before))
     size += _counted_bytes(moved) - messages.text_bytes(key)
     if before is not None:
         size -= _counted_bytes(before)
@@ -108,17 +126,25 @@ def _store_copy(
             copy,
             target.visible_ms,
             now,
-            orjson.dumps(moved).decode(),
+            _told(moved),
             size,
             source.id,
-            msg_id,
+            moved.msg_id,
         ),
     )
     counts.complete_blocks(connection, target, copy)
     target.messages += 1
     target.bytes += size
     target.save(connection)
-    return copy, None if before is None else before.mailbox
+    return copy
+
+
+def _told(moved: Moved) -> str:
+    """Return what a copy says of a move, as JSON; that it went back only where it did."""
+    fields = asdict(moved)
+    if not moved.back:
+        del fields["back"]
+    return orjson.dumps(fields).decode()
 
 
 def _counted_bytes(moved: Moved) -> int:

@@ -12,7 +12,12 @@ CREATE TABLE state (
   max_agents INTEGER NOT NULL DEFAULT 200000,
   max_groups INTEGER NOT NULL DEFAULT 1000,
   max_ids INTEGER NOT NULL DEFAULT 10000000,
-  max_redelivered INTEGER NOT NULL DEFAULT 268435456
+  max_redelivered INTEGER NOT NULL DEFAULT 268435456,
+  expired INTEGER NOT NULL DEFAULT 0,      -- messages removed from mailboxes that are gone, by reason
+  replaced INTEGER NOT NULL DEFAULT 0,
+  deleted INTEGER NOT NULL DEFAULT 0,
+  evicted INTEGER NOT NULL DEFAULT 0,
+  dropped INTEGER NOT NULL DEFAULT 0       -- messages that went with their mailbox
 ) STRICT;
 INSERT INTO state (applied, now_ms) VALUES (0, 0);
 
@@ -39,7 +44,11 @@ CREATE TABLE mailboxes (
   bytes INTEGER NOT NULL DEFAULT 0,        -- their sizes together
   evict_from INTEGER NOT NULL DEFAULT 0,   -- no message below this one can make room
   ids INTEGER NOT NULL DEFAULT 0,          -- rows in sent_ids
-  former_ids_ms INTEGER NOT NULL DEFAULT 0 -- when those from an older file are forgotten
+  former_ids_ms INTEGER NOT NULL DEFAULT 0, -- when those from an older file are forgotten
+  expired INTEGER NOT NULL DEFAULT 0,      -- messages removed so far, by reason
+  replaced INTEGER NOT NULL DEFAULT 0,
+  deleted INTEGER NOT NULL DEFAULT 0,
+  evicted INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX mailboxes_expiry ON mailboxes (expires_ms) WHERE expires_ms IS NOT NULL;
 CREATE INDEX mailboxes_changes ON mailboxes (changes_ms) WHERE changes_ms IS NOT NULL;
@@ -232,6 +241,18 @@ CREATE TABLE deliveries (
   PRIMARY KEY (mailbox, reply, msg_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_message ON deliveries (group_id, msg_id, reply) WHERE previous IS NULL;
+
+-- Messages that a group has confirmed by a MOVE, as long as they are stored.
+CREATE TABLE moves (
+  group_id INTEGER NOT NULL,
+  msg_id INTEGER NOT NULL,
+  mailbox INTEGER NOT NULL,
+  target TEXT NOT NULL,             -- the mailbox of the copy
+  copy INTEGER NOT NULL,            -- the msg_id of the copy
+  moved TEXT NOT NULL,              -- JSON: what the copy says of the move
+  PRIMARY KEY (group_id, msg_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX moves_message ON moves (mailbox, msg_id);
 
 CREATE TABLE agents (
   id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -18,6 +18,7 @@ from mq9.models import (
     Leased,
     MailboxStatus,
     MailboxType,
+    Removed,
     SendPolicy,
     Unread,
     Waiting,
@@ -44,6 +45,7 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
         stored_bytes=mailbox.bytes,
         delayed=mailbox.delayed,
         next_due=_seconds(mailboxes.next_due(connection, mailbox)),
+        removed=Removed(mailbox.expired, mailbox.replaced, mailbox.deleted, mailbox.evicted),
         group=_group(connection, mailbox, group_name, now) if group_name is not None else None,
         message=history(connection, mailbox, msg_id, now) if msg_id is not None else None,
         own=_is_own(mailbox, call.actor),
@@ -79,10 +81,12 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
     start = call.request.position if group is None else group.start
     concerning = _concerning(connection, mailbox, stored, start)
     leased: tuple[Leased, ...] = ()
-    acked = 0
+    acked = moved = 0
     if group is not None:
         outstanding, _, leased = _leases(connection, group, now)
-        acked = concerning - outstanding - sum(counts.by_lane(connection, mailbox, group.cursors))
+        moved = _moved(connection, group)
+        fresh = sum(counts.by_lane(connection, mailbox, group.cursors))
+        acked = concerning - outstanding - fresh - moved
     return Waiting(
         stored=stored,
         delayed=mailbox.delayed,
@@ -90,6 +94,7 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
         leased=leased,
         acked=acked,
         skipped=stored - concerning,
+        moved=moved,
     )
 
 
@@ -165,13 +170,23 @@ def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int
     outstanding, free, leased = _leases(connection, group, now)
     stored = mailbox.messages - mailbox.delayed
     concerning = _concerning(connection, mailbox, stored, group.start)
+    moved = _moved(connection, group)
     return GroupStatus(
         name,
         exists=True,
         pending=Unread(*map(operator.add, fresh, free)),
         leased=leased,
-        acked=concerning - outstanding - sum(fresh),
+        acked=concerning - outstanding - sum(fresh) - moved,
+        moved=moved,
     )
+
+
+def _moved(connection: sqlite3.Connection, group: Group) -> int:
+    """Count the stored messages that a group has moved to another mailbox."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM moves WHERE group_id=?", (group.id,)
+    ).fetchone()
+    return int(count)
 
 
 def _seconds(instant: int | None) -> float | None:

@@ -43,6 +43,7 @@ class Waiting:
         next_due: When the next of those is due, in Unix seconds.
         leased: What is leased to whom; empty for a read without a group.
         acked: How many of the stored ones this group has acked.
+        moved: How many of the stored ones this group has moved to another mailbox.
         skipped: How many of the stored ones lie before the group's (or the read's) start.
     """
 
@@ -52,6 +53,7 @@ class Waiting:
     leased: tuple[Leased, ...] = ()
     acked: int = 0
     skipped: int = 0
+    moved: int = 0
 
 
 class FetchResult(list[M]):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mq9.models.leases import Leased
-from mq9.models.messages import Priority
+from mq9.models.messages import Moved, Priority
 
 
 class MailboxType(StrEnum):
@@ -83,6 +83,28 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """How many messages are no longer stored, by reason.
+
+    Attributes:
+        expired: Their TTL had passed.
+        replaced: A newer message took their key, or their place in a mailbox of type ``latest``.
+        deleted: Somebody deleted them.
+        evicted: They made room in a full mailbox, when every group was done with them.
+    """
+
+    expired: int = 0
+    replaced: int = 0
+    deleted: int = 0
+    evicted: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them together."""
+        return self.expired + self.replaced + self.deleted + self.evicted
+
+
+@dataclass(frozen=True, slots=True)
 class GroupStatus:
     """Where one consumer group stands.
 
@@ -92,6 +114,7 @@ class GroupStatus:
         pending: What could be delivered to it now.
         leased: What is leased to whom.
         acked: How many of the stored messages it has acked.
+        moved: How many of the stored messages it has moved to another mailbox.
     """
 
     group_name: str
@@ -99,6 +122,7 @@ class GroupStatus:
     pending: Unread
     leased: tuple[Leased, ...] = ()
     acked: int = 0
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +132,16 @@ class Standing:
     Attributes:
         group_name: The group.
         state: ``pending`` (it can be delivered now), ``leased``, ``given_back`` (nobody gets
-            it until the delay is over), ``acked``, or ``skipped`` (it lies before the group's
-            start). Of one that is no longer stored: ``acked``, or ``delivered`` without an ack.
+            it until the delay is over), ``acked``, ``moved`` (to another mailbox, as a dead
+            letter), or ``skipped`` (it lies before the group's start). Of one that is no longer
+            stored: ``acked``, ``moved``, or ``delivered`` without an ack.
         consumer: Who holds the lease.
         until: When the lease or the delay ends, in Unix seconds.
         deliveries: How often it was delivered to the group; 0 after it was acked.
         ahead: Of a pending one, how many messages would be delivered before it.
+        moved_to: The mailbox that it was moved to.
+        moved_as: The msg_id of its copy there.
+        moved: Who moved it, when and why; None when it is no longer stored.
     """
 
     group_name: str
@@ -122,6 +150,9 @@ class Standing:
     until: float | None = None
     deliveries: int = 0
     ahead: int = 0
+    moved_to: str | None = None
+    moved_as: int | None = None
+    moved: Moved | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +172,8 @@ class MessageHistory:
         key: Its key.
         replaced_by: The newer message that took its key, or its place in a mailbox that keeps the
             newest only.
+        moved: Where it was before it was moved to this mailbox, if it was; None when it is no
+            longer stored.
         groups: Where it stands with each group, by name; at most 100 of them. Of a message that is
             no longer stored it is known for an hour after it was delivered.
     """
@@ -154,6 +187,7 @@ class MessageHistory:
     priority: Priority | None = None
     key: str | None = None
     replaced_by: int | None = None
+    moved: Moved | None = None
     groups: tuple[Standing, ...] = ()
 
 
@@ -173,6 +207,7 @@ class MailboxStatus:
             that is stored with them.
         delayed: How many wait for their due time.
         next_due: When the next of those is due, in Unix seconds.
+        removed: How many were removed so far, by reason.
         group: The asked-for group.
         message: The asked-for message.
         own: Whether the agent that asks created it, or has its address; None for who asks as no
@@ -194,6 +229,7 @@ class MailboxStatus:
     stored_bytes: int = 0
     delayed: int = 0
     next_due: float | None = None
+    removed: Removed = Removed()
     group: GroupStatus | None = None
     message: MessageHistory | None = None
     own: bool | None = None
@@ -214,7 +250,10 @@ class Totals:
         delayed: How many wait for their due time.
         bytes: How much all messages count, delayed ones included: payloads, and all text beside.
         leases: How many messages consumers hold.
-        backlog: How many messages could be delivered now, each counted once for each group.
+        backlog: How many messages could be delivered now, each counted once for each group but
+            that of redrives.
+        removed: How many messages were removed so far, by reason.
+        dropped: How many went with their mailbox.
     """
 
     mailboxes: int = 0
@@ -225,6 +264,8 @@ class Totals:
     bytes: int = 0
     leases: int = 0
     backlog: Unread = Unread()
+    removed: Removed = Removed()
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Moved:
         reason: Why, in the words of whoever moved it.
         deliveries: How often it had been delivered to the group.
         at: When it was moved, in Unix seconds.
+        back: Whether it had come from there by a move before, and this one took it back.
     """
 
     mailbox: str
@@ -98,6 +99,7 @@ class Moved:
     reason: str | None = None
     deliveries: int = 0
     at: float = 0.0
+    back: bool = False
 
 
 class _ClientSlot:

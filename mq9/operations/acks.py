@@ -185,7 +185,7 @@ async def _fetched_before(caller: Caller, msg_id: int, group_name: str | None) -
                 continue
             if one.state == "leased" and one.consumer is not None and caller.acts_as(one.consumer):
                 held.append(Delivery(address, group, one.consumer))
-            elif one.state == "acked" and caller.idempotency_id is not None:
+            elif one.state in {"acked", "moved"} and caller.idempotency_id is not None:
                 confirmed.append(Delivery(address, group, caller.consumer))
     found = held or confirmed
     return found[0] if len(found) == 1 else None

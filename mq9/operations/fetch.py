@@ -148,6 +148,8 @@ def explain(waiting: Waiting, consumer: str, now: float) -> str:
         reasons.append(f"{sum(one.count for one in others)} leased by {len(others)} others")
     if waiting.acked:
         reasons.append(f"{waiting.acked} already acked")
+    if waiting.moved:
+        reasons.append(f"{waiting.moved} moved away")
     if waiting.skipped:
         reasons.append(f"{waiting.skipped} older than where this group started")
     return "; ".join(reasons) or "nothing stored"

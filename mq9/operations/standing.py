@@ -51,6 +51,8 @@ def explained(history: MessageHistory, one: Delivery) -> str:
     state = None if standing is None else standing.state
     if state == "acked":
         return "confirmed already"
+    if standing is not None and state == "moved":
+        return f"moved to {standing.moved_to} already"
     if history.state in _GONE:
         return f"no longer stored: {history.state}"
     if standing is not None and standing.consumer not in {None, one.consumer}:
@@ -75,6 +77,8 @@ async def loss(caller: Caller, msg_id: int, one: Delivery) -> str | None:
                 what = ", and another consumer has it"
             case "acked":
                 what = ", and it has been confirmed since"
+            case "moved":
+                what = f", and it has been moved to {standing.moved_to} since"
             case _:
                 what = caller.tools.text(
                     ", and it will be delivered again[[: call @fetch_messages]]"

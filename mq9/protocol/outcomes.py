@@ -112,7 +112,7 @@ class MoveOutcome:
 
     Attributes:
         msg_id: The number of the copy; None where there was nothing to move.
-        is_dead_letter: Whether this call stored it, and not where an earlier move took it from.
+        is_dead_letter: Whether this call stored it, and did not take back an earlier move.
     """
 
     msg_id: int | None

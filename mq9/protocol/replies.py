@@ -34,6 +34,7 @@ from mq9.models import (
     Moved,
     Priority,
     PublicMailbox,
+    Removed,
     SendPolicy,
     Standing,
     Unread,
@@ -214,6 +215,7 @@ def _moved(data: dict[str, Any]) -> Moved:
         reason=data.get("reason"),
         deliveries=data.get("deliveries", 0),
         at=data.get("at", 0.0),
+        back=data.get("back", False),
     )
 
 
@@ -338,6 +340,7 @@ def _waiting(data: dict[str, Any]) -> Waiting:
         leased=_leased(data.get("leased") or ()),
         acked=data.get("acked", 0),
         skipped=data.get("skipped", 0),
+        moved=data.get("moved", 0),
     )
 
 
@@ -380,6 +383,7 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
         stored_bytes=reply.get("stored_bytes", 0),
         delayed=reply.get("delayed", 0),
         next_due=reply.get("next_due"),
+        removed=_removed(reply.get("removed") or {}),
         group=group
         and GroupStatus(
             group["group_name"],
@@ -387,6 +391,7 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
             _unread(group["pending"]),
             _leased(group.get("leased") or ()),
             group.get("acked", 0),
+            group.get("moved", 0),
         ),
         message=_history(message) if message else None,
         own=reply.get("own"),
@@ -394,6 +399,10 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
         enforced=reply.get("enforced", True),
         rights=tuple(reply.get("rights") or ()),
     )
+
+
+def _removed(data: dict[str, int]) -> Removed:
+    return Removed(**{one.name: data.get(one.name, 0) for one in dataclasses.fields(Removed)})
 
 
 def _history(data: dict[str, Any]) -> MessageHistory:
@@ -408,6 +417,7 @@ def _history(data: dict[str, Any]) -> MessageHistory:
         priority=Priority(priority) if priority else None,
         key=data.get("key"),
         replaced_by=data.get("replaced_by"),
+        moved=_moved(data["moved"]) if data.get("moved") else None,
         groups=tuple(
             Standing(
                 group_name=item["group_name"],
@@ -416,6 +426,9 @@ def _history(data: dict[str, Any]) -> MessageHistory:
                 until=item.get("until"),
                 deliveries=item.get("deliveries", 0),
                 ahead=item.get("ahead", 0),
+                moved_to=item.get("moved_to"),
+                moved_as=item.get("moved_as"),
+                moved=_moved(item["moved"]) if item.get("moved") else None,
             )
             for item in data.get("groups") or ()
         ),

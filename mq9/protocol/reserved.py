@@ -9,6 +9,9 @@ from mq9.errors import InvalidRequest
 from mq9.protocol import checks
 from mq9.protocol.address_patterns import AddressPatterns
 
+# The consumer group by which dead letters are redriven. What waits for it waits for nobody.
+REDRIVE_GROUP = "mq9.redrive"
+
 
 def _slug(name: str) -> str | None:
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -15,7 +15,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mq9.dialects import OLDER
@@ -99,7 +99,7 @@ class Metrics:
         )
         self._dead_letters = Counter(
             "mq9_dead_letters",
-            "Messages moved to another mailbox, and not back to where they came from.",
+            "Messages moved to another mailbox, other than back from there.",
             registry=registry,
         )
         self._connections = Gauge("mq9_connections", "Clients connected now.", registry=registry)
@@ -293,6 +293,12 @@ def _gauges(totals: Totals) -> Iterator[Metric]:
     for priority in PRIORITIES:
         backlog.add_metric([priority.value], getattr(totals.backlog, priority.value))
     yield backlog
+    removed = CounterMetricFamily(
+        "mq9_messages_removed", "Messages that are no longer stored.", labels=["reason"]
+    )
+    for reason, count in (*asdict(totals.removed).items(), ("dropped", totals.dropped)):
+        removed.add_metric([reason], count)
+    yield removed
 
 
 def _codes(kind: type[Mq9Error]) -> Iterator[str]:

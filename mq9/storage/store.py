@@ -149,7 +149,20 @@ _MIGRATIONS: dict[int, str] = {
     "ALTER TABLE delayed ADD COLUMN from_mailbox TEXT;\n"
     "ALTER TABLE mailboxes ADD COLUMN viewers TEXT NOT NULL DEFAULT '';\n"
     "ALTER TABLE mailboxes ADD COLUMN senders TEXT NOT NULL DEFAULT '';\n"
-    "ALTER TABLE mailboxes ADD COLUMN send_policy TEXT NOT NULL DEFAULT 'everyone';\n",
+    "ALTER TABLE mailboxes ADD COLUMN send_policy TEXT NOT NULL DEFAULT 'everyone';\n"
+    "ALTER TABLE mailboxes ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE mailboxes ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE mailboxes ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE mailboxes ADD COLUMN evicted INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE state ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE state ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE state ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE state ADD COLUMN evicted INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE state ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;\n"
+    "CREATE TABLE moves (group_id INTEGER NOT NULL, msg_id INTEGER NOT NULL,"
+    " mailbox INTEGER NOT NULL, target TEXT NOT NULL, copy INTEGER NOT NULL, moved TEXT NOT NULL,"
+    " PRIMARY KEY (group_id, msg_id)) STRICT, WITHOUT ROWID;\n"
+    "CREATE INDEX moves_message ON moves (mailbox, msg_id);\n",
 }
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -79,6 +79,7 @@ def test_status_of_a_mailbox(timed):
         "stored": 1,
         "stored_bytes": 10,
         "delayed": 1,
+        "removed": {"expired": 0, "replaced": 0, "deleted": 0, "evicted": 0},
         "group": None,
         "own": None,
         "send_policy": "everyone",

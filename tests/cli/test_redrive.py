@@ -266,3 +266,26 @@ def test_what_cannot_be_redriven_is_refused(mq9, options, told):
 def test_a_dead_letter_mailbox_that_is_not_there_is_told(mq9):
     done = mq9("redrive", "nowhere", "--to", "orders")
     assert (done.code, done.err) == (1, "error: mailbox not found: nowhere does not exist\n")
+
+
+def test_why_tells_where_a_dead_letter_went_and_where_it_came_from(mq9):
+    dead_lettered(mq9, "cursed")
+
+    went = mq9.ok("why", "orders", 0).out.splitlines()[-1]
+    assert went.startswith("Group workers does not see it: moved to dead, as message 0 at 20")
+    assert "after group workers was given it 2 times: " in went
+    assert went.endswith("ValueError: cursed is no good.")
+    came = mq9.ok("why", "dead", 0).out.splitlines()[1]
+    assert came.startswith("It is a copy of message 0 in orders, moved here at 20")
+    assert came.endswith("ValueError: cursed is no good.")
+    shown = mq9.ok("status", "orders", "--group", "workers").out
+    assert "acked       0\n" in shown
+    assert "moved away  1\n" in shown
+
+    mq9.ok("redrive", "dead")
+    again = mq9.ok("why", "orders", 1).out.splitlines()[1]
+    assert again.startswith("It is a copy of message 0 in dead, moved here at 20")
+    assert again.endswith("after group mq9.redrive was given it 1 time: redriven.")
+    assert mq9.ok("why", "orders", 0).out.splitlines()[-1] == went
+    shown = mq9.ok("status", "dead").out
+    assert "removed  1 (0 expired, 0 replaced, 1 deleted, 0 evicted)\n" in shown

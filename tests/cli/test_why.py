@@ -194,6 +194,9 @@ def test_in_json_the_facts_stand_beside_the_story(timed):
         "consumer": "ann",
         "deliveries": 1,
         "ahead": 0,
+        "moved_to": None,
+        "moved_as": None,
+        "moved": None,
     }
 
 

@@ -1,6 +1,7 @@
 """MOVE stores a message in another mailbox and confirms it in its own, or does neither."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,8 @@ from mq9 import (
     Moved,
 )
 from mq9.engine.limits import Limits
+from mq9.models import Standing
+from mq9.protocol.reserved import REDRIVE_GROUP
 
 from .reading import START, bodies, ids, send_all
 
@@ -82,7 +85,7 @@ async def test_it_is_acked_by_its_group_and_by_no_other(client, inbox, dead):
     assert bodies(await fetched(client, inbox, group_name="h")) == ["a", "b", "c"]
     assert bodies(await client.query(inbox)) == ["a", "b", "c"]
     life = (await client.mailbox_status(inbox, msg_id=1)).message
-    assert (life.state, [one.state for one in life.groups]) == ("stored", ["acked", "leased"])
+    assert (life.state, [one.state for one in life.groups]) == ("stored", ["moved", "leased"])
 
 
 async def test_it_does_not_expire_with_the_original(way, client, inbox, dead):
@@ -341,3 +344,88 @@ async def test_a_copy_counts_with_where_it_was_and_leaves_nothing_when_it_is_rem
     assert (await client.mailbox_status(dead)).stored_bytes == counted
     await client.delete(dead, 0)
     assert (await client.mailbox_status(dead)).stored_bytes == 0
+
+
+async def where(client, box, msg_id):
+    """Return where a message stands with each group, by name."""
+    found = (await client.mailbox_status(box, msg_id=msg_id)).message
+    return {one.group_name: one for one in found.groups}
+
+
+async def test_a_dead_letter_tells_where_it_went_and_where_it_came_from(way, client, inbox, dead):
+    await send_all(client, inbox, "a", "b")
+    await fetched(client, inbox, consumer="worker/7")
+    await client.ack(inbox, "g", 1, consumer="worker/7", individual=True)
+    await way.clock.advance(1.5)
+    await client.move(inbox, "g", 0, to=dead, reason="no", consumer="worker/7")
+
+    moved = Moved(mailbox=inbox, group="g", msg_id=0, by="worker", reason="no", deliveries=1)
+    moved = replace(moved, at=START + 1.5)
+    assert await where(client, inbox, 0) == {
+        "g": Standing(group_name="g", state="moved", moved_to=dead, moved_as=0, moved=moved)
+    }
+    assert (await where(client, inbox, 1))["g"].state == "acked"
+    assert (await client.mailbox_status(inbox, msg_id=0)).message.moved is None
+    assert (await client.mailbox_status(dead, msg_id=0)).message.moved == moved
+
+
+async def test_what_was_moved_is_counted_apart_from_what_was_acked(client, inbox, dead):
+    await send_all(client, inbox, "a", "b", "c")
+    await fetched(client, inbox)
+    await client.ack(inbox, "g", 0)
+    await client.move(inbox, "g", 1, to=dead)
+    await client.ack(inbox, "g", 2)
+
+    group = (await client.mailbox_status(inbox, group_name="g")).group
+    assert (group.acked, group.moved, group.pending.total, group.leased) == (2, 1, 0, ())
+    waiting = (await fetched(client, inbox)).waiting
+    assert (waiting.acked, waiting.moved) == (2, 1)
+
+    await client.delete(inbox, 1)
+    group = (await client.mailbox_status(inbox, group_name="g")).group
+    assert (group.acked, group.moved) == (2, 0)
+    gone = (await where(client, inbox, 1))["g"]
+    assert (gone.state, gone.moved_to, gone.moved_as) == ("moved", dead, 0)
+
+
+async def test_a_group_that_begins_again_has_moved_nothing(client, inbox, dead):
+    await client.send(inbox, "a")
+    await fetched(client, inbox)
+    await client.move(inbox, "g", 0, to=dead)
+
+    assert bodies(await fetched(client, inbox, force_deliver=True)) == ["a"]
+
+    group = (await client.mailbox_status(inbox, group_name="g")).group
+    assert (group.acked, group.moved) == (0, 0)
+    assert await client.move(inbox, "g", 0, to=dead) == 1
+    assert (await where(client, inbox, 0))["g"].moved_as == 1
+
+
+async def test_a_message_that_is_moved_back_and_away_again_says_so(client, inbox, dead):
+    await client.send(inbox, "a")
+    found = []
+    for source, target in ((inbox, dead), (dead, inbox), (inbox, dead), (dead, inbox)):
+        [message] = await fetched(client, source)
+        await client.move(source, "g", message.msg_id, to=target)
+        [*_, copy] = await client.query(target)
+        found.append(copy.moved.back)
+
+    assert found == [False, True, False, True]
+
+
+async def test_what_waits_for_a_redrive_waits_for_nobody(client, inbox, dead):
+    await client.agent_register({"name": "undertaker", "mailbox": dead})
+    await send_all(client, inbox, "a", "b")
+    await fetched(client, inbox)
+    await client.move(inbox, "g", 0, to=dead)
+    await fetched(client, dead, group_name=REDRIVE_GROUP)
+    await client.nack(dead, REDRIVE_GROUP, 0)
+    await client.move(inbox, "g", 1, to=dead)
+
+    assert await where(client, dead, 0) == await where(client, dead, 1) == {}
+    [agent] = await client.agent_discover()
+    assert agent.match.backlog == 2  # of the agent itself
+    await fetched(client, dead, group_name=dead)
+    await client.ack(dead, dead, 1)
+    [agent] = await client.agent_discover()
+    assert agent.match.backlog == 0

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mq9 import MailboxNotFound, Unread
+from mq9 import MailboxFull, MailboxNotFound, Removed, Unread
+from mq9.engine.limits import Limits
 from mq9.models import Priority, Standing
 
 from .reading import START, send_all
@@ -236,3 +237,52 @@ async def test_delayed_and_expired_messages_are_not_unread(way, client, inbox):
     assert await unread() == 0
     await way.clock.advance(5)
     assert await unread() == 1
+
+
+async def test_all_that_was_sent_is_stored_or_counted_as_removed(open_way):
+    way = open_way(Limits(max_messages=4))
+    client = await way.client()
+    inbox = await client.mailbox_create(name="inbox")
+    await client.send(inbox, "expires", ttl=5)
+    await client.send(inbox, "replaced", key="k")
+    await client.send(inbox, "newer", key="k")
+    await client.send(inbox, "deleted")
+    await client.delete(inbox, 3)
+    await way.clock.advance(5)
+    await client.send(inbox, "evicted")
+    await client.send(inbox, "evicted too")
+    await client.send(inbox, "stored")
+    messages = await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.ack(inbox, "g", messages[-1].msg_id)
+    await client.send(inbox, "evicts", delay=1)
+    await client.send(inbox, "evicts")
+
+    status = await client.mailbox_status(inbox)
+
+    assert status.removed == Removed(expired=1, replaced=1, deleted=1, evicted=2)
+    assert status.stored + status.delayed + status.removed.total == 9
+
+    await way.clock.advance(1)
+    assert (await client.mailbox_status(inbox)).removed == status.removed
+
+
+async def test_what_a_refused_send_would_have_removed_is_not_counted(open_way):
+    way = open_way(Limits(max_messages=2, max_bytes=100))
+    client = await way.client()
+    inbox = await client.mailbox_create(name="inbox")
+    await client.send(inbox, "x", key="k")
+
+    with pytest.raises(MailboxFull):
+        await client.send(inbox, "y" * 100, key="k")
+
+    status = await client.mailbox_status(inbox)
+    assert (status.stored, status.removed) == (1, Removed())
+
+
+async def test_a_new_mailbox_at_an_address_counts_anew(client, inbox):
+    await client.send(inbox, "x")
+    await client.delete(inbox, 0)
+    await client.mailbox_drop(inbox)
+    await client.mailbox_create(name=inbox)
+
+    assert (await client.mailbox_status(inbox)).removed == Removed()

@@ -204,7 +204,7 @@ CALLS = [
 
 LEASED = [Leased("worker/1", 7, 1_700_000_060.5), Leased(None, 1, 1_700_000_000.0)]
 WAITING = [
-    Waiting(stored=7, delayed=1, next_due=0.001, leased=tuple(LEASED), acked=2, skipped=3),
+    Waiting(stored=7, delayed=1, next_due=0.001, leased=tuple(LEASED), acked=2, skipped=3, moved=4),
     Waiting(stored=0, delayed=0),
 ]
 STORED = [

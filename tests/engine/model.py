@@ -6,6 +6,7 @@ It speaks the engine's calls and the public models, so that answers can be compa
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from mq9.engine.commands import consumer_of
@@ -18,6 +19,7 @@ from mq9.models import (
     MailboxType,
     Message,
     Moved,
+    Removed,
     Standing,
     Unread,
     Waiting,
@@ -116,7 +118,8 @@ class Group:
     start: int
     requests: set  # who asked under which request_id; a reset leaves them
     leases: dict = field(default_factory=dict)  # by msg_id; kept when they are over
-    acked: set = field(default_factory=set)
+    acked: set = field(default_factory=set)  # what was moved away, too
+    moved: dict = field(default_factory=dict)  # msg_id: whereto, the id of the copy, what it says
     replies: list = field(default_factory=list)
 
     def wants(self, msg_id):
@@ -146,6 +149,7 @@ class Mailbox:
     sent_ids: dict = field(default_factory=dict)
     groups: dict = field(default_factory=dict)
     replies: dict = field(default_factory=dict)  # by token, those from before a reset too
+    removed: Counter = field(default_factory=Counter)  # by reason
 
     def settle(self, now):
         """Play through what has happened until now, in the order in which it happened."""
@@ -161,10 +165,13 @@ class Mailbox:
                 self.show(mail, instant)
             else:
                 self.stored.remove(mail)
+                self.removed["expired"] += 1
 
     def show(self, mail, instant):
         """Make a message visible; it takes the place of those that it replaces."""
-        self.stored = self.beside(mail)
+        stored = self.beside(mail)
+        self.removed["replaced"] += len(self.stored) - len(stored)
+        self.stored = stored
         self.newest_ms = max(self.newest_ms, instant)
         mail.visible_ms = self.newest_ms
         mail.msg_id = self.next_id
@@ -332,14 +339,18 @@ class Model:
 
     def _make_room(self, mailbox, mail):
         kept = mailbox.stored
+        removed = Counter()
         if not mail.sent.delay:
             mailbox.stored = mailbox.beside(mail)
+            removed["replaced"] = len(kept) - len(mailbox.stored)
         while mailbox.is_full(mail.size, self.limits):
             oldest = next(filter(mailbox.may_make_room, mailbox.stored), None)
             if oldest is None:
                 mailbox.stored = kept
                 raise Refused("mailbox_full")
             mailbox.stored = [m for m in mailbox.stored if m is not oldest]
+            removed["evicted"] += 1
+        mailbox.removed += removed
 
     def delete(self, call, now):
         mailbox = self._existing(call.address, now)
@@ -347,6 +358,7 @@ class Model:
         if mail is None:
             raise Refused("message_not_found")
         mailbox.stored.remove(mail)
+        mailbox.removed["deleted"] += 1
 
     def fetch(self, call, now):
         """Hand out: the messages, the token, the end of the lease, whether there are more.
@@ -491,12 +503,16 @@ class Model:
             reason=call.request.reason,
             deliveries=group.leases[named].count,
             at=now / 1000,
+            back=mail.moved is not None
+            and not mail.moved.back
+            and mail.moved.mailbox == call.request.to,
         )
         sent = replace(mail.sent, key=None, delay=None)
         copy = Mail(sent, mail.payload, now, None, moved=moved)
         self._make_room(target, copy)
         target.show(copy, now)
         group.acked.add(named)
+        group.moved[named] = (call.request.to, copy.msg_id, moved)
         reply.confirmed[named] = named
         reply.moved[named] = (call.request.to, copy.msg_id)
         return copy.msg_id
@@ -563,9 +579,13 @@ class Model:
         group = mailbox.groups.get(name)
         if group is None:
             return GroupStatus(name, exists=False, pending=pending)
-        acked = sum(mail.msg_id in group.acked for mail in mailbox.stored)
+        moved = sum(mail.msg_id in group.moved for mail in mailbox.stored)
+        acked = sum(mail.msg_id in group.acked for mail in mailbox.stored) - moved
         leased = self._leased_to_whom(mailbox, group, now)
-        return GroupStatus(name, exists=True, pending=pending, leased=leased, acked=acked)
+        return GroupStatus(name, True, pending, leased, acked, moved)
+
+    def removals(self, address, now):
+        return Removed(**self._existing(address, now).removed)
 
     def _leased_to_whom(self, mailbox, group, now):
         ends = {}
@@ -591,6 +611,9 @@ class Model:
     def _standing(self, mailbox, name, group, msg_id, now):
         if msg_id < group.start:
             return Standing(group_name=name, state="skipped")
+        if msg_id in group.moved:
+            to, copy, moved = group.moved[msg_id]
+            return Standing(group_name=name, state="moved", moved_to=to, moved_as=copy, moved=moved)
         if msg_id in group.acked:
             return Standing(group_name=name, state="acked")
         lease = group.leases.get(msg_id)
@@ -616,12 +639,15 @@ class Model:
         mailbox = self._existing(call.address, now)
         group = mailbox.groups.get(call.request.group_name)
         start = call.request.position if group is None else group.start
+        moved = 0 if group is None else sum(m.msg_id in group.moved for m in mailbox.stored)
+        acked = 0 if group is None else sum(m.msg_id in group.acked for m in mailbox.stored)
         return Waiting(
             stored=len(mailbox.stored),
             delayed=len(mailbox.delayed),
             next_due=min((mail.due_ms / 1000 for mail in mailbox.delayed), default=None),
             leased=() if group is None else self._leased_to_whom(mailbox, group, now),
-            acked=0 if group is None else sum(m.msg_id in group.acked for m in mailbox.stored),
+            acked=acked - moved,
+            moved=moved,
             skipped=sum(mail.msg_id < start for mail in mailbox.stored),
         )
 

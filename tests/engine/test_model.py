@@ -231,6 +231,7 @@ class Comparison(RuleBasedStateMachine):
         leased = sorted(status.group.leased, key=lambda one: (one.until, one.consumer or ""))
         assert replace(status.group, leased=tuple(leased)) == expected
         assert status.type is self.model.mailboxes[address].type
+        assert status.removed == self.model.removals(address, self.now)
 
     def compare_message(self, address, msg_id):
         life = self.read(call(requests.Status, address, msg_id=msg_id)).message

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.dialects import OLDER
+from mq9.protocol.reserved import REDRIVE_GROUP
 from mq9.protocol.verbs import VERBS
 from mq9.server import metrics as module
 from mq9.server.metrics import Metrics, Snapshot
@@ -135,6 +136,49 @@ async def test_a_dead_letter_that_is_moved_back_is_not_counted_as_another(watche
     assert (await watched.values())["mq9_dead_letters_total",] == 1
 
 
+async def test_a_dead_letter_that_dies_again_is_counted_again(watched):
+    for box in ("inbox", "dead"):
+        await watched.ask("MAILBOX.CREATE", {"name": box})
+    await watched.ask("MSG.SEND.inbox", b"hello")
+    fetch = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0}}
+    for number in range(3):
+        for box, to in (("inbox", "dead"), ("dead", "inbox")):
+            await watched.ask(f"MSG.FETCH.{box}", fetch)
+            move = {"group_name": "g", "msg_id": number, "to": to}
+            assert "msg_id" in await watched.ask(f"MSG.MOVE.{box}", move)
+    assert (await watched.values())["mq9_dead_letters_total",] == 3
+
+
+async def test_what_waits_for_a_redrive_is_no_backlog(watched):
+    await watched.ask("MAILBOX.CREATE", {"name": "dead"})
+    for _ in range(3):
+        await watched.ask("MSG.SEND.dead", b"hello")
+    for group in (REDRIVE_GROUP, "g"):
+        config = {"max_wait_ms": 0, "num_msgs": 1}
+        fetch = {"group_name": group, "deliver": "earliest", "config": config}
+        await watched.ask("MSG.FETCH.dead", fetch)
+    assert (await watched.values())["mq9_backlog", "normal"] == 2
+    await watched.clock.advance(61)
+    assert (await watched.values())["mq9_backlog", "normal"] == 3
+
+
+async def test_removed_messages_are_counted_by_reason_also_when_their_mailbox_is_gone(watched):
+    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
+    await watched.ask("MSG.SEND.inbox", b"1", ("mq9-ttl", "5"))
+    for _ in range(3):
+        await watched.ask("MSG.SEND.inbox", b"2", ("mq9-key", "k"))
+    await watched.clock.advance(5)
+    await watched.ask("MSG.SEND.inbox", b"3", ("mq9-delay", "5"))
+    counted = {"expired": 1, "replaced": 2, "deleted": 0, "evicted": 0, "dropped": 0}
+    seen = await watched.values()
+    assert {one: seen["mq9_messages_removed_total", one] for one in counted} == counted
+
+    await watched.ask("MAILBOX.DROP.inbox")
+    counted |= {"dropped": 2}
+    seen = await watched.values()
+    assert {one: seen["mq9_messages_removed_total", one] for one in counted} == counted
+
+
 async def test_gauges_say_what_the_broker_holds(watched):
     await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
     await watched.ask("MAILBOX.CREATE", {"name": "other", "ttl": 100})
@@ -176,6 +220,7 @@ async def test_without_totals_the_counters_stand_and_the_gauges_are_not_made_up(
         "mq9_stored_bytes",
         "mq9_leases",
         "mq9_backlog",
+        "mq9_messages_removed",
         "mq9_totals_age_seconds",
     }
     assert values(watched.metrics.render(DOWN))["mq9_operations_total", "ok", "MAILBOX.CREATE"] == 1

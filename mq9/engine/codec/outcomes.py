@@ -47,6 +47,7 @@ WAITING = Record(
     Field("leased", tuple_of(LEASED), ()),
     Field("acked", WHOLE, 0),
     Field("skipped", WHOLE, 0),
+    Field("moved", WHOLE, 0),
 )
 
 # Of what a command may come to, beside whole numbers, texts and tuples of them, its name, which is
