@@ -13,6 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PaginatedRequestParams
 
 from mcp_server.agents.callers import Callers, Context
+from mcp_server.agents.own_mailboxes import OwnMailboxes
 from mcp_server.features.completions import Completions
 from mcp_server.features.prompts import Prompts
 from mcp_server.features.resources import Resources
@@ -75,6 +76,7 @@ def make_server(
     resources = Resources(callers, settings)
     prompts = Prompts(callers, settings)
     subscriptions = Subscriptions(callers)
+    mailboxes = OwnMailboxes(callers)
     running = 0
 
     @asynccontextmanager
@@ -86,6 +88,7 @@ def make_server(
         finally:
             running -= 1
             if not running:
+                await mailboxes.close()
                 await callers.close()
 
     server = Server[None](
@@ -116,6 +119,7 @@ def make_server(
         else RequestStateSecurity(keys=[state_key])
     )
     server.middleware.append(RequestStateBoundary(security, default_audience=NAME))
+    server.middleware.append(mailboxes)
     return server
 
 

@@ -131,6 +131,17 @@ class Callers:
                 name = await named_after(context, self._clock, self._surroundings)
                 self.default = self._settings.identity(name)
 
+    def agent_name(self) -> str | None:
+        """Return what tells the agent of the message in work; None where it says no agent.
+
+        It is empty for the agent of requests without a bearer token.
+        """
+        token = get_access_token()
+        if token is not None:
+            return token.subject or token.client_id
+        is_known = self.default is not None or self._surroundings is not None
+        return "" if is_known else None
+
     def identity(self) -> Identity:
         """Return the agent that makes the request in work.
 
