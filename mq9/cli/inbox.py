@@ -21,6 +21,7 @@ from mq9.cli.output import Table, as_json, count, quoted, span, when
 from mq9.cli.sent_answers import Sent, SentAnswers, gets_receipt
 from mq9.client.client import Mq9Client
 from mq9.client.payloads import encode
+from mq9.client.start_order import once_there
 from mq9.errors import (
     Forbidden,
     InvalidRequest,
@@ -76,7 +77,16 @@ async def inbox(
     """List the open questions of a person, oldest first, without taking anything."""
     async with call.client() as client:
         mailbox = addresses.parse(address) if address else await _own_mailbox(client)
-        open_, has_more = await _wait_for_open(client, mailbox, wait)
+        began_ms = client.clock.monotonic_ms()
+        await once_there(
+            lambda: client.query(mailbox, limit=1),
+            mailbox,
+            clock=client.clock,
+            seconds=wait,
+            on_missing=call.out.notice,
+        )
+        left = wait - (client.clock.monotonic_ms() - began_ms) / 1000
+        open_, has_more = await _wait_for_open(client, mailbox, left)
         now = client.clock.now_ms() / 1000
     document = {
         "mail_address": mailbox,

@@ -15,6 +15,7 @@ from mq9.client.answers import at_once, first_answers, stored_answers
 from mq9.client.error_answers import ErrorAnswer
 from mq9.client.ordered_reading import OrderedReading
 from mq9.client.questions import QuestionMethods, lifetime_s
+from mq9.client.start_order import MOST_S, once_there
 from mq9.errors import (
     Forbidden,
     InvalidRequest,
@@ -82,6 +83,9 @@ class GatherMethods(QuestionMethods):
         not answered. The first answer to a question counts; an error answer does not count once a
         good answer has come.
 
+        Where ``minimum`` cannot be reached without mailboxes that do not exist yet, the client
+        waits for them, 10 s of the ``timeout`` at most.
+
         Args:
             questions: Pairs of whom to ask, a mailbox, and what, see ``send``; up to 1 000.
             timeout: Seconds to wait for the answers; more than 0.
@@ -140,7 +144,15 @@ class GatherMethods(QuestionMethods):
                 ids = [one.correlation_id for one in wanted]
                 found, from_id = await stored_answers(self, answered_at, ids)
             left = [one for one in wanted if one.correlation_id not in found]
+            deadline_ms = self.clock.monotonic_ms() + round(seconds * 1000)
             refused = await self._ask(left, options)
+            missing = [
+                one for one in left if isinstance(refused.get(one.correlation_id), MailboxNotFound)
+            ]
+            if 0 < enough - (len(wanted) - len(refused)) <= len(missing):
+                for one in missing:
+                    del refused[one.correlation_id]
+                refused |= await self._ask(missing, options, patience_s=min(seconds, MOST_S))
             if len(wanted) - len(refused) < enough:
                 raise next(iter(refused.values()))
             given_up = sum(ErrorAnswer.read(one) is not None for one in found.values())
@@ -148,21 +160,38 @@ class GatherMethods(QuestionMethods):
                 OrderedReading(self, answered_at, from_id),
                 {one.correlation_id for one in left if one.correlation_id not in refused},
                 clock=self.clock,
-                seconds=seconds,
+                seconds=max(0, deadline_ms - self.clock.monotonic_ms()) / 1000,
                 most_failed=len(wanted) - len(refused) - given_up - enough,
             )
         return _gathered(wanted, found, refused, enough, seconds)
 
     async def _ask(
-        self, questions: Sequence[_Question], options: requests.Send
+        self,
+        questions: Sequence[_Question],
+        options: requests.Send,
+        *,
+        patience_s: float = 0.0,
     ) -> dict[str, Mq9Error]:
-        """Send questions; return, by correlation id, why some could not be sent."""
+        """Send questions; return, by correlation id, why some could not be sent.
+
+        Args:
+            questions: The questions.
+            options: What they have in common.
+            patience_s: How long mailboxes that do not exist are waited for.
+        """
+        deadline_ms = self.clock.monotonic_ms() + round(patience_s * 1000)
 
         async def ask(question: _Question) -> Mq9Error | None:
             which = question.correlation_id
             named = replace(options, id=f"question.{which}", correlation_id=which)
+            address = question.mail_address
+
+            async def send() -> int:
+                return await self._send(address, question.body, named)
+
             try:
-                await self._send(question.mail_address, question.body, named)
+                left_s = (deadline_ms - self.clock.monotonic_ms()) / 1000
+                await once_there(send, address, clock=self.clock, seconds=left_s)
             except _REFUSALS as error:
                 return error
             return None

@@ -15,6 +15,7 @@ from mq9.client.groups import GroupMethods
 from mq9.client.mailboxes import MailboxMethods
 from mq9.client.messages import MessageMethods
 from mq9.client.ordered_reading import OrderedReading
+from mq9.client.start_order import once_there
 from mq9.errors import (
     Forbidden,
     IdConflict,
@@ -55,7 +56,8 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
 
         The question carries a private reply mailbox, dropped afterwards, and a correlation id; the
         answer is the message there with that correlation id. The question expires with the reply
-        mailbox, a minute after ``timeout``.
+        mailbox, a minute after ``timeout``. Where the mailbox to ask does not exist yet, the client
+        waits for it, 10 s of the ``timeout`` at most.
 
         Args:
             mail_address: Whom to ask.
@@ -87,10 +89,17 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         )
         with tracing.requesting(address) as answers:
             async with self._private_mailbox(reply_to, lifetime):
-                await self._send(address, body, options)
+                deadline_ms = self.clock.monotonic_ms() + round(seconds * 1000)
+                await once_there(
+                    lambda: self._send(address, body, options),
+                    address,
+                    clock=self.clock,
+                    seconds=seconds,
+                )
                 reading = OrderedReading(self, reply_to)
+                left_s = max(0, deadline_ms - self.clock.monotonic_ms()) / 1000
                 found = await first_answers(
-                    reading, {correlation_id}, clock=self.clock, seconds=seconds
+                    reading, {correlation_id}, clock=self.clock, seconds=left_s
                 )
             answers.extend(found.values())
             if not found:

@@ -310,3 +310,20 @@ async def test_an_agent_of_a_server_sees_its_own_inbox_and_answers_as_itself():
         assert done.code == 0, done.err
         [answer] = await lawyer.query("lawyer.answers")
         assert (answer.sender, answer.sender_verified) == ("The-Boss", True)
+
+
+def test_an_inbox_that_is_not_there_yet_is_waited_for(timed):
+    done = timed("inbox", "late", "--wait", 30)
+    assert done.code == 1
+    assert (
+        "mailbox late does not exist yet; waiting 10 s for it. Create it: mq9 create late"
+        in done.err
+    )
+    assert (
+        "mailbox not found: late does not exist, after 10 s. Create it: mq9 create late" in done.err
+    )
+
+    done = timed("inbox", "late")
+    assert done.code == 1
+    assert "does not exist. Create it: mq9 create late" in done.err
+    assert "waiting" not in done.err

@@ -184,7 +184,8 @@ async def test_what_is_no_first_answer_is_passed_over(way, client, work):
 @pytest.mark.parametrize("end", ["answered", "unanswered", "cancelled", "nobody there"])
 async def test_without_an_id_nothing_stays(way, client, end):
     asked = [*questions(), ("nobody", "q")] if end == "nobody there" else questions()
-    asking = await begin(way, client.gather(asked, timeout=10))
+    gathering = client.gather(asked, timeout=10)
+    asking = await (way.begin(gathering) if end == "nobody there" else begin(way, gathering))
     if end == "answered":
         await answer(client, *AGENTS)
     elif end == "cancelled":
@@ -210,11 +211,34 @@ async def test_who_cannot_be_asked_is_missing_and_it_says_why(way, client):
     assert "nobody" in str(gathered.refused[0])
 
 
-async def test_it_fails_at_once_when_too_few_can_be_asked(client):
-    with pytest.raises(MailboxNotFound, match="nobody"):
-        await client.gather([*questions(), ("nobody", "q")])
-    with pytest.raises(MailboxNotFound, match="nobody"):
-        await client.gather([*questions(), ("nobody", "q")], minimum=4)
+@pytest.mark.parametrize("minimum", [None, 4])
+async def test_who_is_not_there_yet_is_waited_for_where_too_few_can_be_asked(way, client, minimum):
+    gathering = await way.begin(client.gather([*questions(), ("late", "q")], minimum=minimum))
+    await way.clock.advance(5)
+    await client.mailbox_create(name="late")
+    while not await client.query("late"):
+        await way.clock.advance(1)
+    await answer(client, *AGENTS, "late")
+    await way.clock.advance(0)
+
+    assert len((await gathering).answers) == 4
+
+
+@pytest.mark.parametrize("minimum", [None, 4])
+async def test_it_fails_when_too_few_can_be_asked_after_ten_seconds(way, client, minimum):
+    gathering = await way.begin(client.gather([*questions(), ("nobody", "q")], minimum=minimum))
+    await until_done(way, gathering)
+
+    with pytest.raises(MailboxNotFound, match="Create it: mq9 create nobody"):
+        await gathering
+
+
+async def test_it_fails_at_once_where_those_that_are_missing_do_not_matter(open_way):
+    way = open_way(Limits(max_payload=100))
+    client = await way.client()
+
+    with pytest.raises((MailboxNotFound, PayloadTooLarge)):
+        await client.gather([("nobody", "q"), ("nobody", "x" * 101)], minimum=2)
 
 
 async def test_a_full_mailbox_and_a_body_too_large_refuse_one_question(open_way):

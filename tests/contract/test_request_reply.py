@@ -95,11 +95,51 @@ async def test_an_answer_in_the_last_instant_counts(way, client, inbox):
     assert (await asking).text == "just"
 
 
+async def test_a_mailbox_that_is_made_a_little_later_is_asked_then(way, client):
+    asking = await way.begin(client.request("late", "q", timeout=30))
+    await way.clock.advance(5)
+    await client.mailbox_create(name="late")
+    await way.clock.advance(1)
+    question = await _question(client, "late")
+    await way.clock.advance(20)
+    await client.reply(question, "a")
+
+    assert (await asking).text == "a"
+
+
+@pytest.mark.parametrize(("timeout", "waited"), [(30, 10), (2, 2)])
+async def test_a_mailbox_that_nobody_makes_is_waited_for_and_the_error_says_how_to(
+    way, client, timeout, waited
+):
+    asking = await way.begin(client.request("late", "q", timeout=timeout))
+    await way.clock.advance(waited - 0.001)
+    assert not asking.done()
+    await way.clock.advance(0.001)
+
+    told = f"does not exist, after {waited} s. Create it: mq9 create late$"
+    with pytest.raises(MailboxNotFound, match=told):
+        await asking
+
+
+async def test_what_is_left_of_the_timeout_is_for_the_answer(way, client):
+    asking = await way.begin(client.request("late", "q", timeout=8))
+    await way.clock.advance(5)
+    await client.mailbox_create(name="late")
+    await way.clock.advance(2.999)
+    assert not asking.done()
+    await way.clock.advance(0.001)
+
+    with pytest.raises(NoReply):
+        await asking
+
+
 @pytest.mark.parametrize("end", ["answered", "unanswered", "cancelled", "nobody there"])
 async def test_the_reply_mailbox_is_gone_afterwards(way, client, inbox, end):
     if end == "nobody there":
+        asking = await way.begin(client.request("nowhere", "q"))
+        await way.clock.advance(10)
         with pytest.raises(MailboxNotFound, match="nowhere"):
-            await client.request("nowhere", "q")
+            await asking
     else:
         asking = await way.begin(client.request(inbox, "q", timeout=10))
         question = await _question(client, inbox)

@@ -27,6 +27,7 @@ from mq9 import (
     RequestFailed,
     SyncMq9Client,
 )
+from mq9.clock import sleep
 from mq9.operations import asking
 
 from .gathering_graph import THREAD, WORKERS, gathering
@@ -214,6 +215,20 @@ async def test_a_node_gets_json_as_it_is_and_text_as_text(boss, client):
     assert await boss.aask_agent("1", to="ada") == {"tea": "green"}
     assert await boss.aask_agent({"a": "question"}, to="ada") == "green tea"
     assert await boss.aask_agent("3", to="ada") == 7
+
+
+async def test_an_agent_that_starts_a_little_later_is_asked_then(boss, broker, client):
+    asking = asyncio.create_task(boss.aask_agent("tea", to="late"))
+    await sleep(broker.clock, 5)
+    await client.mailbox_create(name="late")
+    await client.consume("late", lambda message: f"late on {message.text}")
+
+    assert await asking == "late on tea"
+
+
+async def test_an_agent_that_never_starts_is_an_error_that_says_what_to_do(boss, broker):
+    with pytest.raises(MailboxNotFound, match=r"after 10 s\. Create it: mq9 create late"):
+        await boss.aask_agent("tea", to="late")
 
 
 async def test_without_a_thread_each_call_is_a_question_and_leaves_nothing(
