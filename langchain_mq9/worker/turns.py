@@ -167,9 +167,9 @@ class Turns:
             Mq9Error: The broker refuses, or cannot be reached.
         """
         address = f"{self._address}.turns.check"
-        await make_mailbox(self._client, address, self._lease_ms)
-        await self._client.send(address, "turn", sender=self._agent)
+        await self._client.mailbox_create(name=address, ttl=60, renew=True)
         with contextlib.suppress(MailboxNotFound):  # removed by another worker, which checks, too
+            await self._client.send(address, "turn", sender=self._agent)
             await self._fetch(address, max_wait_ms=0)
             await self._client.mailbox_drop(address)
         self._verified_as = await self._client.whoami()
@@ -275,5 +275,4 @@ async def make_mailbox(
     """Make the mailbox of a turn if it is missing, or renew it."""
     ttl = math.ceil(_LEASES_KEPT * lease_ms / 1000)
     with contextlib.suppress(MailboxExists):
-        # INTEGRATOR: with send_policy="creator", when mailbox_create has it.
-        await client.mailbox_create(name=address, ttl=ttl, renew=renew)
+        await client.mailbox_create(name=address, ttl=ttl, renew=renew, send_policy="creator")

@@ -1,12 +1,13 @@
 """Turns: one for each thread, numbered, removed afterwards, and the agent's own."""
 
 import asyncio
+import contextlib
 import uuid
 
 import pytest
 
 from langchain_mq9.worker.turns import Turns, mailbox_of_turn
-from mq9 import MailboxNotFound, Retry
+from mq9 import Forbidden, MailboxNotFound, Retry
 from mq9.testing import FakeBroker
 from tests.worker.graphs import Steps, working
 
@@ -125,7 +126,17 @@ async def known():
         yield broker
 
 
+async def test_strangers_cannot_send_to_the_mailbox_of_a_turn(known):
+    async with known.client(agent="lawyer") as lawyer, known.client(agent="mallory") as mallory:
+        turns = turns_of(lawyer)
+        await turns.check()
+        async with turns.take("x"):
+            with pytest.raises(Forbidden):
+                await mallory.send(mailbox_of_turn("lawyer", "x"), "turn")
+
+
 async def test_messages_of_strangers_are_no_turns(known):
+    """They are in a mailbox that takes messages from everybody."""
     async with (
         known.client(agent="lawyer") as lawyer,
         known.client(agent="lawyer") as other,
@@ -134,14 +145,21 @@ async def test_messages_of_strangers_are_no_turns(known):
         turns, others = turns_of(lawyer), turns_of(other)
         for one in (turns, others):
             await one.check()
+        address = mailbox_of_turn("lawyer", "x")
+        await lawyer.mailbox_create(name=address)
+        for priority in ("normal", "critical"):
+            await mallory.send(address, "turn", priority=priority)
         async with turns.take("x") as turn:
-            for number, priority in enumerate(["normal", "critical"]):
-                await mallory.send(
-                    mailbox_of_turn("lawyer", "x"), "turn", id=f"turn{number}", priority=priority
-                )
+            await mallory.send(address, "turn", priority="urgent")
             waiting = asyncio.create_task(others.take("x").__aenter__())
             await known.clock.advance(10 * LEASE_S)
             assert not waiting.done()
             assert not turn.lost.done()
         await known.clock.advance(0)
         await (await waiting).release()
+
+
+async def test_workers_may_start_at_the_same_time(broker):
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(broker.client()) for _ in range(20)]
+        await asyncio.gather(*(turns_of(one).check() for one in clients))
