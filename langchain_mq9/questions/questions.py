@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from langgraph.types import Interrupt
 
+from langchain_mq9.control_values import control_value
 from langchain_mq9.headers import PROGRESS
 from langchain_mq9.questions.interrupts import Asked, Kind, asked, resume_value
 from langchain_mq9.questions.mail import Due, QuestionMail, digest_of, due_of
@@ -358,6 +359,7 @@ class Questions:
         is_final = record.question.schema is None
         try:
             value = resume_value(record.kind, record.question, answer_of(message.payload))
+            _refuse_control(value)
             if not is_repeated:
                 at = _answered_at(record, message)
                 record = replace(
@@ -552,6 +554,12 @@ def _answered_at(record: Record, message: Message) -> str:
         if named is not None and named in record.asked:
             return named
     return record.mailbox_of(message.correlation_id or "") or record.asked[0]
+
+
+def _refuse_control(value: Any) -> None:
+    control = control_value(value)
+    if control is not None:
+        raise InvalidAnswer(f"LangGraph would rewrite the state by {control}; leave it out")
 
 
 def _own_mailbox(sender: str | None) -> str | None:

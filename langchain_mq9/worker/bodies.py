@@ -12,7 +12,7 @@ from langchain_core.messages.utils import convert_to_messages
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from langchain_mq9.worker.control_values import control_value, message_control
+from langchain_mq9.control_values import control_value, message_control
 from langchain_mq9.worker.conversations import message_key
 from mq9 import InvalidRequest, Message, Payload, Reject
 

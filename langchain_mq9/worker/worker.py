@@ -24,7 +24,6 @@ from langchain_mq9.questions.questions import (
 from langchain_mq9.questions.records import Origin, Record
 from langchain_mq9.questions.tool_schemas import tool_schemas
 from langchain_mq9.worker.bodies import Bodies, InputFunction, OutputFunction
-from langchain_mq9.worker.control_values import control_value
 from langchain_mq9.worker.conversations import message_key, message_of_key, thread_id
 from langchain_mq9.worker.counters import WorkerCounters
 from langchain_mq9.worker.presence import Presence
@@ -433,9 +432,6 @@ class MailboxWorker:
         self, record: Record, value: Any, turn: Turn, *, is_repeated: bool
     ) -> Resumed | None:
         """Let a run go on with the answer to its question; see ``Resume``."""
-        control = control_value(value)
-        if control is not None:
-            raise InvalidAnswer(f"LangGraph would rewrite the state by {control}; leave it out")
         origin = record.origin
         run = Run(thread_id=record.thread_id, message=origin.message, path=origin.path)
         with self._progress(run, origin.reply_to, origin.correlation_id) as listener:
