@@ -86,6 +86,7 @@ async def work(url, kind, where, seed):
             server=url,
             lease_ms=LEASE_MS,
             max_deliveries=1_000_000,
+            max_deaths=1_000_000,  # whoever is paused that often while it works on one message
             retry_delay=0.05,
             max_retry_delay=0.5,
         )
