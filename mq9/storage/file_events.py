@@ -45,6 +45,7 @@ class FileEvents:
         except OSError:
             os.close(self._events)
             raise
+        self._open = [self._events, self._stop]
         self._thread = threading.Thread(target=self._run, name="mq9-file-events", daemon=True)
         self._thread.start()
 
@@ -64,9 +65,9 @@ class FileEvents:
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the watches, in a forked child, which has no thread."""
-        os.close(self._events)
-        os.close(self._stop)
+        """Close the watches, once; a forked child does so too, and has no thread."""
+        while self._open:
+            os.close(self._open.pop())
 
     def _run(self) -> None:
         poll = select.poll()

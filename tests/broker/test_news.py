@@ -192,3 +192,14 @@ def test_a_forked_child_lets_go_of_the_watches_and_its_parent_is_woken(url):
             assert parent.communicate(timeout=60)[0] == "hello\n"
         finally:
             parent.kill()
+
+
+@linux
+def test_watches_that_were_closed_are_not_closed_again_by_a_child(tmp_path):
+    events = FileEvents([tmp_path], lambda: None)
+    events.close()
+    with (tmp_path / "one").open("w") as one, (tmp_path / "two").open("w") as two:
+        events.abandon()  # their descriptors have the numbers of the watches
+
+        one.write("x")
+        two.write("y")
