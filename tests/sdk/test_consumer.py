@@ -17,6 +17,7 @@ from mq9 import (
     Reject,
     Retry,
 )
+from mq9.client.consumer.processing import without_slot
 from mq9.testing import FakeBroker, Limits
 from tests.sdk.consuming import Handler, acked, consuming, held, until
 
@@ -1062,3 +1063,22 @@ async def test_fetches_that_do_not_wait_are_paced(broker, client, handler, max_w
         await client.send("inbox", "x")
         await broker.clock.advance(0.1)
         assert handler.texts == ["x"]
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_handler_that_takes_its_slot_back_makes_no_fetch_of_nothing(
+    broker, client, caplog, turns
+):
+    """The slot is free for some turns of the event loop, and then for none."""
+
+    async def handle(_message):
+        for _ in range(3):
+            with without_slot():
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    await client.send("inbox", "x")
+    async with consuming(client, handle, concurrency=1):
+        await broker.clock.advance(1)
+    assert "could not fetch" not in caplog.text

@@ -223,6 +223,9 @@ class Consumer:
         self._processor.interrupt()
 
     async def _fetch(self, max_wait_ms: int) -> FetchResult:
+        """Fetch as many messages as there are free slots, once there is one."""
+        # Here, so that no handler takes its slot back before the fetch is made.
+        await self._processor.wait_for_slot()
         progress = self._acks.progress
         if progress is None:
             most = 1 if self._is_careful else self._options.num_msgs
@@ -260,7 +263,6 @@ class Consumer:
                 if fetched:
                     self._is_careful = any(one.deaths for one in fetched)
                 await self._processor.begin_several(fetched)
-            await self._until_stopped(self._processor.wait_for_slot(), None)
             if self._stopping:
                 return
             asked_ms = self._clock.monotonic_ms()
