@@ -213,6 +213,7 @@ def test_an_empty_fetch_says_why_in_json(mq9, inbox):
         "delayed": 0,
         "leased": [],
         "acked": 0,
+        "moved": 0,
         "skipped": 1,
     }
     assert done.err == ""

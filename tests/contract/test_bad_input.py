@@ -238,7 +238,7 @@ CLIENT = [
             "auto_ack": FLAG,
             "error_handler": [5, "x", []],
             "concurrency": [*whole(1, 1_000), *REQUIRED],
-            "lease_ms": [*whole(1_000, 86_400_000), *REQUIRED],
+            "lease_ms": whole(1_000, 86_400_000),
             "max_deliveries": [*whole(1, 1_000_000), *REQUIRED],
             "dead_letter": ADDRESS,
             "retry_delay": SECONDS,

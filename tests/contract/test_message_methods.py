@@ -101,7 +101,7 @@ async def test_move_stores_it_there_and_confirms_it_here(client, inbox, fetched)
     assert await fetched[1].move("dead", reason="broken") == 0
     [moved] = await client.fetch("dead", group_name="g")
     assert (moved.moved.mailbox, moved.moved.msg_id, moved.text) == (inbox, 1, "1")
-    assert (await client.mailbox_status(inbox, group_name="g")).group.acked == 1
+    assert (await client.mailbox_status(inbox, group_name="g")).group.moved == 1
 
 
 async def test_reply_goes_to_whoever_asked(client, inbox):

@@ -51,3 +51,7 @@ async def held(client, group_name="g"):
 
 async def acked(client, group_name="g"):
     return (await client.mailbox_status("inbox", group_name=group_name)).group.acked
+
+
+async def count_moved(client, group_name="g"):
+    return (await client.mailbox_status("inbox", group_name=group_name)).group.moved

@@ -19,7 +19,7 @@ from mq9 import (
 )
 from mq9.client.consumer.processing import without_slot
 from mq9.testing import FakeBroker, Limits
-from tests.sdk.consuming import Handler, acked, consuming, held, until
+from tests.sdk.consuming import Handler, acked, consuming, count_moved, held, until
 
 
 @pytest.fixture
@@ -337,7 +337,7 @@ async def test_a_message_that_keeps_failing_is_moved_as_it_was_with_the_reason(
     assert (moved.moved.mailbox, moved.moved.group, moved.moved.msg_id) == ("inbox", "g", 0)
     assert moved.moved.reason.startswith("ValueError: no, not\nthis, ever")
     assert moved.moved.deliveries == 3
-    assert await acked(client) == 1
+    assert await count_moved(client) == 1
 
 
 @pytest.mark.parametrize("text", ["long " * 10_000, "\ud800", "\0", ""])
@@ -387,7 +387,7 @@ async def test_a_move_whose_reply_was_lost_stores_the_message_once(broker, clien
     async with consuming(client, handler, max_deliveries=1, dead_letter="dead"):
         await broker.clock.advance(60)
     assert (await client.mailbox_status("dead")).stored == 1
-    assert await acked(client) == 1
+    assert await count_moved(client) == 1
     assert handler.counts == [1]
 
 
@@ -407,7 +407,7 @@ async def test_a_move_that_was_made_and_thought_to_have_failed_is_not_made_again
         async with consuming(second, handler, **options):
             await broker.clock.advance(10)
         assert (await second.mailbox_status("dead")).stored == 1
-        assert await acked(second) == 1
+        assert await count_moved(second) == 1
         assert handler.counts == [1]
 
 
@@ -439,7 +439,7 @@ async def test_while_the_dead_letter_mailbox_is_missing_the_message_stays(broker
         assert moved.text == "x"
         assert moved.moved.msg_id == 0
         assert handler.counts == [1, 2]
-        assert await acked(client) == 1
+        assert await count_moved(client) == 1
 
 
 async def test_while_the_dead_letter_mailbox_is_full_the_message_stays(handler):
@@ -470,7 +470,7 @@ async def test_while_the_dead_letter_mailbox_is_full_the_message_stays(handler):
                 await broker.clock.advance(10)
                 assert [message.text for message in await client.query("dead")] == ["2", "x"]
                 assert handler.counts == [1]
-                assert await acked(client) == 1
+                assert await count_moved(client) == 1
 
 
 async def test_a_message_that_kills_its_worker_is_moved_before_it_kills_again(
@@ -488,7 +488,7 @@ async def test_a_message_that_kills_its_worker_is_moved_before_it_kills_again(
     assert handler.texts == []
     [moved] = await client.query("dead")
     assert moved.moved.reason == "delivered 3 times and never acked"
-    assert await acked(client) == 1
+    assert await count_moved(client) == 1
 
 
 @pytest.mark.parametrize("answer", ["text", b"bytes", {"a": 1}, [1, 2]])
@@ -629,7 +629,7 @@ async def test_a_rejected_message_is_moved_at_once_with_the_reason(broker, clien
     [moved] = await client.query("dead")
     assert moved.moved.reason == "no such customer"
     assert handler.counts == [1]
-    assert await acked(client) == 1
+    assert await count_moved(client) == 1
 
 
 async def test_a_message_rejected_without_a_reason_says_so(broker, client, handler):

@@ -3,7 +3,7 @@
 import pytest
 
 from mq9 import ConsumerEventKind, Reject, Retry
-from tests.sdk.consuming import acked, consuming, held, until
+from tests.sdk.consuming import acked, consuming, count_moved, held, until
 
 
 class Decider:
@@ -80,7 +80,7 @@ async def test_what_it_moved_is_there_and_confirmed_here(broker, client):
         await broker.clock.advance(600)
     [moved] = await client.query("other")
     assert (moved.text, moved.moved.reason, handler.counts) == ("x", "not mine", [1])
-    assert await acked(client) == 1
+    assert await count_moved(client) == 1
 
 
 async def test_a_plain_function_may_return_what_it_decides(broker, client):

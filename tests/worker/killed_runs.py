@@ -109,7 +109,7 @@ async def send_tasks(client, count):
 
 async def is_done(client):
     status = await client.mailbox_status("lawyer", group_name="lawyer")
-    return status.group.acked == status.stored
+    return status.group.acked + status.group.moved == status.stored
 
 
 async def work(directory, start, last):
