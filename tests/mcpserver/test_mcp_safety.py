@@ -305,7 +305,6 @@ async def test_the_answer_of_one_agent_is_none_of_another(broker):
     async with broker.client() as client:
         await client.mailbox_create(name="team")
         await client.send("team", "x")
-    before = state(broker)
     yes = {"confirm": ElicitResult(action="accept", content={})}
     there = {"mail_address": "team", "msg_id": 0}
 
@@ -318,6 +317,8 @@ async def test_the_answer_of_one_agent_is_none_of_another(broker):
         host = Host(client, server, callers)
         assert "a bearer token is needed" in await refusal(host.call("whoami"))
         becomes("ada")
+        await host.do("whoami")  # makes her mailbox
+        before = state(broker)
         sealed = (await asked(host, there)).request_state
         for name in ("bob", "Ada", "ada "):
             becomes(name)

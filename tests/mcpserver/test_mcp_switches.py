@@ -124,8 +124,8 @@ GOES_WITH = {
 @pytest.mark.parametrize("withheld", ALL)
 async def test_what_is_not_offered_is_nowhere(open_host, era, cursor, withheld):
     offered = [name for name in ALL if name != withheld]
+    await cursor.mailbox_create(name="desk")  # before the host makes it
     desk = await open_host("desk", era=era, tools=offered, allow_read=[PLAYED])
-    await cursor.mailbox_create(name="desk")
     for _ in range(2):
         await cursor.send("desk", "hello")
     await cursor.agent_register({"name": "desk", "mailbox": "desk"})
@@ -233,8 +233,8 @@ async def test_instructions_stand_only_where_they_are_not_to_be_trusted(desk, cu
 
 @pytest.mark.parametrize("most", [100, 1_000])
 async def test_no_result_holds_more_of_others_words_than_it_may(open_host, era, cursor, most):
+    await cursor.mailbox_create(name="desk")  # before the host makes it
     desk = await open_host("desk", era=era, max_chars=most)
-    await cursor.mailbox_create(name="desk")
     for number in range(30):
         await cursor.send("desk", "\u200b" * (most // 3) + "x" * number)
         await cursor.agent_register({"name": f"a{number}", "mailbox": "desk", "payload": "y" * 999})
