@@ -138,7 +138,7 @@ async def test_a_circle_is_stopped_with_its_path(agents, broker, caplog):
     [dead] = await broker.client().query("a.dead")
     assert (dead.text, dead.path) == ("please see to it", ("A", "B", "C"))
     assert dead.moved.reason == "a circle: A, B, C, A"
-    assert fetch(agents["A"])["empty"] == "1 already acked"
+    assert fetch(agents["A"])["empty"] == "1 moved away"
 
 
 def test_the_agent_may_look_at_what_was_stopped(agents):
