@@ -763,7 +763,7 @@ class Program:
 
     def __init__(self, path, *lines):
         head = (
-            "import signal, sys, threading",
+            "import signal, sys, threading, time, traceback",
             "from mq9 import Mailbox",
             f"mb = Mailbox('sqlite:///{path}')",
             "mb.create(public=True, name='inbox')",
@@ -814,7 +814,12 @@ def test_a_program_receives_after_its_last_line_until_ctrl_c(tmp_path, resume):
 def test_what_is_being_handled_at_ctrl_c_is_finished(tmp_path):
     path = tmp_path / "mq9.db"
     handle = (
+        "def waits_at_its_end():",
+        "    frame = sys._current_frames()[threading.main_thread().ident]",
+        "    return 'in wait_for_all' in ''.join(traceback.format_stack(frame))",
         "def handle(message):",
+        "    while not waits_at_its_end():",
+        "        time.sleep(0.01)",
         "    print('begins', flush=True)",
         "    sys.stdin.readline()",
         "    print('ends', flush=True)",
