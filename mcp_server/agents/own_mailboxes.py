@@ -1,4 +1,4 @@
-"""The mailboxes of agents: there once a host is, before its model calls any tool."""
+"""Makes the mailboxes of agents before their models call a tool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
-from mcp_server.agents.callers import Callers
+from mcp_server.agents.callers import MAX_AGENTS, Callers
 from mq9 import Mq9Error
 from mq9.operations import OperationError
 
@@ -30,7 +30,7 @@ class OwnMailboxes:
 
     def __init__(self, callers: Callers) -> None:
         self._callers = callers
-        self._made: set[str] = set()  # agents
+        self._made: dict[str, None] = {}  # agents, the last one newest
         self._making: dict[str, asyncio.Task[None]] = {}
 
     async def __call__(
@@ -58,7 +58,9 @@ class OwnMailboxes:
         except Exception:
             _logger.exception("the agent's mailbox could not be made")
         else:
-            self._made.add(agent)
+            self._made[agent] = None
+            if len(self._made) > MAX_AGENTS:
+                del self._made[next(iter(self._made))]  # made again at its next message
 
     async def close(self) -> None:
         """Give up what is being made."""
