@@ -237,7 +237,7 @@ class Users:
             own = known.hash if known is not None else None
             compared = own or self._decoy
             is_right = compared is not None and await self._guesses.is_right(
-                password, compared, address
+                str(name), password, compared, address
             )
             if is_right and known is not None and own is not None:
                 known.remember(password)

@@ -205,8 +205,8 @@ class TestTurnsOfAddresses:
     def kept(self):
         return passwords.parse("password", str(made_by_scrypt("right", 4, 1, 1, 16)))
 
-    async def ask(self, guesses, kept, password, address):
-        task = asyncio.create_task(guesses.is_right(password, kept, address))
+    async def ask(self, guesses, kept, password, address, name="ada"):
+        task = asyncio.create_task(guesses.is_right(name, password, kept, address))
         for _ in range(3):
             await asyncio.sleep(0)
         return task
@@ -236,6 +236,39 @@ class TestTurnsOfAddresses:
         assert not any(one.done() for one in flood)
         for one in flood:
             one.cancel()
+
+    async def test_at_one_address_a_name_that_failed_is_behind_others(self, guesses, kept):
+        threads = Thread.made["mq9-passwords"]
+        first = await self.ask(guesses, kept, "wrong", "10.0.0.1")
+        user = await self.ask(guesses, kept, "right", "10.0.0.1", "bob")
+        flood = [await self.ask(guesses, kept, "wrong", "10.0.0.1") for _ in range(30)]
+        threads.run()
+        assert await first is False
+        await asyncio.sleep(0)
+        threads.run()
+
+        assert await user is True
+        assert not any(one.done() for one in flood)
+        for one in flood:
+            one.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
+
+    async def test_at_one_address_the_newest_is_first(self, guesses, kept):
+        threads = Thread.made["mq9-passwords"]
+        flood = [
+            await self.ask(guesses, kept, "wrong", "10.0.0.1", f"nobody{n}") for n in range(30)
+        ]
+        user = await self.ask(guesses, kept, "right", "10.0.0.1", "bob")
+        threads.run()
+        await flood[0]
+        await asyncio.sleep(0)
+        threads.run()
+
+        assert await user is True
+        assert sum(one.done() for one in flood) == 1
+        for one in flood:
+            one.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
 
     async def test_one_that_hangs_up_gives_its_turn_to_the_next(self, guesses, kept):
         first, second = [await self.ask(guesses, kept, "right", "10.0.0.1") for _ in range(2)]
