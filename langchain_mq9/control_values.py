@@ -37,7 +37,7 @@ _REDUCERS = "langgraph."  # the modules of reducers that merge messages by their
 def control_value(value: Any) -> str | None:
     """Return the first control value in JSON, and where it is; None where there is none.
 
-    Objects that are no JSON, such as ``Overwrite``, are left to whoever made them.
+    Objects that are no JSON, such as ``Overwrite``, are left to their makers.
     """
     for path, one in _objects(value, ()):
         for key in one:

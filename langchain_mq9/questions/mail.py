@@ -160,7 +160,7 @@ class QuestionMail:
         return failed.reference
 
     async def receipt(self, answer: Message, receipt: Receipt) -> None:
-        """Tell whoever has answered what became of the answer, if they want to know that."""
+        """Send the receipt of an answer to its sender, if the answer asks for one."""
         if answer.reply_to is None:
             return
         is_accepted = receipt.outcome is Outcome.ACCEPTED

@@ -1,4 +1,4 @@
-"""What is an agent's own: mailboxes that only it sends to, and messages that it has sent itself."""
+"""Mailboxes that only the agent sends to, and messages that it has sent itself."""
 
 from __future__ import annotations
 

@@ -277,7 +277,7 @@ class _Search:
         """Look at a page, the newest first."""
         seen, page = list(listed), self.page
         assert self.found is not None  # noqa: S101  # else there is no page
-        assert page is not None  # noqa: S101
+        assert page is not None  # noqa: S101  # the caller lists only while there is one
         for one in seen:
             if _id(one) <= self._last:
                 self.page = None
