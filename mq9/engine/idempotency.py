@@ -31,11 +31,6 @@ def key(sender: str, id_: str) -> bytes:
     return b"\2" + _digest(named[:-_END_BYTES], _BEGINNING_BYTES) + named[-_END_BYTES:]
 
 
-def former_key(sender: str, id_: str) -> bytes:
-    """Return what an id was stored as up to schema 8, but for the byte that marks it."""
-    return _digest(f"{sender}\n{id_}".encode(), 16)
-
-
 def _digest(data: bytes, size: int) -> bytes:
     return blake2b(data, digest_size=size).digest()
 
@@ -60,10 +55,6 @@ def remember(
     if call.request.id is None:
         return None
     stored_as, digest = key(call.agent or "", call.request.id), _digest(call.payload, 16)
-    if now < mailbox.former_ids_ms:
-        former = b"\0" + former_key(call.agent or "", call.request.id)
-        if _is_remembered(connection, mailbox, former, now):
-            stored_as = former
     is_new = connection.execute(
         "INSERT INTO sent_ids (mailbox, id, digest, answer, sent_ms) VALUES (?,?,?,?,?)"
         " ON CONFLICT DO NOTHING",
@@ -95,16 +86,6 @@ def remember(
             f"id: {call.request.id!r} was used before in {mailbox.address} with another body"
         )
     return int(first)
-
-
-def _is_remembered(
-    connection: sqlite3.Connection, mailbox: Mailbox, stored_as: bytes, now: int
-) -> bool:
-    row = connection.execute(
-        "SELECT 1 FROM sent_ids WHERE mailbox=? AND id=? AND sent_ms>?",
-        (mailbox.id, stored_as, now - REMEMBERED_MS),
-    ).fetchone()
-    return row is not None
 
 
 def forget(connection: sqlite3.Connection, now: int, most: int) -> int:

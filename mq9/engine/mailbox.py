@@ -11,7 +11,7 @@ from mq9.models import SendPolicy
 COLUMNS = (
     "id, address, generation, description, public, type, creator, readers, viewers, senders, "
     "send_policy, ttl_s, expires_ms, changes_ms, next_msg_id, next_reply, "
-    "visible_ms, messages, delayed, bytes, evict_from, ids, former_ids_ms, "
+    "visible_ms, messages, delayed, bytes, evict_from, ids, "
     "expired, replaced, deleted, evicted"
 )
 
@@ -46,7 +46,6 @@ class Mailbox:
     bytes: int
     evict_from: int
     ids: int
-    former_ids_ms: int
     expired: int
     replaced: int
     deleted: int

@@ -44,7 +44,6 @@ CREATE TABLE mailboxes (
   bytes INTEGER NOT NULL DEFAULT 0,        -- their sizes together
   evict_from INTEGER NOT NULL DEFAULT 0,   -- no message below this one can make room
   ids INTEGER NOT NULL DEFAULT 0,          -- rows in sent_ids
-  former_ids_ms INTEGER NOT NULL DEFAULT 0, -- when those from an older file are forgotten
   expired INTEGER NOT NULL DEFAULT 0,      -- messages removed so far, by reason
   replaced INTEGER NOT NULL DEFAULT 0,
   deleted INTEGER NOT NULL DEFAULT 0,
@@ -128,8 +127,7 @@ CREATE INDEX delayed_due ON delayed (mailbox, due_ms, id);
 CREATE TABLE sent_ids (
   mailbox INTEGER NOT NULL,
   id BLOB NOT NULL,                 -- x'01', the sender, it; if long x'02', a digest of the sender and
-                                    -- its beginning, its end; if from an older file x'00', a digest of
-                                    -- the sender and all of it
+                                    -- its beginning, its end
   digest BLOB NOT NULL,             -- of the body
   answer INTEGER NOT NULL,          -- the first answer: a msg_id, or -1
   sent_ms INTEGER NOT NULL,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 
-from mq9.engine.idempotency import REMEMBERED_MS
 from mq9.engine.position import Position, move, position
 
 # What has happened: now, where that was later. The others are put below.
@@ -26,7 +25,6 @@ PAST = {
 FUTURE = {
     ("mailboxes", "expires_ms"): ":now + ttl_s * 1000",
     ("mailboxes", "changes_ms"): ":now",  # it is only a lower bound
-    ("mailboxes", "former_ids_ms"): ":now + :ids_ms",
     ("messages", "expires_ms"): ":now + expires_ms - sent_ms",
     ("delayed", "expires_ms"): ":now + expires_ms - sent_ms",
     ("delayed", "due_ms"): ":now + due_ms - sent_ms",
@@ -51,7 +49,7 @@ def set_time(connection: sqlite3.Connection, now_ms: int) -> None:
     move(connection, Position(applied + 1, now_ms))
     if now_ms >= was_ms:
         return
-    values = {"now": now_ms, "back": was_ms - now_ms, "ids_ms": REMEMBERED_MS}
+    values = {"now": now_ms, "back": was_ms - now_ms}
     for (table, column), limit in FUTURE.items():  # before the sending is changed
         connection.execute(
             f"UPDATE {table} SET {column}={limit} WHERE {column} > {limit}",  # noqa: S608  # constant

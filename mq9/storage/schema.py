@@ -17,8 +17,8 @@ from mq9 import engine
 from mq9.errors import UnusableFile
 from mq9.storage.derived import TABLES as DERIVED
 
-# In files of older versions, until they are migrated.
-_FORMER = frozenset({"gone", "gone_age", "handed", "handed_message", "messages_time"})
+# Names in files of older schemas that a migration removes.
+FORMER: frozenset[str] = frozenset()
 # SQLite's own.
 _INTERNAL = (
     "CREATE TABLE sqlite_sequence(name,seq)",
@@ -62,7 +62,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_curr
     Raises:
         UnusableFile: It does, or a table is missing or of another form.
     """
-    needed = set(_of_engine()) if is_current else set()
+    needed = set(of_engine()) if is_current else set()
     rows = connection.execute("SELECT type, name, sql FROM sqlite_schema")
     for kind, name, sql in rows:
         needed.discard(name)
@@ -72,7 +72,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_curr
         if sql is None and kind == "index":
             continue  # SQLite's own, of a UNIQUE or PRIMARY KEY
         shown = f"{kind} {str(name)[:_MOST_SHOWN]!r}"
-        if made is None and not (name in _FORMER and not is_current):
+        if made is None and not (name in FORMER and not is_current):
             raise UnusableFile(f"{path} holds the {shown}, which mq9 did not make: {_ADVICE}")
         if not _is_alike(kind, name, sql, made if is_current else None):
             raise UnusableFile(f"{path} holds the {shown} in a form of its own: {_ADVICE}")
@@ -81,7 +81,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_curr
 
 
 @cache
-def _of_engine() -> dict[str, str]:
+def of_engine() -> dict[str, str]:
     """Return what the engine makes, by name."""
     return _by_name(*statements(script()))
 
@@ -89,7 +89,7 @@ def _of_engine() -> dict[str, str]:
 @cache
 def expected() -> dict[str, str]:
     """Return the statement that makes each thing that may be in a file, as SQLite keeps it."""
-    return _of_engine() | _by_name(*DERIVED, *_INTERNAL)
+    return of_engine() | _by_name(*DERIVED, *_INTERNAL)
 
 
 def _by_name(*made: str) -> dict[str, str]:

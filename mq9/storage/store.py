@@ -20,150 +20,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from mq9 import directories
-from mq9.engine import idempotency
 from mq9.errors import BrokerFailed, UnusableFile
 from mq9.storage import backups, schema
 
 logger = logging.getLogger("mq9.broker")
 
-APPLICATION_ID = 0x6D713900  # "mq9\0", in the header of every file of ours
-VERSION = 10
-# From each older version to the next; the database is at VERSION after all that apply.
-_MIGRATIONS: dict[int, str] = {
-    1: "",  # agents came to have vectors, whose table is now made by who derives them
-    2: "ALTER TABLE messages ADD COLUMN moved TEXT;\n"
-    "ALTER TABLE messages ADD COLUMN headers TEXT;\n"
-    "ALTER TABLE delayed ADD COLUMN headers TEXT;\n"
-    "ALTER TABLE handed ADD COLUMN moved_to TEXT;\n"
-    "ALTER TABLE handed ADD COLUMN moved_as INTEGER;\n"
-    "ALTER TABLE groups ADD COLUMN reached INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE groups ADD COLUMN redelivered INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE replies ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE mailboxes ADD COLUMN ids INTEGER NOT NULL DEFAULT 0;\n"
-    "CREATE TABLE digested_ids (mailbox INTEGER NOT NULL, id BLOB NOT NULL, digest BLOB NOT NULL,"
-    " answer INTEGER NOT NULL, sent_ms INTEGER NOT NULL, PRIMARY KEY (mailbox, id))"
-    " STRICT, WITHOUT ROWID;\n"
-    "INSERT INTO digested_ids"
-    " SELECT mailbox, id_key(sender, id), digest, answer, sent_ms FROM sent_ids;\n"
-    "DROP TABLE sent_ids;\n"
-    "ALTER TABLE digested_ids RENAME TO sent_ids;\n"
-    "CREATE INDEX sent_ids_age ON sent_ids (sent_ms);\n"
-    "UPDATE mailboxes SET ids=(SELECT count(*) FROM sent_ids WHERE mailbox=mailboxes.id);\n"
-    "CREATE TABLE checkpoints (token BLOB NOT NULL, previous BLOB NOT NULL) STRICT;\n"
-    "INSERT INTO checkpoints VALUES (randomblob(16), randomblob(16));\n"
-    # Registrations could be made before their mailbox, and had no life then.
-    "INSERT OR IGNORE INTO mailboxes (address, life, description, public, creator, ttl_s)"
-    " SELECT mailbox, lower(hex(randomblob(8))), '', 0, owner, 0 FROM agents WHERE life IS NULL;\n"
-    "UPDATE agents SET life=(SELECT m.life FROM mailboxes m WHERE m.address=agents.mailbox)"
-    " WHERE life IS NULL;\n",
-    3: "CREATE TABLE deliveries (mailbox INTEGER NOT NULL, reply INTEGER NOT NULL,"
-    " msg_id INTEGER NOT NULL, position INTEGER NOT NULL, group_id INTEGER NOT NULL,"
-    " previous INTEGER, latest INTEGER, count INTEGER NOT NULL, acked INTEGER NOT NULL DEFAULT 0,"
-    " acked_by INTEGER, moved_to TEXT, moved_as INTEGER, PRIMARY KEY (mailbox, reply, msg_id))"
-    " STRICT, WITHOUT ROWID;\n"
-    # A consumer got a lease by one reply, and fetched the message again by the next ones.
-    "INSERT INTO deliveries WITH one AS (SELECT *, row_number() OVER message AS number,"
-    " iif(refetched, lag(reply) OVER message, NULL) AS previous FROM handed"
-    " WINDOW message AS (PARTITION BY group_id, msg_id ORDER BY reply)),"
-    " two AS (SELECT *, sum(previous IS NULL) OVER"
-    " (PARTITION BY group_id, msg_id ORDER BY reply) AS lease FROM one)"
-    " SELECT mailbox, reply, msg_id, position, group_id, previous,"
-    " iif(previous IS NULL, nullif(max(reply) OVER lease, reply), NULL), max(number) OVER lease,"
-    " max(acked_by IS NOT NULL) OVER lease, acked_by, moved_to, moved_as FROM two"
-    " WINDOW lease AS (PARTITION BY group_id, msg_id, lease);\n"
-    "CREATE INDEX deliveries_message ON deliveries (group_id, msg_id, reply)"
-    " WHERE previous IS NULL;\n"
-    "ALTER TABLE leases ADD COLUMN granted INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE leases ADD COLUMN returned INTEGER NOT NULL DEFAULT 0;\n"
-    "UPDATE leases AS l SET reply=coalesce((SELECT max(h.reply) FROM handed h"
-    " WHERE h.group_id=l.group_id AND h.msg_id=l.msg_id), reply),"
-    " returned=coalesce((SELECT max(h.reply)+1 FROM handed h WHERE h.group_id=l.group_id"
-    " AND h.msg_id=l.msg_id AND h.given_back), 0);\n"
-    "UPDATE leases AS l SET granted=coalesce((SELECT max(d.reply) FROM deliveries d"
-    " WHERE d.group_id=l.group_id AND d.msg_id=l.msg_id AND d.previous IS NULL), reply);\n"
-    "DROP TABLE handed;\n",
-    4: "CREATE TABLE agents_removed (number INTEGER PRIMARY KEY, agent INTEGER NOT NULL) STRICT;\n",
-    5: "ALTER TABLE mailboxes RENAME COLUMN life TO generation;\n"
-    "ALTER TABLE agents RENAME COLUMN life TO generation;\n"
-    "ALTER TABLE gone RENAME TO tombstones;\n"
-    "ALTER TABLE tombstones RENAME COLUMN gone_ms TO removed_ms;\n"
-    "DROP INDEX gone_age;\n"
-    "CREATE INDEX tombstones_age ON tombstones (removed_ms);\n",
-    6: "ALTER TABLE mailboxes ADD COLUMN type TEXT NOT NULL DEFAULT 'standard';\n"
-    # A moved copy was counted with another size than it was stored with.
-    "UPDATE mailboxes SET (messages, bytes)=(SELECT count(*), coalesce(sum(size), 0) FROM"
-    " (SELECT size FROM messages WHERE mailbox=mailboxes.id"
-    " UNION ALL SELECT size FROM delayed WHERE mailbox=mailboxes.id));\n",
-    7: "CREATE INDEX messages_correlation ON messages (mailbox, correlation_id, msg_id)"
-    " WHERE correlation_id IS NOT NULL;\n",
-    8: "CREATE TABLE state (applied INTEGER NOT NULL, now_ms INTEGER NOT NULL,"
-    " max_payload INTEGER NOT NULL DEFAULT 1048576,"
-    " max_registration INTEGER NOT NULL DEFAULT 65536,"
-    " max_mailboxes INTEGER NOT NULL DEFAULT 100000,"
-    " max_messages INTEGER NOT NULL DEFAULT 100000,"
-    " max_bytes INTEGER NOT NULL DEFAULT 1073741824,"
-    " max_agents INTEGER NOT NULL DEFAULT 200000,"
-    " max_groups INTEGER NOT NULL DEFAULT 1000,"
-    " max_ids INTEGER NOT NULL DEFAULT 10000000,"
-    " max_redelivered INTEGER NOT NULL DEFAULT 268435456) STRICT;\n"
-    "INSERT INTO state (applied, now_ms) VALUES (0, 0);\n"
-    "DROP INDEX messages_time;\n"
-    "ALTER TABLE replies ADD COLUMN first_reply INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE replies ADD COLUMN critical INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE replies ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE replies ADD COLUMN normal INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE replies ADD COLUMN ids TEXT;\n"
-    "ALTER TABLE replies ADD COLUMN critical_from INTEGER;\n"
-    "ALTER TABLE replies ADD COLUMN urgent_from INTEGER;\n"
-    "ALTER TABLE replies ADD COLUMN normal_from INTEGER;\n"
-    "ALTER TABLE replies ADD COLUMN lowest INTEGER;\n"
-    "ALTER TABLE replies ADD COLUMN highest INTEGER;\n"
-    "ALTER TABLE replies ADD COLUMN until_ms INTEGER;\n"
-    "ALTER TABLE replies ADD COLUMN acked_by INTEGER;\n"
-    "CREATE INDEX replies_holder ON replies (group_id, consumer, until_ms)"
-    " WHERE until_ms IS NOT NULL;\n"
-    "CREATE INDEX replies_end ON replies (group_id, until_ms) WHERE until_ms IS NOT NULL;\n"
-    "CREATE INDEX replies_lowest ON replies (mailbox, lowest) WHERE until_ms IS NOT NULL;\n"
-    "UPDATE sent_ids SET id=CAST(x'00' || id AS BLOB);\n"
-    "ALTER TABLE mailboxes ADD COLUMN former_ids_ms INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE mailboxes ADD COLUMN delayed INTEGER NOT NULL DEFAULT 0;\n"
-    "UPDATE mailboxes SET delayed=(SELECT count(*) FROM delayed WHERE mailbox=mailboxes.id);\n"
-    "UPDATE mailboxes SET former_ids_ms=coalesce("
-    "(SELECT max(sent_ms) + 604800000 FROM sent_ids WHERE mailbox=mailboxes.id), 0);\n"
-    "CREATE TABLE message_counts (mailbox INTEGER NOT NULL, priority INTEGER NOT NULL,"
-    " block INTEGER NOT NULL, messages INTEGER NOT NULL, PRIMARY KEY (mailbox, priority, block))"
-    " STRICT, WITHOUT ROWID;\n"
-    "INSERT INTO message_counts SELECT s.mailbox, s.priority, s.msg_id >> 9, count(*)"
-    " FROM messages s JOIN mailboxes b ON b.id = s.mailbox AND s.msg_id >> 9 < b.next_msg_id >> 9"
-    " GROUP BY 1, 2, 3;\n"
-    "CREATE TRIGGER messages_removed AFTER DELETE ON messages BEGIN"
-    " UPDATE message_counts SET messages = messages - 1"
-    " WHERE mailbox = old.mailbox AND priority = old.priority AND block = old.msg_id >> 9;"
-    " DELETE FROM message_counts"
-    " WHERE mailbox = old.mailbox AND priority = old.priority AND block = old.msg_id >> 9"
-    " AND messages = 0; END;\n",
-    9: "ALTER TABLE leases ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE leases ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE replies ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE messages ADD COLUMN from_mailbox TEXT;\n"
-    "ALTER TABLE delayed ADD COLUMN from_mailbox TEXT;\n"
-    "ALTER TABLE mailboxes ADD COLUMN viewers TEXT NOT NULL DEFAULT '';\n"
-    "ALTER TABLE mailboxes ADD COLUMN senders TEXT NOT NULL DEFAULT '';\n"
-    "ALTER TABLE mailboxes ADD COLUMN send_policy TEXT NOT NULL DEFAULT 'everyone';\n"
-    "ALTER TABLE mailboxes ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE mailboxes ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE mailboxes ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE mailboxes ADD COLUMN evicted INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE state ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE state ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE state ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE state ADD COLUMN evicted INTEGER NOT NULL DEFAULT 0;\n"
-    "ALTER TABLE state ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;\n"
-    "CREATE TABLE moves (group_id INTEGER NOT NULL, msg_id INTEGER NOT NULL,"
-    " mailbox INTEGER NOT NULL, target TEXT NOT NULL, copy INTEGER NOT NULL, moved TEXT NOT NULL,"
-    " PRIMARY KEY (group_id, msg_id)) STRICT, WITHOUT ROWID;\n"
-    "CREATE INDEX moves_message ON moves (mailbox, msg_id);\n",
-}
+APPLICATION_ID = 0x6D713901  # "mq9\1", in the header of every file of ours
+_UNRELEASED_ID = 0x6D713900  # in those written before the first release
+VERSION = 1
+# The statements that bring each older schema to the next; applied in order up to VERSION.
+_MIGRATIONS: dict[int, str] = {}
 
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
 _KINDS = {
@@ -397,6 +263,11 @@ def _check(path: Path, *, alone: bool) -> None:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application == 0 and version == 0 and tables == 0:
             return  # made, and not yet filled
+        if application == _UNRELEASED_ID:
+            raise UnusableFile(
+                f"{path} was written before the first release of mq9, which does not read such "
+                "files; move it away, or name another file"
+            )
         if application != APPLICATION_ID:
             raise UnusableFile(f"{path} is the database of another program, not of mq9")
         _refuse_newer_file(path, version)
@@ -515,7 +386,6 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version == 0:
         _run(connection, schema.script())
     else:
-        connection.create_function("id_key", 2, idempotency.former_key, deterministic=True)
         for step in range(version, VERSION):
             _run(connection, _MIGRATIONS[step])
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -1,8 +1,9 @@
 """Opens copies of a file of an older schema, each in a process that is killed at a later step.
 
-Called with the file, a directory for the copies, and what is counted: `steps` are calls of SQLite
-and of the system that change something, `backup` and `commit` pairs of pages that a file may have,
-half of the last page missing. It ends when a process was not killed, and says how many were.
+The schema after it is that of `made_up_schema.py`. Called with the file, a directory for the
+copies, and what is counted: `steps` are calls of SQLite and of the system that change something,
+`backup` and `commit` pairs of pages that a file may have, half of the last page missing. It ends
+when a process was not killed, and says how many were.
 """
 
 import itertools
@@ -13,6 +14,8 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+
+import made_up_schema
 
 from mq9.storage import store
 
@@ -70,6 +73,7 @@ def is_killed(path, limit, number):
 
 def main():
     original, directory, counted = sys.argv[1:]
+    made_up_schema.install()
     limit = {"steps": kill_at_step, "backup": kill_in_backup, "commit": kill_in_commit}[counted]
     for number in itertools.count(1):
         copy = Path(directory, f"{number}")

@@ -10,7 +10,7 @@ import pytest
 from waiting import until
 
 from mq9 import Mq9Client, Unavailable, UnusableFile
-from mq9.storage import schema, store
+from mq9.storage import store
 
 PAGE = 4096
 
@@ -225,41 +225,6 @@ def test_how_durable_it_is_decides_whether_a_commit_waits_for_the_disk(
     assert connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
-
-
-async def test_an_older_file_is_brought_up_to_date_step_by_step(good, url, monkeypatch):
-    version = store.VERSION
-    monkeypatch.setattr(store, "VERSION", version + 2)
-    steps = {
-        version: "CREATE TABLE first (x);\nINSERT INTO first VALUES (1);\n",
-        version + 1: "ALTER TABLE first ADD COLUMN y;\nUPDATE first SET y=x+1;\n",
-    }
-    monkeypatch.setattr(store, "_MIGRATIONS", steps)
-    monkeypatch.setattr(schema, "DERIVED", (*schema.DERIVED, "CREATE TABLE first (x, y)"))
-    schema.expected.cache_clear()
-    for _ in range(2):  # the second time there is nothing left to do
-        connection = store.open_file(good)
-        assert connection.execute("SELECT * FROM first").fetchall() == [(1, 2)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (version + 2,)
-        connection.close()
-    async with Mq9Client(url) as client:
-        assert len(await client.query("inbox")) == 50
-    schema.expected.cache_clear()
-
-
-async def test_a_step_that_fails_leaves_the_older_file_as_it_was(good, url, monkeypatch):
-    version = store.VERSION
-    with monkeypatch.context() as newer:
-        newer.setattr(store, "VERSION", version + 1)
-        newer.setattr(store, "_MIGRATIONS", {version: "CREATE TABLE first (x);\nNONSENSE;\n"})
-        with pytest.raises(UnusableFile, match=r"cannot be opened: .*NONSENSE"):
-            store.open_file(good)
-    connection = store.open_file(good)
-    assert connection.execute("PRAGMA user_version").fetchone() == (version,)
-    assert "first" not in str(connection.execute("SELECT name FROM sqlite_master").fetchall())
-    connection.close()
-    async with Mq9Client(url) as client:
-        assert len(await client.query("inbox")) == 50
 
 
 async def test_who_looks_into_a_file_that_somebody_opens_meanwhile_sees_what_that_one_writes(good):

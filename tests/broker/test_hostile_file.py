@@ -1,6 +1,5 @@
 """A file from anywhere: what is in it that mq9 did not make is refused, and nothing of it runs."""
 
-import gzip
 import os
 import socket
 import sqlite3
@@ -8,7 +7,6 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,6 @@ from mq9 import Mq9Client, Unavailable, UnusableFile
 from mq9.discovery.index import AGENT_INDEX
 from mq9.storage import store
 
-OLDER_FILES = Path(__file__).parent / "older_files"
 AUTOMATIC = "INSERT INTO messages SELECT * FROM messages WHERE 0"
 FOREIGN = {
     "a trigger": f"CREATE TRIGGER spy AFTER INSERT ON messages BEGIN {AUTOMATIC}; END",
@@ -83,31 +80,6 @@ async def test_what_mq9_did_not_make_is_refused(path, script):
 async def test_a_file_that_lacks_something_is_refused(path):
     change(path, "DROP INDEX leases_end")
     await assert_refused(path, "lacks the table or index 'leases_end'")
-
-
-@pytest.mark.parametrize("schema", range(2, store.VERSION))
-@pytest.mark.parametrize("name", ["spy", "mailboxes_removed", "gone_age", "messages_removed"])
-async def test_a_trigger_in_an_older_file_is_refused_before_a_backup_or_a_migration(
-    tmp_path, schema, name
-):
-    path = tmp_path / "mq9.db"
-    path.write_bytes(gzip.decompress((OLDER_FILES / f"schema-{schema}.db.gz").read_bytes()))
-    with closing(sqlite3.connect(path)) as connection:
-        for old in ("TRIGGER", "INDEX"):
-            connection.execute(f"DROP {old} IF EXISTS {name}")
-        connection.execute(f"CREATE TRIGGER {name} AFTER UPDATE ON mailboxes BEGIN SELECT 1; END")
-        connection.commit()
-    await assert_refused(path, f"trigger '{name}'")
-
-
-async def test_a_table_of_an_older_file_that_is_in_another_form_is_not_migrated(tmp_path):
-    path = tmp_path / "mq9.db"
-    path.write_bytes(gzip.decompress((OLDER_FILES / "schema-9.db.gz").read_bytes()))
-    change(path, "ALTER TABLE groups ADD COLUMN spy TEXT AS (upper(name))")
-    with pytest.raises(UnusableFile, match="table 'groups' in a form of its own"):
-        store.open_file(path)
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (9,)
 
 
 def test_statistics_of_sqlite_and_comments_are_no_strangers(path):

@@ -1,235 +1,305 @@
-"""A file written under an older schema holds what it held, and can do what newer ones can."""
+"""A file of an older schema is migrated once, and a backup of it lies beside it.
 
+Every schema so far was today's, so the step that is tried here is made up.
+"""
+
+import logging
+import os
+import resource
+import signal
 import sqlite3
+import stat
+import subprocess
+import sys
 from contextlib import closing
-from hashlib import blake2b
 from pathlib import Path
 
+import made_up_schema
 import pytest
 
-from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
-from mq9.client.client import Mq9Client
-from mq9.errors import IdConflict, Unavailable
-from mq9.models import MailboxType
+from mq9 import Mq9Client, UnusableFile
+from mq9.engine.digest import digest
 from mq9.storage import store
-from mq9.testing import ManualClock
-from mq9.transport.direct import DirectTransport
 
-NOW_S = 1_800_000_000
-MAIL = """
-INSERT INTO mailboxes (id, address, life, description, public, ttl_s, changes_ms, next_msg_id,
-  next_reply, visible_ms, messages, bytes) VALUES
-  (1, 'inbox', 'aa', '', 0, 0, :now + 5000, 2, 1, :now - 1000, 3, 3),
-  (2, 'dead', 'bb', '', 0, 0, NULL, 0, 0, 0, 0, 0);
-INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, key, tags, sender,
-  sender_verified, path, size, payload) VALUES
-  (1, 0, 2, :now - 1000, :now - 1000, NULL, ',a,b,', 'ada', 1, 'p', 1, x'61'),
-  (1, 1, 2, :now - 1000, :now - 1000, 'k', '', NULL, 0, '', 1, x'62');
-INSERT INTO delayed (mailbox, due_ms, sent_ms, priority, tags, sender_verified, path, size, payload)
-  VALUES (1, :now + 5000, :now - 1000, 2, ',c,', 0, '', 1, x'63');
-INSERT INTO groups (id, mailbox, name, start, critical, urgent, normal, first_reply, used_ms)
-  VALUES (1, 1, 'g', 0, 0, 0, 1, 0, :now - 1000);
-INSERT INTO leases VALUES (1, 0, 1, 2, 'one', :now + 60000, 1, 0);
-INSERT INTO replies VALUES (1, 0, 1, 'one', NULL, :now - 1000, 1);
-INSERT INTO handed VALUES (1, 0, 0, 0, 1, 0, 0, NULL);
-INSERT INTO sent_ids VALUES (1, '', 'i', :body, 0, :now - 1000), (1, 'bob', 'i', :body, 1, :now);
-"""
-
-# A reply with both messages, the same to the same consumer again, and one of them to another.
-FETCHED_AGAIN = """
-UPDATE mailboxes SET next_reply=3 WHERE id=1;
-DELETE FROM leases;
-INSERT INTO leases VALUES
-  (1, 0, 1, 2, 'one', :now + 60000, 2, 1), (1, 1, 1, 2, 'two', :now + 60000, 3, 2);
-INSERT INTO replies VALUES
-  (1, 1, 1, 'one', 'again', :now - 900, 1), (1, 2, 1, 'two', NULL, :now - 800, 1);
-UPDATE groups SET normal=2;
-INSERT INTO handed VALUES (1, 0, 1, 1, 1, 0, 1, NULL), (1, 1, 0, 0, 1, 1, 0, NULL),
-  (1, 1, 1, 1, 1, 1, 1, NULL), (1, 2, 0, 1, 1, 0, 0, NULL);
-"""
-
-# As a mailbox was left by moved copies, which were counted with more than they were stored with.
-MISCOUNTED = "UPDATE mailboxes SET messages=5, bytes=70 WHERE id=1;"
-
-
-def write(path, version, mail):
-    """Make a file as it was under schema 1 or 2."""
-    schema = Path(__file__).with_name("schema_2.sql").read_text("utf-8")
-    connection = sqlite3.connect(path)
-    body = blake2b(b"a", digest_size=16).hexdigest()
-    script = schema + mail.replace(":now", str(NOW_S * 1000)).replace(":body", f"x'{body}'")
-    connection.executescript(script)
-    if version == 1:
-        connection.execute("DROP TABLE agents_vectors")
-    connection.execute(f"PRAGMA application_id={store.APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={version}")
-    connection.close()
+HERE = Path(__file__).parent
+NAME = "mq9.db"
+OLD, NEW = store.VERSION, store.VERSION + 1
+BACKUP = f"{NAME}.schema-{OLD}.backup"
+# What the backup of SQLite counts on by itself in the first page: changes, and those of the schema.
+COUNTERS = {27, 43, 95}
 
 
 @pytest.fixture
-async def opened(request, tmp_path):
-    """A client of a broker on a file of schema 2, with a message leased and one delayed."""
-    path = tmp_path / "mq9.db"
-    write(path, 2, MAIL + getattr(request, "param", ""))
-    broker = EmbeddedBroker.on_file(path, ManualClock(NOW_S))
-
-    async def release():
-        """The broker is closed below."""
-
-    transport = DirectTransport(broker, Session("session"), release)
-    async with Mq9Client(transport=transport) as client:
-        yield client
-    await broker.close()
-
-
-@pytest.mark.usefixtures("model")
-async def test_a_file_from_before_there_were_vectors_gets_room_for_them(tmp_path):
-    path = tmp_path / "mq9.db"
-    write(path, 1, "")
+async def path(tmp_path, monkeypatch):
+    """A file of the older schema, which this process and the programs below bring to the next."""
+    path = tmp_path / NAME
     async with Mq9Client(f"sqlite:///{path.as_posix()}") as client:
-        await client.agent_register({"name": "cook", "payload": "soup"})
-        [agent] = await client.agent_discover(semantic="stew", min_score=0)
-        assert agent.match.mode == "semantic"
+        await client.mailbox_create(name="inbox")
+        for number in range(10):
+            await client.send("inbox", f"{number} ".ljust(5_000, "x"))
+        await client.fetch("inbox", group_name="workers", num_msgs=3)
+    made_up_schema.install(monkeypatch.setattr)
+    yield path
+    monkeypatch.undo()
+    made_up_schema.forget()
 
 
-async def test_what_new_files_find_messages_by_is_in_older_ones_too(opened, tmp_path):
-    def indices(path):
-        with closing(store.open_file(path)) as connection:
-            shown = connection.execute("SELECT name FROM sqlite_master WHERE type='index'")
-            return {name for (name,) in shown}
-
-    assert indices(tmp_path / "mq9.db") == indices(tmp_path / "new.db")
+def beside(path):
+    return sorted(one.name for one in path.parent.iterdir() if one != path)
 
 
-async def test_mail_from_before_is_read_leased_and_moved(opened):
-    await opened.move("inbox", "g", 0, to="dead", consumer="one", reason="old")
-    [moved] = await opened.query("dead")
-    assert (moved.text, moved.tags, moved.path, moved.headers) == ("a", ("a", "b"), ("p",), {})
-    assert (moved.sender, moved.sender_verified) == ("ada", True)
-    assert (moved.moved.mailbox, moved.moved.reason) == ("inbox", "old")
-    assert [one.text for one in await opened.fetch("inbox", group_name="g")] == ["b"]
+def is_copy(backup, original):
+    data = backup.read_bytes()
+    pairs = zip(data, original, strict=True)
+    return all(a == b or at in COUNTERS for at, (a, b) in enumerate(pairs))
 
 
-@pytest.mark.parametrize("opened", [FETCHED_AGAIN], indirect=True)
-async def test_what_was_fetched_again_before_is_acked_and_held_as_it_was(opened):
-    [held] = await opened.fetch("inbox", group_name="g", consumer="one", max_wait_ms=0)
-    assert (held.msg_id, held.delivery_count, held.batch) == (0, 3, "aa-3")
-    assert await opened.ack("inbox", "g", 1, consumer="one", batch="aa-0") == [0]
-    assert await opened.ack("inbox", "g", 1, consumer="one", batch="aa-1") == []
-    assert await opened.ack("inbox", "g", 1, consumer="two", batch="aa-2") == [1]
-    for msg_id in (0, 1):
-        await opened.delete("inbox", msg_id)
-        [standing] = (await opened.mailbox_status("inbox", msg_id=msg_id)).message.groups
-        assert (standing.state, standing.deliveries) == ("acked", 3)
+def state(path):
+    return store.look_into(path, digest)
 
 
-@pytest.mark.parametrize("opened", [FETCHED_AGAIN], indirect=True)
-async def test_without_a_token_the_latest_reply_from_before_is_meant(opened):
-    assert await opened.ack("inbox", "g", 1, consumer="one", individual=True) == []
-    assert await opened.ack("inbox", "g", 0, consumer="one") == [0]
-    assert await opened.ack("inbox", "g", 0, consumer="one", batch="aa-1") == [0]
-    await opened.clock.advance(60)
-    assert await opened.ack("inbox", "g", 1, any_consumer=True) == [1]
+def open_and_close(path):
+    store.open_file(path).close()
 
 
-async def test_ids_from_before_are_remembered_with_their_senders(opened):
-    assert await opened.send("inbox", "a", id="i") == 0
-    assert await opened.send("inbox", "a", id="i", sender="bob") == 1
-    assert await opened.send("inbox", "a", id="i", sender="eve") == 2
-    with pytest.raises(IdConflict):
-        await opened.send("inbox", "b", id="i")
-
-
-async def test_ids_from_before_are_forgotten_after_a_week(opened):
-    await opened.clock.advance(7 * 86_400 - 0.5)
-    again = await opened.send("inbox", "b", id="i")
-    assert await opened.send("inbox", "a", id="i", sender="bob") == 1
-    await opened.clock.advance(0.499)
-    assert await opened.send("inbox", "a", id="i", sender="bob") == 1
-    await opened.clock.advance(0.001)
-    assert await opened.send("inbox", "b", id="i") == again > 1
-    assert await opened.send("inbox", "a", id="i", sender="bob") == again + 1
-
-
-async def test_what_was_delayed_before_falls_due(opened):
-    await opened.clock.advance(5)
-    later = (await opened.query("inbox"))[-1]
-    assert (later.msg_id, later.text, later.tags, later.moved) == (2, "c", ("c",), None)
-
-
-@pytest.mark.parametrize("opened", [MISCOUNTED], indirect=True)
-async def test_what_a_mailbox_holds_is_counted_anew(opened):
-    status = await opened.mailbox_status("inbox")
-    assert (status.stored, status.delayed, status.stored_bytes) == (2, 1, 3)
-    await opened.clock.advance(5)
-    for msg_id in range(3):
-        await opened.delete("inbox", msg_id)
-    status = await opened.mailbox_status("inbox")
-    assert (status.stored, status.delayed, status.stored_bytes) == (0, 0, 0)
-    status = await opened.mailbox_status("dead")
-    assert (status.stored, status.delayed, status.stored_bytes) == (0, 0, 0)
-
-
-async def test_mailboxes_from_before_there_were_types_keep_all_messages(opened):
-    assert (await opened.mailbox_status("inbox")).type is MailboxType.STANDARD
-    await opened.send("inbox", "c")
-    assert [one.text for one in await opened.query("inbox")] == ["a", "b", "c"]
-    await opened.mailbox_create(name="state", type="latest")
-    for text in "ab":
-        await opened.send("state", text)
-    assert [one.text for one in await opened.query("state")] == ["b"]
-
-
-async def test_a_file_from_before_there_were_tokens_notices_that_it_is_overwritten(tmp_path):
-    path = tmp_path / "mq9.db"
-    write(path, 2, MAIL)
-    async with Mq9Client(f"sqlite:///{path.as_posix()}", reconnect_attempts=0) as client:
-        await client.send("inbox", "before")
-        path.write_bytes(b"")
-        with pytest.raises(Unavailable, match="was overwritten"):
-            await client.send("inbox", "after")
-
-
-async def test_an_agent_registered_before_its_mailbox_gets_one(tmp_path):
-    path = tmp_path / "mq9.db"
-    registered = (
-        "INSERT INTO agents (id, key, mailbox, life, registered, owner, ttl_s, seen_ms)"
-        """ VALUES (1, 'cook', 'kitchen', NULL, CAST('{"name": "cook"}' AS BLOB), NULL, 0, :now);"""
-        "INSERT INTO agents_text (rowid, name) VALUES (1, 'cook');"
-    )
-    write(path, 2, registered)
+async def test_what_was_stored_is_there_and_goes_on(path):
     async with Mq9Client(f"sqlite:///{path.as_posix()}") as client:
-        [agent] = await client.agent_discover()
-        assert (agent.match.name, agent.match.backlog) == ("cook", 0)
-        assert await client.send("kitchen", "x") == 0
-        await client.mailbox_drop("kitchen")
-        assert await client.agent_discover() == []
-
-
-async def test_agents_from_before_are_indexed_and_keep_their_vectors(tmp_path):
-    path = tmp_path / "mq9.db"
-    registered = (
-        "INSERT INTO mailboxes (id, address, life, description, public, ttl_s)"
-        " VALUES (1, 'kitchen', 'aa', '', 0, 0);"
-        "INSERT INTO agents (id, key, mailbox, life, registered, owner, ttl_s, seen_ms)"
-        " VALUES (7, 'cook', 'kitchen', 'aa',"
-        """ CAST('{"name": "cook", "description": "soup"}' AS BLOB), NULL, 0, :now);"""
-        "INSERT INTO agents_text (rowid, name) VALUES (3, 'removed'), (7, 'by other rules');"
-        "INSERT INTO agents_vectors VALUES (3, 'model', x'00'), (7, 'model', x'01');"
-    )
-    write(path, 2, registered)
-    async with Mq9Client(f"sqlite:///{path.as_posix()}") as client:
-        [agent] = await client.agent_discover(text="soup")
-        assert (agent.match.name, agent.match.mailbox) == ("cook", "kitchen")
-        assert await client.agent_discover(text="rules") == []
-        assert vectors(path) == [(7, b"\x01")]
-        await client.agent_register({"name": "cook", "description": "stew"})
-        assert await client.agent_discover(text="soup") == []
-        [agent] = await client.agent_discover(text="stew")
-    assert vectors(path) == []
-
-
-def vectors(path):
+        assert len(await client.query("inbox")) == 10
+        left = await client.fetch("inbox", group_name="workers", consumer="other", num_msgs=10)
+        assert [one.msg_id for one in left] == list(range(3, 10))
     with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT agent, vector FROM agents_vectors").fetchall()
+        assert connection.execute("SELECT made_up FROM mailboxes").fetchall() == [("inbox",)]
+        assert connection.execute("SELECT messages FROM made_up_too").fetchall() == [(10,)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (NEW,)
+
+
+def test_it_has_the_columns_and_indexes_of_a_new_file(path, tmp_path):
+    def schema_of(path):
+        with closing(store.open_file(path)) as connection:
+            columns = connection.execute(
+                "SELECT t.name, c.name, c.type, c.pk FROM sqlite_schema t"
+                " JOIN pragma_table_info(t.name) c WHERE t.name NOT LIKE 'agents_%'"
+                " AND t.name NOT LIKE 'sqlite_%'"
+            )
+            return set(columns)
+
+    assert schema_of(path) == schema_of(tmp_path / "new.db")
+
+
+def test_a_step_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
+    before = path.read_bytes()
+    with monkeypatch.context() as failing:
+        failing.setattr(store, "_MIGRATIONS", {OLD: f"{made_up_schema.STEP}NONSENSE;\n"})
+        with pytest.raises(UnusableFile, match=r"cannot be opened: .*NONSENSE"):
+            store.open_file(path)
+    assert path.read_bytes() == before
+    open_and_close(path)
+
+
+def test_a_file_of_before_the_first_release_is_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "mail.db"
+    with closing(store.open_file(path)) as connection:
+        connection.execute("PRAGMA application_id=0x6D713900")
+        connection.execute("PRAGMA user_version=10")
+    before = path.read_bytes()
+    with pytest.raises(UnusableFile) as refused:
+        store.open_file(path)
+    assert str(refused.value) == (
+        f"{path} was written before the first release of mq9, which does not read such files; "
+        "move it away, or name another file"
+    )
+    assert path.read_bytes() == before
+
+
+def refuse_stranger(path, script, match):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    before = path.read_bytes()
+    with pytest.raises(UnusableFile, match=match):
+        store.open_file(path)
+    assert path.read_bytes() == before
+    assert beside(path) == []
+
+
+@pytest.mark.parametrize("name", ["spy", "mailboxes_removed", "groups_use", "messages_removed"])
+def test_a_trigger_of_somebody_else_is_refused_before_the_backup(path, name):
+    script = f"DROP TRIGGER IF EXISTS {name}; DROP INDEX IF EXISTS {name}; "
+    script += f"CREATE TRIGGER {name} AFTER UPDATE ON mailboxes BEGIN SELECT 1; END"
+    refuse_stranger(path, script, f"trigger '{name}'")
+
+
+def test_a_table_of_somebody_else_is_refused_before_the_backup(path):
+    refuse_stranger(path, "CREATE TABLE spy (x)", "table 'spy', which mq9 did not make")
+
+
+def test_a_table_in_another_form_is_refused_by_the_migration(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE groups ADD COLUMN spy TEXT AS (upper(name))")
+    with pytest.raises(UnusableFile, match="table 'groups' in a form of its own"):
+        store.open_file(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (OLD,)
+
+
+class TestTheBackup:
+    """A copy of the file, as it was, lies beside it."""
+
+    def test_it_is_the_original_and_only_its_owner_may_read_it(self, path, caplog):
+        original = path.read_bytes()
+        old = os.umask(0)
+        try:
+            with caplog.at_level(logging.INFO, "mq9.broker"):
+                open_and_close(path)
+        finally:
+            os.umask(old)
+        assert beside(path) == [BACKUP]
+        backup = path.with_name(BACKUP)
+        assert is_copy(backup, original)
+        assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+        assert caplog.messages == [
+            f"{path} was brought from schema {OLD} to {NEW}; {backup} has it as it was"
+        ]
+
+        caplog.clear()
+        open_and_close(path)
+        assert caplog.messages == []
+        assert len(beside(path)) == 1
+
+    def test_it_can_be_put_back_and_migrated_again(self, path):
+        open_and_close(path)
+        migrated = state(path)
+        path.with_name(BACKUP).rename(path)
+        open_and_close(path)
+        assert state(path) == migrated
+
+    def test_it_has_what_stands_in_the_log(self, path):
+        with closing(sqlite3.connect(path, isolation_level=None)) as running:
+            running.execute("DELETE FROM messages WHERE msg_id>3")
+            open_and_close(path)
+            with closing(sqlite3.connect(path.with_name(BACKUP))) as copy:
+                assert copy.execute("SELECT count(*) FROM messages").fetchone() == (4,)
+
+    def test_another_one_of_the_same_schema_is_kept(self, path):
+        original = path.read_bytes()
+        other = path.with_name(BACKUP)
+        other.write_bytes(b"of another file")
+        open_and_close(path)
+        assert beside(path) == [BACKUP, f"{BACKUP}-2"]
+        assert other.read_bytes() == b"of another file"
+        assert is_copy(path.with_name(f"{BACKUP}-2"), original)
+
+    def test_it_is_beside_the_file_that_a_link_leads_to(self, path, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        link = tmp_path / "elsewhere" / "link.db"
+        link.symlink_to(path)
+        open_and_close(link)
+        assert beside(link) == []
+        assert BACKUP in beside(path)
+
+    def test_new_files_and_those_in_memory_have_none(self, tmp_path):
+        open_and_close(tmp_path / "new.db")
+        assert beside(tmp_path / "new.db") == []
+        store.open_memory().close()
+
+
+class TestNoBackup:
+    """Where none can be made, the file is refused, and is left as it was."""
+
+    def refuse(self, path, why):
+        before = path.read_bytes()
+        with pytest.raises(UnusableFile, match=why) as refusal:
+            store.open_file(path)
+        said = f"{path} is of schema {OLD} and was left as it was, since no backup of it could be"
+        assert str(refusal.value).startswith(said)
+        assert path.read_bytes() == before
+
+    def test_since_something_lies_there(self, path):
+        path.with_name(f"{BACKUP}.part").mkdir()
+        self.refuse(path, "directory|permitted")
+
+    def test_since_there_is_no_room(self, path):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            self.refuse(path, "disk")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert beside(path) == []
+        open_and_close(path)
+        assert beside(path) == [BACKUP]
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="may write anywhere")
+    def test_since_nothing_may_be_written_there(self, path, tmp_path):
+        with closing(sqlite3.connect(path)) as running:
+            running.execute("SELECT * FROM messages").fetchone()  # what SQLite needs lies there
+            tmp_path.chmod(0o500)
+            try:
+                self.refuse(path, "Permission")
+            finally:
+                tmp_path.chmod(0o700)
+
+
+@pytest.mark.programs
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("counted", ["steps", "backup", "commit"])
+def test_a_kill_at_any_moment_harms_nothing(path, tmp_path, counted):
+    """Kill a migration before each step, or within each write, and open the file again."""
+    original = tmp_path / "original.db"
+    original.write_bytes(path.read_bytes())
+    open_and_close(path)
+    migrated = state(path)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    command = [sys.executable, HERE / "migrator_to_kill.py", original, copies, counted]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    killed = int(done.stdout)
+    assert killed > 20
+    left = set()
+    for number in range(1, killed + 1):
+        one = copies / f"{number}" / NAME
+        left.update(name.removeprefix(NAME) for name in beside(one))
+        backup = one.with_name(BACKUP)
+        assert not backup.exists() or is_copy(backup, original.read_bytes())
+        open_and_close(one)
+        assert beside(one) == [BACKUP]
+        assert is_copy(backup, original.read_bytes())
+        assert state(one) == migrated
+    expected = {"steps": ".backup", "backup": ".backup.part", "commit": "-wal"}[counted]
+    assert any(name.endswith(expected) for name in left)
+
+
+@pytest.mark.programs
+def test_of_several_that_open_it_at_once_one_migrates_it(path):
+    original = path.read_bytes()
+    code = (
+        "import logging, sys; from pathlib import Path; from mq9.storage import store\n"
+        "import made_up_schema; made_up_schema.install()\n"
+        "logging.basicConfig(level='INFO', stream=sys.stdout)\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "store.open_file(Path(sys.argv[1])).close()"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    pipe = subprocess.PIPE
+    programs = [
+        subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, "PYTHONPATH": str(HERE)}
+        )
+        for _ in range(4)
+    ]
+    try:
+        for program in programs:
+            assert program.stdout.readline() == "ready\n"
+        for program in programs:
+            program.stdin.write("go\n")
+            program.stdin.flush()
+        said = "".join(program.communicate(timeout=60)[0] for program in programs)
+    finally:
+        for program in programs:
+            if program.poll() is None:
+                program.send_signal(signal.SIGKILL)
+                program.wait()
+    assert [program.returncode for program in programs] == [0] * 4
+    assert said.count(f"was brought from schema {OLD}") == 1
+    assert beside(path) == [BACKUP]
+    assert is_copy(path.with_name(BACKUP), original)
