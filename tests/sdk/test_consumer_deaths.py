@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from mq9 import Mq9Client
+from mq9 import Mq9Client, Reject
 from mq9.client.consumer.processing import back_at_work, without_slot
 from tests.sdk.consuming import Handler, acked, consuming, count_moved, held
 
@@ -113,10 +113,50 @@ async def test_max_deaths_counts_those_alone(broker, client, dead, max_deaths):
     assert [one.text for one in await client.query(dead)] == ["x"]
 
 
-async def test_the_asker_learns_that_the_workers_died(broker, client, dead):
+async def test_without_a_dead_letter_mailbox_what_kills_is_acked_reported_and_counted(
+    broker, client
+):
+    """It ends no more workers, and what waited behind it is handled."""
+    for text in "xa":
+        await client.send("inbox", text)
+    for _ in range(2):
+        await die_of(broker, client, max_deaths=1)
+    handler, reports, events = Handler(), [], []
+    async with consuming(
+        client,
+        handler,
+        max_deaths=1,
+        error_handler=lambda message, error: reports.append((message.text, error)),
+        on_event=events.append,
+    ) as consumer:
+        await broker.clock.advance(20)
+        assert consumer.counters.given_up == 1
+    assert handler.texts == ["a"]
+    [(text, error)] = reports
+    assert (text, str(error)) == ("x", "its worker died 2 times while the message was handled")
+    assert isinstance(error, Reject)
+    assert [one.kind for one in events if one.message.text == "x"] == ["received", "given_up"]
+    assert await acked(client) == 2
+
+
+async def test_without_an_error_handler_what_kills_is_logged_as_an_error(broker, client, caplog):
+    await client.send("inbox", "x")
+    for _ in range(2):
+        await die_of(broker, client, max_deaths=1)
+    caplog.clear()
+    caplog.set_level("ERROR", "mq9")
+    async with consuming(client, Handler(), max_deaths=1):
+        await broker.clock.advance(1)
+    [logged] = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert "failed on message 0 (reference " in logged.getMessage()
+    assert "its worker died 2 times" in str(logged.exc_info[1])
+
+
+@pytest.mark.parametrize("dead_letter", [None, "dead"])
+async def test_the_asker_learns_that_the_workers_died(broker, client, dead, dead_letter):
     await client.mailbox_create(name="asker")
     await client.send("inbox", "x", reply_to="asker")
-    options = {"max_deaths": 1, "dead_letter": dead, "error_answers": True}
+    options = {"max_deaths": 1, "dead_letter": dead_letter, "error_answers": True}
     for _ in range(2):
         await die_of(broker, client, **options)
     async with consuming(client, Handler(), **options):

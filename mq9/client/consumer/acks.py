@@ -77,6 +77,15 @@ class Acks:
         )
         return set(renewed.lost)
 
+    async def is_held(self, message: Message, lease_ms: int) -> bool:
+        """Renew a lease, and tell whether the consumer still had it. Raises Mq9Error.
+
+        On a broker without leases it always has.
+        """
+        if message.batch is None:
+            return True
+        return not await self.renew([message], lease_ms)
+
     async def move(self, message: Message, to: str, reason: str) -> bool:
         """Move a message to another mailbox, and tell whether it was still there to be moved.
 

@@ -40,8 +40,10 @@ class Consumer:
     ``max_deaths``, it is moved to the ``dead_letter`` mailbox (see ``Mq9Client.move``), where
     ``moved`` says what it was and why. While that mailbox is missing or full, the message stays
     where it is, the error is reported, and the move is tried again every ``max_retry_delay``
-    without running the handler. Without ``dead_letter`` a message is retried for as long as it is
-    stored. A sender that waits for an answer gets an error answer when its message is given up.
+    without running the handler. Without ``dead_letter`` a message that fails is retried for as long
+    as it is stored, and one whose workers died is acked and reported as an error. A message whose
+    lease is lost is not given up. A sender that waits for an answer gets an error answer when its
+    message is given up.
 
     A plain function runs in a thread, so that it may block; a coroutine function runs on the event
     loop. Text, bytes, a dict or a list that it returns is sent as the answer to a message that says

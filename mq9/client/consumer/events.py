@@ -22,7 +22,8 @@ class ConsumerEventKind(StrEnum):
     ``rejected`` (it raised ``Reject``, or its answer may not be sent), or ``interrupted`` (the
     consumer was stopped before). After ``failed`` and ``rejected`` comes what follows, which a
     handler that raises ``Retry`` asks for directly:
-    ``retried`` (it will be delivered again) or ``dead_lettered`` (it was moved away). ``retried``
+    ``retried`` (it will be delivered again), ``dead_lettered`` (it was moved away) or ``given_up``
+    (it was acked, since there is no dead-letter mailbox). ``retried``
     also follows when the handler gave its message back by ``message.nack``.
     ``lease_lost`` may come at any time while it is handled: another consumer may get it, too.
     """
@@ -34,6 +35,7 @@ class ConsumerEventKind(StrEnum):
     REJECTED = "rejected"
     RETRIED = "retried"
     DEAD_LETTERED = "dead_lettered"
+    GIVEN_UP = "given_up"
     INTERRUPTED = "interrupted"
     LEASE_LOST = "lease_lost"
 
@@ -72,6 +74,7 @@ class ConsumerCounters:
         rejected: Deliveries whose handler raised ``Reject``, or whose answer may not be sent.
         retried: Deliveries after which the message will be delivered again.
         dead_lettered: Messages moved to the dead-letter mailbox.
+        given_up: Messages acked unhandled, since there is no dead-letter mailbox.
         interrupted: Deliveries whose handler was still running when the consumer had to end.
         leases_lost: Leases that ended while the message was being handled.
         in_flight: Messages being handled now.
@@ -85,6 +88,7 @@ class ConsumerCounters:
     rejected: int = 0
     retried: int = 0
     dead_lettered: int = 0
+    given_up: int = 0
     interrupted: int = 0
     leases_lost: int = 0
     in_flight: int = 0
@@ -135,6 +139,7 @@ class Recorder:
             rejected=counts[ConsumerEventKind.REJECTED],
             retried=counts[ConsumerEventKind.RETRIED],
             dead_lettered=counts[ConsumerEventKind.DEAD_LETTERED],
+            given_up=counts[ConsumerEventKind.GIVEN_UP],
             interrupted=counts[ConsumerEventKind.INTERRUPTED],
             leases_lost=counts[ConsumerEventKind.LEASE_LOST],
             in_flight=in_flight,

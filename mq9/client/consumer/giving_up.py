@@ -49,13 +49,11 @@ class ErrorAnswers:
     async def send(self, message: Message, code: Failure, reason: str) -> None:
         """Answer a message with an error before it is given up, if its sender waits for an answer.
 
-        Nothing is sent if the consumer has lost its lease: another one handles the message then.
+        The consumer has just renewed its lease; without one another consumer handles the message.
         """
         if message.reply_to is None or not self._may_answer:
             return
         if not self._is_sure and not self._is_alone(await self._history(message)):
-            return
-        if message.batch is not None and not await self._is_held(message):
             return
         await self._send(message, code, reason)
 
@@ -73,7 +71,12 @@ class ErrorAnswers:
         if history is None or not (self._is_sure or self._is_alone(history)):
             return
         again = (self._clock.now_ms() + delay_ms) / 1000
-        if history.state == "expired" or (history.expires is not None and history.expires <= again):
+        if history.state == "expired":
+            is_over = not self._was_delivered_later(message, history)
+        else:
+            expires = history.expires is not None and history.expires <= again
+            is_over = expires and await self._is_held(message)
+        if is_over:
             await self._send(message, Failure.EXPIRED, reason)
 
     @property
@@ -96,6 +99,13 @@ class ErrorAnswers:
         concerned = {one.group_name for one in history.groups if one.state != "skipped"}
         return concerned <= {self._acks.group_name}
 
+    def _was_delivered_later(self, message: Message, history: MessageHistory) -> bool:
+        """Tell whether the group was given a message once more, before it expired."""
+        return any(
+            one.group_name == self._acks.group_name and one.deliveries > message.delivery_count
+            for one in history.groups
+        )
+
     async def _history(self, message: Message) -> MessageHistory | None:
         try:
             status = await self._client.mailbox_status(
@@ -108,11 +118,10 @@ class ErrorAnswers:
 
     async def _is_held(self, message: Message) -> bool:
         try:
-            lost = await self._acks.renew([message], self._options.leased_ms)
+            return await self._acks.is_held(message, self._options.leased_ms)
         except Mq9Error as error:
             _logger.debug("%s cannot renew message %d: %s", self._name, message.msg_id, error)
             return False
-        return message.msg_id not in lost
 
     async def _send(self, message: Message, code: Failure, reason: str) -> None:
         failed = ErrorAnswer.of(message, code, reason)

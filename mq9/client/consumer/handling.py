@@ -38,6 +38,7 @@ class Handling:
         is_at_work: Whether its handler has begun and does not wait.
         is_told_to_wait: Whether the broker was told that its handler is not at work.
         is_answered: Whether its handler has answered it.
+        is_delivered_anew: Whether the same consumer got the message again, the lease having ended.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Handling:
         self.is_at_work = False
         self.is_told_to_wait = self.is_alone  # the FETCH leaves out what has deaths
         self.is_answered = False
+        self.is_delivered_anew = False
         self._client = client
         self._acks = acks
         self._options = options

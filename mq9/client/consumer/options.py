@@ -77,8 +77,8 @@ class ConsumerOptions(Checked):
             20 by default, which are tried within about an hour. Deliveries during which the worker
             died do not count.
         max_deaths: How many workers may die while they handle a message alone, before it is moved
-            to ``dead_letter``; 3 by default. After the first death a message is handled alone; that
-            death does not count.
+            to ``dead_letter``, or acked and reported where there is none; 3 by default. After the
+            first death a message is handled alone; that death does not count.
         dead_letter: The mailbox for messages that cannot be handled.
         retry_delay: Seconds before a failed message is delivered again for the first time.
         max_retry_delay: The longest that delay grows to, in seconds; up to a day.

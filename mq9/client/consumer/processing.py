@@ -94,7 +94,8 @@ class Processor:
         self._retries = RetryPolicy(
             first_delay_ms=round(options.retry_delay * 1000),
             longest_delay_ms=round(options.max_retry_delay * 1000),
-            max_deliveries=options.max_deliveries,
+            # What keeps failing harms nobody else, and is tried until there is a place for it.
+            max_deliveries=None if options.dead_letter is None else options.max_deliveries,
             max_deaths=options.max_deaths,
         )
         self._error_answers = ErrorAnswers(
@@ -157,6 +158,8 @@ class Processor:
 
     def begin(self, message: Message) -> None:
         """Handle a message in the background."""
+        if message.delivery_count > 1:
+            self._take_over(message)
         handling = Handling(message, self._client, self._acks, self._options)
         task = asyncio.create_task(self._handle(handling))
         self._running[task] = handling
@@ -170,6 +173,13 @@ class Processor:
             log_unexpected(done)
 
         task.add_done_callback(finished)
+
+    def _take_over(self, message: Message) -> None:
+        """Let nothing follow any more from how earlier deliveries of a message end."""
+        for one in self._running.values():
+            if one.message.msg_id == message.msg_id:
+                one.is_delivered_anew = True
+        self._note_lost({message.msg_id})
 
     async def wait_for_slot(self) -> None:
         """Return when there is a free slot."""
@@ -288,15 +298,16 @@ class Processor:
             _logger.warning("%s no longer holds %s, which it is handling", self._name, ids)
 
     async def _handle(self, handling: Handling) -> None:
-        message, dead_letter = handling.message, self._options.dead_letter
+        message = handling.message
         _without_slot.set(lambda: self._waiting(handling))
         _back_at_work.set(lambda: self._enter(handling))
         self._recorder.note(ConsumerEventKind.RECEIVED, message)
         reason = self._retries.why_not(message)
         try:
-            if dead_letter is not None and reason is not None:
-                await self._error_answers.send(message, Failure.FAILED, reason)
-                await self._move(message, dead_letter, reason, None)
+            if reason is not None:
+                if self._options.dead_letter is None:
+                    await self._report(message, Reject(reason))
+                await self._give_up(handling, None, reason, told=(Failure.FAILED, reason))
                 return
             await self._enter(handling)
             if handling.is_alone and not handling.is_leased:
@@ -406,6 +417,8 @@ class Processor:
     async def _follow(self, handling: Handling, error: Exception | None) -> None:
         """Ack a message, give it back or move it, since its handler has done none of these."""
         message = handling.message
+        if error is not None and handling.is_delivered_anew:
+            return  # the later delivery is handled, under the same name
         match error:
             case None:
                 if self._options.auto_ack or message.batch is None:
@@ -420,20 +433,70 @@ class Processor:
                 elif message.batch is not None:
                     await self._renew([handling], begun=False)
             case Reject():
-                if not handling.is_answered:
-                    await self._error_answers.send(message, Failure.REJECTED, str(error))
-                await self._give_up(message, error)
+                reason = str(error)
+                await self._give_up(handling, error, reason, told=(Failure.REJECTED, reason))
             case ReplyForbidden():  # to handle it once more would not help
-                await self._give_up(message, error)
+                await self._give_up(handling, error, str(error), told=None)
             case _:
                 await self._retry(handling, error)
 
-    async def _give_up(self, message: Message, error: Exception) -> None:
-        """Move a message to the dead letters; without such a mailbox it is acked."""
-        if self._options.dead_letter is None:
-            await self._ack(message)
-        else:
-            await self._move(message, self._options.dead_letter, str(error), error)
+    async def _give_up(
+        self,
+        handling: Handling,
+        cause: Exception | None,
+        reason: str,
+        *,
+        told: tuple[Failure, str] | None,
+    ) -> None:
+        """Move a message to the dead letters, or ack it where there is no such mailbox.
+
+        Its sender is told first. A message whose lease is lost is another consumer's, or will be
+        delivered again, and is left to that.
+
+        Args:
+            handling: The message.
+            cause: What was raised; None if its workers died.
+            reason: Why, for those who read the dead-letter mailbox.
+            told: Why, for its sender; None where nothing can be sent there.
+        """
+        message, dead_letter = handling.message, self._options.dead_letter
+        before = self._options.before_dead_letter
+        if not await self._still_holds(handling):
+            return
+        if dead_letter is not None and before is not None:
+            try:
+                await self._call(before, message, cause)
+            except Exception as error:  # noqa: BLE001  # a function of the user's; it is reported
+                await self._report(message, error)
+                await self._give_back(message, self._retries.longest_delay_ms)
+                return
+            if not await self._still_holds(handling):
+                return
+        if told is not None and not handling.is_answered:
+            await self._error_answers.send(message, *told)
+        if dead_letter is not None:
+            await self._move(message, dead_letter, reason)
+        elif await self._ack(message):
+            self._recorder.note(ConsumerEventKind.GIVEN_UP, message, error=cause)
+
+    async def _still_holds(self, handling: Handling) -> bool:
+        """Renew the lease of a message that is about to be given up; tell whether it was held."""
+        message = handling.message
+        try:
+            is_held = await self._acks.is_held(message, self._options.leased_ms)
+        except Mq9Error as error:
+            await self._report(message, error)
+            return False
+        if is_held:
+            handling.is_leased = message.batch is not None  # also if its handler took too long
+            return True
+        _logger.warning(
+            "%s no longer holds message %d, and so does not give it up", self._name, message.msg_id
+        )
+        if handling.is_leased:
+            handling.is_leased = False
+            self._recorder.note(ConsumerEventKind.LEASE_LOST, message)
+        return False
 
     def _log_unanswered(self, message: Message, error: ReplyMailboxNotFound) -> None:
         """Log the first message that nobody waits for the answer to; the others are counted."""
@@ -446,13 +509,11 @@ class Processor:
         )
 
     async def _retry(self, handling: Handling, error: Exception) -> None:
-        """Let a message be delivered again, or move it away if it has been often enough."""
-        message, dead_letter = handling.message, self._options.dead_letter
+        """Let a message be delivered again, or give it up if it has been often enough."""
+        message = handling.message
         told = type(error).__name__  # no more of it: the sender is a stranger
-        if dead_letter is not None and self._retries.is_exhausted(message):
-            if not handling.is_answered:
-                await self._error_answers.send(message, Failure.FAILED, told)
-            await self._move(message, dead_letter, _reason(error), error)
+        if self._retries.is_exhausted(message):
+            await self._give_up(handling, error, _reason(error), told=(Failure.FAILED, told))
             return
         delay_ms = self._retries.delay_ms(message, error)
         if not handling.is_answered:
@@ -460,25 +521,8 @@ class Processor:
         self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
         await self._give_back(message, delay_ms)
 
-    async def _move(
-        self, message: Message, dead_letter: str, reason: str, cause: Exception | None
-    ) -> None:
-        """Move a message to the dead-letter mailbox; where that fails, it is tried again later.
-
-        Args:
-            message: The message.
-            dead_letter: The dead-letter mailbox.
-            reason: Why, for those who read that mailbox.
-            cause: What was raised; None if its workers died.
-        """
-        before = self._options.before_dead_letter
-        if before is not None:
-            try:
-                await self._call(before, message, cause)
-            except Exception as error:  # noqa: BLE001  # a function of the user's; it is reported
-                await self._report(message, error)
-                await self._give_back(message, self._retries.longest_delay_ms)
-                return
+    async def _move(self, message: Message, dead_letter: str, reason: str) -> None:
+        """Move a message to the dead-letter mailbox; where that fails, it is tried again later."""
         try:
             is_moved = await self._acks.move(message, dead_letter, reason)
         except Mq9Error as error:
@@ -488,11 +532,13 @@ class Processor:
         if is_moved:
             self._recorder.note(ConsumerEventKind.DEAD_LETTERED, message)
 
-    async def _ack(self, message: Message) -> None:
+    async def _ack(self, message: Message) -> bool:
+        """Confirm a message, and tell whether the broker has done so."""
         try:
-            await self._acks.ack(message)
+            return bool(await self._acks.ack(message))
         except Mq9Error as error:
             await self._report(message, error)
+            return False
 
     async def _give_back(self, message: Message, delay_ms: int) -> None:
         try:

@@ -20,24 +20,26 @@ class RetryPolicy:
     Attributes:
         first_delay_ms: Milliseconds before the second try.
         longest_delay_ms: The longest delay after an error, in milliseconds.
-        max_deliveries: How often a message is tried before it is moved away.
-        max_deaths: How often workers may die of a message, after the first time, before that.
+        max_deliveries: How often a message is tried before it is given up; None for as long as it
+            is stored.
+        max_deaths: How often workers may die of a message, after the first time, before it is
+            given up.
     """
 
     first_delay_ms: int
     longest_delay_ms: int
-    max_deliveries: int
+    max_deliveries: int | None
     max_deaths: int
 
     def is_exhausted(self, message: Message) -> bool:
         """Tell whether this try was the last."""
-        return _tries(message) >= self.max_deliveries
+        return self.max_deliveries is not None and _tries(message) >= self.max_deliveries
 
     def why_not(self, message: Message) -> str | None:
         """Return why a message is not to be handled any more; None where it is."""
         if message.deaths > self.max_deaths:
             return f"its worker died {message.deaths} times while the message was handled"
-        if _tries(message) > self.max_deliveries:
+        if self.max_deliveries is not None and _tries(message) > self.max_deliveries:
             return f"delivered {_tries(message) - 1} times and never acked"
         return None
 
