@@ -7,13 +7,16 @@ So each checkpoint says in its metadata which turn it was made in. A late one ha
 later turn has gone on from, too. Of the checkpoints after that parent the newest of the highest
 turn is the one to go on from. A paused process stores one late checkpoint at most: it renews its
 turn before each.
+
+Tasks write to the checkpoint that their step began from. It may be one of an earlier turn, whose
+late writes would get mixed up with those of the later turn: savers keep them by task. So writes to
+such a checkpoint are stored a second time, with the turn, and read from there.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -26,6 +29,7 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
 
 from langchain_mq9.calls import TURN
 from langchain_mq9.worker.turns import Turn
@@ -35,6 +39,7 @@ logger = logging.getLogger("mq9.worker")
 
 _AT_ONCE = 32
 _WORTH_A_WARNING_MS = 60_000
+_SNAPSHOT_IS_DUE = (2**31, 2**31)  # so many updates and steps have passed since the last one
 
 
 class FencedSaver(BaseCheckpointSaver[Any]):
@@ -53,37 +58,31 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         self._saver = saver
         self._turn = turn
         self._heads: dict[str, str | None] = {}  # by namespace; None where there is no checkpoint
+        self._begun: set[str] = set()  # the checkpoints that the turn went on from
         self._takes_path = "task_path" in signature(saver.put_writes).parameters
 
     # What is read
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return a checkpoint, by default the one to go on from."""
-        if not self._seeks(config):
-            return self._saver.get_tuple(config)
-        thread, namespace = _all_of(config), _namespace(config)
-        if namespace in self._heads:
-            at = self._at_head(config)
-            return None if at is None else self._saver.get_tuple(at)
-        newest = self._saver.get_tuple(thread)
-        search = _Search(newest)
-        while (page := search.page) is not None:
-            search.look(self._saver.list(thread, before=page.before, limit=page.limit))
-        return self._pinned(namespace, search.found)
+        if not self._is_to_find(config):
+            at = self._at(config)
+            return None if at is None else self._view(self._saver.get_tuple(at))
+        thread, search = _all_of(config), _Search()
+        while not search.is_over:
+            search.look([*self._saver.list(thread, before=search.before, limit=search.limit)])
+        return self._pinned(config, search.found)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return a checkpoint, by default the one to go on from."""
-        if not self._seeks(config):
-            return await self._saver.aget_tuple(config)
-        thread, namespace = _all_of(config), _namespace(config)
-        if namespace in self._heads:
-            at = self._at_head(config)
-            return None if at is None else await self._saver.aget_tuple(at)
-        search = _Search(await self._saver.aget_tuple(thread))
-        while (page := search.page) is not None:
-            listed = self._saver.alist(thread, before=page.before, limit=page.limit)
+        if not self._is_to_find(config):
+            at = self._at(config)
+            return None if at is None else self._view(await self._saver.aget_tuple(at))
+        thread, search = _all_of(config), _Search()
+        while not search.is_over:
+            listed = self._saver.alist(thread, before=search.before, limit=search.limit)
             search.look([one async for one in listed])
-        return self._pinned(namespace, search.found)
+        return self._pinned(config, search.found)
 
     async def alist(
         self,
@@ -95,33 +94,20 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     ) -> AsyncIterator[CheckpointTuple]:
         """List the checkpoints that led to the one to go on from, the newest first."""
         if config is None or not self._is_own(config):
-            async for one in self._saver.alist(config, filter=filter, before=before, limit=limit):
-                yield one
+            async for other in self._saver.alist(config, filter=filter, before=before, limit=limit):
+                yield other
             return
         thread = _all_of(config)
         matching = self._saver.alist(thread, filter=filter, before=before)
         wanted = {_id(one) async for one in matching} if filter or before else None
-        head = None if wanted == set() else await self.aget_tuple(thread)
-        expected, left = None if head is None else _id(head), limit
-        async for one in self._newest_first(thread):
-            if expected is None or left == 0 or (wanted is not None and _id(one) < min(wanted)):
-                return
-            if _id(one) != expected:
-                continue
-            expected = _parent(one)
+        one, left = None if wanted == set() else await self.aget_tuple(thread), limit
+        oldest = min(wanted) if wanted else ""
+        while one is not None and left != 0 and _id(one) >= oldest:
             if wanted is None or _id(one) in wanted:
                 left = None if left is None else left - 1
                 yield one
-
-    async def _newest_first(self, thread: RunnableConfig) -> AsyncIterator[CheckpointTuple]:
-        """List all checkpoints, some at a time: a checkpointer is not kept while others wait."""
-        before: RunnableConfig | None = None
-        while page := [
-            one async for one in self._saver.alist(thread, before=before, limit=_AT_ONCE)
-        ]:
-            for one in page:
-                yield one
-            before = page[-1].config
+            parent = one.parent_config
+            one = None if parent is None else await self.aget_tuple(parent)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -177,8 +163,8 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         """Store what a task wrote, from a thread that cannot wait for the broker."""
         if self._is_own(config):
             self._turn.check()
-        path = (task_path,) if self._takes_path else ()
-        self._saver.put_writes(config, writes, task_id, *path)
+        for stored in self._recorded(config, writes, task_id, task_path):
+            self._saver.put_writes(config, *stored)
 
     async def aput_writes(
         self,
@@ -190,8 +176,8 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         """Store what a task wrote."""
         if self._is_own(config):
             await self._turn.renew()
-        path = (task_path,) if self._takes_path else ()
-        await self._saver.aput_writes(config, writes, task_id, *path)
+        for stored in self._recorded(config, writes, task_id, task_path):
+            await self._saver.aput_writes(config, *stored)
 
     # What is passed on
 
@@ -207,7 +193,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> FencedSaver:
         """Return one that reads and writes further types."""
         other = FencedSaver(self._saver.with_allowlist(extra_allowlist), self._turn)
-        other._heads = self._heads
+        other._heads, other._begun = self._heads, self._begun
         return other
 
     def _is_own(self, config: RunnableConfig) -> bool:
@@ -216,16 +202,46 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     def _marked(self, metadata: CheckpointMetadata) -> Any:
         return {**metadata, TURN: self._turn.number}
 
-    def _seeks(self, config: RunnableConfig) -> bool:
-        """Tell whether the checkpoint to go on from is meant, and no other."""
-        return self._is_own(config) and not config["configurable"].get("checkpoint_id")
+    def _recorded(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, path: str
+    ) -> Iterator[Any]:
+        """Return what to store: what is read with the fence, and what is read without it."""
+        more = (path,) if self._takes_path else ()
+        if config["configurable"]["checkpoint_id"] in self._begun:
+            record = (self._turn.number, task_id, [*writes])
+            yield [(TURN, record)], str(uuid6()), *more
+        yield writes, task_id, *more
 
-    def _at_head(self, config: RunnableConfig) -> RunnableConfig | None:
+    def _is_to_find(self, config: RunnableConfig) -> bool:
+        """Tell whether the checkpoint to go on from is meant, and is not known yet."""
+        meant = self._is_own(config) and not config["configurable"].get("checkpoint_id")
+        return meant and _namespace(config) not in self._heads
+
+    def _at(self, config: RunnableConfig) -> RunnableConfig | None:
+        """Return where a checkpoint is; None where there is no checkpoint."""
+        if not self._is_own(config) or config["configurable"].get("checkpoint_id"):
+            return config
         head = self._heads[_namespace(config)]
         thread = _all_of(config)["configurable"]
         return None if head is None else {"configurable": {**thread, "checkpoint_id": head}}
 
-    def _pinned(self, namespace: str, head: CheckpointTuple | None) -> CheckpointTuple | None:
+    def _view(self, one: CheckpointTuple | None) -> CheckpointTuple | None:
+        """Return a checkpoint without the late writes of tasks.
+
+        LangGraph rebuilds a ``DeltaChannel`` from all writes, back to a checkpoint that holds its
+        value. So the first checkpoint that a turn makes is to hold it.
+        """
+        if one is None:
+            return None
+        if _id(one) in self._begun:
+            due = dict.fromkeys(one.checkpoint["channel_versions"], _SNAPSHOT_IS_DUE)
+            metadata: Any = {**one.metadata, "counters_since_delta_snapshot": due}
+            one = one._replace(metadata=metadata)
+        return _settled(one)
+
+    def _pinned(
+        self, config: RunnableConfig, head: CheckpointTuple | None
+    ) -> CheckpointTuple | None:
         """Remember for the rest of the turn which checkpoint it goes on from.
 
         Raises:
@@ -234,58 +250,51 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         if head is not None:
             if str(uuid6()) <= _id(head):
                 raise Retry("the clock of this machine is behind that of an earlier worker")
-            if (number := _turn(head) or 0) >= self._turn.number:
+            number = max([_turn(head) or 0, *(one[0] for one in _records(head))])
+            if number >= self._turn.number:
                 if number > self._turn.number + _WORTH_A_WARNING_MS:
                     logger.warning(
                         "the broker's time is behind that of an earlier turn",
                         extra={"thread_id": self._turn.thread_id},
                     )
                 self._turn.number = number + 1
-        self._heads[namespace] = None if head is None else _id(head)
-        return head
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """What to list next."""
-
-    before: RunnableConfig
-    limit: int
+            self._begun.add(_id(head))
+        self._heads[_namespace(config)] = None if head is None else _id(head)
+        return self._view(head)
 
 
 class _Search:
-    """Finds the checkpoint to go on from, beginning with the newest one.
+    """Finds the checkpoint to go on from, looking at a page after the other.
 
     One that tells no turn was stored by other means than a worker, and on purpose.
 
     Attributes:
         found: The best one so far.
-        page: What else to look at; None when it is found.
-
-    Args:
-        newest: The newest checkpoint, if there is one.
+        before: Where the next page begins.
+        limit: How many to list.
+        is_over: Whether it is found, or there is none.
     """
 
-    def __init__(self, newest: CheckpointTuple | None) -> None:
-        self.found = newest
-        self.page: _Page | None = None
-        if newest is not None and _turn(newest) is not None:
-            self._last = _parent(newest) or ""
-            self.page = _Page(newest.config, 1)  # nearly always this one is the parent
+    def __init__(self) -> None:
+        self.found: CheckpointTuple | None = None
+        self.before: RunnableConfig | None = None
+        self.limit = 2  # nearly always the second one is the parent of the newest
+        self.is_over = False
+        self._last = ""
 
-    def look(self, listed: Iterable[CheckpointTuple]) -> None:
+    def look(self, listed: Sequence[CheckpointTuple]) -> None:
         """Look at a page, the newest first."""
-        seen, page = list(listed), self.page
-        assert self.found is not None  # noqa: S101  # else there is no page
-        assert page is not None  # noqa: S101  # the caller lists only while there is one
-        for one in seen:
-            if _id(one) <= self._last:
-                self.page = None
-                return
-            if (_turn(one) or 0) > (_turn(self.found) or 0):
+        self.is_over = len(listed) < self.limit
+        for one in listed:
+            if self.found is None:
                 self.found = one
-        is_all = len(seen) < page.limit
-        self.page = None if is_all else _Page(seen[-1].config, _AT_ONCE)
+                self._last = _id(one) if _turn(one) is None else _parent(one) or ""
+            elif _id(one) <= self._last:
+                self.is_over = True
+                return
+            elif (_turn(one) or 0) > (_turn(self.found) or 0):
+                self.found = one
+            self.before, self.limit = one.config, _AT_ONCE
 
 
 def _all_of(config: RunnableConfig) -> RunnableConfig:
@@ -306,6 +315,31 @@ def _parent(one: CheckpointTuple) -> str | None:
     if one.parent_config is None:
         return None
     return str(one.parent_config["configurable"]["checkpoint_id"])
+
+
+def _records(one: CheckpointTuple) -> list[tuple[int, str, str, list[tuple[str, Any]]]]:
+    """Return turn, key, task and writes of those that were stored with a turn, in that order."""
+    pending = one.pending_writes or ()
+    return sorted((value[0], key, *value[1:]) for key, channel, value in pending if channel == TURN)
+
+
+def _settled(one: CheckpointTuple) -> CheckpointTuple:
+    """Return a checkpoint with what each task wrote in the latest turn that it ran in.
+
+    Earlier questions and answers stay, unless that turn has others.
+    """
+    if not (records := _records(one)):
+        return one
+    writes: dict[str, list[tuple[str, Any]]] = {}
+    for task, channel, value in one.pending_writes or ():
+        if channel != TURN:
+            writes.setdefault(task, []).append((channel, value))
+    for _, _, task, latest in records:
+        channels = {INTERRUPT, RESUME} - {channel for channel, _ in latest}
+        writes[task] = [one for one in writes.get(task, ()) if one[0] in channels] + [*latest]
+    return one._replace(
+        pending_writes=[(task, *write) for task, written in writes.items() for write in written]
+    )
 
 
 def _turn(one: CheckpointTuple) -> int | None:

@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
+from typing import Annotated
 
 import pytest
+from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.base.id import UUID, uuid6
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Interrupt
+from typing_extensions import TypedDict
 
 from langchain_mq9.calls import MESSAGE, TURN
 from langchain_mq9.worker.conversations import thread_id
@@ -19,6 +24,8 @@ from tests import postgres_server
 from tests.worker.graphs import State, Steps, working
 
 THREAD = "00000000-0000-5000-8000-000000000001"
+TASK = "00000000-0000-5000-8000-000000000002"
+OTHER_TASK = "00000000-0000-5000-8000-000000000003"
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -80,9 +87,10 @@ async def test_a_late_checkpoint_of_an_older_turn_is_passed_over(broker, turns, 
         assert id_of(await fenced.aget_tuple(at(namespace))) == id_of(first)
         second = await put(fenced, first)
         third = await put(fenced, second)
-        # It was on its way while the other turn began, from a machine whose clock is ahead.
+        # They were on their way while the other turn began, from machines whose clocks are ahead.
+        await put(saver, first, checkpoint=new_checkpoint(1_800), **{TURN: old})
         late = await put(
-            saver, first, checkpoint=new_checkpoint(3_600), **{TURN: old, MESSAGE: "m"}
+            saver, first, checkpoint=new_checkpoint(3_600), **{TURN: old - 1, MESSAGE: "m"}
         )
         assert id_of(await fenced.aget_tuple(at(namespace))) == id_of(third)
     assert id_of(await saver.aget_tuple(at(namespace))) == id_of(late)
@@ -125,6 +133,191 @@ async def test_what_is_stored_by_hand_is_gone_on_from(broker, turns, saver):
         assert id_of(await FencedSaver(saver, turn).aget_tuple(at())) == id_of(by_hand)
 
 
+class Late:
+    """A checkpointer in which some writes of tasks arrive later, and whose disk is full then."""
+
+    def __init__(self, saver, *, only="", full_at=9):
+        self._saver = saver
+        self._only = only
+        self._full_at = full_at
+        self._late = []
+
+    def __getattr__(self, name):
+        return getattr(self._saver, name)
+
+    async def aput_writes(self, config, writes, task_id, task_path=""):
+        if self._only in str(writes):
+            self._late.append((config, writes, task_id, task_path))
+        else:
+            await self._saver.aput_writes(config, writes, task_id, task_path)
+
+    async def aput(self, config, checkpoint, metadata, new_versions):
+        if metadata["step"] >= self._full_at:
+            raise OSError("the disk is full")
+        return await self._saver.aput(config, checkpoint, metadata, new_versions)
+
+    async def arrive(self):
+        for one in self._late:
+            await self._saver.aput_writes(*one)
+
+
+async def pending(saver):
+    return (await saver.aget_tuple(at())).pending_writes
+
+
+@pytest.mark.parametrize("is_maker", [True, False])
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_late_writes_of_an_older_turn_are_not_mixed_with_those_of_a_later_one(
+    broker, turns, saver, is_maker, is_first
+):
+    late = Late(saver)
+    old = [("trail", "old"), ("topic", "old")]
+    async with turns.take(THREAD) as turn:
+        fenced = FencedSaver(late, turn)
+        head = await put(fenced, at())
+        if is_maker:
+            await fenced.aput_writes(head, old, TASK)
+    await broker.clock.advance(1)
+    if not is_maker:
+        async with turns.take(THREAD) as turn:
+            fenced = FencedSaver(late, turn)
+            await fenced.aget_tuple(at())
+            await fenced.aput_writes(head, old, TASK)
+        await broker.clock.advance(1)
+    async with turns.take(THREAD) as turn:
+        fenced = FencedSaver(saver, turn)
+        assert await pending(fenced) == []
+        if is_first:
+            await late.arrive()
+        await fenced.aput_writes(head, [("trail", "new")], TASK)
+        if not is_first:
+            await late.arrive()
+        assert await pending(fenced) == [(TASK, "trail", "new")]
+    await broker.clock.advance(1)
+    async with turns.take(THREAD) as turn:
+        fenced = FencedSaver(saver, turn)
+        assert await pending(fenced) == [(TASK, "trail", "new")]
+        assert (await anext(fenced.alist(at()))).pending_writes == [(TASK, "trail", "new")]
+
+
+async def test_a_late_write_is_used_where_no_later_turn_ran_the_task(broker, turns, saver):
+    late = Late(saver)
+    async with turns.take(THREAD) as turn:
+        fenced = FencedSaver(late, turn)
+        head = await put(fenced, at())
+        await fenced.aput_writes(head, [("trail", "done")], TASK)
+    async with turns.take(THREAD) as turn:
+        fenced = FencedSaver(saver, turn)
+        assert await pending(fenced) == []
+        await fenced.aput_writes(head, [("trail", "other")], OTHER_TASK)
+    await late.arrive()
+    await broker.clock.advance(1)
+    done = {(TASK, "trail", "done"), (OTHER_TASK, "trail", "other")}
+    async with turns.take(THREAD) as turn:
+        assert {*await pending(FencedSaver(saver, turn))} == done
+    assert done <= {one for one in await pending(saver) if one[1] == "trail"}
+
+
+async def test_late_questions_and_answers_do_not_replace_those_of_a_later_turn(
+    broker, turns, saver
+):
+    first, second, third = ([Interrupt(name, id=name)] for name in ("first", "second", "third"))
+    async with turns.take(THREAD) as turn:
+        old = turn.number + 1
+        fenced = FencedSaver(saver, turn)
+        head = await put(fenced, at())
+        await fenced.aput_writes(head, [(INTERRUPT, first)], TASK)
+    for number, written in (
+        (None, [(INTERRUPT, second), (RESUME, ["one"])]),
+        (None, [(INTERRUPT, third), (RESUME, ["one", "two"])]),
+        (None, [(ERROR, "the node failed")]),
+        (old, [(INTERRUPT, second), (RESUME, ["one"])]),  # it was renewed before the others began
+    ):
+        await broker.clock.advance(1)
+        async with turns.take(THREAD) as turn:
+            fenced = FencedSaver(saver, turn)
+            await fenced.aget_tuple(at())
+            turn.number = number or turn.number
+            await fenced.aput_writes(head, written, TASK)
+    await broker.clock.advance(1)
+    async with turns.take(THREAD) as turn:
+        fenced = FencedSaver(saver, turn)
+        assert {channel: value for _, channel, value in await pending(fenced)} == {
+            INTERRUPT: third,
+            RESUME: ["one", "two"],
+            ERROR: "the node failed",
+        }
+        await fenced.aput_writes(head, [("trail", "done")], TASK)
+        assert ERROR not in {channel for _, channel, _ in await pending(fenced)}
+
+
+async def test_numbers_rise_over_those_of_turns_that_stored_no_checkpoint(turns, saver):
+    """The broker is another one, and its time behind."""
+    async with turns.take(THREAD) as turn:
+        head = await put(FencedSaver(saver, turn), at(), **{TURN: 1})
+    for ahead in (1_000_000, 0):
+        async with turns.take(THREAD) as turn:
+            turn.number += ahead
+            fenced = FencedSaver(saver, turn)
+            await fenced.aget_tuple(at())
+            await fenced.aput_writes(head, [("trail", ahead)], TASK)
+            assert await pending(fenced) == [(TASK, "trail", ahead)]
+
+
+def appended(state, writes):
+    return [*state, *(name for names in writes for name in names)]
+
+
+class DeltaState(TypedDict, total=False):
+    trail: Annotated[list[str], DeltaChannel(appended)]
+
+
+@pytest.mark.parametrize("crashes", [True, False])
+@pytest.mark.parametrize("schema", [State, DeltaState])
+async def test_a_run_holds_what_each_task_wrote_once_though_an_older_turn_wrote_late(
+    broker, turns, saver, schema, crashes
+):
+    """Of two tasks one was done when the older turn ended."""
+    ran = []
+    late = Late(saver, only="old", full_at=1)
+
+    async def one(state):
+        ran.append("one")
+        return {"trail": ["one"]}
+
+    async def old(state):
+        ran.append("old")
+        return [Command(update={"trail": ["old"]})] * 3
+
+    async def new(state):
+        ran.append("new")
+        await late.arrive()
+        return {"trail": ["new"]}
+
+    def graph_of(two, checkpointer):
+        builder = StateGraph(schema).add_node("one", one).add_node("two", two)
+        builder.add_edge(START, "one").add_edge(START, "two")
+        return builder.compile(checkpointer=checkpointer)
+
+    config, sync = {"configurable": {"thread_id": THREAD}}, {"durability": "sync"}
+    async with turns.take(THREAD) as turn:
+        with pytest.raises(OSError, match="full"):
+            await graph_of(old, FencedSaver(late, turn)).ainvoke({"trail": ["in"]}, config, **sync)
+    await broker.clock.advance(1)
+    async with turns.take(THREAD) as turn:
+        full = Late(saver, only="nothing", full_at=1 if crashes else 9)
+        with pytest.raises(OSError, match="full") if crashes else contextlib.nullcontext():
+            await graph_of(new, FencedSaver(full, turn)).ainvoke(None, config, **sync)
+    await broker.clock.advance(1)
+    async with turns.take(THREAD) as turn:
+        graph = graph_of(new, FencedSaver(saver, turn))
+        if crashes:
+            await graph.ainvoke(None, config, **sync)
+        for reader in (graph, graph_of(new, saver)):
+            assert (await reader.aget_state(config)).values["trail"] == ["in", "one", "new"]
+    assert sorted(ran) == ["new", "old", "one"]
+
+
 async def test_nothing_is_stored_when_the_turn_has_ended(client, turns, saver):
     async with turns.take(THREAD) as turn:
         fenced = FencedSaver(saver, turn)
@@ -152,10 +345,12 @@ async def test_a_machine_whose_clock_is_behind_waits_until_it_is_not(turns, save
 
 async def test_numbers_rise_though_the_broker_is_another_one_and_its_time_behind(turns, saver):
     async with turns.take(THREAD) as turn:
-        first = await put(saver, at(), **{TURN: turn.number + 1_000_000})
+        ahead = turn.number + 1_000_000
+        first = await put(saver, at(), **{TURN: ahead})
         fenced = FencedSaver(saver, turn)
         assert id_of(await fenced.aget_tuple(at())) == id_of(first)
         second = await put(fenced, first)
+        await put(saver, first, **{TURN: ahead})  # late
     async with turns.take(THREAD) as turn:
         assert id_of(await FencedSaver(saver, turn).aget_tuple(at())) == id_of(second)
 
@@ -246,7 +441,7 @@ class FullDisk(InMemorySaver):
     is_full = False
 
     async def aput(self, config, checkpoint, metadata, new_versions):
-        if self.is_full and metadata["step"] >= 2:
+        if self.is_full and metadata["source"] == "loop" and metadata["step"] >= 2:
             raise OSError("no space left")
         return await super().aput(config, checkpoint, metadata, new_versions)
 
