@@ -101,8 +101,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         matching = self._saver.alist(thread, filter=filter, before=before)
         wanted = {_id(one) async for one in matching} if filter or before else None
         one, left = None if wanted == set() else await self.aget_tuple(thread), limit
-        oldest = min(wanted) if wanted else ""
-        while one is not None and left != 0 and _id(one) >= oldest:
+        while one is not None and left != 0:
             if wanted is None or _id(one) in wanted:
                 left = None if left is None else left - 1
                 yield one

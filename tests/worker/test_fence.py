@@ -100,6 +100,8 @@ async def test_a_late_checkpoint_of_an_older_turn_is_passed_over(broker, turns, 
         assert id_of(await fenced.aget_tuple(at(namespace))) == id_of(third)
         listed = [id_of(one) async for one in fenced.alist(at(namespace))]
         assert listed == [id_of(third), id_of(second), id_of(first)]
+        before = fenced.alist(at(namespace), before=third, limit=1)
+        assert [id_of(one) async for one in before] == [id_of(second)]
         of_message = fenced.alist(at(namespace), filter={MESSAGE: "m"}, limit=1)
         assert [id_of(one) async for one in of_message] == [id_of(first)]
         await put(fenced, third)
