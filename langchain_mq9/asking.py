@@ -18,7 +18,7 @@ from langchain_mq9.tool import Mq9Tool
 from mq9 import Gathered, InvalidRequest, Mq9Error, Payload
 from mq9.client.error_answers import ErrorAnswer
 from mq9.operations import Operation
-from mq9.operations.asking import (
+from mq9.operations.ask import (
     DEFAULT_TIMEOUT_S,
     AskResult,
     Question,
@@ -28,9 +28,9 @@ from mq9.operations.asking import (
     recipient,
     value_of,
 )
-from mq9.operations.errors import explained
-from mq9.operations.result import Result
-from mq9.operations.untrusted_text import visible
+from mq9.operations.execution import explained
+from mq9.operations.message_views import visible
+from mq9.operations.operation import Result
 
 __all__ = ["AskAgentTool", "AskingMethods", "Mode", "Question"]
 

@@ -12,7 +12,7 @@ from typing import cast
 
 from langchain_core.runnables import RunnableConfig
 
-from mq9.operations.steps import Step
+from mq9.operations.caller import Step
 
 PATH = "mq9_path"  # in a run's configuration: that of the message which the run works on
 # In the metadata of a worker's run, and so of its checkpoints: the key of its message, which begins

@@ -18,12 +18,11 @@ from mq9 import InvalidRequest, MailboxNotFound, Mq9Error
 from mq9.operations import Caller, Operation
 from mq9.operations.acks import AckArguments, AckResult, ack_messages
 from mq9.operations.execution import unread_line
-from mq9.operations.fetch import FetchArguments, FetchResult, fetch_messages
-from mq9.operations.limits import HIGHEST_MAX_CHARS
-from mq9.operations.message_views import MessageView
-from mq9.operations.result import Result
+from mq9.operations.fetch import FetchArguments, FetchMessagesResult, fetch_messages
+from mq9.operations.identity import HIGHEST_MAX_CHARS
+from mq9.operations.message_views import MessageView, visible
+from mq9.operations.operation import Result
 from mq9.operations.tool_names import ToolNames
-from mq9.operations.untrusted_text import visible
 from mq9.operations.waiting import senders_of, total, waiting_for
 from mq9.protocol import checks
 
@@ -31,7 +30,7 @@ _logger = logging.getLogger("mq9.tools")
 
 T = TypeVar("T")
 
-_FETCH: Operation[Any, FetchResult] = fetch_messages
+_FETCH: Operation[Any, FetchMessagesResult] = fetch_messages
 _ACK: Operation[Any, AckResult] = ack_messages
 
 InboxMode = Literal["notice", "messages"]
@@ -268,7 +267,9 @@ def _unnamed(caller: Caller) -> Caller:
     return replace(caller, tools=ToolNames())
 
 
-async def _fetch(caller: Caller, most: int, max_chars: int, *, new_only: bool) -> FetchResult:
+async def _fetch(
+    caller: Caller, most: int, max_chars: int, *, new_only: bool
+) -> FetchMessagesResult:
     arguments = FetchArguments(
         num_msgs=most, wait_seconds=0, max_chars=max_chars, new_only=new_only
     )

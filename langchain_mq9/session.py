@@ -23,21 +23,18 @@ from langchain_mq9.langsmith_headers import run_headers
 from langchain_mq9.threads import thread_mailbox, thread_step
 from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
-from mq9.operations.arguments import Arguments
-from mq9.operations.asking import ask_agent
-from mq9.operations.conversations import Conversations
-from mq9.operations.deliveries import DeliveryMemory
-from mq9.operations.errors import unreachable
-from mq9.operations.leases import LeaseKeeper
-from mq9.operations.limits import (
+from mq9.operations.ask import ask_agent
+from mq9.operations.caller import PrivateMailbox, PrivateMailboxes
+from mq9.operations.conversations import DEFAULT_MAX_HOPS, Conversations
+from mq9.operations.execution import unreachable
+from mq9.operations.identity import (
     DEFAULT_HOLD_S,
     DEFAULT_MAX_CHARS,
     DEFAULT_REGISTRATION_TTL_S,
     HIGHEST_MAX_CHARS,
 )
-from mq9.operations.paths import DEFAULT_MAX_HOPS
-from mq9.operations.private_mailbox import PrivateMailbox, PrivateMailboxes
-from mq9.operations.result import Result
+from mq9.operations.leases import DeliveryMemory, LeaseKeeper
+from mq9.operations.operation import Arguments, Result
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 

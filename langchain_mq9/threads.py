@@ -7,8 +7,8 @@ import json
 from langchain_core.runnables import RunnableConfig
 
 from langchain_mq9.calls import step_id_of, thread_of, tool_call_of
-from mq9.operations.ownership import agent_key, code
-from mq9.operations.steps import Step
+from mq9.operations.caller import Step
+from mq9.operations.identity import agent_key, code
 
 
 def thread_mailbox(agent: str, thread_id: str) -> str:

@@ -15,8 +15,8 @@ from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.tools import TOOLS
 from mq9 import ClientOptions, InvalidRequest
 from mq9.models import Unread
-from mq9.operations.limits import DEFAULT_HOLD_S, DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
-from mq9.operations.paths import DEFAULT_MAX_HOPS
+from mq9.operations.conversations import DEFAULT_MAX_HOPS
+from mq9.operations.identity import DEFAULT_HOLD_S, DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 from mq9.operations.waiting import unread_of
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, PREFIX, Settings
 from mq9.errors import InvalidRequest
-from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
+from mq9.operations.identity import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

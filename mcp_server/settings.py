@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mq9 import InvalidRequest
-from mq9.operations.identity import Identity
-from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S, HIGHEST_MAX_CHARS
+from mq9.operations.identity import (
+    DEFAULT_MAX_CHARS,
+    DEFAULT_REGISTRATION_TTL_S,
+    HIGHEST_MAX_CHARS,
+    Identity,
+)
 from mq9.operations.listing import NAMES, READ_ONLY
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests

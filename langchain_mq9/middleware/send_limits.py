@@ -17,9 +17,9 @@ from langgraph.types import Command
 from langchain_mq9.calls import hops_limited
 from mq9 import InvalidRequest
 from mq9 import address as addresses
-from mq9.operations.asking import ask_agent
-from mq9.operations.messages import send_message
-from mq9.operations.paths import HIGHEST_MAX_HOPS
+from mq9.operations.ask import ask_agent
+from mq9.operations.conversations import HIGHEST_MAX_HOPS
+from mq9.operations.mail import send_message
 from mq9.protocol import checks
 
 ExitBehavior = Literal["continue", "end", "error"]

@@ -27,7 +27,7 @@ from mq9.client.answer_ids import answer_digest
 from mq9.client.error_answers import HEADER as ERROR
 from mq9.client.error_answers import ErrorAnswer, Failure
 from mq9.models import Message
-from mq9.operations.paths import extended
+from mq9.operations.conversations import extended
 from mq9.questions import RECEIPTS, TAG, Outcome, Receipt, closed
 
 logger = logging.getLogger("mq9.worker")

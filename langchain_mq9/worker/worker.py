@@ -59,8 +59,13 @@ from mq9.client.consumer.options import (
 )
 from mq9.client.consumer.processing import back_at_work, without_slot
 from mq9.client.error_answers import reference_of
+from mq9.operations.conversations import (
+    DEFAULT_MAX_HOPS,
+    HIGHEST_MAX_HOPS,
+    extended,
+    reason_to_stop,
+)
 from mq9.operations.identity import slug
-from mq9.operations.paths import DEFAULT_MAX_HOPS, HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks, requests
 from mq9.questions import InvalidAnswer
 

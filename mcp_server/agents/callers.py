@@ -24,9 +24,8 @@ from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock
 from mq9.operations import Caller, Identity, OperationError
 from mq9.operations.conversations import Conversations
-from mq9.operations.deliveries import DeliveryMemory
-from mq9.operations.errors import unreachable
-from mq9.operations.leases import LeaseKeeper
+from mq9.operations.execution import unreachable
+from mq9.operations.leases import DeliveryMemory, LeaseKeeper
 
 _logger = logging.getLogger("mq9.mcp")
 

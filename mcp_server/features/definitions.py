@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mcp_server.settings import Settings
-from mq9.operations.schemas import arguments_schema, result_schema
+from mq9.operations.operation import arguments_schema, result_schema
 
 
 def definitions(settings: Settings) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from mcp_server.agents.callers import Callers, Context
 from mcp_server.features.resources import guide
 from mcp_server.settings import Settings
 from mq9.address import shown
-from mq9.operations.untrusted_text import visible
+from mq9.operations.message_views import visible
 
 _MAX_ARGUMENT_CHARS = 100_000
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -24,10 +24,9 @@ from pydantic import ValidationError
 from mcp_server.agents.callers import Callers, Context
 from mcp_server.settings import Settings
 from mq9.operations import Identity, Operation, OperationError, perform
-from mq9.operations.arguments import Arguments
 from mq9.operations.discovery import DiscoverArguments, agent_discover
-from mq9.operations.messages import QueryArguments, query_messages
-from mq9.operations.result import Result
+from mq9.operations.mail import QueryArguments, query_messages
+from mq9.operations.operation import Arguments, Result
 from mq9.operations.tool_names import ToolNames
 
 R = TypeVar("R", bound=Result)

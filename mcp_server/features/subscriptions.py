@@ -28,8 +28,8 @@ from mcp_server.features.resources import mailbox_of
 from mq9 import Deliver, Forbidden, LimitReached, MailboxNotFound, Mq9Client, Mq9Error
 from mq9.clock import sleep
 from mq9.operations import Caller, OperationError
-from mq9.operations.errors import explained
-from mq9.operations.messages import query_messages
+from mq9.operations.execution import explained
+from mq9.operations.mail import query_messages
 
 _logger = logging.getLogger("mq9.mcp")
 

@@ -26,9 +26,8 @@ from mcp_server.settings import Settings
 from mq9 import Mq9Error
 from mq9 import address as addresses
 from mq9.operations import Caller, Operation, OperationError, perform
-from mq9.operations.arguments import Arguments
 from mq9.operations.execution import confirmation
-from mq9.operations.result import Result
+from mq9.operations.operation import Arguments, Result
 
 MAX_CALLS = 64  # in work, of one agent
 _MAX_ERRORS = 5  # wrong arguments that are spelled out

@@ -12,8 +12,7 @@ from mq9.lazy import lazy_names
 if TYPE_CHECKING:
     from mq9.operations.caller import Caller
     from mq9.operations.catalog import ALL, MCP_OPERATIONS, OPERATIONS
-    from mq9.operations.errors import OperationError
-    from mq9.operations.execution import perform
+    from mq9.operations.execution import OperationError, perform
     from mq9.operations.identity import Identity
     from mq9.operations.operation import Operation
 
@@ -38,8 +37,7 @@ if not TYPE_CHECKING:  # which would let every name pass
                 "MCP_OPERATIONS",
                 "OPERATIONS",
             ),
-            "errors": ("OperationError",),
-            "execution": ("perform",),
+            "execution": ("OperationError", "perform"),
             "identity": ("Identity",),
             "operation": ("Operation",),
         },

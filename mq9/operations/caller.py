@@ -1,25 +1,133 @@
-"""On whose behalf an operation runs: the connection, the agent, and its limits."""
+"""On whose behalf an operation runs: the connection, the agent, its thread, and its limits."""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mq9 import address as addresses
-from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound
-from mq9.operations import paths
-from mq9.operations.conversations import Conversations
-from mq9.operations.deliveries import Deliveries, DeliveryMemory, Leases
-from mq9.operations.identity import Identity, address_in
-from mq9.operations.limits import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
-from mq9.operations.private_mailbox import PrivateMailbox, description
-from mq9.operations.steps import Step
+from mq9.client.client import Mq9Client
+from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound, Mq9Error
+from mq9.models import Unread
+from mq9.operations.conversations import Conversations, extended
+from mq9.operations.identity import (
+    DEFAULT_MAX_CHARS,
+    DEFAULT_REGISTRATION_TTL_S,
+    Identity,
+    address_in,
+)
+from mq9.operations.leases import Deliveries, DeliveryMemory, LeaseKeeper
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import requests
 
 if TYPE_CHECKING:
     from mq9.client.client import Mq9Client
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What tells a step from all others, the same when it is taken again.
+
+    Attributes:
+        secret: What its questions are known by, which nobody can guess: 32 characters.
+        mail_address: Where they are answered, which nobody can guess either.
+    """
+
+    secret: str
+    mail_address: str
+
+
+TTL_S = 30 * 86_400  # after the last use
+_RENEWED_EVERY_MS = 86_400_000
+_MOST = 10_000  # threads that are remembered
+
+
+class PrivateMailbox:
+    """The mailbox where one thread of an agent gets its answers.
+
+    Args:
+        mail_address: Its address, which nobody can guess.
+        desc: Its description, by which the agent's other threads know that it is not theirs.
+    """
+
+    def __init__(self, mail_address: str, desc: str) -> None:
+        self.mail_address = mail_address
+        self._desc = desc
+        self._renewed_ms: int | None = None  # by the client's monotonic clock
+
+    async def ensure(self, client: Mq9Client) -> str:
+        """Make it if it is missing, let it last for its whole time again, and return its address.
+
+        A mailbox that was renewed within a day is taken to be there.
+
+        Raises:
+            LimitReached: The broker holds as many mailboxes as it may.
+        """
+        now = client.clock.monotonic_ms()
+        if self._renewed_ms is None or now - self._renewed_ms >= _RENEWED_EVERY_MS:
+            await client.mailbox_create(
+                name=self.mail_address, ttl=TTL_S, desc=self._desc, renew=True
+            )
+            self._renewed_ms = now
+        return self.mail_address
+
+    def forget(self) -> None:
+        """Note that it is not there."""
+        self._renewed_ms = None
+
+    async def unread(self, client: Mq9Client, group_name: str) -> Unread:
+        """Return what waits for a group in it; nothing where that is not known.
+
+        A mailbox that this process has not used yet is not asked for it.
+        """
+        if self._renewed_ms is None:
+            return Unread()
+        try:
+            status = await client.mailbox_status(self.mail_address, group_name=group_name)
+        except Mq9Error as error:  # what was called for is done
+            if isinstance(error, MailboxNotFound):
+                self.forget()
+            return Unread()
+        return Unread() if status.group is None else status.group.pending
+
+
+class PrivateMailboxes:
+    """The private mailboxes of an agent's threads, the longest unused forgotten first.
+
+    Usable from several threads.
+
+    Args:
+        agent: The agent's name.
+    """
+
+    def __init__(self, agent: str) -> None:
+        self._desc = description(agent)
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, PrivateMailbox] = OrderedDict()
+
+    def at(self, mail_address: str) -> PrivateMailbox:
+        """Return the private mailbox with an address."""
+        with self._lock:
+            found = self._known.get(mail_address)
+            if found is None:
+                found = self._known[mail_address] = PrivateMailbox(mail_address, self._desc)
+                if len(self._known) > _MOST:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(mail_address)
+            return found
+
+    def forget(self) -> None:
+        """Note that none of them may be there, as on another connection."""
+        with self._lock:
+            self._known.clear()
+
+
+def description(agent: str) -> str:
+    """Return the description of the private mailboxes of an agent's threads."""
+    return f"private to a thread of agent {agent}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +170,7 @@ class Caller:
     read_only: bool = False
     registration_ttl: int = DEFAULT_REGISTRATION_TTL_S
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
-    leases: Leases | None = None
+    leases: LeaseKeeper | None = None
     reads_results: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     idempotency_id: str | None = None
@@ -198,7 +306,7 @@ class Caller:
                 f"mail_address: this conversation has passed through {len(before)} agents, and may "
                 "not be sent on"
             )
-        return paths.extended(before, self.identity.name)
+        return extended(before, self.identity.name)
 
     async def ensure_mailbox(self) -> None:
         """Make the agent's own mailbox, once, if it is missing; who may only read, makes none."""

@@ -7,11 +7,9 @@ from typing import Any
 from mq9.operations.acks import ack_messages
 from mq9.operations.discovery import agent_discover
 from mq9.operations.fetch import fetch_messages
-from mq9.operations.mailboxes import create_mailbox
-from mq9.operations.messages import delete_message, query_messages, send_message
+from mq9.operations.mail import create_mailbox, delete_message, query_messages, send_message
 from mq9.operations.operation import Operation
-from mq9.operations.registration import agent_register, agent_unregister
-from mq9.operations.whoami import whoami
+from mq9.operations.own_agent import agent_register, agent_unregister, whoami
 
 # In the order in which an agent meets them.
 OPERATIONS: tuple[Operation[Any, Any], ...] = (

@@ -2,19 +2,256 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-from pydantic import Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from mq9.models import Waiting
-from mq9.operations.arguments import Arguments, Group, MaxChars, OwnMailbox
-from mq9.operations.caller import Caller
-from mq9.operations.message_views import MessageView, views
-from mq9.operations.operation import operation
-from mq9.operations.result import Result
-from mq9.operations.stopping import StoppedView, stop_loops
-from mq9.operations.taking import Wanted, take, take_from_either
+from mq9.errors import MailboxNotFound, MessageNotFound, Mq9Error
+from mq9.models import Deliver, FetchResult, Message, Waiting
+from mq9.operations.caller import Caller, PrivateMailbox
+from mq9.operations.conversations import is_return, reason_to_stop
+from mq9.operations.identity import Identity
+from mq9.operations.leases import Delivery
+from mq9.operations.message_views import MessageView, views, visible
+from mq9.operations.operation import Arguments, Group, MaxChars, OwnMailbox, Result, operation
+
+_logger = logging.getLogger("mq9.operations")
+
+_SUFFIX = ".dead"
+_LONGEST_ADDRESS = 128
+_AGAIN_S = 600.0  # until what could not be moved is tried again
+_MOST_REASONS = 3
+
+
+class StoppedView(BaseModel):
+    """Messages that were moved away, since their conversation went in a circle or too far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    msg_ids: list[int]
+    moved_to: str = Field(description="Where they are kept.")
+    untrusted_reasons: list[str] = Field(description="Why, with the agents they passed through.")
+
+
+async def stop_loops(
+    caller: Caller, messages: Sequence[Message], *, are_answers: bool
+) -> tuple[list[Message], StoppedView | None]:
+    """Move what is to be stopped out of a fetched result, and remember the paths of the rest.
+
+    Args:
+        caller: The agent that fetched; without one, nothing is stopped.
+        messages: What it fetched, from one mailbox.
+        are_answers: Whether what comes to that mailbox answers what the agent asked.
+
+    Returns:
+        The messages that the agent may deal with, and what was moved; None for nothing.
+    """
+    identity = caller.identity
+    if identity is None:
+        return list(messages), None
+    conversations = caller.conversations
+    dead_letter = conversations.dead_letter or _dead_letter_of(identity)
+    kept, moved, reasons = [], [], []
+    now_ms = caller.client.clock.monotonic_ms()
+    for message in messages:
+        is_answer = are_answers or conversations.is_answer(message)
+        reason = reason_to_stop(
+            message.path, identity.name, max_hops=conversations.max_hops, is_answer=is_answer
+        )
+        if reason is None or message.mail_address == dead_letter:
+            is_answer = is_answer or is_return(message.path, identity.name)
+            conversations.taken(caller.consumer, message, is_answer=is_answer, now_ms=now_ms)
+            kept.append(message)
+        elif await _move(caller, identity, message, dead_letter, reason):
+            moved.append(message.msg_id)
+            reasons.append(visible(reason))
+    if not moved:
+        return kept, None
+    return kept, StoppedView(
+        msg_ids=moved, moved_to=dead_letter, untrusted_reasons=reasons[:_MOST_REASONS]
+    )
+
+
+def _dead_letter_of(identity: Identity) -> str:
+    beginning = identity.mail_address[: _LONGEST_ADDRESS - len(_SUFFIX)]
+    return f"{beginning.rstrip('.')}{_SUFFIX}"
+
+
+async def _move(
+    caller: Caller, identity: Identity, message: Message, dead_letter: str, reason: str
+) -> bool:
+    """Move a message, or else give it back for a while; tell whether it was moved."""
+    try:
+        try:
+            await message.move(dead_letter, reason=reason)
+        except MailboxNotFound:
+            description = identity.description(dead_letter)
+            await caller.client.mailbox_create(name=dead_letter, desc=description, renew=True)
+            await message.move(dead_letter, reason=reason)
+    except Mq9Error as error:
+        _logger.warning(
+            "message %d of %s is stopped (%s) and cannot be moved to %s: %s",
+            message.msg_id,
+            message.mail_address,
+            *(reason, dead_letter, error),
+        )
+        await message.nack(delay=_AGAIN_S)
+        return False
+    _logger.warning(
+        "message %d of %s was moved to %s: %s",
+        message.msg_id,
+        message.mail_address,
+        *(dead_letter, reason),
+    )
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller wants to have, wherever it is.
+
+    Attributes:
+        group_name: The consumer group; None for the caller's own.
+        num_msgs: How many messages at the most.
+        max_bytes: How large they may be together; one always fits.
+        wait_ms: How long to wait for a first one, in milliseconds.
+        redeliver_own: Whether what the caller holds already comes again.
+    """
+
+    group_name: str | None
+    num_msgs: int
+    max_bytes: int
+    wait_ms: int
+    redeliver_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was leased to a caller.
+
+    Attributes:
+        delivery: Where it came from.
+        fetched: The messages, and what the broker said with them.
+        is_news: Whether the caller is not known to have fetched one of them before.
+    """
+
+    delivery: Delivery
+    fetched: FetchResult
+    is_news: bool
+
+
+async def take(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
+    """Lease messages of a mailbox to a caller."""
+    group = caller.group_to_use(wanted.group_name, mail_address)
+    fetched = await caller.client.fetch(
+        mail_address,
+        group_name=group,
+        deliver=Deliver.EARLIEST,
+        num_msgs=wanted.num_msgs,
+        max_wait_ms=wanted.wait_ms,
+        lease_ms=caller.lease_ms,
+        max_bytes=wanted.max_bytes,
+        redeliver_own=wanted.redeliver_own,
+        consumer=caller.consumer,
+    )
+    ids = tuple(message.msg_id for message in fetched)
+    delivery = Delivery(mail_address, group, caller.consumer, fetched.batch, ids)
+    return Taken(delivery, fetched, _is_news(caller, delivery))
+
+
+async def take_from_either(
+    caller: Caller, private: PrivateMailbox, own: str, wanted: Wanted
+) -> Taken:
+    """Lease messages of a thread's private mailbox to it, or else of its agent's own.
+
+    What it holds already in one keeps it from nothing that is new in the other. While both are
+    empty it waits for either. When this is cancelled, nothing is leased by it.
+
+    Args:
+        caller: The thread.
+        private: Its private mailbox, which need not exist.
+        own: The agent's mailbox.
+        wanted: What to lease.
+
+    Returns:
+        Messages of one of them; when there are none, what the broker said of the agent's own.
+    """
+    at_once = replace(wanted, wait_ms=0)
+    try:
+        answers = await take(caller, private.mail_address, at_once)
+    except MailboxNotFound:
+        private.forget()
+        return await take(caller, own, wanted)
+    await private.ensure(caller.client)
+    if answers.is_news:
+        return answers
+    mail = await take(caller, own, at_once)
+    if answers.fetched and not mail.is_news:
+        return answers
+    if mail.fetched or wanted.wait_ms == 0:
+        return mail
+    return await _wait_for_either(caller, private, own, wanted)
+
+
+async def _wait_for_either(
+    caller: Caller, private: PrivateMailbox, own: str, wanted: Wanted
+) -> Taken:
+    answers = asyncio.create_task(take(caller, private.mail_address, wanted))
+    mail = asyncio.create_task(take(caller, own, wanted))
+    waiting = {answers, mail}
+    chosen: asyncio.Task[Taken] | None = None
+    try:
+        while waiting and chosen is None:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if answers in done and _has_answers(answers, private):
+                chosen = answers
+            elif mail in done and mail.result().fetched:
+                chosen = mail
+    finally:
+        await _undo(caller, [one for one in (answers, mail) if one is not chosen])
+    return mail.result() if chosen is None else chosen.result()
+
+
+def _has_answers(wait: asyncio.Task[Taken], private: PrivateMailbox) -> bool:
+    try:
+        return bool(wait.result().fetched)
+    except MailboxNotFound:  # it expired meanwhile
+        private.forget()
+        return False
+
+
+async def _undo(caller: Caller, waits: Sequence[asyncio.Task[Taken]]) -> None:
+    """End waits, and give back what one has leased all the same."""
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait(waits)
+    for wait in waits:
+        if wait.cancelled() or wait.exception() is not None:
+            continue
+        delivery = wait.result().delivery
+        for msg_id in delivery.msg_ids if delivery.batch is not None else ():
+            with suppress(MessageNotFound):  # it has expired
+                await caller.client.nack(
+                    delivery.mail_address,
+                    delivery.group_name,
+                    msg_id,
+                    batch=delivery.batch,
+                    consumer=delivery.consumer,
+                )
+
+
+def _is_news(caller: Caller, delivery: Delivery) -> bool:
+    place = delivery.mail_address, delivery.group_name
+    return any(
+        all(place != (one.mail_address, one.group_name) for one in caller.deliveries.find(msg_id))
+        for msg_id in delivery.msg_ids
+    )
+
 
 MAX_WAIT_S = 45  # hosts give up on a tool after about a minute
 _WAIT_S = 1  # unless it is said
@@ -44,7 +281,7 @@ class FetchArguments(Arguments):
         return _WAIT_S if self.wait_seconds is None else self.wait_seconds
 
 
-class FetchResult(Result):
+class FetchMessagesResult(Result):
     """Result of fetch_messages."""
 
     mail_address: str
@@ -78,7 +315,7 @@ _MORE = "[[confirm these with @ack_messages, then ]]call @fetch_messages again"
     ),
     leases=True,
 )
-async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchResult:
+async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMessagesResult:
     """Lease messages of a mailbox to the caller."""
     own = await caller.mailbox_to_read(arguments.mail_address)
     max_chars = arguments.max_chars or caller.max_chars
@@ -105,7 +342,7 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchResu
     if caller.leases is not None and fetched.lease_until is not None:
         caller.leases.fetched(delivery, caller.lease_ms)
     now_ms = caller.client.clock.now_ms()
-    return FetchResult(
+    return FetchMessagesResult(
         mail_address=address,
         messages=views(messages, max_chars, caller.tools.text(_REST)),
         empty=None

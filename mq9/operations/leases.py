@@ -1,8 +1,9 @@
-"""The leases of what an agent has fetched: they are renewed, and it is known which have ended."""
+"""What an agent has fetched: from where, and which of its leases are renewed or have ended."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 from collections import OrderedDict, defaultdict, deque
@@ -13,7 +14,119 @@ from dataclasses import dataclass
 from mq9.client.client import Mq9Client
 from mq9.clock import sleep
 from mq9.errors import MessageNotFound, Mq9Error
-from mq9.operations.deliveries import Delivery
+
+_MOST = 10_000  # messages that are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One fetch result, or what is assumed of a message that no remembered result held.
+
+    Attributes:
+        mail_address: The mailbox that it came from.
+        group_name: The consumer group.
+        consumer: Who fetched it.
+        batch: The broker's token of the result; None on a broker without leases.
+        msg_ids: Its messages in their order; empty when the result is not remembered.
+    """
+
+    mail_address: str
+    group_name: str
+    consumer: str
+    batch: str | None = None
+    msg_ids: tuple[int, ...] = ()
+
+    def through(self, msg_id: int) -> tuple[int, ...]:
+        """Return the messages of the result up to and including one of them."""
+        return self.msg_ids[: self.msg_ids.index(msg_id) + 1]
+
+
+@dataclass(slots=True)
+class _Known:
+    delivery: Delivery
+    let_go: int | None = None  # a number that grows with time; None while it is held
+
+
+class DeliveryMemory:
+    """Remembers the latest fetch result of each message, apart for each scope.
+
+    Args:
+        most: How many messages are remembered over all scopes; the longest unused go first.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self.most = most
+        self.numbers = itertools.count()
+        # One message in a scope may have come from several mailboxes and groups.
+        self.order: OrderedDict[tuple[str, int, tuple[str, str]], None] = OrderedDict()
+        self.known: dict[tuple[str, int], dict[tuple[str, str], _Known]] = {}
+
+    def of(self, scope: str, *, and_others: bool = False) -> Deliveries:
+        """Return what is remembered for one scope, such as a consumer.
+
+        Args:
+            scope: Its name.
+            and_others: Whether what no result of the scope held may come from other scopes.
+        """
+        return Deliveries(self, scope, and_others)
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """What is remembered for one scope, and for others where it may fall back to them."""
+
+    _memory: DeliveryMemory
+    _scope: str
+    _and_others: bool = False
+
+    def remember(self, delivery: Delivery) -> None:
+        """Note a fetch result for each of its messages."""
+        order, known = self._memory.order, self._memory.known
+        place = delivery.mail_address, delivery.group_name
+        for msg_id in delivery.msg_ids:
+            known.setdefault((self._scope, msg_id), {})[place] = _Known(delivery)
+            order[self._scope, msg_id, place] = None
+            order.move_to_end((self._scope, msg_id, place))
+        while len(order) > self._memory.most:
+            (scope, msg_id, old_place), _ = order.popitem(last=False)
+            places = known[scope, msg_id]
+            del places[old_place]
+            if not places:
+                del known[scope, msg_id]
+
+    def let_go(self, delivery: Delivery, msg_id: int) -> None:
+        """Note that a message was dealt with or given back."""
+        known = self._known(msg_id).get((delivery.mail_address, delivery.group_name))
+        if known is not None:
+            known.let_go = next(self._memory.numbers)
+
+    def find(self, msg_id: int) -> list[Delivery]:
+        """Return the latest result with a message, for each mailbox and group it came from."""
+        return [one.delivery for one in self._known(msg_id).values()]
+
+    def held(self, found: list[Delivery], msg_id: int) -> list[Delivery]:
+        """Return which results with a message can be meant by who deals with it in order.
+
+        That is where it is still held, or else where it was let go of last, by a call that is made
+        again.
+        """
+        known = self._known(msg_id)
+        let_go = {place: one.let_go for place, one in known.items() if one.let_go is not None}
+        held = [one for one in found if (one.mail_address, one.group_name) not in let_go]
+        return held or [max(found, key=lambda one: let_go[one.mail_address, one.group_name])]
+
+    def find_elsewhere(self, msg_id: int) -> list[Delivery]:
+        """Return the results of other scopes with a message; none where those are not its own."""
+        return [
+            one.delivery
+            for (_, known), places in (self._memory.known.items() if self._and_others else ())
+            if known == msg_id
+            for one in places.values()
+        ]
+
+    def _known(self, msg_id: int) -> dict[tuple[str, str], _Known]:
+        return self._memory.known.get((self._scope, msg_id), {})
+
 
 _logger = logging.getLogger("mq9.operations")
 

@@ -2,15 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
-from typing import Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, SkipJsonSchema
+from pydantic_core import core_schema
 
 from mq9.errors import Forbidden
-from mq9.operations.arguments import Arguments
 from mq9.operations.caller import Caller
-from mq9.operations.result import Result
+from mq9.operations.identity import HIGHEST_MAX_CHARS
+from mq9.protocol import checks
+
+MailAddress = Annotated[str, Field(description="Mailbox address, such as agent.translator.")]
+OwnMailbox = Annotated[str | None, Field(description="Mailbox to use; else your own.")]
+Group = Annotated[
+    str | None,
+    Field(
+        max_length=checks.HEADER_VALUE_LENGTH,
+        description="Consumer group, if you share the work with others.",
+    ),
+]
+Number = Annotated[int, Field(ge=0, le=checks.MAX_MSG_ID)]
+MsgId = Annotated[Number, Field(description="msg_id from a result.")]
+MaxChars = Annotated[
+    int | None,
+    Field(ge=100, le=HIGHEST_MAX_CHARS, description="How much text at the most, in characters."),
+]
+Seconds = Annotated[int | None, Field(ge=0, le=checks.MAX_SECONDS)]
+Tags = Annotated[list[str] | None, Field(max_length=checks.MAX_TAGS)]
+Key = Annotated[str | None, Field(max_length=checks.HEADER_VALUE_LENGTH)]
+Since = Annotated[
+    str | None, Field(description="Only messages from this time on, such as 2026-11-21T07:09:00Z.")
+]
+
+
+class Arguments(BaseModel):
+    """What a model may say: exactly the arguments of the operation, of exactly their types.
+
+    Null and the empty text stand for an argument that is left out, where it may be: all that are
+    not required have the type of what may be null, and no other default, so that a host that makes
+    models name every argument leaves them a way not to. The schema allows arguments that do not
+    exist, since some hosts refuse to work without; they are refused here.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        defer_build=True,  # of most in a program, only some are used
+        json_schema_extra=lambda schema: schema.pop("additionalProperties", None),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_is_empty(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {
+            name: value
+            for name, value in given.items()
+            if not (name in optional and checks.is_absent(value))
+        }
+
+    @property
+    def longest_wait_s(self) -> int:
+        """For how many seconds the operation may wait for something to happen."""
+        return 0
+
+
+class NoArguments(Arguments):
+    """Arguments of an operation that takes none."""
+
+
+class Result(BaseModel):
+    """What a model is told."""
+
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True, defer_build=True)
+
+    unread: str | None = Field(
+        default=None, description="What waits in your own mailbox, if anything."
+    )
+
+    # Said seldom: in no schema, since a model would pay for it with every tool.
+    no_longer_yours: SkipJsonSchema[str | None] = Field(
+        default=None, description="Messages whose leases you have lost, and what became of them."
+    )
+
+    def content(self) -> str:
+        """Return the result as compact JSON, without what does not apply."""
+        return orjson.dumps(self.model_dump(mode="json", exclude_none=True)).decode()
+
 
 A = TypeVar("A", bound=Arguments)
 R = TypeVar("R", bound=Result)
@@ -112,3 +197,76 @@ def operation(
         )
 
     return declare
+
+
+_BEYOND_REACH = 10**6
+_NULL = {"type": "null"}
+
+
+class _Plain(GenerateJsonSchema):
+    """Leaves out titles and nulls: in a result, what would be null is left out."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """Describe what may be null."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Describe what has a default."""
+        if "default" in schema and schema["default"] is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
+        """Describe a text, without its longest length, which nobody means to reach."""
+        described = super().str_schema(schema)
+        described.pop("maxLength", None)
+        return described
+
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        """Describe a number, without limits that nobody means to reach."""
+        described = super().int_schema(schema)
+        if described.get("maximum", 0) > _BEYOND_REACH:
+            del described["maximum"]
+        if described.get("minimum") == 0:
+            del described["minimum"]
+        return described
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Tell that no field needs a title."""
+        return False
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        """Describe a model, without the docstring, which is for programmers."""
+        described = super().model_schema(schema)
+        described.pop("title", None)
+        described.pop("description", None)
+        return described
+
+
+class _Nullable(_Plain):
+    """Lets everything be null that may be left out."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """Describe what may be null."""
+        # Not as a list of types, which some hosts do not know.
+        return {"anyOf": [super().nullable_schema(schema), _NULL]}
+
+
+def arguments_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of what a model may say: no titles, no defaults, no docstrings.
+
+    What may be left out may be null instead, for hosts that make models say everything.
+    """
+    return model.model_json_schema(schema_generator=_Nullable)
+
+
+def result_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of what a model is told: names and types only.
+
+    What a field means its name says again in every result.
+    """
+    schema = model.model_json_schema(schema_generator=_Plain, mode="serialization")
+    for described in (schema, *schema.get("$defs", {}).values()):
+        for field in described["properties"].values():
+            field.pop("description", None)
+    return schema

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mq9.operations.deliveries import Delivery, DeliveryMemory
+from mq9.operations.leases import Delivery, DeliveryMemory
 
 from .tool_calls import (
     ado,

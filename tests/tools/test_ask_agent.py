@@ -28,7 +28,7 @@ from mq9 import (
     SyncMq9Client,
 )
 from mq9.clock import sleep
-from mq9.operations import asking
+from mq9.operations import ask as asking
 
 from .gathering_graph import THREAD, WORKERS, gathering
 from .tool_calls import fetch, run_in, tool_call

@@ -8,8 +8,7 @@ import pytest
 from waiting import until
 
 from langchain_mq9 import Mq9Toolkit
-from mq9.operations.deliveries import Deliveries
-from mq9.operations.leases import LeaseKeeper
+from mq9.operations.leases import Deliveries, LeaseKeeper
 from mq9.testing import FakeBroker
 
 from .examples import VALID

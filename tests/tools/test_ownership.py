@@ -13,8 +13,7 @@ from mq9 import InvalidRequest, Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 from mq9.engine.limits import Limits
-from mq9.operations.identity import Identity
-from mq9.operations.ownership import agent_key, load_key
+from mq9.operations.identity import Identity, agent_key, load_key
 from mq9.server.server import Server
 from mq9.server.users import User, Users
 
@@ -175,7 +174,7 @@ class TestTheKey:
     def test_of_several_processes_that_find_none_one_makes_it(self, tmp_path):
         path = tmp_path / "agent.key"
         said = (
-            "import sys, pathlib; from mq9.operations.ownership import load_key;"
+            "import sys, pathlib; from mq9.operations.identity import load_key;"
             "sys.stdin.read(1); print(load_key(pathlib.Path(sys.argv[1])).hex())"
         )
         processes = [

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from mq9.operations import OPERATIONS
-from mq9.operations.untrusted_text import visible
+from mq9.operations.message_views import visible
 
 from .examples import REQUIRED, with_mailbox
 from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, not_renewed, result, run_in, tool

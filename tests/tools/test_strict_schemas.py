@@ -7,7 +7,7 @@ import pytest
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from mq9.operations import ALL
-from mq9.operations.schemas import arguments_schema
+from mq9.operations.operation import arguments_schema
 
 from .examples import REQUIRED
 from .tool_calls import TOOLS, ado, answer, do, fetch, ids, tool

@@ -15,8 +15,8 @@ from langchain_mq9.connection import ToolConnection
 from langchain_mq9.testing import ScriptedModel, call
 from langchain_mq9.threads import thread_mailbox
 from mq9 import InvalidRequest, MailboxNotFound, address
-from mq9.operations.ownership import agent_key
-from mq9.operations.private_mailbox import TTL_S
+from mq9.operations.caller import TTL_S
+from mq9.operations.identity import agent_key
 
 from .tool_calls import (
     aanswer,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from langchain_mq9 import Mq9Toolkit, SendMessageTool
 from mq9 import AgentNotFound, InvalidRequest, NotConnected
 from mq9.operations import ALL
-from mq9.operations.times import time_at
+from mq9.operations.message_views import time_at
 
 from .examples import REQUIRED
 from .tool_calls import TOOLS, ado, answer, begin, bodies, do, fail, fetch, ids, result, tool
@@ -623,7 +623,7 @@ def test_who_is_not_there_is_told_with_the_nearest_names(planner, anyone):
 
 
 def test_the_nearest_names_are_found_among_many(planner, anyone, monkeypatch):
-    monkeypatch.setattr("mq9.operations.agent_names._MOST_LOOKED_AT", 5)
+    monkeypatch.setattr("mq9.operations.discovery._MOST_LOOKED_AT", 5)
     for name in ("zelda", *(f"worker-{number}" for number in range(10))):
         do(anyone, "agent_register", name=name, capabilities="x")
     told = fail(planner, "send_message", mail_address="zeldaa", content="hello")

@@ -22,16 +22,11 @@ from mq9.errors import (
     NoReply,
 )
 from mq9.models import Gathered, Message, Payload, Priority
-from mq9.operations.agent_names import named, nearest
-from mq9.operations.arguments import Arguments
-from mq9.operations.caller import Caller
-from mq9.operations.discovery import living_first
+from mq9.operations.caller import TTL_S, Caller, Step, description
+from mq9.operations.discovery import living_first, named, nearest
+from mq9.operations.identity import code
 from mq9.operations.message_views import MessageView, views
-from mq9.operations.operation import operation
-from mq9.operations.ownership import code
-from mq9.operations.private_mailbox import TTL_S, description
-from mq9.operations.result import Result
-from mq9.operations.steps import Step
+from mq9.operations.operation import Arguments, Result, operation
 from mq9.protocol import checks
 
 DEFAULT_TIMEOUT_S = 60.0

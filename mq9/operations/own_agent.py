@@ -1,17 +1,17 @@
-"""Operations on the calling agent's registration: make it, and take it out of the registry."""
+"""Operations on the calling agent itself: register, unregister, and who it is."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from mq9.errors import InvalidRequest
-from mq9.operations.arguments import Arguments, NoArguments, OwnMailbox
+from mq9.errors import InvalidRequest, MailboxNotFound
 from mq9.operations.caller import Caller
+from mq9.operations.execution import unread_line
 from mq9.operations.identity import Identity, slug
-from mq9.operations.operation import operation
-from mq9.operations.result import Result
+from mq9.operations.operation import Arguments, NoArguments, OwnMailbox, Result, operation
 
 
 class RegisterArguments(Arguments):
@@ -95,3 +95,54 @@ async def agent_unregister(caller: Caller, _arguments: NoArguments) -> Unregiste
     # By its name alone: somebody else may be registered at its mailbox, too.
     await caller.client.agent_unregister(name=identity.name)
     return UnregisterResult(name=identity.name)
+
+
+class WaitingMail(BaseModel):
+    """What waits in the agent's own mailbox."""
+
+    model_config = ConfigDict(frozen=True)
+
+    critical: int
+    urgent: int
+    normal: int
+
+
+class WhoamiResult(Result):
+    """Result of whoami."""
+
+    name: str
+    mail_address: str = Field(description="Your mailbox: where others reach you.")
+    waiting: Annotated[WaitingMail | None, WithJsonSchema({"type": "object"})] = Field(
+        default=None, description="Mail not yet taken; left out while there is no mailbox."
+    )
+    may_read: str = Field(description="What you may read.")
+    may_send: str = Field(description="Where you may send to.")
+    read_only: bool | None = Field(default=None, description="True when you may only look.")
+
+
+@operation(
+    title="Who am I",
+    description="Tell your own name and mailbox, what waits there, and what you may read and send.",
+    read_only=True,
+    idempotent=True,
+)
+async def whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
+    """Return name, mailbox and permissions of the calling agent."""
+    identity = caller.require_identity()
+    address = identity.mail_address
+    with caller.client.watch_unread(address, address) as watch, suppress(MailboxNotFound):
+        await caller.client.mailbox_status(address)
+    unread = watch.unread
+    return WhoamiResult(
+        name=identity.name,
+        mail_address=address,
+        unread=unread_line(unread, caller),
+        waiting=(
+            None
+            if unread is None
+            else WaitingMail(critical=unread.critical, urgent=unread.urgent, normal=unread.normal)
+        ),
+        may_read=identity.readable,
+        may_send=identity.sendable,
+        read_only=caller.read_only or None,
+    )

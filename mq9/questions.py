@@ -1,0 +1,403 @@
+"""Questions that programs mail to people, which answers fit them, and receipts for answers.
+
+Whoever asks and whoever answers share this format: ``langchain_mq9`` asks, ``mq9 inbox`` and
+``mq9 reply`` show and answer.
+
+An answer is a message: its body's JSON, or else its text. To a question without actions it is the
+answer, whatever it is. To one with actions it is a decision on each of them, which is written in
+one of these ways:
+
+- ``{"decisions": [decision, …]}`` with one decision for each action, in their order, or the list
+  alone;
+- one decision, where there is one action, or where it approves or rejects all of them;
+- the word ``approve`` or ``reject``, which is such a decision.
+
+A decision is ``{"type": "approve"}``, ``{"type": "reject", "message": …}``,
+``{"type": "edit", "edited_action": {"name": …, "args": …}}`` or
+``{"type": "respond", "message": …}``, as LangChain has them. The words of the Agent Inbox schema
+(``accept``, ``ignore``, ``response``, with ``args``) are understood as well.
+
+A receipt tells the person who answered what became of the answer. It goes to the ``reply_to`` of
+the answer, under its ``correlation_id``. The receipt for an accepted answer is
+``{"type": "receipt", "outcome": "accepted"}``. For any other answer it is an error answer with the
+fields ``outcome`` and ``by``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+import orjson
+
+from mq9.client.error_answers import ErrorAnswer, Failure
+from mq9.models import QUESTION_TAG, StoredMessage
+from mq9.protocol.checks import shown
+
+TAG = QUESTION_TAG
+TYPE = "question"  # what the body of such a message says it is
+_CLOSED = "question_closed"  # what the body of the note in a question's place says it is
+DECISIONS = ("approve", "edit", "reject", "respond")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """Something that a program wants to do, and a person is to decide about.
+
+    Attributes:
+        name: What it is, such as the name of a tool.
+        args: What it is to be done with.
+        text: What the asker says of it.
+        decisions: Which of ``DECISIONS`` may be taken.
+        schema: The JSON schema of the arguments; None if the asker does not know it.
+    """
+
+    name: str
+    args: Mapping[str, Any]
+    text: str = ""
+    decisions: tuple[str, ...] = DECISIONS
+    schema: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it stands in the body of a question."""
+        body: dict[str, Any] = {
+            "name": self.name,
+            "args": dict(self.args),
+            "text": self.text,
+            "decisions": list(self.decisions),
+        }
+        if self.schema is not None:
+            body["schema"] = dict(self.schema)
+        return body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question to a person.
+
+    Attributes:
+        text: What is asked.
+        value: What the asker says beside the text, as JSON; None when nothing.
+        actions: What is to be decided about. Without any, whatever is answered is the answer.
+        expires: Until when it may be answered, in Unix seconds; None for always.
+        problem: Why an earlier answer to it was refused; None when none was.
+        schema: The JSON schema of the answer; None if the asker has none.
+    """
+
+    text: str
+    value: Any = None
+    actions: tuple[Action, ...] = ()
+    expires: int | None = None
+    problem: str | None = None
+    schema: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the body of the message that asks it."""
+        body: dict[str, Any] = {"type": TYPE, "text": self.text, "value": self.value}
+        if self.actions:
+            body["actions"] = [one.to_json() for one in self.actions]
+        if self.expires is not None:
+            body["expires"] = self.expires
+        if self.problem is not None:
+            body["problem"] = self.problem
+        if self.schema is not None:
+            body["schema"] = dict(self.schema)
+        return body
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Question | None:
+        """Read the body of a message; None when it is no question of this format."""
+        if body.get("type") != TYPE or not isinstance(body.get("text"), str):
+            return None
+        listed = body.get("actions", [])
+        actions = [_action(one) for one in listed] if isinstance(listed, list) else [None]
+        expires, problem, schema = (body.get(one) for one in ("expires", "problem", "schema"))
+        if isinstance(expires, bool) or not isinstance(expires, int | None):
+            return None
+        if not isinstance(problem, str | None) or not isinstance(schema, dict | None):
+            return None
+        if None in actions:
+            return None
+        return cls(
+            text=body["text"],
+            value=body.get("value"),
+            actions=tuple(one for one in actions if one is not None),
+            expires=expires,
+            problem=problem,
+            schema=schema,
+        )
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Question:
+        """Read the body of a message; one that is not of this format asks what its text says."""
+        try:
+            body = orjson.loads(payload)
+        except ValueError:
+            body = None
+        question = cls.from_json(body) if isinstance(body, dict) else None
+        return question or cls(text=payload.decode("utf-8", "backslashreplace"))
+
+
+def closed(question: Question, text: str) -> dict[str, Any]:
+    """Return the body of the note that takes the place of a question which needs no answer."""
+    return {"type": _CLOSED, "text": text, "question": question.text}
+
+
+def closing_note(payload: bytes) -> str | None:
+    """Return why a question needs no answer any more; None if the body is no such note."""
+    try:
+        body = orjson.loads(payload)
+    except ValueError:
+        return None
+    if not isinstance(body, dict) or body.get("type") != _CLOSED:
+        return None
+    text = body.get("text")
+    return text if isinstance(text, str) else None
+
+
+def _action(body: Any) -> Action | None:
+    if not isinstance(body, dict):
+        return None
+    name, args, text = body.get("name"), body.get("args"), body.get("text", "")
+    decisions, schema = body.get("decisions", list(DECISIONS)), body.get("schema")
+    if not isinstance(schema, dict | None):
+        return None
+    if not isinstance(name, str) or not isinstance(args, dict) or not isinstance(text, str):
+        return None
+    if not isinstance(decisions, list) or not all(one in DECISIONS for one in decisions):
+        return None
+    return Action(name=name, args=args, text=text, decisions=tuple(decisions), schema=schema)
+
+
+_SYNONYMS = {"accept": "approve", "ignore": "reject", "response": "respond"}
+_FOR_ALL = ("approve", "reject")  # what one decision may say of several actions
+
+
+class InvalidAnswer(ValueError):
+    """An answer does not fit its question; the text says why, for the person who gave it."""
+
+
+def answer_of(payload: bytes) -> Any:
+    """Return what a message answers: its body's JSON, else its text.
+
+    Raises:
+        InvalidAnswer: It is neither.
+    """
+    try:
+        return orjson.loads(payload)
+    except ValueError:
+        pass
+    try:
+        return payload.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidAnswer(f"an answer is text or JSON, not {len(payload)} other bytes") from None
+
+
+def decision_word(text: str) -> str | None:
+    """Return which of ``DECISIONS`` a word means; None when none."""
+    word = text.strip().casefold()
+    word = _SYNONYMS.get(word, word)
+    return word if word in DECISIONS else None
+
+
+def check_answer(question: Question, answer: Any) -> None:
+    """Check that an answer fits its question.
+
+    Raises:
+        InvalidAnswer: It does not.
+    """
+    if question.actions:
+        decisions_of(question.actions, answer)
+
+
+def decisions_of(actions: Sequence[Action], answer: Any) -> list[dict[str, Any]]:
+    """Return an answer's decision on each action, as LangChain's middleware takes them.
+
+    Args:
+        actions: What was asked about; one or more.
+        answer: The answer, in any of the forms above.
+
+    Raises:
+        InvalidAnswer: It is in none of them, there are too many or too few decisions, or one is
+            not allowed.
+    """
+    given = _given(answer)
+    if isinstance(given, list):
+        if len(given) != len(actions):
+            raise InvalidAnswer(
+                f"{_count(len(given), 'decision')} came for {_count(len(actions), 'action')}"
+                f" ({', '.join(one.name for one in actions)}); give one for each, in their order"
+            )
+        return [_decision(*one) for one in zip(actions, given, strict=True)]
+    words = [_word(action, given) for action in actions]
+    if len(actions) > 1 and words[0] not in _FOR_ALL:
+        raise InvalidAnswer(
+            f"{words[0]} cannot be said of {len(actions)} actions at once;"
+            " give one decision for each, in their order"
+        )
+    return [_decision(action, given) for action in actions]
+
+
+def _given(answer: Any) -> Any:
+    """Return the decision, or the list of them, that an answer holds."""
+    if isinstance(answer, str):
+        return {"type": answer}
+    if isinstance(answer, Mapping) and "decisions" in answer:
+        answer = answer["decisions"]
+        if not isinstance(answer, list):
+            raise InvalidAnswer(f"decisions: {shown(answer)} is not a list")
+    if not isinstance(answer, list | Mapping):
+        raise InvalidAnswer(f"{shown(answer)} is no decision; {_allowed(DECISIONS)}")
+    return answer
+
+
+def _decision(action: Action, given: Any) -> dict[str, Any]:
+    """Check one decision on one action, and return it in LangChain's form."""
+    if isinstance(given, str):
+        given = {"type": given}
+    word = _word(action, given)
+    decision: dict[str, Any] = {"type": word}
+    if word == "edit":
+        decision["edited_action"] = _edited(action, given)
+    elif word in ("reject", "respond"):
+        message = given.get("message", given.get("args"))
+        if message is None and word == "reject":
+            return decision
+        if not isinstance(message, str) or (word == "respond" and not message):
+            raise InvalidAnswer(f"{action.name}: {word} takes a message, which is a text")
+        decision["message"] = message
+    return decision
+
+
+def _word(action: Action, given: Any) -> str:
+    """Return which of ``DECISIONS`` is taken on an action."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
+        raise InvalidAnswer(
+            f"{action.name}: {shown(given)} is no decision; {_allowed(action.decisions)}"
+        )
+    word = decision_word(given["type"])
+    if word is None or word not in action.decisions:
+        raise InvalidAnswer(
+            f"{action.name}: {shown(given['type'])} is not possible here;"
+            f" {_allowed(action.decisions)}"
+        )
+    return word
+
+
+def _edited(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
+    edited = given.get("edited_action", given.get("args"))
+    if not isinstance(edited, Mapping) or not isinstance(edited.get("args"), Mapping):
+        raise InvalidAnswer(
+            f"{action.name}: edit takes an edited_action, which is an object with name and args"
+        )
+    name = edited.get("name", edited.get("action", action.name))
+    if name != action.name:
+        raise InvalidAnswer(
+            f"{action.name}: an edit changes what it is done with and cannot make it"
+            f" {shown(name)}; reject it instead"
+        )
+    _check_names(action, edited["args"])
+    return {"name": action.name, "args": dict(edited["args"])}
+
+
+def _check_names(action: Action, args: Mapping[str, Any]) -> None:
+    """Check that an edit has the arguments that an action has: by its schema, else as asked."""
+    names, required, takes_more = set(action.args), set(action.args), False
+    properties = None if action.schema is None else action.schema.get("properties")
+    if action.schema is not None and isinstance(properties, Mapping):
+        needed = action.schema.get("required")
+        names, required = set(properties), set(needed if isinstance(needed, list) else ())
+        takes_more = bool(action.schema.get("additionalProperties", False))
+    problems = []
+    if unknown := set() if takes_more else set(args) - names:
+        problems.append(f"it has no {_arguments(unknown)}")
+    if missing := required - set(args):
+        problems.append(f"it lacks the {_arguments(missing)}")
+    if problems:
+        taken = ", ".join(sorted(map(shown, names))) or "nothing"
+        raise InvalidAnswer(f"{action.name}: {' and '.join(problems)}; it takes {taken}")
+
+
+def _arguments(names: Iterable[Any]) -> str:
+    listed = sorted(map(shown, names))
+    return f"argument{'' if len(listed) == 1 else 's'} {', '.join(listed)}"
+
+
+def _allowed(decisions: Sequence[str]) -> str:
+    return f"answer {' or '.join(decisions)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+RECEIPTS = "answer-receipts"  # the header of a question whose asker sends receipts
+_RECEIPT = "receipt"
+
+
+class Outcome(StrEnum):
+    """What became of an answer.
+
+    ``accepted``: It is the answer. ``refused``: It is not, and the question is still open.
+    ``closed``: It is not, and the question is not open any more.
+    """
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What became of an answer.
+
+    Attributes:
+        outcome: What became of it.
+        text: Why it was not accepted.
+        by: Who gave the accepted answer, if it was another one.
+    """
+
+    outcome: Outcome
+    text: str | None = None
+    by: str | None = None
+
+    def body(self, answer: StoredMessage) -> dict[str, Any]:
+        """Return the body of the message that tells it.
+
+        Args:
+            answer: The answer, as a group fetched it.
+        """
+        if self.outcome is Outcome.ACCEPTED:
+            return {"type": _RECEIPT, "outcome": str(self.outcome)}
+        failed = ErrorAnswer.of(answer, Failure.REJECTED, self.text or "").value()
+        return (
+            failed | {"outcome": str(self.outcome)} | ({} if self.by is None else {"by": self.by})
+        )
+
+    @classmethod
+    def read(cls, message: StoredMessage) -> Self | None:
+        """Return what a message says of an answer; None if it is no receipt.
+
+        An error answer without an outcome comes from an asker that gave the answer up: the question
+        is still open.
+        """
+        try:
+            body = message.json()
+        except ValueError:
+            return None
+        if not isinstance(body, dict):
+            return None
+        outcome = next((one for one in Outcome if one == body.get("outcome")), None)
+        if body.get("type") == _RECEIPT:
+            return None if outcome is None else cls(outcome=outcome)
+        failed = ErrorAnswer.read(message)
+        if failed is None:
+            return None
+        by = body.get("by")
+        return cls(
+            outcome=Outcome.CLOSED if outcome is Outcome.CLOSED else Outcome.REFUSED,
+            text=failed.reason,
+            by=by if isinstance(by, str) else None,
+        )
