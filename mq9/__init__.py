@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ConsumerCounters,
         ConsumerEvent,
         ConsumerEventKind,
+        ConsumerOptions,
         ErrorHandler,
         EventHandler,
         Handler,
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
     from mq9.client.mailbox import Mailbox
     from mq9.client.options import ClientOptions
     from mq9.client.receiver import MessageCallback, Receiver
-    from mq9.client.sync_client import SyncConsumer, SyncErrorHandler, SyncHandler, SyncMq9Client
+    from mq9.client.sync_client import (
+        SyncConsumer,
+        SyncConsumerOptions,
+        SyncErrorHandler,
+        SyncHandler,
+        SyncMq9Client,
+    )
     from mq9.client.sync_messages import SyncMessage
     from mq9.clock import Clock
     from mq9.discovery.embeddings import Embeddings
@@ -99,6 +106,7 @@ __all__ = [
     "ConsumerCounters",
     "ConsumerEvent",
     "ConsumerEventKind",
+    "ConsumerOptions",
     "Deliver",
     "Embeddings",
     "ErrorHandler",
@@ -146,6 +154,7 @@ __all__ = [
     "Standing",
     "StoredMessage",
     "SyncConsumer",
+    "SyncConsumerOptions",
     "SyncErrorHandler",
     "SyncHandler",
     "SyncMessage",
@@ -172,6 +181,8 @@ if not TYPE_CHECKING:  # which would let every name pass
                 "ConsumerCounters",
                 "ConsumerEvent",
                 "ConsumerEventKind",
+                "ConsumerOptions",
+                "ConsumerOptions",
                 "ErrorHandler",
                 "EventHandler",
                 "Handler",
@@ -183,6 +194,7 @@ if not TYPE_CHECKING:  # which would let every name pass
             "client.receiver": ("MessageCallback", "Receiver"),
             "client.sync_client": (
                 "SyncConsumer",
+                "SyncConsumerOptions",
                 "SyncErrorHandler",
                 "SyncHandler",
                 "SyncMq9Client",

@@ -9,26 +9,14 @@ from typing import Self, Unpack
 
 from mq9.client.agents import AgentMethods
 from mq9.client.connection import Connection, UnreadWatch
-from mq9.client.consumer import (
-    Consumer,
-    ConsumerOptions,
-    ErrorHandler,
-    EventHandler,
-    GivingUp,
-    Handler,
-)
-from mq9.client.consumer.options import (
-    DEFAULT_MAX_DEATHS,
-    DEFAULT_MAX_DELIVERIES,
-    DEFAULT_MAX_RETRY_DELAY_S,
-    DEFAULT_RETRY_DELAY_S,
-)
+from mq9.client.consumer import Consumer, ConsumerOptions, Handler
+from mq9.client.consumer.options import takes
 from mq9.client.gathering import GatherMethods
 from mq9.client.options import ClientOptions
-from mq9.clock import DEFAULT_POLL_MS, Clock
+from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, Message, bind
+from mq9.models import Message, bind
 from mq9.protocol import checks
 from mq9.protocol.reserved import Reserved
 from mq9.transport.base import Transport
@@ -217,31 +205,9 @@ class Mq9Client(GatherMethods, AgentMethods):
         """
         return self._connection.watch_unread(mail_address, group_name)
 
+    @takes(ConsumerOptions)
     async def consume(
-        self,
-        mail_address: str,
-        handler: Handler,
-        *,
-        group_name: str | None = None,
-        deliver: Deliver | str = Deliver.EARLIEST,
-        num_msgs: int = 10,
-        max_wait_ms: int = DEFAULT_POLL_MS,
-        auto_ack: bool = True,
-        error_handler: ErrorHandler | None = None,
-        concurrency: int = 1,
-        lease_ms: int | None = None,
-        max_deliveries: int = DEFAULT_MAX_DELIVERIES,
-        max_deaths: int = DEFAULT_MAX_DEATHS,
-        dead_letter: str | None = None,
-        retry_delay: float = DEFAULT_RETRY_DELAY_S,
-        max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY_S,
-        handler_timeout: float | None = None,
-        stop_timeout: float = 30.0,
-        agent: str | None = None,
-        consumer: str | None = None,
-        error_answers: bool | None = None,
-        before_dead_letter: GivingUp | None = None,
-        on_event: EventHandler | None = None,
+        self, mail_address: str, handler: Handler, **options: Unpack[ConsumerOptions]
     ) -> Consumer:
         """Start handling the messages of a mailbox in the background.
 
@@ -255,30 +221,7 @@ class Mq9Client(GatherMethods, AgentMethods):
         Raises:
             MailboxNotFound: The mailbox is not there.
         """
-        options = ConsumerOptions(
-            handler=handler,
-            group_name=group_name,
-            deliver=deliver,
-            num_msgs=num_msgs,
-            max_wait_ms=max_wait_ms,
-            auto_ack=auto_ack,
-            error_handler=error_handler,
-            concurrency=concurrency,
-            lease_ms=lease_ms,
-            max_deliveries=max_deliveries,
-            max_deaths=max_deaths,
-            dead_letter=dead_letter,
-            retry_delay=retry_delay,
-            max_retry_delay=max_retry_delay,
-            handler_timeout=handler_timeout,
-            stop_timeout=stop_timeout,
-            agent=agent,
-            consumer=consumer,
-            error_answers=error_answers,
-            before_dead_letter=before_dead_letter,
-            on_event=on_event,
-        )
-        started = Consumer(self, mail_address, options)
+        started = Consumer(self, mail_address, handler, options)
         await started.start(on_end=self._consumers.discard)
         self._consumers.add(started)
         return started

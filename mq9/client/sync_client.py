@@ -6,24 +6,29 @@ import functools
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, Unpack, overload
+from typing import (
+    Annotated,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from mq9.client.client import Mq9Client
 from mq9.client.connection import UnreadWatch
-from mq9.client.consumer import Consumer, ConsumerCounters, EventHandler
+from mq9.client.consumer import Consumer, ConsumerCounters
 from mq9.client.consumer.calls import is_coroutine_function
-from mq9.client.consumer.options import (
-    DEFAULT_MAX_DEATHS,
-    DEFAULT_MAX_DELIVERIES,
-    DEFAULT_MAX_RETRY_DELAY_S,
-    DEFAULT_RETRY_DELAY_S,
-)
+from mq9.client.consumer.options import CALLABLE, CommonOptions, takes
 from mq9.client.options import ClientOptions
 from mq9.client.sync_messages import SyncMessage, as_sync
-from mq9.clock import DEFAULT_POLL_MS, Clock
+from mq9.clock import Clock
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.errors import InvalidRequest, NoReply, NotConnected, RequestFailed
-from mq9.models import Deliver, Extended, FetchResult, Gathered, Message, Payload, StoredMessage
+from mq9.models import Extended, FetchResult, Gathered, Message, Payload, StoredMessage
 from mq9.protocol.requests import DEFAULT_LEASE_MS
 
 # A plain function may block, and so may the methods of its message; a coroutine function awaits.
@@ -38,6 +43,14 @@ SyncErrorHandler: TypeAlias = (
     Callable[[SyncMessage, Exception], object]
     | Callable[[Message, Exception], Coroutine[Any, Any, object]]
 )
+
+
+class SyncConsumerOptions(CommonOptions, total=False):
+    """The options of ``ConsumerOptions``, for a consumer of ``SyncMq9Client``."""
+
+    error_handler: Annotated[SyncErrorHandler | None, CALLABLE]
+    before_dead_letter: Annotated[SyncGivingUp | None, CALLABLE]
+
 
 F = TypeVar("F", bound=Callable[..., object])
 S = TypeVar("S")
@@ -358,58 +371,16 @@ class SyncMq9Client:
         """Renew leases that are still held; they may end sooner than before, too."""
         return self.run(lambda client: client.extend(*args, **kwargs))
 
+    @takes(SyncConsumerOptions)
     def consume(
-        self,
-        mail_address: str,
-        handler: SyncHandler,
-        *,
-        group_name: str | None = None,
-        deliver: Deliver | str = Deliver.EARLIEST,
-        num_msgs: int = 10,
-        max_wait_ms: int = DEFAULT_POLL_MS,
-        auto_ack: bool = True,
-        error_handler: SyncErrorHandler | None = None,
-        concurrency: int = 1,
-        lease_ms: int | None = None,
-        max_deliveries: int = DEFAULT_MAX_DELIVERIES,
-        max_deaths: int = DEFAULT_MAX_DEATHS,
-        dead_letter: str | None = None,
-        retry_delay: float = DEFAULT_RETRY_DELAY_S,
-        max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY_S,
-        handler_timeout: float | None = None,
-        stop_timeout: float = 30.0,
-        agent: str | None = None,
-        consumer: str | None = None,
-        error_answers: bool | None = None,
-        before_dead_letter: SyncGivingUp | None = None,
-        on_event: EventHandler | None = None,
+        self, mail_address: str, handler: SyncHandler, **options: Unpack[SyncConsumerOptions]
     ) -> SyncConsumer:
         """Start handling the messages of a mailbox in the background."""
+        given: dict[str, Any] = {**options}
+        for name in given.keys() & {"error_handler", "before_dead_letter"}:
+            given[name] = self._given_sync_messages(given[name])
         started = self.run(
-            lambda client: client.consume(
-                mail_address,
-                self._given_sync_messages(handler),
-                group_name=group_name,
-                deliver=deliver,
-                num_msgs=num_msgs,
-                max_wait_ms=max_wait_ms,
-                auto_ack=auto_ack,
-                error_handler=self._given_sync_messages(error_handler),
-                concurrency=concurrency,
-                lease_ms=lease_ms,
-                max_deliveries=max_deliveries,
-                max_deaths=max_deaths,
-                dead_letter=dead_letter,
-                retry_delay=retry_delay,
-                max_retry_delay=max_retry_delay,
-                handler_timeout=handler_timeout,
-                stop_timeout=stop_timeout,
-                agent=agent,
-                consumer=consumer,
-                error_answers=error_answers,
-                before_dead_letter=self._given_sync_messages(before_dead_letter),
-                on_event=on_event,
-            )
+            lambda client: client.consume(mail_address, self._given_sync_messages(handler), **given)
         )
         return SyncConsumer(self, started)
 

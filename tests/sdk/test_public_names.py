@@ -129,7 +129,7 @@ EXPLAINED = [
     for module, name in OFFERED
     if module in {"mq9", "mq9.testing", "langchain_mq9"}
     if inspect.isclass(getattr(import_module(module), name))
-] + [import_module("mq9.client.consumer").ConsumerOptions]
+]
 
 
 @pytest.mark.parametrize("kind", EXPLAINED, ids=lambda kind: kind.__name__)

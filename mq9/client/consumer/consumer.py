@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Self, TypeVar
 
 from mq9 import address as addresses
@@ -13,7 +13,7 @@ from mq9.client.by_offset import MOST_FETCHED, Progress
 from mq9.client.consumer.acks import Acks
 from mq9.client.consumer.clients import ConsumerClient
 from mq9.client.consumer.events import ConsumerCounters, Recorder
-from mq9.client.consumer.options import ConsumerOptions
+from mq9.client.consumer.options import Handler, checked, is_callable, lease_ms
 from mq9.client.consumer.processing import Processor, log_unexpected
 from mq9.clock import DEFAULT_POLL_MS, sleep
 from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
@@ -64,32 +64,41 @@ class Consumer:
     Args:
         client: The client to fetch and ack with.
         mail_address: The mailbox.
-        options: How it works.
+        handler: Gets each message.
+        options: How it works; see ``ConsumerOptions``.
     """
 
-    def __init__(self, client: ConsumerClient, mail_address: str, options: ConsumerOptions) -> None:
+    def __init__(
+        self,
+        client: ConsumerClient,
+        mail_address: str,
+        handler: Handler,
+        options: Mapping[str, Any],
+    ) -> None:
+        handler = is_callable("handler", handler)
+        self._options = options = checked(options)
         self._client = client
         self._address = addresses.parse(mail_address)
-        if options.dead_letter == self._address:
+        if options["dead_letter"] == self._address:
             raise InvalidRequest(f"dead_letter: {self._address} is the mailbox itself")
-        self._options = options
-        self._deliver = options.deliver
+        self._deliver = options["deliver"]
         own_name = f"consumer.{client.new_id()}"
-        self._group = options.group_name or own_name
-        self._name = _name(options.agent, options.consumer or own_name)
+        self._group = options["group_name"] or own_name
+        self._name = _name(options["agent"], options["consumer"] or own_name)
         self._clock = client.clock  # still there when the client is closed
         self._max_wait_ms = (
             self._clock.longest_poll_ms
-            if options.max_wait_ms == DEFAULT_POLL_MS
-            else options.max_wait_ms
+            if options["max_wait_ms"] == DEFAULT_POLL_MS
+            else options["max_wait_ms"]
         )
         self._acks = Acks(client, self._address, self._group, self._name)
         self._processor = Processor(
             f"the consumer of {self._address}, group {self._group},",
             client,
             self._acks,
+            handler,
             options,
-            Recorder(self._name, options.on_event),
+            Recorder(self._name, options["on_event"]),
         )
         self._is_careful = False  # whether to fetch one by one what may have to be handled alone
         self._asked = 0  # how many messages the latest fetch asked for
@@ -186,7 +195,9 @@ class Consumer:
             InvalidRequest: ``timeout`` is not a number of seconds, or ``give_back`` not a bool.
         """
         seconds = (
-            self._options.stop_timeout if timeout is None else checks.seconds()("timeout", timeout)
+            self._options["stop_timeout"]
+            if timeout is None
+            else checks.seconds()("timeout", timeout)
         )
         self._processor.gives_back = checks.flag("give_back", give_back)
         self._stopping = True
@@ -230,7 +241,7 @@ class Consumer:
         await self._processor.wait_for_slot()
         progress = self._acks.progress
         if progress is None:
-            most = 1 if self._is_careful else self._options.num_msgs
+            most = 1 if self._is_careful else self._options["num_msgs"]
             self._asked = min(most, self._processor.free_slots)
         else:
             self._asked = progress.num_msgs
@@ -240,7 +251,7 @@ class Consumer:
             deliver=self._deliver,
             num_msgs=self._asked,
             max_wait_ms=max_wait_ms,
-            lease_ms=self._options.leased_ms,
+            lease_ms=lease_ms(self._options),
             redeliver_own=False,
             begun=True,
             consumer=self._name,
@@ -292,7 +303,7 @@ class Consumer:
         progress = self._acks.progress
         if progress is None:
             _logger.info("%r is on a broker without leases and acks in order", self)
-            progress = self._acks.progress = Progress(self._options.num_msgs)
+            progress = self._acks.progress = Progress(self._options["num_msgs"])
         asked = self._asked
         due = progress.due(fetched, self._clock.monotonic_ms())
         for message in due:
@@ -302,7 +313,7 @@ class Consumer:
             self._processor.begin(message)
         await self._processor.finish()
         last = progress.confirmed(fetched, asked)
-        if last is not None and self._options.auto_ack:
+        if last is not None and self._options["auto_ack"]:
             try:
                 await self._acks.ack_up_to(last)
             except Mq9Error as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mq9.client.consumer.acks import Acks
 from mq9.client.consumer.clients import ConsumerClient
-from mq9.client.consumer.options import ConsumerOptions
+from mq9.client.consumer.options import ConsumerOptions, lease_ms
 from mq9.client.error_answers import ErrorAnswer, Failure, send_error_answer
 from mq9.clock import Clock
 from mq9.errors import Mq9Error
@@ -81,13 +81,13 @@ class ErrorAnswers:
 
     @property
     def _may_answer(self) -> bool:
-        return self._options.error_answers is not False
+        return self._options["error_answers"] is not False
 
     @property
     def _is_sure(self) -> bool:
         """Whether the group answers, without a look at the other groups."""
         return (
-            bool(self._options.error_answers)
+            bool(self._options["error_answers"])
             or self._acks.group_name == self._acks.mail_address
             or self._has_answered()
         )
@@ -118,14 +118,14 @@ class ErrorAnswers:
 
     async def _is_held(self, message: Message) -> bool:
         try:
-            return await self._acks.is_held(message, self._options.leased_ms)
+            return await self._acks.is_held(message, lease_ms(self._options))
         except Mq9Error as error:
             _logger.debug("%s cannot renew message %d: %s", self._name, message.msg_id, error)
             return False
 
     async def _send(self, message: Message, code: Failure, reason: str) -> None:
         failed = ErrorAnswer.of(message, code, reason)
-        if await send_error_answer(self._client, message, failed, sender=self._options.agent):
+        if await send_error_answer(self._client, message, failed, sender=self._options["agent"]):
             _logger.warning(
                 "%s answered message %d with an error: %s, %s (reference %s)",
                 self._name,

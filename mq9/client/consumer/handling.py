@@ -67,7 +67,7 @@ class Handling:
 
     async def ack(self, message: StoredMessage, /, *, individual: bool) -> list[int]:
         """Confirm the message, which then is not acked when its handler returns."""
-        if individual and (message.batch is not None or self._options.auto_ack):
+        if individual and (message.batch is not None or self._options["auto_ack"]):
             confirmed = await self._acks.ack(message)
         else:
             confirmed = await self._client.ack(message, individual=individual)
@@ -106,7 +106,7 @@ class Handling:
             message,
             payload,
             id=id,
-            sender=sender or self._options.agent,
+            sender=sender or self._options["agent"],
             from_mailbox=from_mailbox,
             headers=headers,
             path=path,

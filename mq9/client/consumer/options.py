@@ -1,18 +1,18 @@
-"""A consumer's options, checked."""
+"""The options of a consumer, each declared once: type, default, check and description."""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypedDict, TypeVar, cast, get_type_hints
 
 from mq9.client.consumer.events import EventHandler
 from mq9.client.consumer.outcomes import MAX_DELAY_S
+from mq9.clock import DEFAULT_POLL_MS
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Message
 from mq9.protocol import checks, requests
-from mq9.protocol.checked import Checked
 from mq9.protocol.checks import Check
 
 # Of a handler that always fails, the first try and the last one are 58.5 minutes apart.
@@ -29,22 +29,29 @@ ErrorHandler: TypeAlias = Callable[[Message, Exception], Awaitable[object] | obj
 GivingUp: TypeAlias = Callable[[Message, Exception | None], Awaitable[object] | object]
 
 
-def _checked(check: Check) -> Any:
-    return field(metadata={"check": check})
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Option(NamedTuple):
+    """How an option is declared, beside its type: its default, and what its value may be."""
+
+    default: Any
+    check: Check
 
 
 def _unchecked(_name: str, value: Any) -> Any:
     return value
 
 
-def _callable(name: str, value: Any) -> Any:
+def is_callable(name: str, value: Any) -> Any:
+    """Check for something that can be called."""
     if not callable(value):
         raise InvalidRequest(f"{name}: {checks.shown(value)} cannot be called")
     return value
 
 
 def _plain_function(name: str, value: Any) -> Any:
-    if inspect.iscoroutinefunction(_callable(name, value)):
+    if inspect.iscoroutinefunction(is_callable(name, value)):
         raise InvalidRequest(f"{name}: {checks.shown(value)} is a coroutine function")
     return value
 
@@ -53,12 +60,40 @@ _one_to_1000 = checks.whole(1, 1_000)
 within_a_day = checks.seconds(MAX_DELAY_S)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumerOptions(Checked):
+class CommonOptions(TypedDict, total=False):
+    """The options whose types are the same for both clients."""
+
+    group_name: Annotated[str | None, Option(None, checks.optional(checks.header_text))]
+    deliver: Annotated[Deliver | str, Option(Deliver.EARLIEST, _unchecked)]  # the fetch checks it
+    num_msgs: Annotated[int, Option(10, _one_to_1000)]
+    max_wait_ms: Annotated[int, Option(DEFAULT_POLL_MS, checks.whole(0, requests.MAX_WAIT_MS))]
+    auto_ack: Annotated[bool, Option(True, checks.flag)]
+    concurrency: Annotated[int, Option(1, _one_to_1000)]
+    lease_ms: Annotated[
+        int | None, Option(None, checks.optional(checks.whole(1_000, requests.MAX_LEASE_MS)))
+    ]
+    max_deliveries: Annotated[int, Option(DEFAULT_MAX_DELIVERIES, checks.whole(1, 1_000_000))]
+    max_deaths: Annotated[int, Option(DEFAULT_MAX_DEATHS, checks.whole(1, 1_000_000))]
+    dead_letter: Annotated[str | None, Option(None, checks.optional(checks.mail_address))]
+    retry_delay: Annotated[float, Option(DEFAULT_RETRY_DELAY_S, within_a_day)]
+    max_retry_delay: Annotated[float, Option(DEFAULT_MAX_RETRY_DELAY_S, within_a_day)]
+    handler_timeout: Annotated[
+        float | None, Option(None, checks.optional(checks.seconds(above_zero=True)))
+    ]
+    stop_timeout: Annotated[float, Option(30.0, checks.seconds())]
+    agent: Annotated[str | None, Option(None, checks.optional(checks.agent_name))]
+    consumer: Annotated[str | None, Option(None, checks.optional(checks.header_text))]
+    error_answers: Annotated[bool | None, Option(None, checks.optional(checks.flag))]
+    on_event: Annotated[EventHandler | None, Option(None, checks.optional(_plain_function))]
+
+
+CALLABLE = Option(None, checks.optional(is_callable))
+
+
+class ConsumerOptions(CommonOptions, total=False):
     """How a consumer works.
 
     Attributes:
-        handler: Gets each message.
         group_name: The consumer group; without it, one of this consumer's own that starts at
             ``deliver``.
         deliver: Where a new group starts.
@@ -99,31 +134,62 @@ class ConsumerOptions(Checked):
             not block.
     """
 
-    handler: Handler = _checked(_callable)
-    group_name: str | None = _checked(checks.optional(checks.header_text))
-    deliver: Deliver | str = _checked(_unchecked)  # the first fetch checks it
-    num_msgs: int = _checked(_one_to_1000)
-    max_wait_ms: int = _checked(checks.whole(0, requests.MAX_WAIT_MS))
-    auto_ack: bool = _checked(checks.flag)
-    error_handler: ErrorHandler | None = _checked(checks.optional(_callable))
-    concurrency: int = _checked(_one_to_1000)
-    lease_ms: int | None = _checked(checks.optional(checks.whole(1_000, requests.MAX_LEASE_MS)))
-    max_deliveries: int = _checked(checks.whole(1, 1_000_000))
-    max_deaths: int = _checked(checks.whole(1, 1_000_000))
-    dead_letter: str | None = _checked(checks.optional(checks.mail_address))
-    retry_delay: float = _checked(within_a_day)
-    max_retry_delay: float = _checked(within_a_day)
-    handler_timeout: float | None = _checked(checks.optional(checks.seconds(above_zero=True)))
-    stop_timeout: float = _checked(checks.seconds())
-    agent: str | None = _checked(checks.optional(checks.agent_name))
-    consumer: str | None = _checked(checks.optional(checks.header_text))
-    error_answers: bool | None = _checked(checks.optional(checks.flag))
-    before_dead_letter: GivingUp | None = _checked(checks.optional(_callable))
-    on_event: EventHandler | None = _checked(checks.optional(_plain_function))
+    error_handler: Annotated[ErrorHandler | None, CALLABLE]
+    before_dead_letter: Annotated[GivingUp | None, CALLABLE]
 
-    @property
-    def leased_ms(self) -> int:
-        """Milliseconds of each lease: ``lease_ms``, or its default."""
-        if self.lease_ms is not None:
-            return self.lease_ms
-        return RENEWED_LEASE_MS if self.auto_ack else MANUAL_LEASE_MS
+
+def checked(given: Mapping[str, Any]) -> ConsumerOptions:
+    """Return all options, those with their defaults that are not given.
+
+    Raises:
+        InvalidRequest: One of them may not be that.
+        TypeError: There is no such option.
+    """
+    declared = _declared(ConsumerOptions)
+    for name in given:
+        if name not in declared:
+            raise TypeError(f"consume() got an unexpected keyword argument {name!r}")
+    options = {
+        name: option.check(name, given.get(name, option.default))
+        for name, (_, option) in declared.items()
+    }
+    return cast("ConsumerOptions", options)
+
+
+def lease_ms(options: ConsumerOptions) -> int:
+    """Return the milliseconds of each lease: ``lease_ms``, or its default."""
+    given = options["lease_ms"]
+    if given is not None:
+        return given
+    return RENEWED_LEASE_MS if options["auto_ack"] else MANUAL_LEASE_MS
+
+
+@functools.cache
+def _declared(kind: type) -> dict[str, tuple[Any, Option]]:
+    """Return type and declaration of each option, by its name."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
+
+
+def takes(kind: type) -> Callable[[F], F]:
+    """Return a decorator that puts the options, with their defaults, into a signature.
+
+    Args:
+        kind: Whose keys the decorated function takes as ``**options``.
+    """
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        *others, _ = signature.parameters.values()
+        options = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hint
+            )
+            for name, (hint, option) in _declared(kind).items()
+        ]
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # as functools does
+            parameters=[*others, *options]
+        )
+        return function
+
+    return decorate

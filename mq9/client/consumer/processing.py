@@ -17,7 +17,7 @@ from mq9.client.consumer.company import Company
 from mq9.client.consumer.events import ConsumerCounters, ConsumerEventKind, Recorder
 from mq9.client.consumer.giving_up import ErrorAnswers
 from mq9.client.consumer.handling import Decision, Handling
-from mq9.client.consumer.options import ConsumerOptions
+from mq9.client.consumer.options import ConsumerOptions, Handler, lease_ms
 from mq9.client.consumer.outcomes import Reject, Retry
 from mq9.client.consumer.retries import RetryPolicy
 from mq9.client.error_answers import Failure, reference_of
@@ -70,6 +70,7 @@ class Processor:
         name: What the log calls the consumer.
         client: The client to answer with.
         acks: Tells the broker what becomes of messages.
+        handler: Gets each message.
         options: The consumer's options.
         recorder: Is told what happens.
 
@@ -82,6 +83,7 @@ class Processor:
         name: str,
         client: ConsumerClient,
         acks: Acks,
+        handler: Handler,
         options: ConsumerOptions,
         recorder: Recorder,
     ) -> None:
@@ -89,14 +91,15 @@ class Processor:
         self._client = client
         self._clock = client.clock  # still there when the client is closed
         self._acks = acks
+        self._handler = handler
         self._options = options
         self._recorder = recorder
         self._retries = RetryPolicy(
-            first_delay_ms=round(options.retry_delay * 1000),
-            longest_delay_ms=round(options.max_retry_delay * 1000),
+            first_delay_ms=round(options["retry_delay"] * 1000),
+            longest_delay_ms=round(options["max_retry_delay"] * 1000),
             # What keeps failing harms nobody else, and is tried until there is a place for it.
-            max_deliveries=None if options.dead_letter is None else options.max_deliveries,
-            max_deaths=options.max_deaths,
+            max_deliveries=None if options["dead_letter"] is None else options["max_deliveries"],
+            max_deaths=options["max_deaths"],
         )
         self._error_answers = ErrorAnswers(
             name, client, acks, options, has_answered=lambda: self._has_answered
@@ -122,7 +125,7 @@ class Processor:
             return 0
         waiting = sum(one.is_waiting for one in self._running.values())
         taken = len(self._running) - waiting + len(self._overdue)
-        return min(self._options.concurrency - taken, _MOST_BEGUN - len(self._running))
+        return min(self._options["concurrency"] - taken, _MOST_BEGUN - len(self._running))
 
     @property
     def counters(self) -> ConsumerCounters:
@@ -210,7 +213,7 @@ class Processor:
         if not handling.is_told_to_wait or not handling.is_leased:
             return
         try:
-            lost = await self._acks.renew([handling.message], self._options.leased_ms, begun=True)
+            lost = await self._acks.renew([handling.message], lease_ms(self._options), begun=True)
         except Mq9Error as error:
             _logger.warning(
                 "%s could not begin message %d: %s", self._name, handling.message.msg_id, error
@@ -257,7 +260,7 @@ class Processor:
     async def _renew_leases(self) -> None:
         """Renew, three times a lease, what is being handled, until nothing is."""
         while self._running:
-            await sleep(self._clock, self._options.leased_ms / 3000)
+            await sleep(self._clock, lease_ms(self._options) / 3000)
             held = [one for one in self._running.values() if one.is_leased]
             await self._renew(held)  # all at once, so that they would come again in their order
             await self._tell_who_rests()
@@ -278,7 +281,7 @@ class Processor:
             return
         messages = [one.message for one in held]
         try:
-            lost = await self._acks.renew(messages, self._options.leased_ms, begun=begun)
+            lost = await self._acks.renew(messages, lease_ms(self._options), begun=begun)
         except Mq9Error as error:
             _logger.warning("%s could not renew its leases: %s", self._name, error)
         else:
@@ -305,7 +308,7 @@ class Processor:
         reason = self._retries.why_not(message)
         try:
             if reason is not None:
-                if self._options.dead_letter is None:
+                if self._options["dead_letter"] is None:
                     await self._report(message, Reject(reason))
                 await self._give_up(handling, None, reason, told=(Failure.FAILED, reason))
                 return
@@ -327,7 +330,7 @@ class Processor:
         try:
             with tracing.handling(message, self._acks.group_name):
                 result = await self._call(
-                    self._options.handler, message, seconds=self._options.handler_timeout
+                    self._handler, message, seconds=self._options["handler_timeout"]
                 )
                 if message.reply_to is not None and isinstance(result, _ANSWERS):
                     await message.reply(result)
@@ -402,7 +405,7 @@ class Processor:
                 note(ConsumerEventKind.INTERRUPTED)
             case Reject() | ReplyForbidden():
                 note(ConsumerEventKind.REJECTED)
-                if handling.decision is not None or self._options.dead_letter is None:
+                if handling.decision is not None or self._options["dead_letter"] is None:
                     await self._report(message, error)
             case Retry():
                 pass
@@ -421,7 +424,7 @@ class Processor:
             return  # the later delivery is handled, under the same name
         match error:
             case None:
-                if self._options.auto_ack or message.batch is None:
+                if self._options["auto_ack"] or message.batch is None:
                     await self._ack(message)
                 else:  # it is acked later: it stays leased for so long, and no worker dies of it
                     await self._renew([handling], begun=False)
@@ -459,8 +462,8 @@ class Processor:
             reason: Why, for those who read the dead-letter mailbox.
             told: Why, for its sender; None where nothing can be sent there.
         """
-        message, dead_letter = handling.message, self._options.dead_letter
-        before = self._options.before_dead_letter
+        message, dead_letter = handling.message, self._options["dead_letter"]
+        before = self._options["before_dead_letter"]
         if not await self._still_holds(handling):
             return
         if dead_letter is not None and before is not None:
@@ -483,7 +486,7 @@ class Processor:
         """Renew the lease of a message that is about to be given up; tell whether it was held."""
         message = handling.message
         try:
-            is_held = await self._acks.is_held(message, self._options.leased_ms)
+            is_held = await self._acks.is_held(message, lease_ms(self._options))
         except Mq9Error as error:
             await self._report(message, error)
             return False
@@ -553,7 +556,7 @@ class Processor:
 
     async def _report(self, message: Message, error: Exception) -> None:
         """Tell the error handler, or the log where there is none or no time for it."""
-        error_handler = self._options.error_handler
+        error_handler = self._options["error_handler"]
         if error_handler is None or self._interrupted.done():
             _logger.error(
                 "%s failed on message %d (reference %s)",
