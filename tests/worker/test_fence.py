@@ -464,3 +464,34 @@ async def test_what_was_cut_off_is_ended_before_others_though_it_cannot_be_store
         assert worker.counters.mail.processed == 2
     answers = {one.correlation_id: one.json()["trail"] for one in await client.query("asker")}
     assert sorted(map(len, answers.values())) == [2, 4]
+
+
+class LosesItsTurn(InMemorySaver):
+    """Ends the turn as soon as the last checkpoint of its run is stored, once."""
+
+    def __init__(self, client):
+        super().__init__()
+        self.client = client
+
+    async def aput(self, config, checkpoint, metadata, new_versions):
+        stored = await super().aput(config, checkpoint, metadata, new_versions)
+        if self.client is not None and len(checkpoint["channel_values"].get("trail", ())) == 2:
+            client, self.client = self.client, None
+            await client.mailbox_drop(
+                mailbox_of_turn("lawyer", config["configurable"]["thread_id"])
+            )
+        return stored
+
+
+async def test_a_run_whose_turn_ends_with_its_last_checkpoint_is_answered_by_its_next_delivery(
+    broker, client
+):
+    await client.mailbox_create(name="asker")
+    steps = Steps("read", "write")
+    async with working(client, steps.compile(LosesItsTurn(client)), retry_delay=10):
+        await ask(client, "one")
+        await broker.clock.advance(5)
+        assert await client.query("asker") == []
+        await broker.clock.advance(60)
+    [answer] = await client.query("asker")
+    assert answer.json()["trail"] == ["read", "write"]
