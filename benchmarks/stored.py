@@ -15,7 +15,7 @@ from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.transport.direct import DirectTransport
 
 INBOX, GROUP = "inbox", "g"

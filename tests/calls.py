@@ -1,8 +1,7 @@
 """Calls of the engine, as the service makes them."""
 
-from mq9.engine import machine, position
-from mq9.engine.commands import Actor, Call, Entry, SetLimits
-from mq9.engine.limits import Limits
+from mq9.engine import machine, state
+from mq9.engine.commands import Actor, Call, Entry, Limits, SetLimits
 
 
 def call(kind, address="box", *, agent=None, connection="", payload=b"", token="aa", **fields):  # noqa: S107  # of a mailbox
@@ -34,7 +33,7 @@ def carry_out(connection, command, now, limits=Limits()):
 def _apply(connection, command, now):
     connection.execute("BEGIN")
     try:
-        index = position.position(connection).applied + 1
+        index = state.position(connection).applied + 1
         outcome = machine.apply(connection, Entry(index, now, command))
     except BaseException:
         connection.execute("ROLLBACK")

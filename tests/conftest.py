@@ -27,7 +27,7 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.discovery.embeddings import WordLlamaEmbeddings
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.protocol.reserved import Reserved
 from mq9.server.server import Server
 from mq9.storage import store

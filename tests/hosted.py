@@ -7,7 +7,7 @@ from raw import RawClient
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.dialects import Dialects
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.server.server import Server
 from mq9.testing import ManualClock
 

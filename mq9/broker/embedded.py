@@ -16,8 +16,7 @@ from mq9.clock import LONGEST_JUMP_MS, Clock, SteadyClock
 from mq9.dialects import Dialects, older_verbs
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine.commands import Call, Claimed, Undo
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Call, Claimed, Limits, Undo
 from mq9.models import Totals
 from mq9.protocol.reserved import Reserved
 from mq9.storage import store

@@ -96,8 +96,7 @@ async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
 
 def _show_digest(call: Call, named: str) -> int:
     """Print the digest of a file's state, and how far the state has come."""
-    from mq9.engine.digest import digest  # noqa: PLC0415  # not before it is used
-    from mq9.engine.position import position  # noqa: PLC0415  # not before it is used
+    from mq9.engine.state import digest, position  # noqa: PLC0415  # not before it is used
     from mq9.storage import store  # noqa: PLC0415  # not before it is used
 
     path = _path_of("digest", named)

@@ -24,10 +24,9 @@ from mq9.cluster.records import MOST_CALLS, LogRecord, NoRecord, encode
 from mq9.cluster.replica import Applied, Replica, Snapshot, State
 from mq9.engine import machine
 from mq9.engine.codec import UnreadableEntry, encode_call
-from mq9.engine.commands import Advance, Call, Outcome, SetLimits, Undo, undo_of
-from mq9.engine.handlers import UNCHANGING
-from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Outdated
+from mq9.engine.commands import Advance, Call, Limits, Outcome, SetLimits, Undo, undo_of
+from mq9.engine.machine import UNCHANGING
+from mq9.engine.messages import Outdated
 from mq9.errors import LimitReached, Mq9Error, NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol import requests
 from mq9.protocol.request import Request

@@ -13,7 +13,7 @@ from mq9.cluster import copy_on_disk
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.log import Log
 from mq9.cluster.replica import Replica, Snapshot
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import Unavailable, Unreachable
 
 logger = logging.getLogger("mq9.broker")

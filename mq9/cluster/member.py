@@ -34,7 +34,7 @@ from mq9.cluster.snapshots import Snapshots
 from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import InvalidRequest, Mq9Error
 from mq9.version import VERSION
 

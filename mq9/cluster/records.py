@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mq9.engine.codec import decode_call
-from mq9.engine.codec.frame import DamagedEntry, frame, unframe
-from mq9.engine.codec.records import Field, Record, optional
-from mq9.engine.codec.shapes import RAW, TEXT, WHOLE, tuple_of
+from mq9.engine.codec import DamagedEntry, decode_call, frame, unframe
 from mq9.engine.commands import Call
+from mq9.engine.shapes import RAW, TEXT, WHOLE, Field, Record, optional, tuple_of
 from mq9.protocol.request import Request
 
 ENTRY_BITS = 12

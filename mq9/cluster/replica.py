@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from mq9.cluster.log import Logged
 from mq9.cluster.records import LogRecord, NoRecord, decode, first_index, sequence_of
-from mq9.engine import digest, machine, position
+from mq9.engine import machine, state
 from mq9.engine.commands import Call, Entry, Outcome
 from mq9.protocol.request import Request
 from mq9.storage import store
@@ -85,7 +85,7 @@ class State:
         self._connection = store.open_reader(path)
         try:
             self._connection.execute("BEGIN")
-            position.position(self._connection)  # from now on it is as it was when this was read
+            state.position(self._connection)  # from now on it is as it was when this was read
         except BaseException:
             self._connection.close()
             raise
@@ -101,7 +101,7 @@ class State:
             closing(self._connection) as connection,
             stopped_when(connection, lambda: self._is_left),
         ):
-            return digest.digest(connection)
+            return state.digest(connection)
 
     def leave(self) -> None:
         """Have an end of what is done with it."""
@@ -141,7 +141,7 @@ class Replica:
             self._connection.execute("PRAGMA synchronous=OFF")
             if derived is not None:
                 derived.open(self._connection)
-            (applied, self.now_ms), self.limits = position.position_and_limits(self._connection)
+            (applied, self.now_ms), self.limits = state.position_and_limits(self._connection)
         except BaseException:
             self._connection.close()
             raise
@@ -254,7 +254,7 @@ class Replica:
         """
         with closing(store.open_reader(self.path)) as source:
             source.execute("BEGIN")
-            applied, _ = position.position(source)
+            applied, _ = state.position(source)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # the owner's alone
             with closing(sqlite3.connect(path)) as target:
                 target.execute("PRAGMA synchronous=OFF")  # it is soon removed

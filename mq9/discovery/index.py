@@ -14,7 +14,7 @@ from collections.abc import Callable
 import orjson
 
 from mq9.discovery import documents
-from mq9.engine import registry
+from mq9.engine import agents
 from mq9.storage.derived import AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS, Derived
 
 # By which rules text was indexed: a change of `documents.columns`, `tokens` or the tokenizer needs
@@ -102,7 +102,7 @@ def _take_in_registrations(connection: sqlite3.Connection, after: int, newest: i
 
     It is lower than before where the newest was removed: ids are never used again.
     """
-    added = registry.after(connection, after, _AT_ONCE)
+    added = agents.after(connection, after, _AT_ONCE)
     for id_, name, registered in added:
         columns = documents.columns(name, orjson.loads(registered))
         connection.execute(
@@ -114,7 +114,7 @@ def _take_in_registrations(connection: sqlite3.Connection, after: int, newest: i
 
 def _take_in_removals(connection: sqlite3.Connection, after: int, newest: int) -> int:
     """Forget who was removed; return the number of the removal up to which that is done."""
-    removed = registry.removed_after(connection, after, _AT_ONCE)
+    removed = agents.removed_after(connection, after, _AT_ONCE)
     if removed is None:
         _forget_unknown(connection)
         return newest

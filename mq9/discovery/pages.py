@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import orjson
 
-from mq9.engine import registry, status
+from mq9.engine import agents, status
+from mq9.engine.agents import Registration
 from mq9.engine.commands import Actor
-from mq9.engine.registry import Registration
 from mq9.models import Match
 from mq9.protocol.outcomes import Discovered
 
@@ -37,8 +37,8 @@ class PageRequest:
 
 def everybody(connection: sqlite3.Connection, request: PageRequest, now: int) -> Discovered:
     """Return a page of all agents that are alive, by name."""
-    agents = registry.by_key(connection, now, limit=request.limit + 1, offset=request.first)
-    return _page(connection, [(one, 0.0) for one in agents], request, "all", 0.0, now)
+    found = agents.by_key(connection, now, limit=request.limit + 1, offset=request.first)
+    return _page(connection, [(one, 0.0) for one in found], request, "all", 0.0, now)
 
 
 def of_ranking(
@@ -61,7 +61,7 @@ def of_ranking(
     """
     found: list[tuple[Registration, float]] = []
     for id_, score in ranking:
-        agent = registry.look(connection, id_, now)
+        agent = agents.look(connection, id_, now)
         if agent is not None:
             found.append((agent, score))
             if len(found) > request.first + request.limit:

@@ -16,7 +16,7 @@ from mq9.discovery import stored_vectors, text_search, vectors
 from mq9.discovery.embedder import Embedder
 from mq9.discovery.embeddings import Embeddings, Unusable
 from mq9.discovery.vectors import Floats, Ids, Vectors
-from mq9.engine import registry
+from mq9.engine import agents
 from mq9.engine.commands import Call
 from mq9.errors import Mq9Error
 from mq9.storage.backend import Backend
@@ -173,7 +173,7 @@ class SemanticIndex:
 
         def look(connection: sqlite3.Connection, _now: int) -> tuple[list[int], int]:
             ids = text_search.having_all_words(connection, question, _MOST_MATCHING)
-            return ids, registry.newest_id(connection)
+            return ids, agents.newest_id(connection)
 
         return await self._backend.read(Call(DerivedQuery(look)))
 
@@ -279,7 +279,7 @@ class SemanticIndex:
 
     async def _drop_removed(self) -> None:
         known = await self._backend.read(
-            Call(DerivedQuery(lambda connection, _: registry.ids(connection)))
+            Call(DerivedQuery(lambda connection, _: agents.ids(connection)))
         )
         self._vectors.keep(known)
         self._most = int(self._vectors.count * vectors.SPARE) + _BATCH

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from mq9.discovery import match_expressions
-from mq9.engine import registry
+from mq9.engine import agents
 
 # An agent's name says most of what it is for, then what it lists as skills.
 _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
@@ -30,7 +30,7 @@ def ranked(connection: sqlite3.Connection, question: str) -> Ranking:
     A score is 2 for the name itself, above 1 for every word, and else between 0 and 1. The
     database is looked into as far as the ranking is read.
     """
-    named = registry.find_id(connection, question)
+    named = agents.find_id(connection, question)
     first = [] if named is None else [(named, _NAMED_SO)]
     by_words = _by_words(connection, match_expressions.terms(question))
     return _first_time(itertools.chain(first, by_words))

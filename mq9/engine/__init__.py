@@ -3,6 +3,6 @@
 The engine is a state machine. ``machine.apply(connection, entry)`` changes it, and
 ``machine.read(connection, call, now)`` looks at it; both are plain functions that never wait, never
 read a clock and use no randomness, so that the same calls at the same instants give the same state
-everywhere. Each module registers its functions for the requests that they carry out. What they
-raise is an ``Mq9Error``; no cursor and no row id gets out.
+everywhere. ``machine`` says which function carries out which request. What it raises is an
+``Mq9Error``; no cursor and no row id gets out.
 """

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from typing import Any
 
-from mq9 import address as addresses
-from mq9.engine import handlers, mailboxes
-from mq9.engine.commands import Actor, Call, CheckActor, ClaimNames, CountSendLimits
-from mq9.engine.limits import Limits
-from mq9.engine.mailbox import Mailbox, agents_in
+from mq9.engine import mailboxes
+from mq9.engine.commands import Actor, Call, CheckActor, CountSendLimits, Limits
+from mq9.engine.mailboxes import Mailbox, agents_in
 from mq9.errors import Forbidden, InvalidRequest
 from mq9.models import SendPolicy
 from mq9.protocol.outcomes import Grants
@@ -27,7 +24,7 @@ def refuse_others(connection: sqlite3.Connection, call: Call[Any], now: int) -> 
         return
     mailbox = mailboxes.look(connection, call.address, now)
     if mailbox is not None and not _admits(mailbox, call):
-        raise refusal(mailbox, call.actor)
+        raise mailboxes.refusal(mailbox, call.actor)
 
 
 def _admits(mailbox: Mailbox, call: Call[Any]) -> bool:
@@ -95,31 +92,10 @@ def is_settled(connection: sqlite3.Connection, call: Call[Any], now: int) -> boo
     return actor.agent is None or actor.agent != actor.owner or mailbox.creator == actor.agent
 
 
-def refusal(mailbox: Mailbox, actor: Actor) -> Forbidden:
-    """Make the error for an agent that may not use a mailbox."""
-    if actor.owner is None and mailbox.creator is None:
-        return Forbidden(
-            f"mail_address: {mailbox.address} has no creator and is closed to agents; an operator "
-            "may grant it"
-        )
-    if mailbox.may_look(actor) and not mailbox.may_take(actor):
-        return Forbidden(
-            f"mail_address: {mailbox.address} is granted to you to look at only, as a viewer"
-        )
-    return belongs_to_another(mailbox.address)
-
-
-def belongs_to_another(address: str) -> Forbidden:
-    """Make the error for an address that is another agent's."""
-    return Forbidden(f"mail_address: {address} belongs to another agent")
-
-
-@handlers.query(CheckActor)
 def check_actor(_connection: sqlite3.Connection, _call: Call[CheckActor], _now: int) -> None:
     """Do nothing: whether the actor may was checked before."""
 
 
-@handlers.command(GrantMailbox)
 def grant(
     connection: sqlite3.Connection, call: Call[GrantMailbox], now: int, _limits: Limits
 ) -> Grants:
@@ -138,7 +114,7 @@ def grant(
             raise Forbidden(
                 f"mail_address: {call.address} has no creator, and is open to whoever knows it"
             )
-        raise refusal(mailbox, actor)
+        raise mailboxes.refusal(mailbox, actor)
     granted = Grants(
         readers=_given(request.readers, mailbox.readers),
         viewers=_given(request.viewers, mailbox.viewers),
@@ -163,58 +139,6 @@ def _given(wanted: tuple[str, ...] | None, stored: str) -> tuple[str, ...]:
     return agents_in(stored) if wanted is None else wanted
 
 
-def owners(request: ClaimNames) -> Callable[[str], str | None]:
-    """Return what tells which agent an address is claimed for."""
-    by_address = dict(request.addresses)
-
-    def owner_of(address: str) -> str | None:
-        if not request.with_sub_addresses:
-            return by_address.get(address)
-        nearest = (one for one in addresses.upwards(address) if one in by_address)
-        return by_address.get(next(nearest, ""))
-
-    return owner_of
-
-
-def claimed(
-    connection: sqlite3.Connection, request: ClaimNames, table: str, column: str
-) -> list[tuple[str, str]]:
-    """Return the addresses in a column that are claimed, each with its agent."""
-    owner_of = owners(request)
-    found = []
-    for root, agent in request.addresses:
-        # No character of an address is between "." and "/".
-        end = f"{root}/" if request.with_sub_addresses else root
-        rows = connection.execute(
-            f"SELECT DISTINCT {column} FROM {table}"  # noqa: S608  # our own names
-            f" WHERE {column}=? OR {column}>=? AND {column}<? ORDER BY {column}",
-            (root, root, end),
-        )
-        found += [(address, agent) for (address,) in rows if owner_of(address) == agent]
-    return found
-
-
-def claim(connection: sqlite3.Connection, request: ClaimNames, now: int) -> tuple[str, ...]:
-    """Give agents the mailboxes at their addresses; the addresses where that changed the creator.
-
-    What a mailbox was granted to is forgotten with its earlier creator, and all other mailboxes
-    stay as they are.
-    """
-    changed = []
-    for address, agent in claimed(connection, request, "mailboxes", "address"):
-        mailbox = mailboxes.look(connection, address, now)
-        if mailbox is None or mailbox.creator == agent:
-            continue
-        granted = (mailbox.readers, mailbox.viewers, mailbox.senders)
-        connection.execute(
-            "UPDATE mailboxes SET creator=?, readers=?, viewers=?, senders=? WHERE id=?",
-            (agent, *(granted if mailbox.creator is None else ("", "", "")), mailbox.id),
-        )
-        changed.append(address)
-    return tuple(changed)
-
-
-@handlers.query(CountSendLimits)
 def count_send_limits(
     connection: sqlite3.Connection, _call: Call[CountSendLimits], now: int
 ) -> int:
@@ -224,19 +148,3 @@ def count_send_limits(
         (SendPolicy.EVERYONE.value, now),
     ).fetchone()
     return int(count)
-
-
-def count_closed(
-    connection: sqlite3.Connection, now: int, most_named: int
-) -> tuple[int, tuple[str, ...]]:
-    """Count the mailboxes without creator and readers, and name the first of them."""
-    which = (
-        "FROM mailboxes WHERE creator IS NULL AND readers='' AND viewers=''"
-        " AND coalesce(expires_ms>?, 1)"
-    )
-    (count,) = connection.execute(f"SELECT count(*) {which}", (now,)).fetchone()  # constant text
-    rows = connection.execute(
-        f"SELECT address {which} ORDER BY address LIMIT ?",  # constant text
-        (now, most_named),
-    )
-    return int(count), tuple(address for (address,) in rows)

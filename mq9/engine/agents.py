@@ -1,29 +1,70 @@
-"""The registry: agents registered, replaced, reported, removed.
+"""The registry: agents registered, replaced, reported, removed, and how others read them.
 
 A registration remembers the generation of the mailbox it points at, and is removed with it. Whoever
 reads the registry passes over what has expired; the sweep removes it.
+
+A row's id is given once, ids ascend, and what was registered under one never changes: who registers
+otherwise gets another. So whatever is derived from registrations, such as an index of their words,
+is up to date once it has seen the highest id and the newest removal. Removals are numbered without
+a gap.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
 
-from mq9.engine import access, erasure, handlers, lifecycle, registry
-from mq9.engine.commands import Actor, AgentKeys, Call, Claimed, ClaimNames, IsRegistered, Seen
-from mq9.engine.limits import Limits
-from mq9.engine.registry import ALIVE
+from mq9 import address as addresses
+from mq9.engine import mailboxes
+from mq9.engine.commands import (
+    Actor,
+    AgentKeys,
+    Call,
+    Claimed,
+    ClaimNames,
+    IsRegistered,
+    Limits,
+    Seen,
+)
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
 from mq9.protocol.request import parse_object
 from mq9.protocol.requests import Register, Report, Unregister
 
+ALIVE = (
+    "(a.expires_ms IS NULL OR a.expires_ms>:now) AND EXISTS ("
+    "SELECT 1 FROM mailboxes m WHERE m.address=a.mailbox AND m.generation=a.generation"
+    " AND (m.expires_ms IS NULL OR m.expires_ms>:now))"
+)
+_SHOWN = "a.id, a.key, a.mailbox, a.registered, a.seen_ms, a.status"
 # Noting every sign of life would be wasted writing where a registration lasts much longer.
 _SEEN_GRAIN_MS = 1_000
 _EXACT_TTL_S = 3_600  # up to which every sign is noted
 _MOST_AT_ONCE = 1_000  # rows that one registration makes room by removing
 _MOST_NAMED = 5  # closed mailboxes
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What others are shown of a registration.
+
+    Attributes:
+        id: Its row.
+        key: The name, else the mailbox.
+        mailbox: Where the agent is reached.
+        registered: The JSON object as it came.
+        seen_ms: The instant of the agent's last sign of life.
+        status: What it reported last, as JSON; None where that is nothing.
+    """
+
+    id: int
+    key: str
+    mailbox: str
+    registered: bytes
+    seen_ms: int
+    status: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +88,6 @@ class _Registration:
         )
 
 
-@handlers.command(Register)
 def register(connection: sqlite3.Connection, call: Call[Register], now: int, limits: Limits) -> str:
     """Put an agent into the registry, or replace it; its mailbox is made if it is missing."""
     limits.check_registration(call.payload)
@@ -56,7 +96,7 @@ def register(connection: sqlite3.Connection, call: Call[Register], now: int, lim
     existing = _find(connection, "a.key=:value", key, now)
     if existing is not None:
         _refuse_others(existing, call.actor, key)
-    generation = lifecycle.ensure(
+    generation = mailboxes.ensure(
         connection, call.address, call.token, call.actor.agent, now, limits
     )
     expires_ms = now + ttl_s * 1000 if ttl_s else None
@@ -72,9 +112,9 @@ def register(connection: sqlite3.Connection, call: Call[Register], now: int, lim
         ).rowcount
         if is_renewed:
             return call.address
-        registry.remove(connection, "id=?", (existing.id,))
+        mailboxes.remove_agents(connection, "id=?", (existing.id,))
     else:
-        registry.remove(connection, "key=?", (key,))
+        mailboxes.remove_agents(connection, "key=?", (key,))
         _make_room(connection, now, limits)
     connection.execute(
         "INSERT INTO agents"
@@ -139,7 +179,7 @@ def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None
     (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
         remove_expired(connection, now, most=_MOST_AT_ONCE)
-        erasure.erase_expired(connection, now, most=_MOST_AT_ONCE)
+        mailboxes.erase_expired(connection, now, most=_MOST_AT_ONCE)
         (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
         raise LimitReached(f"max_agents: {count} agents reach the limit of {limits.max_agents}")
@@ -147,7 +187,7 @@ def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None
 
 def remove_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
     """Remove registrations that were not renewed in time; how many."""
-    removed = registry.remove(
+    removed = mailboxes.remove_agents(
         connection,
         "id IN (SELECT id FROM agents WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?)",
         (now, most),
@@ -155,7 +195,6 @@ def remove_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
     return len(removed)
 
 
-@handlers.command(Unregister)
 def unregister(
     connection: sqlite3.Connection, call: Call[Unregister], now: int, _limits: Limits
 ) -> None:
@@ -163,10 +202,9 @@ def unregister(
     request = call.request
     found = _named(connection, request.name, request.mailbox, call.actor, now)
     _refuse_others(found, call.actor, request.name or request.mailbox or "")
-    registry.remove(connection, "id=?", (found.id,))
+    mailboxes.remove_agents(connection, "id=?", (found.id,))
 
 
-@handlers.command(Report)
 def report(connection: sqlite3.Connection, call: Call[Report], now: int, limits: Limits) -> None:
     """Keep what an agent says of itself, and that it lives."""
     told = parse_object(call.payload)
@@ -182,21 +220,18 @@ def report(connection: sqlite3.Connection, call: Call[Report], now: int, limits:
     )
 
 
-@handlers.query(IsRegistered)
 def is_registered(connection: sqlite3.Connection, call: Call[IsRegistered], _now: int) -> bool:
     """Tell whether there is a registration of that key."""
     row = connection.execute("SELECT 1 FROM agents WHERE key=?", (call.request.name,)).fetchone()
     return row is not None
 
 
-@handlers.command(Seen)
 def seen(connection: sqlite3.Connection, call: Call[Seen], now: int, _limits: Limits) -> int | None:
     """Note a sign of life; return the instant by which a waiting agent gives the next."""
     note_seen(connection, call.request.name, now)
     return next_sign(connection, call.request.name, now)
 
 
-@handlers.unchanging(Seen)
 def find_seen(connection: sqlite3.Connection, call: Call[Seen], now: int) -> int | None:
     """Return by when a waiting agent gives the next sign; None where one is to be noted."""
     if is_sign_due(connection, call.request.name, now):
@@ -242,19 +277,17 @@ def next_sign(connection: sqlite3.Connection, name: str | None, now: int) -> int
     return None if row is None else now + int(row[0]) * 500
 
 
-@handlers.query(AgentKeys)
 def keys(connection: sqlite3.Connection, _call: Call[AgentKeys], _now: int) -> tuple[str, ...]:
     """Return the keys of all registrations."""
     return tuple(key for (key,) in connection.execute("SELECT key FROM agents ORDER BY key"))
 
 
-@handlers.command(ClaimNames)
 def claim(
     connection: sqlite3.Connection, call: Call[ClaimNames], now: int, _limits: Limits
 ) -> Claimed:
     """Give configured agents what is stored under their names and addresses."""
     request = call.request
-    owner_of = access.owners(request)
+    owner_of = _owners(request)
     removed = []
     for key, agent in request.names:
         found = _find(connection, "a.key=:value", key, now)
@@ -263,14 +296,140 @@ def claim(
         if found.owner is None and owner_of(found.mailbox) == agent:
             connection.execute("UPDATE agents SET owner=? WHERE id=?", (agent, found.id))
         else:
-            removed += registry.remove(connection, "id=?", (found.id,))
-    for mailbox, agent in access.claimed(connection, request, "agents", "mailbox"):
-        removed += registry.remove(connection, "mailbox=? AND owner IS NOT ?", (mailbox, agent))
-    mailboxes_taken = access.claim(connection, request, now)
-    closed, first_closed = access.count_closed(connection, now, _MOST_NAMED)
+            removed += mailboxes.remove_agents(connection, "id=?", (found.id,))
+    for mailbox, agent in _claimed(connection, request, "agents", "mailbox"):
+        removed += mailboxes.remove_agents(
+            connection, "mailbox=? AND owner IS NOT ?", (mailbox, agent)
+        )
+    mailboxes_taken = _claim_mailboxes(connection, request, now)
+    closed, first_closed = _count_closed(connection, now, _MOST_NAMED)
     return Claimed(
         mailboxes=mailboxes_taken,
         removed=tuple(removed),
         closed=closed,
         first_closed=first_closed,
     )
+
+
+def _owners(request: ClaimNames) -> Callable[[str], str | None]:
+    """Return what tells which agent an address is claimed for."""
+    by_address = dict(request.addresses)
+
+    def owner_of(address: str) -> str | None:
+        if not request.with_sub_addresses:
+            return by_address.get(address)
+        nearest = (one for one in addresses.upwards(address) if one in by_address)
+        return by_address.get(next(nearest, ""))
+
+    return owner_of
+
+
+def _claimed(
+    connection: sqlite3.Connection, request: ClaimNames, table: str, column: str
+) -> list[tuple[str, str]]:
+    """Return the addresses in a column that are claimed, each with its agent."""
+    owner_of = _owners(request)
+    found = []
+    for root, agent in request.addresses:
+        # No character of an address is between "." and "/".
+        end = f"{root}/" if request.with_sub_addresses else root
+        rows = connection.execute(
+            f"SELECT DISTINCT {column} FROM {table}"  # noqa: S608  # our own names
+            f" WHERE {column}=? OR {column}>=? AND {column}<? ORDER BY {column}",
+            (root, root, end),
+        )
+        found += [(address, agent) for (address,) in rows if owner_of(address) == agent]
+    return found
+
+
+def _claim_mailboxes(
+    connection: sqlite3.Connection, request: ClaimNames, now: int
+) -> tuple[str, ...]:
+    """Give agents the mailboxes at their addresses; the addresses where that changed the creator.
+
+    What a mailbox was granted to is forgotten with its earlier creator, and all other mailboxes
+    stay as they are.
+    """
+    changed = []
+    for address, agent in _claimed(connection, request, "mailboxes", "address"):
+        mailbox = mailboxes.look(connection, address, now)
+        if mailbox is None or mailbox.creator == agent:
+            continue
+        granted = (mailbox.readers, mailbox.viewers, mailbox.senders)
+        connection.execute(
+            "UPDATE mailboxes SET creator=?, readers=?, viewers=?, senders=? WHERE id=?",
+            (agent, *(granted if mailbox.creator is None else ("", "", "")), mailbox.id),
+        )
+        changed.append(address)
+    return tuple(changed)
+
+
+def _count_closed(
+    connection: sqlite3.Connection, now: int, most_named: int
+) -> tuple[int, tuple[str, ...]]:
+    """Count the mailboxes without creator and readers, and name the first of them."""
+    which = (
+        "FROM mailboxes WHERE creator IS NULL AND readers='' AND viewers=''"
+        " AND coalesce(expires_ms>?, 1)"
+    )
+    (count,) = connection.execute(f"SELECT count(*) {which}", (now,)).fetchone()  # constant text
+    rows = connection.execute(
+        f"SELECT address {which} ORDER BY address LIMIT ?",  # constant text
+        (now, most_named),
+    )
+    return int(count), tuple(address for (address,) in rows)
+
+
+def newest_id(connection: sqlite3.Connection) -> int:
+    """Return the highest id of a registration; 0 where there is none."""
+    (id_,) = connection.execute("SELECT max(id) FROM agents").fetchone()
+    return id_ or 0
+
+
+def ids(connection: sqlite3.Connection) -> tuple[int, ...]:
+    """Return the ids of all registrations, ascending; expired ones included."""
+    return tuple(one for (one,) in connection.execute("SELECT id FROM agents ORDER BY id"))
+
+
+def find_id(connection: sqlite3.Connection, key: str) -> int | None:
+    """Return the id of the registration with a key, expired or not."""
+    row = connection.execute("SELECT id FROM agents WHERE key=?", (key,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def after(connection: sqlite3.Connection, id_: int, most: int) -> list[tuple[int, str, bytes]]:
+    """Return id, key and JSON of registrations with a higher id, ascending; expired ones too."""
+    return connection.execute(
+        "SELECT id, key, registered FROM agents WHERE id>? ORDER BY id LIMIT ?", (id_, most)
+    ).fetchall()
+
+
+def removed_after(connection: sqlite3.Connection, number: int, most: int) -> list[int] | None:
+    """Return the ids of removals after one, oldest first; None where some are forgotten."""
+    removed = connection.execute(
+        "SELECT number, agent FROM agents_removed WHERE number>? ORDER BY number LIMIT ?",
+        (number, most),
+    ).fetchall()
+    if removed and removed[0][0] != number + 1:
+        return None
+    return [id_ for _, id_ in removed]
+
+
+def look(connection: sqlite3.Connection, id_: int, now: int) -> Registration | None:
+    """Return a registration that is alive; else None."""
+    row = connection.execute(
+        f"SELECT {_SHOWN} FROM agents a WHERE a.id=:id AND {ALIVE}",  # noqa: S608  # constant text
+        {"id": id_, "now": now},
+    ).fetchone()
+    return None if row is None else Registration(*row)
+
+
+def by_key(
+    connection: sqlite3.Connection, now: int, *, limit: int, offset: int
+) -> list[Registration]:
+    """Return some of the registrations that are alive, in the order of their keys."""
+    rows = connection.execute(
+        f"SELECT {_SHOWN} FROM agents a WHERE {ALIVE} ORDER BY a.key LIMIT :limit OFFSET :offset",  # noqa: S608  # constant text
+        {"now": now, "limit": limit, "offset": offset},
+    )
+    return [Registration(*row) for row in rows]

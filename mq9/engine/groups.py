@@ -1,24 +1,65 @@
-"""Consumer groups: where one starts, what it has been given, how a batch token reads."""
+"""Consumer groups: where one starts, how far it has come, and its whole batches.
+
+Within a lane new messages have the highest id so far, so a group's position is one cursor a lane,
+plus a row of leases for each message that was delivered and is not acked.
+
+A FETCH that delivers nothing but what is new to its group writes one row, its reply, which stands
+for the leases and deliveries of all messages in it: a whole batch. The ACK that confirms all of it
+changes that row. Whoever treats a message apart from the others of its batch splits the batch
+first: then there are the rows that would have been there from the beginning.
+
+In each lane, a whole batch has what is stored between two cursors of its group. Between two resets
+cursors never decrease from one reply to the next, so that the batch of a message is searched for by
+halves. What is removed is no longer leased, and a msg_id is never given again; so a removal leaves
+whole batches as they are.
+"""
 
 from __future__ import annotations
 
-import re
 import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from mq9.engine import batches, mailboxes
-from mq9.engine.batches import Batch
-from mq9.engine.commands import Call, consumer_of
-from mq9.engine.limits import Limits
-from mq9.engine.mailbox import Mailbox
-from mq9.errors import InvalidRequest, LimitReached, MessageNotFound
+import orjson
+
+from mq9.engine.commands import Limits
+from mq9.engine.mailboxes import Mailbox
+from mq9.errors import LimitReached
 from mq9.models import Deliver
-from mq9.protocol.requests import Ack, Fetch, Move, Nack
+from mq9.protocol.requests import Fetch
 
-_TOKEN = re.compile(r"([0-9a-z]+)-([0-9]{1,15})")
 # Using a group keeps it for a month; noting that more often than hourly would be wasted writing.
 _USE_GRAIN_MS = 3_600_000
 FORGOTTEN_MS = 30 * 86_400_000 + _USE_GRAIN_MS  # after so long without use
+_CURSORS = ("critical", "urgent", "normal")  # columns of groups and replies, by lane
+_BY_LANE = "CASE lane WHEN 0 THEN r.critical{0} WHEN 1 THEN r.urgent{0} ELSE r.normal{0} END"
+# The messages of a whole batch r that are still stored. The cross joins keep SQLite from beginning
+# with the messages, and a lane of which nothing was in the batch from being searched.
+_STORED = (
+    "(SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2)"
+    f" CROSS JOIN messages m ON {_BY_LANE.format('_from')}<{_BY_LANE.format('')}"
+    " AND m.mailbox=r.mailbox AND m.priority=lane"
+    f" AND m.msg_id>={_BY_LANE.format('_from')} AND m.msg_id<{_BY_LANE.format('')}"
+)
+# Whether there are leases of a whole batch r.
+IS_LEASED = f"(r.until_ms IS NOT NULL AND EXISTS (SELECT 1 FROM {_STORED}))"  # noqa: S608  # constant text
+_LEASES = (
+    "SELECT r.group_id, m.msg_id, r.mailbox, m.priority, r.consumer AS holder, r.until_ms,"  # noqa: S608  # constant text
+    " 1 AS deliveries, r.number AS reply, r.number AS granted, 0 AS returned, r.begun, 0 AS deaths"
+    f" FROM replies r CROSS JOIN {_STORED} WHERE r.until_ms IS NOT NULL"
+)
+# All leases, to be read: of messages by themselves, and of those in whole batches.
+LEASES = (
+    "(SELECT group_id, msg_id, mailbox, priority, holder, until_ms, deliveries, reply, granted,"  # noqa: S608  # constant text
+    f" returned, begun, deaths FROM leases UNION ALL {_LEASES})"
+)
+SOURCES = ("leases", f"({_LEASES})")  # the same, to be read one after the other
+_DELIVERIES = (
+    "SELECT r.mailbox, r.number, j.value, j.key, r.group_id, NULL, NULL, 1, 0, r.acked_by, NULL,"
+    " NULL FROM replies r CROSS JOIN json_each(r.ids) j WHERE r.ids IS NOT NULL"
+)
+_BATCH_COLUMNS = "mailbox, number, consumer, ids, until_ms, acked_by"
 
 
 @dataclass(slots=True)
@@ -58,15 +99,6 @@ class Group:
     def is_use_due(self, now: int) -> bool:
         """Tell whether a use of the group is to be noted."""
         return now - self.used_ms >= _USE_GRAIN_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A FETCH reply that delivered something, and the whole batch that it is, if it is one."""
-
-    number: int
-    consumer: str
-    batch: Batch | None = None
 
 
 def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
@@ -157,7 +189,7 @@ def reset(
     """Forget a group's position, leases and acks, and void its batch tokens."""
     connection.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
     connection.execute("DELETE FROM moves WHERE group_id=?", (group.id,))
-    batches.reset(connection, group.id)
+    _reset_batches(connection, group.id)
     mailbox.may_evict(connection, 0)
     group.start = start
     group.reached = max(group.reached, *group.cursors)
@@ -189,9 +221,29 @@ def start_position(
         row = connection.execute(
             "SELECT msg_id FROM messages WHERE mailbox=? AND msg_id>=?"
             " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT 1",
-            (mailbox.id, mailboxes.first_since(connection, mailbox, wanted.from_time * 1000), now),
+            (mailbox.id, first_since(connection, mailbox, wanted.from_time * 1000), now),
         ).fetchone()
     return mailbox.next_msg_id if row is None else int(row[0])
+
+
+def first_since(connection: sqlite3.Connection, mailbox: Mailbox, instant: int) -> int:
+    """Return the msg_id from which messages became visible at an instant or later.
+
+    It is searched for by halves, since they became visible in the order of their ids.
+    """
+    low, high = 0, mailbox.next_msg_id
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(
+            "SELECT msg_id, visible_ms FROM messages WHERE mailbox=? AND msg_id>=?"
+            " ORDER BY msg_id LIMIT 1",
+            (mailbox.id, middle),
+        ).fetchone()
+        if row is None or row[1] >= instant:
+            high = middle
+        else:
+            low = int(row[0]) + 1
+    return low
 
 
 def token(mailbox: Mailbox, number: int) -> str:
@@ -199,130 +251,264 @@ def token(mailbox: Mailbox, number: int) -> str:
     return f"{mailbox.generation}-{number}"
 
 
-def chosen_reply(
-    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Ack | Move | Nack], now: int
-) -> tuple[Group, Reply] | None:
-    """Find the FETCH reply that an ACK, MOVE or NACK speaks of; a use of the group.
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A whole batch.
 
-    Returns:
-        The group and its reply; None when the call succeeds without doing anything: the token is
-        from before a reset or of an earlier mailbox, or the message was removed.
-
-    Raises:
-        InvalidRequest: The token is none of ours, or its reply did not contain the message.
-        MessageNotFound: The id is not assigned yet, was not delivered to the group, or only to
-            other consumers of it while the call names its own: one that names none speaks for the
-            group.
+    Attributes:
+        mailbox: The mailbox.
+        number: The number of the reply.
+        consumer: Who was given it.
+        msg_ids: What was in it, in order.
+        until_ms: When its lease ends, or ended; None where it is confirmed or was reset.
+        acked_by: The msg_id that the ACK named which confirmed all of it, if one has.
     """
-    request, consumer = call.request, consumer_of(call)
-    msg_id = request.msg_id
-    group = find(connection, mailbox, request.group_name, now)
-    if group is not None:
-        group.note_use(connection, now)
-    if request.batch is not None:
-        return _reply_of_token(connection, mailbox, group, msg_id, request.batch, now)
-    if group is not None:
-        reply = _reply_of_message(connection, mailbox, group, msg_id, consumer)
-        if reply is not None:
-            if reply.consumer != consumer and request.consumer is not None:
-                raise MessageNotFound(
-                    f"message not found: {msg_id} was delivered to another consumer"
-                )
-            return group, reply
-    if msg_id < mailbox.next_msg_id and not _still_to_deliver(connection, mailbox, group, msg_id):
-        return None
-    raise MessageNotFound(
-        f"message not found: {msg_id} was not delivered to group {request.group_name}"
-        f" of {mailbox.address}"
-    )
+
+    mailbox: int
+    number: int
+    consumer: str
+    msg_ids: list[int]
+    until_ms: int | None
+    acked_by: int | None
+
+    def is_held(self, now: int) -> bool:
+        """Tell whether its lease runs."""
+        return self.until_ms is not None and self.until_ms > now
 
 
-def _reply_of_message(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, msg_id: int, consumer: str
-) -> Reply | None:
-    """Find the last reply with a message, to a consumer if there is one, else to any."""
+def _batch(row: tuple[Any, ...]) -> Batch:
+    mailbox, number, consumer, ids, until_ms, acked_by = row
+    return Batch(mailbox, number, consumer, orjson.loads(ids), until_ms, acked_by)
+
+
+def batch_at(connection: sqlite3.Connection, mailbox_id: int, number: int) -> Batch | None:
+    """Return a reply as a whole batch; None where it is none."""
     row = connection.execute(
-        "SELECT r.number, r.consumer FROM deliveries d LEFT JOIN leases l"
-        " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.granted=d.reply"
-        # The first one outlives the last one for a moment, when both are forgotten.
-        " JOIN replies r"
-        " ON r.mailbox=d.mailbox AND r.number=coalesce(l.reply, d.latest, d.reply)"
-        " WHERE d.group_id=? AND d.msg_id=? AND d.reply>=? AND d.previous IS NULL"
-        " ORDER BY r.consumer=? DESC, d.reply DESC LIMIT 1",
-        (group.id, msg_id, group.first_reply, consumer),
+        f"SELECT {_BATCH_COLUMNS} FROM replies WHERE mailbox=? AND number=? AND ids IS NOT NULL",  # noqa: S608  # constant columns
+        (mailbox_id, number),
     ).fetchone()
-    if row is not None:
-        return Reply(*row)
-    # What is in a whole batch was in no other reply since the last reset.
-    batch = batches.of_message(
-        connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
-    )
-    return None if batch is None else Reply(batch.number, batch.consumer, batch)
+    return None if row is None else _batch(row)
 
 
-def _reply_of_token(
+def batch_of_message(
     connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    group: Group | None,
+    mailbox_id: int,
+    group_id: int,
     msg_id: int,
-    batch: str,
-    now: int,
-) -> tuple[Group, Reply] | None:
-    match = _TOKEN.fullmatch(batch)
-    if match is None:
-        raise InvalidRequest(f"batch: {batch!r} is not a token of this broker")
-    generation, number = match[1], int(match[2])
-    if generation != mailbox.generation:
-        return None
-    if number >= mailbox.next_reply:
-        raise InvalidRequest(f"batch: {batch!r} was never given out")
+    first: int,
+    end: int,
+) -> Batch | None:
+    """Find the whole batch that a message is in, among replies between two resets of the group.
+
+    Args:
+        connection: The database.
+        mailbox_id: The mailbox.
+        group_id: The group.
+        msg_id: The message, which need not be stored any longer.
+        first: The number of the first reply that comes into question.
+        end: The number after that of the last one.
+    """
     row = connection.execute(
-        "SELECT r.group_id, r.consumer, g.first_reply FROM replies r"
-        " JOIN groups g ON g.id=r.group_id WHERE r.mailbox=? AND r.number=? AND g.used_ms>?",
-        (mailbox.id, number, now - FORGOTTEN_MS),
+        "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox_id, msg_id)
     ).fetchone()
-    if row is None:
-        return None  # forgotten, so nothing of it is outstanding
-    group_id, consumer, first_reply = row
-    if number < first_reply:
-        return None
-    if group is None or group_id != group.id:
-        raise InvalidRequest(f"batch: {batch!r} was not given to this group")
-    whole = batches.at(connection, mailbox.id, number)
-    if whole is not None:
-        is_contained = msg_id in whole.msg_ids
-    else:
-        is_contained = _is_delivered(connection, mailbox, number, msg_id)
-    if not is_contained:
-        raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
-    return group, Reply(number, consumer, whole)
+    for cursor in _CURSORS if row is None else (_CURSORS[row[0]],):
+        number = _first_beyond(connection, group_id, cursor, msg_id, first, end)
+        batch = None if number is None else batch_at(connection, mailbox_id, number)
+        if batch is not None and msg_id in batch.msg_ids:
+            return batch
+    return None
 
 
-def _is_delivered(
-    connection: sqlite3.Connection, mailbox: Mailbox, number: int, msg_id: int
-) -> bool:
-    """Tell whether a reply that is no whole batch contained a message."""
+def _first_beyond(
+    connection: sqlite3.Connection, group_id: int, cursor: str, msg_id: int, first: int, end: int
+) -> int | None:
+    """Return the number of the first reply that left a cursor beyond a message."""
+    low, high, found, step = first, end, None, 1
+    while low < high:
+        # In growing steps from the last one, since most messages that are asked for are young.
+        middle = max((low + high) // 2, high - step)
+        step *= 2
+        row = connection.execute(
+            f"SELECT number, {cursor} FROM replies WHERE group_id=? AND number>=? AND number<?"  # noqa: S608  # our own columns
+            " ORDER BY number LIMIT 1",
+            (group_id, middle, high),
+        ).fetchone()
+        if row is not None and row[1] <= msg_id:
+            low = row[0] + 1
+        else:
+            high = middle
+            found = found if row is None else row[0]
+    return found
+
+
+def batches_ever_of_message(
+    connection: sqlite3.Connection, mailbox_id: int, group_id: int, msg_id: int
+) -> Iterator[Batch]:
+    """Yield the whole batches that a message was in, of before resets as well."""
+    end: int | None = None
+    while True:
+        last = connection.execute(
+            "SELECT number, first_reply FROM replies WHERE group_id=? AND number<?"
+            " ORDER BY number DESC LIMIT 1",
+            (group_id, 1 << 62 if end is None else end),
+        ).fetchone()
+        if last is None:
+            return
+        batch = batch_of_message(connection, mailbox_id, group_id, msg_id, last[1], last[0] + 1)
+        if batch is not None:
+            yield batch
+        end = last[1]
+
+
+def first_batch_end(connection: sqlite3.Connection, group_id: int) -> int | None:
+    """Return when the first lease of a group's whole batches ends; None where there is none."""
     row = connection.execute(
-        "SELECT 1 FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
-        (mailbox.id, number, msg_id),
+        f"SELECT r.until_ms FROM replies r WHERE r.group_id=? AND {IS_LEASED}"  # noqa: S608  # constant text
+        " ORDER BY r.until_ms LIMIT 1",
+        (group_id,),
     ).fetchone()
-    return row is not None
+    return None if row is None else int(row[0])
 
 
-def _still_to_deliver(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None, msg_id: int
-) -> bool:
-    """Tell whether an assigned message is stored and was never delivered to the group."""
-    row = connection.execute(
-        "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
-    ).fetchone()
-    if row is None:
+def confirm_batch(connection: sqlite3.Connection, batch: Batch, named: int) -> bool:
+    """Confirm all of a batch with the last message, if all of it is there to be confirmed."""
+    if named != batch.msg_ids[-1] or batch.until_ms is None or not _is_stored(connection, batch):
         return False
-    if group is None or msg_id < group.start or msg_id >= group.cursors[row[0]]:
-        return True
-    # Below the cursor without a reply that we remember: acked long ago, unless the reply that
-    # delivered it reached nobody.
-    untouched = connection.execute(
-        "SELECT 1 FROM leases WHERE group_id=? AND msg_id=?", (group.id, msg_id)
+    connection.execute(
+        "UPDATE replies SET until_ms=NULL, acked_by=? WHERE mailbox=? AND number=?",
+        (named, batch.mailbox, batch.number),
+    )
+    return True
+
+
+def extend_batch(
+    connection: sqlite3.Connection,
+    batch: Batch,
+    msg_ids: Iterable[int],
+    until_ms: int,
+    *,
+    begun: bool | None,
+) -> bool:
+    """Renew the leases of a batch, if all of it is among some messages and none was removed.
+
+    Args:
+        connection: The database.
+        batch: The batch.
+        msg_ids: The messages.
+        until_ms: When the leases end.
+        begun: Whether the holder has begun to handle them; None to leave that.
+    """
+    if not set(batch.msg_ids).issubset(msg_ids) or not _is_stored(connection, batch):
+        return False
+    connection.execute(
+        "UPDATE replies SET until_ms=?, begun=coalesce(?,begun) WHERE mailbox=? AND number=?",
+        (until_ms, begun, batch.mailbox, batch.number),
+    )
+    return True
+
+
+def _is_stored(connection: sqlite3.Connection, batch: Batch) -> bool:
+    """Tell whether nothing of a batch was removed."""
+    (stored,) = connection.execute(
+        f"SELECT count(*) FROM replies r CROSS JOIN {_STORED} WHERE r.mailbox=? AND r.number=?",  # noqa: S608  # constant text
+        (batch.mailbox, batch.number),
     ).fetchone()
-    return untouched is not None
+    return bool(stored == len(batch.msg_ids))
+
+
+def _reset_batches(connection: sqlite3.Connection, group_id: int) -> None:
+    """Remove the leases of a group's batches."""
+    connection.execute(
+        "UPDATE replies SET until_ms=NULL WHERE group_id=? AND until_ms IS NOT NULL", (group_id,)
+    )
+
+
+def is_any_batch(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> bool:
+    """Tell whether there are whole batches for which a condition on ``r`` holds."""
+    found = connection.execute(
+        f"SELECT 1 FROM replies r WHERE r.ids IS NOT NULL AND {which} LIMIT 1",  # noqa: S608  # constant text
+        values,
+    )
+    return found.fetchone() is not None
+
+
+def split_batches(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> None:
+    """Write the leases and deliveries that whole batches stand for; they are whole no longer.
+
+    Args:
+        connection: The database.
+        which: A condition on the replies, ``r``.
+        values: What it is about.
+    """
+    if not is_any_batch(connection, which, values):
+        return
+    # The columns have their order in the schema, and not in a file that was migrated.
+    connection.execute(
+        "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
+        f" reply, granted, returned, begun, deaths) {_LEASES} AND {which}",
+        values,
+    )
+    connection.execute(
+        "INSERT INTO deliveries (mailbox, reply, msg_id, position, group_id, previous, latest,"
+        f" count, acked, acked_by, moved_to, moved_as) {_DELIVERIES} AND {which}",
+        values,
+    )
+    connection.execute(
+        "UPDATE replies AS r SET ids=NULL, critical_from=NULL, urgent_from=NULL, normal_from=NULL,"  # noqa: S608  # constant text
+        " lowest=NULL, highest=NULL, until_ms=NULL, acked_by=NULL, begun=0"
+        f" WHERE ids IS NOT NULL AND {which}",
+        values,
+    )
+
+
+def split_batch(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
+    """Split a reply, if it is a whole batch."""
+    split_batches(connection, "r.mailbox=? AND r.number=?", (mailbox_id, number))
+
+
+class LeasedInBatches:
+    """Tells which messages of a mailbox are in a whole batch with a lease, in the order of ids.
+
+    Args:
+        connection: The database.
+        mailbox_id: The mailbox.
+        first: No message below this one is asked about.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, mailbox_id: int, first: int) -> None:
+        self._coming: Iterator[tuple[int, ...]] = connection.execute(
+            "SELECT lowest, highest, critical_from, critical, urgent_from, urgent, normal_from,"
+            " normal FROM replies WHERE mailbox=? AND until_ms IS NOT NULL AND highest>=?"
+            " ORDER BY lowest, number",
+            (mailbox_id, first),
+        )
+        self._next = next(self._coming, None)
+        self._open: list[tuple[int, ...]] = []
+
+    def holds(self, msg_id: int, lane: int) -> bool:
+        """Tell whether a message is; none before one that was asked about is asked about."""
+        while self._next is not None and self._next[0] <= msg_id:
+            self._open.append(self._next)
+            self._next = next(self._coming, None)
+        self._open = [one for one in self._open if one[1] >= msg_id]
+        return any(one[2 + 2 * lane] <= msg_id < one[3 + 2 * lane] for one in self._open)
+
+
+def keep_latest(
+    connection: sqlite3.Connection, over: str, values: tuple[Any, ...], *, acked: bool = False
+) -> None:
+    """Note with the first delivery of leases which was the last, before these leases are over.
+
+    Args:
+        connection: The database.
+        over: A condition on the leases, ``l``.
+        values: What it is about.
+        acked: Whether they are over since their messages are confirmed.
+    """
+    connection.execute(
+        "UPDATE deliveries AS d SET latest=l.reply, count=l.deliveries, acked=? FROM leases l"  # noqa: S608  # constant text
+        " WHERE l.reply<>l.granted"
+        " AND d.mailbox=l.mailbox AND d.reply=l.granted AND d.msg_id=l.msg_id"
+        f" AND {over}",
+        (int(acked), *values),
+    )

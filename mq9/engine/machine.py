@@ -4,39 +4,42 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-# Each registers the functions in it.
-from mq9.engine import (  # noqa: F401
+from mq9.engine import (
     access,
+    ack,
     agents,
-    erasure,
-    fetches,
-    leases,
-    lifecycle,
+    commands,
+    fetch,
+    groups,
     mailboxes,
     messages,
-    moves,
     reads,
-    retention,
+    send,
+    state,
     status,
-    totals,
 )
-from mq9.engine import position as positions
-from mq9.engine.commands import Call, Entry, Outcome, SetLimits
-from mq9.engine.handlers import COMMANDS, QUERIES, UNCHANGING, UNGUARDED
-from mq9.engine.mailbox import Mailbox
-from mq9.engine.position import Position
+from mq9.engine.commands import Call, Entry, Limits, Outcome, SetLimits, Sweep
+from mq9.engine.mailboxes import Mailbox
+from mq9.engine.state import Position
 from mq9.errors import BrokerFailed, Mq9Error
+from mq9.protocol import requests
 from mq9.protocol.request import Request
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
-
 OVERSIZED = (
     "the broker's file holds a value that is larger than any that mq9 stores; nothing was done: "
     "drop the mailbox, or restore the file from a copy that you trust"
 )
+_DAY_MS = 86_400_000
+_TOMBSTONES_MS = 7 * _DAY_MS
+
+_Command = Callable[[sqlite3.Connection, Call[Any], int, Limits], Any]
+_Unguarded = Callable[[sqlite3.Connection, Mailbox, Call[Any], int, Limits], Any]
+_Query = Callable[[sqlite3.Connection, Call[Any], int], Any]
 
 
 class Applying:
@@ -56,7 +59,7 @@ class Applying:
     def __init__(self, connection: sqlite3.Connection, *, keeps_all: bool = True) -> None:
         self._connection = connection
         self._keeps_all = keeps_all
-        self.position, self.limits = positions.position_and_limits(connection)
+        self.position, self.limits = state.position_and_limits(connection)
         self._begun = self.position
         self._held: dict[str, Mailbox] = {}  # by address
         self._noted: dict[str, int] = {}  # when a sign of life was noted, by agent
@@ -86,7 +89,7 @@ class Applying:
             if outcome.error is not None:
                 self._connection.execute("ROLLBACK TO entry")
                 changes = self._connection.total_changes  # what was undone counts, too
-            if isinstance(outcome.error, messages.Full):
+            if isinstance(outcome.error, send.Full):
                 outcome.error.remember(self._connection)
             self._connection.execute("RELEASE entry")
         if not self._keeps_all and self._connection.total_changes == changes:
@@ -161,7 +164,7 @@ class Applying:
         """Write down how far the state has come, and what was left to be written at the end."""
         self._save()
         if self.position != self._begun:
-            positions.move(self._connection, self.position)
+            state.move(self._connection, self.position)
 
 
 def _is_about(error: Exception) -> bool:
@@ -217,7 +220,7 @@ def answer(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> 
     look = UNCHANGING.get(type(request))
     if look is None:
         return None
-    now = max(now, positions.position(connection).now_ms)
+    now = max(now, state.position(connection).now_ms)
     if request.is_private and not access.is_settled(connection, call, now):
         return None
     if request.shows_life and agents.is_sign_due(connection, call.agent, now):
@@ -242,3 +245,95 @@ def read(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> R:
         access.refuse_others(connection, call, now)
     outcome: R = QUERIES[type(call.request)](connection, call, now)
     return outcome
+
+
+def sweep(connection: sqlite3.Connection, call: Call[Sweep], now: int, _limits: Limits) -> int:
+    """Remove what has expired or need no longer be remembered; how many rows went."""
+    most = call.request.most
+    swept = mailboxes.erase_expired(connection, now, most)
+    swept += mailboxes.erase_rest(connection, most)
+    swept += messages.advance_due(connection, now, most)
+    swept += agents.remove_expired(connection, now, most)
+    swept += send.forget_ids(connection, now, most)
+    swept += _forget_fates(connection, now, most)
+    swept += _forget_groups(connection, now, most)
+    return swept + fetch.forget_replies(connection, now, most)
+
+
+def _forget_fates(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Forget what became of messages that went long ago."""
+    old = connection.execute(
+        "SELECT mailbox, msg_id FROM tombstones WHERE removed_ms<=?"
+        " ORDER BY removed_ms, mailbox, msg_id LIMIT ?",
+        (now - _TOMBSTONES_MS, most),
+    ).fetchall()
+    connection.executemany("DELETE FROM tombstones WHERE mailbox=? AND msg_id=?", old)
+    return len(old)
+
+
+def _forget_groups(connection: sqlite3.Connection, now: int, most: int) -> int:
+    unused = connection.execute(
+        "SELECT id FROM groups WHERE used_ms<=? ORDER BY used_ms, id LIMIT ?",
+        (now - groups.FORGOTTEN_MS, most),
+    ).fetchall()
+    return sum(groups.erase(connection, group_id) for (group_id,) in unused)
+
+
+# Which function carries out which request: it is given the database inside a transaction that is
+# undone when it raises, the call, the instant at which it happens in milliseconds since the Unix
+# epoch, and what the broker takes.
+COMMANDS: dict[type[Request[Any]], _Command] = {
+    requests.CreateMailbox: mailboxes.create,
+    requests.DropMailbox: mailboxes.drop,
+    requests.GrantMailbox: access.grant,
+    commands.Advance: messages.advance_now,
+    requests.Delete: messages.delete,
+    requests.Send: send.send,
+    requests.Fetch: fetch.fetch,
+    requests.Ack: ack.ack,
+    requests.Nack: ack.nack,
+    requests.Extend: ack.extend,
+    commands.Undo: ack.undo,
+    requests.Release: ack.release,
+    requests.Move: ack.move,
+    commands.NoteRead: reads.note_read,
+    requests.Register: agents.register,
+    requests.Unregister: agents.unregister,
+    requests.Report: agents.report,
+    commands.Seen: agents.seen,
+    commands.ClaimNames: agents.claim,
+    commands.SetLimits: state.set_limits,
+    commands.Sweep: sweep,
+}
+
+# Which carries out what a command is most of the time, and at less cost. Where it raises it has
+# changed nothing, so that nothing has to be undone. It gives None, and has changed nothing either,
+# for a call that may be refused later than that, which the function above then carries out. It is
+# given the mailbox beside what that one is given, whose counters are written with those of others.
+UNGUARDED: dict[type[Request[Any]], _Unguarded] = {
+    requests.Send: send.send_what_fits,
+}
+
+# Which answers a command that would change nothing; it gives None for one that may.
+UNCHANGING: dict[type[Request[Any]], _Query] = {
+    requests.Fetch: fetch.find_nothing,
+    commands.Seen: agents.find_seen,
+}
+
+# Which answers a request that changes nothing: it is given the database inside a transaction, so
+# that it sees one state, the call, and the instant at which that is seen.
+QUERIES: dict[type[Request[Any]], _Query] = {
+    requests.ListPublic: mailboxes.list_public,
+    commands.CheckActor: access.check_actor,
+    commands.CountSendLimits: access.count_send_limits,
+    commands.Peek: reads.peek,
+    requests.Unread: reads.unread,
+    requests.Query: reads.query,
+    commands.IsRegistered: agents.is_registered,
+    commands.AgentKeys: agents.keys,
+    requests.Status: status.status,
+    commands.WhyEmpty: status.why_empty,
+    commands.CountUnread: status.count_unread,
+    commands.Look: status.look,
+    commands.CountAll: status.count_all,
+}

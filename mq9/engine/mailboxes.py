@@ -1,34 +1,171 @@
-"""Mailboxes: found, and brought up to date.
-
-Whatever touches a mailbox advances it first: what has fallen due becomes visible in due order, then
-what has expired is removed. ``changes_ms`` is a lower bound of the next such instant, so that a
-mailbox in which nothing is due costs one row.
-"""
+"""Mailboxes: the row and its rights; made, renewed, listed, and removed with what is in them."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import orjson
+from mq9.engine.commands import Actor, Call, Limits
+from mq9.errors import Forbidden, LimitReached, MailboxExists, MailboxNotFound
+from mq9.models import MailboxType, PublicMailbox, SendPolicy
+from mq9.protocol.outcomes import Created, PublicPage
+from mq9.protocol.requests import CreateMailbox, DropMailbox, ListPublic
 
-from mq9.engine import counts, deliveries, handlers
-from mq9.engine.commands import Advance, Call
-from mq9.engine.limits import Limits
-from mq9.engine.mailbox import COLUMNS, Mailbox
-from mq9.errors import MailboxNotFound
-from mq9.models import MailboxType
+_COLUMNS = (
+    "id, address, generation, description, public, type, creator, readers, viewers, senders, "
+    "send_policy, ttl_s, expires_ms, changes_ms, next_msg_id, next_reply, "
+    "visible_ms, messages, delayed, bytes, evict_from, ids, "
+    "expired, replaced, deleted, evicted"
+)
+_LISTED_AT_ONCE = 1_000
+_REMOVED_AT_ONCE = 1_000  # rows that a new mailbox makes room by removing
+_PLAIN = CreateMailbox()  # of an agent that registers without one
+# What belongs to a mailbox: table and key.
+_OF_A_MAILBOX = (
+    ("messages", "mailbox, msg_id"),
+    ("delayed", "id"),
+    ("sent_ids", "mailbox, id"),
+    ("tombstones", "mailbox, msg_id"),
+    ("leases", "group_id, msg_id"),
+    ("moves", "group_id, msg_id"),
+    ("replies", "mailbox, number"),
+    ("deliveries", "mailbox, reply, msg_id"),
+    ("groups", "id"),
+)
+_ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
+_ERASED_BYTES = 16 * 1024 * 1024  # and of their payloads
+_REMOVALS_KEPT = 10_000  # that whoever follows the registry may be behind
+_FORGOTTEN_TOGETHER = 100  # older removals
 
-_MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
+
+@dataclass(slots=True)
+class Mailbox:
+    """A row of mailboxes; ``save`` writes the counters back.
+
+    The last two fields are no columns: whether the counters are written later, with those of other
+    commands, and whether there is anything to be written then.
+    """
+
+    id: int
+    address: str
+    generation: str
+    description: str
+    public: int
+    type: str
+    creator: str | None
+    readers: str
+    viewers: str
+    senders: str
+    send_policy: str
+    ttl_s: int
+    expires_ms: int | None
+    changes_ms: int | None
+    next_msg_id: int
+    next_reply: int
+    visible_ms: int
+    messages: int
+    delayed: int
+    bytes: int
+    evict_from: int
+    ids: int
+    expired: int
+    replaced: int
+    deleted: int
+    evicted: int
+    is_held: bool = False
+    is_unsaved: bool = False
+
+    def expect_change(self, instant: int | None) -> None:
+        """Remember that something falls due or expires at ``instant``."""
+        if instant is not None and (self.changes_ms is None or instant < self.changes_ms):
+            self.changes_ms = instant
+
+    def is_expired(self, now: int) -> bool:
+        """Tell whether its TTL has passed."""
+        return self.expires_ms is not None and self.expires_ms <= now
+
+    def count_removed(self, reason: str, count: int) -> None:
+        """Count messages that were removed: ``expired``, ``replaced``, ``deleted``, ``evicted``."""
+        setattr(self, reason, getattr(self, reason) + count)
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Write the counters, or leave them to ``save_held``."""
+        if self.is_held:
+            self.is_unsaved = True
+        else:
+            self._write(connection)
+
+    def save_held(self, connection: sqlite3.Connection) -> None:
+        """Write the counters that were left to be written."""
+        if self.is_unsaved:
+            self.is_unsaved = False
+            self._write(connection)
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
+            "messages=?, delayed=?, bytes=?, evict_from=?, ids=?, expired=?, replaced=?, "
+            "deleted=?, evicted=? WHERE id=?",
+            (
+                self.changes_ms,
+                self.next_msg_id,
+                self.next_reply,
+                self.visible_ms,
+                self.messages,
+                self.delayed,
+                self.bytes,
+                self.evict_from,
+                self.ids,
+                self.expired,
+                self.replaced,
+                self.deleted,
+                self.evicted,
+                self.id,
+            ),
+        )
+
+    def may_evict(self, connection: sqlite3.Connection, msg_id: int) -> None:
+        """Note that a message, and for all that is known later ones too, may make room."""
+        if msg_id < self.evict_from:
+            self.evict_from = msg_id
+            connection.execute("UPDATE mailboxes SET evict_from=? WHERE id=?", (msg_id, self.id))
+
+    def may_take(self, actor: Actor) -> bool:
+        """Tell whether somebody may use it in every way but to grant it, and to send there."""
+        return self._is_creator(actor) or actor.agent in agents_in(self.readers)
+
+    def may_look(self, actor: Actor) -> bool:
+        """Tell whether somebody may see what is in it."""
+        return self.may_take(actor) or actor.agent in agents_in(self.viewers)
+
+    def may_send(self, actor: Actor) -> bool:
+        """Tell whether somebody may send to it."""
+        if actor.barred and not self.may_take(actor):
+            return False
+        if self.send_policy == SendPolicy.EVERYONE:
+            return True
+        if self.send_policy == SendPolicy.GRANTED:
+            return self.may_take(actor) or actor.agent in agents_in(self.senders)
+        return self._is_creator(actor)
+
+    def may_grant(self, actor: Actor) -> bool:
+        """Tell whether somebody may say who else may use it."""
+        if actor.agent is None:
+            return self._is_creator(actor)
+        return actor.agent == (actor.owner or self.creator)
+
+    def _is_creator(self, actor: Actor) -> bool:
+        """Tell whether somebody counts as its creator: of those who are no agents, most do."""
+        creator = actor.owner or self.creator
+        if actor.agent is None:
+            return creator is None or not actor.is_stranger
+        return not actor.closed if creator is None else creator == actor.agent
 
 
-class Outdated(Exception):  # not a failure: a hint to the backend
-    """Something in the mailbox has fallen due; ``Advance`` it before reading."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.address = address
+def agents_in(lines: str) -> tuple[str, ...]:
+    """Return the agents in a list of the table, which has one a line."""
+    return tuple(lines.split("\n")) if lines else ()
 
 
 def not_found(address: str) -> MailboxNotFound:
@@ -39,7 +176,7 @@ def not_found(address: str) -> MailboxNotFound:
 def look(connection: sqlite3.Connection, address: str, now: int) -> Mailbox | None:
     """Return a mailbox as it is stored, or None when it is not there or has expired."""
     row = connection.execute(
-        f"SELECT {COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
         (address,),
     ).fetchone()
     if row is None:
@@ -63,328 +200,277 @@ def refuse_another(mailbox: Mailbox, generation: str | None) -> None:
         raise not_found(mailbox.address)
 
 
-def advance(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
-    """Bring a mailbox up to date and return it.
-
-    Raises:
-        MailboxNotFound: It is not there, or its TTL has passed.
-    """
-    mailbox = look(connection, address, now)
-    if mailbox is None:
-        raise not_found(address)
-    if not is_current(mailbox, now):
-        _advance(connection, mailbox, now)
-    return mailbox
-
-
-@handlers.command(Advance)
-def advance_now(
-    connection: sqlite3.Connection, call: Call[Advance], now: int, _limits: Limits
-) -> None:
-    """Bring a mailbox up to date."""
-    advance(connection, call.address, now)
-
-
-def current(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
-    """Return a mailbox that is up to date.
-
-    Raises:
-        MailboxNotFound: It is not there, or its TTL has passed.
-        Outdated: It is not up to date.
-    """
-    mailbox = look(connection, address, now)
-    if mailbox is None:
-        raise not_found(address)
-    if not is_current(mailbox, now):
-        raise Outdated(address)
-    return mailbox
-
-
-def advance_due(connection: sqlite3.Connection, now: int, most: int) -> int:
-    """Advance mailboxes that nobody touches; how many messages fell due or expired."""
-    outdated = connection.execute(
-        "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
-        " ORDER BY changes_ms, id LIMIT ?",
-        (now, now, most),
-    ).fetchall()
-    changed = 0
-    for (address,) in outdated:
-        mailbox = look(connection, address, now)
-        assert mailbox is not None  # noqa: S101  # it has just been listed
-        changed += max(1, _advance(connection, mailbox, now))
-        if changed >= most:
-            break
-    return changed
-
-
-def _advance(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
-    changed = _make_due_visible(connection, mailbox, now)
-    changed += _remove_expired(connection, mailbox, now)
-    (mailbox.changes_ms,) = connection.execute(
-        "SELECT min(instant) FROM ("
-        " SELECT min(due_ms) AS instant FROM delayed WHERE mailbox=:id UNION ALL"
-        " SELECT min(expires_ms) FROM messages WHERE mailbox=:id AND expires_ms IS NOT NULL)",
-        {"id": mailbox.id},
-    ).fetchone()
-    mailbox.save(connection)
-    return changed
-
-
-def next_due(connection: sqlite3.Connection, mailbox: Mailbox) -> int | None:
-    """Return the instant at which the next delayed message falls due; None where there is none."""
-    if not mailbox.delayed:
-        return None
-    due_ms: int
-    (due_ms,) = connection.execute(
-        "SELECT min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
-    ).fetchone()
-    return due_ms
-
-
-def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
-    """Make visible what has fallen due; how many messages: there may be a whole mailbox of them."""
-    due = connection.execute(
-        "SELECT id, due_ms, key, expires_ms, sender, sender_verified FROM delayed"
-        " WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
-        (mailbox.id, now),
-    ).fetchall()
-    if not due:
-        return 0
-    visible: dict[str, _Older | None] = {}  # by place
-    first = mailbox.next_msg_id
-    keys: dict[int, str | None] = {}  # of those that stay visible
-    shown: list[tuple[int, int, int]] = []
-    removals: list[Removal] = []
-    for row_id, due_ms, wanted, expires_ms, sender, verified in due:
-        key, msg_id = wanted, mailbox.next_msg_id
-        place = _place(mailbox, key)
-        older = None
-        if place is not None:
-            if place not in visible:
-                visible[place] = _at_place(connection, mailbox, key)
-            older = visible[place]
-        if older is not None and not _yields(mailbox, older, sender, verified, due_ms):
-            key = place = older = None  # another sender has it by now, and nothing may be lost
-        if older is not None:
-            removals.append(Removal(older.msg_id, due_ms, msg_id))
-            keys.pop(older.msg_id, None)
-        if place is not None:
-            visible[place] = _Older(msg_id, expires_ms, sender, verified)
-        mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
-        shown.append((row_id, msg_id, mailbox.visible_ms))
-        keys[msg_id] = key
-        mailbox.next_msg_id += 1
-    remove(connection, mailbox, [one for one in removals if one.msg_id < first], "replaced")
-    # A cross join: SQLite cannot know how little is in the JSON, and might begin with the table.
-    connection.execute(
-        "WITH shown (row_id, new_id, shown_ms, new_key) AS (SELECT json_extract(value, '$[0]'),"
-        " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
-        " FROM json_each(?))"
-        " INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
-        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
-        " size, payload)"
-        " SELECT mailbox, new_id, priority, shown_ms, sent_ms, expires_ms, new_key,"
-        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
-        " size, payload"
-        " FROM shown CROSS JOIN delayed ON id=row_id",
-        (orjson.dumps([(*one, keys.get(one[1])) for one in shown]).decode(),),
-    )
-    connection.execute("DELETE FROM delayed WHERE mailbox=? AND due_ms<=?", (mailbox.id, now))
-    mailbox.delayed -= len(due)
-    remove(connection, mailbox, [one for one in removals if one.msg_id >= first], "replaced")
-    counts.complete_blocks(connection, mailbox, first)
-    return len(due)
-
-
-def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
-    expired = connection.execute(
-        "SELECT msg_id FROM messages WHERE mailbox=? AND expires_ms<=?", (mailbox.id, now)
-    )
-    return remove(connection, mailbox, [Removal(msg_id, now) for (msg_id,) in expired], "expired")
-
-
-class _Older(NamedTuple):
-    """A message whose place a newer one may take."""
-
-    msg_id: int
-    expires_ms: int | None
-    sender: str | None
-    sender_verified: bool
-
-
-def _place(mailbox: Mailbox, key: str | None) -> str | None:
-    """Return what only one visible message can have: its key, or in some mailboxes all the same."""
-    return "" if mailbox.type == MailboxType.LATEST else key
-
-
-def _at_place(connection: sqlite3.Connection, mailbox: Mailbox, key: str | None) -> _Older | None:
-    """Return the visible message whose place one of a key would take, if there is one."""
-    values: tuple[object, ...]
-    if mailbox.type == MailboxType.LATEST:
-        where, values = "mailbox=?", (mailbox.id,)
-    elif key is not None:
-        where, values = "mailbox=? AND key=?", (mailbox.id, key)
-    else:
-        return None
-    row = connection.execute(
-        f"SELECT msg_id, expires_ms, sender, sender_verified FROM messages WHERE {where}",  # noqa: S608  # constant text
-        values,
-    ).fetchone()
-    return None if row is None else _Older(*row)
-
-
-def _yields(
-    mailbox: Mailbox, older: _Older, sender: str | None, verified: bool, instant: int
-) -> bool:
-    """Tell whether a message that becomes visible at an instant may replace another.
-
-    Under a key, what is from a verified sender is replaced only by that sender, and a verified
-    sender replaces only what bears its name. In a mailbox that keeps the newest only, whoever may
-    send may replace.
-    """
-    if mailbox.type == MailboxType.LATEST:
-        return True
-    if older.expires_ms is not None and older.expires_ms <= instant:
-        return True
-    return older.sender == sender if verified else not older.sender_verified
-
-
-def may_replace(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    key: str | None,
-    sender: str | None,
-    verified: bool,
-    instant: int,
-) -> bool:
-    """Tell whether a message may take the place of what is there, if anything is.
-
-    Args:
-        connection: The database.
-        mailbox: Where the message goes.
-        key: Its key, if it has one.
-        sender: Who sends it.
-        verified: Whether that is known, and not a claim.
-        instant: When it becomes visible, in milliseconds since the Unix epoch.
-    """
-    older = _at_place(connection, mailbox, key)
-    return older is None or _yields(mailbox, older, sender, verified, instant)
-
-
-def replace_older(
-    connection: sqlite3.Connection, mailbox: Mailbox, key: str | None, instant: int, newer: int
-) -> bool:
-    """Remove what a message takes the place of when it becomes visible.
-
-    That is the message of its key, or, in a mailbox that keeps the newest only, whatever is there.
-
-    Args:
-        connection: The database.
-        mailbox: Where the message goes; ``save`` is the caller's.
-        key: Its key, if it has one.
-        instant: When it becomes visible, in milliseconds since the Unix epoch.
-        newer: Its msg_id.
-
-    Returns:
-        Whether there was anything.
-    """
-    older = _at_place(connection, mailbox, key)
-    if older is None:
-        return False
-    remove(connection, mailbox, [Removal(older.msg_id, instant, newer)], "replaced")
-    return True
-
-
-def first_since(connection: sqlite3.Connection, mailbox: Mailbox, instant: int) -> int:
-    """Return the msg_id from which messages became visible at an instant or later.
-
-    It is searched for by halves, since they became visible in the order of their ids.
-    """
-    low, high = 0, mailbox.next_msg_id
-    while low < high:
-        middle = (low + high) // 2
-        row = connection.execute(
-            "SELECT msg_id, visible_ms FROM messages WHERE mailbox=? AND msg_id>=?"
-            " ORDER BY msg_id LIMIT 1",
-            (mailbox.id, middle),
-        ).fetchone()
-        if row is None or row[1] >= instant:
-            high = middle
-        else:
-            low = int(row[0]) + 1
-    return low
-
-
-class Removal(NamedTuple):
-    """A message that is removed.
-
-    Attributes:
-        msg_id: The message.
-        instant: When it goes, in milliseconds since the Unix epoch.
-        replaced_by: The message that takes its place.
-    """
-
-    msg_id: int
-    instant: int
-    replaced_by: int | None = None
-
-
-def remove(
-    connection: sqlite3.Connection, mailbox: Mailbox, removals: Sequence[Removal], reason: str
-) -> int:
-    """Remove visible messages, void their leases and remember why; ``save`` is the caller's.
-
-    Args:
-        connection: The database.
-        mailbox: Their mailbox.
-        removals: There may be as many as the mailbox has messages: this takes a few statements.
-        reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``; what had expired by the
-            instant at which it is to go has expired, whatever else is said.
-
-    Returns:
-        How many of the messages there were.
-    """
-    if not removals:
-        return 0
-    values: tuple[object, ...]
-    which: tuple[int, int | str]
-    if len(removals) == 1:  # by far the most frequent
-        went, values = "VALUES (?,?,?)", tuple(removals[0])
-        is_chosen, which = "msg_id=?", (mailbox.id, removals[0].msg_id)
-    else:
-        went = (
-            "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
-            " json_extract(value, '$[2]') FROM json_each(?)"
+def refusal(mailbox: Mailbox, actor: Actor) -> Forbidden:
+    """Make the error for an agent that may not use a mailbox."""
+    if actor.owner is None and mailbox.creator is None:
+        return Forbidden(
+            f"mail_address: {mailbox.address} has no creator and is closed to agents; an operator "
+            "may grant it"
         )
-        values = (orjson.dumps([tuple(one) for one in removals]).decode(),)
-        is_chosen = "msg_id IN (SELECT value FROM json_each(?))"
-        which = (mailbox.id, orjson.dumps([one.msg_id for one in removals]).decode())
-    chosen = f"mailbox=? AND {is_chosen}"
-    # A cross join, as above.
-    count, size, expired = connection.execute(
-        f"WITH went (id, instant, newer) AS ({went})"  # noqa: S608  # constant text
-        " SELECT count(*), coalesce(sum(size), 0), coalesce(sum(expires_ms<=instant), 0)"
-        " FROM went CROSS JOIN messages WHERE mailbox=? AND msg_id=id",
-        (*values, mailbox.id),
+    if mailbox.may_look(actor) and not mailbox.may_take(actor):
+        return Forbidden(
+            f"mail_address: {mailbox.address} is granted to you to look at only, as a viewer"
+        )
+    return belongs_to_another(mailbox.address)
+
+
+def belongs_to_another(address: str) -> Forbidden:
+    """Make the error for an address that is another agent's."""
+    return Forbidden(f"mail_address: {address} belongs to another agent")
+
+
+def create(
+    connection: sqlite3.Connection, call: Call[CreateMailbox], now: int, limits: Limits
+) -> Created:
+    """Make a mailbox, or renew one.
+
+    Raises:
+        MailboxExists: It is there, and is not to be renewed.
+        Forbidden: The address belongs to another agent.
+    """
+    address, actor, request = call.address, call.actor, call.request
+    existing = look(connection, address, now)
+    if existing is not None and request.renew:
+        _renew(connection, existing, actor, now)
+        return _created(call, existing.generation, existing.type, existing.send_policy)
+    if actor.owner not in {None, actor.agent}:
+        raise belongs_to_another(address)
+    if existing is not None:
+        raise MailboxExists(f"mailbox {address} already exists")
+    _make(connection, address, call.token, actor.agent, request, now, limits)
+    return _created(call, call.token, request.type, request.send_policy)
+
+
+def _created(call: Call[CreateMailbox], generation: str, kept: str, policy: str) -> Created:
+    """Return the outcome, which says what is there of what the request asked for."""
+    request, plain = call.request, _PLAIN
+    return Created(
+        call.address,
+        generation,
+        None if request.type is plain.type else MailboxType(kept),
+        None if request.send_policy is plain.send_policy else SendPolicy(policy),
+        enforced=request.send_policy is plain.send_policy or call.actor.is_known,
+    )
+
+
+def ensure(
+    connection: sqlite3.Connection,
+    address: str,
+    generation: str,
+    creator: str | None,
+    now: int,
+    limits: Limits,
+) -> str:
+    """Make a mailbox that never expires, unless there is one; return its generation."""
+    existing = look(connection, address, now)
+    if existing is not None:
+        return existing.generation
+    _make(connection, address, generation, creator, _PLAIN, now, limits)
+    return generation
+
+
+def _make(
+    connection: sqlite3.Connection,
+    address: str,
+    generation: str,
+    creator: str | None,
+    request: CreateMailbox,
+    now: int,
+    limits: Limits,
+) -> None:
+    stale = connection.execute("SELECT id FROM mailboxes WHERE address=?", (address,)).fetchone()
+    if stale is not None:
+        erase(connection, stale[0])
+    _make_room(connection, now, limits)
+    connection.execute(
+        "INSERT INTO mailboxes"
+        " (address, generation, description, public, type, creator, send_policy, ttl_s, expires_ms)"
+        " VALUES (?,?,?,?,?,?,?,?,?)",
+        (
+            address,
+            generation,
+            request.desc,
+            int(request.public),
+            request.type.value,
+            creator,
+            request.send_policy.value,
+            request.ttl,
+            now + request.ttl * 1000 if request.ttl else None,
+        ),
+    )
+
+
+def _renew(connection: sqlite3.Connection, mailbox: Mailbox, actor: Actor, now: int) -> None:
+    """Restart the TTL of a mailbox; only its creator may, or somebody who is no agent."""
+    creator = actor.owner or mailbox.creator
+    if actor.agent is None:
+        if not mailbox.may_take(actor):
+            raise refusal(mailbox, actor)
+        creator = mailbox.creator
+    elif creator != actor.agent and (creator is not None or actor.closed):
+        raise refusal(mailbox, actor)
+    connection.execute(
+        "UPDATE mailboxes SET creator=?, expires_ms=? WHERE id=?",
+        (
+            creator,
+            now + mailbox.ttl_s * 1000 if mailbox.ttl_s else mailbox.expires_ms,
+            mailbox.id,
+        ),
+    )
+
+
+def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
+    (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
+    if count >= limits.max_mailboxes:
+        erase_expired(connection, now, most=_REMOVED_AT_ONCE)
+        (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
+    if count >= limits.max_mailboxes:
+        raise LimitReached(
+            f"max_mailboxes: {count} mailboxes reach the limit of {limits.max_mailboxes}"
+        )
+
+
+def drop(
+    connection: sqlite3.Connection, call: Call[DropMailbox], now: int, _limits: Limits
+) -> None:
+    """Remove a mailbox.
+
+    Raises:
+        MailboxNotFound: It is not there.
+    """
+    mailbox = look(connection, call.address, now)
+    if mailbox is None:
+        raise not_found(call.address)
+    erase(connection, mailbox.id)
+
+
+def list_public(connection: sqlite3.Connection, call: Call[ListPublic], now: int) -> PublicPage:
+    """List public mailboxes by address, and say whether more follow."""
+    rows = connection.execute(
+        "SELECT address, description FROM mailboxes WHERE public=1 AND address>?"
+        " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY address LIMIT ?",
+        (call.request.after or "", now, _LISTED_AT_ONCE + 1),
+    ).fetchall()
+    listed = tuple(PublicMailbox(*row) for row in rows[:_LISTED_AT_ONCE])
+    return PublicPage(mailboxes=listed, more=len(rows) > len(listed))
+
+
+def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:
+    """Remove a mailbox with all that is in it and the registrations bound to it.
+
+    It is removed at once. Of what was in it the rows that are too many go with the next sweeps.
+
+    Returns:
+        How many rows were removed.
+    """
+    removed = remove_agents(
+        connection,
+        "(mailbox, generation)=(SELECT address, generation FROM mailboxes WHERE id=?)",
+        (mailbox_id,),
+    )
+    connection.execute(
+        "UPDATE state SET expired=state.expired+m.expired, replaced=state.replaced+m.replaced,"
+        " deleted=state.deleted+m.deleted, evicted=state.evicted+m.evicted,"
+        " dropped=dropped+m.messages FROM mailboxes m WHERE m.id=?",
+        (mailbox_id,),
+    )
+    connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
+    rows, is_all = _erase_rows(connection, mailbox_id, _ERASED_AT_ONCE)
+    if not is_all:
+        connection.execute("INSERT INTO erased VALUES (?)", (mailbox_id,))
+    return len(removed) + 1 + rows
+
+
+def _erase_rows(connection: sqlite3.Connection, mailbox_id: int, most: int) -> tuple[int, bool]:
+    """Remove some of what was in a mailbox; how many rows, and whether that was all."""
+    removed = 0
+    for table, key in _OF_A_MAILBOX:
+        room = most - removed
+        if table in {"messages", "delayed"}:
+            room = min(room, _first_rows(connection, table, key, mailbox_id, room))
+        removed += connection.execute(
+            f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  # constant names
+            f" (SELECT {key} FROM {table} WHERE mailbox=? ORDER BY {key} LIMIT ?)",
+            (mailbox_id, room),
+        ).rowcount
+        if removed == most or _holds(connection, table, mailbox_id):
+            return removed, False
+    return removed, True
+
+
+def _holds(connection: sqlite3.Connection, table: str, mailbox_id: int) -> bool:
+    row = connection.execute(
+        f"SELECT 1 FROM {table} WHERE mailbox=? LIMIT 1",  # noqa: S608  # constant names
+        (mailbox_id,),
     ).fetchone()
-    connection.execute(
-        f"WITH went (id, instant, newer) AS ({went}) INSERT INTO tombstones"  # noqa: S608  # constant text
-        " SELECT mailbox, msg_id, iif(expires_ms<=instant, 'expired', ?),"
-        " iif(expires_ms<=instant, expires_ms, instant), sent_ms, visible_ms, priority,"
-        " iif(expires_ms<=instant, NULL, newer) FROM went CROSS JOIN messages"
-        " WHERE mailbox=? AND msg_id=id",
-        (*values, reason, mailbox.id),
+    return row is not None
+
+
+def _first_rows(
+    connection: sqlite3.Connection, table: str, key: str, mailbox_id: int, most: int
+) -> int:
+    """Count the rows, at least one, whose payloads are together not too large."""
+    sizes = connection.execute(
+        f"SELECT size FROM {table} WHERE mailbox=? ORDER BY {key} LIMIT ?",  # noqa: S608  # constant names
+        (mailbox_id, most),
     )
-    connection.execute(f"DELETE FROM messages WHERE {chosen}", which)  # noqa: S608  # constant text
-    deliveries.keep_latest(connection, f"l.mailbox=? AND l.{is_chosen}", which)
-    connection.execute(f"DELETE FROM leases WHERE {chosen}", which)  # noqa: S608  # constant text
-    connection.execute(f"DELETE FROM moves WHERE {chosen}", which)  # noqa: S608  # constant text
-    connection.execute(
-        "DELETE FROM tombstones WHERE mailbox=? AND msg_id<?",
-        (mailbox.id, mailbox.next_msg_id - _MOST_FATES),
-    )
-    mailbox.messages -= count
-    mailbox.bytes -= size
-    mailbox.count_removed("expired", expired)
-    mailbox.count_removed(reason, count - expired)
-    return int(count)
+    count = total = 0
+    for (size,) in sizes:
+        total += size
+        if count and total > _ERASED_BYTES:
+            break
+        count += 1
+    return count
+
+
+def erase_rest(connection: sqlite3.Connection, most: int) -> int:
+    """Remove some of what is left of removed mailboxes.
+
+    Returns:
+        How many rows; at least ``most`` while something is left.
+    """
+    removed = 0
+    while removed < most:
+        row = connection.execute("SELECT mailbox FROM erased ORDER BY mailbox LIMIT 1").fetchone()
+        if row is None:
+            return removed
+        rows, is_all = _erase_rows(connection, row[0], most - removed)
+        removed += rows
+        if not is_all:
+            return max(removed, most)
+        connection.execute("DELETE FROM erased WHERE mailbox=?", row)
+    return removed
+
+
+def erase_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Remove mailboxes whose TTL has passed, the oldest first; how many rows."""
+    expired = connection.execute(
+        "SELECT id FROM mailboxes WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?", (now, most)
+    ).fetchall()
+    removed = 0
+    for (mailbox_id,) in expired:
+        removed += erase(connection, mailbox_id)
+        if removed >= most:
+            break
+    return removed
+
+
+def remove_agents(
+    connection: sqlite3.Connection, condition: str, values: Sequence[object]
+) -> list[str]:
+    """Remove the registrations that meet a condition, and remember which; their keys, sorted."""
+    removed = connection.execute(
+        f"SELECT id, key FROM agents WHERE {condition} ORDER BY id",  # noqa: S608  # constant text
+        values,
+    ).fetchall()
+    for id_, _ in removed:
+        connection.execute("DELETE FROM agents WHERE id=?", (id_,))
+        number = connection.execute(
+            "INSERT INTO agents_removed (agent) VALUES (?)", (id_,)
+        ).lastrowid
+        assert number is not None  # noqa: S101  # a row was inserted
+        if number % _FORGOTTEN_TOGETHER == 0:
+            connection.execute(
+                "DELETE FROM agents_removed WHERE number<=?", (number - _REMOVALS_KEPT,)
+            )
+    return sorted(key for _, key in removed)

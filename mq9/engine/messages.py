@@ -1,22 +1,25 @@
-"""Messages: stored, made room for, looked at, deleted."""
+"""The messages of a mailbox: made visible when due, read, counted, replaced and removed.
+
+Whatever touches a mailbox advances it first: what has fallen due becomes visible in due order, then
+what has expired is removed. ``changes_ms`` is a lower bound of the next such instant, so that a
+mailbox in which nothing is due costs one row.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
-from mq9.engine import access, batches, counts, handlers, idempotency, mailboxes
-from mq9.engine.commands import Call
-from mq9.engine.limits import Limits
-from mq9.engine.mailbox import Mailbox
-from mq9.engine.mailboxes import Removal
-from mq9.errors import Forbidden, MailboxFull, MessageNotFound
+from mq9.engine import groups, mailboxes
+from mq9.engine.commands import Advance, Call, Limits
+from mq9.engine.mailboxes import Mailbox
+from mq9.errors import MessageNotFound
 from mq9.models import PRIORITIES, MailboxType
-from mq9.protocol.outcomes import Found, Stored
-from mq9.protocol.requests import Delete, Query, Send
+from mq9.protocol.outcomes import Stored
+from mq9.protocol.requests import Delete
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
 # Python takes longer to fetch ten values than SQLite to make one of them, or none where a message
@@ -27,15 +30,335 @@ COLUMNS = (
     " json_array(key, tags, sender, sender_verified, from_mailbox, reply_to, correlation_id, path,"
     " headers, moved) END"
 )
-_SENT = (  # after an id and an instant
-    "sent_ms, mailbox, priority, expires_ms, key, tags, sender, sender_verified, reply_to,"
-    f" correlation_id, path, headers, from_mailbox, size, payload) VALUES ({','.join('?' * 17)})"
-)
-_STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
-_DELAY = f"INSERT INTO delayed (id, due_ms, {_SENT}"
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
 _CONTROL = bytes(range(0x20))
 _ESCAPED = _CONTROL + b'"\\'  # what takes more in JSON than by itself
+_MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
+_BLOCK_BITS = 9  # of a msg_id, within its block
+_BEHIND = (1 << _BLOCK_BITS) - 1
+
+
+class Outdated(Exception):  # not a failure: a hint to the backend
+    """Something in the mailbox has fallen due; ``Advance`` it before reading."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
+
+
+def advance(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
+    """Bring a mailbox up to date and return it.
+
+    Raises:
+        MailboxNotFound: It is not there, or its TTL has passed.
+    """
+    mailbox = mailboxes.look(connection, address, now)
+    if mailbox is None:
+        raise mailboxes.not_found(address)
+    if not mailboxes.is_current(mailbox, now):
+        _advance(connection, mailbox, now)
+    return mailbox
+
+
+def advance_now(
+    connection: sqlite3.Connection, call: Call[Advance], now: int, _limits: Limits
+) -> None:
+    """Bring a mailbox up to date."""
+    advance(connection, call.address, now)
+
+
+def current(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
+    """Return a mailbox that is up to date.
+
+    Raises:
+        MailboxNotFound: It is not there, or its TTL has passed.
+        Outdated: It is not up to date.
+    """
+    mailbox = mailboxes.look(connection, address, now)
+    if mailbox is None:
+        raise mailboxes.not_found(address)
+    if not mailboxes.is_current(mailbox, now):
+        raise Outdated(address)
+    return mailbox
+
+
+def advance_due(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Advance mailboxes that nobody touches; how many messages fell due or expired."""
+    outdated = connection.execute(
+        "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
+        " ORDER BY changes_ms, id LIMIT ?",
+        (now, now, most),
+    ).fetchall()
+    changed = 0
+    for (address,) in outdated:
+        mailbox = mailboxes.look(connection, address, now)
+        assert mailbox is not None  # noqa: S101  # it has just been listed
+        changed += max(1, _advance(connection, mailbox, now))
+        if changed >= most:
+            break
+    return changed
+
+
+def _advance(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
+    changed = _make_due_visible(connection, mailbox, now)
+    changed += _remove_expired(connection, mailbox, now)
+    (mailbox.changes_ms,) = connection.execute(
+        "SELECT min(instant) FROM ("
+        " SELECT min(due_ms) AS instant FROM delayed WHERE mailbox=:id UNION ALL"
+        " SELECT min(expires_ms) FROM messages WHERE mailbox=:id AND expires_ms IS NOT NULL)",
+        {"id": mailbox.id},
+    ).fetchone()
+    mailbox.save(connection)
+    return changed
+
+
+def next_due(connection: sqlite3.Connection, mailbox: Mailbox) -> int | None:
+    """Return the instant at which the next delayed message falls due; None where there is none."""
+    if not mailbox.delayed:
+        return None
+    due_ms: int
+    (due_ms,) = connection.execute(
+        "SELECT min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
+    ).fetchone()
+    return due_ms
+
+
+def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
+    """Make visible what has fallen due; how many messages: there may be a whole mailbox of them."""
+    due = connection.execute(
+        "SELECT id, due_ms, key, expires_ms, sender, sender_verified FROM delayed"
+        " WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
+        (mailbox.id, now),
+    ).fetchall()
+    if not due:
+        return 0
+    visible: dict[str, _Older | None] = {}  # by place
+    first = mailbox.next_msg_id
+    keys: dict[int, str | None] = {}  # of those that stay visible
+    shown: list[tuple[int, int, int]] = []
+    removals: list[Removal] = []
+    for row_id, due_ms, wanted, expires_ms, sender, verified in due:
+        key, msg_id = wanted, mailbox.next_msg_id
+        place = _place(mailbox, key)
+        older = None
+        if place is not None:
+            if place not in visible:
+                visible[place] = _at_place(connection, mailbox, key)
+            older = visible[place]
+        if older is not None and not _yields(mailbox, older, sender, verified, due_ms):
+            key = place = older = None  # another sender has it by now, and nothing may be lost
+        if older is not None:
+            removals.append(Removal(older.msg_id, due_ms, msg_id))
+            keys.pop(older.msg_id, None)
+        if place is not None:
+            visible[place] = _Older(msg_id, expires_ms, sender, verified)
+        mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
+        shown.append((row_id, msg_id, mailbox.visible_ms))
+        keys[msg_id] = key
+        mailbox.next_msg_id += 1
+    remove(connection, mailbox, [one for one in removals if one.msg_id < first], "replaced")
+    # A cross join: SQLite cannot know how little is in the JSON, and might begin with the table.
+    connection.execute(
+        "WITH shown (row_id, new_id, shown_ms, new_key) AS (SELECT json_extract(value, '$[0]'),"
+        " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
+        " FROM json_each(?))"
+        " INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
+        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
+        " size, payload)"
+        " SELECT mailbox, new_id, priority, shown_ms, sent_ms, expires_ms, new_key,"
+        " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
+        " size, payload"
+        " FROM shown CROSS JOIN delayed ON id=row_id",
+        (orjson.dumps([(*one, keys.get(one[1])) for one in shown]).decode(),),
+    )
+    connection.execute("DELETE FROM delayed WHERE mailbox=? AND due_ms<=?", (mailbox.id, now))
+    mailbox.delayed -= len(due)
+    remove(connection, mailbox, [one for one in removals if one.msg_id >= first], "replaced")
+    complete_blocks(connection, mailbox, first)
+    return len(due)
+
+
+def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
+    expired = connection.execute(
+        "SELECT msg_id FROM messages WHERE mailbox=? AND expires_ms<=?", (mailbox.id, now)
+    )
+    return remove(connection, mailbox, [Removal(msg_id, now) for (msg_id,) in expired], "expired")
+
+
+class _Older(NamedTuple):
+    """A message whose place a newer one may take."""
+
+    msg_id: int
+    expires_ms: int | None
+    sender: str | None
+    sender_verified: bool
+
+
+def _place(mailbox: Mailbox, key: str | None) -> str | None:
+    """Return what only one visible message can have: its key, or in some mailboxes all the same."""
+    return "" if mailbox.type == MailboxType.LATEST else key
+
+
+def _at_place(connection: sqlite3.Connection, mailbox: Mailbox, key: str | None) -> _Older | None:
+    """Return the visible message whose place one of a key would take, if there is one."""
+    values: tuple[object, ...]
+    if mailbox.type == MailboxType.LATEST:
+        where, values = "mailbox=?", (mailbox.id,)
+    elif key is not None:
+        where, values = "mailbox=? AND key=?", (mailbox.id, key)
+    else:
+        return None
+    row = connection.execute(
+        f"SELECT msg_id, expires_ms, sender, sender_verified FROM messages WHERE {where}",  # noqa: S608  # constant text
+        values,
+    ).fetchone()
+    return None if row is None else _Older(*row)
+
+
+def _yields(
+    mailbox: Mailbox, older: _Older, sender: str | None, verified: bool, instant: int
+) -> bool:
+    """Tell whether a message that becomes visible at an instant may replace another.
+
+    Under a key, what is from a verified sender is replaced only by that sender, and a verified
+    sender replaces only what bears its name. In a mailbox that keeps the newest only, whoever may
+    send may replace.
+    """
+    if mailbox.type == MailboxType.LATEST:
+        return True
+    if older.expires_ms is not None and older.expires_ms <= instant:
+        return True
+    return older.sender == sender if verified else not older.sender_verified
+
+
+def may_replace(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    key: str | None,
+    sender: str | None,
+    verified: bool,
+    instant: int,
+) -> bool:
+    """Tell whether a message may take the place of what is there, if anything is.
+
+    Args:
+        connection: The database.
+        mailbox: Where the message goes.
+        key: Its key, if it has one.
+        sender: Who sends it.
+        verified: Whether that is known, and not a claim.
+        instant: When it becomes visible, in milliseconds since the Unix epoch.
+    """
+    older = _at_place(connection, mailbox, key)
+    return older is None or _yields(mailbox, older, sender, verified, instant)
+
+
+def replace_older(
+    connection: sqlite3.Connection, mailbox: Mailbox, key: str | None, instant: int, newer: int
+) -> bool:
+    """Remove what a message takes the place of when it becomes visible.
+
+    That is the message of its key, or, in a mailbox that keeps the newest only, whatever is there.
+
+    Args:
+        connection: The database.
+        mailbox: Where the message goes; ``save`` is the caller's.
+        key: Its key, if it has one.
+        instant: When it becomes visible, in milliseconds since the Unix epoch.
+        newer: Its msg_id.
+
+    Returns:
+        Whether there was anything.
+    """
+    older = _at_place(connection, mailbox, key)
+    if older is None:
+        return False
+    remove(connection, mailbox, [Removal(older.msg_id, instant, newer)], "replaced")
+    return True
+
+
+class Removal(NamedTuple):
+    """A message that is removed.
+
+    Attributes:
+        msg_id: The message.
+        instant: When it goes, in milliseconds since the Unix epoch.
+        replaced_by: The message that takes its place.
+    """
+
+    msg_id: int
+    instant: int
+    replaced_by: int | None = None
+
+
+def remove(
+    connection: sqlite3.Connection, mailbox: Mailbox, removals: Sequence[Removal], reason: str
+) -> int:
+    """Remove visible messages, void their leases and remember why; ``save`` is the caller's.
+
+    Args:
+        connection: The database.
+        mailbox: Their mailbox.
+        removals: There may be as many as the mailbox has messages: this takes a few statements.
+        reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``; what had expired by the
+            instant at which it is to go has expired, whatever else is said.
+
+    Returns:
+        How many of the messages there were.
+    """
+    if not removals:
+        return 0
+    values: tuple[object, ...]
+    which: tuple[int, int | str]
+    if len(removals) == 1:  # by far the most frequent
+        went, values = "VALUES (?,?,?)", tuple(removals[0])
+        is_chosen, which = "msg_id=?", (mailbox.id, removals[0].msg_id)
+    else:
+        went = (
+            "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
+            " json_extract(value, '$[2]') FROM json_each(?)"
+        )
+        values = (orjson.dumps([tuple(one) for one in removals]).decode(),)
+        is_chosen = "msg_id IN (SELECT value FROM json_each(?))"
+        which = (mailbox.id, orjson.dumps([one.msg_id for one in removals]).decode())
+    chosen = f"mailbox=? AND {is_chosen}"
+    # A cross join, as above.
+    count, size, expired = connection.execute(
+        f"WITH went (id, instant, newer) AS ({went})"  # noqa: S608  # constant text
+        " SELECT count(*), coalesce(sum(size), 0), coalesce(sum(expires_ms<=instant), 0)"
+        " FROM went CROSS JOIN messages WHERE mailbox=? AND msg_id=id",
+        (*values, mailbox.id),
+    ).fetchone()
+    connection.execute(
+        f"WITH went (id, instant, newer) AS ({went}) INSERT INTO tombstones"  # noqa: S608  # constant text
+        " SELECT mailbox, msg_id, iif(expires_ms<=instant, 'expired', ?),"
+        " iif(expires_ms<=instant, expires_ms, instant), sent_ms, visible_ms, priority,"
+        " iif(expires_ms<=instant, NULL, newer) FROM went CROSS JOIN messages"
+        " WHERE mailbox=? AND msg_id=id",
+        (*values, reason, mailbox.id),
+    )
+    connection.execute(f"DELETE FROM messages WHERE {chosen}", which)  # noqa: S608  # constant text
+    groups.keep_latest(connection, f"l.mailbox=? AND l.{is_chosen}", which)
+    connection.execute(f"DELETE FROM leases WHERE {chosen}", which)  # noqa: S608  # constant text
+    connection.execute(f"DELETE FROM moves WHERE {chosen}", which)  # noqa: S608  # constant text
+    connection.execute(
+        "DELETE FROM tombstones WHERE mailbox=? AND msg_id<?",
+        (mailbox.id, mailbox.next_msg_id - _MOST_FATES),
+    )
+    mailbox.messages -= count
+    mailbox.bytes -= size
+    mailbox.count_removed("expired", expired)
+    mailbox.count_removed(reason, count - expired)
+    return int(count)
+
+
+def delete(connection: sqlite3.Connection, call: Call[Delete], now: int, _limits: Limits) -> None:
+    """Remove one message."""
+    mailbox = advance(connection, call.address, now)
+    msg_id = call.request.msg_id
+    if not remove(connection, mailbox, [Removal(msg_id, now)], "deleted"):
+        raise MessageNotFound(f"message not found: {msg_id} is not in {call.address}")
+    mailbox.save(connection)
 
 
 def from_row(row: tuple[Any, ...], deliveries: int = 0) -> Stored:
@@ -98,16 +421,6 @@ def load_messages(
         yield from_row(row, deliveries[row[0]])
 
 
-def counted_bytes(call: Call[Send]) -> int:
-    """Return how much a message counts in its mailbox: its payload and all text beside it."""
-    sent = call.request
-    beside = [sent.key, call.agent, sent.from_mailbox, sent.reply_to, sent.correlation_id]
-    beside += (*sent.tags, *sent.path)
-    for header in sent.headers:
-        beside += header
-    return len(call.payload) + text_bytes(*beside)
-
-
 def text_bytes(*texts: str | None) -> int:
     """Return how many bytes texts are in UTF-8 together."""
     return len("".join(filter(None, texts)).encode())
@@ -129,269 +442,53 @@ def _json_bytes(text: bytes) -> int:
     return len(text) + 5 * control + text.count(b'"') + text.count(b"\\")
 
 
-class Full(MailboxFull):
-    """A mailbox is full, and was searched in vain for what may make room.
+def stored_from(mailbox: str, next_id: str, lane: str, first: str) -> str:
+    """Return an SQL expression for how many messages a lane has from a msg_id on.
 
     Args:
-        text: What the sender is told.
-        mailbox_id: The mailbox.
-        evict_from: No message below this one can make room, as it was found.
+        mailbox: An expression for the mailbox.
+        next_id: For the msg_id that it will give next.
+        lane: For the lane.
+        first: For the msg_id, or one that is still to come.
     """
-
-    def __init__(self, text: str, mailbox_id: int, evict_from: int) -> None:
-        super().__init__(text)
-        self._mailbox_id = mailbox_id
-        self._evict_from = evict_from
-
-    def remember(self, connection: sqlite3.Connection) -> None:
-        """Write down what the refused SEND has found, so that the next one is quick."""
-        connection.execute(
-            "UPDATE mailboxes SET evict_from=:found WHERE id=:id AND evict_from<:found",
-            {"found": self._evict_from, "id": self._mailbox_id},
-        )
-
-
-@handlers.command(Send)
-def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Limits) -> int:
-    """Store a message; its msg_id, or -1 while it is delayed.
-
-    Raises:
-        Forbidden: The mailbox takes none from its sender, its key belongs to another, or the sender
-            may not take messages from the mailbox that it says it comes from.
-        InvalidRequest: That mailbox is not there.
-    """
-    limits.check_payload(call.payload)
-    size = counted_bytes(call)
-    mailbox = mailboxes.advance(connection, call.address, now)
-    return _send(connection, mailbox, call, size, now, limits)
-
-
-@handlers.unguarded(Send)
-def send_what_fits(
-    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Send], now: int, limits: Limits
-) -> int | None:
-    """Store a message that replaces nothing, and for which nothing has to be removed."""
-    size = counted_bytes(call)
-    fits = (
-        len(call.payload) <= limits.max_payload
-        and _has_room(mailbox.messages, mailbox.bytes + size, limits)
-        and mailbox.ids < limits.max_ids
-        and call.request.key is None
-        and call.request.from_mailbox is None
-        and mailbox.may_send(call.actor)
-        and mailbox.type != MailboxType.LATEST
-        and mailboxes.is_current(mailbox, now)
-    )
-    return _send(connection, mailbox, call, size, now, limits) if fits else None
-
-
-def _send(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    call: Call[Send],
-    size: int,
-    now: int,
-    limits: Limits,
-) -> int:
-    request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
-    answer = -1 if request.delay else mailbox.next_msg_id
-    first = idempotency.remember(connection, mailbox, call, answer, now, limits)
-    if first is not None:
-        return first
-    expires_ms = None if request.ttl is None else now + request.ttl * 1000
-    instant = now + (request.delay or 0) * 1000
-    if not mailboxes.may_replace(connection, mailbox, request.key, sender, is_verified, instant):
-        raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
-    access.refuse_sender(mailbox, call.actor)
-    access.check_source(connection, call, now)
-    has_replaced = False
-    if not request.delay:
-        instant = max(mailbox.visible_ms, now)
-        has_replaced = mailboxes.replace_older(connection, mailbox, request.key, instant, answer)
-    make_room(connection, mailbox, size, now, limits, has_replaced=has_replaced)
-    connection.execute(
-        _DELAY if request.delay else _STORE,
-        (
-            None if request.delay else answer,
-            instant,
-            now,
-            mailbox.id,
-            LANES[request.priority],
-            expires_ms,
-            request.key,
-            f",{','.join(request.tags)}," if request.tags else "",
-            sender,
-            int(is_verified),
-            request.reply_to,
-            request.correlation_id,
-            ",".join(request.path),
-            orjson.dumps(dict(request.headers)).decode() if request.headers else None,
-            request.from_mailbox,
-            size,
-            call.payload,
-        ),
-    )
-    if request.delay:
-        mailbox.delayed += 1
-    else:
-        mailbox.visible_ms = instant
-        mailbox.next_msg_id += 1
-        counts.complete_blocks(connection, mailbox, answer)
-    mailbox.messages += 1
-    mailbox.bytes += size
-    mailbox.expect_change(instant if request.delay else expires_ms)
-    mailbox.save(connection)
-    return answer
-
-
-def make_room(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    size: int,
-    now: int,
-    limits: Limits,
-    *,
-    has_replaced: bool,
-) -> None:
-    """Evict the oldest messages that nobody needs until one of ``size`` bytes fits.
-
-    Args:
-        connection: The database.
-        mailbox: The mailbox.
-        size: What the message counts that is to fit.
-        now: The time, in milliseconds since the Unix epoch.
-        limits: How much a mailbox may hold.
-        has_replaced: Whether the message has replaced another, which comes back with a refusal.
-
-    Raises:
-        Full: There are not enough of them.
-    """
-    count, total = mailbox.messages, mailbox.bytes
-    if _has_room(count, total + size, limits):
-        return
-    evicted: list[int] = []
-    for msg_id, its_size in _done(connection, mailbox):
-        evicted.append(msg_id)
-        count -= 1
-        total -= its_size
-        if _has_room(count, total + size, limits):
-            removals = [Removal(one, now) for one in evicted]
-            mailboxes.remove(connection, mailbox, removals, "evicted")
-            return
-    if count >= limits.max_messages:
-        met = f"max_messages: {count} messages reach {limits.max_messages}"
-    else:
-        met = f"max_bytes: {total} and {size} bytes are more than {limits.max_bytes}"
-    found_from = evicted[0] if evicted else mailbox.evict_from
-    # What was replaced in vain may make room; so nothing is remembered of such a search.
-    raise Full(
-        f"mailbox {mailbox.address} is full: {met}, none of them acked by all",
-        mailbox.id,
-        0 if has_replaced else found_from,
+    block = f"(({first}+{_BEHIND})>>{_BLOCK_BITS})"  # the first that is counted whole
+    incomplete = f"(({next_id}>>{_BLOCK_BITS})<<{_BLOCK_BITS})"  # where it begins
+    stored = f"SELECT count(*) FROM messages WHERE mailbox={mailbox} AND priority={lane}"  # noqa: S608  # constant text
+    return (
+        f"((SELECT coalesce(sum(messages), 0) FROM message_counts WHERE mailbox={mailbox}"  # noqa: S608  # constant text
+        f" AND priority={lane} AND block>={block})"
+        f" + ({stored} AND msg_id>={first} AND msg_id<min({block}<<{_BLOCK_BITS}, {incomplete}))"
+        f" + ({stored} AND msg_id>=max({first}, {incomplete})))"
     )
 
 
-def _has_room(count: int, total: int, limits: Limits) -> bool:
-    """Tell whether a mailbox with so many messages takes one that makes so many bytes of them."""
-    return count < limits.max_messages and total <= limits.max_bytes
+_COUNT_STORED = f"SELECT {stored_from('?1', '?2', '?3', '?4')}"
 
 
-def _done(connection: sqlite3.Connection, mailbox: Mailbox) -> Iterator[tuple[int, int]]:
-    """Yield id and size of messages that a group has acked and none has yet to get, by id."""
-    bounds = connection.execute(
-        "SELECT min(start), min(critical), min(urgent), min(normal) FROM groups WHERE mailbox=?",
-        (mailbox.id,),
+def count_stored(connection: sqlite3.Connection, mailbox: Mailbox, lane: int, first: int) -> int:
+    """Count what is stored in a lane of a mailbox from a msg_id on."""
+    (count,) = connection.execute(
+        _COUNT_STORED, (mailbox.id, mailbox.next_msg_id, lane, first)
     ).fetchone()
-    start, *cursors = bounds
-    if start is None:
+    return int(count)
+
+
+def count_by_lane(
+    connection: sqlite3.Connection, mailbox: Mailbox, cursors: Iterable[int]
+) -> list[int]:
+    """Count what is stored in each lane of a mailbox from its cursor on."""
+    return [count_stored(connection, mailbox, lane, cursor) for lane, cursor in enumerate(cursors)]
+
+
+def complete_blocks(connection: sqlite3.Connection, mailbox: Mailbox, since: int) -> None:
+    """Count the blocks that were completed since some msg_id was the next to be given."""
+    begun, ended = since >> _BLOCK_BITS, mailbox.next_msg_id >> _BLOCK_BITS
+    if begun == ended:
         return
-    done = connection.execute(
-        "SELECT msg_id, size, priority FROM messages m WHERE mailbox=? AND msg_id>=? AND msg_id<?"
-        " AND msg_id<CASE priority WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END AND NOT EXISTS ("
-        "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
-        " ORDER BY msg_id",
-        (mailbox.id, max(start, mailbox.evict_from), max(cursors), *cursors),
+    connection.execute(
+        "INSERT INTO message_counts (mailbox, priority, block, messages)"  # noqa: S608  # constant text
+        f" SELECT mailbox, priority, msg_id>>{_BLOCK_BITS}, count(*)"
+        " FROM (SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2) CROSS JOIN messages"
+        " ON mailbox=? AND priority=lane AND msg_id>=? AND msg_id<? GROUP BY 1, 2, 3",
+        (mailbox.id, begun << _BLOCK_BITS, ended << _BLOCK_BITS),
     )
-    leased = batches.Leased(connection, mailbox.id, max(start, mailbox.evict_from))
-    for msg_id, size, lane in done:
-        # What was passed over is not looked at again until an ACK or a reset says so.
-        mailbox.evict_from = msg_id
-        if not leased.holds(msg_id, lane):
-            yield msg_id, size
-    mailbox.evict_from = mailbox.next_msg_id
-
-
-@handlers.command(Delete)
-def delete(connection: sqlite3.Connection, call: Call[Delete], now: int, _limits: Limits) -> None:
-    """Remove one message."""
-    mailbox = mailboxes.advance(connection, call.address, now)
-    msg_id = call.request.msg_id
-    if not mailboxes.remove(connection, mailbox, [Removal(msg_id, now)], "deleted"):
-        raise MessageNotFound(f"message not found: {msg_id} is not in {call.address}")
-    mailbox.save(connection)
-
-
-@handlers.query(Query)
-def query(connection: sqlite3.Connection, call: Call[Query], now: int) -> Found:
-    """Look at the newest messages that match, oldest first."""
-    mailbox = mailboxes.current(connection, call.address, now)
-    request = call.request
-    conditions = ["mailbox=?", "(expires_ms IS NULL OR expires_ms>?)"]
-    values: list[Any] = [mailbox.id, now]
-    if request.msg_id is not None:
-        conditions.append("msg_id=?")
-        values.append(request.msg_id)
-    if request.key is not None:
-        conditions.append("key=?")
-        values.append(request.key)
-    if request.correlation_id is not None:
-        conditions.append("correlation_id=?")
-        values.append(request.correlation_id)
-    if request.since is not None:
-        conditions.append("msg_id>=?")
-        values.append(mailboxes.first_since(connection, mailbox, request.since * 1000))
-    matching = " AND ".join(conditions)
-    rows: Iterable[tuple[Any, ...]]
-    if request.tags:
-        rows = _tagged(connection, mailbox, request.tags, matching, values)
-    else:
-        rows = connection.execute(
-            f"SELECT {COLUMNS} FROM messages WHERE {matching} ORDER BY msg_id DESC LIMIT ?",  # noqa: S608  # constant text
-            (*values, request.limit + 1),
-        )
-    newest: list[Stored] = []
-    room = request.max_bytes
-    more = False
-    for row in rows:
-        message = from_row(row)
-        room -= reply_bytes(message, as_text=call.as_text)
-        if len(newest) == request.limit or (newest and room < 0):
-            more = True
-            break
-        newest.append(message)
-    return Found(messages=tuple(reversed(newest)), more=more)
-
-
-def _tagged(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    tags: tuple[str, ...],
-    matching: str,
-    values: list[Any],
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows with all of some tags, the newest first.
-
-    The tags of a message are taken apart once, however many are looked for: to search the text for
-    each takes a thousand times as long where there are many.
-    """
-    wanted = set(tags)
-    found = connection.execute(
-        f"SELECT msg_id, tags FROM messages WHERE {matching} AND tags<>'' ORDER BY msg_id DESC",  # noqa: S608  # constant text
-        values,
-    )
-    for msg_id, text in found:
-        if wanted.issubset(text.split(",")):
-            yield connection.execute(
-                f"SELECT {COLUMNS} FROM messages WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant columns
-                (mailbox.id, msg_id),
-            ).fetchone()

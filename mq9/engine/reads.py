@@ -1,29 +1,29 @@
-"""Reads without a lease: by nobody in particular, and for a group that only notes how far."""
+"""Reads without a lease: by nobody in particular, for a group that only notes how far, QUERY."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
-from mq9.engine import fetches, groups, handlers, mailboxes
-from mq9.engine.commands import Call, NoteRead, Peek
-from mq9.engine.fetches import Candidate
-from mq9.engine.limits import Limits
-from mq9.engine.mailbox import Mailbox
-from mq9.engine.messages import LANES
+from mq9.engine import fetch, groups, mailboxes, messages
+from mq9.engine.commands import Call, Limits, NoteRead, Peek
+from mq9.engine.fetch import Candidate
+from mq9.engine.mailboxes import Mailbox
+from mq9.engine.messages import COLUMNS, LANES
 from mq9.errors import Forbidden
 from mq9.models import PRIORITIES
-from mq9.protocol.outcomes import Fetched
-from mq9.protocol.requests import Fetch, Unread
+from mq9.protocol.outcomes import Fetched, Found, Stored
+from mq9.protocol.requests import Fetch, Query, Unread
 
 _MOST_UNREAD = 1_000  # messages of one answer
 
 
-@handlers.query(Peek)
 def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
     """Read without a group."""
     wanted, position = call.request.fetch, call.request.position
-    mailbox = mailboxes.current(connection, call.address, now)
+    mailbox = messages.current(connection, call.address, now)
     mailboxes.refuse_another(mailbox, call.generation)
     if position is None:
         position = groups.start_position(connection, mailbox, wanted, now)
@@ -32,7 +32,6 @@ def peek(connection: sqlite3.Connection, call: Call[Peek], now: int) -> Fetched:
     return replace(fetched, position=position)
 
 
-@handlers.query(Unread)
 def unread(connection: sqlite3.Connection, call: Call[Unread], now: int) -> Fetched:
     """Read what a group has not read.
 
@@ -40,7 +39,7 @@ def unread(connection: sqlite3.Connection, call: Call[Unread], now: int) -> Fetc
         Forbidden: It is another mailbox than the asker knows of.
     """
     request = call.request
-    mailbox = mailboxes.current(connection, call.address, now)
+    mailbox = messages.current(connection, call.address, now)
     if request.generation != mailbox.generation:
         raise Forbidden(f"token: it is not the one that CREATE answered for {mailbox.address}")
     group = groups.find(connection, mailbox, request.group_name, now)
@@ -49,12 +48,11 @@ def unread(connection: sqlite3.Connection, call: Call[Unread], now: int) -> Fetc
     return _read(connection, mailbox, cursors, wanted, now, as_text=call.as_text)
 
 
-@handlers.command(NoteRead)
 def note_read(
     connection: sqlite3.Connection, call: Call[NoteRead], now: int, limits: Limits
 ) -> None:
     """Note how far a group has read that leases nothing; it is made where there is none."""
-    mailbox = mailboxes.advance(connection, call.address, now)
+    mailbox = messages.advance(connection, call.address, now)
     mailboxes.refuse_another(mailbox, call.generation)
     if not mailbox.may_take(call.actor):
         return  # who may only look leaves nothing behind
@@ -90,18 +88,83 @@ def _read(
                 " AND msg_id>=? AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT ?",
                 (mailbox.id, lane, cursor, now, most - len(picked)),
             ).fetchall()
-    messages, cut = fetches.load(
+    messages, cut = fetch.load(
         connection, mailbox, picked[: wanted.num_msgs], start, wanted, as_text=as_text
     )
     for message in messages:
         cursors[LANES[message.priority]] = message.msg_id + 1
-    delivery_ms = None if messages else fetches.next_delivery(connection, mailbox, None)
+    delivery_ms = None if messages else fetch.next_delivery(connection, mailbox, None)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
         messages=messages,
         more=cut or len(picked) == most,
         cursors=tuple(cursors),
-        next_change_ms=None if messages else fetches.sooner(delivery_ms, mailbox.expires_ms),
+        next_change_ms=None if messages else fetch.sooner(delivery_ms, mailbox.expires_ms),
         next_delivery_ms=delivery_ms,
     )
+
+
+def query(connection: sqlite3.Connection, call: Call[Query], now: int) -> Found:
+    """Look at the newest messages that match, oldest first."""
+    mailbox = messages.current(connection, call.address, now)
+    request = call.request
+    conditions = ["mailbox=?", "(expires_ms IS NULL OR expires_ms>?)"]
+    values: list[Any] = [mailbox.id, now]
+    if request.msg_id is not None:
+        conditions.append("msg_id=?")
+        values.append(request.msg_id)
+    if request.key is not None:
+        conditions.append("key=?")
+        values.append(request.key)
+    if request.correlation_id is not None:
+        conditions.append("correlation_id=?")
+        values.append(request.correlation_id)
+    if request.since is not None:
+        conditions.append("msg_id>=?")
+        values.append(groups.first_since(connection, mailbox, request.since * 1000))
+    matching = " AND ".join(conditions)
+    rows: Iterable[tuple[Any, ...]]
+    if request.tags:
+        rows = _tagged(connection, mailbox, request.tags, matching, values)
+    else:
+        rows = connection.execute(
+            f"SELECT {COLUMNS} FROM messages WHERE {matching} ORDER BY msg_id DESC LIMIT ?",  # noqa: S608  # constant text
+            (*values, request.limit + 1),
+        )
+    newest: list[Stored] = []
+    room = request.max_bytes
+    more = False
+    for row in rows:
+        message = messages.from_row(row)
+        room -= messages.reply_bytes(message, as_text=call.as_text)
+        if len(newest) == request.limit or (newest and room < 0):
+            more = True
+            break
+        newest.append(message)
+    return Found(messages=tuple(reversed(newest)), more=more)
+
+
+def _tagged(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    tags: tuple[str, ...],
+    matching: str,
+    values: list[Any],
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows with all of some tags, the newest first.
+
+    The tags of a message are taken apart once, however many are looked for: to search the text for
+    each takes a thousand times as long where there are many.
+    """
+    wanted = set(tags)
+    found = connection.execute(
+        f"SELECT msg_id, tags FROM messages WHERE {matching} AND tags<>'' ORDER BY msg_id DESC",  # noqa: S608  # constant text
+        values,
+    )
+    for msg_id, text in found:
+        if wanted.issubset(text.split(",")):
+            yield connection.execute(
+                f"SELECT {COLUMNS} FROM messages WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant columns
+                (mailbox.id, msg_id),
+            ).fetchone()

@@ -1,38 +1,44 @@
-"""What a mailbox and its groups look like: counts and lives, read without changing them."""
+"""How a mailbox, its groups, a message and the whole broker stand, read without changing them."""
 
 from __future__ import annotations
 
 import operator
 import sqlite3
+from dataclasses import dataclass, replace
 
 import orjson
 
-from mq9.engine import batches, counts, groups, handlers, mailboxes
-from mq9.engine.commands import Actor, Call, CountUnread, WhyEmpty
+from mq9.engine import groups, mailboxes, messages
+from mq9.engine.commands import Actor, Call, CountAll, CountUnread, Look, WhyEmpty
 from mq9.engine.groups import Group
-from mq9.engine.history import history
-from mq9.engine.mailbox import Mailbox
+from mq9.engine.mailboxes import Mailbox
 from mq9.models import (
     PRIORITIES,
     GroupStatus,
     Leased,
     MailboxStatus,
     MailboxType,
+    MessageHistory,
+    Moved,
     Removed,
     SendPolicy,
+    Standing,
+    Totals,
     Unread,
     Waiting,
 )
 from mq9.protocol.requests import Status
+from mq9.protocol.reserved import REDRIVE_GROUP
 
 _MOST_HOLDERS = 20  # of one group, named in one answer
 _LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
+_MOST_GROUPS = 100
+_THERE = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # a mailbox b
 
 
-@handlers.query(Status)
 def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> MailboxStatus:
     """Describe a mailbox."""
-    mailbox = mailboxes.current(connection, call.address, now)
+    mailbox = messages.current(connection, call.address, now)
     group_name, msg_id = call.request.group_name, call.request.msg_id
     return MailboxStatus(
         mail_address=mailbox.address,
@@ -44,10 +50,10 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
         stored=mailbox.messages - mailbox.delayed,
         stored_bytes=mailbox.bytes,
         delayed=mailbox.delayed,
-        next_due=_seconds(mailboxes.next_due(connection, mailbox)),
+        next_due=_seconds(messages.next_due(connection, mailbox)),
         removed=Removed(mailbox.expired, mailbox.replaced, mailbox.deleted, mailbox.evicted),
         group=_group(connection, mailbox, group_name, now) if group_name is not None else None,
-        message=history(connection, mailbox, msg_id, now) if msg_id is not None else None,
+        message=_history(connection, mailbox, msg_id, now) if msg_id is not None else None,
         own=_is_own(mailbox, call.actor),
         send_policy=SendPolicy(mailbox.send_policy),
         enforced=call.actor.is_known,
@@ -71,10 +77,9 @@ def _is_own(mailbox: Mailbox, actor: Actor) -> bool | None:
     return actor.agent == (actor.owner or mailbox.creator)
 
 
-@handlers.query(WhyEmpty)
 def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) -> Waiting:
     """Say why a FETCH found nothing."""
-    mailbox = mailboxes.current(connection, call.address, now)
+    mailbox = messages.current(connection, call.address, now)
     group_name = call.request.group_name
     stored = mailbox.messages - mailbox.delayed
     group = None if group_name is None else groups.find(connection, mailbox, group_name, now)
@@ -85,12 +90,12 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
     if group is not None:
         outstanding, _, leased = _leases(connection, group, now)
         moved = _moved(connection, group)
-        fresh = sum(counts.by_lane(connection, mailbox, group.cursors))
+        fresh = sum(messages.count_by_lane(connection, mailbox, group.cursors))
         acked = concerning - outstanding - fresh - moved
     return Waiting(
         stored=stored,
         delayed=mailbox.delayed,
-        next_due=_seconds(mailboxes.next_due(connection, mailbox)),
+        next_due=_seconds(messages.next_due(connection, mailbox)),
         leased=leased,
         acked=acked,
         skipped=stored - concerning,
@@ -98,20 +103,19 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
     )
 
 
-@handlers.query(CountUnread)
 def count_unread(
     connection: sqlite3.Connection, call: Call[CountUnread], now: int
 ) -> Unread | None:
     """Count what a group could be given; None when the mailbox is not there."""
     if mailboxes.look(connection, call.address, now) is None:
         return None
-    mailbox = mailboxes.current(connection, call.address, now)
+    mailbox = messages.current(connection, call.address, now)
     group = groups.find(connection, mailbox, call.request.group_name, now)
     if group is None:
         return _never_read(connection, mailbox)
-    counted = counts.by_lane(connection, mailbox, group.cursors)
+    counted = messages.count_by_lane(connection, mailbox, group.cursors)
     free = connection.execute(
-        f"SELECT priority, count(*) FROM {batches.LEASES}"  # noqa: S608  # constant text
+        f"SELECT priority, count(*) FROM {groups.LEASES}"  # noqa: S608  # constant text
         " WHERE group_id=? AND (until_ms IS NULL OR until_ms<=?) GROUP BY priority",
         (group.id, now),
     )
@@ -122,7 +126,7 @@ def count_unread(
 
 def _never_read(connection: sqlite3.Connection, mailbox: Mailbox) -> Unread:
     """Count what a group could be given that is not there, and so counts as ``earliest``."""
-    return Unread(*counts.by_lane(connection, mailbox, [0] * len(PRIORITIES)))
+    return Unread(*messages.count_by_lane(connection, mailbox, [0] * len(PRIORITIES)))
 
 
 _MOST_BACKLOG = 1_000  # messages that are counted
@@ -155,7 +159,7 @@ def backlog(connection: sqlite3.Connection, address: str, actor: Actor, now: int
         count += fresh
     if group is not None:
         (held,) = connection.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM {batches.LEASES} WHERE group_id=? LIMIT ?)",  # noqa: S608  # constant text
+            f"SELECT count(*) FROM (SELECT 1 FROM {groups.LEASES} WHERE group_id=? LIMIT ?)",  # noqa: S608  # constant text
             (group.id, _MOST_BACKLOG),
         ).fetchone()
         count += held
@@ -166,7 +170,7 @@ def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int
     group = groups.find(connection, mailbox, name, now)
     if group is None:
         return GroupStatus(name, exists=False, pending=_never_read(connection, mailbox))
-    fresh = counts.by_lane(connection, mailbox, group.cursors)
+    fresh = messages.count_by_lane(connection, mailbox, group.cursors)
     outstanding, free, leased = _leases(connection, group, now)
     stored = mailbox.messages - mailbox.delayed
     concerning = _concerning(connection, mailbox, stored, group.start)
@@ -197,7 +201,7 @@ def _concerning(connection: sqlite3.Connection, mailbox: Mailbox, stored: int, s
     """Count what is stored from the first msg_id on that concerns a group."""
     if start == 0:
         return stored
-    return sum(counts.by_lane(connection, mailbox, [start] * len(PRIORITIES)))
+    return sum(messages.count_by_lane(connection, mailbox, [start] * len(PRIORITIES)))
 
 
 _FREE = ",".join(
@@ -206,7 +210,7 @@ _FREE = ",".join(
 )
 _LEASES = (
     "WITH ones AS MATERIALIZED (SELECT holder, priority, until_ms"  # noqa: S608  # constant text
-    f" FROM {batches.LEASES} WHERE group_id=:group)"
+    f" FROM {groups.LEASES} WHERE group_id=:group)"
     f" SELECT count(*), {_FREE},"
     " (SELECT json_group_array(json_array(nullif(holder, ''), count, ends)) FROM ("
     "SELECT holder, count(*) AS count, min(until_ms) AS ends FROM ones WHERE until_ms>:now"
@@ -227,3 +231,262 @@ def _leases(
     ).fetchone()
     leased = (Leased(holder, held, end / 1000) for holder, held, end in orjson.loads(holders))
     return count, free, tuple(leased)
+
+
+def _history(
+    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
+) -> MessageHistory:
+    """Tell what happened to a message."""
+    stored = connection.execute(
+        "SELECT sent_ms, visible_ms, priority, expires_ms, key, moved FROM messages"
+        " WHERE mailbox=? AND msg_id=?",
+        (mailbox.id, msg_id),
+    ).fetchone()
+    if stored is not None:
+        sent_ms, visible_ms, lane, expires_ms, key, moved = stored
+        return MessageHistory(
+            msg_id=msg_id,
+            state="stored",
+            since=visible_ms / 1000,
+            sent=sent_ms / 1000,
+            visible=visible_ms / 1000,
+            expires=None if expires_ms is None else expires_ms / 1000,
+            priority=PRIORITIES[lane],
+            key=key,
+            moved=None if moved is None else Moved(**orjson.loads(moved)),
+            groups=_standings(connection, mailbox, msg_id, lane, now),
+        )
+    if msg_id >= mailbox.next_msg_id:
+        return MessageHistory(msg_id=msg_id, state="unassigned")
+    tombstone = connection.execute(
+        "SELECT reason, removed_ms, sent_ms, visible_ms, priority, replaced_by FROM tombstones"
+        " WHERE mailbox=? AND msg_id=?",
+        (mailbox.id, msg_id),
+    ).fetchone()
+    if tombstone is None:
+        return MessageHistory(msg_id=msg_id, state="unknown")
+    reason, removed_ms, sent_ms, visible_ms, lane, replaced_by = tombstone
+    return MessageHistory(
+        msg_id=msg_id,
+        state=reason,
+        since=removed_ms / 1000,
+        sent=sent_ms / 1000,
+        visible=visible_ms / 1000,
+        expires=removed_ms / 1000 if reason == "expired" else None,
+        priority=PRIORITIES[lane],
+        replaced_by=replaced_by,
+        groups=_last_seen(connection, mailbox, msg_id, now),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    id: int
+    name: str
+    start: int
+    first_reply: int
+    cursors: tuple[int, int, int]
+
+
+def _known_groups(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> list[_Group]:
+    rows = connection.execute(
+        "SELECT id, name, start, first_reply, critical, urgent, normal FROM groups"
+        " WHERE mailbox=? AND used_ms>? ORDER BY name LIMIT ?",
+        (mailbox.id, now - groups.FORGOTTEN_MS, _MOST_GROUPS),
+    )
+    return [_Group(row[0], row[1], row[2], row[3], row[4:]) for row in rows]
+
+
+def _standings(
+    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, lane: int, now: int
+) -> tuple[Standing, ...]:
+    standings = (
+        _standing(connection, mailbox, group, msg_id, lane, now)
+        for group in _known_groups(connection, mailbox, now)
+    )
+    return tuple(
+        one
+        for one in standings
+        if (one.group_name, one.state) != (REDRIVE_GROUP, "pending")  # nobody waits for it
+    )
+
+
+def _standing(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: _Group,
+    msg_id: int,
+    lane: int,
+    now: int,
+) -> Standing:
+    lease = _lease(connection, mailbox, group, msg_id)
+    holder, until_ms, deliveries = lease or (None, None, 0)
+    if until_ms is not None and until_ms > now:
+        return Standing(
+            group_name=group.name,
+            state="leased" if holder else "given_back",
+            consumer=holder or None,
+            until=until_ms / 1000,
+            deliveries=deliveries,
+        )
+    if lease is not None or msg_id >= group.cursors[lane]:
+        return Standing(
+            group_name=group.name,
+            state="pending",
+            deliveries=deliveries,
+            ahead=_count_ahead(connection, mailbox, group, msg_id, lane, now),
+        )
+    if msg_id < group.start:
+        return Standing(group_name=group.name, state="skipped")
+    row = connection.execute(
+        "SELECT target, copy, moved FROM moves WHERE group_id=? AND msg_id=?", (group.id, msg_id)
+    ).fetchone()
+    if row is None:
+        return Standing(group_name=group.name, state="acked")
+    target, copy, moved = row
+    return Standing(
+        group_name=group.name,
+        state="moved",
+        moved_to=target,
+        moved_as=copy,
+        moved=Moved(**orjson.loads(moved)),
+    )
+
+
+def _lease(
+    connection: sqlite3.Connection, mailbox: Mailbox, group: _Group, msg_id: int
+) -> tuple[str | None, int | None, int] | None:
+    """Return who got a stored message, until when, and how often the group was given it."""
+    lease: tuple[str | None, int | None, int] | None = connection.execute(
+        "SELECT holder, until_ms, deliveries FROM leases WHERE group_id=? AND msg_id=?",
+        (group.id, msg_id),
+    ).fetchone()
+    if lease is None:
+        batch = groups.batch_of_message(
+            connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
+        )
+        if batch is not None and batch.until_ms is not None:
+            lease = batch.consumer, batch.until_ms, 1
+    return lease
+
+
+def _count_ahead(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: _Group,
+    msg_id: int,
+    lane: int,
+    now: int,
+) -> int:
+    """Count what the group would be given before a message."""
+    (ahead,) = connection.execute(
+        f"SELECT count(*) FROM {groups.LEASES} WHERE group_id=?"  # noqa: S608  # constant text
+        " AND (until_ms IS NULL OR until_ms<=?)"
+        " AND (priority, msg_id)<(?, ?)",
+        (group.id, now, lane, msg_id),
+    ).fetchone()
+    ahead += sum(messages.count_by_lane(connection, mailbox, group.cursors[:lane]))
+    cursor = group.cursors[lane]
+    if msg_id > cursor:
+        ahead += messages.count_stored(connection, mailbox, lane, cursor)
+        ahead -= messages.count_stored(connection, mailbox, lane, msg_id)
+    return int(ahead)
+
+
+def _last_seen(
+    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
+) -> tuple[Standing, ...]:
+    """Tell which groups were given a message that was removed, as long as that is remembered."""
+    standings = []
+    for group in _known_groups(connection, mailbox, now):
+        deliveries, acked = connection.execute(
+            "SELECT max(count), max(acked OR acked_by IS NOT NULL) FROM deliveries"
+            " WHERE group_id=? AND msg_id=? AND previous IS NULL",
+            (group.id, msg_id),
+        ).fetchone()
+        moved = connection.execute(
+            "SELECT moved_to, moved_as FROM deliveries"
+            " WHERE group_id=? AND msg_id=? AND moved_to IS NOT NULL ORDER BY reply DESC LIMIT 1",
+            (group.id, msg_id),
+        ).fetchone()
+        for batch in groups.batches_ever_of_message(connection, mailbox.id, group.id, msg_id):
+            deliveries, acked = deliveries or 1, acked or batch.acked_by is not None
+        if deliveries is not None:
+            state = "acked" if acked else "delivered"
+            standing = Standing(group_name=group.name, state=state, deliveries=deliveries)
+            if moved is not None:
+                standing = replace(standing, state="moved", moved_to=moved[0], moved_as=moved[1])
+            standings.append(standing)
+    return tuple(standings)
+
+
+def look(connection: sqlite3.Connection, _call: Call[Look], _now: int) -> None:
+    """Read something small."""
+    connection.execute("SELECT 1 FROM mailboxes LIMIT 1").fetchone()
+
+
+def count_all(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -> Totals:
+    """Count everything, but for what has expired and was not removed yet, give or take messages."""
+    at: dict[str, int | str] = {
+        "now": now,
+        "unused": now - groups.FORGOTTEN_MS,
+        "redrive": REDRIVE_GROUP,
+    }
+    mailbox_count, count, delayed, size = connection.execute(
+        "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(delayed), 0),"  # noqa: S608  # constant text
+        f" coalesce(sum(bytes), 0) FROM mailboxes b WHERE {_THERE}",
+        at,
+    ).fetchone()
+    (agent_count,) = connection.execute(
+        "SELECT count(*) FROM agents WHERE expires_ms IS NULL OR expires_ms>:now", at
+    ).fetchone()
+    known = f"groups g JOIN mailboxes b ON b.id=g.mailbox WHERE g.used_ms>:unused AND {_THERE}"
+    (group_count,) = connection.execute(
+        f"SELECT count(*) FROM {known}",  # noqa: S608  # constant text
+        at,
+    ).fetchone()
+    *removed, dropped = connection.execute(
+        "SELECT s.expired+sum(m.expired), s.replaced+sum(m.replaced), s.deleted+sum(m.deleted),"
+        " s.evicted+sum(m.evicted), s.dropped FROM state s, (SELECT expired, replaced, deleted,"
+        " evicted FROM mailboxes UNION ALL SELECT 0, 0, 0, 0) m"
+    ).fetchone()
+    leases = (_leases_of_source(connection, source, at) for source in groups.SOURCES)
+    held, *free = map(sum, zip(*leases, strict=True))
+    backlog = []
+    for lane, (priority, again) in enumerate(zip(PRIORITIES, free, strict=True)):
+        waiting = messages.stored_from("b.id", "b.next_msg_id", str(lane), f"g.{priority.value}")
+        (fresh,) = connection.execute(
+            f"SELECT coalesce(sum({waiting}), 0) FROM {known} AND g.name<>:redrive",  # noqa: S608  # constant names
+            at,
+        ).fetchone()
+        backlog.append(fresh + again)
+    return Totals(
+        mailboxes=mailbox_count,
+        agents=agent_count,
+        groups=group_count,
+        messages=count - delayed,
+        delayed=delayed,
+        bytes=size,
+        leases=held,
+        backlog=Unread(*backlog),
+        removed=Removed(*removed),
+        dropped=dropped,
+    )
+
+
+def _leases_of_source(
+    connection: sqlite3.Connection, source: str, at: dict[str, int | str]
+) -> tuple[int, ...]:
+    """Count leases that run and, of each priority, those that are over."""
+    counted: tuple[int, ...] = connection.execute(
+        "SELECT coalesce(sum(l.until_ms>:now AND l.holder<>''), 0),"  # noqa: S608  # constant text
+        + ",".join(
+            " coalesce(sum((l.until_ms IS NULL OR l.until_ms<=:now) AND g.name<>:redrive"
+            f" AND l.priority={lane}), 0)"
+            for lane in range(len(PRIORITIES))
+        )
+        + f" FROM {source} l JOIN groups g ON g.id=l.group_id JOIN mailboxes b ON b.id=l.mailbox"
+        f" WHERE g.used_ms>:unused AND {_THERE}",
+        at,
+    ).fetchone()
+    return counted

@@ -26,7 +26,7 @@ from pydantic_settings import (
 from mq9.address import shown
 from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings, checked, default_embeddings
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import InvalidRequest
 from mq9.http.loopback import is_loopback
 from mq9.protocol.headers import PayloadEncoding

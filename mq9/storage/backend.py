@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
 from mq9.clock import SteadyClock
-from mq9.engine import machine, position
-from mq9.engine.commands import Call, Entry, Outcome, SetLimits, Undo
-from mq9.engine.limits import Limits
+from mq9.engine import machine, state
+from mq9.engine.commands import Call, Entry, Limits, Outcome, SetLimits, Undo
 from mq9.errors import BrokerFailed, Mq9Error, Unavailable
 from mq9.protocol.request import Request
 from mq9.storage import store
@@ -167,7 +166,7 @@ def read(
     store.refuse_newer(connection)
     now = at_ms
     if now is None:
-        happened_ms = position.position(connection).now_ms
+        happened_ms = state.position(connection).now_ms
         clock.catch_up(happened_ms)
         now = max(clock.now_ms(), happened_ms)
     if isinstance(call.request, DerivedQuery):

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mq9.clock import SteadyClock
-from mq9.engine.commands import Advance, Call, Outcome, Undo
-from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Outdated
+from mq9.engine.commands import Advance, Call, Limits, Outcome, Undo
+from mq9.engine.messages import Outdated
 from mq9.errors import Mq9Error, NotConnected, UnusableFile
 from mq9.protocol.request import Request
 from mq9.storage import store

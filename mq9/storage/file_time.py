@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mq9.clock import LONGEST_JUMP_MS, SETTABLE_MS
-from mq9.engine.position import position
-from mq9.engine.time_setting import set_time
+from mq9.engine.state import position, set_time
 from mq9.storage import store
 from mq9.storage.backend import roll_back
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mq9.clock import SteadyClock
-from mq9.engine.commands import Advance, Call, Outcome, Undo
-from mq9.engine.limits import Limits
-from mq9.engine.mailboxes import Outdated
+from mq9.engine.commands import Advance, Call, Limits, Outcome, Undo
+from mq9.engine.messages import Outdated
 from mq9.errors import NotConnected
 from mq9.protocol.request import Request
 from mq9.storage.backend import Applying, read, roll_back, set_limits, storage_error

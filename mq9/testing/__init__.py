@@ -11,7 +11,7 @@
 without pytest, too.
 """
 
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.testing.clock import ManualClock
 from mq9.testing.fake import FakeBroker
 

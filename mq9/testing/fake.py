@@ -21,7 +21,7 @@ from mq9.client.sync_client import SyncMq9Client
 from mq9.clock import SteadyClock, sleep
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, OutcomeUnknown
 from mq9.protocol import checks, subjects
 from mq9.protocol.requests import Fetch

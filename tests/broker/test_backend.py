@@ -26,7 +26,7 @@ from mq9 import (
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.clock import SteadyClock, SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Query, Send, Status
 from mq9.storage import store
 from mq9.storage import writer as writers

@@ -9,7 +9,7 @@ from calls import call
 
 from mq9 import Unavailable
 from mq9.clock import SteadyClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.protocol.requests import CreateMailbox, Query, Send
 from mq9.storage.derived import Derived
 from mq9.storage.file_backend import FileBackend

@@ -9,8 +9,7 @@ import pytest
 from mq9 import Mq9Client, Mq9Error
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.engine.commands import Peek
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits, Peek
 from mq9.protocol.requests import Fetch
 from mq9.storage import store
 from mq9.storage.inline_backend import InlineBackend

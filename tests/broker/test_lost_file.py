@@ -14,7 +14,7 @@ from waiting import until
 from mq9 import Mq9Client, Unavailable
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SteadyClock, SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.protocol.requests import CreateMailbox, Query, Send
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.store import Durability

@@ -18,7 +18,7 @@ import made_up_schema
 import pytest
 
 from mq9 import Mq9Client, UnusableFile
-from mq9.engine.digest import digest
+from mq9.engine.state import digest
 from mq9.storage import store
 
 HERE = Path(__file__).parent

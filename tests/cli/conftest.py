@@ -12,7 +12,7 @@ from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli.app import app
 from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.server.server import Server
 from mq9.testing import FakeBroker
 

@@ -18,7 +18,7 @@ from calls import carry_out
 
 from cli.conftest import SECRET, Running, call
 from mq9.cli import local_checks, name_conflicts
-from mq9.engine.digest import digest
+from mq9.engine.state import digest
 from mq9.protocol import requests
 from mq9.server.users import Users
 from mq9.storage import store

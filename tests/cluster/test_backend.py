@@ -16,7 +16,7 @@ from mq9.clock import SteadyClock
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Replica
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol import requests
 from mq9.storage.readers import Readers

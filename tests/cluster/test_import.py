@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from mq9 import Mq9Client
-from mq9.engine.digest import digest
+from mq9.engine.state import digest
 from mq9.models.messages import Priority
 
 pytestmark = pytest.mark.soak

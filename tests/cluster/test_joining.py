@@ -11,7 +11,7 @@ from mq9.cluster import joining
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Replica
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import Unavailable
 from mq9.protocol import requests
 

@@ -20,7 +20,7 @@ from mq9.broker.service import Session
 from mq9.clock import SystemClock
 from mq9.cluster.records import LogRecord, encode
 from mq9.engine.codec import encode_call
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import (
     Forbidden,
     InvalidRequest,

@@ -11,7 +11,7 @@ from mq9 import (
     MailboxNotFound,
     Mq9Error,
 )
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 
 from .reading import START, bodies
 

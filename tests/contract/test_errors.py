@@ -3,7 +3,7 @@
 import pytest
 
 from mq9 import errors
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import from_reply
 
 CLASSES = {

@@ -18,8 +18,8 @@ from mq9 import (
 )
 from mq9.client import gathering
 from mq9.client.error_answers import ErrorAnswer, Failure, send_error_answer
-from mq9.engine import idempotency
-from mq9.engine.limits import Limits
+from mq9.engine import send
+from mq9.engine.commands import Limits
 
 AGENTS = ["ada", "bob", "eve"]
 KEPT_S = 30 * 86_400
@@ -433,7 +433,7 @@ async def test_what_it_does_not_take_is_refused_before_anything_is_sent(
 
 def test_as_many_ids_are_remembered_as_questions_last():
     """A repeated question is stored once only for as long as the broker remembers its id."""
-    assert gathering.QUESTION_TTL_S * 1000 == idempotency.REMEMBERED_MS == ASKED_S * 1000
+    assert gathering.QUESTION_TTL_S * 1000 == send.IDS_REMEMBERED_MS == ASKED_S * 1000
 
 
 async def give_up(client, *names):

@@ -3,7 +3,7 @@
 import pytest
 
 from mq9 import MailboxFull, MailboxType, MessageNotFound, PayloadTooLarge
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 
 from .reading import START, bodies, ids, send_all
 

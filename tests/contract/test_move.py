@@ -13,7 +13,7 @@ from mq9 import (
     MessageNotFound,
     Moved,
 )
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.models import Standing
 from mq9.protocol.reserved import REDRIVE_GROUP
 

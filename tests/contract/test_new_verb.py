@@ -7,7 +7,7 @@ import pytest
 
 from mq9 import InvalidRequest, MailboxNotFound
 from mq9.client.messages import MessageMethods
-from mq9.engine import handlers, mailboxes
+from mq9.engine import machine, messages
 from mq9.engine.messages import LANES
 from mq9.models import Priority
 from mq9.protocol import checks, replies, verbs
@@ -35,7 +35,7 @@ ROW = verbs.Verb(
 
 
 def carry_out(connection, call, now):
-    mailbox = mailboxes.current(connection, call.address, now)
+    mailbox = messages.current(connection, call.address, now)
     (count,) = connection.execute(
         "SELECT count(*) FROM messages WHERE mailbox=? AND priority=?",
         (mailbox.id, LANES[call.request.priority]),
@@ -53,8 +53,7 @@ def new_verb(monkeypatch):
     """All that a new verb is."""
     monkeypatch.setitem(verbs.VERBS, ROW.name, ROW)
     monkeypatch.setitem(verbs.OF_REQUEST, Count, ROW)
-    monkeypatch.setitem(handlers.QUERIES, Count, None)
-    handlers.query(Count)(carry_out)
+    monkeypatch.setitem(machine.QUERIES, Count, carry_out)
     monkeypatch.setattr(MessageMethods, "count", count, raising=False)
 
 

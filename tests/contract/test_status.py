@@ -3,7 +3,7 @@
 import pytest
 
 from mq9 import MailboxFull, MailboxNotFound, Removed, Unread
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.models import Priority, Standing
 
 from .reading import START, send_all

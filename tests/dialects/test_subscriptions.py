@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 
 from .hearing import headers_of
 

@@ -21,7 +21,7 @@ from mq9.discovery.embeddings import (
 )
 from mq9.discovery.index import AGENT_INDEX
 from mq9.discovery.semantic_index import SemanticIndex
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.protocol import requests
 from mq9.storage import store
 from mq9.storage.inline_backend import InlineBackend

@@ -13,7 +13,7 @@ from mq9 import Mq9Client
 from mq9.discovery import index, stored_vectors, text_search
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import commands
-from mq9.engine import registry as registry_module
+from mq9.engine import mailboxes as engine_registry
 from mq9.protocol import requests
 from mq9.storage import store
 
@@ -244,8 +244,8 @@ def test_very_many_changes_are_taken_in_a_part_at_a_time(registry_of, monkeypatc
 
 
 def test_an_index_that_is_too_far_behind_still_forgets_who_was_removed(registry_of, monkeypatch):
-    for name, value in (("_REMOVALS_KEPT", 5), ("_FORGOTTEN_TOGETHER", 1)):
-        monkeypatch.setattr(registry_module, name, value)
+    monkeypatch.setattr(engine_registry, "_REMOVALS_KEPT", 5)
+    monkeypatch.setattr(engine_registry, "_FORGOTTEN_TOGETHER", 1)
     registry = registry_of()
     for number in range(10):
         registry.register(f"{number}", "soup")

@@ -4,7 +4,7 @@ import pytest
 
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.server.server import Server
 
 

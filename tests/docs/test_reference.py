@@ -16,7 +16,7 @@ import mq9.testing
 from mcp_server.cli import app as mcp_app
 from mq9 import errors
 from mq9.cli.app import app as mq9_app
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import Mq9Error
 from mq9.storage.steps import MAX_STEPS
 

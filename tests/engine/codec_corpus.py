@@ -10,23 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mq9.engine import codec
-from mq9.engine.codec import calls, outcomes
 from mq9.errors import Mq9Error
 
 from .codec_examples import CALLS, OUTCOMES
 
 FILE = Path(__file__).with_name("codec_corpus.jsonl")
-NAMED = calls.COMMANDS | outcomes.VALUES
+NAMED = codec.COMMANDS | codec.VALUES
 RECORDS = {
     record.kind: record
     for record in (
-        calls.CALL,
-        calls.ACTOR,
-        calls.LIMITS,
-        outcomes.OUTCOME,
-        outcomes.STORED,
-        outcomes.WAITING,
-        outcomes.LEASED,
+        codec.CALL,
+        codec.ACTOR,
+        codec.LIMITS,
+        codec.OUTCOME,
+        codec.STORED,
+        codec.WAITING,
+        codec.LEASED,
         *NAMED.values(),
     )
 }

@@ -1,12 +1,13 @@
 """Examples of all that the codec writes: with every field set, and with none but the needed."""
 
-from mq9.engine.codec.outcomes import ERRORS
+from mq9.engine.codec import ERRORS
 from mq9.engine.commands import (
     Actor,
     Advance,
     Call,
     Claimed,
     ClaimNames,
+    Limits,
     NoteRead,
     Outcome,
     Seen,
@@ -14,7 +15,6 @@ from mq9.engine.commands import (
     Sweep,
     Undo,
 )
-from mq9.engine.limits import Limits
 from mq9.models import Deliver, Extended, Leased, MailboxType, Priority, SendPolicy, Waiting
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import orjson
 
 from mq9.engine import commands
-from mq9.engine.commands import Actor, Call
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Actor, Call, Limits
 from mq9.models import Deliver, MailboxType, Priority, SendPolicy
 from mq9.protocol import requests
 

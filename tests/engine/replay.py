@@ -4,7 +4,7 @@ import sys
 
 from mq9.engine import codec, machine
 from mq9.engine.commands import Entry
-from mq9.engine.digest import digest
+from mq9.engine.state import digest
 from mq9.storage import store
 
 

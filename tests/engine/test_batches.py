@@ -7,11 +7,9 @@ from dataclasses import replace
 import pytest
 from calls import call, carry_out
 
-from mq9.engine import batches, commands, machine, mailboxes
-from mq9.engine.commands import Entry
-from mq9.engine.digest import digest
-from mq9.engine.limits import Limits
-from mq9.engine.position import position
+from mq9.engine import commands, groups, machine, mailboxes
+from mq9.engine.commands import Entry, Limits
+from mq9.engine.state import digest, position
 from mq9.errors import MailboxFull, Unavailable
 from mq9.models import Extended, Priority
 from mq9.protocol import requests
@@ -48,7 +46,7 @@ def count(connection, table, where="true"):
 
 
 def split_all(connection):
-    batches.split(connection, "true", ())
+    groups.split_batches(connection, "true", ())
 
 
 def apply(connection, command, now):

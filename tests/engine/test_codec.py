@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mq9 import errors
-from mq9.engine import codec, handlers, machine  # noqa: F401  # registers the commands
-from mq9.engine.codec import calls, frame, outcomes
-from mq9.engine.codec.records import NEEDED, Record
+from mq9.engine import codec, machine
 from mq9.engine.commands import Advance, Call, ClaimNames, NoteRead, Outcome, Sweep
+from mq9.engine.shapes import NEEDED, Record
 from mq9.models import Priority
 from mq9.protocol import requests
 from mq9.protocol.outcomes import Created, Fetched
@@ -46,14 +45,14 @@ def plain_of(data):
 
 
 def test_every_command_has_its_name():
-    nameless = handlers.COMMANDS.keys() - {record.kind for record in calls.COMMANDS.values()}
+    nameless = machine.COMMANDS.keys() - {record.kind for record in codec.COMMANDS.values()}
     assert not nameless, "give these a name and their fields in mq9/engine/codec/calls.py"
 
 
-@pytest.mark.parametrize("command", handlers.COMMANDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("command", machine.COMMANDS, ids=lambda kind: kind.__name__)
 def test_what_every_command_comes_to_has_its_name(command):
-    comes_to = typing.get_type_hints(handlers.COMMANDS[command])["return"]
-    named = {record.kind for record in outcomes.VALUES.values()}
+    comes_to = typing.get_type_hints(machine.COMMANDS[command])["return"]
+    named = {record.kind for record in codec.VALUES.values()}
     assert kinds(comes_to) <= {int, str, type(None)} | named
 
 
@@ -75,7 +74,7 @@ def test_every_refusal_has_its_code():
         errors.UnusableFile,
     }
     every = {getattr(errors, name) for name in errors.__all__ if name != "from_reply"}
-    assert set(outcomes.ERRORS.values()) == every - of_the_client - {errors.Mq9Error}
+    assert set(codec.ERRORS.values()) == every - of_the_client - {errors.Mq9Error}
 
 
 @pytest.mark.parametrize("record", codec_corpus.RECORDS.values(), ids=lambda one: one.kind.__name__)
@@ -91,12 +90,12 @@ def test_every_field_is_written(record):
 @pytest.mark.parametrize(
     ("record", "examples"),
     [
-        *((calls.COMMANDS[name], examples) for name, examples in REQUESTS.items()),
-        *((outcomes.VALUES[name], examples) for name, examples in VALUES.items()),
-        (outcomes.STORED, STORED),
-        (outcomes.WAITING, WAITING),
-        (outcomes.LEASED, LEASED),
-        (calls.CALL, CALLS),
+        *((codec.COMMANDS[name], examples) for name, examples in REQUESTS.items()),
+        *((codec.VALUES[name], examples) for name, examples in VALUES.items()),
+        (codec.STORED, STORED),
+        (codec.WAITING, WAITING),
+        (codec.LEASED, LEASED),
+        (codec.CALL, CALLS),
     ],
     ids=lambda one: one.kind.__name__ if isinstance(one, Record) else "",
 )
@@ -109,8 +108,8 @@ def test_the_examples_have_every_field_and_leave_out_every_one(record, examples)
 
 
 def test_there_are_examples_of_everything():
-    assert REQUESTS.keys() == calls.COMMANDS.keys()
-    assert VALUES.keys() == outcomes.VALUES.keys()
+    assert REQUESTS.keys() == codec.COMMANDS.keys()
+    assert VALUES.keys() == codec.VALUES.keys()
     assert not REQUESTS.keys() & VALUES.keys()
 
 
@@ -127,7 +126,7 @@ def test_every_version_is_read_to_what_was_written(entry):
 
 @pytest.mark.parametrize("entry", CORPUS, ids=range(1, len(CORPUS) + 1))
 def test_a_version_has_one_format(entry):
-    if entry.version == frame.VERSION:
+    if entry.version == codec.VERSION:
         encode, _ = codec_corpus.CODECS[entry.sort]
         changed = "what is written changes with the version alone, which is the first byte"
         assert encode(entry.read()) == entry.data, changed

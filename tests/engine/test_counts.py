@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 from calls import call
 
-from mq9.engine import commands, counts, machine, mailboxes
+from mq9.engine import commands, machine, mailboxes, messages
 from mq9.engine.commands import Entry
 from mq9.models import Deliver, Priority
 from mq9.protocol import requests
@@ -94,7 +94,7 @@ def test_all_that_is_stored_is_counted_from_wherever(engine, dice):
             expected = engine.connection.execute(
                 "SELECT count(*) FROM messages WHERE priority=? AND msg_id>=?", (lane, first)
             ).fetchone()
-            assert (counts.stored(engine.connection, mailbox, lane, first),) == expected
+            assert (messages.count_stored(engine.connection, mailbox, lane, first),) == expected
     # A block of which nothing is stored leaves nothing behind.
     assert 1 not in {block for _, _, block, _ in rows(engine, "message_counts")}
 
@@ -107,7 +107,7 @@ def test_a_copy_of_a_moved_message_completes_a_block(engine):
     named = {"group_name": "g", "consumer": "one", "msg_id": message.msg_id}
     engine.apply(call(requests.Move, to="dead", **named))
     dead = mailboxes.look(engine.connection, "dead", NOW)
-    assert counts.by_lane(engine.connection, dead, [0, 0, 0]) == [0, 0, BLOCK]
+    assert messages.count_by_lane(engine.connection, dead, [0, 0, 0]) == [0, 0, BLOCK]
 
 
 def rows(engine, table):

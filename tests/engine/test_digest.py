@@ -8,7 +8,7 @@ import pytest
 from calls import call, carry_out
 
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine.digest import NOT_STATE, STATE, digest
+from mq9.engine.state import NOT_STATE, STATE, digest
 from mq9.protocol import requests
 from mq9.storage import store
 

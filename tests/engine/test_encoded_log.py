@@ -2,21 +2,21 @@
 
 from calls import call
 
-from mq9.engine import codec, digest, machine
-from mq9.engine.codec.outcomes import VALUES
+from mq9.engine import codec, machine, state
+from mq9.engine.codec import VALUES
 from mq9.engine.commands import (
     Advance,
     Call,
     ClaimNames,
     Entry,
+    Limits,
     NoteRead,
     Seen,
     SetLimits,
     Sweep,
     Undo,
 )
-from mq9.engine.handlers import COMMANDS
-from mq9.engine.limits import Limits
+from mq9.engine.machine import COMMANDS
 from mq9.models import MailboxType, Priority
 from mq9.protocol.requests import (
     Ack,
@@ -111,7 +111,7 @@ def test_it_makes_the_same_state_and_the_same_outcomes():
         assert repr(codec.decode_outcome(encoded).value) == repr(outcome.value)
         read = codec.decode_call(codec.encode_call(logged))
         assert codec.encode_outcome(carry_out(replica, Entry(index, now, read))) == encoded
-        assert digest.digest(replica) == digest.digest(direct)
+        assert state.digest(replica) == state.digest(direct)
     assert {type(logged.request) for logged in LOG} == COMMANDS.keys()
     values = {type(one.value) for one in outcomes if one.error is None}
     assert values == {type(None), int, str, tuple, *(kind.kind for kind in VALUES.values())}

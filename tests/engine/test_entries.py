@@ -7,11 +7,9 @@ from calls import call
 
 from mq9.clock import SteadyClock
 from mq9.engine import machine
-from mq9.engine.commands import Call, Entry, SetLimits, Sweep
-from mq9.engine.digest import digest
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Call, Entry, Limits, SetLimits, Sweep
 from mq9.engine.machine import Applying
-from mq9.engine.position import position
+from mq9.engine.state import digest, position
 from mq9.errors import InvalidRequest, MailboxExists, MailboxFull, MailboxNotFound
 from mq9.protocol.requests import CreateMailbox, Fetch, Move, Register, Send, Status
 from mq9.storage import store

@@ -4,7 +4,7 @@ import pytest
 from calls import call, carry_out
 
 from mq9.engine import commands, machine
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import LimitReached
 from mq9.protocol import requests
 from mq9.storage import store
@@ -83,7 +83,7 @@ def test_ever_new_ids_that_expire_cost_little_each_and_then_nothing(broker):
 
 
 def test_what_became_of_messages_is_remembered_of_so_many(broker, monkeypatch):
-    monkeypatch.setattr("mq9.engine.mailboxes._MOST_FATES", 500)
+    monkeypatch.setattr("mq9.engine.messages._MOST_FATES", 500)
     for number in range(600):
         broker.apply(send(number, id=None, key="k"))
     full = broker.bytes()

@@ -7,7 +7,7 @@ import random
 import pytest
 from calls import call
 
-from mq9.engine import idempotency, machine
+from mq9.engine import machine, send
 from mq9.engine.commands import Entry
 from mq9.protocol import requests
 
@@ -17,13 +17,13 @@ from .engine_on_file import START_MS, EngineOnFile
 def test_no_two_ids_are_stored_as_the_same():
     texts = ["", "a", "b", "1234567", "12345678", "x12345678", "y12345678", "ü2345678", "x1234567y"]
     texts += [text + "." * 40 for text in texts] + ["." * 40 + text for text in texts[1:]]
-    keys = {idempotency.key(sender, id_) for sender, id_ in itertools.product(texts, texts)}
+    keys = {send.stored_id(sender, id_) for sender, id_ in itertools.product(texts, texts)}
     assert len(keys) == len(texts) ** 2
 
 
 @pytest.mark.parametrize("id_", ["x", "x" * 256, "\U0001f600" * 256])
 def test_a_long_id_is_as_short_as_any(id_):
-    assert len(idempotency.key("ada" * 80, id_)) <= 41
+    assert len(send.stored_id("ada" * 80, id_)) <= 41
 
 
 def test_ids_that_are_numbered_are_written_together(tmp_path):

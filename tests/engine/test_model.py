@@ -22,9 +22,8 @@ from hypothesis.stateful import (
 
 from mq9.clock import SteadyClock
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine import commands, registry
-from mq9.engine.commands import Call
-from mq9.engine.limits import Limits
+from mq9.engine import agents, commands
+from mq9.engine.commands import Call, Limits
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol import replies, requests
@@ -240,7 +239,7 @@ class Comparison(RuleBasedStateMachine):
 
     def compare_agents(self):
         def look(connection, now):
-            return registry.by_key(connection, now, limit=10, offset=0)
+            return agents.by_key(connection, now, limit=10, offset=0)
 
         shown = [
             (one.key, one.mailbox, one.registered, one.seen_ms, one.status)

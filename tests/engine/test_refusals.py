@@ -6,10 +6,9 @@ from contextlib import closing
 import pytest
 from calls import call
 
-from mq9.engine import handlers, machine
-from mq9.engine.commands import Entry, SetLimits
-from mq9.engine.digest import digest
-from mq9.engine.limits import Limits
+from mq9.engine import machine
+from mq9.engine.commands import Entry, Limits, SetLimits
+from mq9.engine.state import digest
 from mq9.errors import BrokerFailed, IdConflict, MailboxFull, MailboxNotFound
 from mq9.protocol import requests
 from mq9.storage import store
@@ -141,10 +140,10 @@ class TestACommandWithoutASavepoint:
             def send(*args):
                 if before:
                     raise error
-                handlers.COMMANDS[requests.Send](args[0], *args[2:])
+                machine.COMMANDS[requests.Send](args[0], *args[2:])
                 raise error
 
-            monkeypatch.setitem(handlers.UNGUARDED, requests.Send, send)
+            monkeypatch.setitem(machine.UNGUARDED, requests.Send, send)
             return apply(connection, Entry(2, NOW, call(requests.Send)))
 
         return sending

@@ -19,11 +19,10 @@ from calls import call
 
 from mq9.discovery import pages, text_search
 from mq9.discovery.index import AGENT_INDEX
-from mq9.engine import codec, commands, handlers, machine
+from mq9.engine import codec, commands, machine
 from mq9.engine.commands import ANYBODY, Call, Entry
-from mq9.engine.digest import digest
-from mq9.engine.mailboxes import Outdated
-from mq9.engine.position import position
+from mq9.engine.messages import Outdated
+from mq9.engine.state import digest, position
 from mq9.errors import AgentNotFound, MailboxNotFound, Mq9Error, Unavailable
 from mq9.models import Deliver
 from mq9.protocol import requests
@@ -231,7 +230,7 @@ def play(seed, length, directory):
 
 
 def test_the_random_calls_are_of_every_command():
-    assert COMMANDS.keys() == handlers.COMMANDS.keys()
+    assert COMMANDS.keys() == machine.COMMANDS.keys()
 
 
 @pytest.mark.soak

@@ -8,8 +8,7 @@ import pytest
 from calls import call, carry_out
 
 from mq9 import engine
-from mq9.engine.position import position
-from mq9.engine.time_setting import FUTURE, PAST, set_time
+from mq9.engine.state import FUTURE, PAST, position, set_time
 from mq9.errors import MailboxNotFound
 from mq9.protocol.requests import CreateMailbox, Fetch, Register, Send
 from mq9.storage import store

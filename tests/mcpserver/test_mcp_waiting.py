@@ -143,7 +143,7 @@ async def test_a_call_that_is_given_up_takes_nothing_over_nats_either(era):
     from mcp_server import Callers, Settings, make_server
     from mq9 import Mq9Client
     from mq9.broker.embedded import EmbeddedBroker
-    from mq9.engine.limits import Limits
+    from mq9.engine.commands import Limits
     from mq9.server.server import Server
 
     broker = EmbeddedBroker.in_memory(SystemClock())

@@ -32,7 +32,7 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 from mq9.concurrency import until_done
 from mq9.concurrency.portal import Portal
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.protocol.older_priorities import stored_as
 from mq9.server.server import Server
 from tests.waiting import until

@@ -14,7 +14,7 @@ from raw import RawClient
 
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.server.limits import ServerLimits
 from mq9.server.server import Server
 from mq9.server.users import User, Users

@@ -10,7 +10,7 @@ from waiting import until
 
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.server.server import Server
 from mq9.server.users import User, Users
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from mq9 import InvalidRequest
 from mq9.cli.app import app
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.server.limits import ServerLimits
 from mq9.server.settings import Settings, option, variable
 

@@ -12,7 +12,7 @@ from langchain_mq9 import Mq9Toolkit
 from mq9 import InvalidRequest, Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.operations.identity import Identity, agent_key, load_key
 from mq9.server.server import Server
 from mq9.server.users import User, Users

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from langchain_mq9 import Mq9Toolkit
 from mq9 import Mq9Error
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.operations.conversations import HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks
 from mq9.testing import FakeBroker

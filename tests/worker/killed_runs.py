@@ -22,7 +22,7 @@ from pathlib import Path
 
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from mq9.engine.batches import LEASES
+from mq9.engine.groups import LEASES
 from mq9.protocol import subjects
 from mq9.protocol.requests import Fetch
 from mq9.testing import FakeBroker

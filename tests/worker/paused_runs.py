@@ -24,7 +24,7 @@ from langchain_mq9 import MailboxWorker
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.server.server import Server
 
 LEASE_MS = 1_000

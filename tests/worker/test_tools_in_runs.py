@@ -13,7 +13,7 @@ from langchain_mq9.testing import ScriptedModel, call
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.server.server import Server
 from tests.worker.graphs import echo, held, working
 

@@ -10,7 +10,7 @@ from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log_clock import LogClock
 from mq9.cluster.replica import Replica
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import Mq9Error
 from mq9.storage.readers import Readers
 

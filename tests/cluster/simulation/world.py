@@ -11,7 +11,7 @@ from pathlib import Path
 from mq9.cluster import copy_on_disk
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.records import LogRecord, encode
-from mq9.engine.limits import Limits
+from mq9.engine.commands import Limits
 from mq9.errors import Mq9Error
 from mq9.protocol import requests
 

@@ -1,8 +1,15 @@
-"""FETCH by a consumer group: what is picked, read and leased.
+"""FETCH by a consumer group: what is picked, read and leased, and what is remembered of the reply.
 
-Within a lane new messages have the highest id so far, so a group's position is one cursor a lane,
-plus a row for each message that was delivered and is not acked. A row whose lease has ended is
-free for anyone. A reply of nothing but new messages is one row instead: a whole batch.
+A row of leases whose lease has ended is free for anyone. A reply of nothing but new messages is one
+row instead: a whole batch.
+
+Each message that is delivered for the first time has its place in a reply, so that replies grow
+with what is sent. What a group is given again has a budget, since it can fetch that as often as it
+likes.
+
+The delivery by which a consumer gets the lease of a message is found by the message. A later one,
+by which it fetches what it holds, is found by the lease, or by the first once the lease is over:
+an index of all would take a write to a page of its own for each message that is fetched again.
 """
 
 from __future__ import annotations
@@ -10,30 +17,35 @@ from __future__ import annotations
 import itertools
 import operator
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from mq9.engine import agents, batches, deliveries, groups, handlers, mailboxes, replies
-from mq9.engine.commands import Call, consumer_of
+from mq9.engine import agents, groups, mailboxes, messages
+from mq9.engine.commands import Call, Limits, consumer_of
 from mq9.engine.groups import Group
-from mq9.engine.limits import Limits
-from mq9.engine.mailbox import Mailbox
+from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import load_messages, reply_bytes
+from mq9.errors import LimitReached
 from mq9.protocol.outcomes import Fetched, Stored
 from mq9.protocol.requests import Fetch, Release
 
 # What a fetch may deliver: lane, msg_id, deliveries so far, whether the consumer holds it, deaths.
 Candidate = tuple[int, int, int, bool, int]
+# A lost reply is asked for again within seconds; a finished one is remembered for much longer.
+_REMEMBERED_MS = 3_600_000
+_FORGOTTEN_AT_ONCE = 1_000  # replies that a FETCH makes room by removing
+_REPLY_BYTES = 256  # of a reply in the tables and their indexes, beside the names in it
+_MESSAGE_BYTES = 64  # at the most, of each message in it
 
 
-@handlers.command(Fetch)
 def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetched:
     """Lease messages to a consumer of a group."""
     request, consumer = call.request, consumer_of(call)
     assert request.group_name is not None  # noqa: S101  # else it is a Peek
-    mailbox = mailboxes.advance(connection, call.address, now)
+    mailbox = messages.advance(connection, call.address, now)
     mailboxes.refuse_another(mailbox, call.generation)
     group = groups.find(connection, mailbox, request.group_name, now)
     repeated = False
@@ -56,22 +68,22 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
     _free_ended(connection, group, now)
     own = consumer if request.redeliver_own else None
     if own is not None:
-        batches.split(connection, *_held_by(group, own))
+        groups.split_batches(connection, *_held_by(group, own))
     picked, more = _pick(connection, mailbox, group, own, request.num_msgs)
     number = mailbox.next_reply
-    messages, cut = load(connection, mailbox, picked, group.cursors, request, as_text=call.as_text)
-    given = picked[: len(messages)]
+    delivered, cut = load(connection, mailbox, picked, group.cursors, request, as_text=call.as_text)
+    given = picked[: len(delivered)]
     if given or (reset and request.request_id is not None):
-        cost = replies.cost(group, call, given)
+        cost = _cost_of(group, call, given)
         if cost:
-            replies.charge(connection, mailbox, group, call, cost, now, limits)
+            _charge(connection, mailbox, group, call, cost, now, limits)
         _write_reply(connection, mailbox, group, call, given, cost, now)
     if not given:
         return _nothing(connection, mailbox, group, call, now)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
-        messages=messages,
+        messages=delivered,
         batch=groups.token(mailbox, number),
         lease_until=(now + request.lease_ms) / 1000,
         more=more or cut,
@@ -80,7 +92,6 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
     )
 
 
-@handlers.unchanging(Fetch)
 def find_nothing(connection: sqlite3.Connection, call: Call[Fetch], now: int) -> Fetched | None:
     """Answer a FETCH for which there is nothing; None where there may be, or the group changes."""
     request = call.request
@@ -96,7 +107,7 @@ def find_nothing(connection: sqlite3.Connection, call: Call[Fetch], now: int) ->
     if request.request_id is not None and latest_reply(connection, group, call) is not None:
         return None
     own = consumer_of(call) if request.redeliver_own else None
-    is_held = own is not None and batches.is_any(connection, *_held_by(group, own))
+    is_held = own is not None and groups.is_any_batch(connection, *_held_by(group, own))
     if is_held or _has_ended(connection, group, now):
         return None
     picked, _ = _pick(connection, mailbox, group, own, 1)
@@ -141,7 +152,7 @@ def _still_held(
     now: int,
 ) -> Fetched | None:
     """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
-    batches.split(
+    groups.split_batches(
         connection,
         "r.mailbox=? AND r.number=? AND r.until_ms IS NOT NULL",
         (mailbox.id, number),
@@ -182,7 +193,7 @@ def _still_held(
 
 
 def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
-    batches.split(connection, *_ended(group, now))
+    groups.split_batches(connection, *_ended(group, now))
     connection.execute(
         "UPDATE leases SET holder=NULL, until_ms=NULL, deaths=deaths+begun, begun=0"
         " WHERE group_id=? AND until_ms<=?",
@@ -194,7 +205,7 @@ def _has_ended(connection: sqlite3.Connection, group: Group, now: int) -> bool:
     row = connection.execute(
         "SELECT 1 FROM leases WHERE group_id=? AND until_ms<=? LIMIT 1", (group.id, now)
     ).fetchone()
-    return row is not None or batches.is_any(connection, *_ended(group, now))
+    return row is not None or groups.is_any_batch(connection, *_ended(group, now))
 
 
 def _ended(group: Group, now: int) -> tuple[str, tuple[Any, ...]]:
@@ -353,7 +364,7 @@ def _lease(
         held = orjson.dumps([one for one in is_held if is_held[one]]).decode()
         others = orjson.dumps([one for one in is_held if not is_held[one]]).decode()
         # Each is one step of SQLite's, during which Python is free for others.
-        deliveries.add(
+        _add_deliveries(
             connection,
             mailbox.id,
             group.id,
@@ -362,7 +373,7 @@ def _lease(
             position,
             orjson.dumps(list(is_held)).decode(),
         )
-        deliveries.keep_latest(
+        groups.keep_latest(
             connection,
             "l.group_id=? AND l.msg_id IN (SELECT value FROM json_each(?))",
             (group.id, others),
@@ -389,17 +400,138 @@ def next_delivery(
     connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None
 ) -> int | None:
     """Return the instant at which, if nobody does anything, a FETCH could find more."""
-    due_ms = mailboxes.next_due(connection, mailbox)
+    due_ms = messages.next_due(connection, mailbox)
     until_ms = None
     if group is not None:
         (until_ms,) = connection.execute(
             "SELECT min(until_ms) FROM leases WHERE group_id=? AND until_ms IS NOT NULL",
             (group.id,),
         ).fetchone()
-        until_ms = sooner(until_ms, batches.first_end(connection, group.id))
+        until_ms = sooner(until_ms, groups.first_batch_end(connection, group.id))
     return sooner(due_ms, until_ms)
 
 
 def sooner(*instants: int | None) -> int | None:
     """Return the earliest of some instants, of which some may not come; None where none does."""
     return min((one for one in instants if one is not None), default=None)
+
+
+def _add_deliveries(
+    connection: sqlite3.Connection,
+    mailbox_id: int,
+    group_id: int,
+    number: int,
+    consumer: str,
+    position: int,
+    msg_ids: str,
+) -> None:
+    """Note what a reply gives out, before its leases are written.
+
+    Args:
+        connection: The database.
+        mailbox_id: The mailbox.
+        group_id: The group.
+        number: The reply.
+        consumer: Who gets it.
+        position: The place of the first of these messages in it.
+        msg_ids: The messages, in order, as a JSON array.
+    """
+    connection.execute(
+        "INSERT INTO deliveries (mailbox, reply, msg_id, position, group_id, previous, count)"
+        " SELECT ?,?,j.value,?+j.key,?,iif(l.holder=?,l.reply,NULL),coalesce(l.deliveries,0)+1"
+        " FROM json_each(?) j LEFT JOIN leases l ON l.group_id=? AND l.msg_id=j.value",
+        (mailbox_id, number, position, group_id, consumer, msg_ids, group_id),
+    )
+
+
+def _cost_of(
+    group: Group, call: Call[Fetch], given: Sequence[tuple[int, int, int, bool, int]]
+) -> int:
+    """Return how many bytes a reply takes for what the group had been given before.
+
+    Args:
+        group: The group, as it was before.
+        call: What asks for the reply.
+        given: What is in it, each beginning with lane and msg_id.
+    """
+    new_from = [max(cursor, group.reached) for cursor in group.cursors]
+    again = sum(one[1] < new_from[one[0]] for one in given)
+    size = again * _MESSAGE_BYTES
+    if again == len(given):
+        names = len(consumer_of(call).encode()) + len((call.request.request_id or "").encode())
+        size += _REPLY_BYTES + 4 * names  # in an index as well, long ones in pages of their own
+    return size
+
+
+def _charge(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    group: Group,
+    call: Call[Fetch],
+    size: int,
+    now: int,
+    limits: Limits,
+) -> None:
+    """Count what a reply takes for what the group had been given before.
+
+    Raises:
+        LimitReached: Together with what is remembered it would be too much.
+    """
+    if group.redelivered + size > limits.max_redelivered:
+        finished = _finished(connection, now, _FORGOTTEN_AT_ONCE, group)
+        group.redelivered -= _remove_replies(connection, finished)[group.id]
+    if group.redelivered + size > limits.max_redelivered:
+        raise LimitReached(
+            f"max_redelivered: {group.redelivered} bytes for redeliveries to group "
+            f"{call.request.group_name} of {mailbox.address}, and {size} for this one, are more "
+            f"than {limits.max_redelivered}; ack what is held, or wait: they are kept for an hour"
+        )
+    group.redelivered += size
+    group.save(connection)
+
+
+def forget_replies(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Forget replies that need no longer be remembered, the oldest first; how many."""
+    finished = _finished(connection, now, most)
+    _remove_replies(connection, finished)
+    return len(finished)
+
+
+_Finished = tuple[int, int, int, int]  # a reply's mailbox, number, group and cost
+
+
+def _finished(
+    connection: sqlite3.Connection, now: int, most: int, group: Group | None = None
+) -> list[_Finished]:
+    """Find old replies of which nothing is outstanding that was not delivered again since."""
+    of_group, order = "", "made_ms, mailbox, number"
+    if group is not None:
+        of_group, order = "group_id=? AND", "number"
+    values = (() if group is None else (group.id,)) + (now - _REMEMBERED_MS, most)
+    return connection.execute(
+        f"SELECT mailbox, number, group_id, cost FROM replies r WHERE {of_group} made_ms<=?"  # noqa: S608  # constant text
+        f" AND NOT {groups.IS_LEASED}"
+        " AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN leases l"
+        " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND d.reply IN (l.reply, l.granted)"
+        " WHERE d.mailbox=r.mailbox AND d.reply=r.number)"
+        # By this one a later one is found.
+        " AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN replies n"
+        " ON n.mailbox=d.mailbox AND n.number=d.latest"
+        f" WHERE d.mailbox=r.mailbox AND d.reply=r.number) ORDER BY {order} LIMIT ?",
+        values,
+    ).fetchall()
+
+
+def _remove_replies(connection: sqlite3.Connection, finished: list[_Finished]) -> Counter[int]:
+    """Remove replies; what they took, by group."""
+    numbers = [(mailbox, number) for mailbox, number, *_ in finished]
+    connection.executemany("DELETE FROM deliveries WHERE mailbox=? AND reply=?", numbers)
+    connection.executemany("DELETE FROM replies WHERE mailbox=? AND number=?", numbers)
+    freed: Counter[int] = Counter()
+    for _, _, group_id, size in finished:
+        freed[group_id] += size
+    connection.executemany(
+        "UPDATE groups SET redelivered=redelivered-? WHERE id=?",
+        [(size, group_id) for group_id, size in freed.items() if size],
+    )
+    return freed

@@ -1,0 +1,406 @@
+"""Commands and outcomes as bytes, which can be logged, and which later releases can read.
+
+In every version of the format the first byte is the version and the next four are the CRC-32 of the
+rest, which takes the version as its initial value. In version 1 the rest is one value of
+MessagePack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+import ormsgpack
+
+from mq9 import errors
+from mq9.engine import commands
+from mq9.engine.commands import ANYBODY, Actor, Call, Claimed, Limits, Outcome
+from mq9.engine.shapes import (
+    FLAG,
+    JSON_OBJECT,
+    NUMBER,
+    RAW,
+    SCALAR,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    WHOLES,
+    Field,
+    Kinds,
+    Misfit,
+    Record,
+    Shape,
+    one_of,
+    optional,
+    pair_of,
+    tuple_of,
+)
+from mq9.errors import Mq9Error
+from mq9.models import Deliver, Extended, Leased, MailboxType, Priority, SendPolicy, Waiting
+from mq9.protocol import requests
+from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
+from mq9.protocol.request import Request
+
+VERSION = 1
+_HEAD = 5  # bytes
+_PAIRS = tuple_of(pair_of(TEXT, TEXT))
+_CONSUMER = optional("consumer", TEXT)
+_GROUP = Field("group_name", TEXT)
+_BATCH = optional("batch", TEXT)
+_MSG_ID = Field("msg_id", WHOLE)
+_AGENT = (optional("name", TEXT), optional("mailbox", TEXT))
+LIMITS = Record(
+    Limits,
+    Field("max_payload", WHOLE),
+    Field("max_registration", WHOLE),
+    Field("max_mailboxes", WHOLE),
+    Field("max_messages", WHOLE),
+    Field("max_bytes", WHOLE),
+    Field("max_agents", WHOLE),
+    Field("max_groups", WHOLE),
+    Field("max_ids", WHOLE),
+    Field("max_redelivered", WHOLE),
+)
+# Of each command its name, which is never given to another one, and its fields. A command stays
+# here as long as a log may hold it.
+COMMANDS: Mapping[str, Record] = {
+    "create_mailbox": Record(
+        requests.CreateMailbox,
+        optional("name", TEXT),
+        Field("type", one_of(MailboxType), MailboxType.STANDARD),
+        Field("ttl", WHOLE, 0),
+        Field("desc", TEXT, ""),
+        Field("public", FLAG, False),
+        optional("prefix", TEXT),
+        Field("renew", FLAG, False),
+        Field("send_policy", one_of(SendPolicy), SendPolicy.EVERYONE),
+    ),
+    "drop_mailbox": Record(requests.DropMailbox),
+    "grant_mailbox": Record(
+        requests.GrantMailbox,
+        optional("readers", TEXTS),
+        optional("viewers", TEXTS),
+        optional("senders", TEXTS),
+        optional("send_policy", one_of(SendPolicy)),
+    ),
+    "send": Record(
+        requests.Send,
+        Field("priority", one_of(Priority), Priority.NORMAL),
+        optional("key", TEXT),
+        optional("delay", WHOLE),
+        optional("ttl", WHOLE),
+        Field("tags", TEXTS, ()),
+        optional("id", TEXT),
+        optional("sender", TEXT),
+        optional("reply_to", TEXT),
+        optional("correlation_id", TEXT),
+        Field("path", TEXTS, ()),
+        Field("headers", _PAIRS, ()),
+        optional("from_mailbox", TEXT),
+    ),
+    "fetch": Record(
+        requests.Fetch,
+        _CONSUMER,
+        optional("group_name", TEXT),
+        Field("deliver", one_of(Deliver), Deliver.EARLIEST),
+        optional("from_time", WHOLE),
+        optional("from_id", WHOLE),
+        optional("priority", one_of(Priority)),
+        Field("force_deliver", FLAG, False),
+        optional("request_id", TEXT),
+        Field("num_msgs", WHOLE, 100),
+        Field("max_bytes", WHOLE, 4 * 1024 * 1024),
+        Field("max_wait_ms", WHOLE, 500),
+        Field("lease_ms", WHOLE, 60_000),
+        Field("redeliver_own", FLAG, True),
+        Field("begun", FLAG, False),
+    ),
+    "ack": Record(
+        requests.Ack,
+        _CONSUMER,
+        _GROUP,
+        optional("mail_address", TEXT),
+        _MSG_ID,
+        _BATCH,
+        Field("individual", FLAG, False),
+    ),
+    "nack": Record(requests.Nack, _CONSUMER, _GROUP, _MSG_ID, _BATCH, Field("delay_ms", WHOLE, 0)),
+    "move": Record(
+        requests.Move,
+        _CONSUMER,
+        _GROUP,
+        _MSG_ID,
+        _BATCH,
+        Field("to", TEXT),
+        optional("reason", TEXT),
+    ),
+    "extend": Record(
+        requests.Extend,
+        _CONSUMER,
+        _GROUP,
+        Field("msg_ids", WHOLES),
+        Field("lease_ms", WHOLE, 60_000),
+        optional("begun", FLAG),
+    ),
+    "release": Record(requests.Release, _CONSUMER, _GROUP, Field("request_id", TEXT)),
+    "delete": Record(requests.Delete, _MSG_ID),
+    "register": Record(requests.Register, *_AGENT, Field("ttl", WHOLE, 0)),
+    "unregister": Record(requests.Unregister, *_AGENT),
+    "report": Record(requests.Report, *_AGENT),
+    "advance": Record(commands.Advance),
+    "undo": Record(commands.Undo, Field("batch", TEXT), Field("copy", WHOLE, 1)),
+    "note_read": Record(commands.NoteRead, _GROUP, Field("cursors", WHOLES)),
+    "claim_names": Record(
+        commands.ClaimNames,
+        Field("names", _PAIRS),
+        Field("addresses", _PAIRS),
+        Field("with_sub_addresses", FLAG, False),
+    ),
+    "seen": Record(commands.Seen, Field("name", TEXT)),
+    "sweep": Record(commands.Sweep, Field("most", WHOLE, 1_000)),
+    "set_limits": Record(commands.SetLimits, Field("limits", LIMITS)),
+}
+ACTOR = Record(
+    Actor,
+    optional("agent", TEXT),
+    optional("owner", TEXT),
+    Field("own", TEXTS, ()),
+    Field("closed", FLAG, False),
+    optional("other_owner", TEXT),
+    optional("below", TEXT),
+    Field("apart", TEXTS, ()),
+    Field("barred", FLAG, False),
+    Field("is_stranger", FLAG, False),
+)
+CALL = Record(
+    Call,
+    Field("request", Kinds(COMMANDS)),
+    Field("address", TEXT, ""),
+    Field("actor", ACTOR, ANYBODY),
+    Field("default_consumer", TEXT, ""),
+    Field("payload", RAW, b""),
+    Field("token", TEXT, ""),
+    optional("generation", TEXT),
+    Field("as_text", FLAG, False),
+)
+STORED = Record(
+    Stored,
+    Field("msg_id", WHOLE),
+    Field("payload", RAW),
+    Field("priority", one_of(Priority)),
+    Field("create_time", WHOLE),
+    Field("delivery_count", WHOLE, 0),
+    optional("envelope", JSON_OBJECT),
+    Field("deaths", WHOLE, 0),
+)
+LEASED = Record(Leased, optional("consumer", TEXT), Field("count", WHOLE), Field("until", NUMBER))
+WAITING = Record(
+    Waiting,
+    Field("stored", WHOLE),
+    Field("delayed", WHOLE),
+    optional("next_due", NUMBER),
+    Field("leased", tuple_of(LEASED), ()),
+    Field("acked", WHOLE, 0),
+    Field("skipped", WHOLE, 0),
+    Field("moved", WHOLE, 0),
+)
+# Of what a command may come to, beside whole numbers, texts and tuples of them, its name, which is
+# never given to anything else, and its fields.
+VALUES: Mapping[str, Record] = {
+    "created": Record(
+        Created,
+        Field("mail_address", TEXT),
+        Field("generation", TEXT),
+        optional("type", one_of(MailboxType)),
+        optional("send_policy", one_of(SendPolicy)),
+        Field("enforced", FLAG, True),
+    ),
+    "grants": Record(
+        Grants,
+        Field("readers", TEXTS, ()),
+        Field("viewers", TEXTS, ()),
+        Field("senders", TEXTS, ()),
+        Field("send_policy", one_of(SendPolicy), SendPolicy.EVERYONE),
+        Field("enforced", FLAG, True),
+    ),
+    "fetched": Record(
+        Fetched,
+        Field("mail_address", TEXT),
+        Field("generation", TEXT),
+        Field("messages", tuple_of(STORED), ()),
+        optional("batch", TEXT),
+        optional("lease_until", NUMBER),
+        Field("more", FLAG, False),
+        optional("waiting", WAITING),
+        Field("position", WHOLE, 0),
+        optional("cursors", WHOLES),
+        optional("next_change_ms", WHOLE),
+        optional("next_delivery_ms", WHOLE),
+        Field("refetched", FLAG, False),
+        Field("copy", WHOLE, 1),
+    ),
+    "moved": Record(MoveOutcome, optional("msg_id", WHOLE), Field("is_dead_letter", FLAG, False)),
+    "extended": Record(Extended, Field("extended", WHOLES, ()), Field("lost", WHOLES, ())),
+    "claimed": Record(
+        Claimed,
+        Field("mailboxes", TEXTS),
+        Field("removed", TEXTS),
+        Field("closed", WHOLE),
+        Field("first_closed", TEXTS),
+    ),
+}
+# What a command may be refused with, by its code, which never changes.
+ERRORS: Mapping[str, type[Mq9Error]] = {
+    error.code: error
+    for error in (
+        errors.InvalidRequest,
+        errors.InvalidAddress,
+        errors.MailboxExists,
+        errors.MailboxNotFound,
+        errors.MessageNotFound,
+        errors.AgentNotFound,
+        errors.LimitReached,
+        errors.MailboxFull,
+        errors.PayloadTooLarge,
+        errors.IdConflict,
+        errors.Unauthorized,
+        errors.Forbidden,
+        errors.Unavailable,
+        errors.OutcomeUnknown,
+        errors.BrokerFailed,
+        errors.TooExpensive,
+    )
+}
+_KINDS = Kinds(VALUES)
+_SCALARS = tuple_of(SCALAR)
+_CODE_AND_TEXT = pair_of(TEXT, TEXT)
+
+
+def encode_call(call: Call[Request[Any]]) -> bytes:
+    """Return the bytes of a call, the same for calls that are equal.
+
+    Raises:
+        ValueError: It is not one of a command, or a field holds what it may not; the text says
+            which.
+    """
+    return frame(CALL.write(call))
+
+
+def decode_call(data: bytes) -> Call[Request[Any]]:
+    """Return the call that was encoded, by this release or an older one.
+
+    Raises:
+        UnreadableEntry: It is damaged, or has in it what this release does not know.
+    """
+    call: Call[Request[Any]] = unframe(data, CALL)
+    return call
+
+
+def encode_outcome(outcome: Outcome[Any]) -> bytes:
+    """Return the bytes of an outcome.
+
+    Raises:
+        ValueError: It is nothing that a command comes to; the text says why.
+    """
+    return frame(OUTCOME.write(outcome))
+
+
+def decode_outcome(data: bytes) -> Outcome[Any]:
+    """Return the outcome that was encoded, by this release or an older one.
+
+    Raises:
+        UnreadableEntry: It is damaged, or has in it what this release does not know.
+    """
+    outcome: Outcome[Any] = unframe(data, OUTCOME)
+    return outcome
+
+
+class UnreadableEntry(Exception):  # what follows from an entry that is left out is another state
+    """An encoded command or outcome that this release cannot read; nothing may come after it."""
+
+
+class DamagedEntry(UnreadableEntry):
+    """The bytes are not those that were written."""
+
+
+class UnknownEntry(UnreadableEntry):
+    """The bytes hold a version, a kind, a field or a value that this release does not know."""
+
+
+def frame(plain: Any) -> bytes:
+    """Return the bytes of a command or an outcome.
+
+    Args:
+        plain: What a shape has written.
+
+    Raises:
+        ValueError: A text cannot be written as UTF-8.
+    """
+    try:
+        body = ormsgpack.packb(plain)
+    except ormsgpack.MsgpackEncodeError as error:
+        raise ValueError(f"cannot be encoded: {error}") from None
+    return b"%c%b%b" % (VERSION, crc32(body, VERSION).to_bytes(4), body)
+
+
+def unframe(data: bytes, shape: Shape) -> Any:
+    """Return the command or the outcome that ``frame`` was given.
+
+    Args:
+        data: The bytes.
+        shape: What is to be in them.
+
+    Raises:
+        UnreadableEntry: It is not.
+    """
+    if len(data) < _HEAD:
+        raise DamagedEntry(f"{len(data)} bytes are too few for an entry")
+    version = data[0]
+    body = memoryview(data)[_HEAD:]
+    if crc32(body, version) != int.from_bytes(data[1:_HEAD]):
+        raise DamagedEntry(f"the checksum of an entry of {len(data)} bytes is wrong")
+    if version != VERSION:
+        raise UnknownEntry(f"the format version {version} is not known, only up to {VERSION}")
+    try:
+        return shape.read(ormsgpack.unpackb(body))
+    except (ormsgpack.MsgpackDecodeError, Misfit) as error:
+        raise UnknownEntry(f"in format version {version}: {error}") from None
+
+
+class _Value:
+    """The shape of what a command comes to."""
+
+    def write(self, value: Any) -> Any:
+        """Return a number or a text as it is, an array of them, or a map of a name to fields."""
+        if type(value) is tuple:
+            return _SCALARS.write(value)
+        return SCALAR.write(value) if type(value) in (int, str) else _KINDS.write(value)
+
+    def read(self, plain: Any) -> Any:
+        """Return the value again."""
+        if type(plain) is list:
+            return _SCALARS.read(plain)
+        return SCALAR.read(plain) if type(plain) in (int, str) else _KINDS.read(plain)
+
+
+class _Refusal:
+    """The shape of an error: its code and its text."""
+
+    def write(self, error: Any) -> Any:
+        """Return the code and the text."""
+        if not isinstance(error, Mq9Error) or error.code not in ERRORS:
+            raise Misfit(f"no command is refused with {type(error).__name__}")
+        return _CODE_AND_TEXT.write((error.code, str(error)))
+
+    def read(self, plain: Any) -> Mq9Error:
+        """Return an error of the class that has the code."""
+        code, text = _CODE_AND_TEXT.read(plain)
+        if code not in ERRORS:
+            raise Misfit(f"the code {code[:40]!r} is not known")
+        return ERRORS[code](text)
+
+
+OUTCOME = Record(
+    Outcome, optional("value", _Value()), optional("error", _Refusal()), Field("now_ms", WHOLE)
+)

@@ -1,0 +1,319 @@
+"""SEND: a message is stored once for its id, where it may go and there is room for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import orjson
+
+from mq9.engine import access, groups, mailboxes, messages
+from mq9.engine.commands import Call, Limits
+from mq9.engine.mailboxes import Mailbox
+from mq9.engine.messages import LANES, Removal
+from mq9.errors import Forbidden, IdConflict, LimitReached, MailboxFull
+from mq9.models import MailboxType
+from mq9.protocol.requests import Send
+
+_SENT = (  # after an id and an instant
+    "sent_ms, mailbox, priority, expires_ms, key, tags, sender, sender_verified, reply_to,"
+    f" correlation_id, path, headers, from_mailbox, size, payload) VALUES ({','.join('?' * 17)})"
+)
+_STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
+_DELAY = f"INSERT INTO delayed (id, due_ms, {_SENT}"
+IDS_REMEMBERED_MS = 7 * 86_400_000
+_FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND makes room by removing
+_AS_IT_IS = 40  # bytes that are stored as they are
+_BEGINNING_BYTES = 12  # of the digest of all but the end of what is longer
+_END_BYTES = 8  # which is stored as it is
+
+
+def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Limits) -> int:
+    """Store a message; its msg_id, or -1 while it is delayed.
+
+    Raises:
+        Forbidden: The mailbox takes none from its sender, its key belongs to another, or the sender
+            may not take messages from the mailbox that it says it comes from.
+        InvalidRequest: That mailbox is not there.
+    """
+    limits.check_payload(call.payload)
+    size = counted_bytes(call)
+    mailbox = messages.advance(connection, call.address, now)
+    return _send(connection, mailbox, call, size, now, limits)
+
+
+def send_what_fits(
+    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Send], now: int, limits: Limits
+) -> int | None:
+    """Store a message that replaces nothing, and for which nothing has to be removed."""
+    size = counted_bytes(call)
+    fits = (
+        len(call.payload) <= limits.max_payload
+        and _has_room(mailbox.messages, mailbox.bytes + size, limits)
+        and mailbox.ids < limits.max_ids
+        and call.request.key is None
+        and call.request.from_mailbox is None
+        and mailbox.may_send(call.actor)
+        and mailbox.type != MailboxType.LATEST
+        and mailboxes.is_current(mailbox, now)
+    )
+    return _send(connection, mailbox, call, size, now, limits) if fits else None
+
+
+def _send(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    call: Call[Send],
+    size: int,
+    now: int,
+    limits: Limits,
+) -> int:
+    request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
+    answer = -1 if request.delay else mailbox.next_msg_id
+    first = _remember_id(connection, mailbox, call, answer, now, limits)
+    if first is not None:
+        return first
+    expires_ms = None if request.ttl is None else now + request.ttl * 1000
+    instant = now + (request.delay or 0) * 1000
+    if not messages.may_replace(connection, mailbox, request.key, sender, is_verified, instant):
+        raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
+    access.refuse_sender(mailbox, call.actor)
+    access.check_source(connection, call, now)
+    has_replaced = False
+    if not request.delay:
+        instant = max(mailbox.visible_ms, now)
+        has_replaced = messages.replace_older(connection, mailbox, request.key, instant, answer)
+    make_room(connection, mailbox, size, now, limits, has_replaced=has_replaced)
+    connection.execute(
+        _DELAY if request.delay else _STORE,
+        (
+            None if request.delay else answer,
+            instant,
+            now,
+            mailbox.id,
+            LANES[request.priority],
+            expires_ms,
+            request.key,
+            f",{','.join(request.tags)}," if request.tags else "",
+            sender,
+            int(is_verified),
+            request.reply_to,
+            request.correlation_id,
+            ",".join(request.path),
+            orjson.dumps(dict(request.headers)).decode() if request.headers else None,
+            request.from_mailbox,
+            size,
+            call.payload,
+        ),
+    )
+    if request.delay:
+        mailbox.delayed += 1
+    else:
+        mailbox.visible_ms = instant
+        mailbox.next_msg_id += 1
+        messages.complete_blocks(connection, mailbox, answer)
+    mailbox.messages += 1
+    mailbox.bytes += size
+    mailbox.expect_change(instant if request.delay else expires_ms)
+    mailbox.save(connection)
+    return answer
+
+
+def counted_bytes(call: Call[Send]) -> int:
+    """Return how much a message counts in its mailbox: its payload and all text beside it."""
+    sent = call.request
+    beside = [sent.key, call.agent, sent.from_mailbox, sent.reply_to, sent.correlation_id]
+    beside += (*sent.tags, *sent.path)
+    for header in sent.headers:
+        beside += header
+    return len(call.payload) + messages.text_bytes(*beside)
+
+
+def stored_id(sender: str, id_: str) -> bytes:
+    """Return what an id of a sender is stored as: for a long one hardly longer than for any other.
+
+    Ids that differ in their last bytes alone, as those that a client numbers, are stored beside
+    each other, and not each in another page.
+    """
+    named = f"{sender}\n{id_}".encode()
+    if len(named) <= _AS_IT_IS:
+        return b"\1" + named
+    return b"\2" + _digest(named[:-_END_BYTES], _BEGINNING_BYTES) + named[-_END_BYTES:]
+
+
+def _digest(data: bytes, size: int) -> bytes:
+    return blake2b(data, digest_size=size).digest()
+
+
+def _remember_id(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    call: Call[Send],
+    answer: int,
+    now: int,
+    limits: Limits,
+) -> int | None:
+    """Keep the answer to a SEND for those that repeat it; saving the mailbox is the caller's.
+
+    Returns:
+        What the first SEND under this id was answered; None where this is the first.
+
+    Raises:
+        IdConflict: The first had another body.
+        LimitReached: The mailbox has as many ids as it may.
+    """
+    if call.request.id is None:
+        return None
+    stored_as, digest = stored_id(call.agent or "", call.request.id), _digest(call.payload, 16)
+    is_new = connection.execute(
+        "INSERT INTO sent_ids (mailbox, id, digest, answer, sent_ms) VALUES (?,?,?,?,?)"
+        " ON CONFLICT DO NOTHING",
+        (mailbox.id, stored_as, digest, answer, now),
+    ).rowcount
+    if is_new:
+        if mailbox.ids >= limits.max_ids:
+            forgotten = _remove_old_ids(connection, now, _FORGOTTEN_AT_ONCE)
+            mailbox.ids -= forgotten[mailbox.id]
+        if mailbox.ids >= limits.max_ids:
+            raise LimitReached(
+                f"max_ids: {mailbox.ids} idempotency ids in {mailbox.address} reach the limit of "
+                f"{limits.max_ids}; each is remembered for 7 days"
+            )
+        mailbox.ids += 1
+        return None
+    known, first, sent_ms = connection.execute(
+        "SELECT digest, answer, sent_ms FROM sent_ids WHERE mailbox=? AND id=?",
+        (mailbox.id, stored_as),
+    ).fetchone()
+    if sent_ms <= now - IDS_REMEMBERED_MS:
+        connection.execute(
+            "UPDATE sent_ids SET digest=?, answer=?, sent_ms=? WHERE mailbox=? AND id=?",
+            (digest, answer, now, mailbox.id, stored_as),
+        )
+        return None
+    if known != digest:
+        raise IdConflict(
+            f"id: {call.request.id!r} was used before in {mailbox.address} with another body"
+        )
+    return int(first)
+
+
+def forget_ids(connection: sqlite3.Connection, now: int, most: int) -> int:
+    """Remove ids that need no longer be remembered, the oldest first; how many."""
+    return _remove_old_ids(connection, now, most).total()
+
+
+def _remove_old_ids(connection: sqlite3.Connection, now: int, most: int) -> Counter[int]:
+    """Remove old ids and count them by mailbox."""
+    old = connection.execute(
+        "SELECT mailbox, id FROM sent_ids WHERE sent_ms<=? ORDER BY sent_ms, mailbox, id LIMIT ?",
+        (now - IDS_REMEMBERED_MS, most),
+    ).fetchall()
+    connection.executemany("DELETE FROM sent_ids WHERE mailbox=? AND id=?", old)
+    removed = Counter(mailbox for mailbox, _ in old)
+    connection.executemany(
+        "UPDATE mailboxes SET ids=ids-? WHERE id=?",
+        [(count, mailbox) for mailbox, count in removed.items()],
+    )
+    return removed
+
+
+def make_room(
+    connection: sqlite3.Connection,
+    mailbox: Mailbox,
+    size: int,
+    now: int,
+    limits: Limits,
+    *,
+    has_replaced: bool,
+) -> None:
+    """Evict the oldest messages that nobody needs until one of ``size`` bytes fits.
+
+    Args:
+        connection: The database.
+        mailbox: The mailbox.
+        size: What the message counts that is to fit.
+        now: The time, in milliseconds since the Unix epoch.
+        limits: How much a mailbox may hold.
+        has_replaced: Whether the message has replaced another, which comes back with a refusal.
+
+    Raises:
+        Full: There are not enough of them.
+    """
+    count, total = mailbox.messages, mailbox.bytes
+    if _has_room(count, total + size, limits):
+        return
+    evicted: list[int] = []
+    for msg_id, its_size in _done(connection, mailbox):
+        evicted.append(msg_id)
+        count -= 1
+        total -= its_size
+        if _has_room(count, total + size, limits):
+            removals = [Removal(one, now) for one in evicted]
+            messages.remove(connection, mailbox, removals, "evicted")
+            return
+    if count >= limits.max_messages:
+        met = f"max_messages: {count} messages reach {limits.max_messages}"
+    else:
+        met = f"max_bytes: {total} and {size} bytes are more than {limits.max_bytes}"
+    found_from = evicted[0] if evicted else mailbox.evict_from
+    # What was replaced in vain may make room; so nothing is remembered of such a search.
+    raise Full(
+        f"mailbox {mailbox.address} is full: {met}, none of them acked by all",
+        mailbox.id,
+        0 if has_replaced else found_from,
+    )
+
+
+def _has_room(count: int, total: int, limits: Limits) -> bool:
+    """Tell whether a mailbox with so many messages takes one that makes so many bytes of them."""
+    return count < limits.max_messages and total <= limits.max_bytes
+
+
+def _done(connection: sqlite3.Connection, mailbox: Mailbox) -> Iterator[tuple[int, int]]:
+    """Yield id and size of messages that a group has acked and none has yet to get, by id."""
+    bounds = connection.execute(
+        "SELECT min(start), min(critical), min(urgent), min(normal) FROM groups WHERE mailbox=?",
+        (mailbox.id,),
+    ).fetchone()
+    start, *cursors = bounds
+    if start is None:
+        return
+    done = connection.execute(
+        "SELECT msg_id, size, priority FROM messages m WHERE mailbox=? AND msg_id>=? AND msg_id<?"
+        " AND msg_id<CASE priority WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END AND NOT EXISTS ("
+        "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
+        " ORDER BY msg_id",
+        (mailbox.id, max(start, mailbox.evict_from), max(cursors), *cursors),
+    )
+    leased = groups.LeasedInBatches(connection, mailbox.id, max(start, mailbox.evict_from))
+    for msg_id, size, lane in done:
+        # What was passed over is not looked at again until an ACK or a reset says so.
+        mailbox.evict_from = msg_id
+        if not leased.holds(msg_id, lane):
+            yield msg_id, size
+    mailbox.evict_from = mailbox.next_msg_id
+
+
+class Full(MailboxFull):
+    """A mailbox is full, and was searched in vain for what may make room.
+
+    Args:
+        text: What the sender is told.
+        mailbox_id: The mailbox.
+        evict_from: No message below this one can make room, as it was found.
+    """
+
+    def __init__(self, text: str, mailbox_id: int, evict_from: int) -> None:
+        super().__init__(text)
+        self._mailbox_id = mailbox_id
+        self._evict_from = evict_from
+
+    def remember(self, connection: sqlite3.Connection) -> None:
+        """Write down what the refused SEND has found, so that the next one is quick."""
+        connection.execute(
+            "UPDATE mailboxes SET evict_from=:found WHERE id=:id AND evict_from<:found",
+            {"found": self._evict_from, "id": self._mailbox_id},
+        )

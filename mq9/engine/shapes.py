@@ -1,0 +1,304 @@
+"""What a field may hold in MessagePack, and objects as maps from the names of their fields.
+
+Types are compared exactly, so that equal values have equal bytes, and so that whatever is written
+can be read: ``1`` is neither ``True`` nor ``1.0``.
+
+A field that holds its default is left out. So a field that is added later changes no bytes of what
+does not use it, and is absent from what was written before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, Protocol
+
+_MOST = 2**63  # what SQLite stores is less
+_DEPTH = 32
+NEEDED: Final = object()  # equal to no value, so that the field is always written
+
+
+class Misfit(ValueError):
+    """A value is not of its field's shape; the text says where and why."""
+
+
+def misfit(value: Any, belongs: str) -> Misfit:
+    """Return the error for a value of another type than belongs there."""
+    return Misfit(f"not {belongs} but of type {type(value).__name__}")
+
+
+class Shape(Protocol):
+    """A kind of values."""
+
+    @property
+    def write(self) -> Callable[[Any], Any]:
+        """Returns what MessagePack can hold; raises Misfit."""
+
+    @property
+    def read(self) -> Callable[[Any], Any]:
+        """Returns the value again; raises Misfit."""
+
+
+class _Shape(NamedTuple):
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise misfit(value, "a text")
+    return value
+
+
+def _raw(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise misfit(value, "bytes")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise misfit(value, "true or false")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise misfit(value, "a whole number")
+    if not -_MOST <= value < _MOST:
+        raise Misfit("a whole number is not of 64 bits")
+    return value
+
+
+def _scalar(value: Any) -> int | str:
+    return _whole(value) if type(value) is int else _text(value)
+
+
+def _number(value: Any) -> float:
+    if type(value) is not float:
+        raise misfit(value, "a floating-point number")
+    if not math.isfinite(value):
+        raise Misfit(f"{value} is not finite")
+    return value
+
+
+TEXT: Shape = _Shape(_text, _text)
+RAW: Shape = _Shape(_raw, _raw)
+FLAG: Shape = _Shape(_flag, _flag)
+WHOLE: Shape = _Shape(_whole, _whole)
+SCALAR: Shape = _Shape(_scalar, _scalar)  # a whole number or a text
+NUMBER: Shape = _Shape(_number, _number)
+
+
+def one_of(kind: type[StrEnum]) -> Shape:
+    """Return the shape of an enumeration's words."""
+    words = {one.value: one for one in kind}
+
+    def write(value: Any) -> str:
+        if type(value) is not kind:
+            raise misfit(value, f"of the class {kind.__name__}")
+        return _text(value.value)
+
+    def read(plain: Any) -> StrEnum:
+        word = words.get(_text(plain))
+        if word is None:
+            raise Misfit(f"the word {plain[:40]!r} is not known")
+        return word
+
+    return _Shape(write, read)
+
+
+def tuple_of(shape: Shape) -> Shape:
+    """Return the shape of a tuple whose items all have one shape."""
+    write_item, read_item = shape.write, shape.read
+
+    def write(values: Any) -> list[Any]:
+        if type(values) is not tuple:
+            raise misfit(values, "a tuple")
+        return [write_item(value) for value in values]
+
+    def read(plain: Any) -> tuple[Any, ...]:
+        return tuple([read_item(one) for one in _array(plain)])
+
+    return _Shape(write, read)
+
+
+def pair_of(first: Shape, second: Shape) -> Shape:
+    """Return the shape of a tuple of two."""
+
+    def write(values: Any) -> list[Any]:
+        if type(values) is not tuple or len(values) != 2:
+            raise misfit(values, "a pair")
+        return [first.write(values[0]), second.write(values[1])]
+
+    def read(plain: Any) -> tuple[Any, Any]:
+        array = _array(plain)
+        if len(array) != 2:
+            raise Misfit(f"an array of {len(array)} is not a pair")
+        return first.read(array[0]), second.read(array[1])
+
+    return _Shape(write, read)
+
+
+def _array(plain: Any) -> list[Any]:
+    if type(plain) is not list:
+        raise misfit(plain, "an array")
+    return plain
+
+
+def _json_object(value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise misfit(value, "an object")
+    _check_json(value, _DEPTH)
+    return value
+
+
+def _check_json(value: Any, depth: int) -> None:
+    """Raise Misfit for what is not made of the values of JSON, or nested deeper than ``depth``."""
+    kind = type(value)
+    if kind in (list, dict):
+        if not depth:
+            raise Misfit(f"an object is nested more than {_DEPTH} levels deep")
+        if kind is dict:
+            for name in value:
+                _text(name)
+        for one in value.values() if kind is dict else value:
+            _check_json(one, depth - 1)
+    elif kind is int:
+        _whole(value)
+    elif kind is float:
+        _number(value)
+    elif kind not in (str, bool) and value is not None:
+        raise misfit(value, "a value of JSON")
+
+
+JSON_OBJECT: Shape = _Shape(_json_object, _json_object)
+TEXTS: Shape = tuple_of(TEXT)
+WHOLES: Shape = tuple_of(WHOLE)
+
+
+class Field(NamedTuple):
+    """A field of a record.
+
+    Attributes:
+        name: Its name in the class and in the bytes, which is never given to another field.
+        shape: What it holds.
+        default: What it holds where it is left out, which never changes, even when the class gets
+            another default. None can be held only where it is that.
+    """
+
+    name: str
+    shape: Shape
+    default: Any = NEEDED
+
+
+def optional(name: str, shape: Shape) -> Field:
+    """Return a field that holds None where it is left out."""
+    return Field(name, shape, None)
+
+
+class Record:
+    """How the instances of a class are written and read; it is a shape.
+
+    What is read is not checked as a request is: it was when it was made, perhaps by rules that have
+    changed since.
+    """
+
+    def __init__(self, kind: type[Any], *fields: Field) -> None:
+        self.kind = kind
+        self.fields = fields
+        self._written = [(field.name, field.default, field.shape.write) for field in fields]
+        self._read = {field.name: field.shape.read for field in fields}
+        self._defaults = {field.name: field.default for field in fields}
+        self._needed = [field.name for field in fields if field.default is NEEDED]
+        self._is_tuple = issubclass(kind, tuple)
+
+    def write(self, one: Any) -> dict[str, Any]:
+        """Return the fields that do not hold their default.
+
+        Raises:
+            Misfit: It is not an instance, or what a field holds is not of its shape.
+        """
+        if type(one) is not self.kind:
+            raise misfit(one, f"of the class {self.kind.__name__}")
+        plain = {}
+        for name, default, write in self._written:
+            value = getattr(one, name)
+            if value is not default and value != default:
+                try:
+                    plain[name] = write(value)
+                except Misfit as error:
+                    raise Misfit(f"{name}: {error}") from None
+        return plain
+
+    def read(self, plain: Any) -> Any:
+        """Return the instance with these fields.
+
+        Raises:
+            Misfit: There is a field that is not known, one that is needed is missing, or what one
+                holds is not of its shape.
+        """
+        if type(plain) is not dict:
+            raise misfit(plain, "a map of fields")
+        values = self._defaults.copy()
+        for name, value in plain.items():
+            read = self._read.get(name)
+            if read is None:
+                raise Misfit(f"the field {name[:40]!r} is not known")
+            try:
+                values[name] = read(value)
+            except Misfit as error:
+                raise Misfit(f"{name}: {error}") from None
+        for name in self._needed:
+            if name not in plain:
+                raise Misfit(f"the field {name!r} is missing")
+        if self._is_tuple:
+            return self.kind(**values)
+        one = object.__new__(self.kind)
+        for name, value in values.items():
+            object.__setattr__(one, name, value)
+        return one
+
+
+class Kinds:
+    """The shape of what is of one of several classes: a map of its name to its fields.
+
+    Args:
+        records: Of each class its name, which is never given to another one.
+    """
+
+    def __init__(self, records: Mapping[str, Record]) -> None:
+        self._read = {name: record.read for name, record in records.items()}
+        self._written = {record.kind: (name, record.write) for name, record in records.items()}
+
+    def write(self, one: Any) -> dict[str, Any]:
+        """Return the name and the fields.
+
+        Raises:
+            Misfit: It is of none of the classes, or what a field holds is not of its shape.
+        """
+        if type(one) not in self._written:
+            raise Misfit(f"{type(one).__name__} has no name here")
+        name, write = self._written[type(one)]
+        try:
+            return {name: write(one)}
+        except Misfit as error:
+            raise Misfit(f"{name}: {error}") from None
+
+    def read(self, plain: Any) -> Any:
+        """Return the instance again.
+
+        Raises:
+            Misfit: The name is not known, or the fields are not those of that class.
+        """
+        if type(plain) is not dict or len(plain) != 1:
+            raise misfit(plain, "a map of a name to fields")
+        [(name, fields)] = plain.items()
+        read = self._read.get(name)
+        if read is None:
+            raise Misfit(f"the kind {name[:40]!r} is not known")
+        try:
+            return read(fields)
+        except Misfit as error:
+            raise Misfit(f"{name}: {error}") from None

@@ -1,0 +1,182 @@
+"""The state as a whole: how far it has come, what the broker takes, its digest, its time set anew.
+
+The digest depends on what the engine's tables hold and on nothing else: not on the order in which
+rows or columns came to be there, nor on the versions of SQLite and Python, nor on the layout of the
+file. Copies of a state are compared by it.
+
+To set the time is no command: an operator does it, to a file that is no replica.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from contextlib import closing
+from dataclasses import fields
+from hashlib import blake2b
+from importlib import resources
+from typing import NamedTuple
+
+from mq9 import engine
+from mq9.engine.commands import Call, Limits, SetLimits
+
+# In the order of the columns of the table.
+_LIMITS = tuple(field.name for field in fields(Limits))
+_LIMIT_COLUMNS = ", ".join(_LIMITS)
+# The tables of `schema.sql` that are the state, and those that belong to the file they are in.
+STATE = (
+    "agents",
+    "agents_removed",
+    "delayed",
+    "deliveries",
+    "erased",
+    "groups",
+    "leases",
+    "mailboxes",
+    "message_counts",
+    "messages",
+    "moves",
+    "replies",
+    "sent_ids",
+    "state",
+    "tombstones",
+)
+NOT_STATE = ("checkpoints",)
+_BYTES = 16
+# What has happened: now, where that was later. The others are put below.
+PAST = {
+    "mailboxes": ("visible_ms",),
+    "messages": ("visible_ms", "sent_ms"),
+    "delayed": ("sent_ms",),
+    "sent_ids": ("sent_ms",),
+    "tombstones": ("removed_ms", "sent_ms", "visible_ms"),
+    "groups": ("used_ms",),
+    "replies": ("made_ms",),
+    "agents": ("seen_ms",),
+}
+# What is to come, by the column and by what it becomes where it is later than that. A duration
+# counts from now: a TTL from the last renewal, that of a message and its delay from the sending.
+FUTURE = {
+    ("mailboxes", "expires_ms"): ":now + ttl_s * 1000",
+    ("mailboxes", "changes_ms"): ":now",  # it is only a lower bound
+    ("messages", "expires_ms"): ":now + expires_ms - sent_ms",
+    ("delayed", "expires_ms"): ":now + expires_ms - sent_ms",
+    ("delayed", "due_ms"): ":now + due_ms - sent_ms",
+    ("agents", "expires_ms"): ":now + ttl_s * 1000",
+    ("leases", "until_ms"): "max(:now, until_ms - :back)",
+    ("replies", "until_ms"): "max(:now, until_ms - :back)",
+}
+
+
+class Position(NamedTuple):
+    """How far the state has come.
+
+    Attributes:
+        applied: The number of the last entry; 0 before the first.
+        now_ms: When that happened, in milliseconds since the Unix epoch.
+    """
+
+    applied: int
+    now_ms: int
+
+
+def position(connection: sqlite3.Connection) -> Position:
+    """Return how far the state has come."""
+    return Position(*connection.execute("SELECT applied, now_ms FROM state").fetchone())
+
+
+def position_and_limits(connection: sqlite3.Connection) -> tuple[Position, Limits]:
+    """Return how far the state has come, and what the broker takes, in one step."""
+    applied, now_ms, *values = connection.execute(
+        f"SELECT applied, now_ms, {_LIMIT_COLUMNS} FROM state"  # noqa: S608  # constant columns
+    ).fetchone()
+    return Position(applied, now_ms), Limits(*values)
+
+
+def move(connection: sqlite3.Connection, to: Position) -> None:
+    """Note how far the state has come."""
+    connection.execute("UPDATE state SET applied=?, now_ms=?", to)
+
+
+def set_limits(
+    connection: sqlite3.Connection, call: Call[SetLimits], _now: int, _limits: Limits
+) -> None:
+    """Set what the broker takes."""
+    columns = ", ".join(f"{name}=?" for name in _LIMITS)
+    values = [getattr(call.request.limits, name) for name in _LIMITS]
+    connection.execute(f"UPDATE state SET {columns}", values)  # noqa: S608  # constant columns
+
+
+def digest(connection: sqlite3.Connection) -> str:
+    """Return the digest of the state, as 32 hexadecimal digits.
+
+    It reads the whole state, and keeps one row of it in memory at a time.
+
+    Args:
+        connection: The database, inside a transaction.
+    """
+    digested = blake2b(digest_size=_BYTES)
+    for name, select in _selects():
+        digested.update(name)
+        for row in connection.execute(select):
+            # `ascii` escapes by rules of its own, where `repr` asks Python's Unicode tables.
+            digested.update(ascii(row).encode())
+    return digested.hexdigest()
+
+
+@functools.cache
+def _selects() -> tuple[tuple[bytes, str], ...]:
+    """Return a name of each table of the state with its columns, and what selects its rows."""
+    schema = resources.files(engine).joinpath("schema.sql").read_text("utf-8")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(schema)
+        selects = [_select(connection, table) for table in sorted(STATE)]
+    # The ids that will be given next are part of the state: they are never used again.
+    counters = ",".join(f"'{table}'" for table in STATE)
+    given = f"SELECT name, seq FROM sqlite_sequence WHERE name IN ({counters}) ORDER BY name"  # noqa: S608  # our own names
+    return (*selects, (b"sqlite_sequence", given))
+
+
+def _select(connection: sqlite3.Connection, table: str) -> tuple[bytes, str]:
+    """Return the name, and what selects the rows in the order of the primary key.
+
+    The columns are in the order of their names, since those of a migrated file stand in another
+    one. Where there is no primary key, rows are in the order of all of them.
+    """
+    columns = connection.execute(
+        "SELECT name, pk FROM pragma_table_info(?) ORDER BY name", (table,)
+    ).fetchall()
+    key = sorted((place, name) for name, place in columns if place)
+    names = ",".join(name for name, _ in columns)
+    order = ",".join(name for _, name in key) or names
+    select = f"SELECT {names} FROM {table} ORDER BY {order}"  # noqa: S608  # our own names
+    return f"{table}({names})".encode(), select
+
+
+def set_time(connection: sqlite3.Connection, now_ms: int) -> None:
+    """Set the time of a state.
+
+    Ahead, nothing but the time is set: what is over by then ends when it is looked at next. Back,
+    everything that is stored stays; nothing has happened in the future, and what is to come is no
+    further away than it was when it began.
+
+    Args:
+        connection: The database, inside a transaction.
+        now_ms: The time, in milliseconds since the Unix epoch.
+    """
+    applied, was_ms = position(connection)
+    move(connection, Position(applied + 1, now_ms))
+    if now_ms >= was_ms:
+        return
+    values = {"now": now_ms, "back": was_ms - now_ms}
+    for (table, column), limit in FUTURE.items():  # before the sending is changed
+        connection.execute(
+            f"UPDATE {table} SET {column}={limit} WHERE {column} > {limit}",  # noqa: S608  # constant
+            values,
+        )
+    for table, columns in PAST.items():
+        for column in columns:
+            connection.execute(
+                f"UPDATE {table} SET {column}=:now WHERE {column} > :now",  # noqa: S608  # constant
+                values,
+            )
