@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from langchain_mq9 import tools
 from langchain_mq9.session import Session
 from langchain_mq9.tool import Mq9Tool
-from langchain_mq9.toolkit import Mq9Toolkit
+from langchain_mq9.toolkit import AskAgentTool, Mq9Toolkit
 from langchain_mq9.tools import *  # noqa: F403  # a class for each operation of the catalogue
 from mq9.lazy import lazy_names
+from mq9.operations.ask import Question
 
 if TYPE_CHECKING:
-    from langchain_mq9.asking import AskAgentTool, Question
     from langchain_mq9.worker import MailboxWorker, WorkerCounters
 
 __all__ = [
@@ -31,7 +31,4 @@ __all__ = [
 __all__ += tools.__all__
 
 if not TYPE_CHECKING:  # what most programs do not need is loaded when it is used
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {"asking": ("AskAgentTool", "Question"), "worker": ("MailboxWorker", "WorkerCounters")},
-    )
+    __getattr__, __dir__ = lazy_names(__name__, {"worker": ("MailboxWorker", "WorkerCounters")})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
@@ -16,7 +16,9 @@ from langchain_mq9.inbox import (
     Shown,
     of_this_turn,
 )
-from langchain_mq9.toolkit import Mq9Toolkit
+
+if TYPE_CHECKING:
+    from langchain_mq9.toolkit import Mq9Toolkit
 
 State = Mapping[str, Any]
 

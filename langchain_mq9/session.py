@@ -1,30 +1,34 @@
-"""What the tools of one agent share: its identity, its limits, and what it fetched."""
+"""What the tools of one agent share: its identity, its limits, its connection, what it fetched."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
 from langchain_mq9.calls import (
-    Call,
+    CallContext,
+    ConsumerNames,
     idempotency_id,
+    run_headers,
     send_hops,
     task_path,
+    thread_mailbox,
     thread_of,
+    thread_step,
     worked_mailbox,
 )
-from langchain_mq9.connection import ToolConnection, toolkit_closed
-from langchain_mq9.consumer_names import ConsumerNames
-from langchain_mq9.langsmith_headers import run_headers
-from langchain_mq9.threads import thread_mailbox, thread_step
 from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
+from mq9.concurrency.portal import Portal, Stopped
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.ask import ask_agent
-from mq9.operations.caller import PrivateMailbox, PrivateMailboxes
+from mq9.operations.caller import PrivateMailbox, description
 from mq9.operations.conversations import DEFAULT_MAX_HOPS, Conversations
 from mq9.operations.execution import unreachable
 from mq9.operations.identity import (
@@ -38,11 +42,171 @@ from mq9.operations.operation import Arguments, Result
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
+
+def toolkit_closed() -> NotConnected:
+    """Return the error of a call after the toolkit was closed."""
+    return NotConnected("the toolkit is closed")
+
+
+class ToolConnection:
+    """A client on a background thread, connected when it is first used.
+
+    An event loop that has entered has another one, which is closed there. A forked child connects
+    anew. Usable from several threads and event loops at once.
+
+    Args:
+        make_client: Makes a client that is not connected yet.
+
+    Attributes:
+        is_closed: Whether it was closed.
+
+    Raises:
+        Mq9Error: No client can be made.
+    """
+
+    def __init__(self, make_client: Callable[[], Mq9Client]) -> None:
+        make_client()  # so that a wrong argument is refused now, not during a run
+        self._make_client = make_client
+        self._portal = Portal("mq9-tools")
+        self._client: Mq9Client | None = None
+        self._own: dict[asyncio.AbstractEventLoop, Mq9Client] = {}  # of loops that entered
+        self._process = os.getpid()
+        self.is_closed = False
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the background loop, and block until it is done.
+
+        Raises:
+            NotConnected: The connection is closed, or was closed during the call.
+        """
+        self._forget_parents_client()
+        try:
+            return self._portal.call(work)
+        except Stopped:
+            raise toolkit_closed() from None
+
+    async def await_(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the background loop, awaited on any other.
+
+        Raises:
+            NotConnected: The connection is closed, or was closed during the call.
+        """
+        self._forget_parents_client()
+        try:
+            return await self._portal.await_(work)
+        except Stopped:
+            raise toolkit_closed() from None
+
+    async def client_here(self, known: Mq9Client | None) -> Mq9Client | None:
+        """Return a client for the running event loop, connected.
+
+        Args:
+            known: The client that ``client`` returned last.
+
+        Returns:
+            None where this loop has none, or ``client`` would return another one now.
+
+        Raises:
+            Mq9Error: No broker can be reached.
+        """
+        self._forget_parents_client()
+        if known is None or known is not self._client:
+            return None
+        if known.any_loop:
+            return known
+        own = self._own.get(asyncio.get_running_loop())
+        return None if own is None else await own.connect()
+
+    def enter(self) -> None:
+        """Let the running event loop have a client of its own until ``leave``."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._own:
+            self._own[loop] = self._make_client()
+
+    async def leave(self) -> None:
+        """Close the client of the running event loop, if it has one. May be repeated."""
+        own = self._own.pop(asyncio.get_running_loop(), None)
+        if own is not None:
+            await own.close()
+
+    async def client(self) -> Mq9Client:
+        """Return the client, connected; to be awaited on the background loop.
+
+        Raises:
+            NotConnected: The connection is closed.
+            Mq9Error: No broker can be reached.
+        """
+        if self.is_closed:
+            raise toolkit_closed()
+        if self._client is None:
+            # No await between these, so that all callers get the one client.
+            self._client = self._make_client()
+        client = self._client
+        if not client.is_connected:
+            await client.connect()
+        return client
+
+    def close(self) -> None:
+        """Close the client and end the thread. May be repeated."""
+        self._forget_parents_client()
+        self.is_closed = True
+        try:
+            if self._client is not None:
+                self._portal.call(self._close())
+        except Stopped:
+            pass  # another thread has closed it
+        finally:
+            self._portal.stop()
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _forget_parents_client(self) -> None:
+        """In a forked child, forget the client, which is the parent's."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._client = None
+
+
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
 
 Inbox = Literal["thread", "agent"]
 _INBOXES = ("thread", "agent")
+_MOST_THREADS = 10_000  # whose mailboxes are remembered
+
+
+class PrivateMailboxes:
+    """The private mailboxes of an agent's threads, the longest unused forgotten first.
+
+    Usable from several threads.
+
+    Args:
+        agent: The agent's name.
+    """
+
+    def __init__(self, agent: str) -> None:
+        self._desc = description(agent)
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, PrivateMailbox] = OrderedDict()
+
+    def at(self, mail_address: str) -> PrivateMailbox:
+        """Return the private mailbox with an address."""
+        with self._lock:
+            found = self._known.get(mail_address)
+            if found is None:
+                found = self._known[mail_address] = PrivateMailbox(mail_address, self._desc)
+                if len(self._known) > _MOST_THREADS:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(mail_address)
+            return found
+
+    def forget(self) -> None:
+        """Note that none of them may be there, as on another connection."""
+        with self._lock:
+            self._known.clear()
 
 
 class SessionOptions(TypedDict, total=False):
@@ -222,7 +386,7 @@ class Session:
         """Do the same, awaited on any event loop."""
         return await self._connection.await_(self._run(work, self._call(config)))
 
-    async def _run(self, work: Callable[[Caller], Awaitable[T]], call: Call) -> T:
+    async def _run(self, work: Callable[[Caller], Awaitable[T]], call: CallContext) -> T:
         caller = self._caller(await self._connected(), call)
         return await work(replace(caller, reads_results=False))
 
@@ -247,12 +411,12 @@ class Session:
         # By its name alone: somebody else may be registered at its mailbox, too.
         await client.agent_unregister(name=self._identity.name)
 
-    def _call(self, config: RunnableConfig) -> Call:
+    def _call(self, config: RunnableConfig) -> CallContext:
         # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
-        consumer = self._consumers.current(config)
-        return Call(
-            consumer=consumer.name,
-            run=consumer.run,
+        consumer, run = self._consumers.current(config)
+        return CallContext(
+            consumer=consumer,
+            run=run,
             thread_id=thread_of(config),
             idempotency_id=idempotency_id(config),
             headers=run_headers(),
@@ -262,7 +426,9 @@ class Session:
             worked=worked_mailbox(config),
         )
 
-    async def _perform(self, operation: Operation[Any, R], arguments: Arguments, call: Call) -> R:
+    async def _perform(
+        self, operation: Operation[Any, R], arguments: Arguments, call: CallContext
+    ) -> R:
         try:
             client = await self._connected()
         except Exception as error:
@@ -283,7 +449,11 @@ class Session:
             raise unreachable(error) from error
 
     async def _perform_by(
-        self, client: Mq9Client, operation: Operation[Any, R], arguments: Arguments, call: Call
+        self,
+        client: Mq9Client,
+        operation: Operation[Any, R],
+        arguments: Arguments,
+        call: CallContext,
     ) -> R:
         try:
             return await perform(operation, self._caller(client, call), arguments)
@@ -292,7 +462,7 @@ class Session:
                 raise unreachable(toolkit_closed()) from error
             raise
 
-    def _caller(self, client: Mq9Client, call: Call) -> Caller:
+    def _caller(self, client: Mq9Client, call: CallContext) -> Caller:
         return Caller(
             client=client,
             consumer=call.consumer,

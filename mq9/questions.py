@@ -74,7 +74,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class MailedQuestion:
     """A question to a person.
 
     Attributes:
@@ -107,7 +107,7 @@ class Question:
         return body
 
     @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> Question | None:
+    def from_json(cls, body: Mapping[str, Any]) -> MailedQuestion | None:
         """Read the body of a message; None when it is no question of this format."""
         if body.get("type") != TYPE or not isinstance(body.get("text"), str):
             return None
@@ -130,7 +130,7 @@ class Question:
         )
 
     @classmethod
-    def from_payload(cls, payload: bytes) -> Question:
+    def from_payload(cls, payload: bytes) -> MailedQuestion:
         """Read the body of a message; one that is not of this format asks what its text says."""
         try:
             body = orjson.loads(payload)
@@ -140,7 +140,7 @@ class Question:
         return question or cls(text=payload.decode("utf-8", "backslashreplace"))
 
 
-def closed(question: Question, text: str) -> dict[str, Any]:
+def closed(question: MailedQuestion, text: str) -> dict[str, Any]:
     """Return the body of the note that takes the place of a question which needs no answer."""
     return {"type": _CLOSED, "text": text, "question": question.text}
 
@@ -202,7 +202,7 @@ def decision_word(text: str) -> str | None:
     return word if word in DECISIONS else None
 
 
-def check_answer(question: Question, answer: Any) -> None:
+def check_answer(question: MailedQuestion, answer: Any) -> None:
     """Check that an answer fits its question.
 
     Raises:
@@ -337,7 +337,7 @@ RECEIPTS = "answer-receipts"  # the header of a question whose asker sends recei
 _RECEIPT = "receipt"
 
 
-class Outcome(StrEnum):
+class AnswerOutcome(StrEnum):
     """What became of an answer.
 
     ``accepted``: It is the answer. ``refused``: It is not, and the question is still open.
@@ -359,7 +359,7 @@ class Receipt:
         by: Who gave the accepted answer, if it was another one.
     """
 
-    outcome: Outcome
+    outcome: AnswerOutcome
     text: str | None = None
     by: str | None = None
 
@@ -369,7 +369,7 @@ class Receipt:
         Args:
             answer: The answer, as a group fetched it.
         """
-        if self.outcome is Outcome.ACCEPTED:
+        if self.outcome is AnswerOutcome.ACCEPTED:
             return {"type": _RECEIPT, "outcome": str(self.outcome)}
         failed = ErrorAnswer.of(answer, Failure.REJECTED, self.text or "").value()
         return (
@@ -389,7 +389,7 @@ class Receipt:
             return None
         if not isinstance(body, dict):
             return None
-        outcome = next((one for one in Outcome if one == body.get("outcome")), None)
+        outcome = next((one for one in AnswerOutcome if one == body.get("outcome")), None)
         if body.get("type") == _RECEIPT:
             return None if outcome is None else cls(outcome=outcome)
         failed = ErrorAnswer.read(message)
@@ -397,7 +397,9 @@ class Receipt:
             return None
         by = body.get("by")
         return cls(
-            outcome=Outcome.CLOSED if outcome is Outcome.CLOSED else Outcome.REFUSED,
+            outcome=AnswerOutcome.CLOSED
+            if outcome is AnswerOutcome.CLOSED
+            else AnswerOutcome.REFUSED,
             text=failed.reason,
             by=by if isinstance(by, str) else None,
         )

@@ -1,9 +1,12 @@
-"""From the body of a message to the input of a graph, and from its final state to an answer."""
+"""A message as a graph is given it: its thread, its key, the input it makes, and the answer."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import orjson
@@ -12,9 +15,148 @@ from langchain_core.messages.utils import convert_to_messages
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from langchain_mq9.control_values import control_value, message_control
-from langchain_mq9.worker.conversations import message_key
+from langchain_mq9.calls import CONVERSATION
 from mq9 import InvalidRequest, Message, Payload, Reject
+from mq9.models import StoredMessage
+
+_RESERVED = {
+    "__end__",
+    "__error__",
+    "__error_source_node__",
+    "__input__",
+    "__interrupt__",
+    "__no_writes__",
+    "__overwrite__",
+    "__previous__",
+    "__remove_all__",
+    "__resume__",
+    "__return__",
+    "__root__",
+    "__snapshot_bumps__",
+    "__start__",
+}
+_RESERVED_PREFIX = "__pregel_"
+_NAMING = ("type", "role", "id")  # whose values may be such a name
+_SERIALIZED = {"constructor", "not_implemented", "secret"}  # as LangChain's `load` reads them
+_REMOVALS = {"remove", "remove-ui"}
+_REDUCERS = "langgraph."  # the modules of reducers that merge messages by their ids
+
+
+def control_value(value: Any) -> str | None:
+    """Return the first control value in JSON, and where it is; None where there is none.
+
+    Objects that are no JSON, such as ``Overwrite``, are left to their makers.
+    """
+    for path, one in _objects(value, ()):
+        for key in one:
+            if isinstance(key, str) and (key in _RESERVED or key.startswith(_RESERVED_PREFIX)):
+                return _told(key, path)
+        for key in _NAMING:
+            named = one.get(key)
+            if isinstance(named, str) and named in _RESERVED:
+                return _told(named, (*path, key))
+        if "lc" in one and isinstance(one.get("type"), str) and one["type"] in _SERIALIZED:
+            return _told("lc", path)
+    return None
+
+
+def message_control(body: Mapping[str, Any], channels: Mapping[str, Any] | None) -> str | None:
+    """Return the first message that would remove or replace another one; None where none would.
+
+    Args:
+        body: The update of a state.
+        channels: The channels of the graph; None where it does not tell.
+    """
+    for name, value in body.items():
+        if not (name == "messages" if channels is None else _merges(channels.get(name))):
+            continue
+        for number, one in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(one, list) and one and one[0] == "remove":
+                return _told("remove", (name, number))
+            if not isinstance(one, dict):
+                continue
+            for key in ("type", "role"):
+                if isinstance(one.get(key), str) and one[key] in _REMOVALS:
+                    return _told(one[key], (name, number, key))
+            if one.get("id") is not None:
+                return _told("id", (name, number))
+    return None
+
+
+def _merges(channel: Any) -> bool:
+    """Tell whether a channel is one of messages that LangGraph merges by their ids."""
+    reducer = getattr(channel, "operator", None) or getattr(channel, "reducer", None)
+    if isinstance(reducer, partial):
+        reducer = reducer.func
+    module, name = getattr(reducer, "__module__", ""), getattr(reducer, "__name__", "")
+    return str(module).startswith(_REDUCERS) and "message" in name
+
+
+def _objects(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], dict[Any, Any]]]:
+    """Walk through all objects in JSON, with where they are."""
+    left = [(path, value)]
+    while left:
+        where, one = left.pop()
+        if isinstance(one, dict):
+            yield where, one
+            left += [((*where, key), inner) for key, inner in one.items()]
+        elif isinstance(one, list | tuple):
+            left += [((*where, number), inner) for number, inner in enumerate(one)]
+
+
+def _told(key: str, path: tuple[Any, ...]) -> str:
+    where = ".".join(map(str, path))
+    return f"{key!r} at {where}" if where else repr(key)
+
+
+def thread_id(agent: str, message: StoredMessage) -> str:
+    """Return the thread that a message is handled in: one for each sender and conversation.
+
+    The conversation is what the header ``conversation`` names, else the mailbox that answers go to;
+    a message with neither is one by itself. The name of a conversation counts only beside that of
+    its sender: whoever sends without a name meets nobody by it. A sender that the broker knows is
+    another one than who only claims its name.
+
+    Args:
+        agent: The agent that handles the message.
+        message: The message.
+
+    Returns:
+        A UUID, since servers of LangGraph take no other threads.
+    """
+    named = message.headers.get(CONVERSATION)
+    if named is not None and message.sender is not None:
+        conversation = ("named", named)
+    elif message.reply_to is not None:
+        conversation = ("answered at", message.reply_to)
+    else:
+        conversation = ("alone", message_key(message))
+    known = "verified" if message.sender_verified else "claimed"
+    digest = _digest("thread", agent, known, message.sender or "", *conversation)
+    return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+def message_key(message: StoredMessage) -> str:
+    """Return what tells a message from all others, the same for each of its deliveries.
+
+    It begins with the mailbox and the number that the message has there, each before a slash.
+    """
+    address, number = message.mail_address, str(message.msg_id)
+    digest = _digest("message", address, number, str(message.create_time)) + message.payload
+    return f"{address}/{number}/{hashlib.sha256(digest).hexdigest()[:16]}"
+
+
+def message_of_key(key: str) -> tuple[str, int] | None:
+    """Return the mailbox and the number in a key; None where it is none of ours."""
+    address, _, rest = key.partition("/")
+    number = rest.partition("/")[0]
+    return (address, int(number)) if number.isdecimal() else None
+
+
+def _digest(*words: str) -> bytes:
+    joined = "\0".join(words).encode("utf-8", "backslashreplace")
+    return hashlib.sha256(joined).digest()
+
 
 InputFunction: TypeAlias = Callable[[Message], Awaitable[Any] | Any]
 OutputFunction: TypeAlias = Callable[[Any], Awaitable[Payload | None] | Payload | None]

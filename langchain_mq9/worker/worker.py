@@ -13,21 +13,24 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 from langgraph.types import StateSnapshot
 from pydantic import ValidationError
 
-from langchain_mq9.questions.own import make_own_mailbox
-from langchain_mq9.questions.questions import (
+from langchain_mq9.worker.bodies import (
+    Bodies,
+    InputFunction,
+    OutputFunction,
+    message_key,
+    message_of_key,
+    thread_id,
+)
+from langchain_mq9.worker.interrupts import tool_schemas
+from langchain_mq9.worker.people import (
     Policy,
     Questions,
     Resumed,
     mailbox_of,
     mailboxes_of,
 )
-from langchain_mq9.questions.records import Origin, Record
-from langchain_mq9.questions.tool_schemas import tool_schemas
-from langchain_mq9.worker.bodies import Bodies, InputFunction, OutputFunction
-from langchain_mq9.worker.conversations import message_key, message_of_key, thread_id
-from langchain_mq9.worker.counters import WorkerCounters
-from langchain_mq9.worker.presence import Presence
-from langchain_mq9.worker.progress import Progress
+from langchain_mq9.worker.records import Origin, QuestionRecord, make_own_mailbox
+from langchain_mq9.worker.reports import Presence, RunProgress, WorkerCounters
 from langchain_mq9.worker.runs import How, Listener, Run, Runs, has_ended, refuses_answer
 from langchain_mq9.worker.turns import Turn, Turns
 from mq9 import (
@@ -434,7 +437,7 @@ class MailboxWorker:
             yield turn
 
     async def _resume(
-        self, record: Record, value: Any, turn: Turn, *, is_repeated: bool
+        self, record: QuestionRecord, value: Any, turn: Turn, *, is_repeated: bool
     ) -> Resumed | None:
         """Let a run go on with the answer to its question; see ``Resume``."""
         origin = record.origin
@@ -484,7 +487,7 @@ class MailboxWorker:
         if not self._tells_progress or reply_to is None:
             yield None
             return
-        progress = Progress(
+        progress = RunProgress(
             self._client,
             self.agent,
             message=run.message,
@@ -554,7 +557,7 @@ class MailboxWorker:
         is_last = message.delivery_count - message.deaths >= self._options["max_deliveries"]
         if not self._tells_progress or message.reply_to is None or is_last:
             return
-        progress = Progress(
+        progress = RunProgress(
             self._client,
             self.agent,
             message=message_key(message),

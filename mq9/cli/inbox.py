@@ -35,9 +35,9 @@ from mq9.protocol import checks
 from mq9.questions import (
     TAG,
     Action,
+    AnswerOutcome,
     InvalidAnswer,
-    Outcome,
-    Question,
+    MailedQuestion,
     closing_note,
     decision_word,
     decisions_of,
@@ -59,7 +59,7 @@ class _Open:
     """
 
     message: Message
-    question: Question
+    question: MailedQuestion
     sent: Sent | None = None
 
 
@@ -140,7 +140,7 @@ async def reply(
     address = addresses.parse(address)
     async with call.client() as client:
         asked = await _message(client, address, msg_id)
-        question = Question.from_payload(asked.payload)
+        question = MailedQuestion.from_payload(asked.payload)
         if _has_expired(question, client.clock.now_ms() / 1000):
             raise InvalidRequest(
                 f"msg_id: the question has expired at {when(question.expires or 0)}"
@@ -161,17 +161,17 @@ async def reply(
         document |= {"outcome": answered.outcome, "text": answered.text}
     name = f"message {msg_id} of {address}"
     match answered.outcome:
-        case None | Outcome.ACCEPTED:
+        case None | AnswerOutcome.ACCEPTED:
             call.out.show(document, f"answered {name}, to {asked.reply_to}")
             return 0
-        case Outcome.REFUSED:
+        case AnswerOutcome.REFUSED:
             call.out.show(document)
             call.out.notice(
                 f"error: your answer to {name} was refused: {answered.text}. The question is still "
                 f"open: mq9 inbox {address}"
             )
             return 1
-        case Outcome.CLOSED:
+        case AnswerOutcome.CLOSED:
             call.out.show(document)
             call.out.notice(f"error: {name} needs no answer any more: {answered.text}")
             return 1
@@ -215,7 +215,7 @@ class _Answered:
     """
 
     answered_as: int | None
-    outcome: Outcome | Literal["unconfirmed"] | None = None
+    outcome: AnswerOutcome | Literal["unconfirmed"] | None = None
     text: str | None = None
 
 
@@ -253,7 +253,7 @@ async def _confirmed(
     receipt = sent.receipt
     if receipt is None:
         return _Answered(answered_as=answered_as, outcome="unconfirmed")
-    if receipt.outcome is not Outcome.REFUSED:
+    if receipt.outcome is not AnswerOutcome.REFUSED:
         await _remove(client, asked)
     await answers.forget(sent)
     return _Answered(answered_as=answered_as, outcome=receipt.outcome, text=receipt.text)
@@ -278,7 +278,7 @@ async def _wait_for_open(
         newest = await client.query(mailbox, limit=1)
         found = await client.query(mailbox, tags=[TAG], limit=_MOST_QUESTIONS)
         now = client.clock.now_ms() / 1000
-        asked = [_Open(message, Question.from_payload(message.payload)) for message in found]
+        asked = [_Open(message, MailedQuestion.from_payload(message.payload)) for message in found]
         open_ = [
             one
             for one in asked
@@ -299,7 +299,7 @@ async def _is_settled(client: Mq9Client, answers: SentAnswers, asked: _Open) -> 
         return False
     asked.sent = await answers.find(asked.message)
     receipt = None if asked.sent is None else asked.sent.receipt
-    if receipt is None or receipt.outcome is Outcome.REFUSED:
+    if receipt is None or receipt.outcome is AnswerOutcome.REFUSED:
         return False
     with suppress(Forbidden):  # the person may look at the mailbox, and not delete there
         await _remove(client, asked.message)
@@ -315,7 +315,7 @@ async def _own_mailbox(client: Mq9Client) -> str:
     return addresses.slug(agent)
 
 
-def _has_expired(question: Question, now: float) -> bool:
+def _has_expired(question: MailedQuestion, now: float) -> bool:
     return question.expires is not None and question.expires <= now
 
 
@@ -369,7 +369,7 @@ def _row(asked: _Open, now: float) -> tuple[str, ...]:
 
 
 def _answer(
-    question: Question, words: Sequence[str], args: Sequence[str], message: str | None
+    question: MailedQuestion, words: Sequence[str], args: Sequence[str], message: str | None
 ) -> Payload:
     """Return the body of an answer.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mq9.client.client import Mq9Client
 from mq9.errors import Forbidden, IdConflict, InvalidRequest, MailboxNotFound, Mq9Error
 from mq9.models import Message
-from mq9.questions import RECEIPTS, TAG, Outcome, Receipt
+from mq9.questions import RECEIPTS, TAG, AnswerOutcome, Receipt
 
 _LASTS_S = 30 * 86_400  # after that, an answer without a receipt is forgotten
 _MOST_SHOWN = 1_000  # characters of an answer
@@ -97,7 +97,7 @@ class SentAnswers:
         digest = hashlib.sha256(payload).hexdigest()
         sent = await self.find(asked)
         if sent is not None and sent.receipt is not None:
-            if sent.receipt.outcome is not Outcome.REFUSED:
+            if sent.receipt.outcome is not AnswerOutcome.REFUSED:
                 return sent
             await self.forget(sent)
             sent = None

@@ -10,7 +10,7 @@ from pydantic import Field
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
 from mq9.models import MessageHistory, Standing
 from mq9.operations.caller import Caller
-from mq9.operations.leases import Delivery
+from mq9.operations.leases import FetchedFrom
 from mq9.operations.message_views import time_at
 from mq9.operations.operation import Arguments, Group, Number, OwnMailbox, Result, operation
 from mq9.protocol import checks
@@ -53,7 +53,7 @@ def held_by_another(history: MessageHistory | None, group_name: str, caller: Cal
     return None
 
 
-def explained(history: MessageHistory, one: Delivery) -> str:
+def explained(history: MessageHistory, one: FetchedFrom) -> str:
     """Say why nothing can be done with a message that the caller does not hold."""
     standing = standing_of(history, one.group_name)
     state = None if standing is None else standing.state
@@ -70,7 +70,7 @@ def explained(history: MessageHistory, one: Delivery) -> str:
     return UNEXPLAINED
 
 
-async def loss(caller: Caller, msg_id: int, one: Delivery) -> str | None:
+async def loss(caller: Caller, msg_id: int, one: FetchedFrom) -> str | None:
     """Return what became of a message whose lease has ended; None if the caller holds it anew."""
     found = await history_of(caller, msg_id, one.mail_address, one.group_name)
     standing = None if found is None else standing_of(found, one.group_name)
@@ -184,7 +184,7 @@ def _check(arguments: AckArguments) -> None:
 
 async def _resolve(
     caller: Caller, arguments: AckArguments, named: Sequence[int]
-) -> dict[int, Delivery]:
+) -> dict[int, FetchedFrom]:
     """Return the fetch result of each message, all of them of one mailbox and group.
 
     Raises:
@@ -217,10 +217,10 @@ async def _resolve(
 
 def _delivery(
     caller: Caller, msg_id: int, address: str | None, group_name: str | None
-) -> Delivery | None:
+) -> FetchedFrom | None:
     """Return the fetch result of a message; None when none is known and no mailbox is given."""
 
-    def matching(deliveries: list[Delivery]) -> list[Delivery]:
+    def matching(deliveries: list[FetchedFrom]) -> list[FetchedFrom]:
         return [
             one
             for one in deliveries
@@ -233,7 +233,7 @@ def _delivery(
     if not found:
         if address is None:
             return None
-        return Delivery(address, caller.group_to_use(group_name, address), caller.consumer)
+        return FetchedFrom(address, caller.group_to_use(group_name, address), caller.consumer)
     if caller.private is not None:  # in a thread, calls are made one after the other
         found = caller.deliveries.held(found, msg_id)
     mailboxes = list(dict.fromkeys(one.mail_address for one in reversed(found)))
@@ -248,7 +248,9 @@ def _delivery(
     return found[0]
 
 
-async def _fetched_before(caller: Caller, msg_id: int, group_name: str | None) -> Delivery | None:
+async def _fetched_before(
+    caller: Caller, msg_id: int, group_name: str | None
+) -> FetchedFrom | None:
     """Return where the caller fetched a message before this program was restarted, if it is clear.
 
     The broker knows who holds it. A message that is confirmed may be so by this call, when it was
@@ -265,9 +267,9 @@ async def _fetched_before(caller: Caller, msg_id: int, group_name: str | None) -
             if one.group_name != group:
                 continue
             if one.state == "leased" and one.consumer is not None and caller.acts_as(one.consumer):
-                held.append(Delivery(address, group, one.consumer))
+                held.append(FetchedFrom(address, group, one.consumer))
             elif one.state in {"acked", "moved"} and caller.idempotency_id is not None:
-                confirmed.append(Delivery(address, group, caller.consumer))
+                confirmed.append(FetchedFrom(address, group, caller.consumer))
     found = held or confirmed
     return found[0] if len(found) == 1 else None
 
@@ -290,17 +292,17 @@ def _listed(mailboxes: Sequence[str]) -> str:
     return " and ".join([*mailboxes[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
 
 
-def _place(one: Delivery, other: Delivery) -> str:
+def _place(one: FetchedFrom, other: FetchedFrom) -> str:
     if one.mail_address != other.mail_address:
         return one.mail_address
     return f"{one.mail_address} by another group"
 
 
-def _every(found: dict[int, Delivery], arguments: AckArguments) -> dict[int, Delivery]:
+def _every(found: dict[int, FetchedFrom], arguments: AckArguments) -> dict[int, FetchedFrom]:
     """Return the fetch result of every message that is meant."""
     if not arguments.through:
         return found
-    meant: dict[int, Delivery] = {}
+    meant: dict[int, FetchedFrom] = {}
     for msg_id, delivery in found.items():
         if not delivery.msg_ids:
             raise InvalidRequest(
@@ -310,7 +312,7 @@ def _every(found: dict[int, Delivery], arguments: AckArguments) -> dict[int, Del
     return meant
 
 
-async def _confirm(caller: Caller, found: dict[int, Delivery], *, through: bool) -> AckResult:
+async def _confirm(caller: Caller, found: dict[int, FetchedFrom], *, through: bool) -> AckResult:
     acked: dict[int, None] = {}
     refused: dict[int, MessageNotFound] = {}
     for msg_id, one in found.items():
@@ -343,7 +345,7 @@ async def _confirm(caller: Caller, found: dict[int, Delivery], *, through: bool)
     return AckResult(mail_address=_address(found), acked=list(acked), lost=lost)
 
 
-def _let_go(caller: Caller, fetched: dict[int, Delivery], msg_ids: Iterable[int]) -> None:
+def _let_go(caller: Caller, fetched: dict[int, FetchedFrom], msg_ids: Iterable[int]) -> None:
     """Note that messages were dealt with or given back, fetched where the former were."""
     if caller.leases is not None:
         caller.leases.let_go(fetched, msg_ids)
@@ -352,7 +354,7 @@ def _let_go(caller: Caller, fetched: dict[int, Delivery], msg_ids: Iterable[int]
         caller.deliveries.let_go(fetched.get(msg_id, place), msg_id)
 
 
-async def _give_back(caller: Caller, meant: dict[int, Delivery], seconds: int) -> AckResult:
+async def _give_back(caller: Caller, meant: dict[int, FetchedFrom], seconds: int) -> AckResult:
     # NACK does not say whether there was a lease to give back; EXTEND does, and keeps it till then.
     held = await _extended(caller, meant, caller.lease_ms)
     given_back = []
@@ -375,7 +377,7 @@ async def _give_back(caller: Caller, meant: dict[int, Delivery], seconds: int) -
     return AckResult(mail_address=_address(meant), given_back=given_back, lost=lost)
 
 
-async def _extend(caller: Caller, meant: dict[int, Delivery], seconds: int | None) -> AckResult:
+async def _extend(caller: Caller, meant: dict[int, FetchedFrom], seconds: int | None) -> AckResult:
     lease_ms = caller.lease_ms if seconds is None else seconds * 1000
     extended = await _extended(caller, meant, lease_ms)
     if caller.leases is not None:
@@ -391,7 +393,7 @@ async def _extend(caller: Caller, meant: dict[int, Delivery], seconds: int | Non
     )
 
 
-async def _extended(caller: Caller, meant: dict[int, Delivery], lease_ms: int) -> list[int]:
+async def _extended(caller: Caller, meant: dict[int, FetchedFrom], lease_ms: int) -> list[int]:
     """Renew the leases that are still held, and return whose those are."""
     extended: list[int] = []
     for consumer in dict.fromkeys(one.consumer for one in meant.values()):
@@ -409,17 +411,19 @@ async def _extended(caller: Caller, meant: dict[int, Delivery], lease_ms: int) -
     return extended
 
 
-def _address(found: dict[int, Delivery]) -> str:
+def _address(found: dict[int, FetchedFrom]) -> str:
     return next(iter(found.values())).mail_address
 
 
-def _without(meant: dict[int, Delivery], dealt_with: Iterable[int]) -> dict[int, Delivery]:
+def _without(meant: dict[int, FetchedFrom], dealt_with: Iterable[int]) -> dict[int, FetchedFrom]:
     done = set(dealt_with)
     return {msg_id: one for msg_id, one in meant.items() if msg_id not in done}
 
 
 async def _lost(
-    caller: Caller, missed: dict[int, Delivery], refused: dict[int, MessageNotFound] | None = None
+    caller: Caller,
+    missed: dict[int, FetchedFrom],
+    refused: dict[int, MessageNotFound] | None = None,
 ) -> dict[int, str] | None:
     """Say why nothing could be done with some messages; None when there are none."""
     lost: dict[int, str] = {}
@@ -434,7 +438,7 @@ async def _lost(
     return lost or None
 
 
-async def _reason(caller: Caller, msg_id: int, one: Delivery) -> str:
+async def _reason(caller: Caller, msg_id: int, one: FetchedFrom) -> str:
     history = await history_of(caller, msg_id, one.mail_address, one.group_name)
     if history is None:
         return UNEXPLAINED

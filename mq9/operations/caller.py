@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -42,7 +40,6 @@ class Step:
 
 TTL_S = 30 * 86_400  # after the last use
 _RENEWED_EVERY_MS = 86_400_000
-_MOST = 10_000  # threads that are remembered
 
 
 class PrivateMailbox:
@@ -92,37 +89,6 @@ class PrivateMailbox:
                 self.forget()
             return Unread()
         return Unread() if status.group is None else status.group.pending
-
-
-class PrivateMailboxes:
-    """The private mailboxes of an agent's threads, the longest unused forgotten first.
-
-    Usable from several threads.
-
-    Args:
-        agent: The agent's name.
-    """
-
-    def __init__(self, agent: str) -> None:
-        self._desc = description(agent)
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, PrivateMailbox] = OrderedDict()
-
-    def at(self, mail_address: str) -> PrivateMailbox:
-        """Return the private mailbox with an address."""
-        with self._lock:
-            found = self._known.get(mail_address)
-            if found is None:
-                found = self._known[mail_address] = PrivateMailbox(mail_address, self._desc)
-                if len(self._known) > _MOST:
-                    self._known.popitem(last=False)
-            self._known.move_to_end(mail_address)
-            return found
-
-    def forget(self) -> None:
-        """Note that none of them may be there, as on another connection."""
-        with self._lock:
-            self._known.clear()
 
 
 def description(agent: str) -> str:

@@ -16,7 +16,7 @@ from mq9.models import Deliver, FetchResult, Message, Waiting
 from mq9.operations.caller import Caller, PrivateMailbox
 from mq9.operations.conversations import is_return, reason_to_stop
 from mq9.operations.identity import Identity
-from mq9.operations.leases import Delivery
+from mq9.operations.leases import FetchedFrom
 from mq9.operations.message_views import MessageView, views, visible
 from mq9.operations.operation import Arguments, Group, MaxChars, OwnMailbox, Result, operation
 
@@ -140,7 +140,7 @@ class Taken:
         is_news: Whether the caller is not known to have fetched one of them before.
     """
 
-    delivery: Delivery
+    delivery: FetchedFrom
     fetched: FetchResult
     is_news: bool
 
@@ -160,7 +160,7 @@ async def take(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
         consumer=caller.consumer,
     )
     ids = tuple(message.msg_id for message in fetched)
-    delivery = Delivery(mail_address, group, caller.consumer, fetched.batch, ids)
+    delivery = FetchedFrom(mail_address, group, caller.consumer, fetched.batch, ids)
     return Taken(delivery, fetched, _is_news(caller, delivery))
 
 
@@ -245,7 +245,7 @@ async def _undo(caller: Caller, waits: Sequence[asyncio.Task[Taken]]) -> None:
                 )
 
 
-def _is_news(caller: Caller, delivery: Delivery) -> bool:
+def _is_news(caller: Caller, delivery: FetchedFrom) -> bool:
     place = delivery.mail_address, delivery.group_name
     return any(
         all(place != (one.mail_address, one.group_name) for one in caller.deliveries.find(msg_id))

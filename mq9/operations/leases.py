@@ -19,7 +19,7 @@ _MOST = 10_000  # messages that are remembered
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class FetchedFrom:
     """One fetch result, or what is assumed of a message that no remembered result held.
 
     Attributes:
@@ -43,7 +43,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class _Known:
-    delivery: Delivery
+    delivery: FetchedFrom
     let_go: int | None = None  # a number that grows with time; None while it is held
 
 
@@ -79,7 +79,7 @@ class Deliveries:
     _scope: str
     _and_others: bool = False
 
-    def remember(self, delivery: Delivery) -> None:
+    def remember(self, delivery: FetchedFrom) -> None:
         """Note a fetch result for each of its messages."""
         order, known = self._memory.order, self._memory.known
         place = delivery.mail_address, delivery.group_name
@@ -94,17 +94,17 @@ class Deliveries:
             if not places:
                 del known[scope, msg_id]
 
-    def let_go(self, delivery: Delivery, msg_id: int) -> None:
+    def let_go(self, delivery: FetchedFrom, msg_id: int) -> None:
         """Note that a message was dealt with or given back."""
         known = self._known(msg_id).get((delivery.mail_address, delivery.group_name))
         if known is not None:
             known.let_go = next(self._memory.numbers)
 
-    def find(self, msg_id: int) -> list[Delivery]:
+    def find(self, msg_id: int) -> list[FetchedFrom]:
         """Return the latest result with a message, for each mailbox and group it came from."""
         return [one.delivery for one in self._known(msg_id).values()]
 
-    def held(self, found: list[Delivery], msg_id: int) -> list[Delivery]:
+    def held(self, found: list[FetchedFrom], msg_id: int) -> list[FetchedFrom]:
         """Return which results with a message can be meant by who deals with it in order.
 
         That is where it is still held, or else where it was let go of last, by a call that is made
@@ -115,7 +115,7 @@ class Deliveries:
         held = [one for one in found if (one.mail_address, one.group_name) not in let_go]
         return held or [max(found, key=lambda one: let_go[one.mail_address, one.group_name])]
 
-    def find_elsewhere(self, msg_id: int) -> list[Delivery]:
+    def find_elsewhere(self, msg_id: int) -> list[FetchedFrom]:
         """Return the results of other scopes with a message; none where those are not its own."""
         return [
             one.delivery
@@ -147,7 +147,7 @@ class _Held:
         until: When it ends.
     """
 
-    delivery: Delivery
+    delivery: FetchedFrom
     renewable_until: int
     until: int
 
@@ -176,7 +176,7 @@ class LeaseKeeper:
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
-    def fetched(self, delivery: Delivery, lease_ms: int) -> None:
+    def fetched(self, delivery: FetchedFrom, lease_ms: int) -> None:
         """Begin to renew the leases of what was fetched just now."""
         with self._lock:
             self._forget_what_is_over()
@@ -189,7 +189,7 @@ class LeaseKeeper:
                 self._held.popitem(last=False)
         self._renew_in_time()
 
-    def extended(self, deliveries: Mapping[int, Delivery], lease_ms: int) -> None:
+    def extended(self, deliveries: Mapping[int, FetchedFrom], lease_ms: int) -> None:
         """Note when leases end that the agent has renewed itself just now."""
         until = self._now() + lease_ms
         with self._lock:
@@ -199,7 +199,7 @@ class LeaseKeeper:
                     held.until = until
         self._renew_in_time()
 
-    def let_go(self, deliveries: Mapping[int, Delivery], msg_ids: Iterable[int]) -> None:
+    def let_go(self, deliveries: Mapping[int, FetchedFrom], msg_ids: Iterable[int]) -> None:
         """Stop renewing messages that were acknowledged or given back.
 
         Args:
@@ -212,7 +212,7 @@ class LeaseKeeper:
                 for place in places:
                     self._held.pop((place, msg_id), None)
 
-    def ended(self, consumer: str, most: int) -> list[tuple[int, Delivery]]:
+    def ended(self, consumer: str, most: int) -> list[tuple[int, FetchedFrom]]:
         """Return messages whose leases a consumer, or a branch of it, has lost, each message once.
 
         Args:
@@ -323,5 +323,5 @@ def _is_of(consumer: str, whole: str) -> bool:
     return consumer == whole or consumer.startswith(f"{whole}#")
 
 
-def _place(delivery: Delivery) -> _Place:
+def _place(delivery: FetchedFrom) -> _Place:
     return delivery.mail_address, delivery.group_name, delivery.consumer

@@ -6,12 +6,12 @@ import pytest
 
 from cli.conftest import Running, call
 from mq9 import Mq9Client
-from mq9.questions import TAG, Action, Question
+from mq9.questions import TAG, Action, MailedQuestion
 from mq9.server.users import User, Users
 
 SEND = Action(name="send_email", args={"to": "ada"}, text="Send it?")
 DROP = Action(name="drop_table", args={}, text="Drop it?", decisions=("approve", "reject"))
-PLAIN = Question(text="Which\ncolour?", value={"ask": "colour"})
+PLAIN = MailedQuestion(text="Which\ncolour?", value={"ask": "colour"})
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ask(program, *questions, tags=(TAG,), **options):
 
     async def send(client):
         for number, question in enumerate(questions):
-            body = question.to_json() if isinstance(question, Question) else question
+            body = question.to_json() if isinstance(question, MailedQuestion) else question
             await client.send(
                 "boss",
                 body,
@@ -55,7 +55,7 @@ def listed(program):
 
 
 def test_open_questions_are_listed_with_what_may_be_answered(mq9):
-    problem = Question(text="Really?", actions=(SEND, DROP), problem="edit what?")
+    problem = MailedQuestion(text="Really?", actions=(SEND, DROP), problem="edit what?")
     ask(mq9, PLAIN, problem, "Is it legal?")
 
     shown = mq9.ok("inbox", "boss").out
@@ -153,7 +153,7 @@ EDITED = b'{"type":"edit","edited_action":{"name":"send_email","args":{"to":"bob
     ],
 )
 def test_actions_are_decided_by_words(mq9, actions, words, decisions):
-    ask(mq9, Question(text="?", actions=tuple(actions)))
+    ask(mq9, MailedQuestion(text="?", actions=tuple(actions)))
     mq9.ok("reply", "boss", 0, *words)
     assert answers(mq9) == [("q0", "boss", b'{"decisions":[%s]}' % decisions)]
     assert listed(mq9) == []
@@ -183,7 +183,7 @@ def test_actions_are_decided_by_words(mq9, actions, words, decisions):
     ],
 )
 def test_what_the_question_does_not_allow_is_not_sent(mq9, actions, words, complaint):
-    ask(mq9, Question(text="?", actions=tuple(actions)))
+    ask(mq9, MailedQuestion(text="?", actions=tuple(actions)))
     done = mq9("reply", "boss", 0, *words)
     assert done.code == 2
     assert complaint in done.err
@@ -212,14 +212,14 @@ def editor(tmp_path):
 
 @pytest.mark.usefixtures("at_a_terminal")
 def test_at_a_terminal_an_edit_is_made_in_an_editor(mq9, editor):
-    ask(mq9, Question(text="?", actions=(SEND,)))
+    ask(mq9, MailedQuestion(text="?", actions=(SEND,)))
     mq9.ok("reply", "boss", 0, "edit", env={"VISUAL": editor})
     assert answers(mq9) == [("q0", "boss", b'{"decisions":[%s]}' % EDITED)]
 
 
 @pytest.mark.usefixtures("at_a_terminal")
 def test_an_editor_that_fails_answers_nothing(mq9, editor):
-    ask(mq9, Question(text="?", actions=(Action(name="send_email", args={}),)))
+    ask(mq9, MailedQuestion(text="?", actions=(Action(name="send_email", args={}),)))
     done = mq9("reply", "boss", 0, "edit", env={"VISUAL": "", "EDITOR": editor})
     assert done.code == 2
     assert done.err.startswith("error: the editor ")
@@ -247,7 +247,7 @@ def test_a_question_that_has_expired_is_neither_listed_nor_answered(timed):
 
     async def ask_for_a_minute(client):
         expires = client.clock.now_ms() // 1000 + 60
-        question = Question(text="?", expires=expires).to_json()
+        question = MailedQuestion(text="?", expires=expires).to_json()
         await client.send("boss", question, tags=[TAG], reply_to="lawyer.answers")
 
     timed.sdk(ask_for_a_minute)

@@ -11,7 +11,7 @@ from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from langchain_mq9 import MailboxWorker
-from mq9.questions import Question
+from mq9.questions import MailedQuestion
 
 
 class State(TypedDict, total=False):
@@ -105,7 +105,7 @@ async def _is_at_work(client):
 async def asked(client, mailbox="boss"):
     """The questions in a mailbox: each message with what it asks."""
     found = await client.query(mailbox, tags=["question"])
-    return [(message, Question.from_payload(message.payload)) for message in found]
+    return [(message, MailedQuestion.from_payload(message.payload)) for message in found]
 
 
 async def answer(client, question, body, **options):

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from mq9.questions import Action, InvalidAnswer, Question, answer_of, decisions_of
+from mq9.questions import Action, InvalidAnswer, MailedQuestion, answer_of, decisions_of
 
 SEND = Action(name="send_email", args={"to": "ada"}, decisions=("approve", "edit", "reject"))
 DROP = Action(name="drop_table", args={}, text="Really?", decisions=("approve", "reject"))
@@ -20,14 +20,14 @@ EDITED = {"type": "edit", "edited_action": {"name": "send_email", "args": {"to":
 @pytest.mark.parametrize(
     "question",
     [
-        Question(text="May I?"),
-        Question(text="May I?", value={"a": [1]}, expires=1_700_000_000, problem="No."),
-        Question(text="Really?", actions=(SEND, DROP, PAY)),
-        Question(text="How many?", schema={"type": "integer"}),
+        MailedQuestion(text="May I?"),
+        MailedQuestion(text="May I?", value={"a": [1]}, expires=1_700_000_000, problem="No."),
+        MailedQuestion(text="Really?", actions=(SEND, DROP, PAY)),
+        MailedQuestion(text="How many?", schema={"type": "integer"}),
     ],
 )
 def test_a_question_is_read_as_it_was_written(question):
-    assert Question.from_payload(orjson.dumps(question.to_json())) == question
+    assert MailedQuestion.from_payload(orjson.dumps(question.to_json())) == question
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_question_is_read_as_it_was_written(question):
     ],
 )
 def test_what_is_not_in_our_format_asks_what_it_says(payload):
-    assert Question.from_payload(payload) == Question(
+    assert MailedQuestion.from_payload(payload) == MailedQuestion(
         text=payload.decode("utf-8", "backslashreplace")
     )
 

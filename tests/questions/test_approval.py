@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from langchain_mq9 import MailboxWorker
 from langchain_mq9.testing import ScriptedModel, call
 from mq9 import InvalidRequest
-from mq9.questions import Question
+from mq9.questions import MailedQuestion
 from tests.questions.graphs import (
     Asking,
     answer,
@@ -35,7 +35,7 @@ async def test_a_question_is_mailed_and_its_answer_lets_the_run_go_on(client):
     async with working(client, asking.graph) as worker:
         await ask_lawyer(client, path=["ada"])
         [(message, question)] = await asked(client)
-        assert question == Question(text="May I?", value={"text": "May I?", "n": 1})
+        assert question == MailedQuestion(text="May I?", value={"text": "May I?", "n": 1})
         assert (message.sender, message.reply_to) == ("lawyer", "lawyer.answers")
         assert len(message.correlation_id) >= 32
         assert message.path == ("ada", "lawyer")

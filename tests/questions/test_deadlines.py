@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9.questions import Question
+from mq9.questions import MailedQuestion
 from tests.questions.graphs import (
     Asking,
     answer,
@@ -30,7 +30,7 @@ async def test_after_a_time_a_second_person_is_asked_as_well(client):
         assert await asked(client, "chief") == []
         await settle(client, 1)
         [(message, question)] = await asked(client, "chief")
-        assert question == Question(text="May I?", value="May I?")
+        assert question == MailedQuestion(text="May I?", value="May I?")
         assert len(await asked(client)) == 1
         assert worker.counters.escalated == 1
 

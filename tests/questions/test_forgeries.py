@@ -5,11 +5,10 @@ import dataclasses
 
 import pytest
 
-from langchain_mq9.questions.interrupts import Kind
-from langchain_mq9.questions.own import OwnMessages
-from langchain_mq9.questions.records import Origin, Record, Records
+from langchain_mq9.worker.interrupts import Kind
+from langchain_mq9.worker.records import Origin, OwnMessages, QuestionRecord, QuestionRecords
 from mq9 import Forbidden
-from mq9.questions import Question
+from mq9.questions import MailedQuestion
 from mq9.server.users import User, Users
 from tests.questions.graphs import (
     Asking,
@@ -44,12 +43,12 @@ def forged(**fields):
         "thread_id": "00000000-0000-5000-8000-000000000001",
         "interrupt_id": "x",
         "kind": Kind.VALUE,
-        "question": Question(text="You are fired", expires=1),
+        "question": MailedQuestion(text="You are fired", expires=1),
         "asked": ("mallory",),
         "asked_at": 0,
         "origin": Origin(message="x", reply_to="asker", correlation_id="task", answer_id="a.b"),
     }
-    return Record(**made | fields)
+    return QuestionRecord(**made | fields)
 
 
 async def store(client, record):
@@ -79,14 +78,14 @@ async def open_to_all(lawyer):
 
 async def true_record(lawyer):
     [stored] = await lawyer.query("lawyer.questions")
-    return Record.from_message(stored)
+    return QuestionRecord.from_message(stored)
 
 
 async def records_of(lawyer):
     """The records, as the lawyer's worker reads them."""
     own = OwnMessages(agent="lawyer", mail_address="lawyer")
     await own.prepare(lawyer)
-    return Records(lawyer, own, agent="lawyer", mail_address="lawyer.questions")
+    return QuestionRecords(lawyer, own, agent="lawyer", mail_address="lawyer.questions")
 
 
 @pytest.mark.parametrize("made_before", [False, True])

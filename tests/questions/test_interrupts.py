@@ -9,8 +9,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
-from langchain_mq9.questions.interrupts import Kind, asked, resume_value
-from mq9.questions import Action, InvalidAnswer, Question
+from langchain_mq9.worker.interrupts import Kind, asked, resume_value
+from mq9.questions import Action, InvalidAnswer, MailedQuestion
 from tests.questions.reviewed import THREAD, Agent
 
 ALL = ("approve", "edit", "reject", "respond")
@@ -144,7 +144,7 @@ def test_any_other_value_is_asked_as_it_is_and_any_answer_is_the_answer(value, t
     request = asked(value)
     assert request.kind is Kind.VALUE
     if text is not None:
-        assert request.question == Question(text=text, value=plain)
+        assert request.question == MailedQuestion(text=text, value=plain)
     for answer in ("approve", {"type": "edit"}, 7, None):
         assert resume_value(request.kind, request.question, answer) == answer
 

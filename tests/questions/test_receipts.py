@@ -6,7 +6,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
-from mq9.questions import RECEIPTS, Outcome, Receipt
+from mq9.questions import RECEIPTS, AnswerOutcome, Receipt
 from mq9.server.users import User, Users
 from tests.questions.graphs import (
     Asking,
@@ -19,7 +19,7 @@ from tests.questions.graphs import (
     working,
 )
 
-ACCEPTED = Receipt(outcome=Outcome.ACCEPTED)
+ACCEPTED = Receipt(outcome=AnswerOutcome.ACCEPTED)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ async def test_a_second_answer_learns_who_gave_the_first(client):
         await give(client, message, "yes")
         [told] = await give(client, message, "no", reply_to="other", sender="chief")
         text = "the question has been answered by 'boss'"
-        assert told == Receipt(outcome=Outcome.CLOSED, text=text, by="boss")
+        assert told == Receipt(outcome=AnswerOutcome.CLOSED, text=text, by="boss")
         [message] = await client.query("other")
         assert message.headers["error"] == "rejected"
         assert message.json()["reason"] == text
@@ -95,7 +95,7 @@ async def test_an_answer_after_the_expiry_learns_that(client):
         [(message, _)] = await asked(client)
         await settle(client, 60)
         [told] = await give(client, message, "yes")
-        assert told.outcome is Outcome.CLOSED
+        assert told.outcome is AnswerOutcome.CLOSED
         assert told.text == "it is too late: the question was given up"
 
 
@@ -115,7 +115,7 @@ async def test_an_answer_that_the_graph_refuses_is_refused_and_the_next_one_acce
         [(message, question)] = await asked(client)
         assert question.schema["properties"]["stars"] == {"title": "Stars", "type": "integer"}
         [told] = await give(client, message, {"stars": "many"})
-        assert told.outcome is Outcome.REFUSED
+        assert told.outcome is AnswerOutcome.REFUSED
         assert "stars: Input should be a valid integer" in told.text
         [(again, _)] = await asked(client)
         assert await give(client, again, {"stars": 5}, reply_to="other") == [ACCEPTED]

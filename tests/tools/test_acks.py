@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mq9.operations.leases import Delivery, DeliveryMemory
+from mq9.operations.leases import DeliveryMemory, FetchedFrom
 
 from .tool_calls import (
     ado,
@@ -333,8 +333,8 @@ def test_threads_ack_what_each_fetched(planner, worker):
 def test_the_memory_of_what_was_fetched_is_bounded():
     memory = DeliveryMemory(most=3)
     for number in range(5):
-        memory.of("a").remember(Delivery(f"box.{number}", "g", "c", "1-1", (0, 1)))
-    memory.of("b").remember(Delivery("box.9", "g", "c", "1-2", (7,)))
+        memory.of("a").remember(FetchedFrom(f"box.{number}", "g", "c", "1-1", (0, 1)))
+    memory.of("b").remember(FetchedFrom("box.9", "g", "c", "1-2", (7,)))
 
     def places(scope, msg_id):
         return [one.mail_address for one in memory.of(scope).find(msg_id)]
@@ -342,5 +342,5 @@ def test_the_memory_of_what_was_fetched_is_bounded():
     assert (places("a", 0), places("a", 1), places("b", 7)) == (["box.4"], ["box.4"], ["box.9"])
     assert (places("b", 0), places("a", 7)) == ([], [])
     # Nor is anything else of the forgotten kept.
-    kept = [one.mail_address for one in gc.get_objects() if isinstance(one, Delivery)]
+    kept = [one.mail_address for one in gc.get_objects() if isinstance(one, FetchedFrom)]
     assert sorted(one for one in kept if one.startswith("box.")) == ["box.4", "box.9"]

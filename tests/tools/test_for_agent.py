@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from langchain_mq9 import FetchMessagesTool, Mq9Toolkit, Session
-from langchain_mq9.connection import ToolConnection
+from langchain_mq9.session import ToolConnection
 from mq9 import InvalidRequest
 
 from .tool_calls import TOOLS, ado, bodies, do, fail, fetch, tool

@@ -14,7 +14,7 @@ import pytest
 from serving import Serving
 
 from langchain_mq9 import Mq9Toolkit, QueryMessagesTool, Session
-from langchain_mq9.connection import ToolConnection
+from langchain_mq9.session import ToolConnection
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.testing import FakeBroker
 

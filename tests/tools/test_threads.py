@@ -11,9 +11,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.prebuilt import create_react_agent
 
 from langchain_mq9 import Mq9Toolkit, QueryMessagesTool, SendMessageTool, Session
-from langchain_mq9.connection import ToolConnection
+from langchain_mq9.calls import thread_mailbox
+from langchain_mq9.session import ToolConnection
 from langchain_mq9.testing import ScriptedModel, call
-from langchain_mq9.threads import thread_mailbox
 from mq9 import InvalidRequest, MailboxNotFound, address
 from mq9.operations.caller import TTL_S
 from mq9.operations.identity import agent_key

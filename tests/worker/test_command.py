@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from langchain_mq9.cli.loading import find, made
+from langchain_mq9.cli.command import find, made
 from mq9 import InvalidRequest, Mq9Client
 from mq9.cli.app import app
 

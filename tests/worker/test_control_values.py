@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph, add_messages
 from langgraph.types import Overwrite, interrupt
 from typing_extensions import TypedDict
 
-from langchain_mq9.control_values import control_value, message_control
+from langchain_mq9.worker.bodies import control_value, message_control
 from tests.worker.graphs import working
 
 

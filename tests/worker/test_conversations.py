@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from langchain_mq9.worker.conversations import message_key, message_of_key, thread_id
+from langchain_mq9.worker.bodies import message_key, message_of_key, thread_id
 from langchain_mq9.worker.turns import mailbox_of_turn
 from mq9.models import Message, MessageHeaders
 from tests.worker.graphs import Steps, echo, held, working

@@ -16,7 +16,7 @@ from langgraph.types import Command, Interrupt
 from typing_extensions import TypedDict
 
 from langchain_mq9.calls import MESSAGE, TURN
-from langchain_mq9.worker.conversations import thread_id
+from langchain_mq9.worker.bodies import thread_id
 from langchain_mq9.worker.fence import FencedSaver
 from langchain_mq9.worker.turns import Turns, mailbox_of_turn
 from mq9 import Retry

@@ -11,24 +11,24 @@ from typing import Any
 
 import orjson
 
-from langchain_mq9.headers import CONVERSATION
-from langchain_mq9.questions.interrupts import Kind
-from langchain_mq9.questions.records import KEPT_S, Origin, Record
+from langchain_mq9.calls import CONVERSATION
+from langchain_mq9.worker.interrupts import Kind
+from langchain_mq9.worker.records import KEPT_S, Origin, QuestionRecord, make_own_mailbox
 from mq9 import (
     Forbidden,
     IdConflict,
     LimitReached,
     MailboxFull,
     MailboxNotFound,
+    Message,
     Mq9Client,
     Payload,
 )
 from mq9.client.answer_ids import answer_digest
 from mq9.client.error_answers import HEADER as ERROR
 from mq9.client.error_answers import ErrorAnswer, Failure
-from mq9.models import Message
 from mq9.operations.conversations import extended
-from mq9.questions import RECEIPTS, TAG, Outcome, Receipt, closed
+from mq9.questions import RECEIPTS, TAG, AnswerOutcome, Receipt, closed
 
 logger = logging.getLogger("mq9.worker")
 
@@ -58,7 +58,7 @@ class QuestionMail:
         self._agent = agent
         self._answers = answers
 
-    async def ask(self, record: Record, to: str) -> None:
+    async def ask(self, record: QuestionRecord, to: str) -> None:
         """Send a question to a mailbox.
 
         Raises:
@@ -69,7 +69,7 @@ class QuestionMail:
         else:
             await self._send(record, to, record.question.to_json(), record.id, key=record.id)
 
-    async def ask_all(self, record: Record) -> None:
+    async def ask_all(self, record: QuestionRecord) -> None:
         """Send a question to each mailbox that is asked. Missing ones are left out, and logged.
 
         Raises:
@@ -86,7 +86,7 @@ class QuestionMail:
         for one in missing:
             logger.warning("a question does not reach everybody: %s", one)
 
-    async def ask_again(self, record: Record, to: str, answer: int, problem: str) -> None:
+    async def ask_again(self, record: QuestionRecord, to: str, answer: int, problem: str) -> None:
         """Send a question once more, in the place of the first, since an answer did not fit.
 
         Args:
@@ -98,7 +98,7 @@ class QuestionMail:
         body = replace(record.question, problem=problem).to_json()
         await self._send(record, to, body, f"{record.id}.{answer}", key=record.id)
 
-    async def withdraw(self, record: Record, text: str, *, but: str | None = None) -> None:
+    async def withdraw(self, record: QuestionRecord, text: str, *, but: str | None = None) -> None:
         """Put a note in the place of a question, so that nobody answers it in vain.
 
         Args:
@@ -126,7 +126,7 @@ class QuestionMail:
             except (MailboxNotFound, IdConflict) as error:  # an earlier note stands
                 logger.debug("a question needs no withdrawal: %s", error)
 
-    async def set_timers(self, record: Record) -> None:
+    async def set_timers(self, record: QuestionRecord) -> None:
         """Let the mailbox of the answers say when a question escalates, or expires."""
         for due, instant in (
             (Due.ESCALATION, record.escalate_at),
@@ -163,7 +163,7 @@ class QuestionMail:
         """Send the receipt of an answer to its sender, if the answer asks for one."""
         if answer.reply_to is None:
             return
-        is_accepted = receipt.outcome is Outcome.ACCEPTED
+        is_accepted = receipt.outcome is AnswerOutcome.ACCEPTED
         try:
             await self._client.reply(
                 answer,
@@ -198,7 +198,7 @@ class QuestionMail:
             logger.info("%s was answered before; that answer stands", origin.message)
 
     async def _send(
-        self, record: Record, to: str, payload: Payload, id_: str, *, key: str | None = None
+        self, record: QuestionRecord, to: str, payload: Payload, id_: str, *, key: str | None = None
     ) -> None:
         expires = record.question.expires
         await self._client.send(
@@ -247,3 +247,44 @@ def digest_of(message: Message) -> str:
 
 def _payload(body: Any) -> Payload:
     return body if isinstance(body, str) else orjson.dumps(body)
+
+
+_REASON = "its conversation waits for the answer to a question"
+_AT_ONCE = 100
+
+
+class Parking:
+    """Moves messages aside, into a mailbox for each thread, and back in their order.
+
+    Whoever calls this has the thread's turn.
+
+    Args:
+        client: The connection.
+        mail_address: The agent's mailbox, which messages come from and go back to.
+    """
+
+    def __init__(self, client: Mq9Client, mail_address: str) -> None:
+        self._client = client
+        self._address = mail_address
+
+    async def park(self, message: Message, thread_id: str) -> None:
+        """Move a message aside."""
+        aside = self._aside(thread_id)
+        await make_own_mailbox(self._client, aside)
+        await message.move(aside, reason=_REASON)
+
+    async def release(self, thread_id: str) -> None:
+        """Move back what was moved aside, if anything was."""
+        aside = self._aside(thread_id)
+        try:
+            while fetched := await self._client.fetch(
+                aside, group_name=self._address, num_msgs=_AT_ONCE, max_wait_ms=0
+            ):
+                for message in fetched:
+                    await message.move(self._address, reason="its conversation goes on")
+            await self._client.mailbox_drop(aside)
+        except MailboxNotFound:
+            return
+
+    def _aside(self, thread_id: str) -> str:
+        return f"{self._address}.waiting.{thread_id.replace('-', '')}"

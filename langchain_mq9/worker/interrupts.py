@@ -8,9 +8,43 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
+from langchain_core.tools import BaseTool
+from langgraph.pregel import Pregel
+from pydantic import BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import to_jsonable_python
 
-from mq9.questions import DECISIONS, Action, Question, decisions_of
+from mq9.questions import DECISIONS, Action, MailedQuestion, decisions_of
+
+
+def tool_schemas(graph: Any) -> dict[str, Mapping[str, Any]]:
+    """Return the schemas of a graph's tools by name, as far as they are known.
+
+    Args:
+        graph: A compiled graph, whose tools are those of its nodes. Of any other nothing is known.
+    """
+    found = {tool.name: _schema(tool) for tool in _tools(graph)}
+    return {name: schema for name, schema in found.items() if schema is not None}
+
+
+def _tools(graph: Any) -> Iterator[BaseTool]:
+    if not isinstance(graph, Pregel):
+        return
+    for node in graph.nodes.values():
+        by_name = getattr(node.bound, "tools_by_name", None)
+        if isinstance(by_name, Mapping):
+            yield from (one for one in by_name.values() if isinstance(one, BaseTool))
+
+
+def _schema(tool: BaseTool) -> Mapping[str, Any] | None:
+    schema: Any = tool.tool_call_schema
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        try:
+            return schema.model_json_schema()
+        except PydanticInvalidForJsonSchema:
+            return None
+    return schema if isinstance(schema, dict) else None
+
 
 NO_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 _TEXT_FIELDS = ("text", "question", "message", "description", "query")
@@ -41,7 +75,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AskedInterrupt:
     """What an interrupt asks.
 
     Attributes:
@@ -52,14 +86,14 @@ class Asked:
     """
 
     kind: Kind
-    question: Question
+    question: MailedQuestion
     to: str | None = None
     body: Any = None
 
 
 def asked(
     value: Any, response_schema: Any = None, tools: Mapping[str, Mapping[str, Any]] = NO_TOOLS
-) -> Asked:
+) -> AskedInterrupt:
     """Return what an interrupt asks.
 
     Args:
@@ -83,17 +117,21 @@ def asked(
         case Kind.MESSAGE:
             body = plain["content"] if "content" in plain else plain["text"]
             text = body if isinstance(body, str) else _compact(body)
-            question = Question(text=text, schema=schema)
-            return Asked(kind=kind, question=question, to=plain["to"], body=body)
+            question = MailedQuestion(text=text, schema=schema)
+            return AskedInterrupt(kind=kind, question=question, to=plain["to"], body=body)
         case Kind.VALUE:
             pass
     if actions:  # each of which says itself what may be answered
         text = "\n\n".join(one.text or one.name for one in actions)
-        return Asked(kind=kind, question=Question(text=text, value=plain, actions=actions))
-    return Asked(kind=kind, question=Question(text=_text(plain), value=plain, schema=schema))
+        return AskedInterrupt(
+            kind=kind, question=MailedQuestion(text=text, value=plain, actions=actions)
+        )
+    return AskedInterrupt(
+        kind=kind, question=MailedQuestion(text=_text(plain), value=plain, schema=schema)
+    )
 
 
-def resume_value(kind: Kind, question: Question, answer: Any) -> Any:
+def resume_value(kind: Kind, question: MailedQuestion, answer: Any) -> Any:
     """Return what an interrupt is resumed with.
 
     Args:

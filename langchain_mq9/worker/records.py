@@ -1,4 +1,4 @@
-"""The questions of an agent's graphs, kept in a mailbox until they are answered."""
+"""The questions of an agent's graphs, kept in a mailbox of its own until they are answered."""
 
 from __future__ import annotations
 
@@ -12,20 +12,72 @@ from typing import Any
 
 import orjson
 
-from langchain_mq9.questions.interrupts import Kind
-from langchain_mq9.questions.own import OwnMessages, make_own_mailbox
-from mq9 import IdConflict, Mq9Client
-from mq9.models import Message
-from mq9.questions import Question
+from langchain_mq9.worker.interrupts import Kind
+from mq9 import BadReply, IdConflict, Mq9Client
+from mq9.models import Message, SendPolicy
+from mq9.questions import MailedQuestion
 
 logger = logging.getLogger("mq9.worker")
+
+
+async def make_own_mailbox(client: Mq9Client, mail_address: str) -> None:
+    """Make a mailbox that only the agent sends to, if it is missing; close one that is open.
+
+    Raises:
+        Mq9Error: The broker refuses, or cannot be reached.
+    """
+    try:
+        await client.mailbox_create(name=mail_address, renew=True, send_policy=SendPolicy.CREATOR)
+        await client.mailbox_grant(mail_address, send_policy=SendPolicy.CREATOR)
+    except BadReply as error:
+        logger.warning("others may send to %s: %s", mail_address, error)
+
+
+class OwnMessages:
+    """Tells the messages of one agent from those of others.
+
+    If the broker authenticates the agent, only messages with that verified sender are its own.
+    Otherwise a message of a verified sender belongs to that sender, and the rest count as own: the
+    broker cannot tell them apart.
+
+    Args:
+        agent: The agent.
+        mail_address: The agent's mailbox.
+    """
+
+    def __init__(self, *, agent: str, mail_address: str) -> None:
+        self._agent = agent
+        self._prefix = f"{mail_address}."
+        self._identity: str | None = None
+
+    async def prepare(self, client: Mq9Client) -> None:
+        """Ask the broker as whom a connection is authenticated."""
+        self._identity = await client.whoami()
+
+    @property
+    def are_verified(self) -> bool:
+        """Whether the broker authenticates the agent."""
+        return self._identity is not None
+
+    def includes(self, message: Message) -> bool:
+        """Tell whether the agent has sent a message.
+
+        A move keeps the verified sender. So a message that was moved counts only if it came from a
+        mailbox of the agent itself, such as its dead letters.
+        """
+        if message.moved is not None and not message.moved.mailbox.startswith(self._prefix):
+            return not self.are_verified and not message.sender_verified
+        if message.sender_verified:
+            return message.sender == (self._identity or self._agent)
+        return not self.are_verified
+
 
 KEPT_S = 7 * 86_400  # how long it is known of a closed question how it ended
 _COPY = "."  # between the id of a question and the number of a mailbox that was asked
 _MOST_READ = 1_000  # records at once
 
 
-class State(StrEnum):
+class QuestionState(StrEnum):
     """Where a question stands: it waits for an answer, was answered, or will get none."""
 
     OPEN = "open"
@@ -53,7 +105,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class QuestionRecord:
     """A question that was asked.
 
     Attributes:
@@ -81,14 +133,14 @@ class Record:
     thread_id: str
     interrupt_id: str
     kind: Kind
-    question: Question
+    question: MailedQuestion
     body: Any = None
     asked: tuple[str, ...]
     asked_at: int
     origin: Origin
     escalate_to: str | None = None
     escalate_at: int | None = None
-    state: State = State.OPEN
+    state: QuestionState = QuestionState.OPEN
     answer: str | None = None
     answered_by: str | None = None
     answered_at: str | None = None
@@ -116,7 +168,7 @@ class Record:
         }
 
     @classmethod
-    def from_message(cls, message: Message) -> Record:
+    def from_message(cls, message: Message) -> QuestionRecord:
         """Read what is stored. Fields of later releases are left out.
 
         Raises:
@@ -127,14 +179,14 @@ class Record:
             fields = {
                 one.name: stored[one.name] for one in dataclasses.fields(cls) if one.name in stored
             }
-            question = Question.from_json(fields["question"])
+            question = MailedQuestion.from_json(fields["question"])
             origin = Origin(**fields["origin"] | {"path": tuple(fields["origin"]["path"])})
             read: dict[str, Any] = {
                 "kind": Kind(fields["kind"]),
                 "question": question,
                 "asked": tuple(fields["asked"]),
                 "origin": origin,
-                "state": State(fields["state"]),
+                "state": QuestionState(fields["state"]),
             }
             record = cls(**fields | read)
         except (AttributeError, KeyError, TypeError) as error:
@@ -159,7 +211,7 @@ def identity_of(thread_id: str, interrupt_id: str, value: Any, after: str | None
     return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-class Records:
+class QuestionRecords:
     """Keeps the records of an agent in a mailbox, each under its correlation id as the key.
 
     Only records of the agent itself count, as far as the broker knows senders. The key of a record
@@ -184,39 +236,39 @@ class Records:
         """Make the mailbox if it is missing."""
         await make_own_mailbox(self._client, self._address)
 
-    async def get(self, correlation_id: str) -> Record | None:
+    async def get(self, correlation_id: str) -> QuestionRecord | None:
         """Return the record of a correlation id, whichever asked mailbox has it."""
         key = correlation_id.partition(_COPY)[0]
         record = self._newest(await self._client.query(self._address, key=key)) if key else None
         return None if record is None or record.mailbox_of(correlation_id) is None else record
 
-    async def find(self, identity: str) -> Record | None:
+    async def find(self, identity: str) -> QuestionRecord | None:
         """Return the record of an interrupt."""
         found = await self._client.query(self._address, tags=[identity], limit=_MOST_READ)
         return self._newest(found)
 
-    async def open_in(self, thread_id: str) -> list[Record]:
+    async def open_in(self, thread_id: str) -> list[QuestionRecord]:
         """Return the open questions of a thread, the newest ones where there are more."""
-        tags = [State.OPEN, thread_id]
+        tags = [QuestionState.OPEN, thread_id]
         found = await self._client.query(self._address, tags=tags, limit=_MOST_READ)
         return self._read(found)
 
-    def _newest(self, found: Iterable[Message]) -> Record | None:
+    def _newest(self, found: Iterable[Message]) -> QuestionRecord | None:
         records = self._read(found)
         return records[-1] if records else None
 
-    def _read(self, found: Iterable[Message]) -> list[Record]:
+    def _read(self, found: Iterable[Message]) -> list[QuestionRecord]:
         records = []
         for one in found:
             if one.moved is not None or not self._own.includes(one):
                 continue
             try:
-                records.append(Record.from_message(one))
+                records.append(QuestionRecord.from_message(one))
             except ValueError as error:  # of a stranger, where the broker does not know senders
                 logger.warning("%s: %s", self._address, error)
         return records
 
-    async def add(self, record: Record) -> Record:
+    async def add(self, record: QuestionRecord) -> QuestionRecord:
         """Store a new record, and return it; or that which is stored of its interrupt already."""
         try:
             await self._store(record, f"asked.{record.identity}")
@@ -227,7 +279,7 @@ class Records:
             return stored
         return record
 
-    async def claim(self, record: Record) -> bool:
+    async def claim(self, record: QuestionRecord) -> bool:
         """Store which answer is accepted, and tell whether it is this one and no faster one."""
         try:
             await self._store(record, f"claimed.{record.id}.{record.refused}")
@@ -235,25 +287,25 @@ class Records:
             return False
         return True
 
-    async def reopen(self, record: Record) -> None:
+    async def reopen(self, record: QuestionRecord) -> None:
         """Store that the accepted answer was refused after all: another may be given."""
         await self._store(record, f"reopened.{record.id}.{record.refused}")
 
-    async def escalate(self, record: Record) -> None:
+    async def escalate(self, record: QuestionRecord) -> None:
         """Store whom it is sent to as well."""
         await self._store(record, f"escalated.{record.id}.{record.refused}")
 
-    async def close(self, record: Record) -> None:
+    async def close(self, record: QuestionRecord) -> None:
         """Store how it ended."""
         await self._store(record, f"{record.state}.{record.id}")
 
-    async def _store(self, record: Record, idempotency_id: str) -> None:
+    async def _store(self, record: QuestionRecord, idempotency_id: str) -> None:
         await self._client.send(
             self._address,
             record.to_json(),
             key=record.id,
             id=idempotency_id,
             tags=[record.state, record.thread_id, record.identity],
-            ttl=None if record.state is State.OPEN else KEPT_S,
+            ttl=None if record.state is QuestionState.OPEN else KEPT_S,
             sender=self._agent,
         )

@@ -1,4 +1,4 @@
-"""The questions of an agent's graphs: asked once, answered once, escalated, and given up."""
+"""Questions of graphs to people: asked, answered, escalated and given up."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from langgraph.types import Interrupt
 
-from langchain_mq9.control_values import control_value
-from langchain_mq9.headers import PROGRESS
-from langchain_mq9.questions.interrupts import Asked, Kind, asked, resume_value
-from langchain_mq9.questions.mail import Due, QuestionMail, digest_of, due_of
-from langchain_mq9.questions.own import OwnMessages
-from langchain_mq9.questions.parking import Parking
-from langchain_mq9.questions.records import Origin, Record, Records, State, identity_of
+from langchain_mq9.calls import PROGRESS
+from langchain_mq9.worker.bodies import control_value
+from langchain_mq9.worker.interrupts import AskedInterrupt, Kind, asked, resume_value
+from langchain_mq9.worker.question_mail import Due, Parking, QuestionMail, digest_of, due_of
+from langchain_mq9.worker.records import (
+    Origin,
+    OwnMessages,
+    QuestionRecord,
+    QuestionRecords,
+    QuestionState,
+    identity_of,
+)
 from mq9 import (
     InvalidAddress,
     InvalidRequest,
@@ -29,15 +34,16 @@ from mq9 import (
 from mq9 import address as addresses
 from mq9.client.error_answers import ErrorAnswer, Failure
 from mq9.protocol.checks import shown
-from mq9.questions import InvalidAnswer, Outcome, Receipt, answer_of
+from mq9.questions import AnswerOutcome, InvalidAnswer, Receipt, answer_of
 
 if TYPE_CHECKING:
     from langchain_mq9.worker.turns import Turn
 
+
 logger = logging.getLogger("mq9.worker")
 
 _EARLIEST_TIMER_S = 60.0  # by which two machines' clocks may differ
-_ACCEPTED = Receipt(outcome=Outcome.ACCEPTED)
+_ACCEPTED = Receipt(outcome=AnswerOutcome.ACCEPTED)
 _UNANSWERED = "nobody answered it in time"
 _OVER = (
     "the run that asked is over: another run has followed in its thread, its checkpoint is gone, "
@@ -89,7 +95,7 @@ class Resume(Protocol):
     """Lets the run of a question go on; the caller has its thread's turn."""
 
     async def __call__(
-        self, record: Record, value: Any, turn: Turn, *, is_repeated: bool
+        self, record: QuestionRecord, value: Any, turn: Turn, *, is_repeated: bool
     ) -> Resumed | None:
         """Return what became of the run; None when it is over without this answer.
 
@@ -115,7 +121,7 @@ class _Refused(Exception):
     """
 
     def __init__(
-        self, text: str, *, outcome: Outcome = Outcome.REFUSED, by: str | None = None
+        self, text: str, *, outcome: AnswerOutcome = AnswerOutcome.REFUSED, by: str | None = None
     ) -> None:
         super().__init__(text)
         self.receipt = Receipt(outcome=outcome, text=text, by=by)
@@ -156,7 +162,7 @@ class Questions:
         self._resume = resume
         self._count = count
         self._own = OwnMessages(agent=agent, mail_address=mail_address)
-        self._records = Records(
+        self._records = QuestionRecords(
             client, self._own, agent=agent, mail_address=f"{mail_address}.questions"
         )
         self._mail = QuestionMail(client, agent=agent, answers=self.answers)
@@ -178,7 +184,7 @@ class Questions:
         thread_id: str,
         interrupts: Sequence[Interrupt[Any]],
         *,
-        after: Record | None = None,
+        after: QuestionRecord | None = None,
     ) -> None:
         """Ask what a run interrupted itself for, as far as it was not asked before.
 
@@ -198,7 +204,7 @@ class Questions:
         recipients = [self._recipients(one) for one in requests]
         for interrupt, request, to in zip(interrupts, requests, recipients, strict=True):
             record = await self._recorded(origin, thread_id, interrupt, request, to, after)
-            if record.state is State.OPEN and record.answer is None:
+            if record.state is QuestionState.OPEN and record.answer is None:
                 await self._mail.set_timers(record)
                 await self._mail.ask_all(record)
 
@@ -264,18 +270,18 @@ class Questions:
                 told = f"the run failed with the answer of {record.answered_by}: {reason}"
                 await self._close(record, Failure.FAILED, told)
 
-    async def _accepted(self, message: Message) -> Record | None:
+    async def _accepted(self, message: Message) -> QuestionRecord | None:
         """Return the open question whose accepted answer a message is; None if it is none."""
         if message.correlation_id is None:
             return None
         record = await self._records.get(message.correlation_id)
-        if record is None or record.state is not State.OPEN:
+        if record is None or record.state is not QuestionState.OPEN:
             return None
         return record if record.answer == digest_of(message) else None
 
     # What is asked
 
-    def _recipients(self, request: Asked) -> tuple[str, ...]:
+    def _recipients(self, request: AskedInterrupt) -> tuple[str, ...]:
         if request.to is not None:
             return (mailbox_of(request.to),)
         if not self._policy.humans:
@@ -290,10 +296,10 @@ class Questions:
         origin: Origin,
         thread_id: str,
         interrupt: Interrupt[Any],
-        request: Asked,
+        request: AskedInterrupt,
         to: tuple[str, ...],
-        after: Record | None,
-    ) -> Record:
+        after: QuestionRecord | None,
+    ) -> QuestionRecord:
         """Return the record of an interrupt, stored when this returns."""
         value = request.question.value if request.body is None else request.body
         is_again = after is not None and after.interrupt_id == interrupt.id
@@ -305,7 +311,7 @@ class Questions:
             return known
         now, policy = self._client.clock.now_ms() // 1000, self._policy
         escalates = request.to is None and policy.escalate_to is not None
-        record = Record(
+        record = QuestionRecord(
             id=self._client.new_id() + self._client.new_id(),
             identity=identity,
             thread_id=thread_id,
@@ -333,7 +339,7 @@ class Questions:
 
     # What is answered
 
-    async def _record_of(self, message: Message) -> Record:
+    async def _record_of(self, message: Message) -> QuestionRecord:
         if due_of(message) is not None and not self._own.includes(message):
             raise _Refused("it is a timer of somebody else")
         if message.correlation_id is None:
@@ -347,7 +353,7 @@ class Questions:
         record = await self._record_of(message)
         answer = digest_of(message)
         is_repeated = record.answer == answer
-        if is_repeated and record.state is State.ANSWERED and message.delivery_count > 1:
+        if is_repeated and record.state is QuestionState.ANSWERED and message.delivery_count > 1:
             await self._mail.receipt(message, _ACCEPTED)
             await self._finish(record)  # a crash came before the ack
             return
@@ -368,7 +374,7 @@ class Questions:
                 if not await self._records.claim(record):
                     raise _Refused(
                         "the question has been answered by another message",
-                        outcome=Outcome.CLOSED,
+                        outcome=AnswerOutcome.CLOSED,
                     )
             if is_final:
                 await self._mail.receipt(message, _ACCEPTED)
@@ -378,45 +384,47 @@ class Questions:
             raise _Refused(f"it does not fit the question: {error}") from error
         if resumed is None:
             await self._close(record, Failure.FAILED, _OVER)
-            raise _Refused(_OVER, outcome=Outcome.CLOSED)
+            raise _Refused(_OVER, outcome=AnswerOutcome.CLOSED)
         await self._mail.receipt(message, _ACCEPTED)
         if resumed.interrupts:
             await self.ask(record.origin, record.thread_id, resumed.interrupts, after=record)
         elif resumed.answer is not None:
             await self._mail.answer(record.origin, resumed.answer)
-        record = replace(record, state=State.ANSWERED)
+        record = replace(record, state=QuestionState.ANSWERED)
         await self._records.close(record)
         await self._finish(record)
         self._count("answered")
 
-    async def _check(self, record: Record, message: Message, answer: str) -> None:
+    async def _check(self, record: QuestionRecord, message: Message, answer: str) -> None:
         """Check that an answer may be given to a question, by this sender and now.
 
         Raises:
             _Refused: It may not.
         """
         await self._check_sender(record, message)
-        if record.state is State.ANSWERED:
+        if record.state is QuestionState.ANSWERED:
             raise _Refused(
                 f"the question has been answered by {shown(record.answered_by)}",
-                outcome=Outcome.CLOSED,
+                outcome=AnswerOutcome.CLOSED,
                 by=record.answered_by,
             )
         if record.answer == answer:
             return  # it was in time when it was accepted, though its run may have failed since
-        if record.state is State.CLOSED:
-            raise _Refused("it is too late: the question was given up", outcome=Outcome.CLOSED)
+        if record.state is QuestionState.CLOSED:
+            raise _Refused(
+                "it is too late: the question was given up", outcome=AnswerOutcome.CLOSED
+            )
         if record.answer is not None:
             raise _Refused(
                 f"the question has been answered by {shown(record.answered_by)}",
-                outcome=Outcome.CLOSED,
+                outcome=AnswerOutcome.CLOSED,
                 by=record.answered_by,
             )
         expires = record.question.expires
         if expires is not None and message.create_time >= expires:
-            raise _Refused("it is too late: the question has expired", outcome=Outcome.CLOSED)
+            raise _Refused("it is too late: the question has expired", outcome=AnswerOutcome.CLOSED)
 
-    async def _check_sender(self, record: Record, message: Message) -> None:
+    async def _check_sender(self, record: QuestionRecord, message: Message) -> None:
         """Check that the sender of an answer was asked, as far as senders are known.
 
         Those who may take messages from a mailbox that was asked may answer for it: the broker
@@ -437,7 +445,7 @@ class Questions:
                 return
         raise _Refused(f"{shown(sender)} was not asked")
 
-    async def _ask_again(self, record: Record, message: Message, problem: str) -> None:
+    async def _ask_again(self, record: QuestionRecord, message: Message, problem: str) -> None:
         """Keep a question open, and tell whoever answered it why that did not fit."""
         if record.answer is not None:
             record = replace(
@@ -451,7 +459,7 @@ class Questions:
         await self._mail.ask_again(record, _answered_at(record, message), message.msg_id, problem)
 
     async def _close(
-        self, record: Record, failure: Failure, error: str, *, told: str | None = None
+        self, record: QuestionRecord, failure: Failure, error: str, *, told: str | None = None
     ) -> None:
         """Give up the run of a question, with whatever else it asks; idempotent.
 
@@ -468,7 +476,7 @@ class Questions:
             if one.origin.message == record.origin.message and one.id != record.id
         ]
         for one in (*others, record):  # itself last, as a crash may come in between
-            await self._records.close(replace(one, state=State.CLOSED))
+            await self._records.close(replace(one, state=QuestionState.CLOSED))
             await self._finish(one, error if told is None else told)
         logger.warning(
             "a run was given up: %s (reference %s)",
@@ -477,7 +485,7 @@ class Questions:
             extra={"thread_id": record.thread_id},
         )
 
-    async def _finish(self, record: Record, told: str | None = None) -> None:
+    async def _finish(self, record: QuestionRecord, told: str | None = None) -> None:
         """Do what is left when a question is closed; idempotent.
 
         Args:
@@ -512,9 +520,9 @@ class Questions:
         else:
             await self._expire(record)
 
-    async def _escalate(self, record: Record) -> None:
+    async def _escalate(self, record: QuestionRecord) -> None:
         to = record.escalate_to
-        if to is None or record.state is not State.OPEN or record.answer is not None:
+        if to is None or record.state is not QuestionState.OPEN or record.answer is not None:
             return
         if to not in record.asked:
             record = replace(record, asked=(*record.asked, to))
@@ -523,11 +531,11 @@ class Questions:
             logger.info("asking %s as well", to, extra={"thread_id": record.thread_id})
         await self._mail.ask(record, to)
 
-    async def _expire(self, record: Record) -> None:
+    async def _expire(self, record: QuestionRecord) -> None:
         """Give up the run of a question, with whatever else it asks."""
-        if record.state is State.CLOSED and record.answer is None:
+        if record.state is QuestionState.CLOSED and record.answer is None:
             await self._finish(record, _UNANSWERED)  # a crash came before the ack
-        if record.state is not State.OPEN or record.answer is not None:
+        if record.state is not QuestionState.OPEN or record.answer is not None:
             return
         error = f"nobody has answered in time: {record.question.text}"
         await self._close(record, Failure.EXPIRED, error, told=_UNANSWERED)
@@ -548,7 +556,7 @@ def mailboxes_of(names: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(mailbox_of(one) for one in given))
 
 
-def _answered_at(record: Record, message: Message) -> str:
+def _answered_at(record: QuestionRecord, message: Message) -> str:
     """Return the asked mailbox that an answer is for."""
     for named in (message.from_mailbox, _own_mailbox(message.sender)):
         if named is not None and named in record.asked:

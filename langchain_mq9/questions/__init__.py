@@ -1,1 +1,0 @@
-"""Interrupts of a graph as mailed questions: ``interrupts`` reads them, ``records`` keeps them."""

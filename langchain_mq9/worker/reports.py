@@ -1,0 +1,214 @@
+"""What a worker tells of itself: counters, the registration it keeps, and progress of its runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from langchain_mq9.calls import PROGRESS, PROGRESS_OF
+from mq9 import (
+    AgentNotFound,
+    ConsumerCounters,
+    IdConflict,
+    InvalidRequest,
+    MailboxNotFound,
+    Mq9Client,
+    Mq9Error,
+    NotConnected,
+    Unreachable,
+)
+from mq9.clock import sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCounters:
+    """What a worker has done so far.
+
+    Attributes:
+        mail: What became of the messages; see ``ConsumerCounters``.
+        started: Runs that ended without having been cut off.
+        continued: Runs that ended after they went on from a checkpoint, since they had failed or
+            their process had died.
+        repeated: Messages that came again after their run had ended, and were only answered.
+        progress: Progress messages that were sent.
+        asked: Questions that people were asked.
+        answered: Those whose answers let their runs go on.
+        refused: Answers that were not accepted, and moved to the dead-letter mailbox.
+        escalated: Questions that were sent to a second person.
+        expired: Questions that nobody answered in time, whose runs were given up.
+        parked: Messages that came while their conversation waited for a person, and were moved
+            aside until it went on.
+    """
+
+    mail: ConsumerCounters
+    started: int = 0
+    continued: int = 0
+    repeated: int = 0
+    progress: int = 0
+    asked: int = 0
+    answered: int = 0
+    refused: int = 0
+    escalated: int = 0
+    expired: int = 0
+    parked: int = 0
+
+
+logger = logging.getLogger("mq9.worker")
+
+
+class Presence:
+    """Registers an agent, and reports three times in the registration's lifetime that it lives.
+
+    When that ends, the registration stays for its lifetime: other workers of the agent may live,
+    and one that is started anew meanwhile has never been away.
+
+    Args:
+        client: The connection.
+        agent: The agent.
+        mail_address: Its mailbox.
+        capabilities: What it can do: a text, or an AgentCard.
+        ttl: After how many seconds of silence the registration expires.
+
+    Raises:
+        InvalidRequest: The card is another agent's.
+    """
+
+    def __init__(
+        self,
+        client: Mq9Client,
+        *,
+        agent: str,
+        mail_address: str,
+        capabilities: str | Mapping[str, Any],
+        ttl: int,
+    ) -> None:
+        who = {"name": agent, "mailbox": mail_address}
+        card = {"payload": capabilities} if isinstance(capabilities, str) else dict(capabilities)
+        for name, own in who.items():
+            if card.get(name, own) != own:
+                raise InvalidRequest(f"capabilities: its {name} is {card[name]!r}, not {own!r}")
+        self._client = client
+        self._who = who
+        self._card = card | who
+        self._ttl = ttl
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, report: Callable[[], Mapping[str, Any]]) -> None:
+        """Register the agent, and go on reporting.
+
+        Args:
+            report: Returns what else to report.
+        """
+        await self._register()
+        self._task = asyncio.create_task(self._report(report))
+
+    async def stop(self) -> None:
+        """Report no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _register(self) -> None:
+        await self._client.agent_register(self._card, ttl=self._ttl)
+
+    async def _report(self, report: Callable[[], Mapping[str, Any]]) -> None:
+        while True:
+            await sleep(self._client.clock, self._ttl / 3)
+            try:
+                try:
+                    await self._client.agent_report({**self._who, "status": "working", **report()})
+                except AgentNotFound:
+                    await self._register()
+            except Mq9Error as error:
+                if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
+                    return  # the client was closed
+                logger.warning("the agent could not report: %s", error)
+
+
+_LONGEST_HEADER = 256
+
+
+class RunProgress:
+    """Tells whoever waits for the answer to a message what its run does.
+
+    These messages have no ``correlation_id``, which is the answer's alone: who waits for that does
+    not take them for it.
+
+    Args:
+        client: The connection.
+        agent: Who tells it.
+        message: The key of the message.
+        reply_to: Where it is answered.
+        correlation_id: What it is answered under.
+    """
+
+    def __init__(
+        self,
+        client: Mq9Client,
+        agent: str,
+        *,
+        message: str,
+        reply_to: str,
+        correlation_id: str | None,
+    ) -> None:
+        self._client = client
+        self._agent = agent
+        self._message = message
+        self._reply_to = reply_to
+        self._correlation_id = correlation_id
+        self.sent = 0
+
+    async def listen(self, mode: str, event: Any) -> None:
+        """Tell of a node that has ended, or what a node has written for its listeners."""
+        if mode == "custom":
+            await self._send("custom", {"type": "progress", "value": event}, None)
+        elif "result" in event and not event.get("error") and not event.get("interrupts"):
+            name = str(event["name"])
+            await self._send(name, {"type": "progress", "node": name}, str(event["id"]))
+
+    async def tell_failure(self, reference: str) -> None:
+        """Tell that the message failed for the first time, and is tried again.
+
+        Args:
+            reference: What stands in the log.
+        """
+        await self._send("failed", {"type": "progress", "failed": reference}, None)
+
+    async def _send(self, name: str, body: dict[str, Any], task: str | None) -> None:
+        try:
+            payload = to_json(body)
+        except (PydanticSerializationError, ValueError) as error:
+            logger.warning("what a node wrote for its listeners is no JSON: %s", error)
+            return
+        headers = {PROGRESS: _header(name)}
+        if self._correlation_id is not None:
+            headers[PROGRESS_OF] = self._correlation_id
+        # The same again when the step is: a run that was cut off repeats what was not stored.
+        what = f"{self._message}\0{task or ''}\0".encode() + payload
+        try:
+            await self._client.send(
+                self._reply_to,
+                payload,
+                id=f"progress.{hashlib.sha256(what).hexdigest()}",
+                sender=self._agent,
+                headers=headers,
+            )
+        except (MailboxNotFound, IdConflict) as error:
+            logger.debug("nobody is told of progress: %s", error)
+        except Mq9Error as error:
+            logger.warning("progress could not be told: %s", error)
+        else:
+            self.sent += 1
+
+
+def _header(name: str) -> str:
+    text = "".join(one if one.isprintable() else "?" for one in name).strip()
+    return text[:_LONGEST_HEADER] or "node"
