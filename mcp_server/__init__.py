@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mq9.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mcp_server.agents.callers import Callers
+    from mcp_server.callers import Callers
     from mcp_server.server import make_server
     from mcp_server.settings import Settings
 
@@ -19,7 +19,7 @@ if not TYPE_CHECKING:  # which would let every name pass
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "agents.callers": ("Callers",),
+            "callers": ("Callers",),
             "server": ("make_server",),
             "settings": ("Settings",),
         },

@@ -12,15 +12,12 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PaginatedRequestParams
 
-from mcp_server.agents.callers import Callers, Context
-from mcp_server.agents.own_mailboxes import OwnMailboxes
-from mcp_server.features.completions import Completions
+from mcp_server.callers import Callers, Context, OwnMailboxes
 from mcp_server.features.prompts import Prompts
-from mcp_server.features.resources import Resources
+from mcp_server.features.resources import Completions, Resources
 from mcp_server.features.subscriptions import Subscriptions
 from mcp_server.features.tools import Tools
-from mcp_server.instructions import instructions
-from mcp_server.settings import Settings
+from mcp_server.settings import Settings, instructions
 from mq9 import InvalidRequest, Mq9Error
 from mq9.address import shown
 from mq9.operations import OperationError

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import os
+import select
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
-from anyio import AsyncFile
+from anyio import AsyncFile, to_thread
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
@@ -18,13 +22,12 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, Req
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_server.agents.callers import Callers, connect_to
-from mcp_server.agents.naming import WorkingDirectory
-from mcp_server.piped_output import piped_output
+from mcp_server.callers import Callers, connect_to
+from mcp_server.naming import WorkingDirectory
 from mcp_server.server import make_server
 from mcp_server.settings import AUTO, Settings
-from mcp_server.startup.early_responder import ANSWERED_ID, acknowledged
-from mcp_server.startup.stdin_reader import StdinReader, read_standard_input
+from mcp_server.startup.answers import ANSWERED_ID, acknowledged
+from mcp_server.startup.begin import StdinReader, read_standard_input
 from mq9.cli.signals import ended_by_signals
 
 _logger = logging.getLogger("mq9.mcp")
@@ -192,3 +195,71 @@ def _id(value: object) -> RequestId | None:
     if isinstance(value, str) and value.isprintable():
         return value
     return value if type(value) is int else None
+
+
+class PipedOutput:
+    """Writes texts to a pipe, of which only ``write`` and ``flush`` are asked for.
+
+    A pipe that is ready takes so many bytes without blocking. What is longer, or comes while the
+    client does not read, is written by a thread, so that the event loop never waits.
+
+    Args:
+        pipe: Nobody else writes to it.
+    """
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self._readiness = select.poll()
+        self._readiness.register(pipe, select.POLLOUT)
+
+    async def write(self, text: str) -> None:
+        """Write a text to the pipe, which has taken all of it when this returns."""
+        data = text.encode()
+        if len(data) <= select.PIPE_BUF and self._is_ready():
+            self._write(data)
+        else:
+            await to_thread.run_sync(self._write, data)
+
+    async def flush(self) -> None:
+        """Do nothing: what was written is in the pipe."""
+
+    def _is_ready(self) -> bool:
+        return any(event == select.POLLOUT for _, event in self._readiness.poll(0))
+
+    def _write(self, data: bytes) -> None:
+        self._pipe.write(data)
+        self._pipe.flush()
+
+
+@contextmanager
+def piped_output() -> Iterator[PipedOutput | None]:
+    """Take standard output while inside; what others print goes to standard error.
+
+    None where it is no pipe: for those the MCP SDK does so.
+    """
+    if not _is_pipe():
+        yield None
+        return
+    import fcntl  # noqa: PLC0415  # which Windows has not
+
+    wire = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.dup2(2, 1)
+    try:
+        # It is not closed: a thread may still be writing.
+        yield PipedOutput(os.fdopen(wire, "wb", closefd=False))
+    finally:
+        os.dup2(wire, 1)
+
+
+def _is_pipe() -> bool:
+    """Tell whether standard output is a pipe that can be asked, and standard error is there."""
+    if not hasattr(select, "poll") or sys.stdout is None or sys.stderr is None:
+        return False
+    try:
+        return (
+            sys.stdout.fileno() == 1
+            and sys.stderr.fileno() == 2
+            and stat.S_ISFIFO(os.fstat(1).st_mode)
+        )
+    except (OSError, ValueError):  # it is no file, or closed
+        return False

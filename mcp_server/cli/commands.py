@@ -2,12 +2,236 @@
 
 from __future__ import annotations
 
-from mcp_server.cli.install import install
-from mcp_server.cli.serve import app
+import asyncio
+import inspect
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+import typer.main
+
+from mcp_server.cli import SUMMARY
 from mcp_server.hosts.doctor import doctor
+from mcp_server.hosts.entry import DEFAULT_KEY, make_entry
+from mcp_server.hosts.host import Host, Machine, Scope
+from mcp_server.hosts.known import HOSTS, host_named
+from mcp_server.hosts.plan import Plan, plan_install, plan_undo
+from mcp_server.http.settings import http_settings, refuse_http_options
+from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
+from mcp_server.settings import AUTO
+from mcp_server.startup.begin import StdinReader
+from mq9.cli import logs
 from mq9.cli.call import register
+from mq9.cli.output import harmless
+from mq9.cli.program import Program, new_app
+from mq9.errors import InvalidRequest
+from mq9.transport.open import default_url
 
-__all__ = ["app"]
+_HELP = f"""{SUMMARY}
 
-app.command()(install)
+Without a command it serves MCP on standard input and output, which is how hosts start it:
+`mq9-mcp install HOST` writes that into a host's configuration. With --http it serves streamable
+HTTP instead.
+
+Without --server the broker is the one that MQ9_SERVER names, else the file that this user's
+programs share: two hosts on one machine can write to each other with nothing else running.
+"""
+
+app = new_app(cls=Program, help=_HELP)
+
+
+def _serve(context: typer.Context, **given: Any) -> None:
+    if find_spec("mcp") is None:  # what needs it is loaded when it is used
+        raise ModuleNotFoundError("No module named 'mcp'", name="mcp")
+    if context.invoked_subcommand is not None:
+        _refuse_options(context, context.invoked_subcommand)
+        return
+    options = Options(**given)
+    check_log_level(options)
+    logs.configure(options.log_level, os.environ.get("MQ9_LOG_FORMAT") or "text")
+    settings = options.settings()
+    if options.http:
+        http = http_settings(options, settings)
+        from mcp_server.http.serving import serve_http  # noqa: PLC0415  # the SDK takes a second
+
+        asyncio.run(serve_http(settings, options.agent, options.mail_address, options.server, http))
+        return
+    refuse_http_options(options)
+    if options.agent == AUTO and options.mail_address is not None:
+        raise InvalidRequest(
+            f"mail_address: {options.mail_address!r} is one mailbox, and agents that are named "
+            "automatically have one each; leave it out, or give the agent a name"
+        )
+    reader = context.obj if isinstance(context.obj, StdinReader) else None
+    agent = options.known_agent()
+    from mcp_server.stdio import serve_stdio  # noqa: PLC0415  # the SDK takes a second
+
+    asyncio.run(serve_stdio(settings, agent, options.mail_address, options.server, reader))
+
+
+def check_log_level(options: Options) -> None:
+    """Refuse a level of the log that is none.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    level = options.log_level
+    if level.lower() not in LOG_LEVELS:
+        raise InvalidRequest(f"log_level: {level!r} is not debug, info, warning or error")
+
+
+def _refuse_options(context: typer.Context, command: str) -> None:
+    """Refuse what stands before a command, which would not heed it."""
+    for name, value in context.params.items():
+        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE":
+            raise InvalidRequest(
+                f"{name}: {value!r} is for serving; what {command} takes stands behind it"
+            )
+
+
+def _parameters() -> list[inspect.Parameter]:
+    """Return the options as typer reads them from a signature."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    types = get_type_hints(Options)
+    return [
+        inspect.Parameter(
+            name,
+            kind,
+            default=FIELDS[name].default,
+            annotation=Annotated[
+                types[name],
+                typer.Option(
+                    flag(name),
+                    help=one.help,
+                    envvar=one.variable,
+                    metavar=one.metavar,
+                    min=one.least,
+                    max=one.most,
+                    dir_okay=types[name] != Path | None,
+                ),
+            ],
+        )
+        for name, one in DECLARED.items()
+    ]
+
+
+_context = inspect.Parameter(
+    "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+)
+_all = [_context, *_parameters()]
+_serve.__signature__ = inspect.Signature(_all)  # type: ignore[attr-defined]  # typer reads it
+_serve.__annotations__ = {one.name: one.annotation for one in _all}
+app.callback(invoke_without_command=True)(_serve)
+
+
+@app.command()
+def install(  # noqa: PLR0917  # typer passes every option by name
+    host: Annotated[str, typer.Argument(metavar="HOST", help=f"One of {', '.join(HOSTS)}.")],
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            help="Who the host is among the agents; auto: that of host and project.  "
+            "[default: HOST; auto with --project]"
+        ),
+    ] = None,
+    mail_address: Annotated[str | None, typer.Option(help=DECLARED["mail_address"].help)] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Broker.  [default: MQ9_SERVER, else one file per user]"),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", help="A further option of mq9-mcp, such as --read-only. Repeatable."
+        ),
+    ] = None,
+    key: Annotated[str, typer.Option(help="What the host calls the server.")] = DEFAULT_KEY,
+    project: Annotated[
+        bool, typer.Option("--project", help="For the project in this directory only.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--print", help="Print the entry, and change nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Edit the file, though the host has its own command.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put back what was there before.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Write this server into a host's configuration, after showing what changes.
+
+    The rest of the configuration stays as it is. Start the host anew afterwards.
+    """
+    found, machine = host_named(host), Machine.here()
+    scope: Scope = "project" if project else "user"
+    if undo:
+        plan = plan_undo(found, machine, key=key, scope=scope, edit=edit)
+        _carry_out(found, plan, yes=yes, dry_run=dry_run)
+        return
+    own = [] if mail_address is None else ["--mail-address", mail_address]
+    _check(agent or found.name, [*own, *(option or ())])
+    entry = make_entry(
+        found,
+        machine,
+        server=server if server is not None or project else default_url(),
+        scope=scope,
+        agent=agent,
+        mail_address=mail_address,
+        options=option or (),
+        key=key,
+    )
+    if show:
+        typer.echo(entry.text)
+        return
+    _carry_out(found, plan_install(entry, machine, edit=edit), yes=yes, dry_run=dry_run)
+
+
+def _check(agent: str, words: Sequence[str]) -> None:
+    """See that a host could start the server with these options.
+
+    Raises:
+        InvalidRequest: One of them is none, or not for standard input and output.
+    """
+    command = typer.main.get_command(app)
+    with command.make_context("mq9-mcp", ["--agent", agent, *words]) as context:
+        options = Options(**context.params)
+        rest = [*context._protected_args, *context.args]  # noqa: SLF001  # what is no option
+    if rest:
+        raise InvalidRequest(f"with: {rest[0]!r} is no option")
+    if options.http:
+        raise InvalidRequest(
+            "with: hosts start the server on standard input and output, not --http"
+        )
+    refuse_http_options(options)
+    for name, given in (("agent", options.agent), ("server", options.server)):
+        if any(one.split("=")[0] == flag(name) for one in words):
+            raise InvalidRequest(f"with: {given!r} is what {flag(name)} of install is for")
+    options.settings().identity(options.known_agent(), options.mail_address)
+    check_log_level(options)
+
+
+def _carry_out(host: Host, plan: Plan, *, yes: bool, dry_run: bool) -> None:
+    """Show a plan, ask, and carry it out."""
+    if not plan.is_change:
+        typer.echo(f"{plan.path} is as it should be; nothing to do")
+        return
+    if plan.command:
+        typer.echo(f"runs: {harmless(plan.command)}")
+    if plan.config.closes:
+        typer.echo(f"{plan.path} holds a password or token: only you can read it afterwards")
+    typer.echo(harmless(plan.diff) or "only what is remembered of an earlier install goes")
+    if dry_run:
+        return
+    if not yes:
+        typer.confirm(f"\nChange {plan.path}?", abort=True, err=True)
+    plan.apply()
+    typer.echo(f"done; start {host.title} anew")
+
+
 register(app, "doctor", doctor)

@@ -18,7 +18,7 @@ from mcp_types import (
     TextContent,
 )
 
-from mcp_server.agents.callers import Callers, Context
+from mcp_server.callers import Callers, Context
 from mcp_server.features.resources import guide
 from mcp_server.settings import Settings
 from mq9.address import shown

@@ -1,4 +1,4 @@
-"""Mailboxes, messages and agents as resources to look at."""
+"""Mailboxes, messages and agents as resources to look at, and completed as they are typed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from urllib.parse import unquote
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
     ListResourcesResult,
     ListResourceTemplatesResult,
     PaginatedRequestParams,
+    PromptReference,
     ReadResourceRequestParams,
     ReadResourceResult,
     Resource,
     ResourceTemplate,
+    ResourceTemplateReference,
     TextResourceContents,
 )
 from pydantic import ValidationError
 
-from mcp_server.agents.callers import Callers, Context
+from mcp_server.callers import Callers, Context
 from mcp_server.settings import Settings
 from mq9.operations import Identity, Operation, OperationError, perform
 from mq9.operations.discovery import DiscoverArguments, agent_discover
@@ -181,3 +186,53 @@ def _contents(uri: str, text: str, mime_type: str) -> ReadResourceResult:
 
 def _refusal(uri: str, text: str) -> MCPError:
     return MCPError(INVALID_PARAMS, text, data={"uri": uri[:500]})
+
+
+_MAX_VALUES = 100  # as the protocol says
+_NAME = re.compile(r"[\w.-]{1,64}")  # one word; of other agents the address is offered
+_NOTHING = Completion(values=[], total=0, has_more=False)
+
+
+class Completions:
+    """Completes arguments.
+
+    Args:
+        callers: The agents whose users type.
+        settings: What is offered.
+    """
+
+    def __init__(self, callers: Callers, settings: Settings) -> None:
+        self._callers = callers
+        self._shows_agents = agent_discover.name in settings.allowed
+
+    async def complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
+        """Return what begins as typed; nothing for what cannot be completed."""
+        typed = params.argument.value
+        match params.ref, params.argument.name:
+            case PromptReference(name="delegate_task"), "agent" if self._shows_agents:
+                return CompleteResult(completion=await self._agents(context, typed))
+            case ResourceTemplateReference(uri=uri), "address" if uri in {MAILBOX, MESSAGE}:
+                return CompleteResult(completion=self._addresses(typed))
+            case _:
+                return CompleteResult(completion=_NOTHING)
+
+    async def _agents(self, context: Context, typed: str) -> Completion:
+        async with self._callers.calling(context) as caller:
+            found = await perform(agent_discover, caller, DiscoverArguments(limit=_MAX_VALUES))
+        begun = typed.casefold()
+        # A name becomes part of what the user says, and whoever registers can choose any.
+        names = [
+            one.untrusted_name if _NAME.fullmatch(one.untrusted_name) else one.mail_address
+            for one in found.agents
+            if one.untrusted_name.casefold().startswith(begun)
+        ]
+        return Completion(
+            values=list(dict.fromkeys(names)), has_more=len(found.agents) == _MAX_VALUES
+        )
+
+    def _addresses(self, typed: str) -> Completion:
+        own = self._callers.identity().known_addresses
+        fitting = [one for one in own if one.startswith(typed)]
+        return Completion(
+            values=fitting[:_MAX_VALUES], total=len(fitting), has_more=len(fitting) > _MAX_VALUES
+        )

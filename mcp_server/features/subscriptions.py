@@ -23,7 +23,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from mcp_server.agents.callers import Callers, Context
+from mcp_server.callers import Callers, Context
 from mcp_server.features.resources import mailbox_of
 from mq9 import Deliver, Forbidden, LimitReached, MailboxNotFound, Mq9Client, Mq9Error
 from mq9.clock import sleep

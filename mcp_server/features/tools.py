@@ -1,33 +1,42 @@
-"""The operations as tools: what they are, and what a call answers."""
+"""The operations as tools: what they are, what a call answers, asks and reports meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import Counter
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
+import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    ElicitRequest,
+    ElicitRequestedSchema,
+    ElicitRequestFormParams,
+    ElicitResult,
     InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
     TextContent,
     Tool,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
+from starlette.requests import Request
 
-from mcp_server.agents.callers import Callers, Context
-from mcp_server.features.confirmation import ask_user
-from mcp_server.features.definitions import definitions
-from mcp_server.features.progress import with_progress
+from mcp_server.callers import Callers, Context
+from mcp_server.naming import in_time
 from mcp_server.settings import Settings
-from mq9 import Mq9Error
+from mq9 import Mq9Error, OutcomeUnknown
 from mq9 import address as addresses
+from mq9.clock import Clock, sleep
 from mq9.operations import Caller, Operation, OperationError, perform
 from mq9.operations.execution import confirmation
-from mq9.operations.operation import Arguments, Result
+from mq9.operations.operation import Arguments, Result, arguments_schema, result_schema
 
 MAX_CALLS = 64  # in work, of one agent
 _MAX_ERRORS = 5  # wrong arguments that are spelled out
@@ -157,3 +166,165 @@ def _said(place: tuple[int | str, ...], message: str, kind: str, value: object) 
     if kind == "extra_forbidden":
         return f"{where}: there is no such argument"
     return f"{where}: {message}, not {addresses.shown(value)}"
+
+
+_logger = logging.getLogger("mq9.mcp")
+
+ANSWER_TIMEOUT_S = 300.0
+
+_KEY = "confirm"
+_NO_FIELDS: ElicitRequestedSchema = {"type": "object", "properties": {}}
+
+
+async def ask_user(
+    context: Context, params: CallToolRequestParams, question: str, clock: Clock
+) -> bool | InputRequiredResult | None:
+    """Ask the user a question that is answered by yes or no.
+
+    Args:
+        context: The request that it is about.
+        params: The call that it is about. In the current protocol the answer comes with the call
+            when it is made again.
+        question: What is asked.
+        clock: Measures how long the user takes; after ``ANSWER_TIMEOUT_S`` there is no answer.
+
+    Returns:
+        The answer; what to return so that the client asks and calls again; or None when the user
+        gave none: the client cannot ask, or the question was dismissed or left alone.
+    """
+    if not _can_ask(context):
+        return None
+    form = ElicitRequestFormParams(message=question, requested_schema=_NO_FIELDS)
+    if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        answer = (params.input_responses or {}).get(_KEY)
+        # The state comes back sealed: it proves that it was us who asked, and just this.
+        if params.request_state == question and isinstance(answer, ElicitResult):
+            return _meaning(answer)
+        return InputRequiredResult(
+            input_requests={_KEY: ElicitRequest(params=form)}, request_state=question
+        )
+    try:
+        return await _asked(context, question, clock)
+    except (MCPError, ValidationError) as error:
+        _logger.info("the client could not ask the user: %s", error)
+        return None
+
+
+async def _asked(context: Context, question: str, clock: Clock) -> bool | None:
+    asking = context.session.elicit_form(
+        question, _NO_FIELDS, related_request_id=context.request_id
+    )
+    try:
+        return _meaning(await in_time(clock, ANSWER_TIMEOUT_S, asking))
+    except TimeoutError:
+        _logger.info("the user did not answer within %g s", ANSWER_TIMEOUT_S)
+        return None
+
+
+def _meaning(answer: ElicitResult) -> bool | None:
+    """Return what an answer says; a question that was dismissed says nothing."""
+    return {"accept": True, "decline": False, "cancel": None}[answer.action]
+
+
+def _can_ask(context: Context) -> bool:
+    capabilities = context.session.client_capabilities
+    asking = None if capabilities is None else capabilities.elicitation
+    if asking is None:
+        return False
+    return asking.form is not None or asking.url is None  # neither named means a form
+
+
+T = TypeVar("T")
+
+INTERVAL_S = 5.0  # between two reports
+
+
+async def with_progress(
+    context: Context, clock: Clock, wait_s: float, work: Coroutine[Any, Any, T]
+) -> T:
+    """Return the result of some work, whose progress is reported to the client every five seconds.
+
+    When the client gives up, or its connection is lost, the work is cancelled once and may then
+    clean up: what a fetch was about to lease stays free for others.
+
+    Args:
+        context: The request that asked for it.
+        clock: Measures the time.
+        wait_s: How many seconds it may wait, beside the time that the broker needs.
+        work: The work.
+
+    Raises:
+        OperationError: The connection was lost; the error reaches nobody.
+    """
+    working: asyncio.Task[Any] = asyncio.ensure_future(work)
+    reporting: list[asyncio.Task[Any]] = []
+    disconnecting: list[asyncio.Task[Any]] = []
+    if wait_s:  # what does not wait is over too soon for either
+        reporting.append(asyncio.ensure_future(_report(context, clock, wait_s)))
+        disconnecting.append(asyncio.ensure_future(_disconnected(context)))
+    try:
+        await asyncio.wait([working, *disconnecting], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+    except asyncio.CancelledError:
+        if not working.cancelling():
+            working.cancel()
+        raise
+    finally:
+        for one in (*reporting, *disconnecting):
+            one.cancel()
+        if ending := [one for one in (working, *reporting, *disconnecting) if not one.done()]:
+            # anyio cancels every further await, too, until the request has ended.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(ending)
+        for one in reporting:
+            if not one.cancelled() and one.exception() is not None:
+                _logger.info("progress could not be reported: %s", one.exception())
+    if working.cancelled():
+        raise OperationError("the connection was lost", OutcomeUnknown.code)
+    result: T = working.result()
+    return result
+
+
+async def _disconnected(context: Context) -> None:
+    """Return when the answer to a request that waits cannot reach the client any more.
+
+    Clients of the older protocol keep their session when a connection breaks, and requests on it go
+    on. Their answers are lost, as streams are not resumed here.
+    """
+    if not isinstance(context.request, Request):
+        await asyncio.get_running_loop().create_future()  # the transport cancels the request
+        return
+    while (await context.request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _report(context: Context, clock: Clock, wait_s: float) -> None:
+    passed = 0.0
+    while passed + INTERVAL_S < wait_s:
+        await sleep(clock, INTERVAL_S)
+        passed += INTERVAL_S
+        await context.session.report_progress(
+            passed, wait_s, f"no mail yet, after {passed:g} of {wait_s:g} s"
+        )
+
+
+def definitions(settings: Settings) -> list[dict[str, Any]]:
+    """Return what ``tools/list`` says of each tool that is offered, as JSON."""
+    names = settings.names
+    return [
+        {
+            "name": name,
+            "title": operation.title,
+            "description": names.text(operation.description),
+            "inputSchema": arguments_schema(operation.arguments),
+            "outputSchema": result_schema(operation.result),
+            "annotations": {
+                "readOnlyHint": operation.read_only,
+                "destructiveHint": operation.destructive,
+                "idempotentHint": operation.idempotent,
+                "openWorldHint": operation.open_world,
+            },
+        }
+        for name, operation in settings.offered.items()
+    ]

@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from mcp_server.hosts.machine import Machine
-from mcp_server.hosts.program import PROGRAM, find_command
-from mcp_server.hosts.trial import NotStarted, NotTried, count_tools, file_exists
-from mcp_server.hosts.uses import Use, broker_of, find_uses
+from mcp_server.hosts.entry import PROGRAM, find_command
+from mcp_server.hosts.host import Machine
+from mcp_server.hosts.uses import (
+    NotStarted,
+    NotTried,
+    Use,
+    broker_of,
+    count_tools,
+    file_exists,
+    find_uses,
+)
 from mq9 import Mq9Client, Mq9Error
 from mq9.cli.call import Call
 from mq9.cli.diagnostics import Check, ok, problem, warning

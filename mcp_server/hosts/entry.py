@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-from mcp_server.hosts import broker_url
-from mcp_server.hosts.config.files import encoded
-from mcp_server.hosts.host import Host, Scope
-from mcp_server.hosts.launch import Launch
-from mcp_server.hosts.machine import Machine
-from mcp_server.hosts.program import PROGRAM, find_command
+from mcp_server.hosts.files import encoded
+from mcp_server.hosts.host import Host, Launch, Machine, Scope
 from mcp_server.settings import AUTO
 from mq9 import InvalidRequest
 from mq9.address import shown
 from mq9.operations import Identity
-from mq9.transport.open import VARIABLE
+from mq9.transport import servers
+from mq9.transport.open import VARIABLE, file_of, shown_url
 
 DEFAULT_KEY = "mq9"
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what every host takes as the name of a server
@@ -59,7 +59,7 @@ class Entry:
     @property
     def is_secret(self) -> bool:
         """Whether it holds a password or token."""
-        return broker_url.has_credentials(self.launch.environment.get(VARIABLE))
+        return has_credentials(self.launch.environment.get(VARIABLE))
 
 
 def make_entry(
@@ -111,15 +111,149 @@ def make_entry(
         raise InvalidRequest(f"server: {server!r} ends with its process; hosts never meet on it")
     if scope == "project":
         command = PROGRAM
-        url = None if server is None else broker_url.in_project(server, host, machine)
-        broker_url.refuse_paths(arguments)
+        url = None if server is None else in_project(server, host, machine)
+        refuse_paths(arguments)
     elif server is None:
         raise InvalidRequest("server: it is not given, and hosts would not meet by chance")
     else:
         command = str(find_command(machine, python))
-        url = broker_url.absolute(server)
-        broker_url.refuse_private(server, host, machine)
+        url = absolute(server)
+        refuse_private(server, host, machine)
     given = {} if url is None else {VARIABLE: url}
     entry = Entry(host, key, Launch(command, arguments, given), scope)
     encoded("entry", json.dumps(entry.value, ensure_ascii=False))
     return entry
+
+
+_CREDENTIALS = re.compile(r"\b(nats|tls)://[^\s\"']*@")
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without the passwords and tokens in the URLs of servers in it."""
+    return _CREDENTIALS.sub(r"\1://***@", text)
+
+
+def has_credentials(url: str | None) -> bool:
+    """Tell whether a broker's URL holds a password or token."""
+    return url is not None and file_of(url) is None and servers.has_credentials(url)
+
+
+def absolute(url: str) -> str:
+    """Return a broker's URL so that it means the same in every directory."""
+    path = file_of(url)
+    return url if path is None else _file_url(quote(path.as_posix(), safe="/:"), url)
+
+
+def in_project(url: str, host: Host, machine: Machine) -> str:
+    """Return a broker's URL as it means the same to all who have the project.
+
+    Raises:
+        InvalidRequest: It holds a password or token, or a path of this machine.
+    """
+    path = file_of(url)
+    if path is None:
+        if has_credentials(url):
+            raise InvalidRequest(
+                f"server: {shown_url(url)} has a password or token, and a project's file is for "
+                f"all who have the project; leave it out, and let each set {VARIABLE}"
+            )
+        given = servers.parse(url)
+        refuse_paths([one for one in (given.ca, given.cert, given.key) if one is not None])
+        return url
+    try:
+        inside = path.relative_to(machine.project.resolve())
+    except ValueError:
+        raise InvalidRequest(
+            f"server: {url!r} is not in the project, and so it is elsewhere for others; name a "
+            "file in it or a server, or leave it out for the file of each user"
+        ) from None
+    place = quote(inside.as_posix(), safe="/:")
+    return _file_url(place if host.folder is None else f"{host.folder}/{place}", url)
+
+
+def refuse_paths(words: Sequence[str]) -> None:
+    """Refuse words, such as arguments, that name a place on this machine.
+
+    Raises:
+        InvalidRequest: One of them does.
+    """
+    for word in words:
+        value = word.partition("=")[2] if word.startswith("--") else word
+        if Path(value).is_absolute() or PureWindowsPath(value).is_absolute():
+            raise InvalidRequest(
+                f"project: {value!r} is a place on this machine, and a project's file is for all "
+                "who have the project"
+            )
+
+
+def refuse_private(url: str, host: Host, machine: Machine) -> None:
+    """Refuse a file of which a host would see a copy of its own.
+
+    Raises:
+        InvalidRequest: It lies where the host sees such copies.
+    """
+    path = file_of(url)
+    for folder in host.private_data(machine):
+        if path is not None and path.is_relative_to(folder.resolve()):
+            raise InvalidRequest(
+                f"server: {path} lies below {folder}, of which {host.title}, as it is installed "
+                "here, sees a copy of its own; let all hosts use a file elsewhere, such as "
+                f"--server sqlite:///{(machine.home / 'mq9.db').as_posix()}"
+            )
+
+
+def _file_url(place: str, given: str) -> str:
+    query = urlsplit(given).query
+    return f"sqlite:///{place}" + (f"?{query}" if query else "")
+
+
+PROGRAM = "mq9-mcp"
+MODULE = ("-m", "mcp_server")
+
+
+def find_command(machine: Machine, python: str = sys.executable) -> Path:
+    """Return the absolute path of ``mq9-mcp``: the one beside the running Python, else on PATH.
+
+    Args:
+        machine: Where it is to run.
+        python: The running Python. In a virtual environment it is a link, which is not followed:
+            the environment's programs lie beside the link.
+
+    Raises:
+        InvalidRequest: It is in neither place, or only where it will not stay.
+    """
+    name = f"{PROGRAM}.exe" if machine.platform == "win32" else PROGRAM
+    on_path = machine.environment.get("PATH", "").split(os.pathsep)
+    for folder in (Path(python).parent, *map(Path, on_path)):
+        command = folder / name
+        # A relative directory would be another one for the host.
+        if folder.is_absolute() and command.is_file() and os.access(command, os.X_OK):
+            if "archive-v0" in command.parts:  # of an environment that uvx has made
+                raise InvalidRequest(
+                    f"command: {command} is in the cache of uv, which is cleared at times; "
+                    "install the package where it stays, as with uv tool install"
+                )
+            return command
+    raise InvalidRequest(
+        f"command: there is no {name} beside {python} or on PATH; in the clone, "
+        "pip install '.[mcp]'"
+    )
+
+
+def is_ours(launch: Launch) -> bool:
+    """Tell whether something called ``mq9-mcp`` is to be run, be it this one or another."""
+    program = file_name(launch.command)
+    return is_module(launch) or PROGRAM in {
+        program,
+        *(launch.arguments if program == "uvx" else ()),
+    }
+
+
+def is_module(launch: Launch) -> bool:
+    """Tell whether a Python is to run the server as a module."""
+    return launch.arguments[:2] == MODULE and file_name(launch.command).startswith("python")
+
+
+def file_name(command: str) -> str:
+    """Return the last part of a path, of any system, without ``.exe``."""
+    return command.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")

@@ -1,20 +1,205 @@
-"""A program that starts MCP servers: where and how it keeps its list of them."""
+"""A program that starts MCP servers: where it keeps its list of them, and what that says."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mcp_server.hosts.commands import HostCommand
-from mcp_server.hosts.config import json_text
-from mcp_server.hosts.launch import Launch
-from mcp_server.hosts.machine import Machine
+from mcp_server.hosts import json_text
 from mq9 import InvalidRequest
 from mq9.address import shown
 
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a host runs.
+
+    Attributes:
+        command: The program.
+        arguments: Of its command line.
+        environment: The variables that it gets beside those of the host.
+    """
+
+    command: str
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, entry: Any) -> Launch | None:
+        """Read an entry of any host; None when it starts no program, or is not an entry."""
+        if not isinstance(entry, Mapping):
+            return None
+        inner = entry.get("transport", entry)  # where Cline's own command has written it
+        if not isinstance(inner, Mapping):
+            return None
+        command, arguments = inner.get("command"), inner.get("args") or []
+        if isinstance(command, list) and command:
+            command, *arguments = command
+        given = inner.get("env") or inner.get("environment") or entry.get("env") or {}
+        if not (
+            isinstance(command, str)
+            and isinstance(arguments, list)
+            and isinstance(given, Mapping)
+            and all(isinstance(one, str) for one in (*arguments, *given.values()))
+        ):
+            return None
+        return cls(command, tuple(arguments), dict(given))
+
+    def option(self, name: str) -> str | None:
+        """Return the value of an option on the command line; None where it is not given."""
+        arguments = self.arguments
+        for at, one in enumerate(arguments):
+            if one == name and at + 1 < len(arguments):
+                return arguments[at + 1]
+            if one.startswith(f"{name}="):
+                return one.partition("=")[2]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What decides where files lie.
+
+    Attributes:
+        platform: As ``sys.platform`` says it: ``win32``, ``darwin``, or Linux and alike.
+        home: The user's home directory.
+        environment: The environment variables.
+        project: The directory of the project, for what is installed in one only.
+    """
+
+    platform: str
+    home: Path
+    environment: Mapping[str, str]
+    project: Path
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Describe this machine, this user and the working directory.
+
+        Raises:
+            InvalidRequest: The user has no home directory, or the working directory was removed.
+        """
+        try:
+            return cls(sys.platform, Path.home(), dict(os.environ), Path.cwd())
+        except RuntimeError as error:
+            raise InvalidRequest(f"home: {error}; set HOME") from None
+        except OSError as error:
+            raise InvalidRequest(f"project: no working directory: {error.strerror}") from None
+
+    def directory(self, variable: str) -> Path | None:
+        """Return the directory or file that an environment variable names, if it names one.
+
+        A relative path means another place each time, and does not count.
+        """
+        path = Path(self.environment.get(variable, ""))
+        return path if path.is_absolute() else None
+
+    @property
+    def settings(self) -> Path:
+        """Where programs with windows keep this user's settings."""
+        if self.platform == "win32":
+            return self.directory("APPDATA") or self.home / "AppData" / "Roaming"
+        if self.platform == "darwin":
+            return self.home / "Library" / "Application Support"
+        return self.dot_config
+
+    @property
+    def dot_config(self) -> Path:
+        """Where programs keep settings that follow the habits of Linux on every system."""
+        return self.directory("XDG_CONFIG_HOME") or self.home / ".config"
+
+    @property
+    def local_data(self) -> Path:
+        """Where programs on Windows keep what stays on this machine."""
+        return self.directory("LOCALAPPDATA") or self.home / "AppData" / "Local"
+
+    def package(self, pattern: str, file: str) -> Path | None:
+        """Return a file of a program that came as a package of Windows (MSIX).
+
+        What such a program writes below ``AppData`` lands in a directory of its own.
+
+        Args:
+            pattern: Matches the name of the package's directory.
+            file: What is looked for, as the program sees it below ``AppData``.
+
+        Returns:
+            The file, whether it is there or not; None where there is no such package. Of several
+            the one that has the file.
+        """
+        if self.platform != "win32":
+            return None
+        found = [
+            one / file for one in sorted(self.local_data.glob(f"Packages/{pattern}/LocalCache"))
+        ]
+        return next((one for one in found if one.exists()), found[0] if found else None)
+
+    def program(self, name: str) -> Path | None:
+        """Return the program that a name means, if there is one on PATH that can be started safely.
+
+        On Windows only an ``.exe`` is: a script there splits its arguments by other rules.
+        """
+        wanted = f"{name}.exe" if self.platform == "win32" else name
+        path = shutil.which(wanted, path=self.environment.get("PATH", ""))
+        # A relative directory would be another one elsewhere.
+        return Path(path) if path is not None and Path(path).is_absolute() else None
+
+
 Scope = Literal["user", "project"]
+_TIMEOUT_S = 60  # of a host's own command
+
+
+@dataclass(frozen=True, slots=True)
+class HostCommand:
+    """A host's own command, for all that this user does.
+
+    Attributes:
+        program: Its name.
+        add: Makes the arguments that add a server, of what the host is to call it and to run.
+        remove: Makes those that take it out; None where there is no such command.
+    """
+
+    program: str
+    add: Callable[[str, Launch], list[str]]
+    remove: Callable[[str], list[str]] | None = None
+
+
+def run_command(machine: Machine, line: Sequence[str]) -> None:
+    """Run a command to its end.
+
+    Raises:
+        InvalidRequest: It cannot be run, fails, or does not end within a minute.
+    """
+    shown = shlex.join(line)
+    try:
+        done = subprocess.run(  # noqa: S603  # the user's own program, after showing the line
+            line,
+            cwd=machine.home,
+            env=dict(machine.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise InvalidRequest(
+            f"`{shown}` did not end within {_TIMEOUT_S} s; edit the file, with --edit"
+        ) from None
+    except OSError as error:
+        raise InvalidRequest(
+            f"`{shown}` cannot be run: {error.strerror or error}; edit the file, with --edit"
+        ) from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+        raise InvalidRequest(
+            f"`{shown}` failed with {done.returncode}: {said[-500:]!r}; edit the file, with --edit"
+        )
 
 
 class ConfigText(Protocol):

@@ -1,14 +1,13 @@
-"""The hosts that the server can be installed in."""
+"""The hosts that the server can be installed in, with their own commands for that."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from mcp_server.hosts import commands
-from mcp_server.hosts.config import toml_text
-from mcp_server.hosts.host import Host
-from mcp_server.hosts.machine import Machine
+from mcp_server.hosts import toml_text
+from mcp_server.hosts.host import Host, HostCommand, Launch, Machine
 from mq9 import InvalidRequest
 from mq9.address import shown
 
@@ -64,6 +63,43 @@ def _continue(machine: Machine) -> list[Path]:
     return [folder / "mcpServers/mq9.json"]
 
 
+def _environment(option: str, launch: Launch) -> list[str]:
+    return [
+        word for name, value in launch.environment.items() for word in (option, f"{name}={value}")
+    ]
+
+
+def _claude_add(key: str, launch: Launch) -> list[str]:
+    return ["mcp", "add-json", "--scope", "user", key, _json(launch)]
+
+
+def _vscode_add(key: str, launch: Launch) -> list[str]:
+    return ["--add-mcp", _json(launch, name=key)]
+
+
+def _json(launch: Launch, **more: str) -> str:
+    return json.dumps(
+        {
+            **more,
+            "type": "stdio",
+            "command": launch.command,
+            "args": list(launch.arguments),
+            "env": dict(launch.environment),
+        }
+    )
+
+
+def _gemini_add(key: str, launch: Launch) -> list[str]:
+    # The list of variables ends where the next option begins.
+    variables = _environment("-e", launch)
+    return ["mcp", "add", *variables, "--scope", "user", key, launch.command, *launch.arguments]
+
+
+def _behind_dashes(key: str, launch: Launch) -> list[str]:
+    variables = _environment("--env", launch)
+    return ["mcp", "add", key, *variables, "--", launch.command, *launch.arguments]
+
+
 _ALL = (
     Host(
         name="claude-desktop",
@@ -77,7 +113,9 @@ _ALL = (
         user_files=_claude_code,
         project_files=[".mcp.json"],
         members={"type": "stdio"},
-        command=commands.CLAUDE,
+        command=HostCommand(
+            "claude", _claude_add, lambda key: ["mcp", "remove", "--scope", "user", key]
+        ),
     ),
     Host(
         name="cursor",
@@ -93,7 +131,7 @@ _ALL = (
         project_files=[".vscode/mcp.json"],
         servers_key="servers",
         members={"type": "stdio"},
-        command=commands.VSCODE,
+        command=HostCommand("code", _vscode_add),
         folder="${workspaceFolder}",
     ),
     Host(
@@ -103,14 +141,16 @@ _ALL = (
         project_files=[".codex/config.toml"],
         servers_key="mcp_servers",
         text=toml_text,
-        command=commands.CODEX,
+        command=HostCommand("codex", _behind_dashes, lambda key: ["mcp", "remove", key]),
     ),
     Host(
         name="gemini",
         title="Gemini CLI",
         user_files=_gemini,
         project_files=[".gemini/settings.json"],
-        command=commands.GEMINI,
+        command=HostCommand(
+            "gemini", _gemini_add, lambda key: ["mcp", "remove", "--scope", "user", key]
+        ),
     ),
     Host(
         name="opencode",
@@ -120,7 +160,7 @@ _ALL = (
         servers_key="mcp",
         members={"type": "local"},
         has_one_list=True,
-        command=commands.OPENCODE,
+        command=HostCommand("opencode", _behind_dashes),
     ),
     Host(
         name="copilot",
@@ -128,7 +168,7 @@ _ALL = (
         user_files=_copilot,
         project_files=[".github/mcp.json"],
         members={"type": "local", "tools": ["*"]},
-        command=commands.COPILOT,
+        command=HostCommand("copilot", _behind_dashes, lambda key: ["mcp", "remove", key]),
     ),
     # Its own command takes no variables.
     Host(name="cline", title="Cline in VS Code", user_files=_cline),

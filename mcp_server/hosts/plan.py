@@ -17,15 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcp_server.hosts import commands
-from mcp_server.hosts.broker_url import without_credentials
-from mcp_server.hosts.config import json_text
-from mcp_server.hosts.config.changes import Change
-from mcp_server.hosts.config.files import BYTE_ORDER_MARK, ConfigFile, UndoFile
-from mcp_server.hosts.entry import DEFAULT_KEY, Entry
-from mcp_server.hosts.host import Host, Scope
-from mcp_server.hosts.launch import Launch
-from mcp_server.hosts.machine import Machine
+from mcp_server.hosts import json_text
+from mcp_server.hosts.entry import DEFAULT_KEY, Entry, without_credentials
+from mcp_server.hosts.files import BYTE_ORDER_MARK, Change, ConfigFile, UndoFile
+from mcp_server.hosts.host import Host, Launch, Machine, Scope, run_command
 from mq9 import InvalidRequest
 from mq9.address import shown
 
@@ -97,7 +92,7 @@ class Plan:
         if self.entry is not None:
             self.undo.make()
         if self.line:
-            commands.run(self.machine, self.line)
+            run_command(self.machine, self.line)
             self._check_command()
         else:
             self.config.make()

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_server.http.trusted_urls import URL
+from mcp_server.http.settings import URL
 from mq9 import InvalidRequest, Unauthorized
 from mq9.server.users import Users
 
@@ -97,7 +97,7 @@ def authenticated(
 
 def _try_again(_connection: HTTPConnection, error: AuthenticationError) -> Response:
     """Answer that a token cannot be verified now, so that the client keeps it."""
-    from mcp_server.http.key_set import RETRY_S  # noqa: PLC0415  # where it is loaded by now
+    from mcp_server.http.access_tokens import RETRY_S  # noqa: PLC0415  # where it is loaded by now
 
     said = {"error": "temporarily_unavailable", "error_description": str(error)}
     return JSONResponse(said, 503, {"retry-after": str(RETRY_S)})

@@ -1,25 +1,28 @@
-"""``mq9-mcp --http``: MCP served over streamable HTTP until the system ends it."""
+"""MCP served over streamable HTTP: by ``mq9-mcp --http``, and on the port of ``mq9 serve``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import typer
 from mcp.server.auth.middleware.auth_context import get_access_token
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
-from mcp_server.agents.callers import Callers, Connect, connect_to
+from mcp_server.callers import Callers, Connect, connect_to
 from mcp_server.http.authentication import KnownTokens
 from mcp_server.http.routes import PATH, mcp_routes
-from mcp_server.http.settings import HttpSettings
+from mcp_server.http.settings import HttpSettings, check_names
 from mcp_server.server import make_server
-from mcp_server.settings import Settings
+from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, Settings, refuse_auto
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
+from mq9.cli.http_routes import RouteContext
 from mq9.cli.signals import stop_on_signals
 from mq9.clock import SystemClock
-from mq9.http.loopback import is_loopback
+from mq9.http import is_loopback
 from mq9.http.port import listening, serving
 from mq9.transport import servers
 from mq9.transport.open import default_url, shown_url
@@ -139,3 +142,25 @@ async def _refuse_open_server(url: str) -> None:
 def is_in_process(url: str | None) -> bool:
     """Tell whether a URL means a broker in this process, by default the default one."""
     return (url or default_url()).startswith(("memory:", "sqlite:"))
+
+
+@asynccontextmanager
+async def make_routes(context: RouteContext) -> AsyncIterator[Sequence[BaseRoute]]:
+    """Make the routes of MCP, which are served while inside.
+
+    Raises:
+        InvalidRequest: An option of ``mq9 serve`` for MCP cannot be used.
+    """
+    host, users = context.host, context.users
+    check_names("mcp-allow-host", host, context.allowed_hosts)
+    refuse_auto("mcp-agent", context.agent)
+    settings = Settings(lease_ms=HOST_LEASE_S * 1000, keep_ms=HOST_KEEP_S * 1000)
+    callers = Callers(context.connect, settings, agent=context.agent)
+    await callers.make_mailboxes(() if users is None else users.agents_with_tokens)
+    async with mcp_routes(
+        make_server(callers, settings),
+        verifier=None if users is None else KnownTokens(users),
+        hosts=(*(() if is_loopback(host) else (host,)), *context.allowed_hosts),
+        origins=context.allowed_origins,
+    ) as routes:
+        yield routes

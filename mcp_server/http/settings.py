@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mcp_server.http.claimed_names import check_apart
-from mcp_server.http.trusted_urls import host_of
+from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter, ValidationError
+
 from mcp_server.options import DECLARED, Options, flag
 from mcp_server.settings import Settings, refuse_auto
 from mq9 import InvalidRequest
+from mq9.address import shown
 from mq9.clock import Clock
-from mq9.http.loopback import is_loopback
+from mq9.http import is_loopback
 from mq9.server.users import Users
 
-if TYPE_CHECKING:  # they take their time to load, and are not always needed
+if TYPE_CHECKING:
     from mcp.server.auth.provider import TokenVerifier
 
     from mcp_server.http.access_tokens import AccessTokens
@@ -192,4 +193,48 @@ def _check_authorization(options: Options, http: HttpSettings) -> None:
             f"resource: access tokens name this server; say by which URL, since {http.host} is "
             "reached by other machines"
         )
+    from mcp_server.http.access_tokens import check_apart  # noqa: PLC0415  # as above
+
     check_apart(http.agents)
+
+
+# Issuers and audiences are compared as text, to which no slash must come.
+URL = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
+
+
+def check_url(name: str, url: Any) -> None:
+    """Check such a URL.
+
+    Args:
+        name: What it is called, for the error.
+        url: The URL.
+
+    Raises:
+        InvalidRequest: It is neither HTTPS nor HTTP on loopback, has a user, a query or a fragment,
+            or is not in its usual spelling.
+    """
+    try:
+        known = URL.validate_python(url)
+    except ValidationError:
+        known = None
+    if (
+        known is None
+        or not (known.scheme == "https" or is_loopback(known.host or ""))
+        or (known.username, known.password, known.query, known.fragment) != (None,) * 4
+    ):
+        raise InvalidRequest(
+            f"{name}: {shown(url)} is not an https:// URL (or http:// on loopback) without a user, "
+            "a query and a fragment"
+        )
+    if str(known) != url:
+        raise InvalidRequest(f"{name}: {shown(url)} is usually written {known}")
+
+
+def host_of(resource: str) -> str:
+    """Return the host in the URL of a resource.
+
+    Raises:
+        InvalidRequest: It is no URL of one.
+    """
+    check_url("resource", resource)
+    return URL.validate_python(resource).host or ""

@@ -25,7 +25,7 @@ from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings
 from mq9.engine.commands import Claimed
 from mq9.errors import Unreachable
-from mq9.http.connections import HttpLimits
+from mq9.http.port import HttpLimits
 from mq9.server.admin import serve_admin
 from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics

@@ -25,8 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mq9.errors import Mq9Error
-from mq9.http.connections import HttpLimits
-from mq9.http.port import listening, serving
+from mq9.http.port import HttpLimits, listening, serving
 from mq9.server import metrics as exposition
 from mq9.server.metrics import Metrics, Snapshot
 

@@ -28,7 +28,7 @@ from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings, checked, default_embeddings
 from mq9.engine.commands import Limits
 from mq9.errors import InvalidRequest
-from mq9.http.loopback import is_loopback
+from mq9.http import is_loopback
 from mq9.protocol.headers import PayloadEncoding
 from mq9.server.limits import ServerLimits
 from mq9.server.users import Anybody, Guard, Users

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from mcp_server.hosts.entry import make_entry
-from mcp_server.hosts.host import Host, Scope
+from mcp_server.hosts.host import Host, Machine, Scope
 from mcp_server.hosts.known import HOSTS
-from mcp_server.hosts.machine import Machine
 from mcp_server.hosts.plan import plan_install, plan_undo
 
 TOOLS = Path(__file__).parents[2] / ".tools"

@@ -8,7 +8,7 @@ from mcp import Client
 from over_http import VARIANTS
 
 from mcp_server import Callers, Settings, make_server
-from mcp_server.hosts.machine import Machine
+from mcp_server.hosts.host import Machine
 from mq9.testing import FakeBroker
 
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from mcp_server.hosts.host import Machine
 from mcp_server.hosts.known import HOSTS, host_named
-from mcp_server.hosts.machine import Machine
 from mq9 import InvalidRequest
 
 CLINE = "Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"

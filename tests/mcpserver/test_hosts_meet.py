@@ -3,9 +3,8 @@
 import pytest
 from mcp import Client, StdioServerParameters
 
+from mcp_server.hosts.host import Launch, Machine
 from mcp_server.hosts.known import HOSTS
-from mcp_server.hosts.launch import Launch
-from mcp_server.hosts.machine import Machine
 from tests.mcpserver.calling import move_to, ok
 from tests.mcpserver.programs import MQ9_MCP
 

@@ -11,14 +11,11 @@ from typing import Any
 
 import pytest
 
-from mcp_server.hosts.config import changes
-from mcp_server.hosts.entry import Entry, make_entry
-from mcp_server.hosts.host import Host, Scope
+from mcp_server.hosts import files
+from mcp_server.hosts.entry import Entry, find_command, make_entry
+from mcp_server.hosts.host import Host, Launch, Machine, Scope
 from mcp_server.hosts.known import HOSTS
-from mcp_server.hosts.launch import Launch
-from mcp_server.hosts.machine import Machine
 from mcp_server.hosts.plan import plan_install, plan_undo
-from mcp_server.hosts.program import find_command
 from mq9 import InvalidRequest
 
 CURSOR = HOSTS["cursor"]
@@ -370,7 +367,7 @@ def test_a_file_in_the_place_of_a_directory_is_refused(here: Machine) -> None:
 
 def test_what_is_too_large_is_refused(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     config(here, "{}" + " " * 20)
-    monkeypatch.setattr(changes, "MOST_BYTES", 21)
+    monkeypatch.setattr(files, "MOST_BYTES", 21)
     with pytest.raises(InvalidRequest, match="has more than 21 bytes"):
         plan_install(entry_for(CURSOR, here), here)
 
@@ -453,7 +450,7 @@ def test_a_change_between_the_look_and_the_write_is_noticed(tmp_path: Path) -> N
     path = tmp_path / "one"
     path.write_bytes(b"theirs")
     with pytest.raises(InvalidRequest, match="was changed by another program meanwhile"):
-        changes.Change(path, b"ours", b"new").make()
+        files.Change(path, b"ours", b"new").make()
     assert path.read_bytes() == b"theirs"
     assert files_below(tmp_path) == ["one"]
 
@@ -483,7 +480,7 @@ def test_a_file_that_is_read_only_stays_as_it_is(here: Machine) -> None:
 
 def test_nothing_is_left_behind_where_the_file_cannot_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / "one"
-    change = changes.Change(path, None, b"new")
+    change = files.Change(path, None, b"new")
     (path / "inside").mkdir(parents=True)
     with pytest.raises(InvalidRequest, match="one is not a file"):
         change.make()

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.hosts import commands as host_commands
+from mcp_server.hosts import host as hosts
 from mcp_server.hosts.entry import make_entry
+from mcp_server.hosts.host import Launch, Machine
 from mcp_server.hosts.known import HOSTS
-from mcp_server.hosts.launch import Launch
-from mcp_server.hosts.machine import Machine
 from mcp_server.hosts.plan import plan_install, plan_undo
 from mq9 import InvalidRequest
 
@@ -269,7 +268,7 @@ def test_a_command_that_does_not_end_is_told(
     with_home: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(with_home, "codex", "import signal; signal.pause()")
-    monkeypatch.setattr(host_commands, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(hosts, "_TIMEOUT_S", 0.1)
     with pytest.raises(InvalidRequest, match=r"did not end within 0\.1 s; edit the file, with"):
         plan_install(make_entry(CODEX, with_home, server="nats://mail"), with_home).apply()
     assert not CODEX.file(with_home).exists()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server.hosts.config import json_text
+from mcp_server.hosts import json_text
 from mq9 import InvalidRequest
 
 OURS = {"command": "/bin/mq9-mcp", "args": ["--agent", "ünï"]}

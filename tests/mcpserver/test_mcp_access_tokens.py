@@ -24,9 +24,8 @@ from programs import McpServing
 from users_file import write_users
 from waiting import until
 
-from mcp_server.http.access_tokens import AccessTokens, CannotVerify
+from mcp_server.http.access_tokens import AccessTokens, CannotVerify, agent_named, check_apart
 from mcp_server.http.authentication import KnownTokens
-from mcp_server.http.claimed_names import agent_named, check_apart
 from mq9 import InvalidRequest, Mq9Client
 from mq9 import address as addresses
 from mq9.server.users import User, Users

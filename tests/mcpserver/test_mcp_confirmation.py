@@ -7,7 +7,7 @@ from hosting import ERAS, at_rest
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult, ErrorData
 
-from mcp_server.features.confirmation import ANSWER_TIMEOUT_S
+from mcp_server.features.tools import ANSWER_TIMEOUT_S
 
 
 class User:

@@ -19,9 +19,8 @@ from record_answers import answered, recorded, requests, text
 from waiting import until
 
 from mcp_server import Callers, Settings, make_server
-from mcp_server.startup.answers import FILE, Answers
-from mcp_server.startup.early_responder import ANSWERED_ID, EarlyResponder
-from mcp_server.startup.stdin_reader import StdinReader
+from mcp_server.startup.answers import ANSWERED_ID, FILE, Answers, EarlyResponder
+from mcp_server.startup.begin import StdinReader
 from mq9 import Mq9Client
 from mq9.operations.listing import NAMES, READ_ONLY
 

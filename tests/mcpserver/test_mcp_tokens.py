@@ -162,7 +162,7 @@ async def test_the_tokens_file_limits_where_an_agent_may_send(tmp_path):
 
 
 async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch):
-    monkeypatch.setattr("mcp_server.agents.callers.MAX_AGENTS", 3)
+    monkeypatch.setattr("mcp_server.callers.MAX_AGENTS", 3)
     names = [f"agent.{number}" for number in range(5)]
     async with served(broker, verifier=Verifier()) as url, AsyncExitStack() as stack:
         hosts = [await stack.enter_async_context(connected(url, token=name)) for name in names]
@@ -180,7 +180,7 @@ async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch)
 
 
 async def test_when_all_agents_are_busy_no_other_comes_in(broker, monkeypatch):
-    monkeypatch.setattr("mcp_server.agents.callers.MAX_AGENTS", 3)
+    monkeypatch.setattr("mcp_server.callers.MAX_AGENTS", 3)
     names = [f"agent.{number}" for number in range(4)]
     async with served(broker, verifier=Verifier()) as url, AsyncExitStack() as stack:
         *busy, late = [

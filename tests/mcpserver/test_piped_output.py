@@ -8,12 +8,12 @@ import textwrap
 
 import pytest
 
-from mcp_server.piped_output import PipedOutput
+from mcp_server.stdio import PipedOutput
 
 PRINTING = """
     import asyncio
     import os
-    from mcp_server.piped_output import piped_output
+    from mcp_server.stdio import piped_output
 
     async def main():
         with piped_output() as output:

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from mcp_server.hosts.config import toml_text
+from mcp_server.hosts import toml_text
 from mq9 import InvalidRequest
 
 OURS = {"command": "/bin/mq9-mcp", "args": ["--agent", "ünï"], "env": {"MQ9_SERVER": "x"}}

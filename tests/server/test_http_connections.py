@@ -11,8 +11,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.http.connections import HttpLimits
-from mq9.http.port import listening, serving
+from mq9.http.port import HttpLimits, listening, serving
 from mq9.server.admin import serve_admin
 from mq9.server.metrics import Metrics
 from mq9.testing import ManualClock

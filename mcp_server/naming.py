@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import ListRootsRequest, ListRootsResult
 from pydantic import ValidationError
 
-from mcp_server.timing import in_time
-from mq9.clock import Clock
+from mq9.clock import Clock, sleep
 
 _logger = logging.getLogger("mq9.mcp")
 
@@ -121,3 +122,31 @@ def _plain(text: str, most: int) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
+
+
+T = TypeVar("T")
+
+
+async def in_time(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of some work.
+
+    Args:
+        clock: Measures the time.
+        seconds: How long it may take.
+        work: The work.
+
+    Raises:
+        TimeoutError: It took longer, and was cancelled.
+    """
+    working = asyncio.ensure_future(work)
+    timing = asyncio.ensure_future(sleep(clock, seconds))
+    try:
+        await asyncio.wait([working, timing], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        working.cancel()
+        timing.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([working, timing])
+    if working.cancelled():
+        raise TimeoutError
+    return working.result()

@@ -1,4 +1,4 @@
-"""The agents that call, each with its connection and its leases."""
+"""The agents that call, each with its connection, its leases and its mailbox."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from typing import Any
 import anyio
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.connection import Connection
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.requests import Request
 
-from mcp_server.agents.naming import WorkingDirectory, named_after
+from mcp_server.naming import WorkingDirectory, in_time, named_after
 from mcp_server.settings import Settings
-from mcp_server.timing import in_time
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock
 from mq9.operations import Caller, Identity, OperationError
@@ -256,3 +255,60 @@ class Callers:
         if not isinstance(context.request, Request):
             return self._instance
         return context.request.headers.get(_SESSION, "")[:_SESSION_CHARS]
+
+
+_BEFORE_INITIALIZED = frozenset({"initialize", "ping"})
+
+
+class OwnMailboxes:
+    """Makes the mailbox of the agent that a message comes from, in the background.
+
+    It is a middleware of the server. The first message of a host that is more than a greeting, such
+    as ``notifications/initialized``, has the mailbox made. Where that fails it is logged, and the
+    next message tries again. No answer waits for it.
+
+    Args:
+        callers: The agents.
+    """
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+        self._made: dict[str, None] = {}  # agents, the last one newest
+        self._making: dict[str, asyncio.Task[None]] = {}
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Handle a message."""
+        if ctx.method not in _BEFORE_INITIALIZED:
+            self._begin(ctx)
+        return await call_next(ctx)
+
+    def _begin(self, context: ServerRequestContext[Any, Any]) -> None:
+        agent = self._callers.agent_name()
+        if agent is None or agent in self._made or agent in self._making:
+            return
+        making = self._making[agent] = asyncio.create_task(self._make(agent, context))
+        making.add_done_callback(lambda _: self._making.pop(agent, None))
+
+    async def _make(self, agent: str, context: ServerRequestContext[Any, Any]) -> None:
+        try:
+            await self._callers.name_default(context)
+            async with self._callers.calling(context) as caller:
+                await caller.ensure_mailbox()
+        except (Mq9Error, OperationError) as error:
+            _logger.warning("the agent's mailbox cannot be made yet: %s", error)
+        except Exception:
+            _logger.exception("the agent's mailbox could not be made")
+        else:
+            self._made[agent] = None
+            if len(self._made) > MAX_AGENTS:
+                del self._made[next(iter(self._made))]  # made again at its next message
+
+    async def close(self) -> None:
+        """Give up what is being made."""
+        making = list(self._making.values())
+        for one in making:
+            one.cancel()
+        if making:
+            await asyncio.wait(making)

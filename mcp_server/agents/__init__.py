@@ -1,1 +1,0 @@
-"""The agents that call: their names, connections and leases."""

@@ -1,1 +1,0 @@
-"""Configuration files of hosts: reading, changing one entry, and writing them as a whole."""
