@@ -91,13 +91,8 @@ class Clock(Protocol):
                 goes on by itself for those who wait does not go on for this.
         """
 
-    def busy(self, *, unbounded: bool = False) -> Work:
-        """Begin work on another thread, of which time must not run ahead until it has ended.
-
-        Args:
-            unbounded: Whether the work may take any time, such as that of a user's function. Time
-                that is moved on purpose then does not wait for it.
-        """
+    def busy(self) -> Work:
+        """Begin work on another thread, of which time must not run ahead until it has ended."""
 
 
 class SystemClock:
@@ -124,9 +119,9 @@ class SystemClock:
         """Call ``callback`` on the running event loop when so many milliseconds have passed."""
         return asyncio.get_running_loop().call_later(delay_ms / 1000, callback)
 
-    def busy(self, *, unbounded: bool = False) -> Work:
+    def busy(self) -> Work:
         """Do nothing: this clock goes on whatever happens."""
-        return Work(unbounded=unbounded)
+        return Work()
 
 
 class DerivedClock:
@@ -154,9 +149,9 @@ class DerivedClock:
         """Call ``callback`` on the running event loop when so many milliseconds have passed."""
         return self._clock.call_later(delay_ms, callback, background=background)
 
-    def busy(self, *, unbounded: bool = False) -> Work:
+    def busy(self) -> Work:
         """Begin work on another thread, of which time must not run ahead until it has ended."""
-        return self._clock.busy(unbounded=unbounded)
+        return self._clock.busy()
 
 
 class SteadyClock(DerivedClock):

@@ -190,7 +190,7 @@ class Feed:
                         change_ms = fetched.next_change_ms
                 if change_ms is not None:
                     change_ms -= self._clock.now_ms()
-                await waiter.wait(self._clock, wait_ms, change_ms, awaited_ms=wait_ms)
+                await waiter.wait(self._clock, wait_ms, change_ms)
         yield None
 
     async def _share(self, most: int) -> int:

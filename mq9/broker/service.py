@@ -671,8 +671,6 @@ class Service:
         again: Callable[[Fetched | None], Awaitable[Fetched]],
     ) -> Fetched:
         """Look until there is something or the wait is over; ``again`` gets what it last found."""
-        # Nobody waits for the end of so long a wait, and it is begun again.
-        is_endless = body.max_wait_ms >= self._clock.longest_poll_ms
         deadline_ms = self._clock.monotonic_ms() + body.max_wait_ms
         fetched = None
         with self._waiters.joined(asked.call.address, body.group_name) as waiter:
@@ -682,18 +680,16 @@ class Service:
                 left_ms = deadline_ms - self._clock.monotonic_ms()
                 if fetched.messages or self._stopping or left_ms <= 0:
                     return fetched
-                change_ms = self._until(fetched.next_change_ms)
-                delivery_ms = self._until(fetched.next_delivery_ms)
+                change_ms = fetched.next_change_ms
                 with asked.watch.waiting():
                     await waiter.wait(
                         self._clock,
                         left_ms,
-                        change_ms,
-                        awaited_ms=delivery_ms if is_endless else left_ms,
+                        None if change_ms is None else change_ms - self._clock.now_ms(),
+                        # So long a wait is begun again at its end.
+                        ends=body.max_wait_ms < self._clock.longest_poll_ms,
+                        delivers=fetched.next_delivery_ms is not None,
                     )
-
-    def _until(self, instant_ms: int | None) -> int | None:
-        return None if instant_ms is None else instant_ms - self._clock.now_ms()
 
     async def _query(self, asked: Asked) -> dict[str, Any]:
         return asked.verb.reply(await self._backend.read(asked.call), as_base64=asked.as_base64)

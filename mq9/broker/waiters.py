@@ -44,7 +44,13 @@ class Waiter:
                 self._line.scout = None
 
     async def wait(
-        self, clock: Clock, timeout_ms: int, change_ms: int | None, *, awaited_ms: int | None
+        self,
+        clock: Clock,
+        timeout_ms: int,
+        change_ms: int | None,
+        *,
+        ends: bool = True,
+        delivers: bool = True,
     ) -> None:
         """Return when woken, having found nothing.
 
@@ -53,18 +59,15 @@ class Waiter:
             timeout_ms: In how many milliseconds the waiter is woken in any case.
             change_ms: In how many milliseconds, as it has just seen, there may be something for one
                 of the line. It looks again then, unless another has looked since.
-            awaited_ms: In how many milliseconds comes what somebody may wait for, so that time that
-                goes on by itself goes on so far; None for nothing.
+            ends: Whether somebody waits for the timeout.
+            delivers: Whether the change, or one after it, may be mail.
         """
         with self._lock:
             self.has_news = False
             self._line.sentinel = None if change_ms is None else self
-        timers = [clock.call_later(timeout_ms, self._end, background=timeout_ms != awaited_ms)]
-        if change_ms is not None and change_ms < timeout_ms:
-            background = change_ms != awaited_ms
-            timers.append(clock.call_later(change_ms, self._change, background=background))
-        if awaited_ms is not None and awaited_ms not in {timeout_ms, change_ms}:
-            timers.append(clock.call_later(awaited_ms, _nothing))
+        timers = [clock.call_later(timeout_ms, self._end, background=not ends)]
+        if change_ms is not None:
+            timers.append(clock.call_later(change_ms, self._change, background=not delivers))
         self.is_waiting = True
         try:
             await self._woken.wait()
@@ -90,10 +93,6 @@ class Waiter:
                 return False
             self.is_woken = True
         return True
-
-
-def _nothing() -> None:
-    """Do nothing: it is enough that the clock stops there."""
 
 
 class _Line:

@@ -94,7 +94,7 @@ class Receiver(Iterator[SyncMessage]):
 
     def call_back(self, callback: MessageCallback) -> None:
         """Give each message to a callback, on a thread that begins here; once at the most."""
-        work = self._client.clock.busy(unbounded=True)
+        work = self._client.clock.busy()
         self._thread = threading.Thread(
             target=work.run,
             args=(self._run, callback, work),

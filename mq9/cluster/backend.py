@@ -430,7 +430,7 @@ class ClusterBackend:
     async def _look_often(self) -> None:
         """Notice what was not heard of, for those who wait for news."""
         while True:
-            await sleep(self._timers, _LOOK_S, background=True)
+            await sleep(self._timers, _LOOK_S)
             with contextlib.suppress(Mq9Error):  # there is a next time
                 await self._follower.hear_again()
                 await self._catch_up()

@@ -170,7 +170,7 @@ class Gateway:
             sent_ms = self._clock.monotonic_ms()
             with contextlib.suppress(nats.errors.Error):  # what is not sent is not heard
                 await self._client.publish(self._beat_subject, orjson.dumps(sent_ms))
-            await sleep(self._clock, _BEAT_S, background=True)
+            await sleep(self._clock, _BEAT_S)
         self._valid_until_ms = 0
         await self._leave()
         self.is_over.set()

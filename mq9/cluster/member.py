@@ -269,7 +269,7 @@ async def _keep_snapshots(member: Member, clock: Clock) -> None:
     """Take a snapshot whenever much was appended since the last one, by whichever gateway."""
     while True:
         # At random, so that two gateways seldom take the same one.
-        await sleep(clock, _LOOK_S * random.uniform(0.5, 1.5), background=True)  # noqa: S311  # no secret
+        await sleep(clock, _LOOK_S * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
         try:
             if await member.snapshots.is_due(member.backend.sequence):
                 await member.take_snapshot()

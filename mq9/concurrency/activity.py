@@ -37,20 +37,16 @@ class Work:
 
     Args:
         on_end: Called once, with the work, when it has ended.
-        unbounded: Whether it may take any time.
 
     Attributes:
-        unbounded: Whether it may take any time.
-        thread: The identity of the thread that does it; None until it is known.
+        thread: The thread of a function that ``run`` calls, which may take any time; None for what
+            the broker does, which is done soon.
     """
 
-    __slots__ = ("_on_end", "thread", "unbounded")
+    __slots__ = ("_on_end", "thread")
 
-    def __init__(
-        self, on_end: Callable[[Work], None] | None = None, *, unbounded: bool = False
-    ) -> None:
+    def __init__(self, on_end: Callable[[Work], None] | None = None) -> None:
         self._on_end = on_end
-        self.unbounded = unbounded
         self.thread: int | None = None
 
     def run(self, function: Callable[..., R], *args: object) -> R:

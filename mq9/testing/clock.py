@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import suppress
+from weakref import WeakSet
 
+from mq9.clock import Timer
+from mq9.concurrency import activity
+from mq9.concurrency.activity import Work
 from mq9.testing.idle import LoopMonitor, lock
-from mq9.testing.watched_clock import SHORT_SLEEP_S, WatchedClock
+
+_SHORT_SLEEP_S = 1.0  # of real time
+
+
+class ManualTimer:
+    """A callback that runs on an event loop when the clock has moved so far."""
+
+    __slots__ = ("_callback", "background", "cancelled", "monitor")
+
+    def __init__(
+        self, callback: Callable[[], None], monitor: LoopMonitor, *, background: bool
+    ) -> None:
+        self._callback = callback
+        self.monitor = monitor
+        self.background = background
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Make sure that the callback does not run."""
+        self.cancelled = True
+
+    def run(self) -> None:
+        """Call the callback."""
+        if not self.cancelled:  # by one that ran just before
+            self._callback()
 
 
 class _Rest:
@@ -35,17 +65,7 @@ class _Rest:
         await self._future
 
 
-class Follower(Protocol):
-    """Another process, whose clock follows this one."""
-
-    def moved(self) -> None:
-        """The clock has moved."""
-
-    def comes_within(self, seconds: float) -> bool:
-        """Tell whether it waits for a timer of asyncio that runs in less real time."""
-
-
-class ManualClock(WatchedClock):
+class ManualClock:
     """A clock that stands still until a test moves it, or until it has to go on.
 
     It knows what can run: the event loops that use it, what those have given to threads of the
@@ -66,6 +86,9 @@ class ManualClock(WatchedClock):
         ValueError: ``start`` is not finite.
     """
 
+    # Nothing falls asleep under it, and for whoever looks again a day of it has to stop.
+    longest_poll_ms = 86_400_000
+
     def __init__(
         self,
         start: float = 1_800_000_000.0,
@@ -73,12 +96,73 @@ class ManualClock(WatchedClock):
         autojump: bool = False,
         in_transit: Callable[[], bool] | None = None,
     ) -> None:
-        super().__init__(_milliseconds("start", start))
+        self._wall_ms = _milliseconds("start", start)
+        self._monotonic_ms = 0
+        self._timers: list[tuple[int, int, ManualTimer]] = []
+        self._order = itertools.count()
+        self._monitors: WeakSet[LoopMonitor] = WeakSet()
+        self._works: set[Work] = set()
+        self._owner: int | None = None
         self._autojump = autojump
         self._in_transit = in_transit
         self._resting: deque[_Rest] = deque()
         self._advancing = 0
-        self._followers: set[Follower] = set()
+        activity.add_observer(self)
+
+    def now_ms(self) -> int:
+        """Return the instant that the clock was moved to."""
+        self._follow_running_loop()
+        return self._wall_ms
+
+    def monotonic_ms(self) -> int:
+        """Return by how many milliseconds the clock has been moved forward."""
+        self._follow_running_loop()
+        return self._monotonic_ms
+
+    def call_later(
+        self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
+    ) -> Timer:
+        """Call ``callback`` on the running event loop when the clock has moved so far.
+
+        It does not go on by itself for what is done in the ``background``.
+        """
+        loop = asyncio.get_running_loop()
+        monitor = self._follow(loop)
+        if delay_ms <= 0:
+            return loop.call_soon(callback)
+        timer = ManualTimer(callback, monitor, background=background)
+        with lock:
+            heapq.heappush(self._timers, (self._monotonic_ms + delay_ms, next(self._order), timer))
+        return timer
+
+    @property
+    def pending_timers(self) -> int:
+        """How many timers have neither been called nor cancelled."""
+        with lock:
+            return sum(not timer.cancelled for *_, timer in self._timers)
+
+    def busy(self) -> Work:
+        """Stand still until the work has ended, but for when its thread waits for another.
+
+        A function on a thread holds up no ``advance``.
+        """
+        self._follow_running_loop()
+        work = Work(self._ended)
+        with lock:
+            self._works.add(work)
+        return work
+
+    def _ended(self, work: Work) -> None:
+        with lock:
+            self._works.discard(work)
+
+    def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the clock stand still while an event loop has something to run.
+
+        Raises:
+            TypeError: It is no event loop of asyncio.
+        """
+        self._follow(loop)
 
     async def advance(self, seconds: float) -> None:
         """Move the clock forward, stopping at every instant at which somebody waits.
@@ -124,7 +208,6 @@ class ManualClock(WatchedClock):
         delta_ms = _milliseconds("seconds", seconds)
         with lock:
             self._wall_ms -= delta_ms
-            self._tell_followers()
 
     def hold_for_this_thread(self) -> None:
         """Do not jump while this thread runs something other than an event loop.
@@ -133,23 +216,13 @@ class ManualClock(WatchedClock):
         """
         self._owner = threading.get_ident()
 
-    def add_follower(self, follower: Follower) -> None:
-        """Tell another process of each move."""
-        with lock:
-            self._followers.add(follower)
-
-    def remove_follower(self, follower: Follower) -> None:
-        """Tell it no more."""
-        with lock:
-            self._followers.discard(follower)
-
     def look(self) -> bool:
         """Let an ``advance`` go on, or jump, if nothing can run; whether that may come to pass."""
         with lock:
             jumps = self._autojump and not self._advancing and self._is_awaited()
             if not self._resting and not jumps:
                 return False
-            if not self._something_can_run(but_unbounded=bool(self._resting)):
+            if not self._something_can_run(but_functions=bool(self._resting)):
                 if self._resting:
                     self._resting.popleft().end()
                 elif self._may_jump():
@@ -176,18 +249,28 @@ class ManualClock(WatchedClock):
                 if rest in self._resting:
                     self._resting.remove(rest)
 
-    def _something_can_run(self, *, but_unbounded: bool = False) -> bool:
-        return super()._something_can_run(but_unbounded=but_unbounded) or (
-            self._in_transit is not None and self._in_transit()
+    def _something_can_run(self, *, but_functions: bool = False) -> bool:
+        """Tell whether anything can run, functions of the user's on threads perhaps left aside."""
+        return (
+            any(
+                not activity.is_blocked(work.thread)
+                for work in self._works
+                if work.thread is None or not but_functions
+            )
+            or any(
+                not activity.is_blocked(monitor.thread)
+                and (not monitor.is_idle or monitor.works_in_threads() or monitor.has_events())
+                for monitor in self._running_monitors()
+            )
+            or (self._in_transit is not None and self._in_transit())
         )
 
     def _may_jump(self) -> bool:
         """Tell whether neither the owner's thread nor a timer of asyncio comes first."""
         delay_s = (self._next_ms() - self._monotonic_ms) / 1000
-        soon_s = min(delay_s, SHORT_SLEEP_S)
+        soon_s = min(delay_s, _SHORT_SLEEP_S)
         return not (
             any(monitor.comes_within(soon_s) for monitor in self._running_monitors())
-            or any(follower.comes_within(soon_s) for follower in self._followers)
             or self._owner_is_at_work()
         )
 
@@ -196,17 +279,50 @@ class ManualClock(WatchedClock):
         with lock:
             instant = round(self._next_ms())
             self._go_to(instant)
-            self._wake_until(instant)
+            while self._timers and self._timers[0][0] <= instant:
+                timer = heapq.heappop(self._timers)[2]
+                if not timer.cancelled:
+                    timer.monitor.call(timer.run)
 
     def _go_to(self, monotonic_ms: int) -> None:
-        if monotonic_ms != self._monotonic_ms:
-            self._wall_ms += monotonic_ms - self._monotonic_ms
-            self._monotonic_ms = monotonic_ms
-            self._tell_followers()
+        self._wall_ms += monotonic_ms - self._monotonic_ms
+        self._monotonic_ms = monotonic_ms
 
-    def _tell_followers(self) -> None:
-        for follower in self._followers:
-            follower.moved()
+    def _follow_running_loop(self) -> None:
+        with suppress(RuntimeError):  # none runs on this thread
+            self._follow(asyncio.get_running_loop())
+
+    def _follow(self, loop: asyncio.AbstractEventLoop) -> LoopMonitor:
+        monitor = LoopMonitor.of(loop)
+        if monitor not in self._monitors:
+            with lock:
+                self._monitors.add(monitor)
+                monitor.add_listener(self)
+        return monitor
+
+    def _running_monitors(self) -> list[LoopMonitor]:
+        return [monitor for monitor in self._monitors if monitor.is_running]
+
+    def _owner_is_at_work(self) -> bool:
+        """Tell whether the thread that holds the clock runs something other than an event loop."""
+        return not (
+            self._owner is None
+            or activity.any_blocked()
+            or any(monitor.thread == self._owner for monitor in self._running_monitors())
+            or all(thread.ident != self._owner for thread in threading.enumerate())
+        )
+
+    def _next_ms(self) -> float:
+        """Return the next instant at which something happens; infinite when nothing does."""
+        with lock:
+            while self._timers and self._timers[0][2].cancelled:
+                heapq.heappop(self._timers)
+            return self._timers[0][0] if self._timers else math.inf
+
+    def _is_awaited(self) -> bool:
+        """Tell whether somebody waits for an instant, other than in the background."""
+        with lock:
+            return any(not (one.cancelled or one.background) for *_, one in self._timers)
 
 
 def _milliseconds(name: str, seconds: float) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import random
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, Unpack
 from weakref import WeakKeyDictionary
@@ -31,8 +32,6 @@ from mq9.storage import store
 from mq9.storage.backend import Backend
 from mq9.storage.inline_backend import InlineBackend
 from mq9.testing.clock import ManualClock
-from mq9.testing.kills import Kills
-from mq9.testing.shared.serving import Serving
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import share, unshare
 
@@ -85,12 +84,11 @@ class FakeBroker:
         self._path = path
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._running: tuple[EmbeddedBroker, InlineBackend] | None = None
-        self._serving: Serving | None = None
         self._lost_replies: list[Verb] = []
         self._crash_after_fetch = False
         self._duplicate = False
         self._again: dict[str, bytes] = {}
-        self._kills = Kills()
+        self._kills = _Kills()
         self._delays: dict[Verb | None, float] = {}
         self._sessions: WeakKeyDictionary[Mq9Client, str] = WeakKeyDictionary()
 
@@ -112,9 +110,6 @@ class FakeBroker:
 
     def __exit__(self, *exception: object) -> None:
         unshare(self._name)
-        if self._serving is not None:
-            self._serving.close()
-            self._serving = None
         self._stop()
         if self._directory is not None:
             self._directory.cleanup()
@@ -169,26 +164,6 @@ class FakeBroker:
         """
         self._stop()
         self._start()
-
-    def serve(self) -> str:
-        """Return a URL by which another process may use this broker, with its clock.
-
-        Clients by that URL live by this clock: it goes on only when nothing can run in that process
-        either, and stops at every instant that something waits for there. From this call on that
-        process counts as running, until it has connected and nothing can run in it; or for 30 s
-        of real time, where it never comes. It counts no longer when its connection ends.
-
-        Of a process its event loops count, as here, and its main thread. Further processes may use
-        the same URL; they count from when they have connected.
-
-        Raises:
-            NotConnected: The broker is not open.
-        """
-        if self._running is None:
-            raise NotConnected(_NOT_OPEN)
-        if self._serving is None:
-            self._serving = Serving(self.handle, self.clock, lambda: self._randomness(8).hex())
-        return self._serving.expect()
 
     def lose_next_reply(self, verb: str = "MSG.SEND") -> None:
         """Let the next request of this verb be carried out, and its reply be lost.
@@ -346,6 +321,65 @@ class FakeBroker:
             self._running = None
             backend.close_now()
             broker.closed()
+
+
+@dataclass(slots=True)
+class _Kill:
+    client: Mq9Client
+    session: str
+    verb: Verb
+    left: int
+    is_after: bool
+
+
+class _Kills:
+    """Kills clients at requests that were named before."""
+
+    def __init__(self) -> None:
+        self._ordered: list[_Kill] = []
+
+    def order(
+        self, client: Mq9Client, session: str, verb: Verb, count: int, *, is_after: bool
+    ) -> None:
+        """Have a client killed at one of its requests.
+
+        Args:
+            client: The client.
+            session: The consumer that its connection stands for.
+            verb: At a request of this verb.
+            count: At which one from now on, 1 for the next.
+            is_after: Whether the request is carried out before. What is refused does not count
+                then, nor a FETCH that finds nothing.
+        """
+        self._ordered.append(_Kill(client, session, verb, count, is_after))
+
+    def before(self, session: str, verb: Verb) -> bool:
+        """Count a request that has come, and tell whether its client was killed at it."""
+        return self._count(self._ordered_at(session, verb, is_after=False))
+
+    def after(self, session: str, verb: Verb, reply: bytes) -> bool:
+        """Count a request that was carried out, and tell whether its client was killed at it."""
+        ordered = self._ordered_at(session, verb, is_after=True)
+        return bool(ordered) and _counts(verb, reply) and self._count(ordered)
+
+    def _ordered_at(self, session: str, verb: Verb, *, is_after: bool) -> list[_Kill]:
+        at = session, verb, is_after
+        return [one for one in self._ordered if (one.session, one.verb, one.is_after) == at]
+
+    def _count(self, ordered: list[_Kill]) -> bool:
+        for kill in ordered:
+            kill.left -= 1
+        due = [one for one in ordered if one.left == 0]
+        for kill in due:
+            self._ordered.remove(kill)
+            kill.client.abort()
+        return bool(due)
+
+
+def _counts(verb: Verb, reply: bytes) -> bool:
+    """Tell whether a reply says that something was done."""
+    answer = orjson.loads(reply)
+    return not answer.get("error") and (verb.request is not Fetch or bool(answer["messages"]))
 
 
 def _verb(name: str) -> Verb:

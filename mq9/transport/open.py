@@ -10,7 +10,6 @@
 - ``sqlite:///path``: a broker on a file. Three slashes are followed by a path relative to the
   working directory, four by an absolute one (``sqlite:////var/lib/mq9.db``; on Windows
   ``sqlite:///C:/mq9.db``); ``?durability=full`` asks for an fsync before every reply.
-- ``fake://host:port/token``: the ``FakeBroker`` of another process, with its clock.
 
 Without a URL it is ``MQ9_SERVER`` from the environment, else one file per user.
 """
@@ -119,12 +118,6 @@ def check_url(
                 f"embeddings: {type(embeddings).__name__} is for a broker inside this process; a "
                 "server has its own"
             )
-    elif scheme == "fake":
-        from mq9.testing.shared import joining  # noqa: PLC0415  # only in a test
-
-        joining.check(url)
-        if embeddings is not None or reserved is not None:
-            raise InvalidRequest("server: a FakeBroker of another process has its own options")
     elif scheme == "memory":
         _parse_memory(url)
     elif scheme == "sqlite":
@@ -183,10 +176,6 @@ async def open_transport(
         transport = NatsTransport(servers.parse(url), consumer, agent)
         await transport.open()
         return transport
-    if scheme == "fake":
-        from mq9.testing.shared import joining  # noqa: PLC0415  # only in a test
-
-        return await joining.join(url, consumer, agent)
     if scheme == "memory":
         broker, release = _open_memory(url, embeddings or default_embeddings())
     else:

@@ -77,7 +77,7 @@ def _start_thread(
     future: asyncio.Future[Any] = loop.create_future()
     future.add_done_callback(_retrieve)
     context = contextvars.copy_context()
-    work = clock.busy(unbounded=True)
+    work = clock.busy()
 
     def run() -> None:
         result: object = None

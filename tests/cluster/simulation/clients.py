@@ -124,7 +124,7 @@ class Client:
                 change_ms = asked.answer.next_change_ms
                 if change_ms is not None:
                     change_ms -= process.steady.now_ms()
-                await waiter.wait(clock, left_ms, change_ms, awaited_ms=left_ms)
+                await waiter.wait(clock, left_ms, change_ms)
                 call = self._call(call.request, call.address)
 
     async def send(self):

@@ -63,7 +63,7 @@ class SimulatedClock:
     def call_later(self, delay_ms, callback, *, background=False):
         return self._loop.call_later(delay_ms / 1000, callback)
 
-    def busy(self, *, unbounded=False):
+    def busy(self):
         return Work()
 
 
