@@ -31,7 +31,7 @@ from mq9.engine.commands import Limits
 from mq9.protocol.reserved import Reserved
 from mq9.server.server import Server
 from mq9.storage import store
-from mq9.storage.inline_backend import InlineBackend
+from mq9.storage.backend import InlineBackend
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 

@@ -20,10 +20,8 @@ from mq9.engine.commands import Call, Claimed, Limits, Undo
 from mq9.models import Totals
 from mq9.protocol.reserved import Reserved
 from mq9.storage import store
-from mq9.storage.backend import Backend
+from mq9.storage.backend import MAX_STEPS, Backend, InlineBackend
 from mq9.storage.file_backend import FileBackend
-from mq9.storage.inline_backend import InlineBackend
-from mq9.storage.steps import MAX_STEPS
 from mq9.storage.store import Durability
 
 Randomness = Callable[[int], bytes]

@@ -44,8 +44,7 @@ from mq9.protocol.request import Body
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs, Verb, Wakes
 from mq9.storage import store
-from mq9.storage.backend import Backend
-from mq9.storage.derived import LocalChange
+from mq9.storage.backend import Backend, LocalChange
 
 logger = logging.getLogger("mq9.broker")
 

@@ -20,13 +20,13 @@ _EFFECTS = {
 
 def check(path: Path) -> Check:
     """Compare the time of a broker's file with the machine's."""
-    from mq9.storage import file_time  # noqa: PLC0415  # not before it is used
+    from mq9.storage import store  # noqa: PLC0415  # not before it is used
 
     try:
-        found = file_time.look(path, SystemClock().now_ms())
+        found = store.file_time(path, SystemClock().now_ms())
     except UnusableFile as error:
         return problem("clock", str(error), "see what the message says")
-    if found.state is file_time.TimeState.RIGHT:
+    if found.state is store.TimeState.RIGHT:
         return ok("clock", "the file and this machine agree")
     return problem(
         "clock",
@@ -37,23 +37,23 @@ def check(path: Path) -> Check:
 
 def set_clock(call: Call, path: Path, *, yes: bool) -> int:
     """Say what setting the time of a file would do, or do it; the exit code."""
-    from mq9.storage import file_time  # noqa: PLC0415  # not before it is used
+    from mq9.storage import store  # noqa: PLC0415  # not before it is used
 
-    found = file_time.look(path, SystemClock().now_ms())
+    found = store.file_time(path, SystemClock().now_ms())
     state = found.state
     document = {
         "file": str(path),
         "state": state.value,
         "file_ms": found.file_ms,
         "machine_ms": found.machine_ms,
-        "set": yes and state is not file_time.TimeState.RIGHT,
+        "set": yes and state is not store.TimeState.RIGHT,
     }
-    if state is file_time.TimeState.RIGHT:
+    if state is store.TimeState.RIGHT:
         call.out.show(document, f"{path}: the time is right, and was left as it is")
         return 0
     lines = [f"{path}: {_difference(found)}", _EFFECTS[state.value]]
     if yes:
-        file_time.set_right(path, found.machine_ms)
+        store.set_file_time(path, found.machine_ms)
         lines.append(f"The time is {_shown(found.machine_ms)} now.")
     else:
         now = _shown(found.machine_ms)

@@ -30,10 +30,8 @@ from mq9.engine.messages import Outdated
 from mq9.errors import LimitReached, Mq9Error, NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol import requests
 from mq9.protocol.request import Request
-from mq9.storage.backend import read, storage_error
-from mq9.storage.derived import LocalChange
+from mq9.storage.backend import MAX_STEPS, LocalChange, TooLong, read, storage_error
 from mq9.storage.readers import Readers
-from mq9.storage.steps import MAX_STEPS, TooLong
 from mq9.storage.turns import FairQueue
 
 R = TypeVar("R")

@@ -22,9 +22,8 @@ from mq9.engine import machine, state
 from mq9.engine.commands import Call, Entry, Outcome
 from mq9.protocol.request import Request
 from mq9.storage import store
-from mq9.storage.backend import roll_back
-from mq9.storage.derived import Derived, LocalChange
-from mq9.storage.steps import no_steps_left, stopped_when
+from mq9.storage.backend import Derived, LocalChange, no_steps_left, stopped_when
+from mq9.storage.store import roll_back
 
 logger = logging.getLogger("mq9.broker")
 

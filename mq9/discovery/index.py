@@ -15,7 +15,8 @@ import orjson
 
 from mq9.discovery import documents
 from mq9.engine import agents
-from mq9.storage.derived import AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS, Derived
+from mq9.storage.backend import Derived
+from mq9.storage.schema import AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS
 
 # By which rules text was indexed: a change of `documents.columns`, `tokens` or the tokenizer needs
 # another number. Normalisation depends on Python's Unicode tables, too. Other columns need another

@@ -13,8 +13,7 @@ from mq9.discovery.pages import PageRequest
 from mq9.engine.commands import Actor, Call
 from mq9.protocol.outcomes import Discovered
 from mq9.protocol.requests import Discover
-from mq9.storage.backend import Backend
-from mq9.storage.derived import DerivedQuery
+from mq9.storage.backend import Backend, DerivedQuery
 
 if TYPE_CHECKING:
     from mq9.discovery.semantic_index import SemanticIndex

@@ -19,8 +19,7 @@ from mq9.discovery.vectors import Floats, Ids, Vectors
 from mq9.engine import agents
 from mq9.engine.commands import Call
 from mq9.errors import Mq9Error
-from mq9.storage.backend import Backend
-from mq9.storage.derived import DerivedQuery, LocalChange
+from mq9.storage.backend import Backend, DerivedQuery, LocalChange
 
 logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")

@@ -1,8 +1,6 @@
 """What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
 
 from mq9.models.agents import AgentMatch, AgentMatches, Match
-from mq9.models.gathered import Gathered
-from mq9.models.leases import Extended, FetchResult, Leased, Waiting
 from mq9.models.mailboxes import (
     Granted,
     GroupStatus,
@@ -21,6 +19,10 @@ from mq9.models.messages import (
     PRIORITIES,
     QUESTION_TAG,
     Deliver,
+    Extended,
+    FetchResult,
+    Gathered,
+    Leased,
     Message,
     MessageClient,
     MessageHeaders,
@@ -28,6 +30,7 @@ from mq9.models.messages import (
     Payload,
     Priority,
     StoredMessage,
+    Waiting,
     bind,
 )
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mq9.models.leases import Leased
-from mq9.models.messages import Moved, Priority
+from mq9.models.messages import Leased, Moved, Priority
 
 
 class MailboxType(StrEnum):

@@ -1,4 +1,4 @@
-"""Messages, and what their reader can do with them."""
+"""Messages, what their reader can do with them, and what FETCH, EXTEND and questions give."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import orjson
 
-from mq9.errors import NotConnected
+from mq9.errors import Mq9Error, NotConnected
 
 if TYPE_CHECKING:
-    from mq9.models.leases import Extended
+    from typing_extensions import TypeVar  # whose variables have defaults
+else:
+    from typing import TypeVar
 
 Payload: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any]
 
@@ -337,3 +339,129 @@ class Message(StoredMessage):
 def bind(message: Message, client: MessageClient) -> None:
     """Let a message remember a client; the one that fetched it does this."""
     object.__setattr__(message, "_client", client)
+
+
+if TYPE_CHECKING:
+    M = TypeVar("M", bound=StoredMessage, default=Message)
+else:
+    M = TypeVar("M", bound=StoredMessage)
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """What one consumer holds, or nobody while messages given back wait out their delay.
+
+    Attributes:
+        consumer: Who holds it; None for messages that were given back with a delay.
+        count: How many messages.
+        until: When the first of those leases ends, in Unix seconds.
+    """
+
+    consumer: str | None
+    count: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Why a FETCH returned nothing.
+
+    Attributes:
+        stored: How many messages are visible in the mailbox.
+        delayed: How many wait for their due time.
+        next_due: When the next of those is due, in Unix seconds.
+        leased: What is leased to whom; empty for a read without a group.
+        acked: How many of the stored ones this group has acked.
+        moved: How many of the stored ones this group has moved to another mailbox.
+        skipped: How many of the stored ones lie before the group's (or the read's) start.
+    """
+
+    stored: int
+    delayed: int
+    next_due: float | None = None
+    leased: tuple[Leased, ...] = ()
+    acked: int = 0
+    skipped: int = 0
+    moved: int = 0
+
+
+class FetchResult(list[M]):
+    """The messages of one FETCH, most pressing first, with what the reply said beside them.
+
+    Each message knows its mailbox, group, consumer and batch by itself, so that a slice, a
+    comprehension or ``list(result)`` can be acked like the result.
+
+    Attributes:
+        batch: The token that acknowledges them together; None without a group or messages.
+        lease_until: When their leases end, in Unix seconds; None without a group or messages.
+        more: Whether the reply was cut, so that another FETCH would return more at once.
+        waiting: Why there is nothing, when there is nothing.
+    """
+
+    def __init__(
+        self,
+        messages: Iterable[M] = (),
+        *,
+        batch: str | None = None,
+        lease_until: float | None = None,
+        more: bool = False,
+        waiting: Waiting | None = None,
+    ) -> None:
+        super().__init__(messages)
+        self.batch = batch
+        self.lease_until = lease_until
+        self.more = more
+        self.waiting = waiting
+
+    def __repr__(self) -> str:
+        told = [f"waiting={self.waiting!r}"] if self.waiting is not None else []
+        told += ["more=True"] if self.more else []
+        return f"FetchResult({', '.join([super().__repr__(), *told])})"
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """Which leases EXTEND renewed.
+
+    Attributes:
+        extended: The ids whose lease was renewed.
+        lost: The ids that this consumer no longer holds.
+    """
+
+    extended: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+
+
+class Gathered(list[M | None]):
+    """The answers to several questions, in the order of the questions; None where none came.
+
+    Attributes:
+        correlation_ids: That of each question.
+        refused: By its place, why a question could not be sent, or a ``RequestFailed`` where the
+            agent that was asked gave it up. It is missing, too.
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[M | None] = (),
+        *,
+        correlation_ids: Iterable[str] = (),
+        refused: Mapping[int, Mq9Error] | None = None,
+    ) -> None:
+        super().__init__(answers)
+        self.correlation_ids = tuple(correlation_ids)
+        self.refused = dict(refused or {})
+
+    @property
+    def answers(self) -> list[M]:
+        """The answers that came, in the order of their questions."""
+        return [one for one in self if one is not None]
+
+    @property
+    def missing(self) -> list[int]:
+        """The places of the questions that were not answered."""
+        return [place for place, one in enumerate(self) if one is None]
+
+    def __repr__(self) -> str:
+        told = [f"refused={self.refused!r}"] if self.refused else []
+        return f"Gathered({', '.join([super().__repr__(), *told])})"

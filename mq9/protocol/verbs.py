@@ -32,6 +32,7 @@ class Wakes(Enum):
     NOBODY = 0
     ITS_GROUPS = 1  # there may be something to lease in the mailbox
     EVERYBODY = 2  # who waits for that address: it is another mailbox now
+    GROUPS_ELSEWHERE = 3  # there may be something to lease in the other mailbox that it names
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,14 @@ _TABLE = (
     ),
     Verb("MSG.ACK", requests.Ack, _MAILBOX, replies.encode_acked, repeatable=True),
     Verb("MSG.NACK", requests.Nack, _MAILBOX, wakes=Wakes.ITS_GROUPS),
-    Verb("MSG.MOVE", requests.Move, _MAILBOX, replies.encode_move, repeatable=True),
+    Verb(
+        "MSG.MOVE",
+        requests.Move,
+        _MAILBOX,
+        replies.encode_move,
+        repeatable=True,
+        wakes=Wakes.GROUPS_ELSEWHERE,
+    ),
     Verb("MSG.EXTEND", requests.Extend, _MAILBOX, replies.encode_extended, wakes=Wakes.ITS_GROUPS),
     Verb("MSG.RELEASE", requests.Release, _MAILBOX, wakes=Wakes.ITS_GROUPS),
     Verb("MSG.QUERY", requests.Query, _MAILBOX, replies.encode_query, reads=True, repeatable=True),

@@ -1,26 +1,38 @@
-"""What carries out the calls of a broker on one database, and what all that do so share.
+"""What carries out the calls of a broker on one database: the interface, and a backend at once.
 
 A backend runs one call at a time and never waits for news; waiting is the service's.
+
+What packages above derive from the engine's tables they keep in tables of their own beside them.
+None of it is part of the engine's state: it can be made anew from that at any time.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from mq9.clock import SteadyClock
 from mq9.engine import machine, state
-from mq9.engine.commands import Call, Entry, Limits, Outcome, SetLimits, Undo
-from mq9.errors import BrokerFailed, Mq9Error, Unavailable
+from mq9.engine.commands import Advance, Call, Entry, Limits, Outcome, SetLimits, Undo
+from mq9.engine.messages import Outdated
+from mq9.errors import BrokerFailed, Mq9Error, NotConnected, TooExpensive, Unavailable
 from mq9.protocol.request import Request
 from mq9.storage import store
-from mq9.storage.derived import Derived, DerivedQuery, LocalChange
+from mq9.storage.store import roll_back
 
 R = TypeVar("R")
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)  # another process has it locked
 logger = logging.getLogger("mq9.broker")
+R_co = TypeVar("R_co", covariant=True)
+# That one read may take, unless the broker itself asks; a million are some hundredths of a second.
+MAX_STEPS = 50_000_000
+_STEPS_BETWEEN_LOOKS = 2_000  # steps between two looks at whether it is enough
 
 
 class Backend(Protocol):
@@ -66,6 +78,44 @@ class Backend(Protocol):
         """Finish what was accepted, and let go of the database."""
 
 
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Tables that follow the engine's.
+
+    Attributes:
+        open: Makes the tables, or brings them up to date, when the database is opened: in
+            transactions of its own, since other processes may have the file open.
+        follow: Takes in what a command has changed, in the same transaction. It is called after
+            every command, and takes little time when there is nothing to take in.
+    """
+
+    open: Callable[[sqlite3.Connection], None]
+    follow: Callable[[sqlite3.Connection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedQuery(Request[R_co]):
+    """Looks at derived tables, beside the engine's.
+
+    Attributes:
+        look: Given a connection inside a transaction, and the instant in milliseconds since the
+            Unix epoch.
+    """
+
+    look: Callable[[sqlite3.Connection, int], R_co]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalChange(Request[R_co]):
+    """Changes what only this file has, such as derived tables, and nothing of the engine's state.
+
+    Attributes:
+        carry_out: Given a connection inside a transaction, which is undone when it raises.
+    """
+
+    carry_out: Callable[[sqlite3.Connection], R_co]
+
+
 def storage_error(error: sqlite3.Error) -> Mq9Error:
     """Log what the storage said, and make the error for whoever asked."""
     logger.error("the storage failed: %s", error)
@@ -78,12 +128,6 @@ def storage_error(error: sqlite3.Error) -> Mq9Error:
 def _primary_code(error: sqlite3.Error) -> int | None:
     code: int | None = getattr(error, "sqlite_errorcode", None)  # None where Python itself raises
     return None if code is None else code & 0xFF
-
-
-def roll_back(connection: sqlite3.Connection) -> None:
-    """Undo a transaction, if there still is one."""
-    if connection.in_transaction:  # a full disk has rolled back already
-        connection.execute("ROLLBACK")
 
 
 class Applying:
@@ -140,7 +184,7 @@ def set_limits(connection: sqlite3.Connection, clock: SteadyClock, limits: Limit
             applying.carry_out(Call(SetLimits(limits=limits)))
         applying.finish()
     except BaseException:
-        roll_back(connection)
+        store.roll_back(connection)
         raise
     connection.execute("COMMIT")
 
@@ -172,3 +216,156 @@ def read(
     if isinstance(call.request, DerivedQuery):
         return cast("R", call.request.look(connection, now))
     return machine.read(connection, call, now)
+
+
+class InlineBackend:
+    """Carries everything out at once, on the caller's thread.
+
+    Args:
+        connection: A database of ours; closed with the backend.
+        clock: Tells when things happen.
+        limits: What the broker takes.
+        derived: What follows the engine's state, if anything does.
+        max_read_steps: Steps of SQLite's machine that one read may take.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        clock: SteadyClock,
+        limits: Limits,
+        derived: Derived | None = None,
+        *,
+        max_read_steps: int = MAX_STEPS,
+    ) -> None:
+        set_limits(connection, clock, limits)
+        if derived is not None:
+            derived.open(connection)
+        self._derived = derived
+        self._connection = connection
+        self._clock = clock
+        self._max_read_steps = max_read_steps
+        self._lock = threading.Lock()
+        self._closed = False
+        self.failed_ms: int | None = None
+
+    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
+        """Carry out a command."""
+        with self._lock:
+            self._check_open()
+            return self._transact(call).result()
+
+    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+        """Carry out a command, and tell at once that it is done."""
+        with self._lock:
+            self._check_open()
+            outcome = self._transact(call)
+        told(outcome)
+
+    async def read(self, call: Call[Request[R]]) -> R:
+        """Answer a query."""
+        with self._lock:
+            self._check_open()
+            try:
+                try:
+                    return self._look(call)
+                except Outdated as outdated:
+                    advanced = self._transact(Call(Advance(), outdated.address))
+                    advanced.result()
+                    return self._look(call, advanced.now_ms)
+            except TooLong:
+                raise too_long(self._max_read_steps) from None
+            except sqlite3.Error as error:
+                raise storage_error(error) from error
+
+    def _look(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
+        steps = self._max_read_steps if call.request.is_bounded else None
+        with stopped_when(self._connection, no_steps_left(steps)):
+            return read(self._connection, call, self._clock, at_ms)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotConnected("the broker is closed")
+
+    def _transact(self, call: Call[Request[R]]) -> Outcome[R]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                applying = Applying(self._connection, self._clock, self._derived)
+                outcome = applying.carry_out(call)
+                applying.finish()
+                self._connection.execute("COMMIT")
+            except BaseException:
+                roll_back(self._connection)
+                raise
+        except sqlite3.Error as error:
+            self.failed_ms = self._clock.monotonic_ms()
+            raise storage_error(error) from error
+        self.failed_ms = None
+        return outcome
+
+    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+        """Take back a FETCH reply that reached nobody."""
+        with self._lock:
+            if not self._closed:
+                self._transact(undo)
+
+    def watch(self, watching: bool) -> None:
+        """Nobody else writes here, so there is nothing to look for."""
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Let go of the database, without an event loop."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._connection.close()
+
+
+class TooLong(Exception):  # not a failure of the storage
+    """A read was stopped because it took more than it may."""
+
+
+def no_steps_left(steps: int | None) -> Callable[[], bool]:
+    """Make what tells, after every few steps, whether there were more than so many."""
+    left = math.inf if steps is None else steps
+
+    def is_enough() -> bool:
+        nonlocal left
+        left -= _STEPS_BETWEEN_LOOKS
+        return left < 0
+
+    return is_enough
+
+
+@contextmanager
+def stopped_when(connection: sqlite3.Connection, is_enough: Callable[[], bool]) -> Iterator[None]:
+    """Stop what a connection does inside as soon as it is enough.
+
+    Args:
+        connection: The connection.
+        is_enough: Asked after every few steps.
+
+    Raises:
+        TooLong: It was stopped.
+    """
+    connection.set_progress_handler(is_enough, _STEPS_BETWEEN_LOOKS)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise TooLong from None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def too_long(steps: int) -> TooExpensive:
+    """Make the error for a read that is too long for everybody."""
+    return TooExpensive(
+        f"the read took more than {steps} steps and was stopped; ask for less, by msg_id, key or "
+        "since"
+    )

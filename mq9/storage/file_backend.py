@@ -19,11 +19,9 @@ from mq9.engine.messages import Outdated
 from mq9.errors import Mq9Error, NotConnected, UnusableFile
 from mq9.protocol.request import Request
 from mq9.storage import store
-from mq9.storage.backend import read, set_limits, storage_error
+from mq9.storage.backend import MAX_STEPS, Derived, LocalChange, read, set_limits, storage_error
 from mq9.storage.database_file import DatabaseFile
-from mq9.storage.derived import Derived, LocalChange
 from mq9.storage.readers import Readers
-from mq9.storage.steps import MAX_STEPS
 from mq9.storage.store import Durability
 from mq9.storage.writer import Writer
 

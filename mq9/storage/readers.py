@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from mq9.errors import NotConnected
 from mq9.storage import store
-from mq9.storage.steps import MAX_STEPS, TooLong, no_steps_left, stopped_when, too_long
+from mq9.storage.backend import MAX_STEPS, TooLong, no_steps_left, stopped_when, too_long
 
 R = TypeVar("R")
 MakeThreads = Callable[[int, str], Executor]

@@ -15,8 +15,30 @@ from pathlib import Path
 
 from mq9 import engine
 from mq9.errors import UnusableFile
-from mq9.storage.derived import TABLES as DERIVED
 
+# Of `mq9.discovery`. They stand here since a file with any other table is refused. Another form
+# needs another `store.VERSION`, whose migration drops the former one.
+AGENTS_INDEX = (
+    "CREATE TABLE agents_index"
+    " (version TEXT NOT NULL, id INTEGER NOT NULL, removal INTEGER NOT NULL) STRICT"
+)
+AGENTS_TEXT = (
+    "CREATE VIRTUAL TABLE agents_text USING fts5"
+    " (name, description, skills, rest, tokenize='porter unicode61 remove_diacritics 2')"
+)
+AGENTS_VECTORS = (
+    "CREATE TABLE agents_vectors"
+    " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT"
+)
+DERIVED = (
+    *(AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS),
+    # FTS5 makes these for the text.
+    "CREATE TABLE 'agents_text_data'(id INTEGER PRIMARY KEY, block BLOB)",
+    "CREATE TABLE 'agents_text_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID",
+    "CREATE TABLE 'agents_text_content'(id INTEGER PRIMARY KEY, c0, c1, c2, c3)",
+    "CREATE TABLE 'agents_text_docsize'(id INTEGER PRIMARY KEY, sz BLOB)",
+    "CREATE TABLE 'agents_text_config'(k PRIMARY KEY, v) WITHOUT ROWID",
+)
 # Names in files of older schemas that a migration removes.
 FORMER: frozenset[str] = frozenset()
 # SQLite's own.
@@ -27,7 +49,6 @@ _INTERNAL = (
 )
 _MOST_SHOWN = 60  # characters of a name that is not ours
 _ADVICE = "restore the file from a copy that you trust, or name another file"
-
 _HEAD = re.compile(
     r"CREATE (?:UNIQUE |VIRTUAL )?(TABLE|INDEX|TRIGGER) (?:IF NOT EXISTS )?['\"]?(\w+)"
 )

@@ -1,4 +1,4 @@
-"""The database of a broker: opened, checked, brought to the present schema.
+"""The database of a broker: opened, checked, brought to the present schema, its time set right.
 
 A file that is damaged, was written by a newer version or belongs to something else is refused
 before anything in it is changed.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import filecmp
+import itertools
 import logging
 import os
 import sqlite3
@@ -15,22 +17,23 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mq9 import directories
+from mq9.clock import LONGEST_JUMP_MS, SETTABLE_MS
+from mq9.engine.state import position, set_time
 from mq9.errors import BrokerFailed, UnusableFile
-from mq9.storage import backups, schema
+from mq9.storage import schema
 
 logger = logging.getLogger("mq9.broker")
-
 APPLICATION_ID = 0x6D713901  # "mq9\1", in the header of every file of ours
 _UNRELEASED_ID = 0x6D713900  # in those written before the first release
 VERSION = 1
 # The statements that bring each older schema to the next; applied in order up to VERSION.
 _MIGRATIONS: dict[int, str] = {}
-
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
 _KINDS = {
     stat.S_IFDIR: os.strerror(errno.EISDIR),
@@ -49,7 +52,6 @@ _MIGRATION_MS = 60_000  # while another process makes a backup and migrates a la
 LOG_BYTES = 16 * 1024 * 1024  # kept of the log once it is written into the file
 # Small files are checked page by page when opened, larger ones when a page is read.
 _CHECKED_BYTES = 64 * 1024 * 1024
-
 R = TypeVar("R")
 
 
@@ -374,7 +376,7 @@ def _back_up(path: Path, version: int) -> Path:
     """Copy a file that is about to be migrated, and that only this process can write to."""
     try:
         with contextlib.closing(open_reader(path)) as source:
-            return backups.make(source, path, version)
+            return _make_backup(source, path, version)
     except (OSError, sqlite3.Error) as error:
         raise UnusableFile(
             f"{path} is of schema {version} and was left as it was, since no backup of it could be "
@@ -396,3 +398,119 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
     """Run statements inside the open transaction, which ``executescript`` would commit."""
     for statement in schema.statements(script):
         connection.execute(statement)
+
+
+def _make_backup(source: sqlite3.Connection, path: Path, schema: int) -> Path:
+    """Copy a database to a file beside its own, and return that file.
+
+    A file of that name is complete: what a killed process left has another one. A backup that is
+    there already, and holds something else, is kept, and the new one is numbered.
+
+    Args:
+        source: Reads the database, to which nobody can write until this returns.
+        path: Its file.
+        schema: Its version, for the name of the copy.
+
+    Raises:
+        OSError: There is no room, or no right to write; no copy is left then.
+        sqlite3.Error: The same, or the database cannot be read.
+    """
+    # What SQLite keeps of a symbolic link's file is beside the file, too.
+    real = Path(os.path.realpath(path))
+    first = real.with_name(f"{real.name}.schema-{schema}.backup")
+    part = first.with_name(f"{first.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        # Only the owner of a mailbox may read it.
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(sqlite3.connect(part)) as target:
+            target.execute("PRAGMA journal_mode=OFF")  # who is interrupted begins again
+            target.execute("PRAGMA synchronous=OFF")  # all is written to the disk below
+            source.backup(target)
+        _flush(part)
+        numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+        backup = next(
+            # One that is the same was made by a process that was killed before it changed anything.
+            one
+            for one in itertools.chain([first], numbered)
+            if not one.exists() or filecmp.cmp(part, one, shallow=False)
+        )
+        if not backup.exists():
+            part.rename(backup)
+        _flush(backup.parent)
+    finally:
+        part.unlink(missing_ok=True)
+    return backup
+
+
+def _flush(path: Path) -> None:
+    """Have what is in a file, or a directory, survive a loss of power."""
+    if os.name != "posix" and path.is_dir():
+        return  # only there can directories be opened
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Undo a transaction, if there still is one."""
+    if connection.in_transaction:  # a full disk has rolled back already
+        connection.execute("ROLLBACK")
+
+
+class TimeState(StrEnum):
+    """Whether an operator should set the time of a file."""
+
+    RIGHT = "right"
+    AHEAD = "ahead"  # of the machine's, by an hour or more
+    HELD = "held"  # since the machine's is more than a year later
+
+
+class FileTime(NamedTuple):
+    """The time of a file beside a machine's, in milliseconds since the Unix epoch.
+
+    Attributes:
+        file_ms: When something has last happened in the file; 0 for never.
+        machine_ms: The time of the machine.
+    """
+
+    file_ms: int
+    machine_ms: int
+
+    @property
+    def state(self) -> TimeState:
+        """Whether it should be set."""
+        ahead_ms = self.file_ms - self.machine_ms
+        if ahead_ms > SETTABLE_MS:
+            return TimeState.AHEAD
+        if self.file_ms and ahead_ms < -LONGEST_JUMP_MS:
+            return TimeState.HELD
+        return TimeState.RIGHT
+
+
+def file_time(path: Path, machine_ms: int) -> FileTime:
+    """Compare the time of a file with the machine's. Nothing is written.
+
+    Raises:
+        UnusableFile: There is no such file, or it cannot be used.
+    """
+    return FileTime(look_into(path, position).now_ms, machine_ms)
+
+
+def set_file_time(path: Path, machine_ms: int) -> None:
+    """Set the time of a file to the machine's; programs that have it open follow.
+
+    Raises:
+        UnusableFile: It cannot be used.
+        sqlite3.Error: It could not be written to; nothing was changed.
+    """
+    with closing(open_file(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            set_time(connection, machine_ms)
+        except BaseException:
+            roll_back(connection)
+            raise
+        connection.execute("COMMIT")

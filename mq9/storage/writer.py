@@ -23,14 +23,19 @@ from mq9.errors import (
     Unavailable,
 )
 from mq9.protocol.request import Request
-from mq9.protocol.requests import Fetch, Send
+from mq9.protocol.verbs import OF_REQUEST, Wakes
 from mq9.storage import store
-from mq9.storage.backend import Applying, roll_back, storage_error
+from mq9.storage.backend import (
+    Applying,
+    Derived,
+    LocalChange,
+    no_steps_left,
+    stopped_when,
+    storage_error,
+)
 from mq9.storage.database_file import DatabaseFile
-from mq9.storage.derived import Derived, LocalChange
 from mq9.storage.news import News
-from mq9.storage.steps import no_steps_left, stopped_when
-from mq9.storage.store import LOG_PAGES
+from mq9.storage.store import LOG_PAGES, roll_back
 from mq9.storage.turns import FairQueue
 
 R = TypeVar("R")
@@ -413,7 +418,7 @@ class Writer:
         elsewhere: dict[asyncio.AbstractEventLoop, list[_Ticket]] = {}
         for ticket in done:
             if ticket.loop is None:
-                self._tell_of(ticket.call)  # what was taken back is there for others
+                self._on_news(ticket.call.address)  # what was taken back is there for others
             elif ticket.abandoned:  # its loop may be about to close
                 self._reached_nobody(ticket)
             elif ticket.loop is here:
@@ -450,8 +455,10 @@ class Writer:
 
     def _tell_of(self, call: Call[Any]) -> None:
         """Tell of what nobody else tells of, since nobody waits for the outcome any more."""
-        concerns_mail = isinstance(call.request, Send | Fetch | Undo)
-        self._on_news(call.address if concerns_mail else None)
+        verb = OF_REQUEST.get(type(call.request))
+        wakes = Wakes.EVERYBODY if verb is None else verb.wakes
+        if wakes is not Wakes.NOBODY:
+            self._on_news(call.address if wakes is Wakes.ITS_GROUPS else None)
 
     def _undo(self, ticket: _Ticket) -> None:
         """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""

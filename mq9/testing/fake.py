@@ -29,8 +29,7 @@ from mq9.protocol.requests import Fetch
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import VERBS, Verb
 from mq9.storage import store
-from mq9.storage.backend import Backend
-from mq9.storage.inline_backend import InlineBackend
+from mq9.storage.backend import Backend, InlineBackend
 from mq9.testing.clock import ManualClock
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import share, unshare

@@ -30,9 +30,8 @@ from mq9.engine.commands import Limits
 from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Query, Send, Status
 from mq9.storage import store
 from mq9.storage import writer as writers
-from mq9.storage.derived import Derived
+from mq9.storage.backend import Derived, InlineBackend
 from mq9.storage.file_backend import FileBackend
-from mq9.storage.inline_backend import InlineBackend
 from mq9.storage.store import Durability
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport

@@ -11,7 +11,7 @@ from mq9 import Unavailable
 from mq9.clock import SteadyClock
 from mq9.engine.commands import Limits
 from mq9.protocol.requests import CreateMailbox, Query, Send
-from mq9.storage.derived import Derived
+from mq9.storage.backend import Derived
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.store import Durability
 from mq9.testing import ManualClock

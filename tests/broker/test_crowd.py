@@ -12,7 +12,7 @@ from mq9.broker.service import Session
 from mq9.engine.commands import Limits, Peek
 from mq9.protocol.requests import Fetch
 from mq9.storage import store
-from mq9.storage.inline_backend import InlineBackend
+from mq9.storage.backend import InlineBackend
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 

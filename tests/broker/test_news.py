@@ -16,8 +16,7 @@ from waiting import until, until_fetching
 from mq9 import Mq9Client
 from mq9.storage import news as news_module
 from mq9.storage import store
-from mq9.storage.file_events import FileEvents
-from mq9.storage.news import News
+from mq9.storage.news import FileEvents, News
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel reports changes")
 SENDER = """

@@ -8,7 +8,7 @@ import pytest
 from mq9 import MailboxNotFound, Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.storage import file_time
+from mq9.storage import store
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
@@ -89,13 +89,13 @@ async def test_programs_that_have_the_file_open_follow_when_its_time_is_set_back
         assert one.broker.clock_offset_ms == YEARS * 1000
         ahead = "10,950 days ahead of this machine's"
         assert ahead in caplog.text
-        assert file_time.look(path, START * 1000).state is file_time.TimeState.AHEAD
-        file_time.set_right(path, START * 1000)
+        assert store.file_time(path, START * 1000).state is store.TimeState.AHEAD
+        store.set_file_time(path, START * 1000)
         assert await texts(one) == ["an hour", "for good"]
         assert one.broker.clock_offset_ms == 0
         await other.send("inbox", "now")
         assert other.broker.clock_offset_ms == 0
-        assert file_time.look(path, START * 1000) == (START * 1000, START * 1000)
+        assert store.file_time(path, START * 1000) == (START * 1000, START * 1000)
         await one.clock.advance(3_600)
         assert await texts(one) == ["for good", "now"]
 
@@ -105,8 +105,8 @@ async def test_an_operator_confirms_that_years_have_passed(path):
         await store_mail(client)
     async with opened(path, START + YEARS) as client:
         assert await texts(client) == ["an hour", "for good"]
-        assert file_time.look(path, (START + YEARS) * 1000).state is file_time.TimeState.HELD
-        file_time.set_right(path, (START + YEARS) * 1000)
+        assert store.file_time(path, (START + YEARS) * 1000).state is store.TimeState.HELD
+        store.set_file_time(path, (START + YEARS) * 1000)
         with pytest.raises(MailboxNotFound):
             await texts(client)
         assert client.broker.clock_offset_ms == 0

@@ -11,7 +11,7 @@ import pytest
 
 from mq9 import Mq9Client
 from mq9.engine.state import digest
-from mq9.models.messages import Priority
+from mq9.models import Priority
 
 pytestmark = pytest.mark.soak
 

@@ -8,7 +8,7 @@ from mq9.cluster.records import LogRecord, encode
 from mq9.cluster.replica import Replica
 from mq9.engine.codec import encode_call
 from mq9.protocol import requests
-from mq9.storage.steps import TooLong
+from mq9.storage.backend import TooLong
 
 
 def record(sequence, *calls):

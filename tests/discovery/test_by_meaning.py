@@ -24,7 +24,7 @@ from mq9.discovery.semantic_index import SemanticIndex
 from mq9.engine.commands import Limits
 from mq9.protocol import requests
 from mq9.storage import store
-from mq9.storage.inline_backend import InlineBackend
+from mq9.storage.backend import InlineBackend
 from mq9.testing import FakeBroker, ManualClock
 from mq9.transport.direct import DirectTransport
 

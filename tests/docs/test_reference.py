@@ -18,7 +18,7 @@ from mq9 import errors
 from mq9.cli.app import app as mq9_app
 from mq9.engine.commands import Limits
 from mq9.errors import Mq9Error
-from mq9.storage.steps import MAX_STEPS
+from mq9.storage.backend import MAX_STEPS
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs/reference"

@@ -13,8 +13,8 @@ from mq9.engine.state import digest, position
 from mq9.errors import InvalidRequest, MailboxExists, MailboxFull, MailboxNotFound
 from mq9.protocol.requests import CreateMailbox, Fetch, Move, Register, Send, Status
 from mq9.storage import store
+from mq9.storage.backend import InlineBackend
 from mq9.storage.file_backend import FileBackend
-from mq9.storage.inline_backend import InlineBackend
 from mq9.storage.store import Durability
 from mq9.testing import ManualClock
 

@@ -28,9 +28,8 @@ from mq9.errors import Mq9Error
 from mq9.models import Deliver, MailboxType, Priority
 from mq9.protocol import replies, requests
 from mq9.storage import store
-from mq9.storage.derived import DerivedQuery
+from mq9.storage.backend import DerivedQuery, InlineBackend
 from mq9.storage.file_backend import FileBackend
-from mq9.storage.inline_backend import InlineBackend
 from mq9.storage.store import Durability
 from mq9.testing import ManualClock
 

@@ -17,7 +17,7 @@ from mq9.broker.service import Session
 from mq9.client.retries import Retries
 from mq9.engine.commands import Limits
 from mq9.storage import store
-from mq9.storage.inline_backend import InlineBackend
+from mq9.storage.backend import InlineBackend
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
 
