@@ -17,7 +17,7 @@ from mq9.lazy import lazy_names
 from mq9.operations.ask import Question
 
 if TYPE_CHECKING:
-    from langchain_mq9.worker import MailboxWorker, WorkerCounters
+    from langchain_mq9.worker import MailboxWorker, WorkerCounters, WorkerOptions
 
 __all__ = [
     "AskAgentTool",
@@ -27,8 +27,11 @@ __all__ = [
     "Question",
     "Session",
     "WorkerCounters",
+    "WorkerOptions",
 ]
 __all__ += tools.__all__
 
 if not TYPE_CHECKING:  # what most programs do not need is loaded when it is used
-    __getattr__, __dir__ = lazy_names(__name__, {"worker": ("MailboxWorker", "WorkerCounters")})
+    __getattr__, __dir__ = lazy_names(
+        __name__, {"worker": ("MailboxWorker", "WorkerCounters", "WorkerOptions")}
+    )

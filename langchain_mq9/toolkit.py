@@ -16,8 +16,7 @@ from langchain_mq9.inbox import unread_of
 from langchain_mq9.session import Inbox, Session
 from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.tools import TOOLS
-from mq9 import ClientOptions, Gathered, InvalidRequest, Mq9Error, Payload
-from mq9.client.error_answers import ErrorAnswer
+from mq9 import ClientOptions, ErrorAnswer, Gathered, InvalidRequest, Mq9Error, Payload
 from mq9.models import Unread
 from mq9.operations import Operation
 from mq9.operations.ask import (

@@ -28,7 +28,7 @@ from mcp_server.server import make_server
 from mcp_server.settings import AUTO, Settings
 from mcp_server.startup.answers import ANSWERED_ID, acknowledged
 from mcp_server.startup.begin import StdinReader, read_standard_input
-from mq9.cli.signals import ended_by_signals
+from mq9.signals import ended_by_signals
 
 _logger = logging.getLogger("mq9.mcp")
 

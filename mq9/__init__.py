@@ -11,6 +11,7 @@ from mq9.version import VERSION
 
 TYPE_CHECKING = False  # importing it from typing takes longer than all that is done here
 if TYPE_CHECKING:
+    from mq9.client.answer_ids import answer_id
     from mq9.client.client import Mq9Client
     from mq9.client.connection import UnreadWatch
     from mq9.client.consumer import (
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
         Handler,
         Reject,
         Retry,
+        back_at_work,
+        without_slot,
     )
+    from mq9.client.error_answers import ErrorAnswer, Failure
     from mq9.client.mailbox import Mailbox
     from mq9.client.options import ClientOptions
     from mq9.client.receiver import MessageCallback, Receiver
@@ -90,6 +94,7 @@ if TYPE_CHECKING:
         Unread,
         Waiting,
     )
+    from mq9.signals import stop_on_signals
     from mq9.transport.base import Transport
 
 __version__ = VERSION
@@ -109,9 +114,11 @@ __all__ = [
     "ConsumerOptions",
     "Deliver",
     "Embeddings",
+    "ErrorAnswer",
     "ErrorHandler",
     "EventHandler",
     "Extended",
+    "Failure",
     "FetchResult",
     "Forbidden",
     "Gathered",
@@ -168,6 +175,10 @@ __all__ = [
     "UnreadWatch",
     "UnusableFile",
     "Waiting",
+    "answer_id",
+    "back_at_work",
+    "stop_on_signals",
+    "without_slot",
 ]
 
 if not TYPE_CHECKING:  # which would let every name pass
@@ -188,7 +199,12 @@ if not TYPE_CHECKING:  # which would let every name pass
                 "Handler",
                 "Reject",
                 "Retry",
+                "back_at_work",
+                "without_slot",
             ),
+            "client.answer_ids": ("answer_id",),
+            "client.error_answers": ("ErrorAnswer", "Failure"),
+            "signals": ("stop_on_signals",),
             "client.mailbox": ("Mailbox",),
             "client.options": ("ClientOptions",),
             "client.receiver": ("MessageCallback", "Receiver"),

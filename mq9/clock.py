@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mq9.concurrency.activity import Work
 
@@ -29,6 +29,7 @@ __all__ = [
     "Work",
     "duration",
     "sleep",
+    "wait_for_any",
 ]
 
 
@@ -248,5 +249,17 @@ async def sleep(clock: Clock, seconds: float, *, background: bool = False) -> No
     timer = clock.call_later(round(seconds * 1000), wake, background=background)
     try:
         await woken
+    finally:
+        timer.cancel()
+
+
+async def wait_for_any(clock: Clock, seconds: float | None, *futures: asyncio.Future[Any]) -> None:
+    """Return when one of some futures is done, or so many seconds have passed; cancel none."""
+    if seconds is None:
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        return
+    timer = asyncio.create_task(sleep(clock, seconds))
+    try:
+        await asyncio.wait([*futures, timer], return_when=asyncio.FIRST_COMPLETED)
     finally:
         timer.cancel()

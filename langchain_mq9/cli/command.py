@@ -17,17 +17,9 @@ import typer
 from langgraph.pregel import Pregel
 
 from langchain_mq9.worker import MailboxWorker
-from mq9 import InvalidRequest
+from mq9 import InvalidRequest, stop_on_signals
 from mq9.cli import logs
 from mq9.cli.program import new_app
-from mq9.cli.signals import stop_on_signals
-from mq9.client.consumer.options import (
-    DEFAULT_MAX_DEATHS,
-    DEFAULT_MAX_DELIVERIES,
-    DEFAULT_MAX_RETRY_DELAY_S,
-    DEFAULT_RETRY_DELAY_S,
-    RENEWED_LEASE_MS,
-)
 from mq9.protocol import checks, requests
 
 _ASKS_FOR_IT = "checkpointer"  # the argument of a function that is to be given one
@@ -123,6 +115,8 @@ def _saver(file: Path) -> Any:
 
 app = new_app()
 
+_DEFAULTS = {name: one.default for name, one in inspect.signature(MailboxWorker).parameters.items()}
+
 
 @app.command("worker")
 def worker(  # noqa: PLR0917  # typer passes every option by name
@@ -148,31 +142,35 @@ def worker(  # noqa: PLR0917  # typer passes every option by name
         Path | None,
         typer.Option(metavar="FILE", help="SQLite file that keeps the threads of the graph."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(help="Messages at the same time.")] = 8,
-    handler_timeout: Annotated[float, typer.Option(help="Seconds for one run.")] = 600.0,
+    concurrency: Annotated[int, typer.Option(help="Messages at the same time.")] = _DEFAULTS[
+        "concurrency"
+    ],
+    handler_timeout: Annotated[float, typer.Option(help="Seconds for one run.")] = _DEFAULTS[
+        "handler_timeout"
+    ],
     stop_timeout: Annotated[
         float, typer.Option(help="Seconds that runs are given to finish.")
-    ] = 30.0,
+    ] = _DEFAULTS["stop_timeout"],
     dead_letter: Annotated[
         str | None,
         typer.Option(help="Mailbox for what cannot be handled.  [default: MAIL_ADDRESS.dead]"),
     ] = None,
     max_deliveries: Annotated[
         int, typer.Option(help="Deliveries before a failing message is a dead letter.")
-    ] = DEFAULT_MAX_DELIVERIES,
+    ] = _DEFAULTS["max_deliveries"],
     max_deaths: Annotated[
         int, typer.Option(help="Deaths of workers before that, alone with it.")
-    ] = DEFAULT_MAX_DEATHS,
+    ] = _DEFAULTS["max_deaths"],
     retry_delay: Annotated[
         float, typer.Option(metavar="SECONDS", help="Time until the second delivery.")
-    ] = DEFAULT_RETRY_DELAY_S,
+    ] = _DEFAULTS["retry_delay"],
     max_retry_delay: Annotated[
         float, typer.Option(metavar="SECONDS", help="Longest time between deliveries.")
-    ] = DEFAULT_MAX_RETRY_DELAY_S,
+    ] = _DEFAULTS["max_retry_delay"],
     lease: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="Time until others take over from a dead worker."),
-    ] = RENEWED_LEASE_MS / 1000,
+    ] = _DEFAULTS["lease_ms"] / 1000,
     human: Annotated[
         list[str] | None,
         typer.Option(

@@ -23,6 +23,8 @@ from langchain_mq9.worker.records import (
     identity_of,
 )
 from mq9 import (
+    ErrorAnswer,
+    Failure,
     InvalidAddress,
     InvalidRequest,
     Message,
@@ -32,7 +34,6 @@ from mq9 import (
     Retry,
 )
 from mq9 import address as addresses
-from mq9.client.error_answers import ErrorAnswer, Failure
 from mq9.protocol.checks import shown
 from mq9.questions import AnswerOutcome, InvalidAnswer, Receipt, answer_of
 

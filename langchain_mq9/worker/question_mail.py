@@ -15,6 +15,8 @@ from langchain_mq9.calls import CONVERSATION
 from langchain_mq9.worker.interrupts import Kind
 from langchain_mq9.worker.records import KEPT_S, Origin, QuestionRecord, make_own_mailbox
 from mq9 import (
+    ErrorAnswer,
+    Failure,
     Forbidden,
     IdConflict,
     LimitReached,
@@ -23,10 +25,8 @@ from mq9 import (
     Message,
     Mq9Client,
     Payload,
+    answer_id,
 )
-from mq9.client.answer_ids import answer_digest
-from mq9.client.error_answers import HEADER as ERROR
-from mq9.client.error_answers import ErrorAnswer, Failure
 from mq9.operations.conversations import extended
 from mq9.questions import RECEIPTS, TAG, AnswerOutcome, Receipt, closed
 
@@ -155,21 +155,23 @@ class QuestionMail:
         """
         digest = _digest(origin)
         failed = ErrorAnswer(code=code, reason=reason[:_MOST_REASON], reference=digest[:10])
-        headers = {ERROR: str(code)}
-        await self._reply(origin, failed.value(), f"error.{digest}", headers)
+        await self._reply(origin, failed.value(), f"error.{digest}", failed.headers)
         return failed.reference
 
     async def receipt(self, answer: Message, receipt: Receipt) -> None:
         """Send the receipt of an answer to its sender, if the answer asks for one."""
         if answer.reply_to is None:
             return
-        is_accepted = receipt.outcome is AnswerOutcome.ACCEPTED
+        id_, headers = None, None
+        if receipt.outcome is not AnswerOutcome.ACCEPTED:
+            id_ = (answer_id(answer) or "").replace("answer.", "error.", 1)
+            headers = ErrorAnswer.of(answer, Failure.REJECTED, "").headers
         try:
             await self._client.reply(
                 answer,
                 receipt.body(answer),
-                id=None if is_accepted else f"error.{answer_digest(answer)}",
-                headers=None if is_accepted else {ERROR: str(Failure.REJECTED)},
+                id=id_,
+                headers=headers,
                 sender=self._agent,
             )
         except IdConflict as error:

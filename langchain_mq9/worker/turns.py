@@ -18,12 +18,19 @@ import math
 from collections.abc import AsyncIterator
 from weakref import WeakValueDictionary
 
-from mq9 import InvalidRequest, Message, Mq9Client, Mq9Error, NotConnected, Retry, Unreachable
-from mq9.client.consumer.processing import without_slot
+from mq9 import (
+    InvalidRequest,
+    Message,
+    Mq9Client,
+    Mq9Error,
+    NotConnected,
+    Retry,
+    Unreachable,
+    without_slot,
+)
 from mq9.clock import sleep
 from mq9.errors import MailboxExists, MailboxNotFound
 from mq9.models import FetchResult
-from mq9.protocol.robustmq import goes_by_offset
 
 logger = logging.getLogger("mq9.worker")
 
@@ -256,7 +263,7 @@ class Turns:
             redeliver_own=False,
             consumer=f"{self._agent}/{self._client.new_id()}",
         )
-        if goes_by_offset(fetched):
+        if fetched and fetched.batch is None:
             raise InvalidRequest(
                 "server: this broker has no leases, so that nothing would keep two runs of a "
                 "thread apart"

@@ -22,6 +22,7 @@ from langchain_mq9.worker.bodies import (
     thread_id,
 )
 from langchain_mq9.worker.interrupts import tool_schemas
+from langchain_mq9.worker.options import WorkerOptions
 from langchain_mq9.worker.people import (
     Policy,
     Questions,
@@ -34,34 +35,25 @@ from langchain_mq9.worker.reports import Presence, RunProgress, WorkerCounters
 from langchain_mq9.worker.runs import How, Listener, Run, Runs, has_ended, refuses_answer
 from langchain_mq9.worker.turns import Turn, Turns
 from mq9 import (
-    ClientOptions,
     Consumer,
     ConsumerCounters,
-    EventHandler,
+    ErrorAnswer,
+    Failure,
     InvalidRequest,
     Message,
     Mq9Client,
     Reject,
     RequestFailed,
     Retry,
+    answer_id,
+    back_at_work,
+    stop_on_signals,
+    without_slot,
 )
 from mq9 import address as addresses
-from mq9.cli.signals import stop_on_signals
 from mq9.client import tracing
-from mq9.client.answer_ids import answer_id
-from mq9.client.consumer.calls import wait_for_any
-from mq9.client.consumer.options import (
-    DEFAULT_MAX_DEATHS,
-    DEFAULT_MAX_DELIVERIES,
-    DEFAULT_MAX_RETRY_DELAY_S,
-    DEFAULT_RETRY_DELAY_S,
-    RENEWED_LEASE_MS,
-    GivingUp,
-    Handler,
-    within_a_day,
-)
-from mq9.client.consumer.processing import back_at_work, without_slot
-from mq9.client.error_answers import reference_of
+from mq9.client.consumer import GivingUp, Handler, checked_as, takes
+from mq9.clock import wait_for_any
 from mq9.operations.conversations import (
     DEFAULT_MAX_HOPS,
     HIGHEST_MAX_HOPS,
@@ -69,7 +61,7 @@ from mq9.operations.conversations import (
     reason_to_stop,
 )
 from mq9.operations.identity import slug
-from mq9.protocol import checks, requests
+from mq9.protocol import checks
 from mq9.questions import InvalidAnswer
 
 T = TypeVar("T")
@@ -115,11 +107,6 @@ class MailboxWorker:
         registration_ttl: After how many seconds of silence the registration expires, 30 or more.
         input: Makes the graph's input of a ``Message``, perhaps as a coroutine.
         output: Makes the answer of the final state, perhaps as a coroutine; None for no answer.
-        concurrency: How many messages are handled at the same time, 1 to 1 000; as many answers to
-            questions besides.
-        handler_timeout: Seconds that one run may take; None for any.
-        stop_timeout: Seconds that runs are given to finish when the worker is stopped; then their
-            messages are given back, and go on elsewhere from their last checkpoints.
         human: Who is asked when the graph interrupts itself: a mailbox, the name of an agent, or
             several of them. The worker mails the question to all, and resumes the run with the
             first answer. It makes missing mailboxes, unless the server authenticates its clients:
@@ -129,28 +116,19 @@ class MailboxWorker:
         escalate_after: Seconds, 1 or more.
         expires: Seconds after which a question is given up, and with it its run: whoever waits for
             the run's answer is told so. None for never.
-        dead_letter: The mailbox for messages that cannot be handled; by default the agent's own
-            with ``.dead`` behind it. It is made if it is missing.
-        max_deliveries: After how many deliveries a message that fails is moved there. By default
-            20, which are tried within about an hour.
-        max_deaths: How many workers may die while they handle a message alone, before it is moved
-            there; see ``ConsumerOptions``.
         progress: ``mailbox`` to tell whoever waits for an answer of each node that has ended, and
             of what nodes write with a stream writer, and of the first failure of a run that will
             be tried again. These messages have a header ``progress``,
             and no correlation id, which is the answer's alone.
         max_hops: Through how many agents a conversation may have passed, 1 to 63.
-        retry_delay: Seconds before a failed message is delivered again for the first time.
-        max_retry_delay: The longest that delay grows to, in seconds; up to a day.
-        lease_ms: Milliseconds after which another worker goes on if this process dies, 1 000 to
-            86 400 000. The leases are renewed while the graph runs.
-        on_event: Is told what happens to messages; see ``ConsumerOptions``.
-        client_options: Further arguments of ``Mq9Client``, with ``server``.
+        options: How messages are handled, and further arguments of ``Mq9Client`` with ``server``:
+            see ``WorkerOptions``.
 
     Raises:
         InvalidRequest: An argument is not what it must be.
     """
 
+    @takes(WorkerOptions)
     def __init__(
         self,
         graph: Any,
@@ -163,53 +141,32 @@ class MailboxWorker:
         registration_ttl: int = 3_600,
         input: InputFunction | None = None,  # noqa: A002  # what the graph's is called
         output: OutputFunction | None = None,
-        concurrency: int = 8,
-        handler_timeout: float | None = 600.0,
-        stop_timeout: float = 30.0,
         human: str | Sequence[str] | None = None,
         escalate_to: str | None = None,
         escalate_after: int | None = None,
         expires: int | None = None,
-        dead_letter: str | None = None,
-        max_deliveries: int = DEFAULT_MAX_DELIVERIES,
-        max_deaths: int = DEFAULT_MAX_DEATHS,
         progress: Literal["mailbox"] | None = None,
         max_hops: int = DEFAULT_MAX_HOPS,
-        retry_delay: float = DEFAULT_RETRY_DELAY_S,
-        max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY_S,
-        lease_ms: int = RENEWED_LEASE_MS,
-        on_event: EventHandler | None = None,
-        **client_options: Unpack[ClientOptions],
+        **options: Unpack[WorkerOptions],
     ) -> None:
+        handling = checked_as(WorkerOptions, options)
+        client_options: Any = {name: one for name, one in options.items() if name not in handling}
         if client is not None and (server is not None or client_options):
             raise InvalidRequest("client: it has its server and options; give either")
         if progress not in {None, "mailbox"}:
             raise InvalidRequest(f"progress: {progress!r} is not 'mailbox'")
         self.agent: str = checks.agent_name("agent", agent)
         self.mail_address = slug(agent) if mail_address is None else addresses.parse(mail_address)
-        self.dead_letter = (
-            f"{self.mail_address}.dead" if dead_letter is None else addresses.parse(dead_letter)
-        )
+        dead_letter = handling.pop("dead_letter")
+        self.dead_letter: str = f"{self.mail_address}.dead" if dead_letter is None else dead_letter
         self._owns_dead_letters = dead_letter is None
         self._runs = Runs(graph)
         self._bodies = Bodies(graph, input, output)
-        self._handler_timeout: float | None = checks.optional(checks.seconds(above_zero=True))(
-            "handler_timeout", handler_timeout
-        )
+        self._handler_timeout: float | None = handling.pop("handler_timeout")
         self._tells_progress = progress is not None
         self._max_hops: int = checks.whole(1, HIGHEST_MAX_HOPS)("max_hops", max_hops)
-        self._options: dict[str, Any] = {
-            "concurrency": checks.whole(1, 1_000)("concurrency", concurrency),
-            "num_msgs": concurrency,
-            "stop_timeout": checks.seconds()("stop_timeout", stop_timeout),
-            "max_deliveries": checks.whole(1, 1_000_000)("max_deliveries", max_deliveries),
-            "max_deaths": checks.whole(1, 1_000_000)("max_deaths", max_deaths),
-            "retry_delay": within_a_day("retry_delay", retry_delay),
-            "max_retry_delay": within_a_day("max_retry_delay", max_retry_delay),
-            "lease_ms": checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms),
-            "error_answers": True,
-            "on_event": on_event,
-        }
+        concurrency, lease_ms = handling["concurrency"], handling["lease_ms"]
+        self._options = {**handling, "num_msgs": concurrency, "error_answers": True}
         self._owns_client = client is None
         self._client = client or Mq9Client(server, **client_options)
         self._slots = asyncio.Semaphore(concurrency)
@@ -564,7 +521,7 @@ class MailboxWorker:
             reply_to=message.reply_to,
             correlation_id=message.correlation_id,
         )
-        await progress.tell_failure(reference_of(message))
+        await progress.tell_failure(_reference(message))
         self._done["progress"] += progress.sent
 
 
@@ -574,8 +531,13 @@ def _fields(message: Message) -> dict[str, Any]:
         "msg_id": message.msg_id,
         "sender": message.sender,
         "delivery": message.delivery_count,
-        "reference": reference_of(message),
+        "reference": _reference(message),
     }
+
+
+def _reference(message: Message) -> str:
+    """Return what stands for a message in its error answer and in the log."""
+    return ErrorAnswer.of(message, Failure.FAILED, "").reference
 
 
 def _origin(message: Message, run: Run) -> Origin:

@@ -20,10 +20,10 @@ from mcp_server.server import make_server
 from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, Settings, refuse_auto
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
 from mq9.cli.http_routes import RouteContext
-from mq9.cli.signals import stop_on_signals
 from mq9.clock import SystemClock
 from mq9.http import is_loopback
 from mq9.http.port import listening, serving
+from mq9.signals import stop_on_signals
 from mq9.transport import servers
 from mq9.transport.open import default_url, shown_url
 

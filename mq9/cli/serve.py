@@ -18,7 +18,6 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli import logs
 from mq9.cli.http_routes import mcp_routes
 from mq9.cli.options import command_of_settings
-from mq9.cli.signals import stop_on_signals
 from mq9.clock import SystemClock
 from mq9.cluster.member import Member, joined
 from mq9.dialects import Dialects
@@ -31,6 +30,7 @@ from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics
 from mq9.server.server import Server
 from mq9.server.settings import Settings
+from mq9.signals import stop_on_signals
 from mq9.transport.open import default_file
 
 logger = logging.getLogger("mq9.broker")

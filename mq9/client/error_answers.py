@@ -93,6 +93,11 @@ class ErrorAnswer:
             "reference": self.reference,
         }
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that tells the error answer from others."""
+        return {HEADER: str(self.code)}
+
     def as_error(self, asked: str | None) -> RequestFailed:
         """Return the exception that the sender of the request raises.
 
@@ -145,7 +150,7 @@ async def send_error_answer(
             failed.value(),
             id=f"error.{answer_digest(message)}",
             sender=sender,
-            headers={HEADER: str(failed.code)},
+            headers=failed.headers,
             path=None,
             from_mailbox=None,
         )

@@ -1,11 +1,13 @@
 """A worker's registration, what it refuses, and how it ends."""
 
 import asyncio
+import inspect
 
 import pytest
 
-from langchain_mq9 import MailboxWorker
-from mq9 import InvalidRequest
+from langchain_mq9 import MailboxWorker, WorkerOptions
+from mq9 import InvalidRequest, Mq9Client
+from mq9.client.consumer import HandlingOptions
 from tests.worker.graphs import Steps, echo, held, working
 
 
@@ -135,3 +137,15 @@ async def test_what_cannot_be_started_leaves_nothing_open(broker, client):
         await worker.start()
     await broker.clock.advance(0)
     assert (worker.is_running, broker.waiting) == (False, 0)
+
+
+def test_each_option_is_shown_with_its_default():
+    shown = inspect.signature(MailboxWorker).parameters
+    handling = HandlingOptions.__annotations__.keys()
+    assert handling <= shown.keys()
+    assert all(f"\n        {name}: " in WorkerOptions.__doc__ for name in handling)
+    own = {name: shown[name].default for name in ("concurrency", "handler_timeout", "lease_ms")}
+    assert own == {"concurrency": 8, "handler_timeout": 600.0, "lease_ms": 15_000}
+    consumer = inspect.signature(Mq9Client.consume).parameters
+    for name in handling - own.keys():
+        assert shown[name].default == consumer[name].default

@@ -11,8 +11,18 @@ from mq9.client.consumer.events import (
     ConsumerEventKind,
     EventHandler,
 )
-from mq9.client.consumer.options import ConsumerOptions, ErrorHandler, GivingUp, Handler
+from mq9.client.consumer.options import (
+    ConsumerOptions,
+    ErrorHandler,
+    GivingUp,
+    Handler,
+    HandlingOptions,
+    Option,
+    checked_as,
+    takes,
+)
 from mq9.client.consumer.outcomes import Reject, Retry
+from mq9.client.consumer.processing import back_at_work, without_slot
 
 __all__ = [
     "Consumer",
@@ -24,6 +34,12 @@ __all__ = [
     "EventHandler",
     "GivingUp",
     "Handler",
+    "HandlingOptions",
+    "Option",
     "Reject",
     "Retry",
+    "back_at_work",
+    "checked_as",
+    "takes",
+    "without_slot",
 ]

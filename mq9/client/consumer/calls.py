@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from mq9.clock import Clock, sleep
+from mq9.clock import Clock
 
 
 class Call:
@@ -109,15 +109,3 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
     """Look at the error of a thread, whose task may have been cancelled before it came."""
     if not future.cancelled():
         future.exception()
-
-
-async def wait_for_any(clock: Clock, seconds: float | None, *futures: asyncio.Future[Any]) -> None:
-    """Return when one of some futures is done, or so many seconds have passed; cancel none."""
-    if seconds is None:
-        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        return
-    timer = asyncio.create_task(sleep(clock, seconds))
-    try:
-        await asyncio.wait([*futures, timer], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        timer.cancel()

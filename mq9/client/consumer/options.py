@@ -5,7 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, NamedTuple, TypeAlias, TypedDict, TypeVar, cast, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    cast,
+    get_origin,
+    get_type_hints,
+)
 
 from mq9.client.consumer.events import EventHandler
 from mq9.client.consumer.outcomes import MAX_DELAY_S
@@ -60,14 +70,9 @@ _one_to_1000 = checks.whole(1, 1_000)
 within_a_day = checks.seconds(MAX_DELAY_S)
 
 
-class CommonOptions(TypedDict, total=False):
-    """The options whose types are the same for both clients."""
+class HandlingOptions(TypedDict, total=False):
+    """How messages are handled: the options that a worker takes as well."""
 
-    group_name: Annotated[str | None, Option(None, checks.optional(checks.header_text))]
-    deliver: Annotated[Deliver | str, Option(Deliver.EARLIEST, _unchecked)]  # the fetch checks it
-    num_msgs: Annotated[int, Option(10, _one_to_1000)]
-    max_wait_ms: Annotated[int, Option(DEFAULT_POLL_MS, checks.whole(0, requests.MAX_WAIT_MS))]
-    auto_ack: Annotated[bool, Option(True, checks.flag)]
     concurrency: Annotated[int, Option(1, _one_to_1000)]
     lease_ms: Annotated[
         int | None, Option(None, checks.optional(checks.whole(1_000, requests.MAX_LEASE_MS)))
@@ -81,10 +86,20 @@ class CommonOptions(TypedDict, total=False):
         float | None, Option(None, checks.optional(checks.seconds(above_zero=True)))
     ]
     stop_timeout: Annotated[float, Option(30.0, checks.seconds())]
+    on_event: Annotated[EventHandler | None, Option(None, checks.optional(_plain_function))]
+
+
+class CommonOptions(HandlingOptions, total=False):
+    """The options whose types are the same for both clients."""
+
+    group_name: Annotated[str | None, Option(None, checks.optional(checks.header_text))]
+    deliver: Annotated[Deliver | str, Option(Deliver.EARLIEST, _unchecked)]  # the fetch checks it
+    num_msgs: Annotated[int, Option(10, _one_to_1000)]
+    max_wait_ms: Annotated[int, Option(DEFAULT_POLL_MS, checks.whole(0, requests.MAX_WAIT_MS))]
+    auto_ack: Annotated[bool, Option(True, checks.flag)]
     agent: Annotated[str | None, Option(None, checks.optional(checks.agent_name))]
     consumer: Annotated[str | None, Option(None, checks.optional(checks.header_text))]
     error_answers: Annotated[bool | None, Option(None, checks.optional(checks.flag))]
-    on_event: Annotated[EventHandler | None, Option(None, checks.optional(_plain_function))]
 
 
 CALLABLE = Option(None, checks.optional(is_callable))
@@ -149,11 +164,19 @@ def checked(given: Mapping[str, Any]) -> ConsumerOptions:
     for name in given:
         if name not in declared:
             raise TypeError(f"consume() got an unexpected keyword argument {name!r}")
-    options = {
+    return cast("ConsumerOptions", checked_as(ConsumerOptions, given))
+
+
+def checked_as(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options that a class declares, those with their defaults that are not given.
+
+    Raises:
+        InvalidRequest: One of them may not be that.
+    """
+    return {
         name: option.check(name, given.get(name, option.default))
-        for name, (_, option) in declared.items()
+        for name, (_, option) in _declared(kind).items()
     }
-    return cast("ConsumerOptions", options)
 
 
 def lease_ms(options: ConsumerOptions) -> int:
@@ -168,25 +191,33 @@ def lease_ms(options: ConsumerOptions) -> int:
 def _declared(kind: type) -> dict[str, tuple[Any, Option]]:
     """Return type and declaration of each option, by its name."""
     hints = get_type_hints(kind, include_extras=True)
-    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
+    return {
+        name: (hint.__origin__, hint.__metadata__[0])
+        for name, hint in hints.items()
+        if get_origin(hint) is Annotated
+    }
 
 
 def takes(kind: type) -> Callable[[F], F]:
     """Return a decorator that puts the options, with their defaults, into a signature.
 
     Args:
-        kind: Whose keys the decorated function takes as ``**options``.
+        kind: Whose keys the decorated function takes as ``**options``. Those that declare no
+            default stay there.
     """
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
-        *others, _ = signature.parameters.values()
+        *others, rest = signature.parameters.values()
+        declared = _declared(kind)
         options = [
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hint
             )
-            for name, (hint, option) in _declared(kind).items()
+            for name, (hint, option) in declared.items()
         ]
+        if declared.keys() != get_type_hints(kind).keys():
+            options.append(rest)
         function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # as functools does
             parameters=[*others, *options]
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from mq9.client import tracing
 from mq9.client.consumer.acks import Acks
-from mq9.client.consumer.calls import Call, wait_for_any
+from mq9.client.consumer.calls import Call
 from mq9.client.consumer.clients import ConsumerClient
 from mq9.client.consumer.company import Company
 from mq9.client.consumer.events import ConsumerCounters, ConsumerEventKind, Recorder
@@ -21,7 +21,7 @@ from mq9.client.consumer.options import ConsumerOptions, Handler, lease_ms
 from mq9.client.consumer.outcomes import Reject, Retry
 from mq9.client.consumer.retries import RetryPolicy
 from mq9.client.error_answers import Failure, reference_of
-from mq9.clock import sleep
+from mq9.clock import sleep, wait_for_any
 from mq9.errors import Mq9Error, ReplyForbidden, ReplyMailboxNotFound
 from mq9.models import Message
 
