@@ -22,7 +22,7 @@ import numpy as np
 from mq9 import Mq9Client
 from mq9.discovery import documents
 from mq9.discovery.embeddings import default_embeddings
-from mq9.discovery.vectors import mean, unit
+from mq9.discovery.semantic_index import mean, unit
 
 HERE = Path(__file__).parent
 PART = sys.argv[1] if len(sys.argv) > 1 else "held_out"

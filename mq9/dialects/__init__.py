@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from mq9.dialects import first, sdks, second
+from mq9.dialects import first, second
 from mq9.dialects.listening import Listening
 from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs
 
@@ -33,7 +33,7 @@ OLDER: Final[OlderVerbs] = {
 }
 OF_SDKS: Final[OlderVerbs] = {
     # What an SDK writes comes first; it writes some verbs in one way only.
-    name: sdks.VERBS.get(name, ()) + verbs
+    name: second.SDK_VERBS.get(name, ()) + verbs
     for name, verbs in OLDER.items()
 }
 

@@ -2,18 +2,24 @@
 
 A message is sent to ``MAILBOX.MSG.{address}``, with a priority after the address if it has one, and
 whoever is subscribed to that subject is sent it.
+
+Its published SDKs, `robustmq` up to 1.0 and `langchain-mq9` 0.3, take a reply with any field
+``error`` for a failure, call a mailbox's address ``mail_id``, and know three priorities. So their
+replies differ, and nothing else does.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from mq9 import address
 from mq9.dialects.listening import ALL, Mail, place, place_of
+from mq9.errors import Mq9Error
 from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import RequestHeaders
-from mq9.protocol.older_priorities import stored_as
+from mq9.protocol.older_priorities import rank, stored_as
+from mq9.protocol.outcomes import Created, Found, Stored
 from mq9.protocol.request import Named, fields_of
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
@@ -21,6 +27,25 @@ _MSG = "MAILBOX.MSG"
 _LISTED = 1_000  # messages of a LIST, the newest ones
 # By place in the order of delivery, in the words of the clients that subscribe to all of them.
 _PRIORITIES = ("high", "urgent", "normal", "low")
+_NAMES = {"robustmq-mq9-python"}  # in CONNECT, unless the program has chosen one
+_PRIVATE = {"ttl"}  # all fields of a CREATE
+_PUBLIC = {"ttl", "public", "name", "desc"}
+_SDK_PRIORITIES = ("high", "high", "normal", "low")  # by place in the order of delivery
+_CODES = {
+    "agent_not_found": 404,
+    "forbidden": 403,
+    "id_conflict": 409,
+    "invalid_address": 400,
+    "invalid_request": 400,
+    "limit_reached": 429,
+    "mailbox_exists": 409,
+    "mailbox_full": 507,
+    "mailbox_not_found": 404,
+    "message_not_found": 404,
+    "payload_too_large": 413,
+    "unauthorized": 401,
+}
+_OTHER_CODE = 500
 
 
 def _is_public(payload: bytes) -> bool:
@@ -90,3 +115,60 @@ def listen(subject: str) -> Mail | None:
         return mail
     wanted = place_of(named.priority)
     return replace(mail, wants=lambda message: place(message) == wanted)
+
+
+def is_sdk(name: str | None) -> bool:
+    """Tell by the name in a client's CONNECT whether it is one of these SDKs."""
+    return name in _NAMES
+
+
+def _is_create(payload: bytes) -> bool:
+    """Tell whether a CREATE may be of one of these SDKs; a current one may look the same."""
+    fields = fields_of(payload)
+    if fields.get("public") is True:
+        return {"ttl", "name"} <= fields.keys() <= _PUBLIC
+    return fields.keys() == _PRIVATE
+
+
+def _success(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields
+
+
+def _failure(error: Mq9Error) -> dict[str, Any]:
+    return {"error": str(error) or error.code, "code": _CODES.get(error.code, _OTHER_CODE)}
+
+
+def _created(created: Created) -> dict[str, Any]:
+    # The second name is for a client of another generation that makes a mailbox by the same words.
+    return {"mail_id": created.mail_address, "mail_address": created.mail_address}
+
+
+def _meta(message: Stored) -> dict[str, Any]:
+    headers = (message.envelope or {}).get("headers", {})
+    return {
+        "msg_id": str(message.msg_id),
+        "priority": _SDK_PRIORITIES[rank(message.priority, headers)],
+        "ts": message.create_time,
+    }
+
+
+def _listed(found: Found, *, as_base64: bool) -> dict[str, Any]:
+    return {"messages": [_meta(message) for message in found.messages]}
+
+
+def _of_sdk(verb: Verb, **changes: Any) -> Verb:
+    return replace(verb, success=_success, failure=_failure, **changes)
+
+
+def _verb(name: str) -> Verb:
+    [verb] = VERBS[name]
+    return verb
+
+
+# A private mailbox is made as in the current generation, a public one is renewed.
+_SDK_TABLE = (
+    _of_sdk(_verb("MAILBOX.CREATE"), claims=_is_create, decode=create, reply=_created),
+    _of_sdk(_verb("MAILBOX.LIST"), reply=_listed),
+    _of_sdk(_verb("MAILBOX.DELETE")),
+)
+SDK_VERBS: Final[OlderVerbs] = {verb.name: (verb,) for verb in _SDK_TABLE}

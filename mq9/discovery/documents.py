@@ -1,12 +1,28 @@
-"""What is indexed of an agent: its text by columns, and the parts that are embedded."""
+"""What a registration says: to people, to the text index, and in the parts that are embedded.
+
+SQLite's tokenizer splits at spaces, which Chinese and Japanese do not write. Runs of their
+characters are therefore indexed, and asked for, as overlapping pairs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mq9.discovery import cards, tokens
-
+OWN_FIELDS = frozenset({"name", "mailbox", "ttl"})  # at the top of what an agent registers
+# What an AgentCard says to programs; the rest is text that agents are found by.
+_TECHNICAL = frozenset(
+    (
+        *("id", "uri", "url", "iconurl", "documentationurl", "version", "protocolversion"),
+        *("defaultinputmodes", "defaultoutputmodes", "inputmodes", "outputmodes"),
+        *("supportedinterfaces", "additionalinterfaces", "preferredtransport"),
+        *("securityschemes", "securityrequirements", "security", "signatures"),
+    )
+)
+# The fields of an AgentCard; below any other field a registration has names of its own.
+_OF_CARD = frozenset(("description", "skills", "tags", "examples", "capabilities", "provider"))
 _COLUMN_CHARACTERS = 65_536  # at most, of each column of one agent
 _PART_CHARACTERS = 8_000  # at most, of each part of one agent
 _COLUMNS = {
@@ -14,6 +30,33 @@ _COLUMNS = {
     **dict.fromkeys(("skills", "tags", "examples", "capabilities"), 2),
 }
 _OTHER = 3
+_CJK = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003fffd"
+)
+_RUN_OF_CJK = re.compile(f"[{_CJK}]+")
+_WORD = re.compile(r"[^\W_]+")
+
+
+def for_people(registered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an agent registered, without its name and what is meant for programs."""
+    return {
+        field: _pruned(value) if field in _OF_CARD else value
+        for field, value in registered.items()
+        if field not in OWN_FIELDS and not _is_technical(field)
+    }
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            field: _pruned(one) for field, one in value.items() if not _is_technical(str(field))
+        }
+    return [_pruned(one) for one in value] if isinstance(value, list) else value
+
+
+def _is_technical(field: str) -> bool:
+    return field.replace("_", "").lower() in _TECHNICAL
 
 
 def columns(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -24,10 +67,10 @@ def columns(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, st
         is meant for programs.
     """
     texts: tuple[list[str], ...] = ([name], [], [], [])
-    for field, value in cards.for_people(registered).items():
+    for field, value in for_people(registered).items():
         texts[_COLUMNS.get(field, _OTHER)].extend(text for _, text in _texts(field, value))
     name, description, skills, other = (
-        tokens.for_index(" ".join(some)[:_COLUMN_CHARACTERS]) for some in texts
+        for_index(" ".join(some)[:_COLUMN_CHARACTERS]) for some in texts
     )
     return name, description, skills, other
 
@@ -41,7 +84,7 @@ def parts(name: str, registered: Mapping[str, Any]) -> tuple[str, ...]:
     """
     said: dict[str, list[str]] = {"description": [], "tags": [], "skills": []}
     seen = set()
-    for top, value in cards.for_people(registered).items():
+    for top, value in for_people(registered).items():
         for field, text in _texts(top, value):
             alike = " ".join(text.casefold().split())
             if alike and alike not in seen:
@@ -66,3 +109,33 @@ def _part(top: str, field: str) -> str:
     if field == "tags":
         return field
     return "skills" if top == "skills" or field == "examples" else "description"
+
+
+def for_index(text: str) -> str:
+    """Return a text with its runs of CJK as pairs, the last character of a run also by itself.
+
+    So each character is the beginning of a token.
+    """
+    return _split_runs(text, lambda run: [*_pairs(run), run[-1]] if len(run) > 1 else [run])
+
+
+def words(question: str) -> list[str]:
+    """Return the words of a question, each once whatever its case, a run of CJK as pairs."""
+    return list(
+        {word.lower(): word for word in _WORD.findall(_split_runs(question, _pairs))}.values()
+    )
+
+
+def is_cjk(word: str) -> bool:
+    """Tell whether a word begins with a character of CJK."""
+    return _RUN_OF_CJK.match(word) is not None
+
+
+def _split_runs(text: str, split: Callable[[str], list[str]]) -> str:
+    # What looks alike is alike: full and half width, composed and decomposed.
+    alike = unicodedata.normalize("NFKC", text)
+    return _RUN_OF_CJK.sub(lambda run: f" {' '.join(split(run[0]))} ", alike)
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[at : at + 2] for at in range(len(run) - 1)] or [run]

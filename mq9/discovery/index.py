@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import orjson
 
@@ -18,7 +19,7 @@ from mq9.engine import agents
 from mq9.storage.backend import Derived
 from mq9.storage.schema import AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS
 
-# By which rules text was indexed: a change of `documents.columns`, `tokens` or the tokenizer needs
+# By which rules text was indexed: a change of `documents.columns` or the tokenizer needs
 # another number. Normalisation depends on Python's Unicode tables, too. Other columns need another
 # `store.VERSION` as well, so that an older program which has the file open stops writing to it.
 _RULES = 1
@@ -26,6 +27,7 @@ VERSION = f"{_RULES}, Unicode {unicodedata.unidata_version}"
 _MIXED = "several"  # the version of an index in which programs of several versions have written
 _AT_ONCE = 500  # registrations, and removals, that one transaction takes in
 _TABLES = ("agents_index", "agents_text", "agents_vectors")
+_MOST_READ = 256 * 1024  # bytes of registrations, and one
 
 
 def open_index(connection: sqlite3.Connection) -> None:
@@ -141,3 +143,54 @@ def _in_transaction(
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentVector:
+    """An agent's vector, or what it is to be made of.
+
+    Attributes:
+        id: The agent's registration.
+        vector: 32-bit floats, the least significant byte first; None where the model made none.
+        parts: What the agent says of itself, where there is no vector.
+    """
+
+    id: int
+    vector: bytes | None
+    parts: tuple[str, ...]
+
+
+def vectors_after(
+    connection: sqlite3.Connection, id_: int, model: str, most: int
+) -> tuple[AgentVector, ...]:
+    """Return agents with a higher id, ascending, with the vectors of a model where there are any.
+
+    They are fewer than ``most`` where their registrations are large.
+    """
+    found = connection.execute(
+        "SELECT a.id, a.key, a.registered, v.vector FROM agents a"
+        " LEFT JOIN agents_vectors v ON v.agent=a.id AND v.model=?"
+        " WHERE a.id>? ORDER BY a.id LIMIT ?",
+        (model, id_, most),
+    )
+    size = 0
+    agents = []
+    for agent, name, registered, vector in found:
+        if vector is None:
+            size += len(registered)
+        parts = () if vector is not None else documents.parts(name, orjson.loads(registered))
+        agents.append(AgentVector(agent, vector, parts))
+        if size >= _MOST_READ:
+            break
+    return tuple(agents)
+
+
+def store_vectors(
+    connection: sqlite3.Connection, model: str, vectors: Sequence[tuple[int, bytes]]
+) -> None:
+    """Keep the vectors that a model made of agents; of one that was removed meanwhile, nothing."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO agents_vectors (agent, model, vector)"
+        " SELECT id, ?, ? FROM agents WHERE id=?",
+        [(model, vector, id_) for id_, vector in vectors],
+    )

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 import sqlite3
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from mq9.concurrency.portal import Portal, Stopped
-from mq9.discovery import stored_vectors, text_search, vectors
-from mq9.discovery.embedder import Embedder
-from mq9.discovery.embeddings import Embeddings, Unusable
-from mq9.discovery.vectors import Floats, Ids, Vectors
+from mq9.discovery import index, text_search
+from mq9.discovery.embeddings import Embeddings, Unusable, model_of
 from mq9.engine import agents
 from mq9.engine.commands import Call
 from mq9.errors import Mq9Error
 from mq9.storage.backend import Backend, DerivedQuery, LocalChange
 
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
-
 _BATCH = 1_000  # agents that are looked at together
 _MOST_MATCHING = 1_000
 _BONUS = 0.5  # for having every word: chosen with benchmarks/discovery
 _TIMEOUT_S = 4.0  # less than clients wait for a reply, and enough to load a model
+_TEXTS_AT_ONCE = 100  # texts, so that questions get their turn between batches
+_PROBE = "?"  # a text that any model embeds
+_SCHEME = "mean of parts"  # how the vector of an agent is made of those of its texts
+_SPARE = 1.25  # how much room there is for more
+_BLOCK = 128  # scores whose largest is looked at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,7 @@ class SemanticIndex:
                 ) from None
         finally:
             self._questions -= 1
-        return vectors.best(compared.ids, compared.scores, most)
+        return best(compared.ids, compared.scores, most)
 
     async def _compare(self, question: str, asked: Floats) -> _Compared:
         """Compare a question with all vectors, while its words are looked up.
@@ -164,7 +172,7 @@ class SemanticIndex:
                 having_all_words, newest = await reading
             finally:
                 reading.cancel()
-            vectors.raise_scores(ids, scores, having_all_words, _BONUS)
+            raise_scores(ids, scores, having_all_words, _BONUS)
             return _Compared(ids, scores, newest, newest > seen)
 
     async def _look_up(self, question: str) -> tuple[list[int], int]:
@@ -227,7 +235,7 @@ class SemanticIndex:
         found = await self._backend.read(
             Call(
                 DerivedQuery(
-                    lambda connection, _: stored_vectors.after(connection, seen, model, _BATCH)
+                    lambda connection, _: index.vectors_after(connection, seen, model, _BATCH)
                 )
             )
         )
@@ -265,9 +273,7 @@ class SemanticIndex:
         stored = [(id_, vector.astype("<f4").tobytes()) for id_, vector in made.items()]
         try:
             await self._backend.run(
-                Call(
-                    LocalChange(lambda connection: stored_vectors.store(connection, model, stored))
-                )
+                Call(LocalChange(lambda connection: index.store_vectors(connection, model, stored)))
             )
         except Mq9Error as error:  # they are made again when they are wanted again
             logger.warning("vectors of agents could not be stored: %s", error)
@@ -281,4 +287,231 @@ class SemanticIndex:
             Call(DerivedQuery(lambda connection, _: agents.ids(connection)))
         )
         self._vectors.keep(known)
-        self._most = int(self._vectors.count * vectors.SPARE) + _BATCH
+        self._most = int(self._vectors.count * _SPARE) + _BATCH
+
+
+class Embedder:
+    """Turns texts into vectors of length 1.
+
+    The embeddings are used on one thread only, which does not keep the process from ending.
+
+    Args:
+        embeddings: Make the vectors.
+    """
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        self._embeddings = embeddings
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def model(self) -> str:
+        """Return the name of the model, its dimension and how an agent's vector is made.
+
+        Vectors are comparable when these are the same.
+
+        Raises:
+            Unusable: The embeddings failed.
+        """
+        [probe] = await self._embed([_PROBE])
+        return f"{model_of(self._embeddings)} {len(probe)} {_SCHEME}"
+
+    async def question(self, text: str) -> Floats:
+        """Return the vector of a question.
+
+        Raises:
+            Unusable: The embeddings failed.
+        """
+        made = await self._on_thread(lambda: _checked([self._embeddings.embed_query(text)], 1))
+        return np.asarray(made[0])
+
+    async def agents(self, agents: Sequence[tuple[str, ...]]) -> list[Floats | None]:
+        """Return the vectors of agents, each the mean of the vectors of its parts.
+
+        A part that cannot be embedded is left out. An agent with no other parts gets None.
+
+        Raises:
+            Unusable: The embeddings failed with every text, or changed their dimension meanwhile.
+        """
+        made = await self._documents([part for parts in agents for part in parts])
+        if len({len(one) for one in made if one is not None}) > 1:
+            raise Unusable(f"{model_of(self._embeddings)}: vectors of several dimensions")
+        each = iter(made)
+        found = ([next(each) for _ in parts] for parts in agents)
+        return [mean([one for one in some if one is not None]) for some in found]
+
+    def close(self) -> None:
+        """Let the thread end after what it is doing."""
+        self._work.put(None)
+
+    async def _documents(self, texts: list[str]) -> list[Floats | None]:
+        made: list[Floats | None] = []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            made += await self._embed_each(texts[start : start + _TEXTS_AT_ONCE])
+        return made
+
+    async def _embed_each(self, texts: list[str]) -> list[Floats | None]:
+        try:
+            return list(await self._embed(texts))
+        except Unusable:
+            await self._embed([_PROBE])
+        if len(texts) == 1:
+            return [None]
+        half = len(texts) // 2
+        return await self._embed_each(texts[:half]) + await self._embed_each(texts[half:])
+
+    async def _embed(self, texts: list[str]) -> Floats:
+        return await self._on_thread(
+            lambda: _checked(self._embeddings.embed_documents(texts), len(texts))
+        )
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except Exception as error:  # noqa: BLE001  # raised to the caller
+                    future.set_exception(error)
+
+        self._work.put(run)
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=_run_all, args=(self._work,), name="mq9-embedder", daemon=True
+            )
+            self._thread.start()
+        try:
+            return await asyncio.wrap_future(future)
+        except Exception as error:
+            raise Unusable(f"{model_of(self._embeddings)}: {error}") from error
+
+
+def _run_all(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (item := work.get()) is not None:
+        item()
+
+
+def _checked(made: Any, count: int) -> Floats:
+    """Return what embeddings made of so many texts, with length 1.
+
+    Raises:
+        ValueError: It is not a vector of finite numbers for each.
+    """
+    made = np.asarray(made, np.float32)
+    if made.ndim != 2 or len(made) != count or not made.size or not np.isfinite(made).all():
+        raise ValueError(f"no vector of finite numbers for each of {count} texts")
+    return unit(made)
+
+
+class Vectors:
+    """An id and a vector of length 1 for each agent, 4 bytes times the dimension.
+
+    Ids ascend. It is for one thread, but what ``compare`` returns is for any, and stays as it is.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._ids: Ids = np.empty(0, np.int64)
+        self._matrix: Floats = np.empty((0, 0), np.float32)
+
+    @property
+    def size(self) -> int:
+        """The dimension; 0 while there is none."""
+        return int(self._matrix.shape[1])
+
+    def add(self, ids: Sequence[int], vectors: Sequence[Floats]) -> None:
+        """Add ids above all those before.
+
+        Raises:
+            ValueError: The vectors are not of one dimension; nothing was added.
+        """
+        added = np.asarray(vectors, np.float32)
+        if self.count == 0 and self.size != added.shape[1]:
+            self._matrix = np.empty((0, added.shape[1]), np.float32)
+        if added.shape[1:] != (self.size,):
+            raise ValueError(f"{added.shape[1]} numbers in a vector, and {self.size} before")
+        wanted = self.count + len(ids)
+        if wanted > len(self._matrix):
+            room = int(wanted * _SPARE)
+            self._ids = _grown(self._ids[: self.count], room)
+            self._matrix = _grown(self._matrix[: self.count], room)
+        self._ids[self.count : wanted] = ids
+        self._matrix[self.count : wanted] = added
+        self.count = wanted
+
+    def keep(self, ids: Sequence[int]) -> None:
+        """Drop all but those ids."""
+        kept = np.flatnonzero(np.isin(self._ids[: self.count], ids))
+        # Not in place: somebody may still look at the ids as they were.
+        self._ids = _grown(self._ids[kept], len(self._matrix))
+        self._matrix[: len(kept)] = self._matrix[kept]
+        self.count = len(kept)
+
+    def compare(self, vector: Floats) -> tuple[Ids, Floats]:
+        """Return all ids, and the cosine of each one's vector and a vector of length 1.
+
+        Raises:
+            ValueError: It is of another dimension.
+        """
+        if vector.shape != (self.size,):
+            raise ValueError(f"{len(vector)} numbers in a vector, and {self.size} in others")
+        # One thread does this as fast as many, and leaves the others to those who send.
+        return self._ids[: self.count], np.einsum("ij,j->i", self._matrix[: self.count], vector)
+
+
+def best(ids: Ids, scores: Floats, most: int) -> tuple[tuple[int, float], ...]:
+    """Return so many of the ids with the largest scores, best first; of equals the lowest id."""
+    at = _largest(scores, min(most, len(ids)))
+    at = at[np.lexsort((ids[at], -scores[at]))]
+    return tuple((int(ids[one]), float(scores[one])) for one in at)
+
+
+def raise_scores(ids: Ids, scores: Floats, chosen: Sequence[int], by: float) -> None:
+    """Raise the scores of those of the ids that are chosen."""
+    if chosen and len(ids):
+        at = np.searchsorted(ids, chosen).clip(max=len(ids) - 1)
+        scores[at[ids[at] == chosen]] += by
+
+
+def unit(vectors: Floats) -> Floats:
+    """Return the vectors with length 1; a vector of zeros as it is."""
+    lengths: Any = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+
+
+def mean(vectors: Sequence[Floats]) -> Floats | None:
+    """Return the direction in which vectors of length 1 point together, each with equal weight.
+
+    It has length 1, or 0 where they cancel out; of no vectors it is None.
+    """
+    return unit(np.mean(vectors, axis=0, keepdims=True))[0] if len(vectors) else None
+
+
+def _largest(scores: Floats, most: int) -> Ids:
+    """Return where the largest scores are.
+
+    They lie in as many blocks at the most, which are those whose own largest scores are.
+    """
+    blocks = len(scores) // _BLOCK
+    if blocks <= most:
+        return _partition(scores, most)
+    whole = blocks * _BLOCK
+    chosen = _partition(scores[:whole].reshape(blocks, _BLOCK).max(axis=1), most)
+    inside = (chosen[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
+    candidates = np.concatenate((inside, np.arange(whole, len(scores))))
+    return np.asarray(candidates[_partition(scores[candidates], most)])
+
+
+def _partition(scores: Floats, most: int) -> Ids:
+    if most >= len(scores):
+        return np.arange(len(scores))
+    return np.argpartition(scores, len(scores) - most)[len(scores) - most :]
+
+
+def _grown(array: Any, room: int) -> Any:
+    grown = np.empty((room, *array.shape[1:]), array.dtype)
+    grown[: len(array)] = array
+    return grown

@@ -11,17 +11,29 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from mq9.discovery import match_expressions
+from mq9.discovery import documents
 from mq9.engine import agents
 
+_STOP_WORDS = frozenset(
+    """
+    a about after again all also am an and any anybody anyone anything are as at be because been
+    before being but by can could did do does doing for from get gets give given got had has
+    have having he her here him his how i if in into is it its just like let made make makes
+    many may me might more most much must my need needs no not now of off on one or other our
+    out over please shall she should so some somebody someone something such take than that the
+    their them then there these they this those through to too under up us very want wanted
+    wants was we were what when where which while who whom whose why will with would you your
+    """.split()  # noqa: SIM905  # a hundred pairs of quotes would hide the words
+)
 # An agent's name says most of what it is for, then what it lists as skills.
 _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
 _MOST_COMPARED = 4_000  # agents: ranking takes its time with each
 _FEW_COMPARED = 1_000  # agents with a word that tells little
 _NAMED_SO = 2.0  # the score of who is called exactly what is asked for
 _BRIEF = 200  # bytes of a registration
-
 Ranking = Iterable[tuple[int, float]]  # the id and the score of each agent, best first
+_MOST_TERMS = 32  # of one question
+_SHORTEST_PREFIX = 3  # characters
 
 
 def ranked(connection: sqlite3.Connection, question: str) -> Ranking:
@@ -32,7 +44,7 @@ def ranked(connection: sqlite3.Connection, question: str) -> Ranking:
     """
     named = agents.find_id(connection, question)
     first = [] if named is None else [(named, _NAMED_SO)]
-    by_words = _by_words(connection, match_expressions.terms(question))
+    by_words = _by_words(connection, _terms(question))
     return _first_time(itertools.chain(first, by_words))
 
 
@@ -41,8 +53,8 @@ def having_all_words(connection: sqlite3.Connection, question: str, most: int) -
 
     Where these are more than so many, the words tell nobody from the others, and it is none.
     """
-    words = match_expressions.terms(question)
-    found = _matching(connection, match_expressions.all_of(words), most + 1) if words else []
+    words = _terms(question)
+    found = _matching(connection, _all_of(words), most + 1) if words else []
     return found if len(found) <= most else []
 
 
@@ -57,8 +69,8 @@ def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tupl
     common = words[telling:]
     ranking: list[tuple[int, float]] = []
     if telling:
-        ranking = _scored(connection, match_expressions.any_of(words[:telling]))
-        whole = set(_matching(connection, match_expressions.all_of(words), _MOST_COMPARED))
+        ranking = _scored(connection, _any_of(words[:telling]))
+        whole = set(_matching(connection, _all_of(words), _MOST_COMPARED))
         yield from ((id_, 1 + score) for id_, score in ranking if id_ in whole)
         yield from ranking
     if common:
@@ -68,16 +80,15 @@ def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tupl
         for id_, score in _with_most(connection, common):
             yield id_, lowest * score / 2
     if not ranking and not common:
-        for expression in match_expressions.prefixes(words):
+        for expression in _prefixes(words):
             yield from _scored(connection, expression)
 
 
 def _rarest_first(connection: sqlite3.Connection, words: list[str]) -> tuple[list[str], int]:
     """Sort words by how many agents have them; so many are rare enough to compare all who do."""
-    any_of = match_expressions.any_of
-    if not words or _count(connection, any_of(words)) <= _MOST_COMPARED:
+    if not words or _count(connection, _any_of(words)) <= _MOST_COMPARED:
         return words, len(words)
-    counts = {word: _count(connection, any_of([word])) for word in words}
+    counts = {word: _count(connection, _any_of([word])) for word in words}
     words = sorted(words, key=counts.__getitem__)
     together = itertools.accumulate(counts[word] for word in words)
     return words, sum(1 for _ in itertools.takewhile(_MOST_COMPARED.__ge__, together))
@@ -125,7 +136,7 @@ def _briefest(connection: sqlite3.Connection, words: list[str]) -> list[tuple[in
     found = connection.execute(
         "SELECT a.id, length(a.registered) FROM agents_text t JOIN agents a ON a.id=t.rowid"
         " WHERE agents_text MATCH ? ORDER BY t.rowid DESC LIMIT ?",
-        (match_expressions.all_of(words), _FEW_COMPARED),
+        (_all_of(words), _FEW_COMPARED),
     )
     return _ordered((id_, 1 / (1 + length / _BRIEF)) for id_, length in found)
 
@@ -133,12 +144,45 @@ def _briefest(connection: sqlite3.Connection, words: list[str]) -> list[tuple[in
 def _with_most(connection: sqlite3.Connection, words: list[str]) -> list[tuple[int, float]]:
     """Rank the newest agents with each of the words by how many of them they have."""
     counts = Counter(
-        id_
-        for word in words
-        for id_ in _matching(connection, match_expressions.any_of([word]), _FEW_COMPARED)
+        id_ for word in words for id_ in _matching(connection, _any_of([word]), _FEW_COMPARED)
     )
     return _ordered((id_, count / (1 + len(words))) for id_, count in counts.items())
 
 
 def _ordered(ranking: Ranking) -> list[tuple[int, float]]:
     return sorted(ranking, key=lambda one: (-one[1], one[0]))
+
+
+def _terms(question: str) -> list[str]:
+    """Return the terms of a question, each once, without anything that is query syntax.
+
+    Stop words are left out, unless there are no others.
+    """
+    words = documents.words(question)
+    telling = [word for word in words if word.lower() not in _STOP_WORDS]
+    return (telling or words)[:_MOST_TERMS]
+
+
+def _all_of(words: list[str]) -> str:
+    """Return the expression for agents that match every term."""
+    return " ".join(map(_term, words))
+
+
+def _any_of(words: list[str]) -> str:
+    """Return the expression for agents that match at least one term."""
+    return " OR ".join(map(_term, words))
+
+
+def _prefixes(words: list[str]) -> list[str]:
+    """Return expressions for agents with words that begin like all of the terms.
+
+    The second is for shorter prefixes, since what is indexed of a word lacks its ending.
+    """
+    long = [word for word in words if len(word) >= _SHORTEST_PREFIX]
+    shorter = [word[: max(_SHORTEST_PREFIX, len(word) * 3 // 4)] for word in long]
+    return [" ".join(f'"{word}"*' for word in some) for some in (long, shorter) if some]
+
+
+def _term(word: str) -> str:
+    """Return what matches a word; for one character of CJK, whatever begins with it."""
+    return f'"{word}"*' if len(word) == 1 and documents.is_cjk(word) else f'"{word}"'

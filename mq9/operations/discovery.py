@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from mq9.client.client import Mq9Client
-from mq9.discovery import cards
+from mq9.discovery import documents
 from mq9.errors import InvalidRequest
 from mq9.models import AgentMatch
 from mq9.operations.caller import Caller
@@ -225,7 +225,7 @@ def _describe(
     agent: AgentMatch, weak: bool, own_name: str | None, now: int, max_chars: int
 ) -> FoundAgent:
     match = agent.match
-    card = cards.for_people(agent)
+    card = documents.for_people(agent)
     return FoundAgent(
         untrusted_name=visible(match.name),
         mail_address=match.mailbox,

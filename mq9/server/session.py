@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from mq9.broker.payloads import PayloadForm
 from mq9.broker.service import Session as Asker
-from mq9.dialects import sdks
+from mq9.dialects import second
 from mq9.dialects.listening import Broadcast, Mail
 from mq9.errors import Mq9Error, Unauthorized
 from mq9.protocol import subjects
@@ -226,7 +226,7 @@ class Session:
             self._asker,
             agent=agent,
             reserved=self._hub.guard.reserved,
-            is_older_sdk=sdks.is_sdk(options.get("name")),
+            is_older_sdk=second.is_sdk(options.get("name")),
             payloads=PayloadForm(self._hub.encoding, options.get("lang")),
         )
         self._connected = True

@@ -10,7 +10,7 @@ import pytest
 from calls import call, carry_out
 
 from mq9 import Mq9Client
-from mq9.discovery import index, stored_vectors, text_search
+from mq9.discovery import index, text_search
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import commands
 from mq9.engine import mailboxes as engine_registry
@@ -190,7 +190,7 @@ def test_whatever_removes_a_registration_removes_its_text_and_vector(registry_of
     registry.register("one", "soup", ttl=60)
     registry.register("two", "soup", mailbox="hall")
     registry.follow()
-    stored_vectors.store(registry.connection, "model", [(1, b"of one"), (2, b"of two")])
+    index.store_vectors(registry.connection, "model", [(1, b"of one"), (2, b"of two")])
     assert registry.find("soup") == [1, 2]
     CHANGES[change](registry)
     registry.follow()

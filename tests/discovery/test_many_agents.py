@@ -4,9 +4,9 @@ import orjson
 import pytest
 from calls import call, carry_out
 
-from mq9.discovery import pages, text_search
+from mq9.discovery import search, text_search
 from mq9.discovery.index import AGENT_INDEX
-from mq9.discovery.pages import PageRequest
+from mq9.discovery.search import PageRequest
 from mq9.engine.commands import ANYBODY
 from mq9.protocol import requests
 from mq9.storage import store
@@ -15,8 +15,8 @@ from mq9.storage import store
 @pytest.fixture
 def registry(monkeypatch):
     """Register agents by what they say, when no more than ten are compared."""
-    for name, value in (("_MOST_COMPARED", 10), ("_FEW_COMPARED", 5)):
-        monkeypatch.setattr(text_search, name, value)
+    monkeypatch.setattr("mq9.discovery.text_search._MOST_COMPARED", 10)
+    monkeypatch.setattr("mq9.discovery.text_search._FEW_COMPARED", 5)
     connection = store.open_memory()
     AGENT_INDEX.open(connection)
 
@@ -32,7 +32,7 @@ def registry(monkeypatch):
     def find(text, limit=100, page=1, now=1_000):
         ranking = text_search.ranked(connection, text)
         request = PageRequest(page, limit, ANYBODY)
-        found = pages.of_ranking(connection, ranking, request, "text", 0.0, now)
+        found = search.page_of_ranking(connection, ranking, request, "text", 0.0, now)
         return [match.name.split(" #")[0] for _, match in found.agents], [
             match.score for _, match in found.agents
         ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mq9.discovery.vectors import Vectors, best, mean, raise_scores, unit
+from mq9.discovery.semantic_index import Vectors, best, mean, raise_scores, unit
 
 
 def drawn(count, seed=1, size=8):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from calls import call
 
-from mq9.discovery import pages, text_search
+from mq9.discovery import search, text_search
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import codec, commands, machine
 from mq9.engine.commands import ANYBODY, Call, Entry
@@ -133,11 +133,11 @@ class ReadInBetween(OnFile):
         address, group = self._dice.choice(ADDRESSES), self._dice.choice(GROUPS)
         fetch = requests.Fetch(group_name=group, max_wait_ms=0)
         read = requests.Fetch(deliver=self._dice.choice([Deliver.EARLIEST, Deliver.NEW]))
-        cards = pages.PageRequest(1, 5, ANYBODY)
+        cards = search.PageRequest(1, 5, ANYBODY)
         looks = [
             lambda: machine.answer(connection, Call(fetch, address), now),
             lambda: self._discover(connection, cards, now),
-            lambda: pages.everybody(connection, cards, now),
+            lambda: search.everybody(connection, cards, now),
             *(
                 lambda request=request: machine.read(connection, Call(request, address), now)
                 for request in (
@@ -160,7 +160,7 @@ class ReadInBetween(OnFile):
     def _discover(self, connection, cards, now):
         question = self._dice.choice([*WORDS, *AGENTS])
         ranking = text_search.ranked(connection, question)
-        return pages.of_ranking(connection, ranking, cards, "text", 0.0, now)
+        return search.page_of_ranking(connection, ranking, cards, "text", 0.0, now)
 
     def _maintain(self):
         """Do what a node does for itself."""
