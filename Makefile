@@ -3,6 +3,8 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := .venv/.ready
+# The quick part of the tests: of those that start programs, only some of each kind.
+QUICK := -m '(quick or not (programs or slow)) and not (hosts or site)'
 # Tests in a process more than there are processors, since they wait for programs; up to four. Else the first
 # would be dealt a twelfth of all tests at once, among them all the long ones.
 PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --maxschedchunk 64
@@ -10,7 +12,7 @@ PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() +
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test retest check conformance hosts mcpb soak bench bench-peers generated format constraints browser docs tools
+.PHONY: help demo test test-all test-pythons retest check conformance hosts mcpb soak bench bench-peers generated format constraints browser docs tools
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -119,7 +121,10 @@ demo: $(READY) ## Two agents talk, one crashes, nothing is lost
 
 tools: $(TOOLS) ## Install what others made, for the tests that run it
 
-test: $(READY) $(TOOLS) ## Run the tests, and see that they cover the code
+test: $(READY) ## Run what shows most mistakes in the first minutes
+	$(BIN)/python -m pytest $(PARALLEL) $(QUICK)
+
+test-all: $(READY) $(TOOLS) ## Run all tests, and see that they cover the code
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
@@ -128,8 +133,31 @@ test: $(READY) $(TOOLS) ## Run the tests, and see that they cover the code
 
 FAILED := .pytest_cache/v/cache/lastfailed
 retest: $(READY) ## Run those tests by themselves that failed last, if they are no more than three
-	@$(BIN)/python -c 'import json; tests = json.load(open("$(FAILED)")); print(*tests, sep="\n"); exit(len(tests) > 3)'
+	@$(BIN)/python -c 'import json; exit(len(json.load(open("$(FAILED)"))) > 3)' || \
+		{ echo "More than three tests failed."; exit 1; }
+	@mkdir -p build && cp $(FAILED) build/retested
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	@echo "=== THESE TESTS FAILED ONCE AND THEN PASSED BY THEMSELVES. EACH IS A DEFECT, OF THE TEST OR OF THE CODE:"
+	@$(BIN)/python -c 'import json; print(*json.load(open("build/retested")), sep="\n")'
+
+# Each gets an environment of its own, as .venv is; the machine has to have the Python.
+test-pythons: ## Run the quick part of the tests on every Python from 3.11 that is found
+	@for version in 3.11 3.12 3.13 3.14 3.15; do \
+		for python in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
+			$$python -c '' 2>/dev/null || continue; \
+			echo "=== Python $$version"; \
+			$(MAKE) --no-print-directory PYTHON=$$python build/pythons/$$version/.ready && \
+			build/pythons/$$version/bin/python -m pytest $(PARALLEL) $(QUICK) || exit 1; \
+			break; \
+		done; \
+	done
+
+build/pythons/%/.ready: pyproject.toml constraints.txt
+	@echo "Installing into $(@D) (once) ..."
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		--build-constraint constraints.txt --editable '.[all]' --group dev
+	@touch $@
 
 check: $(READY) ## Lint, format, types, import rules
 	$(BIN)/ruff check

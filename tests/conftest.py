@@ -291,7 +291,8 @@ def _nats_py_can_say(subject, headers):
 @pytest.fixture(
     params=[
         "memory",
-        *(pytest.param(one, marks=pytest.mark.unmeasured) for one in ("file", "tcp", "cluster")),
+        *(pytest.param(one, marks=pytest.mark.unmeasured) for one in ("file", "tcp")),
+        pytest.param("cluster", marks=[pytest.mark.unmeasured, pytest.mark.slow]),
     ]
 )
 def way_name(request):

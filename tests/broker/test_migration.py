@@ -269,6 +269,7 @@ def test_a_kill_at_any_moment_harms_nothing(path, tmp_path, counted):
     assert any(name.endswith(expected) for name in left)
 
 
+@pytest.mark.quick
 @pytest.mark.programs
 def test_of_several_that_open_it_at_once_one_migrates_it(path):
     original = path.read_bytes()

@@ -226,6 +226,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, missing, command):
     assert line.endswith("pip install '.[server]'")
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("module", ["orjson", "nats"])
 def test_another_missing_module_is_not_blamed_on_the_extra(module):
     script = (
@@ -237,6 +238,7 @@ def test_another_missing_module_is_not_blamed_on_the_extra(module):
     assert "[server]" not in done.stderr
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("arguments", [["query", "inbox"], ["query", "inbox", "--json"], ["demo"]])
 def test_a_reader_that_has_gone_is_no_error(mq9, inbox, arguments):
     mq9.ok("send", inbox, "x")
@@ -249,6 +251,7 @@ def test_a_reader_that_has_gone_is_no_error(mq9, inbox, arguments):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_goes_in_the_middle_is_told_by_the_exit_code(mq9, inbox, unbuffered):
     mq9.ok("send", inbox, "x" * 500_000)  # more than a pipe holds
@@ -265,6 +268,7 @@ def test_a_reader_that_goes_in_the_middle_is_told_by_the_exit_code(mq9, inbox, u
         assert process.stderr.read() == b""
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(not FULL.exists(), reason="there is no full device")
 @pytest.mark.parametrize(
     "arguments", [["query", "inbox"], ["query", "inbox", "--json"], ["--help"]]
@@ -298,6 +302,7 @@ def has_open(pid, name):
     return False
 
 
+@pytest.mark.programs
 def test_output_that_is_closed_changes_nothing(mq9, inbox):
     command = f"'{sys.executable}' -m mq9 --url {mq9.url} send {inbox} x >&- 2>&-"
     done = run("/bin/sh", "-c", command)
@@ -305,6 +310,7 @@ def test_output_that_is_closed_changes_nothing(mq9, inbox):
     assert len(mq9.ok("query", inbox, "--json").document["messages"]) == 1
 
 
+@pytest.mark.programs
 def test_an_encoding_that_has_few_characters_is_no_obstacle(mq9, inbox):
     mq9.ok("send", inbox, "日本語")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "MQ9_SERVER": mq9.url}
@@ -313,6 +319,7 @@ def test_an_encoding_that_has_few_characters_is_no_obstacle(mq9, inbox):
     assert document["messages"][0]["payload"] == "日本語"
 
 
+@pytest.mark.programs
 def test_what_only_this_process_would_keep_is_warned_of():
     said = (
         "memory://x is the memory of this process: what is stored there is lost when the command "

@@ -17,6 +17,8 @@ from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import Purged
 from mq9.errors import InvalidRequest, Unavailable
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

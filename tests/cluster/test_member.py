@@ -37,12 +37,15 @@ from mq9.transport.direct import DirectTransport
 from .clusters import Members, call_cluster
 from .traffic import everything
 
+pytestmark = pytest.mark.programs
+
 
 async def texts(client, group):
     """The texts of all that is in the mailbox, acked by a group."""
     return [message.text for message in await everything(client, group)]
 
 
+@pytest.mark.quick
 async def test_whoever_answers_sees_what_was_answered_before(inbox):
     for number in range(50):
         await inbox.send("inbox", str(number))
@@ -53,6 +56,7 @@ async def test_whoever_answers_sees_what_was_answered_before(inbox):
     assert await texts(inbox, "g") == []
 
 
+@pytest.mark.quick
 async def test_who_waits_is_woken_whichever_gateway_takes_the_message(inbox, members):
     for number in range(10):  # the two are asked at random
         waiting = asyncio.create_task(
@@ -104,6 +108,7 @@ async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(inbo
     assert (await members.call("verify"))[1]["equal"]
 
 
+@pytest.mark.quick
 async def test_a_newcomer_begins_with_a_snapshot(inbox, members, caplog):
     caplog.set_level("INFO", "mq9.broker")
     for number in range(20):
@@ -156,6 +161,7 @@ async def test_gateways_that_begin_a_cluster_at_once_both_serve_it(tmp_path):
         assert (code, verified["equal"], len(verified["gateways"])) == (0, True, 2)
 
 
+@pytest.mark.quick
 async def test_one_that_is_started_again_goes_on_with_its_file(inbox, members):
     await inbox.send("inbox", "before")
     await members.stop("one")
@@ -208,6 +214,7 @@ async def test_verify_names_who_has_not_answered(members):
     assert one.verified == (answered["sequence"], answered["digest"])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("command", ["status", "verify", "snapshot", "export"])
 async def test_without_a_log_every_command_says_how_to_begin_one(command, members, tmp_path):
     argument = [tmp_path / "after.db"] if command == "export" else []

@@ -23,6 +23,8 @@ from mq9.protocol import requests
 from .clusters import Cluster, Members, call_cluster
 from .traffic import everything
 
+pytestmark = pytest.mark.programs
+
 PAGE = Path(__file__).parents[2] / "docs/how-to/cluster.md"
 BLOCK = re.compile(r"^```conf\n# nats-server\.conf\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ROLES = ("gateway", "operator", "ada", "bob")
@@ -90,6 +92,7 @@ async def guarded(tmp_path, monkeypatch):
         yield Guarded(tmp_path, stack, config)
 
 
+@pytest.mark.quick
 async def test_every_role_may_do_what_it_is_for(guarded, tmp_path):
     one = await guarded.start("one")
     await guarded.start("two")

@@ -23,6 +23,7 @@ async def cluster(tmp_path):
         yield Programs(tmp_path, stack, NatsCluster(tmp_path / "nats", 1))
 
 
+@pytest.mark.quick
 async def test_a_killed_one_goes_on_where_it_was_and_nothing_is_lost(cluster):
     one = await cluster.gateway()
     await cluster.gateway()
@@ -71,6 +72,7 @@ async def test_one_that_was_stopped_answers_nothing_that_came_meanwhile(cluster)
     await asker.close()
 
 
+@pytest.mark.quick
 async def test_nobody_notices_that_one_stops(cluster):
     one, _two = await cluster.gateway(), await cluster.gateway()
     client = await cluster.client(request_timeout=30)  # nobody may have to ask again

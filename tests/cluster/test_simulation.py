@@ -8,6 +8,7 @@ import pytest
 from .simulation.world import STEPS, simulate
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 def test_whatever_goes_wrong_clients_are_told_what_is_so(scale, caplog):

@@ -13,6 +13,8 @@ import pytest
 from mq9 import InvalidAddress, InvalidRequest, Message, Mq9Client, Mq9Error
 from mq9.address import shown
 
+from .parsing import way_name  # noqa: F401  # a fixture
+
 HUGE = 10**5_000  # Python refuses to write it out
 TEN_YEARS = 10 * 365 * 86_400
 MAX_ID = 2**53 - 1

@@ -9,6 +9,7 @@ import pytest
 from mq9.protocol.requests import Delete, Send
 from mq9.protocol.verbs import VERBS, Target
 
+from .parsing import way_name  # noqa: F401  # a fixture
 from .reading import START
 
 BASE64 = ("mq9-encoding", "base64")

@@ -35,6 +35,7 @@ def test_the_quickstart_runs_twice_on_one_broker(tmp_path):
         ]
 
 
+@pytest.mark.quick
 def test_the_two_agents_meet_twice_on_one_broker(tmp_path):
     program = "import sys; from two_agents import main; main(sys.argv[1])"
     for _ in range(2):
@@ -94,6 +95,7 @@ def test_the_two_agents_fit_on_a_page():
     assert len((ROOT / "examples/two_agents.py").read_text("utf-8").splitlines()) < 80
 
 
+@pytest.mark.quick
 def test_an_installed_copy_is_complete(tmp_path):
     run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),

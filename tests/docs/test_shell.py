@@ -182,6 +182,7 @@ def test_the_shell_snippets_of_a_page_run_in_order(name, terminal):
     assert ran
 
 
+@pytest.mark.quick
 def test_the_shell_snippets_of_the_readme_run_twice_on_one_broker(terminal):
     blocks = BLOCK.findall((ROOT / "README.md").read_text("utf-8"))
     lines = [source for language, source in blocks if language == "sh"]

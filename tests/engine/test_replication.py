@@ -245,6 +245,7 @@ def test_engines_on_one_log_agree_after_every_entry(tmp_path, scale, seed):
         shutil.rmtree(directory)
 
 
+@pytest.mark.quick
 @pytest.mark.programs
 def test_a_program_with_another_hash_seed_comes_to_the_same(tmp_path):
     """As after a restart: what is read from a log does not depend on how sets are ordered."""

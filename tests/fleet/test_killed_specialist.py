@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.quick
 async def test_who_asks_while_a_worker_is_killed_gets_an_answer(tmp_path):
     url = f"sqlite:///{tmp_path / 'mail.db'}"
     async with Mq9Client(url) as client:

@@ -249,6 +249,7 @@ def test_the_doctor_tells_no_password(doctor, home):
     assert "hunter2" not in str(found)
 
 
+@pytest.mark.programs
 def test_a_host_is_started_as_it_would_be(doctor, home, tmp_path):
     url = f"sqlite:///{tmp_path}/mail.db"
     for host in ("cursor", "vscode"):
@@ -347,6 +348,7 @@ def test_servers_are_started_side_by_side(doctor, home):
     assert found["gemini"]["text"].endswith("(both have run)")
 
 
+@pytest.mark.programs
 def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
     url = f"sqlite:///{tmp_path}/mail.db"
     link = tmp_path / "link"
@@ -368,6 +370,7 @@ def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
     assert "agents" not in found
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("by_option", [False, True])
 def test_looking_creates_no_broker(doctor, home, tmp_path, monkeypatch, by_option):
     project = tmp_path / "project"
@@ -387,6 +390,7 @@ def test_looking_creates_no_broker(doctor, home, tmp_path, monkeypatch, by_optio
     assert [one.name for one in project.iterdir()] == [".mcp.json"]
 
 
+@pytest.mark.programs
 def test_one_server_is_one_broker_however_it_is_spelled(doctor, home):
     urls = (
         "nats://localhost:1",
@@ -400,6 +404,7 @@ def test_one_server_is_one_broker_however_it_is_spelled(doctor, home):
     assert "cursor and codex and gemini and opencode on nats://127.0.0.1:1; " in text
 
 
+@pytest.mark.programs
 def test_a_url_that_is_none_is_a_problem(doctor, home):
     cursor(home).parent.mkdir()
     ours = {"command": str(MQ9_MCP), "args": ["--agent", "a"], "env": {"MQ9_SERVER": "ftp://x"}}
@@ -410,6 +415,7 @@ def test_a_url_that_is_none_is_a_problem(doctor, home):
     assert "meeting" not in found
 
 
+@pytest.mark.programs
 def test_a_broker_that_depends_on_where_the_host_starts_is_a_warning(doctor, home):
     cursor(home).parent.mkdir()
     for given, says in (
@@ -423,6 +429,7 @@ def test_a_broker_that_depends_on_where_the_host_starts_is_a_warning(doctor, hom
         assert found["cursor"]["text"].endswith(says)
 
 
+@pytest.mark.programs
 def test_a_project_is_looked_at_as_well(doctor, home, tmp_path, monkeypatch):
     project = tmp_path / "project"
     project.mkdir()
@@ -478,6 +485,7 @@ def test_what_a_project_names_is_read_and_not_started(doctor, project, home, ent
     assert not cursor(home).exists()
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [

@@ -13,6 +13,8 @@ from users_file import write_users
 
 from mq9 import Mq9Client
 
+pytestmark = pytest.mark.programs
+
 ADA, BOB = "the-token-of-ada", "the-token-of-bob"
 USERS = f"""
 users = [
@@ -40,6 +42,7 @@ async def gateway(directory, broker_users=USERS):
         yield broker, *hosts
 
 
+@pytest.mark.quick
 async def test_each_agent_s_messages_reach_the_broker_as_that_agent_s(tmp_path):
     async with gateway(tmp_path) as (broker, ada, bob):
         await bob.do("whoami")

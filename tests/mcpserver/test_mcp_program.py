@@ -95,6 +95,7 @@ def test_a_variable_names_the_agent_and_the_broker(tokens):
     assert json.loads(ok("install", "cursor", "--print", MQ9_AGENT="b"))  # it is not before it
 
 
+@pytest.mark.programs
 def test_a_port_that_is_taken_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -124,6 +125,7 @@ def test_it_is_mq9_mcp_as_well(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -146,6 +148,7 @@ def test_without_the_package_it_says_what_to_install(tmp_path, call, said):
     assert "the extra `mcp` of this package installs" in line
 
 
+@pytest.mark.programs
 def test_without_the_package_the_other_commands_are_there(tmp_path):
     script = (
         "import sys\nsys.modules['mcp'] = None\nfrom mq9.cli import main\n"
@@ -157,6 +160,7 @@ def test_without_the_package_the_other_commands_are_there(tmp_path):
     assert "\n  send " in done.stdout
 
 
+@pytest.mark.programs
 def test_as_a_module_without_the_package_it_says_so_in_a_sentence(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mcp'] = None\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -193,6 +197,7 @@ MESSAGES = [
 ]
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP", "closed"])
 def test_it_ends_at_once_with_nothing_but_messages_on_its_output(tmp_path, how):
     command = [MQ9_MCP, "--agent", "desk", "--server", f"sqlite:///{tmp_path}/mail.db"]
@@ -218,6 +223,7 @@ def test_it_ends_at_once_with_nothing_but_messages_on_its_output(tmp_path, how):
         assert json.loads(line)["jsonrpc"] == "2.0"
 
 
+@pytest.mark.programs
 def test_its_log_has_the_fields_of_every_program_of_ours(tmp_path):
     options = (
         "--agent",

@@ -50,6 +50,7 @@ def mcp_url(server):
     return url
 
 
+@pytest.mark.quick
 async def test_mcp_clients_and_nats_clients_mail_each_other(tmp_path, era):
     async with (
         Serving(tmp_path, "--mcp", "--mcp-agent", "Desk", "--memory", admin=True) as server,

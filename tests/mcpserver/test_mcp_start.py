@@ -120,6 +120,7 @@ def start(tmp_path):
         process.stdout.close()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("command", [(MQ9_MCP,), (sys.executable, "-m", "mcp_server")], ids=len)
 def test_the_tools_are_there_before_the_sdk_is(start, command):
     program = start("--read-only", "--prefix", "x-", command=command)
@@ -303,6 +304,7 @@ def test_nothing_is_answered_for_another_sdk(tmp_path, sdk, begun):
     assert done.stdout == f"{begun}\n"
 
 
+@pytest.mark.quick
 def test_nothing_is_loaded_for_it_that_takes_long():
     script = (
         "import sys\nfrom mcp_server.startup.begin import begin, understood\n"
@@ -381,6 +383,7 @@ def test_what_counts_as_a_plain_url_is_one(url):
     check_url(url)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "line",
     [

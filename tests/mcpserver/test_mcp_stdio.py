@@ -127,6 +127,7 @@ async def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(enviro
     assert [await claude.end(), await cursor.end()] == [0, 0]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
     heard = []

@@ -146,7 +146,7 @@ def started(unpacked, given):
     [
         pytest.param(
             "uv",
-            marks=pytest.mark.skipif(not UV.exists(), reason="make test has not installed uv"),
+            marks=pytest.mark.skipif(not UV.exists(), reason="make tools has not installed uv"),
         ),
         "python",
     ],

@@ -52,6 +52,7 @@ def test_the_page_holds_as_many_snippets_as_are_run_here():
     assert len(fenced(PAGE.read_text("utf-8"), "python")) == 3
 
 
+@pytest.mark.quick
 def test_the_six_operations(url, mb):
     mail_id = mb.create()["mail_id"]
     msg_id = mb.send(mail_id, "deleted by the snippet")

@@ -10,6 +10,8 @@ from serving import Serving
 
 from mq9 import Mq9Client
 
+pytestmark = pytest.mark.programs
+
 LARGE = bytes(range(256)) * 4_000
 LOOPS = [
     pytest.param(
@@ -40,6 +42,7 @@ def serving(request, tmp_path):
     return make
 
 
+@pytest.mark.quick
 async def test_mail_goes_through_and_the_log_names_the_event_loop(serving, tmp_path):
     async with serving("--data", str(tmp_path / "mail.db")) as server:
         async with Mq9Client(server.url) as client:

@@ -52,6 +52,7 @@ async def test_it_says_where_it_listens_and_keeps_its_mail(tmp_path, serving):
     assert data.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.programs
 async def test_what_is_kept_in_memory_goes_with_it(serving):
     async with serving("--memory") as server:
         async with Mq9Client(server.url) as client:
@@ -68,6 +69,7 @@ async def begun(client):
         pass
 
 
+@pytest.mark.programs
 async def test_two_servers_on_one_file_are_one_broker(tmp_path, serving):
     (tmp_path / "second").mkdir()
     data = ("--data", str(tmp_path / "mail.db"))
@@ -86,6 +88,7 @@ async def test_two_servers_on_one_file_are_one_broker(tmp_path, serving):
         assert [message.text for message in await fetch] == ["news"]
 
 
+@pytest.mark.programs
 async def test_told_to_stop_it_answers_what_it_has_and_goes(serving):
     async with serving("--memory") as server, Mq9Client(server.url) as client:
         await client.mailbox_create(name="inbox")
@@ -150,6 +153,7 @@ async def test_told_to_stop_it_finishes_what_it_has_begun_and_begins_no_more(sto
     assert await server.ended() == 0
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_it_at_once(storing, number):
     server, client, data = storing
@@ -159,6 +163,7 @@ async def test_a_second_signal_ends_it_at_once(storing, number):
         assert await server.ended() == -number
 
 
+@pytest.mark.programs
 async def test_behind_nohup_a_closed_terminal_is_no_reason_to_stop(serving):
     ignoring = ("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh")
     async with serving("--memory", prefix=ignoring) as server, Mq9Client(server.url) as client:
@@ -184,6 +189,7 @@ def test_what_is_for_other_commands_is_not_taken_silently(option):
     assert "stands behind its name" in done.stderr + done.stdout
 
 
+@pytest.mark.programs
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -238,6 +244,7 @@ def test_a_variable_that_makes_no_sense_is_named(monkeypatch, name, value):
     assert name.removeprefix("MQ9_").lower() in told
 
 
+@pytest.mark.programs
 async def test_every_limit_may_be_a_variable(serving):
     environment = {"MQ9_MAX_MAILBOXES": "1", "MQ9_MAX_PAYLOAD": "10", "MQ9_MEMORY": "1"}
     async with serving(environment=environment) as server, Mq9Client(server.url) as client:
@@ -250,6 +257,7 @@ async def test_every_limit_may_be_a_variable(serving):
                 await attempt
 
 
+@pytest.mark.programs
 async def test_a_wrong_token_is_logged_without_it(serving):
     environment = {"MQ9_AUTH_TOKEN": SECRET}
     options = ("--memory", "--log-level", "debug", "--log-format", "json")

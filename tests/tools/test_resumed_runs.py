@@ -81,6 +81,7 @@ def mailboxes(directory):
         return {address for (address,) in database.execute("SELECT address FROM mailboxes")}
 
 
+@pytest.mark.quick
 @pytest.mark.programs
 async def test_a_mailbox_that_was_made_before_a_kill_is_found_again(mail, tmp_path):
     run_and_be_killed(tmp_path, "create_agent", "sync", "create_mailbox")

@@ -134,6 +134,7 @@ def test_wrong_options_are_refused(tmp_path, monkeypatch, arguments, reason):
     assert reason in done.stderr
 
 
+@pytest.mark.quick
 @pytest.mark.programs
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
 async def test_it_works_until_it_is_told_to_stop(tmp_path):
