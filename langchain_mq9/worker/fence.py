@@ -15,10 +15,11 @@ such a checkpoint are stored a second time, with the turn, and read from there.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -36,6 +37,8 @@ from langchain_mq9.worker.turns import Turn
 from mq9 import Retry
 
 logger = logging.getLogger("mq9.worker")
+
+T = TypeVar("T")
 
 _AT_ONCE = 32
 _WORTH_A_WARNING_MS = 60_000
@@ -77,11 +80,11 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         """Return a checkpoint, by default the one to go on from."""
         if not self._is_to_find(config):
             at = self._at(config)
-            return None if at is None else self._view(await self._saver.aget_tuple(at))
+            return None if at is None else self._view(await _whole(self._saver.aget_tuple(at)))
         thread, search = _all_of(config), _Search()
         while not search.is_over:
             listed = self._saver.alist(thread, before=search.before, limit=search.limit)
-            search.look([one async for one in listed])
+            search.look(await _whole(_all(listed)))
         return self._pinned(config, search.found)
 
     async def alist(
@@ -98,10 +101,14 @@ class FencedSaver(BaseCheckpointSaver[Any]):
                 yield other
             return
         thread = _all_of(config)
-        matching = self._saver.alist(thread, filter=filter, before=before)
-        wanted = {_id(one) async for one in matching} if filter or before else None
+        wanted: set[str] | None = None
+        if filter or before:
+            matching = self._saver.alist(thread, filter=filter, before=before)
+            wanted = {_id(one) for one in await _whole(_all(matching))}
         one, left = None if wanted == set() else await self.aget_tuple(thread), limit
         while one is not None and left != 0:
+            if wanted is not None and _id(one) < min(wanted):
+                return  # else it would look at the whole thread
             if wanted is None or _id(one) in wanted:
                 left = None if left is None else left - 1
                 yield one
@@ -112,7 +119,9 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, Any]:
         """Return what the ancestors of a checkpoint wrote to channels."""
-        return await self._saver.aget_delta_channel_history(config=config, channels=channels)
+        return await _whole(
+            self._saver.aget_delta_channel_history(config=config, channels=channels)
+        )
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -146,9 +155,10 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     ) -> RunnableConfig:
         """Store a checkpoint, with the number of the turn."""
         if not self._is_own(config):
-            return await self._saver.aput(config, checkpoint, metadata, new_versions)
+            return await _whole(self._saver.aput(config, checkpoint, metadata, new_versions))
         await self._turn.renew()
-        stored = await self._saver.aput(config, checkpoint, self._marked(metadata), new_versions)
+        marked = self._marked(metadata)
+        stored = await _whole(self._saver.aput(config, checkpoint, marked, new_versions))
         self._heads[_namespace(config)] = checkpoint["id"]
         return stored
 
@@ -176,7 +186,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         if self._is_own(config):
             await self._turn.renew()
         for stored in self._recorded(config, writes, task_id, task_path):
-            await self._saver.aput_writes(config, *stored)
+            await _whole(self._saver.aput_writes(config, *stored))
 
     # What is passed on
 
@@ -294,6 +304,26 @@ class _Search:
             elif (_turn(one) or 0) > (_turn(self.found) or 0):
                 self.found = one
             self.before, self.limit = one.config, _AT_ONCE
+
+
+async def _all(listed: AsyncIterator[CheckpointTuple]) -> list[CheckpointTuple]:
+    return [one async for one in listed]
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Await what a checkpointer does, to its end even if the caller is cancelled.
+
+    A query of SQLite that is cancelled half-way keeps its connection at the state of that moment,
+    and what another process has stored since is missing in the next one.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("a checkpointer failed for a run that was cancelled: %r", error)
+        raise
 
 
 def _all_of(config: RunnableConfig) -> RunnableConfig:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from typing import Annotated
 
 import pytest
@@ -495,3 +496,34 @@ async def test_a_run_whose_turn_ends_with_its_last_checkpoint_is_answered_by_its
         await broker.clock.advance(60)
     [answer] = await client.query("asker")
     assert answer.json()["trail"] == ["read", "write"]
+
+
+async def test_a_read_that_is_cancelled_leaves_no_old_state_to_the_next_one(
+    broker, turns, tmp_path
+):
+    path = str(tmp_path / "threads.db")
+    connect = AsyncSqliteSaver.from_conn_string
+    async with connect(path) as saver, connect(path) as other:
+        async with turns.take(THREAD) as turn:
+            await put(FencedSaver(other, turn), at())
+            has_begun, may_go_on = threading.Event(), threading.Event()
+
+            def stop(statement):
+                if statement.startswith("SELECT") and not has_begun.is_set():
+                    has_begun.set()
+                    may_go_on.wait(10)
+
+            await saver.conn.set_trace_callback(stop)
+            reading = asyncio.create_task(FencedSaver(saver, turn).aget_tuple(at()))
+            await asyncio.to_thread(has_begun.wait, 10)
+            reading.cancel()
+            await asyncio.sleep(0)
+            may_go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        await broker.clock.advance(1)
+        async with turns.take(THREAD) as turn:
+            stored = await put(FencedSaver(other, turn), at())
+        async with turns.take(THREAD) as turn:
+            head = await FencedSaver(saver, turn).aget_tuple(at())
+        assert id_of(head) == id_of(stored)
