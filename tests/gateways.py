@@ -80,6 +80,9 @@ class Gateways:
     async def handle(self, request):
         return await (await self._next()).handle(request)
 
+    async def carry_out(self, request):
+        return await (await self._next()).carry_out(request)
+
     async def claim(self, reserved):
         return await (await self._next()).claim(reserved)
 

@@ -6,11 +6,11 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mq9.broker.feed import Feed
 from mq9.broker.observer import Observer, Silent
-from mq9.broker.service import Request, Service, Session
+from mq9.broker.service import LocalRequest, Request, Service, Session
 from mq9.broker.waiters import Waiters
 from mq9.clock import LONGEST_JUMP_MS, Clock, SteadyClock
 from mq9.dialects import Dialects, older_verbs
@@ -18,12 +18,14 @@ from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Call, Claimed, Limits, Undo
 from mq9.models import Totals
+from mq9.protocol.outcomes import Reply
 from mq9.protocol.reserved import Reserved
 from mq9.storage import store
 from mq9.storage.backend import MAX_STEPS, Backend, InlineBackend
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.store import Durability
 
+R = TypeVar("R")
 Randomness = Callable[[int], bytes]
 
 
@@ -34,8 +36,8 @@ class Broker(Protocol):
     def clock(self) -> Clock:
         """The clock that the broker lives by."""
 
-    async def handle(self, request: Request) -> bytes:
-        """Answer one request."""
+    async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
+        """Carry out one request, and return what it came to."""
 
 
 class EmbeddedBroker:
@@ -145,6 +147,10 @@ class EmbeddedBroker:
     def handle(self, request: Request) -> Coroutine[Any, Any, bytes]:
         """Answer one request."""
         return self._service.handle(request)
+
+    def carry_out(self, request: LocalRequest[R]) -> Coroutine[Any, Any, Reply[R]]:
+        """Carry out one request; see `Service.carry_out`."""
+        return self._service.carry_out(request)
 
     def forget(self, connection: str) -> None:
         """Forget a connection that has ended; see `Service.forget`."""

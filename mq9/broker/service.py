@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from mq9 import address as addresses
@@ -35,16 +35,19 @@ from mq9.errors import (
     Mq9Error,
     OutcomeUnknown,
     Unavailable,
+    from_reply,
 )
-from mq9.models import Totals
+from mq9.models import Totals, Unread
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.headers import Headers
-from mq9.protocol.outcomes import Fetched
+from mq9.protocol.outcomes import Discovered, Fetched, Reply
 from mq9.protocol.request import Body
 from mq9.protocol.reserved import Reserved
-from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs, Verb, Wakes
+from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs, Verb, Wakes, verb_of
 from mq9.storage import store
 from mq9.storage.backend import Backend, LocalChange
+
+R = TypeVar("R")
 
 logger = logging.getLogger("mq9.broker")
 
@@ -164,6 +167,24 @@ class Request(NamedTuple):
     on_leased: Callable[[Call[commands.Undo]], None] | None = None
 
 
+class LocalRequest(NamedTuple, Generic[R]):
+    """What a client in this process asks, which has checked it.
+
+    Attributes:
+        body: The request.
+        mail_address: Of which mailbox; "" for none.
+        payload: The message of a SEND; the whole object of a REGISTER or REPORT.
+        session: Who asks.
+        unread_of: The mailbox and group whose unread mail is to be counted, if any.
+    """
+
+    body: Body[R]
+    mail_address: str
+    payload: bytes
+    session: Session
+    unread_of: tuple[str, str] | None
+
+
 class Asked(NamedTuple):
     """A request that has been read.
 
@@ -268,10 +289,8 @@ class Service:
         self._stopping = False
         self._next_sweep_ms = clock.monotonic_ms() + SWEEP_INTERVAL_MS
         # What takes more than to carry out a command and to tell of what it came to.
-        self._special: dict[type[Body[Any]], Callable[[Asked], Awaitable[dict[str, Any]]]] = {
+        self._special: dict[type[Body[Any]], Callable[[Asked], Awaitable[Any]]] = {
             requests.Fetch: self._fetch,
-            requests.Query: self._query,
-            requests.Unread: self._query,
             requests.Discover: self._discover,
             requests.Whoami: self._whoami,
         }
@@ -354,7 +373,11 @@ class Service:
                 and session.is_told_apart
                 and official.reads_on(body, request.payload)
             )
-            call = self._call(body, named.mail_address, request, as_text=not as_base64)
+            if isinstance(body, requests.Fetch) and not request.wants_reply:
+                raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")  # noqa: TRY301  # told as any other
+            call = self._call(
+                body, named.mail_address, request.payload, session, as_text=not as_base64
+            )
         except Exception as error:  # noqa: BLE001  # it is logged
             return self._refuse(verb, watch, error)
         return Asked(verb, call, session, as_base64, reads_on, unread_of, watch, request.on_leased)
@@ -365,41 +388,86 @@ class Service:
     async def _answer(self, asked: Asked) -> bytes:
         """Carry out a request; the reply."""
         try:
-            if asked.unread_of is not None and asked.session.agent is not None:
-                address, _ = asked.unread_of
-                actor = asked.session.actor(address)
-                await self._backend.read(Call(commands.CheckActor(), address, actor))
-            special = self._special.get(asked.verb.request)
-            if special is not None:
-                fields = await special(asked)
-            elif asked.verb.reads:
-                fields = asked.verb.reply(await self._backend.read(asked.call))
-            else:
-                outcome = await self._backend.run(asked.call, asked.session.asker)
-                fields = self._outcome(asked, outcome)
-            reply = asked.verb.success(fields)
-            if asked.unread_of is not None:
-                await self._add_unread(reply, asked, *asked.unread_of)
-            # A FETCH, were it cancelled there, would have leased for nobody.
-            if asked.verb.request is not requests.Fetch and self._is_time_to_sweep:
-                await self._sweep_now()
+            reply = self._fields(asked, await self._carry_out(asked))
         except Exception as error:  # noqa: BLE001  # it is logged
             return self._refuse(asked.verb, asked.watch, error)
         return self._write(asked.verb.name, _OK, asked.watch, reply)
+
+    async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
+        """Carry out a request of this process, and return what it came to.
+
+        A FETCH that is cancelled leases nothing. Requests of one asker take effect in the order in
+        which they were begun.
+
+        Raises:
+            Mq9Error: It was refused.
+        """
+        watch = Stopwatch(self._timer, None)
+        body: Body[Any] = request.body
+        session = request.session
+        verb = verb_of(type(body))
+        try:
+            if isinstance(body, requests.Register | requests.Report):
+                body = body.decode(request.payload)  # of which it is a part
+            if session.max_reply is not None:
+                body = _limited(body, session.max_reply)
+            call = self._call(body, request.mail_address, request.payload, session, as_text=False)
+            asked = Asked(
+                verb,
+                call,
+                session,
+                as_base64=True,
+                reads_on=False,
+                unread_of=request.unread_of,
+                watch=watch,
+                on_leased=None,
+            )
+            reply = await self._carry_out(asked)
+        except Exception as error:  # noqa: BLE001  # it is logged
+            refused = self._refused(verb.name, watch, error)
+            # Not the error itself, which others may have got, too.
+            raise from_reply(replies.failure(refused)["error"], refused.code) from None
+        self._observer.answered(verb.name, _OK, watch.seconds)
+        return reply
+
+    async def _carry_out(self, asked: Asked) -> Reply[Any]:
+        """Carry out a request with all that belongs to it."""
+        if asked.unread_of is not None and asked.session.agent is not None:
+            address, _ = asked.unread_of
+            actor = asked.session.actor(address)
+            await self._backend.read(Call(commands.CheckActor(), address, actor))
+        special = self._special.get(asked.verb.request)
+        outcome: Any
+        if special is not None:
+            outcome = await special(asked)
+        elif asked.verb.reads:
+            outcome = await self._backend.read(asked.call)
+        else:
+            outcome = await self._backend.run(asked.call, asked.session.asker)
+            self._tell(asked, outcome)
+        unread = None
+        if asked.unread_of is not None:
+            unread = await self._count_unread(asked, outcome, *asked.unread_of)
+        # A FETCH, were it cancelled there, would have leased for nobody.
+        if asked.verb.request is not requests.Fetch and self._is_time_to_sweep:
+            await self._sweep_now()
+        return Reply(outcome, unread)
 
     def _carried_out(
         self, asked: Asked, answer: Callable[[bytes], None], outcome: Outcome[Any]
     ) -> None:
         """Answer a request of which this came."""
         try:
-            reply = asked.verb.success(self._outcome(asked, outcome.result()))
+            value = outcome.result()
+            self._tell(asked, value)
+            reply = self._fields(asked, Reply(value))
         except Exception as error:  # noqa: BLE001  # it is logged
             answer(self._refuse(asked.verb, asked.watch, error))
         else:
             answer(self._write(asked.verb.name, _OK, asked.watch, reply))
 
-    def _outcome(self, asked: Asked, outcome: Any) -> dict[str, Any]:
-        """Tell of what a command came to; the fields of its reply."""
+    def _tell(self, asked: Asked, outcome: Any) -> None:
+        """Tell those who wait, and the observer, of what a command came to."""
         verb, call = asked.verb, asked.call
         if verb.wakes is Wakes.ITS_GROUPS:
             self._waiters.notify(call.address)
@@ -410,15 +478,28 @@ class Service:
                 self._waiters.notify(call.request.to)
             if outcome.is_dead_letter:
                 self._observer.dead_lettered()
-        return verb.reply(outcome)
+
+    def _fields(self, asked: Asked, reply: Reply[Any]) -> dict[str, Any]:
+        """Return the fields of a reply."""
+        verb = asked.verb
+        how = {"as_base64": asked.as_base64} if verb.request.reads_messages else {}
+        fields = verb.success(verb.reply(reply.outcome, **how))
+        if reply.unread is not None:
+            fields["unread"] = replies.encode_unread(reply.unread)
+        return fields
 
     def _refuse(self, verb: Verb | None, watch: Stopwatch, error: Exception) -> bytes:
         """Return the reply to a request that failed; ``verb`` is None where it has none."""
         name, failure = (_UNKNOWN, replies.failure) if verb is None else (verb.name, verb.failure)
+        return replies.encode(failure(self._refused(name, watch, error)))
+
+    def _refused(self, name: str, watch: Stopwatch, error: Exception) -> Mq9Error:
+        """Count a request that failed, and return what its asker is told."""
         if not isinstance(error, Mq9Error):
             logger.error("the broker failed on %s", name, exc_info=error)
             error = OutcomeUnknown("the broker failed; the outcome is unknown")
-        return self._write(name, error.code, watch, failure(error))
+        self._observer.answered(name, error.code, watch.seconds)
+        return error
 
     def _write(self, name: str, code: str, watch: Stopwatch, reply: dict[str, Any]) -> bytes:
         """Return a reply as bytes, and count it."""
@@ -430,15 +511,13 @@ class Service:
         return self._clock.monotonic_ms() >= self._next_sweep_ms
 
     def _call(
-        self, body: Body[Any], address: str, request: Request, *, as_text: bool
+        self, body: Body[Any], address: str, payload: bytes, session: Session, *, as_text: bool
     ) -> Call[Body[Any]]:
         """Put a request together with who makes it, and with what the engine cannot make up.
 
         Raises:
             Forbidden: It names an agent in the registry that belongs to another.
-            InvalidRequest: It is a FETCH that cannot be answered.
         """
-        session = request.session
         token = ""
         actor = None
         if isinstance(body, requests.CreateMailbox):
@@ -453,35 +532,32 @@ class Service:
             actor = session.actor()
         elif isinstance(body, (requests.Unregister, requests.Report)):
             session.refuse_reserved(body.name, body.mailbox)
-        elif isinstance(body, requests.Fetch) and not request.wants_reply:
-            raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")
         return Call(
             body,
             address,
             actor or session.actor(address, body.other_address, body.destination(address)),
             session.consumer,
-            request.payload,
+            payload,
             token,
             as_text=as_text,
         )
 
-    async def _add_unread(
-        self, reply: dict[str, Any], asked: Asked, address: str, group_name: str
-    ) -> None:
+    async def _count_unread(
+        self, asked: Asked, outcome: Any, address: str, group_name: str
+    ) -> Unread | None:
         count = commands.CountUnread(group_name=group_name)
         try:
-            unread = await self._backend.read(Call(count, address, asked.session.actor(address)))
+            return await self._backend.read(Call(count, address, asked.session.actor(address)))
         except asyncio.CancelledError:
-            if "batch" in reply:  # it was leased, and now nobody is there to take it
-                undo = commands.Undo(batch=reply["batch"])
+            if isinstance(outcome, Fetched) and outcome.batch is not None:
+                # It was leased, and now nobody is there to take it.
+                undo = commands.Undo(batch=outcome.batch)
                 self.make_undone(Call(undo, asked.call.address), asked.session.asker)
             raise
         except Mq9Error as error:
             # What was asked for has been done; its reply must not be lost over a courtesy.
             logger.warning("could not count the unread mail of %s: %s", address, error)
-            return
-        if unread is not None:
-            reply["unread"] = replies.encode_unread(unread)
+            return None
 
     def make_undone(self, undo: Call[commands.Undo], asker: str) -> None:
         """Take back, soon, a FETCH reply that reached nobody.
@@ -577,7 +653,7 @@ class Service:
         """Count what the broker holds."""
         return await self._backend.read(Call(commands.CountAll()))
 
-    async def _fetch(self, asked: Asked) -> dict[str, Any]:
+    async def _fetch(self, asked: Asked) -> Fetched:
         call = cast("Call[requests.Fetch]", asked.call)
         body = call.request
         again = self._fetching(asked, call) if body.group_name else self._peeking(asked, call)
@@ -598,7 +674,7 @@ class Service:
         if asked.reads_on and fetched.cursors is not None:
             place = Place(fetched.generation, fetched.cursors)
             self._latest.put(asked.session.consumer, call.address, place)
-        return asked.verb.reply(fetched, as_base64=asked.as_base64)
+        return fetched
 
     def _fetching(
         self, asked: Asked, call: Call[requests.Fetch]
@@ -690,12 +766,9 @@ class Service:
                         delivers=fetched.next_delivery_ms is not None,
                     )
 
-    async def _query(self, asked: Asked) -> dict[str, Any]:
-        return asked.verb.reply(await self._backend.read(asked.call), as_base64=asked.as_base64)
-
-    async def _discover(self, asked: Asked) -> dict[str, Any]:
+    async def _discover(self, asked: Asked) -> Discovered:
         call = cast("Call[requests.Discover]", asked.call)
-        return asked.verb.reply(await self._agents.find(call.request, call.actor))
+        return await self._agents.find(call.request, call.actor)
 
-    async def _whoami(self, asked: Asked) -> dict[str, Any]:
-        return asked.verb.reply(asked.session.agent)
+    async def _whoami(self, asked: Asked) -> str | None:
+        return asked.session.agent

@@ -21,8 +21,7 @@ class AgentMethods(ClientBase):
 
         Our broker has this verb; others do not.
         """
-        reply = await self._connection.request(requests.Whoami())
-        return replies.decode_whoami(reply)
+        return await self._connection.request(requests.Whoami())
 
     async def agent_register(
         self, agent_card: Mapping[str, Any], *, ttl: int | None = None
@@ -100,12 +99,10 @@ class AgentMethods(ClientBase):
             What the agents registered, best first; by name when nothing is asked. Its ``mode``
             tells what really ranked them: ``text`` where finding by meaning was not possible.
         """
-        reply = await self._connection.request(
-            requests.Discover(
-                text=text, semantic=semantic, min_score=min_score, limit=limit, page=page
-            )
+        body = requests.Discover(
+            text=text, semantic=semantic, min_score=min_score, limit=limit, page=page
         )
-        return replies.decode_discover(reply)
+        return replies.agents_of(await self._connection.request(body))
 
 
 def _who(mailbox: Any, name: Any) -> dict[str, Any]:

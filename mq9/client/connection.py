@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from mq9 import address as addresses
 from mq9.client.retries import Retries
@@ -14,18 +14,19 @@ from mq9.clock import Clock, sleep
 from mq9.concurrency.single_flight import Abandoned, SingleFlight
 from mq9.errors import NotConnected, Unavailable, Unreachable
 from mq9.models import Unread
-from mq9.protocol import checks, headers, replies, subjects
-from mq9.protocol.headers import Headers
+from mq9.protocol import checks
 from mq9.protocol.request import Body
 from mq9.protocol.verbs import verb_of
 from mq9.transport.base import Transport
+
+R = TypeVar("R")
 
 
 class UnreadWatch:
     """What the replies said about unread mail; ``unread`` is None until one did."""
 
-    def __init__(self, header: tuple[str, str]) -> None:
-        self.header = header
+    def __init__(self, unread_of: tuple[str, str]) -> None:
+        self.unread_of = unread_of
         self.unread: Unread | None = None
 
 
@@ -133,14 +134,13 @@ class Connection:
 
     async def request(
         self,
-        asked: Body[Any],
+        asked: Body[R],
         mail_address: str = "",
         payload: bytes | None = None,
         *,
-        extra_headers: Headers = (),
         wait_ms: int = 0,
-    ) -> dict[str, Any]:
-        """Make a request and return its reply.
+    ) -> R:
+        """Make a request and return what it came to.
 
         Args:
             asked: What is asked. Where that is safe it is repeated when its reply was lost. It is
@@ -149,7 +149,6 @@ class Connection:
             mail_address: Of which mailbox.
             payload: What travels, where that is more than the request itself: the message of a
                 SEND, the whole card of a REGISTER.
-            extra_headers: Headers beside those of the request.
             wait_ms: How long the broker may take to answer, beside the timeout.
 
         Raises:
@@ -162,13 +161,8 @@ class Connection:
             TooExpensive: The broker did nothing, and never will.
         """
         asked.check_address(mail_address)
-        subject = subjects.encode(type(asked), mail_address, asked.subject_msg_id)
-        if payload is None:
-            payload = asked.encode()
         watch = self._watch.get()
-        sent_headers = [*asked.encode_headers(), *extra_headers]
-        if watch is not None:
-            sent_headers.append(watch.header)
+        unread_of = None if watch is None else watch.unread_of
         timeout = self._timeout + wait_ms / 1000
         retries = Retries(
             is_repeatable=verb_of(type(asked)).may_repeat(asked),
@@ -177,30 +171,29 @@ class Connection:
         )
         while True:
             try:
-                data = await self._connected().request(subject, payload, sent_headers, timeout)
-                reply = replies.decode(data)
+                reply = await self._connected().request(
+                    asked, mail_address, payload, unread_of, timeout
+                )
             except (Unavailable, Unreachable) as error:
                 pause = retries.after(error)
             else:
                 if watch is not None:
-                    watch.unread = replies.decode_unread(reply)
-                return reply
+                    watch.unread = reply.unread
+                return reply.outcome
             if pause:
                 await sleep(self.clock, pause)
 
     async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Send what undoes a request whose caller was cancelled; nobody waits for a reply."""
         if self._transport is not None:
-            await self._transport.abandon(
-                subjects.encode(type(asked), mail_address), asked.encode()
-            )
+            await self._transport.abandon(asked, mail_address)
 
     @contextmanager
     def watch_unread(self, mail_address: str, group_name: str) -> Iterator[UnreadWatch]:
         """Ask, with every request made inside, how much mail waits for a group."""
         address = addresses.parse(mail_address)
         group = checks.header_text("group_name", group_name)
-        watch = UnreadWatch(headers.encode_unread(address, group))
+        watch = UnreadWatch((address, group))
         outer = self._watch.set(watch)
         try:
             yield watch

@@ -14,7 +14,6 @@ from mq9.client.deliveries import Delivery, of_call, of_message
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Extended, FetchResult, Priority, StoredMessage
 from mq9.protocol import checks, replies, requests
-from mq9.protocol.headers import BASE64
 
 _OfOne = TypeVar("_OfOne", requests.Ack, requests.Nack, requests.Move)
 
@@ -94,9 +93,7 @@ class GroupMethods(ClientBase):
         )
         trace = tracing.fetching(address, body.group_name)
         try:
-            reply = await self._connection.request(
-                body, address, extra_headers=[BASE64], wait_ms=body.max_wait_ms
-            )
+            given = await self._connection.request(body, address, wait_ms=body.max_wait_ms)
         except asyncio.CancelledError:
             if body.group_name is not None and body.request_id is not None:
                 # It may have been leased, and the reply not have come yet.
@@ -106,10 +103,10 @@ class GroupMethods(ClientBase):
                 await self._connection.abandon(release, address)
             raise
         if body.group_name is None:
-            fetched = replies.decode_fetch(reply, address)
+            fetched = replies.messages_of(given, address)
         else:
             who = body.consumer or self.consumer
-            fetched = replies.decode_fetch(reply, address, body.group_name, who)
+            fetched = replies.messages_of(given, address, body.group_name, who)
             self._batches.remember(address, body.group_name, who, fetched)
         self._bind(fetched)
         trace(fetched)
@@ -184,8 +181,7 @@ class GroupMethods(ClientBase):
             individual=individual,
         )
         body = self._with_token(body, one)
-        reply = await self._connection.request(body, one.mail_address)
-        return list(reply.get("acked") or ())
+        return list(await self._connection.request(body, one.mail_address))
 
     @overload
     async def nack(self, message: StoredMessage, /, *, delay: float = 0.0) -> None: ...
@@ -306,8 +302,8 @@ class GroupMethods(ClientBase):
             to=to,
             reason=reason,
         )
-        reply = await self._connection.request(self._with_token(body, one), one.mail_address)
-        return None if reply.get("msg_id") is None else replies.whole(reply, "msg_id")
+        moved = await self._connection.request(self._with_token(body, one), one.mail_address)
+        return moved.msg_id
 
     @overload
     async def extend(self, message: StoredMessage, /, *, lease: float = 60.0) -> Extended: ...
@@ -375,8 +371,7 @@ class GroupMethods(ClientBase):
             lease_ms=requests.DEFAULT_LEASE_MS if lease_ms is None else lease_ms,
             begun=begun,
         )
-        reply = await self._connection.request(body, address)
-        return Extended(replies.ids(reply, "extended"), replies.ids(reply, "lost"))
+        return await self._connection.request(body, address)
 
     def _acting(self, consumer: str | None) -> str:
         """Return the consumer that a request is made for."""

@@ -9,7 +9,7 @@ from mq9.client import arguments
 from mq9.client.base import ClientBase
 from mq9.errors import BadReply
 from mq9.models import Granted, MailboxStatus, MailboxType, PublicMailbox, SendPolicy
-from mq9.protocol import replies, requests
+from mq9.protocol import requests
 
 
 class MailboxMethods(ClientBase):
@@ -60,14 +60,14 @@ class MailboxMethods(ClientBase):
             type=arguments.member("type", type, MailboxType.STANDARD),
             send_policy=arguments.member("send_policy", send_policy, SendPolicy.EVERYONE),
         )
-        reply = await self._connection.request(body)
-        address: str = replies.field(reply, "mail_address")
-        if body.type is not MailboxType.STANDARD and "type" not in reply:
+        created = await self._connection.request(body)
+        address = created.mail_address
+        if body.type is not MailboxType.STANDARD and created.type is None:
             raise BadReply(
                 f"type: the broker does not know {body.type.value!r};"
                 f" it made {address}, which keeps all messages"
             )
-        if body.send_policy is not SendPolicy.EVERYONE and "send_policy" not in reply:
+        if body.send_policy is not SendPolicy.EVERYONE and created.send_policy is None:
             raise BadReply(
                 f"send_policy: the broker does not know {body.send_policy.value!r};"
                 f" it made {address}, to which everybody may send"
@@ -100,8 +100,7 @@ class MailboxMethods(ClientBase):
             MailboxNotFound: The mailbox is not there.
         """
         body = requests.Status(group_name=group_name, msg_id=msg_id)
-        reply = await self._connection.request(body, addresses.parse(mail_address))
-        return replies.decode_status(reply)
+        return await self._connection.request(body, addresses.parse(mail_address))
 
     async def mailbox_grant(
         self,
@@ -144,8 +143,14 @@ class MailboxMethods(ClientBase):
                 else arguments.member("send_policy", send_policy, SendPolicy.EVERYONE)
             ),
         )
-        reply = await self._connection.request(body, addresses.parse(mail_address))
-        return replies.decode_grants(reply)
+        grants = await self._connection.request(body, addresses.parse(mail_address))
+        return Granted(
+            grants.readers,
+            viewers=grants.viewers,
+            senders=grants.senders,
+            send_policy=grants.send_policy,
+            enforced=grants.enforced,
+        )
 
     async def mailbox_list(self) -> list[PublicMailbox]:
         """List the public mailboxes by address."""
@@ -153,8 +158,7 @@ class MailboxMethods(ClientBase):
         more = True
         while more:
             after = listed[-1].mail_address if listed else None
-            reply = await self._connection.request(requests.ListPublic(after=after))
-            page = replies.decode_public(reply)
-            listed += page
-            more = bool(page) and reply.get("more") is True
+            page = await self._connection.request(requests.ListPublic(after=after))
+            listed += page.mailboxes
+            more = bool(page.mailboxes) and page.more
         return listed

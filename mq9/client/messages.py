@@ -10,7 +10,6 @@ from mq9.client.base import ClientBase
 from mq9.errors import BadReply
 from mq9.models import FetchResult, Payload, Priority
 from mq9.protocol import checks, replies, requests
-from mq9.protocol.headers import BASE64
 
 
 class MessageMethods(ClientBase):
@@ -87,8 +86,7 @@ class MessageMethods(ClientBase):
 
     async def _send(self, mail_address: str, body: bytes, options: requests.Send) -> int:
         with tracing.sending(mail_address, options, len(body)) as message:
-            reply = await self._connection.request(message.options, mail_address, body)
-            msg_id = replies.whole(reply, "msg_id")
+            msg_id = await self._connection.request(message.options, mail_address, body)
             message.stored_as(msg_id)
         return msg_id
 
@@ -130,8 +128,7 @@ class MessageMethods(ClientBase):
             msg_id=msg_id,
             max_bytes=max_bytes,
         )
-        reply = await self._connection.request(body, address, extra_headers=[BASE64])
-        found = replies.decode_fetch(reply, address)
+        found = replies.messages_of(await self._connection.request(body, address), address)
         wanted = body.correlation_id
         if wanted is not None and any(one.correlation_id != wanted for one in found):
             raise BadReply("correlation_id: the broker does not know how to look for one")

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from mq9.models import MailboxType, Match, Priority, PublicMailbox, SendPolicy, Waiting
+from mq9.models import MailboxType, Match, Priority, PublicMailbox, SendPolicy, Unread, Waiting
+
+R = TypeVar("R")
+
+
+class Reply(NamedTuple, Generic[R]):
+    """The reply to a request that was carried out.
+
+    Attributes:
+        outcome: What it came to.
+        unread: How much mail waits for the group that was asked about, if one was.
+    """
+
+    outcome: R
+    unread: Unread | None = None
 
 
 class Stored(NamedTuple):
@@ -140,11 +154,11 @@ class Discovered:
     """The outcome of a DISCOVER: a page of the agents that are found.
 
     Attributes:
-        agents: What each registered, and how it matched; best first.
-        mode: What ranked them: ``all``, ``text`` or ``semantic``.
+        agents: What each registered, as JSON or read from it, and how it matched; best first.
+        mode: What ranked them: ``all``, ``text`` or ``semantic``; None where it is not said.
         has_more: Whether another page follows.
     """
 
-    agents: tuple[tuple[bytes, Match], ...]
-    mode: str
+    agents: tuple[tuple[bytes | dict[str, Any], Match], ...]
+    mode: str | None
     has_more: bool

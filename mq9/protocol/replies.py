@@ -22,7 +22,6 @@ from mq9.models import (
     AgentMatches,
     Extended,
     FetchResult,
-    Granted,
     GroupStatus,
     Leased,
     MailboxStatus,
@@ -164,13 +163,7 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     return item
 
 
-def _decode_message(
-    item: dict[str, Any],
-    mail_address: str,
-    batch: str | None,
-    group_name: str | None = None,
-    consumer: str | None = None,
-) -> Message:
+def _decode_message(item: dict[str, Any]) -> Stored:
     """Read a message of a FETCH or QUERY reply.
 
     ``encoding`` is obeyed where it stands; an item without it but with a ``header`` field comes
@@ -181,23 +174,81 @@ def _decode_message(
         body = base64.b64decode(payload, validate=True)
     else:
         body = payload.encode("utf-8")
+    return Stored(
+        item["msg_id"],
+        body,
+        Priority(item.get("priority") or "normal"),
+        item.get("create_time", 0),
+        item.get("delivery_count", 0),
+        item,
+        item.get("deaths", 0),
+    )
+
+
+@_reading()
+def messages_of(
+    fetched: Fetched | Found,
+    mail_address: str,
+    group_name: str | None = None,
+    consumer: str | None = None,
+) -> FetchResult:
+    """Return what a FETCH by a consumer group or by none, or a QUERY, has found.
+
+    Raises:
+        BadReply: A field of a message is wrong.
+    """
+    batch, lease_until, waiting = (
+        (fetched.batch, fetched.lease_until, fetched.waiting)
+        if isinstance(fetched, Fetched)
+        else (None, None, None)
+    )
+    return FetchResult(
+        (_message(one, mail_address, batch, group_name, consumer) for one in fetched.messages),
+        batch=batch,
+        lease_until=lease_until,
+        more=fetched.more,
+        waiting=waiting,
+    )
+
+
+def _message(
+    stored: Stored,
+    mail_address: str,
+    batch: str | None,
+    group_name: str | None,
+    consumer: str | None,
+) -> Message:
+    beside = stored.envelope
+    if beside is None:
+        return Message(
+            msg_id=stored.msg_id,
+            payload=stored.payload,
+            priority=stored.priority,
+            create_time=stored.create_time,
+            delivery_count=stored.delivery_count,
+            deaths=stored.deaths,
+            batch=batch,
+            mail_address=mail_address,
+            group_name=group_name,
+            consumer=consumer,
+        )
     return Message(
-        msg_id=item["msg_id"],
-        payload=body,
-        priority=Priority(item.get("priority") or "normal"),
-        create_time=item.get("create_time", 0),
-        key=item.get("key"),
-        tags=tuple(item.get("tags") or ()),
-        sender=item.get("from"),
-        sender_verified=item.get("from_verified", False),
-        from_mailbox=item.get("from_mailbox"),
-        reply_to=item.get("reply_to"),
-        correlation_id=item.get("correlation_id"),
-        path=tuple(item.get("path") or ()),
-        headers=MessageHeaders(sent) if (sent := item.get("headers")) else NO_HEADERS,
-        moved=_moved(item["moved"]) if item.get("moved") else None,
-        delivery_count=item.get("delivery_count", 0),
-        deaths=item.get("deaths", 0),
+        msg_id=stored.msg_id,
+        payload=stored.payload,
+        priority=stored.priority,
+        create_time=stored.create_time,
+        key=beside.get("key"),
+        tags=tuple(beside.get("tags") or ()),
+        sender=beside.get("from"),
+        sender_verified=beside.get("from_verified", False),
+        from_mailbox=beside.get("from_mailbox"),
+        reply_to=beside.get("reply_to"),
+        correlation_id=beside.get("correlation_id"),
+        path=tuple(beside.get("path") or ()),
+        headers=MessageHeaders(sent) if (sent := beside.get("headers")) else NO_HEADERS,
+        moved=_moved(moved) if (moved := beside.get("moved")) else None,
+        delivery_count=stored.delivery_count,
+        deaths=stored.deaths,
         batch=batch,
         mail_address=mail_address,
         group_name=group_name,
@@ -224,6 +275,10 @@ def nothing(_outcome: None) -> dict[str, Any]:
     return {}
 
 
+def decode_nothing(_reply: dict[str, Any]) -> None:
+    """Read a reply that only says that it succeeded."""
+
+
 def encode_created(created: Created) -> dict[str, Any]:
     """Write what CREATE has made."""
     fields: dict[str, Any] = {"mail_address": created.mail_address}
@@ -235,22 +290,38 @@ def encode_created(created: Created) -> dict[str, Any]:
     return fields
 
 
+@_reading()
+def decode_created(reply: dict[str, Any]) -> Created:
+    """Read the reply to a CREATE.
+
+    Raises:
+        BadReply: A field is wrong.
+    """
+    return Created(
+        field(reply, "mail_address"),
+        "",
+        MailboxType(reply["type"]) if "type" in reply else None,
+        SendPolicy(reply["send_policy"]) if "send_policy" in reply else None,
+        reply.get("enforced", True),
+    )
+
+
 def encode_grants(grants: Grants) -> dict[str, Any]:
     """Write whom a mailbox is granted to."""
     return dataclasses.asdict(grants)
 
 
 @_reading()
-def decode_grants(reply: dict[str, Any]) -> Granted:
+def decode_grants(reply: dict[str, Any]) -> Grants:
     """Read the reply to a GRANT.
 
     Raises:
         BadReply: A field is wrong.
     """
-    return Granted(
-        reply.get("readers") or (),
-        viewers=reply.get("viewers") or (),
-        senders=reply.get("senders") or (),
+    return Grants(
+        readers=tuple(reply.get("readers") or ()),
+        viewers=tuple(reply.get("viewers") or ()),
+        senders=tuple(reply.get("senders") or ()),
         send_policy=SendPolicy(reply.get("send_policy", SendPolicy.EVERYONE)),
         enforced=reply.get("enforced", True),
     )
@@ -261,9 +332,20 @@ def encode_msg_id(msg_id: int) -> dict[str, Any]:
     return {"msg_id": msg_id}
 
 
+def decode_msg_id(reply: dict[str, Any]) -> int:
+    """Read the reply to a SEND. Raises BadReply."""
+    return whole(reply, "msg_id")
+
+
 def encode_acked(acked: tuple[int, ...]) -> dict[str, Any]:
     """Write what ACK has confirmed."""
     return {"acked": acked}
+
+
+@_reading()
+def decode_acked(reply: dict[str, Any]) -> tuple[int, ...]:
+    """Read the reply to an ACK. Raises BadReply."""
+    return tuple(reply.get("acked") or ())
 
 
 def encode_move(outcome: MoveOutcome) -> dict[str, Any]:
@@ -271,9 +353,19 @@ def encode_move(outcome: MoveOutcome) -> dict[str, Any]:
     return {} if outcome.msg_id is None else {"msg_id": outcome.msg_id}
 
 
+def decode_move(reply: dict[str, Any]) -> MoveOutcome:
+    """Read the reply to a MOVE. Raises BadReply."""
+    return MoveOutcome(msg_id=None if reply.get("msg_id") is None else whole(reply, "msg_id"))
+
+
 def encode_extended(extended: Extended) -> dict[str, Any]:
     """Write which leases EXTEND has renewed and which are lost."""
     return {"extended": extended.extended, "lost": extended.lost}
+
+
+def decode_extended(reply: dict[str, Any]) -> Extended:
+    """Read the reply to an EXTEND. Raises BadReply."""
+    return Extended(ids(reply, "extended"), ids(reply, "lost"))
 
 
 def encode_deleted(_outcome: None) -> dict[str, Any]:
@@ -284,6 +376,11 @@ def encode_deleted(_outcome: None) -> dict[str, Any]:
 def encode_mailbox(mail_address: str) -> dict[str, Any]:
     """Write where mail for a registered agent goes."""
     return {"mailbox": mail_address}
+
+
+def decode_mailbox(reply: dict[str, Any]) -> str:
+    """Read where mail for a registered agent goes; "" where the broker does not say."""
+    return str(reply.get("mailbox") or "")
 
 
 def encode_whoami(agent: str | None) -> dict[str, Any]:
@@ -307,25 +404,18 @@ def encode_fetch(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
 
 
 @_reading()
-def decode_fetch(
-    reply: dict[str, Any],
-    mail_address: str,
-    group_name: str | None = None,
-    consumer: str | None = None,
-) -> FetchResult:
-    """Read the reply to a QUERY, or to a FETCH by a consumer group or by none.
+def decode_fetch(reply: dict[str, Any]) -> Fetched:
+    """Read the reply to a FETCH.
 
     Raises:
         BadReply: A field is missing or wrong.
     """
-    batch = reply.get("batch")
     waiting = reply.get("waiting")
-    return FetchResult(
-        (
-            _decode_message(item, mail_address, batch, group_name, consumer)
-            for item in reply.get("messages") or ()
-        ),
-        batch=batch,
+    return Fetched(
+        mail_address="",
+        generation="",
+        messages=tuple(map(_decode_message, reply.get("messages") or ())),
+        batch=reply.get("batch"),
         lease_until=reply.get("lease_until"),
         more=reply.get("more", False),
         waiting=_waiting(waiting) if waiting else None,
@@ -356,6 +446,17 @@ def encode_query(found: Found, *, as_base64: bool) -> dict[str, Any]:
     if found.more:
         fields["more"] = True
     return fields
+
+
+@_reading()
+def decode_query(reply: dict[str, Any]) -> Found:
+    """Read the reply to a QUERY.
+
+    Raises:
+        BadReply: A field is missing or wrong.
+    """
+    messages = tuple(map(_decode_message, reply.get("messages") or ()))
+    return Found(messages=messages, more=reply.get("more", False))
 
 
 def encode_status(status: MailboxStatus) -> dict[str, Any]:
@@ -464,16 +565,17 @@ def encode_public(page: PublicPage) -> dict[str, Any]:
 
 
 @_reading()
-def decode_public(reply: dict[str, Any]) -> list[PublicMailbox]:
+def decode_public(reply: dict[str, Any]) -> PublicPage:
     """Read the reply to PUBLIC.LIST.
 
     Raises:
         BadReply: A field is missing or wrong.
     """
-    return [
+    mailboxes = tuple(
         PublicMailbox(item["mail_address"], item.get("desc", ""))
         for item in reply.get("mailboxes") or ()
-    ]
+    )
+    return PublicPage(mailboxes=mailboxes, more=reply.get("more") is True)
 
 
 def decode_whoami(reply: dict[str, Any]) -> str | None:
@@ -485,7 +587,10 @@ def decode_whoami(reply: dict[str, Any]) -> str | None:
 def encode_discover(found: Discovered) -> dict[str, Any]:
     """Write a page of agents, best first: what each registered, as it came, and how it matched."""
     return {
-        "agents": [orjson.Fragment(registered) for registered, _ in found.agents],
+        "agents": [
+            orjson.Fragment(registered) if isinstance(registered, bytes) else registered
+            for registered, _ in found.agents
+        ],
         "matches": [dataclasses.asdict(match) for _, match in found.agents],
         "mode": found.mode,
         "has_more": found.has_more,
@@ -493,7 +598,7 @@ def encode_discover(found: Discovered) -> dict[str, Any]:
 
 
 @_reading()
-def decode_discover(reply: dict[str, Any]) -> AgentMatches:
+def decode_discover(reply: dict[str, Any]) -> Discovered:
     """Read the reply to DISCOVER.
 
     Raises:
@@ -501,15 +606,29 @@ def decode_discover(reply: dict[str, Any]) -> AgentMatches:
     """
     agents = reply.get("agents") or ()
     matches = reply.get("matches") or ()
-    found = []
+    found: list[tuple[dict[str, Any], Match]] = []
     for registered, match in itertools.zip_longest(agents, matches):
         if not isinstance(registered, dict):
             raise BadReply(f"the broker sent an agent that is not a JSON object: {registered!r}")
         if match is None:
-            found.append(AgentMatch(*robustmq.decode_agent(registered)))
+            found.append(robustmq.decode_agent(registered))
         else:
-            found.append(AgentMatch(registered, decode_match(match)))
-    return AgentMatches(found, mode=reply.get("mode"), has_more=bool(reply.get("has_more")))
+            found.append((registered, decode_match(match)))
+    return Discovered(
+        agents=tuple(found), mode=reply.get("mode"), has_more=bool(reply.get("has_more"))
+    )
+
+
+def agents_of(found: Discovered) -> AgentMatches:
+    """Return the agents that a DISCOVER has found."""
+    return AgentMatches(
+        [
+            AgentMatch(orjson.loads(one) if isinstance(one, bytes) else one, match)
+            for one, match in found.agents
+        ],
+        mode=found.mode,
+        has_more=found.has_more,
+    )
 
 
 @_reading()

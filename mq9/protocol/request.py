@@ -13,7 +13,7 @@ from mq9.errors import InvalidRequest
 from mq9.protocol import checks
 from mq9.protocol.checked import Checked, given
 from mq9.protocol.checks import optional
-from mq9.protocol.headers import RequestHeaders
+from mq9.protocol.headers import BASE64, RequestHeaders
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -47,6 +47,7 @@ class Request(Generic[R_co]):
             read may.
         is_brief: Whether, where it only reads, it takes few steps as a rule, and comes to a few
             values.
+        reads_messages: Whether its outcome holds messages, which a reply may hold as base64.
         shows_life: Whether it is a sign of life of the agent that the asker works for.
     """
 
@@ -55,6 +56,7 @@ class Request(Generic[R_co]):
     only_looks: ClassVar[bool] = False
     is_bounded: ClassVar[bool] = True
     is_brief: ClassVar[bool] = False
+    reads_messages: ClassVar[bool] = False
     shows_life: ClassVar[bool] = False
 
     @property
@@ -91,7 +93,7 @@ class Body(Checked, Request[R_co]):
 
     def encode_headers(self) -> list[tuple[str, str]]:
         """Return the headers."""
-        return []
+        return [BASE64] if self.reads_messages else []
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:

@@ -217,6 +217,7 @@ def _parse(header: str, text: str, default: object, name: str) -> Any:
 class Fetch(ByConsumer[Fetched]):
     """MSG.FETCH."""
 
+    reads_messages: ClassVar[bool] = True
     CONFIG: ClassVar[frozenset[str]] = frozenset(
         {"num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own", "begun"}
     )
@@ -324,6 +325,7 @@ class Release(ByConsumer[None]):
 class Query(Body[Found]):
     """MSG.QUERY."""
 
+    reads_messages: ClassVar[bool] = True
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
 
@@ -345,6 +347,7 @@ class Unread(Body[Fetched]):
         generation: Which of the mailboxes at the address it is, which nobody is told but readers.
     """
 
+    reads_messages: ClassVar[bool] = True
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
 

@@ -44,6 +44,7 @@ class Verb:
         request: What travels.
         target: What it concerns.
         reply: Writes the outcome as the fields of the reply.
+        outcome: Reads the outcome from the fields of the reply.
         reads: Whether it changes nothing.
         repeatable: Whether it may be made again when its reply was lost; where that depends on
             the request, a function of it.
@@ -59,6 +60,7 @@ class Verb:
     request: type[Body[Any]]
     target: Target
     reply: Callable[..., dict[str, Any]] = replies.nothing
+    outcome: Callable[[dict[str, Any]], Any] = replies.decode_nothing
     reads: bool = False
     repeatable: bool | Callable[[Any], bool] = False
     wakes: Wakes = Wakes.NOBODY
@@ -112,6 +114,7 @@ _TABLE = (
         requests.CreateMailbox,
         _BROKER,
         replies.encode_created,
+        replies.decode_created,
         repeatable=_finds_what_it_made,
         wakes=Wakes.EVERYBODY,
     ),
@@ -121,15 +124,24 @@ _TABLE = (
         requests.Status,
         _MAILBOX,
         replies.encode_status,
+        replies.decode_status,
         reads=True,
         repeatable=True,
     ),
-    Verb("MAILBOX.GRANT", requests.GrantMailbox, _MAILBOX, replies.encode_grants, repeatable=True),
+    Verb(
+        "MAILBOX.GRANT",
+        requests.GrantMailbox,
+        _MAILBOX,
+        replies.encode_grants,
+        replies.decode_grants,
+        repeatable=True,
+    ),
     Verb(
         "PUBLIC.LIST",
         requests.ListPublic,
         _BROKER,
         replies.encode_public,
+        replies.decode_public,
         reads=True,
         repeatable=True,
     ),
@@ -138,6 +150,7 @@ _TABLE = (
         requests.Send,
         _MAILBOX,
         replies.encode_msg_id,
+        replies.decode_msg_id,
         repeatable=_is_stored_once,
         wakes=Wakes.ITS_GROUPS,
     ),
@@ -146,27 +159,52 @@ _TABLE = (
         requests.Fetch,
         _MAILBOX,
         replies.encode_fetch,
+        replies.decode_fetch,
         repeatable=_gives_the_same_again,
     ),
-    Verb("MSG.ACK", requests.Ack, _MAILBOX, replies.encode_acked, repeatable=True),
+    Verb(
+        "MSG.ACK",
+        requests.Ack,
+        _MAILBOX,
+        replies.encode_acked,
+        replies.decode_acked,
+        repeatable=True,
+    ),
     Verb("MSG.NACK", requests.Nack, _MAILBOX, wakes=Wakes.ITS_GROUPS),
     Verb(
         "MSG.MOVE",
         requests.Move,
         _MAILBOX,
         replies.encode_move,
+        replies.decode_move,
         repeatable=True,
         wakes=Wakes.GROUPS_ELSEWHERE,
     ),
-    Verb("MSG.EXTEND", requests.Extend, _MAILBOX, replies.encode_extended, wakes=Wakes.ITS_GROUPS),
+    Verb(
+        "MSG.EXTEND",
+        requests.Extend,
+        _MAILBOX,
+        replies.encode_extended,
+        replies.decode_extended,
+        wakes=Wakes.ITS_GROUPS,
+    ),
     Verb("MSG.RELEASE", requests.Release, _MAILBOX, wakes=Wakes.ITS_GROUPS),
-    Verb("MSG.QUERY", requests.Query, _MAILBOX, replies.encode_query, reads=True, repeatable=True),
+    Verb(
+        "MSG.QUERY",
+        requests.Query,
+        _MAILBOX,
+        replies.encode_query,
+        replies.decode_query,
+        reads=True,
+        repeatable=True,
+    ),
     Verb("MSG.DELETE", requests.Delete, _MESSAGE, replies.encode_deleted),
     Verb(
         "AGENT.REGISTER",
         requests.Register,
         _BROKER,
         replies.encode_mailbox,
+        replies.decode_mailbox,
         repeatable=True,
         wakes=Wakes.EVERYBODY,
     ),
@@ -177,6 +215,7 @@ _TABLE = (
         requests.Discover,
         _BROKER,
         replies.encode_discover,
+        replies.decode_discover,
         reads=True,
         repeatable=True,
     ),
@@ -185,6 +224,7 @@ _TABLE = (
         requests.Whoami,
         _BROKER,
         replies.encode_whoami,
+        replies.decode_whoami,
         reads=True,
         repeatable=True,
     ),

@@ -9,13 +9,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Any, Self, TypeVar, Unpack, cast
 from weakref import WeakKeyDictionary
 
-import orjson
-
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Request, Session
+from mq9.broker.service import LocalRequest, Session
 from mq9.client.client import Mq9Client
 from mq9.client.options import ClientOptions
 from mq9.client.sync_client import SyncMq9Client
@@ -23,16 +21,19 @@ from mq9.clock import SteadyClock, sleep
 from mq9.discovery.embeddings import Embeddings, checked
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Limits
-from mq9.errors import NotConnected, OutcomeUnknown
-from mq9.protocol import checks, subjects
+from mq9.errors import Mq9Error, NotConnected, OutcomeUnknown
+from mq9.protocol import checks
+from mq9.protocol.outcomes import Fetched, Reply
 from mq9.protocol.requests import Fetch
 from mq9.protocol.reserved import Reserved
-from mq9.protocol.verbs import VERBS, Verb
+from mq9.protocol.verbs import VERBS, Verb, verb_of
 from mq9.storage import store
 from mq9.storage.backend import Backend, InlineBackend
 from mq9.testing.clock import ManualClock
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import share, unshare
+
+R = TypeVar("R")
 
 _NOT_OPEN = "the fake broker is not open; use `with FakeBroker() as broker`"
 
@@ -86,7 +87,7 @@ class FakeBroker:
         self._lost_replies: list[Verb] = []
         self._crash_after_fetch = False
         self._duplicate = False
-        self._again: dict[str, bytes] = {}
+        self._again: dict[str, Fetched] = {}
         self._kills = _Kills()
         self._delays: dict[Verb | None, float] = {}
         self._sessions: WeakKeyDictionary[Mq9Client, str] = WeakKeyDictionary()
@@ -257,27 +258,45 @@ class FakeBroker:
         """
         self._delays[None if verb is None else _verb(verb)] = checks.seconds()("seconds", seconds)
 
-    async def handle(self, request: Request) -> bytes:
-        """Answer one request, or do to it what was ordered.
+    async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
+        """Carry out one request, or do to it what was ordered.
 
         Raises:
+            Mq9Error: It was refused.
             NotConnected: The broker is not open.
             OutcomeUnknown: The reply is lost.
         """
+        verb, session = verb_of(type(request.body)), request.session.consumer
         broker = self._open_broker()
         if broker is None:
             raise NotConnected(_NOT_OPEN)
-        verb = subjects.decode(request.subject)[0]
-        session = request.session.consumer
         if self._kills.before(session, verb):
             await _end_with_client()
-        is_fetch = verb.request is Fetch
-        if is_fetch and request.subject in self._again:
-            return self._again.pop(request.subject)
-        reply = await broker.handle(request)
+        if verb.request is Fetch and request.mail_address in self._again:
+            return Reply(cast("R", self._again.pop(request.mail_address)))
+        try:
+            reply = await broker.carry_out(request)
+        except Mq9Error:
+            await self._after(broker, session, verb, None, is_refused=True)
+            raise
+        await self._after(broker, session, verb, reply.outcome)
+        return reply
+
+    async def _after(
+        self,
+        broker: EmbeddedBroker,
+        session: str,
+        verb: Verb,
+        outcome: Any,
+        *,
+        is_refused: bool = False,
+    ) -> None:
+        """Do to a reply what was ordered."""
         if self._open_broker() is not broker:
             raise OutcomeUnknown("the broker was restarted; the outcome is unknown")
-        if self._kills.after(session, verb, reply):
+        fetched = outcome if isinstance(outcome, Fetched) else None
+        counts = not is_refused and (fetched is None or bool(fetched.messages))
+        if counts and self._kills.after(session, verb):
             await _end_with_client()
         delay = self._delays.get(verb, self._delays.get(None, 0.0))
         if delay:
@@ -285,16 +304,15 @@ class FakeBroker:
         if verb in self._lost_replies:
             self._lost_replies.remove(verb)
             raise OutcomeUnknown(f"the reply to {verb.name} was lost; the outcome is unknown")
-        if is_fetch:
-            fetched = orjson.loads(reply)
-            if self._duplicate and fetched.get("messages"):
-                self._duplicate = False
-                self._again[request.subject] = reply
-            if self._crash_after_fetch and fetched.get("batch"):
-                self._crash_after_fetch = False
-                await self.restart()
-                raise OutcomeUnknown("the broker crashed; the outcome is unknown")
-        return reply
+        if fetched is None:
+            return
+        if self._duplicate and fetched.messages:
+            self._duplicate = False
+            self._again[fetched.mail_address] = fetched
+        if self._crash_after_fetch and fetched.batch:
+            self._crash_after_fetch = False
+            await self.restart()
+            raise OutcomeUnknown("the broker crashed; the outcome is unknown")
 
     def _open_broker(self) -> EmbeddedBroker | None:
         return None if self._running is None else self._running[0]
@@ -356,10 +374,9 @@ class _Kills:
         """Count a request that has come, and tell whether its client was killed at it."""
         return self._count(self._ordered_at(session, verb, is_after=False))
 
-    def after(self, session: str, verb: Verb, reply: bytes) -> bool:
+    def after(self, session: str, verb: Verb) -> bool:
         """Count a request that was carried out, and tell whether its client was killed at it."""
-        ordered = self._ordered_at(session, verb, is_after=True)
-        return bool(ordered) and _counts(verb, reply) and self._count(ordered)
+        return self._count(self._ordered_at(session, verb, is_after=True))
 
     def _ordered_at(self, session: str, verb: Verb, *, is_after: bool) -> list[_Kill]:
         at = session, verb, is_after
@@ -373,12 +390,6 @@ class _Kills:
             self._ordered.remove(kill)
             kill.client.abort()
         return bool(due)
-
-
-def _counts(verb: Verb, reply: bytes) -> bool:
-    """Tell whether a reply says that something was done."""
-    answer = orjson.loads(reply)
-    return not answer.get("error") and (verb.request is not Fetch or bool(answer["messages"]))
 
 
 def _verb(name: str) -> Verb:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from mq9.clock import Clock
-from mq9.protocol.headers import Headers
+from mq9.protocol.outcomes import Reply
+from mq9.protocol.request import Body
+
+R = TypeVar("R")
 
 
 class Transport(Protocol):
@@ -20,25 +23,37 @@ class Transport(Protocol):
         """The clock that the broker lives by."""
 
     async def request(
-        self, subject: str, payload: bytes, headers: Headers, timeout: float
-    ) -> bytes:
-        """Send a request and return its reply.
+        self,
+        asked: Body[R],
+        mail_address: str,
+        payload: bytes | None,
+        unread_of: tuple[str, str] | None,
+        timeout: float,
+    ) -> Reply[R]:
+        """Make a request and return its reply.
 
         Args:
-            subject: The verb and its mailbox.
-            payload: The JSON, or the body of a SEND.
-            headers: Name and value of each.
+            asked: The request; it is valid.
+            mail_address: Of which mailbox; "" for none.
+            payload: What travels, where that is more than the request itself: the message of a
+                SEND, the whole card of a REGISTER.
+            unread_of: The mailbox and group whose unread mail is to be counted, if any.
             timeout: How many seconds to wait for the reply.
 
         Raises:
+            Mq9Error: As the broker answered.
             OutcomeUnknown: No reply came.
             NotConnected: Nothing was sent.
         """
 
-    async def abandon(self, subject: str, payload: bytes) -> None:
+    async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Take back a request whose caller was cancelled, where the broker cannot see that.
 
         Needs no reply, does not wait, and does nothing when there is no connection.
+
+        Args:
+            asked: What takes it back.
+            mail_address: Of which mailbox.
         """
 
     async def close(self) -> None:

@@ -6,12 +6,17 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from mq9.broker.embedded import Broker
-from mq9.broker.service import Request, Session
+from mq9.broker.service import LocalRequest, Session
 from mq9.clock import Clock
 from mq9.errors import NotConnected, OutcomeUnknown
-from mq9.protocol.headers import Headers
+from mq9.protocol import subjects
+from mq9.protocol.outcomes import Reply
+from mq9.protocol.request import Body
+
+R = TypeVar("R")
 
 
 class DirectTransport:
@@ -39,29 +44,36 @@ class DirectTransport:
         self.clock: Clock = broker.clock
 
     async def request(
-        self, subject: str, payload: bytes, headers: Headers, timeout: float
-    ) -> bytes:
-        """Send a request and return its reply."""
+        self,
+        asked: Body[R],
+        mail_address: str,
+        payload: bytes | None,
+        unread_of: tuple[str, str] | None,
+        timeout: float,
+    ) -> Reply[R]:
+        """Hand over a request and return its reply."""
         broker = self._broker
         if broker is None:
             raise NotConnected("the client is closed")
         if os.getpid() != self._process:
             raise NotConnected("the process was forked; connect a new client in the child")
+        request = LocalRequest(asked, mail_address, payload or b"", self._session, unread_of)
         try:
             async with asyncio.timeout(timeout) as deadline:
                 self._waiting[deadline] = asyncio.get_running_loop()
                 try:
-                    return await broker.handle(Request(subject, payload, headers, self._session))
+                    return await broker.carry_out(request)
                 finally:
                     del self._waiting[deadline]
         except TimeoutError:
+            subject = subjects.encode(type(asked), mail_address, asked.subject_msg_id)
             raise self._no_reply(subject, timeout) from None
 
     def _no_reply(self, subject: str, timeout: float) -> OutcomeUnknown:
         when = "before the client was closed" if self._broker is None else f"within {timeout:g} s"
         return OutcomeUnknown(f"no reply to {subject} {when}; the outcome is unknown")
 
-    async def abandon(self, subject: str, payload: bytes) -> None:
+    async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Do nothing: the broker was cancelled together with its caller."""
 
     async def close(self) -> None:

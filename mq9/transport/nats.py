@@ -17,7 +17,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from nats import errors as foreign
 from nats.aio.client import DEFAULT_INBOX_PREFIX, Client
@@ -36,8 +36,13 @@ from mq9.errors import (
     Unreachable,
 )
 from mq9.protocol import replies, requests, subjects
-from mq9.protocol.headers import Headers
+from mq9.protocol.headers import encode_unread
+from mq9.protocol.outcomes import Reply
+from mq9.protocol.request import Body
+from mq9.protocol.verbs import verb_of
 from mq9.transport.servers import Server, Servers, tls_context
+
+R = TypeVar("R")
 
 _logger = logging.getLogger("mq9.transport")
 
@@ -90,16 +95,30 @@ class NatsTransport:
             raise
 
     async def request(
-        self, subject: str, payload: bytes, headers: Headers, timeout: float
-    ) -> bytes:
-        """Send a request and return its reply; connect first where that is needed."""
+        self,
+        asked: Body[R],
+        mail_address: str,
+        payload: bytes | None,
+        unread_of: tuple[str, str] | None,
+        timeout: float,
+    ) -> Reply[R]:
+        """Write a request, send it and read its reply; connect first where that is needed."""
+        subject = subjects.encode(type(asked), mail_address, asked.subject_msg_id)
+        if payload is None:
+            payload = asked.encode()
+        headers = dict(asked.encode_headers())
+        if unread_of is not None:
+            headers.update([encode_unread(*unread_of)])
         link = await self._connected()
-        return await link.request(subject, payload, dict(headers), timeout)
+        reply = replies.decode(await link.request(subject, payload, headers, timeout))
+        outcome: R = verb_of(type(asked)).outcome(reply)
+        return Reply(outcome, None if unread_of is None else replies.decode_unread(reply))
 
-    async def abandon(self, subject: str, payload: bytes) -> None:
+    async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Send what takes back a request whose caller was cancelled."""
         if self._link is not None and self._link.is_open:
-            await self._link.publish(subject, payload)
+            subject = subjects.encode(type(asked), mail_address)
+            await self._link.publish(subject, asked.encode())
 
     async def close(self) -> None:
         """Let go of the server; whoever still waits for a reply gets none."""

@@ -12,6 +12,7 @@ import pytest
 from waiting import until, until_fetching
 
 from mq9 import InvalidRequest, Mq9Client, NotConnected, Unreachable, UnusableFile
+from mq9.protocol.requests import ListPublic
 from mq9.transport.open import default_url, open_transport
 
 
@@ -375,7 +376,7 @@ async def test_after_closing_nothing_is_sent():
     transport = await open_transport("sqlite:///mail.db", "c")
     await transport.close()
     with pytest.raises(NotConnected):
-        await transport.request("$mq9.AI.PUBLIC.LIST", b"", (), 1)
+        await transport.request(ListPublic(), "", None, None, 1)
 
 
 async def test_which_broker_is_used_is_logged_once(caplog, monkeypatch):

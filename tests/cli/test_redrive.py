@@ -9,7 +9,7 @@ from mq9 import Mq9Client, Unavailable
 from mq9.cli.call import Call
 from mq9.cli.output import Output
 from mq9.cli.redrive import redrive
-from mq9.protocol import subjects
+from mq9.protocol.requests import Move
 from mq9.testing import FakeBroker, Limits
 
 
@@ -186,7 +186,7 @@ def test_more_than_one_fetch_holds_are_moved(mq9):
 @pytest.mark.parametrize("executed", [True, False])
 def test_wherever_it_is_interrupted_a_repeat_moves_the_rest_once(broker, executed):
     """From some request on the broker is away; what it was asked last may have been done."""
-    handle = broker.handle
+    carry_out = broker.carry_out
     for away_after in range(30):
         program = Program(broker.url)
         for name in ("orders", "dead"):
@@ -200,14 +200,14 @@ def test_wherever_it_is_interrupted_a_repeat_moves_the_rest_once(broker, execute
             left -= 1
             if left < 0 and (left < -1 or not executed):
                 raise Unavailable("the broker is away")
-            reply = await handle(request)
+            reply = await carry_out(request)
             if left < 0:
                 raise Unavailable("the reply was lost")
             return reply
 
-        broker.handle = failing
+        broker.carry_out = failing
         interrupted = program("redrive", "dead")
-        broker.handle = handle
+        broker.carry_out = carry_out
         for _ in range(2):
             program("redrive", "dead")
         asyncio.run(broker.clock.advance(60))
@@ -227,22 +227,22 @@ async def test_a_cancelled_redrive_gives_back_what_it_held(broker):
             await client.mailbox_create(name=name)
         for body in "abc":
             await client.send("dead", body)
-        handle, moving = broker.handle, asyncio.Event()
+        carry_out, moving = broker.carry_out, asyncio.Event()
 
         async def stuck(request):
-            if subjects.decode(request.subject)[0].name == "MSG.MOVE":
+            if isinstance(request.body, Move):
                 moving.set()
                 await asyncio.Event().wait()
-            return await handle(request)
+            return await carry_out(request)
 
-        broker.handle = stuck
+        broker.carry_out = stuck
         call = Call(mq9.url, 5.0, Output(as_json=True))
         running = asyncio.create_task(redrive(call, address="dead", to="orders"))
         await moving.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        broker.handle = handle
+        broker.carry_out = carry_out
         status = await client.mailbox_status("dead", group_name="mq9.redrive")
         assert (status.group.leased, status.group.pending.total) == ((), 3)
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from mq9.protocol import subjects
+
 
 @pytest.fixture
 async def ada(way):
@@ -22,9 +24,9 @@ def requests_of(monkeypatch):
         transport = client._connection._transport  # noqa: SLF001  # where all requests pass
         request = transport.request
 
-        async def note(subject, *rest):
-            asked.append(subject)
-            return await request(subject, *rest)
+        async def note(body, mail_address, *rest):
+            asked.append(subjects.encode(type(body), mail_address, body.subject_msg_id))
+            return await request(body, mail_address, *rest)
 
         monkeypatch.setattr(transport, "request", note)
         return asked

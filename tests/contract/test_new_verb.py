@@ -29,6 +29,7 @@ ROW = verbs.Verb(
     Count,
     verbs.Target.MAILBOX,
     lambda count: {"count": count},
+    lambda reply: replies.whole(reply, "count"),
     reads=True,
     repeatable=True,
 )
@@ -44,8 +45,7 @@ def carry_out(connection, call, now):
 
 
 async def count(self, mail_address, priority="normal"):
-    reply = await self._connection.request(Count(priority=priority), mail_address)
-    return replies.whole(reply, "count")
+    return await self._connection.request(Count(priority=priority), mail_address)
 
 
 @pytest.fixture(autouse=True)

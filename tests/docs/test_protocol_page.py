@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.errors import Mq9Error
 from mq9.models import Deliver
 from mq9.protocol import requests
 from mq9.protocol.verbs import VERBS, Target
-from mq9.testing import FakeBroker
+from mq9.testing.clock import ManualClock
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/protocol.md").read_text("utf-8")
 EXAMPLES = re.findall(r"^```mq9\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -46,8 +47,7 @@ async def test_the_broker_answers_what_an_example_shows(example, story):
 @pytest.fixture(scope="module")
 def story():
     """One broker for all examples, which go on from each other."""
-    with FakeBroker() as broker:
-        yield broker
+    return EmbeddedBroker.in_memory(ManualClock(1_800_000_000.0))
 
 
 def section(verb):

@@ -218,7 +218,7 @@ class Comparison(RuleBasedStateMachine):
         answer = self.read(query)
         if isinstance(answer, str):
             return answer
-        told = replies.decode_fetch(replies.encode_query(answer, as_base64=True), query.address)
+        told = replies.messages_of(answer, query.address)
         return tuple(told), told.more
 
     def compare_group(self, address, group):
@@ -386,7 +386,7 @@ class Comparison(RuleBasedStateMachine):
     @staticmethod
     def told(fetched, address):
         """What a client makes of the reply."""
-        return replies.decode_fetch(replies.encode_fetch(fetched, as_base64=True), address)
+        return replies.messages_of(fetched, address)
 
     def compare_emptiness(self, fetched, address, group):
         """An empty answer says why, and when to look again at the latest."""

@@ -86,11 +86,11 @@ async def test_who_dies_at_its_ack_has_answered_once_in_the_end(broker, client, 
 
 async def test_a_day_of_ten_idle_workers_takes_few_requests(broker, client, monkeypatch):
     asked = []
-    handle = broker.handle
+    carry_out = broker.carry_out
 
     async def counted(request):
-        asked.append(request.subject)
-        return await handle(request)
+        asked.append(request)
+        return await carry_out(request)
 
     async with AsyncExitStack() as stack:
         for number in range(10):
@@ -98,7 +98,7 @@ async def test_a_day_of_ten_idle_workers_takes_few_requests(broker, client, monk
                 echo(), agent=f"w{number}", client=broker.client(), capabilities="echoes"
             )
             await stack.enter_async_context(worker)
-        monkeypatch.setattr(broker, "handle", counted)
+        monkeypatch.setattr(broker, "carry_out", counted)
         await broker.clock.advance(86_400)
         assert len(asked) < 1_000  # long polls of half a minute would be 28 800
         assert len(await client.agent_discover(text="echoes")) == 10

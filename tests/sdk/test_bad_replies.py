@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mq9.errors import BadReply, Mq9Error
 from mq9.protocol import replies
+from mq9.protocol.verbs import VERBS
 
 FIELDS = (
     *("messages", "waiting", "leased", "agents", "matches", "mailboxes", "unread", "group"),
@@ -21,14 +22,11 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 READERS = [
-    lambda reply: replies.decode_fetch(reply, "inbox"),
-    lambda reply: replies.decode_fetch({"messages": [reply]}, "inbox"),
-    replies.decode_status,
+    lambda reply: replies.messages_of(replies.decode_fetch(reply), "inbox"),
+    lambda reply: replies.messages_of(replies.decode_fetch({"messages": [reply]}), "inbox"),
     replies.decode_unread,
-    replies.decode_public,
-    replies.decode_discover,
     replies.decode_match,
-    replies.decode_whoami,
+    *(verb.outcome for verb in VERBS.values()),
     lambda reply: replies.whole(reply, "msg_id"),
     lambda reply: replies.ids(reply, "extended"),
 ]
@@ -54,7 +52,7 @@ def test_a_reply_is_read_or_refused_as_a_whole(reply):
 )
 def test_a_fetch_reply_without_what_it_needs_is_a_bad_reply(reply):
     with pytest.raises(BadReply, match="the broker's reply cannot be read"):
-        replies.decode_fetch(reply, "inbox")
+        replies.messages_of(replies.decode_fetch(reply), "inbox")
 
 
 @pytest.mark.parametrize(

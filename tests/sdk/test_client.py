@@ -223,7 +223,7 @@ class Silent:
         self.clock = ManualClock()
         self.asked = 0
 
-    async def handle(self, _request):
+    async def carry_out(self, _request):
         self.asked += 1
         await asyncio.Event().wait()
 

@@ -33,6 +33,7 @@ from mq9 import (
     Unavailable,
     Unreachable,
 )
+from mq9.protocol.requests import Fetch, ListPublic
 from mq9.transport import nats as transport
 from mq9.transport.open import open_transport
 from tests.nats_server import NatsServer, Responder
@@ -1015,10 +1016,10 @@ async def test_a_reply_that_does_not_come_in_time_is_unavailable(server, respond
 @on_both
 async def test_each_request_waits_as_long_as_it_may(server, client):
     link = await open_transport(server.url, "c")
-    body = b'{"config":{"max_wait_ms":60000}}'
+    fetch = Fetch(max_wait_ms=60_000)
     subject = "$mq9.AI.MSG.FETCH.inbox"
     patient, *others = (
-        asyncio.create_task(link.request(subject, body, (), seconds))
+        asyncio.create_task(link.request(fetch, "inbox", None, None, seconds))
         for seconds in (60, 0.2, 0.1, 0.3)
     )
     async with asyncio.timeout(30):
@@ -1111,15 +1112,15 @@ async def test_closing_ends_what_still_waits(server, client):
 @on_both
 async def test_closing_a_transport_ends_what_waits_for_a_reply(server, client):
     link = await open_transport(server.url, "c")
-    body = b'{"group_name":"g","config":{"max_wait_ms":60000}}'
-    asking = asyncio.create_task(link.request("$mq9.AI.MSG.FETCH.inbox", body, (), 60))
+    fetch = Fetch(group_name="g", max_wait_ms=60_000)
+    asking = asyncio.create_task(link.request(fetch, "inbox", None, None, 60))
     await until_fetching(client, "inbox", "g")
     await link.close()
     with pytest.raises(Unavailable, match="before the client was closed"):
         await asking
     await link.close()  # harmless
     with pytest.raises(NotConnected):
-        await link.request("$mq9.AI.PUBLIC.LIST", b"", (), 1)
+        await link.request(ListPublic(), "", None, None, 1)
 
 
 @on_both

@@ -114,6 +114,8 @@ def test_every_type_in_a_public_signature_is_public(kind):
         annotations += hints(kind).values()
     named = {one for annotation in annotations for one in types_in(annotation)}
     ours = {one for one in named if one.__module__.startswith("mq9.")}
+    if kind is mq9.Transport:  # which hands over what the protocol defines
+        ours = {one for one in ours if not one.__module__.startswith("mq9.protocol.")}
     offered = [getattr(import_module(module), name) for module, name in OFFERED]
     assert [one for one in ours if one not in offered] == []
 

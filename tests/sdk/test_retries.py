@@ -80,9 +80,9 @@ class Counted:
         self.clock = broker.clock
         self.asked = 0
 
-    async def handle(self, request):
+    async def carry_out(self, request):
         self.asked += 1
-        return await self._broker.handle(request)
+        return await self._broker.carry_out(request)
 
     def client(self):
         async def release():

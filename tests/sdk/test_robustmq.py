@@ -161,7 +161,7 @@ async def test_agents_report_and_leave_by_name(client):
     ],
 )
 def test_an_agent_in_any_other_form_is_taken_as_it_stands(item):
-    [agent] = replies.decode_discover({"agents": [item]})
+    [agent] = replies.agents_of(replies.decode_discover({"agents": [item]}))
     assert dict(agent) == item
     assert (agent.match.name, agent.match.mailbox) == ("A", "a")
 
@@ -169,7 +169,7 @@ def test_an_agent_in_any_other_form_is_taken_as_it_stands(item):
 def test_an_agent_info_that_our_broker_keeps_is_left_alone():
     item = {"name": "A", "agent_info": '{"mailbox": "b"}'}
     match = {"name": "A", "mailbox": "a"}
-    [agent] = replies.decode_discover({"agents": [item], "matches": [match]})
+    [agent] = replies.agents_of(replies.decode_discover({"agents": [item], "matches": [match]}))
     assert dict(agent) == {**item, "mailbox": "a"}
     assert agent.match.mailbox == "a"
 
@@ -559,7 +559,7 @@ def test_what_is_remembered_is_bounded(monkeypatch):
 
 def test_a_message_without_encoding_and_header_is_base64():
     item = {"msg_id": 0, "payload": base64.b64encode(b"\xff").decode()}
-    [message] = replies.decode_fetch({"messages": [item]}, "inbox")
+    [message] = replies.messages_of(replies.decode_fetch({"messages": [item]}), "inbox")
     assert message.payload == b"\xff"
     assert not robustmq.is_plain_text(item)
 

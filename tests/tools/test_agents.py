@@ -182,7 +182,7 @@ async def test_a_broker_that_is_gone_is_told_to_the_model(
     async def fail(request):
         raise OutcomeUnknown("the broker is not running")
 
-    monkeypatch.setattr(broker, "handle", fail)
+    monkeypatch.setattr(broker, "carry_out", fail)
 
     [answer] = await run(make_agent(toolkit, call(name), "I gave up."))
 
@@ -197,7 +197,7 @@ async def test_what_nobody_expected_is_told_to_the_model_and_logged(
     async def fail(request):
         raise RuntimeError("cosmic rays")
 
-    monkeypatch.setattr(broker, "handle", fail)
+    monkeypatch.setattr(broker, "carry_out", fail)
 
     [answer] = await run(make_agent(planner, call("query_messages"), "I gave up."))
 

@@ -25,13 +25,13 @@ BACKGROUND = "mq9-tools"
 def threads(broker, monkeypatch):
     """For each request that the broker was given, the name of the thread that made it."""
     seen = []
-    handle = broker.handle
+    carry_out = broker.carry_out
 
     async def note(request):
         seen.append(threading.current_thread().name)
-        return await handle(request)
+        return await carry_out(request)
 
-    monkeypatch.setattr(broker, "handle", note)
+    monkeypatch.setattr(broker, "carry_out", note)
     return seen
 
 

@@ -27,13 +27,13 @@ pytestmark = pytest.mark.unmeasured
 def sessions(broker, monkeypatch):
     """The broker's sessions: one for each connection that was used."""
     seen = set()
-    handle = broker.handle
+    carry_out = broker.carry_out
 
     async def count(request):
         seen.add(request.session.consumer)
-        return await handle(request)
+        return await carry_out(request)
 
-    monkeypatch.setattr(broker, "handle", count)
+    monkeypatch.setattr(broker, "carry_out", count)
     return seen
 
 

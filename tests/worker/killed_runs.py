@@ -23,8 +23,8 @@ from pathlib import Path
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from mq9.engine.groups import LEASES
-from mq9.protocol import subjects
 from mq9.protocol.requests import Fetch
+from mq9.protocol.verbs import verb_of
 from mq9.testing import FakeBroker
 from tests.worker.graphs import Steps, working
 
@@ -61,10 +61,10 @@ class KilledBroker(FakeBroker):
         super().__init__(**options)
         self._diary = diary
 
-    async def handle(self, request):
-        reply = await super().handle(request)
-        verb = subjects.decode(request.subject)[0]
-        if not verb.reads and not (verb.request is Fetch and b'"messages":[]' in reply):
+    async def carry_out(self, request):
+        reply = await super().carry_out(request)
+        found_nothing = isinstance(request.body, Fetch) and not reply.outcome.messages
+        if not verb_of(type(request.body)).reads and not found_nothing:
             self._diary.point()
         return reply
 

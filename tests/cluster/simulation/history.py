@@ -380,4 +380,4 @@ class History:
 
 
 def _told(fetched, address):
-    return replies.decode_fetch(replies.encode_fetch(fetched, as_base64=True), address)
+    return replies.messages_of(fetched, address)
