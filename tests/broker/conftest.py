@@ -6,6 +6,17 @@ import pytest
 
 
 @pytest.fixture
+def path(tmp_path):
+    """Of a database that is not there yet."""
+    return tmp_path / "mq9.db"
+
+
+@pytest.fixture
+def url(path):
+    return f"sqlite:///{path.as_posix()}"
+
+
+@pytest.fixture
 def statements(monkeypatch):
     """The SQL that is begun on connections made from now on, by anyone in this process."""
     begun = []

@@ -27,7 +27,7 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.clock import SteadyClock, SystemClock
 from mq9.engine.commands import Limits
-from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Query, Send, Status
+from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Move, Nack, Query, Send, Status
 from mq9.storage import store
 from mq9.storage import writer as writers
 from mq9.storage.backend import Derived, InlineBackend
@@ -78,11 +78,6 @@ def make(path, follower=None, *, clock=None, limits=Limits(), on_news=lambda _: 
     # With a follower, which may stop it, the writer is the thread alone.
     durability = Durability.NORMAL if follower is None else Durability.FULL
     return FileBackend(path, clock, limits, durability, on_news, derived, **options)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "mq9.db"
 
 
 @pytest.fixture
@@ -226,6 +221,33 @@ async def test_a_fetch_cancelled_while_it_is_carried_out_leases_nothing(backend,
         task.cancel()
     assert task.cancelled()
     assert await leased(backend) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (call(Send, "inbox", payload=b"more"), ["inbox"]),
+        (call(Nack, "inbox", group_name="g", consumer="c", msg_id=0), ["inbox"]),
+        (call(CreateMailbox, "other", token="second"), [None]),
+        (call(Move, "inbox", group_name="g", consumer="c", msg_id=0, to="dead"), [None]),
+        (call(Ack, "inbox", group_name="g", consumer="c", msg_id=0), []),
+    ],
+    ids=lambda one: type(one.request).__name__ if hasattr(one, "request") else "",
+)
+async def test_of_what_nobody_waits_for_those_are_told_whom_the_verb_wakes(
+    path, follower, command, told
+):
+    heard = []
+    backend = make(path, follower, on_news=heard.append)
+    for name in ("inbox", "dead"):
+        await backend.run(call(CreateMailbox, name, token=name[:1]))
+    await send(backend, b"task")
+    await backend.run(FETCH)
+    async with follower.writer_stopped(backend, command) as task:
+        task.cancel()
+    assert task.cancelled()
+    await backend.close()
+    assert heard == told
 
 
 async def test_a_fetch_cancelled_when_its_reply_is_there_but_not_yet_taken_leases_nothing(

@@ -21,11 +21,6 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def url(path):
-    return f"sqlite:///{path.as_posix()}"
-
-
-@pytest.fixture
 async def good(path, url):
     """A file with some mail in it that nobody has open."""
     async with Mq9Client(url) as client:

@@ -31,16 +31,6 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "mq9.db"
-
-
-@pytest.fixture
-def url(path):
-    return f"sqlite:///{path.as_posix()}"
-
-
 async def send_from_another_process(url, text):
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", SENDER, url, text)
     assert await process.wait() == 0

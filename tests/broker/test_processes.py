@@ -58,11 +58,6 @@ def neighbours():
         yield start
 
 
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{(tmp_path / 'mq9.db').as_posix()}"
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_two_processes_in_one_group_share_the_work_and_do_nothing_twice(

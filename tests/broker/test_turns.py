@@ -1,7 +1,6 @@
 """The queue that divides a worker's time evenly among those who ask."""
 
 import random
-import threading
 import weakref
 
 from mq9.storage.turns import FairQueue
@@ -22,19 +21,6 @@ def test_the_order_of_one_asker_is_kept():
     assert [serve(queue, {"a": 1})[1] for _ in range(5)] == [0, 1, 2, 3, 4]
     assert serve(queue, {}) is None
     assert not queue
-
-
-def test_who_asks_for_little_waits_for_one_turn_of_another_at_most():
-    queue = FairQueue()
-    seconds = {"greedy": 1.0, "polite": 0.001}
-    for number in range(100):
-        queue.put("greedy", ("greedy", number))
-    served = []
-    for number in range(10):
-        served.append(serve(queue, seconds)[0])
-        queue.put("polite", ("polite", number))
-        served.append(serve(queue, seconds)[0])
-    assert served == ["greedy", "polite"] * 10
 
 
 def test_who_asks_for_little_waits_for_one_turn_of_another_however_many_ask_for_much():
@@ -139,24 +125,3 @@ def test_askers_that_came_once_are_forgotten(monkeypatch):
         queue.charge(1.0)
     del asker
     assert 5 <= len(remembered) <= 10
-
-
-def test_the_consumer_is_woken_by_an_item_and_by_a_call():
-    queue = FairQueue()
-    seen = []
-
-    def consume():
-        queue.wait(60)
-        seen.append(queue.take())
-        queue.charge(0.0)
-        queue.wait(60)
-        seen.append(queue.take())
-
-    thread = threading.Thread(target=consume)
-    thread.start()
-    queue.put("a", 1)
-    while not seen:
-        thread.join(0.001)
-    queue.wake()
-    thread.join(30)
-    assert seen == [1, None]

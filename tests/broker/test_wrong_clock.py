@@ -17,11 +17,6 @@ DAY = 86_400
 YEARS = 30 * 365 * DAY
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "mq9.db"
-
-
 @asynccontextmanager
 async def opened(path, at, name="c"):
     """A client of a broker on the file, on a clock of its own."""

@@ -10,16 +10,9 @@ from calls import call, carry_out
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.state import NOT_STATE, STATE, digest
 from mq9.protocol import requests
-from mq9.storage import store
 
 START_MS = 1_700_000_000_000
 VALUES = {"INTEGER": (1, 2), "TEXT": ("1", "2"), "BLOB": (b"1", b"2")}
-
-
-@pytest.fixture
-def connection():
-    with closing(store.open_memory()) as connection:
-        yield connection
 
 
 def tables(connection):

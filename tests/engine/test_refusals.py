@@ -35,13 +35,6 @@ MAY_BE_REFUSED = {
 
 
 @pytest.fixture
-def connection():
-    """A database without anything in it."""
-    with closing(store.open_memory()) as connection:
-        yield connection
-
-
-@pytest.fixture
 def other():
     """Another one."""
     with closing(store.open_memory()) as connection:

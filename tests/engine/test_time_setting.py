@@ -1,7 +1,6 @@
 """An operator sets the time of a state: back without losing mail, or ahead."""
 
 import re
-from contextlib import closing
 from importlib import resources
 
 import pytest
@@ -11,17 +10,10 @@ from mq9 import engine
 from mq9.engine.state import FUTURE, PAST, position, set_time
 from mq9.errors import MailboxNotFound
 from mq9.protocol.requests import CreateMailbox, Fetch, Register, Send
-from mq9.storage import store
 
 NOW = 1_800_000_000_000
 YEARS = 30 * 365 * 86_400_000
 MINUTE = 60_000
-
-
-@pytest.fixture
-def connection():
-    with closing(store.open_memory()) as connection:
-        yield connection
 
 
 def texts(connection, address, now):
