@@ -1,6 +1,8 @@
-"""A client of a fake broker, with the mailboxes of an asker and of two people."""
+"""A client of a fake broker, with mailboxes of an asker and two people; a server with users."""
 
 import pytest
+
+from mq9.server.users import User, Users
 
 
 @pytest.fixture
@@ -9,3 +11,16 @@ async def client(broker):
         for name in ("asker", "boss", "chief"):
             await client.mailbox_create(name=name)
         yield client
+
+
+@pytest.fixture
+def open_people(open_hosted):
+    """Open a server that knows its users; a client of each, by their names."""
+
+    async def open_them(*names):
+        tokens = {name: (name or "other")[0].lower() for name in names}
+        users = [User(token, agent=name) for name, token in tokens.items()]
+        server = await open_hosted(guard=Users(users))
+        return {name: await server.client(f"{token}@") for name, token in tokens.items()}
+
+    return open_them

@@ -1,22 +1,13 @@
 """Graphs that ask, a person's side of it, and a worker for them."""
 
-import contextlib
-import operator
-from typing import Annotated
-
 import orjson
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
-from typing_extensions import TypedDict
 
-from langchain_mq9 import MailboxWorker
 from mq9.questions import MailedQuestion
-
-
-class State(TypedDict, total=False):
-    topic: str
-    trail: Annotated[list[str], operator.add]
+from tests.worker import graphs as worker_graphs
+from tests.worker.graphs import State
 
 
 class Asking:
@@ -62,12 +53,9 @@ class Asking:
         self.graph = builder.compile(checkpointer=saver or InMemorySaver())
 
 
-@contextlib.asynccontextmanager
-async def working(client, graph, **options):
+def working(client, graph, **options):
     """Run a worker of agent `lawyer`, whose human is `boss`, while inside."""
-    options = {"human": "boss", **options}
-    async with MailboxWorker(graph, agent="lawyer", client=client, **options) as worker:
-        yield worker
+    return worker_graphs.working(client, graph, **{"human": "boss", **options})
 
 
 async def ask_lawyer(client, body=None, **options):

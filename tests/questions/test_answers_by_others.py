@@ -4,7 +4,6 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from mq9 import MailboxNotFound
-from mq9.server.users import User, Users
 from tests.questions.graphs import (
     Asking,
     answer,
@@ -121,13 +120,8 @@ async def test_an_answer_to_a_run_that_is_over_is_refused(client):
 
 
 @pytest.fixture
-async def people(open_hosted):
-    """A server that knows its users, and a client of each."""
-    names = {"l": "lawyer", "b": "Boss", "m": "mallory", "o": None}
-    server = await open_hosted(
-        guard=Users([User(token, agent=name) for token, name in names.items()])
-    )
-    return {name: await server.client(f"{token}@") for token, name in names.items()}
+async def people(open_people):
+    return await open_people("lawyer", "Boss", "mallory", None)
 
 
 async def test_where_senders_are_verified_only_who_was_asked_may_answer(people):

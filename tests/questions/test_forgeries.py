@@ -9,7 +9,6 @@ from langchain_mq9.worker.interrupts import Kind
 from langchain_mq9.worker.records import Origin, OwnMessages, QuestionRecord, QuestionRecords
 from mq9 import Forbidden
 from mq9.questions import MailedQuestion
-from mq9.server.users import User, Users
 from tests.questions.graphs import (
     Asking,
     answer,
@@ -25,11 +24,9 @@ ID = "ab" * 24
 
 
 @pytest.fixture
-async def people(open_hosted):
-    """A server that knows its users, and a client of each; everybody has a mailbox."""
-    names = ("lawyer", "boss", "mallory", "asker")
-    server = await open_hosted(guard=Users([User(name[0], agent=name) for name in names]))
-    clients = {name: await server.client(f"{name[0]}@") for name in names}
+async def people(open_people):
+    """Everybody has a mailbox."""
+    clients = await open_people("lawyer", "boss", "mallory", "asker")
     for name, client in clients.items():
         await client.mailbox_create(name=name)
     return clients

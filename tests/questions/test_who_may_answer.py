@@ -3,7 +3,6 @@
 import pytest
 
 from mq9 import Forbidden
-from mq9.server.users import User, Users
 from tests.questions.graphs import (
     Asking,
     answer,
@@ -23,12 +22,9 @@ async def kinds(client, mailbox):
 
 
 @pytest.fixture
-async def people(open_hosted):
-    """A server that knows its users. Carl made the mailbox `chief`, and granted it to Dora."""
-    names = ("lawyer", "Boss", "carl", "dora", "mallory")
-    guard = Users([User(name[0].lower(), agent=name) for name in names])
-    server = await open_hosted(guard=guard)
-    clients = {name: await server.client(f"{name[0].lower()}@") for name in names}
+async def people(open_people):
+    """Carl made the mailbox `chief`, and granted it to Dora."""
+    clients = await open_people("lawyer", "Boss", "carl", "dora", "mallory")
     await clients["carl"].mailbox_create(name="chief")
     await clients["carl"].mailbox_grant("chief", ["dora"], viewers=["mallory"])
     await clients["Boss"].mailbox_create(name="boss")

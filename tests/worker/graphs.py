@@ -10,6 +10,9 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from typing_extensions import TypedDict
 
 from langchain_mq9 import MailboxWorker
+from langchain_mq9.worker.turns import Turns
+
+LEASE_S = 15
 
 
 class State(TypedDict, total=False):
@@ -71,3 +74,8 @@ async def held(client, mail_address="lawyer"):
     """How many messages of the agent are leased, or wait for their delay to end."""
     status = await client.mailbox_status(mail_address, group_name=mail_address)
     return sum(one.count for one in status.group.leased)
+
+
+def turns_of(client):
+    """The turns of the lawyer's threads."""
+    return Turns(client, agent="lawyer", mail_address="lawyer", lease_ms=LEASE_S * 1000)

@@ -19,9 +19,8 @@ from typing_extensions import TypedDict
 from langchain_mq9.calls import MESSAGE, TURN
 from langchain_mq9.worker.bodies import thread_id
 from langchain_mq9.worker.fence import FencedSaver
-from langchain_mq9.worker.turns import Turns, mailbox_of_turn
+from langchain_mq9.worker.turns import mailbox_of_turn
 from mq9 import Retry
-from tests import postgres_server
 from tests.worker.graphs import State, Steps, working
 
 THREAD = "00000000-0000-5000-8000-000000000001"
@@ -38,19 +37,12 @@ async def saver(request, tmp_path):
             path = str(tmp_path / "threads.db")
             yield await stack.enter_async_context(AsyncSqliteSaver.from_conn_string(path))
         else:
-            if postgres_server.programs() is None:
-                pytest.skip("PostgreSQL is not installed")
             aio = pytest.importorskip("langgraph.checkpoint.postgres.aio")
-            where = stack.enter_context(postgres_server.serving())
+            where = request.getfixturevalue("postgres_database")
             postgres = aio.AsyncPostgresSaver.from_conn_string(where)
             postgres = await stack.enter_async_context(postgres)
             await postgres.setup()
             yield postgres
-
-
-@pytest.fixture
-def turns(client):
-    return Turns(client, agent="lawyer", mail_address="lawyer", lease_ms=15_000)
 
 
 def at(namespace="", **more):

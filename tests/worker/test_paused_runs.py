@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgres_server
 from tests.worker.paused_runs import NODES
 
 ROOT = Path(__file__).parents[2]
@@ -51,8 +50,6 @@ def test_a_worker_that_is_paused_takes_no_thread_back_with_sqlite(tmp_path, scal
     check(pause(5 if scale == 1 else 200, "sqlite", str(tmp_path / "threads.db")))
 
 
-@pytest.mark.skipif(postgres_server.programs() is None, reason="PostgreSQL is not installed")
-def test_a_worker_that_is_paused_takes_no_thread_back_with_postgres(scale):
+def test_a_worker_that_is_paused_takes_no_thread_back_with_postgres(scale, postgres_database):
     pytest.importorskip("langgraph.checkpoint.postgres.aio")
-    with postgres_server.serving() as where:
-        check(pause(5 if scale == 1 else 200, "postgres", where))
+    check(pause(5 if scale == 1 else 200, "postgres", postgres_database))

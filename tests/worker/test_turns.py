@@ -6,16 +6,10 @@ import uuid
 
 import pytest
 
-from langchain_mq9.worker.turns import Turns, mailbox_of_turn
+from langchain_mq9.worker.turns import mailbox_of_turn
 from mq9 import Forbidden, MailboxNotFound, Retry
 from mq9.testing import FakeBroker
-from tests.worker.graphs import Steps, working
-
-LEASE_S = 15
-
-
-def turns_of(client):
-    return Turns(client, agent="lawyer", mail_address="lawyer", lease_ms=LEASE_S * 1000)
+from tests.worker.graphs import LEASE_S, Steps, turns_of, working
 
 
 async def is_there(client, thread):
@@ -24,11 +18,6 @@ async def is_there(client, thread):
     except MailboxNotFound:
         return False
     return True
-
-
-@pytest.fixture
-def turns(client):
-    return turns_of(client)
 
 
 async def test_threads_do_not_wait_for_each_other(turns):
