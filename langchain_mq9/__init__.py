@@ -9,7 +9,7 @@
 from typing import TYPE_CHECKING
 
 from langchain_mq9 import tools
-from langchain_mq9.session import Session
+from langchain_mq9.session import AgentOptions, Session
 from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.toolkit import AskAgentTool, Mq9Toolkit
 from langchain_mq9.tools import *  # noqa: F403  # a class for each operation of the catalogue
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from langchain_mq9.worker import MailboxWorker, WorkerCounters, WorkerOptions
 
 __all__ = [
+    "AgentOptions",
     "AskAgentTool",
     "MailboxWorker",
     "Mq9Tool",

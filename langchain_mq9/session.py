@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack
 
 from langchain_core.runnables import RunnableConfig
 
@@ -25,6 +25,7 @@ from langchain_mq9.calls import (
     worked_mailbox,
 )
 from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
+from mq9.client.consumer import Option, checked_as, takes
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.ask import ask_agent
@@ -209,21 +210,59 @@ class PrivateMailboxes:
             self._known.clear()
 
 
-class SessionOptions(TypedDict, total=False):
+def _one_of_inboxes(name: str, value: Any) -> Any:
+    if value not in _INBOXES:
+        raise InvalidRequest(f"{name}: {value!r} is not one of {', '.join(_INBOXES)}")
+    return value
+
+
+def _checked_elsewhere(_name: str, value: Any) -> Any:
+    return value
+
+
+class AgentOptions(TypedDict, total=False):
+    """What an agent's tools may do, and how.
+
+    Attributes:
+        mail_address: The agent's mailbox, when the slug of its name will not do.
+        allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
+        allow_send: Patterns of mailboxes that the agent may send to; all by default.
+        lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000; 60 000 by
+            default.
+        max_chars: How many characters of message bodies one result may hold, at least 100; 20 000
+            by default.
+        registration_ttl: After how many seconds of silence the agent's registration
+            expires; 30 days by default, 0 means never.
+        max_hops: How many agents a conversation may have passed through, 1 to 63; 32 by default.
+        dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
+            default the agent's own with ``.dead`` behind it.
+        inbox: With ``"thread"``, the default, what the agent sends in a LangGraph thread is
+            answered in a private mailbox of that thread, from which it fetches first; with
+            ``"agent"`` all threads share the agent's mailbox.
+        hold: For how many seconds after it was fetched the lease of a message is renewed, while
+            this process lives and the message is not dealt with; an hour by default, 0 for not at
+            all.
+    """
+
+    mail_address: Annotated[str | None, Option(None, _checked_elsewhere)]
+    allow_read: Annotated[Sequence[str], Option((), _checked_elsewhere)]
+    allow_send: Annotated[Sequence[str] | None, Option(None, _checked_elsewhere)]
+    lease_ms: Annotated[int, Option(60_000, checks.whole(1_000, requests.MAX_LEASE_MS))]
+    max_chars: Annotated[int, Option(DEFAULT_MAX_CHARS, checks.whole(100, HIGHEST_MAX_CHARS))]
+    registration_ttl: Annotated[
+        int, Option(DEFAULT_REGISTRATION_TTL_S, checks.whole(0, checks.MAX_SECONDS))
+    ]
+    max_hops: Annotated[int, Option(DEFAULT_MAX_HOPS, _checked_elsewhere)]
+    dead_letter: Annotated[str | None, Option(None, _checked_elsewhere)]
+    inbox: Annotated[Inbox, Option("thread", _one_of_inboxes)]
+    hold: Annotated[int, Option(DEFAULT_HOLD_S, checks.whole(0, checks.MAX_SECONDS))]
+
+
+class SessionOptions(AgentOptions, total=False):
     """Arguments of ``Session`` that a tool by itself takes; see there."""
 
     server: str | None
     agent: str | None
-    mail_address: str | None
-    allow_read: Sequence[str]
-    allow_send: Sequence[str] | None
-    lease_ms: int
-    max_chars: int
-    registration_ttl: int
-    max_hops: int
-    dead_letter: str | None
-    inbox: Inbox
-    hold: int
     client_options: ClientOptions | None
 
 
@@ -235,71 +274,48 @@ class Session:
     Args:
         server: See ``Mq9Client``.
         agent: The agent that the tools act as.
-        mail_address: The agent's mailbox, when the slug of its name will not do.
-        allow_read: Patterns of mailboxes that the agent may read beside its own.
-        allow_send: Patterns of mailboxes that the agent may send to; None for all.
-        lease_ms: How many milliseconds fetched messages stay leased, 1 000 to 86 400 000.
-        max_chars: How many characters of message bodies one result may hold, at least 100.
-        registration_ttl: After how many seconds of silence the agent's registration
-            expires; 0 means never.
-        max_hops: How many agents a conversation may have passed through, 1 to 63.
-        dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
-            default the agent's own with ``.dead`` behind it.
-        hold: For how many seconds after it was fetched the lease of a message is renewed, while
-            this process lives and the message is not dealt with; 0 for not at all.
-        inbox: Where what a LangGraph thread sends is answered: in a private mailbox of the
-            ``thread``, or in that of the ``agent``.
         client_options: Further arguments of ``Mq9Client``.
         tools: The names of the operations that the agent has tools for; all by default.
         connection: The connection of another session, to be used instead of one to ``server`` and
             left open when this session is closed.
+        options: What the tools may do, and how; see ``AgentOptions``.
 
     Raises:
         InvalidRequest: An argument is not what it must be.
     """
 
+    @takes(AgentOptions)
     def __init__(
         self,
         server: str | None = None,
         *,
         agent: str | None = None,
-        mail_address: str | None = None,
-        allow_read: Sequence[str] = (),
-        allow_send: Sequence[str] | None = None,
-        lease_ms: int = 60_000,
-        max_chars: int = DEFAULT_MAX_CHARS,
-        registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
-        max_hops: int = DEFAULT_MAX_HOPS,
-        dead_letter: str | None = None,
-        inbox: Inbox = "thread",
-        hold: int = DEFAULT_HOLD_S,
         client_options: ClientOptions | None = None,
         tools: Iterable[str] | None = None,
         connection: ToolConnection | None = None,
+        **options: Unpack[AgentOptions],
     ) -> None:
+        known: Any = checked_as(AgentOptions, options)
+        for name in options.keys() - known.keys():
+            raise TypeError(f"Session() got an unexpected keyword argument {name!r}")
+        allow_read, allow_send = known["allow_read"], known["allow_send"]
         if allow_read and agent is None:
             raise InvalidRequest("allow_read: it extends what an agent may read; give the agent")
         if allow_send is not None and agent is None:
             raise InvalidRequest("allow_send: it limits where an agent may send; give the agent")
-        if mail_address is not None and agent is None:
+        if known["mail_address"] is not None and agent is None:
             raise InvalidRequest("mail_address: it is the mailbox of an agent; give the agent")
         names = [one.name for one in OPERATIONS] if tools is None else tools
         # A tool for asking is given only to who asks for it.
         self.tools = ToolNames({name: name for name in (*names, ask_agent.name)})
+        self._options: AgentOptions = known
         self._identity = (
-            None if agent is None else Identity(agent, allow_read, mail_address, allow_send)
+            None
+            if agent is None
+            else Identity(agent, allow_read, known["mail_address"], allow_send)
         )
-        self._lease_ms = checks.whole(1_000, requests.MAX_LEASE_MS)("lease_ms", lease_ms)
-        self._max_chars = checks.whole(100, HIGHEST_MAX_CHARS)("max_chars", max_chars)
-        self._registration_ttl = checks.whole(0, checks.MAX_SECONDS)(
-            "registration_ttl", registration_ttl
-        )
-        if inbox not in _INBOXES:
-            raise InvalidRequest(f"inbox: {inbox!r} is not one of {', '.join(_INBOXES)}")
-        self._inbox: Inbox = inbox
-        self._hold = checks.whole(0, checks.MAX_SECONDS)("hold", hold)
         self._keeper: LeaseKeeper | None = None  # of the latest client
-        self._private = PrivateMailboxes(agent) if agent and inbox == "thread" else None
+        self._private = PrivateMailboxes(agent) if agent and known["inbox"] == "thread" else None
         self._owns_connection = connection is None
         self._connection = connection or ToolConnection(
             lambda: Mq9Client(server, **(client_options or ClientOptions()))
@@ -307,7 +323,9 @@ class Session:
         self._client: Mq9Client | None = None  # the latest one used
         self._closed = False
         self._deliveries = DeliveryMemory()
-        self._conversations = Conversations(max_hops=max_hops, dead_letter=dead_letter)
+        self._conversations = Conversations(
+            max_hops=known["max_hops"], dead_letter=known["dead_letter"]
+        )
         self._consumers = ConsumerNames(agent, self._run_ended)
 
     @property
@@ -331,20 +349,14 @@ class Session:
         Raises:
             InvalidRequest: An argument is not what it must be.
         """
-        return Session(
-            agent=agent,
-            mail_address=mail_address,
-            allow_read=allow_read,
-            allow_send=allow_send,
-            lease_ms=self._lease_ms,
-            max_chars=self._max_chars,
-            registration_ttl=self._registration_ttl,
-            max_hops=self._conversations.max_hops,
-            inbox=self._inbox,
-            hold=self._hold,
-            tools=tools,
-            connection=self._connection,
-        )
+        options: Any = {
+            **self._options,
+            "mail_address": mail_address,
+            "allow_read": allow_read,
+            "allow_send": allow_send,
+            "dead_letter": None,
+        }
+        return Session(agent=agent, tools=tools, connection=self._connection, **options)
 
     def perform(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
@@ -467,9 +479,9 @@ class Session:
             client=client,
             consumer=call.consumer,
             identity=self._identity,
-            lease_ms=self._lease_ms,
-            max_chars=self._max_chars,
-            registration_ttl=self._registration_ttl,
+            lease_ms=self._options["lease_ms"],
+            max_chars=self._options["max_chars"],
+            registration_ttl=self._options["registration_ttl"],
             tools=self.tools,
             deliveries=self._deliveries.of(call.run),
             headers=call.headers,
@@ -497,7 +509,9 @@ class Session:
             raise toolkit_closed()
         client = await self._connection.client()
         if client is not self._client:
-            self._keeper = LeaseKeeper(client, self._lease_ms, self._hold * 1000)
+            self._keeper = LeaseKeeper(
+                client, self._options["lease_ms"], self._options["hold"] * 1000
+            )
             if self._identity is not None:
                 self._identity.has_mailbox = False
             if self._private is not None:

@@ -13,10 +13,11 @@ from pydantic import PrivateAttr
 
 from langchain_mq9.calls import with_step_id
 from langchain_mq9.inbox import unread_of
-from langchain_mq9.session import Inbox, Session
+from langchain_mq9.session import AgentOptions, Session
 from langchain_mq9.tool import Mq9Tool
 from langchain_mq9.tools import TOOLS
 from mq9 import ClientOptions, ErrorAnswer, Gathered, InvalidRequest, Mq9Error, Payload
+from mq9.client.consumer import takes
 from mq9.models import Unread
 from mq9.operations import Operation
 from mq9.operations.ask import (
@@ -29,9 +30,7 @@ from mq9.operations.ask import (
     recipient,
     value_of,
 )
-from mq9.operations.conversations import DEFAULT_MAX_HOPS
 from mq9.operations.execution import explained
-from mq9.operations.identity import DEFAULT_HOLD_S, DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
 from mq9.operations.message_views import visible
 from mq9.operations.operation import Result
 
@@ -115,6 +114,10 @@ def _told(answer: Any) -> tuple[str, Result]:
     return result.content(), result
 
 
+class ToolkitOptions(AgentOptions, ClientOptions, total=False):
+    """The options of an agent's tools, and those of the client that they share."""
+
+
 class Mq9Toolkit(BaseToolkit):
     """Gives an agent its mailbox, as tools for ``create_react_agent`` or ``create_agent``.
 
@@ -129,24 +132,9 @@ class Mq9Toolkit(BaseToolkit):
         agent: The agent that the tools act as. Its mailbox (the slug of its name, made if it is
             missing) and group are the defaults, it is the sender of what it sends, and it may read
             only its own mailbox and those it made. Without it every tool takes explicit addresses.
-        mail_address: The agent's mailbox, when the slug of its name will not do.
         tools: The names of the tools to give; all by default.
-        allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
-        allow_send: Patterns of mailboxes that the agent may send to; all by default.
-        lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000.
-        max_chars: How many characters of message bodies one result may hold, at least 100.
-        registration_ttl: After how many seconds of silence the agent's registration
-            expires; 30 days by default, 0 means never.
-        max_hops: How many agents a conversation may have passed through, 1 to 63.
-        dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
-            default the agent's own with ``.dead`` behind it.
-        hold: For how many seconds after it was fetched the lease of a message is renewed, while
-            this process lives and the message is not dealt with; an hour by default, 0 for not at
-            all.
-        inbox: With ``"thread"``, what the agent sends in a LangGraph thread is answered in a
-            private mailbox of that thread, from which it fetches first; with ``"agent"`` all
-            threads share the agent's mailbox.
-        client_options: Further arguments of ``Mq9Client``.
+        options: What the tools may do, and how, see ``AgentOptions``; and further arguments of
+            ``Mq9Client``.
 
     Raises:
         InvalidRequest: An argument is not what it must be.
@@ -155,41 +143,27 @@ class Mq9Toolkit(BaseToolkit):
     _session: Session = PrivateAttr()
     _tools: list[BaseTool] = PrivateAttr()
 
+    @takes(ToolkitOptions)
     def __init__(
         self,
         server: str | None = None,
         *,
         agent: str | None = None,
-        mail_address: str | None = None,
         tools: Sequence[str] | None = None,
-        allow_read: Sequence[str] = (),
-        allow_send: Sequence[str] | None = None,
-        lease_ms: int = 60_000,
-        max_chars: int = DEFAULT_MAX_CHARS,
-        registration_ttl: int = DEFAULT_REGISTRATION_TTL_S,
-        max_hops: int = DEFAULT_MAX_HOPS,
-        dead_letter: str | None = None,
-        inbox: Inbox = "thread",
-        hold: int = DEFAULT_HOLD_S,
-        **client_options: Unpack[ClientOptions],
+        **options: Unpack[ToolkitOptions],
     ) -> None:
         super().__init__()
         kinds = _chosen(tools)
+        own: Any = {
+            name: one for name, one in options.items() if name in AgentOptions.__annotations__
+        }
+        client_options: Any = {name: one for name, one in options.items() if name not in own}
         session = Session(
             server,
             agent=agent,
-            mail_address=mail_address,
-            allow_read=allow_read,
-            allow_send=allow_send,
-            lease_ms=lease_ms,
-            max_chars=max_chars,
-            registration_ttl=registration_ttl,
-            max_hops=max_hops,
-            dead_letter=dead_letter,
-            inbox=inbox,
-            hold=hold,
             client_options=client_options,
             tools=[kind.operation.name for kind in kinds],
+            **own,
         )
         self._bind(session, kinds)
 
