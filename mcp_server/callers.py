@@ -40,14 +40,7 @@ _STATE = "mq9.kept"  # of a connection: the consumers whose leases are renewed
 
 
 def connect_to(url: str | None) -> Connect:
-    """Return what makes the client of an agent that nobody has authenticated.
-
-    Args:
-        url: The broker; None for the default one.
-
-    Raises:
-        InvalidRequest: The URL is none.
-    """
+    """Return what makes the client of an agent that nobody has authenticated."""
     Mq9Client(url)  # a URL that is none is told now
     return lambda _agent: Mq9Client(url)
 
@@ -266,9 +259,6 @@ class OwnMailboxes:
     It is a middleware of the server. The first message of a host that is more than a greeting, such
     as ``notifications/initialized``, has the mailbox made. Where that fails it is logged, and the
     next message tries again. No answer waits for it.
-
-    Args:
-        callers: The agents.
     """
 
     def __init__(self, callers: Callers) -> None:

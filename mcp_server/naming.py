@@ -35,7 +35,6 @@ def name_of(host: str | None, project: str | None) -> str:
     """Return the name of an agent, in a-z, 0-9 and hyphens, such as ``claude-code-myproject``.
 
     Args:
-        host: What the host calls itself, if it says so.
         project: The name of the directory of its project; None for no project.
     """
     parts = [_plain(host or "", _HOST_CHARS) or _UNKNOWN_HOST]
@@ -83,13 +82,7 @@ class WorkingDirectory:
 async def named_after(
     context: ServerRequestContext[Any, Any], clock: Clock, working_directory: WorkingDirectory
 ) -> str:
-    """Return the name of the agent that a host is, which is the same whenever it is started.
-
-    Args:
-        context: A request of the host.
-        clock: Measures how long the host takes to name its roots.
-        working_directory: Names the project where the host names no roots.
-    """
+    """Return the name of the agent that a host is, which is the same whenever it is started."""
     params = context.session.client_params
     host = None if params is None else params.client_info.name
     return name_of(host, await _root(context, clock) or working_directory.project)
@@ -128,16 +121,7 @@ T = TypeVar("T")
 
 
 async def in_time(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of some work.
-
-    Args:
-        clock: Measures the time.
-        seconds: How long it may take.
-        work: The work.
-
-    Raises:
-        TimeoutError: It took longer, and was cancelled.
-    """
+    """Return the result of some work."""
     working = asyncio.ensure_future(work)
     timing = asyncio.ensure_future(sleep(clock, seconds))
     try:

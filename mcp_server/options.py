@@ -23,11 +23,8 @@ class Option:
     """An option, beside its name, type and default.
 
     Attributes:
-        help: What the command line says of it.
         variable: The environment variable that gives it where the command line does not.
         metavar: What its value is called; None for its type.
-        least: The smallest number that it may be.
-        most: The largest number that it may be.
         is_for_http: Whether it means nothing on standard input and output.
         is_for_authorization: Whether it means nothing without ``--authorization-server``.
     """
@@ -134,11 +131,7 @@ class Options:
     log_level: str = _option("warning", "debug, info, warning or error, on standard error.")
 
     def settings(self) -> Settings:
-        """Return what is offered to the agents.
-
-        Raises:
-            InvalidRequest: An option is not what it must be.
-        """
+        """Return what is offered to the agents."""
         tools = self.tools
         return Settings(
             prefix=self.prefix,
@@ -153,11 +146,7 @@ class Options:
         )
 
     def known_agent(self) -> str:
-        """Return the agent's name.
-
-        Raises:
-            InvalidRequest: It is not given.
-        """
+        """Return the agent's name."""
         if self.agent is None:
             raise InvalidRequest("agent: say who the host is among the agents, with --agent NAME")
         return self.agent

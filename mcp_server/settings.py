@@ -47,9 +47,6 @@ class Settings:
         max_chars: How many characters of other people's text a result may hold, at least 100.
         registration_ttl: After how many seconds without a sign of life of the agent its
             registration expires; 0 means never.
-
-    Raises:
-        InvalidRequest: One of them is not what it must be.
     """
 
     prefix: str = PREFIX
@@ -104,7 +101,6 @@ class Settings:
         """Return an agent as one that may do what these settings allow.
 
         Args:
-            agent: Its name.
             mail_address: Its mailbox; the slug of its name when not given.
 
         Raises:
@@ -114,15 +110,7 @@ class Settings:
 
 
 def refuse_auto(option: str, agent: str | None) -> None:
-    """Refuse to name an agent after its host where several hosts may call.
-
-    Args:
-        option: The option that names the agent, for the error.
-        agent: The name.
-
-    Raises:
-        InvalidRequest: The name is ``auto``.
-    """
+    """Refuse to name an agent after its host where several hosts may call."""
     if agent == AUTO:
         raise InvalidRequest(
             f"{option}: {AUTO!r} names the agent after the one host that starts this program; over "
@@ -147,7 +135,6 @@ def instructions(identity: Identity | None, tools: ToolNames) -> str:
 
     Args:
         identity: The agent; None while it is not known who asks.
-        tools: The tools that it has.
     """
     takes_mail = "fetch_messages" in tools and "ack_messages" in tools
     said = f"{_MAILBOX if takes_mail else _NO_MAILBOX} {_CAUTION}"

@@ -48,10 +48,8 @@ async def serve_stdio(
     SIGINT, SIGTERM and SIGHUP are taken for its end; a second one ends the process at once.
 
     Args:
-        settings: What is offered.
         agent: The agent that is served; ``auto`` for one that its first request names.
         mail_address: Its mailbox; the slug of its name when not given.
-        url: The broker; None for the default one.
         reader: What has begun to read and answer; None where nothing has.
     """
     callers = Callers(

@@ -19,7 +19,7 @@ from mcp_server.hosts.entry import DEFAULT_KEY, make_entry
 from mcp_server.hosts.host import Host, Machine, Scope
 from mcp_server.hosts.known import HOSTS, host_named
 from mcp_server.hosts.plan import Plan, plan_install, plan_undo
-from mcp_server.http.settings import http_settings, refuse_http_options
+from mcp_server.http.settings import checked_access, refuse_http_options
 from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
 from mcp_server.startup.begin import StdinReader
@@ -54,10 +54,10 @@ def _serve(context: typer.Context, **given: Any) -> None:
     logs.configure(options.log_level, os.environ.get("MQ9_LOG_FORMAT") or "text")
     settings = options.settings()
     if options.http:
-        http = http_settings(options, settings)
+        access = checked_access(options, settings)
         from mcp_server.http.serving import serve_http  # noqa: PLC0415  # the SDK takes a second
 
-        asyncio.run(serve_http(settings, options.agent, options.mail_address, options.server, http))
+        asyncio.run(serve_http(options, settings, access))
         return
     refuse_http_options(options)
     if options.agent == AUTO and options.mail_address is not None:
@@ -73,11 +73,7 @@ def _serve(context: typer.Context, **given: Any) -> None:
 
 
 def check_log_level(options: Options) -> None:
-    """Refuse a level of the log that is none.
-
-    Raises:
-        InvalidRequest: It is none.
-    """
+    """Refuse a level of the log that is none."""
     level = options.log_level
     if level.lower() not in LOG_LEVELS:
         raise InvalidRequest(f"log_level: {level!r} is not debug, info, warning or error")

@@ -89,7 +89,6 @@ class Prompts:
     """Lists the prompts and fills them in.
 
     Args:
-        callers: The agents that ask for prompts.
         settings: What is offered: a prompt is there when all the tools are that it speaks of.
     """
 

@@ -63,7 +63,6 @@ class Resources:
     """Lists the resources and reads them, with the rights of the tools.
 
     Args:
-        callers: The agents that read.
         settings: What is offered: a resource is there when the operation is that answers it.
     """
 
@@ -131,11 +130,7 @@ class Resources:
         return ListResourceTemplatesResult(resource_templates=found if self._shows_mail else [])
 
     async def read(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        """Read a resource.
-
-        Raises:
-            MCPError: There is none, or the agent may not read it.
-        """
+        """Read a resource."""
         uri = params.uri
         if uri == PROTOCOL:
             return _contents(uri, guide(self._tools, self._callers.identity()), "text/markdown")
@@ -194,12 +189,7 @@ _NOTHING = Completion(values=[], total=0, has_more=False)
 
 
 class Completions:
-    """Completes arguments.
-
-    Args:
-        callers: The agents whose users type.
-        settings: What is offered.
-    """
+    """Completes arguments."""
 
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers

@@ -56,8 +56,6 @@ async def watch(client: Mq9Client, mail_address: str, next_id: int, notify: Noti
     Leases nothing. Messages that come together cause one notification.
 
     Args:
-        client: Looks into the mailbox.
-        mail_address: The mailbox.
         next_id: The first msg_id that is new.
         notify: Called when mail has come, and when the mailbox is no longer there.
     """
@@ -97,11 +95,7 @@ async def end_of(client: Mq9Client, mail_address: str) -> int:
 
 
 class Subscriptions:
-    """Answers subscriptions, in the current protocol and in the older one.
-
-    Args:
-        callers: The agents that subscribe.
-    """
+    """Answers subscriptions, in the current protocol and in the older one."""
 
     def __init__(self, callers: Callers) -> None:
         self._callers = callers

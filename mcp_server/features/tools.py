@@ -43,12 +43,7 @@ _MAX_ERRORS = 5  # wrong arguments that are spelled out
 
 
 class Tools:
-    """Lists the tools and answers calls.
-
-    Args:
-        callers: The agents that call.
-        settings: What is offered.
-    """
+    """Lists the tools and answers calls."""
 
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers
@@ -72,9 +67,6 @@ class Tools:
         """Perform an operation.
 
         What goes wrong is a result, too, which tells the model what to do next.
-
-        Raises:
-            MCPError: There is no such tool.
         """
         operation = self._offered.get(params.name)
         if operation is None:
@@ -182,10 +174,8 @@ async def ask_user(
     """Ask the user a question that is answered by yes or no.
 
     Args:
-        context: The request that it is about.
         params: The call that it is about. In the current protocol the answer comes with the call
             when it is made again.
-        question: What is asked.
         clock: Measures how long the user takes; after ``ANSWER_TIMEOUT_S`` there is no answer.
 
     Returns:
@@ -248,10 +238,7 @@ async def with_progress(
     clean up: what a fetch was about to lease stays free for others.
 
     Args:
-        context: The request that asked for it.
-        clock: Measures the time.
         wait_s: How many seconds it may wait, beside the time that the broker needs.
-        work: The work.
 
     Raises:
         OperationError: The connection was lost; the error reaches nobody.

@@ -30,9 +30,6 @@ class Entry:
     """What a host has to know of the server.
 
     Attributes:
-        host: The host that is to start it.
-        key: What the host calls it.
-        launch: What the host is to run.
         scope: Whose configuration it is for: ``user`` or ``project``.
     """
 
@@ -77,8 +74,6 @@ def make_entry(
     """Return what a host has to know of the server.
 
     Args:
-        host: The host that is to start it.
-        machine: Where the host runs.
         server: The URL of the broker. A path in it is made absolute, as the host starts programs in
             a directory and with variables of its own. None, which is for projects only, lets each
             user's server find the broker as all programs of mq9 do.
@@ -88,9 +83,7 @@ def make_entry(
         agent: The agent's name; by default that of the host, and in a project ``auto``, since some
             hosts read the files of others there.
         mail_address: Its mailbox; the slug of its name when not given.
-        options: Further options of ``mq9-mcp``.
         key: What the host is to call the server: 1 to 64 of a-z, A-Z, 0-9, ``_`` and ``-``.
-        python: The running Python, beside which the program is looked for first.
 
     Raises:
         InvalidRequest: The name, the URL or the key is not one, there is no ``mq9-mcp``, or others
@@ -172,11 +165,7 @@ def in_project(url: str, host: Host, machine: Machine) -> str:
 
 
 def refuse_paths(words: Sequence[str]) -> None:
-    """Refuse words, such as arguments, that name a place on this machine.
-
-    Raises:
-        InvalidRequest: One of them does.
-    """
+    """Refuse words, such as arguments, that name a place on this machine."""
     for word in words:
         value = word.partition("=")[2] if word.startswith("--") else word
         if Path(value).is_absolute() or PureWindowsPath(value).is_absolute():
@@ -215,7 +204,6 @@ def find_command(machine: Machine, python: str = sys.executable) -> Path:
     """Return the absolute path of ``mq9-mcp``: the one beside the running Python, else on PATH.
 
     Args:
-        machine: Where it is to run.
         python: The running Python. In a virtual environment it is a link, which is not followed:
             the environment's programs lie beside the link.
 

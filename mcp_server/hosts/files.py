@@ -22,10 +22,8 @@ class ConfigFile:
     """A configuration as it was read.
 
     Attributes:
-        path: The file itself, not a link to it.
         content: Its bytes; None where there is no file.
         mark: The byte order mark that it begins with; empty where it has none.
-        text: Its text behind that.
     """
 
     path: Path
@@ -63,7 +61,6 @@ class UndoFile:
     """What was in the place of our entries before they were first written.
 
     Attributes:
-        path: The file that says so.
         content: Its bytes; None where there is none.
         before: By key, the text of what stood there; None where nothing did.
         made_file: Whether there was no configuration before the first of them.
@@ -156,7 +153,6 @@ class Change:
     """What a file holds, and what it is to hold; None where there is no file.
 
     Attributes:
-        path: The file itself, not a link to it.
         before: Its bytes when it was looked at.
         after: The bytes that it is to hold.
         is_secret: Whether only its owner may read it then.
@@ -263,11 +259,7 @@ def read(path: Path) -> bytes | None:
 
 
 def without_links(path: Path) -> Path:
-    """Return the file that a path leads to in the end, whether it is there or not.
-
-    Raises:
-        InvalidRequest: The links lead round in a circle.
-    """
+    """Return the file that a path leads to in the end, whether it is there or not."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):  # the latter up to Python 3.12

@@ -14,18 +14,11 @@ from typing import Any, Literal, Protocol
 
 from mcp_server.hosts import json_text
 from mq9 import InvalidRequest
-from mq9.address import shown
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a host runs.
-
-    Attributes:
-        command: The program.
-        arguments: Of its command line.
-        environment: The variables that it gets beside those of the host.
-    """
+    """What a host runs."""
 
     command: str
     arguments: tuple[str, ...] = ()
@@ -69,8 +62,6 @@ class Machine:
 
     Attributes:
         platform: As ``sys.platform`` says it: ``win32``, ``darwin``, or Linux and alike.
-        home: The user's home directory.
-        environment: The environment variables.
         project: The directory of the project, for what is installed in one only.
     """
 
@@ -160,7 +151,6 @@ class HostCommand:
     """A host's own command, for all that this user does.
 
     Attributes:
-        program: Its name.
         add: Makes the arguments that add a server, of what the host is to call it and to run.
         remove: Makes those that take it out; None where there is no such command.
     """
@@ -257,19 +247,12 @@ class Host:
     def file(self, machine: Machine, scope: Scope = "user") -> Path:
         """Return the file that lists the host's servers.
 
-        Args:
-            machine: Where the host runs.
-            scope: ``user`` for all that this user does, ``project`` for one project.
-
         Raises:
-            InvalidRequest: The scope is neither, or the host has no files in projects.
+            InvalidRequest: The host has no files in projects.
         """
+        files: Sequence[Path] = [machine.project / one for one in self.project_files]
         if scope == "user":
             files = self.user_files(machine)
-        elif scope == "project":
-            files = [machine.project / one for one in self.project_files]
-        else:
-            raise InvalidRequest(f"scope: {shown(scope)} is neither user nor project")
         if not files:
             raise InvalidRequest(
                 f"project: {self.title} has no configuration in projects; leave --project out"

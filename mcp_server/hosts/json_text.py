@@ -28,14 +28,7 @@ _decoder = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Where a member of an object stands, as offsets in characters.
-
-    Attributes:
-        name: Its name.
-        start: Where the name's first quote is.
-        value: Where its value begins.
-        end: Where its value has ended.
-    """
+    """Where a member of an object stands, as offsets in characters."""
 
     name: str
     start: int
@@ -82,11 +75,6 @@ class Source:
         """Whether it is nothing but blanks and comments."""
         return not self.bare.strip(" \t\r\n")
 
-    @property
-    def is_strict(self) -> bool:
-        """Whether it has neither comments nor trailing commas."""
-        return self.strict == self.text
-
     def parsed(self) -> Any:
         """Return what it means.
 
@@ -107,21 +95,13 @@ class Source:
             raise InvalidRequest(f"more than can be read as JSON ({error})") from None
 
     def root(self) -> Object:
-        """Return the object that it is.
-
-        Raises:
-            InvalidRequest: It is not JSON, or not an object.
-        """
+        """Return the object that it is."""
         if not isinstance(self.parsed(), dict):
             raise InvalidRequest("not an object as a whole")
         return self._object(_after_blank(self.strict, 0))
 
     def inside(self, member: Member) -> Object:
-        """Return the object that is a member's value.
-
-        Raises:
-            InvalidRequest: The value is none.
-        """
+        """Return the object that is a member's value."""
         if self.strict[member.value] != "{":
             raise InvalidRequest(f"{shown(member.name)} is not an object")
         return self._object(member.value)
@@ -141,15 +121,6 @@ class Source:
                 return None
             node = self.inside(node.members[index])
         return node
-
-    def comma(self, start: int, end: int) -> int | None:
-        """Return where the comma is between two places that have nothing else between them."""
-        at = self.bare.find(",", start, end)
-        return None if at < 0 else at
-
-    def after_blank(self, at: int) -> int:
-        """Return where the blanks have ended that begin at a place; comments are no blanks."""
-        return _after_blank(self.text, at)
 
     def end_of_blank(self, at: int, start: int) -> int:
         """Return where the blanks begin that end at a place, not before another."""
@@ -178,7 +149,7 @@ class Source:
     def indent_of_line(self, at: int) -> str:
         """Return what the line is indented by that has a place in it."""
         begin = self.text.rfind("\n", 0, at) + 1
-        return self.text[begin : self.after_blank(begin)]
+        return self.text[begin : _after_blank(self.text, begin)]
 
     def _object(self, start: int) -> Object:
         """Find the members of an object in what is known to be JSON."""
@@ -231,7 +202,7 @@ def _after_blank(text: str, at: int) -> int:
 
 def is_strict(text: str) -> bool:
     """Tell whether a document has neither comments nor trailing commas."""
-    return Source.of(text).is_strict
+    return Source.of(text).strict == text
 
 
 def parse(text: str) -> Any:
@@ -261,12 +232,8 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
     """Return the document with an entry set.
 
     Args:
-        text: The document.
         path: Names the entry. What is missing on the way to it is made.
         value: What it is to be. Text is JSON, and replaces a value just as it stands.
-
-    Raises:
-        InvalidRequest: As in ``find``.
     """
     source = Source.of(text)
     if source.is_blank:
@@ -281,17 +248,18 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
         if depth < len(path) - 1:
             node = source.inside(member)
             continue
-        new = value if isinstance(value, str) else _replacement(source, node, member, value)
+        new = value
+        if not isinstance(new, str):
+            is_inline = source.indent_of_members(node) is None
+            new = _written(
+                source, value, None if is_inline else source.indent_of_line(member.start)
+            )
         return source.text[: member.value] + new + source.text[member.end :]
     raise InvalidRequest("path: it is empty")
 
 
 def drop(text: str, path: Sequence[str]) -> str:
-    """Return the document without an entry; as it is where there is no such entry.
-
-    Raises:
-        InvalidRequest: As in ``find``.
-    """
+    """Return the document without an entry; as it is where there is no such entry."""
     source = Source.of(text)
     parent = source.parent(path)
     index = None if parent is None else parent.index(path[-1])
@@ -300,15 +268,14 @@ def drop(text: str, path: Sequence[str]) -> str:
     members = parent.members
     member = members[index]
     following = members[index + 1].start if index + 1 < len(members) else parent.end
-    comma = source.comma(member.end, following)
+    comma = source.bare.find(",", member.end, following)
     if index == 0:
         return _without_first(source, parent, following, comma)
     before = members[index - 1].end
     begin = source.end_of_blank(member.start, before)
-    if comma is not None:
+    if comma >= 0:
         return text[:begin] + text[comma + 1 :]
-    own_comma = source.comma(before, member.start)
-    assert own_comma is not None  # noqa: S101  # it is JSON
+    own_comma = source.bare.find(",", before, member.start)
     kept = text[own_comma + 1 : begin]
     rest = text[member.end :]
     if "//" in kept and "\n" not in text[member.end : parent.end]:
@@ -320,9 +287,6 @@ def is_empty(text: str, path: Sequence[str] = ()) -> bool:
     """Tell whether the object at a path is there and empty; by default the whole document.
 
     Comments in it count as something.
-
-    Raises:
-        InvalidRequest: As in ``find``.
     """
     value = find(text, path) if path else text
     if value is None:
@@ -342,11 +306,11 @@ def _added(source: Source, node: Object, name: str, value: Any) -> str:
     text = source.text
     if node.members:
         last = node.members[-1].end
-        comma = source.comma(last, node.end)
+        comma = source.bare.find(",", last, node.end)
         indent = source.indent_of_members(node)
         between = " " if indent is None else source.line_end + indent
         member = _member(source, name, value, indent)
-        if comma is not None:
+        if comma >= 0:
             at = _behind_comment(source, comma + 1, node.end, indent)
             return f"{text[:at]}{between}{member},{text[at:]}"
         at = _behind_comment(source, last, node.end, indent)
@@ -375,12 +339,12 @@ def _behind_comment(source: Source, at: int, end: int, indent: str | None) -> in
     return at if source.text.count("/*", at, line) > source.text.count("*/", at, line) else comment
 
 
-def _without_first(source: Source, parent: Object, following: int, comma: int | None) -> str:
+def _without_first(source: Source, parent: Object, following: int, comma: int) -> str:
     text = source.text
     member = parent.members[0]
-    end = member.end if comma is None else comma + 1
+    end = member.end if comma < 0 else comma + 1
     if len(parent.members) > 1:
-        return text[: member.start] + text[source.after_blank(end) :]
+        return text[: member.start] + text[_after_blank(text, end) :]
     begin = source.end_of_blank(member.start, parent.start + 1)
     has_comments = begin > parent.start + 1 or bool(text[end:following].strip())
     return text[:begin] + text[end if has_comments else following :]
@@ -388,12 +352,6 @@ def _without_first(source: Source, parent: Object, following: int, comma: int | 
 
 def _member(source: Source, name: str, value: Any, indent: str | None) -> str:
     return f"{json.dumps(name, ensure_ascii=False)}: {_written(source, value, indent)}"
-
-
-def _replacement(source: Source, node: Object, member: Member, value: Any) -> str:
-    if source.indent_of_members(node) is None:
-        return _written(source, value, None)
-    return _written(source, value, source.indent_of_line(member.start))
 
 
 def _written(source: Source, value: Any, indent: str | None) -> str:

@@ -23,44 +23,11 @@ def _of_the_package(machine: Machine) -> list[Path]:
     return [machine.local_data, machine.settings]
 
 
-def _claude_code(machine: Machine) -> list[Path]:
-    return [(machine.directory("CLAUDE_CONFIG_DIR") or machine.home) / ".claude.json"]
-
-
-def _codex(machine: Machine) -> list[Path]:
-    return [(machine.directory("CODEX_HOME") or machine.home / ".codex") / "config.toml"]
-
-
-def _gemini(machine: Machine) -> list[Path]:
-    home = machine.directory("GEMINI_CLI_HOME") or machine.home
-    return [home / ".gemini" / "settings.json"]
-
-
-def _opencode(machine: Machine) -> list[Path]:
-    folder = machine.dot_config / "opencode"
-    return [folder / "opencode.jsonc", folder / "opencode.json"]
-
-
-def _copilot(machine: Machine) -> list[Path]:
-    folder = machine.directory("COPILOT_HOME") or machine.home / ".copilot"
-    return [folder / "mcp-config.json"]
-
-
-def _cline(machine: Machine) -> list[Path]:
-    storage = machine.settings / "Code/User/globalStorage/saoudrizwan.claude-dev"
-    return [storage / "settings/cline_mcp_settings.json"]
-
-
 def _cline_cli(machine: Machine) -> list[Path]:
     own = machine.directory("CLINE_MCP_SETTINGS_PATH")
     folder = machine.directory("CLINE_DIR") or machine.home / ".cline"
     data = machine.directory("CLINE_DATA_DIR") or folder / "data"
     return [own or data / "settings/cline_mcp_settings.json"]
-
-
-def _continue(machine: Machine) -> list[Path]:
-    folder = machine.directory("CONTINUE_GLOBAL_DIR") or machine.home / ".continue"
-    return [folder / "mcpServers/mq9.json"]
 
 
 def _environment(option: str, launch: Launch) -> list[str]:
@@ -110,7 +77,9 @@ _ALL = (
     Host(
         name="claude-code",
         title="Claude Code",
-        user_files=_claude_code,
+        user_files=lambda machine: [
+            (machine.directory("CLAUDE_CONFIG_DIR") or machine.home) / ".claude.json"
+        ],
         project_files=[".mcp.json"],
         members={"type": "stdio"},
         command=HostCommand(
@@ -137,7 +106,9 @@ _ALL = (
     Host(
         name="codex",
         title="Codex",
-        user_files=_codex,
+        user_files=lambda machine: [
+            (machine.directory("CODEX_HOME") or machine.home / ".codex") / "config.toml"
+        ],
         project_files=[".codex/config.toml"],
         servers_key="mcp_servers",
         text=toml_text,
@@ -146,7 +117,9 @@ _ALL = (
     Host(
         name="gemini",
         title="Gemini CLI",
-        user_files=_gemini,
+        user_files=lambda machine: [
+            (machine.directory("GEMINI_CLI_HOME") or machine.home) / ".gemini/settings.json"
+        ],
         project_files=[".gemini/settings.json"],
         command=HostCommand(
             "gemini", _gemini_add, lambda key: ["mcp", "remove", "--scope", "user", key]
@@ -155,7 +128,9 @@ _ALL = (
     Host(
         name="opencode",
         title="opencode",
-        user_files=_opencode,
+        user_files=lambda machine: [
+            machine.dot_config / "opencode" / name for name in ("opencode.jsonc", "opencode.json")
+        ],
         project_files=["opencode.json", "opencode.jsonc"],
         servers_key="mcp",
         members={"type": "local"},
@@ -165,18 +140,31 @@ _ALL = (
     Host(
         name="copilot",
         title="GitHub Copilot CLI",
-        user_files=_copilot,
+        user_files=lambda machine: [
+            (machine.directory("COPILOT_HOME") or machine.home / ".copilot") / "mcp-config.json"
+        ],
         project_files=[".github/mcp.json"],
         members={"type": "local", "tools": ["*"]},
         command=HostCommand("copilot", _behind_dashes, lambda key: ["mcp", "remove", key]),
     ),
     # Its own command takes no variables.
-    Host(name="cline", title="Cline in VS Code", user_files=_cline),
+    Host(
+        name="cline",
+        title="Cline in VS Code",
+        user_files=lambda machine: [
+            machine.settings
+            / "Code/User/globalStorage/saoudrizwan.claude-dev/settings"
+            / "cline_mcp_settings.json"
+        ],
+    ),
     Host(name="cline-cli", title="Cline CLI", user_files=_cline_cli),
     Host(
         name="continue",
         title="Continue",
-        user_files=_continue,
+        user_files=lambda machine: [
+            (machine.directory("CONTINUE_GLOBAL_DIR") or machine.home / ".continue")
+            / "mcpServers/mq9.json"
+        ],
         project_files=[".continue/mcpServers/mq9.json"],
     ),
 )
@@ -184,11 +172,7 @@ HOSTS: Mapping[str, Host] = {host.name: host for host in _ALL}
 
 
 def host_named(name: str) -> Host:
-    """Return the host of a name.
-
-    Raises:
-        InvalidRequest: It is none of those above.
-    """
+    """Return the host of a name."""
     try:
         return HOSTS[name]
     except KeyError:

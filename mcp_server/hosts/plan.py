@@ -30,11 +30,8 @@ class Plan:
     """What is to be done to a host's configuration.
 
     Attributes:
-        host: The host whose configuration it is.
-        machine: Where the host runs.
         config: The change to the configuration. Where this is a link, to what it leads to.
         undo: The change to the file beside it that says how to undo.
-        key: What the host calls the server.
         entry: What is to be written; None when it is to be taken out.
         line: The host's own command that changes the configuration; empty where it is edited.
     """
@@ -117,11 +114,6 @@ def plan_install(entry: Entry, machine: Machine, *, edit: bool = False) -> Plan:
     password or token, on the command line) or what it might lose (comments, an entry that is there
     already).
 
-    Args:
-        entry: What is to stand there.
-        machine: Where the host runs.
-        edit: Whether to edit the file in any case.
-
     Raises:
         InvalidRequest: The host has no such scope, or its configuration cannot be read; the error
             then holds what to paste into it.
@@ -161,9 +153,6 @@ def plan_undo(
     """Plan to put back what was in the place of our entry before it was first written.
 
     Args:
-        host: The host whose configuration it is in.
-        machine: Where the host runs.
-        key: What the host calls the server.
         scope: As it was when the entry was written.
         edit: Whether to edit the file even where the host has a command that takes it out.
 
@@ -200,10 +189,7 @@ def _text_without(
     """Return the configuration as if our entry had not been written; None for no file.
 
     Args:
-        host: The host whose configuration it is.
-        config: The configuration.
         undo: What else is remembered of it.
-        key: What the host calls the server.
         old: What stood in the place of our entry; None where nothing did.
     """
     servers = (host.servers_key,)

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def parse(text: str) -> Any:
-    """Read a document.
-
-    Raises:
-        InvalidRequest: It is not TOML.
-    """
+    """Read a document."""
     return _document(text).unwrap()
 
 
@@ -45,12 +41,8 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
     """Return the document with an entry set.
 
     Args:
-        text: The document.
         path: Names the entry. What is missing on the way to it is made.
         value: What it is to be; text is JSON.
-
-    Raises:
-        InvalidRequest: As in ``find``.
     """
     import tomlkit  # noqa: PLC0415
 
@@ -66,11 +58,7 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
 
 
 def drop(text: str, path: Sequence[str]) -> str:
-    """Return the document without an entry; as it is where there is no such entry.
-
-    Raises:
-        InvalidRequest: As in ``find``.
-    """
+    """Return the document without an entry; as it is where there is no such entry."""
     import tomlkit  # noqa: PLC0415
 
     document = _document(text)
@@ -84,11 +72,7 @@ def drop(text: str, path: Sequence[str]) -> str:
 
 
 def is_empty(text: str, path: Sequence[str] = ()) -> bool:
-    """Tell whether the table at a path is there and empty; by default the whole document.
-
-    Raises:
-        InvalidRequest: As in ``find``.
-    """
+    """Tell whether the table at a path is there and empty; by default the whole document."""
     if not path:
         return not text.strip()
     parent = _parent(_document(text), path)

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, get_args
@@ -40,9 +40,7 @@ class Use:
     """An entry by which a host starts this server.
 
     Attributes:
-        host: The host.
         scope: Whose configuration has the entry.
-        launch: What the entry runs.
     """
 
     host: Host
@@ -97,10 +95,12 @@ def find_uses(machine: Machine) -> tuple[list[Use], list[Check]]:
     """
     uses: list[Use] = []
     checks: list[Check] = []
-    for host, scope in _places():
-        found, said = _look(host, scope, machine)
-        uses += found
-        checks += said
+    for host in HOSTS.values():
+        for scope in get_args(Scope):
+            if scope == "user" or host.project_files:
+                found, said = _look(host, scope, machine)
+                uses += found
+                checks += said
     return uses, checks
 
 
@@ -124,13 +124,6 @@ def broker_of(url: str | None) -> str:
         replace(one, host="127.0.0.1" if is_loopback(one.host.lower()) else one.host.lower()).url
         for one in members
     )
-
-
-def _places() -> Iterator[tuple[Host, Scope]]:
-    for host in HOSTS.values():
-        for scope in get_args(Scope):
-            if scope == "user" or host.project_files:
-                yield host, scope
 
 
 def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[Use], list[Check]]:
@@ -274,11 +267,6 @@ _TAKES_VALUE = {flag(name): takes_value(name) for name in FOR_STDIO}
 
 def own_launch(launch: Launch, machine: Machine, python: str = sys.executable) -> Launch:
     """Return what runs this installation's program as a project's entry would.
-
-    Args:
-        launch: What the entry says.
-        machine: Where the project lies.
-        python: The running Python.
 
     Returns:
         The program by its absolute path: a module would be looked for in the project first.

@@ -39,14 +39,7 @@ class AccessTokens:
     """Verifies the JWTs that an authorization server issues for this resource.
 
     Args:
-        issuer: The URL of the authorization server, as its tokens spell it.
         resource: The URL of this server, which a token has to name as its audience.
-        clock: Measures the age of the keys.
-        claim: The claim that names the agent.
-        scopes: The scopes that a token must have.
-
-    Raises:
-        InvalidRequest: A URL, the claim or a scope is none.
     """
 
     def __init__(
@@ -70,12 +63,7 @@ class AccessTokens:
         self.scopes = tuple(scopes)
         self._claim = claim
         self._keys = KeySet(issuer, clock)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Keep the keys of the authorization server, while inside."""
-        async with self._keys.running():
-            yield
+        self.running = self._keys.running
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return what a token stands for; None when it is not valid here.
@@ -88,8 +76,6 @@ class AccessTokens:
         try:
             claims = await self._verified(token)
             agent = agent_named(claims.get(self._claim))
-        except KeysUnavailable as error:
-            raise CannotVerify(str(error)) from error
         except (jwt.PyJWTError, InvalidRequest) as error:
             _logger.info("a token is refused: %s", error)
             return None
@@ -104,12 +90,7 @@ class AccessTokens:
         )
 
     async def _verified(self, token: str) -> dict[str, Any]:
-        """Return the claims of a valid token.
-
-        Raises:
-            PyJWTError: It is not valid.
-            KeysUnavailable: The keys cannot be fetched, so it cannot be verified.
-        """
+        """Return the claims of a valid token."""
         header = jwt.get_unverified_header(token)
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
@@ -170,11 +151,7 @@ def agent_named(value: object) -> str:
 
 
 def check_apart(agents: Iterable[str]) -> None:
-    """Check that agents with tokens of their own cannot be taken for those of a claim.
-
-    Raises:
-        InvalidRequest: One of them could.
-    """
+    """Check that agents with tokens of their own cannot be taken for those of a claim."""
     for agent in agents:
         if addresses.slug(agent).split(".")[0] in {_PLAIN, _HASHED}:
             raise InvalidRequest(
@@ -201,12 +178,6 @@ _BY_CURVE = {
 ALGORITHMS = frozenset([*_RSA, *(one for names in _BY_CURVE.values() for one in names)])
 
 
-class KeysUnavailable(Mq9Error):
-    """The keys cannot be fetched at the moment, so tokens cannot be verified."""
-
-    code = "unavailable"
-
-
 class KeySet:
     """The keys that an authorization server signs with.
 
@@ -217,7 +188,6 @@ class KeySet:
     Args:
         issuer: The URL of the authorization server, whose metadata (RFC 8414 or OpenID Connect)
             says where its keys are.
-        clock: Measures the age of the keys and the time that a fetch takes.
     """
 
     def __init__(self, issuer: str, clock: Clock) -> None:
@@ -228,15 +198,14 @@ class KeySet:
         self._tried_ms: int | None = None
         self._has_failed = False
         self._fetching: asyncio.Task[None] | None = None
-        self._http: httpx2.AsyncClient | None = None
+        # What is on this machine is not asked for through a proxy.
+        trust_env = not is_loopback(urlsplit(issuer).hostname or "")
+        self._http = httpx2.AsyncClient(timeout=None, trust_env=trust_env)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Fetch the keys and keep them, while inside."""
-        # What is on this machine is not asked for through a proxy.
-        trust_env = not is_loopback(urlsplit(self._issuer).hostname or "")
-        async with httpx2.AsyncClient(timeout=None, trust_env=trust_env) as http:
-            self._http = http
+        async with self._http:
             self._begin_fetch()
             try:
                 yield
@@ -253,7 +222,7 @@ class KeySet:
             algorithm: What it is to be used with, one of ``ALGORITHMS``.
 
         Raises:
-            KeysUnavailable: It is not known, and cannot be fetched.
+            CannotVerify: It is not known, and cannot be fetched.
         """
         age_ms = self._age_ms
         found = None if age_ms > _USABLE_MS else self._find(kid, algorithm)
@@ -265,7 +234,7 @@ class KeySet:
         if self._fetching is not None:
             await asyncio.wait([self._fetching])
         if self._has_failed or self._age_ms > _USABLE_MS:
-            raise KeysUnavailable("the keys of the authorization server cannot be fetched")
+            raise CannotVerify("the keys of the authorization server cannot be fetched")
         return self._find(kid, algorithm)
 
     @property
@@ -339,12 +308,7 @@ class KeySet:
         raise InvalidRequest("; ".join(missing))
 
     async def _json(self, url: str) -> dict[str, Any]:
-        """Fetch a JSON object of bounded size.
-
-        Raises:
-            InvalidRequest: There is none.
-        """
-        assert self._http is not None  # noqa: S101  # it runs
+        """Fetch a JSON object of bounded size."""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         async with self._http.stream("GET", url, headers=headers) as response:
             if response.status_code != 200:
@@ -364,11 +328,7 @@ class KeySet:
 
 
 def _usable(keys: Any) -> dict[tuple[str | None, str], PyJWK]:
-    """Return the keys that tokens may be signed with, by id and algorithm.
-
-    Raises:
-        InvalidRequest: There are none, or too many.
-    """
+    """Return the keys that tokens may be signed with, by id and algorithm."""
     if not isinstance(keys, list) or len(keys) > _MAX_KEYS:
         raise InvalidRequest(f"keys: it is not a list of at most {_MAX_KEYS}")
     found: dict[tuple[str | None, str], PyJWK] = {}

@@ -57,11 +57,7 @@ class KnownTokens:
 
 
 def verifier_named(name: str) -> TokenVerifier:
-    """Return the verifier that ``package.module:attribute`` names; a class is instantiated.
-
-    Raises:
-        InvalidRequest: There is none.
-    """
+    """Return the verifier that ``package.module:attribute`` names; a class is instantiated."""
     try:
         found: Any = pkgutil.resolve_name(name)
         verifier = found() if isinstance(found, type) else found
@@ -78,7 +74,6 @@ def authenticated(
     """Return an app that answers only requests with a good bearer token.
 
     Args:
-        app: Answers them.
         verifier: Knows the tokens; without it and ``authorization`` every request is answered.
         authorization: Knows those of an authorization server, which clients are told of.
     """
@@ -104,12 +99,7 @@ def _try_again(_connection: HTTPConnection, error: AuthenticationError) -> Respo
 
 
 class _Challenge:
-    """Adds the scopes that are needed to answers that ask for a token.
-
-    Args:
-        app: Asks for it.
-        scopes: The scopes.
-    """
+    """Adds the scopes that are needed to answers that ask for a token."""
 
     def __init__(self, app: ASGIApp, scopes: Sequence[str]) -> None:
         self._app = app
@@ -147,7 +137,6 @@ class _Either:
     """Verifies access tokens, and those of another verifier, which are good for everything.
 
     Args:
-        authorization: Knows the access tokens.
         other: Knows the others; it is asked first.
     """
 

@@ -44,7 +44,6 @@ async def mcp_routes(
     """Make the routes of a server, which are served while inside.
 
     Args:
-        server: The MCP server.
         verifier: Knows the bearer tokens; without it and ``authorization`` anybody may call.
         stateless: Whether clients of the older protocol get no session.
         hosts: Names, beside those of loopback, by which clients may call this machine.
@@ -52,9 +51,6 @@ async def mcp_routes(
         sessions: How many sessions there may be, and how long they may be idle.
         authorization: Knows those of an authorization server, which clients are pointed to.
         clock: Measures how long sessions are idle; the machine's when not given.
-
-    Raises:
-        InvalidRequest: An origin is none.
     """
     manager = StreamableHTTPSessionManager(
         server, stateless=stateless, session_idle_timeout=None, max_sessions=None
@@ -86,9 +82,6 @@ class _NoReplay:
 
     Events have no ids here, so a client that names one has it from elsewhere. The SDK, which keeps
     no events unless it is given a store, would not answer it at all.
-
-    Args:
-        app: Answers the requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -127,13 +120,9 @@ class KnownOrigins:
     a page of an origin that is given can read the answers in a browser.
 
     Args:
-        app: Answers the other requests.
         hosts: Names, beside those of loopback, by which clients may call this machine.
         origins: Origins of web pages, each ``scheme://host`` with or without a port, which may be
             ``*``.
-
-    Raises:
-        InvalidRequest: An origin is none.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str]) -> None:

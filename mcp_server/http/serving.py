@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import typer
@@ -15,7 +15,8 @@ from starlette.routing import BaseRoute
 from mcp_server.callers import Callers, Connect, connect_to
 from mcp_server.http.authentication import KnownTokens
 from mcp_server.http.routes import PATH, mcp_routes
-from mcp_server.http.settings import HttpSettings, check_names
+from mcp_server.http.settings import Access, check_names
+from mcp_server.options import Options
 from mcp_server.server import make_server
 from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, Settings, refuse_auto
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
@@ -30,21 +31,8 @@ from mq9.transport.open import default_url, shown_url
 _logger = logging.getLogger("mq9.mcp")
 
 
-async def serve_http(
-    settings: Settings,
-    agent: str | None,
-    mail_address: str | None,
-    url: str | None,
-    http: HttpSettings,
-) -> None:
+async def serve_http(options: Options, settings: Settings, access: Access) -> None:
     """Serve MCP over HTTP, until SIGTERM or Ctrl-C.
-
-    Args:
-        settings: What is offered.
-        agent: The agent that calls where no token says so.
-        mail_address: Its mailbox; the slug of its name when not given.
-        url: The broker; None for the default one.
-        http: Where, and who may call.
 
     Raises:
         InvalidRequest: The broker cannot be used with those tokens.
@@ -52,29 +40,48 @@ async def serve_http(
     """
     stop = asyncio.Event()
     stop_on_signals(stop.set)
-    if http.is_open:
-        connect = connect_to(url)
-    elif is_in_process(url):
-        connect = _connect_in_process(url, http.agents)
+    url = options.server or default_url()
+    is_in_process = url.startswith(("memory:", "sqlite:"))
+    if access.is_open:
+        connect = connect_to(options.server)
+    elif is_in_process:
+        Mq9Client(url)  # a URL that is none is told now
+
+        # An agent that is known by a verifier or an access token alone is configured as it calls.
+        def connect(agent: str) -> Mq9Client:
+            return Mq9Client(url, agent=agent, agents={agent: None, **access.agents})
     else:
-        connect = _connect_by_token(url or default_url(), http)
-        await _refuse_open_server(url or default_url())
-    callers = Callers(connect, settings, agent=agent, mail_address=mail_address)
-    server = make_server(callers, settings, pushes=not http.stateless, state_key=http.state_key)
-    if is_in_process(url):
-        await callers.make_mailboxes(http.agents)
-    hosts = http.hosts if is_loopback(http.host) else (http.host, *http.hosts)
-    with await listening("port", http.host, http.port) as listener:
+        connect = _connect_by_token(url, options, access)
+        await _refuse_open_server(url)
+    callers = Callers(connect, settings, agent=options.agent, mail_address=options.mail_address)
+    server = make_server(
+        callers, settings, pushes=not options.stateless, state_key=options.state_key
+    )
+    if is_in_process:
+        await callers.make_mailboxes(access.agents)
+    own = () if is_loopback(options.host) else (options.host,)
+    with await listening("port", options.host, options.port) as listener:
         address, port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         at = f"http://{shown}:{port}{PATH}"
+        authorization = None
+        if options.authorization_server is not None:
+            from mcp_server.http.access_tokens import AccessTokens  # noqa: PLC0415  # seldom needed
+
+            authorization = AccessTokens(
+                options.authorization_server,
+                options.resource or at,
+                SystemClock(),
+                claim="sub" if options.agent_claim is None else options.agent_claim,
+                scopes=options.scope or (),
+            )
         async with mcp_routes(
             server,
-            verifier=http.verifier,
-            stateless=http.stateless,
-            hosts=hosts,
-            origins=http.origins,
-            authorization=http.authorization(at, SystemClock()),
+            verifier=access.verifier,
+            stateless=options.stateless,
+            hosts=(*own, *access.hosts),
+            origins=options.allow_origin or (),
+            authorization=authorization,
         ) as routes:
             app = Starlette(routes=routes)
             app.router.redirect_slashes = False
@@ -83,23 +90,15 @@ async def serve_http(
                 await stop.wait()
 
 
-def _connect_in_process(url: str | None, agents: Mapping[str, Sequence[str] | None]) -> Connect:
-    """Return what makes an authenticated agent's client of a broker in this process.
-
-    An agent that is known by a verifier or an access token alone is configured while it calls.
-    """
-    Mq9Client(url)
-    return lambda agent: Mq9Client(url, agent=agent, agents={agent: None, **agents})
-
-
-def _connect_by_token(url: str, http: HttpSettings) -> Connect:
+def _connect_by_token(url: str, options: Options, access: Access) -> Connect:
     """Return what makes an authenticated agent's client of a server, with its own bearer token.
 
     Raises:
         InvalidRequest: The server cannot know the agents by their tokens.
     """
-    if not isinstance(http.verifier, KnownTokens) or http.authorization_server is not None:
-        name = "verifier" if http.authorization_server is None else "authorization_server"
+    is_verified = options.authorization_server is None
+    if not (isinstance(access.verifier, KnownTokens) and is_verified):
+        name = "verifier" if is_verified else "authorization_server"
         raise InvalidRequest(
             f"{name}: a server knows agents by its own users file, so give that as --tokens, "
             "or a broker in this process as --server"
@@ -120,11 +119,7 @@ def _connect_by_token(url: str, http: HttpSettings) -> Connect:
 
 
 async def _refuse_open_server(url: str) -> None:
-    """Refuse a server that lets anybody in, since it would take what agents send for claims.
-
-    Raises:
-        InvalidRequest: It does.
-    """
+    """Refuse a server that lets anybody in, since it would take what agents send for claims."""
     try:
         async with Mq9Client(url):
             pass
@@ -137,11 +132,6 @@ async def _refuse_open_server(url: str) -> None:
         f"server: {shown_url(url)} lets anybody in, so it cannot tell the agents of --tokens "
         "apart; start it with the same file as --users"
     )
-
-
-def is_in_process(url: str | None) -> bool:
-    """Tell whether a URL means a broker in this process, by default the default one."""
-    return (url or default_url()).startswith(("memory:", "sqlite:"))
 
 
 @asynccontextmanager

@@ -47,11 +47,7 @@ class _Session:
     """An open session.
 
     Attributes:
-        owner: The credential that opened it; with another one it is not found.
-        agent: The agent that it counts for.
-        ending: The request that ends it.
         in_work: How many requests are in work, open streams included.
-        timer: Ends it when it has been idle for too long.
     """
 
     owner: AuthorizationContext | None
@@ -68,11 +64,6 @@ class Sessions:
     that ends it. An idle session is ended by such a DELETE, made here: the SDK has no other public
     way to end one from outside. Its own idle timeout goes by the event loop's clock and reports to
     nobody which session has ended, so that the sessions of an agent could not be counted.
-
-    Args:
-        app: Serves streamable HTTP.
-        clock: Measures how long a session is idle.
-        limits: How many sessions there may be, and for how long.
     """
 
     def __init__(self, app: ASGIApp, clock: Clock, limits: SessionLimits) -> None:

@@ -34,9 +34,6 @@ class EarlyResponder:
     A request to listen for changes of lists is acknowledged at once, since clients wait for that
     before they ask for the tools. No list ever changes.
 
-    Args:
-        answers: The answers.
-
     Attributes:
         listening: The ids of the requests to listen that were acknowledged; the SDK acknowledges
             them once more.
@@ -206,7 +203,6 @@ class Answers:
     """The answers that a server with some settings gives.
 
     Args:
-        settings: What it offers.
         identity: The agent that it serves; None while that is not known.
 
     Attributes:
@@ -241,7 +237,6 @@ class Answers:
 
         Args:
             version: A version of the protocol that has an era.
-            method: What is asked.
         """
         recorded = self._results[self._versions[version]].get(method)
         if recorded is None or (method == _OF_THE_AGENT and not self._is_known):

@@ -10,12 +10,11 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from io import StringIO, TextIOWrapper
 from pathlib import Path
 from threading import Lock, Semaphore, Thread
-from typing import BinaryIO, NoReturn, TextIO
+from typing import BinaryIO, NamedTuple, NoReturn, TextIO
 
 from mcp_server.options import FIELDS, FOR_STDIO, LOG_LEVELS, Options, flag, takes_value
 from mcp_server.settings import AUTO, Settings
@@ -32,17 +31,11 @@ PLAIN_URL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What the program is started with.
-
-    Attributes:
-        settings: What is offered.
-        identity: The agent that the host is; None when its first request says that.
-    """
+class Start(NamedTuple):
+    """What the program is started with: what it offers, and to whom."""
 
     settings: Settings
-    identity: Identity | None
+    identity: Identity | None  # None when the host's first request says who it is
 
 
 class _Doubt(Exception):
@@ -75,10 +68,6 @@ def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Star
 
 def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> StdinReader | None:
     """Answer the first requests on standard input, if that is served, until the SDK takes over.
-
-    Args:
-        arguments: The command line.
-        environment: The environment variables.
 
     Returns:
         What reads standard input; None where nothing is answered here.
@@ -146,7 +135,6 @@ class StdinReader:
 
     Args:
         responder: Answers; None to answer nothing.
-        reading: What the client writes.
         writing: Where the answers go, until the SDK takes over.
     """
 

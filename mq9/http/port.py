@@ -46,11 +46,7 @@ class HttpLimits:
 
 
 class Connections:
-    """The connections of one port.
-
-    Args:
-        limits: How many there may be.
-    """
+    """The connections of one port."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
@@ -180,13 +176,7 @@ _GRACE_S = 1  # for requests in work when the port is closed
 async def listening(name: str, host: str, port: int) -> socket.socket:
     """Return a socket that listens, on the IPv4 address where a name has both kinds.
 
-    Args:
-        name: What the port is called in an error.
-        host: The address.
-        port: The port, 0 to 65535; 0 lets the system choose.
-
     Raises:
-        InvalidRequest: There is no such port.
         Unreachable: Nobody can listen there.
     """
     if not 0 <= port <= 65535:
@@ -210,8 +200,6 @@ class _Requests:
     """An app whose requests can be ended: a stream of events would never end by itself.
 
     Args:
-        app: Answers them.
-        connections: Tell whether there are too many.
         always: Paths that are answered even then.
     """
 
@@ -296,9 +284,6 @@ async def serving(
     The app's own lifespan is not run, and signals are left to the program.
 
     Args:
-        app: Answers the requests.
-        listener: A bound stream socket.
-        limits: How many connections it takes, and how long they may keep silent.
         always: Paths that are answered however many requests are in work.
     """
     connections = Connections(limits)

@@ -4,12 +4,11 @@ The paths of Windows and macOS are worked out here from values; they were not lo
 """
 
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from mcp_server.hosts.host import Machine
-from mcp_server.hosts.known import HOSTS, host_named
+from mcp_server.hosts.known import HOSTS
 from mq9 import InvalidRequest
 
 CLINE = "Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"
@@ -33,21 +32,9 @@ def machine(platform: str, root: Path, **environment: str) -> Machine:
         ("vscode", "win32", "roaming/Code/User/mcp.json"),
         ("vscode", "darwin", "home/Library/Application Support/Code/User/mcp.json"),
         ("vscode", "linux", "xdg/Code/User/mcp.json"),
-        (
-            "cline",
-            "win32",
-            f"roaming/{CLINE}",
-        ),
-        (
-            "cline",
-            "darwin",
-            f"home/Library/Application Support/{CLINE}",
-        ),
-        (
-            "cline",
-            "linux",
-            f"xdg/{CLINE}",
-        ),
+        ("cline", "win32", f"roaming/{CLINE}"),
+        ("cline", "darwin", f"home/Library/Application Support/{CLINE}"),
+        ("cline", "linux", f"xdg/{CLINE}"),
         *(
             (name, platform, place)
             for name, place in [
@@ -184,19 +171,6 @@ def test_the_file_of_a_project(tmp_path: Path, name: str, place: str, platform: 
 def test_some_hosts_have_no_files_in_projects(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidRequest, match=r"project: .* has no configuration in projects"):
         HOSTS[name].file(machine("linux", tmp_path), "project")
-
-
-def test_a_scope_is_one_of_two(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="scope: 'global' is neither user nor project"):
-        HOSTS["cursor"].file(machine("linux", tmp_path), cast("Any", "global"))
-
-
-def test_a_host_is_found_by_its_name() -> None:
-    assert host_named("vscode").title == "VS Code"
-    with pytest.raises(
-        InvalidRequest, match="host: 'emacs' is none of claude-desktop, claude-code, cursor, vscode"
-    ):
-        host_named("emacs")
 
 
 def test_this_machine_is_described_by_its_environment(

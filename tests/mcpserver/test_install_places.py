@@ -153,16 +153,6 @@ def test_the_same_entry_in_an_open_file_is_a_change_of_its_mode(here: Machine) -
     assert mode(path) == 0o600
 
 
-@unix
-def test_what_is_no_secret_leaves_the_mode_as_it_is(here: Machine) -> None:
-    path = CURSOR.file(here)
-    path.parent.mkdir(parents=True)
-    path.write_text("{}")
-    path.chmod(0o644)
-    plan_install(make_entry(CURSOR, here, server="nats://mail.example"), here).apply()
-    assert mode(path) == 0o644
-
-
 def test_what_is_shown_holds_no_password(here: Machine) -> None:
     for name in ("cursor", "codex", "opencode"):
         host = HOSTS[name]
@@ -330,13 +320,3 @@ def test_on_windows_only_a_program_is_run_and_no_script(with_home: Machine) -> N
 )
 def test_an_entry_is_read_whoever_wrote_it(entry: object, launch: Launch | None) -> None:
     assert Launch.read(entry) == launch
-
-
-def test_an_option_is_found_in_both_spellings() -> None:
-    launch = Launch("x", ("--agent=a", "--server", "u", "--last"))
-    assert [launch.option(one) for one in ("--agent", "--server", "--last", "--none")] == [
-        "a",
-        "u",
-        None,
-        None,
-    ]

@@ -15,7 +15,6 @@ from mcp_server import Callers, Settings, make_server
 from mcp_server.naming import WorkingDirectory, directory_in, name_of
 from mq9.address import slug
 from mq9.operations import ALL
-from tests.mcpserver.calling import refused
 from tests.mcpserver.programs import MQ9_MCP
 
 HOME = Path("/home/me")
@@ -41,10 +40,6 @@ def test_a_name_is_made_of_host_and_project(host, project, name):
 
     assert made == name
     assert Settings().identity(made).mail_address == slug(made) == made.replace("-", ".")
-
-
-def test_names_of_projects_without_letters_differ():
-    assert name_of("a", "项目") != name_of("a", "翻译")
 
 
 @pytest.mark.parametrize(
@@ -221,16 +216,3 @@ async def test_a_program_is_named_after_its_directory(tmp_path, era):
     assert "mq9_whoami tells who you are" in told
     assert "mq9://mailbox/claude.code.my.garden" in {one.uri for one in listed}
     assert who.structured_content["name"] == "claude-code-my-garden"
-
-
-def test_over_http_there_is_no_one_host_to_be_named_after():
-    said = (
-        "agent: 'auto' names the agent after the one host that starts this program; over HTTP give "
-        "a name, or let tokens say who asks"
-    )
-    assert refused("--http", "--agent", "auto") == said
-    assert refused("--http", MQ9_AGENT="auto") == said
-
-
-def test_it_has_no_mailbox_of_its_own_choice():
-    assert refused("--agent", "auto", "--mail-address", "desk").startswith("mail_address: 'desk'")

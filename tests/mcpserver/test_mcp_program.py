@@ -43,6 +43,14 @@ def tokens(tmp_path):
         ("--http", "agent: say who the host is among the agents, with --agent NAME"),
         ("--agent !!!", "mail_address: '!!!' has no letter a-z and no digit to make one of; give"),
         ("--agent a --mail-address Bad", "invalid mail_address: 'Bad'; use 1 to 128"),
+        (
+            "--agent auto --mail-address desk",
+            "mail_address: 'desk' is one mailbox, and agents that",
+        ),
+        (
+            "--http --agent auto",
+            "agent: 'auto' names the agent after the one host that starts this",
+        ),
         ("--agent a --tokens TOKENS", "tokens: it is for --http, which is not given"),
         ("--agent a --verifier x:y", "verifier: it is for --http"),
         ("--agent a --stateless", "stateless: it is for --http"),
@@ -164,7 +172,7 @@ def test_without_the_package_the_other_commands_are_there(tmp_path):
 def test_as_a_module_without_the_package_it_says_so_in_a_sentence(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mcp'] = None\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    for arguments in ([], ["--agent", "a"], ["install", "cursor"], ["doctor"]):
+    for arguments in ([], ["install", "cursor"]):
         done = run(sys.executable, "-m", "mcp_server", *arguments, env=environment)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("error: the command line needs mcp")

@@ -160,23 +160,21 @@ def test_a_client_that_listens_first_has_its_tools_before_the_sdk_is_there(start
     assert ACKNOWLEDGED not in program.end()
 
 
-@pytest.mark.parametrize(
-    ("meta", "notifications"),
-    [
+def test_other_requests_to_listen_wait_for_the_sdk(start):
+    others = (
         (META, LISTS | {"resourceSubscriptions": ["mq9://mailbox/desk"]}),
         (META, {"toolsListChanged": 1}),
         (META, None),
         ({}, LISTS),
-    ],
-    ids=["a mailbox", "no boolean", "nothing", "older"],
-)
-def test_other_requests_to_listen_wait_for_the_sdk(start, meta, notifications):
+    )
     program = start()
-    program.ask("server/discover", 1, _meta=META)
-    program.say("subscriptions/listen", 2, _meta=meta, notifications=notifications)
-    program.ask("tools/list", 3, _meta=META)
+    program.ask("server/discover", "first", _meta=META)
+    for number, (meta, notifications) in enumerate(others):
+        program.say("subscriptions/listen", number, _meta=meta, notifications=notifications)
+        program.ask("tools/list", f"behind {number}", _meta=META)
     program.let_through()
-    assert program.hear()  # of the SDK, be it an acknowledgement or an error
+    for _ in others:
+        assert program.hear()  # of the SDK, be it an acknowledgement or an error
     program.end()
 
 

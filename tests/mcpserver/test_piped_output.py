@@ -35,12 +35,6 @@ def pipe():
         yield read_end, write_end
 
 
-async def test_what_was_written_is_in_the_pipe(pipe):
-    reading, writing = pipe
-    await PipedOutput(writing).write("käse\n")
-    assert os.read(reading.fileno(), 100).decode() == "käse\n"
-
-
 # All of it is more than a pipe holds.
 @pytest.mark.parametrize(
     "texts",
