@@ -116,7 +116,7 @@ class ToolConnection:
         if known.any_loop:
             return known
         own = self._own.get(asyncio.get_running_loop())
-        return None if own is None else await own.connect()
+        return None if own is None else await own.open()
 
     def enter(self) -> None:
         """Let the running event loop have a client of its own until ``leave``."""
@@ -144,7 +144,7 @@ class ToolConnection:
             self._client = self._make_client()
         client = self._client
         if not client.is_connected:
-            await client.connect()
+            await client.open()
         return client
 
     def close(self) -> None:

@@ -165,7 +165,7 @@ class Callers:
             if evicted is not None:
                 await evicted.close()
             try:
-                await agent.client.connect()
+                await agent.client.open()
             except Exception as error:  # a model can only tell its user, whatever it is
                 raise unreachable(error) from error
             session = self._session(context)

@@ -228,7 +228,7 @@ class MailboxWorker:
             raise InvalidRequest("worker: it was started before; make another one")
         await self._runs.check()
         if not self._client.is_connected:
-            await self._client.connect()
+            await self._client.open()
         try:
             await self._begin()
         except BaseException:

@@ -100,7 +100,7 @@ class Call:
         )
         try:
             async with asyncio.timeout(self.timeout):
-                await client.connect()
+                await client.open()
         except TimeoutError:
             raise Unreachable(
                 f"no mq9 broker answers at {self.shown_url} within {self.timeout:g} s"

@@ -15,7 +15,6 @@ from mq9.client.gathering import GatherMethods
 from mq9.client.options import ClientOptions
 from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings, checked
-from mq9.errors import InvalidRequest
 from mq9.models import Message, bind
 from mq9.protocol import checks
 from mq9.protocol.reserved import Reserved
@@ -26,7 +25,7 @@ from mq9.transport.open import check_url, default_url, open_transport, shown_url
 class Mq9Client(GatherMethods, AgentMethods):
     """Talks to one mq9 broker.
 
-    Use it as an async context manager, or call ``connect`` and ``close``; ``await
+    Use it as an async context manager, or call ``open`` and ``close``; ``await
     Mq9Client.connect(url)`` makes and connects one. All methods may run concurrently on the event
     loop that connected it. Each instance is one consumer, with a random name of its own.
 
@@ -108,37 +107,41 @@ class Mq9Client(GatherMethods, AgentMethods):
         state = "connected" if self.is_connected else "not connected"
         return f"<Mq9Client {shown_url(self._server or default_url())} {state}>"
 
+    @classmethod
     async def connect(
-        self: Mq9Client | str | None, *, agent: str | None = None, **options: Unpack[ClientOptions]
-    ) -> Mq9Client:
-        """Connect a client: ``await client.connect()``, or ``await Mq9Client.connect(url)``.
-
-        Tries each server once, and fails at once when none answers. When a connection breaks later,
-        the next request makes a new one, and the client goes on as the same consumer. Harmless when
-        it is connected.
+        cls,
+        server: str | None = None,
+        *,
+        agent: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> Self:
+        """Make a client and connect it: ``await Mq9Client.connect(url)``.
 
         Args:
-            agent: On the class only: the client's ``agent``.
-            options: On the class only: further arguments of the client.
-
-        Returns:
-            This client; on the class a new one, for the URL (or None) that stands in the place of
-            ``self``.
+            server: As for the client itself.
+            agent: As for the client itself.
+            options: Further arguments of the client.
 
         Raises:
-            InvalidRequest: An argument is not what it must be, or a client is given any.
+            InvalidRequest: An argument is not what it must be.
+            Unreachable: No server answers.
+            Unauthorized: The server refuses the credentials.
+        """
+        return await cls(server, agent=agent, **options).open()
+
+    async def open(self) -> Self:
+        """Connect this client, which ``async with`` does as well; harmless when it is connected.
+
+        Tries each server once, and fails at once when none answers. When a connection breaks later,
+        the next request makes a new one, and the client goes on as the same consumer.
+
+        Raises:
             NotConnected: The client was closed meanwhile.
             Unreachable: No server answers.
             Unauthorized: The server refuses the credentials.
         """
-        if isinstance(self, Mq9Client):
-            for name in ("agent",) if agent is not None else options:
-                raise InvalidRequest(f"{name}: a client is given its options when it is made")
-            client = self
-        else:
-            client = Mq9Client(self, agent=agent, **options)
-        await client._connection.open()
-        return client
+        await self._connection.open()
+        return self
 
     async def close(self) -> None:
         """Stop this client's consumers as their ``stop`` does, and close its connection.
@@ -166,8 +169,7 @@ class Mq9Client(GatherMethods, AgentMethods):
         self._connection.abort()
 
     async def __aenter__(self) -> Self:
-        await self._connection.open()
-        return self
+        return await self.open()
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()

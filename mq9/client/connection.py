@@ -129,7 +129,7 @@ class Connection:
 
     def _connected(self) -> Transport:
         if self._transport is None:
-            raise NotConnected("the client is not connected; use `async with` or `await connect()`")
+            raise NotConnected("the client is not connected; use `async with` or `await open()`")
         return self._transport
 
     async def request(

@@ -27,7 +27,7 @@ from mq9.client.options import ClientOptions
 from mq9.client.sync_messages import SyncMessage, as_sync
 from mq9.clock import Clock
 from mq9.concurrency.portal import Portal, Stopped
-from mq9.errors import InvalidRequest, NoReply, NotConnected, RequestFailed
+from mq9.errors import NoReply, NotConnected, RequestFailed
 from mq9.models import Extended, FetchResult, Gathered, Message, Payload, StoredMessage
 from mq9.protocol.requests import DEFAULT_LEASE_MS
 
@@ -188,25 +188,19 @@ class SyncMq9Client:
     def __repr__(self) -> str:
         return repr(self._client).replace("Mq9Client", "SyncMq9Client", 1)
 
+    @classmethod
     def connect(
-        self: SyncMq9Client | str | None,
+        cls,
+        server: str | None = None,
         *,
         agent: str | None = None,
         **options: Unpack[ClientOptions],
-    ) -> SyncMq9Client:
-        """Connect a client: ``client.connect()``, or ``SyncMq9Client.connect(url)``.
+    ) -> Self:
+        """Make a client and connect it: ``SyncMq9Client.connect(url)``."""
+        return cls(server, agent=agent, **options).open()
 
-        See ``Mq9Client.connect``.
-        """
-        if isinstance(self, SyncMq9Client):
-            for name in ("agent",) if agent is not None else options:
-                raise InvalidRequest(f"{name}: a client is given its options when it is made")
-            client = self
-        else:
-            client = SyncMq9Client(self, agent=agent, **options)
-        return client.__enter__()
-
-    def __enter__(self) -> Self:
+    def open(self) -> Self:
+        """Connect this client, which ``with`` does as well; harmless when it is connected."""
         self._begin_after_fork()
         try:
             self._call(self._open())
@@ -216,11 +210,14 @@ class SyncMq9Client:
             raise
         return self
 
+    def __enter__(self) -> Self:
+        return self.open()
+
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     async def _open(self) -> None:
-        await self._client.connect()
+        await self._client.open()
         self._is_open = True
 
     def close(self) -> None:
@@ -405,12 +402,12 @@ class SyncMq9Client:
         """
         self._begin_after_fork()
         if not self._is_open:
-            raise NotConnected("the client is not connected; use `with` or `connect()`")
+            raise NotConnected("the client is not connected; use `with` or `open()`")
         return self._call(self._run(work))
 
     async def _run(self, work: Callable[[Mq9Client], Coroutine[Any, Any, T]]) -> T:
         if not self._client.is_connected:  # in a forked child
-            await self._client.connect()
+            await self._client.open()
         return await work(self._client)
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -307,7 +307,7 @@ url = sys.argv[1]
 client = Mq9Client(url)
 
 async def begin():
-    await client.connect()
+    await client.open()
     await client.mailbox_create(name="inbox")
     await client.send("inbox", "parent, before")
 

@@ -37,25 +37,24 @@ async def test_connect_on_the_class_makes_a_client(broker):
     assert not client.is_connected
 
 
-async def test_connect_on_a_client_connects_it_and_may_be_repeated(broker):
+async def test_open_connects_a_client_and_may_be_repeated(broker):
     client = Mq9Client(broker.url)
     assert not client.is_connected
-    assert await client.connect() is client
-    assert await client.connect() is client
+    assert await client.open() is client
+    assert await client.open() is client
     assert await client.mailbox_create(name="inbox") == "inbox"
     await client.close()
     await client.close()
-    await client.connect()  # once more
+    await client.open()  # once more
     assert await client.send("inbox", "x") == 0
     await client.close()
 
 
-@pytest.mark.parametrize("option", [{"agent": "ada"}, {"request_timeout": 2}])
-async def test_a_client_that_was_made_is_connected_without_options(broker, option):
-    client = Mq9Client(broker.url)
-    with pytest.raises(InvalidRequest, match=f"^{next(iter(option))}: "):
-        await client.connect(**option)
-    assert not client.is_connected
+async def test_connect_without_a_url_takes_the_default(broker, monkeypatch):
+    monkeypatch.setenv("MQ9_SERVER", broker.url)
+    client = await Mq9Client.connect(request_timeout=2)
+    assert await client.mailbox_create(name="inbox") == "inbox"
+    await client.close()
 
 
 def test_the_options_of_a_client_are_arguments_of_its_own():
@@ -81,7 +80,7 @@ async def test_a_client_that_is_not_connected_says_so(broker):
             await client.send("inbox", "x")
         with pytest.raises(NotConnected):
             _ = client.clock
-        await client.connect()
+        await client.open()
         await client.close()
 
 

@@ -228,7 +228,7 @@ def test_the_tools_work_over_nats(server, tmp_path):
 async def test_nobody_there_is_told_at_once_with_what_to_do(refusing_port):
     client = Mq9Client(f"nats://127.0.0.1:{refusing_port}", reconnect_delay=3600)
     with pytest.raises(Unreachable) as caught:
-        await client.connect()
+        await client.open()
     assert str(caught.value) == (
         f"no mq9 broker answers at nats://127.0.0.1:{refusing_port}: connection refused; "
         "start one with `mq9 serve`"
@@ -248,7 +248,7 @@ async def test_a_client_connects_once_there_is_somebody(tmp_path):
         server.kill()
         client = Mq9Client(server.url)
         with pytest.raises(Unreachable):
-            await client.connect()
+            await client.open()
         server.start()
         async with client, Responder(server.url):
             assert await client.mailbox_create(name="inbox") == "inbox"
@@ -312,7 +312,7 @@ async def test_a_cancelled_connect_leaves_nothing_open():
 
     async with stranger(greet) as port:
         client = Mq9Client(f"nats://127.0.0.1:{port}")
-        connecting = asyncio.create_task(client.connect())
+        connecting = asyncio.create_task(client.open())
         await came.wait()
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -331,7 +331,7 @@ async def test_closing_ends_a_connect():
 
     async with stranger(greet) as port:
         client = Mq9Client(f"nats://127.0.0.1:{port}")
-        connecting = asyncio.create_task(client.connect())
+        connecting = asyncio.create_task(client.open())
         await came.wait()
         await client.close()
         with pytest.raises(NotConnected, match="closed while it was connecting"):
@@ -341,7 +341,7 @@ async def test_closing_ends_a_connect():
 
 async def test_connecting_many_times_at_once_makes_one_connection(server, responder):
     client = Mq9Client(server.url)
-    await asyncio.gather(*(client.connect() for _ in range(20)))
+    await asyncio.gather(*(client.open() for _ in range(20)))
     await client.mailbox_create(name="inbox")
     names = [connection["name"] for connection in await server.connections()]
     assert sorted(names) == [client.consumer, "responder"]
@@ -350,7 +350,7 @@ async def test_connecting_many_times_at_once_makes_one_connection(server, respon
 
 async def test_one_of_several_connects_may_be_cancelled(server):
     client = Mq9Client(server.url)
-    connecting = [asyncio.create_task(client.connect()) for _ in range(3)]
+    connecting = [asyncio.create_task(client.open()) for _ in range(3)]
     await asyncio.sleep(0)
     connecting[0].cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -375,7 +375,7 @@ def test_a_loop_that_is_over_takes_its_connection_along(server):
     client = Mq9Client(server.url, reconnect_attempts=0)
 
     async def connect_and_lose():
-        await client.connect()
+        await client.open()
         server.kill()
         with pytest.raises((Unavailable, Unreachable)):  # and so no socket is left open
             await client.mailbox_list()
@@ -415,7 +415,7 @@ async def ask():
         assert "nobody listens" in str(error)
 
 loop = asyncio.new_event_loop()
-loop.run_until_complete(client.connect())
+loop.run_until_complete(client.open())
 child = os.fork()
 if child == 0:
     asyncio.run(in_child())
@@ -546,7 +546,7 @@ async def test_no_error_and_no_repr_shows_a_password(url, caplog):
     async def try_it():
         client = Mq9Client(url, request_timeout=1)
         assert "hid" not in repr(client)
-        await client.connect()
+        await client.open()
 
     with pytest.raises((InvalidRequest, Unreachable)) as caught:
         await try_it()
@@ -1104,7 +1104,7 @@ async def test_closing_ends_what_still_waits(server, client):
         with pytest.raises(NotConnected):
             await task
     await other.close()  # harmless
-    await other.connect()  # once more
+    await other.open()  # once more
     assert await other.mailbox_list() == []
     await other.close()
 

@@ -78,11 +78,7 @@ def test_both_clients_are_made_with_the_same_arguments():
 def test_connect_on_the_class_makes_a_client(url):
     client = SyncMq9Client.connect(url, request_timeout=1)
     try:
-        assert client.connect() is client
-        with pytest.raises(InvalidRequest, match=r"^request_timeout: "):
-            client.connect(request_timeout=2)
-        with pytest.raises(InvalidRequest, match=r"^agent: "):
-            client.connect(agent="ada")
+        assert client.open() is client
         assert client.is_connected
     finally:
         client.close()
@@ -313,14 +309,14 @@ def test_its_own_thread_is_not_made_to_wait_for_itself(client):
 def test_a_client_that_is_not_connected_says_so_and_has_no_thread(url):
     client = SyncMq9Client(url)
     for method in (client.mailbox_list, lambda: client.send("inbox", "x")):
-        with pytest.raises(NotConnected, match="use `with` or `connect\\(\\)`"):
+        with pytest.raises(NotConnected, match="use `with` or `open\\(\\)`"):
             method()
     client.close()
     assert (client.is_connected, threads()) == (False, [])
 
 
 def test_closing_ends_consumers_and_the_thread_and_may_be_repeated(url):
-    client = SyncMq9Client(url).connect()
+    client = SyncMq9Client(url).open()
     client.mailbox_create(name="inbox")
     consumer = client.consume("inbox", print, group_name="g")
 
@@ -332,7 +328,7 @@ def test_closing_ends_consumers_and_the_thread_and_may_be_repeated(url):
         client.mailbox_list()
     with client:
         client.mailbox_create(name="again")
-    with client.connect() as same:
+    with client.open() as same:
         assert same is client
     assert threads() == []
 

@@ -19,7 +19,7 @@ def handle_blocking(message: SyncMessage) -> None:
 
 async def work(client: Mq9Client, message: Message) -> None:
     message.ack()  # expected: unused-coroutine
-    await client.connect("nats://localhost")  # expected: call-arg
+    await client.open("nats://localhost")  # expected: call-arg
     await Mq9Client.connect(5)  # expected: arg-type
     await Mq9Client.connect("memory://x", timeout=5)  # expected: call-arg
     await client.ack(message, "g")  # expected: call-overload

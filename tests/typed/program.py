@@ -56,7 +56,7 @@ def note(event: ConsumerEvent) -> None:
 
 async def work(server: str) -> None:
     client: Mq9Client = await Mq9Client.connect(server, agent="ada", **OPTIONS)
-    await client.connect()
+    await client.open()
     async with Mq9Client(server, **OPTIONS) as other:
         await other.send("inbox", {"task": "x"}, priority=Priority.URGENT, delay=5)
     address: str = await client.mailbox_create(name="inbox", ttl=3600)

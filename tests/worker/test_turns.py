@@ -47,7 +47,7 @@ async def test_nothing_is_left_of_turns_that_were_given_back(client, turns):
 
 async def test_what_a_killed_worker_leaves_expires(broker, client):
     doomed = broker.client()
-    await doomed.connect()
+    await doomed.open()
     turn = await turns_of(doomed).take("x").__aenter__()
     broker.kill(doomed)
     assert await is_there(client, turn.thread_id)
