@@ -22,8 +22,7 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, Req
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_server.callers import Callers, connect_to
-from mcp_server.naming import WorkingDirectory
+from mcp_server.callers import Callers, WorkingDirectory, connect_to
 from mcp_server.server import make_server
 from mcp_server.settings import AUTO, Settings
 from mcp_server.startup.answers import ANSWERED_ID, acknowledged

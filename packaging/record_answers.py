@@ -18,8 +18,7 @@ from mcp_types import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-from mcp_server.callers import Callers
-from mcp_server.naming import WorkingDirectory
+from mcp_server.callers import Callers, WorkingDirectory
 from mcp_server.server import make_server
 from mcp_server.settings import Settings
 from mcp_server.startup.answers import ADDRESS, AGENT, CURRENT, FILE, OLDER

@@ -28,8 +28,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from mcp_server.callers import Callers, Context
-from mcp_server.naming import in_time
+from mcp_server.callers import Callers, Context, in_time
 from mcp_server.settings import Settings
 from mq9 import Mq9Error, OutcomeUnknown
 from mq9 import address as addresses

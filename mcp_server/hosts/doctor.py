@@ -3,25 +3,321 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, get_args
 
-from mcp_server.hosts.entry import PROGRAM, find_command
-from mcp_server.hosts.host import Machine
-from mcp_server.hosts.uses import (
-    NotStarted,
-    NotTried,
-    Use,
-    broker_of,
-    count_tools,
-    file_exists,
-    find_uses,
+from mcp_server.hosts.entry import (
+    MODULE,
+    PROGRAM,
+    find_command,
+    is_module,
+    is_ours,
+    without_credentials,
 )
-from mq9 import Mq9Client, Mq9Error
+from mcp_server.hosts.host import Host, Launch, Machine, Scope
+from mcp_server.hosts.known import HOSTS
+from mcp_server.options import FOR_STDIO, flag, takes_value
+from mcp_server.settings import AUTO
+from mq9 import InvalidRequest, Mq9Client, Mq9Error
+from mq9.address import shown
 from mq9.cli.call import Call
 from mq9.cli.diagnostics import Check, ok, problem, warning
 from mq9.cli.doctor import examine, report
-from mq9.errors import InvalidRequest
-from mq9.transport.open import VARIABLE, file_of, shown_url
+from mq9.http import is_loopback
+from mq9.transport import servers
+from mq9.transport.open import VARIABLE, default_file, file_of, shown_url
+
+if TYPE_CHECKING:
+    from mcp import StdioServerParameters
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """An entry by which a host starts this server.
+
+    Attributes:
+        scope: Whose configuration has the entry.
+    """
+
+    host: Host
+    scope: Scope
+    launch: Launch
+
+    @property
+    def name(self) -> str:
+        """The host, and whether it is for a project only."""
+        return self.host.name if self.scope == "user" else f"{self.host.name} (project)"
+
+    @property
+    def advice(self) -> str:
+        """The command that writes the entry anew."""
+        project = " --project" if self.scope == "project" else ""
+        return f"{PROGRAM} install {self.host.name}{project}"
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent that the host is."""
+        named = self.launch.option("--agent") or self.launch.environment.get("MQ9_AGENT")
+        return named or "nobody that is named"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it would be the same agent in another host."""
+        return self.agent != AUTO
+
+    def url(self, machine: Machine) -> str | None:
+        """Return the broker's URL; None where the entry does not name one."""
+        given = self._given_url
+        if given is None or self.host.folder is None:
+            return given
+        return given.replace(self.host.folder, machine.project.as_posix())
+
+    @property
+    def has_relative_file(self) -> bool:
+        """Whether its broker is another one in each directory that the host starts it in."""
+        prefix, _, path = (self._given_url or "").partition("sqlite:///")
+        return self.scope == "user" and not prefix and bool(path) and not Path(path).is_absolute()
+
+    @property
+    def _given_url(self) -> str | None:
+        return self.launch.option("--server") or self.launch.environment.get(VARIABLE)
+
+
+def find_uses(machine: Machine) -> tuple[list[Use], list[Check]]:
+    """Look for this server in the configurations of all hosts.
+
+    Returns:
+        Its entries, and what is to be said of hosts that have none.
+    """
+    uses: list[Use] = []
+    checks: list[Check] = []
+    for host in HOSTS.values():
+        for scope in get_args(Scope):
+            if scope == "user" or host.project_files:
+                found, said = _look(host, scope, machine)
+                uses += found
+                checks += said
+    return uses, checks
+
+
+def broker_of(url: str | None) -> str:
+    """Return what a broker's URL means, spelled alike for the same broker.
+
+    Args:
+        url: The URL; None for the file of this user.
+    """
+    try:
+        path = default_file() if url is None else file_of(url)
+    except InvalidRequest:
+        path = None
+    if path is not None:
+        return str(path.resolve())
+    try:
+        members = servers.parse(url or "").members
+    except InvalidRequest:
+        return shown_url(url or "")
+    return ",".join(
+        replace(one, host="127.0.0.1" if is_loopback(one.host.lower()) else one.host.lower()).url
+        for one in members
+    )
+
+
+def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[Use], list[Check]]:
+    path = host.file(machine, scope)
+    advice = f"{PROGRAM} install {host.name}"
+    try:
+        text = path.read_text("utf-8-sig")
+        entries = _servers(host, text).values()
+        ours = [one for entry in entries if (one := Launch.read(entry)) and is_ours(one)]
+    except FileNotFoundError:
+        said = [ok(host.name, f"has no {path}; to use it there: {advice}")]
+        return [], said if scope == "user" else []
+    except (OSError, ValueError, InvalidRequest) as error:
+        return [], [warning(host.name, f"{path} cannot be read: {error}", "look at it")]
+    if not ours and scope == "user":
+        return [], [ok(host.name, f"does not start this server; to have it do so: {advice}")]
+    return [Use(host, scope, one) for one in ours], []
+
+
+def _servers(host: Host, text: str) -> Mapping[str, object]:
+    """Return the entries of a host's configuration, which may be empty.
+
+    Raises:
+        InvalidRequest: It is no object, or what should list the servers is none.
+    """
+    document = host.text.parse(text) if text.strip() else {}
+    if not isinstance(document, Mapping):
+        raise InvalidRequest(f"it is {_kind(document)}, not an object")
+    entries = document.get(host.servers_key, {})
+    if not isinstance(entries, Mapping):
+        raise InvalidRequest(f"{host.servers_key}: it is {_kind(entries)}, not an object")
+    return entries
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+_START_TIMEOUT_S = 20.0
+_IN_MEMORY = "memory://doctor"
+_TAIL_LINES = 3
+_TAIL_BYTES = 2_000
+
+
+class NotStarted(Exception):
+    """The server did not start; the text says why, without passwords."""
+
+
+class NotTried(Exception):
+    """The server was not started, as a project names what could be another program."""
+
+
+async def count_tools(use: Use, machine: Machine) -> int:
+    """Start the server as a host would, and return how many tools it offers.
+
+    A broker's file that is not there is not made: the server gets a broker in memory instead.
+
+    Raises:
+        NotTried: A project names the program, and it may be another one.
+        NotStarted: It does not start, or not within 20 seconds.
+    """
+    line = without_credentials(shlex.join([use.launch.command, *use.launch.arguments]))
+    try:
+        launch = own_launch(use.launch, machine) if use.scope == "project" else use.launch
+    except InvalidRequest as error:
+        raise NotTried(f"`{line}` was not started: {error}") from error
+    from mcp import Client  # noqa: PLC0415  # as above
+    from mcp.client.stdio import stdio_client  # noqa: PLC0415
+
+    parameters = _parameters(use, launch, machine)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        try:
+            async with (
+                asyncio.timeout(_START_TIMEOUT_S),
+                Client(stdio_client(parameters, log)) as client,
+            ):
+                return len((await client.list_tools()).tools)
+        except Exception as error:  # whatever keeps it from starting
+            reason = _last_lines(log) or _innermost(error)
+            said = f"cannot start the server by `{line}` ({reason})"
+            raise NotStarted(without_credentials(said)) from error
+
+
+def file_exists(url: str | None) -> bool:
+    """Tell whether nobody has to make the broker's file; True for a URL that is none, too.
+
+    Args:
+        url: The broker's URL; None for the file of this user.
+    """
+    try:
+        path = default_file() if url is None else file_of(url)
+    except InvalidRequest:
+        return True  # the server says what is wrong with it
+    return path is None or path.exists()
+
+
+def _parameters(use: Use, launch: Launch, machine: Machine) -> StdioServerParameters:
+    """Return how to start the server, with the broker that it would have, or one in memory."""
+    from mcp import StdioServerParameters  # noqa: PLC0415  # as above
+
+    url = use.url(machine)
+    environment = {key: one for key, one in machine.environment.items() if key != VARIABLE}
+    environment |= launch.environment
+    arguments = list(launch.arguments)
+    if VARIABLE in launch.environment and url is not None:
+        environment[VARIABLE] = url
+    if not file_exists(url):  # the server would make it
+        url = environment[VARIABLE] = _IN_MEMORY
+    if launch.option("--server") is not None and url is not None:
+        arguments += ["--server", url]  # the last one counts
+    return StdioServerParameters(
+        command=launch.command,
+        args=arguments,
+        env=environment,
+        cwd=machine.project if use.scope == "project" else None,
+    )
+
+
+def _last_lines(log: IO[str]) -> str:
+    """Return the last lines that a program has written; nothing where it was silent."""
+    file = log.fileno()
+    begin = max(0, os.lseek(file, 0, os.SEEK_END) - _TAIL_BYTES)
+    os.lseek(file, begin, os.SEEK_SET)
+    lines = os.read(file, _TAIL_BYTES).decode("utf-8", "replace").splitlines()
+    if begin:
+        del lines[:1]  # half a line could be half a URL, whose password is not known for one
+    return "; ".join([one.strip() for one in lines if one.strip()][-_TAIL_LINES:])
+
+
+def _innermost(error: BaseException) -> str:
+    """Return what an error says, not that it was one of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
+_VARIABLES = frozenset({VARIABLE, "MQ9_AGENT"})
+_TAKES_VALUE = {flag(name): takes_value(name) for name in FOR_STDIO}
+
+
+def own_launch(launch: Launch, machine: Machine, python: str = sys.executable) -> Launch:
+    """Return what runs this installation's program as a project's entry would.
+
+    Returns:
+        The program by its absolute path: a module would be looked for in the project first.
+
+    Raises:
+        InvalidRequest: It is another program, or the entry gives it what could run one.
+    """
+    own = find_command(machine, python)
+    found = _find(launch.command, machine)
+    arguments = launch.arguments
+    if is_module(launch):
+        # A link is another environment, and so is not followed.
+        is_own = found is not None and os.path.abspath(found) == os.path.abspath(python)  # noqa: PTH100
+        arguments = arguments[len(MODULE) :]
+    else:
+        is_own = found is not None and _is_same(found, own)
+    if not is_own:
+        raise InvalidRequest(f"a project names the program, and it is not {own}")
+    for name in launch.environment:
+        if name not in _VARIABLES:
+            raise InvalidRequest(f"a project sets the variable {shown(name)}")
+    _check(arguments)
+    return Launch(str(own), arguments, launch.environment)
+
+
+def _check(arguments: tuple[str, ...]) -> None:
+    """Refuse commands, such as install, and what is not for standard input and output."""
+    rest = iter(arguments)
+    for one in rest:
+        name, equals, _ = one.partition("=")
+        has_value = _TAKES_VALUE.get(name)
+        if has_value is None or (equals and not has_value):
+            raise InvalidRequest(f"a project gives {shown(one)}, which no host needs")
+        if has_value and not equals:
+            next(rest, None)
+
+
+def _find(command: str, machine: Machine) -> Path | None:
+    if "/" in command or "\\" in command:
+        return machine.project / command
+    return machine.program(command.removesuffix(".exe"))
+
+
+def _is_same(found: Path, own: Path) -> bool:
+    try:
+        return found.samefile(own)
+    except (OSError, ValueError):
+        return False
+
 
 _AT_ONCE = 4  # servers that are started
 _HERE = "programs started here"

@@ -12,7 +12,6 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from mcp_server.hosts.files import encoded
 from mcp_server.hosts.host import Host, Launch, Machine, Scope
 from mcp_server.settings import AUTO
 from mq9 import InvalidRequest
@@ -116,6 +115,20 @@ def make_entry(
     entry = Entry(host, key, Launch(command, arguments, given), scope)
     encoded("entry", json.dumps(entry.value, ensure_ascii=False))
     return entry
+
+
+def encoded(what: str, text: str) -> bytes:
+    """Return a text as UTF-8.
+
+    Raises:
+        InvalidRequest: It has half a character; the error names ``what`` it is.
+    """
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"{what}: {shown(text[error.start : error.end])} cannot be written as UTF-8"
+        ) from None
 
 
 _CREDENTIALS = re.compile(r"\b(nats|tls)://[^\s\"']*@")

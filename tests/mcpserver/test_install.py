@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcp_server.hosts import files
+from mcp_server.hosts import plan as plans
 from mcp_server.hosts.entry import Entry, find_command, make_entry
 from mcp_server.hosts.host import Host, Launch, Machine, Scope
 from mcp_server.hosts.known import HOSTS
@@ -317,7 +317,7 @@ def test_a_file_in_the_place_of_a_directory_is_refused(here: Machine) -> None:
 
 def test_what_is_too_large_is_refused(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     config(here, "{}" + " " * 20)
-    monkeypatch.setattr(files, "MOST_BYTES", 21)
+    monkeypatch.setattr(plans, "MOST_BYTES", 21)
     with pytest.raises(InvalidRequest, match="has more than 21 bytes"):
         plan_install(entry_for(CURSOR, here), here)
 
@@ -394,7 +394,7 @@ def test_a_change_between_the_look_and_the_write_is_noticed(tmp_path: Path) -> N
     path = tmp_path / "one"
     path.write_bytes(b"theirs")
     with pytest.raises(InvalidRequest, match="was changed by another program meanwhile"):
-        files.Change(path, b"ours", b"new").make()
+        plans.Change(path, b"ours", b"new").make()
     assert path.read_bytes() == b"theirs"
     assert files_below(tmp_path) == ["one"]
 
@@ -424,7 +424,7 @@ def test_a_file_that_is_read_only_stays_as_it_is(here: Machine) -> None:
 
 def test_nothing_is_left_behind_where_the_file_cannot_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / "one"
-    change = files.Change(path, None, b"new")
+    change = plans.Change(path, None, b"new")
     (path / "inside").mkdir(parents=True)
     with pytest.raises(InvalidRequest, match="one is not a file"):
         change.make()

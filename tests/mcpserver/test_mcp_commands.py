@@ -9,8 +9,8 @@ import pytest
 from calling import move_to, mq9_mcp, ok, refused
 from programs import MQ9_MCP
 
+from mcp_server.hosts.doctor import own_launch
 from mcp_server.hosts.host import Launch, Machine
-from mcp_server.hosts.uses import own_launch
 from mcp_server.options import FOR_STDIO, flag, takes_value
 from mq9 import InvalidRequest
 from mq9.operations import ALL

@@ -12,7 +12,7 @@ from mcp.client.stdio import stdio_client
 from mcp_types import ErrorData, Implementation, ListRootsResult, Root
 
 from mcp_server import Callers, Settings, make_server
-from mcp_server.naming import WorkingDirectory, directory_in, name_of
+from mcp_server.callers import WorkingDirectory, directory_in, name_of
 from mq9.address import slug
 from mq9.operations import ALL
 from tests.mcpserver.programs import MQ9_MCP
