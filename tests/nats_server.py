@@ -136,6 +136,7 @@ class Responder:
     def __init__(self, url, broker=None, **connect):
         self._url = url
         self.broker = broker or EmbeddedBroker.in_memory(SystemClock())
+        self._is_own = broker is None
         self._connect = connect
         self._client = None
         self._tasks = set()
@@ -166,6 +167,8 @@ class Responder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
+        if self._is_own:
+            await self.broker.close()
 
     def lose_next_reply(self, verb):
         """Carry out the next request of a verb, say so by `losing`, and never answer it."""

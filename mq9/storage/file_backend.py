@@ -101,7 +101,13 @@ class FileBackend:
             if derived is not None:
                 derived.open(self._connection)
             self.reading = Readers(path, max_read_steps)
-            self._file = DatabaseFile(path, self._connection)
+            try:
+                self._file = DatabaseFile(path, self._connection)
+            except BaseException:
+                self.reading.finish()
+                with self.reading:
+                    self.reading.close_taken()
+                raise
         except (OSError, sqlite3.Error) as error:
             self._connection.close()
             raise UnusableFile(f"{path} cannot be opened: {error}") from error

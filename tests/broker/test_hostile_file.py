@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,7 @@ HIDDEN = (
     "VALUES ('table', 'sqlite_stat1', 'messages', 0, "
     "'CREATE TRIGGER spy AFTER INSERT ON messages BEGIN SELECT 1; END')"
 )
+DESCRIPTORS = Path("/proc/self/fd")
 HUGE_TOKEN = "UPDATE checkpoints SET token=zeroblob(84934656)"
 # Opens a file, for which a test waits no longer than it says.
 OPEN = """
@@ -123,10 +125,16 @@ async def test_a_payload_larger_than_any_limit_is_not_loaded_and_the_rest_can_be
         assert await client.fetch("other", group_name="g", max_wait_ms=0)
 
 
+def opened():
+    """The files that this process has open, where something tells."""
+    return {os.path.realpath(one) for one in DESCRIPTORS.glob("*")}
+
+
 async def test_nor_is_a_token_of_the_file(path):
     change(path, HUGE_TOKEN)
     with pytest.raises(UnusableFile, match="cannot be opened: string or blob too big"):
         await Mq9Client.connect(url(path))
+    assert str(path) not in opened()
 
 
 @pytest.fixture(params=["fifo", "socket", "device", "directory"])
