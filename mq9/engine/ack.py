@@ -147,21 +147,14 @@ def _reply_of_token(
     if whole is not None:
         is_contained = msg_id in whole.msg_ids
     else:
-        is_contained = _is_delivered(connection, mailbox, number, msg_id)
+        delivered = connection.execute(
+            "SELECT 1 FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
+            (mailbox.id, number, msg_id),
+        )
+        is_contained = delivered.fetchone() is not None
     if not is_contained:
         raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
     return group, Reply(number, consumer, whole)
-
-
-def _is_delivered(
-    connection: sqlite3.Connection, mailbox: Mailbox, number: int, msg_id: int
-) -> bool:
-    """Tell whether a reply that is no whole batch contained a message."""
-    row = connection.execute(
-        "SELECT 1 FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
-        (mailbox.id, number, msg_id),
-    ).fetchone()
-    return row is not None
 
 
 def _still_to_deliver(

@@ -189,7 +189,9 @@ def reset(
     """Forget a group's position, leases and acks, and void its batch tokens."""
     connection.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
     connection.execute("DELETE FROM moves WHERE group_id=?", (group.id,))
-    _reset_batches(connection, group.id)
+    connection.execute(
+        "UPDATE replies SET until_ms=NULL WHERE group_id=? AND until_ms IS NOT NULL", (group.id,)
+    )
     mailbox.may_evict(connection, 0)
     group.start = start
     group.reached = max(group.reached, *group.cursors)
@@ -276,18 +278,16 @@ class Batch:
         return self.until_ms is not None and self.until_ms > now
 
 
-def _batch(row: tuple[Any, ...]) -> Batch:
-    mailbox, number, consumer, ids, until_ms, acked_by = row
-    return Batch(mailbox, number, consumer, orjson.loads(ids), until_ms, acked_by)
-
-
 def batch_at(connection: sqlite3.Connection, mailbox_id: int, number: int) -> Batch | None:
     """Return a reply as a whole batch; None where it is none."""
     row = connection.execute(
         f"SELECT {_BATCH_COLUMNS} FROM replies WHERE mailbox=? AND number=? AND ids IS NOT NULL",  # noqa: S608  # constant columns
         (mailbox_id, number),
     ).fetchone()
-    return None if row is None else _batch(row)
+    if row is None:
+        return None
+    mailbox, number, consumer, ids, until_ms, acked_by = row
+    return Batch(mailbox, number, consumer, orjson.loads(ids), until_ms, acked_by)
 
 
 def batch_of_message(
@@ -414,13 +414,6 @@ def _is_stored(connection: sqlite3.Connection, batch: Batch) -> bool:
         (batch.mailbox, batch.number),
     ).fetchone()
     return bool(stored == len(batch.msg_ids))
-
-
-def _reset_batches(connection: sqlite3.Connection, group_id: int) -> None:
-    """Remove the leases of a group's batches."""
-    connection.execute(
-        "UPDATE replies SET until_ms=NULL WHERE group_id=? AND until_ms IS NOT NULL", (group_id,)
-    )
 
 
 def is_any_batch(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> bool:

@@ -382,13 +382,10 @@ def _envelope(beside: str) -> dict[str, Any] | None:
         "correlation_id": correlation_id,
         "path": path and path.split(","),
         "headers": headers and orjson.loads(headers),
-        "moved": moved and _without_none(orjson.loads(moved)),
+        "moved": moved
+        and {name: one for name, one in orjson.loads(moved).items() if one is not None},
     }
     return {name: value for name, value in fields.items() if value} or None
-
-
-def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def load_messages(

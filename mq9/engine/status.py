@@ -39,7 +39,14 @@ _THERE = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # a mailbox b
 def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> MailboxStatus:
     """Describe a mailbox."""
     mailbox = messages.current(connection, call.address, now)
-    group_name, msg_id = call.request.group_name, call.request.msg_id
+    group_name, msg_id, actor = call.request.group_name, call.request.msg_id, call.actor
+    creator = actor.owner or mailbox.creator
+    rights = {
+        "look": mailbox.may_look(actor),
+        "take": mailbox.may_take(actor),
+        "send": mailbox.may_send(actor),
+        "grant": mailbox.may_grant(actor),
+    }
     return MailboxStatus(
         mail_address=mailbox.address,
         type=MailboxType(mailbox.type),
@@ -54,27 +61,11 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
         removed=Removed(mailbox.expired, mailbox.replaced, mailbox.deleted, mailbox.evicted),
         group=_group(connection, mailbox, group_name, now) if group_name is not None else None,
         message=_history(connection, mailbox, msg_id, now) if msg_id is not None else None,
-        own=_is_own(mailbox, call.actor),
+        own=None if actor.agent is None else actor.agent == creator,
         send_policy=SendPolicy(mailbox.send_policy),
-        enforced=call.actor.is_known,
-        rights=_rights(mailbox, call.actor),
+        enforced=actor.is_known,
+        rights=tuple(right for right, has in rights.items() if has),
     )
-
-
-def _rights(mailbox: Mailbox, actor: Actor) -> tuple[str, ...]:
-    may = {
-        "look": mailbox.may_look(actor),
-        "take": mailbox.may_take(actor),
-        "send": mailbox.may_send(actor),
-        "grant": mailbox.may_grant(actor),
-    }
-    return tuple(right for right, has in may.items() if has)
-
-
-def _is_own(mailbox: Mailbox, actor: Actor) -> bool | None:
-    if actor.agent is None:
-        return None
-    return actor.agent == (actor.owner or mailbox.creator)
 
 
 def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) -> Waiting:
