@@ -93,17 +93,18 @@ def hops_limited(most: int | None) -> Iterator[None]:
 
 def with_tool_call(config: RunnableConfig, tool_call_id: str | None) -> RunnableConfig:
     """Return a configuration that says which of a model's tool calls is made with it."""
-    if tool_call_id is None:
-        return config
-    configurable = {**config.get("configurable", {}), _TOOL_CALL: tool_call_id}
-    return cast(RunnableConfig, {**config, "configurable": configurable})
+    return _with(config, _TOOL_CALL, tool_call_id)
 
 
 def with_step_id(config: RunnableConfig, step_id: str | None) -> RunnableConfig:
     """Return a configuration that says what of its node's questions is asked with it."""
-    if step_id is None:
+    return _with(config, _STEP, step_id)
+
+
+def _with(config: RunnableConfig, key: str, value: str | None) -> RunnableConfig:
+    if value is None:
         return config
-    configurable = {**config.get("configurable", {}), _STEP: step_id}
+    configurable = {**config.get("configurable", {}), key: value}
     return cast(RunnableConfig, {**config, "configurable": configurable})
 
 

@@ -403,7 +403,10 @@ class Questions:
             _Refused: It may not.
         """
         await self._check_sender(record, message)
-        if record.state is QuestionState.ANSWERED:
+        is_open = record.state is QuestionState.OPEN
+        if record.state is QuestionState.ANSWERED or (
+            is_open and record.answer not in {None, answer}
+        ):
             raise _Refused(
                 f"the question has been answered by {shown(record.answered_by)}",
                 outcome=AnswerOutcome.CLOSED,
@@ -414,12 +417,6 @@ class Questions:
         if record.state is QuestionState.CLOSED:
             raise _Refused(
                 "it is too late: the question was given up", outcome=AnswerOutcome.CLOSED
-            )
-        if record.answer is not None:
-            raise _Refused(
-                f"the question has been answered by {shown(record.answered_by)}",
-                outcome=AnswerOutcome.CLOSED,
-                by=record.answered_by,
             )
         expires = record.question.expires
         if expires is not None and message.create_time >= expires:

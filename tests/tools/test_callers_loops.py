@@ -12,7 +12,7 @@ from mq9.operations.leases import Deliveries, LeaseKeeper
 from mq9.testing import FakeBroker
 
 from .examples import VALID
-from .tool_calls import TOOLS, aanswer, ado, bodies, fetch, ids
+from .tool_calls import TOOLS, aanswer, ado, asend, bodies, fetch, ids
 
 pytestmark = pytest.mark.unmeasured
 
@@ -33,10 +33,6 @@ def threads(broker, monkeypatch):
 
     monkeypatch.setattr(broker, "carry_out", note)
     return seen
-
-
-async def asend(toolkit, content, **arguments):
-    return await ado(toolkit, "send_message", mail_address="planner", content=content, **arguments)
 
 
 async def test_once_connected_a_call_stays_on_its_own_loop(inbox, threads):

@@ -21,7 +21,7 @@ from mq9 import InvalidRequest, Mq9Error
 from mq9.models import Unread
 
 from .agent_runs import QUESTION, Script
-from .tool_calls import ado, bodies, do, fetch, not_renewed, run_in
+from .tool_calls import ado, bodies, do, fetch, not_renewed, run_in, send
 
 NOTICE = "Your mailbox, at this moment: "
 
@@ -49,10 +49,6 @@ def with_hooks(script, toolkit, tools=None, *, checkpointer=None, **options):
 @pytest.fixture(params=[with_middleware, with_hooks])
 def make_agent(request):
     return request.param
-
-
-def send(toolkit, content, **options):
-    do(toolkit, "send_message", mail_address="planner", content=content, **options)
 
 
 class TestNotice:

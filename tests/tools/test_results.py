@@ -9,7 +9,20 @@ from mq9.operations import OPERATIONS
 from mq9.operations.message_views import visible
 
 from .examples import REQUIRED, with_mailbox
-from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, not_renewed, result, run_in, tool
+from .tool_calls import (
+    ado,
+    answer,
+    bodies,
+    do,
+    fail,
+    fetch,
+    ids,
+    not_renewed,
+    result,
+    run_in,
+    send,
+    tool,
+)
 
 pytestmark = pytest.mark.unmeasured
 
@@ -24,10 +37,6 @@ def inbox(planner):
 @pytest.fixture
 def client(broker):
     return broker.client()
-
-
-def send(toolkit, content, mail_address="planner", **options):
-    return do(toolkit, "send_message", mail_address=mail_address, content=content, **options)
 
 
 def total(said):

@@ -64,6 +64,14 @@ def fail(toolkit, name, /, **arguments):
     return message.content
 
 
+def send(toolkit, content, mail_address="planner", **options):
+    return do(toolkit, "send_message", mail_address=mail_address, content=content, **options)
+
+
+async def asend(toolkit, content, mail_address="planner", **options):
+    return await ado(toolkit, "send_message", mail_address=mail_address, content=content, **options)
+
+
 def fetch(toolkit, /, **arguments):
     """Fetch what is there now."""
     return do(toolkit, "fetch_messages", wait_seconds=0, **arguments)
