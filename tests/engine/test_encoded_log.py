@@ -124,3 +124,5 @@ def test_it_makes_the_same_state_and_the_same_outcomes():
         "mailbox_not_found",
         "message_not_found",
     }
+    direct.close()
+    replica.close()

@@ -41,6 +41,7 @@ class WatchedBroker:
 async def hosted():
     async with AsyncExitStack() as stack:
         opened = Hosted(stack, wrap=WatchedBroker)
+        stack.push_async_callback(opened.broker.close)
         await opened.server.start(port=0)
         stack.push_async_callback(opened.server.close)
         yield opened
