@@ -50,14 +50,14 @@ async def test_a_broker_that_is_away_keeps_no_host_from_beginning(
     broker, open_host, era, monkeypatch, caplog
 ):
     away = True
-    connect = Mq9Client.connect
+    connect = Mq9Client.open
 
     async def refuse(client, **options):
         if away:
             raise Unreachable("no broker answers")
         return await connect(client, **options)
 
-    monkeypatch.setattr(Mq9Client, "connect", refuse)
+    monkeypatch.setattr(Mq9Client, "open", refuse)
     host = await open_host("desk", era=era)
     assert (await host.client.list_tools()).tools
     async with asyncio.timeout(20):
