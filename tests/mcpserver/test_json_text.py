@@ -61,6 +61,16 @@ def test_strange_spelling_is_kept_to_the_letter() -> None:
     assert json_text.drop(after, PATH) == before
 
 
+def test_names_in_strings_and_deeper_objects_are_not_mistaken_for_ours() -> None:
+    before = '{"a": {"mcpServers": {"mq9": 1}}, "t": "\\"mcpServers\\": {\\"mq9\\"", "mq9": 2}'
+    assert json_text.find(before, PATH) is None
+    assert json_text.drop(before, PATH) == before
+    assert json.loads(json_text.put(before, PATH, OURS)) == {
+        **json.loads(before),
+        "mcpServers": {"mq9": OURS},
+    }
+
+
 def test_an_escaped_name_is_the_same_name() -> None:
     assert json_text.find('{"mcpServers": {"m\\u0071\\u0039": 7}}', PATH) == "7"
 
@@ -78,6 +88,15 @@ def test_an_escaped_name_is_the_same_name() -> None:
 )
 def test_an_entry_is_dropped_wherever_it_stands(before: str, after: str) -> None:
     assert json_text.drop(before, ("s", "mq9")) == after
+
+
+def test_a_value_is_replaced_in_its_place_and_put_back_as_it_stood() -> None:
+    before = '{\n  "mcpServers": {\n    "mq9": {"command":"old" },\n    "b": 1\n  }\n}'
+    after = json_text.put(before, PATH, {"command": "new"})
+    assert after == before.replace('{"command":"old" }', '{\n      "command": "new"\n    }')
+    old = json_text.find(before, PATH)
+    assert old is not None
+    assert json_text.put(after, PATH, old) == before
 
 
 @pytest.mark.parametrize(

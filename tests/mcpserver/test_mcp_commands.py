@@ -495,7 +495,7 @@ def test_what_a_project_names_is_read_and_not_started(doctor, project, home, ent
     ],
 )
 def test_our_own_program_is_started_for_a_project(doctor, project, command, arguments):
-    words = [*arguments, "--agent", "Desk"]
+    words = [*arguments, "--agent=Desk"]
     entry = {"command": command, "args": words}
     (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": entry}}))
     said = doctor()[0]["claude-code (project)"]
