@@ -7,11 +7,122 @@ each request, and connect without a name.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections import OrderedDict
+from typing import Any, Final, NamedTuple
 
 from mq9.models import Deliver
-from mq9.protocol.request import fields_of
-from mq9.protocol.requests import Fetch
+from mq9.protocol.headers import PayloadEncoding
+from mq9.protocol.request import Body, fields_of, parse_object
+from mq9.protocol.requests import CreateMailbox, Fetch
+
+_MOST_CONNECTIONS = 10_000
+_MOST_MAILBOXES = 100  # of each
+
+
+class Place(NamedTuple):
+    """Where a connection reads on in a mailbox.
+
+    Attributes:
+        generation: Which of the mailboxes at the address it is.
+        cursors: Of each lane, the msg_id to read from.
+    """
+
+    generation: str
+    cursors: tuple[int, ...]
+
+
+class LatestReads:
+    """The places at which connections read on; the least recently used are forgotten first.
+
+    Args:
+        most_connections: How many connections.
+        most_mailboxes: How many places of each.
+    """
+
+    def __init__(
+        self, most_connections: int = _MOST_CONNECTIONS, most_mailboxes: int = _MOST_MAILBOXES
+    ) -> None:
+        self._most_connections = most_connections
+        self._most_mailboxes = most_mailboxes
+        self._places: OrderedDict[str, OrderedDict[str, Place]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._places.values()))
+
+    def get(self, connection: str, mail_address: str) -> Place | None:
+        """Return where a connection reads on; None where it has not read."""
+        places = self._places.get(connection)
+        return None if places is None else places.get(mail_address)
+
+    def put(self, connection: str, mail_address: str, place: Place) -> None:
+        """Note where a connection reads on."""
+        places = self._places.setdefault(connection, OrderedDict())
+        places[mail_address] = place
+        places.move_to_end(mail_address)
+        if len(places) > self._most_mailboxes:
+            places.popitem(last=False)
+        self._places.move_to_end(connection)
+        if len(self._places) > self._most_connections:
+            self._places.popitem(last=False)
+
+    def forget(self, connection: str) -> None:
+        """Forget a connection that has ended."""
+        self._places.pop(connection, None)
+
+
+class PayloadForm:
+    """Decides whether the replies to a connection hold base64 or text.
+
+    What a request asks for in its header counts. Otherwise the server's setting does, and with
+    ``auto`` the kind of client: the official SDKs decode every payload from base64 and do not say
+    so. Every FETCH tells whether it is theirs. Until the first one, a CREATE that is theirs byte
+    for byte is a good sign.
+
+    Args:
+        setting: What the server was told.
+        library: The ``lang`` of the connection's CONNECT; None where there is none.
+    """
+
+    def __init__(
+        self, setting: PayloadEncoding = PayloadEncoding.AUTO, library: str | None = None
+    ) -> None:
+        self._default = setting
+        self._library = library
+        self._guess: PayloadEncoding | None = None  # with auto, before the client is known
+
+    def is_base64(
+        self, asked: PayloadEncoding | None, request: type[Body[Any]], payload: bytes
+    ) -> bool:
+        """Tell whether the reply to a request is to hold base64.
+
+        Args:
+            asked: What its header asks for.
+            request: What is asked.
+            payload: The request's body.
+
+        Raises:
+            InvalidRequest: The body of a FETCH is no JSON object.
+        """
+        if asked is not None:
+            return asked is PayloadEncoding.BASE64
+        if self._default is PayloadEncoding.AUTO:
+            self._learn(request, payload)
+        return PayloadEncoding.BASE64 in {self._default, self._guess}
+
+    def _learn(self, request: type[Body[Any]], payload: bytes) -> None:
+        """Look for signs of an official SDK."""
+        if request is Fetch:
+            if is_fetch(parse_object(payload)):
+                self._default = PayloadEncoding.BASE64  # from now on
+            else:
+                self._guess = PayloadEncoding.TEXT
+        elif (
+            request is CreateMailbox
+            and self._guess is None
+            and may_be_create(payload, self._library)
+        ):
+            self._guess = PayloadEncoding.BASE64
+
 
 _FETCH: Final = {"group_name", "deliver", "from_time", "from_id", "force_deliver", "config"}
 _CONFIG: Final = {"num_msgs", "max_wait_ms"}

@@ -19,9 +19,8 @@ from weakref import WeakValueDictionary
 from mq9 import address as addresses
 from mq9.broker import official
 from mq9.broker.feed import Feed, Members
-from mq9.broker.latest_reads import LatestReads, Place
 from mq9.broker.observer import Observer
-from mq9.broker.payloads import PayloadForm
+from mq9.broker.official import LatestReads, PayloadForm, Place
 from mq9.broker.waiters import Waiters
 from mq9.clock import Clock
 from mq9.discovery.embeddings import Embeddings

@@ -24,7 +24,7 @@ from nats.aio.subscription import Subscription
 
 from mq9.address import shown
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.payloads import PayloadForm
+from mq9.broker.official import PayloadForm
 from mq9.broker.service import Request, Session
 from mq9.clock import Clock, sleep
 from mq9.cluster.reply_subjects import ReplySubjects

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any, Protocol
 
-from mq9.broker.payloads import PayloadForm
+from mq9.broker.official import PayloadForm
 from mq9.broker.service import Session as Asker
 from mq9.dialects import second
 from mq9.dialects.listening import Broadcast, Mail

@@ -1,6 +1,6 @@
 """How many places are remembered at which connections read on."""
 
-from mq9.broker.latest_reads import LatestReads, Place
+from mq9.broker.official import LatestReads, Place
 
 PLACE = Place("generation", (1, 1, 1))
 

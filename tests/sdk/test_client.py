@@ -23,7 +23,7 @@ from mq9 import (
     Unavailable,
 )
 from mq9.broker.service import Session
-from mq9.client import batches
+from mq9.client import base
 from mq9.protocol.verbs import VERBS
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
@@ -320,7 +320,7 @@ async def test_an_ack_speaks_of_the_fetch_that_this_client_remembers(broker, cli
 
 
 async def test_a_batch_that_was_forgotten_is_left_to_the_broker(broker, client, monkeypatch):
-    monkeypatch.setattr(batches, "_MOST", 4)
+    monkeypatch.setattr(base, "_MOST", 4)
     for number in range(6):
         await client.send("inbox", f"{number}")
     for _ in range(6):
@@ -333,8 +333,8 @@ async def test_a_batch_that_was_forgotten_is_left_to_the_broker(broker, client, 
 
 
 def test_no_more_than_so_many_tokens_are_remembered(monkeypatch):
-    monkeypatch.setattr(batches, "_MOST", 4)
-    memory = batches.Batches()
+    monkeypatch.setattr(base, "_MOST", 4)
+    memory = base.Batches()
     for number in range(6):
         message = Message(msg_id=number, payload=b"", create_time=0)
         memory.remember("inbox", "g", "c", FetchResult([message], batch=f"token {number}"))

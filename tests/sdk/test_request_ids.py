@@ -2,7 +2,7 @@
 
 import os
 
-from mq9.client.request_ids import RequestIds
+from mq9.client.base import RequestIds
 
 
 def test_no_id_is_made_twice():

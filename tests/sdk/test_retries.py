@@ -14,7 +14,7 @@ from mq9 import (
 )
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
-from mq9.client.retries import Retries
+from mq9.client.connection import Retries
 from mq9.engine.commands import Limits
 from mq9.storage import store
 from mq9.storage.backend import InlineBackend
