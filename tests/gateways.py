@@ -12,7 +12,7 @@ from memory_log import MemoryLog
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 from mq9.cluster.backend import ClusterBackend
-from mq9.cluster.log_clock import LogClock
+from mq9.cluster.log import LogClock
 from mq9.cluster.replica import Replica
 from mq9.discovery.embeddings import WordLlamaEmbeddings
 from mq9.discovery.index import AGENT_INDEX

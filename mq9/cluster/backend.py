@@ -4,46 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import logging
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from mq9.clock import Clock, SteadyClock, SystemClock, Work, sleep
-from mq9.cluster.follower import Follower
-from mq9.cluster.log import Last, Log, Logged, Purged
-from mq9.cluster.log_clock import LogClock
-from mq9.cluster.records import MOST_CALLS, LogRecord, NoRecord, encode
-from mq9.cluster.replica import Applied, Replica, Snapshot, State
+from mq9.cluster.log import Log, LogClock, Logged, Purged
+from mq9.cluster.progress import Progress
+from mq9.cluster.records import LogRecord, NoRecord, encode
+from mq9.cluster.replica import Applied, Digests, Replica, Snapshot
+from mq9.cluster.unappended import Appended, Awaited, Look, Ticket, Unappended
 from mq9.engine import machine
-from mq9.engine.codec import UnreadableEntry, encode_call
+from mq9.engine.codec import UnreadableEntry
 from mq9.engine.commands import Advance, Call, Limits, Outcome, SetLimits, Undo, undo_of
 from mq9.engine.machine import UNCHANGING
 from mq9.engine.messages import Outdated
-from mq9.errors import LimitReached, Mq9Error, NotConnected, OutcomeUnknown, Unavailable
+from mq9.errors import Mq9Error, NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol import requests
 from mq9.protocol.request import Request
 from mq9.storage.backend import MAX_STEPS, LocalChange, TooLong, read, storage_error
 from mq9.storage.readers import Readers
-from mq9.storage.turns import FairQueue
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
-_MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
 _MOST_HERE = 4  # records that are applied on the event loop; more have been waiting
 _MOST_STEPS = 200_000  # of SQLite's machine, for these; some milliseconds
-_HEAD_BYTES = 4_096  # of a record beside its calls
 _PAUSE_S = 0.25  # after the log could not be read
-_LOOK_S = 2.0  # after which it is asked how far it has come, though nobody wants to know
-_MOST_DIGESTING = 4  # states at once, each of which is kept until it is digested
 _CLOSING_MS = 10_000  # for what was accepted
 _BEHIND = (
     "the log no longer has what this gateway has not applied: "
@@ -51,59 +44,6 @@ _BEHIND = (
 )
 _DAMAGED = "what was appended to the log was damaged on its way; nothing of this was carried out"
 _UNKNOWN = "the gateway stopped; the outcome is unknown"
-
-
-@dataclass(slots=True)
-class _Ticket:
-    """A command that is to be appended, and who is told what became of it, if anybody is.
-
-    Attributes:
-        call: The command.
-        encoded: The same as bytes.
-        asker: Whose commands it is in order with.
-        told: Called with the outcome.
-        abandoned: Whether nobody waits any more.
-    """
-
-    call: Call[Any]
-    encoded: bytes
-    asker: str
-    told: Callable[[Outcome[Any]], None] | None
-    abandoned: bool = False
-
-
-class _Awaited(NamedTuple):
-    """A command that is to be appended, and the future of its outcome."""
-
-    ticket: _Ticket
-    outcome: asyncio.Future[Outcome[Any]]
-
-
-@dataclass(slots=True, eq=False)
-class _Look:
-    """A command of which it is being looked whether it changes anything.
-
-    Attributes:
-        call: The command.
-        queued: Where it was queued, so that it comes before a later one of its asker.
-    """
-
-    call: Call[Any]
-    queued: _Awaited | None = None
-
-
-class _Appended(NamedTuple):
-    """A record that the log may have, and this copy has not applied.
-
-    Attributes:
-        tickets: Its commands.
-        appending: Appends it.
-        begun_ms: When that began, as ``monotonic_ms`` tells.
-    """
-
-    tickets: list[_Ticket]
-    appending: asyncio.Task[int | None]
-    begun_ms: int
 
 
 class ClusterBackend:
@@ -159,7 +99,6 @@ class ClusterBackend:
         clock.catch_up(replica.now_ms)
         self._on_news = on_news
         self._name = name
-        self._max_record = max_record - _HEAD_BYTES
         self.on_appended: Callable[[float], None] = lambda _: None
         self.on_verified: Callable[[Applied, str], None] = lambda _, __: None
         self.left_out = 0
@@ -167,27 +106,21 @@ class ClusterBackend:
         self.is_behind = False
         self._timer = timer
         self._timers = timers or SystemClock()
-        self._follower = Follower(log, self._timers, replica.sequence)
+        self._progress = Progress(log, replica, log_clock, clock, self._timers, self._or_stop)
         self._readers = readers or Readers(replica.path, max_read_steps)
         self._thread = thread or ThreadPoolExecutor(1, "mq9-replica")
-        self._queue: FairQueue[_Ticket] = FairQueue()
-        self._left_over: _Ticket | None = None  # taken from the queue, for the next record
+        self._queue = Unappended(max_record)
         self._unanswered: Counter[str] = Counter()  # commands of each asker, queued or appended
-        self._looking: dict[str, list[_Look]] = {}  # by asker
+        self._looking: dict[str, list[Look]] = {}  # by asker
         self._wanted = asyncio.Event()
         self._numbers = itertools.count(1)
-        self._appended: dict[int, _Appended] = {}  # by the number of the record
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by sequence
-        self._order = itertools.count()
-        self._asking: asyncio.Task[None] | None = None  # how far the log has come
-        self._curious: list[asyncio.Future[int]] = []  # who want to know, and are asked for next
-        self._digesting: dict[asyncio.Task[None], State] = {}
-        self._progress = asyncio.Event()  # in what was accepted
+        self._appended: dict[int, Appended] = {}  # by the number of the record
+        self._digests = Digests(replica, clock)
+        self._resolved = asyncio.Event()  # something that was accepted
         self._work: Work | None = None  # while anything is
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
-        self._failure: Mq9Error | None = None
         self.failed_ms: int | None = None
 
     async def open(self, limits: Limits | None) -> None:
@@ -200,13 +133,13 @@ class ClusterBackend:
             Unavailable: The log cannot be reached, or not be applied.
         """
         self._loop = asyncio.get_running_loop()
-        await self._follower.start()
+        await self._progress.follower.start()
         self._tasks = [
             asyncio.create_task(self._or_stop(self._apply_all)),
             asyncio.create_task(self._or_stop(self._append_all)),
         ]
-        await self._catch_up()
-        self._tasks.append(asyncio.create_task(self._look_often()))
+        await self._progress.catch_up()
+        self._tasks.append(asyncio.create_task(self._progress.look_often()))
         if limits is not None and limits != self._replica.limits:
             await self.run(Call(SetLimits(limits=limits)))
 
@@ -247,7 +180,7 @@ class ClusterBackend:
 
     async def _answer_query(self, call: Call[Request[R]]) -> R:
         self._check()
-        await self._catch_up()
+        await self._progress.catch_up()
         try:
             return await self._read(call)
         except Outdated as outdated:
@@ -265,12 +198,12 @@ class ClusterBackend:
     @property
     def failure(self) -> Mq9Error | None:
         """Why it answers nothing any more; None while it does."""
-        return self._failure
+        return self._progress.failure
 
     @property
     def known(self) -> int:
         """The number of the last record that the log is known to have."""
-        return self._follower.known
+        return self._progress.follower.known
 
     @property
     def sequence(self) -> int:
@@ -297,39 +230,37 @@ class ClusterBackend:
             return
         self._closed = True
         await self._finish()
-        self._failure = self._failure or NotConnected("the broker is closed")
-        if self._asking is not None:
-            self._tasks.append(self._asking)
+        self._progress.failure = self._progress.failure or NotConnected("the broker is closed")
+        if self._progress.asking is not None:
+            self._tasks.append(self._progress.asking)
         for task in self._tasks:
             task.cancel()
-        for state in self._digesting.values():
-            state.leave()
-        await asyncio.gather(*self._tasks, *self._digesting, return_exceptions=True)
-        self._fail(self._failure)
+        await asyncio.gather(*self._tasks, *self._digests.leave(), return_exceptions=True)
+        self._fail(self._progress.failure)
         await asyncio.to_thread(self._let_go)
 
     async def _finish(self) -> None:
         """Wait until what was accepted is answered, as long as one may wait for a log."""
         deadline_ms = self._timers.monotonic_ms() + _CLOSING_MS
-        timer = self._timers.call_later(_CLOSING_MS, self._progress.set)
+        timer = self._timers.call_later(_CLOSING_MS, self._resolved.set)
         try:
             while (
-                self._failure is None
+                self._progress.failure is None
                 and self._has_accepted
                 and self._timers.monotonic_ms() < deadline_ms
             ):
-                self._progress.clear()
-                await self._progress.wait()
+                self._resolved.clear()
+                await self._resolved.wait()
         finally:
             timer.cancel()
 
     @property
     def _has_accepted(self) -> bool:
         """Whether there are commands whose outcome is not known yet."""
-        return bool(self._queue or self._left_over or self._appended)
+        return bool(self._queue or self._appended)
 
-    def _note_progress(self) -> None:
-        self._progress.set()
+    def _note_resolved(self) -> None:
+        self._resolved.set()
         if self._work is not None and not self._has_accepted:
             self._work.end()
             self._work = None
@@ -344,14 +275,14 @@ class ClusterBackend:
     def _check(self) -> None:
         if self._closed:
             raise NotConnected("the broker is closed")
-        self._check_alive()
+        self._progress.check()
 
     async def _append_unless_answered(self, call: Call[Request[R]], asker: str) -> Outcome[R]:
         """Answer a command that changes nothing, and append one that may.
 
         Where another one of the same asker has come meanwhile, it was appended before that.
         """
-        look = _Look(call)
+        look = Look(call)
         looking = self._looking.setdefault(asker, [])
         looking.append(look)
         answered: Outcome[R] | None = None
@@ -375,7 +306,7 @@ class ClusterBackend:
         assert answered is not None  # noqa: S101  # else it would have been queued
         return answered
 
-    def _enqueue_looks(self, asker: str, last: _Look | None = None) -> None:
+    def _enqueue_looks(self, asker: str, last: Look | None = None) -> None:
         """Have appended what was to be looked at first, up to a command if one is given."""
         for look in self._looking.get(asker, ()):
             if look.queued is None:
@@ -397,7 +328,7 @@ class ClusterBackend:
         with contextlib.suppress(Mq9Error):  # it may be no refusal to who knows the whole log
             if await self._look(look) is None:
                 return None
-        await self._catch_up()
+        await self._progress.catch_up()
         at_ms = self._clock.now_ms()
         return await self._look(look)
 
@@ -414,68 +345,10 @@ class ClusterBackend:
         except sqlite3.Error as error:
             raise storage_error(error) from error
 
-    async def _catch_up(self) -> None:
-        """Wait until the copy has what the log had when this was called."""
-        self._check_alive()
-        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._curious.append(told)
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._or_stop(self._ask))
-        with self._clock.busy():
-            last = await told
-        await self._applied(last)
-
-    async def _look_often(self) -> None:
-        """Notice what was not heard of, for those who wait for news."""
-        while True:
-            await sleep(self._timers, _LOOK_S)
-            with contextlib.suppress(Mq9Error):  # there is a next time
-                await self._follower.hear_again()
-                await self._catch_up()
-
-    async def _ask(self) -> None:
-        """Ask for the number of the last record, each time for all who have come to wait for it."""
-        # What is told may be from before somebody asked who comes while it is being told.
-        while self._curious:
-            curious, self._curious = self._curious, []
-            try:
-                last = await self._last()
-            except Mq9Error as error:
-                _refuse(curious, error)
-            except BaseException:
-                self._curious += curious
-                raise
-            else:
-                self._follower.expect(last.sequence)
-                for told in curious:
-                    if not told.done():
-                        told.set_result(last.sequence)
-        self._asking = None
-
-    async def _last(self) -> Last:
-        asked_ms = self._clock.monotonic_ms()
-        last = await self.log.last()
-        self._log_clock.follow(last.now_ms, asked_ms)
-        return last
-
-    async def _applied(self, sequence: int) -> None:
-        """Wait until a record was applied."""
-        if self._replica.sequence >= sequence:
-            return
-        self._check_alive()
-        future = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (sequence, next(self._order), future))
-        with self._clock.busy():
-            await future
-
-    def _check_alive(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
     async def _append(self, call: Call[Request[R]], asker: str) -> Outcome[R]:
         return await self._outcome(self._enqueue_awaited(call, asker))
 
-    def _enqueue_awaited(self, call: Call[Any], asker: str) -> _Awaited:
+    def _enqueue_awaited(self, call: Call[Any], asker: str) -> Awaited:
         """Have a command appended, for whose outcome somebody waits."""
         future: asyncio.Future[Outcome[Any]] = asyncio.get_running_loop().create_future()
 
@@ -485,7 +358,7 @@ class ClusterBackend:
             else:
                 future.set_result(outcome)
 
-        awaited = _Awaited(self._enqueue(call, asker, told), future)
+        awaited = Awaited(self._enqueue(call, asker, told), future)
         self._unanswered[asker] += 1
         future.add_done_callback(lambda _: self._note_answered(asker))
         return awaited
@@ -495,14 +368,14 @@ class ClusterBackend:
         if not self._unanswered[asker]:
             del self._unanswered[asker]
 
-    async def _outcome(self, awaited: _Awaited) -> Outcome[Any]:
+    async def _outcome(self, awaited: Awaited) -> Outcome[Any]:
         try:
             return await awaited.outcome
         except asyncio.CancelledError:
             self._abandon(awaited)
             raise
 
-    def _abandon(self, awaited: _Awaited) -> None:
+    def _abandon(self, awaited: Awaited) -> None:
         """Note that nobody waits any more."""
         ticket, outcome = awaited
         ticket.abandoned = True
@@ -511,17 +384,9 @@ class ClusterBackend:
 
     def _enqueue(
         self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None] | None
-    ) -> _Ticket:
+    ) -> Ticket:
         self._check()
-        if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker):
-            raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-        ticket = _Ticket(call, encode_call(call), asker, told)
-        if len(ticket.encoded) > self._max_record:
-            raise LimitReached(
-                f"payload: the request has {len(ticket.encoded)} bytes, more than the "
-                f"{self._max_record} that the cluster's log takes"
-            )
-        self._queue.put(asker, ticket)
+        ticket = self._queue.put(call, asker, told)
         self._wanted.set()
         # Also for what nobody awaits, as what takes back a lease that reached nobody.
         self._work = self._work or self._clock.busy()
@@ -540,37 +405,17 @@ class ClusterBackend:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while tickets := self._take():
+            while tickets := self._queue.take():
                 number = next(self._numbers)
                 appending = asyncio.create_task(self._append_record(number, tickets))
                 begun_ms = self._clock.monotonic_ms()
-                self._appended[number] = _Appended(tickets, appending, begun_ms)
+                self._appended[number] = Appended(tickets, appending, begun_ms)
                 await asyncio.wait([appending])
                 if not appending.cancelled():
                     appending.result()
-            self._note_progress()
+            self._note_resolved()
 
-    def _take(self) -> list[_Ticket]:
-        """Take from the queue what fits into one record."""
-        taken: list[_Ticket] = []
-        size = 0
-        while len(taken) < MOST_CALLS:
-            ticket, self._left_over = self._left_over, None
-            if ticket is None:
-                ticket = self._queue.take()
-                if ticket is None:
-                    break
-                self._queue.charge(1.0)  # each asker has its turn, whatever it asks for
-            if ticket.abandoned:
-                continue
-            if taken and size + len(ticket.encoded) > self._max_record:
-                self._left_over = ticket
-                break
-            size += len(ticket.encoded) + 5
-            taken.append(ticket)
-        return taken
-
-    async def _append_record(self, number: int, tickets: list[_Ticket]) -> int | None:
+    async def _append_record(self, number: int, tickets: list[Ticket]) -> int | None:
         """Append a record; return its number in the log, if that is known."""
         calls = tuple(ticket.encoded for ticket in tickets)
         # What was seen as due is due when the record is applied, whatever the log's clock does.
@@ -581,7 +426,7 @@ class ClusterBackend:
         except Mq9Error as error:
             self._refuse_appended(number, error)
             return None
-        self._follower.expect(sequence)
+        self._progress.follower.expect(sequence)
         self.on_appended(self._timer() - begun)
         if sequence == self._left_out:
             self._refuse_appended(number, Unavailable(_DAMAGED))
@@ -594,13 +439,13 @@ class ClusterBackend:
 
     async def _apply_all(self) -> None:
         """Apply what the log has, and answer those who wait for it."""
-        while self._failure is None:
+        while self._progress.failure is None:
             try:
-                records = await self._follower.take()
+                records = await self._progress.follower.take()
             except (Purged, Mq9Error) as error:
                 await self._note_unread(error)
                 continue
-            while records and self._failure is None:
+            while records and self._progress.failure is None:
                 try:
                     applied = await self._apply(records)
                 except NoRecord as error:
@@ -676,7 +521,7 @@ class ClusterBackend:
     def _deliver(self, applied: list[Applied]) -> None:
         for one in applied:
             if one.record.verify is not None:  # none was applied after it yet
-                self._digest(one)
+                self._digests.begin(one, self.on_verified)
             if one.record.gateway == self._name:
                 appended = self._appended.pop(one.record.number, None)
                 if appended is not None:
@@ -684,43 +529,14 @@ class ClusterBackend:
                     self._log_clock.follow(one.now_ms, appended.begun_ms)
                 self._resolve(None if appended is None else appended.tickets, one)
             else:
-                self._tell_of(one)
-        while self._waiting and self._waiting[0][0] <= self._replica.sequence:
-            *_, future = heapq.heappop(self._waiting)
-            if not future.done():
-                future.set_result(None)
-        self._note_progress()
+                for call, outcome in zip(one.calls, one.outcomes, strict=True):
+                    self._tell_of(call, outcome)
+        self._progress.note_applied()
+        self._note_resolved()
 
-    def _digest(self, applied: Applied) -> None:
-        """Begin to digest the state as it is."""
-        if len(self._digesting) >= _MOST_DIGESTING:
-            logger.warning("no digest: %d are being made", _MOST_DIGESTING)
-            return
-        try:
-            state = self._replica.look()
-        except sqlite3.Error as error:
-            logger.warning("no digest: %s", error)
-            return
-        task = asyncio.create_task(self._tell_digest(applied, state))
-        self._digesting[task] = state
-        task.add_done_callback(self._digesting.pop)
-
-    async def _tell_digest(self, applied: Applied, state: State) -> None:
-        try:
-            with self._clock.busy():
-                digested = await asyncio.to_thread(state.digest)
-        except TooLong:
-            return  # the gateway is closed
-        except sqlite3.Error as error:
-            logger.warning("no digest: %s", error)
-        else:
-            self.on_verified(applied, digested)
-        finally:
-            state.leave()
-
-    def _resolve(self, tickets: list[_Ticket] | None, applied: Applied) -> None:
+    def _resolve(self, tickets: list[Ticket] | None, applied: Applied) -> None:
         if tickets is None:  # those who asked were told that it is not known what became of it
-            tickets = [_Ticket(call, b"", "", None) for call in applied.calls]
+            tickets = [Ticket(call, b"", "", None) for call in applied.calls]
             for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
                 self._undo(ticket, outcome)
         for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
@@ -729,13 +545,13 @@ class ClusterBackend:
             elif ticket.told is not None:
                 ticket.told(outcome)
             else:
-                self._tell_of_call(ticket.call, outcome)
+                self._tell_of(ticket.call, outcome)
 
-    def _reached_nobody(self, ticket: _Ticket, outcome: Outcome[Any]) -> None:
+    def _reached_nobody(self, ticket: Ticket, outcome: Outcome[Any]) -> None:
         self._undo(ticket, outcome)
-        self._tell_of_call(ticket.call, outcome)
+        self._tell_of(ticket.call, outcome)
 
-    def _resolve_failed(self, tickets: list[_Ticket], error: Mq9Error) -> None:
+    def _resolve_failed(self, tickets: list[Ticket], error: Mq9Error) -> None:
         outcome: Outcome[Any] = Outcome(None, error, self._clock.now_ms())
         for ticket in tickets:
             if ticket.told is None:
@@ -743,12 +559,7 @@ class ClusterBackend:
             elif not ticket.abandoned:
                 ticket.told(outcome)
 
-    def _tell_of(self, applied: Applied) -> None:
-        """Tell of what another gateway has changed."""
-        for call, outcome in zip(applied.calls, applied.outcomes, strict=True):
-            self._tell_of_call(call, outcome)
-
-    def _tell_of_call(self, call: Call[Any], outcome: Outcome[Any]) -> None:
+    def _tell_of(self, call: Call[Any], outcome: Outcome[Any]) -> None:
         if outcome.error is not None:
             return
         if call.address:
@@ -756,7 +567,7 @@ class ClusterBackend:
         if isinstance(call.request, requests.Move):
             self._on_news(call.request.to)
 
-    def _undo(self, ticket: _Ticket, outcome: Outcome[Any]) -> None:
+    def _undo(self, ticket: Ticket, outcome: Outcome[Any]) -> None:
         """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
         undo = undo_of(ticket.call, outcome.value)
         # A reply that was given before may have reached whoever asked again at another gateway.
@@ -765,7 +576,7 @@ class ClusterBackend:
 
     def _stop(self, failure: Mq9Error) -> None:
         """Answer nothing any more."""
-        self._failure = failure
+        self._progress.failure = failure
         self.failed_ms = self._clock.monotonic_ms()
         self._fail(failure)
 
@@ -774,21 +585,11 @@ class ClusterBackend:
         for one in appended.values():  # the log may have them
             one.appending.cancel()
             self._resolve_failed(one.tickets, OutcomeUnknown(_UNKNOWN))
-        while tickets := self._take():
+        while tickets := self._queue.take():
             self._resolve_failed(tickets, failure)
-        _refuse([future for *_, future in self._waiting], failure)
-        self._waiting.clear()
-        _refuse(self._curious, failure)
-        self._curious.clear()
-        self._note_progress()
+        self._progress.fail(failure)
+        self._note_resolved()
 
     async def _on_thread(self, function: Callable[..., R], *args: object) -> R:
         with self._clock.busy():
             return await asyncio.wrap_future(self._thread.submit(function, *args))
-
-
-def _refuse(waiting: Sequence[asyncio.Future[Any]], error: Mq9Error) -> None:
-    """Tell those who still wait that it came to nothing."""
-    for future in waiting:
-        if not future.done():
-            future.set_exception(error)

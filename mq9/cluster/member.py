@@ -26,8 +26,7 @@ from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.connection import connect
 from mq9.cluster.gateway import QUEUE, SNAPSHOT_SUBJECT, STATUS_SUBJECT, Gateway
 from mq9.cluster.jetstream import JetStreamLog
-from mq9.cluster.log import REPLICAS
-from mq9.cluster.log_clock import LogClock
+from mq9.cluster.log import REPLICAS, LogClock
 from mq9.cluster.replica import Applied, Replica, Snapshot
 from mq9.cluster.reply_subjects import GATEWAY_INBOX, INBOXES, ReplySubjects
 from mq9.cluster.snapshots import Snapshots

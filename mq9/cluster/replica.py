@@ -6,6 +6,7 @@ as it left it. After the machine has stopped the file may be damaged, and is not
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sqlite3
@@ -16,19 +17,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mq9.clock import Clock
 from mq9.cluster.log import Logged
 from mq9.cluster.records import LogRecord, NoRecord, decode, first_index, sequence_of
 from mq9.engine import machine, state
 from mq9.engine.commands import Call, Entry, Outcome
 from mq9.protocol.request import Request
 from mq9.storage import store
-from mq9.storage.backend import Derived, LocalChange, no_steps_left, stopped_when
+from mq9.storage.backend import Derived, LocalChange, TooLong, no_steps_left, stopped_when
 from mq9.storage.store import roll_back
 
 logger = logging.getLogger("mq9.broker")
 
 Read = Callable[[LogRecord], list[Call[Request[Any]]]]
 
+_MOST_DIGESTING = 4  # states at once, each of which is kept until it is digested
 _COMMIT_S = 0.02  # of work in one commit, while many records wait
 _LONG_COMMIT_S = 0.5  # while it catches up: pages that many records change are written once
 _CATCHING_UP = 10  # the records span so many times what their commit takes
@@ -278,3 +281,52 @@ def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
     calls = read(record)
     outcomes = [entries.apply(Entry(index + place, now, call)) for place, call in enumerate(calls)]
     return Applied(logged.sequence, logged.now_ms, record, calls, outcomes)
+
+
+class Digests:
+    """Digests states while the copy goes on.
+
+    Args:
+        replica: The copy.
+        clock: Is told of the work.
+    """
+
+    def __init__(self, replica: Replica, clock: Clock) -> None:
+        self._replica = replica
+        self._clock = clock
+        self._digesting: dict[asyncio.Task[None], State] = {}
+
+    def begin(self, applied: Applied, told: Callable[[Applied, str], None]) -> None:
+        """Begin to digest the state as it is, and tell of it."""
+        if len(self._digesting) >= _MOST_DIGESTING:
+            logger.warning("no digest: %d are being made", _MOST_DIGESTING)
+            return
+        try:
+            looked = self._replica.look()
+        except sqlite3.Error as error:
+            logger.warning("no digest: %s", error)
+            return
+        task = asyncio.create_task(self._tell(applied, looked, told))
+        self._digesting[task] = looked
+        task.add_done_callback(self._digesting.pop)
+
+    def leave(self) -> list[asyncio.Task[None]]:
+        """Let go of all states; return what is still at work."""
+        for one in self._digesting.values():
+            one.leave()
+        return list(self._digesting)
+
+    async def _tell(
+        self, applied: Applied, looked: State, told: Callable[[Applied, str], None]
+    ) -> None:
+        try:
+            with self._clock.busy():
+                digested = await asyncio.to_thread(looked.digest)
+        except TooLong:
+            return  # the gateway is closed
+        except sqlite3.Error as error:
+            logger.warning("no digest: %s", error)
+        else:
+            told(applied, digested)
+        finally:
+            looked.leave()

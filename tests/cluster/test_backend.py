@@ -14,7 +14,7 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.clock import SteadyClock
 from mq9.cluster.backend import ClusterBackend
-from mq9.cluster.log_clock import LogClock
+from mq9.cluster.log import LogClock
 from mq9.cluster.replica import Replica
 from mq9.engine.commands import Limits
 from mq9.errors import NotConnected, OutcomeUnknown, Unavailable

@@ -1,0 +1,125 @@
+"""Commands on their way to a log: queued, so that those of an asker are in order, or appended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mq9.cluster.records import MOST_CALLS
+from mq9.engine.codec import encode_call
+from mq9.engine.commands import Call, Outcome
+from mq9.errors import LimitReached
+from mq9.storage.turns import FairQueue
+
+_MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
+_HEAD_BYTES = 4_096  # of a record beside its calls
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A command that is to be appended, and who is told what became of it, if anybody is.
+
+    Attributes:
+        call: The command.
+        encoded: The same as bytes.
+        asker: Whose commands it is in order with.
+        told: Called with the outcome.
+        abandoned: Whether nobody waits any more.
+    """
+
+    call: Call[Any]
+    encoded: bytes
+    asker: str
+    told: Callable[[Outcome[Any]], None] | None
+    abandoned: bool = False
+
+
+class Awaited(NamedTuple):
+    """A command that is to be appended, and the future of its outcome."""
+
+    ticket: Ticket
+    outcome: asyncio.Future[Outcome[Any]]
+
+
+@dataclass(slots=True, eq=False)
+class Look:
+    """A command of which it is being looked whether it changes anything.
+
+    Attributes:
+        call: The command.
+        queued: Where it was queued, so that it comes before a later one of its asker.
+    """
+
+    call: Call[Any]
+    queued: Awaited | None = None
+
+
+class Appended(NamedTuple):
+    """A record that the log may have, and this copy has not applied.
+
+    Attributes:
+        tickets: Its commands.
+        appending: Appends it.
+        begun_ms: When that began, as ``monotonic_ms`` tells.
+    """
+
+    tickets: list[Ticket]
+    appending: asyncio.Task[int | None]
+    begun_ms: int
+
+
+class Unappended:
+    """What was not appended yet.
+
+    Args:
+        max_record: Bytes that the log takes in one record.
+    """
+
+    def __init__(self, max_record: int) -> None:
+        self._max_record = max_record - _HEAD_BYTES
+        self._queue: FairQueue[Ticket] = FairQueue()
+        self._left_over: Ticket | None = None  # taken from the queue, for the next record
+
+    def __bool__(self) -> bool:
+        return bool(self._queue or self._left_over)
+
+    def put(
+        self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None] | None
+    ) -> Ticket:
+        """Queue a command.
+
+        Raises:
+            LimitReached: It is too large, or too many are queued.
+        """
+        if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker):
+            raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
+        ticket = Ticket(call, encode_call(call), asker, told)
+        if len(ticket.encoded) > self._max_record:
+            raise LimitReached(
+                f"payload: the request has {len(ticket.encoded)} bytes, more than the "
+                f"{self._max_record} that the cluster's log takes"
+            )
+        self._queue.put(asker, ticket)
+        return ticket
+
+    def take(self) -> list[Ticket]:
+        """Take from the queue what fits into one record."""
+        taken: list[Ticket] = []
+        size = 0
+        while len(taken) < MOST_CALLS:
+            ticket, self._left_over = self._left_over, None
+            if ticket is None:
+                ticket = self._queue.take()
+                if ticket is None:
+                    break
+                self._queue.charge(1.0)  # each asker has its turn, whatever it asks for
+            if ticket.abandoned:
+                continue
+            if taken and size + len(ticket.encoded) > self._max_record:
+                self._left_over = ticket
+                break
+            size += len(ticket.encoded) + 5
+            taken.append(ticket)
+        return taken
