@@ -24,9 +24,8 @@ from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
 from mcp_server.startup.begin import StdinReader
 from mq9.cli import logs
-from mq9.cli.call import register
 from mq9.cli.output import harmless
-from mq9.cli.program import Program, new_app
+from mq9.cli.program import Program, new_app, register
 from mq9.errors import InvalidRequest
 from mq9.transport.open import default_url
 

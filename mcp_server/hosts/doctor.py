@@ -26,9 +26,9 @@ from mcp_server.options import FOR_STDIO, flag, takes_value
 from mcp_server.settings import AUTO
 from mq9 import InvalidRequest, Mq9Client, Mq9Error
 from mq9.address import shown
-from mq9.cli.call import Call
 from mq9.cli.diagnostics import Check, ok, problem, warning
 from mq9.cli.doctor import examine, report
+from mq9.cli.program import Call
 from mq9.http import is_loopback
 from mq9.transport import servers
 from mq9.transport.open import VARIABLE, default_file, file_of, shown_url

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import typer
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -20,13 +21,15 @@ from mcp_server.options import Options
 from mcp_server.server import make_server
 from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, Settings, refuse_auto
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
-from mq9.cli.http_routes import RouteContext
 from mq9.clock import SystemClock
 from mq9.http import is_loopback
 from mq9.http.port import listening, serving
 from mq9.signals import stop_on_signals
 from mq9.transport import servers
 from mq9.transport.open import default_url, shown_url
+
+if TYPE_CHECKING:  # it needs the extra `server`
+    from mq9.cli.serve import RouteContext
 
 _logger = logging.getLogger("mq9.mcp")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mq9.cli.extras import MissingExtra, needing
+from mq9.errors import InvalidRequest
 
 
 def main() -> None:
@@ -50,3 +51,36 @@ def _prepare_output() -> None:
             setattr(sys, name, nowhere)
         else:
             stream.reconfigure(errors="backslashreplace")
+
+
+# What is installed without any extra, so that no extra is to blame where it is missing.
+_ALWAYS = {"mq9", "mcp_server", "langchain_mq9"} | {
+    *("langchain_core", "langgraph", "nats", "orjson", "platformdirs", "pydantic")
+}
+
+
+class MissingExtra(InvalidRequest):
+    """A module is not installed; the text names it and the extra that installs it."""
+
+
+@contextmanager
+def needing(extra: str, what: str) -> Iterator[None]:
+    """Blame a module that is missing while inside on an extra.
+
+    Args:
+        extra: The extra that installs what is imported.
+        what: What needs it, as the error is to say.
+
+    Raises:
+        MissingExtra: A module is missing that no installation has by itself.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if not missing or missing in _ALWAYS:
+            raise
+        raise MissingExtra(
+            f"{what} needs {error.name}, which the extra `{extra}` of this package installs; "
+            f"in a clone of it: pip install '.[{extra}]'"
+        ) from error

@@ -1,15 +1,19 @@
-"""``mq9 agents``."""
+"""``mq9 agents``: find registered agents; ``mq9 hash-password``: let one in by a users file."""
 
 from __future__ import annotations
 
 import dataclasses
+import secrets
+import sys
 from typing import Annotated
 
 import typer
 
-from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.output import Table, count, when
+from mq9.cli.program import NOTHING_THERE, Call
+from mq9.errors import InvalidRequest
 from mq9.models import AgentMatch
+from mq9.server import passwords
 
 
 async def agents(
@@ -50,3 +54,25 @@ def _row(agent: AgentMatch) -> tuple[str, str, str, str]:
         "" if seen is None else when(seen),
         about if isinstance(about, str) else str(about),
     )
+
+
+_MOST_CHARS = 1_024
+
+
+async def hash_password(call: Call) -> int:
+    """Hash a password for a users file of `mq9 serve`.
+
+    It is asked for twice on a terminal, and else read from standard input, up to the end of its
+    first line.
+    """
+    if sys.stdin.isatty():
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline(_MOST_CHARS + 2).rstrip("\r\n")
+    if not password or len(password) > _MOST_CHARS or not password.isprintable():
+        raise InvalidRequest(
+            f"password: {len(password)} characters; give 1 to {_MOST_CHARS} printable ones"
+        )
+    hashed = str(passwords.hash_password(password, secrets.token_bytes(passwords.SALT_BYTES)))
+    call.out.show({"password": hashed}, hashed)
+    return 0

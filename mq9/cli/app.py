@@ -9,21 +9,20 @@ import typer.core
 import typer.main
 
 from mq9.cli import (
+    MissingExtra,
     agents,
     cluster,
     demo,
     doctor,
-    hash_password,
     inbox,
     mailboxes,
     message_history,
     messages,
+    needing,
     plugins,
     redrive,
 )
-from mq9.cli.call import Common, JsonOption, TimeoutOption, register
-from mq9.cli.extras import MissingExtra, needing
-from mq9.cli.program import Program, new_app
+from mq9.cli.program import Common, JsonOption, Program, TimeoutOption, new_app, register
 from mq9.errors import InvalidRequest
 from mq9.version import VERSION
 
@@ -181,7 +180,7 @@ _COMMANDS = (
     message_history.why,
     doctor.doctor,
     demo.demo,
-    hash_password.hash_password,
+    agents.hash_password,
 )
 for _command in _COMMANDS:
     register(app, _command.__name__.replace("_", "-"), _command)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mq9.cli.call import NOTHING_THERE, Call, register
 from mq9.cli.output import Table, count
-from mq9.cli.program import new_app
+from mq9.cli.program import NOTHING_THERE, Call, new_app, register
 from mq9.clock import SystemClock
 
 if TYPE_CHECKING:

@@ -1,8 +1,25 @@
-"""The result of one check of ``mq9 doctor``: ok, a warning, or a problem with advice."""
+"""What ``mq9 doctor`` checks of this machine: versions, the file, the ports, and who has our names."""
 
 from __future__ import annotations
 
+import errno
+import http.client
+import os
+import platform
+import re
+import shutil
+import socket
+import sqlite3
+import stat
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
+from pathlib import Path
+
+import mq9
+from mq9.version import VERSION
 
 OK = "ok"
 WARNING = "warning"
@@ -39,3 +56,258 @@ def warning(name: str, text: str, advice: str) -> Check:
 def problem(name: str, text: str, advice: str) -> Check:
     """Return that something does not work."""
     return Check(name, PROBLEM, text, advice)
+
+
+_LOW_DISK_BYTES = 100 * 1024 * 1024
+_FULL_DISK_BYTES = 1024 * 1024
+_GREETING_S = 1.0
+_MAX_METRICS_BYTES = 1024 * 1024  # bytes
+
+
+def check_versions(packages: Sequence[str] = ()) -> list[Check]:
+    """Check Python, our packages and others, and what SQLite can do."""
+    found = [
+        ok("python", f"{platform.python_version()} at {sys.executable}"),
+        ok("langchain-mq9", VERSION),
+    ]
+    for package in ("nats-py", *packages):
+        try:
+            found.append(ok(package, version(package)))
+        except PackageNotFoundError:
+            found.append(
+                problem(package, "is not installed", "install it again, as its README says")
+            )
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute("CREATE VIRTUAL TABLE one USING fts5(text)")
+    except sqlite3.OperationalError as error:
+        found.append(
+            problem(
+                "sqlite",
+                f"{sqlite3.sqlite_version} cannot search text ({error})",
+                "use a Python whose sqlite3 has FTS5, or a broker elsewhere",
+            )
+        )
+    else:
+        found.append(ok("sqlite", sqlite3.sqlite_version))
+    finally:
+        connection.close()
+    return found
+
+
+def check_file(path: Path, *, usable: bool) -> list[Check]:
+    """Check the broker's file from outside.
+
+    It is never opened: SQLite's locks belong to the process, and closing any descriptor of the file
+    would drop those of a broker that runs in it.
+
+    Args:
+        path: The file.
+        usable: Whether it is the broker's; of another's nothing is advised but to leave it alone.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return [ok("file", f"{path} is not there yet; the first use makes it")]
+    except OSError as error:
+        return [problem("file", f"{path}: {error.strerror}", "check the rights of its directories")]
+    if not stat.S_ISREG(status.st_mode):
+        return [problem("file", f"{path} is not a file", "name another one in the URL")]
+    found = [_access(path, status), _disk(path)] if usable else [_disk(path)]
+    log = path.with_name(f"{path.name}-wal")
+    size = status.st_size + (log.stat().st_size if log.exists() else 0)
+    return [ok("file", f"{path}, {size:,} bytes with its log"), *found]
+
+
+def _access(path: Path, status: os.stat_result) -> Check:
+    if sys.platform == "win32":
+        return ok("rights", "as its directory says")
+    if status.st_uid != os.geteuid():
+        return warning(
+            "rights",
+            f"{path} belongs to user {status.st_uid}, and this is user {os.geteuid()}",
+            "run every program on it as the same user",
+        )
+    if status.st_mode & 0o077:
+        return warning(
+            "rights",
+            f"{path} is open to others on this machine ({stat.S_IMODE(status.st_mode):o})",
+            f"chmod 600 {path}",
+        )
+    return ok("rights", f"{stat.S_IMODE(status.st_mode):o}: its owner only")
+
+
+def _disk(path: Path) -> Check:
+    free = shutil.disk_usage(path.parent).free
+    text = f"{free // (1024 * 1024):,} MiB free"
+    if free < _FULL_DISK_BYTES:
+        return problem("disk", text, "make room: nothing can be stored")
+    if free < _LOW_DISK_BYTES:
+        return warning("disk", text, "make room before nothing can be stored")
+    return ok("disk", text)
+
+
+def check_port(name: str, number: int, option: str) -> Check:
+    """Check whether a server could listen on a port of this machine.
+
+    Args:
+        name: What it would serve there.
+        number: The port.
+        option: What chooses another one.
+    """
+    where = f"127.0.0.1:{number}"
+    with socket.socket() as listener:
+        if os.name == "posix":  # as asyncio's servers do: a connection that lingers is no obstacle
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", number))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return warning(
+                    name, f"{where} cannot be used: {error.strerror}", f"mq9 serve {option} PORT"
+                )
+        else:
+            return ok(name, f"{where} is free")
+    if _greets_as_mq9(number):
+        return ok(name, f"an mq9 broker listens on {where}")
+    if _has_our_metrics(number):
+        return ok(name, f"an mq9 broker has its metrics on {where}")
+    return warning(
+        name, f"{where} is in use by another program", f"mq9 serve {option} PORT, or stop it"
+    )
+
+
+def _greets_as_mq9(number: int) -> bool:
+    """Tell whether what listens on a port greets as our server does."""
+    try:
+        with socket.create_connection(("127.0.0.1", number), timeout=_GREETING_S) as connection:
+            greeting = connection.recv(4096)
+    except OSError:  # it ended meanwhile, or sends nothing
+        return False
+    return greeting.startswith(b"INFO ") and b'"server_name":"mq9"' in greeting
+
+
+def _has_our_metrics(number: int) -> bool:
+    """Tell whether a port answers with the metrics of a server of ours."""
+    connection = http.client.HTTPConnection("127.0.0.1", number, timeout=_GREETING_S)
+    try:
+        connection.request("GET", "/metrics")
+        return b"mq9_build_info" in connection.getresponse().read(_MAX_METRICS_BYTES)
+    except (OSError, http.client.HTTPException):  # whatever it is, it is not ours
+        return False
+    finally:
+        connection.close()
+
+
+NAMES = ("mq9", "langchain_mq9", "mcp_server")
+_OURS = "langchain-mq9"
+# A line of top_level.txt, or of RECORD: a file in a package, a module of one file.
+_TOP_LEVEL = re.compile(rf"^({'|'.join(NAMES)})(?:$|/|\.[^/\n]*,)", re.MULTILINE)
+
+
+def check_names(path: Sequence[str], here: Path) -> list[Check]:
+    """Look for other modules and packages of our names, and for other versions of ours.
+
+    Args:
+        path: Where Python looks for modules, in that order; an empty entry is ``here``.
+        here: The directory that Python looks in first, for a program or ``-m`` started there.
+    """
+    places = list(dict.fromkeys(str(Path(here, entry).resolve()) for entry in ("", *path)))
+    root = Path(mq9.__file__).resolve().parents[1]
+    installers = _installers()
+    found = []
+    for name in NAMES:
+        found += _check_modules(name, places, root)
+        others = {one.lower().replace("_", "-") for one in installers[name]} - {_OURS}
+        found += [_distribution(name, other) for other in sorted(others)]
+    found += _other_versions(places)
+    return found or [ok("names", f"nothing else is called {', '.join(NAMES)}")]
+
+
+def _installers() -> dict[str, set[str]]:
+    """Return the names of the distributions that install each of our modules.
+
+    `importlib.metadata.packages_distributions` says so of every module there is, and takes a
+    third of a second.
+    """
+    found: dict[str, set[str]] = {name: set() for name in NAMES}
+    for distribution in distributions():
+        modules = distribution.read_text("top_level.txt") or distribution.read_text("RECORD") or ""
+        for name in set(_TOP_LEVEL.findall(modules)):
+            found[name].add(distribution.name)
+    return found
+
+
+def _check_modules(name: str, places: Sequence[str], root: Path) -> list[Check]:
+    """Report the modules of one name before and behind ours on the path."""
+    found = []
+    seen_ours = False
+    for place in places:
+        if Path(place) == root and (root / name).is_dir():
+            seen_ours = True
+            continue
+        # A directory without __init__.py yields to any package, so it is none here.
+        spec = PathFinder.find_spec(name, [place])
+        if spec is None or spec.origin is None:
+            continue
+        if seen_ours:
+            found.append(_shadowed(name, spec.origin))
+        elif (root / name).is_dir():
+            found.append(_shadows(name, spec.origin))
+        else:
+            found.append(_taken(name, spec.origin))
+    return found
+
+
+def _shadows(name: str, where: str) -> Check:
+    return problem(
+        "names",
+        f"{where} is imported as {name} instead of ours",
+        "rename or remove it, or start programs elsewhere",
+    )
+
+
+def _shadowed(name: str, where: str) -> Check:
+    return warning(
+        "names",
+        f"{where} is called {name}, too; ours comes first here, not everywhere",
+        "rename or remove it",
+    )
+
+
+def _taken(name: str, where: str) -> Check:
+    return warning(
+        "names",
+        f"{where} is what `python -m {name}` starts here, and is not ours",
+        "call our programs by their own names",
+    )
+
+
+def _distribution(name: str, other: str) -> Check:
+    return problem(
+        "names",
+        f"the package {other} installs a module {name}, too: each overwrites the other's files",
+        f"pip uninstall {other}, then, in the clone, pip install --force-reinstall .",
+    )
+
+
+def _other_versions(places: Sequence[str]) -> list[Check]:
+    """Report what is installed as our package in another version than the one that runs."""
+    installed = distributions(name=_OURS, path=list(places))
+    return [_version(one) for one in installed if one.version != VERSION]
+
+
+def _version(installed: Distribution) -> Check:
+    release, where = f"{_OURS} {installed.version}", installed.locate_file("")
+    # Others published releases of that name for an earlier protocol.
+    if installed.version.startswith(("0.2.", "0.3.")):
+        return problem(
+            "names",
+            f"{release} in {where} is an older package of that name, without mq9",
+            f"pip uninstall {_OURS}, until none is left; then, in the clone, pip install .",
+        )
+    return warning(
+        "names",
+        f"{release} is installed in {where}, and this is {VERSION}",
+        "in the clone, pip install .",
+    )

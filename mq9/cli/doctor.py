@@ -15,11 +15,12 @@ from typing import Annotated
 
 import typer
 
-from mq9.cli import file_clock, local_checks, name_conflicts
-from mq9.cli.call import Call
+from mq9.cli import diagnostics
 from mq9.cli.diagnostics import OK, PROBLEM, Check, ok, problem, warning
 from mq9.cli.output import count, one_line, when
+from mq9.cli.program import Call
 from mq9.client.client import Mq9Client
+from mq9.clock import SystemClock, duration
 from mq9.errors import InvalidRequest, Mq9Error, Unauthorized, Unreachable, UnusableFile
 from mq9.transport.open import file_of, shown_url
 
@@ -64,10 +65,10 @@ async def doctor(
     if digest is not None:
         return _show_digest(call, digest)
     if set_clock is not None:
-        return file_clock.set_clock(call, _path_of("set-clock", set_clock), yes=yes)
+        return _set_clock(call, _path_of("set-clock", set_clock), yes=yes)
     checks = await examine(call)
-    checks.append(local_checks.check_port("port", port, "--port"))
-    checks.append(local_checks.check_port("admin port", admin_port, "--admin-port"))
+    checks.append(diagnostics.check_port("port", port, "--port"))
+    checks.append(diagnostics.check_port("admin port", admin_port, "--admin-port"))
     return report(call, checks)
 
 
@@ -79,8 +80,8 @@ async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
         packages: What has to be installed, beside what mq9 itself needs.
     """
     checks = [
-        *local_checks.check_versions(packages),
-        *name_conflicts.check_names(sys.path, Path.cwd()),
+        *diagnostics.check_versions(packages),
+        *diagnostics.check_names(sys.path, Path.cwd()),
         *_url(call),
     ]
     broker = await _broker(call)
@@ -88,9 +89,9 @@ async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
     path = file_of(call.full_url)
     if path is not None:
         usable = all(one.state == OK for one in broker)
-        checks += local_checks.check_file(path, usable=usable)
+        checks += diagnostics.check_file(path, usable=usable)
         if usable:
-            checks.append(file_clock.check(path))
+            checks.append(check_clock(path))
     return checks
 
 
@@ -184,3 +185,67 @@ async def _round_trip(client: Mq9Client) -> Check:
         return problem("round trip", f"{step}: {error}", "see the broker's log")
     took = (time.perf_counter() - start) * 1000
     return ok("round trip", f"create, send, fetch, ack and drop took {took:.1f} ms")
+
+
+_EFFECTS = {
+    "ahead": "Every stored message stays. A TTL or delay that began in the future begins now. A "
+    "lease runs for as long as it had left. What expired in the meantime is gone.",
+    "held": "Messages, mailboxes and registrations expire if their TTL has ended since then. All "
+    "others stay. Leases end, and their messages are delivered again.",
+}
+
+
+def check_clock(path: Path) -> Check:
+    """Compare the time of a broker's file with the machine's."""
+    from mq9.storage import store  # noqa: PLC0415  # not before it is used
+
+    try:
+        found = store.file_time(path, SystemClock().now_ms())
+    except UnusableFile as error:
+        return problem("clock", str(error), "see what the message says")
+    if found.state is store.TimeState.RIGHT:
+        return ok("clock", "the file and this machine agree")
+    return problem(
+        "clock",
+        _difference(found),
+        f"check this machine's clock, then run mq9 doctor --set-clock {path}",
+    )
+
+
+def _set_clock(call: Call, path: Path, *, yes: bool) -> int:
+    """Say what setting the time of a file would do, or do it; the exit code."""
+    from mq9.storage import store  # noqa: PLC0415  # not before it is used
+
+    found = store.file_time(path, SystemClock().now_ms())
+    state = found.state
+    document = {
+        "file": str(path),
+        "state": state.value,
+        "file_ms": found.file_ms,
+        "machine_ms": found.machine_ms,
+        "set": yes and state is not store.TimeState.RIGHT,
+    }
+    if state is store.TimeState.RIGHT:
+        call.out.show(document, f"{path}: the time is right, and was left as it is")
+        return 0
+    lines = [f"{path}: {_difference(found)}", _EFFECTS[state.value]]
+    if yes:
+        store.set_file_time(path, found.machine_ms)
+        lines.append(f"The time is {_shown(found.machine_ms)} now.")
+    else:
+        now = _shown(found.machine_ms)
+        lines.append(f"Nothing was changed. If {now} is right, run this again with --yes.")
+    call.out.show(document, *lines)
+    return 0
+
+
+def _difference(found: tuple[int, int]) -> str:
+    file_ms, machine_ms = found
+    apart = duration(abs(file_ms - machine_ms))
+    if file_ms > machine_ms:
+        return f"its time is {_shown(file_ms)}, {apart} ahead of this machine's"
+    return f"its time is held at {_shown(file_ms)}, {apart} behind this machine's"
+
+
+def _shown(instant_ms: int) -> str:
+    return when(instant_ms / 1000)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import shlex
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
 import typer
 
 from mq9 import address as addresses
-from mq9.cli.call import NOTHING_THERE, Call
-from mq9.cli.editor import edit
 from mq9.cli.messages import Address, stdin_payload
 from mq9.cli.output import Table, as_json, count, quoted, span, when
+from mq9.cli.program import NOTHING_THERE, Call
 from mq9.cli.sent_answers import Sent, SentAnswers, gets_receipt
 from mq9.client.client import Mq9Client
 from mq9.client.payloads import encode
@@ -451,3 +455,28 @@ def _reply_id(asked: Message) -> str:
     """Return the id of a question's answer, so that it is stored once, however often it is sent."""
     what = (asked.mail_address, asked.msg_id, asked.create_time, asked.correlation_id)
     return f"reply.{hashlib.sha256(repr(what).encode()).hexdigest()}"
+
+
+_VARIABLES = ("VISUAL", "EDITOR")
+_DEFAULT = "vi"
+
+
+def edit(text: str, suffix: str) -> str:
+    """Open a text in the editor that the environment names, and return what it was made.
+
+    Args:
+        text: What there is to begin with.
+        suffix: What the name of the file ends with, by which editors know its language.
+
+    Raises:
+        InvalidRequest: There is no such editor, or it says that it failed.
+    """
+    editor = next((os.environ[one] for one in _VARIABLES if os.environ.get(one)), _DEFAULT)
+    with tempfile.TemporaryDirectory(prefix="mq9-") as directory:
+        path = Path(directory) / f"edit{suffix}"
+        path.write_text(text, "utf-8")
+        try:
+            subprocess.run([*shlex.split(editor), str(path)], check=True)  # noqa: S603  # the user's
+        except (OSError, subprocess.CalledProcessError, ValueError) as error:
+            raise InvalidRequest(f"the editor {editor!r} failed: {error}") from None
+        return path.read_text("utf-8")

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from mq9 import address as addresses
-from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.messages import Address
 from mq9.cli.output import Table, count, quoted, span, when
+from mq9.cli.program import NOTHING_THERE, Call
 from mq9.errors import InvalidRequest
 from mq9.models import GroupStatus, MailboxStatus, MailboxType, SendPolicy
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mq9 import address as addresses
-from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.messages import Address
 from mq9.cli.output import count, one_line, quoted, span, when
+from mq9.cli.program import NOTHING_THERE, Call
 from mq9.models import GroupStatus, MailboxStatus, MessageHistory, Moved, Standing
 
 _UNHEARD_OF = ("unassigned", "unknown")

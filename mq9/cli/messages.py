@@ -12,8 +12,8 @@ import typer
 
 from mq9 import address as addresses
 from mq9.cli import output
-from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.output import count, quoted, span, when
+from mq9.cli.program import NOTHING_THERE, Call
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, FetchResult, Message, Moved, Priority, Waiting
 from mq9.protocol import checks, replies

@@ -13,11 +13,11 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-from mq9.cli.extras import MissingExtra, needing
+from mq9.cli import MissingExtra, needing
 from mq9.errors import InvalidRequest
 
 COMMANDS = "mq9.commands"  # each is a typer.Typer, in a module that says in SUMMARY what it does
-ROUTES = "mq9.http_routes"  # each is an ``mq9.cli.http_routes.MakeRoutes``
+ROUTES = "mq9.http_routes"  # each is an ``mq9.cli.serve.MakeRoutes``
 
 
 def names(group: str) -> set[str]:

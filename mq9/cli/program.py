@@ -1,16 +1,167 @@
-"""How a program runs a command, and how its errors end it."""
+"""How a program runs a command: common options, the client, and how errors end it."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import logging
+import os
 import sys
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
 
-from mq9.cli.call import NOTHING_THERE
-from mq9.cli.output import CannotWrite, PipeClosed, as_json, one_line, stop_writing
+from mq9.cli import logs
+from mq9.cli.output import CannotWrite, Output, PipeClosed, as_json, one_line, stop_writing
+from mq9.client.client import Mq9Client
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error, Unreachable
+from mq9.protocol import checks
+from mq9.transport.open import default_url, shown_url
+
+NOTHING_THERE = 4  # the exit code of a command that found nothing
+DEFAULT_TIMEOUT_S = 5.0
+
+_URL = "Broker.  [env: MQ9_SERVER, which hides a password from `ps`; default: one file per user]"
+_TIMEOUT = f"Seconds to wait for the broker.  [default: {DEFAULT_TIMEOUT_S:g}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The options that every command takes, before its name or behind it.
+
+    Attributes:
+        url: The broker; None for the default.
+        as_json: Whether a program reads the output.
+        timeout: Seconds to wait for the broker.
+    """
+
+    url: str | None = None
+    as_json: bool = False
+    timeout: float = DEFAULT_TIMEOUT_S
+
+    def with_those(self, url: str | None, as_json: bool, timeout: float | None) -> Common:
+        """Return them with what was given behind the command's name."""
+        return Common(
+            self.url if url is None else url,
+            self.as_json or as_json,
+            self.timeout if timeout is None else timeout,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a command.
+
+    Attributes:
+        url: The broker; None for the default.
+        timeout: Seconds to wait for the broker.
+        out: Where to print to.
+    """
+
+    url: str | None
+    timeout: float
+    out: Output
+
+    @property
+    def full_url(self) -> str:
+        """The broker, with credentials."""
+        return default_url() if self.url is None else self.url
+
+    @property
+    def shown_url(self) -> str:
+        """The broker, as it may be shown."""
+        return shown_url(self.full_url)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the broker is in this process and has no file."""
+        return self.full_url.startswith("memory:")
+
+    def warn_of_memory(self) -> None:
+        """Warn, where that is so, that nothing which is stored outlasts the command."""
+        if self.is_in_memory:
+            self.out.warn(
+                f"{self.shown_url} is the memory of this process: what is stored there is lost "
+                "when the command ends"
+            )
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Mq9Client]:
+        """Connect to the broker while inside.
+
+        Raises:
+            Unreachable: It does not answer in time, or at all.
+            Unauthorized: It refused the credentials.
+        """
+        client = Mq9Client(
+            self.url, request_timeout=self.timeout, reconnect_attempts=1, reconnect_delay=0
+        )
+        try:
+            async with asyncio.timeout(self.timeout):
+                await client.open()
+        except TimeoutError:
+            raise Unreachable(
+                f"no mq9 broker answers at {self.shown_url} within {self.timeout:g} s"
+            ) from None
+        async with client:
+            yield client
+
+
+UrlOption = Annotated[str | None, typer.Option("--url", metavar="URL", help=_URL)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+TimeoutOption = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help=_TIMEOUT)]
+
+
+def _common_parameters() -> list[inspect.Parameter]:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter("url", kind, default=None, annotation=UrlOption),
+        inspect.Parameter("json", kind, default=False, annotation=JsonOption),
+        inspect.Parameter("timeout", kind, default=None, annotation=TimeoutOption),
+    ]
+
+
+def register(app: typer.Typer, name: str, function: Callable[..., Awaitable[int]]) -> None:
+    """Make a coroutine function a command that takes the common options as well.
+
+    Args:
+        app: The program.
+        name: The command's name.
+        function: Is given a ``Call`` and its own arguments, and returns the exit code.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    own = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in list(signature.parameters.values())[1:]
+    ]
+    context = inspect.Parameter(
+        "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    )
+    parameters = [context, *own, *_common_parameters()]
+
+    def run(context: typer.Context, **given: Any) -> None:
+        logs.configure_by_variables(os.environ)
+        # Of a TLS connection that is refused asyncio says what means nothing to people.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
+        common: Common = context.obj or Common()
+        common = common.with_those(given.pop("url"), given.pop("json"), given.pop("timeout"))
+        seconds = checks.seconds(above_zero=True)("timeout", common.timeout)
+        call = Call(common.url, seconds, Output(as_json=common.as_json))
+        raise typer.Exit(asyncio.run(_awaited(function(call, **given))))
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__doc__ = function.__doc__
+    app.command(name)(run)
+
+
+async def _awaited(awaitable: Awaitable[int]) -> int:
+    return await awaitable
+
 
 _BROKEN_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 _INTERRUPTED = 130

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from mq9 import address as addresses
-from mq9.cli.call import NOTHING_THERE, Call
 from mq9.cli.output import count
+from mq9.cli.program import NOTHING_THERE, Call
 from mq9.client.client import Mq9Client
 from mq9.errors import (
     InvalidRequest,

@@ -1,23 +1,31 @@
-"""``mq9 serve``: a broker that any NATS client can talk to."""
+"""``mq9 serve``: a broker that any NATS client can talk to; its options are made of ``Settings``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import gc
+import inspect
 import logging
+import secrets
 import sys
+import types
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from typing import TypedDict
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, TypedDict, Union, get_args, get_origin
 
 import typer
+from annotated_types import Ge, Le
+from pydantic.fields import FieldInfo
+from starlette.routing import BaseRoute
 
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.cli import logs
-from mq9.cli.http_routes import mcp_routes
-from mq9.cli.options import command_of_settings
+from mq9.broker.service import Session
+from mq9.cli import logs, plugins
+from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock
 from mq9.cluster.member import Member, joined
 from mq9.dialects import Dialects
@@ -29,9 +37,150 @@ from mq9.server.admin import serve_admin
 from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics
 from mq9.server.server import Server
-from mq9.server.settings import Settings
+from mq9.server.settings import Settings, option, variable
+from mq9.server.users import Guard, Users
 from mq9.signals import stop_on_signals
+from mq9.transport.direct import DirectTransport
 from mq9.transport.open import default_file
+
+
+def command_of_settings(run: Callable[[Settings], None]) -> Callable[..., None]:
+    """Return a function for typer that has an option for each setting.
+
+    Options are passed on as they are written: what they must be is checked with the variables and
+    the file, by ``Settings``.
+
+    Args:
+        run: Called with the settings; its docstring is the help of the command.
+    """
+
+    def command(**given: Any) -> None:
+        run(Settings(**{name: value for name, value in given.items() if value not in (None, [])}))
+
+    parameters = [_parameter(*one) for one in Settings.model_fields.items()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__doc__ = run.__doc__
+    return command
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    kind = _kind(field)
+    declared = f"--{option(name)}"
+    annotation: Any
+    if kind is bool:
+        annotation, declared, metavar = bool | None, f"{declared}/--no-{option(name)}", None
+    elif get_origin(kind) is tuple:
+        annotation, metavar = list[str] | None, field.title
+    else:
+        annotation = Path | None if kind is Path else str | None
+        metavar = field.title or _placeholder(kind)
+    told = typer.Option(
+        declared, metavar=metavar, show_default=False, help=_help(name, field, kind)
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[annotation, told],
+    )
+
+
+def _kind(field: FieldInfo) -> Any:
+    """Return the type of a field's values, without ``None``."""
+    kind = field.annotation
+    if get_origin(kind) in (Union, types.UnionType):
+        return next(one for one in get_args(kind) if one is not types.NoneType)
+    return kind
+
+
+def _placeholder(kind: Any) -> str:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return f"<{'|'.join(str(one.value) for one in kind)}>"
+    return {int: "<int>", float: "<float>", Path: "<file>"}.get(kind, "<str>")
+
+
+def _help(name: str, field: FieldInfo, kind: Any) -> str:
+    """Return what a setting is, its variable, its default and its range."""
+    facts = [f"env var: {variable(name)}"]
+    if kind is bool:
+        facts.append(f"default: {'' if field.default else 'no-'}{option(name)}")
+    elif field.default not in (None, ()):
+        default = field.default.value if isinstance(field.default, enum.Enum) else field.default
+        facts.append(f"default: {default}")
+    least = next((one.ge for one in field.metadata if isinstance(one, Ge)), None)
+    most = next((one.le for one in field.metadata if isinstance(one, Le)), None)
+    if least is not None:
+        facts.append(f"{least} or more" if most is None else f"{least} to {most}")
+    return f"{field.description}  [{'; '.join(facts)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteContext:
+    """What routes may use of the server.
+
+    Attributes:
+        connect: Makes the client of the agent with a name, not yet connected.
+        users: Who may connect; None where anybody may.
+        host: The address that the HTTP port listens on.
+        agent: The agent that requests without a bearer token are made by, if there is one.
+        allowed_hosts: Further names by which clients may call this machine.
+        allowed_origins: Origins of web pages that may call, beside those on loopback.
+    """
+
+    connect: Callable[[str], Mq9Client]
+    users: Users | None
+    host: str
+    agent: str | None
+    allowed_hosts: Sequence[str]
+    allowed_origins: Sequence[str]
+
+
+MakeRoutes = Callable[[RouteContext], AbstractAsyncContextManager[Sequence[BaseRoute]]]
+
+
+@asynccontextmanager
+async def mcp_routes(
+    settings: Settings, broker: EmbeddedBroker, guard: Guard
+) -> AsyncIterator[Sequence[BaseRoute]]:
+    """Make the routes of MCP, which are served while inside; none unless the settings ask for it.
+
+    Args:
+        settings: How the server is set up.
+        broker: The broker whose mailboxes MCP clients use.
+        guard: Knows the bearer tokens, where there are users.
+
+    Raises:
+        InvalidRequest: MCP cannot be served with these settings.
+        MissingExtra: The extra ``mcp`` is not installed.
+    """
+    if not settings.mcp:
+        yield ()
+        return
+    make_routes: MakeRoutes = plugins.load(plugins.ROUTES, "mcp")
+    users = guard if isinstance(guard, Users) else None
+
+    def connect(agent: str) -> Mq9Client:
+        session = Session(
+            f"mcp.{secrets.token_hex(8)}", agent if users is not None else None, guard.reserved
+        )
+        return Mq9Client(transport=DirectTransport(broker, session, _keep_open))
+
+    context = RouteContext(
+        connect=connect,
+        users=users,
+        host=settings.admin_host,
+        agent=settings.mcp_agent,
+        allowed_hosts=settings.mcp_allow_host,
+        allowed_origins=settings.mcp_allow_origin,
+    )
+    async with make_routes(context) as routes:
+        yield routes
+
+
+async def _keep_open() -> None:
+    """Leave the broker open when a client closes: it belongs to the server."""
+
 
 logger = logging.getLogger("mq9.broker")
 

@@ -17,7 +17,7 @@ from calls import call as engine_call
 from calls import carry_out
 
 from cli.conftest import SECRET, Running, call
-from mq9.cli import local_checks, name_conflicts
+from mq9.cli import diagnostics
 from mq9.engine.state import digest
 from mq9.protocol import requests
 from mq9.server.users import Users
@@ -99,7 +99,7 @@ async def test_refused_credentials_are_a_problem():
 async def test_a_port_that_another_program_has_is_a_warning():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        finding = await asyncio.to_thread(local_checks.check_port, "port", number, "--port")
+        finding = await asyncio.to_thread(diagnostics.check_port, "port", number, "--port")
     assert finding.state == "warning"
     assert "in use by another program" in finding.text
     assert "--port" in finding.advice
@@ -125,13 +125,13 @@ def test_a_file_of_another_program_is_left_alone(mq9, tmp_path, ports):
 
 
 def test_a_file_that_is_none(tmp_path):
-    [finding] = local_checks.check_file(tmp_path, usable=True)
+    [finding] = diagnostics.check_file(tmp_path, usable=True)
     assert (finding.state, finding.text) == ("problem", f"{tmp_path} is not a file")
-    [finding] = local_checks.check_file(tmp_path / "mail.db", usable=True)
+    [finding] = diagnostics.check_file(tmp_path / "mail.db", usable=True)
     assert finding.state == "ok"
     assert "not there yet" in finding.text
     (tmp_path / "x").touch()
-    [finding] = local_checks.check_file(tmp_path / "x" / "mail.db", usable=True)
+    [finding] = diagnostics.check_file(tmp_path / "x" / "mail.db", usable=True)
     assert finding.state == "problem"
 
 
@@ -139,7 +139,7 @@ def test_a_file_of_another_user_is_a_warning(tmp_path, monkeypatch):
     (tmp_path / "mail.db").touch(0o600)
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    [_, rights, _] = local_checks.check_file(tmp_path / "mail.db", usable=True)
+    [_, rights, _] = diagnostics.check_file(tmp_path / "mail.db", usable=True)
     assert rights.state == "warning"
     assert f"belongs to user {owner}, and this is user {owner + 1}" in rights.text
 
@@ -150,7 +150,7 @@ def test_a_file_of_another_user_is_a_warning(tmp_path, monkeypatch):
 def test_a_disk_that_fills_up_is_told(tmp_path, monkeypatch, free, state):
     (tmp_path / "mail.db").touch(0o600)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    [*_, disk] = local_checks.check_file(tmp_path / "mail.db", usable=True)
+    [*_, disk] = diagnostics.check_file(tmp_path / "mail.db", usable=True)
     assert (disk.name, disk.state) == ("disk", state)
 
 
@@ -174,15 +174,14 @@ def test_a_module_of_our_name_where_it_is_started_is_a_problem(mq9, tmp_path, mo
 
 def found(path, here):
     return [
-        (one.state, one.text)
-        for one in name_conflicts.check_names([str(one) for one in path], here)
+        (one.state, one.text) for one in diagnostics.check_names([str(one) for one in path], here)
     ]
 
 
 @pytest.fixture
 def site():
     """Where our own packages are."""
-    return name_conflicts.Path(name_conflicts.mq9.__file__).resolve().parents[1]
+    return diagnostics.Path(diagnostics.mq9.__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -243,7 +242,7 @@ def test_the_older_package_of_our_name_is_a_problem_with_advice(here, site, tmp_
     install(older, "0.3.5")
     path = [older, site] if comes_first else [site, older]
 
-    told = {one.text: one for one in name_conflicts.check_names([str(one) for one in path], here)}
+    told = {one.text: one for one in diagnostics.check_names([str(one) for one in path], here)}
 
     text = f"langchain-mq9 0.3.5 in {older} is an older package of that name, without mq9"
     assert told[text].state == "problem"

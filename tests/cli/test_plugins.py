@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from mq9.cli import plugins
-from mq9.cli.extras import MissingExtra
+from mq9.cli import MissingExtra, plugins
 from mq9.errors import InvalidRequest
 
 

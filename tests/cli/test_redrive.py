@@ -6,8 +6,8 @@ import pytest
 
 from cli.conftest import Program
 from mq9 import Mq9Client, Unavailable
-from mq9.cli.call import Call
 from mq9.cli.output import Output
+from mq9.cli.program import Call
 from mq9.cli.redrive import redrive
 from mq9.protocol.requests import Move
 from mq9.testing import FakeBroker, Limits
