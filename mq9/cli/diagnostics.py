@@ -1,4 +1,4 @@
-"""What ``mq9 doctor`` checks of this machine: versions, the file, the ports, and who has our names."""
+"""What ``mq9 doctor`` checks of this machine: versions, file, ports, and others of our names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mq9 serve``: a broker that any NATS client can talk to; its options are made of ``Settings``."""
+"""``mq9 serve``: a broker that any NATS client can talk to. Its settings make its options."""
 
 from __future__ import annotations
 

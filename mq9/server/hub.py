@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -18,10 +19,29 @@ from mq9.dialects.listening import Listening
 from mq9.protocol.headers import PayloadEncoding
 from mq9.server.limits import ServerLimits
 from mq9.server.outgoing import Body
-from mq9.server.read_turns import ReadTurns
 from mq9.server.router import Router
 from mq9.server.subscriptions import BodyName, Subscription
 from mq9.server.users import Guard
+
+_AT_ONCE = 8  # reads of all clients; each holds up to 1 MiB that no quota counts yet
+
+
+class ReadTurns:
+    """Lets few subscriptions read at the same time, and only one of each agent.
+
+    So all subscriptions together hold few messages that are not counted as unread yet, and an
+    agent with many subscriptions waits behind itself.
+    """
+
+    def __init__(self) -> None:
+        self._agents: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._all = asyncio.Semaphore(_AT_ONCE)
+
+    @asynccontextmanager
+    async def take(self, agent: str) -> AsyncIterator[None]:
+        """Wait for the turn of an agent, or of a connection without one, and hold it inside."""
+        async with self._agents.setdefault(agent, asyncio.Lock()), self._all:
+            yield
 
 
 def _ignore(*_: object) -> None:

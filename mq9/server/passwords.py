@@ -1,16 +1,29 @@
-"""Passwords as they may be kept: scrypt hashes that carry their own parameters.
+"""Passwords as they may be kept, and the work of comparing them, divided among addresses.
 
 A hash is ``scrypt:LOG2N:R:P:SALT:KEY``, salt and key in URL-safe base64.
+
+A comparison uses tenths of a second of a CPU, on purpose. So a client that guesses must not delay
+the others: each address has one comparison at work, the addresses take turns, and those from which
+a client was admitted before have a thread of their own. At one address the user names that have
+failed least come first.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
+import os
 import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 from mq9.errors import InvalidRequest
 
@@ -108,3 +121,107 @@ def _encoded(data: bytes) -> str:
 
 def _decoded(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+_THREADS = max(1, (os.cpu_count() or 1) // 2)  # the other CPUs are for other requests
+_MOST_TRUSTED = 1_024  # addresses that are remembered
+_MOST_FAILED = 4_096  # names at addresses whose failures are remembered
+
+K = TypeVar("K")
+V = TypeVar("V")
+MakeThreads: TypeAlias = Callable[[int, str], Executor]
+
+
+class Guesses:
+    """Compares passwords with hashes on threads, fairly among addresses.
+
+    Args:
+        make_threads: Makes an executor of so many threads with a name.
+    """
+
+    def __init__(self, make_threads: MakeThreads = ThreadPoolExecutor) -> None:
+        self._strangers = make_threads(_THREADS, "mq9-passwords")
+        self._trusted = make_threads(1, "mq9-known-addresses")
+        self._lines: WeakValueDictionary[str, _Line] = WeakValueDictionary()
+        self._right: OrderedDict[str, None] = OrderedDict()  # addresses, the last one newest
+        self._failures: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+
+    async def is_right(self, name: str, password: str, kept: PasswordHash, address: str) -> bool:
+        """Tell whether a password is right, when the address has its turn.
+
+        Args:
+            name: The user name that the client sent, which need not exist.
+            password: The password that the client sent.
+            kept: The hash to compare it with.
+            address: The client's IP address.
+        """
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
+        line = self._lines.get(address)
+        if line is None:
+            line = self._lines[address] = _Line(lambda one: self._failures.get((address, one), 0))
+        async with line.turn(digest):
+            threads = self._trusted if address in self._right else self._strangers
+            loop = asyncio.get_running_loop()
+            is_right = await loop.run_in_executor(threads, kept.matches, password)
+            if not is_right:  # noted before the next one is chosen
+                place = (address, digest)
+                _remember(self._failures, place, self._failures.get(place, 0) + 1, _MOST_FAILED)
+        return is_right
+
+    def trust(self, address: str) -> None:
+        """Note that a client from an address was admitted."""
+        _remember(self._right, address, None, _MOST_TRUSTED)
+
+
+class _Line:
+    """Comparisons of one address, one at a time.
+
+    Args:
+        failures: Returns how often a name has failed.
+    """
+
+    def __init__(self, failures: Callable[[bytes], int]) -> None:
+        self._failures = failures
+        self._is_busy = False
+        self._waiting: dict[asyncio.Future[None], bytes] = {}  # the names, in order of arrival
+
+    @asynccontextmanager
+    async def turn(self, name: bytes) -> AsyncIterator[None]:
+        """Wait for the turn of a name, and hold it inside."""
+        if self._is_busy:
+            await self._wait(name)
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, name: bytes) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = name
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if self._waiting.pop(turn, None) is None:
+                self._pass_on()  # it has just got the turn
+            raise
+
+    def _pass_on(self) -> None:
+        """Give the turn to the name that failed least, and of these to the newest.
+
+        In a flood the oldest have given up, or will before they are admitted.
+        """
+        if not self._waiting:
+            self._is_busy = False
+            return
+        turn = min(reversed(self._waiting), key=lambda one: self._failures(self._waiting[one]))
+        del self._waiting[turn]
+        turn.set_result(None)
+
+
+def _remember(kept: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    """Keep a value as the newest, and forget the oldest beyond a number."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > most:
+        kept.popitem(last=False)

@@ -23,7 +23,7 @@ from mq9.server.hub import Hub
 from mq9.server.subscriptions import Message, Refused, Subscription, Subscriptions
 from mq9.wire import encoder
 from mq9.wire import headers as blocks
-from mq9.wire.frames import Publish
+from mq9.wire.parser import Publish
 
 logger = logging.getLogger("mq9.broker")
 

@@ -26,7 +26,7 @@ from mq9.server.hub import Hub
 from mq9.server.limits import MAX_HEADER_BYTES
 from mq9.server.subscriptions import Subscription, Subscriptions
 from mq9.wire import headers as blocks
-from mq9.wire.frames import Publish
+from mq9.wire.parser import Publish
 from mq9.wire.subjects import matches
 
 logger = logging.getLogger("mq9.broker")

@@ -25,7 +25,7 @@ from mq9.server.pushes import Pushes
 from mq9.server.requests import Requests
 from mq9.server.subscriptions import RESERVED, Message, Refused, Subscription, Subscriptions
 from mq9.wire import encoder
-from mq9.wire.frames import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
+from mq9.wire.parser import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import has_wildcards, is_subject
 
 logger = logging.getLogger("mq9.broker")

@@ -11,7 +11,7 @@ from mq9.server.limits import ServerLimits
 from mq9.server.outgoing import Body
 from mq9.server.router import Router
 from mq9.wire import encoder
-from mq9.wire.frames import Publish
+from mq9.wire.parser import Publish
 from mq9.wire.subjects import has_wildcards, is_pattern
 
 RESERVED = subjects.ROOT.partition(".")[0]  # the first token of what is mq9's alone

@@ -30,7 +30,7 @@ from mq9.protocol import checks
 from mq9.protocol.address_patterns import AddressPatterns
 from mq9.protocol.reserved import Reserved
 from mq9.server import passwords
-from mq9.server.guesses import Guesses
+from mq9.server.passwords import Guesses
 
 logger = logging.getLogger("mq9.broker")
 

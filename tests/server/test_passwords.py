@@ -14,7 +14,7 @@ from waiting import until
 
 from mq9 import Unauthorized
 from mq9.server import passwords
-from mq9.server.guesses import Guesses
+from mq9.server.passwords import Guesses
 from mq9.server.users import User, Users
 
 _SALT = b"0123456789abcdef"

@@ -1,6 +1,6 @@
 """Clients that want much of the event loop get it in slices, one at a time."""
 
-from mq9.server.slices import Slices
+from mq9.server.connection import Slices
 
 
 class Later:

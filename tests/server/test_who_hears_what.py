@@ -15,7 +15,7 @@ from mq9.server.hub import Hub
 from mq9.server.limits import ServerLimits
 from mq9.server.session import Session
 from mq9.server.users import Anybody
-from mq9.wire.frames import Connect, Publish, Subscribe, Unsubscribe
+from mq9.wire.parser import Connect, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import matches
 
 pytestmark = pytest.mark.unmeasured

@@ -1,6 +1,6 @@
 """What clients may write, what it means, and what is refused."""
 
-from mq9.wire.frames import Connect, Ping, Pong, Publish, Subscribe, Unsubscribe
+from mq9.wire.parser import Connect, Ping, Pong, Publish, Subscribe, Unsubscribe
 
 MAX_PAYLOAD = 1_000
 

@@ -3,7 +3,7 @@
 import orjson
 from hypothesis import strategies as st
 
-from mq9.wire.frames import Connect, Ping, Pong, Publish, Subscribe, Unsubscribe
+from mq9.wire.parser import Connect, Ping, Pong, Publish, Subscribe, Unsubscribe
 
 
 def encode(frame):

@@ -11,8 +11,7 @@ from nats.protocol.parser import Parser as NatsParser
 from strategies import block, subjects
 
 from mq9.wire import encoder
-from mq9.wire.frames import Connect, Ping, Publish, Subscribe, Unsubscribe
-from mq9.wire.parser import Parser
+from mq9.wire.parser import Connect, Parser, Ping, Publish, Subscribe, Unsubscribe
 
 
 class Reader(Client):

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from spoken import EXAMPLES, MAX_PAYLOAD, REFUSED
 from strategies import encode, frames
 
-from mq9.wire.frames import Ping, ProtocolError, Subscribe
-from mq9.wire.parser import Parser
+from mq9.wire.parser import Parser, Ping, ProtocolError, Subscribe
 
 pytestmark = pytest.mark.unmeasured
 
