@@ -165,6 +165,8 @@ class Applying:
         self._save()
         if self.position != self._begun:
             state.move(self._connection, self.position)
+            self._begun = self.position
+        self._noted.clear()
 
 
 def _is_about(error: Exception) -> bool:

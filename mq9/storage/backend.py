@@ -148,7 +148,11 @@ class Applying:
         self._clock = clock
         self._derived = derived
         self._entries = machine.Applying(connection, keeps_all=False)
-        clock.catch_up(self._entries.position.now_ms)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Let the clock go on from the last command."""
+        self._clock.catch_up(self._entries.position.now_ms)
 
     @property
     def limits(self) -> Limits:
@@ -247,6 +251,8 @@ class InlineBackend:
         self._max_read_steps = max_read_steps
         self._lock = threading.Lock()
         self._closed = False
+        # Nobody else writes here, so it is still true after a commit.
+        self._applying: Applying | None = None
         self.failed_ms: int | None = None
 
     async def run(self, call: Call[Request[R]], asker: str = "") -> R:
@@ -290,14 +296,20 @@ class InlineBackend:
     def _transact(self, call: Call[Request[R]]) -> Outcome[R]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            applying, self._applying = self._applying, None
             try:
-                applying = Applying(self._connection, self._clock, self._derived)
+                if applying is None:
+                    applying = Applying(self._connection, self._clock, self._derived)
+                else:
+                    applying.catch_up()
                 outcome = applying.carry_out(call)
                 applying.finish()
                 self._connection.execute("COMMIT")
             except BaseException:
                 roll_back(self._connection)
                 raise
+            if not isinstance(call.request, LocalChange):  # which may move the position
+                self._applying = applying
         except sqlite3.Error as error:
             self.failed_ms = self._clock.monotonic_ms()
             raise storage_error(error) from error
