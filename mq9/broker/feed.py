@@ -28,8 +28,8 @@ from mq9.engine import commands
 from mq9.engine.commands import Actor, Call
 from mq9.errors import MailboxNotFound, Unavailable
 from mq9.protocol import requests
+from mq9.protocol.body import Request
 from mq9.protocol.outcomes import Fetched
-from mq9.protocol.request import Request
 from mq9.storage.backend import Backend
 
 P = TypeVar("P", bound=Request[Any])

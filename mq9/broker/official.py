@@ -11,8 +11,8 @@ from collections import OrderedDict
 from typing import Any, Final, NamedTuple
 
 from mq9.models import Deliver
+from mq9.protocol.body import Body, fields_of, parse_object
 from mq9.protocol.headers import PayloadEncoding
-from mq9.protocol.request import Body, fields_of, parse_object
 from mq9.protocol.requests import CreateMailbox, Fetch
 
 _MOST_CONNECTIONS = 10_000

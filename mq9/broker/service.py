@@ -38,9 +38,9 @@ from mq9.errors import (
 )
 from mq9.models import Totals, Unread
 from mq9.protocol import headers, replies, requests, subjects
+from mq9.protocol.body import Body
 from mq9.protocol.headers import Headers
 from mq9.protocol.outcomes import Discovered, Fetched, Reply
-from mq9.protocol.request import Body
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs, Verb, Wakes, verb_of
 from mq9.storage import store

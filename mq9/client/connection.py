@@ -21,7 +21,7 @@ from mq9.errors import (
 )
 from mq9.models import Unread
 from mq9.protocol import checks
-from mq9.protocol.request import Body
+from mq9.protocol.body import Body
 from mq9.protocol.verbs import verb_of
 from mq9.transport.base import Transport
 

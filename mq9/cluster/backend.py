@@ -27,7 +27,7 @@ from mq9.engine.machine import UNCHANGING
 from mq9.engine.messages import Outdated
 from mq9.errors import Mq9Error, NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol import requests
-from mq9.protocol.request import Request
+from mq9.protocol.body import Request
 from mq9.storage.backend import MAX_STEPS, LocalChange, TooLong, read, storage_error
 from mq9.storage.readers import Readers
 

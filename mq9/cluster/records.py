@@ -8,7 +8,7 @@ from typing import Any
 from mq9.engine.codec import DamagedEntry, decode_call, frame, unframe
 from mq9.engine.commands import Call
 from mq9.engine.shapes import RAW, TEXT, WHOLE, Field, Record, optional, tuple_of
-from mq9.protocol.request import Request
+from mq9.protocol.body import Request
 
 ENTRY_BITS = 12
 MOST_CALLS = 256  # in one record; at most 1 << ENTRY_BITS, so that each has an index of its own

@@ -22,7 +22,7 @@ from mq9.cluster.log import Logged
 from mq9.cluster.records import LogRecord, NoRecord, decode, first_index, sequence_of
 from mq9.engine import machine, state
 from mq9.engine.commands import Call, Entry, Outcome
-from mq9.protocol.request import Request
+from mq9.protocol.body import Request
 from mq9.storage import store
 from mq9.storage.backend import Derived, LocalChange, TooLong, no_steps_left, stopped_when
 from mq9.storage.store import roll_back

@@ -14,9 +14,9 @@ from mq9.dialects import second
 from mq9.dialects.listening import ALL, Broadcast, Listening, Mail, place, place_of
 from mq9.errors import InvalidRequest
 from mq9.protocol import checks, replies, requests, subjects
+from mq9.protocol.body import Named, fields_of, parse_object
 from mq9.protocol.headers import RequestHeaders
 from mq9.protocol.outcomes import Created, Fetched, Stored
-from mq9.protocol.request import Named, fields_of, parse_object
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
 READERS = "mq9.inbox"  # the group by which is known what is unread

@@ -17,10 +17,10 @@ from mq9 import address
 from mq9.dialects.listening import ALL, Mail, place, place_of
 from mq9.errors import Mq9Error
 from mq9.protocol import replies, requests, subjects
+from mq9.protocol.body import Named, fields_of
 from mq9.protocol.headers import RequestHeaders
 from mq9.protocol.older_priorities import rank, stored_as
 from mq9.protocol.outcomes import Created, Found, Stored
-from mq9.protocol.request import Named, fields_of
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
 _MSG = "MAILBOX.MSG"

@@ -30,7 +30,7 @@ from mq9.engine.commands import (
     Seen,
 )
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
-from mq9.protocol.request import parse_object
+from mq9.protocol.body import parse_object
 from mq9.protocol.requests import Register, Report, Unregister
 
 ALIVE = (

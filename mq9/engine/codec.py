@@ -39,8 +39,8 @@ from mq9.engine.shapes import (
 from mq9.errors import Mq9Error
 from mq9.models import Deliver, Extended, Leased, MailboxType, Priority, SendPolicy, Waiting
 from mq9.protocol import requests
+from mq9.protocol.body import Request
 from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
-from mq9.protocol.request import Request
 
 VERSION = 1
 _HEAD = 5  # bytes

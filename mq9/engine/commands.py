@@ -13,8 +13,8 @@ from mq9 import address as addresses
 from mq9.errors import Mq9Error, PayloadTooLarge
 from mq9.models import Totals, Unread, Waiting
 from mq9.protocol import requests
+from mq9.protocol.body import ByConsumer, Request
 from mq9.protocol.outcomes import Fetched
-from mq9.protocol.request import ByConsumer, Request
 
 
 @dataclass(frozen=True, slots=True)

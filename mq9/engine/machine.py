@@ -26,7 +26,7 @@ from mq9.engine.mailboxes import Mailbox
 from mq9.engine.state import Position
 from mq9.errors import BrokerFailed, Mq9Error
 from mq9.protocol import requests
-from mq9.protocol.request import Request
+from mq9.protocol.body import Request
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")

@@ -13,7 +13,7 @@ from mq9 import address as addresses
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Extended, MailboxStatus, MailboxType, Priority, SendPolicy
 from mq9.protocol import checks
-from mq9.protocol.checked import Checked, given, needed
+from mq9.protocol.body import Body, ByConsumer, given, needed
 from mq9.protocol.checks import (
     MAX_MSG_ID,
     MAX_SECONDS,
@@ -32,7 +32,6 @@ from mq9.protocol.outcomes import (
     MoveOutcome,
     PublicPage,
 )
-from mq9.protocol.request import Body, ByConsumer
 
 DEFAULT_LEASE_MS = 60_000
 MAX_LEASE_MS = 86_400_000
@@ -69,7 +68,7 @@ class CreateMailbox(Body[Created]):
 
     def __post_init__(self) -> None:
         """Check every field, and that a name and a prefix are not both given."""
-        Checked.__post_init__(self)
+        Body.__post_init__(self)
         if self.name is not None and self.prefix is not None:
             raise InvalidRequest(
                 f"prefix: {self.prefix!r} goes with a generated name, not with one"
@@ -106,7 +105,7 @@ class GrantMailbox(Body[Grants]):
 
     def __post_init__(self) -> None:
         """Check every field, and that one is given."""
-        Checked.__post_init__(self)
+        Body.__post_init__(self)
         if (self.readers, self.viewers, self.senders, self.send_policy) == (None,) * 4:
             raise InvalidRequest(
                 "readers: nothing is granted; give readers, viewers, senders or send_policy"
@@ -148,7 +147,7 @@ class Send(Body[int]):
 
     def __post_init__(self) -> None:
         """Check every option, and that the message outlives its delay."""
-        Checked.__post_init__(self)
+        Body.__post_init__(self)
         if self.ttl is not None and self.delay and self.ttl <= self.delay:
             raise InvalidRequest(f"ttl: {self.ttl} s is not more than the delay of {self.delay} s")
 
@@ -164,11 +163,7 @@ class Send(Body[int]):
 
     @classmethod
     def read(cls, payload: bytes, headers: RequestHeaders, msg_id: int | None) -> Self:
-        """Read the options from a request's headers.
-
-        Raises:
-            InvalidRequest: A header is malformed.
-        """
+        """Read the options from a request's headers."""
         options: dict[str, Any] = {}
         for header, text in headers.protocol.items():
             name = _OPTION_OF.get(header)
@@ -239,7 +234,7 @@ class Fetch(ByConsumer[Fetched]):
 
     def __post_init__(self) -> None:
         """Check every field, that a start says which, and that a group has all priorities."""
-        Checked.__post_init__(self)
+        Body.__post_init__(self)
         if self.deliver is Deliver.FROM_TIME and self.from_time is None:
             raise InvalidRequest("from_time: needed with deliver=from_time")
         if self.deliver is Deliver.FROM_ID and self.from_id is None:
@@ -340,18 +335,14 @@ class Query(Body[Found]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread(Body[Fetched]):
-    """What a group was not given yet, which stays as it is; of an older generation.
-
-    Attributes:
-        group_name: The group.
-        generation: Which of the mailboxes at the address it is, which nobody is told but readers.
-    """
+    """What a group was not given yet, which stays as it is; of an older generation."""
 
     reads_messages: ClassVar[bool] = True
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
 
     group_name: str = needed(checks.header_text)
+    # Which of the mailboxes at the address it is; nobody is told but readers.
     generation: str = needed(checks.header_text)
 
 
@@ -374,11 +365,7 @@ class Delete(Body[None]):
 
     @classmethod
     def read(cls, payload: bytes, headers: RequestHeaders, msg_id: int | None) -> Self:
-        """Read a request from its subject.
-
-        Raises:
-            InvalidRequest: The id is too large.
-        """
+        """Read a request from its subject."""
         return cls(msg_id=msg_id)  # type: ignore[arg-type]  # None is refused like any other value
 
 
@@ -392,7 +379,7 @@ class Register(Body[str]):
 
     def __post_init__(self) -> None:
         """Check every field, and that there is something to register."""
-        Checked.__post_init__(self)
+        Body.__post_init__(self)
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: an agent needs a name or a mailbox")
 
@@ -411,7 +398,7 @@ class _OfAgent(Body[None]):
 
     def __post_init__(self) -> None:
         """Check every field, and that an agent is named."""
-        Checked.__post_init__(self)
+        Body.__post_init__(self)
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: give the agent's name or its mailbox")
 

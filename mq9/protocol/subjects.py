@@ -9,8 +9,8 @@ from typing import Any, Final
 from mq9 import address
 from mq9.address import shown
 from mq9.errors import InvalidAddress, InvalidRequest
+from mq9.protocol.body import Body, Named
 from mq9.protocol.older_priorities import STORED_AS
-from mq9.protocol.request import Body, Named
 from mq9.protocol.verbs import NO_OLDER_VERBS, VERBS, OlderVerbs, Target, Verb, verb_of
 
 _MOST_COMPARED = 64  # characters of a subject

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from mq9.errors import Mq9Error
 from mq9.protocol import replies, requests
+from mq9.protocol.body import Body, Named
 from mq9.protocol.headers import RequestHeaders
-from mq9.protocol.request import Body, Named
 
 
 class Target(Enum):

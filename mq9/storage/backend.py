@@ -22,7 +22,7 @@ from mq9.engine import machine, state
 from mq9.engine.commands import Advance, Call, Entry, Limits, Outcome, SetLimits, Undo
 from mq9.engine.messages import Outdated
 from mq9.errors import BrokerFailed, Mq9Error, NotConnected, TooExpensive, Unavailable
-from mq9.protocol.request import Request
+from mq9.protocol.body import Request
 from mq9.storage import store
 from mq9.storage.store import roll_back
 

@@ -17,7 +17,7 @@ from mq9.clock import SteadyClock
 from mq9.engine.commands import Advance, Call, Limits, Outcome, Undo
 from mq9.engine.messages import Outdated
 from mq9.errors import Mq9Error, NotConnected, UnusableFile
-from mq9.protocol.request import Request
+from mq9.protocol.body import Request
 from mq9.storage import store
 from mq9.storage.backend import MAX_STEPS, Derived, LocalChange, read, set_limits, storage_error
 from mq9.storage.database_file import DatabaseFile

@@ -22,7 +22,7 @@ from mq9.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from mq9.protocol.request import Request
+from mq9.protocol.body import Request
 from mq9.protocol.verbs import OF_REQUEST, Wakes
 from mq9.storage import store
 from mq9.storage.backend import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 from mq9.clock import Clock
+from mq9.protocol.body import Body
 from mq9.protocol.outcomes import Reply
-from mq9.protocol.request import Body
 
 R = TypeVar("R")
 

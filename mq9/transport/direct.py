@@ -13,8 +13,8 @@ from mq9.broker.service import LocalRequest, Session
 from mq9.clock import Clock
 from mq9.errors import NotConnected, OutcomeUnknown
 from mq9.protocol import subjects
+from mq9.protocol.body import Body
 from mq9.protocol.outcomes import Reply
-from mq9.protocol.request import Body
 
 R = TypeVar("R")
 

@@ -36,9 +36,9 @@ from mq9.errors import (
     Unreachable,
 )
 from mq9.protocol import replies, requests, subjects
+from mq9.protocol.body import Body
 from mq9.protocol.headers import encode_unread
 from mq9.protocol.outcomes import Reply
-from mq9.protocol.request import Body
 from mq9.protocol.verbs import verb_of
 from mq9.transport.servers import Server, Servers, tls_context
 

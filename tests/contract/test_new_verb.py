@@ -11,8 +11,7 @@ from mq9.engine import machine, messages
 from mq9.engine.messages import LANES
 from mq9.models import Priority
 from mq9.protocol import checks, replies, verbs
-from mq9.protocol.checked import given
-from mq9.protocol.request import Body
+from mq9.protocol.body import Body, given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

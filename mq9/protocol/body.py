@@ -1,4 +1,4 @@
-"""What every request has in common, whether it travels or the broker asks it of itself."""
+"""What every request has in common: its fields, each with its check, and how it travels."""
 
 from __future__ import annotations
 
@@ -11,52 +11,41 @@ import orjson
 
 from mq9.errors import InvalidRequest
 from mq9.protocol import checks
-from mq9.protocol.checked import Checked, given
-from mq9.protocol.checks import optional
+from mq9.protocol.checks import Check, is_absent, optional, shown
 from mq9.protocol.headers import BASE64, RequestHeaders
 
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 _defaults_of: dict[type[Body[Any]], dict[str, object]] = {}
+_checks_of: dict[type[Body[Any]], tuple[tuple[str, Check, object], ...]] = {}
 
 MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
 
 
 class Named(NamedTuple):
-    """What the subject of a request names beside its verb.
-
-    Attributes:
-        mail_address: The mailbox; "" for none.
-        msg_id: The message, where the verb concerns one.
-        priority: In older generations, the priority of what is sent there; "" for none.
-    """
+    """What the subject of a request names beside its verb."""
 
     mail_address: str = ""
     msg_id: int | None = None
-    priority: str = ""
+    priority: str = ""  # in older generations, of what is sent there
 
 
 class Request(Generic[R_co]):
-    """Something that a broker can be asked; its outcome is an ``R_co``.
-
-    Attributes:
-        is_private: Whether it concerns a mailbox that, of authenticated agents, only the creator
-            and the readers may use.
-        only_looks: Whether it takes nothing there, so that those may ask it who may only look.
-        is_bounded: Whether, where it only reads, it is refused when it takes more steps than a
-            read may.
-        is_brief: Whether, where it only reads, it takes few steps as a rule, and comes to a few
-            values.
-        reads_messages: Whether its outcome holds messages, which a reply may hold as base64.
-        shows_life: Whether it is a sign of life of the agent that the asker works for.
-    """
+    """Something that a broker can be asked; its outcome is an ``R_co``."""
 
     __slots__ = ()
+    # Of authenticated agents, only the creator and the readers of the mailbox may ask it.
     is_private: ClassVar[bool] = False
+    # It takes nothing there, so that those may ask it who may only look.
     only_looks: ClassVar[bool] = False
+    # Where it only reads, it is refused when it takes more steps than a read may.
     is_bounded: ClassVar[bool] = True
+    # Where it only reads, it takes few steps as a rule, and comes to a few values.
     is_brief: ClassVar[bool] = False
+    # Its outcome holds messages, which a reply may hold as base64.
     reads_messages: ClassVar[bool] = False
+    # It is a sign of life of the agent that the asker works for.
     shows_life: ClassVar[bool] = False
 
     @property
@@ -65,18 +54,44 @@ class Request(Generic[R_co]):
         return None
 
 
+def given(default: T, check: Check, **metadata: Any) -> T:
+    """Declare a field that may be left out; ``check`` gets its default, too."""
+    return dataclasses.field(default=default, metadata={"check": check, **metadata})
+
+
+def needed(check: Check) -> Any:
+    """Declare a field that must be given."""
+
+    def present(name: str, value: Any) -> Any:
+        if is_absent(value):
+            raise InvalidRequest(f"{name}: must be given, not {shown(value)}")
+        return check(name, value)
+
+    return dataclasses.field(default=None, metadata={"check": present})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body(Checked, Request[R_co]):
+class Body(Request[R_co]):
     """A request that travels, as the JSON object that is its payload.
 
-    A request that exists is valid. Fields that hold their default are left out on the wire;
-    unknown fields are ignored when reading.
+    A request that exists is valid: one that is not raises InvalidRequest naming field and value.
+    Fields that hold their default are left out on the wire; unknown fields are ignored.
     """
 
     # Names of fields that travel inside the object "config".
     CONFIG: ClassVar[frozenset[str]] = frozenset()
     # Names of fields that travel with their default too, since other brokers have another.
     ALWAYS: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Check every field that does not hold its default, and put the value to use in place."""
+        for name, check, default in _checks(type(self)):
+            value = getattr(self, name)
+            if value is default:
+                continue
+            checked = check(name, value)
+            if checked is not value:
+                object.__setattr__(self, name, checked)
 
     def encode(self) -> bytes:
         """Return the payload."""
@@ -97,11 +112,7 @@ class Body(Checked, Request[R_co]):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        """Read a request from its payload; what has no fields does not look at it.
-
-        Raises:
-            InvalidRequest: It is not JSON, or a field is wrong.
-        """
+        """Read a request from its payload; what has no fields does not look at it."""
         fields = _defaults(cls)
         data = parse_object(payload) if fields else {}
         config = checks.json_object("config", data.get("config")) if cls.CONFIG else {}
@@ -109,22 +120,13 @@ class Body(Checked, Request[R_co]):
         for name in fields:
             source = config if name in cls.CONFIG else data
             value = source.get(name)
-            if not checks.is_absent(value):
+            if not is_absent(value):
                 values[name] = value
         return cls(**values)
 
     @classmethod
     def read(cls, payload: bytes, headers: RequestHeaders, msg_id: int | None) -> Self:
-        """Read a request from what travelled.
-
-        Args:
-            payload: The JSON, or what a message carries.
-            headers: What travelled beside it.
-            msg_id: The message that the subject names, if it names one.
-
-        Raises:
-            InvalidRequest: Some of it is wrong.
-        """
+        """Read a request from what travelled; ``msg_id`` is the message that the subject names."""
         return cls.decode(payload)
 
     @property
@@ -138,19 +140,11 @@ class Body(Checked, Request[R_co]):
         return None
 
     def destination(self, mail_address: str) -> str | None:
-        """Return the mailbox to which it brings a message; None where it brings none.
-
-        Args:
-            mail_address: The one in the subject.
-        """
+        """Return the mailbox to which it brings a message, given the one in the subject."""
         return None
 
     def check_address(self, mail_address: str) -> None:
-        """Refuse a mailbox for which the request makes no sense.
-
-        Raises:
-            InvalidRequest: A field does not go with it.
-        """
+        """Raise InvalidRequest for a mailbox for which the request makes no sense."""
 
 
 def _defaults(kind: type[Body[Any]]) -> dict[str, object]:
@@ -162,18 +156,34 @@ def _defaults(kind: type[Body[Any]]) -> dict[str, object]:
     return defaults
 
 
+def _checks(kind: type[Body[Any]]) -> tuple[tuple[str, Check, object], ...]:
+    """Return name and check of each field, and its default where that needs no check."""
+    found = _checks_of.get(kind)
+    if found is None:
+        found = _checks_of[kind] = tuple(
+            (field.name, field.metadata["check"], _valid_default(field))
+            for field in dataclasses.fields(kind)
+        )
+    return found
+
+
+def _valid_default(field: dataclasses.Field[Any]) -> object:
+    """Return a field's default if it passes the check as it is, else an object of its own."""
+    try:
+        passes = field.metadata["check"](field.name, field.default) is field.default
+    except InvalidRequest:
+        passes = False
+    return field.default if passes else object()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByConsumer(Body[R_co]):
-    """Concerns what a consumer of a group holds.
-
-    Attributes:
-        consumer: Its name, ``agent`` or ``agent/anything``; None for one that the broker makes up
-            for the connection.
-    """
+    """Concerns what a consumer of a group holds."""
 
     is_private: ClassVar[bool] = True
     shows_life: ClassVar[bool] = True
 
+    # ``agent`` or ``agent/anything``; None for one that the broker makes up for the connection.
     consumer: str | None = given(None, optional(checks.header_text))
 
     @property
@@ -183,11 +193,7 @@ class ByConsumer(Body[R_co]):
 
 
 def parse_object(payload: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``payload``; an empty payload is the empty object.
-
-    Raises:
-        InvalidRequest: It is not a JSON object.
-    """
+    """Return the JSON object in ``payload``; an empty payload is the empty object."""
     if not payload:
         return {}
     try:
@@ -195,7 +201,7 @@ def parse_object(payload: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"payload: not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise InvalidRequest(f"payload: {checks.shown(data)} is not a JSON object")
+        raise InvalidRequest(f"payload: {shown(data)} is not a JSON object")
     # Each level has a bracket of its own.
     brackets = payload.count(b"{") + payload.count(b"[")
     if brackets > MAX_NESTING and _is_nested_deeper(data, MAX_NESTING):
