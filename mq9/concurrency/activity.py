@@ -69,11 +69,7 @@ class Work:
 
 @contextmanager
 def blocking(until: Future[Any]) -> Iterator[None]:
-    """Tell that this thread waits, inside, for what an event loop on another thread does.
-
-    Args:
-        until: What it waits for. Once that is done the thread can run, and may not have begun to.
-    """
+    """Tell that this thread waits, inside, for what an event loop on another thread does."""
     thread = threading.get_ident()
     with _lock:
         outer = _blocked.get(thread)

@@ -44,12 +44,7 @@ class Portal:
         self._stopped = False
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the portal's loop and block until it is done.
-
-        Raises:
-            Stopped: The portal is stopped.
-            RuntimeError: The caller is the portal's loop itself, which would wait for itself.
-        """
+        """Run ``work`` on the portal's loop and block until it is done."""
         if self._is_current():
             work.close()
             raise RuntimeError("a portal was called synchronously from its own event loop")
@@ -64,11 +59,7 @@ class Portal:
             raise
 
     async def await_(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the portal's loop and await it on the caller's; cancelling cancels it.
-
-        Raises:
-            Stopped: The portal is stopped.
-        """
+        """Run ``work`` on the portal's loop and await it on the caller's; cancelling cancels it."""
         if self._is_current():
             return await work
         future = asyncio.wrap_future(self._begin(work))

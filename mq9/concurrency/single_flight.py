@@ -31,11 +31,7 @@ class SingleFlight:
         self._flight: _Flight | None = None
 
     async def __call__(self) -> None:
-        """Return when it is done, or raise what it raises.
-
-        Raises:
-            Abandoned: ``abandon`` was called.
-        """
+        """Return when it is done, or raise what it raises."""
         flight = self._flight
         if flight is None or flight.task.done():
             flight = self._flight = _Flight(asyncio.create_task(self._function()))
@@ -64,11 +60,7 @@ class SingleFlight:
         )
 
     def abandon(self) -> asyncio.Task[None] | None:
-        """Cancel what is going on; whoever waits for it gets ``Abandoned``.
-
-        Returns:
-            The task to wait for where its end matters; None when nothing was going on.
-        """
+        """Cancel what is going on; whoever waits for it gets ``Abandoned``."""
         flight, self._flight = self._flight, None
         if flight is None or flight.task.done():
             return None

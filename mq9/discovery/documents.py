@@ -25,10 +25,7 @@ _TECHNICAL = frozenset(
 _OF_CARD = frozenset(("description", "skills", "tags", "examples", "capabilities", "provider"))
 _COLUMN_CHARACTERS = 65_536  # at most, of each column of one agent
 _PART_CHARACTERS = 8_000  # at most, of each part of one agent
-_COLUMNS = {
-    "description": 1,
-    **dict.fromkeys(("skills", "tags", "examples", "capabilities"), 2),
-}
+_COLUMNS = {"description": 1, **dict.fromkeys(("skills", "tags", "examples", "capabilities"), 2)}
 _OTHER = 3
 _CJK = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
@@ -60,12 +57,7 @@ def _is_technical(field: str) -> bool:
 
 
 def columns(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Return the text of what an agent registered, as the tokenizer is to see it.
-
-    Returns:
-        Its name, its description, what its skills say, and every other text in the object but what
-        is meant for programs.
-    """
+    """Return the text of what an agent registered, as the tokenizer is to see it."""
     texts: tuple[list[str], ...] = ([name], [], [], [])
     for field, value in for_people(registered).items():
         texts[_COLUMNS.get(field, _OTHER)].extend(text for _, text in _texts(field, value))

@@ -84,16 +84,7 @@ def default_embeddings() -> Embeddings | None:
 
 
 def checked(name: str, embeddings: object) -> Embeddings:
-    """Return embeddings that were given.
-
-    Args:
-        name: What they are called in an error.
-        embeddings: What was given.
-
-    Raises:
-        InvalidRequest: They have no ``embed_documents`` or ``embed_query``, a ``min_score`` that is
-            not a number between 0 and 1, or numpy is missing.
-    """
+    """Return embeddings that were given."""
     if isinstance(embeddings, type) or not isinstance(embeddings, Embeddings):
         raise InvalidRequest(
             f"{name}: {type(embeddings).__name__} has no embed_documents and embed_query"

@@ -7,10 +7,10 @@ the database is opened next.
 
 from __future__ import annotations
 
-import sqlite3
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from sqlite3 import Connection
 
 import orjson
 
@@ -30,27 +30,27 @@ _TABLES = ("agents_index", "agents_text", "agents_vectors")
 _MOST_READ = 256 * 1024  # bytes of registrations, and one
 
 
-def open_index(connection: sqlite3.Connection) -> None:
+def open_index(db: Connection) -> None:
     """Make the tables where they are missing or of another version, and bring them up to date.
 
     That is done a part at a time, so that other processes get their turn between.
     """
-    if not _is_usable(connection):
-        _in_transaction(connection, _make)
-    while _is_behind(connection):
-        _in_transaction(connection, follow)
+    if not _is_usable(db):
+        _in_transaction(db, _make)
+    while _is_behind(db):
+        _in_transaction(db, follow)
 
 
-def follow(connection: sqlite3.Connection) -> None:
+def follow(db: Connection) -> None:
     """Take in, inside a transaction, what was registered and removed since."""
-    version, id_, removal, newest_id, newest_removal = _state(connection)
+    version, id_, removal, newest_id, newest_removal = _state(db)
     if (id_, removal) == (newest_id, newest_removal):
         return
     if removal != newest_removal:
-        removal = _take_in_removals(connection, removal, newest_removal)
+        removal = _take_in_removals(db, removal, newest_removal)
     if id_ != newest_id:
-        id_ = _take_in_registrations(connection, id_, newest_id)
-    connection.execute(
+        id_ = _take_in_registrations(db, id_, newest_id)
+    db.execute(
         "UPDATE agents_index SET version=?, id=?, removal=? WHERE rowid=1",
         (version if version == VERSION else _MIXED, id_, removal),
     )
@@ -59,90 +59,88 @@ def follow(connection: sqlite3.Connection) -> None:
 AGENT_INDEX = Derived(open=open_index, follow=follow)
 
 
-def _is_usable(connection: sqlite3.Connection) -> bool:
-    (tables,) = connection.execute(
+def _is_usable(db: Connection) -> bool:
+    (tables,) = db.execute(
         "SELECT count(*) FROM sqlite_master WHERE name IN (?,?,?)", _TABLES
     ).fetchone()
-    return tables == len(_TABLES) and _state(connection)[0] == VERSION
+    return tables == len(_TABLES) and _state(db)[0] == VERSION
 
 
-def _is_behind(connection: sqlite3.Connection) -> bool:
-    _, id_, removal, newest_id, newest_removal = _state(connection)
+def _is_behind(db: Connection) -> bool:
+    _, id_, removal, newest_id, newest_removal = _state(db)
     return (id_, removal) != (newest_id, newest_removal)
 
 
-def _state(connection: sqlite3.Connection) -> tuple[str, int, int, int, int]:
+def _state(db: Connection) -> tuple[str, int, int, int, int]:
     """Return the version, how far the index has followed, and how far the registry has come.
 
     Either is the highest id of a registration and the number of a removal. It is one statement,
     since every command waits for it.
     """
-    state: tuple[str, int, int, int, int] = connection.execute(
+    state: tuple[str, int, int, int, int] = db.execute(
         "SELECT version, id, removal, ifnull((SELECT max(id) FROM agents), 0),"
         " ifnull((SELECT max(number) FROM agents_removed), 0) FROM agents_index"
     ).fetchone()
     return state
 
 
-def _make(connection: sqlite3.Connection) -> None:
-    if _is_usable(connection):
+def _make(db: Connection) -> None:
+    if _is_usable(db):
         return  # another process was first
     for table in ("agents_index", "agents_text"):
-        connection.execute(f"DROP TABLE IF EXISTS {table}")
+        db.execute(f"DROP TABLE IF EXISTS {table}")
     # How far the index has followed the registry; the words; unit vectors of 32-bit floats, the
     # least significant byte first, with their model for a version.
     vectors = AGENTS_VECTORS.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
     for statement in (AGENTS_INDEX, AGENTS_TEXT, vectors):
-        connection.execute(statement)
-    connection.execute("INSERT INTO agents_index VALUES (?,0,0)", (VERSION,))
-    newest_removal = _state(connection)[4]
-    connection.execute("UPDATE agents_index SET removal=?", (newest_removal,))
-    _forget_unknown(connection)
+        db.execute(statement)
+    db.execute("INSERT INTO agents_index VALUES (?,0,0)", (VERSION,))
+    newest_removal = _state(db)[4]
+    db.execute("UPDATE agents_index SET removal=?", (newest_removal,))
+    _forget_unknown(db)
 
 
-def _take_in_registrations(connection: sqlite3.Connection, after: int, newest: int) -> int:
+def _take_in_registrations(db: Connection, after: int, newest: int) -> int:
     """Index registrations with higher ids; return the id up to which that is done.
 
     It is lower than before where the newest was removed: ids are never used again.
     """
-    added = agents.after(connection, after, _AT_ONCE)
+    added = agents.after(db, after, _AT_ONCE)
     for id_, name, registered in added:
         columns = documents.columns(name, orjson.loads(registered))
-        connection.execute(
+        db.execute(
             "INSERT INTO agents_text (rowid, name, description, skills, rest) VALUES (?,?,?,?,?)",
             (id_, *columns),
         )
     return added[-1][0] if len(added) == _AT_ONCE else newest
 
 
-def _take_in_removals(connection: sqlite3.Connection, after: int, newest: int) -> int:
+def _take_in_removals(db: Connection, after: int, newest: int) -> int:
     """Forget who was removed; return the number of the removal up to which that is done."""
-    removed = agents.removed_after(connection, after, _AT_ONCE)
+    removed = agents.removed_after(db, after, _AT_ONCE)
     if removed is None:
-        _forget_unknown(connection)
+        _forget_unknown(db)
         return newest
     for id_ in removed:
-        connection.execute("DELETE FROM agents_text WHERE rowid=?", (id_,))
-        connection.execute("DELETE FROM agents_vectors WHERE agent=?", (id_,))
+        db.execute("DELETE FROM agents_text WHERE rowid=?", (id_,))
+        db.execute("DELETE FROM agents_vectors WHERE agent=?", (id_,))
     return after + len(removed)
 
 
-def _forget_unknown(connection: sqlite3.Connection) -> None:
+def _forget_unknown(db: Connection) -> None:
     """Forget whom the registry does not know."""
-    connection.execute("DELETE FROM agents_text WHERE rowid NOT IN (SELECT id FROM agents)")
-    connection.execute("DELETE FROM agents_vectors WHERE agent NOT IN (SELECT id FROM agents)")
+    db.execute("DELETE FROM agents_text WHERE rowid NOT IN (SELECT id FROM agents)")
+    db.execute("DELETE FROM agents_vectors WHERE agent NOT IN (SELECT id FROM agents)")
 
 
-def _in_transaction(
-    connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], None]
-) -> None:
-    connection.execute("BEGIN IMMEDIATE")
+def _in_transaction(db: Connection, change: Callable[[Connection], None]) -> None:
+    db.execute("BEGIN IMMEDIATE")
     try:
-        change(connection)
+        change(db)
     except BaseException:
-        connection.execute("ROLLBACK")
+        db.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
+    db.execute("COMMIT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +158,12 @@ class AgentVector:
     parts: tuple[str, ...]
 
 
-def vectors_after(
-    connection: sqlite3.Connection, id_: int, model: str, most: int
-) -> tuple[AgentVector, ...]:
+def vectors_after(db: Connection, id_: int, model: str, most: int) -> tuple[AgentVector, ...]:
     """Return agents with a higher id, ascending, with the vectors of a model where there are any.
 
     They are fewer than ``most`` where their registrations are large.
     """
-    found = connection.execute(
+    found = db.execute(
         "SELECT a.id, a.key, a.registered, v.vector FROM agents a"
         " LEFT JOIN agents_vectors v ON v.agent=a.id AND v.model=?"
         " WHERE a.id>? ORDER BY a.id LIMIT ?",
@@ -185,11 +181,9 @@ def vectors_after(
     return tuple(agents)
 
 
-def store_vectors(
-    connection: sqlite3.Connection, model: str, vectors: Sequence[tuple[int, bytes]]
-) -> None:
+def store_vectors(db: Connection, model: str, vectors: Sequence[tuple[int, bytes]]) -> None:
     """Keep the vectors that a model made of agents; of one that was removed meanwhile, nothing."""
-    connection.executemany(
+    db.executemany(
         "INSERT OR REPLACE INTO agents_vectors (agent, model, vector)"
         " SELECT id, ?, ? FROM agents WHERE id=?",
         [(model, vector, id_) for id_, vector in vectors],

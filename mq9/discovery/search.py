@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
 import orjson
@@ -77,7 +77,7 @@ class AgentSearch:
         question = asked.text if asked.semantic is None else asked.semantic
         if question is None:
             return await self._backend.read(
-                Call(DerivedQuery(lambda connection, now: everybody(connection, request, now)))
+                Call(DerivedQuery(lambda db, now: everybody(db, request, now)))
             )
         return await self._by_words(question, asked.min_score or 0.0, request)
 
@@ -92,9 +92,9 @@ class AgentSearch:
         return await self._backend.read(
             Call(
                 DerivedQuery(
-                    lambda connection, now: page_of_ranking(
-                        connection,
-                        _at_least(min_score, text_search.ranked(connection, question)),
+                    lambda db, now: page_of_ranking(
+                        db,
+                        _at_least(min_score, text_search.ranked(db, question)),
                         request,
                         "text",
                         0.0,
@@ -107,11 +107,7 @@ class AgentSearch:
     async def _by_meaning(
         self, question: str, min_score: float | None, request: PageRequest
     ) -> Discovered | None:
-        """Search by meaning; None where there are no embeddings.
-
-        Raises:
-            Unusable: It is not possible this time.
-        """
+        """Search by meaning; None where there are no embeddings."""
         if self._embeddings is None:
             if not self._is_lack_logged:
                 self._is_lack_logged = True
@@ -151,8 +147,8 @@ class AgentSearch:
         return await self._backend.read(
             Call(
                 DerivedQuery(
-                    lambda connection, now: page_of_ranking(
-                        connection, ranking, request, "semantic", weak_below, now
+                    lambda db, now: page_of_ranking(
+                        db, ranking, request, "semantic", weak_below, now
                     )
                 )
             )
@@ -163,42 +159,33 @@ def _at_least(score: float, ranking: Iterable[tuple[int, float]]) -> Iterable[tu
     return (one for one in ranking if one[1] >= score)
 
 
-def everybody(connection: sqlite3.Connection, request: PageRequest, now: int) -> Discovered:
+def everybody(db: Connection, request: PageRequest, now: int) -> Discovered:
     """Return a page of all agents that are alive, by name."""
-    found = agents.by_key(connection, now, limit=request.limit + 1, offset=request.first)
-    return _page(connection, [(one, 0.0) for one in found], request, "all", 0.0, now)
+    found = agents.by_key(db, now, limit=request.limit + 1, offset=request.first)
+    return _page(db, [(one, 0.0) for one in found], request, "all", 0.0, now)
 
 
 def page_of_ranking(
-    connection: sqlite3.Connection,
+    db: Connection,
     ranking: Iterable[tuple[int, float]],
     request: PageRequest,
     mode: str,
     weak_below: float,
     now: int,
 ) -> Discovered:
-    """Return a page of those of a ranking that are alive, and read no more of it than that takes.
-
-    Args:
-        connection: The database.
-        ranking: Id and score of each agent, best first.
-        request: Which page.
-        mode: What ranked them.
-        weak_below: The score below which a match is weak.
-        now: The instant at which they are alive.
-    """
+    """Return a page of the living agents of a ranking, and read no more of it than that takes."""
     found: list[tuple[Registration, float]] = []
     for id_, score in ranking:
-        agent = agents.look(connection, id_, now)
+        agent = agents.look(db, id_, now)
         if agent is not None:
             found.append((agent, score))
             if len(found) > request.first + request.limit:
                 break
-    return _page(connection, found[request.first :], request, mode, weak_below, now)
+    return _page(db, found[request.first :], request, mode, weak_below, now)
 
 
 def _page(
-    connection: sqlite3.Connection,
+    db: Connection,
     found: list[tuple[Registration, float]],
     request: PageRequest,
     mode: str,
@@ -217,7 +204,7 @@ def _page(
                     last_seen=agent.seen_ms // 1000,
                     status=None if agent.status is None else orjson.loads(agent.status),
                     mode=mode,
-                    backlog=status.backlog(connection, agent.mailbox, request.actor, now),
+                    backlog=status.backlog(db, agent.mailbox, request.actor, now),
                     weak=score < weak_below,
                 ),
             )

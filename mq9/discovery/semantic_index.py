@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from sqlite3 import Connection
 from typing import Any, TypeVar
 
 import numpy as np
@@ -105,19 +105,11 @@ class SemanticIndex:
         The score is the cosine of the two meanings, and a half more where the agent's text has
         every word of the question that is no stop word, unless a thousand others have them, too.
         New agents whose embedding takes too long are left out.
-
-        Raises:
-            Unusable: The embeddings failed, or not all agents have been embedded once; that goes
-                on.
         """
         return await self._on_loop(self._rank(question, most))
 
     async def drop_removed(self) -> None:
-        """Drop the vectors of agents that were removed; else that is done now and then.
-
-        Raises:
-            Unusable: The broker is closed.
-        """
+        """Drop the vectors of agents that were removed; else that is done now and then."""
         await self._on_loop(self._drop_when_free())
 
     def close(self) -> None:
@@ -178,9 +170,9 @@ class SemanticIndex:
     async def _look_up(self, question: str) -> tuple[list[int], int]:
         """Return who has every word of a question, and the highest id in the registry."""
 
-        def look(connection: sqlite3.Connection, _now: int) -> tuple[list[int], int]:
-            ids = text_search.having_all_words(connection, question, _MOST_MATCHING)
-            return ids, agents.newest_id(connection)
+        def look(db: Connection, _now: int) -> tuple[list[int], int]:
+            ids = text_search.having_all_words(db, question, _MOST_MATCHING)
+            return ids, agents.newest_id(db)
 
         return await self._backend.read(Call(DerivedQuery(look)))
 
@@ -193,11 +185,7 @@ class SemanticIndex:
             raise Unusable(f"{self._model}: {error}") from error
 
     async def _catch_up(self, newest: int) -> None:
-        """Return when all agents up to an id have been looked at.
-
-        Raises:
-            Unusable: The embeddings failed.
-        """
+        """Return when all agents up to an id have been looked at."""
         self._wanted = max(self._wanted, newest)
         if self._follower is None or self._follower.done():
             self._failure = None
@@ -233,11 +221,7 @@ class SemanticIndex:
             self._is_complete = self._is_outdated = False
         model, seen = self._model, self._seen
         found = await self._backend.read(
-            Call(
-                DerivedQuery(
-                    lambda connection, _: index.vectors_after(connection, seen, model, _BATCH)
-                )
-            )
+            Call(DerivedQuery(lambda db, _: index.vectors_after(db, seen, model, _BATCH)))
         )
         if not found:  # they were removed meanwhile
             self._seen = self._wanted
@@ -273,7 +257,7 @@ class SemanticIndex:
         stored = [(id_, vector.astype("<f4").tobytes()) for id_, vector in made.items()]
         try:
             await self._backend.run(
-                Call(LocalChange(lambda connection: index.store_vectors(connection, model, stored)))
+                Call(LocalChange(lambda db: index.store_vectors(db, model, stored)))
             )
         except Mq9Error as error:  # they are made again when they are wanted again
             logger.warning("vectors of agents could not be stored: %s", error)
@@ -283,9 +267,7 @@ class SemanticIndex:
             await self._drop_removed()
 
     async def _drop_removed(self) -> None:
-        known = await self._backend.read(
-            Call(DerivedQuery(lambda connection, _: agents.ids(connection)))
-        )
+        known = await self._backend.read(Call(DerivedQuery(lambda db, _: agents.ids(db))))
         self._vectors.keep(known)
         self._most = int(self._vectors.count * _SPARE) + _BATCH
 
@@ -308,19 +290,12 @@ class Embedder:
         """Return the name of the model, its dimension and how an agent's vector is made.
 
         Vectors are comparable when these are the same.
-
-        Raises:
-            Unusable: The embeddings failed.
         """
         [probe] = await self._embed([_PROBE])
         return f"{model_of(self._embeddings)} {len(probe)} {_SCHEME}"
 
     async def question(self, text: str) -> Floats:
-        """Return the vector of a question.
-
-        Raises:
-            Unusable: The embeddings failed.
-        """
+        """Return the vector of a question."""
         made = await self._on_thread(lambda: _checked([self._embeddings.embed_query(text)], 1))
         return np.asarray(made[0])
 
@@ -328,9 +303,6 @@ class Embedder:
         """Return the vectors of agents, each the mean of the vectors of its parts.
 
         A part that cannot be embedded is left out. An agent with no other parts gets None.
-
-        Raises:
-            Unusable: The embeddings failed with every text, or changed their dimension meanwhile.
         """
         made = await self._documents([part for parts in agents for part in parts])
         if len({len(one) for one in made if one is not None}) > 1:
@@ -392,11 +364,7 @@ def _run_all(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
 
 
 def _checked(made: Any, count: int) -> Floats:
-    """Return what embeddings made of so many texts, with length 1.
-
-    Raises:
-        ValueError: It is not a vector of finite numbers for each.
-    """
+    """Return what embeddings made of so many texts, with length 1."""
     made = np.asarray(made, np.float32)
     if made.ndim != 2 or len(made) != count or not made.size or not np.isfinite(made).all():
         raise ValueError(f"no vector of finite numbers for each of {count} texts")
@@ -423,11 +391,7 @@ class Vectors:
         return int(self._matrix.shape[1])
 
     def add(self, ids: Sequence[int], vectors: Sequence[Floats]) -> None:
-        """Add ids above all those before.
-
-        Raises:
-            ValueError: The vectors are not of one dimension; nothing was added.
-        """
+        """Add ids above all those before."""
         added = np.asarray(vectors, np.float32)
         if self.count == 0 and self.size != added.shape[1]:
             self._matrix = np.empty((0, added.shape[1]), np.float32)
@@ -451,11 +415,7 @@ class Vectors:
         self.count = len(kept)
 
     def compare(self, vector: Floats) -> tuple[Ids, Floats]:
-        """Return all ids, and the cosine of each one's vector and a vector of length 1.
-
-        Raises:
-            ValueError: It is of another dimension.
-        """
+        """Return all ids, and the cosine of each one's vector and a vector of length 1."""
         if vector.shape != (self.size,):
             raise ValueError(f"{len(vector)} numbers in a vector, and {self.size} in others")
         # One thread does this as fast as many, and leaves the others to those who send.

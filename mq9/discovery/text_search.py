@@ -7,9 +7,9 @@ it is left to the rarer ones. What is common decides only among who would else b
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from sqlite3 import Connection
 
 from mq9.discovery import documents
 from mq9.engine import agents
@@ -36,59 +36,59 @@ _MOST_TERMS = 32  # of one question
 _SHORTEST_PREFIX = 3  # characters
 
 
-def ranked(connection: sqlite3.Connection, question: str) -> Ranking:
+def ranked(db: Connection, question: str) -> Ranking:
     """Yield who is called what is asked for, then who has the words of a question, best first.
 
     A score is 2 for the name itself, above 1 for every word, and else between 0 and 1. The
     database is looked into as far as the ranking is read.
     """
-    named = agents.find_id(connection, question)
+    named = agents.find_id(db, question)
     first = [] if named is None else [(named, _NAMED_SO)]
-    by_words = _by_words(connection, _terms(question))
+    by_words = _by_words(db, _terms(question))
     return _first_time(itertools.chain(first, by_words))
 
 
-def having_all_words(connection: sqlite3.Connection, question: str, most: int) -> list[int]:
+def having_all_words(db: Connection, question: str, most: int) -> list[int]:
     """Return the ids of the agents that have every word of a question which is no stop word.
 
     Where these are more than so many, the words tell nobody from the others, and it is none.
     """
     words = _terms(question)
-    found = _matching(connection, _all_of(words), most + 1) if words else []
+    found = _matching(db, _all_of(words), most + 1) if words else []
     return found if len(found) <= most else []
 
 
-def _by_words(connection: sqlite3.Connection, words: list[str]) -> Iterator[tuple[int, float]]:
+def _by_words(db: Connection, words: list[str]) -> Iterator[tuple[int, float]]:
     """Yield agents with every word, then agents with some, else some with words that begin alike.
 
     An agent may come again, with a lower score. A score is between 0 and 1, and 1 more where an
     agent has every word. Of the words that are common count only who has all of them, the briefest
     first, and then who has most.
     """
-    words, telling = _rarest_first(connection, words)
+    words, telling = _rarest_first(db, words)
     common = words[telling:]
     ranking: list[tuple[int, float]] = []
     if telling:
-        ranking = _scored(connection, _any_of(words[:telling]))
-        whole = set(_matching(connection, _all_of(words), _MOST_COMPARED))
+        ranking = _scored(db, _any_of(words[:telling]))
+        whole = set(_matching(db, _all_of(words), _MOST_COMPARED))
         yield from ((id_, 1 + score) for id_, score in ranking if id_ in whole)
         yield from ranking
     if common:
         lowest = ranking[-1][1] if ranking else 1.0
-        for id_, score in _briefest(connection, common):
+        for id_, score in _briefest(db, common):
             yield id_, lowest * (1 + score) / 2 if telling else 1 + score
-        for id_, score in _with_most(connection, common):
+        for id_, score in _with_most(db, common):
             yield id_, lowest * score / 2
     if not ranking and not common:
         for expression in _prefixes(words):
-            yield from _scored(connection, expression)
+            yield from _scored(db, expression)
 
 
-def _rarest_first(connection: sqlite3.Connection, words: list[str]) -> tuple[list[str], int]:
+def _rarest_first(db: Connection, words: list[str]) -> tuple[list[str], int]:
     """Sort words by how many agents have them; so many are rare enough to compare all who do."""
-    if not words or _count(connection, _any_of(words)) <= _MOST_COMPARED:
+    if not words or _count(db, _any_of(words)) <= _MOST_COMPARED:
         return words, len(words)
-    counts = {word: _count(connection, _any_of([word])) for word in words}
+    counts = {word: _count(db, _any_of([word])) for word in words}
     words = sorted(words, key=counts.__getitem__)
     together = itertools.accumulate(counts[word] for word in words)
     return words, sum(1 for _ in itertools.takewhile(_MOST_COMPARED.__ge__, together))
@@ -103,27 +103,27 @@ def _first_time(ranking: Ranking) -> Iterator[tuple[int, float]]:
             yield id_, score
 
 
-def _count(connection: sqlite3.Connection, expression: str) -> int:
+def _count(db: Connection, expression: str) -> int:
     """Count what matches, up to one more than are compared."""
-    (count,) = connection.execute(
+    (count,) = db.execute(
         "SELECT count(*) FROM (SELECT 1 FROM agents_text WHERE agents_text MATCH ? LIMIT ?)",
         (expression, _MOST_COMPARED + 1),
     ).fetchone()
     return int(count)
 
 
-def _matching(connection: sqlite3.Connection, expression: str, most: int) -> list[int]:
+def _matching(db: Connection, expression: str, most: int) -> list[int]:
     """Return what matches; of very many the newest."""
-    found = connection.execute(
+    found = db.execute(
         "SELECT rowid FROM agents_text WHERE agents_text MATCH ? ORDER BY rowid DESC LIMIT ?",
         (expression, most),
     )
     return [id_ for (id_,) in found]
 
 
-def _scored(connection: sqlite3.Connection, expression: str) -> list[tuple[int, float]]:
+def _scored(db: Connection, expression: str) -> list[tuple[int, float]]:
     """Rank what matches; of very many the newest."""
-    found = connection.execute(
+    found = db.execute(
         f"SELECT rowid, -{_RANK} FROM agents_text WHERE agents_text MATCH ?"  # noqa: S608  # constant text
         " ORDER BY rowid DESC LIMIT ?",
         (expression, _MOST_COMPARED),
@@ -131,9 +131,9 @@ def _scored(connection: sqlite3.Connection, expression: str) -> list[tuple[int, 
     return _ordered((id_, score / (1 + score)) for id_, score in found)
 
 
-def _briefest(connection: sqlite3.Connection, words: list[str]) -> list[tuple[int, float]]:
+def _briefest(db: Connection, words: list[str]) -> list[tuple[int, float]]:
     """Rank the newest agents with all of the words: who says little else comes first."""
-    found = connection.execute(
+    found = db.execute(
         "SELECT a.id, length(a.registered) FROM agents_text t JOIN agents a ON a.id=t.rowid"
         " WHERE agents_text MATCH ? ORDER BY t.rowid DESC LIMIT ?",
         (_all_of(words), _FEW_COMPARED),
@@ -141,11 +141,9 @@ def _briefest(connection: sqlite3.Connection, words: list[str]) -> list[tuple[in
     return _ordered((id_, 1 / (1 + length / _BRIEF)) for id_, length in found)
 
 
-def _with_most(connection: sqlite3.Connection, words: list[str]) -> list[tuple[int, float]]:
+def _with_most(db: Connection, words: list[str]) -> list[tuple[int, float]]:
     """Rank the newest agents with each of the words by how many of them they have."""
-    counts = Counter(
-        id_ for word in words for id_ in _matching(connection, _any_of([word]), _FEW_COMPARED)
-    )
+    counts = Counter(id_ for word in words for id_ in _matching(db, _any_of([word]), _FEW_COMPARED))
     return _ordered((id_, count / (1 + len(words))) for id_, count in counts.items())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+from sqlite3 import Connection
 from typing import Any
 
 from mq9.engine import mailboxes
@@ -14,15 +14,11 @@ from mq9.protocol.outcomes import Grants
 from mq9.protocol.requests import GrantMailbox, Send
 
 
-def refuse_others(connection: sqlite3.Connection, call: Call[Any], now: int) -> None:
-    """Refuse somebody what is another's. Without authentication anybody may.
-
-    Raises:
-        Forbidden: The mailbox is there, and is not the actor's to use like that.
-    """
+def refuse_others(db: Connection, call: Call[Any], now: int) -> None:
+    """Refuse somebody what is another's. Without authentication anybody may."""
     if call.actor.agent is None and not call.actor.is_stranger:
         return
-    mailbox = mailboxes.look(connection, call.address, now)
+    mailbox = mailboxes.look(db, call.address, now)
     if mailbox is not None and not _admits(mailbox, call):
         raise mailboxes.refusal(mailbox, call.actor)
 
@@ -35,11 +31,7 @@ def _admits(mailbox: Mailbox, call: Call[Any]) -> bool:
 
 
 def refuse_sender(mailbox: Mailbox, actor: Actor) -> None:
-    """Refuse a message for a mailbox that takes none from its sender.
-
-    Raises:
-        Forbidden: It does not.
-    """
+    """Refuse a message for a mailbox that takes none from its sender."""
     if mailbox.may_send(actor):
         return
     if actor.barred and not mailbox.may_take(actor):
@@ -54,17 +46,12 @@ def refuse_sender(mailbox: Mailbox, actor: Actor) -> None:
     )
 
 
-def check_source(connection: sqlite3.Connection, call: Call[Send], now: int) -> None:
-    """Refuse a message of an authenticated agent that says it comes from another's mailbox.
-
-    Raises:
-        InvalidRequest: There is no such mailbox.
-        Forbidden: The agent may not take messages from it.
-    """
+def check_source(db: Connection, call: Call[Send], now: int) -> None:
+    """Refuse a message of an authenticated agent that says it comes from another's mailbox."""
     address = call.request.from_mailbox
     if address is None or call.actor.agent is None:
         return
-    mailbox = mailboxes.look(connection, address, now)
+    mailbox = mailboxes.look(db, address, now)
     if mailbox is None:
         raise InvalidRequest(
             f"from_mailbox: {address} does not exist; name a mailbox that you take messages from"
@@ -73,39 +60,32 @@ def check_source(connection: sqlite3.Connection, call: Call[Send], now: int) -> 
         raise Forbidden(f"from_mailbox: you may not take messages from {address}")
 
 
-def adopt(connection: sqlite3.Connection, call: Call[Any]) -> None:
+def adopt(db: Connection, call: Call[Any]) -> None:
     """Make the agent whose address it is the creator of a mailbox that it uses."""
     actor = call.actor
     if actor.agent is not None and actor.agent == actor.owner:
-        connection.execute(
+        db.execute(
             "UPDATE mailboxes SET creator=? WHERE address=? AND creator IS NOT ?",
             (actor.agent, call.address, actor.agent),
         )
 
 
-def is_settled(connection: sqlite3.Connection, call: Call[Any], now: int) -> bool:
+def is_settled(db: Connection, call: Call[Any], now: int) -> bool:
     """Tell whether somebody may use a mailbox that is there, and nothing is to change for that."""
-    mailbox = mailboxes.look(connection, call.address, now)
+    mailbox = mailboxes.look(db, call.address, now)
     actor = call.actor
     if mailbox is None or not _admits(mailbox, call):
         return False
     return actor.agent is None or actor.agent != actor.owner or mailbox.creator == actor.agent
 
 
-def check_actor(_connection: sqlite3.Connection, _call: Call[CheckActor], _now: int) -> None:
+def check_actor(_db: Connection, _call: Call[CheckActor], _now: int) -> None:
     """Do nothing: whether the actor may was checked before."""
 
 
-def grant(
-    connection: sqlite3.Connection, call: Call[GrantMailbox], now: int, _limits: Limits
-) -> Grants:
-    """Say who may use a mailbox beside its creator, and who may send to it.
-
-    Raises:
-        MailboxNotFound: It is not there.
-        Forbidden: It is not the actor's to grant.
-    """
-    mailbox = mailboxes.look(connection, call.address, now)
+def grant(db: Connection, call: Call[GrantMailbox], now: int, _limits: Limits) -> Grants:
+    """Say who may use a mailbox beside its creator, and who may send to it."""
+    mailbox = mailboxes.look(db, call.address, now)
     if mailbox is None:
         raise mailboxes.not_found(call.address)
     actor, request = call.actor, call.request
@@ -122,7 +102,7 @@ def grant(
         send_policy=request.send_policy or SendPolicy(mailbox.send_policy),
         enforced=actor.is_known,
     )
-    connection.execute(
+    db.execute(
         "UPDATE mailboxes SET readers=?, viewers=?, senders=?, send_policy=?, creator=? WHERE id=?",
         (
             *map("\n".join, (granted.readers, granted.viewers, granted.senders)),
@@ -139,11 +119,9 @@ def _given(wanted: tuple[str, ...] | None, stored: str) -> tuple[str, ...]:
     return agents_in(stored) if wanted is None else wanted
 
 
-def count_send_limits(
-    connection: sqlite3.Connection, _call: Call[CountSendLimits], now: int
-) -> int:
+def count_send_limits(db: Connection, _call: Call[CountSendLimits], now: int) -> int:
     """Count the mailboxes to which not everybody may send."""
-    (count,) = connection.execute(
+    (count,) = db.execute(
         "SELECT count(*) FROM mailboxes WHERE send_policy<>? AND coalesce(expires_ms>?, 1)",
         (SendPolicy.EVERYONE.value, now),
     ).fetchone()

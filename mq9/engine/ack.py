@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from dataclasses import asdict, dataclass
+from sqlite3 import Connection
 
 import orjson
 
@@ -22,13 +22,11 @@ _TOKEN = re.compile(r"([0-9a-z]+)-([0-9]{1,15})")
 _NOTHING = MoveOutcome(msg_id=None)
 
 
-def ack(
-    connection: sqlite3.Connection, call: Call[Ack], now: int, _limits: Limits
-) -> tuple[int, ...]:
+def ack(db: Connection, call: Call[Ack], now: int, _limits: Limits) -> tuple[int, ...]:
     """Confirm a message and, unless it is to be alone, those before it in the same reply."""
     request = call.request
-    mailbox = messages.advance(connection, call.address, now)
-    chosen = chosen_reply(connection, mailbox, call, now)
+    mailbox = messages.advance(db, call.address, now)
+    chosen = chosen_reply(db, mailbox, call, now)
     if chosen is None:
         return ()
     group, reply = chosen
@@ -38,11 +36,11 @@ def ack(
         if batch.acked_by is not None:  # by this call, made before, or by another one
             again = batch.msg_ids if is_all else [named]
             return tuple(again) if named == batch.acked_by else ()
-        if is_all and groups.confirm_batch(connection, batch, named):
-            mailbox.may_evict(connection, min(batch.msg_ids))
+        if is_all and groups.confirm_batch(db, batch, named):
+            mailbox.may_evict(db, min(batch.msg_ids))
             return tuple(batch.msg_ids)
-        groups.split_batch(connection, mailbox.id, reply.number)
-    return _confirm(connection, mailbox, group, reply, named, now, individual=request.individual)
+        groups.split_batch(db, mailbox.id, reply.number)
+    return _confirm(db, mailbox, group, reply, named, now, individual=request.individual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +53,29 @@ class Reply:
 
 
 def chosen_reply(
-    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Ack | Move | Nack], now: int
+    db: Connection, mailbox: Mailbox, call: Call[Ack | Move | Nack], now: int
 ) -> tuple[Group, Reply] | None:
     """Find the FETCH reply that an ACK, MOVE or NACK speaks of; a use of the group.
 
-    Returns:
-        The group and its reply; None when the call succeeds without doing anything: the token is
-        from before a reset or of an earlier mailbox, or the message was removed.
-
-    Raises:
-        InvalidRequest: The token is none of ours, or its reply did not contain the message.
-        MessageNotFound: The id is not assigned yet, was not delivered to the group, or only to
-            other consumers of it while the call names its own: one that names none speaks for the
-            group.
+    None when the call succeeds without doing anything: the token is from before a reset or of an
+    earlier mailbox, or the message was removed. A call without consumer speaks for the group.
     """
     request, consumer = call.request, consumer_of(call)
     msg_id = request.msg_id
-    group = groups.find(connection, mailbox, request.group_name, now)
+    group = groups.find(db, mailbox, request.group_name, now)
     if group is not None:
-        group.note_use(connection, now)
+        group.note_use(db, now)
     if request.batch is not None:
-        return _reply_of_token(connection, mailbox, group, msg_id, request.batch, now)
+        return _reply_of_token(db, mailbox, group, msg_id, request.batch, now)
     if group is not None:
-        reply = _reply_of_message(connection, mailbox, group, msg_id, consumer)
+        reply = _reply_of_message(db, mailbox, group, msg_id, consumer)
         if reply is not None:
             if reply.consumer != consumer and request.consumer is not None:
                 raise MessageNotFound(
                     f"message not found: {msg_id} was delivered to another consumer"
                 )
             return group, reply
-    if msg_id < mailbox.next_msg_id and not _still_to_deliver(connection, mailbox, group, msg_id):
+    if msg_id < mailbox.next_msg_id and not _still_to_deliver(db, mailbox, group, msg_id):
         return None
     raise MessageNotFound(
         f"message not found: {msg_id} was not delivered to group {request.group_name}"
@@ -93,10 +84,10 @@ def chosen_reply(
 
 
 def _reply_of_message(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, msg_id: int, consumer: str
+    db: Connection, mailbox: Mailbox, group: Group, msg_id: int, consumer: str
 ) -> Reply | None:
     """Find the last reply with a message, to a consumer if there is one, else to any."""
-    row = connection.execute(
+    row = db.execute(
         "SELECT r.number, r.consumer FROM deliveries d LEFT JOIN leases l"
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.granted=d.reply"
         # The first one outlives the last one for a moment, when both are forgotten.
@@ -110,18 +101,13 @@ def _reply_of_message(
         return Reply(*row)
     # What is in a whole batch was in no other reply since the last reset.
     batch = groups.batch_of_message(
-        connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
+        db, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
     )
     return None if batch is None else Reply(batch.number, batch.consumer, batch)
 
 
 def _reply_of_token(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    group: Group | None,
-    msg_id: int,
-    batch: str,
-    now: int,
+    db: Connection, mailbox: Mailbox, group: Group | None, msg_id: int, batch: str, now: int
 ) -> tuple[Group, Reply] | None:
     match = _TOKEN.fullmatch(batch)
     if match is None:
@@ -131,7 +117,7 @@ def _reply_of_token(
         return None
     if number >= mailbox.next_reply:
         raise InvalidRequest(f"batch: {batch!r} was never given out")
-    row = connection.execute(
+    row = db.execute(
         "SELECT r.group_id, r.consumer, g.first_reply FROM replies r"
         " JOIN groups g ON g.id=r.group_id WHERE r.mailbox=? AND r.number=? AND g.used_ms>?",
         (mailbox.id, number, now - FORGOTTEN_MS),
@@ -143,11 +129,11 @@ def _reply_of_token(
         return None
     if group is None or group_id != group.id:
         raise InvalidRequest(f"batch: {batch!r} was not given to this group")
-    whole = groups.batch_at(connection, mailbox.id, number)
+    whole = groups.batch_at(db, mailbox.id, number)
     if whole is not None:
         is_contained = msg_id in whole.msg_ids
     else:
-        delivered = connection.execute(
+        delivered = db.execute(
             "SELECT 1 FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
             (mailbox.id, number, msg_id),
         )
@@ -157,11 +143,9 @@ def _reply_of_token(
     return group, Reply(number, consumer, whole)
 
 
-def _still_to_deliver(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None, msg_id: int
-) -> bool:
+def _still_to_deliver(db: Connection, mailbox: Mailbox, group: Group | None, msg_id: int) -> bool:
     """Tell whether an assigned message is stored and was never delivered to the group."""
-    row = connection.execute(
+    row = db.execute(
         "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
     ).fetchone()
     if row is None:
@@ -170,14 +154,14 @@ def _still_to_deliver(
         return True
     # Below the cursor without a reply that we remember: acked long ago, unless the reply that
     # delivered it reached nobody.
-    untouched = connection.execute(
+    untouched = db.execute(
         "SELECT 1 FROM leases WHERE group_id=? AND msg_id=?", (group.id, msg_id)
     ).fetchone()
     return untouched is not None
 
 
 def _confirm(
-    connection: sqlite3.Connection,
+    db: Connection,
     mailbox: Mailbox,
     group: Group,
     reply: Reply,
@@ -186,33 +170,15 @@ def _confirm(
     *,
     individual: bool,
 ) -> tuple[int, ...]:
-    """Confirm a message of a reply that is no whole batch, or no longer.
-
-    Args:
-        connection: The database.
-        mailbox: The mailbox.
-        group: The group.
-        reply: The reply.
-        named: The message.
-        now: The time, in milliseconds since the Unix epoch.
-        individual: Whether only this one is meant, and not those before it in the reply.
-
-    Returns:
-        Which messages were confirmed.
-    """
-    rows = connection.execute(
+    """Confirm messages of a reply that is no whole batch, or no longer; which ones."""
+    rows = db.execute(
         "SELECT d.msg_id, l.returned>d.reply, d.acked_by, l.holder, l.until_ms,"
         " l.msg_id IS NOT NULL FROM deliveries d"
         " LEFT JOIN leases l ON l.group_id=d.group_id AND l.msg_id=d.msg_id"
         " WHERE d.mailbox=:mailbox AND d.reply=:reply AND d.position<=(SELECT position"
         " FROM deliveries WHERE mailbox=:mailbox AND reply=:reply AND msg_id=:msg_id)"
         " AND (d.msg_id=:msg_id OR NOT :individual) ORDER BY d.position",
-        {
-            "mailbox": mailbox.id,
-            "reply": reply.number,
-            "msg_id": named,
-            "individual": individual,
-        },
+        {"mailbox": mailbox.id, "reply": reply.number, "msg_id": named, "individual": individual},
     ).fetchall()
     acked: list[int] = []
     newly: list[int] = []
@@ -229,64 +195,54 @@ def _confirm(
             newly.append(msg_id)
     if newly:
         ids = orjson.dumps(newly).decode()
-        connection.execute(
+        db.execute(
             "UPDATE deliveries SET acked_by=?"
             " WHERE mailbox=? AND reply=? AND msg_id IN (SELECT value FROM json_each(?))",
             (named, mailbox.id, reply.number, ids),
         )
         groups.keep_latest(
-            connection,
+            db,
             "l.group_id=? AND l.msg_id IN (SELECT value FROM json_each(?))",
             (group.id, ids),
             acked=True,
         )
-        connection.execute(
+        db.execute(
             "DELETE FROM leases WHERE group_id=? AND msg_id IN (SELECT value FROM json_each(?))",
             (group.id, ids),
         )
-        mailbox.may_evict(connection, min(newly))
+        mailbox.may_evict(db, min(newly))
     return tuple(acked)
 
 
-def nack(connection: sqlite3.Connection, call: Call[Nack], now: int, _limits: Limits) -> None:
+def nack(db: Connection, call: Call[Nack], now: int, _limits: Limits) -> None:
     """Give a lease back; nobody gets the message until the delay is over."""
     request = call.request
-    mailbox = messages.advance(connection, call.address, now)
-    chosen = chosen_reply(connection, mailbox, call, now)
+    mailbox = messages.advance(db, call.address, now)
+    chosen = chosen_reply(db, mailbox, call, now)
     if chosen is None:
         return
     group, reply = chosen
-    groups.split_batch(connection, mailbox.id, reply.number)
+    groups.split_batch(db, mailbox.id, reply.number)
     holder, until_ms = (GIVEN_BACK, now + request.delay_ms) if request.delay_ms else (None, None)
-    connection.execute(
+    db.execute(
         "UPDATE leases SET holder=?, until_ms=?, returned=?, begun=0"
         " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
-        (
-            holder,
-            until_ms,
-            mailbox.next_reply,
-            group.id,
-            request.msg_id,
-            reply.consumer,
-            now,
-        ),
+        (holder, until_ms, mailbox.next_reply, group.id, request.msg_id, reply.consumer, now),
     )
 
 
-def extend(
-    connection: sqlite3.Connection, call: Call[Extend], now: int, _limits: Limits
-) -> Extended:
+def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Extended:
     """Renew the leases that the consumer still holds."""
     request, consumer = call.request, consumer_of(call)
-    mailbox = messages.advance(connection, call.address, now)
-    group = groups.find(connection, mailbox, request.group_name, now)
+    mailbox = messages.advance(db, call.address, now)
+    group = groups.find(db, mailbox, request.group_name, now)
     extended: list[int] = []
     lost: list[int] = []
-    whole = set() if group is None else _extend_whole(connection, mailbox, group, call, now)
+    whole = set() if group is None else _extend_whole(db, mailbox, group, call, now)
     for msg_id in request.msg_ids:
         renewed = msg_id in whole or (
             group is not None
-            and connection.execute(
+            and db.execute(
                 "UPDATE leases SET until_ms=?, begun=coalesce(?,begun)"
                 " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
                 (now + request.lease_ms, request.begun, group.id, msg_id, consumer, now),
@@ -294,12 +250,12 @@ def extend(
         )
         (extended if renewed else lost).append(msg_id)
     if group is not None:
-        group.note_use(connection, now)
+        group.note_use(db, now)
     return Extended(tuple(extended), tuple(lost))
 
 
 def _extend_whole(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, call: Call[Extend], now: int
+    db: Connection, mailbox: Mailbox, group: Group, call: Call[Extend], now: int
 ) -> set[int]:
     """Renew the leases of all in a whole batch, or split it where not all are meant; which ones."""
     request, consumer = call.request, consumer_of(call)
@@ -308,53 +264,53 @@ def _extend_whole(
     for msg_id in request.msg_ids:
         if msg_id in renewed:
             continue
-        if not groups.is_any_batch(connection, held, (group.id, consumer, now)):
+        if not groups.is_any_batch(db, held, (group.id, consumer, now)):
             break
         batch = groups.batch_of_message(
-            connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
+            db, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
         )
         if batch is None or batch.consumer != consumer or not batch.is_held(now):
             continue
         until_ms = now + request.lease_ms
-        if groups.extend_batch(connection, batch, request.msg_ids, until_ms, begun=request.begun):
+        if groups.extend_batch(db, batch, request.msg_ids, until_ms, begun=request.begun):
             renewed.update(batch.msg_ids)
         else:
-            groups.split_batch(connection, mailbox.id, batch.number)
+            groups.split_batch(db, mailbox.id, batch.number)
     return renewed
 
 
-def undo(connection: sqlite3.Connection, call: Call[Undo], now: int, _limits: Limits) -> None:
+def undo(db: Connection, call: Call[Undo], now: int, _limits: Limits) -> None:
     """Make a reply undone that reached nobody."""
     request = call.request
-    mailbox = mailboxes.look(connection, call.address, now)
+    mailbox = mailboxes.look(db, call.address, now)
     if mailbox is None or not request.batch.startswith(f"{mailbox.generation}-"):
         return
     number = int(request.batch.rpartition("-")[2])
-    latest = connection.execute(
+    latest = db.execute(
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", (mailbox.id, number)
     ).fetchone()
     if latest != (request.copy,):
         return  # its asker has repeated the FETCH since, and was answered
-    _undo_reply(connection, mailbox.id, number)
+    _undo_reply(db, mailbox.id, number)
 
 
-def release(connection: sqlite3.Connection, call: Call[Release], now: int, _limits: Limits) -> None:
+def release(db: Connection, call: Call[Release], now: int, _limits: Limits) -> None:
     """Make undone what a FETCH was given whose asker no longer waits for the reply."""
-    mailbox = messages.advance(connection, call.address, now)
-    group = groups.find(connection, mailbox, call.request.group_name, now)
+    mailbox = messages.advance(db, call.address, now)
+    group = groups.find(db, mailbox, call.request.group_name, now)
     if group is None:
         return
-    number = fetch.latest_reply(connection, group, call)
+    number = fetch.latest_reply(db, group, call)
     if number is not None and number >= group.first_reply:
-        _undo_reply(connection, mailbox.id, number)
+        _undo_reply(db, mailbox.id, number)
 
 
-def _undo_reply(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
+def _undo_reply(db: Connection, mailbox_id: int, number: int) -> None:
     """Undo the deliveries of a reply, as if it had not been made."""
-    groups.split_batch(connection, mailbox_id, number)
+    groups.split_batch(db, mailbox_id, number)
     reply = {"mailbox": mailbox_id, "number": number}
     # What its consumer held before stays with it; the rest is free, and this delivery never was.
-    connection.execute(
+    db.execute(
         "UPDATE leases AS l SET deliveries=deliveries-1,"
         " holder=iif(d.previous IS NULL, NULL, holder),"
         " begun=iif(d.previous IS NULL, 0, begun),"
@@ -366,7 +322,7 @@ def _undo_reply(connection: sqlite3.Connection, mailbox_id: int, number: int) ->
         reply,
     )
     # It may be undone after the next one was made, which then follows the one before.
-    connection.execute(
+    db.execute(
         "UPDATE deliveries AS n SET previous=d.previous FROM deliveries d, leases l"
         " WHERE d.mailbox=:mailbox AND d.reply=:number AND d.previous IS NOT NULL"
         " AND l.group_id=d.group_id AND l.msg_id=d.msg_id"
@@ -374,7 +330,7 @@ def _undo_reply(connection: sqlite3.Connection, mailbox_id: int, number: int) ->
         reply,
     )
     # Where the lease is over, the one that got it leads to the last of those that are left.
-    connection.execute(
+    db.execute(
         "UPDATE deliveries AS f SET count=f.count-1, latest=(SELECT p.reply FROM deliveries p"
         " WHERE p.mailbox=d.mailbox AND p.reply=nullif(d.previous, f.reply) AND p.msg_id=d.msg_id)"
         " FROM deliveries d WHERE d.mailbox=:mailbox AND d.reply=:number AND d.previous IS NOT NULL"
@@ -383,7 +339,7 @@ def _undo_reply(connection: sqlite3.Connection, mailbox_id: int, number: int) ->
         reply,
     )
     # By the one that got the lease the later ones are found.
-    connection.execute(
+    db.execute(
         "DELETE FROM deliveries AS d WHERE mailbox=:mailbox AND reply=:number"
         " AND (previous IS NOT NULL OR latest IS NULL AND NOT EXISTS (SELECT 1 FROM leases l"
         " WHERE l.group_id=d.group_id AND l.msg_id=d.msg_id"
@@ -392,37 +348,29 @@ def _undo_reply(connection: sqlite3.Connection, mailbox_id: int, number: int) ->
     )
 
 
-def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutcome:
-    """Store a leased message in another mailbox and confirm it in its group.
-
-    Raises:
-        MailboxNotFound: One of the mailboxes is not there.
-        MessageNotFound: The message was not delivered to the group.
-        MailboxFull: The other mailbox is at its limit.
-        Forbidden: The other mailbox takes nothing from who moves it there.
-        InvalidRequest: It is the same mailbox.
-    """
+def move(db: Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutcome:
+    """Store a leased message in another mailbox and confirm it in its group."""
     request = call.request
     request.check_address(call.address)
-    mailbox = messages.advance(connection, call.address, now)
-    chosen = chosen_reply(connection, mailbox, call, now)
+    mailbox = messages.advance(db, call.address, now)
+    chosen = chosen_reply(db, mailbox, call, now)
     if chosen is None:
         return _NOTHING
     group, reply = chosen
-    groups.split_batch(connection, mailbox.id, reply.number)
-    moved_to, moved_as = connection.execute(
+    groups.split_batch(db, mailbox.id, reply.number)
+    moved_to, moved_as = db.execute(
         "SELECT moved_to, moved_as FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
         (mailbox.id, reply.number, request.msg_id),
     ).fetchone()
     if moved_to is not None:  # by this call, made before, or to somewhere else
         return MoveOutcome(msg_id=moved_as) if moved_to == request.to else _NOTHING
-    lease = connection.execute(
+    lease = db.execute(
         "SELECT deliveries FROM leases WHERE group_id=? AND msg_id=?", (group.id, request.msg_id)
     ).fetchone()
-    acked = _confirm(connection, mailbox, group, reply, request.msg_id, now, individual=True)
+    acked = _confirm(db, mailbox, group, reply, request.msg_id, now, individual=True)
     if lease is None or not acked:
         return _NOTHING  # acked or removed before, or held by another consumer by now
-    (moved_before,) = connection.execute(
+    (moved_before,) = db.execute(
         "SELECT moved FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, request.msg_id)
     ).fetchone()
     before = None if moved_before is None else Moved(**orjson.loads(moved_before))
@@ -437,14 +385,14 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
         at=now / 1000,
         back=before is not None and not before.back and before.mailbox == request.to,
     )
-    target = messages.advance(connection, request.to, now)
+    target = messages.advance(db, request.to, now)
     access.refuse_sender(target, call.actor.elsewhere)
-    copy = _store_copy(connection, mailbox, target, moved, before, now, limits)
-    connection.execute(
+    copy = _store_copy(db, mailbox, target, moved, before, now, limits)
+    db.execute(
         "INSERT INTO moves (group_id, msg_id, mailbox, target, copy, moved) VALUES (?,?,?,?,?,?)",
         (group.id, request.msg_id, mailbox.id, request.to, copy, _told(moved)),
     )
-    connection.execute(
+    db.execute(
         "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
         (request.to, copy, mailbox.id, reply.number, request.msg_id),
     )
@@ -452,7 +400,7 @@ def move(connection: sqlite3.Connection, call: Call[Move], now: int, limits: Lim
 
 
 def _store_copy(
-    connection: sqlite3.Connection,
+    db: Connection,
     source: Mailbox,
     target: Mailbox,
     moved: Moved,
@@ -460,24 +408,8 @@ def _store_copy(
     now: int,
     limits: Limits,
 ) -> int:
-    """Store a message in another mailbox as well.
-
-    The copy has no key, so that it replaces nothing except in a mailbox that keeps the newest only,
-    and does not expire.
-
-    Args:
-        connection: The database.
-        source: Where the message is.
-        target: Where the copy goes.
-        moved: What the copy says of the move.
-        before: What the message says of an earlier move, if there was one.
-        now: The time, in milliseconds since the Unix epoch.
-        limits: How much a mailbox may hold.
-
-    Returns:
-        Its number there.
-    """
-    size, key = connection.execute(
+    """Store a message in another mailbox as well, without its key and its ttl; its id there."""
+    size, key = db.execute(
         "SELECT size, key FROM messages WHERE mailbox=? AND msg_id=?", (source.id, moved.msg_id)
     ).fetchone()
     size += _counted_bytes(moved) - messages.text_bytes(key)
@@ -486,29 +418,20 @@ def _store_copy(
     copy = target.next_msg_id
     target.next_msg_id += 1
     target.visible_ms = max(target.visible_ms, now)
-    has_replaced = messages.replace_older(connection, target, None, target.visible_ms, copy)
-    send.make_room(connection, target, size, now, limits, has_replaced=has_replaced)
-    connection.execute(
+    has_replaced = messages.replace_older(db, target, None, target.visible_ms, copy)
+    send.make_room(db, target, size, now, limits, has_replaced=has_replaced)
+    db.execute(
         "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, size, priority, tags,"
         " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload)"
         " SELECT ?,?,?,?,?,?, priority, tags,"
         " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload"
         " FROM messages WHERE mailbox=? AND msg_id=?",
-        (
-            target.id,
-            copy,
-            target.visible_ms,
-            now,
-            _told(moved),
-            size,
-            source.id,
-            moved.msg_id,
-        ),
+        (target.id, copy, target.visible_ms, now, _told(moved), size, source.id, moved.msg_id),
     )
-    messages.complete_blocks(connection, target, copy)
+    messages.complete_blocks(db, target, copy)
     target.messages += 1
     target.bytes += size
-    target.save(connection)
+    target.save(db)
     return copy
 
 

@@ -11,9 +11,9 @@ a gap.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from sqlite3 import Connection
 
 import orjson
 
@@ -48,23 +48,14 @@ _MOST_NAMED = 5  # closed mailboxes
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What others are shown of a registration.
-
-    Attributes:
-        id: Its row.
-        key: The name, else the mailbox.
-        mailbox: Where the agent is reached.
-        registered: The JSON object as it came.
-        seen_ms: The instant of the agent's last sign of life.
-        status: What it reported last, as JSON; None where that is nothing.
-    """
+    """What others are shown of a registration."""
 
     id: int
-    key: str
+    key: str  # the name, else the mailbox
     mailbox: str
-    registered: bytes
-    seen_ms: int
-    status: str | None
+    registered: bytes  # the JSON object as it came
+    seen_ms: int  # the last sign of life
+    status: str | None  # the last report, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +79,19 @@ class _Registration:
         )
 
 
-def register(connection: sqlite3.Connection, call: Call[Register], now: int, limits: Limits) -> str:
+def register(db: Connection, call: Call[Register], now: int, limits: Limits) -> str:
     """Put an agent into the registry, or replace it; its mailbox is made if it is missing."""
-    limits.check_registration(call.payload)
+    limits.check_size("max_registration", call.payload)
     key = call.request.name or call.address
     ttl_s = call.request.ttl
-    existing = _find(connection, "a.key=:value", key, now)
+    existing = _find(db, "a.key=:value", key, now)
     if existing is not None:
         _refuse_others(existing, call.actor, key)
-    generation = mailboxes.ensure(
-        connection, call.address, call.token, call.actor.agent, now, limits
-    )
+    generation = mailboxes.ensure(db, call.address, call.token, call.actor.agent, now, limits)
     expires_ms = now + ttl_s * 1000 if ttl_s else None
     if existing is not None:
         # Most register again with what they said before: then what is derived from it can stay.
-        is_renewed = connection.execute(
+        is_renewed = db.execute(
             "UPDATE agents SET generation=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
             " WHERE id=? AND mailbox=? AND registered=?",
             (
@@ -112,11 +101,11 @@ def register(connection: sqlite3.Connection, call: Call[Register], now: int, lim
         ).rowcount
         if is_renewed:
             return call.address
-        mailboxes.remove_agents(connection, "id=?", (existing.id,))
+        mailboxes.remove_agents(db, "id=?", (existing.id,))
     else:
-        mailboxes.remove_agents(connection, "key=?", (key,))
-        _make_room(connection, now, limits)
-    connection.execute(
+        mailboxes.remove_agents(db, "key=?", (key,))
+        _make_room(db, now, limits)
+    db.execute(
         "INSERT INTO agents"
         " (key, mailbox, generation, registered, owner, ttl_s, expires_ms, seen_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
@@ -129,7 +118,7 @@ def register(connection: sqlite3.Connection, call: Call[Register], now: int, lim
 
 
 def _find(
-    connection: sqlite3.Connection,
+    db: Connection,
     condition: str,
     value: str,
     now: int,
@@ -137,7 +126,7 @@ def _find(
     agent: str | None = None,
 ) -> _Registration | None:
     """Return a living registration."""
-    row = connection.execute(
+    row = db.execute(
         f"SELECT a.id, a.key, a.mailbox, a.owner FROM agents a WHERE {condition} AND {ALIVE}"  # noqa: S608  # constant text
         " ORDER BY a.key IS :name DESC, a.owner IS :agent DESC, a.key LIMIT 1",
         {"value": value, "now": now, "name": name, "agent": agent},
@@ -146,21 +135,14 @@ def _find(
 
 
 def _named(
-    connection: sqlite3.Connection,
-    name: str | None,
-    mailbox: str | None,
-    actor: Actor,
-    now: int,
+    db: Connection, name: str | None, mailbox: str | None, actor: Actor, now: int
 ) -> _Registration:
-    """Find an agent by its mailbox, then by its name.
-
-    Of several at one mailbox it is the one of that name, else the actor's own.
-    """
+    """Find an agent by its mailbox (of several that of the name, else the actor's), or its name."""
     found = None
     if mailbox is not None:
-        found = _find(connection, "a.mailbox=:value", mailbox, now, name, actor.agent)
+        found = _find(db, "a.mailbox=:value", mailbox, now, name, actor.agent)
     if found is None and name is not None:
-        found = _find(connection, "a.key=:value", name, now)
+        found = _find(db, "a.key=:value", name, now)
     if found is None:
         who = " or ".join(repr(one) for one in (mailbox, name) if one is not None)
         raise AgentNotFound(f"agent not found: {who} is not registered")
@@ -175,68 +157,66 @@ def _refuse_others(registration: _Registration, actor: Actor, name: str) -> None
     raise Forbidden(f"name: {name!r} was registered by another agent")
 
 
-def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
-    (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
+def _make_room(db: Connection, now: int, limits: Limits) -> None:
+    (count,) = db.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
-        remove_expired(connection, now, most=_MOST_AT_ONCE)
-        mailboxes.erase_expired(connection, now, most=_MOST_AT_ONCE)
-        (count,) = connection.execute("SELECT count(*) FROM agents").fetchone()
+        remove_expired(db, now, most=_MOST_AT_ONCE)
+        mailboxes.erase_expired(db, now, most=_MOST_AT_ONCE)
+        (count,) = db.execute("SELECT count(*) FROM agents").fetchone()
     if count >= limits.max_agents:
         raise LimitReached(f"max_agents: {count} agents reach the limit of {limits.max_agents}")
 
 
-def remove_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
+def remove_expired(db: Connection, now: int, most: int) -> int:
     """Remove registrations that were not renewed in time; how many."""
     removed = mailboxes.remove_agents(
-        connection,
+        db,
         "id IN (SELECT id FROM agents WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?)",
         (now, most),
     )
     return len(removed)
 
 
-def unregister(
-    connection: sqlite3.Connection, call: Call[Unregister], now: int, _limits: Limits
-) -> None:
+def unregister(db: Connection, call: Call[Unregister], now: int, _limits: Limits) -> None:
     """Take an agent out of the registry."""
     request = call.request
-    found = _named(connection, request.name, request.mailbox, call.actor, now)
+    found = _named(db, request.name, request.mailbox, call.actor, now)
     _refuse_others(found, call.actor, request.name or request.mailbox or "")
-    mailboxes.remove_agents(connection, "id=?", (found.id,))
+    mailboxes.remove_agents(db, "id=?", (found.id,))
 
 
-def report(connection: sqlite3.Connection, call: Call[Report], now: int, limits: Limits) -> None:
+def report(db: Connection, call: Call[Report], now: int, limits: Limits) -> None:
     """Keep what an agent says of itself, and that it lives."""
     told = parse_object(call.payload)
     said = orjson.dumps({key: told[key] for key in told if key not in {"name", "mailbox"}})
-    limits.check_registration(said)
+    limits.check_size("max_registration", said)
     request = call.request
-    found = _named(connection, request.name, request.mailbox, call.actor, now)
+    found = _named(db, request.name, request.mailbox, call.actor, now)
     _refuse_others(found, call.actor, request.name or request.mailbox or "")
-    connection.execute(
+    db.execute(
         "UPDATE agents SET status=?, seen_ms=?,"
         " expires_ms=CASE WHEN ttl_s>0 THEN ?+ttl_s*1000 END WHERE id=?",
         (said.decode(), now, now, found.id),
     )
 
 
-def is_registered(connection: sqlite3.Connection, call: Call[IsRegistered], _now: int) -> bool:
+def is_registered(db: Connection, call: Call[IsRegistered], _now: int) -> bool:
     """Tell whether there is a registration of that key."""
-    row = connection.execute("SELECT 1 FROM agents WHERE key=?", (call.request.name,)).fetchone()
+    row = db.execute("SELECT 1 FROM agents WHERE key=?", (call.request.name,)).fetchone()
     return row is not None
 
 
-def seen(connection: sqlite3.Connection, call: Call[Seen], now: int, _limits: Limits) -> int | None:
+def seen(db: Connection, call: Call[Seen], now: int, _limits: Limits) -> int | None:
     """Note a sign of life; return the instant by which a waiting agent gives the next."""
-    note_seen(connection, call.request.name, now)
-    return next_sign(connection, call.request.name, now)
+    note_seen(db, call.request.name, now)
+    return next_sign(db, call.request.name, now)
 
 
-def find_seen(connection: sqlite3.Connection, call: Call[Seen], now: int) -> int | None:
+def find_seen(db: Connection, call: Call[Seen], now: int) -> int | None:
     """Return by when a waiting agent gives the next sign; None where one is to be noted."""
-    if is_sign_due(connection, call.request.name, now):
+    if is_sign_due(db, call.request.name, now):
         return None
-    return next_sign(connection, call.request.name, now)
+    return next_sign(db, call.request.name, now)
 
 
 # An agent whose sign of life is to be noted.
@@ -246,18 +226,18 @@ _DUE = (
 )
 
 
-def note_seen(connection: sqlite3.Connection, name: str, now: int) -> None:
+def note_seen(db: Connection, name: str, now: int) -> None:
     """Note that an agent lives, which restarts its ttl; who is not registered is passed over."""
-    connection.execute(
+    db.execute(
         "UPDATE agents AS a SET seen_ms=:now,"  # noqa: S608  # constant text
         f" expires_ms=CASE WHEN a.ttl_s>0 THEN :now+a.ttl_s*1000 END WHERE {_DUE}",
         _sign(name, now),
     )
 
 
-def is_sign_due(connection: sqlite3.Connection, name: str | None, now: int) -> bool:
+def is_sign_due(db: Connection, name: str | None, now: int) -> bool:
     """Tell whether a sign of life would be noted."""
-    row = connection.execute(
+    row = db.execute(
         f"SELECT 1 FROM agents a WHERE {_DUE}",  # noqa: S608  # constant text
         _sign(name, now),
     ).fetchone()
@@ -268,46 +248,36 @@ def _sign(name: str | None, now: int) -> dict[str, object]:
     return {"now": now, "name": name, "grain": _SEEN_GRAIN_MS, "exact": _EXACT_TTL_S}
 
 
-def next_sign(connection: sqlite3.Connection, name: str | None, now: int) -> int | None:
-    """Return by when an agent that waits in a FETCH is to be noted again; None for never.
-
-    It is well before its ttl ends: whoever waits for mail lives.
-    """
-    row = connection.execute("SELECT ttl_s FROM agents WHERE key=? AND ttl_s>0", (name,)).fetchone()
+def next_sign(db: Connection, name: str | None, now: int) -> int | None:
+    """Return by when an agent that waits in a FETCH is to be noted again: long before its ttl."""
+    row = db.execute("SELECT ttl_s FROM agents WHERE key=? AND ttl_s>0", (name,)).fetchone()
     return None if row is None else now + int(row[0]) * 500
 
 
-def keys(connection: sqlite3.Connection, _call: Call[AgentKeys], _now: int) -> tuple[str, ...]:
+def keys(db: Connection, _call: Call[AgentKeys], _now: int) -> tuple[str, ...]:
     """Return the keys of all registrations."""
-    return tuple(key for (key,) in connection.execute("SELECT key FROM agents ORDER BY key"))
+    return tuple(key for (key,) in db.execute("SELECT key FROM agents ORDER BY key"))
 
 
-def claim(
-    connection: sqlite3.Connection, call: Call[ClaimNames], now: int, _limits: Limits
-) -> Claimed:
+def claim(db: Connection, call: Call[ClaimNames], now: int, _limits: Limits) -> Claimed:
     """Give configured agents what is stored under their names and addresses."""
     request = call.request
     owner_of = _owners(request)
     removed = []
     for key, agent in request.names:
-        found = _find(connection, "a.key=:value", key, now)
+        found = _find(db, "a.key=:value", key, now)
         if found is None or found.owner == agent:
             continue
         if found.owner is None and owner_of(found.mailbox) == agent:
-            connection.execute("UPDATE agents SET owner=? WHERE id=?", (agent, found.id))
+            db.execute("UPDATE agents SET owner=? WHERE id=?", (agent, found.id))
         else:
-            removed += mailboxes.remove_agents(connection, "id=?", (found.id,))
-    for mailbox, agent in _claimed(connection, request, "agents", "mailbox"):
-        removed += mailboxes.remove_agents(
-            connection, "mailbox=? AND owner IS NOT ?", (mailbox, agent)
-        )
-    mailboxes_taken = _claim_mailboxes(connection, request, now)
-    closed, first_closed = _count_closed(connection, now, _MOST_NAMED)
+            removed += mailboxes.remove_agents(db, "id=?", (found.id,))
+    for mailbox, agent in _claimed(db, request, "agents", "mailbox"):
+        removed += mailboxes.remove_agents(db, "mailbox=? AND owner IS NOT ?", (mailbox, agent))
+    mailboxes_taken = _claim_mailboxes(db, request, now)
+    closed, first_closed = _count_closed(db, now, _MOST_NAMED)
     return Claimed(
-        mailboxes=mailboxes_taken,
-        removed=tuple(removed),
-        closed=closed,
-        first_closed=first_closed,
+        mailboxes=mailboxes_taken, removed=tuple(removed), closed=closed, first_closed=first_closed
     )
 
 
@@ -324,16 +294,14 @@ def _owners(request: ClaimNames) -> Callable[[str], str | None]:
     return owner_of
 
 
-def _claimed(
-    connection: sqlite3.Connection, request: ClaimNames, table: str, column: str
-) -> list[tuple[str, str]]:
+def _claimed(db: Connection, request: ClaimNames, table: str, column: str) -> list[tuple[str, str]]:
     """Return the addresses in a column that are claimed, each with its agent."""
     owner_of = _owners(request)
     found = []
     for root, agent in request.addresses:
         # No character of an address is between "." and "/".
         end = f"{root}/" if request.with_sub_addresses else root
-        rows = connection.execute(
+        rows = db.execute(
             f"SELECT DISTINCT {column} FROM {table}"  # noqa: S608  # our own names
             f" WHERE {column}=? OR {column}>=? AND {column}<? ORDER BY {column}",
             (root, root, end),
@@ -342,21 +310,15 @@ def _claimed(
     return found
 
 
-def _claim_mailboxes(
-    connection: sqlite3.Connection, request: ClaimNames, now: int
-) -> tuple[str, ...]:
-    """Give agents the mailboxes at their addresses; the addresses where that changed the creator.
-
-    What a mailbox was granted to is forgotten with its earlier creator, and all other mailboxes
-    stay as they are.
-    """
+def _claim_mailboxes(db: Connection, request: ClaimNames, now: int) -> tuple[str, ...]:
+    """Give agents the mailboxes at their addresses, with no grants of an earlier creator."""
     changed = []
-    for address, agent in _claimed(connection, request, "mailboxes", "address"):
-        mailbox = mailboxes.look(connection, address, now)
+    for address, agent in _claimed(db, request, "mailboxes", "address"):
+        mailbox = mailboxes.look(db, address, now)
         if mailbox is None or mailbox.creator == agent:
             continue
         granted = (mailbox.readers, mailbox.viewers, mailbox.senders)
-        connection.execute(
+        db.execute(
             "UPDATE mailboxes SET creator=?, readers=?, viewers=?, senders=? WHERE id=?",
             (agent, *(granted if mailbox.creator is None else ("", "", "")), mailbox.id),
         )
@@ -364,49 +326,47 @@ def _claim_mailboxes(
     return tuple(changed)
 
 
-def _count_closed(
-    connection: sqlite3.Connection, now: int, most_named: int
-) -> tuple[int, tuple[str, ...]]:
+def _count_closed(db: Connection, now: int, most_named: int) -> tuple[int, tuple[str, ...]]:
     """Count the mailboxes without creator and readers, and name the first of them."""
     which = (
         "FROM mailboxes WHERE creator IS NULL AND readers='' AND viewers=''"
         " AND coalesce(expires_ms>?, 1)"
     )
-    (count,) = connection.execute(f"SELECT count(*) {which}", (now,)).fetchone()  # constant text
-    rows = connection.execute(
+    (count,) = db.execute(f"SELECT count(*) {which}", (now,)).fetchone()  # constant text
+    rows = db.execute(
         f"SELECT address {which} ORDER BY address LIMIT ?",  # constant text
         (now, most_named),
     )
     return int(count), tuple(address for (address,) in rows)
 
 
-def newest_id(connection: sqlite3.Connection) -> int:
+def newest_id(db: Connection) -> int:
     """Return the highest id of a registration; 0 where there is none."""
-    (id_,) = connection.execute("SELECT max(id) FROM agents").fetchone()
+    (id_,) = db.execute("SELECT max(id) FROM agents").fetchone()
     return id_ or 0
 
 
-def ids(connection: sqlite3.Connection) -> tuple[int, ...]:
+def ids(db: Connection) -> tuple[int, ...]:
     """Return the ids of all registrations, ascending; expired ones included."""
-    return tuple(one for (one,) in connection.execute("SELECT id FROM agents ORDER BY id"))
+    return tuple(one for (one,) in db.execute("SELECT id FROM agents ORDER BY id"))
 
 
-def find_id(connection: sqlite3.Connection, key: str) -> int | None:
+def find_id(db: Connection, key: str) -> int | None:
     """Return the id of the registration with a key, expired or not."""
-    row = connection.execute("SELECT id FROM agents WHERE key=?", (key,)).fetchone()
+    row = db.execute("SELECT id FROM agents WHERE key=?", (key,)).fetchone()
     return None if row is None else int(row[0])
 
 
-def after(connection: sqlite3.Connection, id_: int, most: int) -> list[tuple[int, str, bytes]]:
+def after(db: Connection, id_: int, most: int) -> list[tuple[int, str, bytes]]:
     """Return id, key and JSON of registrations with a higher id, ascending; expired ones too."""
-    return connection.execute(
+    return db.execute(
         "SELECT id, key, registered FROM agents WHERE id>? ORDER BY id LIMIT ?", (id_, most)
     ).fetchall()
 
 
-def removed_after(connection: sqlite3.Connection, number: int, most: int) -> list[int] | None:
+def removed_after(db: Connection, number: int, most: int) -> list[int] | None:
     """Return the ids of removals after one, oldest first; None where some are forgotten."""
-    removed = connection.execute(
+    removed = db.execute(
         "SELECT number, agent FROM agents_removed WHERE number>? ORDER BY number LIMIT ?",
         (number, most),
     ).fetchall()
@@ -415,20 +375,18 @@ def removed_after(connection: sqlite3.Connection, number: int, most: int) -> lis
     return [id_ for _, id_ in removed]
 
 
-def look(connection: sqlite3.Connection, id_: int, now: int) -> Registration | None:
+def look(db: Connection, id_: int, now: int) -> Registration | None:
     """Return a registration that is alive; else None."""
-    row = connection.execute(
+    row = db.execute(
         f"SELECT {_SHOWN} FROM agents a WHERE a.id=:id AND {ALIVE}",  # noqa: S608  # constant text
         {"id": id_, "now": now},
     ).fetchone()
     return None if row is None else Registration(*row)
 
 
-def by_key(
-    connection: sqlite3.Connection, now: int, *, limit: int, offset: int
-) -> list[Registration]:
+def by_key(db: Connection, now: int, *, limit: int, offset: int) -> list[Registration]:
     """Return some of the registrations that are alive, in the order of their keys."""
-    rows = connection.execute(
+    rows = db.execute(
         f"SELECT {_SHOWN} FROM agents a WHERE {ALIVE} ORDER BY a.key LIMIT :limit OFFSET :offset",  # noqa: S608  # constant text
         {"now": now, "limit": limit, "offset": offset},
     )

@@ -278,40 +278,23 @@ _CODE_AND_TEXT = pair_of(TEXT, TEXT)
 
 
 def encode_call(call: Call[Request[Any]]) -> bytes:
-    """Return the bytes of a call, the same for calls that are equal.
-
-    Raises:
-        ValueError: It is not one of a command, or a field holds what it may not; the text says
-            which.
-    """
+    """Return the bytes of a command, equal for equal calls; raises ValueError for any other."""
     return frame(CALL.write(call))
 
 
 def decode_call(data: bytes) -> Call[Request[Any]]:
-    """Return the call that was encoded, by this release or an older one.
-
-    Raises:
-        UnreadableEntry: It is damaged, or has in it what this release does not know.
-    """
+    """Return the call that this release or an older one encoded; raises UnreadableEntry."""
     call: Call[Request[Any]] = unframe(data, CALL)
     return call
 
 
 def encode_outcome(outcome: Outcome[Any]) -> bytes:
-    """Return the bytes of an outcome.
-
-    Raises:
-        ValueError: It is nothing that a command comes to; the text says why.
-    """
+    """Return the bytes of an outcome; raises ValueError for what no command comes to."""
     return frame(OUTCOME.write(outcome))
 
 
 def decode_outcome(data: bytes) -> Outcome[Any]:
-    """Return the outcome that was encoded, by this release or an older one.
-
-    Raises:
-        UnreadableEntry: It is damaged, or has in it what this release does not know.
-    """
+    """Return the outcome that this release or an older one encoded; raises UnreadableEntry."""
     outcome: Outcome[Any] = unframe(data, OUTCOME)
     return outcome
 
@@ -329,14 +312,7 @@ class UnknownEntry(UnreadableEntry):
 
 
 def frame(plain: Any) -> bytes:
-    """Return the bytes of a command or an outcome.
-
-    Args:
-        plain: What a shape has written.
-
-    Raises:
-        ValueError: A text cannot be written as UTF-8.
-    """
+    """Return the bytes of a command or an outcome."""
     try:
         body = ormsgpack.packb(plain)
     except ormsgpack.MsgpackEncodeError as error:
@@ -345,15 +321,7 @@ def frame(plain: Any) -> bytes:
 
 
 def unframe(data: bytes, shape: Shape) -> Any:
-    """Return the command or the outcome that ``frame`` was given.
-
-    Args:
-        data: The bytes.
-        shape: What is to be in them.
-
-    Raises:
-        UnreadableEntry: It is not.
-    """
+    """Return the command or the outcome that ``frame`` was given; raises UnreadableEntry."""
     if len(data) < _HEAD:
         raise DamagedEntry(f"{len(data)} bytes are too few for an entry")
     version = data[0]

@@ -19,74 +19,39 @@ from mq9.protocol.outcomes import Fetched
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one broker takes; beyond it a request is refused with the limit's name.
+    """What one broker takes; part of the state, so that every replica refuses the same."""
 
-    They are part of the state, so that every replica refuses the same.
-
-    Attributes:
-        max_payload: Bytes in one message.
-        max_registration: Bytes in one registration or report.
-        max_mailboxes: Mailboxes that have not expired.
-        max_messages: Messages in one mailbox, delayed ones included.
-        max_bytes: Bytes in one mailbox, delayed messages included: payloads, and all text stored
-            with them.
-        max_agents: Registrations.
-        max_groups: Consumer groups of one mailbox.
-        max_ids: Idempotency ids that one mailbox remembers.
-        max_redelivered: Bytes that are remembered of replies to one group, for what it had been
-            given before.
-    """
-
-    max_payload: int = 1024 * 1024
-    max_registration: int = 64 * 1024
+    max_payload: int = 1024 * 1024  # bytes of a message
+    max_registration: int = 64 * 1024  # bytes of a registration or report
     max_mailboxes: int = 100_000
-    max_messages: int = 100_000
-    max_bytes: int = 1024 * 1024 * 1024
+    max_messages: int = 100_000  # of a mailbox, delayed ones included
+    max_bytes: int = 1024 * 1024 * 1024  # of a mailbox: payloads and all text stored with them
     max_agents: int = 200_000
-    max_groups: int = 1_000
-    max_ids: int = 10_000_000
-    max_redelivered: int = 256 * 1024 * 1024
+    max_groups: int = 1_000  # of a mailbox
+    max_ids: int = 10_000_000  # idempotency ids that a mailbox remembers
+    max_redelivered: int = 256 * 1024 * 1024  # bytes remembered of a group's redeliveries
 
-    def check_payload(self, payload: bytes) -> None:
-        """Raise PayloadTooLarge when a message is too large."""
-        _check_size("max_payload", payload, self.max_payload)
-
-    def check_registration(self, registered: bytes) -> None:
-        """Raise PayloadTooLarge when a registration or report is too large."""
-        _check_size("max_registration", registered, self.max_registration)
-
-
-def _check_size(name: str, payload: bytes, most: int) -> None:
-    if len(payload) > most:
-        raise PayloadTooLarge(f"{name}: {len(payload)} bytes are more than {most}")
+    def check_size(self, limit: str, data: bytes) -> None:
+        """Raise PayloadTooLarge for more bytes than the limit of that name."""
+        most = getattr(self, limit)
+        if len(data) > most:
+            raise PayloadTooLarge(f"{limit}: {len(data)} bytes are more than {most}")
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks, and what configuration says of what is asked for.
+    """Who asks, and what configuration says of what is asked for."""
 
-    Attributes:
-        agent: The authenticated agent; None for anybody else.
-        owner: The agent that the address asked for belongs to, whoever made the mailbox there.
-        own: The names and addresses that belong to ``agent``.
-        closed: Whether what has no creator is closed to agents.
-        other_owner: The agent that the other mailbox belongs to which a request names: the target
-            of a MOVE, or the mailbox that a SEND says it comes from.
-        below: The address below which every address belongs to ``agent``, but for those ``apart``.
-        apart: Addresses below that one that belong to other agents, with all that is below them.
-        barred: Whether the agent's allow-list leaves out the mailbox that a message goes to.
-        is_stranger: Whether it is nobody in particular where agents are configured, and so is
-            closed out of what belongs to an agent, which an operator is not.
-    """
-
-    agent: str | None = None
-    owner: str | None = None
-    own: tuple[str, ...] = ()
-    closed: bool = False
+    agent: str | None = None  # None where it has not authenticated
+    owner: str | None = None  # the agent that the address belongs to, whoever made the mailbox
+    own: tuple[str, ...] = ()  # names and addresses of the agent
+    closed: bool = False  # whether what has no creator is closed to agents
+    # The agent that the target of a MOVE belongs to, or the mailbox that a SEND comes from.
     other_owner: str | None = None
-    below: str | None = None
+    below: str | None = None  # addresses below this one are the agent's, but for those apart
     apart: tuple[str, ...] = ()
-    barred: bool = False
+    barred: bool = False  # whether the agent's allow-list leaves out the mailbox of a SEND
+    # Whether it is no agent where agents are configured, and no operator either.
     is_stranger: bool = False
 
     @property
@@ -116,27 +81,16 @@ Q_co = TypeVar("Q_co", bound=Request[Any], covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Q_co]):
-    """A request, with what it does not say itself.
-
-    Attributes:
-        request: What is asked.
-        address: The mailbox that it concerns; "" for none.
-        actor: Who asks.
-        default_consumer: Stands in for the consumer that the request does not name.
-        payload: What travelled as payload: the message of a SEND, the whole object of a REGISTER.
-        token: One that no other call has, for the mailbox that it may make.
-        generation: The mailbox that there must still be at the address; None for whichever it is.
-        as_text: Whether the reply is to hold text, which may be longer than base64.
-    """
+    """A request, with what it does not say itself."""
 
     request: Q_co
-    address: str = ""
+    address: str = ""  # of the mailbox, if it concerns one
     actor: Actor = ANYBODY
-    default_consumer: str = ""
-    payload: bytes = b""
-    token: str = ""
-    generation: str | None = None
-    as_text: bool = False
+    default_consumer: str = ""  # where the request names none
+    payload: bytes = b""  # the message of a SEND, the whole object of a REGISTER
+    token: str = ""  # unique: the generation of the mailbox that it may make
+    generation: str | None = None  # of the mailbox that must still be at the address
+    as_text: bool = False  # whether the reply holds text, which may be longer than base64
 
     @property
     def agent(self) -> str | None:
@@ -144,12 +98,7 @@ class Call(Generic[Q_co]):
         return self.actor.agent or self.request.claimed_agent
 
     def asking(self, request: P, generation: str | None = None) -> Call[P]:
-        """Return another request by the same asker, for the same mailbox.
-
-        Args:
-            request: The other request.
-            generation: The mailbox that there must still be at the address.
-        """
+        """Return another request by the same asker, for the same mailbox."""
         return Call(
             request,
             self.address,
@@ -162,40 +111,23 @@ class Call(Generic[Q_co]):
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[Q_co]):
-    """A call in a log: the same entries in the same order make the same state everywhere.
+    """A call in a log: the same entries in the same order make the same state everywhere."""
 
-    Attributes:
-        index: Its number, higher than that of the entry before.
-        now_ms: The instant at which it happens, in milliseconds since the Unix epoch. One that is
-            before the entry before happens at the instant of that one.
-        call: What to do; a command.
-    """
-
-    index: int
-    now_ms: int
+    index: int  # higher than that of the entry before
+    now_ms: int  # when it happens, but not before the entry before
     call: Call[Q_co]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[R]):
-    """What became of a call.
-
-    Attributes:
-        value: What it came to; None as well where it was refused.
-        error: Why it was refused; None where it was not.
-        now_ms: The instant at which that happened, in milliseconds since the Unix epoch.
-    """
+    """A call's value or error, and when it happened."""
 
     value: R | None
     error: Mq9Error | None
     now_ms: int
 
     def result(self) -> R:
-        """Return what the call came to.
-
-        Raises:
-            Mq9Error: It was refused.
-        """
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return cast("R", self.value)
@@ -213,24 +145,14 @@ class Advance(Request[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo(Request[None]):
-    """Make undone a FETCH reply that reached nobody.
-
-    Attributes:
-        batch: The reply's token.
-        copy: Which giving of it; one that was given again since is left alone.
-    """
+    """Undo a FETCH reply that reached nobody."""
 
     batch: str
-    copy: int = 1
+    copy: int = 1  # how often it had been given: one that was given again since is left alone
 
 
 def undo_of(call: Call[Any], value: Any) -> Call[Undo] | None:
-    """Return the call that makes a reply undone; None where nothing was leased with it.
-
-    Args:
-        call: What was asked.
-        value: What it came to; None where it was refused.
-    """
+    """Return the call that undoes a reply; None where nothing was leased with it."""
     if not isinstance(call.request, requests.Fetch) or value is None or value.batch is None:
         return None
     return Call(Undo(batch=value.batch, copy=value.copy), call.address)
@@ -238,36 +160,25 @@ def undo_of(call: Call[Any], value: Any) -> Call[Undo] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peek(Request[Fetched]):
-    """Read without a group: nothing is leased or remembered.
-
-    Attributes:
-        fetch: What is wanted.
-        position: Read from this msg_id; None to begin where ``fetch`` says.
-        cursors: Of each lane, the msg_id to read from; None to read all of them from ``position``.
-    """
+    """Read without a group: nothing is leased or remembered."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
 
     fetch: requests.Fetch
-    position: int | None = None
-    cursors: tuple[int, ...] | None = None
+    position: int | None = None  # the first msg_id; None to begin where ``fetch`` says
+    cursors: tuple[int, ...] | None = None  # the same of each lane, where they differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteRead(Request[None]):
-    """Note that a group has read the messages of each lane up to some msg_id, or further.
-
-    Attributes:
-        group_name: The group, which leases nothing.
-        cursors: Of each lane, the first msg_id that is unread.
-    """
+    """Note how far a group has read that leases nothing, or further."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
 
     group_name: str
-    cursors: tuple[int, ...]
+    cursors: tuple[int, ...]  # of each lane, the first msg_id that is unread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +205,7 @@ class CountUnread(Request[Unread | None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckActor(Request[None]):
-    """Look at nothing but whether the actor may; nobody is refused a mailbox that is not there."""
+    """Refuse an actor that may not look; a mailbox that does not exist refuses nobody."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
@@ -303,19 +214,12 @@ class CheckActor(Request[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """The outcome of a ClaimNames.
+    """The outcome of a ClaimNames."""
 
-    Attributes:
-        mailboxes: Addresses whose mailbox got another creator.
-        removed: Keys of the registrations that were removed.
-        closed: How many mailboxes have neither creator nor readers, and so are closed to agents.
-        first_closed: Addresses of some of these.
-    """
-
-    mailboxes: tuple[str, ...]
-    removed: tuple[str, ...]
-    closed: int
-    first_closed: tuple[str, ...]
+    mailboxes: tuple[str, ...]  # addresses whose mailbox got another creator
+    removed: tuple[str, ...]  # keys of registrations
+    closed: int  # mailboxes that have neither creator nor readers
+    first_closed: tuple[str, ...]  # addresses of some of these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,16 +229,11 @@ class ClaimNames(Request[Claimed]):
     A mailbox at such an address gets its agent as creator. A registration under such a name is
     kept when the agent made it, or when nobody authenticated did and it points at the agent's own
     address. Any other is removed, and so is one that somebody else points at such an address.
-
-    Attributes:
-        names: Keys of registrations, and the agent that each belongs to.
-        addresses: Addresses, and the agent that each belongs to.
-        with_sub_addresses: Whether what is below an address belongs to its agent as well; what is
-            below several belongs to that of the longest.
     """
 
-    names: tuple[tuple[str, str], ...]
-    addresses: tuple[tuple[str, str], ...]
+    names: tuple[tuple[str, str], ...]  # key of a registration, agent
+    addresses: tuple[tuple[str, str], ...]  # address, agent
+    # Whether what is below an address is its agent's as well; of several, the longest counts.
     with_sub_addresses: bool = False
 
 
@@ -350,7 +249,7 @@ class AgentKeys(Request[tuple[str, ...]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen(Request[int | None]):
-    """Note that an agent lives; gives the instant by which it is to be noted again as it waits."""
+    """Note that an agent lives; return when a waiting agent is to be noted again."""
 
     name: str
 
@@ -364,24 +263,14 @@ class IsRegistered(Request[bool]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep(Request[int]):
-    """Remove what has expired or need no longer be remembered; gives how many rows went.
+    """Remove what is over; return how many rows went, fewer than ``most`` when that was all."""
 
-    When those are fewer than ``most``, nothing is left to remove.
-
-    Attributes:
-        most: How many rows of each kind, give or take what belongs to one mailbox or group.
-    """
-
-    most: int = 1_000
+    most: int = 1_000  # rows of each kind, give or take what belongs to one mailbox or group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetLimits(Request[None]):
-    """Set what the broker takes from now on; what it holds already stays.
-
-    Attributes:
-        limits: What it takes.
-    """
+    """Set what the broker takes from now on; what it holds already stays."""
 
     limits: Limits
 

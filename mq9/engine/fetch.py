@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import itertools
 import operator
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from sqlite3 import Connection
 from typing import Any
 
 import orjson
@@ -41,45 +41,45 @@ _REPLY_BYTES = 256  # of a reply in the tables and their indexes, beside the nam
 _MESSAGE_BYTES = 64  # at the most, of each message in it
 
 
-def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetched:
+def fetch(db: Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetched:
     """Lease messages to a consumer of a group."""
     request, consumer = call.request, consumer_of(call)
     assert request.group_name is not None  # noqa: S101  # else it is a Peek
-    mailbox = messages.advance(connection, call.address, now)
+    mailbox = messages.advance(db, call.address, now)
     mailboxes.refuse_another(mailbox, call.generation)
-    group = groups.find(connection, mailbox, request.group_name, now)
+    group = groups.find(db, mailbox, request.group_name, now)
     repeated = False
     if group is not None:
-        group.note_use(connection, now)
+        group.note_use(db, now)
     if group is not None and request.request_id is not None:
-        number = latest_reply(connection, group, call)
+        number = latest_reply(db, group, call)
         repeated = number is not None
         if number is not None:
-            held = _still_held(connection, mailbox, group, number, call, now)
+            held = _still_held(db, mailbox, group, number, call, now)
             if held is not None:
                 return held
     reset = request.force_deliver and not repeated
     if group is None or reset:
-        start = groups.start_position(connection, mailbox, request, now)
+        start = groups.start_position(db, mailbox, request, now)
         if group is None:
-            group = groups.create(connection, mailbox, request.group_name, start, now, limits)
+            group = groups.create(db, mailbox, request.group_name, start, now, limits)
         else:
-            groups.reset(connection, mailbox, group, start, now)
-    _free_ended(connection, group, now)
+            groups.reset(db, mailbox, group, start, now)
+    _free_ended(db, group, now)
     own = consumer if request.redeliver_own else None
     if own is not None:
-        groups.split_batches(connection, *_held_by(group, own))
-    picked, more = _pick(connection, mailbox, group, own, request.num_msgs)
+        groups.split_batches(db, *_held_by(group, own))
+    picked, more = _pick(db, mailbox, group, own, request.num_msgs)
     number = mailbox.next_reply
-    delivered, cut = load(connection, mailbox, picked, group.cursors, request, as_text=call.as_text)
+    delivered, cut = load(db, mailbox, picked, group.cursors, request, as_text=call.as_text)
     given = picked[: len(delivered)]
     if given or (reset and request.request_id is not None):
         cost = _cost_of(group, call, given)
         if cost:
-            _charge(connection, mailbox, group, call, cost, now, limits)
-        _write_reply(connection, mailbox, group, call, given, cost, now)
+            _charge(db, mailbox, group, call, cost, now, limits)
+        _write_reply(db, mailbox, group, call, given, cost, now)
     if not given:
-        return _nothing(connection, mailbox, group, call, now)
+        return _nothing(db, mailbox, group, call, now)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
@@ -92,37 +92,33 @@ def fetch(connection: sqlite3.Connection, call: Call[Fetch], now: int, limits: L
     )
 
 
-def find_nothing(connection: sqlite3.Connection, call: Call[Fetch], now: int) -> Fetched | None:
+def find_nothing(db: Connection, call: Call[Fetch], now: int) -> Fetched | None:
     """Answer a FETCH for which there is nothing; None where there may be, or the group changes."""
     request = call.request
     assert request.group_name is not None  # noqa: S101  # else it is a Peek
-    mailbox = mailboxes.look(connection, call.address, now)
+    mailbox = mailboxes.look(db, call.address, now)
     if mailbox is None or not mailboxes.is_current(mailbox, now) or request.force_deliver:
         return None
-    group = groups.find(connection, mailbox, request.group_name, now)
+    group = groups.find(db, mailbox, request.group_name, now)
     if group is None or group.is_use_due(now):
         return None
     if call.generation not in {None, mailbox.generation}:
         return None
-    if request.request_id is not None and latest_reply(connection, group, call) is not None:
+    if request.request_id is not None and latest_reply(db, group, call) is not None:
         return None
     own = consumer_of(call) if request.redeliver_own else None
-    is_held = own is not None and groups.is_any_batch(connection, *_held_by(group, own))
-    if is_held or _has_ended(connection, group, now):
+    is_held = own is not None and groups.is_any_batch(db, *_held_by(group, own))
+    if is_held or _has_ended(db, group, now):
         return None
-    picked, _ = _pick(connection, mailbox, group, own, 1)
-    return None if picked else _nothing(connection, mailbox, group, call, now)
+    picked, _ = _pick(db, mailbox, group, own, 1)
+    return None if picked else _nothing(db, mailbox, group, call, now)
 
 
 def _nothing(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    group: Group,
-    call: Call[Fetch],
-    now: int,
+    db: Connection, mailbox: Mailbox, group: Group, call: Call[Fetch], now: int
 ) -> Fetched:
-    delivery_ms = next_delivery(connection, mailbox, group)
-    sign_ms = agents.next_sign(connection, call.agent, now)
+    delivery_ms = next_delivery(db, mailbox, group)
+    sign_ms = agents.next_sign(db, call.agent, now)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
@@ -132,11 +128,9 @@ def _nothing(
     )
 
 
-def latest_reply(
-    connection: sqlite3.Connection, group: Group, call: Call[Fetch | Release]
-) -> int | None:
+def latest_reply(db: Connection, group: Group, call: Call[Fetch | Release]) -> int | None:
     """Return the last reply that a request of that id was given; None where there is none."""
-    row = connection.execute(
+    row = db.execute(
         "SELECT max(number) FROM replies WHERE group_id=? AND request_id=? AND consumer=?",
         (group.id, call.request.request_id, consumer_of(call)),
     ).fetchone()
@@ -144,20 +138,13 @@ def latest_reply(
 
 
 def _still_held(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    group: Group,
-    number: int,
-    call: Call[Fetch],
-    now: int,
+    db: Connection, mailbox: Mailbox, group: Group, number: int, call: Call[Fetch], now: int
 ) -> Fetched | None:
     """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
     groups.split_batches(
-        connection,
-        "r.mailbox=? AND r.number=? AND r.until_ms IS NOT NULL",
-        (mailbox.id, number),
+        db, "r.mailbox=? AND r.number=? AND r.until_ms IS NOT NULL", (mailbox.id, number)
     )
-    rows = connection.execute(
+    rows = db.execute(
         "SELECT l.msg_id, l.deliveries, l.deaths, l.until_ms FROM deliveries d JOIN leases l"
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id"
         " WHERE d.mailbox=? AND d.reply=? AND l.reply=d.reply AND l.holder=? AND l.until_ms>?"
@@ -167,19 +154,17 @@ def _still_held(
     if not rows:
         return None
     this_reply = (mailbox.id, number)
-    connection.execute(
-        "UPDATE replies SET copies=copies+1 WHERE mailbox=? AND number=?", this_reply
-    )
-    (copy,) = connection.execute(
+    db.execute("UPDATE replies SET copies=copies+1 WHERE mailbox=? AND number=?", this_reply)
+    (copy,) = db.execute(
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", this_reply
     ).fetchone()
     counts = {msg_id: count for msg_id, count, *_ in rows}
     deaths = {msg_id: count for msg_id, _, count, _ in rows}
     stored = {
         one.msg_id: one._replace(deaths=deaths[one.msg_id])
-        for one in load_messages(connection, mailbox, counts)
+        for one in load_messages(db, mailbox, counts)
     }
-    others, _ = _pick(connection, mailbox, group, None, 1)
+    others, _ = _pick(db, mailbox, group, None, 1)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
@@ -192,20 +177,20 @@ def _still_held(
     )
 
 
-def _free_ended(connection: sqlite3.Connection, group: Group, now: int) -> None:
-    groups.split_batches(connection, *_ended(group, now))
-    connection.execute(
+def _free_ended(db: Connection, group: Group, now: int) -> None:
+    groups.split_batches(db, *_ended(group, now))
+    db.execute(
         "UPDATE leases SET holder=NULL, until_ms=NULL, deaths=deaths+begun, begun=0"
         " WHERE group_id=? AND until_ms<=?",
         (group.id, now),
     )
 
 
-def _has_ended(connection: sqlite3.Connection, group: Group, now: int) -> bool:
-    row = connection.execute(
+def _has_ended(db: Connection, group: Group, now: int) -> bool:
+    row = db.execute(
         "SELECT 1 FROM leases WHERE group_id=? AND until_ms<=? LIMIT 1", (group.id, now)
     ).fetchone()
-    return row is not None or groups.is_any_batch(connection, *_ended(group, now))
+    return row is not None or groups.is_any_batch(db, *_ended(group, now))
 
 
 def _ended(group: Group, now: int) -> tuple[str, tuple[Any, ...]]:
@@ -219,36 +204,26 @@ def _held_by(group: Group, consumer: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def _pick(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, own: str | None, num_msgs: int
+    db: Connection, mailbox: Mailbox, group: Group, own: str | None, num_msgs: int
 ) -> tuple[list[Candidate], bool]:
-    """Choose what to deliver, the most urgent and oldest first, and say whether there is more.
-
-    Args:
-        connection: The database.
-        mailbox: Where the messages are.
-        group: Who is to get them.
-        own: The consumer that is given again what it holds; None for none.
-        num_msgs: How many at the most.
-    """
+    """Choose what to deliver, the most urgent and oldest first, and say whether there is more."""
     most = num_msgs + 1
-    known: list[Candidate] = _known(connection, group, None, most)
+    known: list[Candidate] = _known(db, group, None, most)
     if own is not None:
-        known += _known(connection, group, own, most)
+        known += _known(db, group, own, most)
     picked: list[Candidate] = []
     for lane, cursor in enumerate(group.cursors):
         room = most - len(picked)
-        new = _new(connection, mailbox, lane, cursor, room)
+        new = _new(db, mailbox, lane, cursor, room)
         picked += [*sorted(one for one in known if one[0] == lane), *new][:room]
         if len(picked) == most:
             return picked[:-1], True
     return picked, False
 
 
-def _known(
-    connection: sqlite3.Connection, group: Group, holder: str | None, most: int
-) -> list[Candidate]:
+def _known(db: Connection, group: Group, holder: str | None, most: int) -> list[Candidate]:
     # In one step, since after each row other threads may go first.
-    (rows,) = connection.execute(
+    (rows,) = db.execute(
         "SELECT json_group_array(json_array(priority, msg_id, deliveries, held, deaths)) FROM"
         " (SELECT priority, msg_id, deliveries, holder IS NOT NULL AS held, deaths FROM leases"
         " WHERE group_id=? AND holder IS ? ORDER BY priority, msg_id LIMIT ?)",
@@ -257,10 +232,8 @@ def _known(
     return list(map(tuple, orjson.loads(rows)))
 
 
-def _new(
-    connection: sqlite3.Connection, mailbox: Mailbox, lane: int, cursor: int, most: int
-) -> list[Candidate]:
-    (msg_ids,) = connection.execute(  # in one step, as above
+def _new(db: Connection, mailbox: Mailbox, lane: int, cursor: int, most: int) -> list[Candidate]:
+    (msg_ids,) = db.execute(  # in one step, as above
         "SELECT json_group_array(msg_id) FROM (SELECT msg_id FROM messages"
         " WHERE mailbox=? AND priority=? AND msg_id>=? ORDER BY msg_id LIMIT ?)",
         (mailbox.id, lane, cursor, most),
@@ -269,7 +242,7 @@ def _new(
 
 
 def load(
-    connection: sqlite3.Connection,
+    db: Connection,
     mailbox: Mailbox,
     picked: list[Candidate],
     cursors: Sequence[int],
@@ -279,13 +252,7 @@ def load(
 ) -> tuple[tuple[Stored, ...], bool]:
     """Read the picked messages until ``max_bytes`` are reached; whether that cut them.
 
-    Args:
-        connection: The database.
-        mailbox: Where they are.
-        picked: They, by lane and msg_id. From the cursor on they are all that is in the lane.
-        cursors: The cursor of each lane.
-        wanted: What was asked for.
-        as_text: Whether the reply is to hold text.
+    They are by lane and msg_id, and from its cursor on all that is in the lane.
     """
     messages: list[Stored] = []
     room = wanted.max_bytes
@@ -295,7 +262,7 @@ def load(
         several = list(ones)
         counts = {msg_id: before + 1 for _, msg_id, before, *_ in several}
         deaths = {msg_id: count for _, msg_id, *_, count in several if count}
-        for stored in load_messages(connection, mailbox, counts, lane if is_new else None):
+        for stored in load_messages(db, mailbox, counts, lane if is_new else None):
             message = stored
             if stored.msg_id in deaths:
                 message = stored._replace(deaths=deaths[stored.msg_id])
@@ -307,7 +274,7 @@ def load(
 
 
 def _write_reply(
-    connection: sqlite3.Connection,
+    db: Connection,
     mailbox: Mailbox,
     group: Group,
     call: Call[Fetch],
@@ -325,8 +292,8 @@ def _write_reply(
         if msg_id >= group.cursors[lane]:
             group.cursors[lane] = msg_id + 1
     if group.cursors != before:
-        group.save(connection)
-    connection.execute(
+        group.save(db)
+    db.execute(
         "INSERT INTO replies (mailbox, number, group_id, consumer, request_id, made_ms, cost,"
         " first_reply, critical, urgent, normal, ids, critical_from, urgent_from, normal_from,"
         " lowest, highest, until_ms, begun) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -342,13 +309,13 @@ def _write_reply(
         ),
     )
     mailbox.next_reply += 1
-    mailbox.save(connection)
+    mailbox.save(db)
     if not is_whole:
-        _lease(connection, mailbox, group, call, given, number, until_ms)
+        _lease(db, mailbox, group, call, given, number, until_ms)
 
 
 def _lease(
-    connection: sqlite3.Connection,
+    db: Connection,
     mailbox: Mailbox,
     group: Group,
     call: Call[Fetch],
@@ -365,7 +332,7 @@ def _lease(
         others = orjson.dumps([one for one in is_held if not is_held[one]]).decode()
         # Each is one step of SQLite's, during which Python is free for others.
         _add_deliveries(
-            connection,
+            db,
             mailbox.id,
             group.id,
             number,
@@ -374,18 +341,16 @@ def _lease(
             orjson.dumps(list(is_held)).decode(),
         )
         groups.keep_latest(
-            connection,
-            "l.group_id=? AND l.msg_id IN (SELECT value FROM json_each(?))",
-            (group.id, others),
+            db, "l.group_id=? AND l.msg_id IN (SELECT value FROM json_each(?))", (group.id, others)
         )
         # Without its holder, so that the index of holders stays as it is.
-        connection.execute(
+        db.execute(
             "UPDATE leases SET until_ms=?, deliveries=deliveries+1, reply=?,"
             " begun=begun OR (? AND deaths=0)"
             " WHERE group_id=? AND msg_id IN (SELECT value FROM json_each(?))",
             (until_ms, number, begun, group.id, held),
         )
-        connection.execute(
+        db.execute(
             "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
             " reply, granted, begun) SELECT ?,value,?,?,?,?,1,?,?,? FROM json_each(?) WHERE true"
             " ON CONFLICT DO UPDATE SET holder=excluded.holder, until_ms=excluded.until_ms,"
@@ -396,18 +361,16 @@ def _lease(
         position += len(is_held)
 
 
-def next_delivery(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group | None
-) -> int | None:
+def next_delivery(db: Connection, mailbox: Mailbox, group: Group | None) -> int | None:
     """Return the instant at which, if nobody does anything, a FETCH could find more."""
-    due_ms = messages.next_due(connection, mailbox)
+    due_ms = messages.next_due(db, mailbox)
     until_ms = None
     if group is not None:
-        (until_ms,) = connection.execute(
+        (until_ms,) = db.execute(
             "SELECT min(until_ms) FROM leases WHERE group_id=? AND until_ms IS NOT NULL",
             (group.id,),
         ).fetchone()
-        until_ms = sooner(until_ms, groups.first_batch_end(connection, group.id))
+        until_ms = sooner(until_ms, groups.first_batch_end(db, group.id))
     return sooner(due_ms, until_ms)
 
 
@@ -417,7 +380,7 @@ def sooner(*instants: int | None) -> int | None:
 
 
 def _add_deliveries(
-    connection: sqlite3.Connection,
+    db: Connection,
     mailbox_id: int,
     group_id: int,
     number: int,
@@ -425,18 +388,8 @@ def _add_deliveries(
     position: int,
     msg_ids: str,
 ) -> None:
-    """Note what a reply gives out, before its leases are written.
-
-    Args:
-        connection: The database.
-        mailbox_id: The mailbox.
-        group_id: The group.
-        number: The reply.
-        consumer: Who gets it.
-        position: The place of the first of these messages in it.
-        msg_ids: The messages, in order, as a JSON array.
-    """
-    connection.execute(
+    """Note what a reply gives out, before its leases are written."""
+    db.execute(
         "INSERT INTO deliveries (mailbox, reply, msg_id, position, group_id, previous, count)"
         " SELECT ?,?,j.value,?+j.key,?,iif(l.holder=?,l.reply,NULL),coalesce(l.deliveries,0)+1"
         " FROM json_each(?) j LEFT JOIN leases l ON l.group_id=? AND l.msg_id=j.value",
@@ -447,13 +400,7 @@ def _add_deliveries(
 def _cost_of(
     group: Group, call: Call[Fetch], given: Sequence[tuple[int, int, int, bool, int]]
 ) -> int:
-    """Return how many bytes a reply takes for what the group had been given before.
-
-    Args:
-        group: The group, as it was before.
-        call: What asks for the reply.
-        given: What is in it, each beginning with lane and msg_id.
-    """
+    """Return how many bytes a reply takes for what the group had been given before."""
     new_from = [max(cursor, group.reached) for cursor in group.cursors]
     again = sum(one[1] < new_from[one[0]] for one in given)
     size = again * _MESSAGE_BYTES
@@ -464,7 +411,7 @@ def _cost_of(
 
 
 def _charge(
-    connection: sqlite3.Connection,
+    db: Connection,
     mailbox: Mailbox,
     group: Group,
     call: Call[Fetch],
@@ -472,14 +419,10 @@ def _charge(
     now: int,
     limits: Limits,
 ) -> None:
-    """Count what a reply takes for what the group had been given before.
-
-    Raises:
-        LimitReached: Together with what is remembered it would be too much.
-    """
+    """Count what a reply takes for what the group had been given before."""
     if group.redelivered + size > limits.max_redelivered:
-        finished = _finished(connection, now, _FORGOTTEN_AT_ONCE, group)
-        group.redelivered -= _remove_replies(connection, finished)[group.id]
+        finished = _finished(db, now, _FORGOTTEN_AT_ONCE, group)
+        group.redelivered -= _remove_replies(db, finished)[group.id]
     if group.redelivered + size > limits.max_redelivered:
         raise LimitReached(
             f"max_redelivered: {group.redelivered} bytes for redeliveries to group "
@@ -487,28 +430,26 @@ def _charge(
             f"than {limits.max_redelivered}; ack what is held, or wait: they are kept for an hour"
         )
     group.redelivered += size
-    group.save(connection)
+    group.save(db)
 
 
-def forget_replies(connection: sqlite3.Connection, now: int, most: int) -> int:
+def forget_replies(db: Connection, now: int, most: int) -> int:
     """Forget replies that need no longer be remembered, the oldest first; how many."""
-    finished = _finished(connection, now, most)
-    _remove_replies(connection, finished)
+    finished = _finished(db, now, most)
+    _remove_replies(db, finished)
     return len(finished)
 
 
 _Finished = tuple[int, int, int, int]  # a reply's mailbox, number, group and cost
 
 
-def _finished(
-    connection: sqlite3.Connection, now: int, most: int, group: Group | None = None
-) -> list[_Finished]:
+def _finished(db: Connection, now: int, most: int, group: Group | None = None) -> list[_Finished]:
     """Find old replies of which nothing is outstanding that was not delivered again since."""
     of_group, order = "", "made_ms, mailbox, number"
     if group is not None:
         of_group, order = "group_id=? AND", "number"
     values = (() if group is None else (group.id,)) + (now - _REMEMBERED_MS, most)
-    return connection.execute(
+    return db.execute(
         f"SELECT mailbox, number, group_id, cost FROM replies r WHERE {of_group} made_ms<=?"  # noqa: S608  # constant text
         f" AND NOT {groups.IS_LEASED}"
         " AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN leases l"
@@ -522,15 +463,15 @@ def _finished(
     ).fetchall()
 
 
-def _remove_replies(connection: sqlite3.Connection, finished: list[_Finished]) -> Counter[int]:
+def _remove_replies(db: Connection, finished: list[_Finished]) -> Counter[int]:
     """Remove replies; what they took, by group."""
     numbers = [(mailbox, number) for mailbox, number, *_ in finished]
-    connection.executemany("DELETE FROM deliveries WHERE mailbox=? AND reply=?", numbers)
-    connection.executemany("DELETE FROM replies WHERE mailbox=? AND number=?", numbers)
+    db.executemany("DELETE FROM deliveries WHERE mailbox=? AND reply=?", numbers)
+    db.executemany("DELETE FROM replies WHERE mailbox=? AND number=?", numbers)
     freed: Counter[int] = Counter()
     for _, _, group_id, size in finished:
         freed[group_id] += size
-    connection.executemany(
+    db.executemany(
         "UPDATE groups SET redelivered=redelivered-? WHERE id=?",
         [(size, group_id) for group_id, size in freed.items() if size],
     )

@@ -16,9 +16,9 @@ whole batches as they are.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from sqlite3 import Connection
 from typing import Any
 
 import orjson
@@ -74,9 +74,9 @@ class Group:
     reached: int = 0
     redelivered: int = 0
 
-    def save(self, connection: sqlite3.Connection) -> None:
+    def save(self, db: Connection) -> None:
         """Write what changes."""
-        connection.execute(
+        db.execute(
             "UPDATE groups SET start=?, critical=?, urgent=?, normal=?, first_reply=?, used_ms=?,"
             " reached=?, redelivered=? WHERE id=?",
             (
@@ -90,20 +90,20 @@ class Group:
             ),
         )
 
-    def note_use(self, connection: sqlite3.Connection, now: int) -> None:
+    def note_use(self, db: Connection, now: int) -> None:
         """Remember that the group is alive."""
         if self.is_use_due(now):
             self.used_ms = now
-            self.save(connection)
+            self.save(db)
 
     def is_use_due(self, now: int) -> bool:
         """Tell whether a use of the group is to be noted."""
         return now - self.used_ms >= _USE_GRAIN_MS
 
 
-def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
+def find(db: Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
     """Return a group of a mailbox, unless it has not been used for a month."""
-    row = connection.execute(
+    row = db.execute(
         "SELECT id, start, critical, urgent, normal, first_reply, used_ms, reached, redelivered"
         " FROM groups WHERE mailbox=? AND name=?",
         (mailbox.id, name),
@@ -117,26 +117,17 @@ def find(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) 
 
 
 def create(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    name: str,
-    start: int,
-    now: int,
-    limits: Limits,
+    db: Connection, mailbox: Mailbox, name: str, start: int, now: int, limits: Limits
 ) -> Group:
-    """Make a group that starts at a msg_id.
-
-    Raises:
-        LimitReached: The mailbox has too many groups.
-    """
-    forgotten = connection.execute(
+    """Make a group that starts at a msg_id."""
+    forgotten = db.execute(
         "SELECT id FROM groups WHERE mailbox=? AND name=?", (mailbox.id, name)
     ).fetchone()
     if forgotten is not None:
-        erase(connection, *forgotten)
+        erase(db, *forgotten)
         mailbox.evict_from = 0
-    _refuse_too_many(connection, mailbox, now, limits)
-    group_id = connection.execute(
+    _refuse_too_many(db, mailbox, now, limits)
+    group_id = db.execute(
         "INSERT INTO groups (mailbox, name, start, critical, urgent, normal, first_reply, used_ms)"
         " VALUES (?,?,?,?,?,?,?,?)",
         (mailbox.id, name, start, start, start, start, mailbox.next_reply, now),
@@ -145,10 +136,8 @@ def create(
     return Group(group_id, start, [start] * 3, mailbox.next_reply, now)
 
 
-def _refuse_too_many(
-    connection: sqlite3.Connection, mailbox: Mailbox, now: int, limits: Limits
-) -> None:
-    (count,) = connection.execute(
+def _refuse_too_many(db: Connection, mailbox: Mailbox, now: int, limits: Limits) -> None:
+    (count,) = db.execute(
         "SELECT count(*) FROM groups WHERE mailbox=? AND used_ms>?",
         (mailbox.id, now - FORGOTTEN_MS),
     ).fetchone()
@@ -159,9 +148,9 @@ def _refuse_too_many(
         )
 
 
-def erase(connection: sqlite3.Connection, group_id: int) -> int:
+def erase(db: Connection, group_id: int) -> int:
     """Remove a group with all that is remembered of it; how many rows."""
-    connection.execute(
+    db.execute(
         "UPDATE mailboxes SET evict_from=0 WHERE id=(SELECT mailbox FROM groups WHERE id=?)",
         (group_id,),
     )
@@ -175,68 +164,58 @@ def erase(connection: sqlite3.Connection, group_id: int) -> int:
         ),
         "replies WHERE group_id=?",
     ):
-        removed += connection.execute(
+        removed += db.execute(
             f"DELETE FROM {condition}",  # noqa: S608  # constant text
             (group_id,),
         ).rowcount
-    connection.execute("DELETE FROM groups WHERE id=?", (group_id,))
+    db.execute("DELETE FROM groups WHERE id=?", (group_id,))
     return removed
 
 
-def reset(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: Group, start: int, now: int
-) -> None:
+def reset(db: Connection, mailbox: Mailbox, group: Group, start: int, now: int) -> None:
     """Forget a group's position, leases and acks, and void its batch tokens."""
-    connection.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
-    connection.execute("DELETE FROM moves WHERE group_id=?", (group.id,))
-    connection.execute(
+    db.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
+    db.execute("DELETE FROM moves WHERE group_id=?", (group.id,))
+    db.execute(
         "UPDATE replies SET until_ms=NULL WHERE group_id=? AND until_ms IS NOT NULL", (group.id,)
     )
-    mailbox.may_evict(connection, 0)
+    mailbox.may_evict(db, 0)
     group.start = start
     group.reached = max(group.reached, *group.cursors)
     group.cursors = [start] * 3
     group.first_reply = mailbox.next_reply
     group.used_ms = now
-    group.save(connection)
+    group.save(db)
 
 
-def start_position(
-    connection: sqlite3.Connection, mailbox: Mailbox, wanted: Fetch, now: int
-) -> int:
-    """Return the first msg_id that a group or a read which begins so covers.
-
-    Where there is no message to start with, that is the next one to arrive.
-    """
+def start_position(db: Connection, mailbox: Mailbox, wanted: Fetch, now: int) -> int:
+    """Return the first msg_id of a group or a read that begins so, if only the next to arrive."""
     if wanted.deliver is Deliver.EARLIEST:
         return 0
     if wanted.deliver is Deliver.FROM_ID and wanted.from_id is not None:
         return min(wanted.from_id, mailbox.next_msg_id)
     row = None
     if wanted.deliver is Deliver.LATEST:
-        row = connection.execute(
+        row = db.execute(
             "SELECT msg_id FROM messages WHERE mailbox=?"
             " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id DESC LIMIT 1",
             (mailbox.id, now),
         ).fetchone()
     elif wanted.deliver is Deliver.FROM_TIME and wanted.from_time is not None:
-        row = connection.execute(
+        row = db.execute(
             "SELECT msg_id FROM messages WHERE mailbox=? AND msg_id>=?"
             " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY msg_id LIMIT 1",
-            (mailbox.id, first_since(connection, mailbox, wanted.from_time * 1000), now),
+            (mailbox.id, first_since(db, mailbox, wanted.from_time * 1000), now),
         ).fetchone()
     return mailbox.next_msg_id if row is None else int(row[0])
 
 
-def first_since(connection: sqlite3.Connection, mailbox: Mailbox, instant: int) -> int:
-    """Return the msg_id from which messages became visible at an instant or later.
-
-    It is searched for by halves, since they became visible in the order of their ids.
-    """
+def first_since(db: Connection, mailbox: Mailbox, instant: int) -> int:
+    """Return the msg_id from which messages became visible at an instant or later."""
     low, high = 0, mailbox.next_msg_id
     while low < high:
         middle = (low + high) // 2
-        row = connection.execute(
+        row = db.execute(
             "SELECT msg_id, visible_ms FROM messages WHERE mailbox=? AND msg_id>=?"
             " ORDER BY msg_id LIMIT 1",
             (mailbox.id, middle),
@@ -255,32 +234,23 @@ def token(mailbox: Mailbox, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A whole batch.
-
-    Attributes:
-        mailbox: The mailbox.
-        number: The number of the reply.
-        consumer: Who was given it.
-        msg_ids: What was in it, in order.
-        until_ms: When its lease ends, or ended; None where it is confirmed or was reset.
-        acked_by: The msg_id that the ACK named which confirmed all of it, if one has.
-    """
+    """A whole batch."""
 
     mailbox: int
-    number: int
+    number: int  # of the reply
     consumer: str
     msg_ids: list[int]
-    until_ms: int | None
-    acked_by: int | None
+    until_ms: int | None  # when its lease ends, or ended; None where it is confirmed or was reset
+    acked_by: int | None  # the msg_id of the ACK that confirmed all of it
 
     def is_held(self, now: int) -> bool:
         """Tell whether its lease runs."""
         return self.until_ms is not None and self.until_ms > now
 
 
-def batch_at(connection: sqlite3.Connection, mailbox_id: int, number: int) -> Batch | None:
+def batch_at(db: Connection, mailbox_id: int, number: int) -> Batch | None:
     """Return a reply as a whole batch; None where it is none."""
-    row = connection.execute(
+    row = db.execute(
         f"SELECT {_BATCH_COLUMNS} FROM replies WHERE mailbox=? AND number=? AND ids IS NOT NULL",  # noqa: S608  # constant columns
         (mailbox_id, number),
     ).fetchone()
@@ -291,36 +261,22 @@ def batch_at(connection: sqlite3.Connection, mailbox_id: int, number: int) -> Ba
 
 
 def batch_of_message(
-    connection: sqlite3.Connection,
-    mailbox_id: int,
-    group_id: int,
-    msg_id: int,
-    first: int,
-    end: int,
+    db: Connection, mailbox_id: int, group_id: int, msg_id: int, first: int, end: int
 ) -> Batch | None:
-    """Find the whole batch that a message is in, among replies between two resets of the group.
-
-    Args:
-        connection: The database.
-        mailbox_id: The mailbox.
-        group_id: The group.
-        msg_id: The message, which need not be stored any longer.
-        first: The number of the first reply that comes into question.
-        end: The number after that of the last one.
-    """
-    row = connection.execute(
+    """Find a message's whole batch among replies between two resets, ``end`` excluded."""
+    row = db.execute(
         "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox_id, msg_id)
     ).fetchone()
     for cursor in _CURSORS if row is None else (_CURSORS[row[0]],):
-        number = _first_beyond(connection, group_id, cursor, msg_id, first, end)
-        batch = None if number is None else batch_at(connection, mailbox_id, number)
+        number = _first_beyond(db, group_id, cursor, msg_id, first, end)
+        batch = None if number is None else batch_at(db, mailbox_id, number)
         if batch is not None and msg_id in batch.msg_ids:
             return batch
     return None
 
 
 def _first_beyond(
-    connection: sqlite3.Connection, group_id: int, cursor: str, msg_id: int, first: int, end: int
+    db: Connection, group_id: int, cursor: str, msg_id: int, first: int, end: int
 ) -> int | None:
     """Return the number of the first reply that left a cursor beyond a message."""
     low, high, found, step = first, end, None, 1
@@ -328,7 +284,7 @@ def _first_beyond(
         # In growing steps from the last one, since most messages that are asked for are young.
         middle = max((low + high) // 2, high - step)
         step *= 2
-        row = connection.execute(
+        row = db.execute(
             f"SELECT number, {cursor} FROM replies WHERE group_id=? AND number>=? AND number<?"  # noqa: S608  # our own columns
             " ORDER BY number LIMIT 1",
             (group_id, middle, high),
@@ -342,27 +298,27 @@ def _first_beyond(
 
 
 def batches_ever_of_message(
-    connection: sqlite3.Connection, mailbox_id: int, group_id: int, msg_id: int
+    db: Connection, mailbox_id: int, group_id: int, msg_id: int
 ) -> Iterator[Batch]:
     """Yield the whole batches that a message was in, of before resets as well."""
     end: int | None = None
     while True:
-        last = connection.execute(
+        last = db.execute(
             "SELECT number, first_reply FROM replies WHERE group_id=? AND number<?"
             " ORDER BY number DESC LIMIT 1",
             (group_id, 1 << 62 if end is None else end),
         ).fetchone()
         if last is None:
             return
-        batch = batch_of_message(connection, mailbox_id, group_id, msg_id, last[1], last[0] + 1)
+        batch = batch_of_message(db, mailbox_id, group_id, msg_id, last[1], last[0] + 1)
         if batch is not None:
             yield batch
         end = last[1]
 
 
-def first_batch_end(connection: sqlite3.Connection, group_id: int) -> int | None:
+def first_batch_end(db: Connection, group_id: int) -> int | None:
     """Return when the first lease of a group's whole batches ends; None where there is none."""
-    row = connection.execute(
+    row = db.execute(
         f"SELECT r.until_ms FROM replies r WHERE r.group_id=? AND {IS_LEASED}"  # noqa: S608  # constant text
         " ORDER BY r.until_ms LIMIT 1",
         (group_id,),
@@ -370,11 +326,11 @@ def first_batch_end(connection: sqlite3.Connection, group_id: int) -> int | None
     return None if row is None else int(row[0])
 
 
-def confirm_batch(connection: sqlite3.Connection, batch: Batch, named: int) -> bool:
+def confirm_batch(db: Connection, batch: Batch, named: int) -> bool:
     """Confirm all of a batch with the last message, if all of it is there to be confirmed."""
-    if named != batch.msg_ids[-1] or batch.until_ms is None or not _is_stored(connection, batch):
+    if named != batch.msg_ids[-1] or batch.until_ms is None or not _is_stored(db, batch):
         return False
-    connection.execute(
+    db.execute(
         "UPDATE replies SET until_ms=NULL, acked_by=? WHERE mailbox=? AND number=?",
         (named, batch.mailbox, batch.number),
     )
@@ -382,71 +338,52 @@ def confirm_batch(connection: sqlite3.Connection, batch: Batch, named: int) -> b
 
 
 def extend_batch(
-    connection: sqlite3.Connection,
-    batch: Batch,
-    msg_ids: Iterable[int],
-    until_ms: int,
-    *,
-    begun: bool | None,
+    db: Connection, batch: Batch, msg_ids: Iterable[int], until_ms: int, *, begun: bool | None
 ) -> bool:
-    """Renew the leases of a batch, if all of it is among some messages and none was removed.
-
-    Args:
-        connection: The database.
-        batch: The batch.
-        msg_ids: The messages.
-        until_ms: When the leases end.
-        begun: Whether the holder has begun to handle them; None to leave that.
-    """
-    if not set(batch.msg_ids).issubset(msg_ids) or not _is_stored(connection, batch):
+    """Renew the leases of a batch, if all of it is among some messages and none was removed."""
+    if not set(batch.msg_ids).issubset(msg_ids) or not _is_stored(db, batch):
         return False
-    connection.execute(
+    db.execute(
         "UPDATE replies SET until_ms=?, begun=coalesce(?,begun) WHERE mailbox=? AND number=?",
         (until_ms, begun, batch.mailbox, batch.number),
     )
     return True
 
 
-def _is_stored(connection: sqlite3.Connection, batch: Batch) -> bool:
+def _is_stored(db: Connection, batch: Batch) -> bool:
     """Tell whether nothing of a batch was removed."""
-    (stored,) = connection.execute(
+    (stored,) = db.execute(
         f"SELECT count(*) FROM replies r CROSS JOIN {_STORED} WHERE r.mailbox=? AND r.number=?",  # noqa: S608  # constant text
         (batch.mailbox, batch.number),
     ).fetchone()
     return bool(stored == len(batch.msg_ids))
 
 
-def is_any_batch(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> bool:
+def is_any_batch(db: Connection, which: str, values: tuple[Any, ...]) -> bool:
     """Tell whether there are whole batches for which a condition on ``r`` holds."""
-    found = connection.execute(
+    found = db.execute(
         f"SELECT 1 FROM replies r WHERE r.ids IS NOT NULL AND {which} LIMIT 1",  # noqa: S608  # constant text
         values,
     )
     return found.fetchone() is not None
 
 
-def split_batches(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> None:
-    """Write the leases and deliveries that whole batches stand for; they are whole no longer.
-
-    Args:
-        connection: The database.
-        which: A condition on the replies, ``r``.
-        values: What it is about.
-    """
-    if not is_any_batch(connection, which, values):
+def split_batches(db: Connection, which: str, values: tuple[Any, ...]) -> None:
+    """Write the leases and deliveries of whole batches ``r`` for which a condition holds."""
+    if not is_any_batch(db, which, values):
         return
     # The columns have their order in the schema, and not in a file that was migrated.
-    connection.execute(
+    db.execute(
         "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
         f" reply, granted, returned, begun, deaths) {_LEASES} AND {which}",
         values,
     )
-    connection.execute(
+    db.execute(
         "INSERT INTO deliveries (mailbox, reply, msg_id, position, group_id, previous, latest,"
         f" count, acked, acked_by, moved_to, moved_as) {_DELIVERIES} AND {which}",
         values,
     )
-    connection.execute(
+    db.execute(
         "UPDATE replies AS r SET ids=NULL, critical_from=NULL, urgent_from=NULL, normal_from=NULL,"  # noqa: S608  # constant text
         " lowest=NULL, highest=NULL, until_ms=NULL, acked_by=NULL, begun=0"
         f" WHERE ids IS NOT NULL AND {which}",
@@ -454,22 +391,16 @@ def split_batches(connection: sqlite3.Connection, which: str, values: tuple[Any,
     )
 
 
-def split_batch(connection: sqlite3.Connection, mailbox_id: int, number: int) -> None:
+def split_batch(db: Connection, mailbox_id: int, number: int) -> None:
     """Split a reply, if it is a whole batch."""
-    split_batches(connection, "r.mailbox=? AND r.number=?", (mailbox_id, number))
+    split_batches(db, "r.mailbox=? AND r.number=?", (mailbox_id, number))
 
 
 class LeasedInBatches:
-    """Tells which messages of a mailbox are in a whole batch with a lease, in the order of ids.
+    """Tells whether messages, from ``first`` in ascending order, are in a leased whole batch."""
 
-    Args:
-        connection: The database.
-        mailbox_id: The mailbox.
-        first: No message below this one is asked about.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, mailbox_id: int, first: int) -> None:
-        self._coming: Iterator[tuple[int, ...]] = connection.execute(
+    def __init__(self, db: Connection, mailbox_id: int, first: int) -> None:
+        self._coming: Iterator[tuple[int, ...]] = db.execute(
             "SELECT lowest, highest, critical_from, critical, urgent_from, urgent, normal_from,"
             " normal FROM replies WHERE mailbox=? AND until_ms IS NOT NULL AND highest>=?"
             " ORDER BY lowest, number",
@@ -479,7 +410,7 @@ class LeasedInBatches:
         self._open: list[tuple[int, ...]] = []
 
     def holds(self, msg_id: int, lane: int) -> bool:
-        """Tell whether a message is; none before one that was asked about is asked about."""
+        """Tell whether a message is; ids only grow from call to call."""
         while self._next is not None and self._next[0] <= msg_id:
             self._open.append(self._next)
             self._next = next(self._coming, None)
@@ -487,18 +418,9 @@ class LeasedInBatches:
         return any(one[2 + 2 * lane] <= msg_id < one[3 + 2 * lane] for one in self._open)
 
 
-def keep_latest(
-    connection: sqlite3.Connection, over: str, values: tuple[Any, ...], *, acked: bool = False
-) -> None:
-    """Note with the first delivery of leases which was the last, before these leases are over.
-
-    Args:
-        connection: The database.
-        over: A condition on the leases, ``l``.
-        values: What it is about.
-        acked: Whether they are over since their messages are confirmed.
-    """
-    connection.execute(
+def keep_latest(db: Connection, over: str, values: tuple[Any, ...], *, acked: bool = False) -> None:
+    """Note with the first delivery of leases ``l`` which was the last, before they are over."""
+    db.execute(
         "UPDATE deliveries AS d SET latest=l.reply, count=l.deliveries, acked=? FROM leases l"  # noqa: S608  # constant text
         " WHERE l.reply<>l.granted"
         " AND d.mailbox=l.mailbox AND d.reply=l.granted AND d.msg_id=l.msg_id"

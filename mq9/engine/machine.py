@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
+from sqlite3 import Connection
 from typing import Any, TypeVar
 
 from mq9.engine import (
@@ -37,41 +38,28 @@ OVERSIZED = (
 _DAY_MS = 86_400_000
 _TOMBSTONES_MS = 7 * _DAY_MS
 
-_Command = Callable[[sqlite3.Connection, Call[Any], int, Limits], Any]
-_Unguarded = Callable[[sqlite3.Connection, Mailbox, Call[Any], int, Limits], Any]
-_Query = Callable[[sqlite3.Connection, Call[Any], int], Any]
+_Command = Callable[[Connection, Call[Any], int, Limits], Any]
+_Unguarded = Callable[[Connection, Mailbox, Call[Any], int, Limits], Any]
+_Query = Callable[[Connection, Call[Any], int], Any]
 
 
 class Applying:
-    """Applies entries inside one transaction; ``finish`` writes down how far that came.
+    """Applies entries inside one transaction, to be rolled back as a whole where this raises.
 
-    Args:
-        connection: The database, inside a transaction. Where anything here raises, it has to be
-            rolled back as a whole.
-        keeps_all: Whether an entry that changes nothing, as one that is refused, has a place in the
-            log all the same. Where nobody reads the log it leaves no trace, and nothing is written.
-
-    Attributes:
-        position: How far the state has come.
-        limits: What the broker takes.
+    ``finish`` writes down how far that came. ``keeps_all``: whether an entry that changes nothing
+    has a number all the same, since somebody reads the log.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, keeps_all: bool = True) -> None:
-        self._connection = connection
+    def __init__(self, db: Connection, *, keeps_all: bool = True) -> None:
+        self._db = db
         self._keeps_all = keeps_all
-        self.position, self.limits = state.position_and_limits(connection)
+        self.position, self.limits = state.position_and_limits(db)
         self._begun = self.position
         self._held: dict[str, Mailbox] = {}  # by address
         self._noted: dict[str, int] = {}  # when a sign of life was noted, by agent
 
     def apply(self, entry: Entry[Request[R]]) -> Outcome[R]:
-        """Change the state as an entry says, or refuse it and leave the state as it is.
-
-        Raises:
-            ValueError: It does not come after the last one.
-            BrokerFailed: We made a mistake, and what the entry did cannot be undone by itself.
-            sqlite3.DatabaseError: The storage failed, which says nothing of the entry.
-        """
+        """Change the state as an entry says, or refuse it; raises only what is not about it."""
         if entry.index <= self.position.applied:
             raise ValueError(
                 f"index: {entry.index} does not come after {self.position.applied}, the last one"
@@ -79,20 +67,20 @@ class Applying:
         before = self.position
         now = max(entry.now_ms, before.now_ms)
         self.position = Position(entry.index, now)
-        changes = self._connection.total_changes
+        changes = self._db.total_changes
         outcome = self._apply_unguarded(entry.call, now)
         if outcome is None:
             self._save()
-            self._connection.execute("SAVEPOINT entry")
-            changes = self._connection.total_changes
+            self._db.execute("SAVEPOINT entry")
+            changes = self._db.total_changes
             outcome = self._outcome(entry.call, now)
             if outcome.error is not None:
-                self._connection.execute("ROLLBACK TO entry")
-                changes = self._connection.total_changes  # what was undone counts, too
+                self._db.execute("ROLLBACK TO entry")
+                changes = self._db.total_changes  # what was undone counts, too
             if isinstance(outcome.error, send.Full):
-                outcome.error.remember(self._connection)
-            self._connection.execute("RELEASE entry")
-        if not self._keeps_all and self._connection.total_changes == changes:
+                outcome.error.remember(self._db)
+            self._db.execute("RELEASE entry")
+        if not self._keeps_all and self._db.total_changes == changes:
             self.position = before
         return outcome
 
@@ -101,19 +89,19 @@ class Applying:
         carry_out = UNGUARDED.get(type(call.request))
         if carry_out is None:
             return None
-        changes = self._connection.total_changes
+        changes = self._db.total_changes
         try:
             mailbox = self._hold(call.address, now)
             if mailbox is None:
                 return None
-            value: R | None = carry_out(self._connection, mailbox, call, now, self.limits)
+            value: R | None = carry_out(self._db, mailbox, call, now, self.limits)
             if value is None:
                 return None
             self._note_life(call, now)
         except Exception as error:
             if not _is_about(error):
                 raise
-            if self._connection.total_changes != changes:
+            if self._db.total_changes != changes:
                 raise _mistake(call, error) from error
             return Outcome(None, _refusal(call, error), now)
         return Outcome(value, None, now)
@@ -122,7 +110,7 @@ class Applying:
         """Return a mailbox that is there, whose counters are written later."""
         mailbox = self._held.get(address)
         if mailbox is None:
-            mailbox = mailboxes.look(self._connection, address, now)
+            mailbox = mailboxes.look(self._db, address, now)
             if mailbox is None:
                 return None
             mailbox.is_held = True
@@ -140,9 +128,9 @@ class Applying:
     def _carry_out(self, call: Call[Request[R]], now: int) -> R:
         request = call.request
         if request.is_private:
-            access.refuse_others(self._connection, call, now)
-            access.adopt(self._connection, call)
-        value: R = COMMANDS[type(request)](self._connection, call, now, self.limits)
+            access.refuse_others(self._db, call, now)
+            access.adopt(self._db, call)
+        value: R = COMMANDS[type(request)](self._db, call, now, self.limits)
         self._note_life(call, now)
         if isinstance(request, SetLimits):
             self.limits = request.limits
@@ -151,20 +139,20 @@ class Applying:
     def _note_life(self, call: Call[Request[R]], now: int) -> None:
         agent = call.agent if call.request.shows_life else None
         if agent is not None and self._noted.get(agent) != now:
-            agents.note_seen(self._connection, agent, now)
+            agents.note_seen(self._db, agent, now)
             self._noted[agent] = now  # who registers at that instant was seen then, too
 
     def _save(self) -> None:
         """Write the counters of mailboxes that were left to be written later."""
         for mailbox in self._held.values():
-            mailbox.save_held(self._connection)
+            mailbox.save_held(self._db)
         self._held.clear()
 
     def finish(self) -> None:
         """Write down how far the state has come, and what was left to be written at the end."""
         self._save()
         if self.position != self._begun:
-            state.move(self._connection, self.position)
+            state.move(self._db, self.position)
             self._begun = self.position
         self._noted.clear()
 
@@ -197,88 +185,67 @@ def _mistake(call: Call[Any], error: Exception) -> BrokerFailed:
     return BrokerFailed("the broker failed; nothing of this request was stored")
 
 
-def apply(connection: sqlite3.Connection, entry: Entry[Request[R]]) -> Outcome[R]:
+def apply(db: Connection, entry: Entry[Request[R]]) -> Outcome[R]:
     """Change the state as one entry says; see ``Applying``."""
-    applying = Applying(connection)
+    applying = Applying(db)
     outcome = applying.apply(entry)
     applying.finish()
     return outcome
 
 
-def answer(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> Outcome[R] | None:
-    """Answer a command that would change nothing, as a FETCH where there is nothing to deliver.
-
-    So it needs no entry in a log that is written before it is applied.
-
-    Args:
-        connection: The database, inside a transaction.
-        call: The command.
-        now: The instant at which it is looked at, in milliseconds since the Unix epoch.
-
-    Returns:
-        The outcome; None where the command is to be applied, if only to be refused.
-    """
+def answer(db: Connection, call: Call[Request[R]], now: int) -> Outcome[R] | None:
+    """Answer a command that would change nothing and so needs no entry; None for any other."""
     request = call.request
     look = UNCHANGING.get(type(request))
     if look is None:
         return None
-    now = max(now, state.position(connection).now_ms)
-    if request.is_private and not access.is_settled(connection, call, now):
+    now = max(now, state.position(db).now_ms)
+    if request.is_private and not access.is_settled(db, call, now):
         return None
-    if request.shows_life and agents.is_sign_due(connection, call.agent, now):
+    if request.shows_life and agents.is_sign_due(db, call.agent, now):
         return None
-    found = look(connection, call, now)
+    found = look(db, call, now)
     return None if found is None else Outcome(found, None, now)
 
 
-def read(connection: sqlite3.Connection, call: Call[Request[R]], now: int) -> R:
-    """Look at the state.
-
-    Args:
-        connection: The database, inside a transaction: one call sees one state.
-        call: What to look at.
-        now: The instant at which it is seen, in milliseconds since the Unix epoch.
-
-    Raises:
-        Mq9Error: The call was refused.
-        Outdated: A message has fallen due that no command has made visible yet.
-    """
+def read(db: Connection, call: Call[Request[R]], now: int) -> R:
+    """Look at the state; raises Outdated where something has fallen due."""
     if call.request.is_private:
-        access.refuse_others(connection, call, now)
-    outcome: R = QUERIES[type(call.request)](connection, call, now)
+        access.refuse_others(db, call, now)
+    outcome: R = QUERIES[type(call.request)](db, call, now)
     return outcome
 
 
-def sweep(connection: sqlite3.Connection, call: Call[Sweep], now: int, _limits: Limits) -> int:
+def sweep(db: Connection, call: Call[Sweep], now: int, _limits: Limits) -> int:
     """Remove what has expired or need no longer be remembered; how many rows went."""
     most = call.request.most
-    swept = mailboxes.erase_expired(connection, now, most)
-    swept += mailboxes.erase_rest(connection, most)
-    swept += messages.advance_due(connection, now, most)
-    swept += agents.remove_expired(connection, now, most)
-    swept += send.forget_ids(connection, now, most)
-    swept += _forget_fates(connection, now, most)
-    swept += _forget_groups(connection, now, most)
-    return swept + fetch.forget_replies(connection, now, most)
+    swept = mailboxes.erase_expired(db, now, most)
+    swept += mailboxes.erase_rest(db, most)
+    swept += messages.advance_due(db, now, most)
+    swept += agents.remove_expired(db, now, most)
+    swept += send.forget_ids(db, now, most)
+    swept += _forget_fates(db, now, most)
+    swept += _forget_groups(db, now, most)
+    return swept + fetch.forget_replies(db, now, most)
 
 
-def _forget_fates(connection: sqlite3.Connection, now: int, most: int) -> int:
+def _forget_fates(db: Connection, now: int, most: int) -> int:
     """Forget what became of messages that went long ago."""
-    old = connection.execute(
+    old = db.execute(
         "SELECT mailbox, msg_id FROM tombstones WHERE removed_ms<=?"
         " ORDER BY removed_ms, mailbox, msg_id LIMIT ?",
         (now - _TOMBSTONES_MS, most),
     ).fetchall()
-    connection.executemany("DELETE FROM tombstones WHERE mailbox=? AND msg_id=?", old)
+    db.executemany("DELETE FROM tombstones WHERE mailbox=? AND msg_id=?", old)
     return len(old)
 
 
-def _forget_groups(connection: sqlite3.Connection, now: int, most: int) -> int:
-    unused = connection.execute(
+def _forget_groups(db: Connection, now: int, most: int) -> int:
+    unused = db.execute(
         "SELECT id FROM groups WHERE used_ms<=? ORDER BY used_ms, id LIMIT ?",
         (now - groups.FORGOTTEN_MS, most),
     ).fetchall()
-    return sum(groups.erase(connection, group_id) for (group_id,) in unused)
+    return sum(groups.erase(db, group_id) for (group_id,) in unused)
 
 
 # Which function carries out which request: it is given the database inside a transaction that is
@@ -312,9 +279,7 @@ COMMANDS: dict[type[Request[Any]], _Command] = {
 # changed nothing, so that nothing has to be undone. It gives None, and has changed nothing either,
 # for a call that may be refused later than that, which the function above then carries out. It is
 # given the mailbox beside what that one is given, whose counters are written with those of others.
-UNGUARDED: dict[type[Request[Any]], _Unguarded] = {
-    requests.Send: send.send_what_fits,
-}
+UNGUARDED: dict[type[Request[Any]], _Unguarded] = {requests.Send: send.send_what_fits}
 
 # Which answers a command that would change nothing; it gives None for one that may.
 UNCHANGING: dict[type[Request[Any]], _Query] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sqlite3 import Connection
 
 from mq9.engine.commands import Actor, Call, Limits
 from mq9.errors import Forbidden, LimitReached, MailboxExists, MailboxNotFound
@@ -41,11 +41,7 @@ _FORGOTTEN_TOGETHER = 100  # older removals
 
 @dataclass(slots=True)
 class Mailbox:
-    """A row of mailboxes; ``save`` writes the counters back.
-
-    The last two fields are no columns: whether the counters are written later, with those of other
-    commands, and whether there is anything to be written then.
-    """
+    """A row of mailboxes; ``save`` writes the counters back."""
 
     id: int
     address: str
@@ -73,7 +69,7 @@ class Mailbox:
     replaced: int
     deleted: int
     evicted: int
-    is_held: bool = False
+    is_held: bool = False  # no column: the counters are written later, by ``save_held``
     is_unsaved: bool = False
 
     def expect_change(self, instant: int | None) -> None:
@@ -89,21 +85,21 @@ class Mailbox:
         """Count messages that were removed: ``expired``, ``replaced``, ``deleted``, ``evicted``."""
         setattr(self, reason, getattr(self, reason) + count)
 
-    def save(self, connection: sqlite3.Connection) -> None:
+    def save(self, db: Connection) -> None:
         """Write the counters, or leave them to ``save_held``."""
         if self.is_held:
             self.is_unsaved = True
         else:
-            self._write(connection)
+            self._write(db)
 
-    def save_held(self, connection: sqlite3.Connection) -> None:
+    def save_held(self, db: Connection) -> None:
         """Write the counters that were left to be written."""
         if self.is_unsaved:
             self.is_unsaved = False
-            self._write(connection)
+            self._write(db)
 
-    def _write(self, connection: sqlite3.Connection) -> None:
-        connection.execute(
+    def _write(self, db: Connection) -> None:
+        db.execute(
             "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
             "messages=?, delayed=?, bytes=?, evict_from=?, ids=?, expired=?, replaced=?, "
             "deleted=?, evicted=? WHERE id=?",
@@ -125,11 +121,11 @@ class Mailbox:
             ),
         )
 
-    def may_evict(self, connection: sqlite3.Connection, msg_id: int) -> None:
+    def may_evict(self, db: Connection, msg_id: int) -> None:
         """Note that a message, and for all that is known later ones too, may make room."""
         if msg_id < self.evict_from:
             self.evict_from = msg_id
-            connection.execute("UPDATE mailboxes SET evict_from=? WHERE id=?", (msg_id, self.id))
+            db.execute("UPDATE mailboxes SET evict_from=? WHERE id=?", (msg_id, self.id))
 
     def may_take(self, actor: Actor) -> bool:
         """Tell whether somebody may use it in every way but to grant it, and to send there."""
@@ -173,9 +169,9 @@ def not_found(address: str) -> MailboxNotFound:
     return MailboxNotFound(f"mailbox not found: {address} does not exist")
 
 
-def look(connection: sqlite3.Connection, address: str, now: int) -> Mailbox | None:
+def look(db: Connection, address: str, now: int) -> Mailbox | None:
     """Return a mailbox as it is stored, or None when it is not there or has expired."""
-    row = connection.execute(
+    row = db.execute(
         f"SELECT {_COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
         (address,),
     ).fetchone()
@@ -191,11 +187,7 @@ def is_current(mailbox: Mailbox, now: int) -> bool:
 
 
 def refuse_another(mailbox: Mailbox, generation: str | None) -> None:
-    """Refuse a mailbox that has taken the address of the one that was meant.
-
-    Raises:
-        MailboxNotFound: The one that was meant was dropped or has expired.
-    """
+    """Refuse a mailbox that has taken the address of the one that was meant."""
     if generation is not None and generation != mailbox.generation:
         raise not_found(mailbox.address)
 
@@ -219,25 +211,18 @@ def belongs_to_another(address: str) -> Forbidden:
     return Forbidden(f"mail_address: {address} belongs to another agent")
 
 
-def create(
-    connection: sqlite3.Connection, call: Call[CreateMailbox], now: int, limits: Limits
-) -> Created:
-    """Make a mailbox, or renew one.
-
-    Raises:
-        MailboxExists: It is there, and is not to be renewed.
-        Forbidden: The address belongs to another agent.
-    """
+def create(db: Connection, call: Call[CreateMailbox], now: int, limits: Limits) -> Created:
+    """Make a mailbox, or renew one."""
     address, actor, request = call.address, call.actor, call.request
-    existing = look(connection, address, now)
+    existing = look(db, address, now)
     if existing is not None and request.renew:
-        _renew(connection, existing, actor, now)
+        _renew(db, existing, actor, now)
         return _created(call, existing.generation, existing.type, existing.send_policy)
     if actor.owner not in {None, actor.agent}:
         raise belongs_to_another(address)
     if existing is not None:
         raise MailboxExists(f"mailbox {address} already exists")
-    _make(connection, address, call.token, actor.agent, request, now, limits)
+    _make(db, address, call.token, actor.agent, request, now, limits)
     return _created(call, call.token, request.type, request.send_policy)
 
 
@@ -254,23 +239,18 @@ def _created(call: Call[CreateMailbox], generation: str, kept: str, policy: str)
 
 
 def ensure(
-    connection: sqlite3.Connection,
-    address: str,
-    generation: str,
-    creator: str | None,
-    now: int,
-    limits: Limits,
+    db: Connection, address: str, generation: str, creator: str | None, now: int, limits: Limits
 ) -> str:
     """Make a mailbox that never expires, unless there is one; return its generation."""
-    existing = look(connection, address, now)
+    existing = look(db, address, now)
     if existing is not None:
         return existing.generation
-    _make(connection, address, generation, creator, _PLAIN, now, limits)
+    _make(db, address, generation, creator, _PLAIN, now, limits)
     return generation
 
 
 def _make(
-    connection: sqlite3.Connection,
+    db: Connection,
     address: str,
     generation: str,
     creator: str | None,
@@ -278,11 +258,11 @@ def _make(
     now: int,
     limits: Limits,
 ) -> None:
-    stale = connection.execute("SELECT id FROM mailboxes WHERE address=?", (address,)).fetchone()
+    stale = db.execute("SELECT id FROM mailboxes WHERE address=?", (address,)).fetchone()
     if stale is not None:
-        erase(connection, stale[0])
-    _make_room(connection, now, limits)
-    connection.execute(
+        erase(db, stale[0])
+    _make_room(db, now, limits)
+    db.execute(
         "INSERT INTO mailboxes"
         " (address, generation, description, public, type, creator, send_policy, ttl_s, expires_ms)"
         " VALUES (?,?,?,?,?,?,?,?,?)",
@@ -300,7 +280,7 @@ def _make(
     )
 
 
-def _renew(connection: sqlite3.Connection, mailbox: Mailbox, actor: Actor, now: int) -> None:
+def _renew(db: Connection, mailbox: Mailbox, actor: Actor, now: int) -> None:
     """Restart the TTL of a mailbox; only its creator may, or somebody who is no agent."""
     creator = actor.owner or mailbox.creator
     if actor.agent is None:
@@ -309,44 +289,34 @@ def _renew(connection: sqlite3.Connection, mailbox: Mailbox, actor: Actor, now: 
         creator = mailbox.creator
     elif creator != actor.agent and (creator is not None or actor.closed):
         raise refusal(mailbox, actor)
-    connection.execute(
+    db.execute(
         "UPDATE mailboxes SET creator=?, expires_ms=? WHERE id=?",
-        (
-            creator,
-            now + mailbox.ttl_s * 1000 if mailbox.ttl_s else mailbox.expires_ms,
-            mailbox.id,
-        ),
+        (creator, now + mailbox.ttl_s * 1000 if mailbox.ttl_s else mailbox.expires_ms, mailbox.id),
     )
 
 
-def _make_room(connection: sqlite3.Connection, now: int, limits: Limits) -> None:
-    (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
+def _make_room(db: Connection, now: int, limits: Limits) -> None:
+    (count,) = db.execute("SELECT count(*) FROM mailboxes").fetchone()
     if count >= limits.max_mailboxes:
-        erase_expired(connection, now, most=_REMOVED_AT_ONCE)
-        (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
+        erase_expired(db, now, most=_REMOVED_AT_ONCE)
+        (count,) = db.execute("SELECT count(*) FROM mailboxes").fetchone()
     if count >= limits.max_mailboxes:
         raise LimitReached(
             f"max_mailboxes: {count} mailboxes reach the limit of {limits.max_mailboxes}"
         )
 
 
-def drop(
-    connection: sqlite3.Connection, call: Call[DropMailbox], now: int, _limits: Limits
-) -> None:
-    """Remove a mailbox.
-
-    Raises:
-        MailboxNotFound: It is not there.
-    """
-    mailbox = look(connection, call.address, now)
+def drop(db: Connection, call: Call[DropMailbox], now: int, _limits: Limits) -> None:
+    """Remove a mailbox."""
+    mailbox = look(db, call.address, now)
     if mailbox is None:
         raise not_found(call.address)
-    erase(connection, mailbox.id)
+    erase(db, mailbox.id)
 
 
-def list_public(connection: sqlite3.Connection, call: Call[ListPublic], now: int) -> PublicPage:
+def list_public(db: Connection, call: Call[ListPublic], now: int) -> PublicPage:
     """List public mailboxes by address, and say whether more follow."""
-    rows = connection.execute(
+    rows = db.execute(
         "SELECT address, description FROM mailboxes WHERE public=1 AND address>?"
         " AND (expires_ms IS NULL OR expires_ms>?) ORDER BY address LIMIT ?",
         (call.request.after or "", now, _LISTED_AT_ONCE + 1),
@@ -355,62 +325,54 @@ def list_public(connection: sqlite3.Connection, call: Call[ListPublic], now: int
     return PublicPage(mailboxes=listed, more=len(rows) > len(listed))
 
 
-def erase(connection: sqlite3.Connection, mailbox_id: int) -> int:
-    """Remove a mailbox with all that is in it and the registrations bound to it.
-
-    It is removed at once. Of what was in it the rows that are too many go with the next sweeps.
-
-    Returns:
-        How many rows were removed.
-    """
+def erase(db: Connection, mailbox_id: int) -> int:
+    """Remove a mailbox, its registrations and rows; rows that are too many go with next sweeps."""
     removed = remove_agents(
-        connection,
+        db,
         "(mailbox, generation)=(SELECT address, generation FROM mailboxes WHERE id=?)",
         (mailbox_id,),
     )
-    connection.execute(
+    db.execute(
         "UPDATE state SET expired=state.expired+m.expired, replaced=state.replaced+m.replaced,"
         " deleted=state.deleted+m.deleted, evicted=state.evicted+m.evicted,"
         " dropped=dropped+m.messages FROM mailboxes m WHERE m.id=?",
         (mailbox_id,),
     )
-    connection.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
-    rows, is_all = _erase_rows(connection, mailbox_id, _ERASED_AT_ONCE)
+    db.execute("DELETE FROM mailboxes WHERE id=?", (mailbox_id,))
+    rows, is_all = _erase_rows(db, mailbox_id, _ERASED_AT_ONCE)
     if not is_all:
-        connection.execute("INSERT INTO erased VALUES (?)", (mailbox_id,))
+        db.execute("INSERT INTO erased VALUES (?)", (mailbox_id,))
     return len(removed) + 1 + rows
 
 
-def _erase_rows(connection: sqlite3.Connection, mailbox_id: int, most: int) -> tuple[int, bool]:
+def _erase_rows(db: Connection, mailbox_id: int, most: int) -> tuple[int, bool]:
     """Remove some of what was in a mailbox; how many rows, and whether that was all."""
     removed = 0
     for table, key in _OF_A_MAILBOX:
         room = most - removed
         if table in {"messages", "delayed"}:
-            room = min(room, _first_rows(connection, table, key, mailbox_id, room))
-        removed += connection.execute(
+            room = min(room, _first_rows(db, table, key, mailbox_id, room))
+        removed += db.execute(
             f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  # constant names
             f" (SELECT {key} FROM {table} WHERE mailbox=? ORDER BY {key} LIMIT ?)",
             (mailbox_id, room),
         ).rowcount
-        if removed == most or _holds(connection, table, mailbox_id):
+        if removed == most or _holds(db, table, mailbox_id):
             return removed, False
     return removed, True
 
 
-def _holds(connection: sqlite3.Connection, table: str, mailbox_id: int) -> bool:
-    row = connection.execute(
+def _holds(db: Connection, table: str, mailbox_id: int) -> bool:
+    row = db.execute(
         f"SELECT 1 FROM {table} WHERE mailbox=? LIMIT 1",  # noqa: S608  # constant names
         (mailbox_id,),
     ).fetchone()
     return row is not None
 
 
-def _first_rows(
-    connection: sqlite3.Connection, table: str, key: str, mailbox_id: int, most: int
-) -> int:
+def _first_rows(db: Connection, table: str, key: str, mailbox_id: int, most: int) -> int:
     """Count the rows, at least one, whose payloads are together not too large."""
-    sizes = connection.execute(
+    sizes = db.execute(
         f"SELECT size FROM {table} WHERE mailbox=? ORDER BY {key} LIMIT ?",  # noqa: S608  # constant names
         (mailbox_id, most),
     )
@@ -423,54 +385,44 @@ def _first_rows(
     return count
 
 
-def erase_rest(connection: sqlite3.Connection, most: int) -> int:
-    """Remove some of what is left of removed mailboxes.
-
-    Returns:
-        How many rows; at least ``most`` while something is left.
-    """
+def erase_rest(db: Connection, most: int) -> int:
+    """Remove some rows of removed mailboxes; how many, at least ``most`` while some are left."""
     removed = 0
     while removed < most:
-        row = connection.execute("SELECT mailbox FROM erased ORDER BY mailbox LIMIT 1").fetchone()
+        row = db.execute("SELECT mailbox FROM erased ORDER BY mailbox LIMIT 1").fetchone()
         if row is None:
             return removed
-        rows, is_all = _erase_rows(connection, row[0], most - removed)
+        rows, is_all = _erase_rows(db, row[0], most - removed)
         removed += rows
         if not is_all:
             return max(removed, most)
-        connection.execute("DELETE FROM erased WHERE mailbox=?", row)
+        db.execute("DELETE FROM erased WHERE mailbox=?", row)
     return removed
 
 
-def erase_expired(connection: sqlite3.Connection, now: int, most: int) -> int:
+def erase_expired(db: Connection, now: int, most: int) -> int:
     """Remove mailboxes whose TTL has passed, the oldest first; how many rows."""
-    expired = connection.execute(
+    expired = db.execute(
         "SELECT id FROM mailboxes WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?", (now, most)
     ).fetchall()
     removed = 0
     for (mailbox_id,) in expired:
-        removed += erase(connection, mailbox_id)
+        removed += erase(db, mailbox_id)
         if removed >= most:
             break
     return removed
 
 
-def remove_agents(
-    connection: sqlite3.Connection, condition: str, values: Sequence[object]
-) -> list[str]:
+def remove_agents(db: Connection, condition: str, values: Sequence[object]) -> list[str]:
     """Remove the registrations that meet a condition, and remember which; their keys, sorted."""
-    removed = connection.execute(
+    removed = db.execute(
         f"SELECT id, key FROM agents WHERE {condition} ORDER BY id",  # noqa: S608  # constant text
         values,
     ).fetchall()
     for id_, _ in removed:
-        connection.execute("DELETE FROM agents WHERE id=?", (id_,))
-        number = connection.execute(
-            "INSERT INTO agents_removed (agent) VALUES (?)", (id_,)
-        ).lastrowid
+        db.execute("DELETE FROM agents WHERE id=?", (id_,))
+        number = db.execute("INSERT INTO agents_removed (agent) VALUES (?)", (id_,)).lastrowid
         assert number is not None  # noqa: S101  # a row was inserted
         if number % _FORGOTTEN_TOGETHER == 0:
-            connection.execute(
-                "DELETE FROM agents_removed WHERE number<=?", (number - _REMOVALS_KEPT,)
-            )
+            db.execute("DELETE FROM agents_removed WHERE number<=?", (number - _REMOVALS_KEPT,))
     return sorted(key for _, key in removed)

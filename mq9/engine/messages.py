@@ -7,8 +7,8 @@ mailbox in which nothing is due costs one row.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 import orjson
@@ -46,35 +46,24 @@ class Outdated(Exception):  # not a failure: a hint to the backend
         self.address = address
 
 
-def advance(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
-    """Bring a mailbox up to date and return it.
-
-    Raises:
-        MailboxNotFound: It is not there, or its TTL has passed.
-    """
-    mailbox = mailboxes.look(connection, address, now)
+def advance(db: Connection, address: str, now: int) -> Mailbox:
+    """Bring a mailbox up to date and return it."""
+    mailbox = mailboxes.look(db, address, now)
     if mailbox is None:
         raise mailboxes.not_found(address)
     if not mailboxes.is_current(mailbox, now):
-        _advance(connection, mailbox, now)
+        _advance(db, mailbox, now)
     return mailbox
 
 
-def advance_now(
-    connection: sqlite3.Connection, call: Call[Advance], now: int, _limits: Limits
-) -> None:
+def advance_now(db: Connection, call: Call[Advance], now: int, _limits: Limits) -> None:
     """Bring a mailbox up to date."""
-    advance(connection, call.address, now)
+    advance(db, call.address, now)
 
 
-def current(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
-    """Return a mailbox that is up to date.
-
-    Raises:
-        MailboxNotFound: It is not there, or its TTL has passed.
-        Outdated: It is not up to date.
-    """
-    mailbox = mailboxes.look(connection, address, now)
+def current(db: Connection, address: str, now: int) -> Mailbox:
+    """Return a mailbox that is up to date."""
+    mailbox = mailboxes.look(db, address, now)
     if mailbox is None:
         raise mailboxes.not_found(address)
     if not mailboxes.is_current(mailbox, now):
@@ -82,50 +71,50 @@ def current(connection: sqlite3.Connection, address: str, now: int) -> Mailbox:
     return mailbox
 
 
-def advance_due(connection: sqlite3.Connection, now: int, most: int) -> int:
+def advance_due(db: Connection, now: int, most: int) -> int:
     """Advance mailboxes that nobody touches; how many messages fell due or expired."""
-    outdated = connection.execute(
+    outdated = db.execute(
         "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
         " ORDER BY changes_ms, id LIMIT ?",
         (now, now, most),
     ).fetchall()
     changed = 0
     for (address,) in outdated:
-        mailbox = mailboxes.look(connection, address, now)
+        mailbox = mailboxes.look(db, address, now)
         assert mailbox is not None  # noqa: S101  # it has just been listed
-        changed += max(1, _advance(connection, mailbox, now))
+        changed += max(1, _advance(db, mailbox, now))
         if changed >= most:
             break
     return changed
 
 
-def _advance(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
-    changed = _make_due_visible(connection, mailbox, now)
-    changed += _remove_expired(connection, mailbox, now)
-    (mailbox.changes_ms,) = connection.execute(
+def _advance(db: Connection, mailbox: Mailbox, now: int) -> int:
+    changed = _make_due_visible(db, mailbox, now)
+    changed += _remove_expired(db, mailbox, now)
+    (mailbox.changes_ms,) = db.execute(
         "SELECT min(instant) FROM ("
         " SELECT min(due_ms) AS instant FROM delayed WHERE mailbox=:id UNION ALL"
         " SELECT min(expires_ms) FROM messages WHERE mailbox=:id AND expires_ms IS NOT NULL)",
         {"id": mailbox.id},
     ).fetchone()
-    mailbox.save(connection)
+    mailbox.save(db)
     return changed
 
 
-def next_due(connection: sqlite3.Connection, mailbox: Mailbox) -> int | None:
+def next_due(db: Connection, mailbox: Mailbox) -> int | None:
     """Return the instant at which the next delayed message falls due; None where there is none."""
     if not mailbox.delayed:
         return None
     due_ms: int
-    (due_ms,) = connection.execute(
+    (due_ms,) = db.execute(
         "SELECT min(due_ms) FROM delayed WHERE mailbox=?", (mailbox.id,)
     ).fetchone()
     return due_ms
 
 
-def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
+def _make_due_visible(db: Connection, mailbox: Mailbox, now: int) -> int:
     """Make visible what has fallen due; how many messages: there may be a whole mailbox of them."""
-    due = connection.execute(
+    due = db.execute(
         "SELECT id, due_ms, key, expires_ms, sender, sender_verified FROM delayed"
         " WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
         (mailbox.id, now),
@@ -143,7 +132,7 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
         older = None
         if place is not None:
             if place not in visible:
-                visible[place] = _at_place(connection, mailbox, key)
+                visible[place] = _at_place(db, mailbox, key)
             older = visible[place]
         if older is not None and not _yields(mailbox, older, sender, verified, due_ms):
             key = place = older = None  # another sender has it by now, and nothing may be lost
@@ -156,9 +145,9 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
         shown.append((row_id, msg_id, mailbox.visible_ms))
         keys[msg_id] = key
         mailbox.next_msg_id += 1
-    remove(connection, mailbox, [one for one in removals if one.msg_id < first], "replaced")
+    remove(db, mailbox, [one for one in removals if one.msg_id < first], "replaced")
     # A cross join: SQLite cannot know how little is in the JSON, and might begin with the table.
-    connection.execute(
+    db.execute(
         "WITH shown (row_id, new_id, shown_ms, new_key) AS (SELECT json_extract(value, '$[0]'),"
         " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
         " FROM json_each(?))"
@@ -171,18 +160,18 @@ def _make_due_visible(connection: sqlite3.Connection, mailbox: Mailbox, now: int
         " FROM shown CROSS JOIN delayed ON id=row_id",
         (orjson.dumps([(*one, keys.get(one[1])) for one in shown]).decode(),),
     )
-    connection.execute("DELETE FROM delayed WHERE mailbox=? AND due_ms<=?", (mailbox.id, now))
+    db.execute("DELETE FROM delayed WHERE mailbox=? AND due_ms<=?", (mailbox.id, now))
     mailbox.delayed -= len(due)
-    remove(connection, mailbox, [one for one in removals if one.msg_id >= first], "replaced")
-    complete_blocks(connection, mailbox, first)
+    remove(db, mailbox, [one for one in removals if one.msg_id >= first], "replaced")
+    complete_blocks(db, mailbox, first)
     return len(due)
 
 
-def _remove_expired(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> int:
-    expired = connection.execute(
+def _remove_expired(db: Connection, mailbox: Mailbox, now: int) -> int:
+    expired = db.execute(
         "SELECT msg_id FROM messages WHERE mailbox=? AND expires_ms<=?", (mailbox.id, now)
     )
-    return remove(connection, mailbox, [Removal(msg_id, now) for (msg_id,) in expired], "expired")
+    return remove(db, mailbox, [Removal(msg_id, now) for (msg_id,) in expired], "expired")
 
 
 class _Older(NamedTuple):
@@ -199,7 +188,7 @@ def _place(mailbox: Mailbox, key: str | None) -> str | None:
     return "" if mailbox.type == MailboxType.LATEST else key
 
 
-def _at_place(connection: sqlite3.Connection, mailbox: Mailbox, key: str | None) -> _Older | None:
+def _at_place(db: Connection, mailbox: Mailbox, key: str | None) -> _Older | None:
     """Return the visible message whose place one of a key would take, if there is one."""
     values: tuple[object, ...]
     if mailbox.type == MailboxType.LATEST:
@@ -208,7 +197,7 @@ def _at_place(connection: sqlite3.Connection, mailbox: Mailbox, key: str | None)
         where, values = "mailbox=? AND key=?", (mailbox.id, key)
     else:
         return None
-    row = connection.execute(
+    row = db.execute(
         f"SELECT msg_id, expires_ms, sender, sender_verified FROM messages WHERE {where}",  # noqa: S608  # constant text
         values,
     ).fetchone()
@@ -220,9 +209,7 @@ def _yields(
 ) -> bool:
     """Tell whether a message that becomes visible at an instant may replace another.
 
-    Under a key, what is from a verified sender is replaced only by that sender, and a verified
-    sender replaces only what bears its name. In a mailbox that keeps the newest only, whoever may
-    send may replace.
+    Under a key only a verified sender replaces its own, and it replaces only what bears its name.
     """
     if mailbox.type == MailboxType.LATEST:
         return True
@@ -232,79 +219,41 @@ def _yields(
 
 
 def may_replace(
-    connection: sqlite3.Connection,
+    db: Connection,
     mailbox: Mailbox,
     key: str | None,
     sender: str | None,
     verified: bool,
     instant: int,
 ) -> bool:
-    """Tell whether a message may take the place of what is there, if anything is.
-
-    Args:
-        connection: The database.
-        mailbox: Where the message goes.
-        key: Its key, if it has one.
-        sender: Who sends it.
-        verified: Whether that is known, and not a claim.
-        instant: When it becomes visible, in milliseconds since the Unix epoch.
-    """
-    older = _at_place(connection, mailbox, key)
+    """Tell whether a message may take the place of what is there, if anything is."""
+    older = _at_place(db, mailbox, key)
     return older is None or _yields(mailbox, older, sender, verified, instant)
 
 
 def replace_older(
-    connection: sqlite3.Connection, mailbox: Mailbox, key: str | None, instant: int, newer: int
+    db: Connection, mailbox: Mailbox, key: str | None, instant: int, newer: int
 ) -> bool:
-    """Remove what a message takes the place of when it becomes visible.
-
-    That is the message of its key, or, in a mailbox that keeps the newest only, whatever is there.
-
-    Args:
-        connection: The database.
-        mailbox: Where the message goes; ``save`` is the caller's.
-        key: Its key, if it has one.
-        instant: When it becomes visible, in milliseconds since the Unix epoch.
-        newer: Its msg_id.
-
-    Returns:
-        Whether there was anything.
-    """
-    older = _at_place(connection, mailbox, key)
+    """Remove the message whose place another takes; whether there was any. Saves nothing."""
+    older = _at_place(db, mailbox, key)
     if older is None:
         return False
-    remove(connection, mailbox, [Removal(older.msg_id, instant, newer)], "replaced")
+    remove(db, mailbox, [Removal(older.msg_id, instant, newer)], "replaced")
     return True
 
 
 class Removal(NamedTuple):
-    """A message that is removed.
-
-    Attributes:
-        msg_id: The message.
-        instant: When it goes, in milliseconds since the Unix epoch.
-        replaced_by: The message that takes its place.
-    """
+    """A message that is removed, at an instant in milliseconds."""
 
     msg_id: int
     instant: int
     replaced_by: int | None = None
 
 
-def remove(
-    connection: sqlite3.Connection, mailbox: Mailbox, removals: Sequence[Removal], reason: str
-) -> int:
-    """Remove visible messages, void their leases and remember why; ``save`` is the caller's.
+def remove(db: Connection, mailbox: Mailbox, removals: Sequence[Removal], reason: str) -> int:
+    """Remove visible messages and their leases; how many there were. Saves nothing.
 
-    Args:
-        connection: The database.
-        mailbox: Their mailbox.
-        removals: There may be as many as the mailbox has messages: this takes a few statements.
-        reason: ``expired``, ``replaced``, ``deleted`` or ``evicted``; what had expired by the
-            instant at which it is to go has expired, whatever else is said.
-
-    Returns:
-        How many of the messages there were.
+    The reason is a counter of ``Mailbox``; for one that had expired by its instant, ``expired``.
     """
     if not removals:
         return 0
@@ -323,13 +272,13 @@ def remove(
         which = (mailbox.id, orjson.dumps([one.msg_id for one in removals]).decode())
     chosen = f"mailbox=? AND {is_chosen}"
     # A cross join, as above.
-    count, size, expired = connection.execute(
+    count, size, expired = db.execute(
         f"WITH went (id, instant, newer) AS ({went})"  # noqa: S608  # constant text
         " SELECT count(*), coalesce(sum(size), 0), coalesce(sum(expires_ms<=instant), 0)"
         " FROM went CROSS JOIN messages WHERE mailbox=? AND msg_id=id",
         (*values, mailbox.id),
     ).fetchone()
-    connection.execute(
+    db.execute(
         f"WITH went (id, instant, newer) AS ({went}) INSERT INTO tombstones"  # noqa: S608  # constant text
         " SELECT mailbox, msg_id, iif(expires_ms<=instant, 'expired', ?),"
         " iif(expires_ms<=instant, expires_ms, instant), sent_ms, visible_ms, priority,"
@@ -337,11 +286,11 @@ def remove(
         " WHERE mailbox=? AND msg_id=id",
         (*values, reason, mailbox.id),
     )
-    connection.execute(f"DELETE FROM messages WHERE {chosen}", which)  # noqa: S608  # constant text
-    groups.keep_latest(connection, f"l.mailbox=? AND l.{is_chosen}", which)
-    connection.execute(f"DELETE FROM leases WHERE {chosen}", which)  # noqa: S608  # constant text
-    connection.execute(f"DELETE FROM moves WHERE {chosen}", which)  # noqa: S608  # constant text
-    connection.execute(
+    db.execute(f"DELETE FROM messages WHERE {chosen}", which)  # noqa: S608  # constant text
+    groups.keep_latest(db, f"l.mailbox=? AND l.{is_chosen}", which)
+    db.execute(f"DELETE FROM leases WHERE {chosen}", which)  # noqa: S608  # constant text
+    db.execute(f"DELETE FROM moves WHERE {chosen}", which)  # noqa: S608  # constant text
+    db.execute(
         "DELETE FROM tombstones WHERE mailbox=? AND msg_id<?",
         (mailbox.id, mailbox.next_msg_id - _MOST_FATES),
     )
@@ -352,13 +301,13 @@ def remove(
     return int(count)
 
 
-def delete(connection: sqlite3.Connection, call: Call[Delete], now: int, _limits: Limits) -> None:
+def delete(db: Connection, call: Call[Delete], now: int, _limits: Limits) -> None:
     """Remove one message."""
-    mailbox = advance(connection, call.address, now)
+    mailbox = advance(db, call.address, now)
     msg_id = call.request.msg_id
-    if not remove(connection, mailbox, [Removal(msg_id, now)], "deleted"):
+    if not remove(db, mailbox, [Removal(msg_id, now)], "deleted"):
         raise MessageNotFound(f"message not found: {msg_id} is not in {call.address}")
-    mailbox.save(connection)
+    mailbox.save(db)
 
 
 def from_row(row: tuple[Any, ...], deliveries: int = 0) -> Stored:
@@ -389,20 +338,9 @@ def _envelope(beside: str) -> dict[str, Any] | None:
 
 
 def load_messages(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    deliveries: dict[int, int],
-    all_of_lane: int | None = None,
+    db: Connection, mailbox: Mailbox, deliveries: dict[int, int], all_of_lane: int | None = None
 ) -> Iterator[Stored]:
-    """Yield messages that are stored, by msg_id, each read when it is asked for.
-
-    Args:
-        connection: The database.
-        mailbox: Where they are.
-        deliveries: How often each was delivered, by msg_id.
-        all_of_lane: The lane of which they are all that is stored from the first to the last; None
-            where they may be others.
-    """
+    """Yield messages by msg_id; with a lane they are all that is between the first and last."""
     values: tuple[object, ...]
     if all_of_lane is not None:
         which = "priority=? AND msg_id BETWEEN ? AND ?"
@@ -410,7 +348,7 @@ def load_messages(
     else:
         which = "msg_id IN (SELECT value FROM json_each(?))"
         values = (orjson.dumps(list(deliveries)).decode(),)
-    rows = connection.execute(
+    rows = db.execute(
         f"SELECT {COLUMNS} FROM messages WHERE mailbox=? AND {which} ORDER BY msg_id",  # noqa: S608  # constant text
         (mailbox.id, *values),
     )
@@ -440,14 +378,7 @@ def _json_bytes(text: bytes) -> int:
 
 
 def stored_from(mailbox: str, next_id: str, lane: str, first: str) -> str:
-    """Return an SQL expression for how many messages a lane has from a msg_id on.
-
-    Args:
-        mailbox: An expression for the mailbox.
-        next_id: For the msg_id that it will give next.
-        lane: For the lane.
-        first: For the msg_id, or one that is still to come.
-    """
+    """Return an SQL expression for how many messages a lane has from a msg_id on."""
     block = f"(({first}+{_BEHIND})>>{_BLOCK_BITS})"  # the first that is counted whole
     incomplete = f"(({next_id}>>{_BLOCK_BITS})<<{_BLOCK_BITS})"  # where it begins
     stored = f"SELECT count(*) FROM messages WHERE mailbox={mailbox} AND priority={lane}"  # noqa: S608  # constant text
@@ -462,27 +393,23 @@ def stored_from(mailbox: str, next_id: str, lane: str, first: str) -> str:
 _COUNT_STORED = f"SELECT {stored_from('?1', '?2', '?3', '?4')}"
 
 
-def count_stored(connection: sqlite3.Connection, mailbox: Mailbox, lane: int, first: int) -> int:
+def count_stored(db: Connection, mailbox: Mailbox, lane: int, first: int) -> int:
     """Count what is stored in a lane of a mailbox from a msg_id on."""
-    (count,) = connection.execute(
-        _COUNT_STORED, (mailbox.id, mailbox.next_msg_id, lane, first)
-    ).fetchone()
+    (count,) = db.execute(_COUNT_STORED, (mailbox.id, mailbox.next_msg_id, lane, first)).fetchone()
     return int(count)
 
 
-def count_by_lane(
-    connection: sqlite3.Connection, mailbox: Mailbox, cursors: Iterable[int]
-) -> list[int]:
+def count_by_lane(db: Connection, mailbox: Mailbox, cursors: Iterable[int]) -> list[int]:
     """Count what is stored in each lane of a mailbox from its cursor on."""
-    return [count_stored(connection, mailbox, lane, cursor) for lane, cursor in enumerate(cursors)]
+    return [count_stored(db, mailbox, lane, cursor) for lane, cursor in enumerate(cursors)]
 
 
-def complete_blocks(connection: sqlite3.Connection, mailbox: Mailbox, since: int) -> None:
+def complete_blocks(db: Connection, mailbox: Mailbox, since: int) -> None:
     """Count the blocks that were completed since some msg_id was the next to be given."""
     begun, ended = since >> _BLOCK_BITS, mailbox.next_msg_id >> _BLOCK_BITS
     if begun == ended:
         return
-    connection.execute(
+    db.execute(
         "INSERT INTO message_counts (mailbox, priority, block, messages)"  # noqa: S608  # constant text
         f" SELECT mailbox, priority, msg_id>>{_BLOCK_BITS}, count(*)"
         " FROM (SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2) CROSS JOIN messages"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
+from sqlite3 import Connection
 
 import orjson
 
@@ -30,22 +30,16 @@ _BEGINNING_BYTES = 12  # of the digest of all but the end of what is longer
 _END_BYTES = 8  # which is stored as it is
 
 
-def send(connection: sqlite3.Connection, call: Call[Send], now: int, limits: Limits) -> int:
-    """Store a message; its msg_id, or -1 while it is delayed.
-
-    Raises:
-        Forbidden: The mailbox takes none from its sender, its key belongs to another, or the sender
-            may not take messages from the mailbox that it says it comes from.
-        InvalidRequest: That mailbox is not there.
-    """
-    limits.check_payload(call.payload)
+def send(db: Connection, call: Call[Send], now: int, limits: Limits) -> int:
+    """Store a message; its msg_id, or -1 while it is delayed."""
+    limits.check_size("max_payload", call.payload)
     size = counted_bytes(call)
-    mailbox = messages.advance(connection, call.address, now)
-    return _send(connection, mailbox, call, size, now, limits)
+    mailbox = messages.advance(db, call.address, now)
+    return _send(db, mailbox, call, size, now, limits)
 
 
 def send_what_fits(
-    connection: sqlite3.Connection, mailbox: Mailbox, call: Call[Send], now: int, limits: Limits
+    db: Connection, mailbox: Mailbox, call: Call[Send], now: int, limits: Limits
 ) -> int | None:
     """Store a message that replaces nothing, and for which nothing has to be removed."""
     size = counted_bytes(call)
@@ -59,34 +53,29 @@ def send_what_fits(
         and mailbox.type != MailboxType.LATEST
         and mailboxes.is_current(mailbox, now)
     )
-    return _send(connection, mailbox, call, size, now, limits) if fits else None
+    return _send(db, mailbox, call, size, now, limits) if fits else None
 
 
 def _send(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    call: Call[Send],
-    size: int,
-    now: int,
-    limits: Limits,
+    db: Connection, mailbox: Mailbox, call: Call[Send], size: int, now: int, limits: Limits
 ) -> int:
     request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
     answer = -1 if request.delay else mailbox.next_msg_id
-    first = _remember_id(connection, mailbox, call, answer, now, limits)
+    first = _remember_id(db, mailbox, call, answer, now, limits)
     if first is not None:
         return first
     expires_ms = None if request.ttl is None else now + request.ttl * 1000
     instant = now + (request.delay or 0) * 1000
-    if not messages.may_replace(connection, mailbox, request.key, sender, is_verified, instant):
+    if not messages.may_replace(db, mailbox, request.key, sender, is_verified, instant):
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
     access.refuse_sender(mailbox, call.actor)
-    access.check_source(connection, call, now)
+    access.check_source(db, call, now)
     has_replaced = False
     if not request.delay:
         instant = max(mailbox.visible_ms, now)
-        has_replaced = messages.replace_older(connection, mailbox, request.key, instant, answer)
-    make_room(connection, mailbox, size, now, limits, has_replaced=has_replaced)
-    connection.execute(
+        has_replaced = messages.replace_older(db, mailbox, request.key, instant, answer)
+    make_room(db, mailbox, size, now, limits, has_replaced=has_replaced)
+    db.execute(
         _DELAY if request.delay else _STORE,
         (
             None if request.delay else answer,
@@ -113,11 +102,11 @@ def _send(
     else:
         mailbox.visible_ms = instant
         mailbox.next_msg_id += 1
-        messages.complete_blocks(connection, mailbox, answer)
+        messages.complete_blocks(db, mailbox, answer)
     mailbox.messages += 1
     mailbox.bytes += size
     mailbox.expect_change(instant if request.delay else expires_ms)
-    mailbox.save(connection)
+    mailbox.save(db)
     return answer
 
 
@@ -132,11 +121,8 @@ def counted_bytes(call: Call[Send]) -> int:
 
 
 def stored_id(sender: str, id_: str) -> bytes:
-    """Return what an id of a sender is stored as: for a long one hardly longer than for any other.
-
-    Ids that differ in their last bytes alone, as those that a client numbers, are stored beside
-    each other, and not each in another page.
-    """
+    """Return the key of an id of a sender, which is short, too, where the id is long."""
+    # Ids that differ in their last bytes alone, as numbered ones, are stored beside each other.
     named = f"{sender}\n{id_}".encode()
     if len(named) <= _AS_IT_IS:
         return b"\1" + named
@@ -148,33 +134,20 @@ def _digest(data: bytes, size: int) -> bytes:
 
 
 def _remember_id(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    call: Call[Send],
-    answer: int,
-    now: int,
-    limits: Limits,
+    db: Connection, mailbox: Mailbox, call: Call[Send], answer: int, now: int, limits: Limits
 ) -> int | None:
-    """Keep the answer to a SEND for those that repeat it; saving the mailbox is the caller's.
-
-    Returns:
-        What the first SEND under this id was answered; None where this is the first.
-
-    Raises:
-        IdConflict: The first had another body.
-        LimitReached: The mailbox has as many ids as it may.
-    """
+    """Keep the answer to a SEND, or return that of the first under its id; save the mailbox."""
     if call.request.id is None:
         return None
     stored_as, digest = stored_id(call.agent or "", call.request.id), _digest(call.payload, 16)
-    is_new = connection.execute(
+    is_new = db.execute(
         "INSERT INTO sent_ids (mailbox, id, digest, answer, sent_ms) VALUES (?,?,?,?,?)"
         " ON CONFLICT DO NOTHING",
         (mailbox.id, stored_as, digest, answer, now),
     ).rowcount
     if is_new:
         if mailbox.ids >= limits.max_ids:
-            forgotten = _remove_old_ids(connection, now, _FORGOTTEN_AT_ONCE)
+            forgotten = _remove_old_ids(db, now, _FORGOTTEN_AT_ONCE)
             mailbox.ids -= forgotten[mailbox.id]
         if mailbox.ids >= limits.max_ids:
             raise LimitReached(
@@ -183,12 +156,12 @@ def _remember_id(
             )
         mailbox.ids += 1
         return None
-    known, first, sent_ms = connection.execute(
+    known, first, sent_ms = db.execute(
         "SELECT digest, answer, sent_ms FROM sent_ids WHERE mailbox=? AND id=?",
         (mailbox.id, stored_as),
     ).fetchone()
     if sent_ms <= now - IDS_REMEMBERED_MS:
-        connection.execute(
+        db.execute(
             "UPDATE sent_ids SET digest=?, answer=?, sent_ms=? WHERE mailbox=? AND id=?",
             (digest, answer, now, mailbox.id, stored_as),
         )
@@ -200,20 +173,20 @@ def _remember_id(
     return int(first)
 
 
-def forget_ids(connection: sqlite3.Connection, now: int, most: int) -> int:
+def forget_ids(db: Connection, now: int, most: int) -> int:
     """Remove ids that need no longer be remembered, the oldest first; how many."""
-    return _remove_old_ids(connection, now, most).total()
+    return _remove_old_ids(db, now, most).total()
 
 
-def _remove_old_ids(connection: sqlite3.Connection, now: int, most: int) -> Counter[int]:
+def _remove_old_ids(db: Connection, now: int, most: int) -> Counter[int]:
     """Remove old ids and count them by mailbox."""
-    old = connection.execute(
+    old = db.execute(
         "SELECT mailbox, id FROM sent_ids WHERE sent_ms<=? ORDER BY sent_ms, mailbox, id LIMIT ?",
         (now - IDS_REMEMBERED_MS, most),
     ).fetchall()
-    connection.executemany("DELETE FROM sent_ids WHERE mailbox=? AND id=?", old)
+    db.executemany("DELETE FROM sent_ids WHERE mailbox=? AND id=?", old)
     removed = Counter(mailbox for mailbox, _ in old)
-    connection.executemany(
+    db.executemany(
         "UPDATE mailboxes SET ids=ids-? WHERE id=?",
         [(count, mailbox) for mailbox, count in removed.items()],
     )
@@ -221,38 +194,20 @@ def _remove_old_ids(connection: sqlite3.Connection, now: int, most: int) -> Coun
 
 
 def make_room(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    size: int,
-    now: int,
-    limits: Limits,
-    *,
-    has_replaced: bool,
+    db: Connection, mailbox: Mailbox, size: int, now: int, limits: Limits, *, has_replaced: bool
 ) -> None:
-    """Evict the oldest messages that nobody needs until one of ``size`` bytes fits.
-
-    Args:
-        connection: The database.
-        mailbox: The mailbox.
-        size: What the message counts that is to fit.
-        now: The time, in milliseconds since the Unix epoch.
-        limits: How much a mailbox may hold.
-        has_replaced: Whether the message has replaced another, which comes back with a refusal.
-
-    Raises:
-        Full: There are not enough of them.
-    """
+    """Evict the oldest messages that nobody needs until one of ``size`` bytes fits, else raise."""
     count, total = mailbox.messages, mailbox.bytes
     if _has_room(count, total + size, limits):
         return
     evicted: list[int] = []
-    for msg_id, its_size in _done(connection, mailbox):
+    for msg_id, its_size in _done(db, mailbox):
         evicted.append(msg_id)
         count -= 1
         total -= its_size
         if _has_room(count, total + size, limits):
             removals = [Removal(one, now) for one in evicted]
-            messages.remove(connection, mailbox, removals, "evicted")
+            messages.remove(db, mailbox, removals, "evicted")
             return
     if count >= limits.max_messages:
         met = f"max_messages: {count} messages reach {limits.max_messages}"
@@ -272,23 +227,23 @@ def _has_room(count: int, total: int, limits: Limits) -> bool:
     return count < limits.max_messages and total <= limits.max_bytes
 
 
-def _done(connection: sqlite3.Connection, mailbox: Mailbox) -> Iterator[tuple[int, int]]:
+def _done(db: Connection, mailbox: Mailbox) -> Iterator[tuple[int, int]]:
     """Yield id and size of messages that a group has acked and none has yet to get, by id."""
-    bounds = connection.execute(
+    bounds = db.execute(
         "SELECT min(start), min(critical), min(urgent), min(normal) FROM groups WHERE mailbox=?",
         (mailbox.id,),
     ).fetchone()
     start, *cursors = bounds
     if start is None:
         return
-    done = connection.execute(
+    done = db.execute(
         "SELECT msg_id, size, priority FROM messages m WHERE mailbox=? AND msg_id>=? AND msg_id<?"
         " AND msg_id<CASE priority WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END AND NOT EXISTS ("
         "SELECT 1 FROM leases l WHERE l.mailbox=m.mailbox AND l.msg_id=m.msg_id)"
         " ORDER BY msg_id",
         (mailbox.id, max(start, mailbox.evict_from), max(cursors), *cursors),
     )
-    leased = groups.LeasedInBatches(connection, mailbox.id, max(start, mailbox.evict_from))
+    leased = groups.LeasedInBatches(db, mailbox.id, max(start, mailbox.evict_from))
     for msg_id, size, lane in done:
         # What was passed over is not looked at again until an ACK or a reset says so.
         mailbox.evict_from = msg_id
@@ -298,22 +253,16 @@ def _done(connection: sqlite3.Connection, mailbox: Mailbox) -> Iterator[tuple[in
 
 
 class Full(MailboxFull):
-    """A mailbox is full, and was searched in vain for what may make room.
-
-    Args:
-        text: What the sender is told.
-        mailbox_id: The mailbox.
-        evict_from: No message below this one can make room, as it was found.
-    """
+    """A full mailbox in which no message below ``evict_from`` can make room."""
 
     def __init__(self, text: str, mailbox_id: int, evict_from: int) -> None:
         super().__init__(text)
         self._mailbox_id = mailbox_id
         self._evict_from = evict_from
 
-    def remember(self, connection: sqlite3.Connection) -> None:
-        """Write down what the refused SEND has found, so that the next one is quick."""
-        connection.execute(
+    def remember(self, db: Connection) -> None:
+        """Write down the result of the search, so that the next SEND is quick."""
+        db.execute(
             "UPDATE mailboxes SET evict_from=:found WHERE id=:id AND evict_from<:found",
             {"found": self._evict_from, "id": self._mailbox_id},
         )

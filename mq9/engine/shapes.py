@@ -179,18 +179,11 @@ WHOLES: Shape = tuple_of(WHOLE)
 
 
 class Field(NamedTuple):
-    """A field of a record.
+    """A field of a record."""
 
-    Attributes:
-        name: Its name in the class and in the bytes, which is never given to another field.
-        shape: What it holds.
-        default: What it holds where it is left out, which never changes, even when the class gets
-            another default. None can be held only where it is that.
-    """
-
-    name: str
+    name: str  # in the class and in the bytes; never given to another field
     shape: Shape
-    default: Any = NEEDED
+    default: Any = NEEDED  # never changes, even when that of the class does
 
 
 def optional(name: str, shape: Shape) -> Field:
@@ -199,11 +192,7 @@ def optional(name: str, shape: Shape) -> Field:
 
 
 class Record:
-    """How the instances of a class are written and read; it is a shape.
-
-    What is read is not checked as a request is: it was when it was made, perhaps by rules that have
-    changed since.
-    """
+    """The shape of a class's instances; reading checks no rules of requests, which may change."""
 
     def __init__(self, kind: type[Any], *fields: Field) -> None:
         self.kind = kind
@@ -215,11 +204,7 @@ class Record:
         self._is_tuple = issubclass(kind, tuple)
 
     def write(self, one: Any) -> dict[str, Any]:
-        """Return the fields that do not hold their default.
-
-        Raises:
-            Misfit: It is not an instance, or what a field holds is not of its shape.
-        """
+        """Return the fields that do not hold their default; raises Misfit."""
         if type(one) is not self.kind:
             raise misfit(one, f"of the class {self.kind.__name__}")
         plain = {}
@@ -233,12 +218,7 @@ class Record:
         return plain
 
     def read(self, plain: Any) -> Any:
-        """Return the instance with these fields.
-
-        Raises:
-            Misfit: There is a field that is not known, one that is needed is missing, or what one
-                holds is not of its shape.
-        """
+        """Return the instance with these fields; raises Misfit."""
         if type(plain) is not dict:
             raise misfit(plain, "a map of fields")
         values = self._defaults.copy()
@@ -262,22 +242,14 @@ class Record:
 
 
 class Kinds:
-    """The shape of what is of one of several classes: a map of its name to its fields.
-
-    Args:
-        records: Of each class its name, which is never given to another one.
-    """
+    """The shape of an instance of one of several classes: a map of its name to its fields."""
 
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._read = {name: record.read for name, record in records.items()}
         self._written = {record.kind: (name, record.write) for name, record in records.items()}
 
     def write(self, one: Any) -> dict[str, Any]:
-        """Return the name and the fields.
-
-        Raises:
-            Misfit: It is of none of the classes, or what a field holds is not of its shape.
-        """
+        """Return the name and the fields; raises Misfit."""
         if type(one) not in self._written:
             raise Misfit(f"{type(one).__name__} has no name here")
         name, write = self._written[type(one)]
@@ -287,11 +259,7 @@ class Kinds:
             raise Misfit(f"{name}: {error}") from None
 
     def read(self, plain: Any) -> Any:
-        """Return the instance again.
-
-        Raises:
-            Misfit: The name is not known, or the fields are not those of that class.
-        """
+        """Return the instance again; raises Misfit."""
         if type(plain) is not dict or len(plain) != 1:
             raise misfit(plain, "a map of a name to fields")
         [(name, fields)] = plain.items()

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import fields
 from hashlib import blake2b
 from importlib import resources
+from sqlite3 import Connection
 from typing import NamedTuple
 
 from mq9 import engine
@@ -69,56 +70,43 @@ FUTURE = {
 
 
 class Position(NamedTuple):
-    """How far the state has come.
+    """How far the state has come."""
 
-    Attributes:
-        applied: The number of the last entry; 0 before the first.
-        now_ms: When that happened, in milliseconds since the Unix epoch.
-    """
-
-    applied: int
-    now_ms: int
+    applied: int  # the number of the last entry; 0 before the first
+    now_ms: int  # when that happened
 
 
-def position(connection: sqlite3.Connection) -> Position:
+def position(db: Connection) -> Position:
     """Return how far the state has come."""
-    return Position(*connection.execute("SELECT applied, now_ms FROM state").fetchone())
+    return Position(*db.execute("SELECT applied, now_ms FROM state").fetchone())
 
 
-def position_and_limits(connection: sqlite3.Connection) -> tuple[Position, Limits]:
+def position_and_limits(db: Connection) -> tuple[Position, Limits]:
     """Return how far the state has come, and what the broker takes, in one step."""
-    applied, now_ms, *values = connection.execute(
+    applied, now_ms, *values = db.execute(
         f"SELECT applied, now_ms, {_LIMIT_COLUMNS} FROM state"  # noqa: S608  # constant columns
     ).fetchone()
     return Position(applied, now_ms), Limits(*values)
 
 
-def move(connection: sqlite3.Connection, to: Position) -> None:
+def move(db: Connection, to: Position) -> None:
     """Note how far the state has come."""
-    connection.execute("UPDATE state SET applied=?, now_ms=?", to)
+    db.execute("UPDATE state SET applied=?, now_ms=?", to)
 
 
-def set_limits(
-    connection: sqlite3.Connection, call: Call[SetLimits], _now: int, _limits: Limits
-) -> None:
+def set_limits(db: Connection, call: Call[SetLimits], _now: int, _limits: Limits) -> None:
     """Set what the broker takes."""
     columns = ", ".join(f"{name}=?" for name in _LIMITS)
     values = [getattr(call.request.limits, name) for name in _LIMITS]
-    connection.execute(f"UPDATE state SET {columns}", values)  # noqa: S608  # constant columns
+    db.execute(f"UPDATE state SET {columns}", values)  # noqa: S608  # constant columns
 
 
-def digest(connection: sqlite3.Connection) -> str:
-    """Return the digest of the state, as 32 hexadecimal digits.
-
-    It reads the whole state, and keeps one row of it in memory at a time.
-
-    Args:
-        connection: The database, inside a transaction.
-    """
+def digest(db: Connection) -> str:
+    """Return the digest of the state, as 32 hexadecimal digits; it reads one row at a time."""
     digested = blake2b(digest_size=_BYTES)
     for name, select in _selects():
         digested.update(name)
-        for row in connection.execute(select):
+        for row in db.execute(select):
             # `ascii` escapes by rules of its own, where `repr` asks Python's Unicode tables.
             digested.update(ascii(row).encode())
     return digested.hexdigest()
@@ -128,22 +116,19 @@ def digest(connection: sqlite3.Connection) -> str:
 def _selects() -> tuple[tuple[bytes, str], ...]:
     """Return a name of each table of the state with its columns, and what selects its rows."""
     schema = resources.files(engine).joinpath("schema.sql").read_text("utf-8")
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(schema)
-        selects = [_select(connection, table) for table in sorted(STATE)]
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(schema)
+        selects = [_select(db, table) for table in sorted(STATE)]
     # The ids that will be given next are part of the state: they are never used again.
     counters = ",".join(f"'{table}'" for table in STATE)
     given = f"SELECT name, seq FROM sqlite_sequence WHERE name IN ({counters}) ORDER BY name"  # noqa: S608  # our own names
     return (*selects, (b"sqlite_sequence", given))
 
 
-def _select(connection: sqlite3.Connection, table: str) -> tuple[bytes, str]:
-    """Return the name, and what selects the rows in the order of the primary key.
-
-    The columns are in the order of their names, since those of a migrated file stand in another
-    one. Where there is no primary key, rows are in the order of all of them.
-    """
-    columns = connection.execute(
+def _select(db: Connection, table: str) -> tuple[bytes, str]:
+    """Return a table's name and a SELECT of its rows by primary key, else by all columns."""
+    # Columns by name: those of a migrated file stand in another order.
+    columns = db.execute(
         "SELECT name, pk FROM pragma_table_info(?) ORDER BY name", (table,)
     ).fetchall()
     key = sorted((place, name) for name, place in columns if place)
@@ -153,30 +138,21 @@ def _select(connection: sqlite3.Connection, table: str) -> tuple[bytes, str]:
     return f"{table}({names})".encode(), select
 
 
-def set_time(connection: sqlite3.Connection, now_ms: int) -> None:
-    """Set the time of a state.
-
-    Ahead, nothing but the time is set: what is over by then ends when it is looked at next. Back,
-    everything that is stored stays; nothing has happened in the future, and what is to come is no
-    further away than it was when it began.
-
-    Args:
-        connection: The database, inside a transaction.
-        now_ms: The time, in milliseconds since the Unix epoch.
-    """
-    applied, was_ms = position(connection)
-    move(connection, Position(applied + 1, now_ms))
+def set_time(db: Connection, now_ms: int) -> None:
+    """Set the time of a state; back, so that nothing stored is over or waits longer than it did."""
+    applied, was_ms = position(db)
+    move(db, Position(applied + 1, now_ms))
     if now_ms >= was_ms:
         return
     values = {"now": now_ms, "back": was_ms - now_ms}
     for (table, column), limit in FUTURE.items():  # before the sending is changed
-        connection.execute(
+        db.execute(
             f"UPDATE {table} SET {column}={limit} WHERE {column} > {limit}",  # noqa: S608  # constant
             values,
         )
     for table, columns in PAST.items():
         for column in columns:
-            connection.execute(
+            db.execute(
                 f"UPDATE {table} SET {column}=:now WHERE {column} > :now",  # noqa: S608  # constant
                 values,
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-import sqlite3
 from dataclasses import dataclass, replace
+from sqlite3 import Connection
 
 import orjson
 
@@ -36,9 +36,9 @@ _MOST_GROUPS = 100
 _THERE = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # a mailbox b
 
 
-def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> MailboxStatus:
+def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
     """Describe a mailbox."""
-    mailbox = messages.current(connection, call.address, now)
+    mailbox = messages.current(db, call.address, now)
     group_name, msg_id, actor = call.request.group_name, call.request.msg_id, call.actor
     creator = actor.owner or mailbox.creator
     rights = {
@@ -57,10 +57,10 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
         stored=mailbox.messages - mailbox.delayed,
         stored_bytes=mailbox.bytes,
         delayed=mailbox.delayed,
-        next_due=_seconds(messages.next_due(connection, mailbox)),
+        next_due=_seconds(messages.next_due(db, mailbox)),
         removed=Removed(mailbox.expired, mailbox.replaced, mailbox.deleted, mailbox.evicted),
-        group=_group(connection, mailbox, group_name, now) if group_name is not None else None,
-        message=_history(connection, mailbox, msg_id, now) if msg_id is not None else None,
+        group=_group(db, mailbox, group_name, now) if group_name is not None else None,
+        message=_history(db, mailbox, msg_id, now) if msg_id is not None else None,
         own=None if actor.agent is None else actor.agent == creator,
         send_policy=SendPolicy(mailbox.send_policy),
         enforced=actor.is_known,
@@ -68,25 +68,25 @@ def status(connection: sqlite3.Connection, call: Call[Status], now: int) -> Mail
     )
 
 
-def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) -> Waiting:
+def why_empty(db: Connection, call: Call[WhyEmpty], now: int) -> Waiting:
     """Say why a FETCH found nothing."""
-    mailbox = messages.current(connection, call.address, now)
+    mailbox = messages.current(db, call.address, now)
     group_name = call.request.group_name
     stored = mailbox.messages - mailbox.delayed
-    group = None if group_name is None else groups.find(connection, mailbox, group_name, now)
+    group = None if group_name is None else groups.find(db, mailbox, group_name, now)
     start = call.request.position if group is None else group.start
-    concerning = _concerning(connection, mailbox, stored, start)
+    concerning = _concerning(db, mailbox, stored, start)
     leased: tuple[Leased, ...] = ()
     acked = moved = 0
     if group is not None:
-        outstanding, _, leased = _leases(connection, group, now)
-        moved = _moved(connection, group)
-        fresh = sum(messages.count_by_lane(connection, mailbox, group.cursors))
+        outstanding, _, leased = _leases(db, group, now)
+        moved = _moved(db, group)
+        fresh = sum(messages.count_by_lane(db, mailbox, group.cursors))
         acked = concerning - outstanding - fresh - moved
     return Waiting(
         stored=stored,
         delayed=mailbox.delayed,
-        next_due=_seconds(messages.next_due(connection, mailbox)),
+        next_due=_seconds(messages.next_due(db, mailbox)),
         leased=leased,
         acked=acked,
         skipped=stored - concerning,
@@ -94,18 +94,16 @@ def why_empty(connection: sqlite3.Connection, call: Call[WhyEmpty], now: int) ->
     )
 
 
-def count_unread(
-    connection: sqlite3.Connection, call: Call[CountUnread], now: int
-) -> Unread | None:
+def count_unread(db: Connection, call: Call[CountUnread], now: int) -> Unread | None:
     """Count what a group could be given; None when the mailbox is not there."""
-    if mailboxes.look(connection, call.address, now) is None:
+    if mailboxes.look(db, call.address, now) is None:
         return None
-    mailbox = messages.current(connection, call.address, now)
-    group = groups.find(connection, mailbox, call.request.group_name, now)
+    mailbox = messages.current(db, call.address, now)
+    group = groups.find(db, mailbox, call.request.group_name, now)
     if group is None:
-        return _never_read(connection, mailbox)
-    counted = messages.count_by_lane(connection, mailbox, group.cursors)
-    free = connection.execute(
+        return _never_read(db, mailbox)
+    counted = messages.count_by_lane(db, mailbox, group.cursors)
+    free = db.execute(
         f"SELECT priority, count(*) FROM {groups.LEASES}"  # noqa: S608  # constant text
         " WHERE group_id=? AND (until_ms IS NULL OR until_ms<=?) GROUP BY priority",
         (group.id, now),
@@ -115,27 +113,23 @@ def count_unread(
     return Unread(*counted)
 
 
-def _never_read(connection: sqlite3.Connection, mailbox: Mailbox) -> Unread:
+def _never_read(db: Connection, mailbox: Mailbox) -> Unread:
     """Count what a group could be given that is not there, and so counts as ``earliest``."""
-    return Unread(*messages.count_by_lane(connection, mailbox, [0] * len(PRIORITIES)))
+    return Unread(*messages.count_by_lane(db, mailbox, [0] * len(PRIORITIES)))
 
 
 _MOST_BACKLOG = 1_000  # messages that are counted
 
 
-def backlog(connection: sqlite3.Connection, address: str, actor: Actor, now: int) -> int | None:
-    """Count what waits for the group that is called like its mailbox, up to a thousand.
-
-    Returns:
-        The count; None when the mailbox is not there, or is not the actor's to read.
-    """
-    mailbox = mailboxes.look(connection, address, now)
+def backlog(db: Connection, address: str, actor: Actor, now: int) -> int | None:
+    """Count what waits for the group that is called like its mailbox, up to a thousand."""
+    mailbox = mailboxes.look(db, address, now)
     if mailbox is None or not (actor.owns(address) or mailbox.may_look(actor)):
         return None
-    group = groups.find(connection, mailbox, address, now)
+    group = groups.find(db, mailbox, address, now)
     count = 0
     for lane, cursor in enumerate(group.cursors if group is not None else [0, 0, 0]):
-        (fresh,) = connection.execute(
+        (fresh,) = db.execute(
             "SELECT count(*) FROM (SELECT 1 FROM messages m"  # noqa: S608  # constant text
             " WHERE mailbox=:mailbox AND priority=:lane AND msg_id>=:cursor"
             f" AND {_LIVE} LIMIT :most)",
@@ -149,7 +143,7 @@ def backlog(connection: sqlite3.Connection, address: str, actor: Actor, now: int
         ).fetchone()
         count += fresh
     if group is not None:
-        (held,) = connection.execute(
+        (held,) = db.execute(
             f"SELECT count(*) FROM (SELECT 1 FROM {groups.LEASES} WHERE group_id=? LIMIT ?)",  # noqa: S608  # constant text
             (group.id, _MOST_BACKLOG),
         ).fetchone()
@@ -157,15 +151,15 @@ def backlog(connection: sqlite3.Connection, address: str, actor: Actor, now: int
     return min(count, _MOST_BACKLOG)
 
 
-def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int) -> GroupStatus:
-    group = groups.find(connection, mailbox, name, now)
+def _group(db: Connection, mailbox: Mailbox, name: str, now: int) -> GroupStatus:
+    group = groups.find(db, mailbox, name, now)
     if group is None:
-        return GroupStatus(name, exists=False, pending=_never_read(connection, mailbox))
-    fresh = messages.count_by_lane(connection, mailbox, group.cursors)
-    outstanding, free, leased = _leases(connection, group, now)
+        return GroupStatus(name, exists=False, pending=_never_read(db, mailbox))
+    fresh = messages.count_by_lane(db, mailbox, group.cursors)
+    outstanding, free, leased = _leases(db, group, now)
     stored = mailbox.messages - mailbox.delayed
-    concerning = _concerning(connection, mailbox, stored, group.start)
-    moved = _moved(connection, group)
+    concerning = _concerning(db, mailbox, stored, group.start)
+    moved = _moved(db, group)
     return GroupStatus(
         name,
         exists=True,
@@ -176,11 +170,9 @@ def _group(connection: sqlite3.Connection, mailbox: Mailbox, name: str, now: int
     )
 
 
-def _moved(connection: sqlite3.Connection, group: Group) -> int:
+def _moved(db: Connection, group: Group) -> int:
     """Count the stored messages that a group has moved to another mailbox."""
-    (count,) = connection.execute(
-        "SELECT count(*) FROM moves WHERE group_id=?", (group.id,)
-    ).fetchone()
+    (count,) = db.execute("SELECT count(*) FROM moves WHERE group_id=?", (group.id,)).fetchone()
     return int(count)
 
 
@@ -188,11 +180,11 @@ def _seconds(instant: int | None) -> float | None:
     return None if instant is None else instant / 1000
 
 
-def _concerning(connection: sqlite3.Connection, mailbox: Mailbox, stored: int, start: int) -> int:
+def _concerning(db: Connection, mailbox: Mailbox, stored: int, start: int) -> int:
     """Count what is stored from the first msg_id on that concerns a group."""
     if start == 0:
         return stored
-    return sum(messages.count_by_lane(connection, mailbox, [start] * len(PRIORITIES)))
+    return sum(messages.count_by_lane(db, mailbox, [start] * len(PRIORITIES)))
 
 
 _FREE = ",".join(
@@ -209,26 +201,18 @@ _LEASES = (
 )
 
 
-def _leases(
-    connection: sqlite3.Connection, group: Group, now: int
-) -> tuple[int, list[int], tuple[Leased, ...]]:
-    """Look at the leases of a group, at each of them once.
-
-    Returns:
-        How many there are, how many of each lane are over, and who holds the others.
-    """
-    count, *free, holders = connection.execute(
+def _leases(db: Connection, group: Group, now: int) -> tuple[int, list[int], tuple[Leased, ...]]:
+    """Look at the leases of a group, at each of them once."""
+    count, *free, holders = db.execute(
         _LEASES, {"group": group.id, "now": now, "most": _MOST_HOLDERS}
     ).fetchone()
     leased = (Leased(holder, held, end / 1000) for holder, held, end in orjson.loads(holders))
     return count, free, tuple(leased)
 
 
-def _history(
-    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
-) -> MessageHistory:
+def _history(db: Connection, mailbox: Mailbox, msg_id: int, now: int) -> MessageHistory:
     """Tell what happened to a message."""
-    stored = connection.execute(
+    stored = db.execute(
         "SELECT sent_ms, visible_ms, priority, expires_ms, key, moved FROM messages"
         " WHERE mailbox=? AND msg_id=?",
         (mailbox.id, msg_id),
@@ -245,11 +229,11 @@ def _history(
             priority=PRIORITIES[lane],
             key=key,
             moved=None if moved is None else Moved(**orjson.loads(moved)),
-            groups=_standings(connection, mailbox, msg_id, lane, now),
+            groups=_standings(db, mailbox, msg_id, lane, now),
         )
     if msg_id >= mailbox.next_msg_id:
         return MessageHistory(msg_id=msg_id, state="unassigned")
-    tombstone = connection.execute(
+    tombstone = db.execute(
         "SELECT reason, removed_ms, sent_ms, visible_ms, priority, replaced_by FROM tombstones"
         " WHERE mailbox=? AND msg_id=?",
         (mailbox.id, msg_id),
@@ -266,7 +250,7 @@ def _history(
         expires=removed_ms / 1000 if reason == "expired" else None,
         priority=PRIORITIES[lane],
         replaced_by=replaced_by,
-        groups=_last_seen(connection, mailbox, msg_id, now),
+        groups=_last_seen(db, mailbox, msg_id, now),
     )
 
 
@@ -279,8 +263,8 @@ class _Group:
     cursors: tuple[int, int, int]
 
 
-def _known_groups(connection: sqlite3.Connection, mailbox: Mailbox, now: int) -> list[_Group]:
-    rows = connection.execute(
+def _known_groups(db: Connection, mailbox: Mailbox, now: int) -> list[_Group]:
+    rows = db.execute(
         "SELECT id, name, start, first_reply, critical, urgent, normal FROM groups"
         " WHERE mailbox=? AND used_ms>? ORDER BY name LIMIT ?",
         (mailbox.id, now - groups.FORGOTTEN_MS, _MOST_GROUPS),
@@ -289,11 +273,11 @@ def _known_groups(connection: sqlite3.Connection, mailbox: Mailbox, now: int) ->
 
 
 def _standings(
-    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, lane: int, now: int
+    db: Connection, mailbox: Mailbox, msg_id: int, lane: int, now: int
 ) -> tuple[Standing, ...]:
     standings = (
-        _standing(connection, mailbox, group, msg_id, lane, now)
-        for group in _known_groups(connection, mailbox, now)
+        _standing(db, mailbox, group, msg_id, lane, now)
+        for group in _known_groups(db, mailbox, now)
     )
     return tuple(
         one
@@ -303,14 +287,9 @@ def _standings(
 
 
 def _standing(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    group: _Group,
-    msg_id: int,
-    lane: int,
-    now: int,
+    db: Connection, mailbox: Mailbox, group: _Group, msg_id: int, lane: int, now: int
 ) -> Standing:
-    lease = _lease(connection, mailbox, group, msg_id)
+    lease = _lease(db, mailbox, group, msg_id)
     holder, until_ms, deliveries = lease or (None, None, 0)
     if until_ms is not None and until_ms > now:
         return Standing(
@@ -325,11 +304,11 @@ def _standing(
             group_name=group.name,
             state="pending",
             deliveries=deliveries,
-            ahead=_count_ahead(connection, mailbox, group, msg_id, lane, now),
+            ahead=_count_ahead(db, mailbox, group, msg_id, lane, now),
         )
     if msg_id < group.start:
         return Standing(group_name=group.name, state="skipped")
-    row = connection.execute(
+    row = db.execute(
         "SELECT target, copy, moved FROM moves WHERE group_id=? AND msg_id=?", (group.id, msg_id)
     ).fetchone()
     if row is None:
@@ -345,16 +324,16 @@ def _standing(
 
 
 def _lease(
-    connection: sqlite3.Connection, mailbox: Mailbox, group: _Group, msg_id: int
+    db: Connection, mailbox: Mailbox, group: _Group, msg_id: int
 ) -> tuple[str | None, int | None, int] | None:
     """Return who got a stored message, until when, and how often the group was given it."""
-    lease: tuple[str | None, int | None, int] | None = connection.execute(
+    lease: tuple[str | None, int | None, int] | None = db.execute(
         "SELECT holder, until_ms, deliveries FROM leases WHERE group_id=? AND msg_id=?",
         (group.id, msg_id),
     ).fetchone()
     if lease is None:
         batch = groups.batch_of_message(
-            connection, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
+            db, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
         )
         if batch is not None and batch.until_ms is not None:
             lease = batch.consumer, batch.until_ms, 1
@@ -362,45 +341,38 @@ def _lease(
 
 
 def _count_ahead(
-    connection: sqlite3.Connection,
-    mailbox: Mailbox,
-    group: _Group,
-    msg_id: int,
-    lane: int,
-    now: int,
+    db: Connection, mailbox: Mailbox, group: _Group, msg_id: int, lane: int, now: int
 ) -> int:
     """Count what the group would be given before a message."""
-    (ahead,) = connection.execute(
+    (ahead,) = db.execute(
         f"SELECT count(*) FROM {groups.LEASES} WHERE group_id=?"  # noqa: S608  # constant text
         " AND (until_ms IS NULL OR until_ms<=?)"
         " AND (priority, msg_id)<(?, ?)",
         (group.id, now, lane, msg_id),
     ).fetchone()
-    ahead += sum(messages.count_by_lane(connection, mailbox, group.cursors[:lane]))
+    ahead += sum(messages.count_by_lane(db, mailbox, group.cursors[:lane]))
     cursor = group.cursors[lane]
     if msg_id > cursor:
-        ahead += messages.count_stored(connection, mailbox, lane, cursor)
-        ahead -= messages.count_stored(connection, mailbox, lane, msg_id)
+        ahead += messages.count_stored(db, mailbox, lane, cursor)
+        ahead -= messages.count_stored(db, mailbox, lane, msg_id)
     return int(ahead)
 
 
-def _last_seen(
-    connection: sqlite3.Connection, mailbox: Mailbox, msg_id: int, now: int
-) -> tuple[Standing, ...]:
+def _last_seen(db: Connection, mailbox: Mailbox, msg_id: int, now: int) -> tuple[Standing, ...]:
     """Tell which groups were given a message that was removed, as long as that is remembered."""
     standings = []
-    for group in _known_groups(connection, mailbox, now):
-        deliveries, acked = connection.execute(
+    for group in _known_groups(db, mailbox, now):
+        deliveries, acked = db.execute(
             "SELECT max(count), max(acked OR acked_by IS NOT NULL) FROM deliveries"
             " WHERE group_id=? AND msg_id=? AND previous IS NULL",
             (group.id, msg_id),
         ).fetchone()
-        moved = connection.execute(
+        moved = db.execute(
             "SELECT moved_to, moved_as FROM deliveries"
             " WHERE group_id=? AND msg_id=? AND moved_to IS NOT NULL ORDER BY reply DESC LIMIT 1",
             (group.id, msg_id),
         ).fetchone()
-        for batch in groups.batches_ever_of_message(connection, mailbox.id, group.id, msg_id):
+        for batch in groups.batches_ever_of_message(db, mailbox.id, group.id, msg_id):
             deliveries, acked = deliveries or 1, acked or batch.acked_by is not None
         if deliveries is not None:
             state = "acked" if acked else "delivered"
@@ -411,42 +383,42 @@ def _last_seen(
     return tuple(standings)
 
 
-def look(connection: sqlite3.Connection, _call: Call[Look], _now: int) -> None:
+def look(db: Connection, _call: Call[Look], _now: int) -> None:
     """Read something small."""
-    connection.execute("SELECT 1 FROM mailboxes LIMIT 1").fetchone()
+    db.execute("SELECT 1 FROM mailboxes LIMIT 1").fetchone()
 
 
-def count_all(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -> Totals:
+def count_all(db: Connection, _call: Call[CountAll], now: int) -> Totals:
     """Count everything, but for what has expired and was not removed yet, give or take messages."""
     at: dict[str, int | str] = {
         "now": now,
         "unused": now - groups.FORGOTTEN_MS,
         "redrive": REDRIVE_GROUP,
     }
-    mailbox_count, count, delayed, size = connection.execute(
+    mailbox_count, count, delayed, size = db.execute(
         "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(delayed), 0),"  # noqa: S608  # constant text
         f" coalesce(sum(bytes), 0) FROM mailboxes b WHERE {_THERE}",
         at,
     ).fetchone()
-    (agent_count,) = connection.execute(
+    (agent_count,) = db.execute(
         "SELECT count(*) FROM agents WHERE expires_ms IS NULL OR expires_ms>:now", at
     ).fetchone()
     known = f"groups g JOIN mailboxes b ON b.id=g.mailbox WHERE g.used_ms>:unused AND {_THERE}"
-    (group_count,) = connection.execute(
+    (group_count,) = db.execute(
         f"SELECT count(*) FROM {known}",  # noqa: S608  # constant text
         at,
     ).fetchone()
-    *removed, dropped = connection.execute(
+    *removed, dropped = db.execute(
         "SELECT s.expired+sum(m.expired), s.replaced+sum(m.replaced), s.deleted+sum(m.deleted),"
         " s.evicted+sum(m.evicted), s.dropped FROM state s, (SELECT expired, replaced, deleted,"
         " evicted FROM mailboxes UNION ALL SELECT 0, 0, 0, 0) m"
     ).fetchone()
-    leases = (_leases_of_source(connection, source, at) for source in groups.SOURCES)
+    leases = (_leases_of_source(db, source, at) for source in groups.SOURCES)
     held, *free = map(sum, zip(*leases, strict=True))
     backlog = []
     for lane, (priority, again) in enumerate(zip(PRIORITIES, free, strict=True)):
         waiting = messages.stored_from("b.id", "b.next_msg_id", str(lane), f"g.{priority.value}")
-        (fresh,) = connection.execute(
+        (fresh,) = db.execute(
             f"SELECT coalesce(sum({waiting}), 0) FROM {known} AND g.name<>:redrive",  # noqa: S608  # constant names
             at,
         ).fetchone()
@@ -465,11 +437,9 @@ def count_all(connection: sqlite3.Connection, _call: Call[CountAll], now: int) -
     )
 
 
-def _leases_of_source(
-    connection: sqlite3.Connection, source: str, at: dict[str, int | str]
-) -> tuple[int, ...]:
+def _leases_of_source(db: Connection, source: str, at: dict[str, int | str]) -> tuple[int, ...]:
     """Count leases that run and, of each priority, those that are over."""
-    counted: tuple[int, ...] = connection.execute(
+    counted: tuple[int, ...] = db.execute(
         "SELECT coalesce(sum(l.until_ms>:now AND l.holder<>''), 0),"  # noqa: S608  # constant text
         + ",".join(
             " coalesce(sum((l.until_ms IS NULL OR l.until_ms<=:now) AND g.name<>:redrive"

@@ -16,9 +16,7 @@ from mq9 import InvalidRequest, Mq9Client, Mq9Error
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.clock import SteadyClock
-from mq9.discovery.embeddings import (
-    Unusable,
-)
+from mq9.discovery.embeddings import Unusable
 from mq9.discovery.index import AGENT_INDEX
 from mq9.discovery.semantic_index import SemanticIndex
 from mq9.engine.commands import Limits

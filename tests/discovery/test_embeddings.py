@@ -7,11 +7,7 @@ import sys
 import pytest
 
 from mq9 import InvalidRequest, Mq9Client
-from mq9.discovery.embeddings import (
-    WordLlamaEmbeddings,
-    checked,
-    model_of,
-)
+from mq9.discovery.embeddings import WordLlamaEmbeddings, checked, model_of
 
 from .agents import Topics, found, register
 

@@ -120,8 +120,7 @@ def test_a_large_state_takes_no_more_memory(connection):
     for number in range(200):
         fill(connection, "messages")
         connection.execute(
-            "UPDATE messages SET mailbox=?, payload=zeroblob(50000) WHERE mailbox=1",
-            (number + 2,),
+            "UPDATE messages SET mailbox=?, payload=zeroblob(50000) WHERE mailbox=1", (number + 2,)
         )
     tracemalloc.start()
     try:

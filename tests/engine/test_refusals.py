@@ -83,10 +83,7 @@ def test_what_is_refused_leaves_nothing_behind_among_others(connection, other):
 
 
 def test_sends_that_are_refused_leave_nothing_behind_among_others(connection, other):
-    made = [
-        call(requests.CreateMailbox),
-        call(SetLimits, limits=Limits(max_messages=4, max_ids=3)),
-    ]
+    made = [call(requests.CreateMailbox), call(SetLimits, limits=Limits(max_messages=4, max_ids=3))]
     sent = [
         call(requests.Send, id="one", payload=b"1"),
         call(requests.Send, id="one", payload=b"2"),
