@@ -24,13 +24,7 @@ def main() -> None:
 
 
 def run_program(name: str, load: Callable[[], Callable[..., Any]], extra: str) -> None:
-    """Run a program, and exit; where a module is missing, say which extra installs it.
-
-    Args:
-        name: What the program is called.
-        load: Imports and returns the program.
-        extra: The extra that installs what it imports.
-    """
+    """Run a program, and exit; where a module is missing, say which extra installs it."""
     try:
         _prepare_output()
         with needing(extra, "the command line"):
@@ -65,15 +59,7 @@ class MissingExtra(InvalidRequest):
 
 @contextmanager
 def needing(extra: str, what: str) -> Iterator[None]:
-    """Blame a module that is missing while inside on an extra.
-
-    Args:
-        extra: The extra that installs what is imported.
-        what: What needs it, as the error is to say.
-
-    Raises:
-        MissingExtra: A module is missing that no installation has by itself.
-    """
+    """Blame a module that is missing while inside on an extra."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -32,12 +32,7 @@ async def demo(call: Call) -> int:
 
 
 async def play(say: Say, clock: Clock) -> None:
-    """Run the demo.
-
-    Args:
-        say: Is told each step.
-        clock: The clock of their broker.
-    """
+    """Run the demo."""
     broker = EmbeddedBroker.in_memory(clock)
 
     async def release() -> None:

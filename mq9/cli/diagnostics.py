@@ -28,19 +28,12 @@ PROBLEM = "problem"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked, and the result.
-
-    Attributes:
-        name: What was checked.
-        state: ``ok``, ``warning`` or ``problem``.
-        text: What was seen.
-        advice: What to do about it; empty when nothing needs to be done.
-    """
+    """One thing that was checked, and the result."""
 
     name: str
-    state: str
+    state: str  # OK, WARNING or PROBLEM
     text: str
-    advice: str = ""
+    advice: str = ""  # empty when nothing needs to be done
 
 
 def ok(name: str, text: str) -> Check:
@@ -100,10 +93,6 @@ def check_file(path: Path, *, usable: bool) -> list[Check]:
 
     It is never opened: SQLite's locks belong to the process, and closing any descriptor of the file
     would drop those of a broker that runs in it.
-
-    Args:
-        path: The file.
-        usable: Whether it is the broker's; of another's nothing is advised but to leave it alone.
     """
     try:
         status = path.stat()
@@ -148,13 +137,7 @@ def _disk(path: Path) -> Check:
 
 
 def check_port(name: str, number: int, option: str) -> Check:
-    """Check whether a server could listen on a port of this machine.
-
-    Args:
-        name: What it would serve there.
-        number: The port.
-        option: What chooses another one.
-    """
+    """Check whether a server could listen on a port of this machine."""
     where = f"127.0.0.1:{number}"
     with socket.socket() as listener:
         if os.name == "posix":  # as asyncio's servers do: a connection that lingers is no obstacle
@@ -206,12 +189,7 @@ _TOP_LEVEL = re.compile(rf"^({'|'.join(NAMES)})(?:$|/|\.[^/\n]*,)", re.MULTILINE
 
 
 def check_names(path: Sequence[str], here: Path) -> list[Check]:
-    """Look for other modules and packages of our names, and for other versions of ours.
-
-    Args:
-        path: Where Python looks for modules, in that order; an empty entry is ``here``.
-        here: The directory that Python looks in first, for a program or ``-m`` started there.
-    """
+    """Look for other modules and packages of our names, and for other versions of ours."""
     places = list(dict.fromkeys(str(Path(here, entry).resolve()) for entry in ("", *path)))
     root = Path(mq9.__file__).resolve().parents[1]
     installers = _installers()

@@ -73,12 +73,7 @@ async def doctor(
 
 
 async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
-    """Check what every program of ours needs: versions, names, the broker and its file.
-
-    Args:
-        call: Which broker.
-        packages: What has to be installed, beside what mq9 itself needs.
-    """
+    """Check what every program of ours needs: versions, names, the broker and its file."""
     checks = [
         *diagnostics.check_versions(packages),
         *diagnostics.check_names(sys.path, Path.cwd()),

@@ -54,13 +54,7 @@ _COLUMNS = ("ID", "FROM", "ASKED", "EXPIRES", "QUESTION", "ACTIONS", "ANSWERS")
 
 @dataclass(slots=True)
 class _Open:
-    """An open question.
-
-    Attributes:
-        message: The message that asks it.
-        question: What it asks.
-        sent: The answer that this person has sent; None if there is none.
-    """
+    """An open question."""
 
     message: Message
     question: MailedQuestion
@@ -188,11 +182,7 @@ async def reply(
 
 
 async def _message(client: Mq9Client, address: str, msg_id: int) -> Message:
-    """Return the message that is to be answered.
-
-    Raises:
-        MessageNotFound: It is not there; the text says what has taken its place.
-    """
+    """Return the message that is to be answered."""
     found = await client.query(address, msg_id=msg_id)
     if found:
         return found[0]
@@ -209,17 +199,12 @@ async def _message(client: Mq9Client, address: str, msg_id: int) -> Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answered:
-    """What became of an answer.
+    """What became of an answer."""
 
-    Attributes:
-        answered_as: Its number in the asker's mailbox; None for that of an earlier call.
-        outcome: What the asker says of it; ``unconfirmed`` while it says nothing; None if it never
-            does.
-        text: Why it was not accepted.
-    """
-
-    answered_as: int | None
-    outcome: AnswerOutcome | Literal["unconfirmed"] | None = None
+    answered_as: int | None  # message id at the asker; None if an earlier call sent it
+    outcome: AnswerOutcome | Literal["unconfirmed"] | None = (
+        None  # None if the asker sends no receipts
+    )
     text: str | None = None
 
 
@@ -271,11 +256,7 @@ async def _remove(client: Mq9Client, asked: Message) -> None:
 async def _wait_for_open(
     client: Mq9Client, mailbox: str, seconds: float
 ) -> tuple[list[_Open], bool]:
-    """Return the open questions, once there are any or the time is up, and whether there are more.
-
-    Raises:
-        MailboxNotFound: The mailbox is not there.
-    """
+    """Wait for open questions; return them, and whether there are more."""
     deadline_ms = client.clock.monotonic_ms() + round(seconds * 1000)
     answers = SentAnswers(client, await client.whoami())
     while True:
@@ -375,11 +356,7 @@ def _row(asked: _Open, now: float) -> tuple[str, ...]:
 def _answer(
     question: MailedQuestion, words: Sequence[str], args: Sequence[str], message: str | None
 ) -> Payload:
-    """Return the body of an answer.
-
-    Raises:
-        InvalidRequest: It does not fit the question.
-    """
+    """Return the body of an answer."""
     if question.actions:
         try:
             return {"decisions": _decisions(question.actions, words, list(args), message)}
@@ -409,12 +386,7 @@ def _shown(given: Payload) -> str:
 def _decisions(
     actions: Sequence[Action], words: Sequence[str], args: list[str], message: str | None
 ) -> list[dict[str, Any]]:
-    """Return a decision on each action.
-
-    Raises:
-        InvalidAnswer: They do not fit the actions.
-        InvalidRequest: An option is missing, is not needed or holds no JSON object.
-    """
+    """Return a decision on each action."""
     given: list[Any] = [{"type": word} for word in words]
     # Before anything is asked of the person it is said which decisions there may be.
     for number, one in enumerate(given):
@@ -462,15 +434,7 @@ _DEFAULT = "vi"
 
 
 def edit(text: str, suffix: str) -> str:
-    """Open a text in the editor that the environment names, and return what it was made.
-
-    Args:
-        text: What there is to begin with.
-        suffix: What the name of the file ends with, by which editors know its language.
-
-    Raises:
-        InvalidRequest: There is no such editor, or it says that it failed.
-    """
+    """Open a text in the editor that the environment names, and return what it was made."""
     editor = next((os.environ[one] for one in _VARIABLES if os.environ.get(one)), _DEFAULT)
     with tempfile.TemporaryDirectory(prefix="mq9-") as directory:
         path = Path(directory) / f"edit{suffix}"

@@ -33,11 +33,7 @@ _INT64 = 1 << 63
 
 
 def configure_by_variables(environment: Mapping[str, str]) -> None:
-    """Let a command log by ``MQ9_LOG_LEVEL``, ``warning`` by default, and ``MQ9_LOG_FORMAT``.
-
-    Raises:
-        InvalidRequest: A variable holds no level or format.
-    """
+    """Let a command log by ``MQ9_LOG_LEVEL``, ``warning`` by default, and ``MQ9_LOG_FORMAT``."""
     configure(
         environment.get("MQ9_LOG_LEVEL") or "warning",
         environment.get("MQ9_LOG_FORMAT") or "text",
@@ -49,14 +45,6 @@ def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> N
 
     The loggers below ``mq9`` log from ``level`` on, all others from warnings on. Called again, it
     replaces what it set up before; handlers of others stay.
-
-    Args:
-        level: One of ``LEVELS``, in any case.
-        log_format: One of ``FORMATS``.
-        stream: The stream to write to; standard error by default, whatever that is by then.
-
-    Raises:
-        InvalidRequest: There is no such level or format.
     """
     if level.lower() not in LEVELS:
         raise InvalidRequest(f"log_level: {shown(level)} is not one of {', '.join(LEVELS)}")
@@ -75,11 +63,7 @@ def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> N
 
 
 class _Handler(logging.Handler):
-    """The handler of a program.
-
-    Args:
-        stream: The stream to write to; standard error by default.
-    """
+    """The handler of a program."""
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()

@@ -44,13 +44,7 @@ async def why(
 
 
 def tell(status: MailboxStatus, message: MessageHistory, now: float) -> list[str]:
-    """Return what happened to a message as sentences.
-
-    Args:
-        status: The mailbox, and the group that was asked for.
-        message: The message, and where it stands with the groups to tell of.
-        now: The Unix time in seconds.
-    """
+    """Return what happened to a message as sentences."""
     if message.state in _UNHEARD_OF:
         return _unheard_of(status, message, now)
     sentences = [*_begin(status, message, now), *_end(status, message, now)]

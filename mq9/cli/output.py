@@ -31,26 +31,14 @@ class CannotWrite(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows to be shown below each other.
-
-    Attributes:
-        columns: What stands above them.
-        rows: As many cells in each.
-    """
+    """Rows to be shown below each other."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 class Output:
-    """Where a command prints to.
-
-    Args:
-        as_json: Whether a program reads it: then there is one document, and nothing else.
-        stream: Takes the answer; standard output by default.
-        notices: Takes what is said beside it; standard error by default.
-        is_terminal: Whether somebody looks at the answer; as ``stream`` says by default.
-    """
+    """Where a command prints to."""
 
     def __init__(
         self,
@@ -67,12 +55,7 @@ class Output:
         self._is_terminal = self._stream.isatty() if is_terminal is None else is_terminal
 
     def show(self, document: dict[str, Any], *parts: str | Table) -> None:
-        """Print the answer: ``document`` for programs, ``parts`` for people.
-
-        Raises:
-            PipeClosed: Nobody reads it any more.
-            CannotWrite: It cannot be written.
-        """
+        """Print the answer: ``document`` for programs, ``parts`` for people."""
         if self.as_json:
             if self._warnings:
                 document = {**document, "warnings": self._warnings}
@@ -167,12 +150,7 @@ def quoted(value: object) -> str:
 
 
 def as_json(document: Any, *, in_ascii: bool = False) -> str:
-    """Write a document as one line, in which everything prints.
-
-    Args:
-        document: What JSON can hold.
-        in_ascii: Whether to escape all other characters as well.
-    """
+    """Write a document as one line, in which everything prints."""
     text = json.dumps(document, ensure_ascii=in_ascii)
     if text.isprintable():
         return text

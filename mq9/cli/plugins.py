@@ -26,23 +26,14 @@ def names(group: str) -> set[str]:
 
 
 def load(group: str, name: str) -> Any:
-    """Load what an entry point names.
-
-    Raises:
-        InvalidRequest: No package has such an entry point, or several have.
-        MissingExtra: It needs a module that is not installed.
-    """
+    """Load what an entry point names."""
     entry = _find(group, name)
     with needing(name, f"{name}: it"):
         return entry.load()
 
 
 def summary(name: str) -> str:
-    """Return what a command does, or what its package lacks, in a sentence, without loading it.
-
-    Raises:
-        InvalidRequest: No package has such a command, or several have.
-    """
+    """Return what a command does, or what its package lacks, in a sentence, without loading it."""
     entry = _find(COMMANDS, name)
     try:
         with needing(name, f"{name}: it"):
@@ -52,11 +43,7 @@ def summary(name: str) -> str:
 
 
 def _alone(name: str) -> ModuleType:
-    """Return a module, loaded without the packages that it is in, which may need much more.
-
-    Raises:
-        ModuleNotFoundError: It is not there, or something that it imports.
-    """
+    """Return a module, loaded without the packages that it is in, which may need much more."""
     loaded = sys.modules.get(name)
     if loaded is not None:
         return loaded

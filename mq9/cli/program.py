@@ -31,13 +31,7 @@ _TIMEOUT = f"Seconds to wait for the broker.  [default: {DEFAULT_TIMEOUT_S:g}]"
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The options that every command takes, before its name or behind it.
-
-    Attributes:
-        url: The broker; None for the default.
-        as_json: Whether a program reads the output.
-        timeout: Seconds to wait for the broker.
-    """
+    """The options that every command takes, before its name or behind it."""
 
     url: str | None = None
     as_json: bool = False
@@ -54,13 +48,7 @@ class Common:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a command.
-
-    Attributes:
-        url: The broker; None for the default.
-        timeout: Seconds to wait for the broker.
-        out: Where to print to.
-    """
+    """One call of a command."""
 
     url: str | None
     timeout: float
@@ -91,12 +79,7 @@ class Call:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Mq9Client]:
-        """Connect to the broker while inside.
-
-        Raises:
-            Unreachable: It does not answer in time, or at all.
-            Unauthorized: It refused the credentials.
-        """
+        """Connect to the broker while inside."""
         client = Mq9Client(
             self.url, request_timeout=self.timeout, reconnect_attempts=1, reconnect_delay=0
         )
@@ -126,13 +109,7 @@ def _common_parameters() -> list[inspect.Parameter]:
 
 
 def register(app: typer.Typer, name: str, function: Callable[..., Awaitable[int]]) -> None:
-    """Make a coroutine function a command that takes the common options as well.
-
-    Args:
-        app: The program.
-        name: The command's name.
-        function: Is given a ``Call`` and its own arguments, and returns the exit code.
-    """
+    """Make a coroutine function a command that takes the common options as well."""
     signature = inspect.signature(function, eval_str=True)
     own = [
         one.replace(kind=inspect.Parameter.KEYWORD_ONLY)

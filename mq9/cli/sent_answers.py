@@ -24,23 +24,14 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """An answer that was sent.
+    """An answer that was sent."""
 
-    Attributes:
-        mail_address: The mailbox that its receipt comes to.
-        id: Its idempotency id.
-        digest: Tells it from other answers.
-        text: It as people read it, perhaps cut off.
-        at: When it was sent, in Unix seconds.
-        receipt: What became of it; None while that is not known.
-    """
-
-    mail_address: str
+    mail_address: str  # of its receipt
     id: str
     digest: str
-    text: str
-    at: int
-    receipt: Receipt | None = None
+    text: str  # for people, perhaps cut off
+    at: int  # Unix seconds
+    receipt: Receipt | None = None  # None until it arrives
 
 
 def gets_receipt(asked: Message) -> bool:
@@ -50,12 +41,7 @@ def gets_receipt(asked: Message) -> bool:
 
 
 class SentAnswers:
-    """Remembers what a person has answered, until its receipt is there.
-
-    Args:
-        client: The connection.
-        identity: As whom it is authenticated; None as nobody.
-    """
+    """Remembers what a person has answered, until its receipt is there."""
 
     def __init__(self, client: Mq9Client, identity: str | None) -> None:
         self._client = client
@@ -85,14 +71,6 @@ class SentAnswers:
         """Note an answer before it is sent, and return it; or the same answer of an earlier call.
 
         An earlier answer that was refused is forgotten.
-
-        Args:
-            asked: The question.
-            payload: The answer.
-            text: The same for people.
-
-        Raises:
-            InvalidRequest: Another answer was sent, and may still be accepted.
         """
         digest = hashlib.sha256(payload).hexdigest()
         sent = await self.find(asked)

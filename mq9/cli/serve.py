@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 from annotated_types import Ge, Le
@@ -27,9 +27,7 @@ from mq9.broker.service import Session
 from mq9.cli import logs, plugins
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock
-from mq9.cluster.member import Member, joined
-from mq9.dialects import Dialects
-from mq9.discovery.embeddings import Embeddings
+from mq9.cluster.member import BrokerOptions, Member, joined
 from mq9.engine.commands import Claimed
 from mq9.errors import Unreachable
 from mq9.http.port import HttpLimits
@@ -49,9 +47,6 @@ def command_of_settings(run: Callable[[Settings], None]) -> Callable[..., None]:
 
     Options are passed on as they are written: what they must be is checked with the variables and
     the file, by ``Settings``.
-
-    Args:
-        run: Called with the settings; its docstring is the help of the command.
     """
 
     def command(**given: Any) -> None:
@@ -117,23 +112,14 @@ def _help(name: str, field: FieldInfo, kind: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RouteContext:
-    """What routes may use of the server.
+    """What routes may use of the server."""
 
-    Attributes:
-        connect: Makes the client of the agent with a name, not yet connected.
-        users: Who may connect; None where anybody may.
-        host: The address that the HTTP port listens on.
-        agent: The agent that requests without a bearer token are made by, if there is one.
-        allowed_hosts: Further names by which clients may call this machine.
-        allowed_origins: Origins of web pages that may call, beside those on loopback.
-    """
-
-    connect: Callable[[str], Mq9Client]
-    users: Users | None
-    host: str
-    agent: str | None
-    allowed_hosts: Sequence[str]
-    allowed_origins: Sequence[str]
+    connect: Callable[[str], Mq9Client]  # from an agent's name; not yet connected
+    users: Users | None  # None where anybody may connect
+    host: str  # of the HTTP port
+    agent: str | None  # of requests without a bearer token
+    allowed_hosts: Sequence[str]  # further names of this machine
+    allowed_origins: Sequence[str]  # besides those on loopback
 
 
 MakeRoutes = Callable[[RouteContext], AbstractAsyncContextManager[Sequence[BaseRoute]]]
@@ -143,17 +129,7 @@ MakeRoutes = Callable[[RouteContext], AbstractAsyncContextManager[Sequence[BaseR
 async def mcp_routes(
     settings: Settings, broker: EmbeddedBroker, guard: Guard
 ) -> AsyncIterator[Sequence[BaseRoute]]:
-    """Make the routes of MCP, which are served while inside; none unless the settings ask for it.
-
-    Args:
-        settings: How the server is set up.
-        broker: The broker whose mailboxes MCP clients use.
-        guard: Knows the bearer tokens, where there are users.
-
-    Raises:
-        InvalidRequest: MCP cannot be served with these settings.
-        MissingExtra: The extra ``mcp`` is not installed.
-    """
+    """Give the routes of MCP; none unless the settings ask for MCP."""
     if not settings.mcp:
         yield ()
         return
@@ -227,27 +203,13 @@ async def _run(settings: Settings) -> None:
     logger.info("stopped")
 
 
-class _Beside(TypedDict):
-    """What a broker is given wherever its mail is."""
-
-    observer: Metrics
-    embeddings: Embeddings | None
-    dialects: Dialects
-
-
 class Serving:
-    """What answers requests: a server on a port, a gateway of a cluster, or one that is both.
-
-    Attributes:
-        server: The server, if there is a port.
-        member: The gateway, if there is a cluster.
-        data: Where the mail is, for the log.
-    """
+    """What answers requests: a server on a port, a gateway of a cluster, or one that is both."""
 
     def __init__(self) -> None:
         self.server: Server | None = None
         self.member: Member | None = None
-        self.data = ""
+        self.data = ""  # path or `memory`, for the log
 
     async def open(
         self, settings: Settings, metrics: Metrics, stack: AsyncExitStack
@@ -256,7 +218,7 @@ class Serving:
         clock = SystemClock()
         data = None if settings.memory else settings.data or default_file()
         self.data = str(data or "memory")
-        beside: _Beside = {
+        beside: BrokerOptions = {
             "observer": metrics,
             "embeddings": settings.embedder(),
             "dialects": settings.dialects,
@@ -264,13 +226,9 @@ class Serving:
         if settings.cluster is not None:
             data = settings.data or default_file().with_name("gateway.db")
             url = settings.cluster.get_secret_value()
+            prefixes = settings.reply_prefix
             joining = joined(
-                url,
-                data,
-                clock,
-                limits=settings.limits,
-                reply_prefixes=settings.reply_prefix,
-                **beside,
+                url, data, clock, limits=settings.limits, reply_prefixes=prefixes, **beside
             )
             member = self.member = await stack.enter_async_context(joining)
             backend, gateway = member.backend, member.gateway
@@ -312,11 +270,7 @@ class Serving:
         return draining or (self.member is not None and self.member.gateway.is_draining)
 
     async def until_told(self, stop: asyncio.Event) -> None:
-        """Return when it is told to stop.
-
-        Raises:
-            Mq9Error: It can serve no longer, and has to be started again.
-        """
+        """Return when it is told to stop."""
         if self.member is None:
             await stop.wait()
             return
@@ -334,11 +288,7 @@ class Serving:
         return None
 
     async def drain(self, seconds: float) -> None:
-        """Answer what was begun, and begin nothing more.
-
-        Args:
-            seconds: How long what was begun may take.
-        """
+        """Answer what was begun, and begin nothing more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as both:
                 if self.member is not None:
@@ -351,19 +301,7 @@ class Serving:
 async def running(
     settings: Settings, *, default_admin_port: int = _ADMIN_PORT
 ) -> AsyncIterator[Serving]:
-    """Run a server, or a gateway of a cluster, while inside.
-
-    Args:
-        settings: How.
-        default_admin_port: Where metrics and health are served, if it is free, when the settings
-            name no port.
-
-    Raises:
-        InvalidRequest: A setting cannot be used.
-        Unreachable: A port cannot be listened on.
-        UnusableFile: The file cannot be used.
-        Unavailable: The cluster's log cannot be reached, or not be applied.
-    """
+    """Run a server, or a gateway of a cluster, while inside."""
     guard, tls = settings.guard(), settings.tls()
     metrics = Metrics()
     async with AsyncExitStack() as stack:

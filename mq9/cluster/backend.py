@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mq9.clock import Clock, SteadyClock, SystemClock, Work, sleep
-from mq9.cluster.log import Log, LogClock, Logged, Purged
+from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.log import LogClock, Logged, Purged
 from mq9.cluster.progress import Progress
 from mq9.cluster.records import LogRecord, NoRecord, encode
 from mq9.cluster.replica import Applied, Digests, Replica, Snapshot
@@ -52,33 +53,11 @@ class ClusterBackend:
     What comes meanwhile is appended together, a record at a time, so that the commands of one
     asker are in order. Reads are made on the copy, once it has what the log had when they were
     asked for.
-
-    Args:
-        log: The log.
-        replica: The copy.
-        log_clock: Is told what time it is for the log.
-        clock: Tells that, and never goes back.
-        on_news: Called with the mailbox in which something has changed, and with None after
-            something has that concerns others.
-        name: Of this gateway; no other process has it, nor has this one had it before.
-        max_record: Bytes that the log takes in one record.
-        timers: Measures how long the log is waited for.
-        timer: Gives the seconds from some instant, to measure with.
-        max_read_steps: Steps of SQLite's machine that one read may take.
-        readers: Reads the copy; None for one on threads of its own.
-        thread: Works on the copy, on one thread; None for one of its own.
-
-    Attributes:
-        log: The log.
-        on_appended: Called with the seconds that each append took, with all its tries.
-        on_verified: Called with a record by which digests were asked for, and with the digest.
-        left_out: How many records of the log were none.
-        is_behind: Whether it failed since the log no longer has what it would have applied next.
     """
 
     def __init__(
         self,
-        log: Log,
+        log: JetStreamLog,
         replica: Replica,
         log_clock: LogClock,
         clock: SteadyClock,
@@ -99,11 +78,12 @@ class ClusterBackend:
         clock.catch_up(replica.now_ms)
         self._on_news = on_news
         self._name = name
-        self.on_appended: Callable[[float], None] = lambda _: None
+        self.on_appended: Callable[[float], None] = lambda _: None  # seconds, all tries included
+        # Called with the record that asked for digests, and with the digest.
         self.on_verified: Callable[[Applied, str], None] = lambda _, __: None
-        self.left_out = 0
+        self.left_out = 0  # damaged records, not applied
         self._left_out = 0  # the last of them
-        self.is_behind = False
+        self.is_behind = False  # whether the log was purged beyond what was applied
         self._timer = timer
         self._timers = timers or SystemClock()
         self._progress = Progress(log, replica, log_clock, clock, self._timers, self._or_stop)
@@ -124,14 +104,7 @@ class ClusterBackend:
         self.failed_ms: int | None = None
 
     async def open(self, limits: Limits | None) -> None:
-        """Catch up with the log, and begin to append.
-
-        Args:
-            limits: What the broker takes from now on; None for what it took before.
-
-        Raises:
-            Unavailable: The log cannot be reached, or not be applied.
-        """
+        """Catch up with the log, and begin to append."""
         self._loop = asyncio.get_running_loop()
         await self._progress.follower.start()
         self._tasks = [
@@ -211,11 +184,7 @@ class ClusterBackend:
         return self._replica.sequence
 
     async def copy_to(self, path: Path) -> Snapshot:
-        """Copy the state into a new file; return what is in it.
-
-        Raises:
-            Unavailable: The storage failed.
-        """
+        """Copy the state into a new file; return what is in it."""
         try:
             return await asyncio.to_thread(self._replica.copy_to, path)
         except sqlite3.Error as error:
@@ -508,11 +477,7 @@ class ClusterBackend:
         return await self._on_thread(self._replica.apply, records, None, self._calls)
 
     def _calls(self, record: LogRecord) -> list[Call[Request[Any]]]:
-        """Return the calls of a record; of one that this gateway appended there is no need to read.
-
-        Raises:
-            UnreadableEntry: One is damaged, or has in it what this release does not know.
-        """
+        """Return the calls of a record, without decoding those that this gateway appended."""
         own = self._appended.get(record.number) if record.gateway == self._name else None
         if own is None:
             return record.read()

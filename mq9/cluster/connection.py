@@ -21,19 +21,7 @@ _MOST_UNSENT = 64 * 1024 * 1024  # bytes, while no server can be reached
 
 
 async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) -> Client:
-    """Return a connection, which goes to another server when its own ends.
-
-    Args:
-        url: One or several servers of the cluster, as a client would name them.
-        name: What the servers call it.
-        inbox: What its inboxes begin with.
-        seconds: How long they are tried.
-
-    Raises:
-        InvalidRequest: It is no such URL.
-        Unauthorized: A server refuses the credentials.
-        Unreachable: No server can be reached.
-    """
+    """Return a connection, which goes to another server when its own ends."""
     wanted = servers.parse(url)
     if wanted.inbox_prefix is not None:
         raise InvalidRequest(
@@ -80,18 +68,12 @@ async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) 
 
 
 class _Attempt:
-    """What is met by a connection, first while it is tried to make it.
-
-    Attributes:
-        deadline: Of the attempt; None once it went well.
-        error: What was met last meanwhile.
-        refusal: A server's, of the credentials; no other attempt would go better.
-    """
+    """What is met by a connection, first while it is tried to make it."""
 
     def __init__(self) -> None:
         self.deadline: asyncio.Timeout | None = None
         self.error: Exception | None = None
-        self.refusal: Exception | None = None
+        self.refusal: Exception | None = None  # of the credentials: final
 
     async def note(self, error: Exception) -> None:
         if self.deadline is None:

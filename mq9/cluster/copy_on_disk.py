@@ -31,15 +31,7 @@ def current_boot(source: Path = _BOOT_ID) -> str:
 
 
 def remove_unless_of(path: Path, origin: str) -> None:
-    """Remove a copy unless it is of this run of the machine and of this log, and note of what.
-
-    Args:
-        path: The file.
-        origin: What tells these from others, as ``current_boot`` does for the machine.
-
-    Raises:
-        UnusableFile: There is a file which was not made by a gateway.
-    """
+    """Remove a copy unless it is of this run of the machine and of this log, and note of what."""
     directories.make_private(path.parent)
     note = beside(path, ".origin")
     noted = note.read_text("ascii") if note.exists() else None
@@ -57,11 +49,7 @@ def remove_unless_of(path: Path, origin: str) -> None:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Have no other process use a copy while inside.
-
-    Raises:
-        UnusableFile: Another one does.
-    """
+    """Have no other process use a copy while inside."""
     directories.make_private(path.parent)
     with closing(sqlite3.connect(beside(path, ".lock"), timeout=0, isolation_level=None)) as lock:
         try:

@@ -14,6 +14,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import nats.errors
@@ -48,63 +50,27 @@ _MOST_BUSY = 10_000  # requests in work, those that wait for mail included
 
 
 class _Reply(NamedTuple):
-    """What is to be published.
-
-    Attributes:
-        to: Where.
-        data: What.
-        lost: Where the server says that nobody is subscribed to that; "" for nowhere.
-    """
+    """What is to be published."""
 
     to: str
     data: bytes
-    lost: str = ""
+    lost: str = ""  # where the server reports that nobody is subscribed; "" for nowhere
 
 
+@dataclass(slots=True, eq=False)
 class _Asker:
-    """Who waits for a reply.
+    """A client that waits for a reply."""
 
-    Args:
-        to: The subject that it is expected on; "" for none.
-        answer: Called with it.
-
-    Attributes:
-        undo: What takes back what a FETCH has leased, if it has.
-    """
-
-    __slots__ = ("_answer", "to", "undo")
-
-    def __init__(self, to: str, answer: Callable[[_Asker, bytes], None]) -> None:
-        self.to = to
-        self._answer = answer
-        self.undo: Call[Undo] | None = None
+    to: str
+    undo: Call[Undo] | None = None  # of what its FETCH leased
 
     def lease(self, undo: Call[Undo]) -> None:
         """Note what was leased."""
         self.undo = undo
 
-    def answer(self, reply: bytes) -> None:
-        """Give the reply."""
-        self._answer(self, reply)
-
 
 class Gateway:
-    """Takes requests of mq9 from a NATS cluster, and answers them.
-
-    Args:
-        client: The connection; it is not closed with the gateway.
-        broker: Answers.
-        clock: Measures how old a heartbeat is.
-        name: Of the gateway.
-        is_able: Tells whether the broker can answer at all, now and later.
-        inboxes: Tells where replies may be published.
-
-    Attributes:
-        is_over: Set when it cannot, and the gateway has left the queue group for good.
-        requests: How many are in work.
-        refused: How many requests were not carried out, since their reply subjects are no inboxes.
-        is_draining: Whether it begins nothing new.
-    """
+    """Takes requests of mq9 from a NATS cluster, and answers them."""
 
     def __init__(
         self,
@@ -130,13 +96,13 @@ class Gateway:
         self._lost: Subscription | None = None
         self._rested = asyncio.Event()
         self.requests = 0
-        self.refused = 0
+        self.refused = 0  # requests whose reply subject is no inbox
         self._refused_ms: int | None = None  # when one was logged
         self._inboxes = inboxes
         self._reserved: Reserved | None = None
         self._encoding = PayloadEncoding.AUTO
         self._is_able = is_able
-        self.is_over = asyncio.Event()
+        self.is_over = asyncio.Event()  # the broker failed; the gateway left for good
         self.is_draining = False
 
     async def start(
@@ -144,13 +110,7 @@ class Gateway:
         reserved: Reserved | None = None,
         encoding: PayloadEncoding = PayloadEncoding.AUTO,
     ) -> None:
-        """Join the queue group; it returns when the gateway has heard itself, and has joined.
-
-        Args:
-            reserved: What belongs to configured agents: nobody who asks through the cluster is
-                known to be one.
-            encoding: How payloads stand in replies to requests that do not say.
-        """
+        """Join the queue group; it returns when the gateway has heard itself, and has joined."""
         self._reserved, self._encoding = reserved, encoding
         self._lost = await self._client.subscribe(f"{self._lost_subject}.>", cb=self._take_back)
         await self._client.subscribe(self._beat_subject, cb=self._hear)
@@ -205,7 +165,7 @@ class Gateway:
             busy = LimitReached(f"the gateway is busy: it has {_MOST_BUSY} requests in work")
             self._write(_Reply(message.reply, replies.encode(replies.failure(busy))))
             return
-        asker = _Asker(message.reply, self._answer)
+        asker = _Asker(message.reply)
         connection = _connection_of(message.reply)
         session = Session(
             connection,
@@ -224,7 +184,7 @@ class Gateway:
             on_leased=asker.lease,
         )
         self.requests += 1
-        task = self._broker.begin(request, asker.answer, at_once=True)
+        task = self._broker.begin(request, partial(self._answer, asker), at_once=True)
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -54,25 +55,25 @@ _UNANSWERED = (nats.errors.TimeoutError, nats.errors.NoRespondersError, _NotLead
 _STEP_ERRORS = (nats.errors.Error, OSError)  # of one try, which may go well the next time
 
 
+@asynccontextmanager
+async def inbox_of(client: Client, max_msgs: int = 0) -> AsyncIterator[tuple[str, Subscription]]:
+    """Give an inbox and its subscription, which ends with the block."""
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox, max_msgs=max_msgs)
+    try:
+        yield inbox, subscription
+    finally:
+        await subscription.unsubscribe()
+
+
 class JetStreamLog:
-    """A log on the stream of a cluster.
-
-    Args:
-        client: The connection; it is not closed with the log.
-        clock: Measures how long is tried.
-        name: Of the stream.
-
-    Attributes:
-        name: Of the stream.
-        created: When the stream was made, which tells it from another one that had its name before;
-            known after ``found``.
-    """
+    """A log on the stream of a cluster."""
 
     def __init__(self, client: Client, clock: Clock, name: str = NAME) -> None:
         self._client = client
         self._clock = clock
         self.name = name
-        self.created = ""
+        self.created = ""  # when the stream was created: tells it from a former one
         self._append = f"{name}.append"
         self._consumer = f"$JS.API.CONSUMER.CREATE.{name}"
         self._info = f"$JS.API.STREAM.INFO.{name}"
@@ -81,17 +82,7 @@ class JetStreamLog:
         self._heard: Subscription | None = None  # what the consumer delivers
 
     async def found(self, replicas: int) -> int:
-        """Make the stream, if it is not there.
-
-        Args:
-            replicas: On how many servers it is to be stored, unless there is only one.
-
-        Returns:
-            On how many it is.
-
-        Raises:
-            Unavailable: It cannot be made, or the one that is there is not what it should be.
-        """
+        """Make the stream, if it is not there."""
         wanted = api.StreamConfig(
             name=self.name,
             description="The log of mq9",
@@ -143,11 +134,7 @@ class JetStreamLog:
         return Last(int(told["state"]["last_seq"]), _milliseconds(told["ts"]))
 
     async def first(self) -> int:
-        """Return the number of the first record that the log still has.
-
-        Raises:
-            Unavailable: Nobody who knows it answers.
-        """
+        """Return the number of the first record that the log still has."""
         return int((await self._told_by_leader())["state"]["first_seq"])
 
     async def _told_by_leader(self) -> dict[str, Any]:
@@ -158,24 +145,17 @@ class JetStreamLog:
         return await self._try(look, _ASKING_MS, "the cluster's log did not answer")
 
     async def _told_later(self) -> dict[str, Any]:
-        """Return what the leader tells after another server, which has failed or was cut off.
-
-        Raises:
-            nats.errors.Error: It tells nothing.
-        """
-        inbox = self._client.new_inbox()
-        replies = await self._client.subscribe(inbox)
-        try:
+        """Return what the leader tells after another server, which has failed or was cut off."""
+        async with inbox_of(self._client) as (inbox, replies):
             await self._client.publish(self._info, b"", reply=inbox)
             while True:
-                told = _told(await replies.next_msg(timeout=_LATER_S))
+                try:
+                    told = _told(await replies.next_msg(timeout=_LATER_S))
+                except nats.errors.TimeoutError:
+                    said = "the server that answered may not be the leader any more"
+                    raise _NotLeadingError(said) from None
                 if _leads(told.get("cluster")):
                     return told
-        except nats.errors.TimeoutError:
-            said = "the server that answered may not be the leader any more"
-            raise _NotLeadingError(said) from None
-        finally:
-            await replies.unsubscribe()
 
     async def read(self, first: int) -> list[Logged]:
         """Return some records from a number on, as far as there are any."""
@@ -191,9 +171,7 @@ class JetStreamLog:
         return []  # the first was lost on its way
 
     async def _get(self, first: int) -> list[Logged]:
-        inbox = self._client.new_inbox()
-        replies = await self._client.subscribe(inbox, max_msgs=_BATCH + 1)
-        try:
+        async with inbox_of(self._client, _BATCH + 1) as (inbox, replies):
             wanted = {"seq": first, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
             await self._client.publish(self._direct, orjson.dumps(wanted), reply=inbox)
             records: list[Logged] = []
@@ -205,8 +183,6 @@ class JetStreamLog:
                 if status is not None:
                     raise nats.errors.Error(f"status {status}")
                 records.append(_logged(message))
-        finally:
-            await replies.unsubscribe()
 
     async def follow(self, on_logged: Callable[[Logged], None]) -> int:
         """Be told of what is appended after a record; return the number of that record."""
@@ -250,11 +226,7 @@ class JetStreamLog:
         failed: str,
         kind: type[Unavailable] = Unavailable,
     ) -> R:
-        """Try a step until it goes well, or so many milliseconds are over.
-
-        Raises:
-            Unavailable: They are over; of that kind.
-        """
+        """Try a step until it goes well, or so many milliseconds are over."""
         begun_ms = self._clock.monotonic_ms()
         for attempt in itertools.count():
             try:
@@ -279,11 +251,7 @@ class JetStreamLog:
 
 
 def _told(reply: Msg) -> dict[str, Any]:
-    """Return what a server said.
-
-    Raises:
-        nats.errors.Error: It refused, or said something else.
-    """
+    """Return what a server said."""
     try:
         told = orjson.loads(reply.data)
     except orjson.JSONDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import platform
 import random
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import orjson
 from nats.aio.client import Client
@@ -21,7 +22,7 @@ from mq9.address import shown
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.observer import Observer
 from mq9.clock import Clock, SteadyClock, sleep
-from mq9.cluster import copy_on_disk, joining
+from mq9.cluster import copy_on_disk
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.connection import connect
 from mq9.cluster.gateway import QUEUE, SNAPSHOT_SUBJECT, STATUS_SUBJECT, Gateway
@@ -34,31 +35,19 @@ from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Limits
-from mq9.errors import InvalidRequest, Mq9Error
+from mq9.errors import InvalidRequest, Mq9Error, Unavailable, Unreachable
 from mq9.version import VERSION
 
 logger = logging.getLogger("mq9.broker")
 
 _HEADERS_BYTES = 128 * 1024  # that a message may have beside its payload, and a reply beside it
+_TRIES = 5
 _LOOK_S = 60.0  # about how often it is looked whether a snapshot is due
 
 
 @dataclass(slots=True)
 class Member:
-    """A gateway that has joined a cluster.
-
-    Attributes:
-        name: What it is called.
-        broker: What it answers with.
-        backend: Its connection to the log.
-        gateway: Its place in the queue group.
-        client: Its connection.
-        inboxes: Tells where replies may be published.
-        snapshots: Those of the cluster.
-        copy: Where a copy of the state may lie for a while.
-        taking: Held while a snapshot is taken.
-        verified: The number of the last record at which the state was digested, and the digest.
-    """
+    """A gateway that has joined a cluster."""
 
     name: str
     broker: EmbeddedBroker
@@ -67,9 +56,9 @@ class Member:
     client: Client
     inboxes: ReplySubjects
     snapshots: Snapshots
-    copy: Path
-    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    verified: tuple[int, str] | None = None
+    copy: Path  # temporary, while a snapshot is taken
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a snapshot is taken
+    verified: tuple[int, str] | None = None  # record, digest
     _telling: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
@@ -89,12 +78,7 @@ class Member:
         }
 
     async def take_snapshot(self) -> Snapshot:
-        """Store a copy of the state in the cluster.
-
-        Raises:
-            Mq9Error: It could not be made, or not be stored.
-            OSError: Nor written to the disk here.
-        """
+        """Store a copy of the state in the cluster."""
         async with self.taking:
             copy_on_disk.remove(self.copy)  # of a process that was killed
             try:
@@ -134,6 +118,14 @@ class Member:
         await self.client.publish(message.reply, orjson.dumps(told))
 
 
+class BrokerOptions(TypedDict, total=False):
+    """Options of every broker, wherever its mail is."""
+
+    observer: Observer | None
+    embeddings: Embeddings | None
+    dialects: Dialects
+
+
 @asynccontextmanager
 async def joined(
     url: str,
@@ -141,33 +133,12 @@ async def joined(
     clock: Clock,
     *,
     limits: Limits | None = None,
-    observer: Observer | None = None,
-    embeddings: Embeddings | None = None,
-    dialects: Dialects = Dialects.ALL,
     reply_prefixes: Sequence[str] = INBOXES,
-    randomness: Callable[[int], bytes] = secrets.token_bytes,
+    **options: Unpack[BrokerOptions],
 ) -> AsyncIterator[Member]:
-    """Be a gateway of a cluster while inside, which its ``gateway`` has to be started for.
-
-    Args:
-        url: One or several servers of the cluster, as a client would name them.
-        data: The file of the copy of the state; made, or made anew, as is needed.
-        clock: Tells the time.
-        limits: What the broker takes from now on; None for what it took before.
-        observer: Is told what happens.
-        embeddings: Let agents be found by meaning; without any they are found by their words.
-        dialects: The generations of the protocol that it speaks.
-        reply_prefixes: What the subjects of clients' replies begin with.
-        randomness: Gives that many unpredictable bytes.
-
-    Raises:
-        InvalidRequest: A prefix or the URL cannot be used, or the cluster is not one of mq9.
-        Unreachable: No server can be reached, or no snapshot has what the log no longer has.
-        Unavailable: The log cannot be reached, or not be applied.
-        UnusableFile: The file cannot be used.
-    """
+    """Be a gateway of a cluster while inside, which its ``gateway`` has to be started for."""
     inboxes = ReplySubjects(reply_prefixes)
-    name = f"{_plain(platform.node())}-{randomness(6).hex()}"
+    name = f"{_plain(platform.node())}-{secrets.token_hex(6)}"
     async with AsyncExitStack() as stack:
         stack.enter_context(copy_on_disk.held(data))
         client = await connect(url, f"mq9 gateway {name}", GATEWAY_INBOX)
@@ -175,7 +146,7 @@ async def joined(
         log = JetStreamLog(client, clock)
         replicas = await log.found(REPLICAS)
         snapshots = Snapshots(client, clock)
-        await snapshots.found(replicas)
+        await snapshots.open(replicas)
         taken = await snapshots.all()
         if taken and taken[0].sequence > (await log.last()).sequence:
             raise InvalidRequest(
@@ -184,42 +155,29 @@ async def joined(
             )
         copy_on_disk.remove_unless_of(data, f"{copy_on_disk.current_boot()} {log.created}")
         log_clock = LogClock(clock, (await log.last()).now_ms)
+        made: list[ClusterBackend] = []
         brokers: list[EmbeddedBroker] = []
 
         def make(replica: Replica) -> ClusterBackend:
-            made: list[ClusterBackend] = []
-
             def make_backend(
                 steady: SteadyClock, on_news: Callable[[str | None], None]
             ) -> ClusterBackend:
+                most = client.max_payload
                 made.append(
                     ClusterBackend(
-                        log,
-                        replica,
-                        log_clock,
-                        steady,
-                        on_news,
-                        name=name,
-                        max_record=client.max_payload,
+                        log, replica, log_clock, steady, on_news, name=name, max_record=most
                     )
                 )
-                return made[0]
+                return made[-1]
 
-            brokers.append(
-                EmbeddedBroker(
-                    make_backend,
-                    log_clock,
-                    observer=observer,
-                    embeddings=embeddings,
-                    dialects=dialects,
-                )
-            )
-            return made[0]
+            brokers.append(EmbeddedBroker(make_backend, log_clock, **options))
+            return made[-1]
 
-        backend = await joining.join(
-            lambda: joining.open_copy(
-                data, log, snapshots, lambda path: Replica(path, AGENT_INDEX)
-            ),
+        backend = await join(
+            data,
+            log,
+            snapshots,
+            lambda path: Replica(path, AGENT_INDEX),
             make,
             limits and _that_fit(limits, client.max_payload),
         )
@@ -241,12 +199,54 @@ async def joined(
             await broker.close()
 
 
-def largest_payload(max_payload: int) -> int:
-    """Return how many bytes a message may have that fits into a reply of the cluster, as base64.
+async def join(
+    path: Path,
+    log: JetStreamLog,
+    snapshots: Snapshots,
+    open_file: Callable[[Path], Replica],
+    make: Callable[[Replica], ClusterBackend],
+    limits: Limits | None,
+) -> ClusterBackend:
+    """Return a backend whose copy has what the log has.
 
-    Args:
-        max_payload: What the cluster takes in one message of NATS.
+    Where the log was purged while that began, it begins again, with a newer snapshot.
     """
+    for attempt in itertools.count(1):
+        backend = make(await _open_copy(path, log, snapshots, open_file))
+        try:
+            await backend.open(limits)
+        except Unavailable:
+            await backend.close()
+            if not backend.is_behind or attempt == _TRIES:
+                raise
+        except BaseException:
+            await backend.close()
+            raise
+        else:
+            return backend
+    raise AssertionError  # it counts for ever
+
+
+async def _open_copy(
+    path: Path, log: JetStreamLog, snapshots: Snapshots, open_file: Callable[[Path], Replica]
+) -> Replica:
+    """Open the copy, from the newest snapshot where the log no longer has what it lacks."""
+    first = await log.first()
+    replica = await asyncio.to_thread(open_file, path)
+    if replica.sequence + 1 >= first:
+        return replica
+    replica.close()
+    taken = await snapshots.all()
+    if not taken or taken[0].sequence + 1 < first:
+        raise Unreachable(f"the log begins at {first}, and no snapshot reaches up to there")
+    copy_on_disk.remove(path)
+    await snapshots.fetch(taken[0], path)
+    logger.info("begun from a snapshot", extra={"sequence": taken[0].sequence})
+    return await asyncio.to_thread(open_file, path)
+
+
+def largest_payload(max_payload: int) -> int:
+    """Return how many bytes a message may have that fits into a reply of the cluster, as base64."""
     return (max_payload - _HEADERS_BYTES) * 3 // 4
 
 

@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,7 @@ from nats.js import api
 from mq9.clock import Clock
 from mq9.cluster.connection import connect
 from mq9.cluster.gateway import SNAPSHOT_SUBJECT, STATUS_SUBJECT
-from mq9.cluster.jetstream import NAME, JetStreamLog
+from mq9.cluster.jetstream import NAME, JetStreamLog, inbox_of
 from mq9.cluster.log import REPLICAS
 from mq9.cluster.member import largest_payload, max_payload_for
 from mq9.cluster.records import LogRecord, decode, encode, first_index
@@ -41,13 +42,7 @@ _LONGER = (
 
 
 class Operator:
-    """Asks a cluster on behalf of a person.
-
-    Args:
-        client: A connection to its servers.
-        clock: Measures how long is waited.
-        name: Of this one, in the log.
-    """
+    """Asks a cluster on behalf of a person."""
 
     def __init__(self, client: Client, clock: Clock, name: str) -> None:
         self._client = client
@@ -56,19 +51,21 @@ class Operator:
         self._snapshots = Snapshots(client, clock)
 
     async def status(self, seconds: float) -> list[dict[str, Any]]:
-        """Return what each gateway says of itself, by name.
-
-        Args:
-            seconds: How long answers are waited for.
-        """
-        return await self._gather(STATUS_SUBJECT, b"", seconds)
+        """Return what each gateway says of itself, by name."""
+        found: list[dict[str, Any]] = []
+        async with inbox_of(self._client) as (inbox, answers):
+            await self._client.publish(STATUS_SUBJECT, reply=inbox)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while True:
+                        answer = await answers.next_msg(timeout=None)
+                        if answer.headers and "Status" in answer.headers:
+                            break  # nobody is subscribed to it
+                        found.append(orjson.loads(answer.data))
+        return sorted(found, key=itemgetter("name"))
 
     async def last(self) -> int:
-        """Return the number of the last record of the log.
-
-        Raises:
-            Unavailable: There is no log, or it does not answer.
-        """
+        """Return the number of the last record of the log."""
         if await self._log_state() is None:
             raise Unavailable(
                 "cluster: there is no log yet; `mq9 serve --cluster` makes one, "
@@ -77,47 +74,28 @@ class Operator:
         return (await self._log.last()).sequence
 
     async def verify(self, seconds: float) -> list[dict[str, Any]]:
-        """Have every gateway digest its state at the same place of the log.
+        """Have every gateway digest its state after the same record.
 
-        Args:
-            seconds: How long digests are waited for.
-
-        Returns:
-            Of each gateway ``name``, ``sequence`` and ``digest``, by name; the latter two are None
-            where it has not answered in time.
-
-        Raises:
-            Unavailable: There is no log, or it cannot be appended to.
+        The result has a row per gateway, by name; those that did not answer have no digest.
         """
         await self.last()
         known = {one["name"] for one in await self.status(min(1.0, seconds))}
-        found: dict[str, dict[str, Any]] = {}
         if not known:
             return []
-        inbox = self._client.new_inbox()
-        answers = await self._client.subscribe(inbox)
-        try:
+        found = {name: {"name": name, "sequence": None, "digest": None} for name in known}
+        async with inbox_of(self._client) as (inbox, answers):
             record = encode(LogRecord(self._name, 1, 0, verify=inbox))
             await self._log.append(record, f"{self._name}.1")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    while not known <= found.keys():
+                    while known:
                         told = orjson.loads((await answers.next_msg(timeout=None)).data)
                         found[told["name"]] = told
-        finally:
-            await answers.unsubscribe()
-        silent = known - found.keys()
-        return sorted(
-            [*found.values(), *({"name": one, "sequence": None, "digest": None} for one in silent)],
-            key=_name,
-        )
+                        known.discard(told["name"])
+        return sorted(found.values(), key=itemgetter("name"))
 
     async def snapshot(self) -> Snapshot:
-        """Have one of the gateways store a snapshot.
-
-        Raises:
-            Unavailable: None does.
-        """
+        """Have one of the gateways store a snapshot."""
         await self.last()
         try:
             reply = await self._client.request(SNAPSHOT_SUBJECT, b"", timeout=_SNAPSHOT_S)
@@ -131,14 +109,7 @@ class Operator:
         return Snapshot(told["sequence"], told["bytes"])
 
     async def import_file(self, file: Path) -> Snapshot:
-        """Begin a cluster with what a file holds; one that was broken off may be tried again.
-
-        Raises:
-            InvalidRequest: The cluster has a log already, or gateways, or the file has in it what
-                the cluster could not give back.
-            UnusableFile: The file cannot be used.
-            Unavailable: The cluster cannot store it.
-        """
+        """Begin a cluster with what a file holds; one that was broken off may be tried again."""
         if gateways := await self.status(1.0):
             raise InvalidRequest(f"import: {len(gateways)} gateways are running; stop them first")
         has_begun = await self._has_begun_to_import()
@@ -146,7 +117,7 @@ class Operator:
             copy = Path(directory) / "import.db"
             await asyncio.to_thread(_copy, file, copy, largest_payload(self._client.max_payload))
             snapshot = Snapshot(_FIRST, copy.stat().st_size)
-            await self._snapshots.found(await self._log.found(REPLICAS))
+            await self._snapshots.open(await self._log.found(REPLICAS))
             if any(other.sequence != _FIRST for other in await self._snapshots.all()):
                 raise InvalidRequest(
                     f"import: the object store {self._snapshots.bucket} has snapshots of another "
@@ -162,11 +133,7 @@ class Operator:
         return snapshot
 
     async def _has_begun_to_import(self) -> bool:
-        """Tell whether all that the log has is of an import which was not completed.
-
-        Raises:
-            InvalidRequest: It has more.
-        """
+        """Tell whether all that the log has is of an import which was not completed."""
         state = await self._log_state()
         if state is None or not state.last_seq:
             return False
@@ -181,13 +148,7 @@ class Operator:
         )
 
     async def export_file(self, file: Path) -> Snapshot:
-        """Write what the newest snapshot holds into a new file.
-
-        Raises:
-            InvalidRequest: There is such a file, or no snapshot.
-            Unavailable: There is no log, or the snapshot cannot be read.
-            OSError: The file cannot be written.
-        """
+        """Write what the newest snapshot holds into a new file."""
         if await asyncio.to_thread(file.exists):
             raise InvalidRequest(f"export: {file} exists")
         await self.last()
@@ -198,11 +159,7 @@ class Operator:
         return taken[0]
 
     async def _log_state(self) -> api.StreamState | None:
-        """Return what the log has; None where there is none.
-
-        Raises:
-            Unavailable: JetStream does not say.
-        """
+        """Return what the log has; None where there is none."""
         try:
             return (await self._client.jetstream(timeout=_ASKING_S).stream_info(NAME)).state
         except nats.js.errors.NotFoundError:
@@ -214,39 +171,10 @@ class Operator:
         except nats.errors.Error as error:
             raise Unavailable(f"cluster: JetStream does not tell of the log: {error!r}") from error
 
-    async def _gather(self, subject: str, payload: bytes, seconds: float) -> list[dict[str, Any]]:
-        """Return all answers to a request that come within so many seconds, by name."""
-        inbox = self._client.new_inbox()
-        answers = await self._client.subscribe(inbox)
-        found: list[dict[str, Any]] = []
-        try:
-            await self._client.publish(subject, payload, reply=inbox)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    while True:
-                        answer = await answers.next_msg(timeout=None)
-                        if answer.headers and "Status" in answer.headers:
-                            break  # nobody is subscribed to it
-                        found.append(orjson.loads(answer.data))
-        finally:
-            await answers.unsubscribe()
-        return sorted(found, key=_name)
-
 
 @asynccontextmanager
 async def operating(url: str, clock: Clock, name: str, seconds: float) -> AsyncIterator[Operator]:
-    """Be connected to a cluster while inside.
-
-    Args:
-        url: One or several of its servers.
-        clock: Measures how long is waited.
-        name: Of this one, in the log.
-        seconds: How long the servers are tried.
-
-    Raises:
-        Unauthorized: A server refuses the credentials.
-        Unreachable: No server can be reached.
-    """
+    """Be connected to a cluster while inside."""
     client = await connect(url, f"mq9 {name}", OPERATOR_INBOX, seconds)
     try:
         yield Operator(client, clock, name)
@@ -254,22 +182,8 @@ async def operating(url: str, clock: Clock, name: str, seconds: float) -> AsyncI
         await client.close()
 
 
-def _name(found: dict[str, Any]) -> str:
-    return str(found["name"])
-
-
 def _copy(file: Path, to: Path, most: int) -> None:
-    """Copy a file, as the state after the first record of a log.
-
-    Args:
-        file: The file.
-        to: The copy, which is made.
-        most: Bytes that a message may have.
-
-    Raises:
-        InvalidRequest: One has more.
-        UnusableFile: The file cannot be used, or not be copied.
-    """
+    """Copy a file, as the state after the first record of a log."""
     longer, longest = store.look_into(file, lambda one: one.execute(_LONGER, [most]).fetchone())
     if longer:
         raise InvalidRequest(

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from mq9.clock import Clock, SteadyClock, sleep
-from mq9.cluster.log import Log, LogClock, Logged
+from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.log import LogClock, Logged
 from mq9.cluster.replica import Replica
 from mq9.errors import Mq9Error
 
@@ -19,25 +20,11 @@ _LOOK_S = 2.0  # after which the log is asked how far it has come, though nobody
 
 
 class Progress:
-    """Has those wait who have to see what the log had when they came.
-
-    Args:
-        log: The log.
-        replica: The copy.
-        log_clock: Is told what time it is for the log.
-        clock: Tells that, and never goes back.
-        timers: Measures how long the log is waited for.
-        guarded: Does what nobody waits for, and stops the gateway should it fail.
-
-    Attributes:
-        follower: Gives the records of the log.
-        asking: Asks how far the log has come; None while nobody wants to know.
-        failure: Why nothing is answered any more; None while it is.
-    """
+    """Has those wait who have to see what the log had when they came."""
 
     def __init__(
         self,
-        log: Log,
+        log: JetStreamLog,
         replica: Replica,
         log_clock: LogClock,
         clock: SteadyClock,
@@ -51,8 +38,8 @@ class Progress:
         self._timers = timers
         self._guarded = guarded
         self.follower = Follower(log, timers, replica.sequence)
-        self.asking: asyncio.Task[None] | None = None
-        self.failure: Mq9Error | None = None
+        self.asking: asyncio.Task[None] | None = None  # for the last record's number
+        self.failure: Mq9Error | None = None  # why nothing is answered any more
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by sequence
         self._order = itertools.count()
         self._curious: list[asyncio.Future[int]] = []  # who want to know, and are asked for next
@@ -136,15 +123,9 @@ _GRACE_MS = 20  # for a record that the log has and that was not heard of yet
 
 
 class Follower:
-    """Gives the records of a log in order: those that it hears of, and those that it has to read.
+    """Gives the records of a log in order, those that it did not hear of by reading them."""
 
-    Args:
-        log: The log.
-        clock: Measures how long to wait for what is about to be heard of.
-        after: The number of the last record that is known already.
-    """
-
-    def __init__(self, log: Log, clock: Clock, after: int) -> None:
+    def __init__(self, log: JetStreamLog, clock: Clock, after: int) -> None:
         self._log = log
         self._clock = clock
         self._next = after + 1  # to be held next
@@ -156,19 +137,11 @@ class Follower:
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
-        """Hear of what is appended from now on.
-
-        Raises:
-            Unavailable: The log cannot be reached.
-        """
+        """Hear of what is appended from now on."""
         self._heard = max(await self._log.follow(self.offer), self._heard)
 
     async def hear_again(self) -> None:
-        """Follow the log anew where records had to be read and were never heard of.
-
-        Raises:
-            Unavailable: The log cannot be reached.
-        """
+        """Follow the log anew where records had to be read and were never heard of."""
         if self._read > self._heard:
             await self.start()
 
@@ -192,12 +165,7 @@ class Follower:
         self.expect(logged.sequence)
 
     async def take(self) -> list[Logged]:
-        """Return the next records, one at least.
-
-        Raises:
-            Purged: They are in the log no longer.
-            Unavailable: The log cannot be read.
-        """
+        """Return the next records, one at least."""
         while not self._held:
             self._changed.clear()
             if self._known >= self._next:

@@ -20,30 +20,16 @@ class NoRecord(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """Calls that one gateway appended together, applied in one transaction.
+    """Calls that one gateway appended together, applied in one transaction."""
 
-    Attributes:
-        gateway: Who appended them; no two processes have the same name.
-        number: Of the records that the gateway has appended, which one this is.
-        at_ms: Until when time had come, at least, when it was appended, in milliseconds since the
-            Unix epoch.
-        calls: The encoded calls.
-        verify: Where every gateway is to send the digest of the state that it has then; None where
-            nobody asked for it.
-    """
-
-    gateway: str
-    number: int
-    at_ms: int
+    gateway: str  # no two processes share a name
+    number: int  # counts the gateway's records
+    at_ms: int  # lower bound of the instant at which it is applied, Unix milliseconds
     calls: tuple[bytes, ...] = ()
-    verify: str | None = None
+    verify: str | None = None  # inbox to which every gateway sends its digest
 
     def read(self) -> list[Call[Request[Any]]]:
-        """Return the calls.
-
-        Raises:
-            UnreadableEntry: One is damaged, or has in it what this release does not know.
-        """
+        """Return the calls."""
         return [decode_call(call) for call in self.calls]
 
 
@@ -63,12 +49,7 @@ def encode(record: LogRecord) -> bytes:
 
 
 def decode(data: bytes) -> LogRecord:
-    """Return the record that was encoded, by this release or an older one.
-
-    Raises:
-        NoRecord: It was none, or is damaged.
-        UnknownEntry: It has in it what this release does not know.
-    """
+    """Return the record that was encoded, by this release or an older one."""
     try:
         record: LogRecord = unframe(data, _RECORD)
     except DamagedEntry as error:

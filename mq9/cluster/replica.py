@@ -38,15 +38,7 @@ _CATCHING_UP = 10  # the records span so many times what their commit takes
 
 
 class Applied(NamedTuple):
-    """A record of the log, and what became of its calls.
-
-    Attributes:
-        sequence: Its number.
-        now_ms: When the log took it, in milliseconds since the Unix epoch.
-        record: The record.
-        calls: Its calls.
-        outcomes: What became of each.
-    """
+    """A record of the log, and what became of its calls."""
 
     sequence: int
     now_ms: int
@@ -56,12 +48,7 @@ class Applied(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A copy of the state.
-
-    Attributes:
-        sequence: The number of the last record that is in it.
-        bytes: How large it is.
-    """
+    """A copy of the state."""
 
     sequence: int
     bytes: int
@@ -73,14 +60,7 @@ class Snapshot(NamedTuple):
 
 
 class State:
-    """The state of a file, which stays as it is here whatever is applied later.
-
-    Args:
-        path: The file.
-
-    Raises:
-        sqlite3.Error: The storage failed.
-    """
+    """The state of a file, which stays as it is here whatever is applied later."""
 
     def __init__(self, path: Path) -> None:
         self._is_left = False
@@ -93,12 +73,7 @@ class State:
             raise
 
     def digest(self) -> str:
-        """Digest it, on any thread, and let go of the file.
-
-        Raises:
-            TooLong: It was left meanwhile.
-            sqlite3.Error: The storage failed.
-        """
+        """Digest it, on any thread, and let go of the file."""
         with (
             closing(self._connection) as connection,
             stopped_when(connection, lambda: self._is_left),
@@ -111,28 +86,10 @@ class State:
 
 
 class Replica:
-    """Applies records to a file; whichever thread asks, the others wait.
-
-    Args:
-        path: The file; made if it is missing.
-        derived: What follows the engine's state, if anything does.
-        timer: Gives the seconds from some instant.
-
-    Attributes:
-        sequence: The number of the last record that was applied.
-        now_ms: When that happened, in milliseconds since the Unix epoch.
-        limits: What the broker takes.
-
-    Raises:
-        UnusableFile: The file is damaged, of a newer version or not mq9's.
-    """
+    """Applies records to a file; whichever thread asks, the others wait."""
 
     def __init__(
-        self,
-        path: Path,
-        derived: Derived | None,
-        *,
-        timer: Callable[[], float] = time.perf_counter,
+        self, path: Path, derived: Derived | None, *, timer: Callable[[], float] = time.perf_counter
     ) -> None:
         self.path = path
         self._derived = derived
@@ -155,38 +112,16 @@ class Replica:
         return self._active.locked()
 
     def apply(
-        self,
-        records: Sequence[Logged],
-        max_steps: int | None = None,
-        read: Read = LogRecord.read,
+        self, records: Sequence[Logged], max_steps: int | None = None, read: Read = LogRecord.read
     ) -> list[Applied]:
-        """Apply some of the records that come next, in one transaction; all of it or nothing.
-
-        Args:
-            records: What comes next.
-            max_steps: Steps of SQLite's machine that it may take, if there is a limit.
-            read: Gives the calls of a record.
-
-        Returns:
-            Those that were applied: the first of ``records``, as many as there was time for.
-
-        Raises:
-            TooLong: It would take more steps; nothing was applied.
-            NoRecord: The first is none.
-            UnreadableEntry: This release cannot read one; nothing may come after it.
-            ValueError: They are not those that come next.
-            sqlite3.Error: The storage failed.
-        """
+        """Apply some of the records that come next, in one transaction; all of it or nothing."""
         for before, logged in enumerate(records, self.sequence):
-            _check_next(logged, before)
+            if logged.sequence != before + 1:
+                raise ValueError(f"record {logged.sequence} does not come after {before}")
         with self._active, stopped_when(self._connection, no_steps_left(max_steps)):
             return self._transact(records, read)
 
-    def _transact(
-        self,
-        records: Sequence[Logged],
-        read: Read,
-    ) -> list[Applied]:
+    def _transact(self, records: Sequence[Logged], read: Read) -> list[Applied]:
         begun = self._timer()
         # Who waits for one of them has waited as long as came after it.
         span_s = (records[-1].now_ms - records[0].now_ms) / 1000
@@ -219,15 +154,10 @@ class Replica:
 
     def leave_out(self, logged: Logged) -> None:
         """Go on behind what comes next and is no record."""
-        _check_next(logged, self.sequence)
         self.sequence = logged.sequence
 
     def change(self, change: LocalChange[Any]) -> Any:
-        """Change what only this file has.
-
-        Raises:
-            sqlite3.Error: The storage failed.
-        """
+        """Change what only this file has."""
         with self._active:
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
@@ -239,21 +169,8 @@ class Replica:
                 raise
         return changed
 
-    def look(self) -> State:
-        """Return the state as it is now.
-
-        Raises:
-            sqlite3.Error: The storage failed.
-        """
-        return State(self.path)
-
     def copy_to(self, path: Path) -> Snapshot:
-        """Copy the state into a new file; return what is in it.
-
-        Raises:
-            OSError: It cannot be made.
-            sqlite3.Error: The storage failed.
-        """
+        """Copy the state into a new file; return what is in it."""
         with closing(store.open_reader(self.path)) as source:
             source.execute("BEGIN")
             applied, _ = state.position(source)
@@ -268,12 +185,6 @@ class Replica:
         self._connection.close()
 
 
-def _check_next(logged: Logged, before: int) -> None:
-    """Raise ValueError unless a record comes right after another one."""
-    if logged.sequence != before + 1:
-        raise ValueError(f"record {logged.sequence} does not come after {before}")
-
-
 def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
     record = decode(logged.data)
     now = max(logged.now_ms, record.at_ms)  # the log's clock may have been set back
@@ -284,12 +195,7 @@ def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
 
 
 class Digests:
-    """Digests states while the copy goes on.
-
-    Args:
-        replica: The copy.
-        clock: Is told of the work.
-    """
+    """Digests states while the copy goes on."""
 
     def __init__(self, replica: Replica, clock: Clock) -> None:
         self._replica = replica
@@ -302,7 +208,7 @@ class Digests:
             logger.warning("no digest: %d are being made", _MOST_DIGESTING)
             return
         try:
-            looked = self._replica.look()
+            looked = State(self._replica.path)
         except sqlite3.Error as error:
             logger.warning("no digest: %s", error)
             return

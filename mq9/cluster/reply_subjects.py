@@ -21,14 +21,7 @@ _CLOSED = ("$", f"{NAME}.", f"{GATEWAY_INBOX}.")
 
 
 class ReplySubjects:
-    """Tells inboxes from other subjects.
-
-    Args:
-        prefixes: What inboxes begin with; each ends with a dot.
-
-    Raises:
-        InvalidRequest: One covers subjects that are closed to clients, or is no prefix.
-    """
+    """Tells inboxes from other subjects."""
 
     def __init__(self, prefixes: Sequence[str] = INBOXES) -> None:
         for prefix in prefixes:
@@ -45,11 +38,7 @@ class ReplySubjects:
 
 
 def _check(prefix: str) -> None:
-    """Refuse a prefix that is none, or covers what is closed.
-
-    Raises:
-        InvalidRequest: So it is.
-    """
+    """Refuse a prefix that is none, or covers what is closed."""
     said = f"reply-prefix: {shown(prefix)}"
     if prefix.startswith(_CLOSED):
         raise InvalidRequest(

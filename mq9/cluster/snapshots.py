@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,17 +35,17 @@ _RECORDS = 100_000  # after which another one is due
 _LOG_BYTES = 256 * 1024 * 1024  # or after so many, if the newest one has less
 
 
+@contextmanager
+def _unavailable(failed: str) -> Iterator[None]:
+    """Raise Unavailable with this text for errors of NATS."""
+    try:
+        yield
+    except (nats.errors.Error, TimeoutError) as error:
+        raise Unavailable(f"{failed}: {error!r}") from error
+
+
 class Snapshots:
-    """The snapshots of one log.
-
-    Args:
-        client: The connection; it is not closed with them.
-        clock: Measures how long is waited before another try.
-        name: Of the log's stream.
-
-    Attributes:
-        bucket: What the store is called.
-    """
+    """The snapshots of one log."""
 
     def __init__(self, client: Client, clock: Clock, name: str = NAME) -> None:
         self._clock = clock
@@ -53,49 +54,26 @@ class Snapshots:
         self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
         self._store: ObjectStore | None = None
 
-    async def found(self, replicas: int) -> None:
-        """Make the store, if it is not there.
-
-        Args:
-            replicas: On how many servers it is stored.
-
-        Raises:
-            Unavailable: It cannot be made.
-        """
-        config = api.ObjectStoreConfig(
-            description="Snapshots of the state of mq9", replicas=replicas
-        )
-
-        async def look() -> ObjectStore:
-            try:
-                return await self._jetstream.object_store(self.bucket)
-            except nats.js.errors.NotFoundError:
-                return await self._jetstream.create_object_store(self.bucket, config)
-
-        self._store = await self._try(look, "the store of snapshots cannot be made")
-
-    async def open(self) -> bool:
-        """Use the store, if it is there; return whether it is.
-
-        Raises:
-            Unavailable: Nobody knows it.
-        """
+    async def open(self, replicas: int | None = None) -> bool:
+        """Open the store; return whether it exists. With ``replicas`` it is created if missing."""
 
         async def look() -> ObjectStore | None:
             try:
                 return await self._jetstream.object_store(self.bucket)
             except nats.js.errors.NotFoundError:
-                return None
+                if replicas is None:
+                    return None
+                config = api.ObjectStoreConfig(
+                    description="Snapshots of the state of mq9", replicas=replicas
+                )
+                return await self._jetstream.create_object_store(self.bucket, config)
 
-        self._store = await self._try(look, "the store of snapshots cannot be read")
+        done = "read" if replicas is None else "made"
+        self._store = await self._try(look, f"the store of snapshots cannot be {done}")
         return self._store is not None
 
     async def _try(self, step: Callable[[], Awaitable[R]], failed: str) -> R:
-        """Try a step some times: of a store that was just made nobody answers for a moment.
-
-        Raises:
-            Unavailable: None of them went well.
-        """
+        """Try a step some times: of a store that was just made nobody answers for a moment."""
         met: Exception | None = None
         for _ in range(_TRIES):
             try:
@@ -114,11 +92,7 @@ class Snapshots:
         return self._store
 
     async def all(self) -> list[Snapshot]:
-        """Return the snapshots, the newest first.
-
-        Raises:
-            Unavailable: The store cannot be read.
-        """
+        """Return the snapshots, the newest first."""
 
         async def look() -> list[api.ObjectInfo]:
             try:
@@ -133,88 +107,47 @@ class Snapshots:
     async def is_due(
         self, sequence: int, *, records: int = _RECORDS, log_bytes: int = _LOG_BYTES
     ) -> bool:
-        """Tell whether much was appended since the newest snapshot, by whichever gateway.
-
-        Args:
-            sequence: Of the last record.
-            records: So many are much,
-            log_bytes: and so many bytes, unless the snapshot has more.
-
-        Raises:
-            Unavailable: The store or the log cannot be read.
-        """
+        """Tell whether much was appended since the newest snapshot, by whichever gateway."""
         taken = await self.all()
         newest = taken[0] if taken else Snapshot(0, 0)
-        try:
+        with _unavailable("the log cannot be read"):
             log = (await self._jetstream.stream_info(self._stream)).state
-        except nats.errors.Error as error:
-            raise Unavailable(f"the log cannot be read: {error!r}") from error
         behind = sequence - newest.sequence
         kept = max(log.last_seq - log.first_seq + 1, 1)
         return behind >= records or log.bytes * behind // kept >= max(log_bytes, newest.bytes)
 
     async def fetch(self, snapshot: Snapshot, path: Path) -> None:
-        """Write a snapshot into a new file, which is there when all of it is.
-
-        Raises:
-            Unavailable: It cannot be read, or is damaged.
-            OSError: The file cannot be written.
-        """
+        """Write a snapshot into a new file, which is there when all of it is."""
         part = copy_on_disk.beside(path, ".part")
         part.unlink(missing_ok=True)  # of a process that was killed
         try:
             # Only its owner may read a mailbox.
-            with os.fdopen(
-                os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
-            ) as file:
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            failed = f"snapshot {snapshot.name} cannot be read"
+            with _unavailable(failed), os.fdopen(handle, "wb") as file:
                 async with asyncio.timeout(_FETCHING_S):
                     await self.store.get(snapshot.name, writeinto=file)
             part.replace(path)
-        except (nats.errors.Error, TimeoutError) as error:
-            raise Unavailable(f"snapshot {snapshot.name} cannot be read: {error!r}") from error
         finally:
             part.unlink(missing_ok=True)
 
     async def add(self, path: Path, snapshot: Snapshot) -> None:
-        """Store a snapshot.
-
-        Args:
-            path: The copy.
-            snapshot: What is in it.
-
-        Raises:
-            Unavailable: It could not be stored.
-        """
-        try:
-            with path.open("rb") as file:
-                await self.store.put(snapshot.name, file)
-        except nats.errors.Error as error:
-            raise Unavailable(f"the snapshot could not be stored: {error!r}") from error
+        """Store a snapshot."""
+        with _unavailable("the snapshot could not be stored"), path.open("rb") as file:
+            await self.store.put(snapshot.name, file)
         logger.info("snapshot", extra=snapshot._asdict())
 
     async def forget_older(self) -> None:
-        """Remove all snapshots but the newest two, and the part of the log that is in both.
-
-        Raises:
-            Unavailable: It cannot be done now.
-        """
+        """Remove all snapshots but the newest two, and the part of the log that is in both."""
         taken = await self.all()
-        try:
+        with _unavailable("older snapshots could not be removed"):
             for older in taken[_KEPT:]:
                 await self.store.delete(older.name)
-        except nats.errors.Error as error:
-            raise Unavailable(f"older snapshots could not be removed: {error!r}") from error
         # Whoever starts from the older one needs what came after that.
         if len(taken) >= _KEPT:
             await self.forget_log(taken[_KEPT - 1].sequence)
 
     async def forget_log(self, sequence: int) -> None:
-        """Remove the log up to a record, which a snapshot has.
-
-        Raises:
-            Unavailable: It cannot be done now.
-        """
-        try:
+        """Remove the log up to a record, which a snapshot has."""
+        with _unavailable("the log could not be shortened"):
             await self._jetstream.purge_stream(self._stream, seq=sequence + 1)
-        except nats.errors.Error as error:
-            raise Unavailable(f"the log could not be shortened: {error!r}") from error

@@ -19,21 +19,13 @@ _HEAD_BYTES = 4_096  # of a record beside its calls
 
 @dataclass(slots=True)
 class Ticket:
-    """A command that is to be appended, and who is told what became of it, if anybody is.
-
-    Attributes:
-        call: The command.
-        encoded: The same as bytes.
-        asker: Whose commands it is in order with.
-        told: Called with the outcome.
-        abandoned: Whether nobody waits any more.
-    """
+    """A command that is to be appended, and who is told what became of it, if anybody is."""
 
     call: Call[Any]
     encoded: bytes
-    asker: str
+    asker: str  # its commands stay in order
     told: Callable[[Outcome[Any]], None] | None
-    abandoned: bool = False
+    abandoned: bool = False  # nobody waits any more
 
 
 class Awaited(NamedTuple):
@@ -45,37 +37,22 @@ class Awaited(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Look:
-    """A command of which it is being looked whether it changes anything.
-
-    Attributes:
-        call: The command.
-        queued: Where it was queued, so that it comes before a later one of its asker.
-    """
+    """A command of which it is being looked whether it changes anything."""
 
     call: Call[Any]
-    queued: Awaited | None = None
+    queued: Awaited | None = None  # once a later command of its asker came
 
 
 class Appended(NamedTuple):
-    """A record that the log may have, and this copy has not applied.
-
-    Attributes:
-        tickets: Its commands.
-        appending: Appends it.
-        begun_ms: When that began, as ``monotonic_ms`` tells.
-    """
+    """A record that the log may have, and this copy has not applied."""
 
     tickets: list[Ticket]
     appending: asyncio.Task[int | None]
-    begun_ms: int
+    begun_ms: int  # of `monotonic_ms`
 
 
 class Unappended:
-    """What was not appended yet.
-
-    Args:
-        max_record: Bytes that the log takes in one record.
-    """
+    """What was not appended yet."""
 
     def __init__(self, max_record: int) -> None:
         self._max_record = max_record - _HEAD_BYTES
@@ -88,11 +65,7 @@ class Unappended:
     def put(
         self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None] | None
     ) -> Ticket:
-        """Queue a command.
-
-        Raises:
-            LimitReached: It is too large, or too many are queued.
-        """
+        """Queue a command."""
         if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker):
             raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
         ticket = Ticket(call, encode_call(call), asker, told)

@@ -7,9 +7,9 @@ from calls import call
 from memory_log import MemoryLog
 
 from mq9.clock import SteadyClock, SystemClock
-from mq9.cluster import joining
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.log import LogClock
+from mq9.cluster.member import join
 from mq9.cluster.replica import Replica
 from mq9.engine.commands import Limits
 from mq9.errors import Unavailable
@@ -69,9 +69,7 @@ class Cluster:
             )
 
         path = self._directory / f"{name}.db"
-        return await joining.join(
-            lambda: joining.open_copy(path, self.log, self.snapshots, open_file), make, Limits()
-        )
+        return await join(path, self.log, self.snapshots, open_file, make, Limits())
 
     async def purge(self):
         """Append something, take a snapshot, and purge the log up to that."""

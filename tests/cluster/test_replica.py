@@ -5,7 +5,7 @@ from calls import call
 
 from mq9.cluster.log import Logged
 from mq9.cluster.records import LogRecord, encode
-from mq9.cluster.replica import Replica
+from mq9.cluster.replica import Replica, State
 from mq9.engine.codec import encode_call
 from mq9.protocol import requests
 from mq9.storage.backend import TooLong
@@ -36,17 +36,17 @@ def test_a_record_that_is_not_the_next_one_is_refused_with_those_beside_it(repli
 
 def test_a_state_stays_as_it_is_whatever_is_applied_later(replica):
     replica.apply([record(1, call(requests.CreateMailbox))])
-    first, then = replica.look(), replica.look()
+    first, then = State(replica.path), State(replica.path)
     expected = first.digest()
     replica.apply([record(2, call(requests.Send))])
     assert then.digest() == expected
-    assert replica.look().digest() != expected
+    assert State(replica.path).digest() != expected
 
 
 def test_a_state_that_was_left_is_digested_no_further(replica):
     sends = [call(requests.Send) for _ in range(500)]
     replica.apply([record(1, call(requests.CreateMailbox), *sends)])
-    state = replica.look()
+    state = State(replica.path)
     state.leave()
     with pytest.raises(TooLong):
         state.digest()

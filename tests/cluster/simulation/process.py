@@ -5,10 +5,10 @@ import contextvars
 
 from mq9.broker.waiters import Waiters
 from mq9.clock import SteadyClock
-from mq9.cluster import joining
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import LogClock
+from mq9.cluster.member import join
 from mq9.cluster.replica import Replica
 from mq9.engine.commands import Limits
 from mq9.errors import Mq9Error
@@ -85,8 +85,11 @@ class Process:
         log = JetStreamLog(self.connection, self.clock)
         log_clock = LogClock(self.clock, (await log.last()).now_ms)
         self.steady = SteadyClock(log_clock)
-        await joining.join(
-            lambda: joining.open_copy(self.path, log, self._world.snapshots, self._open_file),
+        await join(
+            self.path,
+            log,
+            self._world.snapshots,
+            self._open_file,
             lambda replica: self._make(log, replica, log_clock),
             LIMITS,
         )
