@@ -155,6 +155,7 @@ test-pythons: ## Run the quick part of the tests on every Python from 3.11 that 
 build/pythons/%/.ready: pyproject.toml constraints.txt
 	@echo "Installing into $(@D) (once) ..."
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt pip
 	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
 		--build-constraint constraints.txt --editable '.[all]' --group dev
 	@touch $@
