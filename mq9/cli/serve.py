@@ -263,11 +263,12 @@ class Serving:
         """How many clients are connected to the port."""
         return self.server.connections if self.server else 0
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether it begins nothing new."""
-        draining = self.server is not None and self.server.is_draining
-        return draining or (self.member is not None and self.member.gateway.is_draining)
+    def problem(self) -> str | None:
+        """Return why it should get no traffic; None for no reason."""
+        gateway = self.member.gateway if self.member is not None else None
+        if (self.server and self.server.hub.draining) or (gateway and gateway.is_draining):
+            return "draining"
+        return None if gateway is None or gateway.is_serving else "queue group"
 
     async def until_told(self, stop: asyncio.Event) -> None:
         """Return when it is told to stop."""
@@ -280,12 +281,6 @@ class Serving:
             one.cancel()
         if self.member.backend.failure is not None:
             raise self.member.backend.failure
-
-    def missing(self) -> str | None:
-        """Return what it lacks to serve; None for nothing."""
-        if self.member is not None and not self.member.gateway.is_serving:
-            return "queue group"
-        return None
 
     async def drain(self, seconds: float) -> None:
         """Answer what was begun, and begin nothing more."""
@@ -340,9 +335,8 @@ async def running(
                     metrics,
                     settings.admin_host,
                     default_admin_port if settings.admin_port is None else settings.admin_port,
-                    serving,
+                    problem=serving.problem,
                     routes=routes,
-                    missing=serving.missing,
                     hosts=(*settings.admin_allow_host, *settings.mcp_allow_host),
                 )
                 host, port = await stack.enter_async_context(admin)

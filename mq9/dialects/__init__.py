@@ -39,12 +39,7 @@ OF_SDKS: Final[OlderVerbs] = {
 
 
 def older_verbs(dialects: Dialects, *, is_sdk: bool) -> OlderVerbs:
-    """Return the verbs that are spoken beside those of the current generation.
-
-    Args:
-        dialects: The generations that are spoken.
-        is_sdk: Whether the client is known to be an SDK of the second generation.
-    """
+    """Return the verbs that are spoken beside those of the current generation."""
     if dialects is Dialects.CURRENT:
         return NO_OLDER_VERBS
     return OF_SDKS if is_sdk or dialects is Dialects.OLDER_SDKS else OLDER
@@ -56,16 +51,7 @@ def is_broadcast(subject: str, dialects: Dialects) -> bool:
 
 
 def listen(subject: str, dialects: Dialects) -> Listening | None:
-    """Return what a subscription to a subject of mq9 is sent; None where that is nothing.
-
-    Args:
-        subject: It begins with ``$mq9.AI.``.
-        dialects: The generations that are spoken.
-
-    Raises:
-        InvalidAddress: The mailbox in it is not an address.
-        InvalidRequest: The priority in it is none.
-    """
+    """Return what a subscription to a subject of mq9 is sent; None where that is nothing."""
     if dialects is Dialects.CURRENT:
         return None  # whose mail is fetched
     return first.listen(subject) or second.listen(subject)

@@ -77,14 +77,7 @@ _TABLE = (
         wakes=Wakes.ITS_GROUPS,
         decode=_send,
     ),
-    Verb(
-        "MAILBOX.QUERY",
-        requests.Unread,
-        Target.MAILBOX,
-        _unread,
-        reads=True,
-        decode=_query,
-    ),
+    Verb("MAILBOX.QUERY", requests.Unread, Target.MAILBOX, _unread, reads=True, decode=_query),
 )
 VERBS: Final[OlderVerbs] = {verb.name: (verb,) for verb in _TABLE}
 _INBOX = f"{subjects.ROOT}INBOX."
@@ -95,9 +88,6 @@ def listen(subject: str) -> Listening | None:
     """Return what a subscription to a subject is sent; None for one of another generation.
 
     In a broadcast's subject ``#`` at the end is ``>``.
-
-    Raises:
-        InvalidAddress: The mailbox in it is not an address.
     """
     if subject.startswith(BROADCAST):
         return Broadcast(f"{subject[:-1]}>" if subject.endswith(".#") else subject)

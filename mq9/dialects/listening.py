@@ -13,30 +13,19 @@ ALL = ("*", ">")  # what may follow a mailbox in a subscription, to be sent all 
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A subscription to what is published, and not stored.
+    """A subscription to what is published, and not stored."""
 
-    Attributes:
-        pattern: The subject, with the wildcards of NATS.
-    """
-
-    pattern: str
+    pattern: str  # with the wildcards of NATS
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A subscription to a mailbox: what is stored in it, then what arrives.
-
-    Attributes:
-        mail_address: The mailbox.
-        subject_of: Gives the subject that a message is sent with.
-        wants: Tells whether a message is sent; None where all are.
-        read_by: The group for which all that it is sent counts as read; None for none.
-    """
+    """A subscription to a mailbox: what is stored in it, then what arrives."""
 
     mail_address: str
-    subject_of: Callable[[Stored], str]
-    wants: Callable[[Stored], bool] | None = None
-    read_by: str | None = None
+    subject_of: Callable[[Stored], str]  # the subject that a message is sent with
+    wants: Callable[[Stored], bool] | None = None  # None where all are sent
+    read_by: str | None = None  # the group for which all that it is sent counts as read
 
     def chosen(self, messages: Iterable[Stored]) -> list[Stored]:
         """Return what is sent of messages that were read together, the most urgent first."""

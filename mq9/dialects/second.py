@@ -98,11 +98,7 @@ _SUBJECT = f"{subjects.ROOT}{_MSG}."
 
 
 def listen(subject: str) -> Mail | None:
-    """Return what a subscription to a subject is sent; None for one of another generation.
-
-    Raises:
-        InvalidAddress: The mailbox in it is not an address.
-    """
+    """Return what a subscription to a subject is sent; None for one of another generation."""
     if not subject.startswith(_SUBJECT):
         return None
     mailbox, _, last = subject.removeprefix(_SUBJECT).rpartition(".")

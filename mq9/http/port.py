@@ -23,40 +23,29 @@ logger = logging.getLogger("mq9.broker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """Bounds of one HTTP port.
+    """Bounds of one HTTP port."""
 
-    Attributes:
-        most: Requests in work at once.
-        most_per_address: Of them, those from one address.
-        reserve: Connections beyond these, for requests that are always answered.
-        head_s: Seconds in which a request's head must have come, from the connection or from its
-            first byte on.
-        body_s: Seconds in which the rest of it must have come.
-        write_s: Seconds for which a client may read nothing of what it is sent.
-        keep_alive_s: Seconds for which a connection is kept for a further request.
-    """
-
-    most: int = 1_000
+    most: int = 1_000  # requests in work at once
     most_per_address: int = 200
-    reserve: int = 50
-    head_s: float = 10.0
-    body_s: float = 30.0
-    write_s: float = 30.0
+    reserve: int = 50  # connections beyond these, for requests that are always answered
+    head_s: float = 10.0  # for a request's head, from the connection or from its first byte on
+    body_s: float = 30.0  # for the rest of it
+    write_s: float = 30.0  # for which a client may read nothing of what it is sent
     keep_alive_s: int = 5
 
 
-class Connections:
+class HttpConnections:
     """The connections of one port."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
-        self._all: dict[Connection, None] = {}  # the longest without a request first
-        self._by_address: defaultdict[str, dict[Connection, None]] = defaultdict(dict)
+        self._all: dict[HttpConnection, None] = {}  # the longest without a request first
+        self._by_address: defaultdict[str, dict[HttpConnection, None]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: HttpConnection) -> bool:
         """Take in a connection, if need be in place of an idle one; False when all are at work."""
         limits, same = self.limits, self._by_address[connection.address]
         for those, most in ((same, limits.most_per_address), (self._all, limits.most)):
@@ -70,14 +59,14 @@ class Connections:
         self._all[connection] = self._by_address[connection.address][connection] = None
         return True
 
-    def touch(self, connection: Connection) -> None:
+    def touch(self, connection: HttpConnection) -> None:
         """Note that a connection has just had a request."""
         if connection in self._all:
             for those in (self._all, self._by_address[connection.address]):
                 del those[connection]
                 those[connection] = None
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: HttpConnection) -> None:
         """Forget a connection; harmless when repeated."""
         self._all.pop(connection, None)
         same = self._by_address[connection.address]
@@ -94,10 +83,10 @@ class Connections:
         )
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """One HTTP connection, in time. A subclass for each port says whose it is."""
 
-    of: ClassVar[Connections]
+    of: ClassVar[HttpConnections]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -174,11 +163,7 @@ _GRACE_S = 1  # for requests in work when the port is closed
 
 
 async def listening(name: str, host: str, port: int) -> socket.socket:
-    """Return a socket that listens, on the IPv4 address where a name has both kinds.
-
-    Raises:
-        Unreachable: Nobody can listen there.
-    """
+    """Return a socket that listens, on the IPv4 address where a name has both kinds."""
     if not 0 <= port <= 65535:
         raise InvalidRequest(f"{name}: {port} is not from 0 to 65535")
     try:
@@ -196,14 +181,10 @@ async def listening(name: str, host: str, port: int) -> socket.socket:
     return socket.socket(fileno=created.detach())
 
 
-class _Requests:
-    """An app whose requests can be ended: a stream of events would never end by itself.
+class _EndableApp:
+    """An app whose requests can be ended: a stream of events would never end by itself."""
 
-    Args:
-        always: Paths that are answered even then.
-    """
-
-    def __init__(self, app: ASGIApp, connections: Connections, always: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, connections: HttpConnections, always: Collection[str]) -> None:
         self._app = app
         self._connections = connections
         self._always = always
@@ -228,9 +209,8 @@ class _Requests:
         async def watched(message: Message) -> None:
             nonlocal is_begun, is_complete
             is_begun = True
-            is_complete = message["type"] == "http.response.body" and not message.get(
-                "more_body", False
-            )
+            is_body = message["type"] == "http.response.body"
+            is_complete = is_body and not message.get("more_body", False)
             await send(message)
 
         task = cast("asyncio.Task[Any]", asyncio.current_task())
@@ -248,7 +228,7 @@ class _Requests:
             self._in_work.discard(task)
 
 
-class _Server(uvicorn.Server):
+class _QuietServer(uvicorn.Server):
     """Leaves signals to the program that it runs in, and says when it has started."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -279,19 +259,13 @@ async def serving(
     limits: HttpLimits = HttpLimits(),
     always: Collection[str] = (),
 ) -> AsyncIterator[None]:
-    """Serve an app on the running event loop, while inside.
-
-    The app's own lifespan is not run, and signals are left to the program.
-
-    Args:
-        always: Paths that are answered however many requests are in work.
-    """
-    connections = Connections(limits)
-    requests = _Requests(app, connections, always)
-    server = _Server(
+    """Serve an app on the running event loop, while inside; its own lifespan is not run."""
+    connections = HttpConnections(limits)
+    requests = _EndableApp(app, connections, always)
+    server = _QuietServer(
         uvicorn.Config(
             requests,
-            http=type("_Connection", (Connection,), {"of": connections}),
+            http=type("_OfPort", (HttpConnection,), {"of": connections}),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -7,30 +7,21 @@ import contextlib
 import logging
 import re
 import socket
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Coroutine,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from mq9.broker.embedded import EmbeddedBroker
 from mq9.errors import Mq9Error
 from mq9.http.port import HttpLimits, listening, serving
 from mq9.server import metrics as exposition
-from mq9.server.metrics import Metrics, Snapshot
-
-if TYPE_CHECKING:
-    from mq9.models import Totals
+from mq9.server.metrics import Metrics, StorageSnapshot
 
 logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
@@ -41,36 +32,8 @@ HUNG_S = 30.0
 _REST = 10  # what took longer than that is not asked again for so many times as long
 
 
-class Asked(Protocol):
-    """A broker, as far as this port knows it."""
-
-    async def check(self) -> None:
-        """See whether the storage works."""
-
-    async def totals(self) -> Totals:
-        """Count what the broker holds."""
-
-
-class Drainable(Protocol):
-    """A server, as far as this port knows it."""
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether it begins nothing new."""
-
-
 class _Probe(Generic[T]):
-    """Something that the storage is asked, by one at a time: where it hangs, nothing piles up.
-
-    Args:
-        ask: Asks it.
-        timeout_s: Seconds that one who wants the answer waits.
-
-    Attributes:
-        answer: The last answer, perhaps an older one; None when there was none yet, or when the
-            storage failed.
-        answered_at: When it was given, in seconds of the event loop.
-    """
+    """Something that the storage is asked, by one at a time: where it hangs, nothing piles up."""
 
     def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> None:
         self._ask = ask
@@ -78,34 +41,24 @@ class _Probe(Generic[T]):
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = 0.0
         self._took_s = 0.0
-        self.answer: T | None = None
-        self.answered_at = 0.0
+        self.answer: T | None = None  # the last one; None before, or when the storage failed
+        self.answered_at = 0.0  # in seconds of the event loop
 
     @property
     def waits_s(self) -> float:
         """For how many seconds the storage has not answered; 0 when it has."""
-        return 0.0 if self._is_answered else asyncio.get_running_loop().time() - self._asked_at
-
-    @property
-    def _is_answered(self) -> bool:
-        return self._asking is None or self._asking.done()
+        is_answered = self._asking is None or self._asking.done()
+        return 0.0 if is_answered else asyncio.get_running_loop().time() - self._asked_at
 
     async def put(self) -> bool:
-        """Ask, unless that is in work or took so long that it can wait.
-
-        Returns:
-            Whether the storage has answered in time.
-
-        Raises:
-            Mq9Error: The storage failed.
-        """
+        """Ask, unless that is in work or took so long that it can wait; False where it is slow."""
         now = asyncio.get_running_loop().time()
         if self._asking is None or self._asking.done():
             if self._took_s > self._timeout_s and now - self.answered_at < _REST * self._took_s:
                 return True
             self._asked_at = now
             self._asking = asyncio.create_task(self._ask_once())
-            self._asking.add_done_callback(_retrieve)
+            self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             async with asyncio.timeout(self._timeout_s):
                 await asyncio.shield(self._asking)
@@ -131,64 +84,41 @@ class _Probe(Generic[T]):
             await asyncio.wait([self._asking])
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Take note of an outcome that perhaps nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()
-
-
 class Health:
-    """Knows whether a broker can serve.
-
-    Args:
-        broker: Whose storage is asked.
-        server: Whether it drains is asked too, when given.
-        missing: Tells what else it lacks to serve, in a word or two; None for nothing.
-        timeout_s: Seconds in which the storage must answer.
-        hung_s: Seconds after which a storage that has not answered counts as failing.
-    """
+    """Knows whether a broker can serve."""
 
     def __init__(
         self,
-        broker: Asked,
-        server: Drainable | None = None,
-        *,
-        missing: Callable[[], str | None] = lambda: None,
-        timeout_s: float = TIMEOUT_S,
-        hung_s: float = HUNG_S,
+        broker: EmbeddedBroker,
+        problem: Callable[[], str | None],
+        timeout_s: float,
+        hung_s: float,
     ) -> None:
-        self._server = server
-        self._missing = missing
+        self._problem = problem
         self._hung_s = hung_s
         self._check = _Probe(broker.check, timeout_s)
         self._totals = _Probe(broker.totals, timeout_s)
 
     async def problem(self) -> str | None:
-        """Return why the server should get no traffic, such as ``draining`` or ``storage``.
-
-        Returns:
-            None if there is no reason.
-        """
-        if self._server is not None and self._server.is_draining:
-            return "draining"
-        if (missing := self._missing()) is not None:
-            return missing
+        """Return why the server should get no traffic, such as ``draining`` or ``storage``."""
+        if (problem := self._problem()) is not None:
+            return problem
         with contextlib.suppress(Mq9Error):
             if await self._check.put():
                 return None
         return "storage"
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> StorageSnapshot:
         """Return what is known of the storage, soon: where counting takes long, an older count."""
         asked = await asyncio.gather(self._check.put(), self._totals.put(), return_exceptions=True)
         for outcome in asked:
             if isinstance(outcome, BaseException) and not isinstance(outcome, Mq9Error):
                 raise outcome
         if isinstance(asked[0], Mq9Error) or self._check.waits_s >= self._hung_s:
-            return Snapshot(is_up=False)
+            return StorageSnapshot(is_up=False)
         totals = self._totals.answer
         age_s = asyncio.get_running_loop().time() - self._totals.answered_at
-        return Snapshot(is_up=True, totals=totals, age_s=age_s if totals else 0.0)
+        return StorageSnapshot(is_up=True, totals=totals, age_s=age_s if totals else 0.0)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -214,20 +144,12 @@ def _is_known(host: str | None, hosts: Collection[str]) -> bool:
     return True
 
 
-def admin_app(
+def _app(
     health: Health,
     metrics: Metrics,
-    routes: Sequence[BaseRoute] = (),
-    hosts: Collection[str] = (),
+    routes: Sequence[BaseRoute],
+    hosts: Collection[str],
 ) -> Starlette:
-    """Make the app that answers ``/metrics``, ``/healthz`` and ``/readyz``.
-
-    Args:
-        health: Asked whether the server can serve.
-        metrics: What is exposed.
-        hosts: Names by which this machine may be called, beside ``localhost`` and its addresses.
-        routes: What else is served. Their lifespan is not run: enter it where the app is served.
-    """
 
     async def expose(_request: Request) -> Response:
         body = metrics.render(await health.snapshot())
@@ -259,50 +181,32 @@ def admin_app(
 
 @asynccontextmanager
 async def serve_admin(
-    broker: Asked,
+    broker: EmbeddedBroker,
     metrics: Metrics,
     host: str = "127.0.0.1",
     port: int = 9090,
-    server: Drainable | None = None,
     *,
+    problem: Callable[[], str | None] = lambda: None,
     listener: socket.socket | None = None,
     routes: Sequence[BaseRoute] = (),
-    missing: Callable[[], str | None] = lambda: None,
     timeout_s: float = TIMEOUT_S,
     hung_s: float = HUNG_S,
     hosts: Collection[str] = (),
     limits: HttpLimits = HttpLimits(),
 ) -> AsyncIterator[tuple[str, int]]:
-    """Serve metrics and health on the running event loop, while inside.
+    """Serve metrics, health and routes on the running event loop, and yield host and port.
 
-    Args:
-        broker: Whose storage is asked.
-        metrics: What is exposed.
-        host: The address to listen on; the first one, where a name has several.
-        port: The port, 0 to 65535; 0 lets the system choose.
-        server: Whether it drains is asked for ``/readyz``.
-        listener: A bound stream socket to use instead of ``host`` and ``port``; it is closed.
-        routes: What else is served on that port.
-        missing: Tells what else the server lacks to serve, in a word or two; None for nothing.
-        timeout_s: Seconds in which the storage must answer.
-        hung_s: Seconds after which a storage that has not answered counts as failing.
-        hosts: Names by which this machine may be called, beside ``localhost`` and its addresses.
-        limits: How many connections it takes, and how long they may keep silent.
-
-    Yields:
-        The host and port that it listens on.
-
-    Raises:
-        InvalidRequest: There is no such port.
-        Unreachable: Nobody can listen there.
+    The lifespan of the routes is not run. A problem is a word or two on what the server lacks to
+    serve. A storage that has not answered in ``hung_s`` counts as failing. Hosts are names by which
+    this machine may be called, beside ``localhost`` and its addresses.
     """
     if listener is None:
         listener = await listening("admin_port", host, port)
     with listener:
         bound_host, bound_port = listener.getsockname()[:2]
-        health = Health(broker, server, missing=missing, timeout_s=timeout_s, hung_s=hung_s)
+        health = Health(broker, problem, timeout_s, hung_s)
         try:
-            app = admin_app(health, metrics, routes, {host.lower(), *map(str.lower, hosts)})
+            app = _app(health, metrics, routes, {host.lower(), *map(str.lower, hosts)})
             async with serving(app, listener, limits=limits, always=PATHS):
                 yield bound_host, bound_port
         finally:

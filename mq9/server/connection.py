@@ -7,28 +7,31 @@ what it has been sent but not read, by cutting it off: see `mq9.server.outgoing`
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
-from mq9.server.outgoing import Body, Outgoing, Quota
-from mq9.server.session import Session
+from mq9.server.outgoing import Body, Outgoing
 from mq9.wire import encoder
 from mq9.wire.parser import Frame, Parser
 
+if TYPE_CHECKING:
+    from mq9.server.server import Server
+    from mq9.server.session import ClientSession
+
+logger = logging.getLogger("mq9.broker")
+
+HANDSHAKE_S = 5.0
+_CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
+_REASONS = {"Authorization Violation": "auth", "Maximum Payload Violation": "max_payload"}
 SLICE_S = 0.005  # how long one client is attended to while others wait
 _BETWEEN_S = 0.002  # for others, who need several turns of the loop for one request
 
 
 class Slices:
-    """Lets those who have used up their slice go on, one at a time.
-
-    Args:
-        call_later: Calls a function after so many seconds, on the event loop of them all.
-    """
+    """Lets those who have used up their slice go on, one at a time."""
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._call_later = call_later
@@ -47,90 +50,38 @@ class Slices:
         go_on()
 
 
-logger = logging.getLogger("mq9.broker")
-
-HANDSHAKE_S = 5.0
-_CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
-_READ_BYTES = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
-_REASONS = {
-    "Authorization Violation": "auth",
-    "Maximum Payload Violation": "max_payload",
-}
-
-
-class ConnectionOwner(Protocol):
-    """The server, as far as a connection knows it."""
-
-    def add(self, connection: ClientConnection) -> str | None:
-        """Note a new connection; return what the client is told when it cannot be taken."""
-
-    def info(self, connection: ClientConnection) -> bytes:
-        """Return the INFO that a client is sent first."""
-
-    def quota_of(self, agent: str) -> Quota:
-        """Return what counts the bytes that the clients of an agent leave unread."""
-
-    def make_session(self, connection: ClientConnection) -> Session:
-        """Return the session of a client that may now send frames."""
-
-    def remove(self, connection: ClientConnection, reason: str) -> None:
-        """Forget a connection that has ended for a reason."""
-
-
 class ClientConnection(asyncio.BufferedProtocol):
-    """Connects one socket to one session.
-
-    Args:
-        owner: The server.
-        number: The client's number at this server.
-        parser: Reads what the client sends.
-        max_pending: Bytes that a client may leave unread before it is cut off.
-        quota: Counts the bytes that all clients leave unread.
-        tls: What to encrypt with, once the client has been greeted.
-        incoming: What is read goes here. Connections of one event loop may share it: each takes
-            what it has read before another reads.
-        slices: Lets it go on with what takes long; shared by the connections of one event loop.
-    """
+    """Connects one socket to one session."""
 
     def __init__(
         self,
-        owner: ConnectionOwner,
+        server: Server,
         number: int,
         parser: Parser,
-        max_pending: int,
-        quota: Quota,
-        tls: ssl.SSLContext | None,
         *,
-        incoming: memoryview,
+        incoming: memoryview,  # shared by all, since each takes what it has read before others read
         slices: Slices,
     ) -> None:
-        self._owner = owner
+        self._server = server
         self.number = number
         self._parser = parser
-        self._max_pending = max_pending
-        self._tls = tls
         self._incoming = incoming
         self._slices = slices
         self._waits_for_slice = False
         self._pumping = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._session: Session | None = None
+        self.session: ClientSession | None = None  # once the client may send frames
         self._backlog: deque[Frame] = deque()  # read, and not yet begun
         self._paused = False
         self._greeted = False
-        self._out = Outgoing(quota, self._cut_slow)
+        self._out = Outgoing(server.quota, self._cut_slow)
         self._will_flush = False
         self._reason = "client"
         self._closing = False
         self._ended = False
         self._upgrade: asyncio.Task[None] | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
-
-    @property
-    def session(self) -> Session | None:
-        """The session, once the client may send frames."""
-        return self._session
 
     @property
     def unread(self) -> int:
@@ -159,27 +110,27 @@ class ClientConnection(asyncio.BufferedProtocol):
             return  # TLS has begun on a connection that was made before
         transport = cast("asyncio.Transport", transport)  # of a stream socket
         self._transport = transport
-        refusal = self._owner.add(self)
-        if refusal is None and self._tls is not None:
+        refusal = self._server.add(self)
+        if refusal is None and self._server.tls is not None:
             transport.pause_reading()
-            self._upgrade = asyncio.create_task(self._encrypt(transport, self._tls))
+            self._upgrade = asyncio.create_task(self._encrypt(transport, self._server.tls))
             return
         self._greet(transport)
         self._out.attach(transport)
         if refusal is not None:
             self.close("limit", refusal)
         else:
-            self._session = self._owner.make_session(self)
+            self.session = self._server.make_session(self)
 
     def _greet(self, transport: asyncio.Transport) -> None:
-        transport.write(self._owner.info(self))
+        transport.write(self._server.info(self))
         self._greeted = True
 
     async def _encrypt(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
         try:
             await self._start_tls(transport, tls)
         finally:
-            if self._session is None:  # asyncio says nothing of connections that end before that
+            if self.session is None:  # asyncio says nothing of connections that end before that
                 self.connection_lost(None)
 
     async def _start_tls(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
@@ -203,7 +154,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self._transport = encrypted
         self._out.attach(encrypted)
-        self._session = self._owner.make_session(self)
+        self.session = self._server.make_session(self)
         self._pump()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -227,7 +178,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.resume()
 
     def _pump(self) -> None:
-        session = self._session
+        session = self.session
         if session is None or self._waits_for_slice:
             return
         self._pumping = True  # what is answered at once makes place, which is seen here
@@ -258,7 +209,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Send something, together with whatever else is sent in this turn of the event loop."""
         if self._closing or self._transport is None:
             return
-        if self._out.pending > self._max_pending:
+        if self._out.pending > self._server.limits.max_pending:
             self._cut_slow()
             return
         if not self._will_flush:
@@ -272,7 +223,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def count_for(self, agent: str) -> None:
         """Count what is left unread for an agent, too."""
-        self._out.join(self._owner.quota_of(agent))
+        self._out.join(self._server.quota_of(agent))
 
     def _flush(self) -> None:
         self._will_flush = False
@@ -295,13 +246,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         logger.warning(
             "a client was cut off: it leaves %d bytes unread",
             self._out.pending,
-            extra={"client": self._session.name if self._session else None},
+            extra={"client": self.session.name if self.session else None},
         )
         self._reason = "slow_consumer"
         self._closing = True
         self._out.clear()
-        if self._session is not None:
-            self._session.stop()
+        if self.session is not None:
+            self.session.stop()
         if self._transport is not None:
             self._transport.abort()
 
@@ -309,7 +260,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """End the connection with a protocol error."""
         if not self._closing:
             self.write(encoder.error(text))
-            who = self._session.name if self._session else "a client"
+            who = self.session.name if self.session else "a client"
             logger.info("%s: %s", who, text, extra={"peer": self.peer})
             self.finish(reason)
 
@@ -320,8 +271,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._reason = reason
         self._closing = True
         self._backlog.clear()
-        if self._session is not None:
-            self._session.stop()
+        if self.session is not None:
+            self.session.stop()
         if self._transport is not None:
             self._out.finish(self._transport.close)
             self._loop.call_later(_CLOSING_S, self._abort)
@@ -338,51 +289,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._out.clear()
         if self._upgrade is not None and self._upgrade is not asyncio.current_task(self._loop):
             self._upgrade.cancel()
-        if self._session is not None:
-            self._session.end()
+        if self.session is not None:
+            self.session.end()
         if error is not None:
             logger.debug("a connection broke: %s", error)
-        self._owner.remove(self, self._reason)
+        self._server.remove(self, self._reason)
         if not self.closed.done():
             self.closed.set_result(None)
-
-
-def connection_factory(
-    owner: ConnectionOwner,
-    max_payload: int,
-    max_message: int,
-    max_pending: int,
-    quota: Quota,
-    tls: ssl.SSLContext | None,
-    *,
-    must_connect: bool,
-) -> Callable[[], ClientConnection]:
-    """Return what makes the protocol of each new connection.
-
-    Args:
-        owner: The server.
-        max_payload: Bytes in one payload.
-        max_message: Bytes in one message, headers included.
-        max_pending: Bytes that a client may leave unread before it is cut off.
-        quota: Counts the bytes that all clients leave unread.
-        tls: What to encrypt with.
-        must_connect: Whether a client must say who it is before it may send anything.
-    """
-    incoming = memoryview(bytearray(_READ_BYTES))
-    numbers = itertools.count(1)
-    slices = Slices(asyncio.get_running_loop().call_later)
-
-    def make() -> ClientConnection:
-        parser = Parser(max_payload, max_message, must_connect=must_connect)
-        return ClientConnection(
-            owner,
-            next(numbers),
-            parser,
-            max_pending,
-            quota,
-            tls,
-            incoming=incoming,
-            slices=slices,
-        )
-
-    return make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -51,18 +52,12 @@ LATENCY_BUCKETS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is known of a broker's storage.
+class StorageSnapshot:
+    """What is known of a broker's storage."""
 
-    Attributes:
-        is_up: Whether it works; a slow one does.
-        totals: What it held when it was last counted, if it was.
-        age_s: How many seconds ago that was.
-    """
-
-    is_up: bool
-    totals: Totals | None = None
-    age_s: float = 0.0
+    is_up: bool  # whether it works; a slow one does
+    totals: Totals | None = None  # what it held when it was last counted
+    age_s: float = 0.0  # since then
 
 
 _UNVERIFIED = (0, "0")
@@ -79,11 +74,9 @@ class Metrics:
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
-        self._operations = Counter(
-            "mq9_operations",
-            "Requests answered, by verb and outcome.",
-            ["verb", "code"],
-            registry=registry,
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self._operations = counter(
+            "mq9_operations", "Requests answered, by verb and outcome.", ["verb", "code"]
         )
         self._seconds = Histogram(
             "mq9_operation_duration_seconds",
@@ -92,32 +85,22 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self._redeliveries = Counter(
-            "mq9_redeliveries",
-            "Messages delivered to a group again.",
-            registry=registry,
+        self._redeliveries = counter("mq9_redeliveries", "Messages delivered to a group again.")
+        self._dead_letters = counter(
+            "mq9_dead_letters", "Messages moved to another mailbox, other than back from there."
         )
-        self._dead_letters = Counter(
-            "mq9_dead_letters",
-            "Messages moved to another mailbox, other than back from there.",
-            registry=registry,
+        self._connections = gauge("mq9_connections", "Clients connected now.")
+        self._opened = counter(
+            "mq9_connections_opened", "Clients that connected, refused ones included."
         )
-        self._connections = Gauge("mq9_connections", "Clients connected now.", registry=registry)
-        self._opened = Counter(
-            "mq9_connections_opened",
-            "Clients that connected, refused ones included.",
-            registry=registry,
-        )
-        self._closed = Counter(
+        self._closed = counter(
             "mq9_connections_closed",
             "Clients that left, were refused or were cut off, by reason.",
             ["reason"],
-            registry=registry,
         )
-        self._unheard = Counter(
+        self._unheard = counter(
             "mq9_publishes_unheard",
             "Publishes, other than requests of mq9, that nobody was subscribed to.",
-            registry=registry,
         )
         Info("mq9_build", "What runs here.", registry=registry).info({"version": VERSION})
         ProcessCollector(registry=registry)
@@ -144,24 +127,11 @@ class Metrics:
         applied: Callable[[], int],
         last: Callable[[], int],
         serves: Callable[[], bool],
-        verified: Callable[[], tuple[int, str] | None],
+        verified: Callable[[], tuple[int, str] | None],  # with the digest in hexadecimal digits
         left_out: Callable[[], int],
         refused: Callable[[], int],
     ) -> Callable[[float], None]:
-        """Expose how a gateway of a cluster does.
-
-        Args:
-            applied: Gives the number of the last record of the log that it has applied.
-            last: Gives the number of the last one that it knows of.
-            serves: Tells whether it is in the queue group.
-            verified: Gives the number of the last record at which it digested its state, and the
-                digest as hexadecimal digits; None where it has not yet.
-            left_out: Gives how many records of the log were none.
-            refused: Gives how many requests were left out for their reply subjects.
-
-        Returns:
-            What is to be told how many seconds each append took.
-        """
+        """Expose how a gateway of a cluster does; return what to call with an append's seconds."""
         for name, text, value in (
             ("mq9_log_applied", "The last record of the log that was applied.", applied),
             ("mq9_log_last", "The last record of the log that is known.", last),
@@ -197,13 +167,7 @@ class Metrics:
         return appends.observe
 
     def answered(self, verb: str, code: str, seconds: float) -> None:
-        """Count a request that was answered.
-
-        Args:
-            verb: Such as ``MSG.SEND``.
-            code: ``ok``, or the code of the error.
-            seconds: How long it took.
-        """
+        """Count a request that was answered; the code is ``ok`` or that of an error."""
         verb = verb if verb in self._verbs else UNKNOWN
         code = code if code in self._codes else UNKNOWN
         series = self._series.get((verb, code))
@@ -232,27 +196,19 @@ class Metrics:
         self._opened.inc()
 
     def connection_closed(self, reason: str) -> None:
-        """Count a client that has disconnected.
-
-        Args:
-            reason: One of ``CLOSE_REASONS``.
-        """
+        """Count a client that has disconnected, for one of ``CLOSE_REASONS``."""
         self._connections.dec()
         self._closed.labels(reason if reason in CLOSE_REASONS else UNKNOWN).inc()
 
-    def render(self, snapshot: Snapshot) -> bytes:
-        """Return everything in the text format of Prometheus, whose type is ``CONTENT_TYPE``.
-
-        Args:
-            snapshot: What is known of the storage; gauges of what was not counted are left out.
-        """
+    def render(self, snapshot: StorageSnapshot) -> bytes:
+        """Return everything as ``CONTENT_TYPE``, without gauges of what was not counted."""
         return generate_latest(_Everything(self._registry, snapshot))
 
 
 class _Everything(Collector):
     """The counters, and beside them what the broker holds at one instant."""
 
-    def __init__(self, counters: CollectorRegistry, snapshot: Snapshot) -> None:
+    def __init__(self, counters: CollectorRegistry, snapshot: StorageSnapshot) -> None:
         self._counters = counters
         self._snapshot = snapshot
 

@@ -24,18 +24,10 @@ class Body:
 
 
 class Quota:
-    """The bytes that some clients together leave unread; what they share counts once.
-
-    Args:
-        most: Bytes beyond which the client that leaves most of them unread is cut off.
-
-    Attributes:
-        held: The bytes.
-        members: Whose they are.
-    """
+    """The bytes that some clients together leave unread; what they share counts once."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self._most = most  # beyond it the client that leaves most unread is cut off
         self._holders: dict[Body, int] = {}
         self.held = 0
         self.members: set[Outgoing] = set()
@@ -61,12 +53,7 @@ class Quota:
 
 
 class Outgoing:
-    """What one client has been sent and has not read.
-
-    Args:
-        quota: Counts it for all clients together.
-        cut_off: Ends the connection, and calls `clear`.
-    """
+    """What one client has been sent and has not read."""
 
     def __init__(self, quota: Quota, cut_off: Callable[[], None]) -> None:
         self.cut_off = cut_off

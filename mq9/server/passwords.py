@@ -37,15 +37,7 @@ _FORM = re.compile(r"scrypt:(\d{1,2}):(\d{1,2}):(\d{1,2}):([\w-]{8,128}):([\w-]{
 
 @dataclass(frozen=True, slots=True)
 class PasswordHash:
-    """What a password is compared with.
-
-    Attributes:
-        log2n: The binary logarithm of scrypt's cost.
-        r: scrypt's block size.
-        p: scrypt's parallelization.
-        salt: Random bytes.
-        key: What scrypt made of the password.
-    """
+    """What a password is compared with: the costs of scrypt, and what it made."""
 
     log2n: int
     r: int
@@ -59,17 +51,14 @@ class PasswordHash:
         return hmac.compare_digest(made, self.key)
 
     def __str__(self) -> str:
-        salt, key = _encoded(self.salt), _encoded(self.key)
+        salt, key = (
+            base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (self.salt, self.key)
+        )
         return f"{PREFIX}{self.log2n}:{self.r}:{self.p}:{salt}:{key}"
 
 
 def hash_password(password: str, salt: bytes) -> PasswordHash:
-    """Hash a password.
-
-    Args:
-        password: What to hash.
-        salt: ``SALT_BYTES`` random bytes.
-    """
+    """Hash a password."""
     if len(salt) != SALT_BYTES:
         raise ValueError(f"salt: {len(salt)} bytes, {SALT_BYTES} are needed")
     key = _scrypt(password, salt, _LOG2N, _R, _P, _KEY_BYTES)
@@ -77,16 +66,7 @@ def hash_password(password: str, salt: bytes) -> PasswordHash:
 
 
 def parse(what: str, text: str) -> PasswordHash:
-    """Read a hash.
-
-    Args:
-        what: Which field it stands in, for the error.
-        text: The hash, with its prefix.
-
-    Raises:
-        InvalidRequest: It is not one, or would take too much time or memory to compare with. The
-            text does not show it.
-    """
+    """Read a hash."""
     found = _FORM.fullmatch(text)
     if found is None:
         raise InvalidRequest(
@@ -97,7 +77,7 @@ def parse(what: str, text: str) -> PasswordHash:
     if 0 in {log2n, r, p} or log2n > 20 or 2**log2n * r * p > _MOST_WORK:
         raise InvalidRequest(f"{what}: scrypt:{log2n}:{r}:{p} is no cost, or too high a one")
     try:
-        salt, key = (_decoded(part) for part in found.groups()[3:])
+        salt, key = (base64.urlsafe_b64decode(f"{part}===") for part in found.groups()[3:])
     except binascii.Error:
         raise InvalidRequest(f"{what}: the salt or the key is not URL-safe base64") from None
     return PasswordHash(log2n, r, p, salt, key)
@@ -115,14 +95,6 @@ def _scrypt(password: str, salt: bytes, log2n: int, r: int, p: int, size: int) -
     )
 
 
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
 _THREADS = max(1, (os.cpu_count() or 1) // 2)  # the other CPUs are for other requests
 _MOST_TRUSTED = 1_024  # addresses that are remembered
 _MOST_FAILED = 4_096  # names at addresses whose failures are remembered
@@ -133,11 +105,7 @@ MakeThreads: TypeAlias = Callable[[int, str], Executor]
 
 
 class Guesses:
-    """Compares passwords with hashes on threads, fairly among addresses.
-
-    Args:
-        make_threads: Makes an executor of so many threads with a name.
-    """
+    """Compares passwords with hashes on threads, fairly among addresses."""
 
     def __init__(self, make_threads: MakeThreads = ThreadPoolExecutor) -> None:
         self._strangers = make_threads(_THREADS, "mq9-passwords")
@@ -147,14 +115,7 @@ class Guesses:
         self._failures: OrderedDict[tuple[str, bytes], int] = OrderedDict()
 
     async def is_right(self, name: str, password: str, kept: PasswordHash, address: str) -> bool:
-        """Tell whether a password is right, when the address has its turn.
-
-        Args:
-            name: The user name that the client sent, which need not exist.
-            password: The password that the client sent.
-            kept: The hash to compare it with.
-            address: The client's IP address.
-        """
+        """Tell whether a password is right, when the address has its turn."""
         digest = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
         line = self._lines.get(address)
         if line is None:
@@ -174,11 +135,7 @@ class Guesses:
 
 
 class _Line:
-    """Comparisons of one address, one at a time.
-
-    Args:
-        failures: Returns how often a name has failed.
-    """
+    """Comparisons of one address, one at a time."""
 
     def __init__(self, failures: Callable[[bytes], int]) -> None:
         self._failures = failures

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mq9.broker.feed import Feed, Given
 from mq9.broker.service import Session as Asker
 from mq9.dialects.listening import Mail, headers_of
 from mq9.errors import MailboxNotFound, Mq9Error
 from mq9.protocol.outcomes import Fetched
-from mq9.server.hub import Hub
-from mq9.server.subscriptions import Message, Refused, Subscription, Subscriptions
+from mq9.server.subscriptions import TOO_MANY, PublishedMessage, Refused, Subscription
 from mq9.wire import encoder
 from mq9.wire import headers as blocks
 from mq9.wire.parser import Publish
+
+if TYPE_CHECKING:
+    from mq9.server.session import ClientSession
 
 logger = logging.getLogger("mq9.broker")
 
@@ -32,55 +34,22 @@ _MOST = 100  # messages that are sent before the client's socket must have taken
 ReadTurn: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 
 
-class Connection(Protocol):
-    """The client's connection, as far as what is pushed knows it."""
-
-    def write(self, data: bytes) -> None:
-        """Send something."""
-
-    async def taken(self) -> None:
-        """Return when the client's socket has taken what was written so far."""
-
-
 class Pushes:
-    """The subscriptions of one client that are sent mail, bounded in number.
+    """The subscriptions of one client that are sent mail, bounded in number."""
 
-    Args:
-        hub: Gives them the mail, and knows the limits.
-        subscriptions: All subscriptions of the client.
-        connection: The client's.
-        deliver: Sends a message to a subscription, and ends one that has had its last.
-        has_read: Returns when the client has read everything that was written so far.
-        name: The client's name, for the log.
-    """
-
-    def __init__(
-        self,
-        hub: Hub,
-        subscriptions: Subscriptions,
-        connection: Connection,
-        deliver: Callable[[Subscription, Message], None],
-        has_read: Callable[[], Awaitable[None]],
-        name: str,
-    ) -> None:
-        self._hub = hub
-        self._subscriptions = subscriptions
-        self._connection = connection
-        self._deliver = deliver
-        self._has_read = has_read
-        self._name = name
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+        self._hub = session.hub
+        self._subscriptions = session.subscriptions
+        self._connection = session.connection
         self._one_at_a_time = asyncio.Lock()
         self._tasks: dict[Subscription, asyncio.Task[None]] = {}
         self._sending: set[Subscription] = set()  # which the client's socket must take
 
     def check(self, subscription: Subscription, mail: Mail) -> None:
-        """Refuse a subscription that cannot be sent mail.
-
-        Raises:
-            Refused: It cannot.
-        """
+        """Refuse a subscription that cannot be sent mail."""
         if len(self._tasks) >= self._hub.limits.max_waiting:
-            raise Refused.too_many()
+            raise Refused(TOO_MANY)
         if subscription.queue is not None and mail.wants is not None:
             raise Refused.of(
                 subscription.subject, "a queue group is given messages of every priority"
@@ -89,7 +58,7 @@ class Pushes:
     def begin(self, subscription: Subscription, mail: Mail, asker: Asker) -> None:
         """Begin to send a subscription mail, of which some may be stored already."""
         group, read_by = subscription.queue, mail.read_by
-        feed = self._hub.feed(asker, mail.mail_address, group, None if group else read_by)
+        feed = self._hub.broker.feed(asker, mail.mail_address, group, None if group else read_by)
         turn = partial(self._turn, asker.asker)
         task = asyncio.create_task(self._push(subscription, mail, feed, turn))
         self._tasks[subscription] = task
@@ -112,7 +81,7 @@ class Pushes:
         """Wait until the socket has taken the last part, and until the agent may read."""
         async with self._one_at_a_time:
             await self._connection.taken()
-            async with self._hub.read_turns.take(asker):
+            async with self._hub.reading(asker):
                 yield
 
     async def _push(
@@ -124,7 +93,9 @@ class Pushes:
                     if not await self._send_next(subscription, mail, feed, turn):
                         return  # the broker stops
         except Mq9Error as error:
-            logger.info("%s is sent nothing of %s: %s", self._name, mail.mail_address, error)
+            logger.info(
+                "%s is sent nothing of %s: %s", self._session.name, mail.mail_address, error
+            )
             self._refuse(subscription, str(error))
 
     def _refuse(self, subscription: Subscription, why: str) -> None:
@@ -134,7 +105,7 @@ class Pushes:
             self._subscriptions.remove(subscription)
 
     def _goes_on(self, subscription: Subscription) -> bool:
-        return self._subscriptions.get(subscription.sid) is subscription
+        return self._subscriptions.by_sid.get(subscription.sid) is subscription
 
     async def _send_next(
         self, subscription: Subscription, mail: Mail, feed: Feed, turn: ReadTurn
@@ -152,7 +123,7 @@ class Pushes:
                 del fetched  # from now on the connection holds the payloads, and counts them
             await self._connection.taken()
             if subscription.queue is not None:
-                await self._has_read()
+                await self._session.has_read()
         except BaseException:
             if given is not None:
                 feed.return_unread(given)
@@ -177,7 +148,7 @@ class Pushes:
             block = blocks.encode(headers_of(message))
             frame = Publish(mail.subject_of(message), None, block, message.payload)
             name = (fetched.generation, message.msg_id)
-            self._deliver(subscription, Message(frame, bodies, name))
+            self._session.deliver(subscription, PublishedMessage(frame, bodies, name))
             sent.append(message.msg_id)
         return sent
 
@@ -189,7 +160,7 @@ class Pushes:
         except Mq9Error as error:
             logger.warning(
                 "%s was sent mail of %s that could not be confirmed: %s",
-                self._name,
+                self._session.name,
                 given.mail_address,
                 error,
             )
@@ -198,5 +169,7 @@ class Pushes:
         del self._tasks[subscription]
         self._hub.pushes.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("%s: a subscription failed unexpectedly", self._name, exc_info=error)
+            logger.critical(
+                "%s: a subscription failed unexpectedly", self._session.name, exc_info=error
+            )
             self._refuse(subscription, "the broker failed")

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mq9.broker.service import Request
 from mq9.broker.service import Session as Asker
 from mq9.dialects import OLDER
-from mq9.errors import (
-    InvalidRequest,
-    LimitReached,
-    Mq9Error,
-    PayloadTooLarge,
-    Unavailable,
-)
+from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge, Unavailable
 from mq9.protocol import replies, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.requests import Fetch
 from mq9.protocol.verbs import VERBS
-from mq9.server.hub import Hub
 from mq9.server.limits import MAX_HEADER_BYTES
-from mq9.server.subscriptions import Subscription, Subscriptions
+from mq9.server.subscriptions import Subscription
 from mq9.wire import headers as blocks
 from mq9.wire.parser import Publish
 from mq9.wire.subjects import matches
+
+if TYPE_CHECKING:
+    from mq9.server.session import ClientSession
 
 logger = logging.getLogger("mq9.broker")
 
@@ -39,48 +35,24 @@ _READ_BYTES = 64 * 1024  # what a read counts for: it asks in few words for much
 
 @dataclass(slots=True, eq=False)
 class _InWork:
-    """A request in work.
+    """A request in work."""
 
-    Attributes:
-        reply: Where its reply goes.
-        size: Its share of the bytes.
-        waits: Whether it is a FETCH that waits for mail.
-        task: What answers it, where that takes a task.
-    """
-
-    reply: str | None
-    size: int
-    waits: bool = False
-    task: asyncio.Task[None] | None = None
+    reply: str | None  # where its reply goes
+    size: int  # its share of the bytes
+    waits: bool = False  # a FETCH, for mail
+    task: asyncio.Task[None] | None = None  # if it takes one
 
 
 class Requests:
-    """The requests of mq9 that one client has in work, bounded in number and bytes.
+    """The requests of mq9 that one client has in work, bounded in number and bytes."""
 
-    Args:
-        hub: Answers them, and knows the limits.
-        subscriptions: The client's, where its replies go.
-        answer: Sends a reply to the client's own subscriptions to a subject.
-        resume: Called when there may be place for a further one.
-        name: The client's name, for the log.
-    """
-
-    def __init__(
-        self,
-        hub: Hub,
-        subscriptions: Subscriptions,
-        answer: Callable[[str | None, bytes], None],
-        resume: Callable[[], None],
-        name: str,
-    ) -> None:
-        self._hub = hub
-        self._subscriptions = subscriptions
-        self._answer = answer
-        self._resume = resume
-        self._name = name
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+        self._hub = session.hub
+        self._own = session.subscriptions.own
         self._busy = 0  # how many are in work and do not wait for mail
         self._bytes = 0
-        self._fetches: set[_InWork] = set()
+        self.fetches: dict[_InWork, asyncio.Task[None]] = {}
         self._starting = 0  # tasks that were made and have not run yet
 
     @property
@@ -90,19 +62,14 @@ class Requests:
         return self._busy >= limits.max_busy or self._bytes >= limits.max_busy_bytes
 
     def begin(self, frame: Publish, asker: Asker) -> None:
-        """Begin to answer a request, or refuse it.
-
-        Args:
-            frame: What the client published.
-            asker: Who the client is.
-        """
+        """Begin to answer a request, or refuse it."""
         subject, to, block, payload = frame
         is_fetch = subject.startswith(_FETCHES)
         try:
             self._check(is_fetch)
             headers = _read(block)
         except Mq9Error as error:
-            self._answer(to, replies.encode(replies.failure(error)))
+            self._session.answer(to, replies.encode(replies.failure(error)))
             return
         size = len(block) + len(payload)
         if subject.startswith(_READS):
@@ -110,50 +77,45 @@ class Requests:
         one = _InWork(to, size)
         self._busy += 1
         self._bytes += size
-        self._hub.in_work.add()
+        self._hub.count_request(1)
         answer = partial(self._answered, one)
         if is_fetch:
             # Its reply must have somewhere to go, or its lease would be nobody's.
-            wants_reply = to is not None and self._subscriptions.has_interest(to)
+            wants_reply = to is not None and self._own.has_interest(to)
             on_wait = partial(self._begin_to_wait, one)
             request = Request(subject, payload, headers, asker, wants_reply, on_wait)
         else:
             request = Request(subject, payload, headers, asker)
-        one.task = self._hub.begin(request, answer, at_once=not self._starting)
+        one.task = self._hub.broker.begin(request, answer, at_once=not self._starting)
         if one.task is not None:
             one.task.add_done_callback(partial(self._ended, one))
             self._starting += 1
             asyncio.get_running_loop().call_soon(self._started)  # after the task has
             if is_fetch:
-                self._fetches.add(one)
+                self.fetches[one] = one.task
 
     def cancel_fetches(self) -> None:
         """End the FETCHes: the client can no longer be answered."""
-        for one in self._fetches:
-            _cancel(one)
+        for task in self.fetches.values():
+            task.cancel()
 
     def cancel_unheard(self, ended: Subscription) -> None:
         """End the FETCHes whose reply nobody listens to, now that a subscription has ended."""
-        for one in self._fetches:
+        for one, task in self.fetches.items():
             reply = one.reply
             if (
                 reply is not None
                 and matches(ended.subject, reply)
-                and not self._subscriptions.has_interest(reply)
+                and not self._own.has_interest(reply)
             ):
-                _cancel(one)
-
-    @property
-    def has_fetches(self) -> bool:
-        """Whether any of them is a FETCH."""
-        return bool(self._fetches)
+                task.cancel()
 
     def _check(self, is_fetch: bool) -> None:
         """Raise why a request cannot be begun now."""
         if self._hub.draining:
             raise Unavailable("the broker is about to stop and did nothing; repeat the request")
-        if is_fetch and len(self._fetches) >= self._hub.limits.max_waiting:
-            raise LimitReached(f"max_waiting: {len(self._fetches)} FETCHes of this connection wait")
+        if is_fetch and len(self.fetches) >= self._hub.limits.max_waiting:
+            raise LimitReached(f"max_waiting: {len(self.fetches)} FETCHes of this connection wait")
 
     def _started(self) -> None:
         self._starting -= 1
@@ -162,7 +124,7 @@ class Requests:
         """Count a FETCH no longer, since it is about to wait for mail."""
         self._relieve(one)
         one.waits = True
-        self._resume()
+        self._session.connection.resume()
 
     def _relieve(self, one: _InWork) -> None:
         """Take a request off those that keep others from being begun."""
@@ -172,7 +134,7 @@ class Requests:
 
     def _answered(self, one: _InWork, reply: bytes) -> None:
         try:
-            self._answer(one.reply, reply)
+            self._session.answer(one.reply, reply)
         finally:
             if one.task is None:
                 self._end(one)
@@ -180,28 +142,18 @@ class Requests:
     def _ended(self, one: _InWork, task: asyncio.Task[None]) -> None:
         """Note that a task has ended."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("%s: a request failed unexpectedly", self._name, exc_info=error)
-        self._fetches.discard(one)
+            logger.critical("%s: a request failed unexpectedly", self._session.name, exc_info=error)
+        self.fetches.pop(one, None)
         self._end(one)
 
     def _end(self, one: _InWork) -> None:
         self._relieve(one)
-        self._hub.in_work.remove()
-        self._resume()
-
-
-def _cancel(one: _InWork) -> None:
-    assert one.task is not None  # noqa: S101  # a FETCH takes a task
-    one.task.cancel()
+        self._hub.count_request(-1)
+        self._session.connection.resume()
 
 
 def _read(block: bytes) -> Headers:
-    """Return the headers of a request of mq9.
-
-    Raises:
-        PayloadTooLarge: There are too many.
-        InvalidRequest: They cannot be read.
-    """
+    """Return the headers of a request of mq9."""
     if len(block) > MAX_HEADER_BYTES:
         raise PayloadTooLarge(f"headers: {len(block)} bytes are more than {MAX_HEADER_BYTES}")
     try:

@@ -4,72 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from mq9.wire.subjects import ONE, REST, has_wildcards
 
+if TYPE_CHECKING:
+    from mq9.server.subscriptions import Subscription
 
-class Interest(Protocol):
-    """A subscription, as far as routing needs to know it."""
-
-    @property
-    def subject(self) -> str:
-        """The subject it listens to, which may have wildcards."""
-
-    @property
-    def queue(self) -> str | None:
-        """The queue group, of which one member gets each message."""
-
-
-S = TypeVar("S", bound=Interest)
 
 _WILDCARDS = (ONE, REST)
 
 
-class _Node(Generic[S]):
-    """A node of the tree: the subscriptions that end here, and the nodes that follow.
-
-    Attributes:
-        stretch: The tokens since the node before.
-        size: How many they are.
-        wild: Whether a wildcard is among them.
-        here: The subscriptions that end here, by identity, so that any of them is found at once.
-        beyond: The nodes that follow, by the first token of their stretch.
-    """
+class _Node:
+    """A node of the tree: the subscriptions that end here, and the nodes that follow."""
 
     __slots__ = ("beyond", "here", "size", "stretch", "wild")
 
     def __init__(self, stretch: str) -> None:
         self.lead_by(stretch)
-        self.here: dict[int, S] = {}
-        self.beyond: dict[str, _Node[S]] = {}
+        self.here: dict[int, Subscription] = {}  # by identity, to find any of them at once
+        self.beyond: dict[str, _Node] = {}  # by the first token of their stretch
 
     def lead_by(self, stretch: str) -> None:
         """Change the tokens since the node before."""
         self.stretch = stretch
-        self.size = stretch.count(".") + 1
+        self.size = stretch.count(".") + 1  # of tokens
         self.wild = has_wildcards(stretch)
 
 
-class Router(Generic[S]):
+class Router:
     """Subscriptions by subject, as a tree of tokens.
 
     A stretch of tokens where nothing branches off and nothing ends is one node, so that a
     subscription takes no more memory than its subject is long.
-
-    Args:
-        choose: Picks the member of a queue group that gets a message.
     """
 
-    def __init__(self, choose: Callable[[Sequence[S]], S]) -> None:
+    def __init__(self, choose: Callable[[Sequence[Subscription]], Subscription]) -> None:
         self._choose = choose
-        self._root: _Node[S] = _Node("")
+        self._root = _Node("")
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, subscription: S) -> None:
+    def add(self, subscription: Subscription) -> None:
         """Let a subscription take part. Harmless when it does already."""
         node, rest = self._root, subscription.subject
         while rest:
@@ -84,7 +62,7 @@ class Router(Generic[S]):
         self._count += id(subscription) not in node.here
         node.here[id(subscription)] = subscription
 
-    def remove(self, subscription: S) -> None:
+    def remove(self, subscription: Subscription) -> None:
         """Let a subscription take part no longer. Harmless when it does not."""
         path = [self._root]
         rest = subscription.subject
@@ -108,7 +86,7 @@ class Router(Generic[S]):
             else:
                 del before.beyond[first]
 
-    def matching(self, subject: str) -> list[S]:
+    def matching(self, subject: str) -> list[Subscription]:
         """Return every subscription that listens to a subject; none to one with an empty token."""
         return [one for node in _matching(self._root, subject) for one in node.here.values()]
 
@@ -116,15 +94,12 @@ class Router(Generic[S]):
         """Tell whether anybody listens to a subject."""
         return any(node.here for node in _matching(self._root, subject))
 
-    def route(self, subject: str, may: Callable[[S], bool] | None = None) -> list[S]:
-        """Return who gets a message: each subscription, but one member of each queue group.
-
-        Args:
-            subject: Where the message goes.
-            may: Tells of a subscription whether it may get the message; all may by default.
-        """
+    def route(
+        self, subject: str, may: Callable[[Subscription], bool] | None = None
+    ) -> list[Subscription]:
+        """Return who gets a message: each subscription, but one member of each queue group."""
         receivers = []
-        queues: dict[str, list[S]] = {}
+        queues: dict[str, list[Subscription]] = {}
         for subscription in self.matching(subject):
             if may is not None and not may(subscription):
                 continue
@@ -136,13 +111,13 @@ class Router(Generic[S]):
         return receivers
 
 
-def _matching(root: _Node[S], subject: str) -> list[_Node[S]]:
+def _matching(root: _Node, subject: str) -> list[_Node]:
     """Return the nodes where what listens to a subject ends; none for one with an empty token.
 
     A node is visited at most once, and only if its first token may be where it is.
     """
     tokens = subject.split(".")
-    found: list[_Node[S]] = []
+    found: list[_Node] = []
     # Nodes, and how many tokens and characters lead there.
     reached = [(root, 0, 0)] if all(tokens) else []
     while reached:
@@ -182,9 +157,9 @@ def _end(stretch: str, tokens: Sequence[str], place: int) -> int | None:
     return place
 
 
-def _parted(node: _Node[S], stretch: str) -> _Node[S]:
+def _parted(node: _Node, stretch: str) -> _Node:
     """Return a new node at the end of a stretch that a node's own begins with, and it beyond."""
-    before: _Node[S] = _Node(stretch)
+    before = _Node(stretch)
     node.lead_by(_without(node.stretch, stretch))
     before.beyond[_first(node.stretch)] = node
     return before

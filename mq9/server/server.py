@@ -5,61 +5,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import logging
 import random
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import SWEEP_INTERVAL_MS
 from mq9.clock import Clock, SystemClock, sleep
 from mq9.errors import Mq9Error, Unreachable
 from mq9.protocol.headers import PayloadEncoding
-from mq9.server.connection import ClientConnection, connection_factory
+from mq9.server.connection import ClientConnection, Slices
 from mq9.server.hub import Hub
 from mq9.server.limits import MAX_HEADER_BYTES, ServerLimits
 from mq9.server.outgoing import Quota
-from mq9.server.session import Session
+from mq9.server.session import ClientSession
 from mq9.server.users import Anybody, Guard
 from mq9.version import VERSION
 from mq9.wire import encoder
+from mq9.wire.parser import Parser
+
+if TYPE_CHECKING:
+    from mq9.server.metrics import Metrics
 
 logger = logging.getLogger("mq9.broker")
 
 _LEAST_PAYLOAD = 64 * 1024  # announced where messages have to be smaller; requests must fit
+_READ_BYTES = 16 * 1024  # bytes, of tiny frames perhaps, that others wait for
 _ADMISSION_S = 30.0  # in which a client must be admitted, its place in the queue included
 _BACKLOG = 1_024  # connections that the system holds until they are accepted
 
 
-class ConnectionObserver(Protocol):
-    """Is told of connections that come and go, and of what they publish in vain."""
-
-    def connection_opened(self) -> None:
-        """A client has connected."""
-
-    def connection_closed(self, reason: str) -> None:
-        """A client has disconnected, or was cut off for this reason."""
-
-    def publish_unheard(self) -> None:
-        """A client has published what nobody is subscribed to."""
-
-
 class Server:
-    """Lets NATS clients talk to a broker, and to each other.
-
-    Args:
-        broker: Answers the requests of mq9. It is not closed with the server.
-        max_payload: Bytes in one message, as the broker takes it.
-        guard: Decides who may connect.
-        limits: What is taken from the network.
-        tls: Encrypts every connection, when given.
-        timers: The clock that pings and sweeps go by.
-        observer: Is told of connections that come and go.
-        randomness: Gives that many unpredictable bytes.
-        encoding: How payloads stand in replies to requests that do not say.
-    """
+    """Lets NATS clients talk to a broker, and to each other."""
 
     def __init__(
         self,
@@ -70,7 +51,7 @@ class Server:
         limits: ServerLimits = ServerLimits(),
         tls: ssl.SSLContext | None = None,
         timers: Clock | None = None,
-        observer: ConnectionObserver | None = None,
+        observer: Metrics | None = None,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
         encoding: PayloadEncoding = PayloadEncoding.AUTO,
     ) -> None:
@@ -79,135 +60,71 @@ class Server:
         # Clients compare a payload with the limit that the server announces. Headers come on top,
         # so that the largest message may have some.
         self._max_message = self._max_payload + MAX_HEADER_BYTES
-        self._limits = limits
-        self._tls = tls
+        self.limits = limits
+        self.tls = tls
         self._timers = timers or SystemClock()
         self._observer = observer
         self._randomness = randomness
         self._id = randomness(12).hex()
         pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
-        self._hub = Hub(
-            broker.begin,
-            broker.feed,
-            broker.dialects,
-            guard or Anybody(),
-            limits,
-            pick,
-            encoding,
-            forget=broker.forget,
-        )
-        if observer is not None:
-            self._hub.unheard = observer.publish_unheard
-        self._clients: set[ClientConnection] = set()
-        self._quota = Quota(limits.max_total_pending)
-        self._quotas: dict[str, Quota] = {}  # of the agents that are connected
+        unheard = observer.publish_unheard if observer is not None else lambda: None
+        self.hub = Hub(broker, guard or Anybody(), limits, pick, encoding, unheard)
+        self.clients: set[ClientConnection] = set()
+        self.quota = Quota(limits.max_total_pending)
+        self.quotas: dict[str, Quota] = {}  # of the agents that are connected
         self._listener: asyncio.Server | None = None
-        self._address = ("", 0)
+        self.address = ("", 0)  # host and port that it listens on, or did last
         self._chores: list[asyncio.Task[None]] = []
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The host and port that it listens on, or did last."""
-        return self._address
 
     @property
     def url(self) -> str:
         """What a client on this machine connects to."""
         host, port = self.address
         shown = f"[{host}]" if ":" in host else host
-        return f"{'tls' if self._tls else 'nats'}://{shown}:{port}"
+        return f"{'tls' if self.tls else 'nats'}://{shown}:{port}"
 
     @property
     def connections(self) -> int:
         """How many clients are connected."""
-        return len(self._clients)
-
-    @property
-    def clients(self) -> Collection[ClientConnection]:
-        """The connections of the clients."""
-        return tuple(self._clients)
-
-    @property
-    def requests(self) -> int:
-        """How many requests of mq9 are in work."""
-        return len(self._hub.in_work)
-
-    @property
-    def pushes(self) -> int:
-        """How many subscriptions are sent mail, or wait for some."""
-        return len(self._hub.pushes)
-
-    @property
-    def subscriptions(self) -> int:
-        """How many subscriptions all clients have."""
-        return len(self._hub.router)
-
-    @property
-    def unread(self) -> int:
-        """Bytes that all clients leave unread; what several are sent counts once."""
-        return self._quota.held
-
-    def unread_by(self, agent: str) -> int:
-        """Return the bytes that the clients of an agent leave unread."""
-        return self._quotas[agent].held if agent in self._quotas else 0
-
-    def has_interest(self, subject: str) -> bool:
-        """Tell whether any client is subscribed to a subject."""
-        return self._hub.router.has_interest(subject)
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether it begins nothing new."""
-        return self._hub.draining
+        return len(self.clients)
 
     async def start(self, host: str = "127.0.0.1", port: int = 4222) -> None:
-        """Listen.
+        """Listen."""
+        incoming = memoryview(bytearray(_READ_BYTES))
+        numbers = itertools.count(1)
+        slices = Slices(asyncio.get_running_loop().call_later)
 
-        Args:
-            host: The address to listen on.
-            port: The port; 0 lets the system choose.
+        def make() -> ClientConnection:
+            must_connect = not self.hub.guard.is_open
+            parser = Parser(self._max_payload, self._max_message, must_connect=must_connect)
+            number = next(numbers)
+            return ClientConnection(self, number, parser, incoming=incoming, slices=slices)
 
-        Raises:
-            Unreachable: Nobody can listen there.
-        """
-        make = connection_factory(
-            self,
-            self._max_payload,
-            self._max_message,
-            self._limits.max_pending,
-            self._quota,
-            self._tls,
-            must_connect=not self._hub.guard.is_open,
-        )
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 make, host, port, backlog=_BACKLOG
             )
         except OSError as error:
             raise Unreachable(f"{host}:{port} cannot be listened on: {_reason(error)}") from error
-        self._address = self._listener.sockets[0].getsockname()[:2]
+        self.address = self._listener.sockets[0].getsockname()[:2]
         self._chores = [
-            asyncio.create_task(self._every(self._limits.ping_s, self._ping)),
-            asyncio.create_task(self._every(self._limits.stalled_s, self._cut_stalled)),
+            asyncio.create_task(self._every(self.limits.ping_s, self._ping)),
+            asyncio.create_task(self._every(self.limits.stalled_s, self._cut_stalled)),
             asyncio.create_task(self._every(SWEEP_INTERVAL_MS / 1000, self._sweep)),
         ]
 
     async def drain(self, seconds: float = 10.0) -> None:
-        """Stop: answer what was begun, refuse what comes now, then let every client go.
-
-        Args:
-            seconds: How long what was begun may take.
-        """
-        self._hub.draining = True
+        """Stop: answer what was begun, refuse what comes now, then let every client go."""
+        self.hub.draining = True
         if self._listener is not None:
             self._listener.close()
-        for client in self._clients:
+        for client in self.clients:
             if client.session is not None and client.session.takes_info:
                 client.write(self.info(client))  # says that it is about to stop
         self._broker.stop_waiting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._hub.rest()
+                await self.hub.rest()
         await self.close()
 
     async def close(self) -> None:
@@ -218,11 +135,11 @@ class Server:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         self._chores.clear()
-        while self._clients:
-            for client in list(self._clients):
+        while self.clients:
+            for client in list(self.clients):
                 client.finish("shutdown")
-            await asyncio.wait([client.closed for client in self._clients])
-        await self._hub.rest()  # commands that were begun end by themselves
+            await asyncio.wait([client.closed for client in self.clients])
+        await self.hub.rest()  # commands that were begun end by themselves
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -230,12 +147,12 @@ class Server:
             await work()
 
     async def _ping(self) -> None:
-        for client in list(self._clients):
+        for client in list(self.clients):
             if client.session is not None:
                 client.session.ping()
 
     async def _cut_stalled(self) -> None:
-        for client in list(self._clients):
+        for client in list(self.clients):
             client.cut_if_stalled()
 
     async def _sweep(self) -> None:
@@ -246,20 +163,20 @@ class Server:
 
     def add(self, connection: ClientConnection) -> str | None:
         """Note a new connection; return what the client is told when it cannot be taken."""
-        full = len(self._clients) >= self._limits.max_connections
-        self._clients.add(connection)
+        full = len(self.clients) >= self.limits.max_connections
+        self.clients.add(connection)
         if self._observer is not None:
             self._observer.connection_opened()
         if full:
-            logger.warning("a client was refused: %d are connected", len(self._clients) - 1)
+            logger.warning("a client was refused: %d are connected", len(self.clients) - 1)
             return "maximum connections exceeded"
-        if self._hub.draining:
+        if self.hub.draining:
             return "Server Shutdown"
         return None
 
     def info(self, connection: ClientConnection) -> bytes:
         """Return the INFO that a client is sent first."""
-        host, port = self._address
+        host, port = self.address
         fields = {
             "server_id": self._id,
             "server_name": "mq9",
@@ -273,21 +190,21 @@ class Server:
             "max_message": self._max_message,  # with headers; a client of ours reads it
             "client_id": connection.number,
             "client_ip": connection.host,
-            "auth_required": not self._hub.guard.is_open,
-            "tls_required": self._tls is not None,
+            "auth_required": not self.hub.guard.is_open,
+            "tls_required": self.tls is not None,
         }
-        if self._hub.draining:
+        if self.hub.draining:
             fields["ldm"] = True
         return encoder.info(fields)
 
     def quota_of(self, agent: str) -> Quota:
         """Return what counts the bytes that the clients of an agent leave unread."""
-        return self._quotas.setdefault(agent, Quota(self._limits.max_agent_pending))
+        return self.quotas.setdefault(agent, Quota(self.limits.max_agent_pending))
 
-    def make_session(self, connection: ClientConnection) -> Session:
+    def make_session(self, connection: ClientConnection) -> ClientSession:
         """Return the session of a client that may now send frames."""
         consumer = f"connection.{self._randomness(12).hex()}"
-        session = Session(self._hub, connection, connection.number, consumer, connection.peer)
+        session = ClientSession(self.hub, connection, consumer)
 
         def expire() -> None:
             if not session.has_connected:
@@ -299,7 +216,7 @@ class Server:
 
         if not session.has_connected:
             timers = [
-                self._timers.call_later(round(self._limits.connect_s * 1000), expire_if_silent),
+                self._timers.call_later(round(self.limits.connect_s * 1000), expire_if_silent),
                 self._timers.call_later(round(_ADMISSION_S * 1000), expire),
             ]
 
@@ -312,10 +229,10 @@ class Server:
 
     def remove(self, connection: ClientConnection, reason: str) -> None:
         """Forget a connection that has ended for a reason."""
-        self._clients.discard(connection)
+        self.clients.discard(connection)
         agent = connection.session.agent if connection.session is not None else None
-        if agent in self._quotas and not self._quotas[agent].members:
-            del self._quotas[agent]
+        if agent in self.quotas and not self.quotas[agent].members:
+            del self.quotas[agent]
         if self._observer is not None:
             self._observer.connection_closed(reason)
 

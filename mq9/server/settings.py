@@ -50,12 +50,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
 class Settings(BaseSettings):
-    """Everything that a server is told. A field's ``title`` is the placeholder of its value.
-
-    Raises:
-        InvalidRequest: A value is not what it must be, or they contradict each other, or would let
-            anybody in from anywhere. The text names the option, the variable or the file.
-    """
+    """Everything that a server is told. A field's ``title`` is the placeholder of its value."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
@@ -253,11 +248,7 @@ class Settings(BaseSettings):
             )
 
     def embedder(self) -> Embeddings | None:
-        """Return what finds agents by meaning, if there is anything.
-
-        Raises:
-            InvalidRequest: What was named is not there, or is no embeddings.
-        """
+        """Return what finds agents by meaning, if there is anything."""
         if self.embeddings is None:
             return default_embeddings()
         try:
@@ -268,11 +259,7 @@ class Settings(BaseSettings):
         return checked("embeddings", made)
 
     def guard(self) -> Guard:
-        """Return what decides who may connect.
-
-        Raises:
-            InvalidRequest: The users file cannot be used, or the token is none.
-        """
+        """Return what decides who may connect."""
         if self.users is not None:
             return Users.from_file(self.users)
         if self.auth_token is not None:
@@ -280,11 +267,7 @@ class Settings(BaseSettings):
         return Anybody()
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return what to encrypt with, if with anything.
-
-        Raises:
-            InvalidRequest: The certificate or its key cannot be used.
-        """
+        """Return what to encrypt with, if with anything."""
         if self.tls_cert is None or self.tls_key is None:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -305,11 +288,7 @@ class _ConfigFile(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values by the names of the fields.
-
-        Raises:
-            InvalidRequest: The file cannot be read, is not TOML, or has an unknown key.
-        """
+        """Return the values by the names of the fields."""
         path = self.current_state.get("config")
         if not isinstance(path, str | Path):
             return {}

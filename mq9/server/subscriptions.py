@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mq9.protocol import subjects
 from mq9.server.limits import ServerLimits
@@ -14,6 +14,10 @@ from mq9.wire import encoder
 from mq9.wire.parser import Publish
 from mq9.wire.subjects import has_wildcards, is_pattern
 
+if TYPE_CHECKING:
+    from mq9.server.session import ClientSession
+
+TOO_MANY = "maximum subscriptions exceeded"
 RESERVED = subjects.ROOT.partition(".")[0]  # the first token of what is mq9's alone
 
 
@@ -26,24 +30,13 @@ class Refused(Exception):  # what the client is told
         text = f'Permissions Violation for Subscription to "{subject}"'
         return cls(f"{text}, {why}" if why else text)
 
-    @classmethod
-    def too_many(cls) -> Refused:
-        """Return the refusal of one more subscription."""
-        return cls("maximum subscriptions exceeded")
-
 
 # The generation of a mailbox and the msg_id, and whether headers are in the body.
 BodyName: TypeAlias = tuple[tuple[str, int], bool]
 
 
-class Message:
-    """A published message, whose body is encoded once for all subscriptions.
-
-    Args:
-        frame: The subject, headers and payload.
-        bodies: The bodies of stored messages that others have encoded; None for none.
-        name: The generation of the mailbox and the msg_id; the same message has the same name.
-    """
+class PublishedMessage:
+    """A published message, whose body is encoded once for all subscriptions."""
 
     __slots__ = ("_bodies", "_name", "frame")
 
@@ -57,86 +50,41 @@ class Message:
         self._bodies = {} if bodies is None else bodies
         self._name = name
 
-    @property
-    def whole(self) -> Body:
-        """The body for clients that read headers."""
-        return self._encoded(self.frame.block, has_headers=True)
-
-    @property
-    def bare(self) -> Body:
-        """The body for clients that do not."""
-        return self._encoded(b"", has_headers=False)
-
-    def _encoded(self, block: bytes, *, has_headers: bool) -> Body:
+    def body(self, *, has_headers: bool) -> Body:
+        """Return what follows the line, for clients that read headers or for those that do not."""
         name = (self._name, has_headers)
         body = self._bodies.get(name)
         if body is None:
+            block = self.frame.block if has_headers else b""
             body = self._bodies[name] = Body(encoder.body(block, self.frame.payload))
         return body
 
 
-class Receiver(Protocol):
-    """A session, as far as a subscription knows it."""
-
-    def deliver(self, subscription: Subscription, message: Message) -> None:
-        """Send a message to one of the client's subscriptions."""
-
-
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """A subject that a client is subscribed to.
+    """A subject that a client is subscribed to."""
 
-    Attributes:
-        session: The client's.
-        subject: The subject, which may have wildcards.
-        queue: The queue group, of which one member gets each message.
-        sid: The client's name for it.
-        wild: Whether the subject has wildcards.
-        left: Messages until it ends by itself; None if it does not.
-        delivered: Messages that it has been sent.
-    """
-
-    session: Receiver
-    subject: str
-    queue: str | None
+    session: ClientSession
+    subject: str  # which may have wildcards
+    queue: str | None  # the queue group, of which one member gets each message
     sid: str
     wild: bool
-    left: int | None = None
+    left: int | None = None  # messages until it ends by itself; None if it does not
     delivered: int = 0
 
 
-class Subscriptions:
-    """The subscriptions of one client, which count among those of the server.
+class ClientSubscriptions:
+    """The subscriptions of one client, which count among those of the server."""
 
-    Args:
-        everybody: The subscriptions of all clients.
-        limits: How many a client and the server may have, and of which subjects.
-    """
-
-    def __init__(self, everybody: Router[Subscription], limits: ServerLimits) -> None:
+    def __init__(self, everybody: Router, limits: ServerLimits) -> None:
         self._everybody = everybody
         self._limits = limits
-        self._by_sid: dict[str, Subscription] = {}
+        self.by_sid: dict[str, Subscription] = {}
         self._wildcards = 0  # how many of them have wildcards
-        self._own: Router[Subscription] = Router(lambda members: members[0])
-
-    def __contains__(self, sid: str) -> bool:
-        return sid in self._by_sid
-
-    def get(self, sid: str) -> Subscription | None:
-        """Return a subscription; None where there is none of that name."""
-        return self._by_sid.get(sid)
+        self.own = Router(lambda members: members[0])
 
     def check(self, subject: str, *, is_of_mq9: bool) -> None:
-        """Refuse a subject that may not be subscribed to.
-
-        Args:
-            subject: What is subscribed to.
-            is_of_mq9: Whether mq9 itself sends something there.
-
-        Raises:
-            Refused: It may not be.
-        """
+        """Refuse a subject that may not be subscribed to."""
         if not is_pattern(subject):
             raise Refused("Invalid Subject")
         limits = self._limits
@@ -148,39 +96,27 @@ class Subscriptions:
         if len(subject.encode(errors="surrogateescape")) > limits.max_subject:
             raise Refused.of(subject, "too long")
         if (
-            len(self._by_sid) >= limits.max_subscriptions
+            len(self.by_sid) >= limits.max_subscriptions
             or len(self._everybody) >= limits.max_total_subscriptions
             or (has_wildcards(subject) and self._wildcards >= limits.max_wildcards)
         ):
-            raise Refused.too_many()
+            raise Refused(TOO_MANY)
 
     def add(self, subscription: Subscription) -> None:
         """Begin a subscription whose name is not taken."""
-        self._by_sid[subscription.sid] = subscription
+        self.by_sid[subscription.sid] = subscription
         self._wildcards += subscription.wild
-        self._own.add(subscription)
+        self.own.add(subscription)
         self._everybody.add(subscription)
 
     def remove(self, subscription: Subscription) -> None:
         """End a subscription."""
-        del self._by_sid[subscription.sid]
+        del self.by_sid[subscription.sid]
         self._wildcards -= subscription.wild
-        self._own.remove(subscription)
+        self.own.remove(subscription)
         self._everybody.remove(subscription)
 
     def clear(self) -> None:
         """End all of them."""
-        for subscription in list(self._by_sid.values()):
+        for subscription in list(self.by_sid.values()):
             self.remove(subscription)
-
-    def has_interest(self, subject: str) -> bool:
-        """Tell whether the client itself is subscribed to a subject."""
-        return self._own.has_interest(subject)
-
-    def matching(self, subject: str) -> list[Subscription]:
-        """Return every subscription of the client to a subject."""
-        return self._own.matching(subject)
-
-    def route(self, subject: str) -> list[Subscription]:
-        """Return which of them get a message: each, but one of each queue group."""
-        return self._own.route(subject)

@@ -50,15 +50,7 @@ class Guard(Protocol):
         """What belongs to the configured agents; None where no agents are configured."""
 
     async def admit(self, credentials: Mapping[str, Any], address: str = "") -> str | None:
-        """Return the agent that a connection is; None for one that is no agent.
-
-        Args:
-            credentials: The ``user``, ``pass`` and ``auth_token`` of a CONNECT, where given.
-            address: The client's IP address. The work of comparing passwords is divided by it.
-
-        Raises:
-            Unauthorized: They admit nobody. The text holds no secret.
-        """
+        """Return the agent that a connection is; None for one that is no agent."""
 
 
 class Anybody:
@@ -73,19 +65,12 @@ class Anybody:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One who may connect, by token or by name and password.
+    """One who may connect, by token or by name and password."""
 
-    Attributes:
-        secret: The token, or its digest after ``sha256:``; the password, or its hash.
-        name: The user name; None for a token.
-        agent: The agent that the user is; None for an operator, who may do anything.
-        allow_send: The mailboxes that the agent may send to; None for all.
-    """
-
-    secret: str
-    name: str | None = None
-    agent: str | None = None
-    allow_send: tuple[str, ...] | None = None
+    secret: str  # the token, or its digest after ``sha256:``; the password, or its hash
+    name: str | None = None  # None for a token
+    agent: str | None = None  # None for an operator, who may do anything
+    allow_send: tuple[str, ...] | None = None  # where the agent may send; None for everywhere
 
     @property
     def digest(self) -> bytes:
@@ -100,23 +85,12 @@ def _digest(secret: str) -> bytes:
 
 
 class _Password:
-    """The password of a user, as the users file has it.
-
-    Args:
-        user: The user.
-
-    Attributes:
-        agent: The agent that the user is.
-        hash: The scrypt hash; None for a password that is written as it is.
-    """
+    """The password of a user, as the users file has it."""
 
     def __init__(self, user: User) -> None:
         self.agent = user.agent
-        self.hash = (
-            passwords.parse("password", user.secret)
-            if user.secret.startswith(passwords.PREFIX)
-            else None
-        )
+        is_hash = user.secret.startswith(passwords.PREFIX)
+        self.hash = passwords.parse("password", user.secret) if is_hash else None
         self._digest = user.digest
         self._key = secrets.token_bytes(32)
         self._known: bytes | None = None  # the password that was right before, under the key
@@ -142,18 +116,7 @@ class _Password:
 
 
 class Users:
-    """Lets the users in that it was given.
-
-    Args:
-        users: Who they are.
-
-    Attributes:
-        reserved: What belongs to the agents among them; None when there are none.
-
-    Raises:
-        InvalidRequest: Two agents have the same mailbox, or two users of one agent may send to
-            different ones.
-    """
+    """Lets the users in that it was given."""
 
     is_open = False
 
@@ -169,21 +132,12 @@ class Users:
 
     @classmethod
     def with_token(cls, token: str) -> Users:
-        """Let in whoever has a token, as nobody in particular.
-
-        Raises:
-            InvalidRequest: The token is empty or not printable.
-        """
+        """Let in whoever has a token, as nobody in particular."""
         return cls([User(_secret("auth-token", token))])
 
     @classmethod
     def from_file(cls, path: Path) -> Users:
-        """Read a users file.
-
-        Raises:
-            InvalidRequest: It cannot be read, or says something that is not understood. The text
-                names the line or user, and no secret.
-        """
+        """Read a users file."""
         try:
             data = tomllib.loads(path.read_text("utf-8"))
             others_may_read = path.stat().st_mode & 0o077

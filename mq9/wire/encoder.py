@@ -18,11 +18,7 @@ def info(fields: Mapping[str, Any]) -> bytes:
 
 
 def error(text: str) -> bytes:
-    """Say what the client did wrong.
-
-    Args:
-        text: One line without a single quote in it; what is not printable is left out.
-    """
+    """Say what the client did wrong."""
     safe = "".join(one for one in text if one.isprintable() and one != "'")
     return f"-ERR '{safe}'\r\n".encode()
 
@@ -31,13 +27,6 @@ def message(subject: str, sid: str, reply: str | None, head: int, size: int) -> 
     """Return the line in front of a message for a subscription.
 
     The block of headers, the payload and CR LF follow it; see `body`.
-
-    Args:
-        subject: Where the message went.
-        sid: The subscription.
-        reply: Where an answer is to go.
-        head: Bytes in the block of headers; 0 where there is none.
-        size: Bytes in the payload.
     """
     to = f"{subject} {sid}" if reply is None else f"{subject} {sid} {reply}"
     line = f"HMSG {to} {head} {head + size}\r\n" if head else f"MSG {to} {size}\r\n"

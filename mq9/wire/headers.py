@@ -23,9 +23,6 @@ def decode(block: bytes) -> tuple[tuple[str, str], ...]:
 
     Whatever follows the colon is the value, but for the one space that clients put there. A status
     is left out. Headers that go on over several lines are not read.
-
-    Raises:
-        ValueError: It is no such block, or is not UTF-8; the text says what is wrong.
     """
     if not block:
         return ()

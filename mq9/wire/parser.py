@@ -40,47 +40,29 @@ class Pong:
 
 
 class Publish(NamedTuple):  # of which there are many, and which is made twice as fast so
-    """A message to whoever listens to a subject.
-
-    Attributes:
-        subject: Where it goes.
-        reply: Where an answer is to go.
-        block: The block of headers as the client wrote it, empty where there is none.
-        payload: The message itself.
-    """
+    """A message to whoever listens to a subject."""
 
     subject: str
-    reply: str | None
-    block: bytes
+    reply: str | None  # where an answer is to go
+    block: bytes  # of headers as the client wrote it, empty where there is none
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Listen to a subject, which may have wildcards.
-
-    Attributes:
-        subject: What to listen to.
-        queue: The queue group, of which one member gets each message.
-        sid: How the client calls this subscription.
-    """
+    """Listen to a subject, which may have wildcards."""
 
     subject: str
-    queue: str | None
-    sid: str
+    queue: str | None  # the queue group, of which one member gets each message
+    sid: str  # the client's name for this subscription
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Listen no longer.
-
-    Attributes:
-        sid: The subscription.
-        max_messages: End it only after so many messages, counted from its beginning.
-    """
+    """Listen no longer."""
 
     sid: str
-    max_messages: int | None
+    max_messages: int | None  # end it only after so many, counted from its beginning
 
 
 Frame = Connect | Ping | Pong | Publish | Subscribe | Unsubscribe
@@ -101,18 +83,7 @@ _OPTIONS = {
 
 
 class Parser:
-    """Takes what a client sends, in pieces of any size.
-
-    Args:
-        max_payload: Bytes in one payload.
-        max_message: Bytes in one message, headers included; by default as many as in a payload.
-        max_control_line: Bytes in a control line, other than CONNECT.
-        max_connect: Bytes in a CONNECT.
-        must_connect: Whether nothing is taken, and nothing kept, before a CONNECT.
-
-    Attributes:
-        error: Why the client cannot be understood any further; None while it can.
-    """
+    """Takes what a client sends, in pieces of any size."""
 
     def __init__(
         self,
@@ -131,7 +102,7 @@ class Parser:
         self._buffer = bytearray()
         self._searched = 0  # up to here there is no end of a line
         self._pending: tuple[str, str | None, int, int] | None = None  # whose payload is awaited
-        self.error: ProtocolError | None = None
+        self.error: ProtocolError | None = None  # why the client cannot be understood any further
 
     @property
     def buffered(self) -> int:

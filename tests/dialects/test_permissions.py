@@ -53,7 +53,7 @@ async def test_mail_of_another_is_refused_and_nothing_leaks(post, subject, queue
 
     assert await bob.frames() == [refusal(subject)]
     assert not post.hosted.broker.waiting
-    assert not post.hosted.server.has_interest(ROOT + subject)
+    assert not post.hosted.server.hub.router.has_interest(ROOT + subject)
     status = await post.ask("MAILBOX.STATUS.box", b'{"group_name":"workers"}', **ADA)
     assert status["group"]["exists"] is False
 

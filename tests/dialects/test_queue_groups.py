@@ -36,7 +36,7 @@ async def hear_noise(member):
 async def make_noise(post, least):
     """Send what nobody waits for until so many bytes of it are left unread."""
     talker = await post.hosted.raw()
-    while post.hosted.server.unread < least:
+    while post.hosted.server.quota.held < least:
         await talker.send_all(publish("noise", bytes(MIB)) + b"PING\r\n")
         assert await talker.frame() == ("PONG",)
     await talker.close()
@@ -293,7 +293,7 @@ async def test_it_is_confirmed_when_it_was_read_though_more_waits_for_the_client
     assert (await slow.raw.frame())[1] == "noise"  # a PING was before it
 
     await post.settle()
-    assert post.hosted.server.unread > MIB
+    assert post.hosted.server.quota.held > MIB
     assert (await post.group(WORKERS))["leased"] == []
 
 
@@ -328,7 +328,7 @@ async def test_a_group_that_a_mailbox_has_no_room_for_is_told_so(post):
         '\'Permissions Violation for Subscription to "$mq9.AI.MAILBOX.MSG.box", max_groups: '
     )
     assert not post.hosted.broker.waiting
-    assert not post.hosted.server.has_interest("$mq9.AI.MAILBOX.MSG.box")
+    assert not post.hosted.server.hub.router.has_interest("$mq9.AI.MAILBOX.MSG.box")
 
 
 @pytest.mark.parametrize("priority", ["MAILBOX.MSG.box.urgent", "INBOX.box.notify"])
@@ -381,10 +381,10 @@ async def test_two_hundred_subscriptions_of_which_one_never_reads(post):
         return [(await raw.frame())[3].decode() for _ in sent]
 
     reading = [asyncio.create_task(read(raw)) for raw in others]
-    before = post.hosted.server.unread
+    before = post.hosted.server.quota.held
     await post.send(*sent)
     for one in asyncio.as_completed(reading):
         assert await one == sent
 
     await post.settle()
-    assert post.hosted.server.unread <= before + 2 * MIB  # a batch, and what is encoded of it
+    assert post.hosted.server.quota.held <= before + 2 * MIB  # a batch, and what is encoded of it

@@ -79,9 +79,9 @@ async def test_what_arrived_before_the_end_leaves_no_subscription_behind(hosted,
     for _ in range(5):
         await asyncio.to_thread(reset, hosted.server.address, connect() + sends + late)
     await until(lambda: hosted.server.connections == 1)  # whoever made the mailbox
-    await until(lambda: not hosted.server.requests)
-    assert not hosted.server.has_interest("work")
-    assert not hosted.server.has_interest("reply")
+    await until(lambda: not hosted.server.hub.in_work)
+    assert not hosted.server.hub.router.has_interest("work")
+    assert not hosted.server.hub.router.has_interest("reply")
 
 
 async def test_a_subscription_that_ends_by_itself_takes_its_fetches_along(hosted, inbox):

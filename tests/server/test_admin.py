@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 from mq9 import InvalidRequest, Unreachable
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
+from mq9.cli.serve import Serving
 from mq9.clock import SystemClock
 from mq9.http.port import listening
 from mq9.server.admin import serve_admin
@@ -40,10 +41,10 @@ async def broker(metrics):
 
 
 @asynccontextmanager
-async def admin(broker, metrics, server=None, **options):
+async def admin(broker, metrics, **options):
     """Serve, and make an HTTP client of it."""
     async with (
-        serve_admin(broker, metrics, HOST, 0, server, **options) as (host, port),
+        serve_admin(broker, metrics, HOST, 0, **options) as (host, port),
         httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as client,
     ):
         yield client
@@ -85,7 +86,7 @@ async def test_metrics_tell_of_the_connections_of_a_server(broker, metrics):
     limits = ServerLimits(max_connections=2)
     server = Server(broker, max_payload=1_000, limits=limits, observer=metrics)
     await server.start(HOST, 0)
-    async with admin(broker, metrics, server) as client:
+    async with admin(broker, metrics) as client:
         polite, rude = [await asyncio.open_connection(*server.address) for _ in range(2)]
         refused = await asyncio.open_connection(*server.address)
         await refused[0].read()
@@ -120,16 +121,16 @@ async def test_two_servers_in_one_process_are_two(broker, metrics):
 
 
 async def test_a_running_server_is_alive_and_ready(broker, metrics):
-    server = Server(broker, max_payload=1_000)
-    async with admin(broker, metrics, server) as client:
+    async with admin(broker, metrics) as client:
         live, ready = await client.get("/healthz"), await client.get("/readyz")
     assert (live.status_code, live.text) == (200, "ok")
     assert (ready.status_code, ready.json()) == (200, {"ready": True})
 
 
 async def test_a_draining_server_is_alive_and_not_ready(broker, metrics):
-    server = Server(broker, max_payload=1_000)
-    async with admin(broker, metrics, server) as client:
+    serving = Serving()
+    serving.server = server = Server(broker, max_payload=1_000)
+    async with admin(broker, metrics, problem=serving.problem) as client:
         await server.drain(0)
         live, ready = await client.get("/healthz"), await client.get("/readyz")
         scraped = await client.get("/metrics")

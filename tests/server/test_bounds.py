@@ -45,7 +45,7 @@ async def test_a_subject_that_cannot_be_is_refused_and_no_more(hosted):
 
     frames = [await client.frame() for _ in range(4)]
     assert frames == [("-ERR", "'Invalid Subject'")] * 3 + [("PONG",)]
-    assert hosted.server.subscriptions == 0
+    assert len(hosted.server.hub.router) == 0
 
 
 async def test_clients_beyond_the_limit_are_told_so(open_hosted):
@@ -67,7 +67,7 @@ async def test_a_subscription_too_many_is_refused(open_hosted):
 
     assert await client.frame() == ("-ERR", "'maximum subscriptions exceeded'")
     assert await client.frame() == ("PONG",)
-    assert hosted.server.subscriptions == 3
+    assert len(hosted.server.hub.router) == 3
 
 
 async def test_subscriptions_of_all_clients_together_are_limited(open_hosted):
@@ -106,7 +106,7 @@ async def test_a_subject_of_a_subscription_may_have_so_many_tokens(hosted, subje
     text = f"'Permissions Violation for Subscription to \"{subject}\", {told}'"
     assert await client.frame() == ("-ERR", text)
     assert await client.frame() == ("PONG",)
-    assert hosted.server.subscriptions == 1
+    assert len(hosted.server.hub.router) == 1
 
 
 async def test_a_subject_of_a_subscription_may_be_so_long(hosted):
@@ -117,7 +117,7 @@ async def test_a_subject_of_a_subscription_may_be_so_long(hosted):
     assert name == "-ERR"
     assert text.endswith("aa\", too long'")
     assert await client.frame() == ("PONG",)
-    assert hosted.server.subscriptions == 1
+    assert len(hosted.server.hub.router) == 1
 
 
 async def test_fetches_that_wait_are_limited_for_each_connection(open_hosted):
@@ -186,7 +186,7 @@ async def test_a_flood_of_requests_is_taken_as_fast_as_it_is_worked_off(open_hos
     most = 0
     for _ in range(requests):
         await flooder.frame()
-        most = max(most, hosted.server.requests)
+        most = max(most, hosted.server.hub.in_work)
     await sending
 
     assert most <= 8
@@ -201,7 +201,7 @@ async def most_in_work(hosted, request, bodies):
     most = 0
     for _ in bodies:
         await flooder.frame()
-        most = max(most, hosted.server.requests)
+        most = max(most, hosted.server.hub.in_work)
     await sending
     return most
 

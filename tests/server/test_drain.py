@@ -41,7 +41,7 @@ async def test_what_was_begun_is_answered_and_what_comes_then_is_refused(held):
 
     hosted.broker.released.clear()
     client.send(publish("$mq9.AI.MSG.SEND.inbox", b"before", reply="in.before"))
-    await until(lambda: hosted.server.requests)
+    await until(lambda: hosted.server.hub.in_work)
     draining = asyncio.create_task(hosted.server.drain())
     name, told = await client.frame()
     assert (name, orjson.loads(told)["ldm"]) == ("INFO", True)
@@ -57,7 +57,7 @@ async def test_what_was_begun_is_answered_and_what_comes_then_is_refused(held):
 
     assert await client.ended() == []
     assert hosted.events[-1] == "shutdown"
-    assert hosted.server.is_draining
+    assert hosted.server.hub.draining
 
 
 async def test_draining_ends_though_something_hangs(held):
@@ -66,7 +66,7 @@ async def test_draining_ends_though_something_hangs(held):
     client.send(b"SUB in 1\r\n")
     hosted.broker.released.clear()
     client.send(publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in"))
-    await until(lambda: hosted.server.requests)
+    await until(lambda: hosted.server.hub.in_work)
     draining = asyncio.create_task(hosted.server.drain(seconds=0.01))
     frames = await client.ended()
     hosted.broker.released.set()
@@ -114,9 +114,9 @@ async def test_what_a_draining_server_did_not_do_is_done_by_the_next_one(held):
     raw = await hosted.raw()
     hosted.broker.released.clear()
     raw.send(b"SUB in 1\r\n" + publish("$mq9.AI.MSG.SEND.inbox", b"x", reply="in"))
-    await until(lambda: hosted.server.requests)
+    await until(lambda: hosted.server.hub.in_work)
     draining = asyncio.create_task(hosted.server.drain())
-    await until(lambda: hosted.server.is_draining)
+    await until(lambda: hosted.server.hub.draining)
 
     dropping = asyncio.create_task(client.mailbox_drop("dropped"))  # not to be made twice
     await asyncio.sleep(0.05)

@@ -16,10 +16,10 @@ from mq9.dialects import OLDER
 from mq9.protocol.reserved import REDRIVE_GROUP
 from mq9.protocol.verbs import VERBS
 from mq9.server import metrics as module
-from mq9.server.metrics import Metrics, Snapshot
+from mq9.server.metrics import Metrics, StorageSnapshot
 from mq9.testing import ManualClock
 
-DOWN = Snapshot(is_up=False)
+DOWN = StorageSnapshot(is_up=False)
 
 PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 ROW = re.compile(r"^\| `((?:mq9|process)_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
@@ -39,7 +39,9 @@ class Watched:
         return orjson.loads(await self.broker.handle(request))
 
     async def values(self):
-        return values(self.metrics.render(Snapshot(is_up=True, totals=await self.broker.totals())))
+        return values(
+            self.metrics.render(StorageSnapshot(is_up=True, totals=await self.broker.totals()))
+        )
 
 
 def families(exposition):
@@ -207,7 +209,7 @@ async def test_gauges_say_what_the_broker_holds(watched):
 async def test_without_totals_the_counters_stand_and_the_gauges_are_not_made_up(watched):
     await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
     with_totals = families(
-        watched.metrics.render(Snapshot(is_up=True, totals=await watched.broker.totals()))
+        watched.metrics.render(StorageSnapshot(is_up=True, totals=await watched.broker.totals()))
     )
     without = families(watched.metrics.render(DOWN))
     assert without["mq9_storage_up"].samples[0].value == 0
@@ -308,7 +310,7 @@ async def test_the_documented_table_names_exactly_what_is_exposed(watched):
         lambda: 1, lambda: 2, lambda: True, lambda: None, lambda: 0, lambda: 0
     )
     for family in families(
-        watched.metrics.render(Snapshot(is_up=True, totals=await watched.broker.totals()))
+        watched.metrics.render(StorageSnapshot(is_up=True, totals=await watched.broker.totals()))
     ).values():
         labels = {label for one in family.samples for label in one.labels} - {"le"}
         suffix = "_total" if family.type == "counter" else ""

@@ -168,7 +168,7 @@ async def test_nobody_answers_on_a_subject_of_nobody(shell):
 
 async def test_it_publishes_and_subscribes_as_at_any_nats_server(hosted, shell):
     listening = await shell.begin("sub", "--raw", "--count", "2", "news.>")
-    await until(lambda: hosted.server.has_interest("news.x"))
+    await until(lambda: hosted.server.hub.router.has_interest("news.x"))
     await shell("pub", "news.sport", "one", "--count", "2")
     out, _ = await asyncio.wait_for(listening.communicate(), 30)
     assert out.split() == [b"one", b"one"]

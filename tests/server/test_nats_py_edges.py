@@ -38,7 +38,7 @@ async def test_a_request_that_timed_out_leaves_no_lease(hosted, connection):
         # In the old style a request has a subscription of its own, which ends with the request.
         await impatient.request("$mq9.AI.MSG.FETCH.inbox", WAITING_FETCH, 0.1, old_style=True)
     await impatient.flush()
-    await until(lambda: not hosted.server.requests)
+    await until(lambda: not hosted.server.hub.in_work)
     await ask(connection, "MSG.SEND.inbox", b"x")
 
     assert (await group_of(connection))["leased"] == []
@@ -61,7 +61,7 @@ async def test_a_fetch_without_a_reply_subject_does_not_even_make_a_group(hosted
     await ask(connection, "MSG.SEND.inbox", b"x")
     await connection.publish("$mq9.AI.MSG.FETCH.inbox", WAITING_FETCH)
     await connection.flush()
-    await until(lambda: not hosted.server.requests)
+    await until(lambda: not hosted.server.hub.in_work)
 
     assert (await group_of(connection))["exists"] is False
 

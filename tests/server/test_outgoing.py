@@ -53,6 +53,10 @@ async def say(talker, *messages):
     assert await talker.frame() == ("PONG",)
 
 
+def unread_of(hosted, agent):
+    return hosted.server.quotas[agent].held if agent in hosted.server.quotas else 0
+
+
 def unread(hosted):
     return [client.unread for client in hosted.server.clients]
 
@@ -70,7 +74,7 @@ async def test_what_goes_to_many_that_do_not_read_is_kept_once(hosted, deaf):
         tracemalloc.stop()
 
     assert sum(unread(hosted)) > 400 * MIB
-    assert hosted.server.unread < 12 * MIB + 80 * 80 * 1024
+    assert hosted.server.quota.held < 12 * MIB + 80 * 80 * 1024
     assert held < 32 * MIB
     assert hosted.server.connections == 81
 
@@ -82,7 +86,7 @@ async def test_clients_that_read_no_headers_share_a_body_of_their_own(hosted, de
     talker.send(publish("news", bytes(8 * MIB // 8), headers=[("a", "b")]) * 8)
     await say(talker)
     assert sum(unread(hosted)) > 100 * MIB
-    assert 8 * MIB < hosted.server.unread < 2 * 8 * MIB + 20 * 80 * 1024
+    assert 8 * MIB < hosted.server.quota.held < 2 * 8 * MIB + 20 * 80 * 1024
 
 
 async def test_beyond_what_all_may_leave_unread_the_one_with_most_is_cut_off(open_hosted, deaf):
@@ -100,7 +104,7 @@ async def test_beyond_what_all_may_leave_unread_the_one_with_most_is_cut_off(ope
 
     assert hosted.events.count("slow_consumer") == 1
     assert hosted.server.connections == 3
-    assert hosted.server.unread <= 12 * MIB
+    assert hosted.server.quota.held <= 12 * MIB
     for _ in range(6):
         assert (await reader.frame())[3] == bytes(MIB)
 
@@ -120,7 +124,7 @@ async def test_an_agent_beyond_its_share_is_cut_off_and_others_are_not(open_host
 
     agents = sorted(client.session.agent or "" for client in hosted.server.clients)
     assert agents == ["", "Ada", "Bob"]
-    assert hosted.server.unread_by("Ada") <= 6 * MIB
+    assert unread_of(hosted, "Ada") <= 6 * MIB
 
 
 async def test_who_reads_nothing_for_long_is_cut_off_and_who_reads_slowly_is_not(open_hosted, deaf):
@@ -153,13 +157,13 @@ async def test_nothing_is_counted_when_everybody_has_left(open_hosted, deaf):
     talker = await hosted.raw(auth_token="o")
     listeners = [await deaf(hosted, "news", auth_token="a") for _ in range(5)]
     await say(talker, *[("news", bytes(MIB))] * 4)
-    assert hosted.server.unread_by("Ada") > MIB
+    assert unread_of(hosted, "Ada") > MIB
     for one in listeners:
         one.close()
     await talker.close()
     await until(lambda: hosted.server.connections == 0)
 
-    assert (hosted.server.unread, hosted.server.unread_by("Ada")) == (0, 0)
+    assert (hosted.server.quota.held, unread_of(hosted, "Ada")) == (0, 0)
     await until(lambda: kept() == before)
 
 
@@ -257,5 +261,5 @@ async def test_mail_that_many_subscriptions_do_not_read_is_kept_once_and_counted
     # Each is sent one part, of one message, which is the same for all of them.
     assert hosted.server.connections == 61
     assert max(unread(hosted)) < MIB
-    assert hosted.server.unread_by("Ada") < 2 * MIB + 60 * 80 * 1024
+    assert unread_of(hosted, "Ada") < 2 * MIB + 60 * 80 * 1024
     assert held < 24 * MIB

@@ -13,7 +13,7 @@ from waiting import until
 from mq9.dialects import Dialects
 from mq9.server.hub import Hub
 from mq9.server.limits import ServerLimits
-from mq9.server.session import Session
+from mq9.server.session import ClientSession
 from mq9.server.users import Anybody
 from mq9.wire.parser import Connect, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import matches
@@ -28,7 +28,10 @@ sids = st.sampled_from(["1", "2"])
 class Heard:
     """The way to a client that only notes what it is told."""
 
-    def __init__(self):
+    peer = host = ""
+
+    def __init__(self, number):
+        self.number = number
         self.told = []
 
     def write(self, data, body=None):
@@ -48,8 +51,13 @@ class Heard:
         return sids
 
 
-def nobody(*_request, **_options):
-    raise AssertionError("no request was made")
+class Broker:
+    """A broker that is asked nothing."""
+
+    dialects = Dialects.ALL
+
+    def forget(self, _consumer):
+        """Nothing is remembered."""
 
 
 class Expected:
@@ -65,7 +73,7 @@ class Clients(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.hub = Hub(nobody, nobody, Dialects.ALL, Anybody(), ServerLimits(), random.Random(1))
+        self.hub = Hub(Broker(), Anybody(), ServerLimits(), random.Random(1))
         self.sessions = {}
         self.echo = {}
         self.links = {}
@@ -76,8 +84,8 @@ class Clients(RuleBasedStateMachine):
     def come(self, echo):
         self.numbers += 1
         number = self.numbers
-        self.links[number] = Heard()
-        self.sessions[number] = Session(self.hub, self.links[number], number, str(number))
+        self.links[number] = Heard(number)
+        self.sessions[number] = ClientSession(self.hub, self.links[number], str(number))
         self.loop.run_until_complete(self.connect(self.sessions[number], echo))
         self.echo[number] = echo
 
