@@ -1,15 +1,46 @@
 """A server in this process, with its broker, on a port that the system assigns."""
 
+from contextlib import asynccontextmanager
+
 import loopback
 import nats
 from raw import RawClient
 
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
+from mq9.clock import SystemClock
 from mq9.dialects import Dialects
 from mq9.engine.commands import Limits
 from mq9.server.server import Server
 from mq9.testing import ManualClock
+
+
+@asynccontextmanager
+async def running(**options):
+    """Run a server and a broker of its own, both by the system's clock."""
+    broker = EmbeddedBroker.in_memory(SystemClock())
+    server = Server(broker, **{"max_payload": Limits().max_payload, **options})
+    await server.start(port=0)
+    try:
+        yield server
+    finally:
+        await server.close()
+        await broker.close()
+
+
+def url_for(server, credentials):
+    """Return the URL by which a client shows a token, or `user:password`."""
+    return server.url.replace("//", f"//{credentials}@")
+
+
+class TrustingGuard:
+    """Takes every client for the agent that it says it is."""
+
+    is_open = True
+    reserved = None
+
+    async def admit(self, credentials, _address):
+        return credentials.get("user")
 
 
 class Hosted:
@@ -62,8 +93,7 @@ class Hosted:
 
     async def client(self, credentials="", **options):
         """Return a client of ours."""
-        host, port = self.server.address
-        url = f"nats://{credentials}{host}:{port}"
+        url = self.server.url.replace("//", f"//{credentials}")
         return await self.stack.enter_async_context(
             Mq9Client(url, **{"clock": self.clock, **options})
         )

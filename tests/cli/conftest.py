@@ -9,11 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mq9 import Mq9Client
-from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli.app import app
-from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
-from mq9.server.server import Server
 from mq9.testing import FakeBroker
 
 SECRET = "hush-hush"
@@ -52,24 +49,6 @@ class Program:
                 return await work(client)
 
         return asyncio.run(run())
-
-
-class Running:
-    """A server in this process, to be reached from threads."""
-
-    def __init__(self, guard=None):
-        self.guard = guard
-
-    async def __aenter__(self):
-        self.broker = EmbeddedBroker.in_memory(SystemClock())
-        self.server = Server(self.broker, max_payload=Limits().max_payload, guard=self.guard)
-        await self.server.start(port=0)
-        self.address = "{}:{}".format(*self.server.address)
-        return self
-
-    async def __aexit__(self, *exception):
-        await self.server.close()
-        await self.broker.close()
 
 
 async def call(url, *arguments):

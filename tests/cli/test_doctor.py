@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import pytest
 from calls import call as engine_call
 from calls import carry_out
+from hosted import running, url_for
 
-from cli.conftest import SECRET, Running, call
+from cli.conftest import SECRET, call
 from mq9.cli import diagnostics
 from mq9.engine.state import digest
 from mq9.protocol import requests
@@ -77,9 +78,9 @@ def test_no_broker_is_a_problem_with_advice(mq9, ports, dead_port):
 
 
 async def test_a_server_is_well_and_its_port_is_its_own():
-    async with Running() as server:
-        port = server.server.address[1]
-        done = await call(f"nats://{server.address}", "doctor", "--port", port, "--json")
+    async with running() as server:
+        port = server.address[1]
+        done = await call(server.url, "doctor", "--port", port, "--json")
         assert checks(done, "broker") == [("ok", "answers and lets us in")]
         assert checks(done, "round trip")[0][0] == "ok"
         assert checks(done, "port") == [("ok", f"an mq9 broker listens on 127.0.0.1:{port}")]
@@ -87,8 +88,8 @@ async def test_a_server_is_well_and_its_port_is_its_own():
 
 
 async def test_refused_credentials_are_a_problem():
-    async with Running(Users.with_token("right")) as server:
-        done = await call(f"nats://{SECRET}@{server.address}", "doctor", "--json")
+    async with running(guard=Users.with_token("right")) as server:
+        done = await call(url_for(server, SECRET), "doctor", "--json")
         assert done.code == 1
         [(state, text)] = checks(done, "broker")
         assert state == "problem"

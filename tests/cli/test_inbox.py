@@ -3,8 +3,9 @@
 import sys
 
 import pytest
+from hosted import running, url_for
 
-from cli.conftest import Running, call
+from cli.conftest import call
 from mq9 import Mq9Client
 from mq9.questions import TAG, Action, MailedQuestion
 from mq9.server.users import User, Users
@@ -298,8 +299,8 @@ def test_without_an_agent_in_the_url_the_mailbox_has_to_be_named(mq9):
 
 async def test_an_agent_of_a_server_sees_its_own_inbox_and_answers_as_itself():
     guard = Users([User("b", agent="The-Boss"), User("l", agent="Lawyer")])
-    async with Running(guard) as server, Mq9Client(f"nats://l@{server.address}") as lawyer:
-        boss = f"nats://b@{server.address}"
+    async with running(guard=guard) as server, Mq9Client(url_for(server, "l")) as lawyer:
+        boss = url_for(server, "b")
         await call(boss, "create", "the.boss")
         await lawyer.mailbox_create(name="lawyer.answers")
         await lawyer.send("the.boss", "?", tags=[TAG], reply_to="lawyer.answers")

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hosted import running, url_for
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from cli.conftest import SECRET, Program, Running, call
+from cli.conftest import SECRET, Program, call
 from mq9.cli.app import app
 from mq9.server.users import Users
 from mq9.version import VERSION
@@ -126,8 +127,8 @@ def test_without_any_url_it_is_the_broker_that_the_sdk_uses(tmp_path):
 
 
 async def test_it_talks_to_a_server():
-    async with Running() as server:
-        url = f"nats://{server.address}"
+    async with running() as server:
+        url = server.url
         assert (await call(url, "create", "inbox")).out == "inbox\n"
         assert (await call(url, "send", "inbox", "x")).out == "stored as message 0\n"
         fetched = await call(url, "fetch", "inbox", "--group", "g", "--deliver", "earliest")
@@ -136,10 +137,10 @@ async def test_it_talks_to_a_server():
 
 
 async def test_wrong_credentials_are_1_and_never_shown():
-    async with Running(Users.with_token("right")) as server:
+    async with running(guard=Users.with_token("right")) as server:
         for url, sentence in (
-            (f"nats://{SECRET}@{server.address}", "refused the user or token"),
-            (f"nats://{server.address}", "wants a user or token"),
+            (url_for(server, SECRET), "refused the user or token"),
+            (server.url, "wants a user or token"),
         ):
             done = await call(url, "mailboxes")
             assert done.code == 1
@@ -148,7 +149,7 @@ async def test_wrong_credentials_are_1_and_never_shown():
             failed = await call(url, "mailboxes", "--json")
             assert failed.document["code"] == "unauthorized"
             assert SECRET not in failed.out
-        assert (await call(f"nats://right@{server.address}", "mailboxes")).code == 4
+        assert (await call(url_for(server, "right"), "mailboxes")).code == 4
 
 
 def test_a_broker_that_is_not_there_is_3(dead_port):

@@ -4,9 +4,8 @@ import asyncio
 
 import anyio
 import pytest
+from hosted import running
 from hosting import at_rest, begin
-
-from mq9.clock import SystemClock
 
 
 async def wait_for_mail(host, progress=None, **arguments):
@@ -142,14 +141,8 @@ async def test_a_call_that_is_given_up_takes_nothing_over_nats_either(era):
 
     from mcp_server import Callers, Settings, make_server
     from mq9 import Mq9Client
-    from mq9.broker.embedded import EmbeddedBroker
-    from mq9.engine.commands import Limits
-    from mq9.server.server import Server
 
-    broker = EmbeddedBroker.in_memory(SystemClock())
-    server = Server(broker, max_payload=Limits().max_payload)
-    await server.start(port=0)
-    try:
+    async with running() as server:
         settings = Settings()
         callers = Callers(lambda _agent: Mq9Client(server.url), settings, agent="desk")
         mode = "auto" if era == "2026-07-28" else "legacy"
@@ -173,6 +166,3 @@ async def test_a_call_that_is_given_up_takes_nothing_over_nats_either(era):
                 [message] = await other.fetch("desk", group_name="desk", deliver="earliest")
                 assert message.delivery_count == 1
                 await other.ack("desk", "desk", message.msg_id)
-    finally:
-        await server.close()
-        await broker.close()

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 
 import pytest
-from cli.conftest import Running, call
+from cli.conftest import call
+from hosted import running, url_for
 
 from mq9 import Mq9Client
 from mq9.server.users import User, Users
@@ -20,7 +21,7 @@ class Office:
         self.asking = Asking("May I?")
 
     def url(self, token=""):
-        return f"nats://{token}@{self._server.address}"
+        return url_for(self._server, token)
 
     def working(self, **options):
         return working(self.lawyer, self.asking.graph, **options)
@@ -50,12 +51,11 @@ async def office():
     names = {"l": "lawyer", "b": "boss", "d": "dora", "o": None}
     guard = Users([User(token, agent=name) for token, name in names.items()])
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(Running(guard))
-        url = f"nats://{{}}@{server.address}"
-        boss = await stack.enter_async_context(Mq9Client(url.format("b")))
+        server = await stack.enter_async_context(running(guard=guard))
+        boss = await stack.enter_async_context(Mq9Client(url_for(server, "b")))
         await boss.mailbox_create(name="boss")
         await boss.mailbox_grant("boss", ["dora"])
-        lawyer = await stack.enter_async_context(Mq9Client(url.format("l")))
+        lawyer = await stack.enter_async_context(Mq9Client(url_for(server, "l")))
         await lawyer.mailbox_create(name="asker")
         yield Office(server, lawyer)
 

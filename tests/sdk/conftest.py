@@ -2,11 +2,8 @@
 
 import pytest
 
-from mq9.broker.embedded import EmbeddedBroker
-from mq9.clock import SystemClock
 from mq9.concurrency.portal import Portal
-from mq9.engine.commands import Limits
-from mq9.server.server import Server
+from tests.hosted import running
 
 
 @pytest.fixture
@@ -26,18 +23,7 @@ def url(request, tmp_path):
         yield f"sqlite:///{tmp_path / 'mq9.db'}"
         return
     portal = Portal("server")
-
-    async def start():
-        broker = EmbeddedBroker.in_memory(SystemClock())
-        server = Server(broker, max_payload=Limits().max_payload)
-        await server.start(port=0)
-        return broker, server
-
-    async def stop():
-        await server.close()
-        await broker.close()
-
-    broker, server = portal.call(start())
-    yield server.url
-    portal.call(stop())
+    server = running()
+    yield portal.call(server.__aenter__()).url
+    portal.call(server.__aexit__(None, None, None))
     portal.stop()

@@ -6,14 +6,10 @@ import nats
 import nats.errors
 import nats.js.errors
 import pytest
+from hosted import running
 from nats import micro
 from nats_server import NatsServer
 from waiting import until
-
-from mq9.broker.embedded import EmbeddedBroker
-from mq9.clock import SystemClock
-from mq9.engine.commands import Limits
-from mq9.server.server import Server
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +21,8 @@ def real(tmp_path_factory):
 @pytest.fixture
 async def urls(real):
     """The URL of a nats-server, and of ours."""
-    broker = EmbeddedBroker.in_memory(SystemClock())
-    server = Server(broker, max_payload=Limits().max_payload)
-    await server.start(port=0)
-    yield [real.url, server.url]
-    await server.close()
-    await broker.close()
+    async with running() as server:
+        yield [real.url, server.url]
 
 
 class Connections:

@@ -4,18 +4,14 @@ import os
 import stat
 import subprocess
 import sys
-from contextlib import AsyncExitStack
 
 import pytest
 
 from langchain_mq9 import Mq9Toolkit
 from mq9 import InvalidRequest, Mq9Client
-from mq9.broker.embedded import EmbeddedBroker
-from mq9.clock import SystemClock
-from mq9.engine.commands import Limits
 from mq9.operations.identity import Identity, agent_key, load_key
-from mq9.server.server import Server
 from mq9.server.users import User, Users
+from tests.hosted import running, url_for
 
 from .examples import arguments_at
 from .tool_calls import aanswer, ado, do, fail
@@ -114,13 +110,8 @@ class TestWhereTheBrokerKnowsTheAgents:
     @pytest.fixture
     async def url(self):
         users = Users([User("p", agent="planner"), User("e", agent="eve")])
-        async with AsyncExitStack() as stack:
-            broker = EmbeddedBroker.in_memory(SystemClock())
-            stack.push_async_callback(broker.close)
-            server = Server(broker, max_payload=Limits().max_payload, guard=users)
-            await server.start(port=0)
-            stack.push_async_callback(server.close)
-            yield lambda token: server.url.replace("//", f"//{token}@")
+        async with running(guard=users) as server:
+            yield lambda token: url_for(server, token)
 
     @pytest.fixture
     async def planner(self, url):

@@ -11,10 +11,7 @@ from langchain_mq9 import MailboxWorker, Mq9Toolkit
 from langchain_mq9.middleware import InboxMiddleware
 from langchain_mq9.testing import ScriptedModel, call
 from mq9 import Mq9Client
-from mq9.broker.embedded import EmbeddedBroker
-from mq9.clock import SystemClock
-from mq9.engine.commands import Limits
-from mq9.server.server import Server
+from tests.hosted import TrustingGuard, running, url_for
 from tests.worker.graphs import echo, held, working
 
 USERS = ("ada", "bob", "eve")
@@ -138,25 +135,11 @@ async def test_a_run_whose_threads_share_an_inbox_leaves_it_to_the_worker(client
     assert all("given to you one by one" in text for text in found.values())
 
 
-class TrustingGuard:
-    """Takes every client for the agent that it says it is."""
-
-    is_open = True
-    reserved = None
-
-    async def admit(self, credentials, _address):
-        return credentials.get("user")
-
-
 @pytest.fixture
 async def lawyer_url():
     """The URL of a server that knows who comes by it."""
-    broker = EmbeddedBroker.in_memory(SystemClock())
-    server = Server(broker, max_payload=Limits().max_payload, guard=TrustingGuard())
-    await server.start(port=0)
-    yield server.url.replace("//", "//lawyer:x@")
-    await server.close()
-    await broker.close()
+    async with running(guard=TrustingGuard()) as server:
+        yield url_for(server, "lawyer:x")
 
 
 @pytest.mark.parametrize("name", ["dead", "answers", "questions"])
