@@ -15,13 +15,13 @@ from langchain_core.runnables import RunnableConfig
 
 from mq9 import InvalidRequest, MailboxNotFound, Mq9Error
 from mq9.models import Message, Unread
-from mq9.operations import Caller, Operation
 from mq9.operations.acks import AckArguments, AckResult, ack_messages
+from mq9.operations.caller import Caller
 from mq9.operations.execution import unread_line
 from mq9.operations.fetch import FetchArguments, FetchMessagesResult, fetch_messages
 from mq9.operations.identity import HIGHEST_MAX_CHARS
 from mq9.operations.message_views import MessageView, visible
-from mq9.operations.operation import Result
+from mq9.operations.operation import Operation, Result
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks
 

@@ -27,19 +27,20 @@ from langchain_mq9.calls import (
 from mq9 import ClientOptions, InvalidRequest, Mq9Client, NotConnected
 from mq9.client.consumer import Option, checked_as, takes
 from mq9.concurrency.portal import Portal, Stopped
-from mq9.operations import OPERATIONS, Caller, Identity, Operation, OperationError, perform
 from mq9.operations.ask import ask_agent
-from mq9.operations.caller import PrivateMailbox, description
+from mq9.operations.caller import Caller, PrivateMailbox, description
+from mq9.operations.catalog import OPERATIONS
 from mq9.operations.conversations import DEFAULT_MAX_HOPS, Conversations
-from mq9.operations.execution import unreachable
+from mq9.operations.execution import OperationError, perform, unreachable
 from mq9.operations.identity import (
     DEFAULT_HOLD_S,
     DEFAULT_MAX_CHARS,
     DEFAULT_REGISTRATION_TTL_S,
     HIGHEST_MAX_CHARS,
+    Identity,
 )
 from mq9.operations.leases import DeliveryMemory, LeaseKeeper
-from mq9.operations.operation import Arguments, Result
+from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 

@@ -13,8 +13,8 @@ from pydantic import PrivateAttr
 
 from langchain_mq9.calls import with_tool_call
 from langchain_mq9.session import Session, SessionOptions
-from mq9.operations import Operation, OperationError
-from mq9.operations.operation import Arguments, Result
+from mq9.operations.execution import OperationError
+from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.tool_names import ToolNames
 
 

@@ -19,7 +19,6 @@ from langchain_mq9.tools import TOOLS
 from mq9 import ClientOptions, ErrorAnswer, Gathered, InvalidRequest, Mq9Error, Payload
 from mq9.client.consumer import takes
 from mq9.models import Unread
-from mq9.operations import Operation
 from mq9.operations.ask import (
     DEFAULT_TIMEOUT_S,
     AskResult,
@@ -32,7 +31,7 @@ from mq9.operations.ask import (
 )
 from mq9.operations.execution import explained
 from mq9.operations.message_views import visible
-from mq9.operations.operation import Result
+from mq9.operations.operation import Operation, Result
 
 Mode = Literal["wait", "interrupt"]
 

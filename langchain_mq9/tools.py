@@ -6,7 +6,7 @@ Type checkers and editors read ``tools.pyi``, which ``make generated`` writes.
 from __future__ import annotations
 
 from langchain_mq9.tool import Mq9Tool, tool_class
-from mq9.operations import OPERATIONS
+from mq9.operations.catalog import OPERATIONS
 
 TOOLS: tuple[type[Mq9Tool], ...] = tuple(tool_class(one, __name__) for one in OPERATIONS)
 

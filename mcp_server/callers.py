@@ -28,9 +28,10 @@ from starlette.requests import Request
 from mcp_server.settings import Settings
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
 from mq9.clock import Clock, SystemClock, sleep
-from mq9.operations import Caller, Identity, OperationError
+from mq9.operations.caller import Caller
 from mq9.operations.conversations import Conversations
-from mq9.operations.execution import unreachable
+from mq9.operations.execution import OperationError, unreachable
+from mq9.operations.identity import Identity
 from mq9.operations.leases import DeliveryMemory, LeaseKeeper
 
 _logger = logging.getLogger("mq9.mcp")
@@ -43,11 +44,7 @@ _OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
 
 
 def name_of(host: str | None, project: str | None) -> str:
-    """Return the name of an agent, in a-z, 0-9 and hyphens, such as ``claude-code-myproject``.
-
-    Args:
-        project: The name of the directory of its project; None for no project.
-    """
+    """Return the name of an agent, in a-z, 0-9 and hyphens, such as ``claude-code-myproject``."""
     parts = [_plain(host or "", _HOST_CHARS) or _UNKNOWN_HOST]
     if project:
         parts.append(_plain(project, _PROJECT_CHARS) or _digest(project))
@@ -56,15 +53,10 @@ def name_of(host: str | None, project: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkingDirectory:
-    """The directory that the program was started in.
-
-    Attributes:
-        directory: Its path; None if it was removed.
-        no_projects: Directories in which hosts start programs outside of projects.
-    """
+    """The directory that the program was started in; None if it was removed."""
 
     directory: Path | None
-    no_projects: Sequence[Path]
+    no_projects: Sequence[Path]  # in which hosts start programs outside of projects
 
     @classmethod
     def here(cls) -> WorkingDirectory:

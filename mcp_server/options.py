@@ -20,18 +20,11 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option, beside its name, type and default.
-
-    Attributes:
-        variable: The environment variable that gives it where the command line does not.
-        metavar: What its value is called; None for its type.
-        is_for_http: Whether it means nothing on standard input and output.
-        is_for_authorization: Whether it means nothing without ``--authorization-server``.
-    """
+    """An option, beside its name, type and default."""
 
     help: str
     variable: str | None = None
-    metavar: str | None = None
+    metavar: str | None = None  # None for its type
     least: int | None = None
     most: int | None = None
     is_for_http: bool = False

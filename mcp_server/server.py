@@ -20,7 +20,7 @@ from mcp_server.features.tools import Tools
 from mcp_server.settings import Settings, instructions
 from mq9 import InvalidRequest, Mq9Error
 from mq9.address import shown
-from mq9.operations import OperationError
+from mq9.operations.execution import OperationError
 from mq9.version import VERSION
 
 P = TypeVar("P")

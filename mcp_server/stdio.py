@@ -45,11 +45,6 @@ async def serve_stdio(
     """Serve MCP on standard input and output, until that ends.
 
     SIGINT, SIGTERM and SIGHUP are taken for its end; a second one ends the process at once.
-
-    Args:
-        agent: The agent that is served; ``auto`` for one that its first request names.
-        mail_address: Its mailbox; the slug of its name when not given.
-        reader: What has begun to read and answer; None where nothing has.
     """
     callers = Callers(
         connect_to(url),
@@ -74,9 +69,6 @@ async def stdio_streams(
     """Open the streams of messages from and to the client, while inside.
 
     A line that is no message is answered, which the SDK does not do: a host would wait in vain.
-
-    Args:
-        reader: Reads standard input, and may have answered requests.
     """
     lines = cast("AsyncFile[str]", _lines(reader))  # of which only these are asked for
     with piped_output() as pipe:
@@ -199,9 +191,6 @@ class PipedOutput:
 
     A pipe that is ready takes so many bytes without blocking. What is longer, or comes while the
     client does not read, is written by a thread, so that the event loop never waits.
-
-    Args:
-        pipe: Nobody else writes to it.
     """
 
     def __init__(self, pipe: BinaryIO) -> None:

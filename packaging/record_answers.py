@@ -23,7 +23,7 @@ from mcp_server.server import make_server
 from mcp_server.settings import Settings
 from mcp_server.startup.answers import ADDRESS, AGENT, CURRENT, FILE, OLDER
 from mq9 import Mq9Client
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 from mq9.operations.listing import NAMES
 
 VERSIONS = {

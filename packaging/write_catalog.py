@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import fill, indent
 
 from langchain_mq9.tools import TOOLS
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 ROOT = Path(__file__).parents[1]
 

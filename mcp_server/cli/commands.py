@@ -188,11 +188,7 @@ def install(  # noqa: PLR0917  # typer passes every option by name
 
 
 def _check(agent: str, words: Sequence[str]) -> None:
-    """See that a host could start the server with these options.
-
-    Raises:
-        InvalidRequest: One of them is none, or not for standard input and output.
-    """
+    """See that a host could start the server with these options."""
     command = typer.main.get_command(app)
     with command.make_context("mq9-mcp", ["--agent", agent, *words]) as context:
         options = Options(**context.params)

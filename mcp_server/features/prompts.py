@@ -86,11 +86,7 @@ _KINDS = {one.definition.name: one for one in (_GUIDE, _CHECK_INBOX, _DELEGATE_T
 
 
 class Prompts:
-    """Lists the prompts and fills them in.
-
-    Args:
-        settings: What is offered: a prompt is there when all the tools are that it speaks of.
-    """
+    """Lists the prompts and fills them in."""
 
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers
@@ -106,12 +102,7 @@ class Prompts:
         return ListPromptsResult(prompts=[one.definition for one in self._kinds.values()])
 
     async def get(self, _context: Context, params: GetPromptRequestParams) -> GetPromptResult:
-        """Fill in a prompt.
-
-        Raises:
-            MCPError: There is no such prompt, or an argument is missing, unknown or no text, or
-                it is too long.
-        """
+        """Fill in a prompt."""
         kind = self._kinds.get(params.name)
         if kind is None:
             raise MCPError(INVALID_PARAMS, f"unknown prompt: {params.name[:80]!r}")

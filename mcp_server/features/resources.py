@@ -28,10 +28,11 @@ from pydantic import ValidationError
 
 from mcp_server.callers import Callers, Context
 from mcp_server.settings import Settings
-from mq9.operations import Identity, Operation, OperationError, perform
 from mq9.operations.discovery import DiscoverArguments, agent_discover
+from mq9.operations.execution import OperationError, perform
+from mq9.operations.identity import Identity
 from mq9.operations.mail import QueryArguments, query_messages
-from mq9.operations.operation import Arguments, Result
+from mq9.operations.operation import Arguments, Operation, Result
 from mq9.operations.tool_names import ToolNames
 
 R = TypeVar("R", bound=Result)
@@ -60,11 +61,7 @@ def mailbox_of(uri: str) -> str | None:
 
 
 class Resources:
-    """Lists the resources and reads them, with the rights of the tools.
-
-    Args:
-        settings: What is offered: a resource is there when the operation is that answers it.
-    """
+    """Lists the resources and reads them, with the rights of the tools."""
 
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers

@@ -27,8 +27,8 @@ from mcp_server.callers import Callers, Context
 from mcp_server.features.resources import mailbox_of
 from mq9 import Deliver, Forbidden, LimitReached, MailboxNotFound, Mq9Client, Mq9Error
 from mq9.clock import sleep
-from mq9.operations import Caller, OperationError
-from mq9.operations.execution import explained
+from mq9.operations.caller import Caller
+from mq9.operations.execution import OperationError, explained
 from mq9.operations.mail import query_messages
 
 _logger = logging.getLogger("mq9.mcp")
@@ -54,10 +54,6 @@ async def watch(client: Mq9Client, mail_address: str, next_id: int, notify: Noti
     """Notify of new mail, until cancelled or until the mailbox does not exist any more.
 
     Leases nothing. Messages that come together cause one notification.
-
-    Args:
-        next_id: The first msg_id that is new.
-        notify: Called when mail has come, and when the mailbox is no longer there.
     """
     delay = _FIRST_DELAY_S
     while True:
@@ -130,9 +126,6 @@ class Subscriptions:
         """Notify a client of the older protocol of updates, as long as it is connected.
 
         A resource that is not a mailbox is never updated.
-
-        Raises:
-            MCPError: The agent may not read that mailbox, or too many are watched.
         """
         address = mailbox_of(params.uri)
         if address is None:
@@ -166,11 +159,7 @@ class Subscriptions:
     async def _begin(
         self, context: Context, watches: dict[str, _Watch], uri: str, address: str, notify: Notify
     ) -> None:
-        """Begin to watch a mailbox, unless that is going on; mail from now on is notified.
-
-        Raises:
-            OperationError: The agent may not read it, or too many are watched.
-        """
+        """Begin to watch a mailbox, unless that is going on; mail from now on is notified."""
         found = watches.get(uri)
         if found is None or found.task.done():
             found = watches[uri] = self._start(context, address, notify)

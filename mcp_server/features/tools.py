@@ -33,9 +33,9 @@ from mcp_server.settings import Settings
 from mq9 import Mq9Error, OutcomeUnknown
 from mq9 import address as addresses
 from mq9.clock import Clock, sleep
-from mq9.operations import Caller, Operation, OperationError, perform
-from mq9.operations.execution import confirmation
-from mq9.operations.operation import Arguments, Result, arguments_schema, result_schema
+from mq9.operations.caller import Caller
+from mq9.operations.execution import OperationError, confirmation, perform
+from mq9.operations.operation import Arguments, Operation, Result, arguments_schema, result_schema
 
 MAX_CALLS = 64  # in work, of one agent
 _MAX_ERRORS = 5  # wrong arguments that are spelled out
@@ -170,16 +170,9 @@ _NO_FIELDS: ElicitRequestedSchema = {"type": "object", "properties": {}}
 async def ask_user(
     context: Context, params: CallToolRequestParams, question: str, clock: Clock
 ) -> bool | InputRequiredResult | None:
-    """Ask the user a question that is answered by yes or no.
+    """Ask the user a question that is answered by yes or no; None when the user gave no answer.
 
-    Args:
-        params: The call that it is about. In the current protocol the answer comes with the call
-            when it is made again.
-        clock: Measures how long the user takes; after ``ANSWER_TIMEOUT_S`` there is no answer.
-
-    Returns:
-        The answer; what to return so that the client asks and calls again; or None when the user
-        gave none: the client cannot ask, or the question was dismissed or left alone.
+    In the current protocol the answer comes with the call when the client makes it again.
     """
     if not _can_ask(context):
         return None
@@ -235,12 +228,6 @@ async def with_progress(
 
     When the client gives up, or its connection is lost, the work is cancelled once and may then
     clean up: what a fetch was about to lease stays free for others.
-
-    Args:
-        wait_s: How many seconds it may wait, beside the time that the broker needs.
-
-    Raises:
-        OperationError: The connection was lost; the error reaches nobody.
     """
     working: asyncio.Task[Any] = asyncio.ensure_future(work)
     reporting: list[asyncio.Task[Any]] = []

@@ -39,11 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """An entry by which a host starts this server.
-
-    Attributes:
-        scope: Whose configuration has the entry.
-    """
+    """An entry by which a host starts this server."""
 
     host: Host
     scope: Scope
@@ -90,11 +86,7 @@ class Use:
 
 
 def find_uses(machine: Machine) -> tuple[list[Use], list[Check]]:
-    """Look for this server in the configurations of all hosts.
-
-    Returns:
-        Its entries, and what is to be said of hosts that have none.
-    """
+    """Look for this server in the configurations of all hosts."""
     uses: list[Use] = []
     checks: list[Check] = []
     for host in HOSTS.values():
@@ -107,11 +99,7 @@ def find_uses(machine: Machine) -> tuple[list[Use], list[Check]]:
 
 
 def broker_of(url: str | None) -> str:
-    """Return what a broker's URL means, spelled alike for the same broker.
-
-    Args:
-        url: The URL; None for the file of this user.
-    """
+    """Return what a broker's URL means, spelled alike for the same broker."""
     try:
         path = default_file() if url is None else file_of(url)
     except InvalidRequest:
@@ -146,11 +134,7 @@ def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[Use], list[C
 
 
 def _servers(host: Host, text: str) -> Mapping[str, object]:
-    """Return the entries of a host's configuration, which may be empty.
-
-    Raises:
-        InvalidRequest: It is no object, or what should list the servers is none.
-    """
+    """Return the entries of a host's configuration, which may be empty."""
     document = host.text.parse(text) if text.strip() else {}
     if not isinstance(document, Mapping):
         raise InvalidRequest(f"it is {_kind(document)}, not an object")
@@ -183,10 +167,6 @@ async def count_tools(use: Use, machine: Machine) -> int:
     """Start the server as a host would, and return how many tools it offers.
 
     A broker's file that is not there is not made: the server gets a broker in memory instead.
-
-    Raises:
-        NotTried: A project names the program, and it may be another one.
-        NotStarted: It does not start, or not within 20 seconds.
     """
     line = without_credentials(shlex.join([use.launch.command, *use.launch.arguments]))
     try:
@@ -211,11 +191,7 @@ async def count_tools(use: Use, machine: Machine) -> int:
 
 
 def file_exists(url: str | None) -> bool:
-    """Tell whether nobody has to make the broker's file; True for a URL that is none, too.
-
-    Args:
-        url: The broker's URL; None for the file of this user.
-    """
+    """Tell whether nobody has to make the broker's file; True for a URL that is none, too."""
     try:
         path = default_file() if url is None else file_of(url)
     except InvalidRequest:
@@ -268,14 +244,7 @@ _TAKES_VALUE = {flag(name): takes_value(name) for name in FOR_STDIO}
 
 
 def own_launch(launch: Launch, machine: Machine, python: str = sys.executable) -> Launch:
-    """Return what runs this installation's program as a project's entry would.
-
-    Returns:
-        The program by its absolute path: a module would be looked for in the project first.
-
-    Raises:
-        InvalidRequest: It is another program, or the entry gives it what could run one.
-    """
+    """Return what runs this installation's program as a project's entry would."""
     own = find_command(machine, python)
     found = _find(launch.command, machine)
     arguments = launch.arguments
@@ -349,11 +318,7 @@ async def doctor(call: Call) -> int:
 
 
 def meeting(brokers: Mapping[str, str]) -> list[Check]:
-    """Return which programs use the same broker; nothing where there is but one program.
-
-    Args:
-        brokers: By the name of a program, its file or server, always spelled alike.
-    """
+    """Return which programs use the same broker; nothing where there is but one program."""
     if len(brokers) < 2:
         return []
     users: dict[str, list[str]] = {}

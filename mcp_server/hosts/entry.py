@@ -16,7 +16,7 @@ from mcp_server.hosts.host import Host, Launch, Machine, Scope
 from mcp_server.settings import AUTO
 from mq9 import InvalidRequest
 from mq9.address import shown
-from mq9.operations import Identity
+from mq9.operations.identity import Identity
 from mq9.transport import servers
 from mq9.transport.open import VARIABLE, file_of, shown_url
 
@@ -26,11 +26,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what every host takes as the name o
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a host has to know of the server.
-
-    Attributes:
-        scope: Whose configuration it is for: ``user`` or ``project``.
-    """
+    """What a host has to know of the server."""
 
     host: Host
     key: str
@@ -70,23 +66,9 @@ def make_entry(
     key: str = DEFAULT_KEY,
     python: str = sys.executable,
 ) -> Entry:
-    """Return what a host has to know of the server.
+    """Return the entry of the server, which in a project names nothing of this machine.
 
-    Args:
-        server: The URL of the broker. A path in it is made absolute, as the host starts programs in
-            a directory and with variables of its own. None, which is for projects only, lets each
-            user's server find the broker as all programs of mq9 do.
-        scope: ``user`` for all that this user does, ``project`` for one project. What is for a
-            project names nothing of this machine: the program by its name, a file by its place in
-            the project.
-        agent: The agent's name; by default that of the host, and in a project ``auto``, since some
-            hosts read the files of others there.
-        mail_address: Its mailbox; the slug of its name when not given.
-        key: What the host is to call the server: 1 to 64 of a-z, A-Z, 0-9, ``_`` and ``-``.
-
-    Raises:
-        InvalidRequest: The name, the URL or the key is not one, there is no ``mq9-mcp``, or others
-            would not find the broker or should not see it.
+    Without ``server``, in projects only, the server finds the broker as all programs of mq9 do.
     """
     if not _KEY.fullmatch(key):
         raise InvalidRequest(f"key: {shown(key)} is not 1 to 64 of a-z, A-Z, 0-9, '_' and '-'")
@@ -118,11 +100,7 @@ def make_entry(
 
 
 def encoded(what: str, text: str) -> bytes:
-    """Return a text as UTF-8.
-
-    Raises:
-        InvalidRequest: It has half a character; the error names ``what`` it is.
-    """
+    """Return a text as UTF-8."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -151,11 +129,7 @@ def absolute(url: str) -> str:
 
 
 def in_project(url: str, host: Host, machine: Machine) -> str:
-    """Return a broker's URL as it means the same to all who have the project.
-
-    Raises:
-        InvalidRequest: It holds a password or token, or a path of this machine.
-    """
+    """Return a broker's URL as it means the same to all who have the project."""
     path = file_of(url)
     if path is None:
         if has_credentials(url):
@@ -189,11 +163,7 @@ def refuse_paths(words: Sequence[str]) -> None:
 
 
 def refuse_private(url: str, host: Host, machine: Machine) -> None:
-    """Refuse a file of which a host would see a copy of its own.
-
-    Raises:
-        InvalidRequest: It lies where the host sees such copies.
-    """
+    """Refuse a file of which a host would see a copy of its own."""
     path = file_of(url)
     for folder in host.private_data(machine):
         if path is not None and path.is_relative_to(folder.resolve()):
@@ -216,12 +186,7 @@ MODULE = ("-m", "mcp_server")
 def find_command(machine: Machine, python: str = sys.executable) -> Path:
     """Return the absolute path of ``mq9-mcp``: the one beside the running Python, else on PATH.
 
-    Args:
-        python: The running Python. In a virtual environment it is a link, which is not followed:
-            the environment's programs lie beside the link.
-
-    Raises:
-        InvalidRequest: It is in neither place, or only where it will not stay.
+    The Python of a virtual environment is a link, beside which the environment's programs lie.
     """
     name = f"{PROGRAM}.exe" if machine.platform == "win32" else PROGRAM
     on_path = machine.environment.get("PATH", "").split(os.pathsep)

@@ -58,12 +58,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What decides where files lie.
-
-    Attributes:
-        platform: As ``sys.platform`` says it: ``win32``, ``darwin``, or Linux and alike.
-        project: The directory of the project, for what is installed in one only.
-    """
+    """What decides where files lie."""
 
     platform: str
     home: Path
@@ -72,11 +67,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """Describe this machine, this user and the working directory.
-
-        Raises:
-            InvalidRequest: The user has no home directory, or the working directory was removed.
-        """
+        """Describe this machine, this user and the working directory."""
         try:
             return cls(sys.platform, Path.home(), dict(os.environ), Path.cwd())
         except RuntimeError as error:
@@ -112,17 +103,10 @@ class Machine:
         return self.directory("LOCALAPPDATA") or self.home / "AppData" / "Local"
 
     def package(self, pattern: str, file: str) -> Path | None:
-        """Return a file of a program that came as a package of Windows (MSIX).
+        """Return a file of a program that came as a package of Windows (MSIX), if there is one.
 
-        What such a program writes below ``AppData`` lands in a directory of its own.
-
-        Args:
-            pattern: Matches the name of the package's directory.
-            file: What is looked for, as the program sees it below ``AppData``.
-
-        Returns:
-            The file, whether it is there or not; None where there is no such package. Of several
-            the one that has the file.
+        Files that such a program writes below ``AppData`` land in a directory of its own. The file
+        need not exist; of several packages the one that has it counts.
         """
         if self.platform != "win32":
             return None
@@ -148,12 +132,7 @@ _TIMEOUT_S = 60  # of a host's own command
 
 @dataclass(frozen=True, slots=True)
 class HostCommand:
-    """A host's own command, for all that this user does.
-
-    Attributes:
-        add: Makes the arguments that add a server, of what the host is to call it and to run.
-        remove: Makes those that take it out; None where there is no such command.
-    """
+    """A host's own command, for all that this user does; its arguments by the entry's key."""
 
     program: str
     add: Callable[[str, Launch], list[str]]
@@ -161,11 +140,7 @@ class HostCommand:
 
 
 def run_command(machine: Machine, line: Sequence[str]) -> None:
-    """Run a command to its end.
-
-    Raises:
-        InvalidRequest: It cannot be run, fails, or does not end within a minute.
-    """
+    """Run a command to its end."""
     shown = shlex.join(line)
     try:
         done = subprocess.run(  # noqa: S603  # the user's own program, after showing the line
@@ -213,43 +188,23 @@ class ConfigText(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A program that starts MCP servers.
-
-    Attributes:
-        name: What it is called on the command line.
-        title: What people call it.
-        user_files: Finds the files that may hold this user's list. The one that is there counts,
-            else the first.
-        project_files: The same for one project, from the project's directory; empty where the host
-            has none.
-        servers_key: The member of its file that holds the servers by name.
-        members: What its entries say beside what is to be run.
-        has_one_list: Whether its entries have the command and its arguments in one list.
-        text: The format of its files.
-        command: The command by which it changes this user's file itself; None where it has none.
-        folder: What stands for the project's directory in a project's file, where the server may be
-            started elsewhere.
-        private_data: Finds the directories of which it sees a copy of its own.
-    """
+    """A program that starts MCP servers; of several files the first that exists counts."""
 
     name: str
     title: str
     user_files: Callable[[Machine], Sequence[Path]]
     project_files: Sequence[str] = ()
     servers_key: str = "mcpServers"
-    members: Mapping[str, Any] = field(default_factory=dict)
-    has_one_list: bool = False
+    members: Mapping[str, Any] = field(default_factory=dict)  # of each entry
+    has_one_list: bool = False  # of the command and its arguments
     text: ConfigText = json_text
     command: HostCommand | None = None
-    folder: str | None = None
+    folder: str | None = None  # stands for the project's directory in a project's file
+    # Directories of which it sees a copy of its own.
     private_data: Callable[[Machine], Sequence[Path]] = lambda _machine: ()
 
     def file(self, machine: Machine, scope: Scope = "user") -> Path:
-        """Return the file that lists the host's servers.
-
-        Raises:
-            InvalidRequest: The host has no files in projects.
-        """
+        """Return the file that lists the host's servers."""
         files: Sequence[Path] = [machine.project / one for one in self.project_files]
         if scope == "user":
             files = self.user_files(machine)

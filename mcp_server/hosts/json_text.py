@@ -52,17 +52,11 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A document in three spellings, in which every character has the same place.
-
-    Attributes:
-        text: As it stands.
-        bare: Its comments are blanks.
-        strict: Its trailing commas are blanks, too.
-    """
+    """A document in three spellings, in which every character has the same place."""
 
     text: str
-    bare: str
-    strict: str
+    bare: str  # its comments are blanks
+    strict: str  # its trailing commas are blanks, too
 
     @classmethod
     def of(cls, text: str) -> Source:
@@ -76,11 +70,7 @@ class Source:
         return not self.bare.strip(" \t\r\n")
 
     def parsed(self) -> Any:
-        """Return what it means.
-
-        Raises:
-            InvalidRequest: It is not JSON, or a name stands twice in one object.
-        """
+        """Return what it means."""
         try:
             return json.loads(
                 self.strict, object_pairs_hook=_without_twins, parse_constant=_no_constant
@@ -107,11 +97,7 @@ class Source:
         return self._object(member.value)
 
     def parent(self, path: Sequence[str]) -> Object | None:
-        """Return the object that has, or could have, the entry; None where it is missing itself.
-
-        Raises:
-            InvalidRequest: The document is not JSON, or not an object as far as the path leads.
-        """
+        """Return the object that has, or could have, the entry; None where it is missing itself."""
         if self.is_blank:
             return None
         node = self.root()
@@ -206,20 +192,12 @@ def is_strict(text: str) -> bool:
 
 
 def parse(text: str) -> Any:
-    """Read a document.
-
-    Raises:
-        InvalidRequest: It is not JSON, or a name stands twice in one object.
-    """
+    """Read a document."""
     return Source.of(text).parsed()
 
 
 def find(text: str, path: Sequence[str]) -> str | None:
-    """Return the text of an entry's value; None where there is no such entry.
-
-    Raises:
-        InvalidRequest: The document is not JSON, or not an object as far as the path leads.
-    """
+    """Return the text of an entry's value; None where there is no such entry."""
     parent = Source.of(text).parent(path)
     index = None if parent is None else parent.index(path[-1])
     if parent is None or index is None:
@@ -229,12 +207,7 @@ def find(text: str, path: Sequence[str]) -> str | None:
 
 
 def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
-    """Return the document with an entry set.
-
-    Args:
-        path: Names the entry. What is missing on the way to it is made.
-        value: What it is to be. Text is JSON, and replaces a value just as it stands.
-    """
+    """Return the document with an entry set; text is JSON, and stands just as it is."""
     source = Source.of(text)
     if source.is_blank:
         kept = f"{text.rstrip()}\n" if text.strip() else ""

@@ -31,12 +31,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A configuration as it was read.
-
-    Attributes:
-        content: Its bytes; None where there is no file.
-        mark: The byte order mark that it begins with; empty where it has none.
-    """
+    """A configuration as it was read."""
 
     path: Path
     content: bytes | None
@@ -45,11 +40,7 @@ class ConfigFile:
 
     @classmethod
     def read(cls, place: Path) -> ConfigFile:
-        """Read a configuration, which need not be there.
-
-        Raises:
-            InvalidRequest: It cannot be read, or is not UTF-8.
-        """
+        """Read a configuration, which need not be there."""
         path = without_links(place)
         content = read(path)
         text = _decoded(path, content)
@@ -57,11 +48,7 @@ class ConfigFile:
         return cls(path, content, mark, text.removeprefix(mark))
 
     def change(self, text: str | None, *, is_secret: bool = False) -> Change:
-        """Return the change to another text, or to no file.
-
-        Raises:
-            InvalidRequest: The text cannot be written as UTF-8.
-        """
+        """Return the change to another text, or to no file."""
         if text == self.text:
             return Change(self.path, self.content, self.content, is_secret)
         after = None if text is None else encoded(str(self.path), self.mark + text)
@@ -70,28 +57,17 @@ class ConfigFile:
 
 @dataclass(slots=True)
 class UndoFile:
-    """What was in the place of our entries before they were first written.
-
-    Attributes:
-        content: Its bytes; None where there is none.
-        before: By key, the text of what stood there; None where nothing did.
-        made_file: Whether there was no configuration before the first of them.
-        made_servers: Whether it had no place for servers.
-    """
+    """The values in the place of our entries before they were first written."""
 
     path: Path
     content: bytes | None
-    before: dict[str, str | None]
-    made_file: bool
-    made_servers: bool
+    before: dict[str, str | None]  # by key; None where nothing stood
+    made_file: bool  # there was no configuration before the first of them
+    made_servers: bool  # it had no place for servers
 
     @classmethod
     def read(cls, config: Path) -> UndoFile:
-        """Read what lies beside a configuration.
-
-        Raises:
-            InvalidRequest: It is not what was written there.
-        """
+        """Read what lies beside a configuration."""
         path = config.with_name(f"{config.name}.mq9-undo")
         content = read(path)
         if content is None:
@@ -148,18 +124,12 @@ _NEW_MODE = 0o600  # the settings of a server may hold a password
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a file holds, and what it is to hold; None where there is no file.
-
-    Attributes:
-        before: Its bytes when it was looked at.
-        after: The bytes that it is to hold.
-        is_secret: Whether only its owner may read it then.
-    """
+    """The present and the future bytes of a file; None where there is no file."""
 
     path: Path
     before: bytes | None
     after: bytes | None
-    is_secret: bool = False
+    is_secret: bool = False  # only its owner may read it then
 
     @property
     def is_change(self) -> bool:
@@ -177,11 +147,7 @@ class Change:
             return False
 
     def check(self) -> None:
-        """Make sure that the file is still what it was.
-
-        Raises:
-            InvalidRequest: It is not, or it cannot be read.
-        """
+        """Make sure that the file is still what it was."""
         if read(self.path) != self.before:
             raise InvalidRequest(
                 f"{self.path} was changed by another program meanwhile, and was left as it is; "
@@ -193,10 +159,6 @@ class Change:
 
         It keeps its mode, unless it becomes secret; a new one can be read by its owner only. What
         directories are missing are made.
-
-        Raises:
-            InvalidRequest: It is not what it was any more, or it cannot be written. It was left as
-                it is.
         """
         if not self.is_change:
             return
@@ -237,11 +199,7 @@ class Change:
 
 
 def read(path: Path) -> bytes | None:
-    """Return the bytes of a file; None where there is none.
-
-    Raises:
-        InvalidRequest: It is no file, it cannot be read, or it has more than ``MOST_BYTES``.
-    """
+    """Return the bytes of a file; None where there is none."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InvalidRequest(f"{path} is not a file")
@@ -266,22 +224,15 @@ def without_links(path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done to a host's configuration.
-
-    Attributes:
-        config: The change to the configuration. Where this is a link, to what it leads to.
-        undo: The change to the file beside it that says how to undo.
-        entry: What is to be written; None when it is to be taken out.
-        line: The host's own command that changes the configuration; empty where it is edited.
-    """
+    """A change of a host's configuration, or of the file that a link there leads to."""
 
     host: Host
     machine: Machine
     config: Change
     undo: Change
     key: str
-    entry: Entry | None
-    line: tuple[str, ...] = ()
+    entry: Entry | None  # None when it is to be taken out
+    line: tuple[str, ...] = ()  # the host's own command
 
     @property
     def path(self) -> Path:
@@ -316,12 +267,7 @@ class Plan:
         return without_credentials("\n".join(lines))
 
     def apply(self) -> None:
-        """Change the configuration.
-
-        Raises:
-            InvalidRequest: A file was changed since, or cannot be written, or the host's own
-                command has not done it. The configuration was then left as it is by us.
-        """
+        """Change the configuration."""
         self.config.check()
         self.undo.check()
         # What is remembered and was not written does no harm; the reverse could not be undone.
@@ -352,10 +298,6 @@ def plan_install(entry: Entry, machine: Machine, *, edit: bool = False) -> Plan:
     The host's own command is run where it is on PATH, except for what others could then see (a
     password or token, on the command line) or what it might lose (comments, an entry that is there
     already).
-
-    Raises:
-        InvalidRequest: The host has no such scope, or its configuration cannot be read; the error
-            then holds what to paste into it.
     """
     host = entry.host
     place = host.file(machine, entry.scope)
@@ -389,16 +331,7 @@ def plan_undo(
     scope: Scope = "user",
     edit: bool = False,
 ) -> Plan:
-    """Plan to put back what was in the place of our entry before it was first written.
-
-    Args:
-        scope: As it was when the entry was written.
-        edit: Whether to edit the file even where the host has a command that takes it out.
-
-    Raises:
-        InvalidRequest: Nothing is remembered, the host has no such scope, or its configuration
-            cannot be read.
-    """
+    """Plan to put back what was in the place of our entry before it was first written."""
     place = host.file(machine, scope)
     config = ConfigFile.read(place)
     undo = UndoFile.read(place)
@@ -425,12 +358,7 @@ def plan_undo(
 def _text_without(
     host: Host, config: ConfigFile, undo: UndoFile, key: str, old: str | None
 ) -> str | None:
-    """Return the configuration as if our entry had not been written; None for no file.
-
-    Args:
-        undo: What else is remembered of it.
-        old: What stood in the place of our entry; None where nothing did.
-    """
+    """Return the configuration as if our entry had not been written; None for no file."""
     servers = (host.servers_key,)
     if old is not None:
         return host.text.put(config.text, (*servers, key), old)

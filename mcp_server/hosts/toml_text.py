@@ -25,11 +25,7 @@ def parse(text: str) -> Any:
 
 
 def find(text: str, path: Sequence[str]) -> str | None:
-    """Return an entry's value as JSON; None where there is no such entry.
-
-    Raises:
-        InvalidRequest: The document is not TOML, or has no table where the path leads.
-    """
+    """Return an entry's value as JSON; None where there is no such entry."""
     parent = _parent(_document(text), path)
     if parent is None or path[-1] not in parent:
         return None
@@ -38,12 +34,7 @@ def find(text: str, path: Sequence[str]) -> str | None:
 
 
 def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
-    """Return the document with an entry set.
-
-    Args:
-        path: Names the entry. What is missing on the way to it is made.
-        value: What it is to be; text is JSON.
-    """
+    """Return the document with an entry set; text is JSON."""
     import tomlkit  # noqa: PLC0415
 
     document = _document(text)

@@ -36,11 +36,7 @@ class CannotVerify(AuthenticationError):
 
 
 class AccessTokens:
-    """Verifies the JWTs that an authorization server issues for this resource.
-
-    Args:
-        resource: The URL of this server, which a token has to name as its audience.
-    """
+    """Verifies the JWTs that an authorization server issues for this resource."""
 
     def __init__(
         self,
@@ -66,11 +62,7 @@ class AccessTokens:
         self.running = self._keys.running
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return what a token stands for; None when it is not valid here.
-
-        Raises:
-            CannotVerify: The keys of the authorization server cannot be fetched.
-        """
+        """Return what a token stands for; None when it is not valid here."""
         if len(token) > _MAX_CHARS:
             return None
         try:
@@ -132,9 +124,6 @@ def agent_named(value: object) -> str:
 
     It begins with ``oauth.``, or with ``oauthx.`` and ends with a digest where the value is not an
     address that could stand behind the former.
-
-    Raises:
-        InvalidRequest: The value is no text, or too long.
     """
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME_CHARS:
         raise InvalidRequest(
@@ -184,10 +173,6 @@ class KeySet:
     They are fetched when it runs, hourly, and for a key that is not there, at most every 30
     seconds. There is one fetch at a time, of at most 5 seconds, and only requests with an unknown
     key wait for it.
-
-    Args:
-        issuer: The URL of the authorization server, whose metadata (RFC 8414 or OpenID Connect)
-            says where its keys are.
     """
 
     def __init__(self, issuer: str, clock: Clock) -> None:
@@ -215,15 +200,7 @@ class KeySet:
                     await asyncio.wait([self._fetching])
 
     async def key(self, kid: str | None, algorithm: str) -> PyJWK | None:
-        """Return a key; None when the authorization server has none of that kind.
-
-        Args:
-            kid: Its id; None for the only one of that algorithm.
-            algorithm: What it is to be used with, one of ``ALGORITHMS``.
-
-        Raises:
-            CannotVerify: It is not known, and cannot be fetched.
-        """
+        """Return a key, without an id the only one; None when the server has none of that kind."""
         age_ms = self._age_ms
         found = None if age_ms > _USABLE_MS else self._find(kid, algorithm)
         if found is not None:
@@ -280,11 +257,7 @@ class KeySet:
             self._fetching = None
 
     async def _metadata(self) -> dict[str, Any]:
-        """Return the metadata of the authorization server.
-
-        Raises:
-            InvalidRequest: There is none, or it names another issuer.
-        """
+        """Return the metadata of the authorization server."""
         parts = urlsplit(self._issuer)
         root, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
         known = [

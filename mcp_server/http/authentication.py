@@ -32,14 +32,7 @@ _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 class KnownTokens:
-    """Verifies the bearer tokens of a users file.
-
-    Args:
-        users: The users; those with a password, and those that are no agent, cannot call.
-
-    Attributes:
-        agents: The agents among them, with the mailboxes that each may send to; None for all.
-    """
+    """Verifies the bearer tokens of a users file; users with a password cannot call."""
 
     def __init__(self, users: Users) -> None:
         self._users = users
@@ -71,12 +64,7 @@ def verifier_named(name: str) -> TokenVerifier:
 def authenticated(
     app: ASGIApp, verifier: TokenVerifier | None, authorization: AccessTokens | None
 ) -> ASGIApp:
-    """Return an app that answers only requests with a good bearer token.
-
-    Args:
-        verifier: Knows the tokens; without it and ``authorization`` every request is answered.
-        authorization: Knows those of an authorization server, which clients are told of.
-    """
+    """Return an app that answers only requests with a good token; all, where none is known."""
     known = verifier if authorization is None else _Either(authorization, verifier)
     if known is None:
         return app
@@ -134,11 +122,7 @@ def metadata_routes(authorization: AccessTokens) -> list[Route]:
 
 
 class _Either:
-    """Verifies access tokens, and those of another verifier, which are good for everything.
-
-    Args:
-        other: Knows the others; it is asked first.
-    """
+    """Verifies tokens of another verifier, which are good for everything, then access tokens."""
 
     def __init__(self, authorization: AccessTokens, other: TokenVerifier | None) -> None:
         self._authorization = authorization

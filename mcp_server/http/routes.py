@@ -43,14 +43,8 @@ async def mcp_routes(
 ) -> AsyncIterator[list[BaseRoute]]:
     """Make the routes of a server, which are served while inside.
 
-    Args:
-        verifier: Knows the bearer tokens; without it and ``authorization`` anybody may call.
-        stateless: Whether clients of the older protocol get no session.
-        hosts: Names, beside those of loopback, by which clients may call this machine.
-        origins: Origins of web pages that may call, beside those on loopback.
-        sessions: How many sessions there may be, and how long they may be idle.
-        authorization: Knows those of an authorization server, which clients are pointed to.
-        clock: Measures how long sessions are idle; the machine's when not given.
+    Without ``verifier`` and ``authorization`` anybody may call. ``hosts`` and ``origins`` are those
+    beside loopback.
     """
     manager = StreamableHTTPSessionManager(
         server, stateless=stateless, session_idle_timeout=None, max_sessions=None
@@ -117,12 +111,7 @@ class KnownOrigins:
     """Refuses requests to another host and those of other web pages, and answers CORS.
 
     The names of loopback are allowed in any spelling. A page on loopback may call, too, but only
-    a page of an origin that is given can read the answers in a browser.
-
-    Args:
-        hosts: Names, beside those of loopback, by which clients may call this machine.
-        origins: Origins of web pages, each ``scheme://host`` with or without a port, which may be
-            ``*``.
+    a page of an origin that is given can read the answers in a browser. The port may be ``*``.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str]) -> None:
@@ -170,11 +159,7 @@ def _plain(host: str) -> str:
 
 
 def _origin(given: str) -> str:
-    """Return an origin as browsers write it.
-
-    Raises:
-        InvalidRequest: It is none, or not one alone.
-    """
+    """Return an origin as browsers write it."""
     try:
         parts = urlsplit(given.lower())
         name, port = _HOST.fullmatch(parts.netloc).groups()  # type: ignore[union-attr]  # any text

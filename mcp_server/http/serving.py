@@ -35,12 +35,7 @@ _logger = logging.getLogger("mq9.mcp")
 
 
 async def serve_http(options: Options, settings: Settings, access: Access) -> None:
-    """Serve MCP over HTTP, until SIGTERM or Ctrl-C.
-
-    Raises:
-        InvalidRequest: The broker cannot be used with those tokens.
-        Unreachable: The port cannot be listened on.
-    """
+    """Serve MCP over HTTP, until SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
     stop_on_signals(stop.set)
     url = options.server or default_url()
@@ -94,11 +89,7 @@ async def serve_http(options: Options, settings: Settings, access: Access) -> No
 
 
 def _connect_by_token(url: str, options: Options, access: Access) -> Connect:
-    """Return what makes an authenticated agent's client of a server, with its own bearer token.
-
-    Raises:
-        InvalidRequest: The server cannot know the agents by their tokens.
-    """
+    """Return what makes an authenticated agent's client of a server, with its own bearer token."""
     is_verified = options.authorization_server is None
     if not (isinstance(access.verifier, KnownTokens) and is_verified):
         name = "verifier" if is_verified else "authorization_server"
@@ -139,11 +130,7 @@ async def _refuse_open_server(url: str) -> None:
 
 @asynccontextmanager
 async def make_routes(context: RouteContext) -> AsyncIterator[Sequence[BaseRoute]]:
-    """Make the routes of MCP, which are served while inside.
-
-    Raises:
-        InvalidRequest: An option of ``mq9 serve`` for MCP cannot be used.
-    """
+    """Make the routes of MCP, which are served while inside."""
     host, users = context.host, context.users
     check_names("mcp-allow-host", host, context.allowed_hosts)
     refuse_auto("mcp-agent", context.agent)

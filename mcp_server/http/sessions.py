@@ -28,32 +28,21 @@ _VERSION = "mcp-protocol-version"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLimits:
-    """Limits of the sessions of one server.
-
-    Attributes:
-        max_sessions: How many there may be at once.
-        max_per_agent: How many of them one agent may have.
-        idle_s: After how many seconds a session ends that has no request in work and no open
-            stream.
-    """
+    """Limits of the sessions of one server."""
 
     max_sessions: int = 1_000
     max_per_agent: int = 100
-    idle_s: int = 60
+    idle_s: int = 60  # without a request in work and an open stream
 
 
 @dataclass(slots=True)
 class _Session:
-    """An open session.
-
-    Attributes:
-        in_work: How many requests are in work, open streams included.
-    """
+    """An open session."""
 
     owner: AuthorizationContext | None
     agent: str
     ending: Scope
-    in_work: int = 0
+    in_work: int = 0  # requests, open streams included
     timer: Timer | None = None
 
 

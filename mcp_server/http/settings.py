@@ -21,28 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may call over HTTP.
+    """The clients that may call over HTTP."""
 
-    Attributes:
-        hosts: Names, beside those of loopback, by which clients may call this machine.
-        verifier: Knows the bearer tokens of a file, or those that an option names one for.
-        agents: The agents that have a token, as far as they are known, with the mailboxes that each
-            may send to; None for all.
-        is_open: Whether anybody on this machine may call.
-    """
-
-    hosts: Sequence[str]
+    hosts: Sequence[str]  # beside loopback
     verifier: TokenVerifier | None
-    agents: Mapping[str, Sequence[str] | None]
-    is_open: bool
+    agents: Mapping[str, Sequence[str] | None]  # may send to these mailboxes; None: to all
+    is_open: bool  # to all on this machine
 
 
 def checked_access(options: Options, settings: Settings) -> Access:
-    """Return who may call, by options that can be used together.
-
-    Raises:
-        InvalidRequest: An option cannot be used, or two of them not together.
-    """
+    """Return who may call, by options that can be used together."""
     verifier, agents = _verifier(options, settings)
     hosts = list(options.allow_host or ())
     if options.resource is not None:
@@ -78,11 +66,7 @@ def refuse_http_options(options: Options) -> None:
 
 
 def check_names(option: str, host: str, names: Sequence[str]) -> None:
-    """Check that clients can call a server that listens on an address.
-
-    Raises:
-        InvalidRequest: It listens on all addresses, and no name is known to call it by.
-    """
+    """Check that clients can call a server that listens on an address."""
     if host in {"", "0.0.0.0", "::"} and not names:  # noqa: S104  # nothing is bound here
         raise InvalidRequest(
             f"{option}: {host!r} is no name to call by; give those by which clients call this "
@@ -137,12 +121,7 @@ URL = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
 
 
 def check_url(name: str, url: Any) -> None:
-    """Check such a URL.
-
-    Raises:
-        InvalidRequest: It is neither HTTPS nor HTTP on loopback, has a user, a query or a fragment,
-            or is not in its usual spelling.
-    """
+    """Refuse a URL that is neither HTTPS nor on loopback, or not in its usual spelling."""
     try:
         known = URL.validate_python(url)
     except ValidationError:

@@ -32,11 +32,7 @@ class EarlyResponder:
     the one that opens the connection, which decides the version of the protocol.
 
     A request to listen for changes of lists is acknowledged at once, since clients wait for that
-    before they ask for the tools. No list ever changes.
-
-    Attributes:
-        listening: The ids of the requests to listen that were acknowledged; the SDK acknowledges
-            them once more.
+    before they ask for the tools; the SDK acknowledges it once more. No list ever changes.
     """
 
     def __init__(self, answers: Answers) -> None:
@@ -46,12 +42,7 @@ class EarlyResponder:
         self.listening = set[int | str]()
 
     def respond(self, line: str) -> tuple[bytes | None, str | None]:
-        """Answer a line of the client, if that is possible.
-
-        Returns:
-            The line that answers it, and the line that the SDK is to read. One of them is None,
-            except for the request that opens the connection, and one to listen.
-        """
+        """Answer a line of the client, if that is possible; and what the SDK is to read of it."""
         request = None if self._is_over else _request(line)
         if request is not None and self._only_listens(request):
             self.listening.add(request["id"])
@@ -200,14 +191,7 @@ FILE = Path(__file__).with_name("answers.json")
 
 
 class Answers:
-    """The answers that a server with some settings gives.
-
-    Args:
-        identity: The agent that it serves; None while that is not known.
-
-    Attributes:
-        sdk: The version of the MCP SDK that gave them.
-    """
+    """The answers that a server with some settings gives."""
 
     def __init__(self, settings: Settings, identity: Identity | None) -> None:
         recorded = orjson.loads(FILE.read_bytes())
@@ -233,11 +217,7 @@ class Answers:
         return self._versions.get(version) if isinstance(version, str) else None
 
     def result(self, version: str, method: str) -> dict[str, Any] | None:
-        """Return the result of a request without parameters; None when it is not known.
-
-        Args:
-            version: A version of the protocol that has an era.
-        """
+        """Return the result of a request without parameters; None when it is not known."""
         recorded = self._results[self._versions[version]].get(method)
         if recorded is None or (method == _OF_THE_AGENT and not self._is_known):
             return None

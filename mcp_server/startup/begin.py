@@ -67,11 +67,7 @@ def understood(arguments: Sequence[str], environment: Mapping[str, str]) -> Star
 
 
 def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> StdinReader | None:
-    """Answer the first requests on standard input, if that is served, until the SDK takes over.
-
-    Returns:
-        What reads standard input; None where nothing is answered here.
-    """
+    """Answer the first requests on standard input, if that is served, until the SDK takes over."""
     start = None if sys.stdin is None else understood(arguments, environment)
     if start is None:
         return None
@@ -131,12 +127,7 @@ _MAX_KEPT_LINES = 20  # that were read and not taken yet
 
 
 class StdinReader:
-    """Reads lines in a thread of its own, answers the first requests and keeps the other lines.
-
-    Args:
-        responder: Answers; None to answer nothing.
-        writing: Where the answers go, until the SDK takes over.
-    """
+    """Reads lines in a thread of its own, answers the first requests and keeps the other lines."""
 
     def __init__(
         self, responder: EarlyResponder | None, reading: TextIO, writing: BinaryIO
@@ -156,11 +147,7 @@ class StdinReader:
         Thread(target=self._read, name="mq9-mcp standard input", daemon=True).start()
 
     def take_over(self, wake: Callable[[], None]) -> None:
-        """Answer nothing from now on: the SDK does.
-
-        Args:
-            wake: Called, in any thread, when there may be something to take.
-        """
+        """Answer nothing from now on: the SDK does. ``wake`` is called in any thread."""
         with self._lock:
             self._wake = wake
 
@@ -214,11 +201,7 @@ class StdinReader:
 
 
 def read_standard_input(responder: EarlyResponder | None) -> StdinReader:
-    """Return a reader of standard input, which nothing else in this process reads from then on.
-
-    Args:
-        responder: Answers the first requests on standard output; None to answer none.
-    """
+    """Return a reader of standard input, which nothing else in this process reads from then on."""
     if sys.stdin is None:
         return StdinReader(responder, StringIO(), sys.stdout.buffer)
     wire = os.dup(0)

@@ -32,13 +32,7 @@ async def history_of(
 
 
 def held_by_another(history: MessageHistory | None, group_name: str, caller: Caller) -> str | None:
-    """Say who holds a message and what to do; None when no other consumer does.
-
-    Args:
-        history: What happened to the message, if that is known.
-        group_name: The group that it was fetched by.
-        caller: Who asks.
-    """
+    """Say who holds a message and what to do; None when no other consumer does."""
     for one in () if history is None else history.groups:
         if one.group_name == group_name and one.state == "leased":
             if one.until is None or one.consumer == caller.consumer:
@@ -185,13 +179,7 @@ def _check(arguments: AckArguments) -> None:
 async def _resolve(
     caller: Caller, arguments: AckArguments, named: Sequence[int]
 ) -> dict[int, FetchedFrom]:
-    """Return the fetch result of each message, all of them of one mailbox and group.
-
-    Raises:
-        MessageNotFound: One was not fetched by this caller, and no mailbox is given.
-        InvalidRequest: One may be from several mailboxes or groups, or they are not from one.
-        Forbidden: The agent may not read the mailbox.
-    """
+    """Return the fetch result of each message, all of them of one mailbox and group."""
     address = arguments.mail_address
     if address is not None:
         address = await caller.mailbox_to_read(address)

@@ -66,16 +66,6 @@ async def ask_all(
 
     When the caller's step is taken again, the same questions go to the same agents and are asked
     once, and what was answered meanwhile is there.
-
-    Args:
-        caller: Who asks.
-        questions: The questions.
-        timeout: Seconds to wait for the answers.
-        minimum: With how many to be content at the end of that time; all by default.
-
-    Raises:
-        AgentNotFound: Nobody can do what is asked for.
-        Mq9Error: As ``Mq9Client.gather`` and as sending raises it.
     """
     step = caller.step
     if step is not None:
@@ -99,17 +89,7 @@ async def ask_all(
 
 
 async def recipient(caller: Caller, question: Question) -> str:
-    """Return the mailbox of whom to ask; when the caller's step is taken again, the same.
-
-    Args:
-        caller: Who asks.
-        question: The question.
-
-    Raises:
-        AgentNotFound: Nobody can do what is asked for.
-        InvalidAddress: There is no such address, and no agent is called so.
-        Forbidden: The caller may not send there.
-    """
+    """Return the mailbox of whom to ask; when the caller's step is taken again, the same."""
     if caller.step is not None:
         await _have_mailbox(caller, caller.step)
     return await _recipient(caller, question)
@@ -272,11 +252,7 @@ async def ask_agent(caller: Caller, arguments: AskArguments) -> AskResult:
 
 
 def question_in(arguments: AskArguments) -> Question:
-    """Return the question in the arguments of the tool.
-
-    Raises:
-        InvalidRequest: There is none, or it does not say whom to ask.
-    """
+    """Return the question in the arguments of the tool."""
     if arguments.content is None:
         raise InvalidRequest("content: say what to ask")
     return Question(arguments.content, arguments.mail_address, arguments.capability)
@@ -302,11 +278,7 @@ async def _wait_on(caller: Caller, question_id: str, seconds: float) -> Message 
 
 
 def value_of(answer: Message) -> object:
-    """Return what an answer says: its JSON, or else its text.
-
-    Raises:
-        NoReply: It is neither.
-    """
+    """Return what an answer says: its JSON, or else its text."""
     try:
         return answer.json()
     except ValueError:

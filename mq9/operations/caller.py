@@ -27,15 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What tells a step from all others, the same when it is taken again.
-
-    Attributes:
-        secret: What its questions are known by, which nobody can guess: 32 characters.
-        mail_address: Where they are answered, which nobody can guess either.
-    """
+    """The identity of a thread's step, the same when it is taken again; nobody can guess it."""
 
     secret: str
-    mail_address: str
+    mail_address: str  # where its questions are answered
 
 
 TTL_S = 30 * 86_400  # after the last use
@@ -43,12 +38,7 @@ _RENEWED_EVERY_MS = 86_400_000
 
 
 class PrivateMailbox:
-    """The mailbox where one thread of an agent gets its answers.
-
-    Args:
-        mail_address: Its address, which nobody can guess.
-        desc: Its description, by which the agent's other threads know that it is not theirs.
-    """
+    """The mailbox where one thread of an agent gets its answers."""
 
     def __init__(self, mail_address: str, desc: str) -> None:
         self.mail_address = mail_address
@@ -59,9 +49,6 @@ class PrivateMailbox:
         """Make it if it is missing, let it last for its whole time again, and return its address.
 
         A mailbox that was renewed within a day is taken to be there.
-
-        Raises:
-            LimitReached: The broker holds as many mailboxes as it may.
         """
         now = client.clock.monotonic_ms()
         if self._renewed_ms is None or now - self._renewed_ms >= _RENEWED_EVERY_MS:
@@ -98,53 +85,27 @@ def description(agent: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf an operation runs.
-
-    Attributes:
-        client: The connection.
-        consumer: Who fetches: one run of an agent.
-        identity: The agent, where the tools are bound to one.
-        lease_ms: How long fetched messages stay leased.
-        max_chars: How many characters of other people's text a result may hold.
-        tools: The operations that it may perform, and what their tools are called.
-        read_only: Whether it may only perform operations that change nothing.
-        registration_ttl: After how many seconds of silence its registration expires; 0
-            means never.
-        deliveries: What it fetched, by which an ack finds mailbox, group and consumer.
-        leases: Who renews the leases of what it fetches; None for nobody.
-        reads_results: Whether it reads whole results, and so what they say beside.
-        headers: What goes with each message that it sends.
-        idempotency_id: The id of this call, the same when it is made again; None for one that
-            cannot be told from others.
-        conversations: What it fetched and asked lately, and when a conversation is stopped.
-        task: The path of the message that it works on, where that is known.
-        send_hops: How many names the path of what it sends may have; None for any number.
-        step: The step of a thread that calls, by which what it asks is known when it is taken
-            again; None outside of threads.
-        private: The mailbox of the agent's thread that calls, where its answers come; None for the
-            agent's own.
-        has_worker: Whether a worker of the agent runs it for one message: the worker takes what
-            comes to the agent's own mailbox, and it may read only what comes to its thread.
-    """
+    """The agent and run on whose behalf an operation runs, and their limits."""
 
     client: Mq9Client
-    consumer: str
+    consumer: str  # one run of an agent
     identity: Identity | None = None
     lease_ms: int = requests.DEFAULT_LEASE_MS
-    max_chars: int = DEFAULT_MAX_CHARS
+    max_chars: int = DEFAULT_MAX_CHARS  # of other people's text, in one result
     tools: ToolNames = field(default_factory=ToolNames)
     read_only: bool = False
-    registration_ttl: int = DEFAULT_REGISTRATION_TTL_S
+    registration_ttl: int = DEFAULT_REGISTRATION_TTL_S  # seconds of silence; 0: never
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
-    leases: LeaseKeeper | None = None
-    reads_results: bool = True
-    headers: Mapping[str, str] = field(default_factory=dict)
-    idempotency_id: str | None = None
+    leases: LeaseKeeper | None = None  # None: they are not renewed
+    reads_results: bool = True  # whole, with the lines on unread mail and lost leases
+    headers: Mapping[str, str] = field(default_factory=dict)  # of each message that it sends
+    idempotency_id: str | None = None  # of this call, the same when it is made again
     conversations: Conversations = field(default_factory=Conversations)
-    task: Sequence[str] = ()
-    send_hops: int | None = None
-    private: PrivateMailbox | None = None
-    step: Step | None = None
+    task: Sequence[str] = ()  # the path of the message that it works on
+    send_hops: int | None = None  # names in the path of what it sends
+    private: PrivateMailbox | None = None  # where its thread gets answers
+    step: Step | None = None  # None outside of threads
+    # A worker runs it for one message, and takes what comes to the agent's own mailbox.
     has_worker: bool = False
 
     @property
@@ -159,11 +120,6 @@ class Caller:
 
         A caller that a worker runs has no other than its thread's: what comes to the agent's own
         is of other threads, perhaps of other users.
-
-        Raises:
-            InvalidRequest: None is given, and the tools are bound to no agent.
-            Forbidden: The agent may not read it.
-            MailboxNotFound: The agent made it, and it no longer exists.
         """
         if mail_address is None:
             if self.identity is None:
@@ -194,10 +150,8 @@ class Caller:
 
         What the broker recorded of an authenticated agent counts, and else the proof that the
         agent's tools write. Neither can be written by others. In a run of a worker only the proof
-        counts, since the worker made mailboxes for itself.
-
-        Raises:
-            MailboxNotFound: It made one, which no longer exists.
+        counts, since the worker made mailboxes for itself. MailboxNotFound is raised of one that
+        the agent is known to have made.
         """
         try:
             status = await self.client.mailbox_status(address)
@@ -217,13 +171,7 @@ class Caller:
         return False
 
     async def mailbox_to_send(self, mail_address: str, argument: str = "mail_address") -> str:
-        """Return the mailbox to send to, or to have answers sent to, if that is allowed.
-
-        Raises:
-            InvalidAddress: It is no address.
-            Forbidden: The agent may not send there.
-            MailboxNotFound: The agent made it, and it no longer exists.
-        """
+        """Return the mailbox to send to, or to have answers sent to, if that is allowed."""
         address = address_in(argument, mail_address)
         identity = self.identity
         if (
@@ -253,11 +201,7 @@ class Caller:
         return self.identity is None or self.identity.may_read(mail_address)
 
     def path_to(self, mail_address: str, correlation_id: str | None) -> tuple[str, ...]:
-        """Return the path of what the agent sends; empty where the tools belong to no agent.
-
-        Raises:
-            Forbidden: It has more names than what the caller sends may have.
-        """
+        """Return the path of what the agent sends, if it may have so many names."""
         if self.identity is None:
             return ()
         before = self.conversations.path_before(
@@ -287,11 +231,7 @@ class Caller:
         return None if self.identity is None else self.identity.mail_address
 
     def require_identity(self) -> Identity:
-        """Return the agent.
-
-        Raises:
-            InvalidRequest: The tools are bound to no agent.
-        """
+        """Return the agent."""
         if self.identity is None:
             raise InvalidRequest("agent: these tools belong to no agent")
         return self.identity

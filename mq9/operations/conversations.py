@@ -22,15 +22,7 @@ _SHOWN_AT_AN_END = 10  # names of a longer path
 
 
 def extended(path: Sequence[str], agent: str) -> tuple[str, ...]:
-    """Return the path of what an agent sends.
-
-    Args:
-        path: The path of the message that it sends this for; empty for none.
-        agent: The agent that sends.
-
-    Returns:
-        The names with the agent's as the last; of a path that is full already, the newest ones.
-    """
+    """Return the path of what an agent sends for a message; of a full one the newest names."""
     return (*path[-HIGHEST_MAX_HOPS:], _written(agent))
 
 
@@ -44,18 +36,9 @@ def reason_to_stop(
     """Return why an agent is not to deal with a message; None when it may.
 
     It is not when the path is longer than ``max_hops``, or when the message goes in a circle: when
-    a question of the agent is open which led, through others, to this message. What comes directly
-    from whoever the agent asked is no circle, nor is what it sent itself.
-
-    Args:
-        path: The path of the message.
-        agent: The agent that took it.
-        max_hops: How many names the path may have, 1 to 63.
-        is_answer: Whether the message is known to answer what the agent asked; then it is no
-            circle, however many it passed through.
-
-    Returns:
-        A line of at most 1 024 characters, with the path in it: names, which are words of others.
+    a question of the agent is open which led, through others, to this message. A known answer is no
+    circle, nor is a message directly from the agent that was asked, or from itself. The reason has
+    at most 1 024 characters, with words of others in it.
     """
     if len(path) > max_hops:
         return f"too many hops, {len(path)} of at most {max_hops}: {_shown(path)}"
@@ -127,15 +110,8 @@ class Conversations:
     on with the task at hand: what the same scope fetched last that is no answer, and was not
     answered. What was fetched more than an hour ago is not gone on with.
 
-    Usable from several threads.
-
-    Args:
-        max_hops: How many agents a conversation may have passed through, 1 to 63.
-        dead_letter: The mailbox for messages that are stopped; None for the agent's own with
-            ``.dead`` behind it.
-
-    Raises:
-        InvalidRequest: An argument is not what it must be.
+    Usable from several threads. ``dead_letter`` is for messages that are stopped; None for the
+    agent's own mailbox with ``.dead`` behind it.
     """
 
     def __init__(self, *, max_hops: int = DEFAULT_MAX_HOPS, dead_letter: str | None = None) -> None:
@@ -153,13 +129,9 @@ class Conversations:
             return message.correlation_id is not None and message.correlation_id in self._asked
 
     def taken(self, scope: str, message: StoredMessage, *, is_answer: bool, now_ms: int) -> None:
-        """Remember a message that the agent fetched.
+        """Remember a message that the agent fetched in one of its threads or runs.
 
-        Args:
-            scope: In which of its threads or runs.
-            message: The message.
-            is_answer: Whether it answers what the agent asked, and so is no task of its own.
-            now_ms: The client's monotonic time, in milliseconds.
+        An answer to what the agent asked is no task of its own.
         """
         key = scope, message.mail_address, message.msg_id
         with self._lock:
@@ -185,15 +157,7 @@ class Conversations:
         task: Sequence[str] = (),
         now_ms: int,
     ) -> tuple[str, ...]:
-        """Return the path of the message that the agent sends another one for.
-
-        Args:
-            scope: In which of its threads or runs it sends.
-            mail_address: Where it sends to.
-            correlation_id: What it sends it under.
-            task: The path of the message that the scope works on, if that is known.
-            now_ms: The client's monotonic time, in milliseconds.
-        """
+        """Return the path of the message that the agent sends another one for."""
         with self._lock:
             lately = [
                 one for one in reversed(self._taken.values()) if now_ms - one.at_ms <= _CONTINUED_MS

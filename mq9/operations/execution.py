@@ -34,11 +34,7 @@ from mq9.operations.tool_names import ToolNames
 
 
 class OperationError(Exception):
-    """An operation failed; the text is for the model and says what to do next.
-
-    Attributes:
-        code: The stable word of the error.
-    """
+    """An operation failed; the text is for the model and says what to do next."""
 
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)
@@ -100,11 +96,7 @@ _MOST_LOSSES = 10  # that one result says; the next one has the rest
 async def confirmation(
     operation: Operation[Any, Any], caller: Caller, arguments: Arguments
 ) -> Confirmation | None:
-    """Return what the user is to be asked before an operation is performed; None for nothing.
-
-    Raises:
-        OperationError: The operation would fail anyway.
-    """
+    """Return what the user is to be asked before an operation is performed; None for nothing."""
     if operation.confirmation is None:
         return None
     try:
@@ -114,15 +106,7 @@ async def confirmation(
 
 
 async def perform(operation: Operation[Any, R], caller: Caller, arguments: Arguments) -> R:
-    """Perform an operation for a caller.
-
-    Returns:
-        The result, with a line on unread mail where the caller is an agent that has some, and one
-        on messages whose leases it has lost.
-
-    Raises:
-        OperationError: It failed, whatever the reason.
-    """
+    """Perform an operation for a caller."""
     try:
         operation.check_allowed(caller)
         if caller.identity is None:

@@ -41,15 +41,9 @@ class StoppedView(BaseModel):
 async def stop_loops(
     caller: Caller, messages: Sequence[Message], *, are_answers: bool
 ) -> tuple[list[Message], StoppedView | None]:
-    """Move what is to be stopped out of a fetched result, and remember the paths of the rest.
+    """Move messages that loop out of a fetch result, and remember the paths of the rest.
 
-    Args:
-        caller: The agent that fetched; without one, nothing is stopped.
-        messages: What it fetched, from one mailbox.
-        are_answers: Whether what comes to that mailbox answers what the agent asked.
-
-    Returns:
-        The messages that the agent may deal with, and what was moved; None for nothing.
+    ``are_answers`` says that their mailbox is for answers to what the agent asked.
     """
     identity = caller.identity
     if identity is None:
@@ -113,36 +107,22 @@ async def _move(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller wants to have, wherever it is.
-
-    Attributes:
-        group_name: The consumer group; None for the caller's own.
-        num_msgs: How many messages at the most.
-        max_bytes: How large they may be together; one always fits.
-        wait_ms: How long to wait for a first one, in milliseconds.
-        redeliver_own: Whether what the caller holds already comes again.
-    """
+    """The options of a fetch, from whichever mailbox."""
 
     group_name: str | None
     num_msgs: int
-    max_bytes: int
+    max_bytes: int  # one message always fits
     wait_ms: int
-    redeliver_own: bool
+    redeliver_own: bool  # whether what the caller holds already comes again
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was leased to a caller.
-
-    Attributes:
-        delivery: Where it came from.
-        fetched: The messages, and what the broker said with them.
-        is_news: Whether the caller is not known to have fetched one of them before.
-    """
+    """Messages leased to a caller."""
 
     delivery: FetchedFrom
     fetched: FetchResult
-    is_news: bool
+    is_news: bool  # the caller is not known to have fetched one of them before
 
 
 async def take(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
@@ -170,16 +150,7 @@ async def take_from_either(
     """Lease messages of a thread's private mailbox to it, or else of its agent's own.
 
     What it holds already in one keeps it from nothing that is new in the other. While both are
-    empty it waits for either. When this is cancelled, nothing is leased by it.
-
-    Args:
-        caller: The thread.
-        private: Its private mailbox, which need not exist.
-        own: The agent's mailbox.
-        wanted: What to lease.
-
-    Returns:
-        Messages of one of them; when there are none, what the broker said of the agent's own.
+    empty it waits for either. When this is cancelled, nothing stays leased.
     """
     at_once = replace(wanted, wait_ms=0)
     try:
@@ -362,13 +333,7 @@ _MOST_HOLDERS = 5  # that are told apart; the first to let go come first
 
 
 def explain(waiting: Waiting, consumer: str, now: float) -> str:
-    """Say why an inbox is empty.
-
-    Args:
-        waiting: What the broker said.
-        consumer: Who asks. Other consumers are not named: what they call themselves is their words.
-        now: The present Unix time in seconds.
-    """
+    """Say why an inbox is empty; other consumers' names are their words, and are left out."""
     reasons = []
     if waiting.delayed:
         due = "" if waiting.next_due is None else f", next in {_seconds(waiting.next_due, now)} s"

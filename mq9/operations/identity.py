@@ -62,9 +62,6 @@ def agent_key() -> bytes:
     It is what the environment variable ``MQ9_AGENT_KEY`` says, else what is in a file that only
     the user may read and that is made when it is missing. Where it cannot be made, the key lasts
     as long as this process.
-
-    Raises:
-        InvalidRequest: The variable has fewer than 32 characters, or the file is not such a key.
     """
     given = os.environ.get(VARIABLE)
     if given:
@@ -92,12 +89,7 @@ def _file() -> Path:
 
 
 def load_key(path: Path) -> bytes:
-    """Return the key in a file; of several processes that find none, one makes it.
-
-    Raises:
-        OSError: It can be neither read nor made.
-        InvalidRequest: It is not a key of ours.
-    """
+    """Return the key in a file; of several processes that find none, one makes it."""
     if not path.exists():
         _make(path)
     key = path.read_bytes()
@@ -124,11 +116,7 @@ _BY_CALL = ", by "
 
 
 def slug(name: str) -> str:
-    """Return the address of an agent's mailbox when none is given.
-
-    Raises:
-        InvalidRequest: The name has no letter a-z and no digit.
-    """
+    """Return the address of an agent's mailbox when none is given."""
     try:
         return addresses.slug(name)
     except InvalidRequest:
@@ -139,11 +127,7 @@ def slug(name: str) -> str:
 
 
 def address_in(argument: str, value: str) -> str:
-    """Return the address in an argument.
-
-    Raises:
-        InvalidAddress: It is not one; the error names the argument.
-    """
+    """Return the address in an argument."""
     try:
         return addresses.parse(value)
     except InvalidAddress as error:
@@ -157,17 +141,9 @@ class Identity:
 
     Its mailbox and group are the defaults of every operation, and it is the sender of what it
     sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names. It may
-    send to these, and to what ``allow_send`` names. Usable from several threads.
-
-    Args:
-        name: The agent's name.
-        allow_read: Patterns of further mailboxes it may read, such as ``team.*``.
-        mail_address: Its mailbox; the slug of its name when not given.
-        allow_send: Patterns of mailboxes it may send to; None for all.
-        key: Gives the secret by which its tools know the mailboxes that they made.
-
-    Raises:
-        InvalidRequest: The name, the mailbox or a pattern is not one, or the name has no slug.
+    send to these, and to what ``allow_send`` names; None for all. Its mailbox is by default the
+    slug of its name. ``key`` gives the secret by which its tools know the mailboxes that they made.
+    Usable from several threads.
     """
 
     def __init__(
@@ -199,9 +175,7 @@ class Identity:
     def description(self, mail_address: str, call: str | None = None) -> str:
         """Return the description of a mailbox that the agent makes, which proves that it did.
 
-        Args:
-            mail_address: The mailbox.
-            call: The id of the call that makes it, to know it by when the call is made again.
+        The id of the call that makes it tells it from others when the call is made again.
         """
         by = "" if call is None else f"{_BY_CALL}{call}"
         return f"{self._made_by}{proof(self._key(), self.name, mail_address)}{by}"

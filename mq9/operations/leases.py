@@ -20,21 +20,13 @@ _MOST = 10_000  # messages that are remembered
 
 @dataclass(frozen=True, slots=True)
 class FetchedFrom:
-    """One fetch result, or what is assumed of a message that no remembered result held.
-
-    Attributes:
-        mail_address: The mailbox that it came from.
-        group_name: The consumer group.
-        consumer: Who fetched it.
-        batch: The broker's token of the result; None on a broker without leases.
-        msg_ids: Its messages in their order; empty when the result is not remembered.
-    """
+    """One fetch result, or what is assumed of a message that no remembered result held."""
 
     mail_address: str
     group_name: str
     consumer: str
-    batch: str | None = None
-    msg_ids: tuple[int, ...] = ()
+    batch: str | None = None  # the broker's token; None on a broker without leases
+    msg_ids: tuple[int, ...] = ()  # in their order; empty when the result is not remembered
 
     def through(self, msg_id: int) -> tuple[int, ...]:
         """Return the messages of the result up to and including one of them."""
@@ -48,11 +40,7 @@ class _Known:
 
 
 class DeliveryMemory:
-    """Remembers the latest fetch result of each message, apart for each scope.
-
-    Args:
-        most: How many messages are remembered over all scopes; the longest unused go first.
-    """
+    """Remembers the latest fetch result of each of ``most`` messages, apart for each scope."""
 
     def __init__(self, most: int = _MOST) -> None:
         self.most = most
@@ -62,12 +50,7 @@ class DeliveryMemory:
         self.known: dict[tuple[str, int], dict[tuple[str, str], _Known]] = {}
 
     def of(self, scope: str, *, and_others: bool = False) -> Deliveries:
-        """Return what is remembered for one scope, such as a consumer.
-
-        Args:
-            scope: Its name.
-            and_others: Whether what no result of the scope held may come from other scopes.
-        """
+        """Return what is remembered for one scope, such as a consumer, or else for any other."""
         return Deliveries(self, scope, and_others)
 
 
@@ -105,11 +88,7 @@ class Deliveries:
         return [one.delivery for one in self._known(msg_id).values()]
 
     def held(self, found: list[FetchedFrom], msg_id: int) -> list[FetchedFrom]:
-        """Return which results with a message can be meant by who deals with it in order.
-
-        That is where it is still held, or else where it was let go of last, by a call that is made
-        again.
-        """
+        """Return the results that still hold a message, else the one that let it go last."""
         known = self._known(msg_id)
         let_go = {place: one.let_go for place, one in known.items() if one.let_go is not None}
         held = [one for one in found if (one.mail_address, one.group_name) not in let_go]
@@ -139,16 +118,8 @@ _Place = tuple[str, str, str]  # mailbox, group, consumer
 
 @dataclass(slots=True)
 class _Held:
-    """A lease, by the client's monotonic clock in milliseconds.
-
-    Attributes:
-        delivery: The fetch result.
-        renewable_until: The latest end that it may be renewed to.
-        until: When it ends.
-    """
-
     delivery: FetchedFrom
-    renewable_until: int
+    renewable_until: int  # both in milliseconds of the client's monotonic clock
     until: int
 
 
@@ -157,13 +128,8 @@ class LeaseKeeper:
 
     Leases of what is acknowledged or given back are not renewed. Leases are renewed on the
     event loop that calls ``fetched`` and ``extended``, which is always the same one, and the only
-    one for ``give_back``. The other methods may be called on any thread.
-
-    Args:
-        client: The agent's connection.
-        lease_ms: For how many milliseconds a lease is renewed.
-        max_ms: How many milliseconds after its fetch a message may be leased at the most by being
-            renewed; 0 for leases that are never renewed.
+    one for ``give_back``. The other methods may be called on any thread. ``max_ms`` counts from the
+    fetch; 0 is for leases that are never renewed.
     """
 
     def __init__(self, client: Mq9Client, lease_ms: int, max_ms: int) -> None:
@@ -200,12 +166,7 @@ class LeaseKeeper:
         self._renew_in_time()
 
     def let_go(self, deliveries: Mapping[int, FetchedFrom], msg_ids: Iterable[int]) -> None:
-        """Stop renewing messages that were acknowledged or given back.
-
-        Args:
-            deliveries: Where some messages were fetched, all of them from one place.
-            msg_ids: The messages, these or others from there.
-        """
+        """Stop renewing messages that were acknowledged or given back, wherever fetched."""
         places = {_place(one) for one in deliveries.values()}
         with self._lock:
             for msg_id in msg_ids:
@@ -213,12 +174,7 @@ class LeaseKeeper:
                     self._held.pop((place, msg_id), None)
 
     def ended(self, consumer: str, most: int) -> list[tuple[int, FetchedFrom]]:
-        """Return messages whose leases a consumer, or a branch of it, has lost, each message once.
-
-        Args:
-            consumer: The consumer.
-            most: How many messages at the most; the others are returned by the next call.
-        """
+        """Return messages whose leases a consumer or its branches have lost, each of them once."""
         with self._lock:
             self._forget_what_is_over()
             now = self._now()

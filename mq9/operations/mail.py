@@ -197,12 +197,7 @@ async def _send_to(
 
 
 async def _recipient(caller: Caller, given: str) -> str:
-    """Return the mailbox that an address, or the name of a registered agent, stands for.
-
-    Raises:
-        InvalidAddress: It is no address, and no agent is called so.
-        Forbidden: The agent may not send there.
-    """
+    """Return the mailbox that an address, or the name of a registered agent, stands for."""
     try:
         return await caller.mailbox_to_send(given)
     except InvalidAddress:

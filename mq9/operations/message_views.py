@@ -23,11 +23,7 @@ def time_at(unix_seconds: int) -> str:
 
 
 def unix_seconds(argument: str, text: str) -> int:
-    """Return the Unix second of a time in ISO 8601; UTC unless it says otherwise.
-
-    Raises:
-        InvalidRequest: It is no such time, or before 1970.
-    """
+    """Return the Unix second of a time in ISO 8601; UTC unless it says otherwise."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -150,13 +146,7 @@ class MessageView(BaseModel):
 
 
 def views(messages: Sequence[Message], max_chars: int, rest: str) -> list[MessageView]:
-    """Show messages, cutting bodies once ``max_chars`` are used up.
-
-    Args:
-        messages: In their order.
-        max_chars: How many characters of bodies may be shown.
-        rest: What a model does to get the rest of a body that was cut.
-    """
+    """Show messages, cut once ``max_chars`` of bodies are used up; ``rest`` says how to go on."""
     shown = []
     left = max_chars
     for message in messages:

@@ -103,60 +103,33 @@ R = TypeVar("R", bound=Result)
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What a user is asked before an operation is performed.
+    """A question to the user before an operation is performed, and what its answers mean."""
 
-    Attributes:
-        question: The question, to be answered by yes or no.
-        declined: The answer to the model when the user says no.
-        unanswered: The answer to the model when the user cannot be asked or does not answer; None
-            to perform the operation then.
-    """
-
-    question: str
-    declined: str
-    unanswered: str | None
+    question: str  # to be answered by yes or no
+    declined: str  # for the model
+    unanswered: str | None  # for the model; None: performed then
 
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[A, R]):
-    """One thing that a model can do.
+    """One thing that a model can do."""
 
-    Attributes:
-        name: Its name: words of letters a-z joined by underscores. A prefix may be put before it.
-        title: Its name for people.
-        description: What it does and when to use it, for the model; a template, see ``ToolNames``.
-        arguments: The class of its arguments.
-        result: The class of its result.
-        function: Performs it.
-        read_only: Whether it changes nothing.
-        destructive: Whether it may remove something.
-        idempotent: Whether repeating it changes nothing more.
-        open_world: Whether it reaches others, who may be anybody.
-        confirmation: Returns what the user is to be asked first, where users can be asked; None to
-            ask nothing.
-        leases: Whether it leases messages, or asks which its caller has fetched. All calls of a
-            caller's that do so belong on one event loop.
-    """
-
-    name: str
+    name: str  # words of letters a-z joined by underscores
     title: str
-    description: str
+    description: str  # for the model; a template, see ToolNames
     arguments: type[A]
     result: type[R]
     function: Callable[[Caller, A], Awaitable[R]]
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
-    open_world: bool = False
+    open_world: bool = False  # it reaches others, who may be anybody
     confirmation: Callable[[Caller, A], Awaitable[Confirmation]] | None = None
+    # It leases messages, or asks which were fetched: all such calls belong on one event loop.
     leases: bool = False
 
     def check_allowed(self, caller: Caller) -> None:
-        """Check that a caller may perform this.
-
-        Raises:
-            Forbidden: It may not.
-        """
+        """Raise Forbidden unless a caller may perform this."""
         if (caller.read_only and not self.read_only) or self.name not in caller.tools:
             raise Forbidden("this is switched off here")
 

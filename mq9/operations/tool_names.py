@@ -14,11 +14,8 @@ class ToolNames:
 
     A text for a model names an operation as ``@fetch_messages``. A passage in ``[[…]]`` is left out
     unless all operations that it names are offered; in ``[[…|…]]`` the first of the alternatives
-    stands of which that is true.
-
-    Args:
-        served: The name of the tool of each operation that is offered; None for all operations,
-            under their own names.
+    stands of which that is true. ``served`` has the tool's name of each operation that is offered;
+    None offers all, under their own names.
     """
 
     def __init__(self, served: Mapping[str, str] | None = None) -> None:
@@ -28,14 +25,7 @@ class ToolNames:
         return self._served is None or operation in self._served
 
     def text(self, template: str) -> str:
-        """Return a text with the names of tools as they are served.
-
-        Args:
-            template: The text; nothing that others wrote, since it would be looked through, too.
-
-        Raises:
-            KeyError: Outside of all passages it names an operation that is not offered.
-        """
+        """Return a text with the names of tools as they are served; never for others' words."""
         return _NAME.sub(self._served_name, _PASSAGE.sub(self._chosen, template))
 
     def _chosen(self, passage: re.Match[str]) -> str:

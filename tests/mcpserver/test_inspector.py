@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 from tests.mcpserver.programs import MQ9_MCP, McpServing, inspector, needs_node
 
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured, needs_node]

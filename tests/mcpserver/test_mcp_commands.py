@@ -13,7 +13,7 @@ from mcp_server.hosts.doctor import own_launch
 from mcp_server.hosts.host import Launch, Machine
 from mcp_server.options import FOR_STDIO, flag, takes_value
 from mq9 import InvalidRequest
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from over_http import OLDER, Wire, by_hand, connected, served, waits
 from waiting import until
 
 from mq9 import InvalidRequest
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 INBOX = "mq9://mailbox/desk"
 

@@ -12,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 from tools.examples import REQUIRED, VALID, WRONG
 from tools.test_bad_input import speaks_of
 
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 CURRENT = ERAS[0]
 REFUSED = {-32600, -32601, -32602}  # not an internal error

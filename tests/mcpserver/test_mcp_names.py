@@ -13,7 +13,7 @@ from tools.test_strict_schemas import everything, strict
 
 import mcp_server
 import mq9.operations
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 pytestmark = pytest.mark.unmeasured
 

@@ -14,7 +14,7 @@ from mcp_types import ErrorData, Implementation, ListRootsResult, Root
 from mcp_server import Callers, Settings, make_server
 from mcp_server.callers import WorkingDirectory, directory_in, name_of
 from mq9.address import slug
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 from tests.mcpserver.programs import MQ9_MCP
 
 HOME = Path("/home/me")

@@ -6,7 +6,7 @@ from hosting import Host
 from mcp import Client
 
 from mcp_server import Callers, Settings, make_server
-from mq9.operations import Identity
+from mq9.operations.identity import Identity
 
 SECRET = "the secret"
 

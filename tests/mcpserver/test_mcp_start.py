@@ -17,7 +17,7 @@ from mcp_server.options import Options
 from mcp_server.settings import AUTO
 from mcp_server.startup.answers import FILE
 from mcp_server.startup.begin import PLAIN_URL, is_installed, understood
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 from mq9.protocol.address_patterns import AddressPatterns
 from mq9.transport.open import check_url
 

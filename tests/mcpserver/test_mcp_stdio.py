@@ -12,7 +12,7 @@ from programs import MQ9_MCP
 from waiting import until
 
 from mq9 import Mq9Client
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 TIMEOUT_S = 30
 

@@ -9,7 +9,7 @@ from hosting import ERAS, at_rest
 from mcp_types import PromptReference
 from tools.examples import valid_arguments, with_mailbox
 
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 pytestmark = pytest.mark.unmeasured
 

@@ -9,7 +9,7 @@ from tools.examples import valid_arguments
 
 from langchain_mq9 import Mq9Toolkit
 from mcp_server.settings import Settings
-from mq9.operations import ALL, OPERATIONS
+from mq9.operations.catalog import ALL, OPERATIONS
 from mq9.operations.operation import arguments_schema
 
 pytestmark = pytest.mark.unmeasured

@@ -1,6 +1,6 @@
 """Arguments of every operation: some that are accepted, and for each argument some that are not."""
 
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 
 def valid_arguments(agent):

@@ -8,7 +8,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from pydantic import ValidationError
 
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 
 from .examples import TEN_YEARS, VALID, WRONG
 from .tool_calls import TOOLS, answer, do, run_in, tool, tool_call

@@ -9,7 +9,7 @@ from write_catalog import FILES, ROOT
 
 import langchain_mq9
 from langchain_mq9.tools import TOOLS
-from mq9.operations import ALL, MCP_OPERATIONS, OPERATIONS
+from mq9.operations.catalog import ALL, MCP_OPERATIONS, OPERATIONS
 from mq9.operations.tool_names import ToolNames
 
 from .examples import VALID

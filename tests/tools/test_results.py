@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from mq9.operations import OPERATIONS
+from mq9.operations.catalog import OPERATIONS
 from mq9.operations.message_views import visible
 
 from .examples import REQUIRED, with_mailbox

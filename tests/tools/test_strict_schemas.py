@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 from mq9.operations.operation import arguments_schema
 
 from .examples import REQUIRED

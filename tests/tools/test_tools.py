@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from langchain_mq9 import Mq9Toolkit, SendMessageTool
 from mq9 import AgentNotFound, InvalidRequest, NotConnected
-from mq9.operations import ALL
+from mq9.operations.catalog import ALL
 from mq9.operations.message_views import time_at
 
 from .examples import REQUIRED

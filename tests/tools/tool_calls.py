@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import ToolMessage
 from waiting import until
 
-from mq9.operations import OPERATIONS
+from mq9.operations.catalog import OPERATIONS
 
 # The planner's leases end by themselves.
 not_renewed = pytest.mark.parametrize("hold", [0])
