@@ -2,5 +2,17 @@
 
 An ``Operation`` has a name, a description, a class of arguments, a class of results and a function.
 ``perform`` runs one for a ``Caller``; what it raises is an ``OperationError`` whose text tells the
-model what to do next. Nothing is imported here, since pydantic takes long to load.
+model what to do next. A name is imported when it is used, since pydantic takes long to load.
 """
+
+from mq9.lazy import lazy_names
+
+_NAMES = {
+    "caller": ("Caller",),
+    "catalog": ("ALL", "MCP_OPERATIONS", "OPERATIONS"),
+    "execution": ("OperationError", "perform"),
+    "identity": ("Identity",),
+    "operation": ("Operation",),
+}
+__all__ = [name for names in _NAMES.values() for name in names]
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

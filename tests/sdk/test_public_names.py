@@ -27,7 +27,7 @@ MODULES = [
     "mq9.operations",
     "mq9.testing",
 ]
-LAZY = ["mcp_server", "mq9", "mq9.operations"]
+LAZY = ["mcp_server", "mq9"]
 OFFERED = [(module, name) for module in MODULES for name in import_module(module).__all__]
 # Made by a client, not by its user.
 MADE_FOR_THEM = {mq9.Consumer, mq9.Receiver, mq9.SyncConsumer, mq9.UnreadWatch}
