@@ -13,15 +13,7 @@ _ENVIRONMENTS = Path(__file__).parents[2] / ".tools/frameworks"
 
 @dataclass(frozen=True)
 class Framework:
-    """A framework.
-
-    Attributes:
-        name: Of its environment, and of what stands in `frameworks/`.
-        title: What people call it.
-        package: The one whose version counts.
-        starts_often: Whether it starts the server for each call, which then knows nothing of the
-            call before.
-    """
+    """A framework."""
 
     name: str
     title: str
@@ -40,15 +32,7 @@ class Framework:
             pytest.skip(f"pip could not install what frameworks/{self.name}.txt lists")
 
     def run(self, home, model, steps, transport, *target):
-        """Let an agent do what the model says; what the model saw.
-
-        Args:
-            home: A directory to live in.
-            model: The model.
-            steps: What it says.
-            transport: `stdio` or `http`.
-            target: The command of the server, or its URL.
-        """
+        """Let an agent do what the model says; what the model saw."""
         python = _ENVIRONMENTS / self.name / "bin/python"
         agent = _HERE / f"{self.name}_agent.py"
         command = [python, agent, f"{model.url}/v1", transport, *target]

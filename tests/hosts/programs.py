@@ -23,20 +23,7 @@ KEY = "scripted"  # what each host is given for an API key
 
 @dataclass(frozen=True)
 class Program:
-    """A host.
-
-    Attributes:
-        name: As `mq9-mcp install` calls it.
-        title: What people call it.
-        package: Of npm.
-        command: Name of the command that the package brings.
-        words: Of its command line, for one prompt and no questions.
-        variables: Makes environment variables of the model's URL.
-        files: Makes the content of its files, from its home, of the model's URL.
-        http_file: Which of its files lists servers over HTTP; it is JSON, or else TOML.
-        http_entry: Makes its entry for a server over HTTP, of the URL.
-        declines: Whether it says no for a user who is not there, when it is asked something.
-    """
+    """A host."""
 
     name: str
     title: str
@@ -64,12 +51,7 @@ class Program:
 
 
 class Home:
-    """The home of a user, with nothing in it but what the tests have put there.
-
-    Args:
-        directory: An empty one.
-        model: What the user's hosts ask, a `ScriptedModel`.
-    """
+    """The home of a user, with nothing in it but what the tests have put there."""
 
     def __init__(self, directory, model):
         self.directory = directory
@@ -102,12 +84,7 @@ class Home:
         _write(file, text)
 
     def run(self, program, steps):
-        """Let a host do what the model says; what the model saw.
-
-        Raises:
-            AssertionError: It failed, or did not ask.
-            subprocess.TimeoutExpired: It did not end in time.
-        """
+        """Let a host do what the model says; what the model saw."""
         command = [_COMMANDS / program.command, *program.words]
         return run_steps(self.model, steps, command, **self._options(program))
 

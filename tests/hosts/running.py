@@ -12,23 +12,7 @@ _NO_PROXY = ("NO_PROXY", "no_proxy")
 
 
 def run(command, *, home, model, directory, path=(), variables=None):
-    """Run a command to its end, and whatever it has started.
-
-    Args:
-        command: With its words.
-        home: The home directory that it has.
-        model: A `ScriptedModel`, which is its proxy, too, and lets nobody out.
-        directory: Where it runs.
-        path: Directories of programs, beside those of the system.
-        variables: Of its environment, beside these.
-
-    Returns:
-        What it printed.
-
-    Raises:
-        AssertionError: It failed.
-        subprocess.TimeoutExpired: It did not end in time.
-    """
+    """Run a command to its end, and whatever it has started."""
     environment = {
         "HOME": str(home),
         "PATH": os.pathsep.join([*map(str, path), os.defpath]),
@@ -56,21 +40,7 @@ def run(command, *, home, model, directory, path=(), variables=None):
 
 
 def run_steps(model, steps, command, **options):
-    """Run a command, with the prompt as the last word, that does what a model says.
-
-    Args:
-        model: The model.
-        steps: What it says, as `ScriptedModel.begin` takes it.
-        command: With its words.
-        options: As `run` takes them.
-
-    Returns:
-        What the model saw of it.
-
-    Raises:
-        AssertionError: It failed, or did not ask.
-        subprocess.TimeoutExpired: It did not end in time.
-    """
+    """Run a command, with the prompt as the last word, that does what a model says."""
     model.begin(steps)
     printed = run([*command, PROMPT], model=model, **options)
     assert model.seen.offered, printed

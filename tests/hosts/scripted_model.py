@@ -16,16 +16,7 @@ _SEARCH = "search-"  # what the identifiers begin with of calls that are no step
 
 @dataclass
 class Seen:
-    """What a model saw of a host.
-
-    Attributes:
-        offered: The names of the tools in the first prompt, as the host shows them.
-        seconds: From the beginning of the script to the first prompt.
-        told: What each step led to, as text, in order.
-        stuck: Why the model could not go on; None when it could.
-        outside: The other machines that the host wanted to reach.
-        errors: What went wrong in the model itself.
-    """
+    """What a model saw of a host."""
 
     offered: list[str] = field(default_factory=list)
     seconds: float | None = None
@@ -65,12 +56,7 @@ class ScriptedModel:
         self._server.server_close()
 
     def begin(self, steps):
-        """Begin a script, and forget what was seen of the one before.
-
-        Args:
-            steps: Pairs of a tool's name and a function that makes its arguments, of what the
-                tools have told last, by name.
-        """
+        """Begin a script, and forget what was seen of the one before."""
         with self._lock:
             self.seen = Seen()
             self._steps = steps

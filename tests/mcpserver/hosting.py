@@ -4,6 +4,16 @@ import asyncio
 import json
 
 ERAS = ("2026-07-28", "2025-11-25")
+# With each request of the current protocol, and to begin with in the older one.
+META = {
+    "io.modelcontextprotocol/protocolVersion": ERAS[0],
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+HELLO = {
+    "protocolVersion": ERAS[1],
+    "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"},
+}
 
 
 class Host:

@@ -30,16 +30,7 @@ def jwk(key, **members):
 
 
 class Issuer:
-    """An authorization server: metadata, keys and tokens.
-
-    Attributes:
-        url: Where it is, and who it says it is.
-        keys: What it publishes.
-        asked: The paths of which it was asked, in order.
-        metadata: What its metadata say beside or instead of the usual.
-        is_down: Whether it answers that it is.
-        held: Not set while it keeps whoever asks for keys waiting.
-    """
+    """An authorization server: metadata, keys and tokens."""
 
     def __init__(self, url):
         self.url = url

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import httpx
 import httpx2
-from hosting import ERAS, Host
+from hosting import ERAS, HELLO, META, Host
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from starlette.applications import Starlette
@@ -90,8 +90,7 @@ class Wire:
         params = dict(params)
         headers = {**self.headers, **headers}
         if self.era == CURRENT:
-            io = "io.modelcontextprotocol/"
-            params["_meta"] = {f"{io}protocolVersion": CURRENT, f"{io}clientCapabilities": {}}
+            params["_meta"] = META
             headers |= {"Mcp-Method": method}
             headers |= {"Mcp-Name": params["name"]} if "name" in params else {}
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -104,10 +103,7 @@ class Wire:
 
     async def begin(self):
         """Begin a session, where the server keeps any."""
-        about = {"name": "wire", "version": "0"}
-        response = await self.ask(
-            "initialize", protocolVersion=self.era, capabilities={}, clientInfo=about
-        )
+        response = await self.ask("initialize", **HELLO)
         assert response.status_code == 200
         self.headers["MCP-Protocol-Version"] = self.era
         if "Mcp-Session-Id" in response.headers:

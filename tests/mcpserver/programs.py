@@ -1,5 +1,6 @@
 """The MCP server as a program, and the programs of others that are put to it."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.mcpserver.hosting import HELLO
 
 MQ9_MCP = Path(sys.executable).with_name("mq9-mcp")
 
@@ -33,13 +36,61 @@ needs_older_line = pytest.mark.skipif(
 )
 
 
-class McpServing:
-    """`mq9-mcp --http` in a process of its own, on a port that the system assigns.
+class StdioServer:
+    """`mq9-mcp` on its standard input and output, spoken to line by line."""
 
-    Args:
-        directory: Where it may write; its log lies there.
-        options: Of the command, beside these.
-    """
+    def __init__(self, *options, command=(MQ9_MCP,), **how):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen([*command, *options], **pipes, **how)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with self.process:  # which closes the pipes
+            self.process.kill()  # harmless when it has ended
+
+    def write(self, line):
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def say(self, method, number=None, **params):
+        members = {"id": number, "method": method, "params": params}
+        said = {name: one for name, one in members.items() if one is not None and one != {}}
+        self.write(json.dumps({"jsonrpc": "2.0", **said}).encode())
+
+    def hear(self):
+        line = self.process.stdout.readline()
+        assert line, "the server has ended"
+        return json.loads(line)
+
+    def ask(self, method, number=1, **params):
+        self.say(method, number, **params)
+        answer = self.hear()
+        assert answer["id"] == number
+        return answer
+
+    def greet(self):
+        """Begin as the older protocol does."""
+        self.ask("initialize", **HELLO)
+        self.say("notifications/initialized")
+        return self
+
+    def do(self, tool, **arguments):
+        result = self.ask("tools/call", name=f"mq9_{tool}", arguments=arguments)["result"]
+        assert not result["isError"], result
+        return result["structuredContent"]
+
+    def end(self):
+        """Close its input, as a host does; what it still says."""
+        self.process.stdin.close()
+        rest = self.process.stdout.read()
+        assert self.process.wait(TIMEOUT_S) == 0
+        return [json.loads(line) for line in rest.splitlines()]
+
+
+class McpServing:
+    """`mq9-mcp --http` in a process of its own, on a port that the system assigns."""
 
     def __init__(self, directory, *options):
         self.log = directory / "mq9-mcp.log"
@@ -83,15 +134,7 @@ class McpServing:
 
 
 def conformance(directory, *words):
-    """Run the conformance suite.
-
-    Args:
-        directory: Where it may write.
-        words: Of its command line.
-
-    Returns:
-        What it left behind, a `subprocess.CompletedProcess` with text.
-    """
+    """Run the conformance suite; a `subprocess.CompletedProcess` with text."""
     return _run(directory, _NODE, _CONFORMANCE, *words)
 
 

@@ -13,13 +13,7 @@ TOOLS = {f"mq9_{name}" for name in ALL}
 
 
 class Inspector:
-    """Asks one server, with a new connection each time.
-
-    Args:
-        directory: Where it may write.
-        era: Protocol that it speaks: `legacy` or `modern`.
-        target: How it finds the server.
-    """
+    """Asks one server, with a new connection each time."""
 
     def __init__(self, directory, era, *target):
         self._directory = directory

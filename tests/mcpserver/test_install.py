@@ -422,15 +422,6 @@ def test_a_file_that_is_read_only_stays_as_it_is(here: Machine) -> None:
     assert path.read_text() == BEFORE
 
 
-def test_nothing_is_left_behind_where_the_file_cannot_be_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "one"
-    change = plans.Change(path, None, b"new")
-    (path / "inside").mkdir(parents=True)
-    with pytest.raises(InvalidRequest, match="one is not a file"):
-        change.make()
-    assert files_below(tmp_path) == []
-
-
 # Taking it out
 
 

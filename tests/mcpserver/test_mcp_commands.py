@@ -211,14 +211,6 @@ def test_the_doctor_finds_all_well(doctor, home, tmp_path):
     assert found["cursor"]["text"].startswith("does not start this server")
 
 
-def test_people_are_told_the_same(doctor, tmp_path):
-    found, code = doctor()
-    told = mq9_mcp("doctor", MQ9_SERVER=f"sqlite:///{tmp_path}/mail.db")
-    assert told.code == code
-    for one in found.values():
-        assert f"\n{one['state']:<8} {one['name']}: " in f"\n{told.out}"
-
-
 def test_a_command_that_is_gone_is_a_problem(doctor, home):
     cursor(home).parent.mkdir()
     missing = str(home / "missing" / "mq9-mcp")

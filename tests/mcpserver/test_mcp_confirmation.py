@@ -157,19 +157,6 @@ async def test_a_user_is_not_asked_about_what_cannot_be_done_anyway(open_with):
     assert user.asked == []
 
 
-async def test_where_nobody_can_be_asked_the_address_is_repeated(host):
-    await host.do("send_message", mail_address="desk", content="x")
-
-    told = await host.fail("delete_message", mail_address="mq9://any/desk", msg_id=0)
-    assert told.endswith("call again with confirm_address='desk' as well.")
-    wrong = {"mail_address": "desk", "msg_id": 0, "confirm_address": "other"}
-    assert "confirm_address: 'other' is not desk" in await host.fail("delete_message", **wrong)
-    assert await stored(host) == [0]
-
-    await host.do("delete_message", mail_address="desk", msg_id=0, confirm_address="desk")
-    assert await stored(host) == []
-
-
 async def test_another_server_takes_what_one_gave_the_client_to_keep(broker):
     """Behind one address, where they share a key; else what is kept is worth nothing to others."""
     import anyio

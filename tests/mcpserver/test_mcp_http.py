@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hosting import ERAS
+from hosting import ERAS, HELLO
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification
 from over_http import OLDER, Wire, by_hand, connected, served, waits
@@ -195,9 +195,7 @@ async def status(url, variant, method="POST", **headers):
     era, stateless = variant
     wire = Wire(url, era, **headers)
     if method == "POST" and era == OLDER and not stateless:
-        about = {"name": "wire", "version": "0"}
-        begin = {"protocolVersion": era, "capabilities": {}, "clientInfo": about}
-        return (await wire.ask("initialize", **begin)).status_code
+        return (await wire.ask("initialize", **HELLO)).status_code
     if method == "POST":
         return (await wire.ask()).status_code
     async with by_hand() as http:
@@ -304,7 +302,7 @@ async def test_a_page_reads_answers_and_refusals_if_its_origin_is_given(broker, 
         broker, stateless=variant.stateless, origins=[APP, "http://localhost:*"]
     ) as url:
         for page in (APP, "http://localhost", "http://localhost:6274"):
-            told = await Wire(url, variant.era, Origin=page).ask("initialize", **BEGIN)
+            told = await Wire(url, variant.era, Origin=page).ask("initialize", **HELLO)
             assert told.headers["Access-Control-Allow-Origin"] == page
             assert told.headers["Vary"] == "Origin"
             exposed = told.headers["Access-Control-Expose-Headers"].split(", ")
@@ -324,18 +322,11 @@ async def test_no_other_page_reads_anything(broker, variant):
             told = await http.options(url, headers=preflight(page))
             assert told.status_code in {400, 403}
             assert not allows(told)
-            assert not allows(await Wire(url, variant.era, Origin=page).ask("initialize", **BEGIN))
+            assert not allows(await Wire(url, variant.era, Origin=page).ask("initialize", **HELLO))
         rebound = preflight(APP) | {"Host": "evil.example"}
         assert (await http.options(url, headers=rebound)).status_code == 421
     async with served(broker, stateless=variant.stateless) as url, by_hand() as http:
         assert not allows(await http.options(url, headers=preflight("http://localhost")))
-
-
-BEGIN = {
-    "protocolVersion": OLDER,
-    "capabilities": {},
-    "clientInfo": {"name": "wire", "version": "0"},
-}
 
 
 @pytest.mark.parametrize(

@@ -57,19 +57,6 @@ async def test_a_task_may_take_longer_than_its_lease(open_host, era, broker, oth
     assert await left_for(other) == [1]
 
 
-async def test_who_has_lost_a_lease_is_told(open_host, era, broker, other):
-    desk = await open_host("desk", era=era, **KEPT)
-    await take(desk, "a")
-    await pass_time(broker, KEEP_S + LEASE_S)
-    await other.fetch("desk", group_name="desk", consumer="other", max_wait_ms=0)
-
-    said = await desk.do("whoami")
-
-    assert said["no_longer_yours"] == (
-        "message 0 of desk: your lease ended, and another consumer has it"
-    )
-
-
 async def test_without_it_the_lease_ends(open_host, era, broker, other):
     desk = await open_host("desk", era=era, lease_ms=LEASE_S * 1000)
     await take(desk, "a")
@@ -105,17 +92,6 @@ async def test_what_an_agent_asks_for_is_not_cut_short(open_host, broker, other)
     assert await left_for(other) == [1]
     await pass_time(broker, 1)
     assert await left_for(other) == [0, 1]
-
-
-async def test_what_is_fetched_again_has_its_hour_again(open_host, broker, other):
-    desk = await open_host("desk", **KEPT)
-    await take(desk, "a")
-    await pass_time(broker, KEEP_S - 100)
-    assert await take(desk) == [0]
-
-    await pass_time(broker, KEEP_S - 1)
-
-    assert await left_for(other) == []
 
 
 async def test_a_session_that_ends_gives_back_what_it_holds(broker, other):

@@ -1,9 +1,7 @@
 """Texts for a model call the tools what the host calls them, and name none that is not there."""
 
-import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
 from mcp.shared.exceptions import MCPError
@@ -11,8 +9,6 @@ from mcp_types import ElicitResult
 from tools.examples import REQUIRED, VALID, WRONG
 from tools.test_strict_schemas import everything, strict
 
-import mcp_server
-import mq9.operations
 from mq9.operations.catalog import ALL
 
 pytestmark = pytest.mark.unmeasured
@@ -136,35 +132,6 @@ async def test_a_broker_that_is_gone_is_told_without_other_names(open_host, brok
         for verb in ("MSG.SEND", "MAILBOX.CREATE", "MSG.FETCH"):
             broker.lose_next_reply(verb)
         check(await said(host.client, name, VALID[name]), set(ALL))
-
-
-def constants(module):
-    """Yield the texts of a package's code that are neither docstrings nor whole names."""
-    for path in sorted(Path(module.__file__).parent.glob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
-        docstrings = {
-            id(node.body[0].value)
-            for node in ast.walk(tree)
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-            and node.body
-            and isinstance(node.body[0], ast.Expr)
-        }
-        for node in ast.walk(tree):
-            text = node.value if isinstance(node, ast.Constant) else None
-            if isinstance(text, str) and id(node) not in docstrings and text not in ALL:
-                yield path.name, text
-
-
-@pytest.mark.parametrize("module", [mq9.operations, mcp_server], ids=lambda one: one.__name__)
-def test_no_text_in_the_code_names_a_tool_by_itself(module):
-    found = 0
-    for file, text in constants(module):
-        for match in re.finditer(rf"(@?)\b({'|'.join(ALL)})\b", text):
-            assert match[1], f"{file}: {text}"
-            found += 1
-        for name in re.findall(r"@([a-z_]+)", text):
-            assert name in ALL, f"{file}: {text}"
-    assert found
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from calling import TIMEOUT_S, move_to, mq9_mcp, ok, refused, run
-from programs import MQ9_MCP
+from programs import MQ9_MCP, StdioServer
 from users_file import write_users
 
 from mcp_server.cli import app
@@ -184,76 +184,30 @@ def test_as_a_module_without_the_package_it_says_so_in_a_sentence(tmp_path):
     assert "\n  install " in done.stdout
 
 
-MESSAGES = [
-    {
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "test", "version": "0"},
-        },
-    },
-    {"method": "notifications/initialized"},
-    {
-        "id": 2,
-        "method": "tools/call",
-        "params": {"name": "mq9_fetch_messages", "arguments": {"wait_seconds": 45}},
-    },
-    {"id": 3, "method": "ping"},
-    {"id": 4, "method": "tools/call", "params": {"name": "mq9_whoami", "arguments": {}}},
-]
-
-
 @pytest.mark.programs
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP", "closed"])
 def test_it_ends_at_once_with_nothing_but_messages_on_its_output(tmp_path, how):
-    command = [MQ9_MCP, "--agent", "desk", "--server", f"sqlite:///{tmp_path}/mail.db"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        for message in MESSAGES:
-            process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
-        process.stdin.flush()
-        answers = [json.loads(process.stdout.readline())["id"] for _ in range(3)]
-        assert answers == [1, 3, 4]
+    options = ("--agent", "desk", "--server", f"sqlite:///{tmp_path}/mail.db")
+    with StdioServer(*options, stderr=subprocess.PIPE) as server:
+        server.greet()
+        waiting = {"name": "mq9_fetch_messages", "arguments": {"wait_seconds": 45}}
+        server.say("tools/call", "waiting", **waiting)
+        server.ask("ping")
+        server.do("whoami")
         if how != "closed":
-            process.send_signal(getattr(signal, how))
-            assert process.wait(TIMEOUT_S) == 0
-        out, err = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == 0
-    assert err == ""
-    for line in out.splitlines():
-        assert json.loads(line)["jsonrpc"] == "2.0"
+            server.process.send_signal(getattr(signal, how))
+            assert server.process.wait(TIMEOUT_S) == 0
+        assert all(one["jsonrpc"] == "2.0" for one in server.end())
+        assert server.process.stderr.read() == b""
 
 
 @pytest.mark.programs
 def test_its_log_has_the_fields_of_every_program_of_ours(tmp_path):
-    options = (
-        "--agent",
-        "desk",
-        "--server",
-        f"sqlite:///{tmp_path}/mail.db",
-        "--log-level",
-        "info",
-    )
-    asked = "".join(
-        json.dumps({"jsonrpc": "2.0", **message}) + "\n"
-        for message in (*MESSAGES[:2], MESSAGES[-1])
-    )
-    done = subprocess.run(
-        [MQ9_MCP, *options],
-        input=asked,
-        env={**os.environ, "MQ9_LOG_FORMAT": "json"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-    )
-    events = [json.loads(line) for line in done.stderr.splitlines()]
+    options = ("--agent", "desk", "--server", f"sqlite:///{tmp_path}/mail.db")
+    how = {"env": {**os.environ, "MQ9_LOG_FORMAT": "json"}, "stderr": subprocess.PIPE}
+    with StdioServer(*options, "--log-level", "info", **how) as server:
+        server.greet().do("whoami")
+        server.end()
+        events = [json.loads(line) for line in server.process.stderr]
     assert all({"time", "level", "logger", "message"} <= event.keys() for event in events)
     assert "mq9.client" in [event["logger"] for event in events]

@@ -9,18 +9,13 @@ from pathlib import Path
 
 import pytest
 from attacks import state
-from hosting import ERAS
+from hosting import ERAS, META
 from over_http import by_hand, served
-from programs import MQ9_MCP
+from programs import StdioServer
 
 CURRENT, OLDER = ERAS
-TIMEOUT_S = 30
 HUGE = 10_000_000
 ACCEPT = {"Accept": "application/json, text/event-stream"}
-META = {
-    "io.modelcontextprotocol/protocolVersion": CURRENT,
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
 METHODS = (
     *("tools/call", "tools/list", "resources/list", "resources/templates/list", "resources/read"),
     *("prompts/list", "prompts/get", "completion/complete"),
@@ -69,24 +64,10 @@ QUIET = [
 ]
 
 
-class Program:
-    """`mq9-mcp` on its standard input and output, spoken to in bytes."""
-
-    def __init__(self, process):
-        self.process = process
-
-    async def say(self, text):
-        self.process.stdin.write(text + b"\n")
-        await self.process.stdin.drain()
-
-    async def hear(self):
-        text = await asyncio.wait_for(self.process.stdout.readline(), TIMEOUT_S)
-        assert text, "the server has ended"
-        return json.loads(text)
-
-    async def ask(self, text):
-        await self.say(text)
-        return await self.hear()
+class Program(StdioServer):
+    def answer(self, text):
+        self.write(text)
+        return self.hear()
 
     @property
     def files(self):
@@ -101,69 +82,53 @@ class Program:
         return int(kib) / 1024
 
 
-@pytest.fixture
-async def program(tmp_path):
-    process = await asyncio.create_subprocess_exec(
-        *(MQ9_MCP, "--agent", "x", "--server", f"sqlite:///{tmp_path}/mq9.db"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=4 * HUGE,
-    )
-    yield Program(process)
-    if process.returncode is None:
-        process.kill()
-        await process.communicate()
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to look into a process")
 @pytest.mark.parametrize("era", ERAS)
-async def test_no_line_confuses_the_program(program, tmp_path, era, scale):
+def test_no_line_confuses_the_program(tmp_path, era, scale):
     more = {"_meta": META} if era == CURRENT else {}
     whoami = line("tools/call", "who", name="mq9_whoami", arguments={}, **more)
 
-    async def speak_nonsense():
+    def speak_nonsense():
         for text, number, code in NO_MESSAGES:
-            answer = await program.ask(text)
+            answer = program.answer(text)
             assert (answer["id"], answer["error"]["code"]) == (number, code), text[:100]
             assert 10 < len(answer["error"]["message"]) < 200
         for text in QUIET:
-            await program.say(text)
-            assert (await program.ask(whoami))["id"] == "who", text
+            program.write(text)
+            assert program.answer(whoami)["id"] == "who", text
         for method in (*METHODS, "nope", "", "initialize", "x" * HUGE):
-            answer = await program.ask(line(method, "m", cursor=7, **more))
+            answer = program.answer(line(method, "m", cursor=7, **more))
             assert (answer["id"], bool(answer["error"]["message"])) == ("m", True), method[:100]
         huge = {"mail_address": "x", "content": "y" * HUGE}
         call = line("tools/call", 2, name="mq9_send_message", arguments=huge, **more)
-        assert "content: " in (await program.ask(call))["result"]["content"][0]["text"]
+        assert "content: " in program.answer(call)["result"]["content"][0]["text"]
 
-    if era == OLDER:  # what comes before the handshake
-        for method in ("tools/list", "tools/call"):
-            answer = await program.ask(line(method, name="mq9_whoami", arguments={}))
-            assert answer["error"]["message"]
-        about = {"name": "x", "version": "0"}
-        hello = line("initialize", protocolVersion=OLDER, capabilities={}, clientInfo=about)
-        assert (await program.ask(hello))["result"]["protocolVersion"] == OLDER
-        await program.say(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
-    assert not (await program.ask(whoami))["result"]["isError"]
-    await speak_nonsense()
-    with contextlib.closing(sqlite3.connect(tmp_path / "mq9.db")) as file:
-        before = list(file.iterdump())
-        files, memory = program.files, program.memory
-        for _ in range(2 * scale):
-            await speak_nonsense()
-        assert program.files == files
-        assert program.memory < memory + 100
-        assert list(file.iterdump()) == before
-
-    assert '"waiting"' in (await program.ask(whoami))["result"]["content"][0]["text"]
-    program.process.stdin.close()
-    log = await program.process.stderr.read()
-    assert await asyncio.wait_for(program.process.wait(), TIMEOUT_S) == 0
-    assert b"Traceback" not in log
-    assert len(log) < 100_000 * scale
+    with (
+        (tmp_path / "log").open("wb") as log,
+        Program("--agent", "x", "--server", f"sqlite:///{tmp_path}/mq9.db", stderr=log) as program,
+    ):
+        if era == OLDER:  # what comes before the handshake
+            for method in ("tools/list", "tools/call"):
+                answer = program.answer(line(method, name="mq9_whoami", arguments={}))
+                assert answer["error"]["message"]
+            program.greet()
+        assert not program.answer(whoami)["result"]["isError"]
+        speak_nonsense()
+        with contextlib.closing(sqlite3.connect(tmp_path / "mq9.db")) as file:
+            before = list(file.iterdump())
+            files, memory = program.files, program.memory
+            for _ in range(2 * scale):
+                speak_nonsense()
+            assert program.files == files
+            assert program.memory < memory + 100
+            assert list(file.iterdump()) == before
+        assert '"waiting"' in program.answer(whoami)["result"]["content"][0]["text"]
+        assert program.end() == []
+    said = (tmp_path / "log").read_bytes()
+    assert b"Traceback" not in said
+    assert len(said) < 100_000 * scale
 
 
 async def pieces():

@@ -35,10 +35,6 @@ async def test_looking_into_a_mailbox_takes_nothing(host):
     assert (await host.read("mq9://mailbox/desk"))["messages"] == [message]
 
 
-async def test_a_new_agents_mailbox_is_there_at_once(host):
-    assert await host.read("mq9://mailbox/desk") == {"mail_address": "desk", "messages": []}
-
-
 async def test_one_message_is_read_by_its_number(host):
     for letter in "abc":
         await host.do("send_message", mail_address="desk", content=letter)
@@ -129,12 +125,6 @@ async def test_a_prompt_that_cannot_be_filled_in_is_an_error(host, name, argumen
 
     assert refused.value.error.code == -32602
     assert refused.value.error.message == said
-
-
-async def test_prompts_speak_of_the_tools_by_their_names(open_host):
-    host = await open_host(prefix="m_")
-    [inbox] = (await host.client.get_prompt("check_inbox")).messages
-    assert "with m_fetch_messages" in inbox.content.text
 
 
 async def complete(host, ref, name, value):
@@ -228,11 +218,3 @@ async def test_a_reader_without_a_mailbox_sees_that_it_is_empty(open_host, era):
     host = await open_host("desk", era=era, read_only=True)
     assert await host.do("query_messages") == {"mail_address": "desk", "messages": []}
     assert await host.read("mq9://mailbox/desk") == {"mail_address": "desk", "messages": []}
-
-
-async def test_unread_mail_names_no_tool_that_is_not_there(open_host, broker):
-    host = await open_host("desk", tools=["whoami", "create_mailbox"])
-    await host.do("whoami")
-    async with broker.client() as sender:
-        await sender.send("desk", "x")
-    assert (await host.do("whoami"))["unread"] == "1 unread"

@@ -144,34 +144,6 @@ async def test_what_may_be_read_is_what_the_patterns_name(open_host, era, cursor
     assert (sum(one.count for one in held.group.leased), held.group.acked) == (1, 0)
 
 
-async def test_a_name_that_is_taken_gives_no_rights(desk, broker):
-    before = state(broker)
-    for form in ("cursor", "mq9://desk/cursor"):
-        assert "already exists" in await desk.fail("create_mailbox", name=form)
-    assert "prefix: there is no such argument" in await desk.fail("create_mailbox", prefix="cursor")
-    async for variant, given, told in refusals(desk, "cursor"):
-        assert told, (variant, given)
-    assert state(broker) == before
-
-
-async def test_what_one_made_is_not_ones_own_when_another_made_it_anew(open_host, era, broker):
-    desk = await open_host("desk", era=era, allow_send=["team.*"])
-    await desk.do("create_mailbox", name="later", ttl=10)
-    await desk.do("send_message", mail_address="later", content="x")
-    await broker.clock.advance(11)
-    assert "mailbox not found" in await desk.fail("query_messages", mail_address="later")
-
-    later = await open_host("later", era=era)
-    await later.do("send_message", mail_address="later", content=SECRET)
-    before = state(broker)
-    async for variant, given, told in refusals(desk, "later"):
-        assert told, (variant, given)
-        assert SECRET not in told
-    for where in ({"mail_address": "later"}, {"mail_address": "desk", "reply_to": "later"}):
-        assert "may send to team.*" in await desk.fail("send_message", content="x", **where)
-    assert state(broker) == before
-
-
 async def test_nobody_is_somebody_else(desk, cursor, broker):
     before = state(broker)
     for name in ("cursor", "Desk", "desk ", "d\u0435sk"):
@@ -224,21 +196,6 @@ class User:
 
 
 DELETE = {"mail_address": "desk", "msg_id": 0}
-
-
-@pytest.mark.parametrize("action", ["decline", "accept"])
-async def test_a_user_who_can_be_asked_decides(open_host, era, broker, action):
-    user = User(action)
-    desk = await open_host("desk", era=era, client={"elicitation_callback": user})
-    for _ in range(3):
-        await desk.do("send_message", mail_address="desk", content="x")
-    before = state(broker)
-
-    for given in ({}, {"confirm_address": "desk"}, {"confirm_address": "mq9://x/desk"}):
-        result = await desk.call("delete_message", mail_address="desk", msg_id=user.asked, **given)
-        assert result.is_error == (action != "accept")
-    assert user.asked == 3
-    assert (state(broker) == before) == (action != "accept")
 
 
 async def test_where_nobody_can_be_asked_only_the_right_address_deletes(desk, broker):

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from hosting import HELLO
 from mcp.server.auth.provider import AccessToken
 from over_http import CURRENT, OLDER, Wire, by_hand, served, waits
 from waiting import until
@@ -32,10 +33,7 @@ def wire(url, token=None, **headers):
 
 async def initialize(url, token=None):
     """Ask for a session; the response."""
-    about = {"name": "wire", "version": "0"}
-    return await wire(url, token).ask(
-        "initialize", protocolVersion=OLDER, capabilities={}, clientInfo=about
-    )
+    return await wire(url, token).ask("initialize", **HELLO)
 
 
 async def end(client):

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from importlib.metadata import version
 
 import pytest
 import typer.main
+from hosting import HELLO, META
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import MQ9_MCP
+from programs import MQ9_MCP, TIMEOUT_S, StdioServer
 
 from mcp_server.cli import app
 from mcp_server.options import Options
@@ -21,17 +23,7 @@ from mq9.operations.catalog import ALL
 from mq9.protocol.address_patterns import AddressPatterns
 from mq9.transport.open import check_url
 
-TIMEOUT_S = 60
 OLDER, CURRENT = "2025-11-25", "2026-07-28"
-META = {
-    "io.modelcontextprotocol/protocolVersion": CURRENT,
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-HELLO = {
-    "protocolVersion": OLDER,
-    "capabilities": {},
-    "clientInfo": {"name": "test", "version": "1"},
-}
 # Whoever imports one of these waits until somebody opens the pipe for writing.
 GATE = """
 import sys
@@ -48,46 +40,20 @@ sys.meta_path.insert(0, Gate())
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 
-class Program:
-    """`mq9-mcp`, which does not get to the SDK before it is let through."""
+class GatedServer(StdioServer):
+    """Does not get to the SDK before it is let through."""
 
-    def __init__(self, process, gate):
-        self.process = process
-        self._gate = gate
-        self._is_open = False
-
-    def say(self, method, number=None, **params):
-        members = {"id": number, "method": method, "params": params}
-        said = {name: one for name, one in members.items() if one is not None and one != {}}
-        self.write(json.dumps({"jsonrpc": "2.0", **said}))
-
-    def write(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def hear(self):
-        line = self.process.stdout.readline()
-        assert line, "the server has ended"
-        return json.loads(line)
-
-    def ask(self, method, number, **params):
-        self.say(method, number, **params)
-        answer = self.hear()
-        assert answer["id"] == number
-        return answer
+    gate = None
 
     def let_through(self):
-        self._is_open = True
-        self._gate.open("w").close()
+        self.gate.open("w").close()
+        self.gate = None
 
     def end(self):
-        """Close its input, as a host does; what it still says."""
-        self.process.stdin.close()
-        if not self._is_open:
+        if self.gate is not None:
+            self.process.stdin.close()
             self.let_through()
-        rest = self.process.stdout.read()
-        assert self.process.wait(TIMEOUT_S) == 0
-        return [json.loads(line) for line in rest.splitlines()]
+        return super().end()
 
 
 @pytest.fixture
@@ -99,25 +65,15 @@ def start(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(f"GATE = {str(gate)!r}\n{GATE}")
     kept = {key: one for key, one in os.environ.items() if not key.startswith(("MQ9_", "COV"))}
     environment = {**kept, "PYTHONPATH": str(tmp_path)}
-    started = []
+    with ExitStack() as stack:
 
-    def begin(*options, command=(MQ9_MCP,)):
-        process = subprocess.Popen(
-            [*command, "--agent", "desk", "--server", f"sqlite:///{tmp_path}/mq9.db", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
-        started.append(process)
-        return Program(process, gate)
+        def begin(*options, command=(MQ9_MCP,)):
+            own = ("--agent", "desk", "--server", f"sqlite:///{tmp_path}/mq9.db")
+            server = GatedServer(*own, *options, command=command, env=environment)
+            server.gate = gate
+            return stack.enter_context(server)
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+        yield begin
 
 
 @pytest.mark.quick
@@ -185,7 +141,7 @@ def test_what_is_asked_early_is_answered_when_the_sdk_is_there(start):
     program.say("tools/call", "given up", name="mq9_fetch_messages", arguments={})
     program.say("notifications/cancelled", requestId="given up")
     program.say("tools/call", "early", name="mq9_whoami", arguments={})
-    program.write('{"id": 3, "method": "ping"}')
+    program.write(b'{"id": 3, "method": "ping"}')
     program.say("nope", "unknown")
     # What is asked later is answered earlier, where nothing has to be waited for.
     for number, method in enumerate(
@@ -264,7 +220,7 @@ def test_what_is_no_proper_start_is_refused_before_anything_is_answered(start):
     program = start("--tools", "nothing")
     program.say("initialize", 1, **HELLO)
     program.let_through()
-    assert program.process.stdout.read() == ""
+    assert program.process.stdout.read() == b""
     assert program.process.wait(TIMEOUT_S) == 2
 
 

@@ -60,20 +60,6 @@ async def test_the_host_hears_every_five_seconds_that_the_wait_goes_on(host, bro
     assert not broker.clock.pending_timers
 
 
-async def test_a_call_that_is_given_up_takes_nothing(host, broker):
-    await host.do("whoami")
-    waiting = await begin(broker, wait_for_mail(host, wait_seconds=45))
-
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    await at_rest(broker)
-    async with broker.client() as other:
-        await other.send("desk", "x")
-        [message] = await other.fetch("desk", group_name="desk", deliver="earliest")
-        assert message.delivery_count == 1
-
-
 async def test_giving_up_at_any_moment_takes_nothing(host, broker):
     """However far the call has come when it is cancelled, its message is not held for the dead."""
     await host.do("whoami")

@@ -11,15 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a host asks a model.
-
-    Attributes:
-        said: All that the user and the host said, as one text.
-        tools: The names by which the model may call tools.
-        deferred: The names of tools that the host first wants to be asked for.
-        told: What the calls have led to, in order: pairs of a call's identifier, which some hosts
-            make anew, and a text.
-    """
+    """What a host asks a model."""
 
     said: str
     tools: list[str]
