@@ -1,7 +1,6 @@
 """What the official conformance suite finds, and why it cannot find more."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 CURRENT, OLDER = "2026-07-28", "2025-11-25"
@@ -50,8 +49,6 @@ _WITH_TOOLS = (
     *("server-rejects-undeclared-capability", "missing-capability-http-400"),
     *("http-server-no-independent-requests-on-stream", "server-no-log-without-loglevel"),
 )
-
-_FAMILIES = ("elicitation-", "input-required-result-", "prompts-get-", "resources-", "tools-call-")
 
 # The checks of each scenario that do not apply to this server, each with the reason.
 APART = {
@@ -115,7 +112,7 @@ def version():
 
 
 def rows():
-    """The table of docs/reference/mcp.md."""
+    """The table of results in docs/reference/mcp.md."""
     yield (
         "| protocol | scenarios that pass | not, or partly, applicable | checks that pass "
         "| not applicable | that fail |"
@@ -124,42 +121,3 @@ def rows():
     for (name, protocol, _), (apart, scenarios, checks) in RUNS.items():
         skipped = sum(len(one) for one in apart.values())
         yield f"| {name} ({protocol}) | {scenarios} | {len(apart)} | {checks} | {skipped} | 0 |"
-    yield ""
-    yield "| not applicable, because | checks, older and current | scenarios |"
-    yield "|---|---|---|"
-    for reason in dict.fromkeys(_reasons()):
-        counts = [_count(apart, reason) for apart in (APART[OLDER], APART[CURRENT])]
-        scenarios = sorted(
-            {
-                name
-                for apart in APART.values()
-                for name, checks in apart.items()
-                if reason in checks.values()
-            }
-        )
-        yield f"| {reason} | {counts[0]}, {counts[1]} | {_listed(scenarios)} |"
-    extra = [one for one, checks in APART_WITHOUT_SESSIONS.items() if _SESSIONS in checks.values()]
-    count = _count(APART_WITHOUT_SESSIONS, _SESSIONS)
-    yield f"| {_SESSIONS} (`--stateless`) | {count}, 0 | {_listed(sorted(extra))} |"
-
-
-def _reasons():
-    for apart in APART.values():
-        for checks in apart.values():
-            yield from checks.values()
-
-
-def _count(apart, reason):
-    return Counter(one for checks in apart.values() for one in checks.values())[reason]
-
-
-def _listed(names):
-    """Name scenarios, and those that begin alike in one word."""
-    groups = {}
-    for name in names:
-        begin = next((one for one in _FAMILIES if name.startswith(one)), "")
-        groups.setdefault(begin or name, []).append(name.removeprefix(begin or name))
-    return ", ".join(
-        f"`{begin}{{{','.join(rest)}}}`" if len(rest) > 1 else f"`{begin}{rest[0]}`"
-        for begin, rest in groups.items()
-    )

@@ -30,6 +30,12 @@ def cursor(home):
     return home / ".cursor/mcp.json"
 
 
+def configure(path, entry, before=""):
+    """Have a host start a server by an entry."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(before + json.dumps({"mcpServers": {"x": entry}}))
+
+
 def entry(home):
     return json.loads(cursor(home).read_text())["mcpServers"]["mq9"]
 
@@ -225,13 +231,11 @@ def test_a_command_that_is_gone_is_a_problem(doctor, home):
 
 
 def test_the_doctor_tells_no_password(doctor, home):
-    cursor(home).parent.mkdir()
     words = ["--agent", "a", "--server", "nats://desk:hunter2@127.0.0.1:1"]
     missing = {"command": str(home / "mq9-mcp"), "args": words}
     ours = {"command": str(MQ9_MCP), "args": words}
-    cursor(home).write_text(json.dumps({"mcpServers": {"x": missing}}))
-    (home / ".gemini").mkdir()
-    (home / ".gemini/settings.json").write_text(json.dumps({"mcpServers": {"x": ours}}))
+    configure(cursor(home), missing)
+    configure(home / ".gemini/settings.json", ours)
     found, code = doctor()
     assert (code, found["cursor"]["state"], found["gemini"]["state"]) == (1, "problem", "problem")
     assert "--server nats://***@127.0.0.1:1`" in found["cursor"]["text"]
@@ -372,9 +376,8 @@ def test_looking_creates_no_broker(doctor, home, tmp_path, monkeypatch, by_optio
     words = ["--agent", "a", *(["--server", url] if by_option else [])]
     given = {} if by_option else {"MQ9_SERVER": url}
     entry = {"command": "mq9-mcp", "args": words, "env": given}
-    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": entry}}))
-    cursor(home).parent.mkdir()
-    cursor(home).write_text(json.dumps({"mcpServers": {"x": {**entry, "command": str(MQ9_MCP)}}}))
+    configure(project / ".mcp.json", entry)
+    configure(cursor(home), {**entry, "command": str(MQ9_MCP)})
     found, code = doctor()
     assert (code, found["cursor"]["state"]) == (0, "ok")
     for name in ("cursor", "claude-code (project)"):
@@ -398,9 +401,8 @@ def test_one_server_is_one_broker_however_it_is_spelled(doctor, home):
 
 @pytest.mark.programs
 def test_a_url_that_is_none_is_a_problem(doctor, home):
-    cursor(home).parent.mkdir()
     ours = {"command": str(MQ9_MCP), "args": ["--agent", "a"], "env": {"MQ9_SERVER": "ftp://x"}}
-    cursor(home).write_text(json.dumps({"mcpServers": {"x": ours}}))
+    configure(cursor(home), ours)
     found, code = doctor()
     assert (code, found["cursor"]["state"]) == (1, "problem")
     assert "server: 'ftp://x' is not a URL that this version opens" in found["cursor"]["text"]
@@ -415,7 +417,7 @@ def test_a_broker_that_depends_on_where_the_host_starts_is_a_warning(doctor, hom
         ({}, "the file of its user, or on what MQ9_SERVER says where it is started"),
     ):
         ours = {"command": str(MQ9_MCP), "args": ["--agent", "a"], "env": given}
-        cursor(home).write_text("// mine\n" + json.dumps({"mcpServers": {"x": ours}}))
+        configure(cursor(home), ours, "// mine\n")
         found, code = doctor()
         assert (code, found["cursor"]["state"]) == (0, "warning")
         assert found["cursor"]["text"].endswith(says)
@@ -468,7 +470,7 @@ def project(home, tmp_path, monkeypatch):
     ],
 )
 def test_what_a_project_names_is_read_and_not_started(doctor, project, home, entry, why):
-    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": entry}}))
+    configure(project / ".mcp.json", entry)
     said = doctor()[0]["claude-code (project)"]
     assert said["state"] == "warning"
     assert f" was not started: {why}" in said["text"]
@@ -489,7 +491,7 @@ def test_what_a_project_names_is_read_and_not_started(doctor, project, home, ent
 def test_our_own_program_is_started_for_a_project(doctor, project, command, arguments):
     words = [*arguments, "--agent=Desk"]
     entry = {"command": command, "args": words}
-    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": entry}}))
+    configure(project / ".mcp.json", entry)
     said = doctor()[0]["claude-code (project)"]
     assert (said["state"], said["text"][:34]) == ("ok", "starts this server as Desk, with 1")
     assert not (project / "ran").exists()

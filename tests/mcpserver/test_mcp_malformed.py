@@ -98,99 +98,82 @@ class Nonsense:
 
     def request(self):
         """A request, and a word that its refusal must hold."""
+        kinds = (self.call, self.resource, self.prompt, self.completion, self.page, self.other)
+        return self.dice.choice(kinds)()
+
+    def call(self):
         tool = self.dice.choice(list(ALL))
-        kinds = (
-            *(self.wrong_argument, self.unknown_argument, self.missing_argument),
-            *(self.unknown_tool, self.no_arguments, self.resource, self.prompt),
-            *(self.completion, self.page, self.subscription, self.method),
-        )
-        return self.dice.choice(kinds)(tool)
-
-    def wrong_argument(self, _tool):
         name, argument = self.dice.choice(list(WRONG))
-        value = self.dice.choice(WRONG[name, argument])
-        return self.call(name, {**VALID[name], argument: value}, speaks_of(name, argument, value))
-
-    def unknown_argument(self, tool):
-        name = f"no_such_{self.dice.randrange(1_000)}"
-        value = self.dice.choice((self.text, self.value))()
-        return self.call(tool, {**VALID[tool], name: value}, f"{name}: there is no such argument")
-
-    def missing_argument(self, _tool):
-        tool = self.dice.choice([name for name, needed in REQUIRED.items() if needed])
-        missing = self.dice.choice(list(REQUIRED[tool]))
-        arguments = {one: value for one, value in VALID[tool].items() if one != missing}
-        return self.call(tool, arguments, f"{missing}: Field required")
-
-    def unknown_tool(self, tool):
-        name = self.dice.choice((self.text(), tool, f"mq9_{tool} ", f"MQ9_{tool}", ""))
-        return "tools/call", {"name": name, "arguments": VALID[tool]}, "unknown tool"
-
-    def no_arguments(self, tool):
-        wrong = self.dice.choice((7, "x", ["a"], True, 1.5))
-        return self.call(tool, wrong, "Invalid request parameters")
-
-    def resource(self, _tool):
-        made_up = (f"mq9://mailbox/{self.text()}", f"mq9://message/planner/{self.text()}")
-        if self.dice.random() < 0.8:
-            uri = self.dice.choice(
-                (self.text(), *made_up, "mq9://agents/", "MQ9://agents", "mq9://message/planner/77")
-            )
-            return "resources/read", {"uri": uri}, ""
-        return "resources/read", {"uri": self.value()}, "Invalid request parameters"
-
-    def prompt(self, _tool):
-        task = {"task": "x"}
-        arguments, said = self.dice.choice(
+        wrong = self.dice.choice(WRONG[name, argument])
+        needed = self.dice.choice([one for one in ALL if REQUIRED[one]])
+        missing = self.dice.choice(list(REQUIRED[needed]))
+        extra = f"no_such_{self.dice.randrange(1_000)}"
+        unknown = self.dice.choice((self.text(), tool, f"mq9_{tool} ", f"MQ9_{tool}", ""))
+        no_arguments = self.dice.choice((7, "x", ["a"], True, 1.5))
+        name, arguments, said = self.dice.choice(
             (
-                ({}, "task: "),
-                (task | {f"no_such_{self.text()}": "y"}, "has no such argument"),
-                (task | {"agent": "a\ud800"}, "agent: "),
-                ({"task": "x" * 100_001}, "task: "),
-                (task | {"agent": self.value()}, "Invalid request parameters"),
-                ([], "Invalid request parameters"),
+                (f"mq9_{name}", VALID[name] | {argument: wrong}, speaks_of(name, argument, wrong)),
+                (f"mq9_{tool}", VALID[tool] | {extra: self.value()}, f"{extra}: there is no such "),
+                (
+                    f"mq9_{needed}",
+                    {one: value for one, value in VALID[needed].items() if one != missing},
+                    f"{missing}: Field required",
+                ),
+                (unknown, VALID[tool], "unknown tool"),
+                (f"mq9_{tool}", no_arguments, "Invalid request parameters"),
             )
         )
-        if self.dice.random() < 0.2:
-            return "prompts/get", {"name": self.text(), "arguments": task}, "unknown prompt"
-        return "prompts/get", {"name": "delegate_task", "arguments": arguments}, said
+        return "tools/call", {"name": name, "arguments": arguments}, said
 
-    def completion(self, _tool):
+    def resource(self):
+        made_up = (f"mq9://mailbox/{self.text()}", f"mq9://message/planner/{self.text()}")
+        known = ("mq9://agents/", "MQ9://agents", "mq9://message/planner/77")
+        if self.dice.random() < 0.2:
+            return "resources/read", {"uri": self.value()}, "Invalid request parameters"
+        return "resources/read", {"uri": self.dice.choice((self.text(), *made_up, *known))}, ""
+
+    def prompt(self):
+        task = {"task": "x"}
+        name, arguments, said = self.dice.choice(
+            (
+                ("delegate_task", {}, "task: "),
+                ("delegate_task", task | {f"no_such_{self.text()}": "y"}, "has no such argument"),
+                ("delegate_task", task | {"agent": "a\ud800"}, "agent: "),
+                ("delegate_task", {"task": "x" * 100_001}, "task: "),
+                ("delegate_task", task | {"agent": self.value()}, "Invalid request parameters"),
+                ("delegate_task", [], "Invalid request parameters"),
+                (self.text(), task, "unknown prompt"),
+            )
+        )
+        return "prompts/get", {"name": name, "arguments": arguments}, said
+
+    def completion(self):
         right = {
             "ref": {"type": "ref/prompt", "name": "delegate_task"},
             "argument": {"name": "agent", "value": "p"},
         }
-        name = self.dice.choice(list(right))
         wrong = self.dice.choice((self.value(), {}, {"type": self.text()}, {"name": "agent"}))
-        return "completion/complete", {**right, name: wrong}, "Invalid request parameters"
+        changed = {self.dice.choice(list(right)): wrong}
+        return "completion/complete", right | changed, "Invalid request parameters"
 
-    def page(self, _tool):
-        method = self.dice.choice(LISTS)
-        if self.dice.random() < 0.5:
-            return method, {"cursor": self.text()}, "cursor: "
-        return method, {"cursor": self.value()}, "Invalid request parameters"
+    def page(self):
+        wrong = ((self.text(), "cursor: "), (self.value(), "Invalid request parameters"))
+        cursor, said = self.dice.choice(wrong)
+        return self.dice.choice(LISTS), {"cursor": cursor}, said
 
-    def subscription(self, _tool):
-        # What belongs to the other protocol is as unknown as what belongs to none.
-        method, params = self.dice.choice(
+    def other(self):
+        # A method of the other protocol is as unknown as one of none.
+        listening = ({"notifications": 7}, {"notifications": {"resourceSubscriptions": [7]}}, {})
+        return self.dice.choice(
             (
-                ("resources/subscribe", {"uri": self.value()}),
-                ("resources/subscribe", {"uri": "mq9://mailbox/worker"}),
-                ("resources/unsubscribe", {"uri": self.value()}),
-                ("subscriptions/listen", {"notifications": self.dice.choice((7, "x", None, []))}),
-                ("subscriptions/listen", {"notifications": {"resourceSubscriptions": 7}}),
-                ("subscriptions/listen", {"notifications": {"resourceSubscriptions": [7]}}),
-                ("subscriptions/listen", {}),
+                ("resources/subscribe", {"uri": self.value()}, ""),
+                ("resources/subscribe", {"uri": "mq9://mailbox/worker"}, ""),
+                ("resources/unsubscribe", {"uri": self.value()}, ""),
+                *(("subscriptions/listen", one, "") for one in listening),
+                *((one, {"name": "mq9_whoami"}, "Method not found") for one in ("", "tools/call/")),
+                (self.text(), {"name": "mq9_whoami"}, "Method not found"),
             )
         )
-        return method, params, ""
-
-    def method(self, _tool):
-        method = self.dice.choice(("", "tools", "tools/call/", "Tools/List", self.text()))
-        return method, {"name": "mq9_whoami"}, "Method not found"
-
-    def call(self, tool, arguments, said):
-        return "tools/call", {"name": f"mq9_{tool}", "arguments": arguments}, said
 
 
 async def tasks_of(broker):

@@ -108,25 +108,6 @@ async def test_whoever_is_not_registered_cannot_be_unregistered(host):
     assert (await host.fail("agent_unregister")).startswith("agent not found: ")
 
 
-async def test_every_result_says_that_mail_waits(host, broker):
-    await host.do("whoami")
-    async with broker.client() as sender:
-        await sender.send("desk", "x")
-
-    for tool, arguments in (
-        ("whoami", {}),
-        ("agent_register", {"name": "desk", "capabilities": "x"}),
-        ("agent_discover", {}),
-        ("create_mailbox", {}),
-        ("query_messages", {}),
-        ("send_message", {"mail_address": "desk", "content": "y", "key": "k"}),
-        ("agent_unregister", {}),
-    ):
-        assert (await host.do(tool, **arguments))["unread"].endswith(
-            "unread: call mq9_fetch_messages"
-        )
-
-
 async def test_a_tool_that_does_not_exist_is_an_error_of_the_protocol(host):
     for name in ("fetch_messages", "mq9_nothing", "", "x" * 10_000):
         with pytest.raises(MCPError, match="unknown tool") as refused:
