@@ -158,8 +158,6 @@ def connect_to(url: str | None) -> Connect:
 
 @dataclass(slots=True)
 class _Agent:
-    """A connected agent, and how many of its requests are in work."""
-
     identity: Identity
     client: Mq9Client
     keeper: LeaseKeeper

@@ -88,7 +88,6 @@ def _refuse_options(context: typer.Context, command: str) -> None:
 
 
 def _parameters() -> list[inspect.Parameter]:
-    """Return the options as typer reads them from a signature."""
     kind = inspect.Parameter.KEYWORD_ONLY
     types = get_type_hints(Options)
     return [
@@ -208,7 +207,6 @@ def _check(agent: str, words: Sequence[str]) -> None:
 
 
 def _carry_out(host: Host, plan: Plan, *, yes: bool, dry_run: bool) -> None:
-    """Show a plan, ask, and carry it out."""
     if not plan.is_change:
         typer.echo(f"{plan.path} is as it should be; nothing to do")
         return

@@ -5,18 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+import mcp_types as types
 from mcp.shared.exceptions import MCPError
-from mcp_types import (
-    INVALID_PARAMS,
-    GetPromptRequestParams,
-    GetPromptResult,
-    ListPromptsResult,
-    PaginatedRequestParams,
-    Prompt,
-    PromptArgument,
-    PromptMessage,
-    TextContent,
-)
 
 from mcp_server.callers import Callers, Context
 from mcp_server.features.resources import guide
@@ -30,13 +20,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    definition: Prompt
+    definition: types.Prompt
     text: str
     needs: frozenset[str] = field(default_factory=frozenset)
 
 
 _CHECK_INBOX = _Kind(
-    Prompt(
+    types.Prompt(
         name="check_inbox",
         title="Check the inbox",
         description="Read what other agents have written, deal with it, and answer.",
@@ -51,13 +41,15 @@ _CHECK_INBOX = _Kind(
     frozenset({"fetch_messages", "ack_messages", "send_message"}),
 )
 _DELEGATE_TASK = _Kind(
-    Prompt(
+    types.Prompt(
         name="delegate_task",
         title="Delegate a task",
         description="Find an agent that can do a task, send it there, and wait for the answer.",
         arguments=[
-            PromptArgument(name="task", description="What is to be done.", required=True),
-            PromptArgument(name="agent", description="Who is to do it; found by what it can do."),
+            types.PromptArgument(name="task", description="What is to be done.", required=True),
+            types.PromptArgument(
+                name="agent", description="Who is to do it; found by what it can do."
+            ),
         ],
     ),
     "Have another agent do this task:\n\n{task}\n\n{choice} Make a mailbox for the answer with "
@@ -72,7 +64,7 @@ _DELEGATE_TASK = _Kind(
     ),
 )
 _GUIDE = _Kind(
-    Prompt(
+    types.Prompt(
         name="guide",
         title="How your mail works",
         description="Tell the agent who it is, how others reach it, and how mail works.",
@@ -96,40 +88,43 @@ class Prompts:
         }
 
     async def list(
-        self, _context: Context, _params: PaginatedRequestParams | None
-    ) -> ListPromptsResult:
+        self, _context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
         """Return the prompts."""
-        return ListPromptsResult(prompts=[one.definition for one in self._kinds.values()])
+        return types.ListPromptsResult(prompts=[one.definition for one in self._kinds.values()])
 
-    async def get(self, _context: Context, params: GetPromptRequestParams) -> GetPromptResult:
+    async def get(
+        self, _context: Context, params: types.GetPromptRequestParams
+    ) -> types.GetPromptResult:
         """Fill in a prompt."""
         kind = self._kinds.get(params.name)
         if kind is None:
-            raise MCPError(INVALID_PARAMS, f"unknown prompt: {params.name[:80]!r}")
+            raise MCPError(types.INVALID_PARAMS, f"unknown prompt: {params.name[:80]!r}")
         given = {name: value for name, value in (params.arguments or {}).items() if value.strip()}
         known = {one.name: one for one in kind.definition.arguments or ()}
         for name, value in given.items():
             if name not in known:
                 raise MCPError(
-                    INVALID_PARAMS, f"{visible(name[:80])}: {params.name} has no such argument"
+                    types.INVALID_PARAMS,
+                    f"{visible(name[:80])}: {params.name} has no such argument",
                 )
             if len(value) > _MAX_ARGUMENT_CHARS:
                 raise MCPError(
-                    INVALID_PARAMS,
+                    types.INVALID_PARAMS,
                     f"{name}: {len(value)} characters are more than {_MAX_ARGUMENT_CHARS}",
                 )
             if _SURROGATE.search(value):
-                raise MCPError(INVALID_PARAMS, f"{name}: {shown(value)} has half a character")
+                raise MCPError(types.INVALID_PARAMS, f"{name}: {shown(value)} has half a character")
         for name, argument in known.items():
             if argument.required and name not in given:
-                raise MCPError(INVALID_PARAMS, f"{name}: {params.name} needs it")
+                raise MCPError(types.INVALID_PARAMS, f"{name}: {params.name} needs it")
         choice = self._tools.text(_NAMED if "agent" in given else _FOUND)
         text = self._tools.text(kind.text).format(
             guide=guide(self._tools, self._callers.identity()) if kind is _GUIDE else "",
             choice=choice.format(**given),
             **given,
         )
-        return GetPromptResult(
+        return types.GetPromptResult(
             description=kind.definition.description,
-            messages=[PromptMessage(role="user", content=TextContent(text=text))],
+            messages=[types.PromptMessage(role="user", content=types.TextContent(text=text))],
         )

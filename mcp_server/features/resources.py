@@ -7,23 +7,8 @@ from importlib import resources as files
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+import mcp_types as types
 from mcp.shared.exceptions import MCPError
-from mcp_types import (
-    INVALID_PARAMS,
-    CompleteRequestParams,
-    CompleteResult,
-    Completion,
-    ListResourcesResult,
-    ListResourceTemplatesResult,
-    PaginatedRequestParams,
-    PromptReference,
-    ReadResourceRequestParams,
-    ReadResourceResult,
-    Resource,
-    ResourceTemplate,
-    ResourceTemplateReference,
-    TextResourceContents,
-)
 from pydantic import ValidationError
 
 from mcp_server.callers import Callers, Context
@@ -70,11 +55,11 @@ class Resources:
         self._shows_agents = agent_discover.name in settings.allowed
 
     async def list(
-        self, _context: Context, _params: PaginatedRequestParams | None
-    ) -> ListResourcesResult:
+        self, _context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
         """Return the resources: the agent's own mailbox, the agents, the protocol."""
         found = [
-            Resource(
+            types.Resource(
                 uri=PROTOCOL,
                 name="protocol",
                 title="How mail works",
@@ -84,7 +69,7 @@ class Resources:
         ]
         if self._shows_agents:
             found.append(
-                Resource(
+                types.Resource(
                     uri=AGENTS,
                     name="agents",
                     title="Agents",
@@ -94,7 +79,7 @@ class Resources:
             )
         if self._shows_mail:
             found.append(
-                Resource(
+                types.Resource(
                     uri=mailbox_uri(self._callers.identity().mail_address),
                     name="mailbox",
                     title="Your mailbox",
@@ -102,21 +87,21 @@ class Resources:
                     mime_type=_JSON,
                 )
             )
-        return ListResourcesResult(resources=found)
+        return types.ListResourcesResult(resources=found)
 
     async def templates(
-        self, _context: Context, _params: PaginatedRequestParams | None
-    ) -> ListResourceTemplatesResult:
+        self, _context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
         """Return the templates of the URIs of mailboxes and messages."""
         found = [
-            ResourceTemplate(
+            types.ResourceTemplate(
                 uri_template=MAILBOX,
                 name="mailbox",
                 title="A mailbox",
                 description="The newest messages of a mailbox. Looking takes nothing.",
                 mime_type=_JSON,
             ),
-            ResourceTemplate(
+            types.ResourceTemplate(
                 uri_template=MESSAGE,
                 name="message",
                 title="A message",
@@ -124,9 +109,13 @@ class Resources:
                 mime_type=_JSON,
             ),
         ]
-        return ListResourceTemplatesResult(resource_templates=found if self._shows_mail else [])
+        return types.ListResourceTemplatesResult(
+            resource_templates=found if self._shows_mail else []
+        )
 
-    async def read(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+    async def read(
+        self, context: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
         """Read a resource."""
         uri = params.uri
         if uri == PROTOCOL:
@@ -170,19 +159,19 @@ def guide(tools: ToolNames, identity: Identity) -> str:
     return page.replace("{name}", identity.name).replace("{address}", identity.mail_address)
 
 
-def _contents(uri: str, text: str, mime_type: str) -> ReadResourceResult:
-    return ReadResourceResult(
-        contents=[TextResourceContents(uri=uri, text=text, mime_type=mime_type)]
+def _contents(uri: str, text: str, mime_type: str) -> types.ReadResourceResult:
+    return types.ReadResourceResult(
+        contents=[types.TextResourceContents(uri=uri, text=text, mime_type=mime_type)]
     )
 
 
 def _refusal(uri: str, text: str) -> MCPError:
-    return MCPError(INVALID_PARAMS, text, data={"uri": uri[:500]})
+    return MCPError(types.INVALID_PARAMS, text, data={"uri": uri[:500]})
 
 
 _MAX_VALUES = 100  # as the protocol says
 _NAME = re.compile(r"[\w.-]{1,64}")  # one word; of other agents the address is offered
-_NOTHING = Completion(values=[], total=0, has_more=False)
+_NOTHING = types.Completion(values=[], total=0, has_more=False)
 
 
 class Completions:
@@ -192,18 +181,20 @@ class Completions:
         self._callers = callers
         self._shows_agents = agent_discover.name in settings.allowed
 
-    async def complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
+    async def complete(
+        self, context: Context, params: types.CompleteRequestParams
+    ) -> types.CompleteResult:
         """Return what begins as typed; nothing for what cannot be completed."""
         typed = params.argument.value
         match params.ref, params.argument.name:
-            case PromptReference(name="delegate_task"), "agent" if self._shows_agents:
-                return CompleteResult(completion=await self._agents(context, typed))
-            case ResourceTemplateReference(uri=uri), "address" if uri in {MAILBOX, MESSAGE}:
-                return CompleteResult(completion=self._addresses(typed))
+            case types.PromptReference(name="delegate_task"), "agent" if self._shows_agents:
+                return types.CompleteResult(completion=await self._agents(context, typed))
+            case types.ResourceTemplateReference(uri=uri), "address" if uri in {MAILBOX, MESSAGE}:
+                return types.CompleteResult(completion=self._addresses(typed))
             case _:
-                return CompleteResult(completion=_NOTHING)
+                return types.CompleteResult(completion=_NOTHING)
 
-    async def _agents(self, context: Context, typed: str) -> Completion:
+    async def _agents(self, context: Context, typed: str) -> types.Completion:
         async with self._callers.calling(context) as caller:
             found = await perform(agent_discover, caller, DiscoverArguments(limit=_MAX_VALUES))
         begun = typed.casefold()
@@ -213,13 +204,13 @@ class Completions:
             for one in found.agents
             if one.untrusted_name.casefold().startswith(begun)
         ]
-        return Completion(
+        return types.Completion(
             values=list(dict.fromkeys(names)), has_more=len(found.agents) == _MAX_VALUES
         )
 
-    def _addresses(self, typed: str) -> Completion:
+    def _addresses(self, typed: str) -> types.Completion:
         own = self._callers.identity().known_addresses
         fitting = [one for one in own if one.startswith(typed)]
-        return Completion(
+        return types.Completion(
             values=fitting[:_MAX_VALUES], total=len(fitting), has_more=len(fitting) > _MAX_VALUES
         )

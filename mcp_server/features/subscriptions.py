@@ -10,18 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
+import mcp_types as types
 from mcp.server.connection import Connection
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
 from mcp.shared.exceptions import MCPError
-from mcp_types import (
-    INVALID_PARAMS,
-    EmptyResult,
-    SubscribeRequestParams,
-    SubscriptionFilter,
-    SubscriptionsListenRequestParams,
-    SubscriptionsListenResult,
-    UnsubscribeRequestParams,
-)
 
 from mcp_server.callers import Callers, Context
 from mcp_server.features.resources import mailbox_of
@@ -98,8 +90,8 @@ class Subscriptions:
         self._watched: Counter[str] = Counter()
 
     async def listen(
-        self, context: Context, params: SubscriptionsListenRequestParams
-    ) -> SubscriptionsListenResult:
+        self, context: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
         """Serve a stream of updates of the current protocol, until the client ends it.
 
         Only mailboxes that the agent may read are acknowledged; nothing else is ever updated.
@@ -115,21 +107,23 @@ class Subscriptions:
                     await self._begin(context, watches, uri, address, _publisher(bus, uri))
                 except OperationError as error:
                     _logger.info("%s is not watched: %s", uri, error)
-            honored = SubscriptionFilter(resource_subscriptions=list(watches) or None)
+            honored = types.SubscriptionFilter(resource_subscriptions=list(watches) or None)
             return await ListenHandler(bus)(
                 context, params.model_copy(update={"notifications": honored})
             )
         finally:
             await _end(watches)
 
-    async def subscribe(self, context: Context, params: SubscribeRequestParams) -> EmptyResult:
+    async def subscribe(
+        self, context: Context, params: types.SubscribeRequestParams
+    ) -> types.EmptyResult:
         """Notify a client of the older protocol of updates, as long as it is connected.
 
         A resource that is not a mailbox is never updated.
         """
         address = mailbox_of(params.uri)
         if address is None:
-            return EmptyResult()
+            return types.EmptyResult()
 
         async def notify() -> None:
             await context.session.send_resource_updated(params.uri)
@@ -137,15 +131,17 @@ class Subscriptions:
         try:
             await self._begin(context, self._watches(context), params.uri, address, notify)
         except OperationError as error:
-            raise MCPError(INVALID_PARAMS, str(error), {"uri": params.uri[:500]}) from error
-        return EmptyResult()
+            raise MCPError(types.INVALID_PARAMS, str(error), {"uri": params.uri[:500]}) from error
+        return types.EmptyResult()
 
-    async def unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> EmptyResult:
+    async def unsubscribe(
+        self, context: Context, params: types.UnsubscribeRequestParams
+    ) -> types.EmptyResult:
         """End a subscription of a client; harmless when it has none."""
         watch_of_it = self._watches(context).pop(params.uri, None)
         if watch_of_it is not None:
             await _end({params.uri: watch_of_it})
-        return EmptyResult()
+        return types.EmptyResult()
 
     def _watches(self, context: Context) -> dict[str, _Watch]:
         """Return what is watched for a client, by URI; it ends with the connection."""

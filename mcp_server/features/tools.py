@@ -9,21 +9,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import anyio
+import mcp_types as types
 from mcp.shared.exceptions import MCPError
-from mcp_types import (
-    INVALID_PARAMS,
-    CallToolRequestParams,
-    CallToolResult,
-    ElicitRequest,
-    ElicitRequestedSchema,
-    ElicitRequestFormParams,
-    ElicitResult,
-    InputRequiredResult,
-    ListToolsResult,
-    PaginatedRequestParams,
-    TextContent,
-    Tool,
-)
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -47,29 +34,29 @@ class Tools:
     def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers
         self._offered = settings.offered
-        self._definitions = [Tool.model_validate(one) for one in definitions(settings)]
+        self._definitions = [types.Tool.model_validate(one) for one in definitions(settings)]
         self._calls: Counter[str] = Counter()
 
     async def list(
-        self, _context: Context, _params: PaginatedRequestParams | None
-    ) -> ListToolsResult:
+        self, _context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
         """Return the tools."""
-        return ListToolsResult(tools=self._definitions)
+        return types.ListToolsResult(tools=self._definitions)
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
         """Return the schema of a tool's arguments; None when there is no such tool."""
         return next((one.input_schema for one in self._definitions if one.name == name), None)
 
     async def call(
-        self, context: Context, params: CallToolRequestParams
-    ) -> CallToolResult | InputRequiredResult:
+        self, context: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
         """Perform an operation.
 
         What goes wrong is a result, too, which tells the model what to do next.
         """
         operation = self._offered.get(params.name)
         if operation is None:
-            raise MCPError(INVALID_PARAMS, f"unknown tool: {params.name[:80]!r}")
+            raise MCPError(types.INVALID_PARAMS, f"unknown tool: {params.name[:80]!r}")
         try:
             arguments: Arguments = operation.arguments.model_validate(params.arguments or {})
         except ValidationError as error:
@@ -94,11 +81,11 @@ class Tools:
     async def _answer(
         self,
         context: Context,
-        params: CallToolRequestParams,
+        params: types.CallToolRequestParams,
         caller: Caller,
         operation: Operation[Any, Any],
         arguments: Arguments,
-    ) -> CallToolResult | InputRequiredResult:
+    ) -> types.CallToolResult | types.InputRequiredResult:
         refusal = await _unless_confirmed(context, params, caller, operation, arguments)
         if refusal is not None:
             return refusal
@@ -108,25 +95,25 @@ class Tools:
             arguments.longest_wait_s,
             perform(operation, caller, arguments),
         )
-        return CallToolResult(
-            content=[TextContent(text=result.content())],
+        return types.CallToolResult(
+            content=[types.TextContent(text=result.content())],
             structured_content=result.model_dump(mode="json", exclude_none=True),
         )
 
 
 async def _unless_confirmed(
     context: Context,
-    params: CallToolRequestParams,
+    params: types.CallToolRequestParams,
     caller: Caller,
     operation: Operation[Any, Any],
     arguments: Arguments,
-) -> CallToolResult | InputRequiredResult | None:
+) -> types.CallToolResult | types.InputRequiredResult | None:
     """Ask the user, where an operation needs that; None when it may be performed."""
     needed = await confirmation(operation, caller, arguments)
     if needed is None:
         return None
     answer = await ask_user(context, params, needed.question, caller.client.clock)
-    if isinstance(answer, InputRequiredResult):
+    if isinstance(answer, types.InputRequiredResult):
         return answer
     if answer is False:
         return _failed(needed.declined)
@@ -135,12 +122,11 @@ async def _unless_confirmed(
     return None
 
 
-def _failed(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(text=text)], is_error=True)
+def _failed(text: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 
 def _wrong(error: ValidationError, operation: Operation[Any, Any]) -> str:
-    """Say which arguments are wrong and why, and what was given for each."""
     found = error.errors(include_url=False, include_context=False)
     said = [_said(one["loc"], one["msg"], one["type"], one["input"]) for one in found[:_MAX_ERRORS]]
     more = len(found) - len(said)
@@ -164,26 +150,26 @@ _logger = logging.getLogger("mq9.mcp")
 ANSWER_TIMEOUT_S = 300.0
 
 _KEY = "confirm"
-_NO_FIELDS: ElicitRequestedSchema = {"type": "object", "properties": {}}
+_NO_FIELDS: types.ElicitRequestedSchema = {"type": "object", "properties": {}}
 
 
 async def ask_user(
-    context: Context, params: CallToolRequestParams, question: str, clock: Clock
-) -> bool | InputRequiredResult | None:
+    context: Context, params: types.CallToolRequestParams, question: str, clock: Clock
+) -> bool | types.InputRequiredResult | None:
     """Ask the user a question that is answered by yes or no; None when the user gave no answer.
 
     In the current protocol the answer comes with the call when the client makes it again.
     """
     if not _can_ask(context):
         return None
-    form = ElicitRequestFormParams(message=question, requested_schema=_NO_FIELDS)
+    form = types.ElicitRequestFormParams(message=question, requested_schema=_NO_FIELDS)
     if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
         answer = (params.input_responses or {}).get(_KEY)
         # The state comes back sealed: it proves that it was us who asked, and just this.
-        if params.request_state == question and isinstance(answer, ElicitResult):
+        if params.request_state == question and isinstance(answer, types.ElicitResult):
             return _meaning(answer)
-        return InputRequiredResult(
-            input_requests={_KEY: ElicitRequest(params=form)}, request_state=question
+        return types.InputRequiredResult(
+            input_requests={_KEY: types.ElicitRequest(params=form)}, request_state=question
         )
     try:
         return await _asked(context, question, clock)
@@ -203,7 +189,7 @@ async def _asked(context: Context, question: str, clock: Clock) -> bool | None:
         return None
 
 
-def _meaning(answer: ElicitResult) -> bool | None:
+def _meaning(answer: types.ElicitResult) -> bool | None:
     """Return what an answer says; a question that was dismissed says nothing."""
     return {"accept": True, "decline": False, "cancel": None}[answer.action]
 

@@ -357,7 +357,6 @@ async def _try(use: Use, machine: Machine, slots: asyncio.Semaphore) -> tuple[Ch
 
 
 async def _started(use: Use, machine: Machine, count: int) -> Check:
-    """Return what is to be said of a server that has started, and of its broker."""
     agent = use.agent if use.is_shared else "an agent of each project"
     said = f"starts this server as {agent}, with {count} tools, on "
     url = use.url(machine)
@@ -394,7 +393,6 @@ def _place(use: Use, machine: Machine, url: str, said: str) -> Check:
 
 
 def _agents(uses: Sequence[Use]) -> list[Check]:
-    """Return which hosts are one agent, and so share a mailbox."""
     names: dict[str, list[str]] = {}
     for use in filter(lambda use: use.is_shared, uses):
         names.setdefault(use.agent, []).append(use.name)

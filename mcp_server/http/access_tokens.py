@@ -82,7 +82,6 @@ class AccessTokens:
         )
 
     async def _verified(self, token: str) -> dict[str, Any]:
-        """Return the claims of a valid token."""
         header = jwt.get_unverified_header(token)
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
@@ -257,7 +256,6 @@ class KeySet:
             self._fetching = None
 
     async def _metadata(self) -> dict[str, Any]:
-        """Return the metadata of the authorization server."""
         parts = urlsplit(self._issuer)
         root, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
         known = [

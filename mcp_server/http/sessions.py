@@ -37,8 +37,6 @@ class SessionLimits:
 
 @dataclass(slots=True)
 class _Session:
-    """An open session."""
-
     owner: AuthorizationContext | None
     agent: str
     ending: Scope
@@ -120,7 +118,6 @@ class Sessions:
     async def _open(
         self, owner: AuthorizationContext | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer a request that may open a session."""
         agent = "" if owner is None else owner["subject"] or owner["client_id"]
         refusal = self._refusal(agent)
         if refusal is not None:
@@ -149,7 +146,6 @@ class Sessions:
     async def _use(
         self, name: str, session: _Session, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer a request in a session."""
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -226,9 +226,9 @@ def _delivery(
         found = caller.deliveries.held(found, msg_id)
     mailboxes = list(dict.fromkeys(one.mail_address for one in reversed(found)))
     if len(mailboxes) > 1:
-        raise InvalidRequest(
-            f"mail_address: you fetched {msg_id} from {_listed(mailboxes)}; say from which"
-        )
+        more = len(mailboxes) - _MOST_NAMED
+        listed = " and ".join(mailboxes[:_MOST_NAMED] + ([f"{more} more"] if more > 0 else []))
+        raise InvalidRequest(f"mail_address: you fetched {msg_id} from {listed}; say from which")
     if len(found) > 1:
         raise InvalidRequest(
             f"group_name: you fetched {msg_id} by {len(found)} groups; say by which"
@@ -275,11 +275,6 @@ async def _not_fetched(caller: Caller, msg_id: int, group_name: str | None) -> s
     return f"{told}If it was fetched before this program was restarted, give its mail_address"
 
 
-def _listed(mailboxes: Sequence[str]) -> str:
-    more = len(mailboxes) - _MOST_NAMED
-    return " and ".join([*mailboxes[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
-
-
 def _place(one: FetchedFrom, other: FetchedFrom) -> str:
     if one.mail_address != other.mail_address:
         return one.mail_address
@@ -287,7 +282,6 @@ def _place(one: FetchedFrom, other: FetchedFrom) -> str:
 
 
 def _every(found: dict[int, FetchedFrom], arguments: AckArguments) -> dict[int, FetchedFrom]:
-    """Return the fetch result of every message that is meant."""
     if not arguments.through:
         return found
     meant: dict[int, FetchedFrom] = {}
@@ -330,7 +324,9 @@ async def _confirm(caller: Caller, found: dict[int, FetchedFrom], *, through: bo
         raise first
     _let_go(caller, found, acked)
     lost = await _lost(caller, {one: found[one] for one in found if one not in acked}, refused)
-    return AckResult(mail_address=_address(found), acked=list(acked), lost=lost)
+    return AckResult(
+        mail_address=next(iter(found.values())).mail_address, acked=list(acked), lost=lost
+    )
 
 
 def _let_go(caller: Caller, fetched: dict[int, FetchedFrom], msg_ids: Iterable[int]) -> None:
@@ -362,7 +358,9 @@ async def _give_back(caller: Caller, meant: dict[int, FetchedFrom], seconds: int
         given_back.append(msg_id)
     _let_go(caller, meant, given_back)
     lost = await _lost(caller, _without(meant, given_back))
-    return AckResult(mail_address=_address(meant), given_back=given_back, lost=lost)
+    return AckResult(
+        mail_address=next(iter(meant.values())).mail_address, given_back=given_back, lost=lost
+    )
 
 
 async def _extend(caller: Caller, meant: dict[int, FetchedFrom], seconds: int | None) -> AckResult:
@@ -373,7 +371,7 @@ async def _extend(caller: Caller, meant: dict[int, FetchedFrom], seconds: int | 
     until = (caller.client.clock.now_ms() + lease_ms) // 1000
     lost = await _lost(caller, _without(meant, extended))
     return AckResult(
-        mail_address=_address(meant),
+        mail_address=next(iter(meant.values())).mail_address,
         extended=extended,
         leased_seconds=lease_ms // 1000 if extended else None,
         leased_until=time_at(until) if extended else None,
@@ -399,10 +397,6 @@ async def _extended(caller: Caller, meant: dict[int, FetchedFrom], lease_ms: int
     return extended
 
 
-def _address(found: dict[int, FetchedFrom]) -> str:
-    return next(iter(found.values())).mail_address
-
-
 def _without(meant: dict[int, FetchedFrom], dealt_with: Iterable[int]) -> dict[int, FetchedFrom]:
     done = set(dealt_with)
     return {msg_id: one for msg_id, one in meant.items() if msg_id not in done}
@@ -419,16 +413,10 @@ async def _lost(
         if refused is not None and msg_id in refused:
             why = str(refused[msg_id])
         elif number < _MOST_EXPLAINED:
-            why = await _reason(caller, msg_id, one)
+            history = await history_of(caller, msg_id, one.mail_address, one.group_name)
+            held = None if one.msg_ids else held_by_another(history, one.group_name, caller)
+            why = held or (UNEXPLAINED if history is None else explained(history, one))
         else:
             why = UNEXPLAINED
         lost[msg_id] = why
     return lost or None
-
-
-async def _reason(caller: Caller, msg_id: int, one: FetchedFrom) -> str:
-    history = await history_of(caller, msg_id, one.mail_address, one.group_name)
-    if history is None:
-        return UNEXPLAINED
-    held = None if one.msg_ids else held_by_another(history, one.group_name, caller)
-    return held or explained(history, one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -71,10 +72,7 @@ async def ask_all(
     if step is not None:
         await _have_mailbox(caller, step)
 
-    async def resolve(question: Question) -> str:
-        return await _recipient(caller, question)
-
-    found = await at_once(resolve, questions)
+    found = await at_once(partial(_recipient, caller), questions)
     pairs = [(to, one.content) for to, one in zip(found, questions, strict=True)]
     return await caller.client.gather(
         pairs,
@@ -97,8 +95,9 @@ async def recipient(caller: Caller, question: Question) -> str:
 
 async def _recipient(caller: Caller, question: Question) -> str:
     step = caller.step
-    which = _decision(question, step)
+    which = ""  # the correlation id under which the step notes whom it asks
     if step is not None:
+        which = code(step.secret.encode(), "to", question.to or "", question.capability or "")
         known = await caller.client.query(step.mail_address, correlation_id=which, limit=1)
         if known:
             return known[0].text
@@ -113,13 +112,6 @@ async def _recipient(caller: Caller, question: Question) -> str:
         [known_now] = await caller.client.query(step.mail_address, correlation_id=which, limit=1)
         return known_now.text
     return found
-
-
-def _decision(question: Question, step: Step | None) -> str:
-    """Return the correlation id under which a step notes whom it asks."""
-    if step is None:
-        return ""
-    return code(step.secret.encode(), "to", question.to or "", question.capability or "")
 
 
 def _name(caller: Caller) -> str | None:

@@ -133,17 +133,15 @@ class Caller:
             raise Forbidden(
                 f"mail_address: what comes to {address} is given to you one by one, and not fetched"
             )
-        if (
-            identity is None
-            or identity.may_read(address)
-            or self._is_private(address)
-            or await self._made(identity, address)
-        ):
-            return address
-        raise Forbidden(f"mail_address: {identity.readable}, not {address}")
+        if identity is not None and not identity.may_read(address):
+            await self._check_made(identity, address, f"mail_address: {identity.readable}, not")
+        return address
 
-    def _is_private(self, address: str) -> bool:
-        return self.private is not None and address == self.private.mail_address
+    async def _check_made(self, identity: Identity, address: str, refusal: str) -> None:
+        """Refuse a mailbox that is neither the thread's own nor made by the agent."""
+        is_private = self.private is not None and address == self.private.mail_address
+        if not (is_private or await self._made(identity, address)):
+            raise Forbidden(f"{refusal} {address}")
 
     async def _made(self, identity: Identity, address: str) -> bool:
         """Tell whether the agent made the mailbox that is there now, in whichever process.
@@ -174,14 +172,9 @@ class Caller:
         """Return the mailbox to send to, or to have answers sent to, if that is allowed."""
         address = address_in(argument, mail_address)
         identity = self.identity
-        if (
-            identity is None
-            or identity.may_send(address)
-            or self._is_private(address)
-            or await self._made(identity, address)
-        ):
-            return address
-        raise Forbidden(f"{argument}: {identity.sendable}, not to {address}")
+        if identity is not None and not identity.may_send(address):
+            await self._check_made(identity, address, f"{argument}: {identity.sendable}, not to")
+        return address
 
     def group_to_use(self, group_name: str | None, mail_address: str) -> str:
         """Return the group asked for, else the agent's own, else the mailbox's."""

@@ -85,8 +85,6 @@ _CONTINUED_MS = 3_600_000  # how long after it was fetched last
 
 @dataclass(slots=True)
 class _Taken:
-    """What is remembered of a message that the agent fetched."""
-
     scope: str
     reply_to: str | None
     correlation_id: str | None

@@ -5,27 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, TypeVar
 
-from mq9.errors import (
-    AgentNotFound,
-    BrokerFailed,
-    Forbidden,
-    IdConflict,
-    InvalidAddress,
-    InvalidRequest,
-    LimitReached,
-    MailboxExists,
-    MailboxFull,
-    MailboxNotFound,
-    MessageNotFound,
-    Mq9Error,
-    NotConnected,
-    OutcomeUnknown,
-    PayloadTooLarge,
-    RequestFailed,
-    TooExpensive,
-    Unauthorized,
-    Unavailable,
-)
+from mq9 import errors
+from mq9.errors import Mq9Error
 from mq9.models import Unread
 from mq9.operations.acks import loss
 from mq9.operations.caller import Caller
@@ -43,30 +24,39 @@ class OperationError(Exception):
 
 # The first class that the error belongs to decides. The texts are for ``ToolNames``.
 _ADVICE: tuple[tuple[type[Mq9Error], str], ...] = (
-    (InvalidAddress, "Correct the address and call again[[; @agent_discover lists addresses]]."),
-    (InvalidRequest, "Correct that argument and call again."),
     (
-        MailboxNotFound,
+        errors.InvalidAddress,
+        "Correct the address and call again[[; @agent_discover lists addresses]].",
+    ),
+    (errors.InvalidRequest, "Correct that argument and call again."),
+    (
+        errors.MailboxNotFound,
         "Check the address[[ with @agent_discover]]; who never ran has no mailbox yet.",
     ),
-    (MessageNotFound, "Use a msg_id that a result gave you."),
-    (MailboxExists, "Use it as it is, or choose another name."),
+    (errors.MessageNotFound, "Use a msg_id that a result gave you."),
+    (errors.MailboxExists, "Use it as it is, or choose another name."),
     (
-        AgentNotFound,
+        errors.AgentNotFound,
         "[[See @agent_discover for who is registered.|Tell the user if that is unexpected.]]",
     ),
-    (PayloadTooLarge, "Send less at once, or say where the rest can be found."),
-    (MailboxFull, "Its reader has fallen behind; try again later or write to another agent."),
-    (LimitReached, "Try again later."),
-    (IdConflict, "If this is to be sent as well, call again."),
-    (RequestFailed, "Ask in another way, or ask another agent; or tell the user."),
-    (Unauthorized, "Tell the user: the credentials of this connection are wrong."),
-    (Forbidden, "This is not allowed to you; go on without it or tell the user."),
-    (NotConnected, "Tell the user: the connection to the broker is closed."),
-    (OutcomeUnknown, "It may have happened all the same; repeat it only if twice does no harm."),
-    (TooExpensive, "Ask for less: narrow it down and call again."),
-    (BrokerFailed, "Nothing was done. Tell the user: somebody must repair the broker."),
-    (Unavailable, "Nothing was done. Try again later."),
+    (errors.PayloadTooLarge, "Send less at once, or say where the rest can be found."),
+    (
+        errors.MailboxFull,
+        "Its reader has fallen behind; try again later or write to another agent.",
+    ),
+    (errors.LimitReached, "Try again later."),
+    (errors.IdConflict, "If this is to be sent as well, call again."),
+    (errors.RequestFailed, "Ask in another way, or ask another agent; or tell the user."),
+    (errors.Unauthorized, "Tell the user: the credentials of this connection are wrong."),
+    (errors.Forbidden, "This is not allowed to you; go on without it or tell the user."),
+    (errors.NotConnected, "Tell the user: the connection to the broker is closed."),
+    (
+        errors.OutcomeUnknown,
+        "It may have happened all the same; repeat it only if twice does no harm.",
+    ),
+    (errors.TooExpensive, "Ask for less: narrow it down and call again."),
+    (errors.BrokerFailed, "Nothing was done. Tell the user: somebody must repair the broker."),
+    (errors.Unavailable, "Nothing was done. Try again later."),
 )
 _REPEAT = "Call again; twice does no harm."
 ADVICE_OTHERWISE = "Tell the user if it happens again."
@@ -75,7 +65,7 @@ ADVICE_OTHERWISE = "Tell the user if it happens again."
 def explained(error: Mq9Error, operation: Operation[Any, Any], tools: ToolNames) -> OperationError:
     """Return an error of the broker or client as one that tells a model what to do next."""
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), ADVICE_OTHERWISE)
-    if isinstance(error, OutcomeUnknown) and operation.idempotent:
+    if isinstance(error, errors.OutcomeUnknown) and operation.idempotent:
         advice = _REPEAT
     return OperationError(f"{error}. {tools.text(advice)}", error.code)
 
@@ -123,7 +113,7 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
             no_longer_yours=await _losses_line(caller),
         )
     except Mq9Error as error:
-        if isinstance(error, MailboxNotFound) and caller.identity is not None:
+        if isinstance(error, errors.MailboxNotFound) and caller.identity is not None:
             caller.identity.has_mailbox = False  # if it was its own, the next call makes it again
         raise explained(error, operation, caller.tools) from error
     except Exception as error:

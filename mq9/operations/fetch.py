@@ -49,7 +49,8 @@ async def stop_loops(
     if identity is None:
         return list(messages), None
     conversations = caller.conversations
-    dead_letter = conversations.dead_letter or _dead_letter_of(identity)
+    beginning = identity.mail_address[: _LONGEST_ADDRESS - len(_SUFFIX)].rstrip(".")
+    dead_letter = conversations.dead_letter or f"{beginning}{_SUFFIX}"
     kept, moved, reasons = [], [], []
     now_ms = caller.client.clock.monotonic_ms()
     for message in messages:
@@ -69,11 +70,6 @@ async def stop_loops(
     return kept, StoppedView(
         msg_ids=moved, moved_to=dead_letter, untrusted_reasons=reasons[:_MOST_REASONS]
     )
-
-
-def _dead_letter_of(identity: Identity) -> str:
-    beginning = identity.mail_address[: _LONGEST_ADDRESS - len(_SUFFIX)]
-    return f"{beginning.rstrip('.')}{_SUFFIX}"
 
 
 async def _move(

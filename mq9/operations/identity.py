@@ -45,16 +45,6 @@ def code(key: bytes, *parts: str) -> str:
     return hmac.new(key, text, hashlib.sha256).hexdigest()[:_CODE_CHARS]
 
 
-def proof(key: bytes, agent: str, mail_address: str) -> str:
-    """Return the code that stands for a mailbox that the agent's tools made."""
-    return code(key, agent, mail_address)
-
-
-def proves(given: str, key: bytes, agent: str, mail_address: str) -> bool:
-    """Tell whether a code is the one for that agent and mailbox."""
-    return hmac.compare_digest(given.encode(), proof(key, agent, mail_address).encode())
-
-
 @functools.cache
 def agent_key() -> bytes:
     """Return the key of this user's agents, the same in all of the user's processes.
@@ -178,13 +168,14 @@ class Identity:
         The id of the call that makes it tells it from others when the call is made again.
         """
         by = "" if call is None else f"{_BY_CALL}{call}"
-        return f"{self._made_by}{proof(self._key(), self.name, mail_address)}{by}"
+        return f"{self._made_by}{code(self._key(), self.name, mail_address)}{by}"
 
     def describes(self, desc: str, mail_address: str) -> bool:
         """Tell whether a description proves that this agent made the mailbox."""
         made_by, rest = desc[: len(self._made_by)], desc[len(self._made_by) :]
         given, _, _ = rest.partition(_BY_CALL)
-        return made_by == self._made_by and proves(given, self._key(), self.name, mail_address)
+        proof = code(self._key(), self.name, mail_address)
+        return made_by == self._made_by and hmac.compare_digest(given.encode(), proof.encode())
 
     @property
     def _made_by(self) -> str:

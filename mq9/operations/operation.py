@@ -138,17 +138,13 @@ def operation(
     *,
     title: str,
     description: str,
-    read_only: bool = False,
-    destructive: bool = False,
-    idempotent: bool = False,
-    open_world: bool = False,
     confirmation: Callable[[Caller, A], Awaitable[Confirmation]] | None = None,
-    leases: bool = False,
+    **traits: bool,
 ) -> Callable[[Callable[[Caller, A], Awaitable[R]]], Operation[A, R]]:
-    """Declare an operation on the function that performs it.
+    """Declare an operation on the function that performs it, whose name it has.
 
-    The function's name is that of the operation. The annotations of its second parameter and of its
-    return value are the classes of the arguments and of the result. For the rest see ``Operation``.
+    The annotations of the function's second parameter and of its return value are the classes of
+    the arguments and of the result. The traits are the flags of ``Operation``.
     """
 
     def declare(function: Callable[[Caller, A], Awaitable[R]]) -> Operation[A, R]:
@@ -161,12 +157,8 @@ def operation(
             arguments=arguments.annotation,
             result=signed.return_annotation,
             function=function,
-            read_only=read_only,
-            destructive=destructive,
-            idempotent=idempotent,
-            open_world=open_world,
             confirmation=confirmation,
-            leases=leases,
+            **traits,
         )
 
     return declare
