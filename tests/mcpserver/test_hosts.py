@@ -12,50 +12,67 @@ from mcp_server.hosts.known import HOSTS
 from mq9 import InvalidRequest
 
 CLINE = "Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"
-SYSTEMS = ["win32", "darwin", "linux"]
 
 
 def machine(platform: str, root: Path, **environment: str) -> Machine:
     return Machine(platform, root / "home", environment, root / "project")
 
 
+HOME = "home/Library/Application Support"
+# Beside the directory of settings: roaming on Windows, HOME on macOS, xdg on Linux.
+IN_SETTINGS = {
+    "claude-desktop": "Claude/claude_desktop_config.json",
+    "vscode": "Code/User/mcp.json",
+    "cline": CLINE,
+}
+ELSEWHERE = {
+    "claude-code": "home/.claude.json",
+    "cursor": "home/.cursor/mcp.json",
+    "codex": "home/.codex/config.toml",
+    "gemini": "home/.gemini/settings.json",
+    "opencode": "xdg/opencode/opencode.jsonc",
+    "copilot": "home/.copilot/mcp-config.json",
+    "cline-cli": "home/.cline/data/settings/cline_mcp_settings.json",
+    "continue": "home/.continue/mcpServers/mq9.json",
+}
+IN_PROJECTS = {
+    "claude-code": ".mcp.json",
+    "cursor": ".cursor/mcp.json",
+    "vscode": ".vscode/mcp.json",
+    "codex": ".codex/config.toml",
+    "gemini": ".gemini/settings.json",
+    "opencode": "opencode.json",
+    "copilot": ".github/mcp.json",
+    "continue": ".continue/mcpServers/mq9.json",
+}
+VARIABLES = {
+    "CLAUDE_CONFIG_DIR": ("claude-code", ".claude.json"),
+    "CODEX_HOME": ("codex", "config.toml"),
+    "GEMINI_CLI_HOME": ("gemini", ".gemini/settings.json"),
+    "COPILOT_HOME": ("copilot", "mcp-config.json"),
+    "CLINE_DIR": ("cline-cli", "data/settings/cline_mcp_settings.json"),
+    "CLINE_DATA_DIR": ("cline-cli", "settings/cline_mcp_settings.json"),
+    "CLINE_MCP_SETTINGS_PATH": ("cline-cli", ""),
+    "CONTINUE_GLOBAL_DIR": ("continue", "mcpServers/mq9.json"),
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "platform", "place"),
-    [
-        ("claude-desktop", "win32", "roaming/Claude/claude_desktop_config.json"),
-        (
-            "claude-desktop",
-            "darwin",
-            "home/Library/Application Support/Claude/claude_desktop_config.json",
-        ),
-        ("claude-desktop", "linux", "xdg/Claude/claude_desktop_config.json"),
-        ("vscode", "win32", "roaming/Code/User/mcp.json"),
-        ("vscode", "darwin", "home/Library/Application Support/Code/User/mcp.json"),
-        ("vscode", "linux", "xdg/Code/User/mcp.json"),
-        ("cline", "win32", f"roaming/{CLINE}"),
-        ("cline", "darwin", f"home/Library/Application Support/{CLINE}"),
-        ("cline", "linux", f"xdg/{CLINE}"),
-        *(
-            (name, platform, place)
-            for name, place in [
-                ("claude-code", "home/.claude.json"),
-                ("cursor", "home/.cursor/mcp.json"),
-                ("codex", "home/.codex/config.toml"),
-                ("gemini", "home/.gemini/settings.json"),
-                ("opencode", "xdg/opencode/opencode.jsonc"),
-                ("copilot", "home/.copilot/mcp-config.json"),
-                ("cline-cli", "home/.cline/data/settings/cline_mcp_settings.json"),
-                ("continue", "home/.continue/mcpServers/mq9.json"),
-            ]
-            for platform in SYSTEMS
-        ),
-    ],
+    ("platform", "settings"), [("win32", "roaming"), ("darwin", HOME), ("linux", "xdg")]
 )
-def test_the_file_of_a_user(tmp_path: Path, name: str, platform: str, place: str) -> None:
-    here = machine(
-        platform, tmp_path, APPDATA=str(tmp_path / "roaming"), XDG_CONFIG_HOME=str(tmp_path / "xdg")
-    )
-    assert HOSTS[name].file(here) == tmp_path / place
+def test_the_files_of_a_user_and_of_a_project(tmp_path: Path, platform: str, settings: str) -> None:
+    given = {"APPDATA": str(tmp_path / "roaming"), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+    here = machine(platform, tmp_path, **given)
+    files = {name: host.file(here) for name, host in HOSTS.items()}
+    assert files == {
+        **{name: tmp_path / settings / place for name, place in IN_SETTINGS.items()},
+        **{name: tmp_path / place for name, place in ELSEWHERE.items()},
+    }
+    for name, place in IN_PROJECTS.items():
+        assert HOSTS[name].file(here, "project") == tmp_path / "project" / place
+    for variable, (name, place) in VARIABLES.items():
+        told = machine(platform, tmp_path, **given, **{variable: str(tmp_path / "elsewhere")})
+        assert HOSTS[name].file(told) == tmp_path / "elsewhere" / place
 
 
 @pytest.mark.parametrize(
@@ -68,27 +85,6 @@ def test_settings_lie_at_home_where_no_variable_names_a_directory(
     given = {} if variable is None else {"APPDATA": variable, "XDG_CONFIG_HOME": variable}
     here = machine(platform, tmp_path, **given)
     assert HOSTS["vscode"].file(here) == tmp_path / "home" / place / "Code/User/mcp.json"
-
-
-@pytest.mark.parametrize("platform", SYSTEMS)
-@pytest.mark.parametrize(
-    ("name", "variable", "place"),
-    [
-        ("claude-code", "CLAUDE_CONFIG_DIR", ".claude.json"),
-        ("codex", "CODEX_HOME", "config.toml"),
-        ("gemini", "GEMINI_CLI_HOME", ".gemini/settings.json"),
-        ("copilot", "COPILOT_HOME", "mcp-config.json"),
-        ("cline-cli", "CLINE_DIR", "data/settings/cline_mcp_settings.json"),
-        ("cline-cli", "CLINE_DATA_DIR", "settings/cline_mcp_settings.json"),
-        ("cline-cli", "CLINE_MCP_SETTINGS_PATH", ""),
-        ("continue", "CONTINUE_GLOBAL_DIR", "mcpServers/mq9.json"),
-    ],
-)
-def test_some_hosts_can_be_told_where_their_file_lies(
-    tmp_path: Path, platform: str, name: str, variable: str, place: str
-) -> None:
-    here = machine(platform, tmp_path, **{variable: str(tmp_path / "elsewhere")})
-    assert HOSTS[name].file(here) == tmp_path / "elsewhere" / place
 
 
 def test_the_one_of_two_files_that_is_there_counts(tmp_path: Path) -> None:
@@ -144,27 +140,6 @@ def test_the_package_is_looked_for_at_home_where_no_variable_says_more(tmp_path:
     packages(tmp_path, "Claude_a").rename(tmp_path / "home/AppData/Local")
     found = HOSTS["claude-desktop"].file(machine("win32", tmp_path))
     assert found.is_relative_to(tmp_path / "home/AppData/Local/Packages/Claude_a/LocalCache")
-
-
-# Projects
-
-
-@pytest.mark.parametrize(
-    ("name", "place"),
-    [
-        ("claude-code", ".mcp.json"),
-        ("cursor", ".cursor/mcp.json"),
-        ("vscode", ".vscode/mcp.json"),
-        ("codex", ".codex/config.toml"),
-        ("gemini", ".gemini/settings.json"),
-        ("opencode", "opencode.json"),
-        ("copilot", ".github/mcp.json"),
-        ("continue", ".continue/mcpServers/mq9.json"),
-    ],
-)
-@pytest.mark.parametrize("platform", SYSTEMS)
-def test_the_file_of_a_project(tmp_path: Path, name: str, place: str, platform: str) -> None:
-    assert HOSTS[name].file(machine(platform, tmp_path), "project") == tmp_path / "project" / place
 
 
 @pytest.mark.parametrize("name", ["claude-desktop", "cline", "cline-cli"])

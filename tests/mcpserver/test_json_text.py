@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -61,16 +62,6 @@ def test_strange_spelling_is_kept_to_the_letter() -> None:
     assert json_text.drop(after, PATH) == before
 
 
-def test_names_in_strings_and_deeper_objects_are_not_mistaken_for_ours() -> None:
-    before = '{"a": {"mcpServers": {"mq9": 1}}, "t": "\\"mcpServers\\": {\\"mq9\\"", "mq9": 2}'
-    assert json_text.find(before, PATH) is None
-    assert json_text.drop(before, PATH) == before
-    assert json.loads(json_text.put(before, PATH, OURS)) == {
-        **json.loads(before),
-        "mcpServers": {"mq9": OURS},
-    }
-
-
 def test_an_escaped_name_is_the_same_name() -> None:
     assert json_text.find('{"mcpServers": {"m\\u0071\\u0039": 7}}', PATH) == "7"
 
@@ -127,12 +118,9 @@ def test_a_value_is_replaced_in_its_place_and_put_back_as_it_stood() -> None:
     ],
 )
 def test_what_cannot_be_changed_safely_is_refused(text: str, wrong: str) -> None:
-    with pytest.raises(InvalidRequest, match=wrong):
-        json_text.put(text, PATH, OURS)
-    with pytest.raises(InvalidRequest, match=wrong):
-        json_text.drop(text, PATH)
-    with pytest.raises(InvalidRequest, match=wrong):
-        json_text.find(text, PATH)
+    for change in (partial(json_text.put, value=OURS), json_text.drop, json_text.find):
+        with pytest.raises(InvalidRequest, match=wrong):
+            change(text, PATH)
 
 
 names = st.text(max_size=4) | st.sampled_from(["mq9", "mcpServers"])

@@ -118,29 +118,21 @@ async def test_an_agent_is_named_after_its_host_and_its_directory(open_window, e
 
 
 async def test_every_way_to_ask_first_names_it(open_window, era):
-    async def resource(host):
-        listed = (await host.client.list_resources()).resources
-        return "mq9://mailbox/claude.code.garden" in {one.uri for one in listed}
-
-    async def page(host):
+    uri = "mq9://mailbox/claude.code.garden"
+    async with open_window(era) as host:
+        assert uri in {one.uri for one in (await host.client.list_resources()).resources}
+    async with open_window(era) as host:
         [contents] = (await host.client.read_resource("mq9://protocol")).contents
-        return "You are the agent claude-code-garden" in contents.text
-
-    async def prompt(host):
+        assert "You are the agent claude-code-garden" in contents.text
+    async with open_window(era) as host:
         [said] = (await host.client.get_prompt("guide")).messages
-        return "Others reach you at `claude.code.garden`" in said.content.text
-
-    async def watch(host):
+        assert "Others reach you at `claude.code.garden`" in said.content.text
+    async with open_window(era) as host:
         if era == OLDER:
-            await host.client.subscribe_resource("mq9://mailbox/claude.code.garden")
-            return True
-        uri = "mq9://mailbox/claude.code.garden"
+            await host.client.subscribe_resource(uri)
+            return
         async with host.client.listen(resource_subscriptions=[uri]) as events:
-            return events.honored.resource_subscriptions == [uri]
-
-    for ask in (resource, page, prompt, watch):
-        async with open_window(era) as host:
-            assert await ask(host), ask.__name__
+            assert events.honored.resource_subscriptions == [uri]
 
 
 async def test_it_is_the_same_again_and_for_all_windows_of_a_project(open_window, era):

@@ -1,14 +1,9 @@
 """Every tool, in both protocol eras; and that LangChain's tools are the same."""
 
-import json
-
 import pytest
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from mcp.shared.exceptions import MCPError
-from tools.examples import valid_arguments
 
 from langchain_mq9 import Mq9Toolkit
-from mcp_server.settings import Settings
 from mq9.operations.catalog import ALL, OPERATIONS
 from mq9.operations.operation import arguments_schema
 
@@ -138,27 +133,6 @@ async def test_the_names_of_the_tools_may_begin_otherwise(open_host):
     assert not (await host.client.call_tool("mail-whoami", {})).is_error
 
 
-def plain(schema):
-    """Leave out of a JSON schema what pydantic adds for programmers, nulls, and far limits."""
-    if isinstance(schema, list):
-        return [plain(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
-    if len(choices) == 1:
-        schema = {**choices[0], **{key: one for key, one in schema.items() if key != "anyOf"}}
-    elif choices:
-        schema = {**schema, "anyOf": choices}
-    return {
-        key: {name: plain(one) for name, one in value.items()}
-        if key == "properties"
-        else plain(value)
-        for key, value in schema.items()
-        if not (key in {"title", "maxLength"} or (key == "default" and value is None))
-        and not ((key == "maximum" and value > 10**6) or (key == "minimum" and value == 0))
-    }
-
-
 @pytest.mark.parametrize("name", NAMES)
 async def test_langchains_tool_is_the_same(open_host, broker, name):
     host = await open_host(prefix="")
@@ -168,67 +142,3 @@ async def test_langchains_tool_is_the_same(open_host, broker, name):
 
         assert here.description == there.description
         assert arguments_schema(here.get_input_schema()) == there.input_schema
-        # What a model is shown, by the one and by the other.
-        shown = convert_to_openai_tool(here)["function"]
-        assert shown["description"] == there.description
-        assert plain(shown["parameters"]["properties"]) == plain(
-            there.input_schema.get("properties", {})
-        )
-        assert set(shown["parameters"].get("required", [])) == set(
-            there.input_schema.get("required", [])
-        )
-
-
-ARGUMENTS = valid_arguments("desk")
-
-
-@pytest.mark.parametrize("name", NAMES)
-async def test_langchains_tool_answers_the_same(name):
-    """LangChain and MCP, each on a broker of its own in the same state under the same clock."""
-    from mcp import Client
-
-    from mcp_server import Callers, make_server
-    from mq9.testing import FakeBroker
-
-    answers = []
-    for adapter in ("langchain", "mcp"):
-        with FakeBroker() as broker:
-            async with broker.client() as client:
-                await client.mailbox_create(name="desk")
-                await client.agent_register({"name": "writer", "payload": "Writes"})
-                await client.send("desk", "hello", sender="cursor", tags=["a"])
-            if name in {"ack_messages", "delete_message"}:
-                before = [("fetch_messages", {"wait_seconds": 0}), (name, ARGUMENTS[name])]
-            else:
-                before = [(name, ARGUMENTS[name])]
-            if adapter == "langchain":
-                async with Mq9Toolkit(broker.url, agent="desk") as toolkit:
-                    tools = {tool.name: tool for tool in toolkit.get_tools()}
-                    said = [await tools[one].ainvoke(given) for one, given in before]
-                answers.append(json.loads(said[-1]))
-            else:
-                settings = Settings(prefix="")
-                callers = Callers(lambda _agent, b=broker: b.client(), settings, agent="desk")
-                async with Client(make_server(callers, settings)) as host:
-                    results = [await host.call_tool(one, given) for one, given in before]
-                answers.append(results[-1].structured_content)
-    assert answers[0] == answers[1]
-
-
-async def test_the_definitions_of_all_tools_are_short(host):
-    """Counted with the tokenizer of Llama 2, whose small vocabulary makes it a careful judge."""
-    from pathlib import Path
-
-    import wordllama
-    from tokenizers import Tokenizer
-
-    [path] = Path(wordllama.__file__).parent.glob("tokenizers/l2_supercat*.json")
-    listed = await host.client.list_tools()
-    definitions = [
-        tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools
-    ]
-    text = json.dumps(definitions, separators=(",", ":"), ensure_ascii=False)
-
-    tokens = Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False)
-
-    assert len(tokens) < 350 * len(definitions)
