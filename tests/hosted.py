@@ -46,10 +46,12 @@ class TrustingGuard:
 class Hosted:
     """A server, its broker, and the clients that a test opens, all closed with it."""
 
-    def __init__(self, stack, *, wrap=None, dialects=Dialects.ALL, **options):
+    def __init__(
+        self, stack, *, clock=None, timers=None, wrap=None, dialects=Dialects.ALL, **options
+    ):
         self.stack = stack
-        self.clock = ManualClock(in_transit=loopback.in_transit)
-        self.timers = ManualClock(in_transit=loopback.in_transit)
+        self.clock = clock or ManualClock(in_transit=loopback.in_transit)
+        self.timers = timers or ManualClock(in_transit=loopback.in_transit)
         self.events = []
         self.broker = EmbeddedBroker.in_memory(self.clock, dialects=dialects)
         if wrap is not None:

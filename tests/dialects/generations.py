@@ -67,9 +67,8 @@ async def _ask(way, verb, body):
 
 
 async def fetch(way, box):
-    return await _ask(
-        way, f"MSG.FETCH.{box.address}", {"group_name": "g", "config": {"max_wait_ms": 0}}
-    )
+    body = {"group_name": "g", "config": {"max_wait_ms": 0}}
+    return await _ask(way, f"MSG.FETCH.{box.address}", body)
 
 
 async def peek(way, box):

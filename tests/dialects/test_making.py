@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from mq9 import MailboxExists
+from tests.contract.parsing import way_name  # noqa: F401  # a fixture
 
 from .generations import FIRST, GENERATIONS, SECOND, list_all, make, unread, write
 

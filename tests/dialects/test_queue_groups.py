@@ -62,15 +62,6 @@ async def test_each_message_goes_to_one_member_of_each_group(post):
     assert Counter(await alone.heard()) == expected
 
 
-async def test_a_group_goes_by_priority_and_low_comes_after_normal(post):
-    for word in ("low", "normal", "urgent", "critical"):
-        await post.send(word, to=f"box.{word}")
-
-    member = await post.listen(queue=WORKERS)
-
-    assert await member.heard() == ["critical", "urgent", "normal", "low"]
-
-
 @pytest.mark.parametrize("members", [2, 3])
 async def test_idle_members_share_what_comes_at_once(post, members):
     idle = [await post.listen(queue=WORKERS) for _ in range(members)]
@@ -85,26 +76,6 @@ async def test_idle_members_share_what_comes_at_once(post, members):
 
     assert sorted(itertools.chain(*heard)) == sorted(sent)
     assert min(map(len, heard)) >= 40 // members // 2, heard
-
-
-async def test_members_come_and_go_and_nothing_is_lost_or_comes_twice(post):
-    heard = []
-    members = [await post.listen(queue=WORKERS)]
-    for number in range(40):
-        await post.send(f"{number}.a", f"{number}.b")
-        if number % 3 == 0:
-            members.append(await post.listen(queue=WORKERS))
-        if number % 4 == 3:
-            leaving = members.pop(0)
-            heard += await leaving.heard()
-            if number % 8 == 3:
-                await leaving.leave()
-            else:
-                await leaving.unsubscribe()
-    for member in members:
-        heard += await member.heard()
-
-    assert sorted(heard) == sorted(f"{number}.{x}" for number in range(40) for x in "ab")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -141,25 +112,6 @@ async def test_whatever_members_do_each_message_is_heard_once(post, seed, scale)
     assert heard == Counter(map(str, range(sent)))
     group = await post.group(WORKERS)
     assert (group["leased"], set(group["pending"].values())) == ([], {0})
-
-
-async def test_one_connection_may_be_two_members(post):
-    member = await post.listen(queue=WORKERS)
-    await member.subscribe(queue=WORKERS)
-    await member.subscribe(queue="other")
-
-    await post.send(*"abc")
-
-    assert sorted(await member.heard()) == sorted("aabbcc")
-
-
-async def test_without_members_it_waits_for_the_next(post):
-    await (await post.listen(queue=WORKERS)).leave()
-    await post.send("x")
-    assert (await post.group(WORKERS))["pending"]["normal"] == 1
-
-    assert await (await post.listen(queue=WORKERS)).heard() == ["x"]
-    assert await (await post.listen(queue=WORKERS)).heard() == []
 
 
 async def test_consumers_of_the_current_generation_are_members_too(post):
@@ -235,18 +187,6 @@ async def test_the_share_of_one_that_never_reads_goes_to_the_others_after_a_leas
 
     assert await member.heard() == ["a"]
     assert (await post.group(WORKERS))["leased"] == []
-
-
-async def test_it_goes_to_the_others_at_once_when_its_connection_ends(post):
-    deaf = await post.listen(queue=WORKERS)
-    await post.send(*"abc")
-    member = await post.listen(queue=WORKERS)
-    assert await member.heard() == ["b", "c"]
-
-    await deaf.leave()
-    await until(lambda: post.hosted.server.connections == 2)
-
-    assert await member.heard() == ["a"]
 
 
 async def test_a_member_that_is_cut_off_has_had_nothing(post):
@@ -338,35 +278,6 @@ async def test_a_group_is_not_for_one_priority(post, priority):
     [(name, text)] = await member.frames()
     assert name == "-ERR"
     assert "a queue group is given messages of every priority" in text
-
-
-async def test_two_hundred_members_of_which_one_never_reads(post):
-    await post.listen(queue=WORKERS)
-    subscribing = [await post.hosted.raw() for _ in range(199)]
-    for raw in subscribing:
-        raw.send(b"SUB $mq9.AI.MAILBOX.MSG.box workers 1\r\nPING\r\n")
-        assert await raw.frame() == ("PONG",)
-    await post.settle()
-    sent = [str(number) for number in range(400)]
-    await post.send(*sent)
-
-    heard = Counter()
-
-    async def read_on():
-        before = -1
-        while heard.total() > before:  # each that reads is given more
-            before = heard.total()
-            for raw in subscribing:
-                raw.send(b"PING\r\n")
-                while (frame := await raw.frame()) != ("PONG",):
-                    heard[frame[3].decode()] += 1
-            await post.settle()
-
-    await read_on()
-    assert heard.total() == 399
-    await post.clock.advance(60)
-    await read_on()
-    assert heard == Counter(sent)
 
 
 async def test_two_hundred_subscriptions_of_which_one_never_reads(post):

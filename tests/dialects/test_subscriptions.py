@@ -12,8 +12,7 @@ WORDS = ["low", "normal", "urgent", "high", "critical"]
 @pytest.mark.parametrize(
     "subject",
     [
-        *("MAILBOX.MSG.box", "MAILBOX.MSG.box.*", "MAILBOX.MSG.box.>"),
-        *("INBOX.box", "INBOX.box.*", "INBOX.box.>"),
+        *("MAILBOX.MSG.box", "MAILBOX.MSG.box.*", "INBOX.box", "INBOX.box.>"),
     ],
 )
 async def test_what_is_stored_comes_first_by_priority_then_what_arrives(post, subject):
@@ -42,16 +41,6 @@ async def test_it_is_sent_what_any_generation_writes_under_its_own_subject(post,
         assert frame[3] == b"hello"
 
 
-async def test_beyond_a_hundred_every_message_comes_once(post):
-    sent = [str(number) for number in range(350)]
-    await post.send(*sent)
-    await post.send("first of all", to="box.urgent")
-
-    listener = await post.listen()
-
-    assert await listener.heard() == ["first of all", *sent]
-
-
 async def test_each_subscription_is_sent_everything_in_one_connection_too(post):
     await post.send("stored")
     listener = await post.listen()
@@ -68,16 +57,13 @@ async def test_each_subscription_is_sent_everything_in_one_connection_too(post):
 @pytest.mark.parametrize(
     ("subject", "heard"),
     [
-        ("MAILBOX.MSG.box.critical", ["high", "critical"]),
         ("MAILBOX.MSG.box.high", ["high", "critical"]),
         ("MAILBOX.MSG.box.urgent", ["urgent"]),
         ("MAILBOX.MSG.box.normal", ["normal"]),
         ("MAILBOX.MSG.box.low", ["low"]),
         ("INBOX.box.urgent", ["high", "critical", "urgent"]),
-        ("INBOX.box.critical", ["high", "critical", "urgent"]),
         ("INBOX.box.normal", ["normal"]),
         ("INBOX.box.notify", ["low"]),
-        ("INBOX.box.low", ["low"]),
     ],
 )
 async def test_a_subscription_to_one_priority_is_sent_no_other(post, subject, heard):
@@ -104,17 +90,6 @@ async def test_all_priorities_of_an_address_that_ends_like_one(post):
         [frame] = await listener.frames()
         assert frame[1] == f"$mq9.AI.{verb}.box.normal.urgent"
         assert frame[3] == b"for box.normal"
-
-
-@pytest.mark.parametrize("subject", ["MAILBOX.MSG.later", "INBOX.later.*"])
-async def test_a_mailbox_that_is_made_later(post, subject):
-    listener = await post.listen(subject)
-    assert await listener.heard() == []
-
-    await post.ask("MAILBOX.CREATE", b'{"name":"later"}')
-    await post.send("x", to="later")
-
-    assert await listener.heard() == ["x"]
 
 
 @pytest.mark.parametrize("queue", ["", "workers"])
@@ -155,28 +130,7 @@ async def test_a_message_that_is_due_later_comes_then(post, queue):
     assert await listener.heard() == ["later"]
 
 
-async def test_what_was_deleted_or_has_expired_is_not_sent(post):
-    await post.send("kept", "deleted")
-    await post.send("brief", headers=[("mq9-ttl", "10")])
-    await post.ask("MAILBOX.DELETE.box.1")
-    await post.clock.advance(10)
-
-    assert await (await post.listen()).heard() == ["kept"]
-
-
-async def test_unsubscribing_ends_it(post):
-    listener = await post.listen()
-    await post.send("before")
-    assert await listener.heard() == ["before"]
-
-    await listener.unsubscribe()
-    await post.send("after")
-
-    assert await listener.heard() == []
-    assert not post.hosted.broker.waiting
-
-
-@pytest.mark.parametrize("stored", [0, 1, 3, 250])
+@pytest.mark.parametrize("stored", [0, 1, 250])
 async def test_unsubscribing_after_some_messages(post, stored):
     await post.send(*map(str, range(stored)))
     listener = await post.hosted.raw()
@@ -209,14 +163,6 @@ async def test_what_a_subscription_that_ends_by_itself_was_not_sent_is_left(post
     else:
         reply = await post.ask(f"MAILBOX.QUERY.{address}", f'{{"token":"{token}"}}'.encode())
         assert "c" in [one["payload"] for one in reply["messages"]]
-
-
-async def test_a_client_without_headers_is_sent_the_bodies(post):
-    listener = await post.listen(headers=False)
-    await post.send("x", headers=[("mq9-key", "k"), ("mine", "1")])
-
-    [frame] = await listener.frames()
-    assert frame == ("MSG", "$mq9.AI.MAILBOX.MSG.box", b"", b"x")
 
 
 async def test_what_the_headers_say(post):

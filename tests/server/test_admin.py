@@ -17,7 +17,6 @@ from mq9 import InvalidRequest, Unreachable
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Request, Session
 from mq9.cli.serve import Serving
-from mq9.clock import SystemClock
 from mq9.http.port import listening
 from mq9.server.admin import serve_admin
 from mq9.server.limits import ServerLimits
@@ -108,25 +107,6 @@ async def test_metrics_tell_of_the_connections_of_a_server(broker, metrics):
     assert value(last, "mq9_connections_closed_total", reason="unknown") == 0
 
 
-async def test_two_servers_in_one_process_are_two(broker, metrics):
-    other_metrics = Metrics()
-    other = EmbeddedBroker.in_memory(ManualClock(), observer=other_metrics)
-    async with admin(broker, metrics) as client, admin(other, other_metrics) as other_client:
-        await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
-        await other.close()
-        assert value(await client.get("/metrics"), "mq9_mailboxes") == 1
-        assert (await client.get("/readyz")).status_code == 200
-        assert value(await other_client.get("/metrics"), "mq9_storage_up") == 0
-        assert (await other_client.get("/readyz")).status_code == 503
-
-
-async def test_a_running_server_is_alive_and_ready(broker, metrics):
-    async with admin(broker, metrics) as client:
-        live, ready = await client.get("/healthz"), await client.get("/readyz")
-    assert (live.status_code, live.text) == (200, "ok")
-    assert (ready.status_code, ready.json()) == (200, {"ready": True})
-
-
 async def test_a_draining_server_is_alive_and_not_ready(broker, metrics):
     serving = Serving()
     serving.server = server = Server(broker, max_payload=1_000)
@@ -156,14 +136,15 @@ async def test_a_server_whose_storage_fails_is_not_ready_and_still_tells_its_cou
     assert "the storage did not answer: the broker is closed" in caplog.text
 
 
-class Counting:
-    """A broker that notes how often it is asked what it holds."""
+class Hanging:
+    """A broker that answers only while `answers` is set, and counts only while `counts` is."""
 
     def __init__(self, broker):
         self.broker = broker
-        self.asked = 0
-        self.answers = asyncio.Event()
+        self.asked = self.counted = 0
+        self.answers, self.counts = asyncio.Event(), asyncio.Event()
         self.answers.set()
+        self.counts.set()
 
     async def check(self):
         self.asked += 1
@@ -172,67 +153,50 @@ class Counting:
 
     async def totals(self):
         await self.answers.wait()
-        return await self.broker.totals()
-
-
-async def test_while_the_storage_hangs_nothing_piles_up_and_it_recovers(metrics, tmp_path, caplog):
-    broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
-    counting = Counting(broker)
-    async with admin(counting, metrics, timeout_s=0.05) as client:
-        counting.answers.clear()
-        ready = await asyncio.gather(*[client.get("/readyz") for _ in range(20)])
-        scraped = await client.get("/metrics")
-        live = await client.get("/healthz")
-        counting.answers.set()
-        assert {(one.status_code, one.json()["reason"]) for one in ready} == {(503, "storage")}
-        assert value(scraped, "mq9_storage_up") == 1  # slow is not down
-        assert "mq9_messages" not in scraped.text
-        assert live.status_code == 200
-        assert counting.asked == 1
-        while (await client.get("/readyz")).status_code != 200:
-            pass  # it is given little time
-    assert "the storage did not answer within 0.05 s" in caplog.text
-    await broker.close()
-
-
-async def test_a_storage_that_hangs_for_long_is_down(metrics, tmp_path):
-    broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
-    counting = Counting(broker)
-    async with admin(counting, metrics, timeout_s=0.01, hung_s=0.05) as client:
-        counting.answers.clear()
-        while value(await client.get("/metrics"), "mq9_storage_up") == 1:
-            pass
-        counting.answers.set()
-        while value(await client.get("/metrics"), "mq9_storage_up") == 0:
-            pass
-    await broker.close()
-
-
-class SlowCount(Counting):
-    """A broker that counts what it holds when it is told to."""
-
-    def __init__(self, broker):
-        super().__init__(broker)
-        self.go_on = asyncio.Event()
-        self.counted = 0
-
-    async def totals(self):
-        await self.go_on.wait()
+        await self.counts.wait()
         self.counted += 1
         return await self.broker.totals()
 
 
+async def test_while_the_storage_hangs_nothing_piles_up_and_it_recovers(broker, metrics, caplog):
+    hanging = Hanging(broker)
+    async with admin(hanging, metrics, timeout_s=0.05) as client:
+        hanging.answers.clear()
+        ready = await asyncio.gather(*[client.get("/readyz") for _ in range(20)])
+        scraped = await client.get("/metrics")
+        live = await client.get("/healthz")
+        hanging.answers.set()
+        assert {(one.status_code, one.json()["reason"]) for one in ready} == {(503, "storage")}
+        assert value(scraped, "mq9_storage_up") == 1  # slow is not down
+        assert "mq9_messages" not in scraped.text
+        assert live.status_code == 200
+        assert hanging.asked == 1
+        while (await client.get("/readyz")).status_code != 200:
+            pass  # it is given little time
+    assert "the storage did not answer within 0.05 s" in caplog.text
+
+
+async def test_a_storage_that_hangs_for_long_is_down(broker, metrics):
+    hanging = Hanging(broker)
+    async with admin(hanging, metrics, timeout_s=0.01, hung_s=0.05) as client:
+        hanging.answers.clear()
+        while value(await client.get("/metrics"), "mq9_storage_up") == 1:
+            pass
+        hanging.answers.set()
+        while value(await client.get("/metrics"), "mq9_storage_up") == 0:
+            pass
+
+
 async def test_while_counting_takes_long_metrics_answer_with_what_was_counted_last(broker, metrics):
-    slow = SlowCount(broker)
-    slow.go_on.set()
+    slow = Hanging(broker)
     async with admin(slow, metrics, timeout_s=0.05) as client:
         await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
         first = await client.get("/metrics")
-        slow.go_on.clear()
+        slow.counts.clear()
         await ask(broker, "MSG.SEND.inbox", b"hello")
         second = await client.get("/metrics")
         assert (await client.get("/readyz")).status_code == 200
-        slow.go_on.set()
+        slow.counts.set()
         while value(last := await client.get("/metrics"), "mq9_messages") == 0:
             pass
     assert value(first, "mq9_messages") == value(second, "mq9_messages") == 0
@@ -241,13 +205,11 @@ async def test_while_counting_takes_long_metrics_answer_with_what_was_counted_la
     assert slow.counted == 2  # what takes long is not counted again at once
 
 
-async def test_leaving_while_the_storage_hangs_does_not_wait_for_it(metrics, tmp_path):
-    broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", SystemClock(), observer=metrics)
-    counting = Counting(broker)
-    counting.answers.clear()
-    async with admin(counting, metrics, timeout_s=0.01) as client:
+async def test_leaving_while_the_storage_hangs_does_not_wait_for_it(broker, metrics):
+    hanging = Hanging(broker)
+    hanging.answers.clear()
+    async with admin(hanging, metrics, timeout_s=0.01) as client:
         assert (await client.get("/readyz")).status_code == 503
-    await broker.close()
 
 
 async def test_head_answers_as_get_without_the_body(broker, metrics):
@@ -259,28 +221,9 @@ async def test_head_answers_as_get_without_the_body(broker, metrics):
             assert get.content
 
 
-async def test_head_tells_that_a_server_is_not_ready(broker, metrics):
-    async with admin(broker, metrics) as client:
-        await broker.close()
-        head = await client.head("/readyz")
-    assert (head.status_code, head.content) == (503, b"")
-
-
-OTHER_PATHS = [
-    "/",
-    "/metrics/",
-    "/healthz/",
-    "/metrics/x",
-    "/metricsx",
-    "/docs",
-    "/mcp",
-    "/%2e%2e/x",
-]
-
-
 async def test_no_other_path_exists(broker, metrics):
     async with admin(broker, metrics) as client:
-        for path in OTHER_PATHS:
+        for path in ("/", "/metrics/", "/metrics/x", "/metricsx", "/docs", "/mcp", "/%2e%2e/x"):
             answer = await client.get(path)
             assert (path, answer.status_code, answer.text) == (path, 404, "Not Found")
 
@@ -360,12 +303,6 @@ async def assert_free(address):
     socket.create_server(address).close()
 
 
-async def test_when_it_has_stopped_the_port_is_free(broker, metrics):
-    async with serve_admin(broker, metrics, HOST, 0) as address:
-        pass
-    await assert_free(address)
-
-
 async def test_clients_that_stay_do_not_keep_it_from_stopping(broker, metrics):
     async with serve_admin(broker, metrics, HOST, 0) as address:
         silent = await asyncio.open_connection(*address)
@@ -399,22 +336,6 @@ async def test_a_request_that_never_ends_is_given_up_when_it_stops(broker, metri
     await reader.read()
     writer.close()
     await writer.wait_closed()
-    await assert_free(address)
-
-
-async def test_a_program_that_is_cancelled_frees_the_port(broker, metrics):
-    started = asyncio.get_running_loop().create_future()
-
-    async def program():
-        async with serve_admin(broker, metrics, HOST, 0) as address:
-            started.set_result(address)
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(program())
-    address = await started
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
     await assert_free(address)
 
 

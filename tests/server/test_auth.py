@@ -13,7 +13,6 @@ from waiting import until
 from mq9 import Forbidden, InvalidRequest, Mq9Client, Unauthorized
 from mq9.server.settings import Settings
 from mq9.server.users import Users
-from mq9.storage.store import Durability
 
 SECRET = "open sesame"
 USERS = f"""
@@ -244,18 +243,3 @@ def test_off_loopback_nobody_listens_without_asking_who_comes(host, users_file):
     assert Settings(host=host, auth_token=SECRET).guard().is_open is False
     assert Settings(host=host, users=users_file).guard().is_open is False
     assert Settings(host=host, admin_host=host, insecure=True).guard().is_open is True
-
-
-def test_settings_that_contradict_each_other_are_refused(tmp_path):
-    for contradiction in (
-        {"auth_token": SECRET, "users": tmp_path},
-        {"tls_cert": tmp_path},
-        {"tls_key": tmp_path},
-        {"memory": True, "durability": Durability.FULL},
-    ):
-        with pytest.raises(InvalidRequest):
-            Settings(**contradiction)
-    with pytest.raises(InvalidRequest, match="auth-token"):
-        Settings(auth_token="").guard()
-    assert SECRET not in repr(Settings(auth_token=SECRET))
-    assert Settings(host="localhost", port=1).host == "localhost"

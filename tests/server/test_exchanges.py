@@ -12,11 +12,8 @@ import pytest
 from nats_server import NatsServer
 from raw import RawClient
 
-from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.commands import Limits
 from mq9.server.limits import ServerLimits
-from mq9.server.server import Server
 from mq9.server.users import User, Users
 from mq9.version import VERSION
 
@@ -61,21 +58,15 @@ def theirs(tmp_path_factory):
 
 
 @pytest.fixture
-async def start():
+def start(open_hosted):
     """Start a server of ours by its name."""
-    broker = EmbeddedBroker.in_memory(SystemClock())
-    started = []
 
     async def start_one(name):
-        server = Server(broker, max_payload=Limits().max_payload, **SERVERS[name][1])
-        started.append(server)
-        await server.start(port=0)
-        return server
+        return (
+            await open_hosted(clock=SystemClock(), timers=SystemClock(), **SERVERS[name][1])
+        ).server
 
-    yield start_one
-    for server in started:
-        await server.close()
-    await broker.close()
+    return start_one
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda one: one.name)

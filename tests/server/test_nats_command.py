@@ -50,22 +50,6 @@ async def shell(hosted, tmp_path):
     await shell.close()
 
 
-async def test_an_agent_is_registered_and_found_by_what_it_can_do(shell):
-    card = {
-        "name": "agent.translator",
-        "mailbox": "agent.translator",
-        "payload": "Multilingual translation; EN/ZH/JA/KO",
-    }
-    assert (await shell.request("AGENT.REGISTER", json.dumps(card)))["error"] == ""
-
-    reply = await shell.request(
-        "AGENT.DISCOVER", '{"semantic": "translate Chinese to English", "limit": 5}'
-    )
-
-    assert reply["error"] == ""
-    assert reply["agents"] == [card]
-
-
 async def test_the_quick_start_sends_fetches_and_acks(shell):
     created = await shell.request("MAILBOX.CREATE", '{"name":"quickstart.demo","ttl":300}')
     assert created == {"error": "", "mail_address": "quickstart.demo"}
@@ -91,81 +75,6 @@ async def test_the_quick_start_sends_fetches_and_acks(shell):
     assert (await shell.request("MSG.ACK.quickstart.demo", last))["acked"] == [0, 1, 2]
 
 
-async def test_two_agents_ask_and_answer_without_waiting_for_each_other(shell):
-    await shell.request("MAILBOX.CREATE", '{"name":"agent.b"}')
-    private = (await shell.request("MAILBOX.CREATE", '{"ttl":600}'))["mail_address"]
-    assert len(private) >= 24
-    await shell.request("MSG.SEND.agent.b", '{"request":"something else"}')
-    question = json.dumps({"request": "translate", "text": "Hello world", "reply_to": private})
-    assert (await shell.request("MSG.SEND.agent.b", question))["msg_id"] == 1
-
-    work = '{"group_name":"b-worker","deliver":"earliest"}'
-    fetched = await shell.request("MSG.FETCH.agent.b", work)
-    asked = json.loads(fetched["messages"][-1]["payload"])
-    await shell.request(f"MSG.SEND.{asked['reply_to']}", '{"result":"Bonjour le monde"}')
-    ack = '{"group_name":"b-worker","mail_address":"agent.b","msg_id":1}'
-    assert (await shell.request("MSG.ACK.agent.b", ack))["acked"] == [0, 1]
-
-    answer = await shell.request(f"MSG.FETCH.{private}", '{"deliver":"earliest"}')
-    [message] = answer["messages"]
-    assert message["payload"] == '{"result":"Bonjour le monde"}'
-
-
-async def test_it_prints_the_reply_as_people_see_it_too(shell):
-    printed = await shell("request", "$mq9.AI.MAILBOX.CREATE", '{"name":"shown"}')
-    assert re.search(r"Sending request on .*MAILBOX\.CREATE", printed)
-    assert '{"error":"","mail_address":"shown"}' in printed
-
-
-async def test_every_option_of_a_message_travels_as_a_header(shell):
-    await shell.request("MAILBOX.CREATE", '{"name":"inbox"}')
-    options = {
-        "mq9-priority": "urgent",
-        "mq9-key": "state",
-        "mq9-tags": "billing,vip",
-        "mq9-ttl": "300",
-        "mq9-id": "once",
-        "mq9-from": "planner",
-        "mq9-reply-to": "answers",
-        "mq9-correlation-id": "q1",
-    }
-    headers = [word for name, value in options.items() for word in ("-H", f"{name}:{value}")]
-    for _ in range(2):
-        assert (await shell.request("MSG.SEND.inbox", "body", *headers))["msg_id"] == 0
-
-    [message] = (await shell.request("MSG.QUERY.inbox", '{"tags":["vip"]}'))["messages"]
-    assert message["priority"] == "urgent"
-    assert (message["key"], message["tags"], message["from"]) == (
-        "state",
-        ["billing", "vip"],
-        "planner",
-    )
-    assert (message["reply_to"], message["correlation_id"]) == ("answers", "q1")
-    later = await shell.request("MSG.SEND.inbox", "later", "-H", "mq9-delay:60")
-    assert later == {"error": "", "msg_id": -1}
-    assert (await shell.request("MSG.DELETE.inbox.0"))["deleted"] is True
-
-
-@pytest.mark.parametrize(
-    ("verb", "body", "code", "told"),
-    [
-        ("MSG.FETCH.nowhere", "", "mailbox_not_found", "mailbox not found: nowhere does not exist"),
-        ("MSG.SEND.UPPER", "x", "invalid_address", "invalid mail_address"),
-        ("MSG.PEEK.inbox", "", "invalid_request", "MSG.PEEK"),
-        ("MAILBOX.CREATE", "{", "invalid_request", "not JSON"),
-    ],
-)
-async def test_what_is_wrong_is_said_and_not_met_with_silence(shell, verb, body, code, told):
-    reply = await shell.request(verb, body)
-    assert reply["code"] == code
-    assert told in reply["error"]
-
-
-async def test_nobody_answers_on_a_subject_of_nobody(shell):
-    printed = await shell("request", "nobody.listens", "x", "--timeout", "30s")
-    assert "No responders" in printed
-
-
 async def test_it_publishes_and_subscribes_as_at_any_nats_server(hosted, shell):
     listening = await shell.begin("sub", "--raw", "--count", "2", "news.>")
     await until(lambda: hosted.server.hub.router.has_interest("news.x"))
@@ -182,10 +91,6 @@ async def test_it_answers_requests_of_others_and_they_share_the_work(hosted, she
         (await shell("request", "--raw", "service", f"n{number}")).strip() for number in range(4)
     ]
     assert replies == ["n0", "n1", "n2", "n3"]
-
-
-async def test_it_measures_the_round_trip(shell):
-    assert "nats://127.0.0.1" in await shell("rtt", "3")
 
 
 async def test_that_there_is_no_jetstream_is_said_at_once(shell):

@@ -8,10 +8,7 @@ from nats.aio.client import Client
 from nats_server import NatsServer
 from waiting import until
 
-from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
-from mq9.engine.commands import Limits
-from mq9.server.server import Server
 from mq9.server.users import User, Users
 
 GUARDED = "authorization { users: [{user: ada, password: lovelace}] }"
@@ -20,15 +17,12 @@ GUARDED = "authorization { users: [{user: ada, password: lovelace}] }"
 class Ours:
     """A server of ours that keeps its port when it is started again."""
 
-    def __init__(self, broker, **options):
-        self._broker = broker
-        self._options = {"max_payload": Limits().max_payload, **options}
-        self.port = 0
+    def __init__(self, hosted):
+        self._server = hosted.server
+        self.port = hosted.server.address[1]
 
     async def start(self):
-        self._server = Server(self._broker, **self._options)
         await self._server.start(port=self.port)
-        _, self.port = self._server.address
 
     async def kill(self):
         await self._server.close()
@@ -52,23 +46,20 @@ class Theirs:
 
 
 @pytest.fixture
-async def pair(tmp_path):
+async def pair(tmp_path, open_hosted):
     """Start a nats-server and a server of ours, open or for users only."""
-    broker = EmbeddedBroker.in_memory(SystemClock())
     started = []
 
     async def start(*, guarded=False):
         guard = Users([User("lovelace", "ada")]) if guarded else None
-        both = [Theirs(tmp_path, GUARDED if guarded else ""), Ours(broker, guard=guard)]
-        for server in both:
-            await server.start()
-            started.append(server)
-        return both
+        theirs = Theirs(tmp_path, GUARDED if guarded else "")
+        await theirs.start()
+        started.append(theirs)
+        return theirs, Ours(await open_hosted(clock=SystemClock(), guard=guard))
 
     yield start
     for server in started:
         await server.kill()
-    await broker.close()
 
 
 class Events:

@@ -52,12 +52,6 @@ async def flush(*clients):
         await client.flush()
 
 
-async def introduction(connect):
-    client = await connect(name="me")
-    version = client.connected_server_version
-    return client.max_payload, client.client_id > 0, version.major >= 0, client.is_connected
-
-
 async def headers(connect):
     client = await connect()
     subscription = await client.subscribe("a")
@@ -80,9 +74,7 @@ async def requests(connect):
     server, client = await connect(), await connect()
 
     async def answer(message):
-        await message.respond(
-            message.data.upper(),
-        )
+        await message.respond(message.data.upper())
 
     await server.subscribe("service.*", cb=answer)
     await flush(server)
@@ -112,19 +104,6 @@ async def a_request_that_times_out(connect):
         await client.request("silent", b"", timeout=0.05)
     except nats.errors.TimeoutError:
         return "timeout", client.is_connected
-
-
-async def queue_groups(connect):
-    workers = [await connect() for _ in range(3)]
-    subscriptions = [await one.subscribe("work", queue="q") for one in workers]
-    watcher = await connect()
-    watched = await watcher.subscribe("work")
-    await flush(*workers, watcher)
-    for number in range(60):
-        await watcher.publish("work", b"%d" % number)
-    await flush(watcher, *workers)
-    counts = [subscription.pending_msgs for subscription in subscriptions]
-    return sum(counts), watched.pending_msgs
 
 
 async def limited_subscriptions(connect):
@@ -170,25 +149,6 @@ async def draining(connect):
     await flush(other)
     await client.drain()
     return len(heard), b"late" in heard, client.is_closed
-
-
-async def wildcards(connect):
-    client = await connect()
-    patterns = ["a.*", "a.>", "*.b", ">", "a.b.c", "*.*.c", "x"]
-    subscriptions = [await client.subscribe(pattern) for pattern in patterns]
-    for subject in ("a.b", "a.b.c", "b", "x", "grüße.b"):
-        await client.publish(subject, b"")
-    await flush(client)
-    return [subscription.pending_msgs for subscription in subscriptions]
-
-
-async def no_echo(connect):
-    client, other = await connect(no_echo=True), await connect()
-    own, others = await client.subscribe("a"), await other.subscribe("a")
-    await flush(other)
-    await client.publish("a", b"")
-    await flush(client, other)
-    return own.pending_msgs, others.pending_msgs
 
 
 async def verbosity_and_pedantry(connect):
@@ -244,34 +204,18 @@ async def services(connect):
     return sums, refusal.headers, b'"math"' in pong.data, stats.endpoints[0].num_requests
 
 
-async def what_was_sent_before_the_end(connect):
-    client, other = await connect(), await connect()
-    subscription = await other.subscribe("a")
-    await flush(other)
-    for number in range(200):
-        await client.publish("a", b"%d" % number)
-    await client.drain()
-    await flush(other)
-    return subscription.pending_msgs
-
-
 SCENARIOS = [
-    introduction,
     headers,
     a_reply_with_a_status,
     requests,
     requests_to_nobody,
     a_request_that_times_out,
-    queue_groups,
     limited_subscriptions,
     draining,
-    wildcards,
-    no_echo,
     verbosity_and_pedantry,
     payloads_of_the_largest_size,
     jetstream_that_is_not_there,
     services,
-    what_was_sent_before_the_end,
 ]
 
 

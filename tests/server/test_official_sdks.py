@@ -8,9 +8,8 @@ import base64
 import orjson
 import pytest
 
-from mq9 import Mq9Client
-from tests.raw import RawClient
-from tests.serving import Serving
+from mq9.clock import SystemClock
+from mq9.protocol.headers import PayloadEncoding
 
 pytestmark = pytest.mark.unmeasured
 
@@ -81,18 +80,16 @@ PRIORITY = {  # how a SEND without options looks: headers that it carries
 }
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with Serving(tmp_path_factory.mktemp("served"), "--memory") as server:
-        yield server
+@pytest.fixture
+async def hosted(open_hosted):
+    """A server on which time passes: what these SDKs ask for waits for mail."""
+    return await open_hosted(clock=SystemClock())
 
 
 @pytest.fixture
-async def sdk(served):
-    """A connection without headers of ours, and an empty mailbox called `box`."""
-    async with await RawClient.connect(("127.0.0.1", served.port), lang="official") as raw:
-        yield raw
-        await raw.ask("$mq9.AI.MAILBOX.DROP.box")
+async def sdk(hosted):
+    """A connection without headers of ours."""
+    return await hosted.raw(lang="official")
 
 
 async def ask(raw, verb, body=b"", headers=()):
@@ -107,18 +104,19 @@ def decoded(reply):
 
 
 @pytest.mark.parametrize("language", FETCH)
-@pytest.mark.parametrize("body", BODIES)
-async def test_an_official_sdk_reads_what_was_sent(sdk, language, body):
-    assert (await ask(sdk, "MAILBOX.CREATE", CREATE[language]))["mail_address"] == "box"
-    assert (await ask(sdk, "MSG.SEND.box", body, PRIORITY[language]))["msg_id"] == 0
+async def test_an_official_sdk_reads_what_was_sent(sdk, language):
+    for body in BODIES:
+        assert (await ask(sdk, "MAILBOX.CREATE", CREATE[language]))["mail_address"] == "box"
+        assert (await ask(sdk, "MSG.SEND.box", body, PRIORITY[language]))["msg_id"] == 0
 
-    assert decoded(await ask(sdk, "MSG.FETCH.box", FETCH[language])) == [body]
-    await ask(sdk, "MSG.ACK.box", ACK[language])
-    assert decoded(await ask(sdk, "MSG.FETCH.box", FETCH[language])) == []
-    assert decoded(await ask(sdk, "MSG.FETCH.box", STATELESS[language])) == [body]
-    assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == [body]
-    await ask(sdk, "MSG.DELETE.box.0", DELETE[language])
-    assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == []
+        assert decoded(await ask(sdk, "MSG.FETCH.box", FETCH[language])) == [body]
+        await ask(sdk, "MSG.ACK.box", ACK[language])
+        assert decoded(await ask(sdk, "MSG.FETCH.box", FETCH[language])) == []
+        assert decoded(await ask(sdk, "MSG.FETCH.box", STATELESS[language])) == [body]
+        assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == [body]
+        await ask(sdk, "MSG.DELETE.box.0", DELETE[language])
+        assert decoded(await ask(sdk, "MSG.QUERY.box", b"{}")) == []
+        await ask(sdk, "MAILBOX.DROP.box")
 
 
 @pytest.mark.parametrize("language", FETCH)
@@ -135,18 +133,18 @@ async def test_consume_without_a_group_is_given_each_message_once(sdk, language)
     assert seen == [b"stored", b"a", b"b"]
 
 
-async def test_consume_without_a_group_begins_again_on_a_new_connection(served, sdk):
+async def test_consume_without_a_group_begins_again_on_a_new_connection(hosted, sdk):
     await ask(sdk, "MAILBOX.CREATE", CREATE["go"])
     await ask(sdk, "MSG.SEND.box", b"a")
     for _ in range(2):
-        async with await RawClient.connect(("127.0.0.1", served.port), lang="go") as raw:
+        async with await hosted.raw(lang="go") as raw:
             seen = [decoded(await ask(raw, "MSG.FETCH.box", STATELESS["go"])) for _ in range(2)]
             assert seen == [[b"a"], []]
 
 
-async def test_a_query_before_the_first_fetch_is_answered_as_official_sdks_read(served):
+async def test_a_query_before_the_first_fetch_is_answered_as_official_sdks_read(hosted):
     for language, library in LIBRARIES.items():
-        async with await RawClient.connect(("127.0.0.1", served.port), lang=library) as raw:
+        async with await hosted.raw(lang=library) as raw:
             for create in (CREATE[language], WITHOUT_NAME[language]):
                 address = (await ask(raw, "MAILBOX.CREATE", create))["mail_address"]
                 await ask(raw, f"MSG.SEND.{address}", b"hello")
@@ -165,9 +163,9 @@ async def test_a_query_before_the_first_fetch_is_answered_as_official_sdks_read(
         ("go", b'{"name":"box"}'),
     ],
 )
-async def test_a_create_of_another_shape_is_no_sign_of_an_official_sdk(served, library, create):
+async def test_a_create_of_another_shape_is_no_sign_of_an_official_sdk(hosted, library, create):
     who = {"lang": library} if library else {}
-    async with await RawClient.connect(("127.0.0.1", served.port), **who) as raw:
+    async with await hosted.raw(**who) as raw:
         await ask(raw, "MAILBOX.CREATE", create)
         await ask(raw, "MSG.SEND.box", b"hello")
         [item] = (await ask(raw, "MSG.QUERY.box", b"{}"))["messages"]
@@ -232,16 +230,16 @@ async def test_a_fetch_whose_fields_are_null_is_not_one_of_an_official_sdk(sdk):
         assert (item["payload"], "encoding" in item) == ("hello", False)
 
 
-async def test_other_connections_get_what_they_read(served, sdk):
+async def test_other_connections_get_what_they_read(hosted, sdk):
     await ask(sdk, "MAILBOX.CREATE", CREATE["go"])
     await ask(sdk, "MSG.SEND.box", b"hello")
     await ask(sdk, "MSG.FETCH.box", FETCH["go"])
 
-    async with await RawClient.connect(("127.0.0.1", served.port)) as by_hand:
+    async with await hosted.raw() as by_hand:
         for verb in ("MSG.FETCH.box", "MSG.QUERY.box"):
             [item] = (await ask(by_hand, verb, b'{"deliver":"earliest"}'))["messages"]
             assert (item["payload"], "encoding" in item) == ("hello", False)
-    async with Mq9Client(served.url) as ours:
+    async with await hosted.client() as ours:
         assert [message.payload for message in await ours.fetch("box")] == [b"hello"]
 
 
@@ -263,12 +261,10 @@ async def test_a_request_gets_what_its_header_asks_for_whatever_is_known_of_its_
     ("option", "queried", "fetched"),
     [("auto", "hello", "aGVsbG8="), ("text", "hello", "hello"), ("base64", *["aGVsbG8="] * 2)],
 )
-async def test_the_server_may_be_told_how_bodies_are_written(tmp_path, option, queried, fetched):
-    async with (
-        Serving(tmp_path, "--memory", "--payload-encoding", option) as server,
-        await RawClient.connect(("127.0.0.1", server.port)) as raw,
-        Mq9Client(server.url) as ours,
-    ):
+async def test_the_server_may_be_told_how_bodies_are_written(open_hosted, option, queried, fetched):
+    hosted = await open_hosted(clock=SystemClock(), encoding=PayloadEncoding(option))
+    raw = await hosted.raw()
+    async with await hosted.client() as ours:
         await ask(raw, "MAILBOX.CREATE", CREATE["java"])
         await ask(raw, "MSG.SEND.box", b"hello")
         asked = (("QUERY", b"{}", queried), ("FETCH", FETCH["java"], fetched))

@@ -88,17 +88,6 @@ async def test_what_is_sent_before_the_client_is_let_in_waits_and_is_done(guarde
         assert b'"mail_address":"early"' in reply[-1]
 
 
-async def test_nothing_is_done_for_who_is_not_let_in(guarded):
-    async with await RawClient.open(guarded.server.address) as stranger:
-        stranger.send(
-            connect(user="ada", **{"pass": "wrong"})
-            + publish("$mq9.AI.MAILBOX.CREATE", b'{"name":"early"}')
-            + b"PING\r\n"
-        )
-        assert await stranger.ended() == [("-ERR", "'Authorization Violation'")]
-    assert (await guarded.broker.totals()).mailboxes == 0
-
-
 class TestAFloodOfWrongPasswords:
     """More of them than can be compared in a while."""
 
@@ -147,11 +136,6 @@ class TestAFloodOfWrongPasswords:
 
         assert await (await guarded.client("bob:builder@")).whoami() == "bob"
         assert guarded.server.connections == 1
-
-    async def test_is_refused_in_the_end(self, guarded, flood):
-        guessing = await flood(3)
-        for task in guessing:
-            assert await task == [("-ERR", "'Authorization Violation'")]
 
 
 async def test_every_token_is_compared_whichever_is_right(known, monkeypatch):

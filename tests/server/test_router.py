@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-import subscribed
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -17,8 +16,13 @@ from mq9.server import router as routers
 from mq9.server.router import Router
 from mq9.wire.subjects import matches
 
-SUBJECTS = subscribed.subjects(["a", "b", "c"], most=4)
-PATTERNS = subscribed.patterns(["a", "b", "c"], most=3)
+TOKENS = st.sampled_from(["a", "b", "c"])
+SUBJECTS = st.lists(TOKENS, min_size=1, max_size=4).map(".".join)
+PATTERNS = st.builds(
+    lambda head, rest: ".".join([*head, ">"] if rest else head),
+    st.lists(TOKENS | st.just("*"), min_size=1, max_size=3),
+    st.booleans(),
+) | st.just(">")
 
 
 @dataclass(eq=False)

@@ -52,17 +52,6 @@ async def test_it_says_where_it_listens_and_keeps_its_mail(tmp_path, serving):
     assert data.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.programs
-async def test_what_is_kept_in_memory_goes_with_it(serving):
-    async with serving("--memory") as server:
-        async with Mq9Client(server.url) as client:
-            await client.mailbox_create(name="inbox")
-        await asyncio.to_thread(server.kill)
-        await asyncio.to_thread(server.start)
-        async with Mq9Client(server.url) as client:
-            assert await client.mailbox_create(name="inbox") == "inbox"
-
-
 async def begun(client):
     """Return when the FETCH of the group `g` has been begun, which makes the group."""
     while not (await client.mailbox_status("inbox", group_name="g")).group.exists:
@@ -230,31 +219,6 @@ def test_an_option_that_makes_no_sense_is_named(options, told):
     code, line = refusal(*options, "--no-admin")
     assert code in {1, 2}
     assert told in line.replace("'", "")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("MQ9_PORT", "many"), ("MQ9_MAX_BYTES", "-1"), ("MQ9_LOG_LEVEL", "loud"), ("MQ9_DRAIN", "-1")],
-)
-def test_a_variable_that_makes_no_sense_is_named(monkeypatch, name, value):
-    monkeypatch.setenv(name, value)
-    done = CliRunner().invoke(app, ["serve", "--memory", "--no-admin"])
-    assert done.exit_code == 2
-    told = done.stderr.lower().replace("-", "_")
-    assert name.removeprefix("MQ9_").lower() in told
-
-
-@pytest.mark.programs
-async def test_every_limit_may_be_a_variable(serving):
-    environment = {"MQ9_MAX_MAILBOXES": "1", "MQ9_MAX_PAYLOAD": "10", "MQ9_MEMORY": "1"}
-    async with serving(environment=environment) as server, Mq9Client(server.url) as client:
-        await client.mailbox_create(name="one")
-        for attempt, told in (
-            (client.mailbox_create(name="two"), "max_mailboxes"),
-            (client.send("one", "x" * 11), "max_payload"),
-        ):
-            with pytest.raises(Exception, match=told):
-                await attempt
 
 
 @pytest.mark.programs
