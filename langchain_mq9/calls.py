@@ -10,10 +10,9 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -28,62 +27,33 @@ PATH = "mq9_path"  # in a run's configuration: that of the message which the run
 MESSAGE = "mq9_message"
 # In the metadata of a worker's checkpoints: the number of the turn that they were made in.
 TURN = "mq9_turn"
-_STEP = "mq9_step_id"  # in the configuration of a call: what tells it from others of its node
-_TOOL_CALL = "mq9_tool_call_id"  # in the configuration that a tool is given: the id of the call
-
+# In the configuration of a call: the ids of one step of its node, and of the model's tool call.
+_STEP = "mq9_step_id"
+_TOOL_CALL = "mq9_tool_call_id"
 
 send_hops: ContextVar[int | None] = ContextVar("send_hops", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
-    """What a call says beside its arguments.
-
-    Attributes:
-        consumer: Who fetches.
-        run: The name of the thread or run, which its parallel branches have in common.
-        thread_id: The LangGraph thread that it is made in; None outside of threads.
-        idempotency_id: Its id, the same when a thread that is resumed makes it again; None for a
-            call that cannot be told from others.
-        headers: What goes with each message that it sends.
-        task: The path of the message that the run works on, where that is known.
-        step: The step of the thread that it is made in; None outside of threads.
-        send_hops: How many names the path of what it sends may have; None for any number.
-        worked: The mailbox whose mail a worker takes, for a message of which it runs the graph;
-            None where no worker runs it.
-    """
-
-    consumer: str
-    run: str
-    thread_id: str | None = None
-    idempotency_id: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    task: tuple[str, ...] = ()
-    send_hops: int | None = None
-    step: Step | None = None
-    worked: str | None = None
-
-
 def thread_of(config: RunnableConfig) -> str | None:
-    """Return the LangGraph thread that a configuration is of; None for none."""
+    """Return the LangGraph thread of a configuration, if any."""
     thread = config.get("configurable", {}).get("thread_id")
     return None if thread is None else str(thread)
 
 
 def task_path(config: RunnableConfig) -> tuple[str, ...]:
-    """Return the path of the message that a run works on; empty where it is not known."""
+    """Return the path of the message that a run works on; empty if unknown."""
     return tuple(config.get("configurable", {}).get(PATH) or ())
 
 
 def worked_mailbox(config: RunnableConfig) -> str | None:
-    """Return the mailbox whose mail a worker runs the graph for; None where no worker does."""
+    """Return the mailbox whose worker runs the graph, if any."""
     key = config.get("metadata", {}).get(MESSAGE)
     return None if key is None else str(key).partition("/")[0]
 
 
 @contextmanager
 def hops_limited(most: int | None) -> Iterator[None]:
-    """Let the path of what is sent by calls inside have no more names; None for any number."""
+    """Limit how many names the path of messages sent inside may have; None for any number."""
     token = send_hops.set(most)
     try:
         yield
@@ -91,46 +61,27 @@ def hops_limited(most: int | None) -> Iterator[None]:
         send_hops.reset(token)
 
 
-def with_tool_call(config: RunnableConfig, tool_call_id: str | None) -> RunnableConfig:
-    """Return a configuration that says which of a model's tool calls is made with it."""
-    return _with(config, _TOOL_CALL, tool_call_id)
+def with_call(
+    config: RunnableConfig, *, tool_call: str | None = None, step: str | None = None
+) -> RunnableConfig:
+    """Return a configuration that names the model's tool call, or one step of a node."""
+    named = {_TOOL_CALL: tool_call, _STEP: step}
+    given = {key: value for key, value in named.items() if value is not None}
+    configurable = {**config.get("configurable", {}), **given}
+    return cast(RunnableConfig, {**config, "configurable": configurable}) if given else config
 
 
-def with_step_id(config: RunnableConfig, step_id: str | None) -> RunnableConfig:
-    """Return a configuration that says what of its node's questions is asked with it."""
-    return _with(config, _STEP, step_id)
-
-
-def _with(config: RunnableConfig, key: str, value: str | None) -> RunnableConfig:
-    if value is None:
-        return config
-    configurable = {**config.get("configurable", {}), key: value}
-    return cast(RunnableConfig, {**config, "configurable": configurable})
-
-
-def step_id_of(config: RunnableConfig) -> str | None:
-    """Return what tells a node's questions from others of the node; None for nothing."""
-    step_id: str | None = config.get("configurable", {}).get(_STEP)
-    return step_id
-
-
-def tool_call_of(config: RunnableConfig) -> str | None:
-    """Return the id of the model's tool call that is made; None for a call by other code."""
-    tool_call_id: str | None = config.get("configurable", {}).get(_TOOL_CALL)
-    return tool_call_id
+def _tool_call(config: RunnableConfig) -> str | None:
+    return config.get("configurable", {}).get(_TOOL_CALL)
 
 
 def idempotency_id(config: RunnableConfig) -> str | None:
     """Return the id of a tool call, the same when its thread is resumed and makes it again.
 
-    It is a digest of the thread, of the checkpoint namespace, which names the step that the call
-    belongs to, and of the tool call's own id, since some models count theirs from one in each step.
-
-    Returns:
-        The id; None outside of a graph's thread, and for a call without an id of its own.
+    Some models count their calls from one in each step, so the digest covers the step, too.
     """
     namespace = config.get("configurable", {}).get("checkpoint_ns")
-    parts = (thread_of(config), namespace, tool_call_of(config))
+    parts = (thread_of(config), namespace, _tool_call(config))
     if None in parts or not namespace:
         return None
     return f"call.{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
@@ -142,20 +93,15 @@ PROGRESS_OF = "progress-of"  # names the question that such a message belongs to
 
 
 def run_headers() -> dict[str, str]:
-    """Return the headers by which whoever reads a message continues the current run.
-
-    They are those of LangSmith's distributed tracing, ``langsmith-trace`` and ``baggage``; one that
-    is longer than a header of a message may be is left out. Outside of a traced run there are none.
-    """
+    """Return the headers of LangSmith's distributed tracing; none outside of a traced run."""
     if "langsmith.run_helpers" not in sys.modules:
         return {}  # nothing is traced, and importing it takes its time
     from langsmith.run_helpers import get_current_run_tree  # noqa: PLC0415  # see above
 
     run = get_current_run_tree()
-    if run is None:
-        return {}
-    found = run.to_headers()
-    return {name: value for name, value in found.items() if _fits(value)}
+    return (
+        {} if run is None else {name: one for name, one in run.to_headers().items() if _fits(one)}
+    )
 
 
 def _fits(value: str) -> bool:
@@ -170,13 +116,9 @@ _TOOL_NODE = "tools"  # what agents call theirs, to which they send each tool ca
 class Branches:
     """Numbers the tasks that use tools in one step of a graph.
 
-    The tasks of a step run at the same time: branches of ``Send``, nodes that follow on the same
-    one, subgraphs among them. When the next step begins, all of them have ended, so that tasks
-    which come one after the other have the same number, 0. A subgraph is a graph, too, and its
-    number one of the task that runs it.
-
-    A branch of ``Send`` has the number that it was sent as, which is the same after a crash.
-    Others are numbered in the order in which they first use a tool.
+    The tasks of a step run at the same time; when the next step begins, all of them have ended.
+    So consecutive tasks have the same number, 0. A branch of ``Send`` has the number that it was
+    sent as, also after a crash; others are numbered as they first use a tool.
 
     Usable from several threads.
     """
@@ -190,10 +132,6 @@ class Branches:
 
         Trailing zeros are left out: the first branch is not told apart from its graph. Nor are the
         tool calls of one message of a model, which an agent sends to its tool node one by one.
-
-        Args:
-            run: The thread or run, in which the namespaces of graphs are unique.
-            config: The configuration of the call.
         """
         configurable = config.get("configurable", {})
         checkpoints = configurable.get("checkpoint_map") or {}
@@ -223,11 +161,7 @@ class Branches:
 
 
 class _Step:
-    """The numbers of the tasks of one step of a graph.
-
-    Args:
-        checkpoint: The id of the checkpoint that the step began with.
-    """
+    """The numbers of the tasks of one step, which began with a checkpoint."""
 
     def __init__(self, checkpoint: str) -> None:
         self.checkpoint = checkpoint
@@ -235,19 +169,18 @@ class _Step:
         self._used: set[int] = set()
 
     def number(self, task: str, wanted: int | None) -> int:
-        """Return the number of a task: the wanted one, or else the next that no other has."""
-        found = self._tasks.get(task)
-        if found is None:
+        """Return the number of a task: the wanted one, or else the next free one."""
+        if task not in self._tasks:
             found = len(self._tasks) if wanted is None else wanted
             while found in self._used:
                 found += 1
             self._tasks[task] = found
             self._used.add(found)
-        return found
+        return self._tasks[task]
 
 
 def _number_of_send(config: RunnableConfig) -> int | None:
-    r"""Return which of the step's ``Send``\ s runs the task; None for none of them."""
+    """Return which ``Send`` of the step runs the task, if any."""
     match config.get("metadata", {}).get("langgraph_path"):
         case (trigger, int(number), *_) if trigger == _SENT:
             return number
@@ -257,51 +190,32 @@ def _number_of_send(config: RunnableConfig) -> int | None:
 def _is_sent_to_the_tool_node(config: RunnableConfig) -> bool:
     metadata = config.get("metadata", {})
     return (
-        tool_call_of(config) is not None
+        _tool_call(config) is not None
         and metadata.get("langgraph_node") == _TOOL_NODE
         and _SENT in metadata.get("langgraph_triggers", ())
     )
 
 
 def thread_mailbox(agent: str, thread_id: str) -> str:
-    """Return the address of the private mailbox of an agent's thread.
+    """Return the private mailbox of an agent's thread, the same in every process of this user.
 
-    It is the same in every process of this user, so that a thread that is resumed elsewhere finds
-    its answers, and nobody without the key of the user's agents can guess it.
-
-    Args:
-        agent: The name of the agent that the tools act as.
-        thread_id: The ``thread_id`` of the configuration that the graph runs with.
-
-    Raises:
-        InvalidRequest: The key of this user's agents cannot be used; see ``MQ9_AGENT_KEY``.
+    Only processes with the key of the user's agents can derive it.
     """
     return f"thread.{code(agent_key(), 'thread mailbox', agent, thread_id)}"
 
 
 def thread_step(agent: str, config: RunnableConfig) -> Step | None:
-    """Return the step of an agent's thread that a configuration is of.
+    """Return the step of an agent's thread, the same when it is repeated; None without a thread.
 
-    It is the same when the step is taken again, in any process of this user: LangGraph names a step
-    in the checkpoint namespace. Its questions are answered in one mailbox of the thread, apart from
-    the one whose mail the model reads.
-
-    Args:
-        agent: The name of the agent.
-        config: The configuration of a node; or of a tool call in it, or one with a step id, which
-            are steps of their own.
-
-    Returns:
-        The step; None outside of a graph's thread.
-
-    Raises:
-        InvalidRequest: The key of this user's agents cannot be used; see ``MQ9_AGENT_KEY``.
+    LangGraph names a step in the checkpoint namespace. A tool call in it, and a step id, are steps
+    of their own. The answers come to a mailbox apart from the one whose mail the model reads.
     """
-    thread, namespace = thread_of(config), config.get("configurable", {}).get("checkpoint_ns")
+    configurable = config.get("configurable", {})
+    thread, namespace = thread_of(config), configurable.get("checkpoint_ns")
     if thread is None or not namespace:
         return None
     key = agent_key()
-    parts = [thread, namespace, tool_call_of(config), step_id_of(config)]
+    parts = [thread, namespace, _tool_call(config), configurable.get(_STEP)]
     return Step(
         secret=code(key, "step", agent, json.dumps(parts)),
         mail_address=f"asked.{code(key, 'asked mailbox', agent, thread)}",
@@ -315,14 +229,8 @@ _BRANCH = "#"  # before the number of a branch
 class ConsumerNames:
     """Names a consumer for each LangGraph thread, or for each run of a graph without a thread.
 
-    A run that is repeated in its thread is the same consumer, and gets what it had not acked. Its
-    parallel branches are consumers of their own, but for the first, so that each gets other
-    messages.
-
-    Args:
-        agent: The agent, with whose name those of its consumers begin.
-        run_ended: A method that is told the name of a run without a thread when that has ended,
-            which nothing can resume; from any thread. Its object is not kept alive.
+    A run that is repeated in its thread is the same consumer, and gets the messages that it has not
+    acked. Its parallel branches, except the first, are further consumers.
     """
 
     def __init__(self, agent: str | None, run_ended: Callable[[str], None]) -> None:
@@ -334,10 +242,7 @@ class ConsumerNames:
         self._process = os.getpid()
 
     def current(self, config: RunnableConfig) -> tuple[str, str]:
-        """Return the name of the consumer that a tool is called by, and that of its thread or run.
-
-        The latter is the same for all branches, whose names begin with it.
-        """
+        """Return the name of the consumer, and its beginning that all branches of the run share."""
         thread = thread_of(config)
         run = self._named(self._run() if thread is None else thread)
         numbers = self._branches.current(run, config)
@@ -352,7 +257,7 @@ class ConsumerNames:
         return name
 
     def _run(self) -> str:
-        """Return a name for the current run of a graph, or else for this process."""
+        """Name the current run of a graph, or else this process."""
         run = _stream_writer()
         if run is not None:
             if run not in self._runs:
@@ -366,10 +271,7 @@ class ConsumerNames:
 
 
 def _stream_writer() -> Any:
-    """Return what is made anew for each run of a graph and is the same throughout it, if one runs.
-
-    What runs a graph has loaded LangGraph, which takes its time.
-    """
+    """Return LangGraph's stream writer, of which each run of a graph has its own, if one runs."""
     if "langgraph.runtime" not in sys.modules:
         return None
     from langgraph.runtime import get_runtime  # noqa: PLC0415  # see above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -13,7 +14,6 @@ from langchain_mq9.inbox import (
     DEFAULT_MAX_MESSAGES,
     Inbox,
     InboxMode,
-    Shown,
     of_this_turn,
 )
 
@@ -24,7 +24,7 @@ State = Mapping[str, Any]
 
 
 class InboxHooks:
-    """Does for ``create_react_agent`` what ``InboxMiddleware`` does for ``create_agent``.
+    """The hooks of ``create_react_agent`` that do the work of ``InboxMiddleware``.
 
     ::
 
@@ -36,14 +36,14 @@ class InboxHooks:
             post_model_hook=hooks.post_model_hook,
         )
 
-    The post-model hook confirms what the turn was shown, and is needed with ``mode="messages"``.
-    A turn that fails does not give its mail back: the next one of its thread goes on with it, and
-    others get it when the leases have ended.
+    The post-model hook confirms the mail of the turn, and is needed with ``mode="messages"``. A
+    failed turn does not give its mail back: the next one of its thread goes on with it, and others
+    get it when the leases have ended.
 
     Args:
         toolkit: The agent's tools; it belongs to an agent, and need not be given to the model.
         mode: ``notice`` or ``messages``; see ``InboxMiddleware``.
-        max_chars: How many characters of bodies one turn may be shown, at least 100.
+        max_chars: How many characters of bodies one turn may be shown, 100 to 10 000 000.
         max_messages: How many messages one turn may be shown, 1 to 100.
 
     Attributes:
@@ -51,7 +51,7 @@ class InboxHooks:
         post_model_hook: Confirms it when the model has answered without calling a tool.
 
     Raises:
-        InvalidRequest: An argument is not what it must be, or the toolkit belongs to no agent.
+        InvalidRequest: An argument is invalid, or the toolkit belongs to no agent.
     """
 
     def __init__(
@@ -71,41 +71,32 @@ class InboxHooks:
         )
 
     def _before(self, state: State, config: RunnableConfig) -> dict[str, Any]:
-        messages: list[BaseMessage] = state["messages"]
-        if self._inbox.mode == "notice":
-            return _noticing(messages, self._inbox.run(self._inbox.notice, config, None))
-        held = of_this_turn(messages)
-        shown = self._inbox.run(
-            lambda caller: self._inbox.take(caller, messages, held), config, Shown([], held)
-        )
-        return {"messages": shown.messages}
+        inbox, messages = self._inbox, state["messages"]
+        if inbox.mode == "notice":
+            return _noticing(messages, inbox.run(config, inbox.notice, None))
+        return {
+            "messages": inbox.run(config, *inbox.taking(messages, of_this_turn(messages))).messages
+        }
 
     async def _abefore(self, state: State, config: RunnableConfig) -> dict[str, Any]:
-        messages: list[BaseMessage] = state["messages"]
-        if self._inbox.mode == "notice":
-            return _noticing(messages, await self._inbox.arun(self._inbox.notice, config, None))
-        held = of_this_turn(messages)
-        shown = await self._inbox.arun(
-            lambda caller: self._inbox.take(caller, messages, held), config, Shown([], held)
-        )
+        inbox, messages = self._inbox, state["messages"]
+        if inbox.mode == "notice":
+            return _noticing(messages, await inbox.arun(config, inbox.notice, None))
+        shown = await inbox.arun(config, *inbox.taking(messages, of_this_turn(messages)))
         return {"messages": shown.messages}
 
     def _after(self, state: State, config: RunnableConfig) -> dict[str, Any]:
-        messages: list[BaseMessage] = state["messages"]
-        held = _held_at_the_end(messages)
-        if held:
-            self._inbox.run(
-                lambda caller: self._inbox.confirm(caller, messages, held), config, None
-            )
+        messages = state["messages"]
+        if held := _held_at_the_end(messages):
+            confirm = partial(self._inbox.confirm, conversation=messages, held=held)
+            self._inbox.run(config, confirm, None)
         return {}
 
     async def _aafter(self, state: State, config: RunnableConfig) -> dict[str, Any]:
-        messages: list[BaseMessage] = state["messages"]
-        held = _held_at_the_end(messages)
-        if held:
-            await self._inbox.arun(
-                lambda caller: self._inbox.confirm(caller, messages, held), config, None
-            )
+        messages = state["messages"]
+        if held := _held_at_the_end(messages):
+            confirm = partial(self._inbox.confirm, conversation=messages, held=held)
+            await self._inbox.arun(config, confirm, None)
         return {}
 
 

@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import orjson
@@ -33,27 +34,16 @@ _LOOK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class MailWaiting:
-    """What waits in one mailbox.
-
-    Attributes:
-        mail_address: The mailbox.
-        unread: How much can be delivered now.
-        is_all: Whether that is everything that is stored there.
-    """
+class _MailWaiting:
+    """The unread mail of one mailbox."""
 
     mail_address: str
     unread: Unread
-    is_all: bool
+    is_all: bool  # whether nothing else is stored there
 
 
-async def waiting_for(caller: Caller) -> list[MailWaiting]:
-    """Return what waits for an agent, in the thread that calls and in its own mailbox.
-
-    Raises:
-        InvalidRequest: The tools belong to no agent.
-        Mq9Error: The broker cannot tell.
-    """
+async def _waiting_for(caller: Caller) -> list[_MailWaiting]:
+    """Return the unread mail of an agent, in the thread that calls and in its own mailbox."""
     group = caller.require_identity().mail_address
     found = []
     for address in caller.inboxes:
@@ -63,21 +53,16 @@ async def waiting_for(caller: Caller) -> list[MailWaiting]:
             continue
         if status.group is not None:
             pending = status.group.pending
-            found.append(MailWaiting(address, pending, pending.total == status.stored))
+            found.append(_MailWaiting(address, pending, pending.total == status.stored))
     return found
 
 
 async def unread_of(caller: Caller) -> Unread:
-    """Return how much waits for an agent, in the thread that calls and in its own mailbox.
-
-    Raises:
-        InvalidRequest: The tools belong to no agent.
-        Mq9Error: The broker cannot tell.
-    """
-    return total(await waiting_for(caller))
+    """Return how much waits for an agent, in the thread that calls and in its own mailbox."""
+    return _total(await _waiting_for(caller))
 
 
-def total(waiting: Iterable[MailWaiting]) -> Unread:
+def _total(waiting: Iterable[_MailWaiting]) -> Unread:
     """Return how much waits in some mailboxes together."""
     found = [one.unread for one in waiting]
     return Unread(
@@ -87,12 +72,8 @@ def total(waiting: Iterable[MailWaiting]) -> Unread:
     )
 
 
-async def senders_of(caller: Caller, waiting: MailWaiting) -> list[str]:
-    """Return who sent the newest of what waits in a mailbox, the latest first.
-
-    Raises:
-        Mq9Error: The broker cannot tell.
-    """
+async def _senders_of(caller: Caller, waiting: _MailWaiting) -> list[str]:
+    """Return the senders of the newest unread mail in a mailbox, the latest first."""
     if not waiting.unread.total:
         return []
     newest = await caller.client.query(
@@ -148,38 +129,24 @@ _LONGEST_SENDER = 40  # characters
 
 
 class _Notice(Result):
-    """What a model is told of unread mail; ``unread`` says how much there is."""
+    """A notice of unread mail; ``unread`` says how much there is."""
 
     untrusted_senders: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What came of a look into the inbox.
+    """Changes of a conversation by its inbox."""
 
-    Attributes:
-        messages: What is to be put into the conversation, or replaced in it by its id.
-        held: The ids of the mail that is to be confirmed when the turn has ended.
-    """
-
-    messages: list[AnyMessage]
-    held: list[str]
+    messages: list[AnyMessage]  # new ones, or replacements by id
+    held: list[str]  # the ids of the mail that the end of the turn confirms
 
 
 class Inbox:
     """The inbox of an agent, for models that do not have to fetch from it themselves.
 
-    Each mail stands in the conversation as a message whose id tells its mailbox and number, so
-    that it stands there once, however often it is delivered.
-
-    Args:
-        toolkit: The agent's tools.
-        mode: ``notice`` tells how much there is and from whom; ``messages`` shows the mail itself.
-        max_chars: How many characters of bodies one turn may be shown, 100 to 10 000 000.
-        max_messages: How many messages one turn may be shown, 1 to 100.
-
-    Raises:
-        InvalidRequest: An argument is not what it must be, or the tools belong to no agent.
+    The id of each mail in the conversation names its mailbox and number, so that it stands there
+    once, however often it is delivered.
     """
 
     def __init__(
@@ -200,16 +167,16 @@ class Inbox:
         self._max_messages = checks.whole(1, _MOST_MESSAGES)("max_messages", max_messages)
 
     def run(
-        self, work: Callable[[Caller], Coroutine[Any, Any, T]], config: RunnableConfig, failed: T
+        self, config: RunnableConfig, work: Callable[[Caller], Coroutine[Any, Any, T]], failed: T
     ) -> T:
-        """Do some work with the inbox; where it fails, log why and return ``failed``."""
+        """Use the inbox. If that fails, log why and return ``failed``."""
         try:
             return self.session.run(work, config)
         except Mq9Error as error:
             return _logged(error, failed)
 
     async def arun(
-        self, work: Callable[[Caller], Coroutine[Any, Any, T]], config: RunnableConfig, failed: T
+        self, config: RunnableConfig, work: Callable[[Caller], Coroutine[Any, Any, T]], failed: T
     ) -> T:
         """Do the same in async code."""
         try:
@@ -217,30 +184,31 @@ class Inbox:
         except Mq9Error as error:
             return _logged(error, failed)
 
+    def taking(
+        self, conversation: Sequence[BaseMessage], held: list[str]
+    ) -> tuple[Callable[[Caller], Coroutine[Any, Any, Shown]], Shown]:
+        """Return the last arguments of ``run`` to take mail, given the ids of the held mail."""
+        return partial(self._take, conversation=conversation, held=held), Shown([], held)
+
     async def notice(self, caller: Caller) -> HumanMessage | None:
-        """Return a line that tells what waits; None when nothing does."""
+        """Return a line about the unread mail, if there is any."""
         await caller.ensure_mailbox()
-        found = await waiting_for(caller)
-        line = unread_line(total(found), caller)
+        found = await _waiting_for(caller)
+        line = unread_line(_total(found), caller)
         if line is None:
             return None
-        senders = [name for one in found for name in await senders_of(caller, one)]
+        senders = [name for one in found for name in await _senders_of(caller, one)]
         names = [_shortened(name) for name in dict.fromkeys(senders)]
         told = _Notice(unread=line, untrusted_senders=names[:_MOST_SENDERS] or None)
         return HumanMessage(f"Your mailbox, at this moment: {told.content()}")
 
-    async def take(
+    async def _take(
         self, caller: Caller, conversation: Sequence[BaseMessage], held: Sequence[str]
     ) -> Shown:
-        """Take unread mail, as far as the turn may be shown more.
+        """Take unread mail until the turn has been shown its limit.
 
-        What others have taken meanwhile is withdrawn. What an earlier turn was shown has been dealt
-        with, and is confirmed once more; what this turn has given back is left to others.
-
-        Args:
-            caller: The agent.
-            conversation: What the model has seen so far.
-            held: The ids of the mail that this turn was shown already.
+        Mail that others have taken in the meantime is withdrawn. Mail of earlier turns is confirmed
+        once more. What this turn has given back is left to others.
         """
         await caller.ensure_mailbox()
         seen = {str(one.id): str(one.content) for one in conversation if _is_mail(one.id)}
@@ -252,7 +220,8 @@ class Inbox:
             for id_, text in seen.items()
             if text != _WITHDRAWN and _place(id_) not in still_due
         }
-        lost = {_base(id_): id_ for id_ in await self._lost(caller, held)}
+        extended = set(await _ack(caller, held, outcome="more_time"))
+        lost = {_base(id_): id_ for id_ in held if _place(id_) not in extended}
         used = sum(_body_length(seen.get(id_, "")) for id_ in held)
         new: list[AnyMessage] = []
         for _ in range(_MOST_FETCHES):
@@ -276,7 +245,10 @@ class Inbox:
                     returned.append(base)
                 else:
                     text = _written(caller, result.mail_address, view)
-                    new.append(HumanMessage(text, id=_fresh(base, seen)))
+                    id_ = base
+                    while id_ in seen:  # it was withdrawn before
+                        id_ += _AGAIN
+                    new.append(HumanMessage(text, id=id_))
                     used += len(view.untrusted_content)
             await _ack(caller, confirmed)
             await _ack(caller, refused, outcome="give_back", seconds=_DECLINED_S)
@@ -290,24 +262,13 @@ class Inbox:
     async def confirm(
         self, caller: Caller, conversation: Sequence[BaseMessage], held: Sequence[str]
     ) -> None:
-        """Confirm the mail of a turn, except what the model has given back.
-
-        Args:
-            caller: The agent.
-            conversation: What the model has seen, and what it said at last.
-            held: The ids of the mail that the turn was shown.
-        """
+        """Confirm the mail of a turn, except what the model has given back."""
         given_back = set(_given_back(_this_turn(conversation[:-1])))
         await _ack(caller, [id_ for id_ in held if _place(id_) not in given_back])
 
     async def give_back(self, caller: Caller, held: Sequence[str]) -> None:
         """Give back the mail of a turn that has failed."""
         await _ack(caller, held, outcome="give_back")
-
-    async def _lost(self, caller: Caller, held: Sequence[str]) -> list[str]:
-        """Hold for longer what is held, and return what no longer is."""
-        extended = set(await _ack(caller, held, outcome="more_time"))
-        return [id_ for id_ in held if _place(id_) not in extended]
 
 
 def of_this_turn(conversation: Sequence[BaseMessage]) -> list[str]:
@@ -333,27 +294,14 @@ def _is_mail(id_: str | None) -> bool:
 
 
 def _base(id_: str) -> str:
-    """Return the id of a mail without what tells that it was withdrawn before."""
+    """Return the id of a mail without the marks of earlier withdrawals."""
     return id_.replace(_AGAIN, "")
-
-
-def _fresh(base: str, seen: Iterable[str]) -> str:
-    """Return an id of a mail that no message in the conversation has."""
-    known = set(seen)
-    while base in known:
-        base += _AGAIN
-    return base
 
 
 def _place(id_: str) -> tuple[str, int]:
     """Return the mailbox and the number in the id of a mail."""
     _, address, msg_id, _ = id_.split(":", 3)
     return address, int(msg_id)
-
-
-def _unnamed(caller: Caller) -> Caller:
-    """Return a caller whose results speak of all tools, since the agent need not have any."""
-    return replace(caller, tools=ToolNames())
 
 
 async def _fetch(
@@ -363,19 +311,21 @@ async def _fetch(
         num_msgs=most, wait_seconds=0, max_chars=max_chars, new_only=new_only
     )
     try:
-        return await _FETCH.function(_unnamed(caller), arguments)
+        # The results name all tools: the agent need not have any.
+        return await _FETCH.function(replace(caller, tools=ToolNames()), arguments)
     except MailboxNotFound:
         caller.require_identity().has_mailbox = False  # if it is its own, it is made again
         raise
 
 
-Outcome = Literal["done", "give_back", "more_time"]
-
-
 async def _ack(
-    caller: Caller, ids: Sequence[str], *, outcome: Outcome = "done", seconds: int | None = None
+    caller: Caller,
+    ids: Sequence[str],
+    *,
+    outcome: Literal["done", "give_back", "more_time"] = "done",
+    seconds: int | None = None,
 ) -> list[tuple[str, int]]:
-    """Confirm mail, or say what else becomes of it; return of which it could be said."""
+    """Confirm mail, give it back or hold it longer; return the mail for which that succeeded."""
     by_mailbox: dict[str, list[int]] = defaultdict(list)
     for address, msg_id in map(_place, ids):
         by_mailbox[address].append(msg_id)
@@ -384,14 +334,14 @@ async def _ack(
         arguments = AckArguments(
             msg_id=msg_ids, mail_address=address, outcome=outcome, seconds=seconds
         )
-        result = await _ACK.function(_unnamed(caller), arguments)
+        result = await _ACK.function(replace(caller, tools=ToolNames()), arguments)
         listed = result.acked or result.given_back or result.extended or []
         done += [(address, msg_id) for msg_id in listed]
     return done
 
 
 def _written(caller: Caller, address: str, view: MessageView) -> str:
-    """Return a mail as the model is shown it."""
+    """Return a mail as text for the model."""
     if view.cut is not None:
         how = caller.tools.text(_REST)
         rest = how.format(address=address, msg_id=view.msg_id, chars=view.cut.of)
@@ -401,7 +351,7 @@ def _written(caller: Caller, address: str, view: MessageView) -> str:
 
 
 def _body_length(text: str) -> int:
-    """Return how many characters the body has in a mail that a model was shown."""
+    """Return how many characters the body of a shown mail has."""
     try:
         return len(json.loads(text.partition("\n")[2])["untrusted_content"])
     except (ValueError, KeyError):
@@ -409,7 +359,7 @@ def _body_length(text: str) -> int:
 
 
 def _given_back(conversation: Sequence[BaseMessage]) -> Iterable[tuple[str, int]]:
-    """Return what the model gave back itself, by mailbox and number."""
+    """Return the mail that the model itself gave back, by mailbox and number."""
     for message in conversation:
         if isinstance(message, ToolMessage) and message.name == ack_messages.name:
             try:

@@ -20,6 +20,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 from langchain.agents.middleware import (
@@ -58,44 +59,37 @@ if TYPE_CHECKING:
 
 __all__ = ["InboxMiddleware", "SendLimitExceeded", "SendLimitMiddleware"]
 
-Answer = ModelResponse[Any] | AIMessage
-Held = Sequence[str]
-
 
 class InboxState(AgentState[Any]):
-    """What ``InboxMiddleware`` keeps in the state of an agent.
+    """The state of an agent with ``InboxMiddleware``."""
 
-    Attributes:
-        mq9_held: The ids of the messages that show mail which is not confirmed yet.
-    """
-
-    mq9_held: NotRequired[Annotated[list[str], PrivateStateAttr]]
+    mq9_held: NotRequired[Annotated[list[str], PrivateStateAttr]]  # ids of unconfirmed mail
 
 
 class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
     """Puts unread mail before the model, so that it does not have to look for it.
 
-    With ``mode="notice"`` each call of the model ends with a line that tells how much waits and
+    With ``mode="notice"`` each call of the model ends with a line that says how much waits and
     from whom; it does not stay in the conversation. With ``mode="messages"`` the mail itself is put
-    into the conversation, marked as what others wrote. It is leased meanwhile, confirmed when the
-    agent has answered, and given back when the model or a tool raises an error. What is given
-    back, and what a killed process held, is delivered again. A message that the model has given
-    back with ``ack_messages`` is left so.
+    into the conversation, marked as written by others. It is leased, confirmed when the agent has
+    answered, and given back when the model or a tool raises an error. Mail that was given back, or
+    held by a killed process, is delivered again. A message that the model has given back with
+    ``ack_messages`` is left so.
 
-    Where the broker cannot be reached, that is logged, and the agent goes on without its mail.
+    If the broker cannot be reached, that is logged, and the agent goes on without its mail.
 
-    List it before middleware that repeats failed calls, as the error of a call that is repeated
+    List it before middleware that repeats failed calls: the error of a call that is repeated
     outside of it gives the mail back, too.
 
     Args:
         toolkit: The agent's tools; it belongs to an agent, and need not be given to the model.
         mode: ``notice`` or ``messages``.
-        max_chars: How many characters of bodies one turn may be shown, at least 100. What does not
-            fit stays unread; a single body that is longer is cut.
+        max_chars: How many characters of bodies one turn may be shown, 100 to 10 000 000. More
+            stays unread; a single body that is longer is cut.
         max_messages: How many messages one turn may be shown, 1 to 100.
 
     Raises:
-        InvalidRequest: An argument is not what it must be, or the toolkit belongs to no agent.
+        InvalidRequest: An argument is invalid, or the toolkit belongs to no agent.
     """
 
     state_schema = InboxState
@@ -115,13 +109,8 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         """Put new mail into the conversation."""
         if self._inbox.mode == "notice":
             return None
-        held = state.get("mq9_held", [])
-        shown = self._inbox.run(
-            lambda caller: self._inbox.take(caller, state["messages"], held),
-            get_config(),
-            Shown([], held),
-        )
-        return _update(shown, held)
+        work = self._inbox.taking(state["messages"], _held(state))
+        return _update(state, self._inbox.run(get_config(), *work))
 
     async def abefore_model(
         self, state: InboxState, runtime: Runtime[Any]
@@ -129,21 +118,16 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         """Put new mail into the conversation."""
         if self._inbox.mode == "notice":
             return None
-        held = state.get("mq9_held", [])
-        shown = await self._inbox.arun(
-            lambda caller: self._inbox.take(caller, state["messages"], held),
-            get_config(),
-            Shown([], held),
-        )
-        return _update(shown, held)
+        work = self._inbox.taking(state["messages"], _held(state))
+        return _update(state, await self._inbox.arun(get_config(), *work))
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
-        """Tell the model what waits, or give the mail back when it fails."""
+        """Tell the model of unread mail, or give the mail back when it fails."""
         config = get_config()
         if self._inbox.mode == "notice":
-            return handler(_noticing(request, self._inbox.run(self._inbox.notice, config, None)))
+            return handler(_noticing(request, self._inbox.run(config, self._inbox.notice, None)))
         with self._given_back(request.state, config):
             return handler(request)
 
@@ -152,10 +136,10 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
-        """Tell the model what waits, or give the mail back when it fails."""
+        """Tell the model of unread mail, or give the mail back when it fails."""
         config = get_config()
         if self._inbox.mode == "notice":
-            notice = await self._inbox.arun(self._inbox.notice, config, None)
+            notice = await self._inbox.arun(config, self._inbox.notice, None)
             return await handler(_noticing(request, notice))
         async with self._agiven_back(request.state, config):
             return await handler(request)
@@ -180,51 +164,48 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
 
     def after_agent(self, state: InboxState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Confirm the mail of the turn."""
-        held = state.get("mq9_held", [])
-        if not held:
+        if not (held := _held(state)):
             return None
-        self._inbox.run(
-            lambda caller: self._inbox.confirm(caller, state["messages"], held), get_config(), None
-        )
+        confirm = partial(self._inbox.confirm, conversation=state["messages"], held=held)
+        self._inbox.run(get_config(), confirm, None)
         return {"mq9_held": []}
 
     async def aafter_agent(self, state: InboxState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Confirm the mail of the turn."""
-        held = state.get("mq9_held", [])
-        if not held:
+        if not (held := _held(state)):
             return None
-        await self._inbox.arun(
-            lambda caller: self._inbox.confirm(caller, state["messages"], held), get_config(), None
-        )
+        confirm = partial(self._inbox.confirm, conversation=state["messages"], held=held)
+        await self._inbox.arun(get_config(), confirm, None)
         return {"mq9_held": []}
 
     @contextmanager
     def _given_back(self, state: Any, config: RunnableConfig) -> Iterator[None]:
-        """Give back what the turn holds when what is done inside fails."""
+        """Give back the mail of the turn if the block fails."""
         try:
             yield
         except GraphBubbleUp:
             raise  # the run is interrupted, and goes on later
         except BaseException:
-            held = state.get("mq9_held", [])
-            self._inbox.run(lambda caller: self._inbox.give_back(caller, held), config, None)
+            self._inbox.run(config, partial(self._inbox.give_back, held=_held(state)), None)
             raise
 
     @asynccontextmanager
     async def _agiven_back(self, state: Any, config: RunnableConfig) -> AsyncIterator[None]:
-        """Do the same in async code."""
         try:
             yield
         except GraphBubbleUp:
             raise
         except BaseException:
-            held = state.get("mq9_held", [])
-            await self._inbox.arun(lambda caller: self._inbox.give_back(caller, held), config, None)
+            await self._inbox.arun(config, partial(self._inbox.give_back, held=_held(state)), None)
             raise
 
 
-def _update(shown: Shown, held: Held) -> dict[str, Any] | None:
-    if not shown.messages and shown.held == held:
+def _held(state: InboxState) -> list[str]:
+    return state.get("mq9_held", [])
+
+
+def _update(state: InboxState, shown: Shown) -> dict[str, Any] | None:
+    if not shown.messages and shown.held == _held(state):
         return None
     return {"messages": shown.messages, "mq9_held": shown.held}
 
@@ -247,14 +228,10 @@ class SendLimitExceeded(Exception):  # named as the errors of mq9 are
 
 
 class SendLimitState(AgentState[Any]):
-    """What ``SendLimitMiddleware`` keeps in the state of an agent.
+    """The state of an agent with ``SendLimitMiddleware``."""
 
-    Attributes:
-        mq9_sent: How much the thread has sent.
-        mq9_sent_in_run: How much the run has sent, by recipient.
-    """
-
-    mq9_sent: NotRequired[Annotated[int, PrivateStateAttr]]
+    mq9_sent: NotRequired[Annotated[int, PrivateStateAttr]]  # by the thread
+    # By the run, to each recipient.
     mq9_sent_in_run: NotRequired[Annotated[dict[str, int], UntrackedValue, PrivateStateAttr]]
 
 
@@ -316,7 +293,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
 
     @hook_config(can_jump_to=["end"])
     def after_model(self, state: SendLimitState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Count what the model wants to send, and answer what exceeds a limit in its place."""
+        """Count the calls of the model that send, and answer those that exceed a limit."""
         said = next(
             (one for one in reversed(state["messages"]) if isinstance(one, AIMessage)), None
         )
@@ -334,25 +311,19 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
                 in_run[recipient] += 1
             else:
                 refused[call["id"]] = exceeded
+        counts = {"mq9_sent": in_thread, "mq9_sent_in_run": dict(in_run)}
         if not refused:
-            return {"mq9_sent": in_thread, "mq9_sent_in_run": dict(in_run)} if calls else None
+            return counts if calls else None
         first = next(iter(refused.values()))
         if self._exit_behavior == "error":
             raise SendLimitExceeded(first)
         if self._exit_behavior == "end":
-            answers = [
-                _answer(call, refused.get(call["id"], "Not carried out: the run has ended."))
-                for call in calls
-            ]
-            # Nothing of this is carried out, so the counts stay as they are.
+            ended = "Not carried out: the run has ended."
+            answers = [_answer(call, refused.get(call["id"], ended)) for call in calls]
+            # No call is carried out, so the counts stay as they are.
             return {"jump_to": "end", "messages": [*answers, AIMessage(first)]}
-        return {
-            "mq9_sent": in_thread,
-            "mq9_sent_in_run": dict(in_run),
-            "messages": [
-                _answer(call, refused[call["id"]]) for call in calls if call["id"] in refused
-            ],
-        }
+        answers = [_answer(call, refused[call["id"]]) for call in calls if call["id"] in refused]
+        return {**counts, "messages": answers}
 
     @hook_config(can_jump_to=["end"])
     async def aafter_model(
@@ -366,7 +337,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]],
     ) -> ToolMessage | Command[Any]:
-        """Let a tool send nothing that would have passed through too many agents."""
+        """Limit the path of messages that a tool sends."""
         with hops_limited(self._max_hops):
             return handler(request)
 
@@ -375,22 +346,24 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
-        """Do the same in async code."""
+        """Limit the path of messages that a tool sends."""
         with hops_limited(self._max_hops):
             return await handler(request)
 
     def _exceeded(self, in_thread: int, in_run: Counter[str], recipient: str) -> str | None:
-        """Say which limit one more message would exceed; None for none."""
-        sent = in_run.total()
-        if self._run_limit is not None and sent >= self._run_limit:
-            return f"Not sent: this run may send {self._run_limit}, and has. {_ADVICE}"
-        if self._thread_limit is not None and in_thread >= self._thread_limit:
-            return f"Not sent: this conversation may send {self._thread_limit}, and has. {_ADVICE}"
-        if self._per_recipient is not None and in_run[recipient] >= self._per_recipient:
-            return (
-                f"Not sent: this run may send {self._per_recipient} to one recipient, and has to "
-                f"this one. {_ADVICE}"
-            )
+        """Return the message about the first limit that one more message would exceed, if any."""
+        for limit, sent, who, whom in (
+            (self._run_limit, in_run.total(), "run", ", and has"),
+            (self._thread_limit, in_thread, "conversation", ", and has"),
+            (
+                self._per_recipient,
+                in_run[recipient],
+                "run",
+                " to one recipient, and has to this one",
+            ),
+        ):
+            if limit is not None and sent >= limit:
+                return f"Not sent: this {who} may send {limit}{whom}. {_ADVICE}"
         return None
 
 

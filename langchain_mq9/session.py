@@ -1,4 +1,4 @@
-"""What the tools of one agent share: its identity, its limits, its connection, what it fetched."""
+"""The identity, limits and connection that the tools of one agent share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack
 from langchain_core.runnables import RunnableConfig
 
 from langchain_mq9.calls import (
-    CallContext,
     ConsumerNames,
     idempotency_id,
     run_headers,
@@ -45,8 +44,7 @@ from mq9.operations.tool_names import ToolNames
 from mq9.protocol import checks, requests
 
 
-def toolkit_closed() -> NotConnected:
-    """Return the error of a call after the toolkit was closed."""
+def _toolkit_closed() -> NotConnected:
     return NotConnected("the toolkit is closed")
 
 
@@ -54,16 +52,7 @@ class ToolConnection:
     """A client on a background thread, connected when it is first used.
 
     An event loop that has entered has another one, which is closed there. A forked child connects
-    anew. Usable from several threads and event loops at once.
-
-    Args:
-        make_client: Makes a client that is not connected yet.
-
-    Attributes:
-        is_closed: Whether it was closed.
-
-    Raises:
-        Mq9Error: No client can be made.
+    again. Usable from several threads and event loops at once.
     """
 
     def __init__(self, make_client: Callable[[], Mq9Client]) -> None:
@@ -76,40 +65,25 @@ class ToolConnection:
         self.is_closed = False
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the background loop, and block until it is done.
-
-        Raises:
-            NotConnected: The connection is closed, or was closed during the call.
-        """
+        """Run a coroutine on the background loop, and block; ``NotConnected`` once it is closed."""
         self._forget_parents_client()
         try:
             return self._portal.call(work)
         except Stopped:
-            raise toolkit_closed() from None
+            raise _toolkit_closed() from None
 
     async def await_(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the background loop, awaited on any other.
-
-        Raises:
-            NotConnected: The connection is closed, or was closed during the call.
-        """
+        """Run a coroutine on the background loop, awaited on any other."""
         self._forget_parents_client()
         try:
             return await self._portal.await_(work)
         except Stopped:
-            raise toolkit_closed() from None
+            raise _toolkit_closed() from None
 
     async def client_here(self, known: Mq9Client | None) -> Mq9Client | None:
-        """Return a client for the running event loop, connected.
+        """Return a connected client for the running event loop.
 
-        Args:
-            known: The client that ``client`` returned last.
-
-        Returns:
-            None where this loop has none, or ``client`` would return another one now.
-
-        Raises:
-            Mq9Error: No broker can be reached.
+        None if this loop has none, or if ``client`` would now return another one than ``known``.
         """
         self._forget_parents_client()
         if known is None or known is not self._client:
@@ -132,14 +106,9 @@ class ToolConnection:
             await own.close()
 
     async def client(self) -> Mq9Client:
-        """Return the client, connected; to be awaited on the background loop.
-
-        Raises:
-            NotConnected: The connection is closed.
-            Mq9Error: No broker can be reached.
-        """
+        """Return the client, connected; to be awaited on the background loop."""
         if self.is_closed:
-            raise toolkit_closed()
+            raise _toolkit_closed()
         if self._client is None:
             # No await between these, so that all callers get the one client.
             self._client = self._make_client()
@@ -181,13 +150,7 @@ _MOST_THREADS = 10_000  # whose mailboxes are remembered
 
 
 class PrivateMailboxes:
-    """The private mailboxes of an agent's threads, the longest unused forgotten first.
-
-    Usable from several threads.
-
-    Args:
-        agent: The agent's name.
-    """
+    """The private mailboxes of an agent's threads; usable from several threads."""
 
     def __init__(self, agent: str) -> None:
         self._desc = description(agent)
@@ -206,18 +169,18 @@ class PrivateMailboxes:
             return found
 
     def forget(self) -> None:
-        """Note that none of them may be there, as on another connection."""
+        """Assume that none of them exists, as on another connection."""
         with self._lock:
             self._known.clear()
 
 
-def _one_of_inboxes(name: str, value: Any) -> Any:
+def _inbox(name: str, value: Any) -> Any:
     if value not in _INBOXES:
         raise InvalidRequest(f"{name}: {value!r} is not one of {', '.join(_INBOXES)}")
     return value
 
 
-def _checked_elsewhere(_name: str, value: Any) -> Any:
+def _unchecked(_name: str, value: Any) -> Any:  # until it is used
     return value
 
 
@@ -245,17 +208,17 @@ class AgentOptions(TypedDict, total=False):
             all.
     """
 
-    mail_address: Annotated[str | None, Option(None, _checked_elsewhere)]
-    allow_read: Annotated[Sequence[str], Option((), _checked_elsewhere)]
-    allow_send: Annotated[Sequence[str] | None, Option(None, _checked_elsewhere)]
+    mail_address: Annotated[str | None, Option(None, _unchecked)]
+    allow_read: Annotated[Sequence[str], Option((), _unchecked)]
+    allow_send: Annotated[Sequence[str] | None, Option(None, _unchecked)]
     lease_ms: Annotated[int, Option(60_000, checks.whole(1_000, requests.MAX_LEASE_MS))]
     max_chars: Annotated[int, Option(DEFAULT_MAX_CHARS, checks.whole(100, HIGHEST_MAX_CHARS))]
     registration_ttl: Annotated[
         int, Option(DEFAULT_REGISTRATION_TTL_S, checks.whole(0, checks.MAX_SECONDS))
     ]
-    max_hops: Annotated[int, Option(DEFAULT_MAX_HOPS, _checked_elsewhere)]
-    dead_letter: Annotated[str | None, Option(None, _checked_elsewhere)]
-    inbox: Annotated[Inbox, Option("thread", _one_of_inboxes)]
+    max_hops: Annotated[int, Option(DEFAULT_MAX_HOPS, _unchecked)]
+    dead_letter: Annotated[str | None, Option(None, _unchecked)]
+    inbox: Annotated[Inbox, Option("thread", _inbox)]
     hold: Annotated[int, Option(DEFAULT_HOLD_S, checks.whole(0, checks.MAX_SECONDS))]
 
 
@@ -363,7 +326,7 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation and block until it is done."""
-        work = self._perform(operation, arguments, self._call(config))
+        work = self._perform(operation, arguments, self._caller(config))
         try:
             return self._connection.call(work)
         except NotConnected as error:
@@ -373,35 +336,31 @@ class Session:
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
         """Perform an operation, awaited on any event loop."""
-        call = self._call(config)
+        caller = self._caller(config)
         client = await self._client_here(operation)
-        if client is not None:
-            return await self._perform_by(client, operation, arguments, call)
+        work = self._perform(operation, arguments, caller, client)
         try:
-            return await self._connection.await_(self._perform(operation, arguments, call))
+            return await (work if client is not None else self._connection.await_(work))
         except NotConnected as error:
             raise unreachable(error) from None
 
     def run(self, work: Callable[[Caller], Awaitable[T]], config: RunnableConfig) -> T:
-        """Do some work as the agent, and block until it is done.
-
-        Args:
-            work: A coroutine function of the caller, for the connection's event loop.
-            config: The configuration of the run that it is done in.
+        """Call ``work`` as the agent, and block until it is done.
 
         Raises:
             NotConnected: The session is closed, or was closed during the work.
             Mq9Error: The broker refuses, or cannot be reached.
         """
-        return self._connection.call(self._run(work, self._call(config)))
+        return self._connection.call(self._run(work, self._caller(config)))
 
     async def arun(self, work: Callable[[Caller], Awaitable[T]], config: RunnableConfig) -> T:
         """Do the same, awaited on any event loop."""
-        return await self._connection.await_(self._run(work, self._call(config)))
+        return await self._connection.await_(self._run(work, self._caller(config)))
 
-    async def _run(self, work: Callable[[Caller], Awaitable[T]], call: CallContext) -> T:
-        caller = self._caller(await self._connected(), call)
-        return await work(replace(caller, reads_results=False))
+    async def _run(
+        self, work: Callable[[Caller], Awaitable[T]], caller: Callable[[Mq9Client], Caller]
+    ) -> T:
+        return await work(replace(caller(await self._connected()), reads_results=False))
 
     def unregister(self) -> None:
         """Take the agent out of the registry, and block until that is done.
@@ -424,29 +383,56 @@ class Session:
         # By its name alone: somebody else may be registered at its mailbox, too.
         await client.agent_unregister(name=self._identity.name)
 
-    def _call(self, config: RunnableConfig) -> CallContext:
+    def _caller(self, config: RunnableConfig) -> Callable[[Mq9Client], Caller]:
+        """Return what makes the caller of a configuration, given a client."""
         # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
         consumer, run = self._consumers.current(config)
-        return CallContext(
-            consumer=consumer,
-            run=run,
-            thread_id=thread_of(config),
-            idempotency_id=idempotency_id(config),
-            headers=run_headers(),
-            task=task_path(config),
-            step=None if self.agent is None else thread_step(self.agent, config),
-            send_hops=send_hops.get(),
-            worked=worked_mailbox(config),
-        )
+        thread, identity = thread_of(config), self._identity
+        known: dict[str, Any] = {
+            "consumer": consumer,
+            "identity": identity,
+            "lease_ms": self._options["lease_ms"],
+            "max_chars": self._options["max_chars"],
+            "registration_ttl": self._options["registration_ttl"],
+            "tools": self.tools,
+            "headers": run_headers(),
+            "idempotency_id": idempotency_id(config),
+            "conversations": self._conversations,
+            "task": task_path(config),
+            "step": None if identity is None else thread_step(identity.name, config),
+            "send_hops": send_hops.get(),
+            "has_worker": identity is not None and worked_mailbox(config) == identity.mail_address,
+        }
+
+        def caller(client: Mq9Client) -> Caller:
+            private = None
+            if identity is not None and self._private is not None and thread is not None:
+                private = self._private.at(thread_mailbox(identity.name, thread))
+            deliveries = self._deliveries.of(run)
+            return Caller(
+                client, deliveries=deliveries, private=private, leases=self._keeper, **known
+            )
+
+        return caller
 
     async def _perform(
-        self, operation: Operation[Any, R], arguments: Arguments, call: CallContext
+        self,
+        operation: Operation[Any, R],
+        arguments: Arguments,
+        caller: Callable[[Mq9Client], Caller],
+        client: Mq9Client | None = None,
     ) -> R:
+        if client is None:
+            try:
+                client = await self._connected()
+            except Exception as error:
+                raise unreachable(error) from error
         try:
-            client = await self._connected()
-        except Exception as error:
-            raise unreachable(error) from error
-        return await self._perform_by(client, operation, arguments, call)
+            return await perform(operation, caller(client), arguments)
+        except OperationError as error:
+            if self._connection.is_closed:
+                raise unreachable(_toolkit_closed()) from error
+            raise
 
     async def _client_here(self, operation: Operation[Any, Any]) -> Mq9Client | None:
         """Return a client with which the running event loop may perform an operation, if any.
@@ -461,53 +447,13 @@ class Session:
         except Exception as error:
             raise unreachable(error) from error
 
-    async def _perform_by(
-        self,
-        client: Mq9Client,
-        operation: Operation[Any, R],
-        arguments: Arguments,
-        call: CallContext,
-    ) -> R:
-        try:
-            return await perform(operation, self._caller(client, call), arguments)
-        except OperationError as error:
-            if self._connection.is_closed:
-                raise unreachable(toolkit_closed()) from error
-            raise
-
-    def _caller(self, client: Mq9Client, call: CallContext) -> Caller:
-        return Caller(
-            client=client,
-            consumer=call.consumer,
-            identity=self._identity,
-            lease_ms=self._options["lease_ms"],
-            max_chars=self._options["max_chars"],
-            registration_ttl=self._options["registration_ttl"],
-            tools=self.tools,
-            deliveries=self._deliveries.of(call.run),
-            headers=call.headers,
-            idempotency_id=call.idempotency_id,
-            private=self._private_mailbox(call.thread_id),
-            leases=self._keeper,
-            conversations=self._conversations,
-            task=call.task,
-            step=call.step,
-            send_hops=call.send_hops,
-            has_worker=self._identity is not None and call.worked == self._identity.mail_address,
-        )
-
-    def _private_mailbox(self, thread_id: str | None) -> PrivateMailbox | None:
-        if self._identity is None or self._private is None or thread_id is None:
-            return None
-        return self._private.at(thread_mailbox(self._identity.name, thread_id))
-
     def _run_ended(self, consumer: str) -> None:
         if self._keeper is not None:
             self._keeper.end(consumer)
 
     async def _connected(self) -> Mq9Client:
         if self._closed:
-            raise toolkit_closed()
+            raise _toolkit_closed()
         client = await self._connection.client()
         if client is not self._client:
             self._keeper = LeaseKeeper(
@@ -533,7 +479,7 @@ class Session:
             self._connection.close()
 
     async def aclose(self) -> None:
-        """End the session, and the connection if it is its own. Harmless when repeated."""
+        """Do the same as ``close``, from async code."""
         try:
             await asyncio.to_thread(self.close)
         finally:
@@ -541,9 +487,6 @@ class Session:
                 await self._connection.leave()
 
     def enter(self) -> None:
-        """Let calls on the running event loop use a connection of its own, until ``aclose`` there.
-
-        A broker in this process answers every loop, and so needs none.
-        """
+        """Let calls on the running event loop use a connection of its own, until ``aclose``."""
         if self._owns_connection:
             self._connection.enter()

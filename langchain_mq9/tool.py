@@ -11,7 +11,7 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import ArgsSchema
 from pydantic import PrivateAttr
 
-from langchain_mq9.calls import with_tool_call
+from langchain_mq9.calls import with_call
 from langchain_mq9.session import Session, SessionOptions
 from mq9.operations.execution import OperationError
 from mq9.operations.operation import Arguments, Operation, Result
@@ -71,8 +71,8 @@ class Mq9Tool(BaseTool):
         tool_call_id: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the tool, as ``BaseTool.run`` does, and let it know which tool call that is."""
-        known = with_tool_call(config or {}, tool_call_id)
+        """Run the tool, as ``BaseTool.run`` does, and name the tool call in its configuration."""
+        known = with_call(config or {}, tool_call=tool_call_id)
         return super().run(tool_input, *args, config=known, tool_call_id=tool_call_id, **kwargs)
 
     async def arun(
@@ -83,8 +83,8 @@ class Mq9Tool(BaseTool):
         tool_call_id: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the tool, as ``BaseTool.arun`` does, and let it know which tool call that is."""
-        known = with_tool_call(config or {}, tool_call_id)
+        """Run the tool, as ``BaseTool.arun`` does, and name the tool call in its configuration."""
+        known = with_call(config or {}, tool_call=tool_call_id)
         return await super().arun(
             tool_input, *args, config=known, tool_call_id=tool_call_id, **kwargs
         )
@@ -92,18 +92,13 @@ class Mq9Tool(BaseTool):
     def _parse_input(
         self, tool_input: str | dict[str, Any], tool_call_id: str | None
     ) -> str | dict[str, Any]:
-        """Validate the arguments of a call.
-
-        ``BaseTool`` would look through the annotations of all of them for some to inject, with
-        every call; there are none.
-        """
         if isinstance(tool_input, str):
             return super()._parse_input(tool_input, tool_call_id)
+        # ``BaseTool`` would search all annotations for arguments to inject; there are none.
         return {"arguments": self.operation.arguments.model_validate(tool_input)}
 
     def _filter_injected_args(self, tool_input: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments that callbacks are told of: all, since none is injected."""
-        return dict(tool_input)
+        return dict(tool_input)  # of which callbacks are told: none is injected
 
     def _run(
         self, *, config: RunnableConfig, arguments: Arguments | None = None
@@ -128,24 +123,13 @@ class Mq9Tool(BaseTool):
         return result.content(), result
 
 
-def class_name(operation: Operation[Any, Any]) -> str:
-    """Return the name of an operation's tool class: ``SendMessageTool`` for ``send_message``."""
-    return "".join(word.capitalize() for word in operation.name.split("_")) + "Tool"
-
-
 def tool_class(operation: Operation[Any, Any], module: str) -> type[Mq9Tool]:
-    """Make the tool class of an operation.
-
-    Args:
-        operation: The operation.
-        module: The name of the module that the class is an attribute of.
-    """
-
-    def fill(namespace: dict[str, Any]) -> None:
-        namespace["__module__"] = module
-        description = ToolNames().text(operation.description)
-        namespace["__doc__"] = f"{operation.title}.\n\n{description}"
-        namespace["operation"] = operation
-
-    made: type[Mq9Tool] = new_class(class_name(operation), (Mq9Tool,), exec_body=fill)
-    return made
+    """Make the tool class of an operation for a module, such as ``SendMessageTool``."""
+    description = ToolNames().text(operation.description)
+    namespace = {
+        "__module__": module,
+        "__doc__": f"{operation.title}.\n\n{description}",
+        "operation": operation,
+    }
+    name = "".join(word.capitalize() for word in operation.name.split("_")) + "Tool"
+    return new_class(name, (Mq9Tool,), exec_body=lambda body: body.update(namespace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, Unpack
 
 import orjson
@@ -11,7 +12,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool, BaseToolkit, ToolException
 from pydantic import PrivateAttr
 
-from langchain_mq9.calls import with_step_id
+from langchain_mq9.calls import with_call
 from langchain_mq9.inbox import unread_of
 from langchain_mq9.session import AgentOptions, Session
 from langchain_mq9.tool import Mq9Tool
@@ -29,6 +30,7 @@ from mq9.operations.ask import (
     recipient,
     value_of,
 )
+from mq9.operations.caller import Caller
 from mq9.operations.execution import explained
 from mq9.operations.message_views import visible
 from mq9.operations.operation import Operation, Result
@@ -59,20 +61,23 @@ class AskAgentTool(Mq9Tool):
             return super()._run(config=config, arguments=arguments)
         try:
             question = question_in(arguments)
-            address = self._session.run(lambda caller: recipient(caller, question), config)
-            return _told(_interrupt(address, question))
+            address = self._session.run(partial(recipient, question=question), config)
+            return _interrupted(address, question)
         except Mq9Error as error:
-            raise ToolException(str(explained(error, ask_agent, self._session.tools))) from error
+            raise self._failed(error) from error
 
     async def _arun(self, *, config: RunnableConfig, arguments: Any = None) -> tuple[str, Result]:
         if self._mode == "wait":
             return await super()._arun(config=config, arguments=arguments)
         try:
             question = question_in(arguments)
-            address = await self._session.arun(lambda caller: recipient(caller, question), config)
-            return _told(_interrupt(address, question))
+            address = await self._session.arun(partial(recipient, question=question), config)
+            return _interrupted(address, question)
         except Mq9Error as error:
-            raise ToolException(str(explained(error, ask_agent, self._session.tools))) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Mq9Error) -> ToolException:
+        return ToolException(str(explained(error, ask_agent, self._session.tools)))
 
 
 def _checked(mode: Mode) -> Mode:
@@ -81,22 +86,18 @@ def _checked(mode: Mode) -> Mode:
     return mode
 
 
-def _known(config: RunnableConfig | None, step_id: str | None) -> RunnableConfig:
-    return with_step_id(ensure_config(config), step_id)
-
-
-def _value(gathered: Gathered) -> Any:
+async def _ask(caller: Caller, question: Question, mode: Mode, timeout: float) -> Any:
+    """Return the answer; in the mode ``interrupt``, whom to ask."""
+    if mode == "interrupt":
+        return await recipient(caller, question)
+    gathered = await ask_all(caller, [question], timeout=timeout)
     [answer] = gathered.answers
     return value_of(answer)
 
 
 def _interrupt(address: str, question: Question) -> Any:
-    """Interrupt the graph with a question; return the answer when it is resumed.
-
-    Raises:
-        RequestFailed: The answer is an error answer.
-    """
-    from langgraph.types import interrupt  # noqa: PLC0415  # loaded by whoever runs a graph
+    """Interrupt the graph with a question; return the answer when it is resumed."""
+    from langgraph.types import interrupt  # noqa: PLC0415  # only graphs load it
 
     content = question.content
     said = {"text": content} if isinstance(content, str) else {"content": content}
@@ -107,7 +108,8 @@ def _interrupt(address: str, question: Question) -> Any:
     return answer
 
 
-def _told(answer: Any) -> tuple[str, Result]:
+def _interrupted(address: str, question: Question) -> tuple[str, Result]:
+    answer = _interrupt(address, question)
     text = answer if isinstance(answer, str) else orjson.dumps(answer).decode()
     result = AskResult(untrusted_content=visible(text))
     return result.content(), result
@@ -177,33 +179,31 @@ class Mq9Toolkit(BaseToolkit):
     ) -> Self:
         """Return a toolkit for another agent, on the connection of this one.
 
-        It has an identity and a memory of what it fetched of its own; lease, limit of text,
-        registration and inbox are those of this toolkit. Closing it leaves the connection open, and
-        closing this one closes it for both. Where a server knows agents by their credentials, the
-        connection stays that of the agent it was made for: give each agent a toolkit of its own.
+        It has its own identity and its own memory of fetched messages, and shares all limits with
+        this toolkit. Closing it leaves the connection open; closing this one closes both. A server
+        that authenticates agents takes both for the agent of the connection: give each agent a
+        toolkit of its own there.
 
         Args:
             agent: The other agent.
-            mail_address: Its mailbox, when the slug of its name will not do.
-            tools: The names of the tools to give; all by default.
+            mail_address: Its mailbox. Default: the slug of its name.
+            tools: The names of the tools to give. Default: all.
             allow_read: Patterns of further mailboxes that it may read.
-            allow_send: Patterns of mailboxes that it may send to; all by default.
+            allow_send: Patterns of mailboxes that it may send to. Default: all.
 
         Raises:
-            InvalidRequest: An argument is not what it must be.
+            InvalidRequest: An argument is invalid.
         """
         kinds = _chosen(tools)
-        toolkit = self.model_construct()
-        toolkit._bind(  # noqa: SLF001  # its own class
-            self._session.for_agent(
-                agent,
-                mail_address=mail_address,
-                allow_read=allow_read,
-                allow_send=allow_send,
-                tools=[kind.operation.name for kind in kinds],
-            ),
-            kinds,
+        session = self._session.for_agent(
+            agent,
+            mail_address=mail_address,
+            allow_read=allow_read,
+            allow_send=allow_send,
+            tools=[kind.operation.name for kind in kinds],
         )
+        toolkit = self.model_construct()
+        toolkit._bind(session, kinds)  # noqa: SLF001  # its own class
         return toolkit
 
     def _bind(self, session: Session, kinds: Sequence[type[Mq9Tool]]) -> None:
@@ -220,10 +220,10 @@ class Mq9Toolkit(BaseToolkit):
         return self._session
 
     def unread(self, config: RunnableConfig | None = None) -> Unread:
-        """Return how much mail waits for the agent, and takes none of it.
+        """Return how much mail waits for the agent, without taking any.
 
         Args:
-            config: The configuration of a run, whose thread's private mailbox is counted, too.
+            config: The configuration of a run, whose thread's private mailbox counts, too.
 
         Raises:
             InvalidRequest: The tools belong to no agent.
@@ -236,7 +236,7 @@ class Mq9Toolkit(BaseToolkit):
         return await self._session.arun(unread_of, config or {})
 
     def ask_agent_tool(self, mode: Mode = "wait") -> AskAgentTool:
-        """Return a tool with which a model asks an agent and gets its answer; see there."""
+        """Return a tool with which a model asks an agent; see ``AskAgentTool``."""
         return AskAgentTool(session=self.session, mode=mode)
 
     def ask_agent(
@@ -252,38 +252,32 @@ class Mq9Toolkit(BaseToolkit):
     ) -> Any:
         """Ask an agent in a node of a graph, and return its answer: its JSON, or else its text.
 
-        In a thread the same question in the same step is asked once: when the program is killed
-        and the thread is resumed, the node gets the answer that came meanwhile. An agent that was
-        found by what it can do is asked again then, whoever would be found by now.
+        In a thread the same question in the same step is asked once: a node that is run again, also
+        after a crash, asks the same agent and gets the answer that came in the meantime.
 
         Args:
             content: The question: text, bytes, or anything that JSON can write.
-            to: The mailbox address of whom to ask, or the name of a registered agent.
+            to: The mailbox address of the agent, or the name of a registered one.
             capability: Instead, what the agent must be able to do, in words of its own card.
             timeout: Seconds to wait for the answer; more than 0.
             mode: ``wait``, or ``interrupt`` to interrupt the graph with ``{"type": "question",
-                "to": …, "text": …}``, or ``"content"`` in place of ``"text"`` where it is no text.
+                "to": …, "text": …}``, or ``"content"`` in place of ``"text"`` if it is no text.
                 A ``MailboxWorker`` mails that and resumes the graph with the answer, however late.
-            id: What tells the question from the same one elsewhere in the node; none by default.
-            config: The configuration that the node was given; by default that of the current run.
+            id: Distinguishes the question from the same one elsewhere in the node.
+            config: The configuration of the node. Default: that of the current run.
 
         Raises:
-            NoReply: No answer came in time; when the node is run again, it waits for it again.
-            RequestFailed: The agent that was asked gave the question up. The node raises it again
-                when it is run again, unless a good answer has come.
-            AgentNotFound: Nobody can do what is asked for.
-            MailboxNotFound: There is no such mailbox.
+            NoReply: No answer came in time; a node that is run again waits for it again.
+            RequestFailed: The other agent gave the question up. A node that is run again raises it
+                again, unless a good answer has come.
+            AgentNotFound: No agent can do that.
+            MailboxNotFound: The mailbox does not exist.
             Mq9Error: The question cannot be sent.
         """
         question = Question(content, to=to, capability=capability)
-        known = _known(config, id)
-        if _checked(mode) == "interrupt":
-            address = self.session.run(lambda caller: recipient(caller, question), known)
-            return _interrupt(address, question)
-        gathered = self.session.run(
-            lambda caller: ask_all(caller, [question], timeout=timeout), known
-        )
-        return _value(gathered)
+        ask = partial(_ask, question=question, mode=_checked(mode), timeout=timeout)
+        found = self.session.run(ask, with_call(ensure_config(config), step=id))
+        return _interrupt(found, question) if mode == "interrupt" else found
 
     async def aask_agent(
         self,
@@ -298,14 +292,9 @@ class Mq9Toolkit(BaseToolkit):
     ) -> Any:
         """Ask an agent in a node of a graph, awaited on any event loop; see ``ask_agent``."""
         question = Question(content, to=to, capability=capability)
-        known = _known(config, id)
-        if _checked(mode) == "interrupt":
-            address = await self.session.arun(lambda caller: recipient(caller, question), known)
-            return _interrupt(address, question)
-        gathered = await self.session.arun(
-            lambda caller: ask_all(caller, [question], timeout=timeout), known
-        )
-        return _value(gathered)
+        ask = partial(_ask, question=question, mode=_checked(mode), timeout=timeout)
+        found = await self.session.arun(ask, with_call(ensure_config(config), step=id))
+        return _interrupt(found, question) if mode == "interrupt" else found
 
     def gather(
         self,
@@ -318,30 +307,27 @@ class Mq9Toolkit(BaseToolkit):
     ) -> Gathered:
         """Ask several agents at once in a node of a graph, and return their answers.
 
-        In a thread each question is asked once, and answers that came before the program was
-        killed, or after the time was over, are there when the node is run again.
+        In a thread each question is asked once: a node that is run again gets the answers that came
+        in the meantime.
 
         Args:
             questions: The questions, up to 1 000.
             timeout: Seconds to wait for the answers; more than 0.
-            minimum: With how many to be content at the end of that time; all by default.
-            id: What tells them from the same questions elsewhere in the node; none by default.
-            config: The configuration that the node was given; by default that of the current run.
+            minimum: How many answers are enough when the time is over. Default: all.
+            id: Distinguishes them from the same questions elsewhere in the node.
+            config: The configuration of the node. Default: that of the current run.
 
         Returns:
-            The messages in the order of the questions; None where no answer came.
+            The messages in the order of the questions; None for a missing answer.
 
         Raises:
-            NoReply: Fewer than ``minimum`` answers came in time, which are its ``gathered``.
-            RequestFailed: So many agents gave their question up that ``minimum`` cannot be
-                reached; its ``gathered`` has what came until then.
-            AgentNotFound: Nobody can do what one of them asks for.
-            Mq9Error: So many cannot be sent that ``minimum`` cannot be reached.
+            NoReply: Fewer than ``minimum`` answers came in time; ``gathered`` has them.
+            RequestFailed: Too many agents gave their question up; ``gathered`` has the answers.
+            AgentNotFound: No agent can do what one of them asks for.
+            Mq9Error: Too many questions cannot be sent.
         """
-        return self.session.run(
-            lambda caller: ask_all(caller, questions, timeout=timeout, minimum=minimum),
-            _known(config, id),
-        )
+        ask = partial(ask_all, questions=questions, timeout=timeout, minimum=minimum)
+        return self.session.run(ask, with_call(ensure_config(config), step=id))
 
     async def agather(
         self,
@@ -353,10 +339,8 @@ class Mq9Toolkit(BaseToolkit):
         config: RunnableConfig | None = None,
     ) -> Gathered:
         """Ask several agents at once, awaited on any event loop; see ``gather``."""
-        return await self.session.arun(
-            lambda caller: ask_all(caller, questions, timeout=timeout, minimum=minimum),
-            _known(config, id),
-        )
+        ask = partial(ask_all, questions=questions, timeout=timeout, minimum=minimum)
+        return await self.session.arun(ask, with_call(ensure_config(config), step=id))
 
     def unregister(self) -> None:
         """Take the agent out of the registry; its mailbox stays.
@@ -373,14 +357,11 @@ class Mq9Toolkit(BaseToolkit):
         await self._session.aunregister()
 
     def close(self) -> None:
-        """Let go of the connection and its thread, unless they are another toolkit's.
-
-        Harmless when repeated.
-        """
+        """Close the connection, unless it is another toolkit's. May be repeated."""
         self._session.close()
 
     async def aclose(self) -> None:
-        """Let go of the connection and its thread, from async code; see ``close``."""
+        """Close the connection, from async code; see ``close``."""
         await self._session.aclose()
 
     def __enter__(self) -> Self:

@@ -26,15 +26,7 @@ _ASKS_FOR_IT = "checkpointer"  # the argument of a function that is to be given 
 
 
 def find(target: str, directory: Path) -> Any:
-    """Return what ``module:name`` names, as a program in a directory would import it.
-
-    Args:
-        target: A module, a colon, and a name in it; names in names are joined by dots.
-        directory: Where modules are looked for first.
-
-    Raises:
-        InvalidRequest: There is no such module, or no such name in it.
-    """
+    """Import ``module:name``, looking in a directory first; names in names are joined by dots."""
     module_name, _, path = target.partition(":")
     if not module_name or not path:
         raise InvalidRequest(f"graph: {target!r} is not module:name, such as agents.law:graph")
@@ -56,18 +48,7 @@ def find(target: str, directory: Path) -> Any:
 
 @contextlib.asynccontextmanager
 async def made(found: Any, checkpoint: Path | None) -> AsyncIterator[Any]:
-    """Make a graph of what was found, ready to run while inside.
-
-    Args:
-        found: A compiled graph, a ``StateGraph``, or a function that returns either, as a coroutine
-            or an asynchronous context manager, too. One with an argument ``checkpointer`` is given
-            that.
-        checkpoint: The SQLite file to keep the threads in; None where the graph has a checkpointer.
-
-    Raises:
-        InvalidRequest: There is no graph, no checkpointer, or two; or what keeps the file is not
-            installed.
-    """
+    """Make a graph, ready inside, of a graph, a builder or a function that returns one."""
     async with contextlib.AsyncExitStack() as stack:
         saver = None if checkpoint is None else await stack.enter_async_context(_saver(checkpoint))
         graph, takes_saver = found, False

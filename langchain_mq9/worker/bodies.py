@@ -1,4 +1,4 @@
-"""A message as a graph is given it: its thread, its key, the input it makes, and the answer."""
+"""Threads, keys, inputs and replies of the messages that a graph runs for."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _REDUCERS = "langgraph."  # the modules of reducers that merge messages by their
 
 
 def control_value(value: Any) -> str | None:
-    """Return the first control value in JSON, and where it is; None where there is none.
+    """Return the first control value of LangGraph in JSON, with its path, if any.
 
-    Objects that are no JSON, such as ``Overwrite``, are left to their makers.
+    Objects other than JSON, such as ``Overwrite``, are left to their makers.
     """
     for path, one in _objects(value, ()):
         for key in one:
@@ -61,12 +61,7 @@ def control_value(value: Any) -> str | None:
 
 
 def message_control(body: Mapping[str, Any], channels: Mapping[str, Any] | None) -> str | None:
-    """Return the first message that would remove or replace another one; None where none would.
-
-    Args:
-        body: The update of a state.
-        channels: The channels of the graph; None where it does not tell.
-    """
+    """Return the first message in an update that would remove or replace another one, if any."""
     for name, value in body.items():
         if not (name == "messages" if channels is None else _merges(channels.get(name))):
             continue
@@ -110,19 +105,11 @@ def _told(key: str, path: tuple[Any, ...]) -> str:
 
 
 def thread_id(agent: str, message: StoredMessage) -> str:
-    """Return the thread that a message is handled in: one for each sender and conversation.
+    """Return the thread of a message, a UUID: one for each sender and conversation.
 
-    The conversation is what the header ``conversation`` names, else the mailbox that answers go to;
-    a message with neither is one by itself. The name of a conversation counts only beside that of
-    its sender: whoever sends without a name meets nobody by it. A sender that the broker knows is
-    another one than who only claims its name.
-
-    Args:
-        agent: The agent that handles the message.
-        message: The message.
-
-    Returns:
-        A UUID, since servers of LangGraph take no other threads.
+    The header ``conversation`` names the conversation, else ``reply_to`` does; a message with
+    neither is one by itself. A named conversation counts only with a sender, and a verified sender
+    is another one than a claimed one of the same name.
     """
     named = message.headers.get(CONVERSATION)
     if named is not None and message.sender is not None:
@@ -137,17 +124,14 @@ def thread_id(agent: str, message: StoredMessage) -> str:
 
 
 def message_key(message: StoredMessage) -> str:
-    """Return what tells a message from all others, the same for each of its deliveries.
-
-    It begins with the mailbox and the number that the message has there, each before a slash.
-    """
+    """Return ``mailbox/number/digest`` of a message, the same for each of its deliveries."""
     address, number = message.mail_address, str(message.msg_id)
     digest = _digest("message", address, number, str(message.create_time)) + message.payload
     return f"{address}/{number}/{hashlib.sha256(digest).hexdigest()[:16]}"
 
 
 def message_of_key(key: str) -> tuple[str, int] | None:
-    """Return the mailbox and the number in a key; None where it is none of ours."""
+    """Return the mailbox and the number in a key of ours, if it is one."""
     address, _, rest = key.partition("/")
     number = rest.partition("/")[0]
     return (address, int(number)) if number.isdecimal() else None
@@ -165,16 +149,7 @@ _MESSAGES = "messages"
 
 
 class Bodies:
-    """Makes the input of runs and their answers, by the functions given or by the graph's schema.
-
-    Args:
-        graph: The graph.
-        input_function: Makes the input of a message.
-        output_function: Makes the answer of the final state; None for no answer.
-
-    Raises:
-        InvalidRequest: A function cannot be called.
-    """
+    """Makes the input of runs and their replies, by functions or by the graph's schema."""
 
     def __init__(
         self,
@@ -195,11 +170,7 @@ class Bodies:
         self._returned: Any = getattr(graph, "output_channels", None)
 
     async def input_of(self, message: Message) -> Any:
-        """Return the input of a message's run.
-
-        Raises:
-            Reject: The body does not fit.
-        """
+        """Return the input of a message's run; ``Reject`` if the body does not fit."""
         if self._input is not None:
             given = await _awaited(self._input(message))
             _refuse(control_value(given))
@@ -210,11 +181,7 @@ class Bodies:
         return self._object(message)
 
     async def answer_of(self, values: Any) -> Payload | None:
-        """Return what to answer when a run has ended with a state.
-
-        Raises:
-            Reject: The state cannot be written as JSON.
-        """
+        """Return the reply of a run that ended with a state; None for no reply."""
         if self._output is not None:
             answer: Payload | None = await _awaited(self._output(values))
             return answer
@@ -259,7 +226,7 @@ class Bodies:
 
 
 def _keys(builder: Any, schema: Any) -> set[str]:
-    """Return what an input may have; empty where the graph does not say."""
+    """Return the fields of an input; empty if the graph does not declare them."""
     schemas = getattr(builder, "schemas", {})
     if schema is None or schema not in schemas:
         return set()

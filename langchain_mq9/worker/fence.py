@@ -48,12 +48,8 @@ _SNAPSHOT_IS_DUE = (2**31, 2**31)  # so many updates and steps have passed since
 class FencedSaver(BaseCheckpointSaver[Any]):
     """A checkpointer for one turn of one thread, which delegates to that of the graph.
 
-    It refuses to store anything when the turn has ended, and goes on from a checkpoint that no
-    later turn has passed over. What belongs to other threads is delegated as it is.
-
-    Args:
-        saver: The checkpointer of the graph.
-        turn: The turn.
+    It stores nothing after the turn has ended, and goes on from a checkpoint that no later turn has
+    passed over. Calls for other threads are delegated unchanged.
     """
 
     def __init__(self, saver: BaseCheckpointSaver[Any], turn: Turn) -> None:
@@ -118,7 +114,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, Any]:
-        """Return what the ancestors of a checkpoint wrote to channels."""
+        """Return the writes of a checkpoint's ancestors to channels."""
         return await _whole(
             self._saver.aget_delta_channel_history(config=config, channels=channels)
         )
@@ -126,7 +122,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, Any]:
-        """Return what the ancestors of a checkpoint wrote to channels."""
+        """Return the writes of a checkpoint's ancestors to channels."""
         return self._saver.get_delta_channel_history(config=config, channels=channels)
 
     # What is stored
@@ -169,7 +165,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """Store what a task wrote, from a thread that cannot wait for the broker."""
+        """Store the writes of a task, from a thread that cannot wait for the broker."""
         if self._is_own(config):
             self._turn.check()
         for stored in self._recorded(config, writes, task_id, task_path):
@@ -182,7 +178,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """Store what a task wrote."""
+        """Store the writes of a task."""
         if self._is_own(config):
             await self._turn.renew()
         for stored in self._recorded(config, writes, task_id, task_path):
@@ -192,7 +188,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
 
     @property
     def config_specs(self) -> list[Any]:
-        """What the checkpointer takes from a configuration."""
+        """The options of the checkpointer."""
         return self._saver.config_specs
 
     def get_next_version(self, current: Any, channel: None) -> Any:
@@ -200,7 +196,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         return self._saver.get_next_version(current, channel)
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> FencedSaver:
-        """Return one that reads and writes further types."""
+        """Return a saver that reads and writes further types."""
         other = FencedSaver(self._saver.with_allowlist(extra_allowlist), self._turn)
         other._heads, other._begun = self._heads, self._begun
         return other
@@ -214,7 +210,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     def _recorded(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, path: str
     ) -> Iterator[Any]:
-        """Return what to store: what is read with the fence, and what is read without it."""
+        """Return two copies of the writes: those read with the fence, and those read without."""
         more = (path,) if self._takes_path else ()
         if config["configurable"]["checkpoint_id"] in self._begun:
             record = (self._turn.number, task_id, [*writes])
@@ -227,7 +223,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         return meant and _namespace(config) not in self._heads
 
     def _at(self, config: RunnableConfig) -> RunnableConfig | None:
-        """Return where a checkpoint is; None where there is no checkpoint."""
+        """Return the configuration of a checkpoint, if there is one."""
         if not self._is_own(config) or config["configurable"].get("checkpoint_id"):
             return config
         head = self._heads[_namespace(config)]
@@ -251,11 +247,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     def _pinned(
         self, config: RunnableConfig, head: CheckpointTuple | None
     ) -> CheckpointTuple | None:
-        """Remember for the rest of the turn which checkpoint it goes on from.
-
-        Raises:
-            Retry: What follows would not be taken for newer.
-        """
+        """Remember for the rest of the turn which checkpoint it goes on from."""
         if head is not None:
             if str(uuid6()) <= _id(head):
                 raise Retry("the clock of this machine is behind that of an earlier worker")
@@ -273,15 +265,9 @@ class FencedSaver(BaseCheckpointSaver[Any]):
 
 
 class _Search:
-    """Finds the checkpoint to go on from, looking at a page after the other.
+    """Finds the checkpoint to go on from, page by page.
 
-    One that tells no turn was stored by other means than a worker, and on purpose.
-
-    Attributes:
-        found: The best one so far.
-        before: Where the next page begins.
-        limit: How many to list.
-        is_over: Whether it is found, or there is none.
+    A checkpoint without a turn was stored by other means than a worker, and on purpose.
     """
 
     def __init__(self) -> None:
@@ -311,10 +297,10 @@ async def _all(listed: AsyncIterator[CheckpointTuple]) -> list[CheckpointTuple]:
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:
-    """Await what a checkpointer does, to its end even if the caller is cancelled.
+    """Await a call of a checkpointer, to its end even if the caller is cancelled.
 
     A query of SQLite that is cancelled half-way keeps its connection at the state of that moment,
-    and what another process has stored since is missing in the next one.
+    and the next one misses what another process has stored since.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -327,7 +313,6 @@ async def _whole(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _all_of(config: RunnableConfig) -> RunnableConfig:
-    """Return the thread and namespace of a configuration."""
     thread_id = config["configurable"]["thread_id"]
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": _namespace(config)}}
 
@@ -353,7 +338,7 @@ def _records(one: CheckpointTuple) -> list[tuple[int, str, str, list[tuple[str, 
 
 
 def _settled(one: CheckpointTuple) -> CheckpointTuple:
-    """Return a checkpoint with what each task wrote in the latest turn that it ran in.
+    """Return a checkpoint with the writes of each task's latest turn.
 
     Earlier questions and answers stay, unless that turn has others.
     """

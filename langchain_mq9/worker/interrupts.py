@@ -1,4 +1,4 @@
-"""From what a graph interrupts with to a question, and from an answer to what resumes it."""
+"""Interrupts as questions, and answers as the values that resume them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ from mq9.questions import DECISIONS, Action, MailedQuestion, decisions_of
 
 
 def tool_schemas(graph: Any) -> dict[str, Mapping[str, Any]]:
-    """Return the schemas of a graph's tools by name, as far as they are known.
-
-    Args:
-        graph: A compiled graph, whose tools are those of its nodes. Of any other nothing is known.
-    """
+    """Return the known schemas of a compiled graph's tools by name."""
     found = {tool.name: _schema(tool) for tool in _tools(graph)}
     return {name: schema for name, schema in found.items() if schema is not None}
 
@@ -58,121 +54,79 @@ _AGENT_INBOX = {"approve": "accept", "edit": "edit", "reject": "ignore", "respon
 
 
 class Kind(StrEnum):
-    """What an interrupt's value is, and so what resumes it.
+    """The form of an interrupt's value, which decides the form of what resumes it."""
 
-    ``review``: a request of LangChain's ``HumanInTheLoopMiddleware``. ``approval``: its request for
-    a single tool call. ``agent_inbox``: a ``HumanInterrupt``; ``agent_inboxes``: a list of them.
-    ``message``: ``{"type": "question", "to": …, "text": …}``, which names who is asked. ``value``:
-    anything else.
-    """
-
-    REVIEW = "review"
-    APPROVAL = "approval"
-    AGENT_INBOX = "agent_inbox"
-    AGENT_INBOXES = "agent_inboxes"
-    MESSAGE = "message"
-    VALUE = "value"
+    REVIEW = "review"  # a request of LangChain's `HumanInTheLoopMiddleware`
+    APPROVAL = "approval"  # its request for a single tool call
+    AGENT_INBOX = "agent_inbox"  # a `HumanInterrupt`
+    AGENT_INBOXES = "agent_inboxes"  # a list of them
+    MESSAGE = "message"  # {"type": "question", "to": …, "text": …}, which names the recipient
+    VALUE = "value"  # anything else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedInterrupt:
-    """What an interrupt asks.
-
-    Attributes:
-        kind: What its value is.
-        question: The question to a person.
-        to: Whom it names to be asked: a mailbox; None for the worker's ``human``.
-        body: What is mailed in place of the question, where the interrupt names whom to ask.
-    """
+    """The question of an interrupt."""
 
     kind: Kind
     question: MailedQuestion
-    to: str | None = None
-    body: Any = None
+    to: str | None = None  # the mailbox that the interrupt names
+    body: Any = None  # mailed to it in place of the question
 
 
 def asked(
     value: Any, response_schema: Any = None, tools: Mapping[str, Mapping[str, Any]] = NO_TOOLS
 ) -> AskedInterrupt:
-    """Return what an interrupt asks.
-
-    Args:
-        value: The interrupt's value. What JSON cannot hold is asked as its text.
-        response_schema: The JSON schema that the interrupt gives for its answer; None when none.
-        tools: The JSON schemas of the arguments of the graph's tools, by name.
-    """
+    """Return the question of an interrupt's value; the schemas are JSON schemas."""
     plain = to_jsonable_python(value, fallback=str)
     kind = _kind(plain)
-    actions: tuple[Action, ...] = ()
     schema = response_schema if isinstance(response_schema, dict) else None
-    match kind:
-        case Kind.REVIEW:
-            actions = tuple(_reviewed(plain, tools))
-        case Kind.APPROVAL:
-            actions = (_approval(plain, response_schema, tools),)
-        case Kind.AGENT_INBOX:
-            actions = (_agent_inbox(plain),)
-        case Kind.AGENT_INBOXES:
-            actions = tuple(map(_agent_inbox, plain))
-        case Kind.MESSAGE:
-            body = plain["content"] if "content" in plain else plain["text"]
-            text = body if isinstance(body, str) else _compact(body)
-            question = MailedQuestion(text=text, schema=schema)
-            return AskedInterrupt(kind=kind, question=question, to=plain["to"], body=body)
-        case Kind.VALUE:
-            pass
+    if kind is Kind.MESSAGE:
+        body = plain["content"] if "content" in plain else plain["text"]
+        text = body if isinstance(body, str) else _compact(body)
+        question = MailedQuestion(text=text, schema=schema)
+        return AskedInterrupt(kind=kind, question=question, to=plain["to"], body=body)
+    actions: tuple[Action, ...] = ()
+    if kind is Kind.REVIEW:
+        actions = tuple(_reviewed(plain, tools))
+    elif kind is Kind.APPROVAL:
+        actions = (_approval(plain, response_schema, tools),)
+    elif kind is not Kind.VALUE:
+        actions = tuple(map(_agent_inbox, [plain] if kind is Kind.AGENT_INBOX else plain))
     if actions:  # each of which says itself what may be answered
         text = "\n\n".join(one.text or one.name for one in actions)
-        return AskedInterrupt(
-            kind=kind, question=MailedQuestion(text=text, value=plain, actions=actions)
-        )
-    return AskedInterrupt(
-        kind=kind, question=MailedQuestion(text=_text(plain), value=plain, schema=schema)
-    )
+        question = MailedQuestion(text=text, value=plain, actions=actions)
+    else:
+        question = MailedQuestion(text=_text(plain), value=plain, schema=schema)
+    return AskedInterrupt(kind=kind, question=question)
 
 
 def resume_value(kind: Kind, question: MailedQuestion, answer: Any) -> Any:
-    """Return what an interrupt is resumed with.
-
-    Args:
-        kind: What the interrupt's value was.
-        question: What was asked.
-        answer: The answer: JSON, or a text.
-
-    Raises:
-        InvalidAnswer: It does not fit the question.
-    """
+    """Return the value that resumes an interrupt; ``InvalidAnswer`` if the answer does not fit."""
     if not question.actions:
         return answer
     decisions = decisions_of(question.actions, answer)
-    match kind:
-        case Kind.APPROVAL:
-            return decisions[0]
-        case Kind.AGENT_INBOX:
-            return _human_response(decisions[0])
-        case Kind.AGENT_INBOXES:
-            return [_human_response(one) for one in decisions]
-        case _:
-            return {"decisions": decisions}
+    if kind is Kind.APPROVAL:
+        return decisions[0]
+    if kind is Kind.REVIEW:
+        return {"decisions": decisions}
+    responses = [_human_response(one) for one in decisions]
+    return responses[0] if kind is Kind.AGENT_INBOX else responses
 
 
 def _kind(value: Any) -> Kind:
-    is_one = isinstance(value, dict)
-    tests = {
-        Kind.AGENT_INBOXES: isinstance(value, list)
-        and bool(value)
-        and all(map(_is_human_interrupt, value)),
-        Kind.AGENT_INBOX: _is_human_interrupt(value),
-        Kind.REVIEW: is_one and _is_review(value),
-        Kind.APPROVAL: is_one
-        and value.get("type") == "tool_approval"
-        and isinstance(value.get("name"), str),
-        Kind.MESSAGE: is_one
-        and value.get("type") == "question"
-        and isinstance(value.get("to"), str)
-        and ("text" in value or "content" in value),
-    }
-    return next((kind for kind, is_so in tests.items() if is_so), Kind.VALUE)
+    if isinstance(value, list) and value and all(map(_is_human_interrupt, value)):
+        return Kind.AGENT_INBOXES
+    if not isinstance(value, dict):
+        return Kind.VALUE
+    if _is_human_interrupt(value):
+        return Kind.AGENT_INBOX
+    if _is_review(value):
+        return Kind.REVIEW
+    if value.get("type") == "tool_approval" and isinstance(value.get("name"), str):
+        return Kind.APPROVAL
+    is_message = value.get("type") == "question" and isinstance(value.get("to"), str)
+    return Kind.MESSAGE if is_message and ("text" in value or "content" in value) else Kind.VALUE
 
 
 def _is_review(value: Mapping[str, Any]) -> bool:
@@ -198,7 +152,7 @@ def _is_human_interrupt(value: Any) -> bool:
 def _reviewed(
     request: Mapping[str, Any], tools: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Action]:
-    """Give the actions of a ``HITLRequest``, each with the decisions that its policy allows."""
+    """Yield the actions of a ``HITLRequest``, each with the decisions that its policy allows."""
     policies = request["review_configs"]
     configured = {
         one.get("action_name"): one for one in (policies if _is_list_of_objects(policies) else [])
@@ -254,14 +208,14 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _known(decisions: Any) -> tuple[str, ...]:
-    """Return the decisions that are known, in our order; all when none is said."""
+    """Return the known ones of the given decisions, in our order; all without any."""
     if decisions is None:
         return DECISIONS
     return tuple(one for one in DECISIONS if one in decisions)
 
 
 def _types(schema: Any) -> set[str] | None:
-    """Return which words a JSON schema allows as ``type``; None where it does not say."""
+    """Return the words that a JSON schema allows as ``type``; None if it does not say."""
     if not isinstance(schema, dict):
         return None
     one_of = schema.get("oneOf", schema.get("anyOf", [schema]))
@@ -276,7 +230,7 @@ def _types(schema: Any) -> set[str] | None:
 
 
 def _text(value: Any) -> str:
-    """Return what a person is asked by a value."""
+    """Return the text of a value for a person."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from langgraph.types import Interrupt
 
@@ -22,6 +22,7 @@ from langchain_mq9.worker.records import (
     QuestionState,
     identity_of,
 )
+from langchain_mq9.worker.turns import Turn
 from mq9 import (
     ErrorAnswer,
     Failure,
@@ -37,10 +38,6 @@ from mq9 import address as addresses
 from mq9.protocol.checks import shown
 from mq9.questions import AnswerOutcome, InvalidAnswer, Receipt, answer_of
 
-if TYPE_CHECKING:
-    from langchain_mq9.worker.turns import Turn
-
-
 logger = logging.getLogger("mq9.worker")
 
 _EARLIEST_TIMER_S = 60.0  # by which two machines' clocks may differ
@@ -54,18 +51,10 @@ _OVER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Whom graphs ask, and for how long.
+    """The people whom graphs ask, and the time they have."""
 
-    Attributes:
-        humans: The mailboxes of the people who are asked; none for nobody but whom a question
-            names.
-        expires: Seconds after which an answer is too late; None for never.
-        escalate_to: The mailbox of whoever is asked, too, when there is no answer.
-        escalate_after: Seconds until then.
-    """
-
-    humans: tuple[str, ...] = ()
-    expires: int | None = None
+    humans: tuple[str, ...] = ()  # mailboxes
+    expires: int | None = None  # seconds, as escalate_after
     escalate_to: str | None = None
     escalate_after: int | None = None
 
@@ -79,47 +68,16 @@ class Policy:
             raise InvalidRequest(f"escalate_after: {after} is not less than expires, {expires}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed:
-    """What became of a run that went on.
-
-    Attributes:
-        interrupts: What it asks now.
-        answer: What to answer when it has ended; None for nothing.
-    """
-
-    interrupts: Sequence[Interrupt[Any]] = ()
-    answer: Payload | None = None
-
-
-class Resume(Protocol):
-    """Lets the run of a question go on; the caller has its thread's turn."""
-
-    async def __call__(
-        self, record: QuestionRecord, value: Any, turn: Turn, *, is_repeated: bool
-    ) -> Resumed | None:
-        """Return what became of the run; None when it is over without this answer.
-
-        Args:
-            record: The question.
-            value: What its interrupt is resumed with.
-            turn: The turn of its thread.
-            is_repeated: Whether this was tried before, and perhaps done.
-
-        Raises:
-            InvalidAnswer: The graph refuses the value, and has not gone on.
-            Exception: What the graph raises.
-        """
+# Resumes the run of a question with a value in a turn; the flag says that this was tried before.
+# Returns the next interrupts and the reply, or None if the run is over without this answer.
+Resume = Callable[
+    [QuestionRecord, Any, Turn, bool],
+    Awaitable[tuple[Sequence[Interrupt[Any]], Payload | None] | None],
+]
 
 
 class _Refused(Exception):
-    """An answer is not accepted; the text says why.
-
-    Args:
-        text: Why.
-        outcome: Whether the question is still open.
-        by: Who gave the accepted answer, if somebody did.
-    """
+    """An answer is not accepted; the text says why."""
 
     def __init__(
         self, text: str, *, outcome: AnswerOutcome = AnswerOutcome.REFUSED, by: str | None = None
@@ -129,19 +87,7 @@ class _Refused(Exception):
 
 
 class Questions:
-    """Asks people what graphs interrupt themselves for, and lets the graphs go on with the answers.
-
-    Args:
-        client: The connection.
-        agent: The agent.
-        mail_address: The agent's mailbox, by whose name those of the questions are called.
-        policy: Whom to ask, and for how long.
-        tools: The JSON schemas of the arguments of the graph's tools, by name.
-        take_turn: Waits for the turn of a thread.
-        resume: Lets a run go on.
-        count: Counts what happens: ``asked``, ``answered``, ``refused``, ``escalated``,
-            ``expired``, ``parked``.
-    """
+    """Mails the interrupts of graphs to people, and resumes the graphs with the answers."""
 
     def __init__(
         self,
@@ -170,7 +116,7 @@ class Questions:
         self._parking = Parking(client, mail_address)
 
     async def prepare(self) -> None:
-        """Make the mailboxes that are missing, those of whoever is asked included."""
+        """Make missing mailboxes, also those of the people who are asked."""
         await self._own.prepare(self._client)
         await self._client.mailbox_create(name=self.answers, renew=True)
         await self._records.prepare()
@@ -187,19 +133,9 @@ class Questions:
         *,
         after: QuestionRecord | None = None,
     ) -> None:
-        """Ask what a run interrupted itself for, as far as it was not asked before.
+        """Mail those interrupts of a run that were not mailed before; the caller has the turn.
 
-        The caller has the thread's turn.
-
-        Args:
-            origin: The message of the run.
-            thread_id: The thread.
-            interrupts: What it waits for.
-            after: The question that was answered just before.
-
-        Raises:
-            Reject: There is nobody to ask.
-            Mq9Error: The broker refuses, or cannot be reached.
+        ``after`` is the question that was answered just before.
         """
         requests = [asked(one.value, one.response_schema, self._tools) for one in interrupts]
         recipients = [self._recipients(one) for one in requests]
@@ -219,12 +155,7 @@ class Questions:
         self._count("parked")
 
     async def handle(self, message: Message) -> None:
-        """Deal with a message to the mailbox of the answers: an answer, or a timer.
-
-        Raises:
-            Reject: An answer is not accepted.
-            Exception: What the graph raises, or the broker.
-        """
+        """Process a message to the mailbox of the answers: an answer, or a timer."""
         if message.correlation_id is None and PROGRESS in message.headers:
             return  # of an agent that is at work on a question
         due = due_of(message)
@@ -250,18 +181,11 @@ class Questions:
 
         The answer cannot be taken back: LangGraph has stored it for the node that failed. So the
         asker gets an error answer, and messages that waited for the run go on.
-
-        Args:
-            message: A message to the mailbox of the answers that is not delivered again.
-            error: What the last attempt has raised; None if its worker died.
         """
-        match error:
-            case None:
-                reason = "its worker died"
-            case Reject():
-                reason = str(error)
-            case _:
-                reason = type(error).__name__  # no more of it: the asker may be a stranger
+        if error is None:
+            reason = "its worker died"
+        else:  # no more than the type of an error: the asker may be a stranger
+            reason = str(error) if isinstance(error, Reject) else type(error).__name__
         record = await self._accepted(message)
         if record is None:
             return
@@ -272,7 +196,7 @@ class Questions:
                 await self._close(record, Failure.FAILED, told)
 
     async def _accepted(self, message: Message) -> QuestionRecord | None:
-        """Return the open question whose accepted answer a message is; None if it is none."""
+        """Return the open question whose accepted answer a message is, if any."""
         if message.correlation_id is None:
             return None
         record = await self._records.get(message.correlation_id)
@@ -301,7 +225,7 @@ class Questions:
         to: tuple[str, ...],
         after: QuestionRecord | None,
     ) -> QuestionRecord:
-        """Return the record of an interrupt, stored when this returns."""
+        """Return the stored record of an interrupt."""
         value = request.question.value if request.body is None else request.body
         is_again = after is not None and after.interrupt_id == interrupt.id
         identity = identity_of(
@@ -379,57 +303,46 @@ class Questions:
                     )
             if is_final:
                 await self._mail.receipt(message, _ACCEPTED)
-            resumed = await self._resume(record, value, turn, is_repeated=is_repeated)
+            resumed = await self._resume(record, value, turn, is_repeated)
         except InvalidAnswer as error:
             await self._ask_again(record, message, str(error))
             raise _Refused(f"it does not fit the question: {error}") from error
         if resumed is None:
             await self._close(record, Failure.FAILED, _OVER)
             raise _Refused(_OVER, outcome=AnswerOutcome.CLOSED)
-        await self._mail.receipt(message, _ACCEPTED)
-        if resumed.interrupts:
-            await self.ask(record.origin, record.thread_id, resumed.interrupts, after=record)
-        elif resumed.answer is not None:
-            await self._mail.answer(record.origin, resumed.answer)
+        if not is_final:
+            await self._mail.receipt(message, _ACCEPTED)
+        interrupts, reply = resumed
+        if interrupts:
+            await self.ask(record.origin, record.thread_id, interrupts, after=record)
+        elif reply is not None:
+            await self._mail.answer(record.origin, reply)
         record = replace(record, state=QuestionState.ANSWERED)
         await self._records.close(record)
         await self._finish(record)
         self._count("answered")
 
     async def _check(self, record: QuestionRecord, message: Message, answer: str) -> None:
-        """Check that an answer may be given to a question, by this sender and now.
-
-        Raises:
-            _Refused: It may not.
-        """
+        """Check that an answer may be given to a question, by this sender and now."""
         await self._check_sender(record, message)
-        is_open = record.state is QuestionState.OPEN
+        closed, by = AnswerOutcome.CLOSED, record.answered_by
         if record.state is QuestionState.ANSWERED or (
-            is_open and record.answer not in {None, answer}
+            record.state is QuestionState.OPEN and record.answer not in {None, answer}
         ):
-            raise _Refused(
-                f"the question has been answered by {shown(record.answered_by)}",
-                outcome=AnswerOutcome.CLOSED,
-                by=record.answered_by,
-            )
+            raise _Refused(f"the question has been answered by {shown(by)}", outcome=closed, by=by)
         if record.answer == answer:
             return  # it was in time when it was accepted, though its run may have failed since
         if record.state is QuestionState.CLOSED:
-            raise _Refused(
-                "it is too late: the question was given up", outcome=AnswerOutcome.CLOSED
-            )
+            raise _Refused("it is too late: the question was given up", outcome=closed)
         expires = record.question.expires
         if expires is not None and message.create_time >= expires:
-            raise _Refused("it is too late: the question has expired", outcome=AnswerOutcome.CLOSED)
+            raise _Refused("it is too late: the question has expired", outcome=closed)
 
     async def _check_sender(self, record: QuestionRecord, message: Message) -> None:
-        """Check that the sender of an answer was asked, as far as senders are known.
+        """Check that the sender of an answer was asked, if the broker authenticates senders.
 
-        Those who may take messages from a mailbox that was asked may answer for it: the broker
-        checks that for ``from_mailbox``. So may the agent that the mailbox belongs to.
-
-        Raises:
-            _Refused: It is somebody else, or might be.
+        Clients that may take messages from an asked mailbox may answer for it: the broker checks
+        that for ``from_mailbox``. So may the agent that the mailbox belongs to.
         """
         if not message.sender_verified:
             if self._own.are_verified:
@@ -444,14 +357,11 @@ class Questions:
         raise _Refused(f"{shown(sender)} was not asked")
 
     async def _ask_again(self, record: QuestionRecord, message: Message, problem: str) -> None:
-        """Keep a question open, and tell whoever answered it why that did not fit."""
+        """Keep a question open, and mail the sender why the answer did not fit."""
         if record.answer is not None:
+            refused = record.refused + 1
             record = replace(
-                record,
-                answer=None,
-                answered_by=None,
-                answered_at=None,
-                refused=record.refused + 1,
+                record, answer=None, answered_by=None, answered_at=None, refused=refused
             )
             await self._records.reopen(record)
         await self._mail.ask_again(record, _answered_at(record, message), message.msg_id, problem)
@@ -459,14 +369,7 @@ class Questions:
     async def _close(
         self, record: QuestionRecord, failure: Failure, error: str, *, told: str | None = None
     ) -> None:
-        """Give up the run of a question, with whatever else it asks; idempotent.
-
-        Args:
-            record: The question.
-            failure: Why, for programs.
-            error: Why, for the asker.
-            told: Why, for the people who were asked; ``error`` by default.
-        """
+        """Give up the run of a question, with its other questions; idempotent."""
         reference = await self._mail.fail(record.origin, failure, error)
         others = [
             one
@@ -486,10 +389,8 @@ class Questions:
     async def _finish(self, record: QuestionRecord, told: str | None = None) -> None:
         """Do what is left when a question is closed; idempotent.
 
-        Args:
-            record: The question.
-            told: Why it needs no answer; by default that somebody has answered it, which those who
-                share the mailbox it was answered for know.
+        ``told`` says why it needs no answer; by default somebody has answered it, as those know
+        who share the mailbox of the answer.
         """
         if told is not None:
             await self._mail.withdraw(record, told)
@@ -530,7 +431,7 @@ class Questions:
         await self._mail.ask(record, to)
 
     async def _expire(self, record: QuestionRecord) -> None:
-        """Give up the run of a question, with whatever else it asks."""
+        """Give up the run of a question, with its other questions."""
         if record.state is QuestionState.CLOSED and record.answer is None:
             await self._finish(record, _UNANSWERED)  # a crash came before the ack
         if record.state is not QuestionState.OPEN or record.answer is not None:
@@ -541,7 +442,7 @@ class Questions:
 
 
 def mailbox_of(name: str) -> str:
-    """Return the mailbox that is meant by an address, or by the name of an agent."""
+    """Return the mailbox with an address, or of an agent's name."""
     try:
         return addresses.parse(name)
     except InvalidAddress:
@@ -549,7 +450,7 @@ def mailbox_of(name: str) -> str:
 
 
 def mailboxes_of(names: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the mailboxes that are meant by one name, by several, or by none; each once."""
+    """Return the mailboxes of one name, of several, or of none; each once."""
     given = () if names is None else (names,) if isinstance(names, str) else names
     return tuple(dict.fromkeys(mailbox_of(one) for one in given))
 
@@ -563,13 +464,12 @@ def _answered_at(record: QuestionRecord, message: Message) -> str:
 
 
 def _refuse_control(value: Any) -> None:
-    control = control_value(value)
-    if control is not None:
+    if control := control_value(value):
         raise InvalidAnswer(f"LangGraph would rewrite the state by {control}; leave it out")
 
 
 def _own_mailbox(sender: str | None) -> str | None:
-    """Return the mailbox that belongs to whoever sent a message; None where none does."""
+    """Return the mailbox of a sender's name, if there can be one."""
     try:
         return None if sender is None else addresses.slug(sender)
     except InvalidRequest:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
 
 import orjson
 
@@ -38,20 +37,14 @@ _TIMER = "timer"  # the tag and the type of a message to oneself
 
 
 class Due(StrEnum):
-    """What a timer is for."""
+    """The purpose of a timer."""
 
     ESCALATION = "escalation"
     EXPIRY = "expiry"
 
 
 class QuestionMail:
-    """Sends questions, timers and answers, each of them once however often it is asked to.
-
-    Args:
-        client: The connection.
-        agent: The agent whose graph asks.
-        answers: The mailbox that answers, and timers, come to.
-    """
+    """Sends questions, timers and answers, each of them once however often it is called."""
 
     def __init__(self, client: Mq9Client, *, agent: str, answers: str) -> None:
         self._client = client
@@ -59,22 +52,16 @@ class QuestionMail:
         self._answers = answers
 
     async def ask(self, record: QuestionRecord, to: str) -> None:
-        """Send a question to a mailbox.
-
-        Raises:
-            MailboxNotFound: The mailbox is not there.
-        """
-        if record.kind is Kind.MESSAGE:
-            await self._send(record, to, _payload(record.body), record.id)
-        else:
+        """Send a question to a mailbox."""
+        body = record.body
+        if record.kind is not Kind.MESSAGE:
             await self._send(record, to, record.question.to_json(), record.id, key=record.id)
+        else:
+            payload = body if isinstance(body, str) else orjson.dumps(body)
+            await self._send(record, to, payload, record.id)
 
     async def ask_all(self, record: QuestionRecord) -> None:
-        """Send a question to each mailbox that is asked. Missing ones are left out, and logged.
-
-        Raises:
-            MailboxNotFound: None of them exists.
-        """
+        """Send a question to each mailbox that is asked. Missing ones are left out, and logged."""
         missing: list[MailboxNotFound] = []
         for to in record.asked:
             try:
@@ -87,25 +74,12 @@ class QuestionMail:
             logger.warning("a question does not reach everybody: %s", one)
 
     async def ask_again(self, record: QuestionRecord, to: str, answer: int, problem: str) -> None:
-        """Send a question once more, in the place of the first, since an answer did not fit.
-
-        Args:
-            record: The question.
-            to: The mailbox of whoever answered.
-            answer: The number of that answer.
-            problem: Why it did not fit.
-        """
+        """Replace a question by one that says why an answer, known by its number, did not fit."""
         body = replace(record.question, problem=problem).to_json()
         await self._send(record, to, body, f"{record.id}.{answer}", key=record.id)
 
     async def withdraw(self, record: QuestionRecord, text: str, *, but: str | None = None) -> None:
-        """Put a note in the place of a question, so that nobody answers it in vain.
-
-        Args:
-            record: The question.
-            text: Why it needs no answer.
-            but: The mailbox that is left as it is, since it was answered there.
-        """
+        """Replace a question by a note that it needs no answer, except in one mailbox."""
         expires = record.question.expires
         has_left = expires is not None and expires <= self._now_s()
         if record.kind is Kind.MESSAGE or has_left:
@@ -127,7 +101,7 @@ class QuestionMail:
                 logger.debug("a question needs no withdrawal: %s", error)
 
     async def set_timers(self, record: QuestionRecord) -> None:
-        """Let the mailbox of the answers say when a question escalates, or expires."""
+        """Schedule the messages about escalation and expiry."""
         for due, instant in (
             (Due.ESCALATION, record.escalate_at),
             (Due.EXPIRY, record.question.expires),
@@ -144,15 +118,11 @@ class QuestionMail:
                 )
 
     async def answer(self, origin: Origin, payload: Payload) -> None:
-        """Answer the message whose run has ended, if somebody waits for that."""
+        """Reply to the message whose run has ended."""
         await self._reply(origin, payload, origin.answer_id, {})
 
     async def fail(self, origin: Origin, code: Failure, reason: str) -> str:
-        """Send an error answer to the message whose run has failed, if somebody waits for that.
-
-        Returns:
-            The reference that the error answer holds, for the log.
-        """
+        """Send an error answer for a message whose run has failed; return its reference."""
         digest = _digest(origin)
         failed = ErrorAnswer(code=code, reason=reason[:_MOST_REASON], reference=digest[:10])
         await self._reply(origin, failed.value(), f"error.{digest}", failed.headers)
@@ -168,11 +138,7 @@ class QuestionMail:
             headers = ErrorAnswer.of(answer, Failure.REJECTED, "").headers
         try:
             await self._client.reply(
-                answer,
-                receipt.body(answer),
-                id=id_,
-                headers=headers,
-                sender=self._agent,
+                answer, receipt.body(answer), id=id_, headers=headers, sender=self._agent
             )
         except IdConflict as error:
             logger.debug("an answer has a receipt: %s", error)
@@ -223,14 +189,14 @@ class QuestionMail:
 
 
 def _digest(origin: Origin) -> str:
-    """Return what tells a message from all others, as its answer and its error answer do."""
+    """Return the digest in the ids of a message's answer and error answer."""
     if origin.answer_id is None:
         return hashlib.sha256(origin.message.encode()).hexdigest()
     return origin.answer_id.rpartition(".")[2]
 
 
 def due_of(message: Message) -> Due | None:
-    """Return what a timer is for; None of any other message."""
+    """Return the purpose of a timer; None of any other message."""
     if _TIMER not in message.tags:
         return None
     try:
@@ -242,13 +208,9 @@ def due_of(message: Message) -> Due | None:
 
 
 def digest_of(message: Message) -> str:
-    """Return what tells an answer from all others, wherever it is moved meanwhile."""
+    """Return the identity of an answer, the same wherever it is moved."""
     who = f"{message.sender_verified}\0{message.sender or ''}\0".encode()
     return hashlib.sha256(who + message.payload).hexdigest()
-
-
-def _payload(body: Any) -> Payload:
-    return body if isinstance(body, str) else orjson.dumps(body)
 
 
 _REASON = "its conversation waits for the answer to a question"
@@ -256,14 +218,7 @@ _AT_ONCE = 100
 
 
 class Parking:
-    """Moves messages aside, into a mailbox for each thread, and back in their order.
-
-    Whoever calls this has the thread's turn.
-
-    Args:
-        client: The connection.
-        mail_address: The agent's mailbox, which messages come from and go back to.
-    """
+    """Moves messages aside, into a mailbox for each thread, and back in order; needs the turn."""
 
     def __init__(self, client: Mq9Client, mail_address: str) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""The questions of an agent's graphs, kept in a mailbox of its own until they are answered."""
+"""The questions of an agent's graphs, stored in one of its mailboxes until they are answered."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ logger = logging.getLogger("mq9.worker")
 
 
 async def make_own_mailbox(client: Mq9Client, mail_address: str) -> None:
-    """Make a mailbox that only the agent sends to, if it is missing; close one that is open.
-
-    Raises:
-        Mq9Error: The broker refuses, or cannot be reached.
-    """
+    """Make a mailbox that only the agent sends to, if it is missing; close one that is open."""
     try:
         await client.mailbox_create(name=mail_address, renew=True, send_policy=SendPolicy.CREATOR)
         await client.mailbox_grant(mail_address, send_policy=SendPolicy.CREATOR)
@@ -39,10 +35,6 @@ class OwnMessages:
     If the broker authenticates the agent, only messages with that verified sender are its own.
     Otherwise a message of a verified sender belongs to that sender, and the rest count as own: the
     broker cannot tell them apart.
-
-    Args:
-        agent: The agent.
-        mail_address: The agent's mailbox.
     """
 
     def __init__(self, *, agent: str, mail_address: str) -> None:
@@ -51,7 +43,7 @@ class OwnMessages:
         self._identity: str | None = None
 
     async def prepare(self, client: Mq9Client) -> None:
-        """Ask the broker as whom a connection is authenticated."""
+        """Ask the broker for the identity of the connection."""
         self._identity = await client.whoami()
 
     @property
@@ -78,7 +70,7 @@ _MOST_READ = 1_000  # records at once
 
 
 class QuestionState(StrEnum):
-    """Where a question stands: it waits for an answer, was answered, or will get none."""
+    """The state of a question: open, answered, or closed without an answer."""
 
     OPEN = "open"
     ANSWERED = "answered"
@@ -87,79 +79,48 @@ class QuestionState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The message whose run asks, and where that run's answer goes.
+    """The message whose run asks, and where that run's answer goes."""
 
-    Attributes:
-        message: The key of the message.
-        path: The agents that the conversation had passed through.
-        reply_to: Where to answer; None where nobody waits for that.
-        correlation_id: What to answer under.
-        answer_id: The idempotency id of that answer.
-    """
-
-    message: str
+    message: str  # its key
     path: tuple[str, ...] = ()
     reply_to: str | None = None
     correlation_id: str | None = None
-    answer_id: str | None = None
+    answer_id: str | None = None  # the idempotency id of the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionRecord:
-    """A question that was asked.
+    """A question that was asked."""
 
-    Attributes:
-        id: Its correlation id.
-        identity: Tells the interrupt from all others; see ``identity_of``.
-        thread_id: The thread that waits.
-        interrupt_id: The interrupt that it resumes.
-        kind: What the interrupt's value was.
-        question: What is asked.
-        body: What is mailed in place of the question; None for the question.
-        asked: The mailboxes it was sent to, the first one first.
-        asked_at: When, in Unix seconds.
-        origin: The message whose run asks.
-        escalate_to: Who is asked, too, when there is no answer; None for nobody.
-        escalate_at: When that is, in Unix seconds.
-        state: Where it stands.
-        answer: Tells the answer that was accepted from all others; None while there is none.
-        answered_by: Who gave that answer: its sender, else the mailbox that it answers for.
-        answered_at: The asked mailbox that it answers for.
-        refused: How many answers did not fit what the graph takes.
-    """
-
-    id: str
-    identity: str
+    id: str  # the correlation id of the first copy
+    identity: str  # of the interrupt; see `identity_of`
     thread_id: str
     interrupt_id: str
     kind: Kind
     question: MailedQuestion
-    body: Any = None
-    asked: tuple[str, ...]
-    asked_at: int
+    body: Any = None  # mailed in place of the question, unless None
+    asked: tuple[str, ...]  # mailboxes
+    asked_at: int  # Unix seconds, as escalate_at
     origin: Origin
     escalate_to: str | None = None
     escalate_at: int | None = None
     state: QuestionState = QuestionState.OPEN
-    answer: str | None = None
-    answered_by: str | None = None
-    answered_at: str | None = None
-    refused: int = 0
+    answer: str | None = None  # the digest of the accepted answer
+    answered_by: str | None = None  # its sender, else the mailbox that it answers for
+    answered_at: str | None = None  # the asked mailbox that it answers for
+    refused: int = 0  # answers that did not fit
 
     def correlation_id_of(self, mailbox: str) -> str:
-        """Return the correlation id of the question in one of the mailboxes that were asked.
-
-        Each mailbox has its own, so that an answer tells which of them it answers for.
-        """
+        """Return the correlation id of the question in one of the asked mailboxes, each its own."""
         number = self.asked.index(mailbox)
         return self.id if number == 0 else f"{self.id}{_COPY}{number}"
 
     def mailbox_of(self, correlation_id: str) -> str | None:
-        """Return the asked mailbox whose question has a correlation id; None where none has."""
+        """Return the asked mailbox whose question has a correlation id, if any."""
         return next((to for to in self.asked if self.correlation_id_of(to) == correlation_id), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as it is stored."""
+        """Return the stored form."""
         fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return {
             **fields,
@@ -169,11 +130,7 @@ class QuestionRecord:
 
     @classmethod
     def from_message(cls, message: Message) -> QuestionRecord:
-        """Read what is stored. Fields of later releases are left out.
-
-        Raises:
-            ValueError: It is no record.
-        """
+        """Read a record without fields of later releases; ``ValueError`` if it is none."""
         try:
             stored = message.json()
             fields = {
@@ -197,15 +154,10 @@ class QuestionRecord:
 
 
 def identity_of(thread_id: str, interrupt_id: str, value: Any, after: str | None = None) -> str:
-    """Return what tells an interrupt from all others, the same whenever its thread is looked at.
+    """Return the identity of an interrupt, the same whenever its thread is read.
 
-    Args:
-        thread_id: Its thread.
-        interrupt_id: Its id. Older versions of LangGraph give it again to the next interrupt of
-            the same task.
-        value: Its value, as JSON.
-        after: The correlation id of the question that was answered just before, where that was of
-            the same interrupt; None else.
+    Older versions of LangGraph reuse the id for the next interrupt of a task: ``after`` is the
+    correlation id of the question with the same id that was answered just before.
     """
     told = [thread_id, interrupt_id, value, after]
     return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -214,14 +166,8 @@ def identity_of(thread_id: str, interrupt_id: str, value: Any, after: str | None
 class QuestionRecords:
     """Keeps the records of an agent in a mailbox, each under its correlation id as the key.
 
-    Only records of the agent itself count, as far as the broker knows senders. The key of a record
+    Only records of the agent itself count, if the broker authenticates senders. The key of a record
     belongs to its verified sender, so that no message of another sender replaces it.
-
-    Args:
-        client: The connection.
-        own: Tells the agent's own messages.
-        agent: The agent.
-        mail_address: The mailbox; only the agent reads it.
     """
 
     def __init__(
@@ -237,7 +183,7 @@ class QuestionRecords:
         await make_own_mailbox(self._client, self._address)
 
     async def get(self, correlation_id: str) -> QuestionRecord | None:
-        """Return the record of a correlation id, whichever asked mailbox has it."""
+        """Return the record of a correlation id, that of any of the asked mailboxes."""
         key = correlation_id.partition(_COPY)[0]
         record = self._newest(await self._client.query(self._address, key=key)) if key else None
         return None if record is None or record.mailbox_of(correlation_id) is None else record
@@ -269,7 +215,7 @@ class QuestionRecords:
         return records
 
     async def add(self, record: QuestionRecord) -> QuestionRecord:
-        """Store a new record, and return it; or that which is stored of its interrupt already."""
+        """Store a new record, and return it, or the one already stored of its interrupt."""
         try:
             await self._store(record, f"asked.{record.identity}")
         except IdConflict:
@@ -280,7 +226,7 @@ class QuestionRecords:
         return record
 
     async def claim(self, record: QuestionRecord) -> bool:
-        """Store which answer is accepted, and tell whether it is this one and no faster one."""
+        """Accept an answer, and tell whether no other one was faster."""
         try:
             await self._store(record, f"claimed.{record.id}.{record.refused}")
         except IdConflict:
@@ -288,15 +234,15 @@ class QuestionRecords:
         return True
 
     async def reopen(self, record: QuestionRecord) -> None:
-        """Store that the accepted answer was refused after all: another may be given."""
+        """Take back the acceptance of an answer: another may be given."""
         await self._store(record, f"reopened.{record.id}.{record.refused}")
 
     async def escalate(self, record: QuestionRecord) -> None:
-        """Store whom it is sent to as well."""
+        """Store the further mailbox that is asked."""
         await self._store(record, f"escalated.{record.id}.{record.refused}")
 
     async def close(self, record: QuestionRecord) -> None:
-        """Store how it ended."""
+        """Store the final state."""
         await self._store(record, f"{record.state}.{record.id}")
 
     async def _store(self, record: QuestionRecord, idempotency_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What a worker tells of itself: counters, the registration it keeps, and progress of its runs."""
+"""Reports of a worker: counters, its registration, and progress of its runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json
 
 from langchain_mq9.calls import PROGRESS, PROGRESS_OF
+from langchain_mq9.worker.records import Origin
 from mq9 import (
     AgentNotFound,
     ConsumerCounters,
@@ -66,18 +67,8 @@ logger = logging.getLogger("mq9.worker")
 class Presence:
     """Registers an agent, and reports three times in the registration's lifetime that it lives.
 
-    When that ends, the registration stays for its lifetime: other workers of the agent may live,
-    and one that is started anew meanwhile has never been away.
-
-    Args:
-        client: The connection.
-        agent: The agent.
-        mail_address: Its mailbox.
-        capabilities: What it can do: a text, or an AgentCard.
-        ttl: After how many seconds of silence the registration expires.
-
-    Raises:
-        InvalidRequest: The card is another agent's.
+    The registration outlives a stopped worker: others of the agent may live, and a restarted one
+    has never been away.
     """
 
     def __init__(
@@ -101,11 +92,7 @@ class Presence:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, report: Callable[[], Mapping[str, Any]]) -> None:
-        """Register the agent, and go on reporting.
-
-        Args:
-            report: Returns what else to report.
-        """
+        """Register the agent, and go on reporting."""
         await self._register()
         self._task = asyncio.create_task(self._report(report))
 
@@ -137,37 +124,20 @@ _LONGEST_HEADER = 256
 
 
 class RunProgress:
-    """Tells whoever waits for the answer to a message what its run does.
+    """Sends the progress of a run to the asker.
 
-    These messages have no ``correlation_id``, which is the answer's alone: who waits for that does
-    not take them for it.
-
-    Args:
-        client: The connection.
-        agent: Who tells it.
-        message: The key of the message.
-        reply_to: Where it is answered.
-        correlation_id: What it is answered under.
+    These messages have no ``correlation_id``, so that nobody takes them for the answer.
     """
 
-    def __init__(
-        self,
-        client: Mq9Client,
-        agent: str,
-        *,
-        message: str,
-        reply_to: str,
-        correlation_id: str | None,
-    ) -> None:
+    def __init__(self, client: Mq9Client, agent: str, origin: Origin, reply_to: str) -> None:
         self._client = client
         self._agent = agent
-        self._message = message
+        self._origin = origin
         self._reply_to = reply_to
-        self._correlation_id = correlation_id
         self.sent = 0
 
     async def listen(self, mode: str, event: Any) -> None:
-        """Tell of a node that has ended, or what a node has written for its listeners."""
+        """Report a node that has ended, or a value that a node has streamed."""
         if mode == "custom":
             await self._send("custom", {"type": "progress", "value": event}, None)
         elif "result" in event and not event.get("error") and not event.get("interrupts"):
@@ -175,11 +145,7 @@ class RunProgress:
             await self._send(name, {"type": "progress", "node": name}, str(event["id"]))
 
     async def tell_failure(self, reference: str) -> None:
-        """Tell that the message failed for the first time, and is tried again.
-
-        Args:
-            reference: What stands in the log.
-        """
+        """Report the first failure, with its reference in the log."""
         await self._send("failed", {"type": "progress", "failed": reference}, None)
 
     async def _send(self, name: str, body: dict[str, Any], task: str | None) -> None:
@@ -189,10 +155,10 @@ class RunProgress:
             logger.warning("what a node wrote for its listeners is no JSON: %s", error)
             return
         headers = {PROGRESS: _header(name)}
-        if self._correlation_id is not None:
-            headers[PROGRESS_OF] = self._correlation_id
+        if self._origin.correlation_id is not None:
+            headers[PROGRESS_OF] = self._origin.correlation_id
         # The same again when the step is: a run that was cut off repeats what was not stored.
-        what = f"{self._message}\0{task or ''}\0".encode() + payload
+        what = f"{self._origin.message}\0{task or ''}\0".encode() + payload
         try:
             await self._client.send(
                 self._reply_to,

@@ -16,29 +16,21 @@ from langgraph.types import Command, StateSnapshot
 
 from langchain_mq9.calls import MESSAGE, PATH
 from langchain_mq9.worker.fence import FencedSaver
+from langchain_mq9.worker.records import Origin
 from langchain_mq9.worker.turns import Turn
 from mq9 import InvalidRequest
 
 logger = logging.getLogger("mq9.worker")
 
 _NOT_FOUND = 404  # as servers of LangGraph answer
-_NO_STATE = StateSnapshot(
-    values={},
-    next=(),
-    config={},
-    metadata=None,
-    created_at=None,
-    parent_config=None,
-    tasks=(),
-    interrupts=(),
-)
+_NO_STATE = StateSnapshot({}, (), {}, None, None, None, tasks=(), interrupts=())
 
 # Takes part in what a run streams: the mode, and what was streamed.
 Listener = Callable[[str, Any], Awaitable[None]]
 
 
 class How(StrEnum):
-    """How a message came to its final state."""
+    """The way of a message to its final state."""
 
     STARTED = "started"
     CONTINUED = "continued"
@@ -48,26 +40,18 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The run of a message.
-
-    Attributes:
-        thread_id: Its thread.
-        message: The key of the message.
-        path: The agents that the conversation has passed through.
-        is_redelivered: Whether the message may have been delivered before, and so may have run.
-    """
+    """The run of a message."""
 
     thread_id: str
-    message: str
-    path: tuple[str, ...] = ()
-    is_redelivered: bool = False
+    origin: Origin
+    is_redelivered: bool = False  # whether it may have run before
 
     @property
     def config(self) -> RunnableConfig:
         """The configuration of the run."""
         return {
-            "configurable": {"thread_id": self.thread_id, PATH: list(self.path)},
-            "metadata": {MESSAGE: self.message},
+            "configurable": {"thread_id": self.thread_id, PATH: list(self.origin.path)},
+            "metadata": {MESSAGE: self.origin.message},
         }
 
 
@@ -76,13 +60,6 @@ class Runs:
 
     A run has ended only if its turn is held when its last checkpoint is stored: no later turn has
     begun without it then.
-
-    Args:
-        graph: Whatever runs in threads and tells their state, as a compiled graph with a
-            checkpointer and a ``RemoteGraph`` do.
-
-    Raises:
-        InvalidRequest: The graph is not compiled, or has no checkpointer.
     """
 
     def __init__(self, graph: Any) -> None:
@@ -101,11 +78,7 @@ class Runs:
         self._graph = graph
 
     async def check(self) -> None:
-        """Ask for a state, so that a checkpointer that cannot be used is known at once.
-
-        Raises:
-            Exception: What the graph raises.
-        """
+        """Ask for a state, so that an unusable checkpointer shows at once."""
         config: RunnableConfig = {
             "configurable": {"thread_id": "00000000-0000-5000-8000-000000000000"}
         }
@@ -121,24 +94,13 @@ class Runs:
         is_waiting: Callable[[], Awaitable[bool]],
         listener: Listener | None = None,
     ) -> tuple[How, StateSnapshot]:
-        """Bring the run of a message to its end, and return the state that it ends with.
+        """Run a message to its end, and return the final state.
 
-        Args:
-            run: The run.
-            turn: The turn of its thread.
-            make_input: Makes its input, where it begins.
-            is_to_finish: Tells of another message, by its key, whose run was cut off in this
-                thread, whether that run is to be ended first.
-            is_waiting: Tells whether the thread waits for a person, so that nothing else may run.
-            listener: Is told of what the run streams.
-
-        Raises:
-            Retry: The turn was lost.
-            Exception: What the graph raises.
+        ``is_to_finish`` tells by its key whether the cut-off run of another message ends first.
         """
         graph = self._fenced(turn)
         state = await _state(graph, run.config)
-        if _message(state) == run.message:
+        if _message(state) == run.origin.message:
             if has_ended(state) or state.interrupts:
                 return How.REPEATED, state
             return How.CONTINUED, await self._ended(graph, turn, None, run.config, listener)
@@ -162,26 +124,13 @@ class Runs:
         is_repeated: bool,
         listener: Listener | None = None,
     ) -> StateSnapshot | None:
-        """Let the run of a message go on with the answer to what it interrupted itself for.
+        """Resume the run of a message with an answer; None if it is over without that answer.
 
-        Args:
-            run: The run.
-            turn: The turn of its thread.
-            interrupt_id: The interrupt.
-            value: The answer.
-            is_repeated: Whether this was tried before, and perhaps done.
-            listener: Is told of what the run streams.
-
-        Returns:
-            The state that it ends with; None when it is over without this answer.
-
-        Raises:
-            Retry: The turn was lost.
-            Exception: What the graph raises.
+        ``is_repeated`` says that this was tried before, and perhaps done.
         """
         graph = self._fenced(turn)
         state = await _state(graph, run.config)
-        if _message(state) != run.message:
+        if _message(state) != run.origin.message:
             latest = await _latest_of(graph, run) if is_repeated else None
             return latest if latest is not None and has_ended(latest) else None
         if not is_repeated and not _asks(state, interrupt_id):
@@ -198,7 +147,7 @@ class Runs:
         return state
 
     def _fenced(self, turn: Turn) -> Any:
-        """Return the graph, which stores nothing when the turn has ended."""
+        """Return the graph with a saver that stores nothing after the turn."""
         graph = self._graph
         if not isinstance(graph, Pregel):
             return graph  # its server stores the checkpoints
@@ -208,7 +157,7 @@ class Runs:
     async def _ended(
         self, graph: Any, turn: Turn, given: Any, config: RunnableConfig, listener: Listener | None
     ) -> StateSnapshot:
-        """Go on, and return the state that is stored then."""
+        """Run on, and return the stored state."""
         await self._go_on(graph, given, config, listener)
         state = await _state(graph, config)
         await turn.renew()
@@ -222,7 +171,7 @@ class Runs:
         run: Run,
         is_to_finish: Callable[[str], Awaitable[bool]],
     ) -> None:
-        """End a run of the same thread that a crash cut off: what follows builds upon it."""
+        """End a run of the same thread that a crash cut off, which this one builds upon."""
         other = _message(state)
         if other is None or not _is_cut_off(state) or not await is_to_finish(other):
             return
@@ -267,7 +216,9 @@ async def _state(graph: Any, config: RunnableConfig) -> StateSnapshot:
 async def _latest_of(graph: Any, run: Run) -> StateSnapshot | None:
     """Return the last state of a run that others in its thread have followed."""
     states = graph.aget_state_history(
-        {"configurable": {"thread_id": run.thread_id}}, filter={MESSAGE: run.message}, limit=1
+        {"configurable": {"thread_id": run.thread_id}},
+        filter={MESSAGE: run.origin.message},
+        limit=1,
     )
     async for state in states:
         latest: StateSnapshot = state
@@ -276,13 +227,12 @@ async def _latest_of(graph: Any, run: Run) -> StateSnapshot | None:
 
 
 def refuses_answer(error: Exception) -> bool:
-    """Tell whether a graph has raised an error since it does not take an answer, and waits on."""
+    """Tell whether a graph refuses an answer with an error, and still waits for one."""
     tells = getattr(errors, "is_invalid_resume", None)  # older versions check no answers
     return tells is not None and bool(tells(error))
 
 
 def _message(state: StateSnapshot) -> str | None:
-    """Return the key of the message that a state belongs to."""
     metadata: Mapping[str, Any] = state.metadata or {}
     return metadata.get(MESSAGE)
 

@@ -39,31 +39,12 @@ _LEASES_KEPT = 3  # after so many a mailbox expires that nobody uses
 
 
 def mailbox_of_turn(mail_address: str, thread_id: str) -> str:
-    """Return the mailbox whose message is leased by a thread's turn.
-
-    Args:
-        mail_address: The agent's mailbox.
-        thread_id: The thread, a UUID.
-    """
+    """Return the mailbox whose message is leased by a thread's turn."""
     return f"{mail_address}.turns.{thread_id.replace('-', '')}"
 
 
 class Turn:
-    """The right to run a thread.
-
-    Attributes:
-        thread_id: The thread.
-        number: Higher than that of each earlier turn of the thread.
-        lost: Is done when the turn has ended before it was given back.
-
-    Args:
-        client: The connection.
-        message: The leased message.
-        thread_id: The thread.
-        lease_ms: Milliseconds that it is leased for.
-        number: The number.
-        begun_ms: When the lease began at the earliest, as the client's clock measures time.
-    """
+    """The right to run a thread."""
 
     def __init__(
         self,
@@ -84,20 +65,12 @@ class Turn:
         self._held_until_ms = begun_ms + lease_ms
 
     def check(self) -> None:
-        """Look at the deadline.
-
-        Raises:
-            Retry: The turn has ended.
-        """
+        """Raise ``Retry`` if the turn has ended."""
         if self.lost.done() or self._client.clock.monotonic_ms() >= self._held_until_ms:
             raise Retry("the worker was paused or cut off from the broker for longer than a lease")
 
     async def renew(self) -> None:
-        """Renew the lease. While the broker cannot be reached, look at the deadline alone.
-
-        Raises:
-            Retry: The turn has ended.
-        """
+        """Renew the lease; ``Retry`` if it has ended. Without a broker, only check the deadline."""
         self.check()
         asked_ms = self._client.clock.monotonic_ms()
         try:
@@ -149,14 +122,7 @@ class Turn:
 
 
 class Turns:
-    """Gives runs of a thread their turn, one after the other.
-
-    Args:
-        client: The connection.
-        agent: The agent whose workers share the turns.
-        mail_address: The agent's mailbox, by whose name those of the turns are called.
-        lease_ms: Milliseconds after which a turn is over whose process has died.
-    """
+    """Gives runs of a thread their turn, one after the other."""
 
     def __init__(self, client: Mq9Client, *, agent: str, mail_address: str, lease_ms: int) -> None:
         self._client = client
@@ -167,12 +133,7 @@ class Turns:
         self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def check(self) -> None:
-        """See, before there is anything to run, whether turns can be taken.
-
-        Raises:
-            InvalidRequest: The broker has no leases.
-            Mq9Error: The broker refuses, or cannot be reached.
-        """
+        """Check that turns can be taken: ``InvalidRequest`` if the broker has no leases."""
         address = f"{self._address}.turns.check"
         await self._client.mailbox_create(name=address, ttl=60, renew=True)
         with contextlib.suppress(MailboxNotFound):  # removed by another worker, which checks, too
@@ -185,11 +146,8 @@ class Turns:
     async def take(self, thread_id: str) -> AsyncIterator[Turn]:
         """Wait for the turn of a thread, and have it while inside.
 
-        In this process who comes first has it first. A message takes no slot of its consumer while
+        In this process, first come, first served. A message occupies no slot of its consumer while
         somebody else has the turn.
-
-        Raises:
-            Mq9Error: The broker refuses, or cannot be reached.
         """
         queue = self._queues.setdefault(thread_id, asyncio.Lock())
         with without_slot():
@@ -217,10 +175,7 @@ class Turns:
         return turn
 
     async def _try(self, thread_id: str, address: str, *, max_wait_ms: int) -> Turn | None:
-        """Take a turn that becomes free in time.
-
-        The mailbox is not renewed here: that is its holder's business.
-        """
+        """Take a turn that becomes free in time; only its holder renews the mailbox."""
         begun_ms = self._client.clock.monotonic_ms()
         # A broker does these together. In another order the turn is found later, and no other.
         done = await asyncio.gather(

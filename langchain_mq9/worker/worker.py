@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-from langgraph.types import StateSnapshot
+from langgraph.types import Interrupt, StateSnapshot
 from pydantic import ValidationError
 
 from langchain_mq9.worker.bodies import (
@@ -26,7 +26,6 @@ from langchain_mq9.worker.options import WorkerOptions
 from langchain_mq9.worker.people import (
     Policy,
     Questions,
-    Resumed,
     mailbox_of,
     mailboxes_of,
 )
@@ -42,6 +41,7 @@ from mq9 import (
     InvalidRequest,
     Message,
     Mq9Client,
+    Payload,
     Reject,
     RequestFailed,
     Retry,
@@ -344,8 +344,7 @@ class MailboxWorker:
             raise Reject(reason)
         run = Run(
             thread_id=thread_id(self.agent, message),
-            message=message_key(message),
-            path=message.path,
+            origin=_origin(message),
             is_redelivered=self._may_be_redelivered(message),
         )
         fields = _fields(message) | {"thread_id": run.thread_id}
@@ -365,7 +364,7 @@ class MailboxWorker:
                     "nobody: call interrupt() in a node"
                 )
             if state.interrupts:
-                await self._questions.ask(_origin(message, run), run.thread_id, state.interrupts)
+                await self._questions.ask(run.origin, run.thread_id, state.interrupts)
         self._count(how)
         seconds = (self._client.clock.monotonic_ms() - begun_ms) / 1000
         logger.info("run ended", extra=fields | {"how": str(how), "seconds": seconds})
@@ -378,7 +377,7 @@ class MailboxWorker:
     def _may_be_redelivered(self, message: Message) -> bool:
         """Tell whether a message may have been delivered to this agent before.
 
-        Whoever was away for a month is given everything anew: the group was forgotten.
+        A group unused for a month is forgotten, and gets everything again.
         """
         age_s = self._client.clock.now_ms() / 1000 - message.create_time
         return message.delivery_count > 1 or age_s > _GROUP_LASTS_S
@@ -394,12 +393,11 @@ class MailboxWorker:
             yield turn
 
     async def _resume(
-        self, record: QuestionRecord, value: Any, turn: Turn, *, is_repeated: bool
-    ) -> Resumed | None:
-        """Let a run go on with the answer to its question; see ``Resume``."""
+        self, record: QuestionRecord, value: Any, turn: Turn, is_repeated: bool
+    ) -> tuple[Sequence[Interrupt[Any]], Payload | None] | None:
         origin = record.origin
-        run = Run(thread_id=record.thread_id, message=origin.message, path=origin.path)
-        with self._progress(run, origin.reply_to, origin.correlation_id) as listener:
+        run = Run(thread_id=record.thread_id, origin=origin)
+        with self._progress(origin) as listener:
             work = self._runs.resume(
                 run, turn, record.interrupt_id, value, is_repeated=is_repeated, listener=listener
             )
@@ -412,15 +410,16 @@ class MailboxWorker:
                     raise InvalidAnswer(_told(error)) from error
                 error.add_note(_where(error))
                 raise
-        if state is None or state.interrupts or origin.reply_to is None:
-            return None if state is None else Resumed(interrupts=state.interrupts)
-        return Resumed(answer=await self._bodies.answer_of(state.values))
+        if state is None:
+            return None
+        is_awaited = not state.interrupts and origin.reply_to is not None
+        return state.interrupts, await self._bodies.answer_of(state.values) if is_awaited else None
 
     def _count(self, what: str) -> None:
         self._done[what] += 1
 
     async def _settle(self, message: Message, run: Run, turn: Turn) -> tuple[How, StateSnapshot]:
-        with self._progress(run, message.reply_to, message.correlation_id) as listener:
+        with self._progress(run.origin) as listener:
             try:
                 return await self._runs.settle(
                     run,
@@ -437,20 +436,12 @@ class MailboxWorker:
                 raise
 
     @contextlib.contextmanager
-    def _progress(
-        self, run: Run, reply_to: str | None, correlation_id: str | None
-    ) -> Iterator[Listener | None]:
-        """Give what tells of the progress of a run; None where nobody wants to know."""
-        if not self._tells_progress or reply_to is None:
+    def _progress(self, origin: Origin) -> Iterator[Listener | None]:
+        """Give the listener that reports the progress of a run, if anybody wants it."""
+        if not self._tells_progress or origin.reply_to is None:
             yield None
             return
-        progress = RunProgress(
-            self._client,
-            self.agent,
-            message=run.message,
-            reply_to=reply_to,
-            correlation_id=correlation_id,
-        )
+        progress = RunProgress(self._client, self.agent, origin, origin.reply_to)
         try:
             yield progress.listen
         finally:
@@ -466,7 +457,7 @@ class MailboxWorker:
         return True
 
     async def _is_outstanding(self, key: str) -> bool:
-        """Tell of a message, by its key, whether it will be delivered to this agent again."""
+        """Tell whether the message of a key will be delivered to this agent again."""
         known = message_of_key(key)
         if known is None or known[0] != self.mail_address:
             return False
@@ -477,16 +468,10 @@ class MailboxWorker:
         return standings.get(self.mail_address) in {"pending", "leased", "given_back"}
 
     async def _in_time(self, work: Coroutine[Any, Any, T], run: Run, turn: Turn) -> T:
-        """Await a run as long as it may take and the turn lasts, in a span of its own.
+        """Await a run within its time and its turn, in a span of its own.
 
-        The time that it waited for its turn does not count. A run that is cancelled has ended when
-        this raises, so that nothing of it goes on when another one has its turn.
-
-        Raises:
-            TimeoutError: It takes too long.
-            Retry: The turn was lost.
-            RuntimeError: It raised CancelledError.
-            Exception: What else it raises.
+        The time that it waited for its turn does not count. A cancelled run has ended when this
+        raises, so that nothing of it goes on when another one has its turn.
         """
         with tracing.running(self.agent, run.thread_id):
             task = asyncio.create_task(work)
@@ -506,23 +491,13 @@ class MailboxWorker:
 
     async def _log_failure(self, message: Message, error: Exception) -> None:
         logger.error("a message failed", exc_info=error, extra=_fields(message))
-        if not isinstance(error, Reject):
-            await self._tell_failure(message)
-
-    async def _tell_failure(self, message: Message) -> None:
-        """Tell whoever asked, once, that a message failed and will be tried again."""
         is_last = message.delivery_count - message.deaths >= self._options["max_deliveries"]
-        if not self._tells_progress or message.reply_to is None or is_last:
+        if isinstance(error, Reject) or is_last or not self._tells_progress:
             return
-        progress = RunProgress(
-            self._client,
-            self.agent,
-            message=message_key(message),
-            reply_to=message.reply_to,
-            correlation_id=message.correlation_id,
-        )
-        await progress.tell_failure(_reference(message))
-        self._done["progress"] += progress.sent
+        if message.reply_to is not None:
+            progress = RunProgress(self._client, self.agent, _origin(message), message.reply_to)
+            await progress.tell_failure(_reference(message))
+            self._done["progress"] += progress.sent
 
 
 def _fields(message: Message) -> dict[str, Any]:
@@ -536,14 +511,14 @@ def _fields(message: Message) -> dict[str, Any]:
 
 
 def _reference(message: Message) -> str:
-    """Return what stands for a message in its error answer and in the log."""
+    """Return the reference of a message in its error answer and in the log."""
     return ErrorAnswer.of(message, Failure.FAILED, "").reference
 
 
-def _origin(message: Message, run: Run) -> Origin:
+def _origin(message: Message) -> Origin:
     return Origin(
-        message=run.message,
-        path=run.path,
+        message=message_key(message),
+        path=message.path,
         reply_to=message.reply_to,
         correlation_id=message.correlation_id,
         answer_id=answer_id(message),
@@ -559,7 +534,7 @@ def _told(error: ValidationError) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """Return where an error was raised: the innermost frames, the last one first."""
+    """Return the innermost frames of an error, the last one first."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_OF_A_REASON:]
     lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
     return "\n".join(reversed(lines))
