@@ -349,11 +349,7 @@ class Callers:
         return agent.keeper
 
     def _session(self, context: Context) -> str:
-        """Return the name of a request's session: that of this process, or one over HTTP.
-
-        It is empty for a request without a session. All such requests of an agent are one consumer,
-        which gets what it has not acknowledged when it fetches again.
-        """
+        """Return the session that a request belongs to; all without one are one consumer."""
         if not isinstance(context.request, Request):
             return self._instance
         return context.request.headers.get(_SESSION, "")[:_SESSION_CHARS]

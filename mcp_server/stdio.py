@@ -42,10 +42,7 @@ async def serve_stdio(
     url: str | None,
     reader: StdinReader | None,
 ) -> None:
-    """Serve MCP on standard input and output, until that ends.
-
-    SIGINT, SIGTERM and SIGHUP are taken for its end; a second one ends the process at once.
-    """
+    """Serve MCP until standard input ends or a signal comes; a second signal ends it at once."""
     callers = Callers(
         connect_to(url),
         settings,
@@ -66,10 +63,7 @@ async def serve_stdio(
 async def stdio_streams(
     reader: StdinReader,
 ) -> AsyncIterator[tuple[ObjectReceiveStream[Item], ObjectSendStream[SessionMessage]]]:
-    """Open the streams of messages from and to the client, while inside.
-
-    A line that is no message is answered, which the SDK does not do: a host would wait in vain.
-    """
+    """Open the streams to the client; unlike in the SDK, a line that is no message is answered."""
     lines = cast("AsyncFile[str]", _lines(reader))  # of which only these are asked for
     with piped_output() as pipe:
         output = cast("AsyncFile[str] | None", pipe)
@@ -139,10 +133,7 @@ class _WithoutRefused(ObjectReceiveStream[Item]):
 
 
 def refused(error: ValidationError) -> JSONRPCError | None:
-    """Return the answer to a line that is no message; None where none is expected.
-
-    It has the id of the line wherever that can be read, so that the host knows which call failed.
-    """
+    """Return the answer, with its id if any, to a line that is no message; None for no answer."""
     first, *others = error.errors(include_url=False, include_context=False)
     if first["type"] == "json_invalid":
         line = first["input"]
@@ -219,10 +210,7 @@ class PipedOutput:
 
 @contextmanager
 def piped_output() -> Iterator[PipedOutput | None]:
-    """Take standard output while inside; what others print goes to standard error.
-
-    None where it is no pipe: for those the MCP SDK does so.
-    """
+    """Take a piped standard output while inside; prints of others go to standard error."""
     if not _is_pipe():
         yield None
         return

@@ -77,6 +77,10 @@ _FOUND = "[[Find who can do it with @agent_discover; if nobody fits well, tell m
 _KINDS = {one.definition.name: one for one in (_GUIDE, _CHECK_INBOX, _DELEGATE_TASK)}
 
 
+def _refusal(text: str) -> MCPError:
+    return MCPError(types.INVALID_PARAMS, text)
+
+
 class Prompts:
     """Lists the prompts and fills them in."""
 
@@ -99,25 +103,20 @@ class Prompts:
         """Fill in a prompt."""
         kind = self._kinds.get(params.name)
         if kind is None:
-            raise MCPError(types.INVALID_PARAMS, f"unknown prompt: {params.name[:80]!r}")
+            raise _refusal(f"unknown prompt: {params.name[:80]!r}")
         given = {name: value for name, value in (params.arguments or {}).items() if value.strip()}
         known = {one.name: one for one in kind.definition.arguments or ()}
         for name, value in given.items():
             if name not in known:
-                raise MCPError(
-                    types.INVALID_PARAMS,
-                    f"{visible(name[:80])}: {params.name} has no such argument",
-                )
+                raise _refusal(f"{visible(name[:80])}: {params.name} has no such argument")
             if len(value) > _MAX_ARGUMENT_CHARS:
-                raise MCPError(
-                    types.INVALID_PARAMS,
-                    f"{name}: {len(value)} characters are more than {_MAX_ARGUMENT_CHARS}",
-                )
+                most = _MAX_ARGUMENT_CHARS
+                raise _refusal(f"{name}: {len(value)} characters are more than {most}")
             if _SURROGATE.search(value):
-                raise MCPError(types.INVALID_PARAMS, f"{name}: {shown(value)} has half a character")
+                raise _refusal(f"{name}: {shown(value)} has half a character")
         for name, argument in known.items():
             if argument.required and name not in given:
-                raise MCPError(types.INVALID_PARAMS, f"{name}: {params.name} needs it")
+                raise _refusal(f"{name}: {params.name} needs it")
         choice = self._tools.text(_NAMED if "agent" in given else _FOUND)
         text = self._tools.text(kind.text).format(
             guide=guide(self._tools, self._callers.identity()) if kind is _GUIDE else "",

@@ -45,6 +45,38 @@ def mailbox_of(uri: str) -> str | None:
     return None if found is None else unquote(found[1])
 
 
+_PROTOCOL = types.Resource(
+    uri=PROTOCOL,
+    name="protocol",
+    title="How mail works",
+    description="Mailboxes, leases and acknowledgements on one page.",
+    mime_type="text/markdown",
+)
+_AGENTS = types.Resource(
+    uri=AGENTS,
+    name="agents",
+    title="Agents",
+    description="Who is registered, and what each can do.",
+    mime_type=_JSON,
+)
+_OWN_MAILBOX = types.Resource(
+    uri=MAILBOX,
+    name="mailbox",
+    title="Your mailbox",
+    description="Its newest messages. Looking takes nothing.",
+    mime_type=_JSON,
+)
+_TEMPLATES = [
+    types.ResourceTemplate(
+        uri_template=uri, name=name, title=f"A {name}", description=description, mime_type=_JSON
+    )
+    for uri, name, description in (
+        (MAILBOX, "mailbox", "The newest messages of a mailbox. Looking takes nothing."),
+        (MESSAGE, "message", "One message of a mailbox."),
+    )
+]
+
+
 class Resources:
     """Lists the resources and reads them, with the rights of the tools."""
 
@@ -58,60 +90,20 @@ class Resources:
         self, _context: Context, _params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
         """Return the resources: the agent's own mailbox, the agents, the protocol."""
-        found = [
-            types.Resource(
-                uri=PROTOCOL,
-                name="protocol",
-                title="How mail works",
-                description="Mailboxes, leases and acknowledgements on one page.",
-                mime_type="text/markdown",
-            )
-        ]
+        found = [_PROTOCOL]
         if self._shows_agents:
-            found.append(
-                types.Resource(
-                    uri=AGENTS,
-                    name="agents",
-                    title="Agents",
-                    description="Who is registered, and what each can do.",
-                    mime_type=_JSON,
-                )
-            )
+            found.append(_AGENTS)
         if self._shows_mail:
-            found.append(
-                types.Resource(
-                    uri=mailbox_uri(self._callers.identity().mail_address),
-                    name="mailbox",
-                    title="Your mailbox",
-                    description="Its newest messages. Looking takes nothing.",
-                    mime_type=_JSON,
-                )
-            )
+            own = mailbox_uri(self._callers.identity().mail_address)
+            found.append(_OWN_MAILBOX.model_copy(update={"uri": own}))
         return types.ListResourcesResult(resources=found)
 
     async def templates(
         self, _context: Context, _params: types.PaginatedRequestParams | None
     ) -> types.ListResourceTemplatesResult:
         """Return the templates of the URIs of mailboxes and messages."""
-        found = [
-            types.ResourceTemplate(
-                uri_template=MAILBOX,
-                name="mailbox",
-                title="A mailbox",
-                description="The newest messages of a mailbox. Looking takes nothing.",
-                mime_type=_JSON,
-            ),
-            types.ResourceTemplate(
-                uri_template=MESSAGE,
-                name="message",
-                title="A message",
-                description="One message of a mailbox.",
-                mime_type=_JSON,
-            ),
-        ]
-        return types.ListResourceTemplatesResult(
-            resource_templates=found if self._shows_mail else []
-        )
+        found = _TEMPLATES if self._shows_mail else []
+        return types.ListResourceTemplatesResult(resource_templates=found)
 
     async def read(
         self, context: Context, params: types.ReadResourceRequestParams

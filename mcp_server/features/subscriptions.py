@@ -43,10 +43,7 @@ class _Watch:
 
 
 async def watch(client: Mq9Client, mail_address: str, next_id: int, notify: Notify) -> None:
-    """Notify of new mail, until cancelled or until the mailbox does not exist any more.
-
-    Leases nothing. Messages that come together cause one notification.
-    """
+    """Notify of new mail, once for messages that come together, until the mailbox is gone."""
     delay = _FIRST_DELAY_S
     while True:
         began_ms = client.clock.monotonic_ms()
@@ -92,10 +89,7 @@ class Subscriptions:
     async def listen(
         self, context: Context, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
-        """Serve a stream of updates of the current protocol, until the client ends it.
-
-        Only mailboxes that the agent may read are acknowledged; nothing else is ever updated.
-        """
+        """Serve updates of the mailboxes that the agent may read, until the client ends it."""
         bus = InMemorySubscriptionBus()
         watches: dict[str, _Watch] = {}
         try:
@@ -117,10 +111,7 @@ class Subscriptions:
     async def subscribe(
         self, context: Context, params: types.SubscribeRequestParams
     ) -> types.EmptyResult:
-        """Notify a client of the older protocol of updates, as long as it is connected.
-
-        A resource that is not a mailbox is never updated.
-        """
+        """Notify a connected client of the older protocol of updates, which only mailboxes have."""
         address = mailbox_of(params.uri)
         if address is None:
             return types.EmptyResult()

@@ -50,10 +50,7 @@ class Tools:
     async def call(
         self, context: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
-        """Perform an operation.
-
-        What goes wrong is a result, too, which tells the model what to do next.
-        """
+        """Perform an operation; a failure is a result, too, with advice for the model."""
         operation = self._offered.get(params.name)
         if operation is None:
             raise MCPError(types.INVALID_PARAMS, f"unknown tool: {params.name[:80]!r}")
@@ -246,11 +243,7 @@ async def with_progress(
 
 
 async def _disconnected(context: Context) -> None:
-    """Return when the answer to a request that waits cannot reach the client any more.
-
-    Clients of the older protocol keep their session when a connection breaks, and requests on it go
-    on. Their answers are lost, as streams are not resumed here.
-    """
+    """Return when the connection is lost that the answer needs; streams are not resumed."""
     if not isinstance(context.request, Request):
         await asyncio.get_running_loop().create_future()  # the transport cancels the request
         return

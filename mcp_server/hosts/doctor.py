@@ -102,11 +102,8 @@ def broker_of(url: str | None) -> str:
     """Return what a broker's URL means, spelled alike for the same broker."""
     try:
         path = default_file() if url is None else file_of(url)
-    except InvalidRequest:
-        path = None
-    if path is not None:
-        return str(path.resolve())
-    try:
+        if path is not None:
+            return str(path.resolve())
         members = servers.parse(url or "").members
     except InvalidRequest:
         return shown_url(url or "")
@@ -164,10 +161,7 @@ class NotTried(Exception):
 
 
 async def count_tools(use: Use, machine: Machine) -> int:
-    """Start the server as a host would, and return how many tools it offers.
-
-    A broker's file that is not there is not made: the server gets a broker in memory instead.
-    """
+    """Start the server as a host would and count its tools; a missing file is not made."""
     line = without_credentials(shlex.join([use.launch.command, *use.launch.arguments]))
     try:
         launch = own_launch(use.launch, machine) if use.scope == "project" else use.launch

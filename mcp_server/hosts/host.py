@@ -76,10 +76,7 @@ class Machine:
             raise InvalidRequest(f"project: no working directory: {error.strerror}") from None
 
     def directory(self, variable: str) -> Path | None:
-        """Return the directory or file that an environment variable names, if it names one.
-
-        A relative path means another place each time, and does not count.
-        """
+        """Return the absolute path that an environment variable names, if it names one."""
         path = Path(self.environment.get(variable, ""))
         return path if path.is_absolute() else None
 
@@ -116,10 +113,7 @@ class Machine:
         return next((one for one in found if one.exists()), found[0] if found else None)
 
     def program(self, name: str) -> Path | None:
-        """Return the program that a name means, if there is one on PATH that can be started safely.
-
-        On Windows only an ``.exe`` is: a script there splits its arguments by other rules.
-        """
+        """Return a program on PATH that can be started safely; on Windows no script."""
         wanted = f"{name}.exe" if self.platform == "win32" else name
         path = shutil.which(wanted, path=self.environment.get("PATH", ""))
         # A relative directory would be another one elsewhere.

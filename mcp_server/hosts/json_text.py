@@ -257,10 +257,7 @@ def drop(text: str, path: Sequence[str]) -> str:
 
 
 def is_empty(text: str, path: Sequence[str] = ()) -> bool:
-    """Tell whether the object at a path is there and empty; by default the whole document.
-
-    Comments in it count as something.
-    """
+    """Tell whether the object at a path is there and empty, without comments."""
     value = find(text, path) if path else text
     if value is None:
         return False

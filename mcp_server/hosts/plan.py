@@ -155,11 +155,7 @@ class Change:
             )
 
     def make(self) -> None:
-        """Write or remove the file, if that changes anything.
-
-        It keeps its mode, unless it becomes secret; a new one can be read by its owner only. What
-        directories are missing are made.
-        """
+        """Write or remove the file; a new or secret one can be read by its owner only."""
         if not self.is_change:
             return
         try:
@@ -251,11 +247,7 @@ class Plan:
 
     @property
     def diff(self) -> str:
-        """What changes in the configuration, as ``diff -u`` shows it; empty where nothing does.
-
-        Passwords and tokens in URLs of brokers are left out. The host's own command may
-        write it differently.
-        """
+        """The change of the configuration as ``diff -u`` shows it, without passwords and tokens."""
         before, after = self.config.before, self.config.after
         lines = difflib.unified_diff(
             _lines(before),

@@ -119,11 +119,7 @@ _MAX_NAME_CHARS = 1_000
 
 
 def agent_named(value: object) -> str:
-    """Return the name of the agent that a claim names, which no other value of the claim gets.
-
-    It begins with ``oauth.``, or with ``oauthx.`` and ends with a digest where the value is not an
-    address that could stand behind the former.
-    """
+    """Return the name of the agent that a claim names: the claim itself, or with a digest."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME_CHARS:
         raise InvalidRequest(
             f"the claim that names the agent is {addresses.shown(value)}, not a text of at most "

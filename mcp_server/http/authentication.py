@@ -107,10 +107,7 @@ class _Challenge:
 
 
 def metadata_routes(authorization: AccessTokens) -> list[Route]:
-    """Return the routes of the metadata that name the authorization server (RFC 9728).
-
-    Some clients ask at the path of the resource, and some at the root.
-    """
+    """Return the routes of the metadata (RFC 9728): at the resource's path, and at the root."""
     [route] = create_protected_resource_routes(
         URL.validate_python(authorization.resource),
         [URL.validate_python(authorization.issuer)],

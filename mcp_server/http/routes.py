@@ -72,11 +72,7 @@ async def mcp_routes(
 
 
 class _NoReplay:
-    """Opens a new stream for a client that asks to resume one.
-
-    Events have no ids here, so a client that names one has it from elsewhere. The SDK, which keeps
-    no events unless it is given a store, would not answer it at all.
-    """
+    """Opens a new stream where one is to be resumed, which the SDK would not answer at all."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -56,10 +56,7 @@ def checked_access(options: Options, settings: Settings) -> Access:
 
 
 def refuse_http_options(options: Options) -> None:
-    """Refuse what means nothing on standard input and output.
-
-    What a variable gives may be meant for other servers, and is not refused.
-    """
+    """Refuse options of HTTP; those of variables may be meant for other servers."""
     for name, one in DECLARED.items():
         if one.is_for_http and one.variable is None and getattr(options, name):
             raise InvalidRequest(f"{name}: it is for --http, which is not given")

@@ -81,10 +81,7 @@ def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> StdinRead
 
 
 def is_installed(version: str) -> bool:
-    """Tell whether a version of the MCP SDK is installed, without loading the SDK.
-
-    It is not, where that is in doubt: without the directory that installers make beside the SDK.
-    """
+    """Tell whether a version of the MCP SDK is installed beyond doubt, without loading it."""
     found = find_spec("mcp")
     if found is None or found.origin is None:
         return False
@@ -92,10 +89,7 @@ def is_installed(version: str) -> bool:
 
 
 def let_interrupts_end_it() -> None:
-    """Let Ctrl-C end the program at once, until the SDK is loaded, unless it is ignored.
-
-    Python would wait for the thread that reads, and so for the next line, which may not come.
-    """
+    """Let Ctrl-C, unless it is ignored, end the program while the reading thread waits."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -239,11 +239,7 @@ def _delivery(
 async def _fetched_before(
     caller: Caller, msg_id: int, group_name: str | None
 ) -> FetchedFrom | None:
-    """Return where the caller fetched a message before this program was restarted, if it is clear.
-
-    The broker knows who holds it. A message that is confirmed may be so by this call, when it was
-    made before; the broker refuses it to who was not given it.
-    """
+    """Return where the broker knows that the caller fetched a message, if that is clear."""
     if caller.identity is None:
         return None
     held, confirmed = [], []

@@ -46,10 +46,7 @@ class PrivateMailbox:
         self._renewed_ms: int | None = None  # by the client's monotonic clock
 
     async def ensure(self, client: Mq9Client) -> str:
-        """Make it if it is missing, let it last for its whole time again, and return its address.
-
-        A mailbox that was renewed within a day is taken to be there.
-        """
+        """Make it if it is missing, renew it once a day, and return its address."""
         now = client.clock.monotonic_ms()
         if self._renewed_ms is None or now - self._renewed_ms >= _RENEWED_EVERY_MS:
             await client.mailbox_create(
@@ -63,10 +60,7 @@ class PrivateMailbox:
         self._renewed_ms = None
 
     async def unread(self, client: Mq9Client, group_name: str) -> Unread:
-        """Return what waits for a group in it; nothing where that is not known.
-
-        A mailbox that this process has not used yet is not asked for it.
-        """
+        """Return the mail in it that waits for a group, if this process has used it."""
         if self._renewed_ms is None:
             return Unread()
         try:
@@ -187,10 +181,7 @@ class Caller:
         return consumer == self.consumer or consumer.startswith(f"{self.consumer}#")
 
     def is_addressed_at(self, mail_address: str) -> bool:
-        """Tell whether mail at an address is for the agent, or for others with it.
-
-        Elsewhere, in a mailbox that it made to be answered at, it answers what the agent asked.
-        """
+        """Tell whether mail at an address is for the agent, and not an answer to its question."""
         return self.identity is None or self.identity.may_read(mail_address)
 
     def path_to(self, mail_address: str, correlation_id: str | None) -> tuple[str, ...]:

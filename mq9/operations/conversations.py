@@ -127,10 +127,7 @@ class Conversations:
             return message.correlation_id is not None and message.correlation_id in self._asked
 
     def taken(self, scope: str, message: StoredMessage, *, is_answer: bool, now_ms: int) -> None:
-        """Remember a message that the agent fetched in one of its threads or runs.
-
-        An answer to what the agent asked is no task of its own.
-        """
+        """Remember a message that the agent fetched in a scope; an answer is no task of its own."""
         key = scope, message.mail_address, message.msg_id
         with self._lock:
             known = self._taken.pop(key, None)

@@ -36,10 +36,7 @@ async def named(client: Mq9Client, name: str) -> str | None:
 
 
 async def nearest(client: Mq9Client, name: str) -> str:
-    """Return a clause on where the agents with the most similar names are; empty for none.
-
-    It gives their addresses, since it stands in errors: names are their words, of any kind.
-    """
+    """Return a clause on the addresses, not the names, of agents named alike; empty for none."""
     listed = await client.agent_discover(limit=_MOST_LOOKED_AT)
     # In a large registry they may not be among the first, but begin alike.
     beginning = _possible(name[:_BEGINNING].strip())

@@ -41,10 +41,7 @@ class StoppedView(BaseModel):
 async def stop_loops(
     caller: Caller, messages: Sequence[Message], *, are_answers: bool
 ) -> tuple[list[Message], StoppedView | None]:
-    """Move messages that loop out of a fetch result, and remember the paths of the rest.
-
-    ``are_answers`` says that their mailbox is for answers to what the agent asked.
-    """
+    """Move messages that loop out of a result, and remember the paths of the others."""
     identity = caller.identity
     if identity is None:
         return list(messages), None

@@ -163,10 +163,7 @@ class Identity:
                 del self._made[next(iter(self._made))]
 
     def description(self, mail_address: str, call: str | None = None) -> str:
-        """Return the description of a mailbox that the agent makes, which proves that it did.
-
-        The id of the call that makes it tells it from others when the call is made again.
-        """
+        """Return the description, with proof and call, of a mailbox that the agent makes."""
         by = "" if call is None else f"{_BY_CALL}{call}"
         return f"{self._made_by}{code(self._key(), self.name, mail_address)}{by}"
 
@@ -210,8 +207,5 @@ class Identity:
         )
 
     def may_read(self, mail_address: str) -> bool:
-        """Tell whether the agent may read a mailbox, as far as it is known without asking.
-
-        None that it made is known so: it may have been removed, and made again by somebody else.
-        """
+        """Tell whether the agent may read a mailbox; whether it made one the broker knows."""
         return mail_address == self.mail_address or self._allow_read.match(mail_address)

@@ -157,29 +157,26 @@ def views(messages: Sequence[Message], max_chars: int, rest: str) -> list[Messag
         if len(part) < len(body):
             how = rest.format(chars=len(body), msg_id=message.msg_id)
             cut = Cut(shown=len(part), of=len(body), rest=how)
-        shown.append(_view(message, part, encoding, cut))
+        envelope = EnvelopeView(
+            sender=_visible(message.sender),
+            reply_to=_visible(message.reply_to),
+            correlation_id=_visible(message.correlation_id),
+            key=_visible(message.key),
+            tags=_tags(message.tags) or None,
+        )
+        view = MessageView(
+            msg_id=message.msg_id,
+            time=time_at(message.create_time),
+            priority=None if message.priority is Priority.NORMAL else message.priority.value,
+            from_verified=message.sender_verified or None,
+            untrusted_envelope=None if envelope == EnvelopeView() else envelope,
+            untrusted_content=part,
+            encoding=encoding,
+            cut=cut,
+            delivery_count=message.delivery_count if message.delivery_count > 1 else None,
+        )
+        shown.append(view)
     return shown
-
-
-def _view(message: Message, body: str, encoding: str | None, cut: Cut | None) -> MessageView:
-    envelope = EnvelopeView(
-        sender=_visible(message.sender),
-        reply_to=_visible(message.reply_to),
-        correlation_id=_visible(message.correlation_id),
-        key=_visible(message.key),
-        tags=_tags(message.tags) or None,
-    )
-    return MessageView(
-        msg_id=message.msg_id,
-        time=time_at(message.create_time),
-        priority=None if message.priority is Priority.NORMAL else message.priority.value,
-        from_verified=message.sender_verified or None,
-        untrusted_envelope=None if envelope == EnvelopeView() else envelope,
-        untrusted_content=body,
-        encoding=encoding,
-        cut=cut,
-        delivery_count=message.delivery_count if message.delivery_count > 1 else None,
-    )
 
 
 def _tags(tags: Sequence[str]) -> list[str]:

@@ -218,18 +218,12 @@ class _Nullable(_Plain):
 
 
 def arguments_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of what a model may say: no titles, no defaults, no docstrings.
-
-    What may be left out may be null instead, for hosts that make models say everything.
-    """
+    """Return the JSON schema of a model's arguments; optional ones may be null instead."""
     return model.model_json_schema(schema_generator=_Nullable)
 
 
 def result_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of what a model is told: names and types only.
-
-    What a field means its name says again in every result.
-    """
+    """Return the JSON schema of a result: names and types only."""
     schema = model.model_json_schema(schema_generator=_Plain, mode="serialization")
     for described in (schema, *schema.get("$defs", {}).values()):
         for field in described["properties"].values():
