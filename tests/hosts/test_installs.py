@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server.hosts.entry import make_entry
-from mcp_server.hosts.host import Host, Machine, Scope
+from mcp_server.hosts.host import Machine
 from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.plan import plan_install, plan_undo
 
@@ -24,7 +24,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def host(name: str) -> Host:
+def host(name):
     """A host that is installed."""
     found = HOSTS[name]
     assert found.command is not None
@@ -34,7 +34,7 @@ def host(name: str) -> Host:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Machine:
+def here(tmp_path):
     """A user with a home, a project, and nothing but the hosts and our program."""
     program = tmp_path / "programs/mq9-mcp"
     for folder in (program.parent, tmp_path / "home", tmp_path / "project"):
@@ -52,7 +52,7 @@ def here(tmp_path: Path) -> Machine:
     return Machine("linux", home, {"HOME": str(home), "PATH": path}, tmp_path / "project")
 
 
-def trust(host: Host, here: Machine) -> None:
+def trust(host, here):
     """Let a host heed what the project says, as its user would be asked to."""
     project = str(here.project)
     trusting = {
@@ -66,7 +66,7 @@ def trust(host: Host, here: Machine) -> None:
         (here.home / file).write_text(text)
 
 
-def listed(host: Host, here: Machine) -> str:
+def listed(host, here):
     """Ask a host for its servers, in the project."""
     assert host.command is not None
     done = subprocess.run(
@@ -82,7 +82,7 @@ def listed(host: Host, here: Machine) -> str:
     return done.stdout + done.stderr
 
 
-def test_its_own_command_adds_and_removes_what_is_meant(host: Host, here: Machine) -> None:
+def test_its_own_command_adds_and_removes_what_is_meant(host, here):
     assert host.command is not None
     url = "sqlite:////a place/mq9.db"
     entry = make_entry(
@@ -102,7 +102,7 @@ def test_its_own_command_adds_and_removes_what_is_meant(host: Host, here: Machin
 
 
 @pytest.mark.parametrize("scope", ["user", "project"])
-def test_it_reads_the_file_that_was_edited(host: Host, here: Machine, scope: Scope) -> None:
+def test_it_reads_the_file_that_was_edited(host, here, scope):
     trust(host, here)
     assert "mq9" not in listed(host, here)
     server = None if scope == "project" else "sqlite:////mail/mq9.db"

@@ -3,8 +3,6 @@
 The paths of Windows and macOS are worked out here from values; they were not looked at there.
 """
 
-from pathlib import Path
-
 import pytest
 
 from mcp_server.hosts.host import Machine
@@ -14,7 +12,7 @@ from mq9 import InvalidRequest
 CLINE = "Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"
 
 
-def machine(platform: str, root: Path, **environment: str) -> Machine:
+def machine(platform, root, **environment):
     return Machine(platform, root / "home", environment, root / "project")
 
 
@@ -60,7 +58,7 @@ VARIABLES = {
 @pytest.mark.parametrize(
     ("platform", "settings"), [("win32", "roaming"), ("darwin", HOME), ("linux", "xdg")]
 )
-def test_the_files_of_a_user_and_of_a_project(tmp_path: Path, platform: str, settings: str) -> None:
+def test_the_files_of_a_user_and_of_a_project(tmp_path, platform, settings):
     given = {"APPDATA": str(tmp_path / "roaming"), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
     here = machine(platform, tmp_path, **given)
     files = {name: host.file(here) for name, host in HOSTS.items()}
@@ -80,14 +78,14 @@ def test_the_files_of_a_user_and_of_a_project(tmp_path: Path, platform: str, set
 )
 @pytest.mark.parametrize("variable", [None, "", "relative/place"])
 def test_settings_lie_at_home_where_no_variable_names_a_directory(
-    tmp_path: Path, platform: str, place: str, variable: str | None
-) -> None:
+    tmp_path, platform, place, variable
+):
     given = {} if variable is None else {"APPDATA": variable, "XDG_CONFIG_HOME": variable}
     here = machine(platform, tmp_path, **given)
     assert HOSTS["vscode"].file(here) == tmp_path / "home" / place / "Code/User/mcp.json"
 
 
-def test_the_one_of_two_files_that_is_there_counts(tmp_path: Path) -> None:
+def test_the_one_of_two_files_that_is_there_counts(tmp_path):
     here = machine("linux", tmp_path)
     folder = here.home / ".config/opencode"
     folder.mkdir(parents=True)
@@ -100,14 +98,14 @@ def test_the_one_of_two_files_that_is_there_counts(tmp_path: Path) -> None:
 # Claude Desktop as a package of Windows
 
 
-def packages(root: Path, *names: str) -> Path:
+def packages(root, *names):
     local = root / "local"
     for name in names:
         (local / "Packages" / name / "LocalCache").mkdir(parents=True)
     return local
 
 
-def test_of_a_package_the_file_of_its_own_counts(tmp_path: Path) -> None:
+def test_of_a_package_the_file_of_its_own_counts(tmp_path):
     local = packages(tmp_path, "Claude_pzs8sxrjxfjjc", "Claudette_x", "Other_Claude_x")
     here = machine("win32", tmp_path, LOCALAPPDATA=str(local), APPDATA=str(tmp_path / "roaming"))
     (tmp_path / "roaming/Claude").mkdir(parents=True)  # what an earlier installation left behind
@@ -119,7 +117,7 @@ def test_of_a_package_the_file_of_its_own_counts(tmp_path: Path) -> None:
     assert HOSTS["cursor"].private_data(here) == ()
 
 
-def test_of_several_packages_the_one_that_has_the_file_counts(tmp_path: Path) -> None:
+def test_of_several_packages_the_one_that_has_the_file_counts(tmp_path):
     local = packages(tmp_path, "Claude_a", "Claude_b")
     mine = local / "Packages/Claude_b/LocalCache/Roaming/Claude/claude_desktop_config.json"
     mine.parent.mkdir(parents=True)
@@ -129,13 +127,13 @@ def test_of_several_packages_the_one_that_has_the_file_counts(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("platform", ["darwin", "linux"])
-def test_only_windows_has_packages(tmp_path: Path, platform: str) -> None:
+def test_only_windows_has_packages(tmp_path, platform):
     here = machine(platform, tmp_path, LOCALAPPDATA=str(packages(tmp_path, "Claude_a")))
     assert "Packages" not in str(HOSTS["claude-desktop"].file(here))
     assert HOSTS["claude-desktop"].private_data(here) == []
 
 
-def test_the_package_is_looked_for_at_home_where_no_variable_says_more(tmp_path: Path) -> None:
+def test_the_package_is_looked_for_at_home_where_no_variable_says_more(tmp_path):
     (tmp_path / "home/AppData").mkdir(parents=True)
     packages(tmp_path, "Claude_a").rename(tmp_path / "home/AppData/Local")
     found = HOSTS["claude-desktop"].file(machine("win32", tmp_path))
@@ -143,14 +141,12 @@ def test_the_package_is_looked_for_at_home_where_no_variable_says_more(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["claude-desktop", "cline", "cline-cli"])
-def test_some_hosts_have_no_files_in_projects(tmp_path: Path, name: str) -> None:
+def test_some_hosts_have_no_files_in_projects(tmp_path, name):
     with pytest.raises(InvalidRequest, match=r"project: .* has no configuration in projects"):
         HOSTS[name].file(machine("linux", tmp_path), "project")
 
 
-def test_this_machine_is_described_by_its_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_this_machine_is_described_by_its_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))  # the same on Windows
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "settings"))

@@ -5,14 +5,12 @@ import os
 import stat
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mcp_server.hosts import plan as plans
-from mcp_server.hosts.entry import Entry, find_command, make_entry
-from mcp_server.hosts.host import Host, Launch, Machine, Scope
+from mcp_server.hosts.entry import find_command, make_entry
+from mcp_server.hosts.host import Launch
 from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.plan import plan_install, plan_undo
 from mq9 import InvalidRequest
@@ -21,18 +19,18 @@ CURSOR = HOSTS["cursor"]
 URL = "sqlite:////mail/mq9.db"
 
 
-def program(path: Path) -> Path:
+def program(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n")
     path.chmod(0o755)
     return path
 
 
-def entry_for(host: Host, here: Machine, **options: Any) -> Entry:
+def entry_for(host, here, **options):
     return make_entry(host, here, **{"server": URL, "python": str(here.home / "python"), **options})
 
 
-def config(here: Machine, content: str | bytes | None = None, host: Host = CURSOR) -> Path:
+def config(here, content=None, host=CURSOR):
     path = host.file(here)
     if content is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,15 +38,15 @@ def config(here: Machine, content: str | bytes | None = None, host: Host = CURSO
     return path
 
 
-def install(here: Machine, host: Host = CURSOR, **options: Any) -> None:
+def install(here, host=CURSOR, **options):
     plan_install(entry_for(host, here, **options), here).apply()
 
 
-def undo(here: Machine, host: Host = CURSOR, key: str = "mq9") -> None:
+def undo(here, host=CURSOR, key="mq9"):
     plan_undo(host, here, key=key).apply()
 
 
-def files_below(root: Path) -> list[str]:
+def files_below(root):
     return sorted(str(one.relative_to(root)) for one in root.rglob("*") if not one.is_dir())
 
 
@@ -65,9 +63,7 @@ def files_below(root: Path) -> list[str]:
         ("continue", {}),
     ],
 )
-def test_each_host_is_told_in_its_own_way(
-    here: Machine, name: str, members: dict[str, object]
-) -> None:
+def test_each_host_is_told_in_its_own_way(here, name, members):
     entry = entry_for(HOSTS[name], here)
     launch = {
         "command": entry.launch.command,
@@ -78,7 +74,7 @@ def test_each_host_is_told_in_its_own_way(
     assert Launch.read(entry.value) == entry.launch
 
 
-def test_opencode_has_one_list(here: Machine) -> None:
+def test_opencode_has_one_list(here):
     entry = entry_for(HOSTS["opencode"], here)
     assert entry.value == {
         "type": "local",
@@ -89,9 +85,7 @@ def test_opencode_has_one_list(here: Machine) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?durability=full"])
-def test_a_file_is_named_so_that_every_directory_will_do(
-    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str
-) -> None:
+def test_a_file_is_named_so_that_every_directory_will_do(here, tmp_path, monkeypatch, query):
     monkeypatch.chdir(tmp_path)
     entry = entry_for(CURSOR, here, server=f"sqlite:///my mail.db{query}")
     path = tmp_path.as_posix() + "/my%20mail.db"
@@ -113,9 +107,7 @@ def test_a_file_is_named_so_that_every_directory_will_do(
         ({"options": ["--tools", "\udcff"]}, "entry: .* cannot be written as UTF-8"),
     ],
 )
-def test_what_a_host_could_not_use_is_refused(
-    here: Machine, wrong: dict[str, Any], says: str
-) -> None:
+def test_what_a_host_could_not_use_is_refused(here, wrong, says):
     with pytest.raises(InvalidRequest, match=says):
         entry_for(CURSOR, here, **wrong)
 
@@ -123,7 +115,7 @@ def test_what_a_host_could_not_use_is_refused(
 # The program
 
 
-def test_the_program_beside_the_running_python_comes_first(here: Machine, tmp_path: Path) -> None:
+def test_the_program_beside_the_running_python_comes_first(here, tmp_path):
     program(tmp_path / "base" / "python")
     venv = tmp_path / "venv" / "bin"
     mine = program(venv / "mq9-mcp")
@@ -131,7 +123,7 @@ def test_the_program_beside_the_running_python_comes_first(here: Machine, tmp_pa
     assert find_command(here, str(venv / "python")) == mine
 
 
-def test_on_windows_it_is_an_exe_and_its_backslashes_survive(here: Machine, tmp_path: Path) -> None:
+def test_on_windows_it_is_an_exe_and_its_backslashes_survive(here, tmp_path):
     folder = tmp_path / r"C:\Users\Ann\new\Scripts"
     mine = program(folder / "mq9-mcp.exe")
     windows = replace(here, platform="win32", environment={})
@@ -142,9 +134,7 @@ def test_on_windows_it_is_an_exe_and_its_backslashes_survive(here: Machine, tmp_
     assert rb"C:\\Users\\Ann\\new\\Scripts" in path.read_bytes()
 
 
-def test_no_program_that_could_not_be_started_is_written(
-    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_program_that_could_not_be_started_is_written(here, tmp_path, monkeypatch):
     (tmp_path / "folder" / "mq9-mcp").mkdir(parents=True)
     program(tmp_path / "unfit" / "mq9-mcp").chmod(0o644)
     program(tmp_path / "relative" / "mq9-mcp")
@@ -157,7 +147,7 @@ def test_no_program_that_could_not_be_started_is_written(
         find_command(replace(here, environment={}), "")
 
 
-def test_a_program_in_a_cache_is_not_written(here: Machine, tmp_path: Path) -> None:
+def test_a_program_in_a_cache_is_not_written(here, tmp_path):
     mine = program(tmp_path / "uv" / "archive-v0" / "x1" / "bin" / "mq9-mcp")
     with pytest.raises(InvalidRequest, match="mq9-mcp is in the cache of uv, which is cleared"):
         find_command(here, str(mine.with_name("python")))
@@ -169,9 +159,7 @@ def test_a_program_in_a_cache_is_not_written(here: Machine, tmp_path: Path) -> N
 @pytest.mark.parametrize("platform", ["win32", "darwin", "linux"])
 @pytest.mark.parametrize("name", list(HOSTS))
 @pytest.mark.parametrize("scope", ["user", "project"])
-def test_every_host_on_every_system_gets_it_and_loses_it(
-    here: Machine, platform: str, name: str, scope: Scope
-) -> None:
+def test_every_host_on_every_system_gets_it_and_loses_it(here, platform, name, scope):
     host = HOSTS[name]
     there = replace(here, platform=platform)
     entry = entry_for(host, there, scope=scope, server=None if scope == "project" else URL)
@@ -203,10 +191,8 @@ BEFORE = """{
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("indent", ["  ", "    ", "\t"])
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_what_was_there_is_kept_to_the_byte(
-    here: Machine, mark: str, line_end: str, indent: str, end: str
-) -> None:
-    def spelled(text: str) -> bytes:
+def test_what_was_there_is_kept_to_the_byte(here, mark, line_end, indent, end):
+    def spelled(text):
         return (mark + (text + end).replace("    ", indent).replace("\n", line_end)).encode()
 
     path = config(here, spelled(BEFORE))
@@ -220,7 +206,7 @@ def test_what_was_there_is_kept_to_the_byte(
     assert path.read_bytes() == spelled(BEFORE)
 
 
-def test_a_plan_shows_what_it_will_do_and_has_done_nothing(here: Machine) -> None:
+def test_a_plan_shows_what_it_will_do_and_has_done_nothing(here):
     path = config(here, BEFORE)
     before = files_below(here.home)
     plan = plan_install(entry_for(CURSOR, here), here)
@@ -236,20 +222,20 @@ def test_a_plan_shows_what_it_will_do_and_has_done_nothing(here: Machine) -> Non
     assert files_below(here.home) == before
 
 
-def test_a_diff_says_where_there_is_no_file(here: Machine) -> None:
+def test_a_diff_says_where_there_is_no_file(here):
     assert plan_install(entry_for(CURSOR, here), here).diff.startswith("--- (no file)\n+++ /")
     install(here)
     assert plan_undo(CURSOR, here).diff.split("\n")[1] == "+++ (no file)"
 
 
-def test_a_diff_of_other_line_ends_shows_only_what_changes(here: Machine) -> None:
+def test_a_diff_of_other_line_ends_shows_only_what_changes(here):
     config(here, ("\ufeff" + BEFORE.replace("\n", "\r\n")).encode())
     crlf = plan_install(entry_for(CURSOR, here), here).diff
     config(here, BEFORE)
     assert crlf == plan_install(entry_for(CURSOR, here), here).diff
 
 
-def test_an_entry_that_says_the_same_is_left_as_it_is_written(here: Machine) -> None:
+def test_an_entry_that_says_the_same_is_left_as_it_is_written(here):
     entry = entry_for(CURSOR, here)
     path = config(here, json.dumps({"mcpServers": {"mq9": entry.value}}))
     before = path.read_bytes()
@@ -259,7 +245,7 @@ def test_an_entry_that_says_the_same_is_left_as_it_is_written(here: Machine) -> 
 
 
 @pytest.mark.parametrize("blank", ["", "\n", "{}", "{}\n"])
-def test_an_empty_configuration_is_filled(here: Machine, blank: str) -> None:
+def test_an_empty_configuration_is_filled(here, blank):
     path = config(here, blank)
     entry = entry_for(CURSOR, here)
     plan_install(entry, here).apply()
@@ -279,9 +265,7 @@ def test_an_empty_configuration_is_filled(here: Machine, blank: str) -> None:
         ("[]", "not an object"),
     ],
 )
-def test_what_cannot_be_changed_safely_is_left_and_the_entry_given(
-    here: Machine, content: str, says: str
-) -> None:
+def test_what_cannot_be_changed_safely_is_left_and_the_entry_given(here, content, says):
     path = config(here, content)
     entry = entry_for(CURSOR, here)
     with pytest.raises(InvalidRequest, match=says) as caught:
@@ -295,27 +279,27 @@ def test_what_cannot_be_changed_safely_is_left_and_the_entry_given(
     assert files_below(path.parent) == ["mcp.json"]
 
 
-def test_what_is_not_utf8_is_refused(here: Machine) -> None:
+def test_what_is_not_utf8_is_refused(here):
     path = config(here, '{"a": "ü"}'.encode("utf-16"))
     with pytest.raises(InvalidRequest, match="is not UTF-8: byte 0"):
         plan_install(entry_for(CURSOR, here), here)
     assert path.read_bytes() == '{"a": "ü"}'.encode("utf-16")
 
 
-def test_what_is_no_file_is_refused(here: Machine) -> None:
+def test_what_is_no_file_is_refused(here):
     config(here).mkdir(parents=True)
     with pytest.raises(InvalidRequest, match=r"mcp\.json is not a file"):
         plan_install(entry_for(CURSOR, here), here)
 
 
-def test_a_file_in_the_place_of_a_directory_is_refused(here: Machine) -> None:
+def test_a_file_in_the_place_of_a_directory_is_refused(here):
     here.home.mkdir()
     (here.home / ".cursor").write_text("")
     with pytest.raises(InvalidRequest, match=r"mcp\.json cannot be read: Not a directory"):
         plan_install(entry_for(CURSOR, here), here)
 
 
-def test_what_is_too_large_is_refused(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_refused(here, monkeypatch):
     config(here, "{}" + " " * 20)
     monkeypatch.setattr(plans, "MOST_BYTES", 21)
     with pytest.raises(InvalidRequest, match="has more than 21 bytes"):
@@ -327,7 +311,7 @@ def test_what_is_too_large_is_refused(here: Machine, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
-def test_the_mode_is_kept(here: Machine, mode: int) -> None:
+def test_the_mode_is_kept(here, mode):
     path = config(here, BEFORE)
     path.chmod(mode)
     install(here)
@@ -335,9 +319,7 @@ def test_the_mode_is_kept(here: Machine, mode: int) -> None:
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_a_link_stays_and_what_it_leads_to_is_changed(
-    here: Machine, tmp_path: Path, is_there: bool
-) -> None:
+def test_a_link_stays_and_what_it_leads_to_is_changed(here, tmp_path, is_there):
     target = tmp_path / "dotfiles" / "cursor.json"
     if is_there:
         target.parent.mkdir()
@@ -356,7 +338,7 @@ def test_a_link_stays_and_what_it_leads_to_is_changed(
     assert not is_there or target.read_text() == BEFORE
 
 
-def test_links_in_a_circle_are_refused(here: Machine) -> None:
+def test_links_in_a_circle_are_refused(here):
     link = config(here)
     link.parent.mkdir(parents=True)
     link.symlink_to(link)
@@ -365,9 +347,7 @@ def test_links_in_a_circle_are_refused(here: Machine) -> None:
 
 
 @pytest.mark.parametrize(("before", "then"), [(BEFORE, b"{}"), (BEFORE, None), (None, b"{}")])
-def test_a_file_that_changed_meanwhile_is_left_alone(
-    here: Machine, before: str | None, then: bytes | None
-) -> None:
+def test_a_file_that_changed_meanwhile_is_left_alone(here, before, then):
     path = config(here, before)
     plan = plan_install(entry_for(CURSOR, here), here)
     if then is None:
@@ -380,7 +360,7 @@ def test_a_file_that_changed_meanwhile_is_left_alone(
     assert then is None or path.read_bytes() == then
 
 
-def test_a_file_that_changed_before_it_is_taken_out_is_left_alone(here: Machine) -> None:
+def test_a_file_that_changed_before_it_is_taken_out_is_left_alone(here):
     install(here)
     plan = plan_undo(CURSOR, here)
     path = config(here, '{"mine": 1}')
@@ -390,7 +370,7 @@ def test_a_file_that_changed_before_it_is_taken_out_is_left_alone(here: Machine)
     assert (path.parent / "mcp.json.mq9-undo").exists()
 
 
-def test_a_change_between_the_look_and_the_write_is_noticed(tmp_path: Path) -> None:
+def test_a_change_between_the_look_and_the_write_is_noticed(tmp_path):
     path = tmp_path / "one"
     path.write_bytes(b"theirs")
     with pytest.raises(InvalidRequest, match="was changed by another program meanwhile"):
@@ -400,7 +380,7 @@ def test_a_change_between_the_look_and_the_write_is_noticed(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anything")
-def test_a_directory_that_cannot_be_written_leaves_all_as_it_is(here: Machine) -> None:
+def test_a_directory_that_cannot_be_written_leaves_all_as_it_is(here):
     path = config(here, BEFORE)
     plan = plan_install(entry_for(CURSOR, here), here)
     path.parent.chmod(0o500)
@@ -414,7 +394,7 @@ def test_a_directory_that_cannot_be_written_leaves_all_as_it_is(here: Machine) -
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anything")
-def test_a_file_that_is_read_only_stays_as_it_is(here: Machine) -> None:
+def test_a_file_that_is_read_only_stays_as_it_is(here):
     path = config(here, BEFORE)
     path.chmod(0o400)
     with pytest.raises(InvalidRequest, match="cannot be written: it is read-only"):
@@ -425,7 +405,7 @@ def test_a_file_that_is_read_only_stays_as_it_is(here: Machine) -> None:
 # Taking it out
 
 
-def test_undo_leaves_alone_what_was_edited_since(here: Machine) -> None:
+def test_undo_leaves_alone_what_was_edited_since(here):
     path = config(here, BEFORE)
     install(here)
     edited = json.loads(path.read_text())
@@ -438,7 +418,7 @@ def test_undo_leaves_alone_what_was_edited_since(here: Machine) -> None:
     assert files_below(path.parent) == ["mcp.json"]
 
 
-def test_undo_puts_back_what_stood_there_as_it_stood(here: Machine) -> None:
+def test_undo_puts_back_what_stood_there_as_it_stood(here):
     before = '{"mcpServers": {"mq9": {"command":"mine",  "n": 1.0}, "b": {}}}'
     path = config(here, before)
     install(here)
@@ -447,7 +427,7 @@ def test_undo_puts_back_what_stood_there_as_it_stood(here: Machine) -> None:
     assert path.read_text() == before
 
 
-def test_undo_after_two_installs_goes_back_to_before_the_first(here: Machine) -> None:
+def test_undo_after_two_installs_goes_back_to_before_the_first(here):
     path = config(here, BEFORE.replace('"empty"', '"mq9"'))
     install(here)
     install(here, agent="another")
@@ -458,7 +438,7 @@ def test_undo_after_two_installs_goes_back_to_before_the_first(here: Machine) ->
         undo(here)
 
 
-def test_undo_takes_an_edited_entry_out_and_shows_that(here: Machine) -> None:
+def test_undo_takes_an_edited_entry_out_and_shows_that(here):
     path = config(here, BEFORE)
     install(here)
     path.write_text(path.read_text().replace('"--agent"', '"--read-only", "--agent"'))
@@ -468,7 +448,7 @@ def test_undo_takes_an_edited_entry_out_and_shows_that(here: Machine) -> None:
     assert path.read_text() == BEFORE
 
 
-def test_a_configuration_that_we_made_and_others_filled_stays(here: Machine) -> None:
+def test_a_configuration_that_we_made_and_others_filled_stays(here):
     path = config(here)
     install(here)
     path.write_text(path.read_text().replace('"mq9"', '"other": {},\n    "mq9"', 1))
@@ -476,7 +456,7 @@ def test_a_configuration_that_we_made_and_others_filled_stays(here: Machine) -> 
     assert json.loads(path.read_text()) == {"mcpServers": {"other": {}}}
 
 
-def test_the_place_for_servers_goes_only_if_we_made_it(here: Machine) -> None:
+def test_the_place_for_servers_goes_only_if_we_made_it(here):
     for before in ('{\n  "a": 1\n}\n', '{\n  "a": 1,\n  "mcpServers": {}\n}\n'):
         path = config(here, before)
         install(here)
@@ -485,7 +465,7 @@ def test_the_place_for_servers_goes_only_if_we_made_it(here: Machine) -> None:
 
 
 @pytest.mark.parametrize("order", [["mq9", "second"], ["second", "mq9"]])
-def test_two_entries_are_undone_in_any_order(here: Machine, order: list[str]) -> None:
+def test_two_entries_are_undone_in_any_order(here, order):
     path = config(here)
     install(here)
     install(here, key="second", agent="two")
@@ -496,7 +476,7 @@ def test_two_entries_are_undone_in_any_order(here: Machine, order: list[str]) ->
     assert files_below(path.parent) == []
 
 
-def test_undo_of_what_was_taken_out_by_hand_only_forgets_it(here: Machine) -> None:
+def test_undo_of_what_was_taken_out_by_hand_only_forgets_it(here):
     path = config(here, BEFORE)
     install(here)
     path.write_text(BEFORE)
@@ -509,9 +489,7 @@ def test_undo_of_what_was_taken_out_by_hand_only_forgets_it(here: Machine) -> No
 
 
 @pytest.mark.parametrize("content", [None, "", "{}"])
-def test_undo_of_a_configuration_that_is_gone_forgets_it(
-    here: Machine, content: str | None
-) -> None:
+def test_undo_of_a_configuration_that_is_gone_forgets_it(here, content):
     path = config(here)
     install(here)
     path.unlink()
@@ -520,7 +498,7 @@ def test_undo_of_a_configuration_that_is_gone_forgets_it(
     assert files_below(path.parent) == []
 
 
-def test_undo_writes_what_stood_there_even_where_its_surroundings_are_gone(here: Machine) -> None:
+def test_undo_writes_what_stood_there_even_where_its_surroundings_are_gone(here):
     path = config(here, '{"mcpServers": {"mq9": {"command": "mine"}}}')
     install(here)
     path.unlink()
@@ -531,9 +509,7 @@ def test_undo_writes_what_stood_there_even_where_its_surroundings_are_gone(here:
 @pytest.mark.parametrize(
     ("old", "advice"), [("", "take mq9 out"), ('"mq9": {\n"c":7}', 'let mq9 be {"c": 7}')]
 )
-def test_undo_of_what_is_no_json_any_more_says_what_to_do(
-    here: Machine, old: str, advice: str
-) -> None:
+def test_undo_of_what_is_no_json_any_more_says_what_to_do(here, old, advice):
     path = config(here, f'{{"mcpServers": {{{old}}}}}')
     install(here)
     broken = path.read_text() + "mine"
@@ -557,7 +533,7 @@ def test_undo_of_what_is_no_json_any_more_says_what_to_do(
         b'{"before": {"mq9": null}, "made_file": 0, "made_servers": false}',
     ],
 )
-def test_a_damaged_memory_is_no_reason_to_guess(here: Machine, content: bytes) -> None:
+def test_a_damaged_memory_is_no_reason_to_guess(here, content):
     path = config(here, BEFORE)
     memory = path.with_name("mcp.json.mq9-undo")
     memory.write_bytes(content)

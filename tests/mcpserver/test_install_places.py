@@ -11,7 +11,7 @@ import pytest
 
 from mcp_server.hosts import host as hosts
 from mcp_server.hosts.entry import make_entry
-from mcp_server.hosts.host import Launch, Machine
+from mcp_server.hosts.host import Launch
 from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.plan import plan_install, plan_undo
 from mq9 import InvalidRequest
@@ -21,7 +21,7 @@ SECRET = "nats://desk:hunter2@mail.example:4222"
 IN_PROJECTS = [name for name, host in HOSTS.items() if host.project_files]
 
 
-def mode(path: Path) -> int:
+def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -30,9 +30,7 @@ def mode(path: Path) -> int:
 
 @pytest.mark.parametrize("name", IN_PROJECTS)
 @pytest.mark.parametrize("server", [None, "nats://mail.example:4222", "sqlite:///data/mail.db"])
-def test_a_project_is_told_nothing_of_this_machine(
-    here: Machine, name: str, server: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_project_is_told_nothing_of_this_machine(here, name, server, monkeypatch):
     monkeypatch.chdir(here.project)
     host = HOSTS[name]
     entry = make_entry(host, here, server=server, scope="project", python="/none/python")
@@ -69,9 +67,7 @@ def test_a_project_is_told_nothing_of_this_machine(
         ({"options": [r"--x=C:\Users\me"]}, "project: .* is a place on this machine"),
     ],
 )
-def test_what_would_be_elsewhere_for_others_is_refused(
-    here: Machine, wrong: dict[str, object], says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_would_be_elsewhere_for_others_is_refused(here, wrong, says, monkeypatch):
     monkeypatch.chdir(here.project)
     options = {"server": None, "scope": "project", **wrong}
     with pytest.raises(InvalidRequest, match=says) as caught:
@@ -82,9 +78,7 @@ def test_what_would_be_elsewhere_for_others_is_refused(
 # Claude Desktop as a package of Windows
 
 
-def test_a_file_of_which_a_packaged_host_sees_a_copy_is_refused(
-    here: Machine, tmp_path: Path
-) -> None:
+def test_a_file_of_which_a_packaged_host_sees_a_copy_is_refused(here, tmp_path):
     local, roaming = tmp_path / "local", tmp_path / "roaming"
     (local / "Packages/Claude_abc/LocalCache").mkdir(parents=True)
     windows = replace(
@@ -110,7 +104,7 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
 
 @unix
 @pytest.mark.parametrize("umask", [0o000, 0o022])
-def test_a_file_with_a_password_is_made_for_its_owner_alone(here: Machine, umask: int) -> None:
+def test_a_file_with_a_password_is_made_for_its_owner_alone(here, umask):
     before = os.umask(umask)
     try:
         plan_install(make_entry(CURSOR, here, server=SECRET), here).apply()
@@ -123,9 +117,7 @@ def test_a_file_with_a_password_is_made_for_its_owner_alone(here: Machine, umask
 
 @unix
 @pytest.mark.parametrize("wide", [0o644, 0o660, 0o666])
-def test_a_file_that_others_read_is_closed_before_the_password_is_in_it(
-    here: Machine, wide: int
-) -> None:
+def test_a_file_that_others_read_is_closed_before_the_password_is_in_it(here, wide):
     path = CURSOR.file(here)
     path.parent.mkdir(parents=True)
     path.write_text("{}")
@@ -140,7 +132,7 @@ def test_a_file_that_others_read_is_closed_before_the_password_is_in_it(
 
 
 @unix
-def test_the_same_entry_in_an_open_file_is_a_change_of_its_mode(here: Machine) -> None:
+def test_the_same_entry_in_an_open_file_is_a_change_of_its_mode(here):
     entry = make_entry(CURSOR, here, server=SECRET)
     plan_install(entry, here).apply()
     path = CURSOR.file(here)
@@ -153,7 +145,7 @@ def test_the_same_entry_in_an_open_file_is_a_change_of_its_mode(here: Machine) -
     assert mode(path) == 0o600
 
 
-def test_what_is_shown_holds_no_password(here: Machine) -> None:
+def test_what_is_shown_holds_no_password(here):
     for name in ("cursor", "codex", "opencode"):
         host = HOSTS[name]
         plan = plan_install(make_entry(host, here, server=SECRET), here)
@@ -171,7 +163,7 @@ def test_what_is_shown_holds_no_password(here: Machine) -> None:
 # The host's own command
 
 
-def stand_in(here: Machine, name: str, script: str) -> Path:
+def stand_in(here, name, script):
     """Put a program in the place of a host's own command."""
     program = Path(here.environment["PATH"]) / name
     program.write_text(f"#!{sys.executable}\n{script}\n")
@@ -200,12 +192,12 @@ path.write_text(text)
 
 
 @pytest.fixture
-def with_home(here: Machine) -> Machine:
+def with_home(here):
     here.home.mkdir()
     return replace(here, environment={**here.environment, "HOME": str(here.home)})
 
 
-def test_the_command_of_the_host_is_run_where_there_is_one(with_home: Machine) -> None:
+def test_the_command_of_the_host_is_run_where_there_is_one(with_home):
     here = with_home
     program = stand_in(here, "codex", CODEX_SCRIPT)
     entry = make_entry(CODEX, here, server="nats://mail.example")
@@ -233,7 +225,7 @@ def test_the_command_of_the_host_is_run_where_there_is_one(with_home: Machine) -
         ("", "has not changed .*config.toml as it should have; edit that, with --edit"),
     ],
 )
-def test_a_command_that_does_not_do_it_is_told(with_home: Machine, script: str, says: str) -> None:
+def test_a_command_that_does_not_do_it_is_told(with_home, script, says):
     stand_in(with_home, "codex", script)
     entry = make_entry(CODEX, with_home, server="nats://mail.example")
     with pytest.raises(InvalidRequest, match=says):
@@ -246,7 +238,7 @@ def test_a_command_that_does_not_do_it_is_told(with_home: Machine, script: str, 
     assert list(CODEX.file(with_home).parent.iterdir()) == []
 
 
-def test_a_command_that_cannot_be_run_is_told(with_home: Machine) -> None:
+def test_a_command_that_cannot_be_run_is_told(with_home):
     program = stand_in(with_home, "codex", "")
     plan = plan_install(make_entry(CODEX, with_home, server="nats://mail.example"), with_home)
     program.write_text("#!/none/python\n")
@@ -254,9 +246,7 @@ def test_a_command_that_cannot_be_run_is_told(with_home: Machine) -> None:
         plan.apply()
 
 
-def test_a_command_that_does_not_end_is_told(
-    with_home: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_does_not_end_is_told(with_home, monkeypatch):
     stand_in(with_home, "codex", "import signal; signal.pause()")
     monkeypatch.setattr(hosts, "_TIMEOUT_S", 0.1)
     with pytest.raises(InvalidRequest, match=r"did not end within 0\.1 s; edit the file, with"):
@@ -265,9 +255,7 @@ def test_a_command_that_does_not_end_is_told(
 
 
 @pytest.mark.parametrize("name", ["claude-code", "gemini", "vscode", "copilot", "opencode"])
-def test_where_the_command_could_lose_or_show_something_the_file_is_edited(
-    with_home: Machine, name: str
-) -> None:
+def test_where_the_command_could_lose_or_show_something_the_file_is_edited(with_home, name):
     host = HOSTS[name]
     assert host.command is not None
     stand_in(with_home, host.command.program, "")
@@ -289,7 +277,7 @@ def test_where_the_command_could_lose_or_show_something_the_file_is_edited(
     assert not plan_install(in_project, with_home).line
 
 
-def test_on_windows_only_a_program_is_run_and_no_script(with_home: Machine) -> None:
+def test_on_windows_only_a_program_is_run_and_no_script(with_home):
     windows = replace(with_home, platform="win32")
     stand_in(windows, "codex", "")
     stand_in(windows, "codex.cmd", "")
@@ -318,5 +306,5 @@ def test_on_windows_only_a_program_is_run_and_no_script(with_home: Machine) -> N
         ("x", None),
     ],
 )
-def test_an_entry_is_read_whoever_wrote_it(entry: object, launch: Launch | None) -> None:
+def test_an_entry_is_read_whoever_wrote_it(entry, launch):
     assert Launch.read(entry) == launch

@@ -15,14 +15,14 @@ OURS = {"command": "/bin/mq9-mcp", "args": ["--agent", "ünï"]}
 PATH = ("mcpServers", "mq9")
 
 
-def test_a_new_document_is_indented_by_two_and_ends_its_line() -> None:
+def test_a_new_document_is_indented_by_two_and_ends_its_line():
     assert json_text.put("", PATH, {"command": "x"}) == (
         '{\n  "mcpServers": {\n    "mq9": {\n      "command": "x"\n    }\n  }\n}\n'
     )
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n", "\r\n\t "])
-def test_blanks_are_an_empty_document(blank: str) -> None:
+def test_blanks_are_an_empty_document(blank):
     assert json.loads(json_text.put(blank, PATH, OURS)) == {"mcpServers": {"mq9": OURS}}
     assert json_text.find(blank, PATH) is None
     assert json_text.drop(blank, PATH) == blank
@@ -31,8 +31,8 @@ def test_blanks_are_an_empty_document(blank: str) -> None:
 
 @pytest.mark.parametrize("unit", ["  ", "    ", "\t", " "])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_what_is_new_is_indented_as_the_document_is(unit: str, line_end: str) -> None:
-    def written(document: object) -> str:
+def test_what_is_new_is_indented_as_the_document_is(unit, line_end):
+    def written(document):
         return json.dumps(document, indent=unit, ensure_ascii=False).replace("\n", line_end)
 
     servers = {"other": {"command": "o", "args": []}}
@@ -45,7 +45,7 @@ def test_what_is_new_is_indented_as_the_document_is(unit: str, line_end: str) ->
     )
 
 
-def test_a_document_on_one_line_stays_on_it() -> None:
+def test_a_document_on_one_line_stays_on_it():
     before = '{"b":1,"mcpServers":{}}'
     after = json_text.put(before, PATH, {"command": "x"})
     assert after == '{"b":1,"mcpServers":{"mq9": {"command": "x"}}}'
@@ -53,7 +53,7 @@ def test_a_document_on_one_line_stays_on_it() -> None:
     assert json_text.put('{"b":1}', PATH, {}) == '{"b":1, "mcpServers": {"mq9": {}}}'
 
 
-def test_strange_spelling_is_kept_to_the_letter() -> None:
+def test_strange_spelling_is_kept_to_the_letter():
     before = (
         '{ "x" : 1E400,\n\n   "\\u0061":"\\/ \u2028" ,"mcpServers"\n:{"o": [1.0,\n2]\n }, "y":-0 }'
     )
@@ -62,7 +62,7 @@ def test_strange_spelling_is_kept_to_the_letter() -> None:
     assert json_text.drop(after, PATH) == before
 
 
-def test_an_escaped_name_is_the_same_name() -> None:
+def test_an_escaped_name_is_the_same_name():
     assert json_text.find('{"mcpServers": {"m\\u0071\\u0039": 7}}', PATH) == "7"
 
 
@@ -77,11 +77,11 @@ def test_an_escaped_name_is_the_same_name() -> None:
         ('{"t": {"mq9": 1}}', '{"t": {"mq9": 1}}'),
     ],
 )
-def test_an_entry_is_dropped_wherever_it_stands(before: str, after: str) -> None:
+def test_an_entry_is_dropped_wherever_it_stands(before, after):
     assert json_text.drop(before, ("s", "mq9")) == after
 
 
-def test_a_value_is_replaced_in_its_place_and_put_back_as_it_stood() -> None:
+def test_a_value_is_replaced_in_its_place_and_put_back_as_it_stood():
     before = '{\n  "mcpServers": {\n    "mq9": {"command":"old" },\n    "b": 1\n  }\n}'
     after = json_text.put(before, PATH, {"command": "new"})
     assert after == before.replace('{"command":"old" }', '{\n      "command": "new"\n    }')
@@ -117,7 +117,7 @@ def test_a_value_is_replaced_in_its_place_and_put_back_as_it_stood() -> None:
         pytest.param('{"a": ' + "1" * 10_000 + "}", "more than can be read", id="long number"),
     ],
 )
-def test_what_cannot_be_changed_safely_is_refused(text: str, wrong: str) -> None:
+def test_what_cannot_be_changed_safely_is_refused(text, wrong):
     for change in (partial(json_text.put, value=OURS), json_text.drop, json_text.find):
         with pytest.raises(InvalidRequest, match=wrong):
             change(text, PATH)
@@ -142,19 +142,11 @@ documents = st.dictionaries(names, values, max_size=4).flatmap(
     line_end=st.sampled_from(["\n", "\r\n"]),
     in_ascii=st.booleans(),
 )
-def test_any_document_holds_the_entry_then_and_comes_back(
-    document: dict[str, dict[str, object]],
-    unit: int | str | None,
-    line_end: str,
-    in_ascii: bool,
-) -> None:
+def test_any_document_holds_the_entry_then_and_comes_back(document, unit, line_end, in_ascii):
     text = json.dumps(document, indent=unit, ensure_ascii=in_ascii).replace("\n", line_end)
     old = json_text.find(text, PATH)
     after = json_text.put(text, PATH, OURS)
-    assert json.loads(after) == {
-        **document,
-        "mcpServers": {**document["mcpServers"], "mq9": OURS},
-    }
+    assert json.loads(after) == {**document, "mcpServers": {**document["mcpServers"], "mq9": OURS}}
     back = json_text.drop(after, PATH) if old is None else json_text.put(after, PATH, old)
     assert back == text
 
@@ -173,7 +165,7 @@ COMMENTED = """\
 """
 
 
-def test_comments_and_trailing_commas_stay() -> None:
+def test_comments_and_trailing_commas_stay():
     after = json_text.put(COMMENTED, PATH, {"command": "y"})
     assert after == COMMENTED.replace(
         "// kept\n", '// kept\n    "mq9": {\n      "command": "y"\n    },\n'
@@ -199,7 +191,7 @@ def test_comments_and_trailing_commas_stay() -> None:
         ('/* a\n */ {\n "a": 1\n}', '/* a\n */ {\n "a": 1,\n "mq9": 2\n}'),
     ],
 )
-def test_a_member_is_added_behind_the_comment_of_the_one_before(before: str, after: str) -> None:
+def test_a_member_is_added_behind_the_comment_of_the_one_before(before, after):
     assert json_text.put(before, ("mq9",), "2") == after
     assert json_text.drop(after, ("mq9",)) == before
 
@@ -213,12 +205,12 @@ def test_a_member_is_added_behind_the_comment_of_the_one_before(before: str, aft
         ('{"s": {"a": 1, // why\n "mq9": 2, "b": 3}}', '{"s": {"a": 1, // why "b": 3}}'),
     ],
 )
-def test_what_is_said_of_others_stays_when_an_entry_goes(before: str, after: str) -> None:
+def test_what_is_said_of_others_stays_when_an_entry_goes(before, after):
     assert json_text.drop(before, ("s", "mq9")) == after
 
 
 @pytest.mark.parametrize("text", ["// mine", "/* mine */\n\n", "\n// mine\r\n"])
-def test_a_document_of_comments_is_filled_below_them(text: str) -> None:
+def test_a_document_of_comments_is_filled_below_them(text):
     after = json_text.put(text, PATH, {})
     assert after.startswith(text.rstrip() + "\n{")
     assert json_text.parse(after) == {"mcpServers": {"mq9": {}}}
@@ -233,11 +225,8 @@ def test_a_document_of_comments_is_filled_below_them(text: str) -> None:
     commas=st.booleans(),
 )
 def test_whatever_is_commented_the_entry_comes_and_goes_and_no_comment_is_lost(
-    document: dict[str, dict[str, object]],
-    unit: int | None,
-    places: list[tuple[int, str]],
-    commas: bool,
-) -> None:
+    document, unit, places, commas
+):
     document["mcpServers"].pop("mq9", None)
     tokens = re.findall(r'"(?:\\.|[^"\\])*"|[^"]', json.dumps(document, indent=unit))
     if commas:

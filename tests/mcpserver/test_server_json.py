@@ -16,13 +16,13 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 [PACKAGE] = SERVER["packages"]
 
 
-def test_it_is_the_package_of_this_version() -> None:
+def test_it_is_the_package_of_this_version():
     assert PACKAGE["identifier"] == PROJECT["name"]
     assert SERVER["version"] == PACKAGE["version"] == PROJECT["version"] == VERSION
     assert f"\n## {VERSION}\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-def test_the_package_brings_the_program_that_would_be_run() -> None:
+def test_the_package_brings_the_program_that_would_be_run():
     # uvx runs the script that is called as the package is; --with adds the extra to the package.
     [extra] = PACKAGE["runtimeArguments"]
     assert (PACKAGE["runtimeHint"], extra["name"]) == ("uvx", "--with")
@@ -31,7 +31,7 @@ def test_the_package_brings_the_program_that_would_be_run() -> None:
     assert PROJECT["scripts"]["langchain-mq9"] == PROJECT["scripts"]["mq9-mcp"]
 
 
-def test_the_program_takes_what_it_would_be_given() -> None:
+def test_the_program_takes_what_it_would_be_given():
     options = typer.main.get_command(app).params
     spelled = {name for one in options for name in one.opts}
     variables = {one.envvar for one in options}

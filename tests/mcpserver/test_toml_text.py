@@ -25,14 +25,14 @@ command = "x"  # this one, too
 """
 
 
-def test_an_entry_is_a_table_of_its_own() -> None:
+def test_an_entry_is_a_table_of_its_own():
     assert toml_text.put("", PATH, OURS) == BLOCK
     assert toml_text.drop(BLOCK, PATH) == ""
     assert toml_text.is_empty("")
     assert not toml_text.is_empty("# mine")
 
 
-def test_comments_and_spelling_stay() -> None:
+def test_comments_and_spelling_stay():
     after = toml_text.put(MINE, PATH, OURS)
     assert after == f"{MINE}\n{BLOCK}"
     assert toml_text.drop(after, PATH) == MINE
@@ -48,7 +48,7 @@ def test_comments_and_spelling_stay() -> None:
         "a = 1\r\n\r\n[b]\r\nc = 2\r\n",
     ],
 )
-def test_wherever_the_servers_stand_it_comes_and_goes(before: str) -> None:
+def test_wherever_the_servers_stand_it_comes_and_goes(before):
     meant = tomllib.loads(before)
     after = toml_text.put(before, PATH, OURS)
     servers = meant.get("mcp_servers", {})
@@ -58,7 +58,7 @@ def test_wherever_the_servers_stand_it_comes_and_goes(before: str) -> None:
     assert toml_text.drop(before, PATH) == before
 
 
-def test_a_value_is_found_as_json_and_put_back() -> None:
+def test_a_value_is_found_as_json_and_put_back():
     before = toml_text.put(MINE, PATH, {"command": "mine", "n": 1, "deep": {"a": [1, {"b": 2}]}})
     old = toml_text.find(before, PATH)
     assert old == '{"command": "mine", "n": 1, "deep": {"a": [1, {"b": 2}]}}'
@@ -78,7 +78,7 @@ def test_a_value_is_found_as_json_and_put_back() -> None:
         ("[[mcp_servers]]\na = 1\n", "'mcp_servers' is not a table"),
     ],
 )
-def test_what_cannot_be_changed_safely_is_refused(text: str, wrong: str) -> None:
+def test_what_cannot_be_changed_safely_is_refused(text, wrong):
     for change in (partial(toml_text.put, value=OURS), toml_text.drop, toml_text.find):
         with pytest.raises(InvalidRequest, match=wrong):
             change(text, PATH)
